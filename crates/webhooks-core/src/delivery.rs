@@ -1,0 +1,115 @@
+//! What became of an event at one endpoint.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{EndpointId, EventId, Timestamp};
+
+/// Where a delivery, one event for one endpoint, stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DeliveryStatus {
+    /// Not tried yet.
+    Pending,
+    /// The endpoint answered 2xx.
+    Delivered,
+    /// The last attempt failed and no retry is left.
+    Failed,
+    /// The last attempt failed; a retry is due.
+    Retrying,
+    /// Given up for a reason other than its attempts: endpoint gone, disabled, expired, by hand.
+    Cancelled,
+}
+
+impl DeliveryStatus {
+    /// Borrows the word that the wire, stores and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Retrying => "retrying",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for DeliveryStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Tells how a delivery went, after its last attempt.
+///
+/// # Example
+/// ```
+/// use webhooks_core::{DeliveryResult, DeliveryStatus};
+///
+/// let result: DeliveryResult = serde_json::from_str(
+///     r#"{"webhook_id":"crm","event_id":"order-17","status":"failed","status_code":503,
+///         "attempt":4,"error":"endpoint answered 503","timestamp":"2026-01-01T00:00:00Z"}"#,
+/// )?;
+/// assert_eq!(result.status, DeliveryStatus::Failed);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryResult {
+    /// The endpoint.
+    pub webhook_id: EndpointId,
+    /// The event.
+    pub event_id: EventId,
+    /// How it ended.
+    pub status: DeliveryStatus,
+    /// The status code of the last response, if there was one (RFC 9110 §15).
+    pub status_code: Option<u16>,
+    /// The number of the last attempt, from 1.
+    pub attempt: u32,
+    /// Why the last attempt failed, in a sentence; absent when it did not.
+    pub error: Option<String>,
+    /// When the last attempt ended.
+    pub timestamp: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serializes_to_the_documented_names() {
+        let result = DeliveryResult {
+            webhook_id: EndpointId::new("crm").unwrap(),
+            event_id: EventId::new("order-17").unwrap(),
+            status: DeliveryStatus::Delivered,
+            status_code: Some(200),
+            attempt: 1,
+            error: None,
+            timestamp: Timestamp::from_unix_seconds(0),
+        };
+        assert_eq!(
+            serde_json::to_string(&result).unwrap(),
+            concat!(
+                r#"{"webhook_id":"crm","event_id":"order-17","status":"delivered","#,
+                r#""status_code":200,"attempt":1,"error":null,"timestamp":"1970-01-01T00:00:00Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn every_status_has_its_word() {
+        use DeliveryStatus::{Cancelled, Delivered, Failed, Pending, Retrying};
+
+        for (status, word) in [
+            (Pending, "pending"),
+            (Delivered, "delivered"),
+            (Failed, "failed"),
+            (Retrying, "retrying"),
+            (Cancelled, "cancelled"),
+        ] {
+            assert_eq!(status.to_string(), word);
+            assert_eq!(serde_json::to_value(status).unwrap(), word);
+        }
+    }
+}

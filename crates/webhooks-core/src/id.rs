@@ -1,0 +1,243 @@
+//! The ids of events, endpoints and tenants.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::text::parsed_from_text;
+
+/// The largest id, in bytes.
+///
+/// Ids travel in headers and are index keys in stores, so they stay short.
+const MAX_LEN: usize = 128;
+
+/// Says why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum IdError {
+    /// The text is empty.
+    #[error("id is empty")]
+    Empty,
+    /// The text is longer than 128 bytes.
+    #[error("id has {len} bytes; at most {MAX_LEN} are allowed")]
+    TooLong {
+        /// The length found, in bytes.
+        len: usize,
+    },
+    /// A character is not allowed in this kind of id.
+    #[error("id {id:?} contains {character:?}; allowed are {allowed}")]
+    Character {
+        /// The text as it was given.
+        id: String,
+        /// The first character at fault.
+        character: char,
+        /// The characters that this kind of id may have, in words.
+        allowed: &'static str,
+    },
+}
+
+fn check(
+    text: &str,
+    allowed: &'static str,
+    is_allowed: impl Fn(char) -> bool,
+) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > MAX_LEN {
+        return Err(IdError::TooLong { len: text.len() });
+    }
+    match text.chars().find(|&character| !is_allowed(character)) {
+        Some(character) => Err(IdError::Character { id: text.to_owned(), character, allowed }),
+        None => Ok(()),
+    }
+}
+
+/// Identifies an event: a random UUID unless the publisher chose the id.
+///
+/// The id is what receivers deduplicate by: it is the same in every attempt. It has 1 to 128
+/// visible ASCII characters without `.`, because Standard Webhooks 1.0, "Signature scheme", joins
+/// id, timestamp and payload with full stops ("not be allowed to include any `.`").
+///
+/// # Example
+/// ```
+/// use webhooks_core::EventId;
+///
+/// assert_eq!(EventId::random().to_string().len(), 36);
+/// assert_eq!(EventId::new("order-17")?.to_string(), "order-17");
+/// assert!(EventId::new("order.17").is_err());
+/// # Ok::<(), webhooks_core::IdError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Repr);
+
+/// A UUID in canonical text is always held as `Uuid`, so that equal texts are equal ids.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Repr {
+    Uuid(Uuid),
+    Text(Arc<str>),
+}
+
+impl EventId {
+    /// Returns a new id: a UUID version 7 (RFC 9562 §5.7), ordered by creation within a process.
+    pub fn random() -> Self {
+        Self(Repr::Uuid(Uuid::now_v7()))
+    }
+
+    /// Returns the id with this text.
+    ///
+    /// # Errors
+    /// [`IdError`] when the text is empty, longer than 128 bytes, or has a character that is not
+    /// visible ASCII, or a `.`.
+    pub fn new(text: &str) -> Result<Self, IdError> {
+        if let Some(uuid) = canonical_uuid(text) {
+            return Ok(Self(Repr::Uuid(uuid)));
+        }
+        check(text, "visible ASCII characters but '.'", |c| c.is_ascii_graphic() && c != '.')?;
+        Ok(Self(Repr::Text(text.into())))
+    }
+}
+
+fn canonical_uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    let mut buffer = Uuid::encode_buffer();
+    (uuid.as_hyphenated().encode_lower(&mut buffer) == text).then_some(uuid)
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Uuid(uuid) => uuid.as_hyphenated().fmt(f),
+            Repr::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+/// Writes an id that is a name: 1 to 128 of `A-Z a-z 0-9 _ . -`, cheap to clone.
+macro_rules! name_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Returns the id with this text.
+            ///
+            /// # Errors
+            /// [`IdError`] when the text is empty, longer than 128 bytes, or has a character other
+            /// than `A-Z a-z 0-9 _ . -`.
+            pub fn new(text: &str) -> Result<Self, IdError> {
+                check(text, "A-Z, a-z, 0-9, '_', '.' and '-'", |c| {
+                    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+                })?;
+                Ok(Self(text.into()))
+            }
+
+            /// Borrows the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+name_id! {
+    /// Identifies an endpoint, as its owner named it.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_core::EndpointId;
+    ///
+    /// assert_eq!(EndpointId::new("acme-billing")?.as_str(), "acme-billing");
+    /// assert!(EndpointId::new("acme billing").is_err());
+    /// # Ok::<(), webhooks_core::IdError>(())
+    /// ```
+    EndpointId
+}
+
+name_id! {
+    /// Identifies a tenant: whose endpoints an event goes to.
+    ///
+    /// A program with one tenant uses the default one and never sees it.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_core::TenantId;
+    ///
+    /// assert_eq!(TenantId::default().as_str(), "default");
+    /// ```
+    TenantId
+}
+
+impl Default for TenantId {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+parsed_from_text!(EventId, IdError);
+parsed_from_text!(EndpointId, IdError);
+parsed_from_text!(TenantId, IdError);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn random_event_ids_are_unique_uuids_of_36_characters() {
+        let ids: BTreeSet<EventId> = (0..10_000).map(|_| EventId::random()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.to_string().len() == 36));
+    }
+
+    #[test]
+    fn uuid_text_is_kept_as_it_was_given() {
+        for text in [
+            "0197b0a4-7c1e-7d3a-9a55-0c8f4f3a2b1c",
+            "0197B0A4-7C1E-7D3A-9A55-0C8F4F3A2B1C",
+            "0197b0a47c1e7d3a9a550c8f4f3a2b1c",
+        ] {
+            let id = EventId::new(text).unwrap();
+            assert_eq!(id.to_string(), text);
+            assert_eq!(id, EventId::new(&id.to_string()).unwrap());
+        }
+    }
+
+    #[test]
+    fn bad_ids_are_refused_with_the_reason() {
+        let check = |text: &str, reason: &str| {
+            assert_eq!(EndpointId::new(text).unwrap_err().to_string(), reason);
+        };
+        check("", "id is empty");
+        check(&"x".repeat(129), "id has 129 bytes; at most 128 are allowed");
+        check("a b", "id \"a b\" contains ' '; allowed are A-Z, a-z, 0-9, '_', '.' and '-'");
+        check("é", "id \"é\" contains 'é'; allowed are A-Z, a-z, 0-9, '_', '.' and '-'");
+        assert_eq!(
+            EventId::new("a.b").unwrap_err().to_string(),
+            "id \"a.b\" contains '.'; allowed are visible ASCII characters but '.'"
+        );
+        assert!(EventId::new("a\nb").is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! Points in time, in UTC.
+
+use std::fmt;
+use std::ops::Add;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// The years 1970 to 9999 in microseconds: what RFC 3339 can write and Unix seconds can count.
+const MAX_MICROSECONDS: u64 = 253_402_207_200_000_000;
+
+/// A point in time, in UTC, to the microsecond, from 1970 to 9999.
+///
+/// Its text is RFC 3339 (a profile of ISO 8601) with as many fractional digits as are needed, up
+/// to six. Arithmetic saturates at both ends of the range.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use webhooks_core::Timestamp;
+///
+/// let at: Timestamp = "2026-01-01T00:00:00Z".parse()?;
+/// assert_eq!((at + Duration::from_millis(1500)).to_string(), "2026-01-01T00:00:01.5Z");
+/// assert_eq!(at.as_unix_seconds(), 1_767_225_600);
+/// # Ok::<(), webhooks_core::TimestampError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    microseconds: u64,
+}
+
+/// Says that a text is not an RFC 3339 timestamp between 1970 and 9999.
+#[derive(Debug, Clone, Error)]
+#[error("{text:?} is not an RFC 3339 timestamp between 1970 and 9999")]
+pub struct TimestampError {
+    text: String,
+    #[source]
+    source: Option<jiff::Error>,
+}
+
+impl Timestamp {
+    /// The first moment of 1970.
+    pub const UNIX_EPOCH: Self = Self { microseconds: 0 };
+
+    /// Returns the time of the system's clock.
+    ///
+    /// Decisions never call this: they take `now` as an argument.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// Returns the time so many microseconds after the start of 1970.
+    pub fn from_unix_microseconds(microseconds: u64) -> Self {
+        Self { microseconds: microseconds.min(MAX_MICROSECONDS) }
+    }
+
+    /// Returns the time so many seconds after the start of 1970.
+    pub fn from_unix_seconds(seconds: u64) -> Self {
+        Self::from_unix_microseconds(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Returns the microseconds since the start of 1970.
+    pub fn as_unix_microseconds(self) -> u64 {
+        self.microseconds
+    }
+
+    /// Returns the whole seconds since the start of 1970, the form of `webhook-timestamp`.
+    pub fn as_unix_seconds(self) -> u64 {
+        self.microseconds / 1_000_000
+    }
+
+    /// Returns how long after `earlier` this is; zero if it is not after.
+    #[must_use]
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    /// Returns the time so much later, at most the end of the range.
+    fn add(self, duration: Duration) -> Self {
+        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self::from_unix_microseconds(self.microseconds.saturating_add(microseconds))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Converts, taking times before 1970 as the start of 1970.
+    fn from(time: SystemTime) -> Self {
+        Self::UNIX_EPOCH + time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let microseconds = i64::try_from(self.microseconds).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_microsecond(microseconds) {
+            Ok(timestamp) => timestamp.fmt(f),
+            Err(_) => Err(fmt::Error),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// Parses RFC 3339; digits past the microsecond are cut.
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let error = |source| TimestampError { text: text.to_owned(), source };
+        let parsed: jiff::Timestamp = text.parse().map_err(|source| error(Some(source)))?;
+        match u64::try_from(parsed.as_microsecond()) {
+            Ok(microseconds) => Ok(Self::from_unix_microseconds(microseconds)),
+            Err(_) => Err(error(None)),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_range_can_be_written_and_is_never_passed() {
+        let end = Timestamp::from_unix_microseconds(u64::MAX);
+        assert_eq!(end, end + Duration::MAX);
+        assert_eq!(end, end.to_string().parse().unwrap());
+    }
+
+    #[test]
+    fn texts_that_are_no_timestamp_are_refused() {
+        for text in ["", "now", "2026-01-01", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_back_is_the_same_time(microseconds in 0..=MAX_MICROSECONDS) {
+            let timestamp = Timestamp::from_unix_microseconds(microseconds);
+            prop_assert_eq!(timestamp, timestamp.to_string().parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What follows an attempt: a pure function of values.
+
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
+use webhooks_core::{RetryPolicy, Timestamp};
+
+use crate::{AttemptError, ErrorClass, Response};
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// The endpoint took the event.
+    Deliver,
+    /// Try again, not before this time.
+    Retry {
+        /// When the retry is due.
+        at: Timestamp,
+    },
+    /// Give up this delivery.
+    Fail,
+    /// Give up this delivery and send the endpoint nothing more: it said that it is gone.
+    Disable,
+}
+
+/// Returns what follows attempt number `attempt` (from 1) that ended at `now`.
+///
+/// Standard Webhooks 1.0, "Delivery and failure": 2xx delivers, 410 disables the endpoint, anything
+/// else fails, redirects included. A failed attempt is retried by the policy, later if the response
+/// asks by `Retry-After`; not if another attempt could not end otherwise: nothing to sign with, or
+/// an address that is blocked. `random` places the delay within the policy's jitter.
+///
+/// # Example
+/// ```
+/// use webhooks_core::{RetryPolicy, Timestamp};
+/// use webhooks_dispatch::{Response, Step, decide};
+///
+/// let now = Timestamp::from_unix_seconds(100);
+/// let busy = Ok(Response { status: 503, ..Response::default() });
+/// let policy = RetryPolicy::default().without_jitter();
+/// let at = Timestamp::from_unix_seconds(101);
+/// assert_eq!(decide(&policy, 1, &busy, now, 0), Step::Retry { at });
+/// assert_eq!(decide(&policy, 4, &busy, now, 0), Step::Fail);
+/// ```
+pub fn decide(
+    policy: &RetryPolicy,
+    attempt: u32,
+    outcome: &Result<Response, AttemptError>,
+    now: Timestamp,
+    random: u32,
+) -> Step {
+    let retry_after = match outcome {
+        Ok(response) if is_success(response.status) => return Step::Deliver,
+        Ok(response) if response.status == StatusCode::GONE => return Step::Disable,
+        Ok(response) => retry_after(&response.headers, now),
+        Err(AttemptError::Signing(_)) => return Step::Fail,
+        Err(AttemptError::Transport(error)) if error.class == ErrorClass::Blocked => {
+            return Step::Fail;
+        }
+        Err(AttemptError::Transport(_)) => None,
+    };
+    match policy.delay_after(attempt, random, retry_after) {
+        Some(delay) => Step::Retry { at: now + delay },
+        None => Step::Fail,
+    }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date; anything else counts as absent.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than a u64 holds are as good as for ever; the policy caps both.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date: SystemTime = httpdate::parse_http_date(text).ok()?;
+    Some(Timestamp::from(date).saturating_since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{SigningError, TransportError};
+
+    const NOW: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
+
+    fn step(attempt: u32, outcome: &Result<Response, AttemptError>) -> Step {
+        let policy = RetryPolicy::fixed(Duration::from_secs(10), 3).without_jitter();
+        decide(&policy, attempt, outcome, Timestamp::from_unix_seconds(NOW), 0)
+    }
+
+    fn retry_in(seconds: u64) -> Step {
+        Step::Retry { at: Timestamp::from_unix_seconds(NOW + seconds) }
+    }
+
+    fn step_after(attempt: u32, status: u16) -> Step {
+        step(attempt, &Ok(Response { status, ..Response::default() }))
+    }
+
+    fn step_after_error(error: impl Into<AttemptError>) -> Step {
+        step(1, &Err(error.into()))
+    }
+
+    #[test]
+    fn every_status_has_its_step() {
+        for code in 0..=u16::MAX {
+            let expected = match code {
+                200..=299 => Step::Deliver,
+                410 => Step::Disable,
+                _ => retry_in(10),
+            };
+            assert_eq!(step_after(1, code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn retries_are_spent_after_the_last() {
+        assert_eq!(step_after(3, 500), retry_in(10));
+        assert_eq!(step_after(4, 500), Step::Fail);
+        assert_eq!(step_after(4, 200), Step::Deliver);
+    }
+
+    #[test]
+    fn only_what_may_end_otherwise_is_tried_again() {
+        let transport = |class| step_after_error(TransportError::new(class));
+        assert_eq!(transport(ErrorClass::Timeout), retry_in(10));
+        assert_eq!(transport(ErrorClass::Dns), retry_in(10));
+        assert_eq!(transport(ErrorClass::Blocked), Step::Fail);
+        assert_eq!(step_after_error(SigningError::NoLiveSecret), Step::Fail);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_date() {
+        let asked = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            step(1, &Ok(Response { status: 429, headers, ..Response::default() }))
+        };
+        assert_eq!(asked("120"), retry_in(120));
+        assert_eq!(asked("Thu, 01 Jan 2026 00:02:00 GMT"), retry_in(120));
+        assert_eq!(asked("Thursday, 01-Jan-26 00:02:00 GMT"), retry_in(120));
+        assert_eq!(asked("Thu Jan  1 00:02:00 2026"), retry_in(120));
+        // Less than the policy's own delay, or in the past: the policy's delay stands.
+        assert_eq!(asked("3"), retry_in(10));
+        assert_eq!(asked("Thu, 01 Jan 2015 00:00:00 GMT"), retry_in(10));
+        // One day is the policy's cap.
+        assert_eq!(asked("99999999999999999999999999"), retry_in(86_400));
+        for malformed in ["", "-1", "1.5", "soon", "+5", " 5x"] {
+            assert_eq!(asked(malformed), retry_in(10), "{malformed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_retry_is_never_early_and_no_text_panics(
+            text in "[ -~]{0,40}",
+            attempt in 0..6_u32,
+            random: u32,
+        ) {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            let outcome = Ok(Response { status: 503, headers, ..Response::default() });
+            let policy = RetryPolicy::fixed(Duration::from_secs(10), 3);
+            let now = Timestamp::from_unix_seconds(NOW);
+            if let Step::Retry { at } = decide(&policy, attempt, &outcome, now, random) {
+                prop_assert!(at.saturating_since(now) >= Duration::from_secs(10));
+                prop_assert!(attempt <= 3);
+            }
+        }
+    }
+}

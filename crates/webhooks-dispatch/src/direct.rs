@@ -1,0 +1,223 @@
+//! Direct dispatch: results come back from the call, and nothing is kept.
+
+use std::error::Error;
+use std::fmt;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+use webhooks_core::{DeliveryResult, DeliveryStatus, Event, RetryPolicy};
+use webhooks_registry::{Registration, Registry};
+
+use crate::flight::attempt;
+use crate::{AttemptError, Clock, Response, Step, SystemClock, Transport, decide};
+
+/// How many exchanges a dispatcher has in flight at once unless told otherwise.
+///
+/// Each holds a socket; 256 stays well below the usual limit of 1,024 open files.
+const DEFAULT_CONCURRENCY: usize = 256;
+
+/// The longest error text of a result, for what transports say is up to them.
+const MAX_ERROR_CHARACTERS: usize = 512;
+
+/// Delivers events to the endpoints of a [`Registry`] and returns how it went.
+///
+/// Each matching endpoint is served on its own, concurrently, within one bound on the exchanges in
+/// flight. Who waits for a retry holds no part of the bound.
+///
+/// # Example
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_core::{DeliveryStatus, Event};
+/// use webhooks_dispatch::{Dispatcher, FnTransport};
+/// use webhooks_registry::{Endpoint, Registry};
+///
+/// let registry = Registry::new();
+/// registry.register("crm", Endpoint::new("https://example.com/", "my-secret-key")?)?;
+/// let teapot = FnTransport::new(|_, _, _, _| async { (418, "") });
+/// let results = Dispatcher::new(registry, teapot).dispatch(&Event::new("created", 1)?).await;
+/// assert_eq!(results[0].status, DeliveryStatus::Failed);
+/// assert_eq!(results[0].error.as_deref(), Some("endpoint answered 418 I'm a teapot"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Dispatcher<T, C = SystemClock> {
+    registry: Arc<Registry>,
+    transport: T,
+    clock: C,
+    flights: Semaphore,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl<T: Transport> Dispatcher<T> {
+    /// Returns a dispatcher by the system's clock, with at most 256 exchanges in flight.
+    ///
+    /// The registry may be shared (`Arc<Registry>`) or given away.
+    pub fn new(registry: impl Into<Arc<Registry>>, transport: T) -> Self {
+        Self {
+            registry: registry.into(),
+            transport,
+            clock: SystemClock,
+            flights: Semaphore::new(DEFAULT_CONCURRENCY),
+            random: Mutex::new(fastrand::Rng::new()),
+        }
+    }
+}
+
+impl<T: Transport, C: Clock> Dispatcher<T, C> {
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock<D: Clock>(self, clock: D) -> Dispatcher<T, D> {
+        let Self { registry, transport, clock: _, flights, random } = self;
+        Dispatcher { registry, transport, clock, flights, random }
+    }
+
+    /// Sets how many exchanges may be in flight at once; none counts as one.
+    #[must_use]
+    pub fn concurrency(self, exchanges: usize) -> Self {
+        let exchanges = exchanges.clamp(1, Semaphore::MAX_PERMITS);
+        Self { flights: Semaphore::new(exchanges), ..self }
+    }
+
+    /// Sets the seed of the jitter, so that a run can be repeated.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { random: Mutex::new(fastrand::Rng::with_seed(seed)), ..self }
+    }
+
+    /// Borrows the registry, to register endpoints later.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Sends the event once to each endpoint that wants it and returns a result for each, ordered
+    /// by endpoint id.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the exchanges in flight; which of them arrived is then unknown.
+    pub async fn dispatch(&self, event: &Event) -> Vec<DeliveryResult> {
+        self.dispatch_with_retry(event, Some(0)).await
+    }
+
+    /// Sends the event to each endpoint that wants it, tries again by the endpoint's policy, and
+    /// returns a result for each, ordered by endpoint id.
+    ///
+    /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
+    ///
+    /// An endpoint that answers 410 is made inactive in the registry.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the exchanges in flight and forgets the retries; which exchanges
+    /// arrived is then unknown.
+    pub async fn dispatch_with_retry(
+        &self,
+        event: &Event,
+        max_retries: Option<u32>,
+    ) -> Vec<DeliveryResult> {
+        let body = Bytes::from(event.to_json());
+        let registrations = self.registry.matching(event);
+        join_all(registrations.iter().map(|registration| {
+            let policy = &registration.endpoint.retry;
+            let policy = match max_retries {
+                Some(retries) => policy.clone().retries(retries),
+                None => policy.clone(),
+            };
+            self.deliver(registration, event, &body, policy)
+        }))
+        .await
+    }
+
+    async fn deliver(
+        &self,
+        registration: &Arc<Registration>,
+        event: &Event,
+        body: &Bytes,
+        policy: RetryPolicy,
+    ) -> DeliveryResult {
+        let mut number = 1;
+        loop {
+            let outcome = self.fly(registration, event, body).await;
+            let now = self.clock.now();
+            let status = match decide(&policy, number, &outcome, now, self.draw()) {
+                Step::Deliver => DeliveryStatus::Delivered,
+                Step::Fail => DeliveryStatus::Failed,
+                Step::Disable => {
+                    self.registry.deactivate(registration);
+                    DeliveryStatus::Failed
+                }
+                Step::Retry { at } => {
+                    self.clock.sleep(at.saturating_since(now)).await;
+                    number += 1;
+                    continue;
+                }
+            };
+            return DeliveryResult {
+                webhook_id: registration.id.clone(),
+                event_id: event.id.clone(),
+                status,
+                status_code: outcome.as_ref().ok().map(|response| response.status),
+                attempt: number,
+                error: (status != DeliveryStatus::Delivered).then(|| explain(&outcome)),
+                timestamp: now,
+            };
+        }
+    }
+
+    /// Makes one attempt, within the bound on the exchanges in flight.
+    async fn fly(
+        &self,
+        registration: &Registration,
+        event: &Event,
+        body: &Bytes,
+    ) -> Result<Response, AttemptError> {
+        // An error would mean that the semaphore was closed, which nobody does.
+        let _permit = self.flights.acquire().await;
+        attempt(&self.transport, &self.clock, &registration.endpoint, event, body).await
+    }
+
+    fn draw(&self) -> u32 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..)
+    }
+}
+
+impl<T, C> fmt::Debug for Dispatcher<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// Says in a sentence why an attempt failed, for whoever owns the endpoint.
+fn explain(outcome: &Result<Response, AttemptError>) -> String {
+    let mut text = String::new();
+    let written = match outcome {
+        Ok(Response { status, .. }) => {
+            let reason = StatusCode::from_u16(*status).ok();
+            let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
+            write!(text, "endpoint answered {status} {reason}")
+        }
+        Err(error) => write_chain(&mut text, error),
+    };
+    debug_assert!(written.is_ok(), "a String takes any text");
+    if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARACTERS) {
+        text.truncate(end);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn write_chain(text: &mut String, error: &dyn Error) -> fmt::Result {
+    write!(text, "{error}")?;
+    let mut source = error.source();
+    while let Some(error) = source {
+        write!(text, ": {error}")?;
+        source = error.source();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

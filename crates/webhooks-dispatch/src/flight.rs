@@ -1,0 +1,50 @@
+//! One attempt: sign, send, and wait no longer than the endpoint allows.
+
+use std::future::ready;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+use thiserror::Error;
+use webhooks_core::Event;
+use webhooks_registry::Endpoint;
+
+use crate::headers::{SigningError, signed_headers};
+use crate::{Clock, ErrorClass, Request, Response, Transport, TransportError};
+
+/// Says why an attempt brought no response.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The delivery could not be signed, so nothing was sent.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The exchange failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+/// Signs the body for the endpoint, sends it once and returns what came back.
+///
+/// The deadline holds and a panic is contained whatever the transport does.
+pub(crate) async fn attempt(
+    transport: &impl Transport,
+    clock: &impl Clock,
+    endpoint: &Endpoint,
+    event: &Event,
+    body: &Bytes,
+) -> Result<Response, AttemptError> {
+    let headers = signed_headers(endpoint, event, body, clock.now())?;
+    let (url, body, timeout) = (endpoint.url.clone(), body.clone(), endpoint.timeout);
+    // The call itself may panic, not only the future that it returns.
+    let exchange =
+        ready(Request { url, headers, body, timeout }).then(|request| transport.send(request));
+    let exchange = pin!(AssertUnwindSafe(exchange).catch_unwind());
+    match select(exchange, pin!(clock.sleep(timeout))).await {
+        Either::Left((Ok(outcome), _)) => Ok(outcome?),
+        Either::Left((Err(_panic), _)) => Err(TransportError::new(ErrorClass::Panic).into()),
+        Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),
+    }
+}

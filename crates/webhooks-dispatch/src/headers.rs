@@ -1,0 +1,214 @@
+//! The headers that carry id, timestamp and signature, by profile.
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use thiserror::Error;
+use webhooks_core::{Event, Timestamp};
+use webhooks_registry::{Endpoint, HeaderProfile};
+use webhooks_sign::{Algorithm, Key, SignError, standard, x_webhook};
+
+/// Says why a delivery cannot be signed. Trying again does not help.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SigningError {
+    /// An id or event type does not fit into a header. Ids and types that were parsed do.
+    #[error("cannot write a header")]
+    Header(#[from] InvalidHeaderValue),
+    /// Every secret of the endpoint has expired.
+    #[error("every secret of the endpoint has expired")]
+    NoLiveSecret,
+    /// The signature was refused.
+    #[error("cannot sign")]
+    Sign(#[from] SignError),
+}
+
+/// Returns the headers of one attempt: the content type, and for each profile of the endpoint the
+/// id, the time of the attempt and the signature of the body.
+///
+/// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
+/// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission").
+///
+/// # Errors
+/// [`SigningError`] when no secret is live.
+pub fn signed_headers(
+    endpoint: &Endpoint,
+    event: &Event,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<HeaderMap, SigningError> {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for profile in endpoint.header_profiles() {
+        match profile {
+            HeaderProfile::Standard => {
+                insert_standard(&STANDARD, endpoint, event, body, now, &mut headers)?;
+            }
+            HeaderProfile::Svix => {
+                insert_standard(&SVIX, endpoint, event, body, now, &mut headers)?;
+            }
+            HeaderProfile::XWebhook => insert_x_webhook(endpoint, event, body, now, &mut headers)?,
+        }
+    }
+    Ok(headers)
+}
+
+/// The three headers of Standard Webhooks, under one name or another.
+struct Names {
+    id: HeaderName,
+    timestamp: HeaderName,
+    signature: HeaderName,
+}
+
+const STANDARD: Names = Names {
+    id: HeaderName::from_static("webhook-id"),
+    timestamp: HeaderName::from_static("webhook-timestamp"),
+    signature: HeaderName::from_static("webhook-signature"),
+};
+
+const SVIX: Names = Names {
+    id: HeaderName::from_static("svix-id"),
+    timestamp: HeaderName::from_static("svix-timestamp"),
+    signature: HeaderName::from_static("svix-signature"),
+};
+
+fn insert_standard(
+    names: &Names,
+    endpoint: &Endpoint,
+    event: &Event,
+    body: &[u8],
+    now: Timestamp,
+    headers: &mut HeaderMap,
+) -> Result<(), SigningError> {
+    let keys: Vec<Key> =
+        endpoint.live_secrets(now).map(|secret| secret.key(Algorithm::HmacSha256)).collect();
+    if keys.is_empty() {
+        return Err(SigningError::NoLiveSecret);
+    }
+    let (id, timestamp) = (event.id.to_string(), now.as_unix_seconds());
+    let mut signatures = String::with_capacity(keys.len() * 48);
+    standard::sign_all(&keys, &id, timestamp, body, &mut signatures)?;
+    headers.insert(names.id.clone(), value(id)?);
+    headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
+    headers.insert(names.signature.clone(), value(signatures)?);
+    Ok(())
+}
+
+fn insert_x_webhook(
+    endpoint: &Endpoint,
+    event: &Event,
+    body: &[u8],
+    now: Timestamp,
+    headers: &mut HeaderMap,
+) -> Result<(), SigningError> {
+    let newest = endpoint.live_secrets(now).next().ok_or(SigningError::NoLiveSecret)?;
+    let algorithm = endpoint.algorithm;
+    let signature = x_webhook::sign(&newest.key(algorithm), body);
+    let name = HeaderName::from_static;
+    headers.insert(name("x-webhook-event"), value(event.event_type.to_string())?);
+    headers.insert(name("x-webhook-event-id"), value(event.id.to_string())?);
+    headers.insert(name("x-webhook-signature"), value(signature.to_string())?);
+    let algorithm = HeaderValue::from_static(algorithm.as_str());
+    headers.insert(name("x-webhook-signature-algorithm"), algorithm);
+    headers.insert(name("x-webhook-timestamp"), value(now.to_string())?);
+    Ok(())
+}
+
+fn value(text: String) -> Result<HeaderValue, SigningError> {
+    HeaderValue::try_from(text).map_err(SigningError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use webhooks_registry::Secret;
+    use webhooks_sign::KeyRing;
+
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    const BODY: &[u8] = b"{\"test\": 2432232314}";
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_microseconds(1_614_265_330_250_000)
+    }
+
+    fn headers(endpoint: &Endpoint) -> Result<HeaderMap, SigningError> {
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".parse().unwrap();
+        let event = Event::new("user.created", ()).unwrap().id(id);
+        signed_headers(endpoint, &event, BODY, now())
+    }
+
+    fn check(found: &HeaderMap, expected: &[(&str, &str)]) {
+        let found: Vec<(&str, &str)> =
+            found.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_standard_profile_sends_the_headers_of_the_specification() {
+        let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
+        check(
+            &headers(&endpoint).unwrap(),
+            &[
+                ("content-type", "application/json"),
+                ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                ("webhook-timestamp", "1614265330"),
+                // Upstream's own vector for this id, time, body and secret.
+                ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_x_webhook_profile_sends_event_id_signature_algorithm_and_time() {
+        let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+        check(
+            &headers(&endpoint).unwrap(),
+            &[
+                ("content-type", "application/json"),
+                ("x-webhook-event", "user.created"),
+                ("x-webhook-event-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                // printf '%s' '{"test": 2432232314}' | openssl dgst -sha256 -hmac my-secret-key
+                (
+                    "x-webhook-signature",
+                    "3063b58000fa4e95b83072c2855e8b816bd81147569f989e507c6c5d5b1b87cd",
+                ),
+                ("x-webhook-signature-algorithm", "hmac_sha256"),
+                ("x-webhook-timestamp", "2021-02-25T15:02:10.25Z"),
+            ],
+        );
+        let sha512 = headers(&endpoint.algorithm(Algorithm::HmacSha512)).unwrap();
+        assert_eq!(sha512["x-webhook-signature-algorithm"], "hmac_sha512");
+        // … -sha512 …
+        let signature = "cac3a1b5c1b6c61cc4a523b69c0e7225c7fb133ec5b051de04ebe164a03bf5d34ad9cf1fbcd0312410dcf36a42abdef6d87602219d25265a7661050b1ec759b6";
+        assert_eq!(sha512["x-webhook-signature"], signature);
+    }
+
+    #[test]
+    fn profiles_are_sent_together_and_rotation_signs_with_every_live_secret() {
+        let later = now() + std::time::Duration::from_secs(60);
+        let all = [HeaderProfile::Standard, HeaderProfile::Svix, HeaderProfile::XWebhook];
+        let endpoint =
+            Endpoint::new("https://example.com/", SECRET).unwrap().profiles(all).unwrap();
+        let endpoint = endpoint.rotate(Secret::new(OTHER).unwrap(), later, now()).unwrap();
+        let headers = headers(&endpoint).unwrap();
+        assert_eq!(headers.len(), 1 + 3 + 3 + 5);
+        for (secret, verifier) in
+            [(SECRET, standard::Verifier::new()), (OTHER, standard::Verifier::svix())]
+        {
+            let keys = KeyRing::from(Key::standard(secret).unwrap());
+            verifier.verify(&keys, &headers, BODY, now().as_unix_seconds()).unwrap();
+        }
+    }
+
+    #[test]
+    fn expired_secrets_do_not_sign() {
+        let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
+        let expired = Secret::new(OTHER).unwrap().expires_at(now());
+        let endpoint = endpoint.rotate(expired, now(), now()).unwrap();
+        for profile in [HeaderProfile::Standard, HeaderProfile::XWebhook] {
+            let endpoint = endpoint.clone().profiles([profile]).unwrap();
+            let error = headers(&endpoint).unwrap_err();
+            assert!(matches!(error, SigningError::NoLiveSecret), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The port that carries signed requests.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use webhooks_registry::EndpointUrl;
+
+/// Carries one signed request to its endpoint and brings the response back.
+///
+/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout;
+/// whoever calls it stops waiting then. A panic counts as a failed exchange.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transport",
+    note = "implement `Transport`, or make one of a closure by `FnTransport::new`"
+)]
+pub trait Transport: Send + Sync + 'static {
+    /// Sends the request and returns the response, whatever its status.
+    ///
+    /// # Errors
+    /// [`TransportError`] when there is no whole response.
+    ///
+    /// # Cancellation
+    /// Dropping the future must end the exchange; whether the receiver got it is then unknown.
+    fn send(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, TransportError>> + Send;
+}
+
+/// A signed request: a POST of the body with the headers.
+#[derive(Clone)]
+pub struct Request {
+    /// Where to.
+    pub url: EndpointUrl,
+    /// The content type and the signature headers.
+    pub headers: HeaderMap,
+    /// The signed bytes.
+    pub body: Bytes,
+    /// How long the whole exchange may last.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Request {
+    /// Leaves out the body and what the headers hold: whoever has both could replay the request.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header_names: Vec<&HeaderName> = self.headers.keys().collect();
+        f.debug_struct("Request")
+            .field("url", &self.url)
+            .field("header_names", &header_names)
+            .field("body_bytes", &self.body.len())
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// What an endpoint answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Response {
+    /// The status code (RFC 9110 §15).
+    pub status: u16,
+    /// The headers, of which `Retry-After` delays a retry.
+    pub headers: HeaderMap,
+    /// The body, or as much of it as the transport keeps.
+    pub body: Bytes,
+}
+
+/// Says that an exchange did not come to a whole response, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", class.sentence())]
+pub struct TransportError {
+    /// What kind of failure it was.
+    pub class: ErrorClass,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl TransportError {
+    /// Returns an error of this class.
+    pub fn new(class: ErrorClass) -> Self {
+        Self { class, source: None }
+    }
+
+    /// Sets the error beneath. It is shown to the endpoint's owner: keep secrets out of it.
+    #[must_use]
+    pub fn caused_by(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+}
+
+/// A kind of failed exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// The address is one that deliveries may not go to.
+    Blocked,
+    /// The response broke off in its body.
+    Body,
+    /// No connection came about.
+    Connect,
+    /// The host's name could not be resolved.
+    Dns,
+    /// Any other failure of the transport.
+    Other,
+    /// The transport panicked.
+    Panic,
+    /// The response was not HTTP.
+    Protocol,
+    /// The connection was closed or reset before a response came.
+    Reset,
+    /// The exchange was not over in time.
+    Timeout,
+    /// No secure connection came about: certificate, name or protocol were refused.
+    Tls,
+}
+
+impl ErrorClass {
+    /// Borrows the word that stores and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Body => "body",
+            Self::Connect => "connect",
+            Self::Dns => "dns",
+            Self::Other => "other",
+            Self::Panic => "panic",
+            Self::Protocol => "protocol",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Blocked => "the address is not allowed",
+            Self::Body => "the response broke off",
+            Self::Connect => "cannot connect",
+            Self::Dns => "cannot resolve the host name",
+            Self::Other => "the transport failed",
+            Self::Panic => "the transport panicked",
+            Self::Protocol => "the response was not valid HTTP",
+            Self::Reset => "the connection was closed before a response came",
+            Self::Timeout => "the exchange was not over in time",
+            Self::Tls => "cannot set up a secure connection",
+        }
+    }
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,286 @@
+//! Where deliveries go, and how.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use webhooks_core::{RetryPolicy, TenantId, Timestamp};
+use webhooks_sign::Algorithm;
+
+use crate::{EndpointUrl, EndpointUrlError, Secret, SecretError, Subscription, SubscriptionError};
+
+/// How long a whole exchange may last unless the endpoint says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many secrets an endpoint may have: what a receiver checks at most.
+const MAX_SECRETS: usize = 16;
+
+/// A destination: where events go, which ones, how they are signed and tried again.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use webhooks_core::RetryPolicy;
+/// use webhooks_registry::Endpoint;
+///
+/// let endpoint = Endpoint::new("https://example.com/webhook", "my-secret-key")?
+///     .events(["created", "user.*"])?
+///     .timeout(Duration::from_secs(10))
+///     .retry(RetryPolicy::fixed(Duration::from_secs(5), 2));
+/// assert!(endpoint.active);
+/// # Ok::<(), webhooks_registry::EndpointError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// Where deliveries go.
+    pub url: EndpointUrl,
+    /// Whose events it gets.
+    pub tenant: TenantId,
+    /// Which events it wants; all if empty.
+    pub subscriptions: Vec<Subscription>,
+    /// The algorithm of [`HeaderProfile::XWebhook`]; the other profiles have their own.
+    pub algorithm: Algorithm,
+    /// When a failed delivery is tried again.
+    pub retry: RetryPolicy,
+    /// How long a whole exchange may last, from resolving the name to the end of the response.
+    pub timeout: Duration,
+    /// Whether it gets anything at all.
+    pub active: bool,
+    secrets: Vec<Secret>,
+    profiles: Vec<HeaderProfile>,
+}
+
+/// Which headers carry id, timestamp and signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a profile that nobody signs must not compile")]
+pub enum HeaderProfile {
+    /// `webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks 1.0).
+    Standard,
+    /// The same under `svix-*`.
+    Svix,
+    /// `X-Webhook-Event`, `X-Webhook-Event-Id`, `X-Webhook-Signature`,
+    /// `X-Webhook-Signature-Algorithm`, `X-Webhook-Timestamp`.
+    XWebhook,
+}
+
+/// Says why an endpoint cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// No header profile is named.
+    #[error("an endpoint needs at least one header profile")]
+    NoProfile,
+    /// The profile needs a secret that starts with `whsec_`.
+    #[error("header profile {profile:?} needs a secret that starts with whsec_")]
+    ProfileNeedsStandardSecret {
+        /// The profile at fault.
+        profile: HeaderProfile,
+    },
+    /// The secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A subscription is malformed.
+    #[error(transparent)]
+    Subscription(#[from] SubscriptionError),
+    /// The endpoint has 16 secrets already.
+    #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
+    TooManySecrets,
+    /// The URL cannot be an endpoint's.
+    #[error(transparent)]
+    Url(#[from] EndpointUrlError),
+}
+
+impl Endpoint {
+    /// Returns an active endpoint of the default tenant that wants all events, retries 3 times
+    /// after 1 s, gives an exchange 30 s, and signs with HMAC-SHA256.
+    ///
+    /// A secret that starts with `whsec_` signs by [`HeaderProfile::Standard`], any other by
+    /// [`HeaderProfile::XWebhook`].
+    ///
+    /// # Errors
+    /// [`EndpointError`] when the URL or the secret cannot be used.
+    pub fn new(url: &str, secret: &str) -> Result<Self, EndpointError> {
+        let (url, secret) = (EndpointUrl::new(url)?, Secret::new(secret)?);
+        let profile =
+            if secret.is_standard() { HeaderProfile::Standard } else { HeaderProfile::XWebhook };
+        Ok(Self {
+            url,
+            tenant: TenantId::default(),
+            subscriptions: Vec::new(),
+            algorithm: Algorithm::default(),
+            retry: RetryPolicy::default(),
+            timeout: DEFAULT_TIMEOUT,
+            active: true,
+            secrets: vec![secret],
+            profiles: vec![profile],
+        })
+    }
+
+    /// Sets which events it wants: types, subtrees (`user.*`) or `*`; none named means all.
+    ///
+    /// # Errors
+    /// [`EndpointError::Subscription`] when one is malformed.
+    pub fn events<S: AsRef<str>>(
+        self,
+        subscriptions: impl IntoIterator<Item = S>,
+    ) -> Result<Self, EndpointError> {
+        let subscriptions = subscriptions.into_iter().map(|text| Subscription::new(text.as_ref()));
+        Ok(Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, ..self })
+    }
+
+    /// Sets which headers carry id, timestamp and signature; several at once ease a migration.
+    ///
+    /// # Errors
+    /// [`EndpointError`] when none is named, or one needs a secret that starts with `whsec_` and
+    /// a secret of the endpoint does not.
+    pub fn profiles(
+        self,
+        profiles: impl IntoIterator<Item = HeaderProfile>,
+    ) -> Result<Self, EndpointError> {
+        Self { profiles: profiles.into_iter().collect(), ..self }.checked()
+    }
+
+    /// Puts a new secret before those it has, which go on signing until `old_expire_at`, so that
+    /// receivers can change over in between. Secrets that expire sooner keep their time, those
+    /// that expired by `now` are dropped.
+    ///
+    /// [`HeaderProfile::XWebhook`] has room for one signature and uses the new secret at once.
+    ///
+    /// # Errors
+    /// [`EndpointError`] when the secret cannot be used with the endpoint's profiles, or 16 are
+    /// live already.
+    pub fn rotate(
+        mut self,
+        new: Secret,
+        old_expire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self, EndpointError> {
+        self.secrets.retain(|secret| secret.is_live(now));
+        for secret in &mut self.secrets {
+            secret.limit(old_expire_at);
+        }
+        self.secrets.insert(0, new);
+        self.checked()
+    }
+
+    /// Sets whose events it gets.
+    #[must_use]
+    pub fn tenant(self, tenant: TenantId) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// Sets the algorithm of [`HeaderProfile::XWebhook`].
+    #[must_use]
+    pub fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
+    }
+
+    /// Sets when a failed delivery is tried again.
+    #[must_use]
+    pub fn retry(self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// Sets how long a whole exchange may last, from resolving the name to the end of the response.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Makes it get nothing, without being forgotten.
+    #[must_use]
+    pub fn inactive(self) -> Self {
+        Self { active: false, ..self }
+    }
+
+    /// Returns the secrets that sign at this time, the newest first.
+    pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter().filter(move |secret| secret.is_live(now))
+    }
+
+    /// Borrows which headers carry id, timestamp and signature.
+    pub fn header_profiles(&self) -> &[HeaderProfile] {
+        &self.profiles
+    }
+
+    fn checked(self) -> Result<Self, EndpointError> {
+        if self.profiles.is_empty() {
+            return Err(EndpointError::NoProfile);
+        }
+        if self.secrets.len() > MAX_SECRETS {
+            return Err(EndpointError::TooManySecrets);
+        }
+        let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
+        match strict {
+            Some(&profile) if !self.secrets.iter().all(Secret::is_standard) => {
+                Err(EndpointError::ProfileNeedsStandardSecret { profile })
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn endpoint(secret: &str) -> Endpoint {
+        Endpoint::new("https://example.com/", secret).unwrap()
+    }
+
+    #[test]
+    fn the_secret_says_which_headers_are_sent() {
+        assert_eq!(endpoint(STANDARD).header_profiles(), [HeaderProfile::Standard]);
+        assert_eq!(endpoint("plain").header_profiles(), [HeaderProfile::XWebhook]);
+        let both = [HeaderProfile::XWebhook, HeaderProfile::Svix];
+        assert_eq!(endpoint(STANDARD).profiles(both).unwrap().header_profiles(), both);
+        let profile = HeaderProfile::Svix;
+        assert_eq!(
+            endpoint("plain").profiles(both),
+            Err(EndpointError::ProfileNeedsStandardSecret { profile })
+        );
+        assert_eq!(endpoint("plain").profiles([]), Err(EndpointError::NoProfile));
+    }
+
+    #[test]
+    fn old_secrets_sign_until_they_expire() {
+        let at = Timestamp::from_unix_seconds;
+        let endpoint = endpoint("first").rotate(Secret::new("second").unwrap(), at(100), at(0));
+        let endpoint = endpoint.unwrap();
+        assert_eq!(endpoint.live_secrets(at(99)).count(), 2);
+        let live: Vec<&Secret> = endpoint.live_secrets(at(100)).collect();
+        assert_eq!(live, [&Secret::new("second").unwrap()]);
+
+        let endpoint = endpoint.rotate(Secret::new("third").unwrap(), at(300), at(50)).unwrap();
+        assert_eq!(endpoint.live_secrets(at(99)).count(), 3);
+        assert_eq!(endpoint.live_secrets(at(100)).count(), 2, "the first keeps its earlier end");
+        assert_eq!(endpoint.live_secrets(at(300)).count(), 1);
+    }
+
+    #[test]
+    fn secrets_are_bounded_and_fit_the_profiles() {
+        let forever = Timestamp::from_unix_seconds(u64::MAX);
+        let mut full = endpoint("0");
+        for n in 1..16 {
+            full = full
+                .rotate(Secret::new(&n.to_string()).unwrap(), forever, Timestamp::UNIX_EPOCH)
+                .unwrap();
+        }
+        let new = Secret::new("16").unwrap();
+        let error = full.rotate(new.clone(), forever, Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(error, EndpointError::TooManySecrets);
+        let profile = HeaderProfile::Standard;
+        assert_eq!(
+            endpoint(STANDARD).rotate(new, forever, Timestamp::UNIX_EPOCH),
+            Err(EndpointError::ProfileNeedsStandardSecret { profile })
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", endpoint("hush-hush"));
+        assert!(shown.contains("redacted") && !shown.contains("hush"), "{shown}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Which endpoints want an event, without looking at those that do not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use webhooks_core::{EndpointId, Event, TenantId};
+
+use crate::{Registration, Subscription};
+
+/// Active endpoints by tenant and pattern. An endpoint without subscriptions stands under `*`.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    tenants: HashMap<TenantId, Patterns>,
+}
+
+type Patterns = HashMap<String, BTreeMap<EndpointId, Arc<Registration>>>;
+
+impl Index {
+    pub(crate) fn insert(&mut self, registration: &Arc<Registration>) {
+        if !registration.endpoint.active {
+            return;
+        }
+        let patterns = self.tenants.entry(registration.endpoint.tenant.clone()).or_default();
+        for pattern in patterns_of(registration) {
+            let endpoints = patterns.entry(pattern).or_default();
+            endpoints.insert(registration.id.clone(), Arc::clone(registration));
+        }
+    }
+
+    /// Takes an endpoint out, leaving no empty entry behind.
+    pub(crate) fn remove(&mut self, registration: &Registration) {
+        let tenant = &registration.endpoint.tenant;
+        let Some(patterns) = self.tenants.get_mut(tenant) else { return };
+        for pattern in patterns_of(registration) {
+            if let Some(endpoints) = patterns.get_mut(&pattern) {
+                endpoints.remove(&registration.id);
+                if endpoints.is_empty() {
+                    patterns.remove(&pattern);
+                }
+            }
+        }
+        if patterns.is_empty() {
+            self.tenants.remove(tenant);
+        }
+    }
+
+    /// Returns the endpoints that want the event, ordered by id, each once.
+    pub(crate) fn matching(&self, event: &Event) -> Vec<Arc<Registration>> {
+        let mut found: Vec<_> = self.candidates(event).cloned().collect();
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.dedup_by(|a, b| a.id == b.id);
+        found
+    }
+
+    /// Returns every endpoint under a pattern of the event's type; those under several come again.
+    pub(crate) fn candidates(&self, event: &Event) -> impl Iterator<Item = &Arc<Registration>> {
+        let patterns = self.tenants.get(&event.tenant);
+        (event.event_type.patterns())
+            .filter_map(move |pattern| patterns?.get(&pattern))
+            .flat_map(BTreeMap::values)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+}
+
+fn patterns_of(registration: &Registration) -> Vec<String> {
+    let subscriptions = &registration.endpoint.subscriptions;
+    if subscriptions.is_empty() {
+        return vec![Subscription::all().to_string()];
+    }
+    subscriptions.iter().map(Subscription::to_string).collect()
+}

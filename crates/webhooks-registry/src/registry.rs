@@ -1,0 +1,137 @@
+//! The endpoints of a program, in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use thiserror::Error;
+use webhooks_core::{EndpointId, Event, IdError};
+
+use crate::Endpoint;
+use crate::index::Index;
+
+/// The endpoints of a program, in memory; shared between threads by reference.
+///
+/// Writers hold the lock for the few entries of one endpoint, readers for one look-up, so that
+/// neither waits long, however many endpoints there are.
+///
+/// # Example
+/// ```
+/// use webhooks_core::Event;
+/// use webhooks_registry::{Endpoint, Registry};
+///
+/// let registry = Registry::new();
+/// registry.register("crm", Endpoint::new("https://example.com/", "my-secret-key")?)?;
+/// assert_eq!(registry.matching(&Event::new("created", 1)?).len(), 1);
+/// registry.unregister("crm")?;
+/// assert!(registry.list().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Registry {
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_id: BTreeMap<EndpointId, Arc<Registration>>,
+    index: Index,
+}
+
+/// An endpoint under its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Registration {
+    /// The id that the endpoint was registered under.
+    pub id: EndpointId,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+/// Says that no endpoint is registered under an id.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no endpoint {id:?} is registered")]
+pub struct UnknownEndpoint {
+    /// The id that was asked for.
+    pub id: String,
+}
+
+impl Registry {
+    /// Returns a registry without endpoints.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers an endpoint, replacing the one that has this id, which is returned.
+    ///
+    /// # Errors
+    /// [`IdError`] when the id is malformed.
+    pub fn register(
+        &self,
+        id: &str,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, IdError> {
+        let id = EndpointId::new(id)?;
+        let registration = Arc::new(Registration { id: id.clone(), endpoint });
+        let mut state = self.write();
+        let replaced = state.by_id.insert(id, Arc::clone(&registration));
+        if let Some(replaced) = &replaced {
+            state.index.remove(replaced);
+        }
+        state.index.insert(&registration);
+        Ok(replaced)
+    }
+
+    /// Forgets an endpoint and returns it.
+    ///
+    /// # Errors
+    /// [`UnknownEndpoint`] when no endpoint has this id.
+    pub fn unregister(&self, id: &str) -> Result<Arc<Registration>, UnknownEndpoint> {
+        let unknown = || UnknownEndpoint { id: id.to_owned() };
+        let key = EndpointId::new(id).map_err(|_malformed| unknown())?;
+        let mut state = self.write();
+        let removed = state.by_id.remove(&key).ok_or_else(unknown)?;
+        state.index.remove(&removed);
+        Ok(removed)
+    }
+
+    /// Makes an endpoint inactive, unless it was replaced or forgotten since it was looked up.
+    pub fn deactivate(&self, seen: &Arc<Registration>) {
+        let mut state = self.write();
+        if state.by_id.get(&seen.id).is_some_and(|current| Arc::ptr_eq(current, seen)) {
+            state.index.remove(seen);
+            let endpoint = seen.endpoint.clone().inactive();
+            let registration = Arc::new(Registration { id: seen.id.clone(), endpoint });
+            state.by_id.insert(seen.id.clone(), registration);
+        }
+    }
+
+    /// Returns the endpoint with this id.
+    pub fn get(&self, id: &str) -> Option<Arc<Registration>> {
+        self.read().by_id.get(&EndpointId::new(id).ok()?).cloned()
+    }
+
+    /// Returns all endpoints, active or not, ordered by id.
+    pub fn list(&self) -> Vec<Arc<Registration>> {
+        self.read().by_id.values().cloned().collect()
+    }
+
+    /// Returns the active endpoints of the event's tenant that want the event, ordered by id.
+    ///
+    /// The cost grows with the endpoints found and the depth of the event type, not with the
+    /// endpoints registered.
+    pub fn matching(&self, event: &Event) -> Vec<Arc<Registration>> {
+        self.read().index.matching(event)
+    }
+
+    // A panic cannot leave the state half changed in a way that matters: entries are whole.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

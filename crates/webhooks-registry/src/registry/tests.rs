@@ -1,0 +1,129 @@
+//! Registering, replacing, forgetting and matching.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use webhooks_core::{EventType, TenantId};
+
+use super::*;
+
+fn endpoint(events: &[&str]) -> Endpoint {
+    Endpoint::new("https://example.com/", "my-secret-key").unwrap().events(events).unwrap()
+}
+
+fn event(event_type: &str) -> Event {
+    Event::new(event_type, ()).unwrap()
+}
+
+fn ids(found: &[Arc<Registration>]) -> Vec<&str> {
+    found.iter().map(|registration| registration.id.as_str()).collect()
+}
+
+#[test]
+fn registering_again_replaces() {
+    let registry = Registry::new();
+    assert_eq!(registry.register("a", endpoint(&["created"])).unwrap(), None);
+    let replaced = registry.register("a", endpoint(&["deleted"])).unwrap().unwrap();
+    assert_eq!(replaced.endpoint, endpoint(&["created"]));
+    assert!(registry.matching(&event("created")).is_empty());
+    assert_eq!(ids(&registry.matching(&event("deleted"))), ["a"]);
+    assert_eq!(registry.list().len(), 1);
+}
+
+#[test]
+fn unregistering_an_unknown_id_names_it() {
+    let registry = Registry::new();
+    for id in ["ghost", "not an id"] {
+        let error = registry.unregister(id).unwrap_err();
+        assert_eq!(error.to_string(), format!("no endpoint {id:?} is registered"));
+    }
+}
+
+#[test]
+fn a_bad_id_is_refused_and_nothing_changes() {
+    let registry = Registry::new();
+    let error = registry.register("a b", endpoint(&[])).unwrap_err();
+    assert!(matches!(error, IdError::Character { .. }));
+    assert!(registry.list().is_empty());
+}
+
+#[test]
+fn tenants_get_their_own_events_alone() {
+    let registry = Registry::new();
+    let acme = TenantId::new("acme").unwrap();
+    registry.register("a", endpoint(&[]).tenant(acme.clone())).unwrap();
+    registry.register("b", endpoint(&[])).unwrap();
+    assert_eq!(ids(&registry.matching(&event("created").tenant(acme))), ["a"]);
+    assert_eq!(ids(&registry.matching(&event("created"))), ["b"]);
+}
+
+#[test]
+fn matching_visits_no_endpoint_that_cannot_match() {
+    let registry = Registry::new();
+    for n in 0..1000 {
+        registry.register(&format!("other-{n}"), endpoint(&[&format!("type-{n}.*")])).unwrap();
+    }
+    registry.register("subtree", endpoint(&["user.*"])).unwrap();
+    registry.register("exact", endpoint(&["user.created", "type-7.b"])).unwrap();
+    let visited = registry.read().index.candidates(&event("user.created")).count();
+    assert_eq!(visited, 2);
+}
+
+#[test]
+fn forgetting_everything_leaves_the_index_empty() {
+    let registry = Registry::new();
+    registry.register("a", endpoint(&["user.*", "*", "order.paid"])).unwrap();
+    registry.register("b", endpoint(&[])).unwrap();
+    registry.register("b", endpoint(&[]).inactive()).unwrap();
+    registry.unregister("a").unwrap();
+    assert!(registry.read().index.is_empty());
+}
+
+#[test]
+fn deactivating_spares_an_endpoint_that_was_replaced_meanwhile() {
+    let registry = Registry::new();
+    registry.register("a", endpoint(&[])).unwrap();
+    let seen = registry.get("a").unwrap();
+    registry.register("a", endpoint(&["created"])).unwrap();
+    registry.deactivate(&seen);
+    assert_eq!(ids(&registry.matching(&event("created"))), ["a"]);
+
+    registry.deactivate(&registry.get("a").unwrap());
+    assert!(registry.matching(&event("created")).is_empty());
+    assert!(!registry.get("a").unwrap().endpoint.active);
+}
+
+fn pattern() -> impl Strategy<Value = String> {
+    "([ab]\\.){0,2}([ab]|\\*)"
+}
+
+proptest! {
+    /// The index agrees with asking every endpoint, after any sequence of changes.
+    #[test]
+    fn matching_agrees_with_a_scan(
+        changes in vec((0..8_u8, prop::option::of((vec(pattern(), 0..3), any::<bool>()))), 0..40),
+        event_type in "[ab](\\.[ab]){0,2}",
+    ) {
+        let registry = Registry::new();
+        for (id, change) in changes {
+            let id = id.to_string();
+            match change {
+                Some((events, active)) => {
+                    let mut endpoint = endpoint(&[]).events(events).unwrap();
+                    endpoint.active = active;
+                    registry.register(&id, endpoint).unwrap();
+                }
+                None => drop(registry.unregister(&id)),
+            }
+        }
+        let wanted = EventType::new(&event_type).unwrap();
+        let scanned: Vec<_> = registry
+            .list()
+            .into_iter()
+            .filter(|registration| {
+                let Endpoint { active, subscriptions, .. } = &registration.endpoint;
+                *active && (subscriptions.is_empty() || subscriptions.iter().any(|s| s.matches(&wanted)))
+            })
+            .collect();
+        prop_assert_eq!(registry.matching(&event(&event_type)), scanned);
+    }
+}

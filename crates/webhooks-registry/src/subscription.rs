@@ -1,0 +1,86 @@
+//! Which events an endpoint wants.
+
+use std::fmt;
+
+use thiserror::Error;
+use webhooks_core::{EventType, EventTypeError};
+
+/// A wish for events: one type (`user.created`), a subtree (`user.*`) or all (`*`).
+///
+/// A subtree holds every type below its root, however deep, but not the root itself.
+///
+/// # Example
+/// ```
+/// use webhooks_core::EventType;
+/// use webhooks_registry::Subscription;
+///
+/// let subscription = Subscription::new("user.*")?;
+/// assert!(subscription.matches(&EventType::new("user.email.changed")?));
+/// assert!(!subscription.matches(&EventType::new("user")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subscription(String);
+
+/// Says why a text is not a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("subscription {subscription:?} is neither '*', an event type, nor an event type and '.*'")]
+pub struct SubscriptionError {
+    subscription: String,
+    source: EventTypeError,
+}
+
+impl Subscription {
+    /// Returns the subscription that this text stands for.
+    ///
+    /// # Errors
+    /// [`SubscriptionError`] when it is neither `*`, nor an event type, nor one followed by `.*`.
+    pub fn new(text: &str) -> Result<Self, SubscriptionError> {
+        let root = text.strip_suffix(".*").unwrap_or(text);
+        if text != "*" {
+            EventType::new(root)
+                .map_err(|source| SubscriptionError { subscription: text.to_owned(), source })?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the wish for all events.
+    pub fn all() -> Self {
+        Self("*".to_owned())
+    }
+
+    /// Borrows the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns whether an event of this type is wanted.
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        event_type.patterns().any(|pattern| pattern == self.0)
+    }
+}
+
+impl fmt::Display for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscription({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_never_match_is_refused() {
+        for text in ["", "user.", ".*", "user*", "*.created", "user.*.created", "user.**", "**"] {
+            let error = Subscription::new(text).unwrap_err();
+            assert!(error.to_string().contains("is neither '*'"), "{error}");
+        }
+    }
+}

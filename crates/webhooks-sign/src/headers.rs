@@ -1,0 +1,89 @@
+//! How headers are read, whatever holds them.
+
+use core::marker::PhantomData;
+
+use crate::Error;
+
+/// Something that holds HTTP headers and can tell when one is there twice.
+///
+/// It is implemented for slices, arrays of pairs and, with the feature `http`, for
+/// `http::HeaderMap`. For anything else, [`from_fn`] makes one of a closure.
+pub trait Headers {
+    /// Returns every value of the header with this name, in order.
+    ///
+    /// Names differ by letter case only in how they look (RFC 9110 §5.1).
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]>;
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> Headers for [(N, V)] {
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        self.iter()
+            .filter(move |(found, _)| found.as_ref().eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_ref())
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<[u8]>, const LEN: usize> Headers for [(N, V); LEN] {
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        self.as_slice().values(name)
+    }
+}
+
+impl<H: Headers + ?Sized> Headers for &H {
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        (**self).values(name)
+    }
+}
+
+#[cfg(feature = "http")]
+impl Headers for http::HeaderMap {
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+    }
+}
+
+/// Headers that a closure looks up; made by [`from_fn`].
+#[derive(Debug, Clone, Copy)]
+pub struct FromFn<'v, F>(F, PhantomData<&'v [u8]>);
+
+/// Makes [`Headers`] of a closure from a name to all values of that header.
+///
+/// An `Option` will do as the collection of values, but then a repeated header goes unseen.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::{Headers, from_fn};
+///
+/// let headers = from_fn(|name: &str| (name == "webhook-id").then_some(&b"msg_1"[..]));
+/// assert_eq!(headers.values("webhook-id").next(), Some(&b"msg_1"[..]));
+/// ```
+pub fn from_fn<'v, F, I>(values: F) -> FromFn<'v, F>
+where
+    F: Fn(&str) -> I,
+    I: IntoIterator<Item = &'v [u8]>,
+{
+    FromFn(values, PhantomData)
+}
+
+impl<'v, F, I> Headers for FromFn<'v, F>
+where
+    F: Fn(&str) -> I,
+    I: IntoIterator<Item = &'v [u8]>,
+{
+    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        (self.0)(name).into_iter().map(|value| -> &'h [u8] { value })
+    }
+}
+
+/// Returns the one value of the header with this name.
+pub(crate) fn single<'h>(
+    headers: &'h (impl Headers + ?Sized),
+    name: &'h str,
+) -> Result<&'h [u8], Error> {
+    let mut values = headers.values(name);
+    let value = values.next().ok_or(Error::MissingHeader)?;
+    match values.next() {
+        Some(_) => Err(Error::DuplicateHeader),
+        None => Ok(value),
+    }
+}

@@ -1,0 +1,65 @@
+//! The text of a signature.
+
+use core::fmt;
+
+use crate::encoding::Encoding;
+use crate::mac::Tag;
+
+/// The longest text: a hexadecimal HMAC-SHA512 and room for a prefix.
+const CAPACITY: usize = 136;
+
+/// One signature as a header carries it, on the stack.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::{Algorithm, Key, x_webhook};
+///
+/// let key = Key::from_legacy_bytes(Algorithm::HmacSha256, b"my-secret-key")?;
+/// let signature = x_webhook::sign(&key, b"{}");
+/// assert_eq!(signature.as_str().len(), 64);
+/// # Ok::<(), webhooks_sign::KeyError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Signature {
+    text: [u8; CAPACITY],
+    len: usize,
+}
+
+impl Signature {
+    /// Writes the MAC behind a prefix such as `v1,`.
+    pub(crate) fn new(prefix: &str, encoding: Encoding, tag: &Tag) -> Self {
+        let mut text = [0; CAPACITY];
+        let mut len = 0;
+        if let Some((start, rest)) = text.split_at_mut_checked(prefix.len()) {
+            start.copy_from_slice(prefix.as_bytes());
+            len = encoding
+                .encode(tag.as_bytes(), rest)
+                .map_or(0, |encoded| encoded.saturating_add(prefix.len()));
+        }
+        debug_assert!(len > 0, "the capacity holds every prefix and MAC of this crate");
+        Self { text, len }
+    }
+
+    /// Borrows the text.
+    pub fn as_str(&self) -> &str {
+        self.text.get(..self.len).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl AsRef<str> for Signature {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({self})")
+    }
+}

@@ -1,0 +1,62 @@
+//! How far a timestamp may lie from the receiver's clock.
+
+use crate::Error;
+
+/// The limits within which a signed timestamp is accepted, in whole seconds, both included.
+///
+/// The default is 5 minutes either way, as in the libraries of Standard Webhooks; the
+/// specification gives no figure ("some allowable tolerance").
+///
+/// A receiver that remembers ids against replays must keep them for `past + future`.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::Tolerance;
+///
+/// assert_eq!(Tolerance::default(), Tolerance { past: 300, future: 300 });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tolerance {
+    /// The greatest age in seconds.
+    pub past: u64,
+    /// The furthest lead in seconds.
+    pub future: u64,
+}
+
+impl Tolerance {
+    /// Accepts any timestamp. Old messages can then be replayed for ever, unless their ids are kept.
+    pub const DANGEROUS_UNLIMITED: Self = Self { past: u64::MAX, future: u64::MAX };
+
+    pub(crate) fn check(self, timestamp: u64, now: u64) -> Result<(), Error> {
+        if now.saturating_sub(timestamp) > self.past {
+            Err(Error::TimestampTooOld)
+        } else if timestamp.saturating_sub(now) > self.future {
+            Err(Error::TimestampTooNew)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { past: 300, future: 300 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_edges_are_inside() {
+        let tolerance = Tolerance { past: 10, future: 3 };
+        let check = |timestamp| tolerance.check(timestamp, 100);
+        assert_eq!(check(89), Err(Error::TimestampTooOld));
+        assert_eq!(check(90), Ok(()));
+        assert_eq!(check(103), Ok(()));
+        assert_eq!(check(104), Err(Error::TimestampTooNew));
+        assert_eq!(check(0), Err(Error::TimestampTooOld));
+        assert_eq!(check(u64::MAX), Err(Error::TimestampTooNew));
+    }
+}

@@ -1,0 +1,52 @@
+//! The proof that a webhook was verified.
+
+/// A webhook whose signature was found right. Only this crate can make one, so that code which
+/// takes it cannot be reached by an unverified body.
+///
+/// `B` is the body: `&[u8]` from the calls that take it whole, `()` from a
+/// [`Pending`](crate::Pending), which has passed it on in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified<'h, B> {
+    pub(crate) id: Option<&'h str>,
+    pub(crate) timestamp: Option<u64>,
+    pub(crate) key_index: usize,
+    pub(crate) scheme: &'static str,
+    pub(crate) body: B,
+}
+
+impl<'h, B> Verified<'h, B> {
+    /// Returns the id of the message, by which to deduplicate, if the scheme signs one.
+    pub fn id(&self) -> Option<&'h str> {
+        self.id
+    }
+
+    /// Returns when the attempt was signed, in Unix seconds, if the scheme signs it.
+    pub fn timestamp(&self) -> Option<u64> {
+        self.timestamp
+    }
+
+    /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
+    pub fn key_index(&self) -> usize {
+        self.key_index
+    }
+
+    /// Returns the name of the scheme, such as `standard`.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// Borrows the body.
+    pub fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// Takes the body out.
+    pub fn into_body(self) -> B {
+        self.body
+    }
+
+    pub(crate) fn with_body<C>(self, body: C) -> Verified<'h, C> {
+        let Self { id, timestamp, key_index, scheme, body: _ } = self;
+        Verified { id, timestamp, key_index, scheme, body }
+    }
+}

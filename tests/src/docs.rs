@@ -1,0 +1,7 @@
+//! The documents whose examples are compiled and run.
+
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+#[doc = include_str!("../../docs/architecture.md")]
+struct Architecture;

@@ -1,0 +1,15 @@
+//! What the tests across crates share: a simulated clock, a receiver, and the docs as doctests.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a broken fixture fails its test"
+)]
+
+mod clock;
+#[cfg(doctest)]
+mod docs;
+mod receiver;
+
+// The public interface is:
+pub use clock::SimulatedClock;
+pub use receiver::{Received, Receiver};

@@ -1,0 +1,39 @@
+//! `check`: everything that is not a test.
+
+use crate::shell::{Failure, is_installed, run, run_with};
+use crate::{layers, no_std};
+
+/// Which cargo-deny is installed where there is none.
+const CARGO_DENY: &str = "cargo install --locked cargo-deny --version 0.20.2";
+
+/// The feature sets that matter: all at once, and what a receiver takes alone.
+const CLIPPY: [&str; 3] = [
+    "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings",
+    "cargo clippy -p webhooks-sign --no-default-features --locked -- -D warnings",
+    "cargo clippy -p webhooks-core --no-default-features --locked -- -D warnings",
+];
+
+const DOC: &str =
+    "cargo doc --workspace --no-deps --all-features --document-private-items --locked";
+
+pub(crate) fn run_all() -> Result<(), Failure> {
+    install()?;
+    run("cargo fmt --all --check")?;
+    for line in CLIPPY {
+        run(line)?;
+    }
+    run_with(DOC, &[("RUSTDOCFLAGS", "-D warnings")])?;
+    layers::run()?;
+    no_std::run_all()?;
+    run("cargo deny --locked --all-features check bans licenses sources")
+}
+
+fn install() -> Result<(), Failure> {
+    if !is_installed("cargo fmt --version") || !is_installed("cargo clippy --version") {
+        run("rustup component add rustfmt clippy")?;
+    }
+    if !is_installed("cargo deny --version") {
+        run(CARGO_DENY)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! The project's own commands: `cargo xtask` lists them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod check;
+mod layers;
+mod no_std;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use shell::Failure;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  test      runs every test, with whatever the tests need installed by itself
+  check     runs every check but the tests: format, clippy, docs, layers, no-std, cargo-deny
+  ci        runs check, then test
+  layers    prints which crate uses which, and fails if one uses what it must not
+  no-std    proves that webhooks-sign needs neither std nor an allocator";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["test"] => test::run_all(),
+        ["check"] => check::run_all(),
+        ["ci"] => check::run_all().and_then(|()| test::run_all()),
+        ["layers"] => layers::run(),
+        ["no-std"] => no_std::run_all(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [] => return misuse("a command is missing"),
+        [unknown, ..] => return misuse(&format!("no command is called like {unknown:?}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(reason)) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misuse(reason: &str) -> ExitCode {
+    eprintln!("error: {reason}\n\n{USAGE}");
+    ExitCode::from(2)
+}

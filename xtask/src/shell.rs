@@ -1,0 +1,46 @@
+//! Running programs from the workspace's root.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Says in a sentence why a command failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure(pub(crate) String);
+
+/// Returns a failure for an error that hinders an action.
+pub(crate) fn failure(action: &str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure(format!("cannot {action}: {error}"))
+}
+
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+/// Returns a command line, split at spaces, to be run from the root.
+pub(crate) fn command(line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).current_dir(root());
+    command
+}
+
+/// Shows and runs a command line, whose output goes where ours goes.
+pub(crate) fn run(line: &str) -> Result<(), Failure> {
+    run_with(line, &[])
+}
+
+/// The same with more variables in the environment.
+pub(crate) fn run_with(line: &str, variables: &[(&str, &str)]) -> Result<(), Failure> {
+    println!("\n$ {line}");
+    let mut command = command(line);
+    command.envs(variables.iter().copied());
+    let status = command.status().map_err(failure(&format!("run `{line}`")))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("`{line}` failed: {status}"))) }
+}
+
+/// Returns whether a program can be run: `line` asks it for its version.
+pub(crate) fn is_installed(line: &str) -> bool {
+    let outcome = command(line).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    outcome.is_ok_and(|status| status.success())
+}
