@@ -1,5 +1,4 @@
 //! The README's first command, run as a newcomer would.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::process::Command;
 

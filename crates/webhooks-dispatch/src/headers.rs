@@ -35,20 +35,16 @@ pub fn signed_headers(
     body: &[u8],
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut signer = Signer { endpoint, event, body, now, headers: HeaderMap::with_capacity(8) };
+    signer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for profile in endpoint.header_profiles() {
         match profile {
-            HeaderProfile::Standard => {
-                insert_standard(&STANDARD, endpoint, event, body, now, &mut headers)?;
-            }
-            HeaderProfile::Svix => {
-                insert_standard(&SVIX, endpoint, event, body, now, &mut headers)?;
-            }
-            HeaderProfile::XWebhook => insert_x_webhook(endpoint, event, body, now, &mut headers)?,
+            HeaderProfile::Standard => signer.standard(&STANDARD)?,
+            HeaderProfile::Svix => signer.standard(&SVIX)?,
+            HeaderProfile::XWebhook => signer.x_webhook()?,
         }
     }
-    Ok(headers)
+    Ok(signer.headers)
 }
 
 /// The three headers of Standard Webhooks, under one name or another.
@@ -70,50 +66,48 @@ const SVIX: Names = Names {
     signature: HeaderName::from_static("svix-signature"),
 };
 
-fn insert_standard(
-    names: &Names,
-    endpoint: &Endpoint,
-    event: &Event,
-    body: &[u8],
+/// One attempt, and its headers so far.
+struct Signer<'a> {
+    endpoint: &'a Endpoint,
+    event: &'a Event,
+    body: &'a [u8],
     now: Timestamp,
-    headers: &mut HeaderMap,
-) -> Result<(), SigningError> {
-    let keys: Vec<Key> =
-        endpoint.live_secrets(now).map(|secret| secret.key(Algorithm::HmacSha256)).collect();
-    if keys.is_empty() {
-        return Err(SigningError::NoLiveSecret);
+    headers: HeaderMap,
+}
+
+impl Signer<'_> {
+    fn standard(&mut self, names: &Names) -> Result<(), SigningError> {
+        let secrets = self.endpoint.live_secrets(self.now);
+        let keys: Vec<Key> = secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect();
+        if keys.is_empty() {
+            return Err(SigningError::NoLiveSecret);
+        }
+        let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
+        let mut signatures = String::with_capacity(keys.len() * 48);
+        standard::sign_all(&keys, &id, timestamp, self.body, &mut signatures)?;
+        self.insert(names.id.clone(), id)?;
+        self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
+        self.insert(names.signature.clone(), signatures)
     }
-    let (id, timestamp) = (event.id.to_string(), now.as_unix_seconds());
-    let mut signatures = String::with_capacity(keys.len() * 48);
-    standard::sign_all(&keys, &id, timestamp, body, &mut signatures)?;
-    headers.insert(names.id.clone(), value(id)?);
-    headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
-    headers.insert(names.signature.clone(), value(signatures)?);
-    Ok(())
-}
 
-fn insert_x_webhook(
-    endpoint: &Endpoint,
-    event: &Event,
-    body: &[u8],
-    now: Timestamp,
-    headers: &mut HeaderMap,
-) -> Result<(), SigningError> {
-    let newest = endpoint.live_secrets(now).next().ok_or(SigningError::NoLiveSecret)?;
-    let algorithm = endpoint.algorithm;
-    let signature = x_webhook::sign(&newest.key(algorithm), body);
-    let name = HeaderName::from_static;
-    headers.insert(name("x-webhook-event"), value(event.event_type.to_string())?);
-    headers.insert(name("x-webhook-event-id"), value(event.id.to_string())?);
-    headers.insert(name("x-webhook-signature"), value(signature.to_string())?);
-    let algorithm = HeaderValue::from_static(algorithm.as_str());
-    headers.insert(name("x-webhook-signature-algorithm"), algorithm);
-    headers.insert(name("x-webhook-timestamp"), value(now.to_string())?);
-    Ok(())
-}
+    /// Signs with the newest secret: the header has room for one signature.
+    fn x_webhook(&mut self) -> Result<(), SigningError> {
+        let newest = self.endpoint.live_secrets(self.now).next();
+        let newest = newest.ok_or(SigningError::NoLiveSecret)?;
+        let algorithm = self.endpoint.algorithm;
+        let signature = x_webhook::sign(&newest.key(algorithm), self.body);
+        let name = HeaderName::from_static;
+        self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
+        self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
+        self.insert(name("x-webhook-signature"), signature.to_string())?;
+        self.insert(name("x-webhook-signature-algorithm"), algorithm.to_string())?;
+        self.insert(name("x-webhook-timestamp"), self.now.to_string())
+    }
 
-fn value(text: String) -> Result<HeaderValue, SigningError> {
-    HeaderValue::try_from(text).map_err(SigningError::from)
+    fn insert(&mut self, name: HeaderName, value: String) -> Result<(), SigningError> {
+        self.headers.insert(name, HeaderValue::try_from(value)?);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
