@@ -95,7 +95,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(&newest.key(algorithm), self.body);
+        let signature = x_webhook::sign(&newest.key(algorithm), self.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
@@ -186,11 +186,9 @@ mod tests {
         let endpoint = endpoint.rotate(Secret::new(OTHER).unwrap(), later, now()).unwrap();
         let headers = headers(&endpoint).unwrap();
         assert_eq!(headers.len(), 1 + 3 + 3 + 5);
-        for (secret, verifier) in
-            [(SECRET, standard::Verifier::new()), (OTHER, standard::Verifier::svix())]
-        {
+        for (secret, scheme) in [(SECRET, standard::STANDARD), (OTHER, standard::SVIX)] {
             let keys = KeyRing::from(Key::standard(secret).unwrap());
-            verifier.verify(&keys, &headers, BODY, now().as_unix_seconds()).unwrap();
+            scheme.verify(&keys, &headers, BODY, now().as_unix_seconds()).unwrap();
         }
     }
 

@@ -115,7 +115,7 @@ mod tests {
         let key = Secret::new("Jefe").unwrap().key(Algorithm::HmacSha256);
         // RFC 4231 §4.3, test case 2.
         assert_eq!(
-            x_webhook::sign(&key, b"what do ya want for nothing?").as_str(),
+            x_webhook::sign(&key, b"what do ya want for nothing?").unwrap().as_str(),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
     }

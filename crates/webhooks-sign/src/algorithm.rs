@@ -1,8 +1,11 @@
-//! The MAC algorithms.
+//! The algorithms that authenticate a body.
 
 use core::fmt;
 
-/// A keyed hash by which a body is signed.
+use crate::Encoding;
+use crate::mac::{MAX_TAG_LEN, Tag};
+
+/// How a body is authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -11,23 +14,58 @@ pub enum Algorithm {
     HmacSha256,
     /// HMAC (RFC 2104) with SHA-512; 64 bytes.
     HmacSha512,
+    /// HMAC (RFC 2104) with SHA-1; 20 bytes. For Twilio and Intercom, which have no other.
+    #[cfg(feature = "sha1")]
+    HmacSha1,
+    /// Ed25519 (RFC 8032); the receiver has the public key alone.
+    #[cfg(feature = "ed25519")]
+    Ed25519,
+    /// ECDSA with P-256 and SHA-256 (FIPS 186-5), in DER; the receiver has the public key alone.
+    #[cfg(feature = "p256")]
+    EcdsaP256,
+    /// No signature: the header repeats a shared token. It proves who sends, not what is sent.
+    Token,
 }
 
 impl Algorithm {
-    /// Borrows the name that `X-Webhook-Signature-Algorithm` carries.
+    /// Borrows the name, for HMAC that which `X-Webhook-Signature-Algorithm` carries.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HmacSha256 => "hmac_sha256",
             Self::HmacSha512 => "hmac_sha512",
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => "hmac_sha1",
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => "ed25519",
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => "ecdsa_p256_sha256",
+            Self::Token => "token",
         }
     }
+}
 
-    /// Returns the length of a whole MAC in bytes. Shorter ones are never accepted.
-    pub(crate) fn tag_len(self) -> usize {
-        match self {
-            Self::HmacSha256 => 32,
-            Self::HmacSha512 => 64,
+impl Algorithm {
+    /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
+    pub(crate) fn decode(self, encoding: Encoding, text: &[u8]) -> Option<Tag> {
+        if self == Self::Token {
+            return Tag::of_token(text);
         }
+        // Three bytes more than any: base64 decodes in groups and checks the room first.
+        let mut buffer = [0; MAX_TAG_LEN + 3];
+        let len = encoding.decode(text, &mut buffer)?;
+        let is_whole = match self {
+            Self::HmacSha256 => len == 32,
+            Self::HmacSha512 => len == 64,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => len == 20,
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => len == crate::ed25519::SIGNATURE_LEN,
+            // DER has no fixed length; the parser is strict.
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+            Self::Token => false,
+        };
+        if is_whole { Tag::from_slice(buffer.get(..len)?) } else { None }
     }
 }
 

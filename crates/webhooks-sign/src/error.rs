@@ -15,7 +15,7 @@ pub enum Error {
     DuplicateHeader,
     /// A header does not follow its grammar.
     InvalidHeader,
-    /// The timestamp is not a plain decimal number of seconds.
+    /// The timestamp is not in the scheme's form.
     InvalidTimestamp,
     /// The timestamp lies further back than the tolerance allows: stale, or replayed.
     TimestampTooOld,
@@ -25,6 +25,9 @@ pub enum Error {
     TooManySignatures,
     /// No listed signature fits any key: forged, changed on the way, or signed with another key.
     NoMatch,
+    /// The scheme signs the method or the URL, and the verifier was not told it: a mistake on this
+    /// side.
+    MissingPart,
     /// The ring is empty or holds a key of another algorithm: a mistake on this side.
     UnsuitableKey,
 }
@@ -50,11 +53,12 @@ impl fmt::Display for Error {
             Self::MissingHeader => "a signature header is missing",
             Self::DuplicateHeader => "a signature header is given more than once",
             Self::InvalidHeader => "a signature header is malformed",
-            Self::InvalidTimestamp => "the timestamp is not a decimal number of seconds",
+            Self::InvalidTimestamp => "the timestamp is malformed",
             Self::TimestampTooOld => "the timestamp is too old",
             Self::TimestampTooNew => "the timestamp is too far in the future",
             Self::TooManySignatures => "too many signatures are listed",
             Self::NoMatch => "no signature matches",
+            Self::MissingPart => "the verifier was not told the method or URL that is signed",
             Self::UnsuitableKey => "the key ring is empty or its keys are for another algorithm",
         })
     }
@@ -68,12 +72,18 @@ impl core::error::Error for Error {}
 pub enum KeyError {
     /// The secret has no bytes: anybody could sign.
     Empty,
-    /// The text is not base64 (RFC 4648 §4, padded) behind its prefix.
+    /// The text is not in the form of the scheme: padded base64 (RFC 4648 §4) or hexadecimal.
     Encoding,
-    /// The text has another prefix than `whsec_`.
+    /// The prefix is not that of the scheme's keys: `whsec_` for HMAC, `whpk_` or `whsk_` for
+    /// ed25519.
     Prefix,
-    /// The secret is not 24 to 64 bytes long (Standard Webhooks 1.0, "Signature scheme").
+    /// The key has another length than Standard Webhooks 1.0, "Signature scheme", or the algorithm
+    /// asks for.
     Length,
+    /// The key is no point of its curve, a weak one, or its public half belongs to another secret.
+    Curve,
+    /// The algorithm is no HMAC, and its keys are read otherwise.
+    Algorithm,
     /// The key ring is full.
     Full,
 }
@@ -82,9 +92,11 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the secret is empty",
-            Self::Encoding => "the secret is not padded base64 behind its prefix",
-            Self::Prefix => "the secret does not start with whsec_",
-            Self::Length => "the secret is not 24 to 64 bytes long",
+            Self::Encoding => "the secret is not encoded as its scheme says",
+            Self::Prefix => "the secret does not start with the prefix of its scheme",
+            Self::Length => "the secret has the wrong length",
+            Self::Curve => "the key is not a valid point of its curve",
+            Self::Algorithm => "the algorithm takes no key of bytes",
             Self::Full => "the key ring is full",
         })
     }
@@ -99,7 +111,11 @@ pub enum SignError {
     /// The id is empty, longer than 256 bytes, or has a character that is not visible ASCII, or a
     /// `.`; receivers would refuse it.
     InvalidId,
-    /// No key is given, more than 16 are, or one is for another algorithm.
+    /// The timestamp is not in the scheme's form.
+    InvalidTimestamp,
+    /// The scheme signs the method or the URL, and it is not given.
+    MissingPart,
+    /// No key is given, more than 16 are, or one is for another algorithm or for verifying alone.
     UnsuitableKey,
     /// The writer refused the text, or the buffer is too small.
     Write,
@@ -109,6 +125,8 @@ impl fmt::Display for SignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InvalidId => "the id is empty, too long, or has a '.' or invisible character",
+            Self::InvalidTimestamp => "the timestamp is malformed",
+            Self::MissingPart => "the method or URL that is signed is missing",
             Self::UnsuitableKey => "there is no key, too many, or one for another algorithm",
             Self::Write => "the signature could not be written",
         })

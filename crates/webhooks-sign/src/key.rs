@@ -1,24 +1,40 @@
 //! Keys and rings of keys.
 
 use core::fmt;
+use core::ops::RangeInclusive;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use crate::mac::Mac;
-use crate::{Algorithm, KeyError};
+use crate::mac::{Feed, Mac, Tag};
+use crate::{Algorithm, Encoding, KeyError, SignError};
 
 /// What the text of a symmetric Standard Webhooks secret starts with.
-const PREFIX: &str = "whsec_";
+const SECRET_PREFIX: &str = "whsec_";
 
-/// The prefixes of ed25519 keys, which must never become HMAC keys: one of them is public.
+/// What the texts of ed25519 keys start with, which must never become HMAC keys: one is public.
 const ASYMMETRIC_PREFIXES: [&str; 2] = ["whpk_", "whsk_"];
 
 /// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", asks of a secret.
-const STANDARD_LENGTHS: core::ops::RangeInclusive<usize> = 24..=64;
+const STANDARD_LENGTHS: RangeInclusive<usize> = 24..=64;
 
-/// A secret made ready for signing and verifying.
+/// The longest encoded key in bytes: a P-256 public key takes 91.
+const MAX_KEY_LEN: usize = 96;
+
+/// How the secrets of a scheme are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyFormat {
+    /// Padded base64 (RFC 4648 §4).
+    Base64,
+    /// Hexadecimal.
+    Hex,
+    /// As Standard Webhooks writes them: a prefix and base64.
+    Standard,
+    /// The text is the key, whatever it looks like.
+    Text,
+}
+
+/// A secret made ready for signing and verifying, or a public key for verifying alone.
 ///
 /// It keeps the keyed hash state, not the secret itself, has no way to print either, and wipes the
 /// state when dropped, as far as safe code can: copies that the compiler made on the way are
@@ -34,17 +50,32 @@ const STANDARD_LENGTHS: core::ops::RangeInclusive<usize> = 24..=64;
 /// ```
 #[derive(Clone)]
 pub struct Key {
-    mac: Mac,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Mac(Mac),
+    Token(Tag),
+    #[cfg(feature = "ed25519")]
+    Ed25519(crate::ed25519::KeyPair),
+    #[cfg(feature = "p256")]
+    EcdsaP256(crate::p256::PublicKey),
 }
 
 impl Key {
-    /// Returns the HMAC-SHA256 key of a Standard Webhooks secret: `whsec_` and the base64 of 24 to
-    /// 64 bytes (Standard Webhooks 1.0, "Signature scheme").
+    /// Returns the key of a Standard Webhooks secret (1.0, "Signature scheme"): `whsec_` and the
+    /// base64 of 24 to 64 bytes for HMAC-SHA256; with the feature `ed25519` also `whpk_` and 32
+    /// bytes, a public key, or `whsk_` and 64 bytes, the seed and the public key.
     ///
     /// # Errors
-    /// [`KeyError`] when the prefix is another, the rest is not padded base64, or the length is
-    /// wrong.
+    /// [`KeyError`] when the prefix is another, the rest is not padded base64, the length is wrong,
+    /// or an ed25519 key is weak or its halves do not belong together.
     pub fn standard(secret: &str) -> Result<Self, KeyError> {
+        #[cfg(feature = "ed25519")]
+        if ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix)) {
+            return Self::from_secret(Algorithm::Ed25519, secret);
+        }
         Self::from_secret(Algorithm::HmacSha256, secret)
     }
 
@@ -52,28 +83,33 @@ impl Key {
     /// algorithm of yours.
     ///
     /// # Errors
-    /// The same as [`standard`](Self::standard).
+    /// The same as [`standard`](Self::standard), and [`KeyError::Prefix`] when the prefix is not
+    /// one of the algorithm's.
     pub fn from_secret(algorithm: Algorithm, secret: &str) -> Result<Self, KeyError> {
-        let encoded = secret.strip_prefix(PREFIX).ok_or(if secret.is_empty() {
-            KeyError::Empty
-        } else {
-            KeyError::Prefix
-        })?;
-        // 64 bytes are 88 characters; a longer text is refused before it is decoded.
-        let mut buffer = Zeroizing::new([0; 66]);
-        if encoded.len() > 88 {
-            return Err(KeyError::Length);
+        if secret.is_empty() {
+            return Err(KeyError::Empty);
         }
-        let Ok(len) = STANDARD.decode_slice(encoded, buffer.as_mut_slice()) else {
-            return Err(KeyError::Encoding);
-        };
-        Self::from_bytes(algorithm, buffer.get(..len).unwrap_or_default())
+        #[cfg(feature = "ed25519")]
+        if algorithm == Algorithm::Ed25519 {
+            let parse = |encoded: &str, pair: fn(&[u8]) -> Result<_, _>| {
+                let kind = decode(Encoding::Base64, encoded, pair)?;
+                Ok(Self { kind: Kind::Ed25519(kind) })
+            };
+            let [public, private] = ASYMMETRIC_PREFIXES.map(|prefix| secret.strip_prefix(prefix));
+            return match (public, private) {
+                (Some(encoded), _) => parse(encoded, crate::ed25519::KeyPair::from_public),
+                (_, Some(encoded)) => parse(encoded, crate::ed25519::KeyPair::from_secret),
+                _ => Err(KeyError::Prefix),
+            };
+        }
+        let encoded = secret.strip_prefix(SECRET_PREFIX).ok_or(KeyError::Prefix)?;
+        decode(Encoding::Base64, encoded, |bytes| Self::from_bytes(algorithm, bytes))
     }
 
-    /// Returns the key with these 24 to 64 bytes, from a random source of yours.
+    /// Returns the HMAC key with these 24 to 64 bytes, from a random source of yours.
     ///
     /// # Errors
-    /// [`KeyError`] when there are fewer or more bytes.
+    /// [`KeyError`] when there are fewer or more bytes, or the algorithm is no HMAC.
     pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         if !bytes.is_empty() && !STANDARD_LENGTHS.contains(&bytes.len()) {
             return Err(KeyError::Length);
@@ -81,12 +117,12 @@ impl Key {
         Self::from_legacy_bytes(algorithm, bytes)
     }
 
-    /// Returns the key with these bytes, however few: for secrets that exist already, such as the
-    /// text of a plain password. Each missing byte makes guessing easier.
+    /// Returns the HMAC key with these bytes, however few: for secrets that exist already, such as
+    /// the text of a plain password. Each missing byte makes guessing easier.
     ///
     /// # Errors
-    /// [`KeyError`] when there are no bytes, or they are the text of an ed25519 key (`whpk_`,
-    /// `whsk_`): those have a scheme of their own.
+    /// [`KeyError`] when there are no bytes, they are the text of an ed25519 key (`whpk_`,
+    /// `whsk_`), or the algorithm is no HMAC.
     pub fn from_legacy_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.is_empty() {
             return Err(KeyError::Empty);
@@ -94,17 +130,78 @@ impl Key {
         if ASYMMETRIC_PREFIXES.iter().any(|prefix| bytes.starts_with(prefix.as_bytes())) {
             return Err(KeyError::Prefix);
         }
-        Mac::new(algorithm, bytes).map(|mac| Self { mac }).ok_or(KeyError::Length)
+        let mac = Mac::new(algorithm, bytes).ok_or(KeyError::Algorithm)?;
+        Ok(Self { kind: Kind::Mac(mac) })
+    }
+
+    /// Returns the key of a secret that a scheme's provider has given.
+    pub(crate) fn parse(
+        algorithm: Algorithm,
+        format: KeyFormat,
+        secret: &str,
+    ) -> Result<Self, KeyError> {
+        let from_bytes = |bytes: &[u8]| Self::from_provider_bytes(algorithm, bytes);
+        match format {
+            KeyFormat::Base64 => decode(Encoding::Base64, secret, from_bytes),
+            KeyFormat::Hex => decode(Encoding::Hex, secret, from_bytes),
+            KeyFormat::Standard => Self::from_secret(algorithm, secret),
+            KeyFormat::Text => from_bytes(secret.as_bytes()),
+        }
+    }
+
+    fn from_provider_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
+        let kind = match algorithm {
+            _ if bytes.is_empty() => return Err(KeyError::Empty),
+            Algorithm::Token => Kind::Token(Tag::of_token(bytes).ok_or(KeyError::Length)?),
+            #[cfg(feature = "ed25519")]
+            Algorithm::Ed25519 => Kind::Ed25519(crate::ed25519::KeyPair::from_public(bytes)?),
+            #[cfg(feature = "p256")]
+            Algorithm::EcdsaP256 => Kind::EcdsaP256(crate::p256::PublicKey::from_spki(bytes)?),
+            _ => return Self::from_legacy_bytes(algorithm, bytes),
+        };
+        Ok(Self { kind })
     }
 
     /// Returns the algorithm that the key is for.
     pub fn algorithm(&self) -> Algorithm {
-        self.mac.algorithm()
+        match &self.kind {
+            Kind::Mac(mac) => mac.algorithm(),
+            Kind::Token(_) => Algorithm::Token,
+            #[cfg(feature = "ed25519")]
+            Kind::Ed25519(_) => Algorithm::Ed25519,
+            #[cfg(feature = "p256")]
+            Kind::EcdsaP256(_) => Algorithm::EcdsaP256,
+        }
     }
 
-    pub(crate) fn start(&self) -> Mac {
-        self.mac.clone()
+    /// Signs the bytes that `feed` hands over, perhaps more than once.
+    pub(crate) fn sign(&self, feed: &Feed<'_>) -> Result<Tag, SignError> {
+        match &self.kind {
+            Kind::Mac(mac) => {
+                let mut mac = mac.clone();
+                feed(&mut |bytes| mac.update(bytes));
+                Ok(mac.finish())
+            }
+            #[cfg(feature = "ed25519")]
+            Kind::Ed25519(pair) => pair.sign(feed),
+            _ => Err(SignError::UnsuitableKey),
+        }
     }
+}
+
+/// Decodes a secret on the stack, where it is wiped after use.
+fn decode<T>(
+    encoding: Encoding,
+    text: &str,
+    use_bytes: impl FnOnce(&[u8]) -> Result<T, KeyError>,
+) -> Result<T, KeyError> {
+    let mut buffer = Zeroizing::new([0; MAX_KEY_LEN]);
+    // Either encoding takes at most two characters a byte; more is refused before it is decoded.
+    if text.len() > MAX_KEY_LEN.saturating_mul(2) {
+        return Err(KeyError::Length);
+    }
+    let len = encoding.decode(text.as_bytes(), buffer.as_mut_slice()).ok_or(KeyError::Encoding)?;
+    use_bytes(buffer.get(..len).unwrap_or_default())
 }
 
 impl fmt::Debug for Key {

@@ -2,29 +2,45 @@
 #![no_std]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::std_instead_of_core)]
 
-#[cfg(test)]
+#[cfg(any(feature = "std", test))]
 extern crate std;
 
 mod algorithm;
+mod check;
+#[cfg(feature = "ed25519")]
+mod ed25519;
 mod encoding;
+mod envelope;
 mod error;
 mod headers;
 mod key;
+mod listed;
 mod mac;
+#[cfg(feature = "p256")]
+mod p256;
 mod pending;
+pub mod providers;
 mod scheme;
 mod signature;
 pub mod standard;
+mod timestamp;
 mod tolerance;
 mod verified;
+mod verifier;
 pub mod x_webhook;
 
 // The public interface is:
 pub use algorithm::Algorithm;
+pub use encoding::Encoding;
+pub use envelope::Envelope;
 pub use error::{Error, KeyError, SignError};
 pub use headers::{FromFn, Headers, from_fn};
-pub use key::{Key, KeyRing};
+pub use key::{Key, KeyFormat, KeyRing};
 pub use pending::Pending;
+pub use scheme::{
+    Grammar, Part, Scheme, SchemeBuilder, SchemeError, TimestampFormat, TimestampSource,
+};
 pub use signature::Signature;
 pub use tolerance::Tolerance;
 pub use verified::Verified;
+pub use verifier::Verifier;

@@ -1,4 +1,4 @@
-//! The running and the finished MAC: the only file that names hmac, sha2 and their types.
+//! HMAC, and what all signatures are held as. The one file that names hmac and its types.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Sha256, Sha512};
@@ -6,27 +6,37 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::Algorithm;
 
-/// The longest MAC in bytes: that of HMAC-SHA512.
-pub(crate) const MAX_TAG_LEN: usize = 64;
+/// The longest signature in bytes: ECDSA with P-256 in DER.
+pub(crate) const MAX_TAG_LEN: usize = 72;
+
+/// Hands over the signed bytes, piece by piece.
+pub(crate) type Feed<'f> = dyn Fn(&mut dyn FnMut(&[u8])) + 'f;
 
 /// An HMAC under way. Cloning the state of a fresh key saves two hash blocks a message.
 #[derive(Clone)]
 pub(crate) enum Mac {
+    #[cfg(feature = "sha1")]
+    Sha1(Hmac<sha1::Sha1>),
     Sha256(Hmac<Sha256>),
     Sha512(Hmac<Sha512>),
 }
 
 impl Mac {
-    /// Returns the state for a key of any length.
+    /// Returns the state for a key of any length; `None` if the algorithm is no HMAC.
     pub(crate) fn new(algorithm: Algorithm, key: &[u8]) -> Option<Self> {
         match algorithm {
+            #[cfg(feature = "sha1")]
+            Algorithm::HmacSha1 => Hmac::new_from_slice(key).ok().map(Self::Sha1),
             Algorithm::HmacSha256 => Hmac::new_from_slice(key).ok().map(Self::Sha256),
             Algorithm::HmacSha512 => Hmac::new_from_slice(key).ok().map(Self::Sha512),
+            _ => None,
         }
     }
 
     pub(crate) fn algorithm(&self) -> Algorithm {
         match self {
+            #[cfg(feature = "sha1")]
+            Self::Sha1(_) => Algorithm::HmacSha1,
             Self::Sha256(_) => Algorithm::HmacSha256,
             Self::Sha512(_) => Algorithm::HmacSha512,
         }
@@ -34,6 +44,8 @@ impl Mac {
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
+            #[cfg(feature = "sha1")]
+            Self::Sha1(mac) => mac.update(bytes),
             Self::Sha256(mac) => mac.update(bytes),
             Self::Sha512(mac) => mac.update(bytes),
         }
@@ -41,13 +53,15 @@ impl Mac {
 
     pub(crate) fn finish(self) -> Tag {
         match self {
-            Self::Sha256(mac) => Tag::new(mac.finalize().into_bytes()),
-            Self::Sha512(mac) => Tag::new(mac.finalize().into_bytes()),
+            #[cfg(feature = "sha1")]
+            Self::Sha1(mac) => Tag::from_array(mac.finalize().into_bytes()),
+            Self::Sha256(mac) => Tag::from_array(mac.finalize().into_bytes()),
+            Self::Sha512(mac) => Tag::from_array(mac.finalize().into_bytes()),
         }
     }
 }
 
-/// A whole MAC, as computed or as received.
+/// A whole signature or MAC, as computed or as received.
 ///
 /// It has no `PartialEq`: MACs are compared in constant time alone.
 #[derive(Clone, Copy)]
@@ -57,17 +71,29 @@ pub(crate) struct Tag {
 }
 
 impl Tag {
-    fn new<const LEN: usize>(mac: impl Into<[u8; LEN]>) -> Self {
-        let mut bytes = [0; MAX_TAG_LEN];
-        bytes.iter_mut().zip(mac.into()).for_each(|(to, from)| *to = from);
-        Self { bytes, len: LEN }
+    pub(crate) const EMPTY: Self = Self { bytes: [0; MAX_TAG_LEN], len: 0 };
+
+    fn from_array<const LEN: usize>(mac: impl Into<[u8; LEN]>) -> Self {
+        let mut tag = Self::EMPTY;
+        tag.bytes.iter_mut().zip(mac.into()).for_each(|(to, from)| *to = from);
+        tag.len = LEN;
+        tag
     }
 
-    /// Returns the MAC with these bytes; `None` if they are more than any MAC has.
+    /// Returns the tag with these bytes; `None` if they are more than any has.
     pub(crate) fn from_slice(slice: &[u8]) -> Option<Self> {
-        let mut bytes = [0; MAX_TAG_LEN];
-        bytes.get_mut(..slice.len())?.copy_from_slice(slice);
-        Some(Self { bytes, len: slice.len() })
+        let mut tag = Self::EMPTY;
+        tag.bytes.get_mut(..slice.len())?.copy_from_slice(slice);
+        tag.len = slice.len();
+        Some(tag)
+    }
+
+    /// Returns a stand-in for a token, so that tokens of all lengths are compared in the time of
+    /// one: its SHA-256 under a fixed key.
+    pub(crate) fn of_token(token: &[u8]) -> Option<Self> {
+        let mut mac = Mac::new(Algorithm::HmacSha256, b"webhooks-sign token")?;
+        mac.update(token);
+        Some(mac.finish())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

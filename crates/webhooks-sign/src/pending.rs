@@ -4,51 +4,64 @@ use core::fmt;
 
 use subtle::{Choice, ConditionallySelectable as _};
 
-use crate::headers::Headers;
-use crate::mac::Mac;
-use crate::scheme::{Envelope, Scheme};
-use crate::{Algorithm, Error, KeyRing, Tolerance, Verified};
+use crate::check::Check;
+use crate::envelope::{Envelope, Opened};
+use crate::scheme::Part;
+use crate::{Error, Headers, Key, KeyRing, Verified, Verifier};
 
 /// A webhook whose headers are in order and whose body is being hashed, once a key.
 ///
 /// Everything that can be refused cheaply was refused before this was made.
 #[must_use = "nothing is verified before `finish`"]
-pub struct Pending<'h, const N: usize> {
-    scheme: &'static Scheme,
-    envelope: Envelope<'h>,
-    macs: [Option<Mac>; N],
+pub struct Pending<'s, 'h, const N: usize> {
+    verifier: Verifier<'s>,
+    opened: Opened<'h>,
+    checks: [Option<Check>; N],
 }
 
-impl<'h, const N: usize> Pending<'h, N> {
+impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
     /// Checks the headers and hashes what is signed ahead of the body.
-    ///
-    /// With `algorithm`, every key must be for it; without, the first key says which.
     pub(crate) fn begin(
-        scheme: &'static Scheme,
-        algorithm: Option<Algorithm>,
+        verifier: Verifier<'s>,
         keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
         now: u64,
-        tolerance: Tolerance,
     ) -> Result<Self, Error> {
-        let first = keys.iter().next().ok_or(Error::UnsuitableKey)?;
-        let algorithm = algorithm.unwrap_or_else(|| first.algorithm());
-        if keys.iter().any(|key| key.algorithm() != algorithm) {
+        let scheme = verifier.scheme;
+        let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
+        if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
             return Err(Error::UnsuitableKey);
         }
-        let envelope = scheme.open(headers, algorithm.tag_len(), now, tolerance)?;
-        let mut macs = [const { None }; N];
-        for (slot, key) in macs.iter_mut().zip(keys.iter()) {
-            let mac = slot.insert(key.start());
-            envelope.start(scheme, mac);
+        let is_missing = |part, value: &str| scheme.signs(part) && value.is_empty();
+        if is_missing(Part::Method, verifier.method) || is_missing(Part::Url, verifier.url) {
+            return Err(Error::MissingPart);
         }
-        Ok(Self { scheme, envelope, macs })
+        let opened = scheme.open(headers)?;
+        if let Some(timestamp) = opened.timestamp {
+            verifier.tolerance.check(timestamp, now)?;
+        }
+        let mut checks = [const { None }; N];
+        for (slot, key) in checks.iter_mut().zip(keys.iter()) {
+            *slot = Some(Check::new(key, &opened.listed)?);
+        }
+        let mut pending = Self { verifier, opened, checks };
+        pending.update_parts(scheme.around_body().0);
+        Ok(pending)
     }
 
     /// Hashes the next bytes of the body. How the body is cut makes no difference.
     pub fn update(&mut self, chunk: &[u8]) {
-        for mac in self.macs.iter_mut().flatten() {
-            mac.update(chunk);
+        for check in self.checks.iter_mut().flatten() {
+            check.update(chunk);
+        }
+    }
+
+    fn update_parts(&mut self, parts: &[Part]) {
+        let Verifier { method, url, .. } = self.verifier;
+        let id = self.opened.id.unwrap_or_default();
+        let envelope = Envelope { id, timestamp: self.opened.timestamp_text, method, url };
+        for part in parts {
+            self.update(envelope.part(*part));
         }
     }
 
@@ -56,13 +69,12 @@ impl<'h, const N: usize> Pending<'h, N> {
     ///
     /// # Errors
     /// [`Error::NoMatch`] when none does.
-    pub fn finish(self) -> Result<Verified<'h, ()>, Error> {
+    pub fn finish(mut self) -> Result<Verified<'h, ()>, Error> {
+        self.update_parts(self.verifier.scheme.around_body().1);
         let mut is_match = Choice::from(0);
         let mut key_index = 0_u64;
-        for (index, mac) in (0..).zip(self.macs.into_iter().flatten()) {
-            let computed = mac.finish();
-            let of_this_key = (self.envelope.listed.iter())
-                .fold(Choice::from(0), |any, tag| any | tag.matches(&computed));
+        for (index, check) in (0..).zip(self.checks.into_iter().flatten()) {
+            let of_this_key = check.finish(&self.opened.listed);
             key_index.conditional_assign(&index, of_this_key & !is_match);
             is_match |= of_this_key;
         }
@@ -70,17 +82,18 @@ impl<'h, const N: usize> Pending<'h, N> {
             return Err(Error::NoMatch);
         }
         Ok(Verified {
-            id: self.envelope.id,
-            timestamp: self.envelope.timestamp,
+            id: self.opened.id,
+            timestamp: self.opened.timestamp,
             key_index: usize::try_from(key_index).unwrap_or_default(),
-            scheme: self.scheme.name,
+            scheme: self.verifier.scheme.name,
             body: (),
         })
     }
 }
 
-impl<const N: usize> fmt::Debug for Pending<'_, N> {
+impl<const N: usize> fmt::Debug for Pending<'_, '_, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("scheme", &self.scheme.name).finish_non_exhaustive()
+        let scheme = self.verifier.scheme.name;
+        f.debug_struct("Pending").field("scheme", &scheme).finish_non_exhaustive()
     }
 }

@@ -1,166 +1,334 @@
 //! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
 
 use crate::encoding::Encoding;
-use crate::headers::{Headers, single};
-use crate::mac::{Mac, Tag};
-use crate::{Error, Tolerance};
+use crate::envelope::Envelope;
+use crate::key::KeyFormat;
+use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, SignError, Signature, Tolerance};
+use crate::{Verified, Verifier};
 
-/// How many signatures a header may list.
+/// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
-/// The limit bounds what a stranger's request can cost. Svix, the sender with the longest lists,
-/// keeps ten old keys beside the live one.
-pub(crate) const MAX_SIGNATURES: usize = 16;
-
-/// The longest id in bytes. The limit is ours; Standard Webhooks gives none.
-const MAX_ID_LEN: usize = 256;
-
-/// A way to sign webhooks, as data.
-#[derive(Debug)]
-pub(crate) struct Scheme {
+/// # Example
+/// ```
+/// use webhooks_sign::KeyRing;
+/// use webhooks_sign::providers::GITHUB;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // The example of GitHub's own documentation.
+/// let keys = KeyRing::from(GITHUB.key("It's a Secret to Everybody")?);
+/// let digest = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+/// let headers = [("X-Hub-Signature-256", digest)];
+/// let verified = GITHUB.verify(&keys, &headers, b"Hello, World!", 0)?;
+/// assert_eq!(verified.scheme(), "github");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheme {
     pub(crate) name: &'static str,
+    pub(crate) algorithm: Algorithm,
     /// The header that carries the signatures.
     pub(crate) signature: &'static str,
     pub(crate) grammar: Grammar,
     pub(crate) encoding: Encoding,
     /// The header that carries the id, if one is signed.
     pub(crate) id: Option<&'static str>,
-    /// The header that carries the timestamp in Unix seconds, if one is signed.
-    pub(crate) timestamp: Option<&'static str>,
-    /// What is signed ahead of the body.
+    pub(crate) timestamp: Option<TimestampSource>,
+    /// What is signed, in order.
     pub(crate) parts: &'static [Part],
+    pub(crate) tolerance: Tolerance,
+    pub(crate) key: KeyFormat,
 }
 
 /// How the signature header lists its signatures.
-#[derive(Debug)]
-pub(crate) enum Grammar {
-    /// The value is one signature.
-    One,
-    /// Items separated by spaces, each with its version ahead; items of other versions are skipped.
-    List { version: &'static str },
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Grammar {
+    /// One signature behind a prefix, which may be empty: `sha256=…`.
+    One {
+        /// What stands before the signature.
+        prefix: &'static str,
+    },
+    /// Signatures behind a version; those of other versions are skipped: `v1,… v1a,…`.
+    List {
+        /// The character between the items.
+        separator: u8,
+        /// What stands before each signature of this scheme.
+        version: &'static str,
+    },
+    /// Named fields, of which the timestamp may be one: `t=…,v1=…,v1=…`.
+    Fields {
+        /// The character between the fields.
+        separator: u8,
+        /// What stands before each signature of this scheme, `=` included.
+        signature: &'static str,
+    },
+}
+
+/// Where the timestamp stands, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimestampSource {
+    /// In a field of the signature header, whose name is given with its `=`.
+    Field(&'static str, TimestampFormat),
+    /// In a header of its own.
+    Header(&'static str, TimestampFormat),
+}
+
+/// How a timestamp is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimestampFormat {
+    /// Milliseconds since 1970, in decimal.
+    Milliseconds,
+    /// RFC 3339 in UTC: `2026-01-01T00:00:00Z`, with or without a fraction of a second.
+    Rfc3339,
+    /// Seconds since 1970, in decimal.
+    Seconds,
 }
 
 /// A part of the signed bytes.
-#[derive(Debug)]
-pub(crate) enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The body as it came.
+    Body,
+    /// The id.
     Id,
+    /// A fixed text.
     Literal(&'static str),
+    /// The request's method, such as `POST`.
+    Method,
+    /// The timestamp as it is written.
     Timestamp,
+    /// The URL that the sender was given. Never rebuild it from the `Host` header.
+    Url,
 }
 
-/// What the headers said, checked as far as it can be without hashing.
-pub(crate) struct Envelope<'h> {
-    pub(crate) id: Option<&'h str>,
-    pub(crate) timestamp: Option<u64>,
-    timestamp_text: &'h str,
-    pub(crate) listed: Listed,
+/// Says why a scheme of one's own cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SchemeError {
+    /// The body is not signed, or twice.
+    Body,
+    /// The id or the timestamp is signed without a header to take it from, or the other way round.
+    /// A timestamp that is not signed proves nothing: whoever replays the message changes it.
+    Unsigned,
+    /// The timestamp is to be in a field, but the grammar has none.
+    Field,
 }
+
+impl core::fmt::Display for SchemeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Body => "a scheme signs the body, once",
+            Self::Unsigned => "what a header names must be signed, and the other way round",
+            Self::Field => "only a grammar of fields can hold the timestamp",
+        })
+    }
+}
+
+impl core::error::Error for SchemeError {}
 
 impl Scheme {
-    /// Reads the headers, refusing whatever needs no hashing to refuse.
-    pub(crate) fn open<'h>(
-        &'static self,
+    /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
+    /// with the text of the secret as the key.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Part, Scheme, TimestampFormat, TimestampSource};
+    ///
+    /// let acme = Scheme::custom("acme", "Acme-Signature")
+    ///     .timestamp(TimestampSource::Header("Acme-Time", TimestampFormat::Seconds))
+    ///     .parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
+    ///     .build()?;
+    /// # Ok::<(), webhooks_sign::SchemeError>(())
+    /// ```
+    pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
+        SchemeBuilder(Self { name, signature: signature_header, ..HEX_OF_BODY })
+    }
+
+    /// Borrows the name, such as `github`.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the algorithm, which the keys must be for.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Borrows the name of the header that carries the signatures, in lower case.
+    pub const fn signature_header(&self) -> &'static str {
+        self.signature
+    }
+
+    /// Borrows the name of the header that carries the id, if the scheme signs one.
+    pub const fn id_header(&self) -> Option<&'static str> {
+        self.id
+    }
+
+    /// Returns where the timestamp stands, if the scheme signs one.
+    pub const fn timestamp_source(&self) -> Option<TimestampSource> {
+        self.timestamp
+    }
+
+    /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
+    /// hexadecimal where the scheme says so.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the secret is empty or not in the scheme's form.
+    pub fn key(&self, secret: &str) -> Result<Key, KeyError> {
+        Key::parse(self.algorithm, self.key, secret)
+    }
+
+    /// Returns a verifier, to set a tolerance, or the method and URL where they are signed.
+    pub const fn verifier(&self) -> Verifier<'_> {
+        Verifier::new(self)
+    }
+
+    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    pub fn verify<'h, 'b, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
-        tag_len: usize,
+        body: &'b [u8],
         now: u64,
-        tolerance: Tolerance,
-    ) -> Result<Envelope<'h>, Error> {
-        let signature = single(headers, self.signature)?;
-        let id = self.id.map(|name| single(headers, name)).transpose()?;
-        let id = id.map(check_id).transpose()?;
-        let timestamp_text = match self.timestamp {
-            Some(name) => str::from_utf8(single(headers, name)?).unwrap_or_default(),
-            None => "",
-        };
-        let timestamp = match self.timestamp {
-            Some(_) => Some(parse_timestamp(timestamp_text)?),
-            None => None,
-        };
-        if let Some(timestamp) = timestamp {
-            tolerance.check(timestamp, now)?;
-        }
-        let listed = self.list(signature, tag_len)?;
-        Ok(Envelope { id, timestamp, timestamp_text, listed })
+    ) -> Result<Verified<'h, &'b [u8]>, Error> {
+        self.verifier().verify(keys, headers, body, now)
     }
 
-    fn list(&self, value: &[u8], tag_len: usize) -> Result<Listed, Error> {
-        let mut listed = Listed::new();
+    /// Signs a body with one key: the signature as it stands in the header, prefix included.
+    ///
+    /// # Errors
+    /// [`SignError`] when verifiers would refuse the envelope, or the key is for another algorithm
+    /// or for verifying alone.
+    pub fn sign(
+        &self,
+        key: &Key,
+        envelope: &Envelope<'_>,
+        body: &[u8],
+    ) -> Result<Signature, SignError> {
+        envelope.check(self)?;
+        if key.algorithm() != self.algorithm {
+            return Err(SignError::UnsuitableKey);
+        }
+        let tag = key.sign(&|hash| {
+            for part in self.parts {
+                hash(if *part == Part::Body { body } else { envelope.part(*part) });
+            }
+        })?;
+        Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
+    }
+
+    fn item_prefix(&self) -> &'static str {
         match self.grammar {
-            Grammar::One => {
-                let tag = self.encoding.decode(value, tag_len).ok_or(Error::InvalidHeader)?;
-                listed.push(Some(tag))?;
-            }
-            Grammar::List { version } => {
-                for item in value.split(|&byte| byte == b' ').filter(|item| !item.is_empty()) {
-                    let encoded = item.strip_prefix(version.as_bytes());
-                    listed.push(encoded.and_then(|text| self.encoding.decode(text, tag_len)))?;
-                }
-            }
-        }
-        // Nothing that could match: say so before the body is hashed.
-        if listed.is_empty() { Err(Error::NoMatch) } else { Ok(listed) }
-    }
-
-    /// Hashes what is signed ahead of the body.
-    pub(crate) fn start(&self, mac: &mut Mac, id: &str, timestamp: &str) {
-        for part in self.parts {
-            mac.update(match part {
-                Part::Id => id.as_bytes(),
-                Part::Literal(text) => text.as_bytes(),
-                Part::Timestamp => timestamp.as_bytes(),
-            });
+            Grammar::One { prefix } => prefix,
+            Grammar::List { version, .. } => version,
+            Grammar::Fields { signature, .. } => signature,
         }
     }
-}
 
-impl Envelope<'_> {
-    pub(crate) fn start(&self, scheme: &Scheme, mac: &mut Mac) {
-        scheme.start(mac, self.id.unwrap_or_default(), self.timestamp_text);
+    /// Returns the parts ahead of the body and those behind it.
+    pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
+        let at = self.parts.iter().position(|part| *part == Part::Body);
+        let (ahead, rest) = self.parts.split_at(at.unwrap_or(self.parts.len()));
+        (ahead, rest.split_first().map_or(&[], |(_, behind)| behind))
+    }
+
+    pub(crate) fn signs(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// Checks what a scheme of one's own could get wrong.
+    pub(crate) fn check(&self) -> Result<(), SchemeError> {
+        if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
+            return Err(SchemeError::Body);
+        }
+        if self.signs(Part::Timestamp) != self.timestamp.is_some()
+            || self.signs(Part::Id) != self.id.is_some()
+        {
+            return Err(SchemeError::Unsigned);
+        }
+        match (self.timestamp, self.grammar) {
+            (Some(TimestampSource::Field(..)), Grammar::Fields { .. }) => Ok(()),
+            (Some(TimestampSource::Field(..)), _) => Err(SchemeError::Field),
+            _ => Ok(()),
+        }
     }
 }
 
-/// The signatures that a header lists and that could match.
-pub(crate) struct Listed {
-    tags: [Option<Tag>; MAX_SIGNATURES],
-    items: usize,
-}
+/// What most schemes are, or differ from in little.
+pub(crate) const HEX_OF_BODY: Scheme = Scheme {
+    name: "custom",
+    algorithm: Algorithm::HmacSha256,
+    signature: "",
+    grammar: Grammar::One { prefix: "" },
+    encoding: Encoding::Hex,
+    id: None,
+    timestamp: None,
+    parts: &[Part::Body],
+    tolerance: Tolerance::DEFAULT,
+    key: KeyFormat::Text,
+};
 
-impl Listed {
-    fn new() -> Self {
-        Self { tags: [None; MAX_SIGNATURES], items: 0 }
+/// A scheme of one's own in the making; from [`Scheme::custom`].
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct SchemeBuilder(Scheme);
+
+impl SchemeBuilder {
+    /// Sets the algorithm.
+    pub const fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self(Scheme { algorithm, ..self.0 })
     }
 
-    /// Counts an item and keeps its MAC, if it is well-formed and of the scheme's version.
-    fn push(&mut self, tag: Option<Tag>) -> Result<(), Error> {
-        *self.tags.get_mut(self.items).ok_or(Error::TooManySignatures)? = tag;
-        self.items = self.items.saturating_add(1);
-        Ok(())
+    /// Sets how signatures are written.
+    pub const fn encoding(self, encoding: Encoding) -> Self {
+        Self(Scheme { encoding, ..self.0 })
     }
 
-    fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+    /// Sets how the header lists its signatures.
+    pub const fn grammar(self, grammar: Grammar) -> Self {
+        Self(Scheme { grammar, ..self.0 })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tag> {
-        self.tags.iter().flatten()
+    /// Sets the header that carries the id, which must be signed.
+    pub const fn id(self, header: &'static str) -> Self {
+        Self(Scheme { id: Some(header), ..self.0 })
     }
-}
 
-/// Standard Webhooks 1.0, "Signature scheme": id and timestamp must not be user controlled, "or at
-/// the very least not be allowed to include any `.`", or a part of one could pass for the other.
-pub(crate) fn is_valid_id(id: &[u8]) -> bool {
-    (1..=MAX_ID_LEN).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.')
-}
+    /// Sets where the timestamp stands, which must be signed.
+    pub const fn timestamp(self, source: TimestampSource) -> Self {
+        Self(Scheme { timestamp: Some(source), ..self.0 })
+    }
 
-fn check_id(id: &[u8]) -> Result<&str, Error> {
-    let text = str::from_utf8(id).unwrap_or_default();
-    if is_valid_id(text.as_bytes()) { Ok(text) } else { Err(Error::InvalidHeader) }
-}
+    /// Sets what is signed, in order.
+    pub const fn parts(self, parts: &'static [Part]) -> Self {
+        Self(Scheme { parts, ..self.0 })
+    }
 
-/// Reads canonical digits alone, without sign or leading zero: then the text as received and the
-/// number written anew are the same signed bytes.
-fn parse_timestamp(text: &str) -> Result<u64, Error> {
-    let is_canonical =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| is_canonical).ok_or(Error::InvalidTimestamp)
+    /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
+    pub const fn tolerance(self, tolerance: Tolerance) -> Self {
+        Self(Scheme { tolerance, ..self.0 })
+    }
+
+    /// Sets how secrets are written.
+    pub const fn key_format(self, key: KeyFormat) -> Self {
+        Self(Scheme { key, ..self.0 })
+    }
+
+    /// Returns the scheme.
+    ///
+    /// # Errors
+    /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
+    /// not signed, or there is a tolerance for a timestamp that there is not.
+    pub fn build(self) -> Result<Scheme, SchemeError> {
+        self.0.check()?;
+        let is_vain = self.0.timestamp.is_none() && self.0.tolerance != Tolerance::DEFAULT;
+        if is_vain { Err(SchemeError::Unsigned) } else { Ok(self.0) }
+    }
 }

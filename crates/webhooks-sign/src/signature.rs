@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use crate::encoding::Encoding;
+use crate::Encoding;
 use crate::mac::Tag;
 
-/// The longest text: a hexadecimal HMAC-SHA512 and room for a prefix.
-const CAPACITY: usize = 136;
+/// The longest text: a hexadecimal HMAC-SHA512 and room for a prefix of 32 bytes.
+const CAPACITY: usize = 160;
 
 /// One signature as a header carries it, on the stack.
 ///
@@ -15,9 +15,9 @@ const CAPACITY: usize = 136;
 /// use webhooks_sign::{Algorithm, Key, x_webhook};
 ///
 /// let key = Key::from_legacy_bytes(Algorithm::HmacSha256, b"my-secret-key")?;
-/// let signature = x_webhook::sign(&key, b"{}");
+/// let signature = x_webhook::sign(&key, b"{}")?;
 /// assert_eq!(signature.as_str().len(), 64);
-/// # Ok::<(), webhooks_sign::KeyError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy)]
 pub struct Signature {

@@ -1,122 +1,67 @@
-//! Standard Webhooks 1.0, symmetric (`v1`), under its own header names or those of Svix.
+//! Standard Webhooks 1.0: `v1` and, with the feature `ed25519`, `v1a`.
 //!
-//! The signed bytes are `{id}.{timestamp}.{body}`, the signature is `v1,` and base64.
+//! The signed bytes are `{id}.{timestamp}.{body}`, the signature is a version and base64. Svix
+//! sends the same under names of its own.
 
 use core::fmt;
 
-use crate::Verified;
-use crate::encoding::Encoding;
-use crate::scheme::{Grammar, MAX_SIGNATURES, Part, Scheme, is_valid_id};
-use crate::{Algorithm, Error, Headers, Key, KeyRing, Pending, SignError, Signature, Tolerance};
-
-/// The version ahead of each symmetric signature.
-const VERSION: &str = "v1,";
-
-const PARTS: &[Part] = &[Part::Id, Part::Literal("."), Part::Timestamp, Part::Literal(".")];
-
-const STANDARD: Scheme = Scheme {
-    name: "standard",
-    signature: "webhook-signature",
-    grammar: Grammar::List { version: VERSION },
-    encoding: Encoding::Base64,
-    id: Some("webhook-id"),
-    timestamp: Some("webhook-timestamp"),
-    parts: PARTS,
+use crate::key::KeyFormat;
+use crate::listed::MAX_SIGNATURES;
+use crate::scheme::HEX_OF_BODY;
+use crate::{
+    Algorithm, Encoding, Envelope, Error, Grammar, Headers, Key, KeyRing, Part, Scheme, SignError,
+    Signature, TimestampFormat, TimestampSource, Verified,
 };
 
-const SVIX: Scheme = Scheme {
+/// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`.
+pub const STANDARD: Scheme = Scheme {
+    name: "standard",
+    signature: "webhook-signature",
+    grammar: Grammar::List { separator: b' ', version: "v1," },
+    encoding: Encoding::Base64,
+    id: Some("webhook-id"),
+    timestamp: Some(TimestampSource::Header("webhook-timestamp", TimestampFormat::Seconds)),
+    parts: &[Part::Id, Part::Literal("."), Part::Timestamp, Part::Literal("."), Part::Body],
+    key: KeyFormat::Standard,
+    ..HEX_OF_BODY
+};
+
+/// The same under `svix-id`, `svix-timestamp` and `svix-signature`.
+pub const SVIX: Scheme = Scheme {
     name: "svix",
     signature: "svix-signature",
     id: Some("svix-id"),
-    timestamp: Some("svix-timestamp"),
+    timestamp: Some(TimestampSource::Header("svix-timestamp", TimestampFormat::Seconds)),
     ..STANDARD
 };
 
-/// How webhooks are verified, where the default does not fit: other tolerance, Svix's names.
-///
-/// # Example
-/// ```
-/// use webhooks_sign::standard::Verifier;
-/// use webhooks_sign::{Key, KeyRing, Tolerance};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-/// let keys = KeyRing::from(Key::standard(secret)?);
-/// let headers = [
-///     ("svix-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
-///     ("svix-timestamp", "1614265330"),
-///     ("svix-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
-/// ];
-/// let verifier = Verifier::svix().tolerance(Tolerance { past: 60, future: 10 });
-/// // The body may come in chunks.
-/// let mut pending = verifier.begin(&keys, &headers, 1_614_265_340)?;
-/// pending.update(b"{\"test\": ");
-/// pending.update(b"2432232314}");
-/// assert_eq!(pending.finish()?.id(), Some("msg_p5jXN8AQM9LWM0D4loKWxJek"));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Verifier {
-    scheme: &'static Scheme,
-    tolerance: Tolerance,
+/// [`STANDARD`] with ed25519, `v1a`.
+#[cfg(feature = "ed25519")]
+pub const STANDARD_ASYMMETRIC: Scheme =
+    Scheme { name: "standard-asymmetric", ..asymmetric(STANDARD) };
+
+/// [`SVIX`] with ed25519, `v1a`.
+#[cfg(feature = "ed25519")]
+pub const SVIX_ASYMMETRIC: Scheme = Scheme { name: "svix-asymmetric", ..asymmetric(SVIX) };
+
+#[cfg(feature = "ed25519")]
+const fn asymmetric(scheme: Scheme) -> Scheme {
+    let grammar = Grammar::List { separator: b' ', version: "v1a," };
+    Scheme { algorithm: Algorithm::Ed25519, grammar, ..scheme }
 }
 
-impl Verifier {
-    /// Returns a verifier for `webhook-id`, `webhook-timestamp` and `webhook-signature`.
-    pub fn new() -> Self {
-        Self { scheme: const { &STANDARD }, tolerance: Tolerance::default() }
-    }
-
-    /// Returns a verifier for `svix-id`, `svix-timestamp` and `svix-signature`.
-    pub fn svix() -> Self {
-        Self { scheme: const { &SVIX }, tolerance: Tolerance::default() }
-    }
-
-    /// Sets how far the timestamp may lie from `now`.
-    #[must_use]
-    pub fn tolerance(self, tolerance: Tolerance) -> Self {
-        Self { tolerance, ..self }
-    }
-
-    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
-    pub fn begin<'h, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        now: u64,
-    ) -> Result<Pending<'h, N>, Error> {
-        let algorithm = Some(Algorithm::HmacSha256);
-        Pending::begin(self.scheme, algorithm, keys, headers, now, self.tolerance)
-    }
-
-    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    pub fn verify<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-        now: u64,
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let mut pending = self.begin(keys, headers, now)?;
-        pending.update(body);
-        Ok(pending.finish()?.with_body(body))
-    }
-}
-
-impl Default for Verifier {
-    fn default() -> Self {
-        Self::new()
+/// Returns the scheme of the `webhook-*` headers for the keys of an algorithm.
+fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
+    match algorithm {
+        #[cfg(feature = "ed25519")]
+        Algorithm::Ed25519 => const { &STANDARD_ASYMMETRIC },
+        _ => const { &STANDARD },
     }
 }
 
 /// Verifies a webhook by its `webhook-*` headers, within 5 minutes of `now` (Unix seconds).
+///
+/// The keys say which signatures count: `v1` those for HMAC-SHA256, `v1a` those for ed25519.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
@@ -144,13 +89,15 @@ pub fn verify<'h, 'b, const N: usize>(
     body: &'b [u8],
     now: u64,
 ) -> Result<Verified<'h, &'b [u8]>, Error> {
-    Verifier::new().verify(keys, headers, body, now)
+    let first = keys.iter().next().ok_or(Error::UnsuitableKey)?;
+    scheme_of(first.algorithm()).verify(keys, headers, body, now)
 }
 
 /// Signs one attempt with one key. `timestamp` is the time of the attempt in Unix seconds.
 ///
 /// # Errors
-/// [`SignError`] when receivers would refuse the id, or the key is not for HMAC-SHA256.
+/// [`SignError`] when receivers would refuse the id, or the key is neither for HMAC-SHA256 nor a
+/// secret one for ed25519.
 ///
 /// # Example
 /// ```
@@ -165,16 +112,9 @@ pub fn verify<'h, 'b, const N: usize>(
 /// # }
 /// ```
 pub fn sign(key: &Key, id: &str, timestamp: u64, body: &[u8]) -> Result<Signature, SignError> {
-    if !is_valid_id(id.as_bytes()) {
-        return Err(SignError::InvalidId);
-    }
-    if key.algorithm() != Algorithm::HmacSha256 {
-        return Err(SignError::UnsuitableKey);
-    }
-    let mut mac = key.start();
-    STANDARD.start(&mut mac, id, Digits::new(timestamp).as_str());
-    mac.update(body);
-    Ok(Signature::new(VERSION, STANDARD.encoding, &mac.finish()))
+    let digits = Digits::new(timestamp);
+    let envelope = Envelope { id, timestamp: digits.as_str(), ..Envelope::default() };
+    scheme_of(key.algorithm()).sign(key, &envelope, body)
 }
 
 /// Signs one attempt with every live key and writes the value of the signature header.

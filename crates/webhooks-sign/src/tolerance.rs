@@ -24,6 +24,8 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
+    pub(crate) const DEFAULT: Self = Self { past: 300, future: 300 };
+
     /// Accepts any timestamp. Old messages can then be replayed for ever, unless their ids are kept.
     pub const DANGEROUS_UNLIMITED: Self = Self { past: u64::MAX, future: u64::MAX };
 
@@ -40,7 +42,7 @@ impl Tolerance {
 
 impl Default for Tolerance {
     fn default() -> Self {
-        Self { past: 300, future: 300 }
+        Self::DEFAULT
     }
 }
 

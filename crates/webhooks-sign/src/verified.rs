@@ -45,6 +45,12 @@ impl<'h, B> Verified<'h, B> {
         self.body
     }
 
+    /// Lets go of the headers, for schemes that sign no id.
+    pub(crate) fn without_id(self) -> Verified<'static, B> {
+        let Self { id: _, timestamp, key_index, scheme, body } = self;
+        Verified { id: None, timestamp, key_index, scheme, body }
+    }
+
     pub(crate) fn with_body<C>(self, body: C) -> Verified<'h, C> {
         let Self { id, timestamp, key_index, scheme, body: _ } = self;
         Verified { id, timestamp, key_index, scheme, body }

@@ -3,56 +3,53 @@
 //! Nothing but the body is signed, so a message can be replayed: keep the ids that you have seen,
 //! or use [`standard`](crate::standard) where you have the choice.
 
-use crate::encoding::Encoding;
-use crate::scheme::{Grammar, Scheme};
-use crate::{Error, Headers, Key, KeyRing, Pending, Signature, Tolerance, Verified};
+use crate::Verified;
+use crate::scheme::HEX_OF_BODY;
+use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, Scheme, SignError, Signature};
 
-const X_WEBHOOK: Scheme = Scheme {
-    name: "x-webhook",
-    signature: "x-webhook-signature",
-    grammar: Grammar::One,
-    encoding: Encoding::Hex,
-    id: None,
-    timestamp: None,
-    parts: &[],
-};
+/// `X-Webhook-Signature` with HMAC-SHA256.
+pub const X_WEBHOOK: Scheme =
+    Scheme { name: "x-webhook", signature: "x-webhook-signature", ..HEX_OF_BODY };
+
+/// `X-Webhook-Signature` with HMAC-SHA512.
+pub const X_WEBHOOK_SHA512: Scheme =
+    Scheme { name: "x-webhook-sha512", algorithm: Algorithm::HmacSha512, ..X_WEBHOOK };
+
+/// Returns the scheme for the keys of an algorithm.
+fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
+    match algorithm {
+        Algorithm::HmacSha512 => const { &X_WEBHOOK_SHA512 },
+        _ => const { &X_WEBHOOK },
+    }
+}
 
 /// Signs a body: HMAC-SHA256 or HMAC-SHA512, as the key says, in lower-case hexadecimal.
+///
+/// # Errors
+/// [`SignError::UnsuitableKey`] when the key is for neither.
 ///
 /// # Example
 /// ```
 /// use webhooks_sign::{Algorithm, Key, x_webhook};
 ///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // RFC 4231 §4.3, test case 2.
 /// let key = Key::from_legacy_bytes(Algorithm::HmacSha256, b"Jefe")?;
 /// assert_eq!(
-///     x_webhook::sign(&key, b"what do ya want for nothing?").as_str(),
+///     x_webhook::sign(&key, b"what do ya want for nothing?")?.as_str(),
 ///     "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
 /// );
-/// # Ok::<(), webhooks_sign::KeyError>(())
+/// # Ok(())
+/// # }
 /// ```
-#[must_use]
-pub fn sign(key: &Key, body: &[u8]) -> Signature {
-    let mut mac = key.start();
-    mac.update(body);
-    Signature::new("", X_WEBHOOK.encoding, &mac.finish())
-}
-
-/// Checks the headers of a webhook whose body is still to come.
-///
-/// The algorithm is that of the keys. `X-Webhook-Signature-Algorithm` is not looked at: a header
-/// must never choose it.
-///
-/// # Errors
-/// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
-pub fn begin<'h, const N: usize>(
-    keys: &KeyRing<N>,
-    headers: &'h (impl Headers + ?Sized),
-) -> Result<Pending<'h, N>, Error> {
-    Pending::begin(const { &X_WEBHOOK }, None, keys, headers, 0, Tolerance::default())
+pub fn sign(key: &Key, body: &[u8]) -> Result<Signature, SignError> {
+    scheme_of(key.algorithm()).sign(key, &Envelope::default(), body)
 }
 
 /// Verifies a webhook whose body is in memory.
+///
+/// The algorithm is that of the keys. `X-Webhook-Signature-Algorithm` is not looked at: a header
+/// must never choose it.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed or forged.
@@ -63,7 +60,7 @@ pub fn begin<'h, const N: usize>(
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let key = Key::from_legacy_bytes(Algorithm::HmacSha512, b"my-secret-key")?;
-/// let signature = x_webhook::sign(&key, b"{}");
+/// let signature = x_webhook::sign(&key, b"{}")?;
 /// let headers = [("X-Webhook-Signature", signature.as_str())];
 /// let keys = KeyRing::from(key);
 /// assert_eq!(x_webhook::verify(&keys, &headers, b"{}")?.body(), b"{}");
@@ -76,7 +73,6 @@ pub fn verify<'h, 'b, const N: usize>(
     headers: &'h (impl Headers + ?Sized),
     body: &'b [u8],
 ) -> Result<Verified<'h, &'b [u8]>, Error> {
-    let mut pending = begin(keys, headers)?;
-    pending.update(body);
-    Ok(pending.finish()?.with_body(body))
+    let first = keys.iter().next().ok_or(Error::UnsuitableKey)?;
+    scheme_of(first.algorithm()).verify(keys, headers, body, 0)
 }

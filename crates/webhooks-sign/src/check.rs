@@ -1,0 +1,66 @@
+//! One key's part in a verification: hash the message, then say whether a listed signature fits.
+
+use subtle::Choice;
+
+use crate::Error;
+use crate::key::{Key, Kind};
+use crate::listed::Listed;
+use crate::mac::{Mac, Tag};
+
+/// A key at work on one message.
+#[cfg_attr(
+    feature = "ed25519",
+    expect(clippy::large_enum_variant, reason = "there is no allocator to box with")
+)]
+pub(crate) enum Check {
+    Mac(Mac),
+    Token(Tag),
+    #[cfg(feature = "ed25519")]
+    Ed25519(crate::ed25519::Check),
+    #[cfg(feature = "p256")]
+    EcdsaP256(crate::p256::Check),
+}
+
+impl Check {
+    #[cfg_attr(
+        not(feature = "ed25519"),
+        expect(unused_variables, clippy::unnecessary_wraps, reason = "only ed25519 needs them")
+    )]
+    pub(crate) fn new(key: &Key, listed: &Listed) -> Result<Self, Error> {
+        Ok(match &key.kind {
+            Kind::Mac(mac) => Self::Mac(mac.clone()),
+            Kind::Token(token) => Self::Token(*token),
+            #[cfg(feature = "ed25519")]
+            Kind::Ed25519(key) => Self::Ed25519(key.check(listed)?),
+            #[cfg(feature = "p256")]
+            Kind::EcdsaP256(key) => Self::EcdsaP256(key.check()),
+        })
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Mac(mac) => mac.update(bytes),
+            // A token says nothing about the message.
+            Self::Token(_) => {}
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519(check) => check.update(bytes),
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256(check) => check.update(bytes),
+        }
+    }
+
+    /// Looks at every listed signature, whether or not one matched before.
+    pub(crate) fn finish(self, listed: &Listed) -> Choice {
+        let any = |expected: Tag| {
+            listed.iter().fold(Choice::from(0), |found, tag| found | tag.matches(&expected))
+        };
+        match self {
+            Self::Mac(mac) => any(mac.finish()),
+            Self::Token(token) => any(token),
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519(check) => check.finish(),
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256(check) => check.finish(listed),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Ed25519 (RFC 8032): `v1a` of Standard Webhooks, Discord.
+
+use core::fmt;
+
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
+use ed25519_dalek::{Signature, SigningKey, StreamVerifier, VerifyingKey};
+use hmac::digest::Update as _;
+use sha2::Sha512;
+use subtle::Choice;
+use zeroize::Zeroizing;
+
+use crate::listed::Listed;
+use crate::mac::{Feed, Tag};
+use crate::{Error, KeyError, SignError};
+
+/// The length of a signature in bytes.
+pub(crate) const SIGNATURE_LEN: usize = 64;
+
+/// How many signatures of this kind a header may list: each costs a curve operation a key, some
+/// 40 times an HMAC. A sender that rotates its key lists two.
+const MAX_SIGNATURES: usize = 4;
+
+/// A public key, and the secret one if it is ours.
+#[derive(Clone)]
+pub(crate) struct KeyPair {
+    public: VerifyingKey,
+    secret: Option<SigningKey>,
+}
+
+impl KeyPair {
+    /// Reads a public key. Weak ones, for which a signature may fit many messages, are refused.
+    pub(crate) fn from_public(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes = bytes.try_into().or(Err(KeyError::Length))?;
+        let public = VerifyingKey::from_bytes(bytes).or(Err(KeyError::Curve))?;
+        if public.is_weak() { Err(KeyError::Curve) } else { Ok(Self { public, secret: None }) }
+    }
+
+    /// Reads a secret key: 32 bytes of seed and the 32 bytes of the public key that belongs to it.
+    pub(crate) fn from_secret(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes: &[u8; 64] = bytes.try_into().or(Err(KeyError::Length))?;
+        let secret = SigningKey::from_keypair_bytes(bytes).or(Err(KeyError::Curve))?;
+        Ok(Self { public: secret.verifying_key(), secret: Some(secret) })
+    }
+
+    /// Signs the message that `feed` hands over; it is asked for twice.
+    pub(crate) fn sign(&self, feed: &Feed<'_>) -> Result<Tag, SignError> {
+        let secret = self.secret.as_ref().ok_or(SignError::UnsuitableKey)?;
+        let seed = Zeroizing::new(secret.to_bytes());
+        let expanded = ExpandedSecretKey::from(&*seed);
+        let hash = |hasher: &mut Sha512| {
+            feed(&mut |bytes| hasher.update(bytes));
+            Ok(())
+        };
+        let signature = raw_sign_byupdate::<Sha512, _>(&expanded, hash, &self.public);
+        let signature = signature.or(Err(SignError::UnsuitableKey))?;
+        Tag::from_slice(&signature.to_bytes()).ok_or(SignError::Write)
+    }
+
+    /// Starts on a message; each signature needs a hash of its own, since it goes into it.
+    pub(crate) fn check(&self, listed: &Listed) -> Result<Check, Error> {
+        let mut streams = [const { None }; MAX_SIGNATURES];
+        if listed.iter().count() > MAX_SIGNATURES {
+            return Err(Error::TooManySignatures);
+        }
+        for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
+            let signature = Signature::from_slice(tag.as_bytes());
+            *slot = signature.and_then(|signature| self.public.verify_stream(&signature)).ok();
+        }
+        Ok(Check { streams })
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyPair(redacted)")
+    }
+}
+
+/// A message being hashed, once a signature.
+pub(crate) struct Check {
+    streams: [Option<StreamVerifier>; MAX_SIGNATURES],
+}
+
+impl Check {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        for stream in self.streams.iter_mut().flatten() {
+            stream.update(bytes);
+        }
+    }
+
+    /// Nothing here is secret: the key is public, and so is the signature.
+    pub(crate) fn finish(self) -> Choice {
+        self.streams.into_iter().flatten().fold(Choice::from(0), |found, stream| {
+            found | Choice::from(u8::from(stream.finalize_and_verify().is_ok()))
+        })
+    }
+}

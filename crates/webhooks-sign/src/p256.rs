@@ -1,0 +1,54 @@
+//! ECDSA with P-256 and SHA-256, signatures in DER: SendGrid.
+
+use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
+use p256::ecdsa::{Signature, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+use subtle::Choice;
+
+use crate::KeyError;
+use crate::listed::Listed;
+
+/// The DER of a `SubjectPublicKeyInfo` for an uncompressed P-256 point (RFC 5480 §2), up to the
+/// point.
+const SPKI_PREFIX: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
+/// A public key.
+#[derive(Clone)]
+pub(crate) struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Reads a `SubjectPublicKeyInfo` in DER.
+    pub(crate) fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
+        let point = der.strip_prefix(&SPKI_PREFIX).ok_or(KeyError::Encoding)?;
+        VerifyingKey::from_sec1_bytes(point).map(Self).or(Err(KeyError::Curve))
+    }
+
+    pub(crate) fn check(&self) -> Check {
+        Check { key: self.0, hash: Sha256::new() }
+    }
+}
+
+/// A message being hashed, once for all signatures.
+pub(crate) struct Check {
+    key: VerifyingKey,
+    hash: Sha256,
+}
+
+impl Check {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    /// Nothing here is secret: the key is public, and so is the signature.
+    pub(crate) fn finish(self, listed: &Listed) -> Choice {
+        let digest = self.hash.finalize();
+        listed.iter().fold(Choice::from(0), |found, tag| {
+            let verified = Signature::from_der(tag.as_bytes())
+                .and_then(|signature| self.key.verify_prehash(&digest, &signature));
+            found | Choice::from(u8::from(verified.is_ok()))
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! Timestamps as schemes write them.
+
+use crate::Error;
+use crate::scheme::{TimestampFormat, TimestampSource};
+
+impl TimestampSource {
+    pub(crate) fn format(self) -> TimestampFormat {
+        match self {
+            Self::Field(_, format) | Self::Header(_, format) => format,
+        }
+    }
+}
+
+/// Returns the Unix seconds that a timestamp stands for.
+pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
+    let seconds = match format {
+        TimestampFormat::Seconds => decimal(text),
+        TimestampFormat::Milliseconds => decimal(text).and_then(|number| number.checked_div(1000)),
+        TimestampFormat::Rfc3339 => rfc3339(text.as_bytes()),
+    };
+    seconds.ok_or(Error::InvalidTimestamp)
+}
+
+/// Reads canonical digits alone, without sign or leading zero: then the text as received and the
+/// number written anew are the same signed bytes.
+fn decimal(text: &str) -> Option<u64> {
+    let is_canonical =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_canonical)
+}
+
+/// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z` (RFC 3339 §5.6), from 1970 on.
+fn rfc3339(text: &[u8]) -> Option<u64> {
+    let (date, rest) = text.split_first_chunk::<19>()?;
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] =
+        *date
+    else {
+        return None;
+    };
+    let fraction = rest.strip_suffix(b"Z")?;
+    if let [dot, digits @ ..] = fraction
+        && (*dot != b'.' || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit))
+    {
+        return None;
+    }
+    let year = number(&[y1, y2, y3, y4])?;
+    let (month, day) = (number(&[mo1, mo2])?, number(&[d1, d2])?);
+    let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
+    let is_in_range = year >= 1970
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    is_in_range.then(|| seconds([year, month, day], [hour, minute, second]))
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    decimal_with_zeros(str::from_utf8(digits).ok()?)
+}
+
+fn decimal_with_zeros(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Counts days as Howard Hinnant's `days_from_civil` does: years begin in March, so that the day
+/// that leap years add is their last.
+#[expect(clippy::arithmetic_side_effects, reason = "years from 1970 to 9999: nothing overflows")]
+fn seconds([year, month, day]: [u64; 3], [hour, minute, second]: [u64; 3]) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
+    ((days * 24 + hour) * 60 + minute) * 60 + second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(format: TimestampFormat, text: &str, expected: Option<u64>) {
+        assert_eq!(parse(text, format).ok(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn rfc3339_is_read_in_utc_alone() {
+        let check = |text, expected| check(TimestampFormat::Rfc3339, text, expected);
+        check("1970-01-01T00:00:00Z", Some(0));
+        check("2000-02-29T23:59:59Z", Some(951_868_799));
+        check("2019-11-16T10:11:12.634234626Z", Some(1_573_899_072));
+        check("2100-03-01T00:00:00Z", Some(4_107_542_400));
+        check("9999-12-31T23:59:59Z", Some(253_402_300_799));
+        for text in [
+            "",
+            "1969-12-31T23:59:59Z",
+            "2021-13-01T00:00:00Z",
+            "2021-01-00T00:00:00Z",
+            "2021-01-01T24:00:00Z",
+            "2021-01-01 00:00:00Z",
+            "2021-01-01T00:00:00",
+            "2021-01-01T00:00:00+00:00",
+            "2021-01-01T00:00:00.Z",
+            "2021-01-01T00:00:00.5xZ",
+            "+021-01-01T00:00:00Z",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_cut_to_seconds() {
+        check(TimestampFormat::Milliseconds, "1752613922216", Some(1_752_613_922));
+        check(TimestampFormat::Milliseconds, "1.5", None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Verification: by scheme, with what the receiver knows of the request.
+
+use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
+
+/// A scheme, and what the receiver adds to it.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::providers::SQUARE;
+/// use webhooks_sign::{Envelope, KeyRing};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = SQUARE.key("signature-key")?;
+/// // Square signs the URL that it was given: take it from your settings, not from the request.
+/// let url = "https://example.com/webhook";
+/// let signature = SQUARE.sign(&key, &Envelope { url, ..Envelope::default() }, b"{}")?;
+/// let headers = [("x-square-hmacsha256-signature", signature.as_str())];
+/// let keys = KeyRing::from(key);
+/// assert!(SQUARE.verifier().url(url).verify(&keys, &headers, b"{}", 0).is_ok());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Verifier<'s> {
+    pub(crate) scheme: &'s Scheme,
+    pub(crate) tolerance: Tolerance,
+    pub(crate) method: &'s str,
+    pub(crate) url: &'s str,
+}
+
+impl<'s> Verifier<'s> {
+    pub(crate) const fn new(scheme: &'s Scheme) -> Self {
+        Self { scheme, tolerance: scheme.tolerance, method: "", url: "" }
+    }
+
+    /// Sets how far the timestamp may lie from `now`. Schemes that sign no timestamp have none to
+    /// look at.
+    #[must_use]
+    pub const fn tolerance(self, tolerance: Tolerance) -> Self {
+        Self { tolerance, ..self }
+    }
+
+    /// Sets the request's method, which some schemes sign.
+    #[must_use]
+    pub const fn method(self, method: &'s str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// Sets the URL that the sender was given, which some schemes sign.
+    #[must_use]
+    pub const fn url(self, url: &'s str) -> Self {
+        Self { url, ..self }
+    }
+
+    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
+    pub fn begin<'h, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        now: u64,
+    ) -> Result<Pending<'s, 'h, N>, Error> {
+        Pending::begin(*self, keys, headers, now)
+    }
+
+    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    pub fn verify<'h, 'b, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        body: &'b [u8],
+        now: u64,
+    ) -> Result<Verified<'h, &'b [u8]>, Error> {
+        let mut pending = self.begin(keys, headers, now)?;
+        pending.update(body);
+        Ok(pending.finish()?.with_body(body))
+    }
+
+    /// The same by the system's clock.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[cfg(feature = "std")]
+    #[expect(clippy::disallowed_methods, reason = "the one convenience that reads the clock")]
+    pub fn verify_now<'h, 'b, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        body: &'b [u8],
+    ) -> Result<Verified<'h, &'b [u8]>, Error> {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // A clock before 1970 finds every timestamp too new.
+        self.verify(keys, headers, body, since.map_or(0, |since| since.as_secs()))
+    }
+}
