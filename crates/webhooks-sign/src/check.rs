@@ -2,7 +2,6 @@
 
 use subtle::Choice;
 
-use crate::Error;
 use crate::key::{Key, Kind};
 use crate::listed::Listed;
 use crate::mac::{Mac, Tag};
@@ -24,19 +23,21 @@ pub(crate) enum Check {
 impl Check {
     #[cfg_attr(
         not(feature = "ed25519"),
-        expect(unused_variables, clippy::unnecessary_wraps, reason = "only ed25519 needs them")
+        expect(unused_variables, reason = "only ed25519 hashes the signature")
     )]
-    pub(crate) fn new(key: &Key, listed: &Listed) -> Result<Self, Error> {
-        Ok(match &key.kind {
+    #[inline]
+    pub(crate) fn new(key: &Key, listed: Listed<'_, '_>) -> Self {
+        match &key.kind {
             Kind::Mac(mac) => Self::Mac(mac.clone()),
             Kind::Token(token) => Self::Token(*token),
             #[cfg(feature = "ed25519")]
-            Kind::Ed25519(key) => Self::Ed25519(key.check(listed)?),
+            Kind::Ed25519(key) => Self::Ed25519(key.check(listed)),
             #[cfg(feature = "p256")]
             Kind::EcdsaP256(key) => Self::EcdsaP256(key.check()),
-        })
+        }
     }
 
+    #[inline]
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Mac(mac) => mac.update(bytes),
@@ -50,7 +51,8 @@ impl Check {
     }
 
     /// Looks at every listed signature, whether or not one matched before.
-    pub(crate) fn finish(self, listed: &Listed) -> Choice {
+    #[inline]
+    pub(crate) fn finish(self, listed: Listed<'_, '_>) -> Choice {
         let any = |expected: Tag| {
             listed.iter().fold(Choice::from(0), |found, tag| found | tag.matches(&expected))
         };

@@ -1,10 +1,14 @@
 //! What is signed beside the body, given by the sender or read from headers.
 
-use crate::headers::{Headers, single};
+use subtle::Choice;
+
+use crate::check::Check;
+use crate::headers::single;
 use crate::listed::Listed;
+use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
 use crate::timestamp::parse;
-use crate::{Error, SignError};
+use crate::{Error, Headers, Key, KeyRing, SignError, Verified, Verifier};
 
 /// The longest id in bytes. The limit is ours; Standard Webhooks gives none.
 const MAX_ID_LEN: usize = 256;
@@ -37,17 +41,19 @@ pub struct Envelope<'a> {
 }
 
 /// What the headers said, checked as far as it can be without hashing.
-pub(crate) struct Opened<'h> {
-    pub(crate) id: Option<&'h str>,
+pub(crate) struct Opened<'s, 'h> {
+    verifier: Verifier<'s>,
+    id: Option<&'h str>,
     /// The timestamp in Unix seconds.
-    pub(crate) timestamp: Option<u64>,
+    timestamp: Option<u64>,
     /// The timestamp as it is written.
-    pub(crate) timestamp_text: &'h str,
-    pub(crate) listed: Listed,
+    timestamp_text: &'h str,
+    listed: Listed<'s, 'h>,
 }
 
 impl<'a> Envelope<'a> {
     /// Returns the bytes of a part other than the body.
+    #[inline]
     pub(crate) fn part(&self, part: Part) -> &'a [u8] {
         match part {
             Part::Body => b"",
@@ -67,38 +73,92 @@ impl<'a> Envelope<'a> {
         if let Some(source) = scheme.timestamp {
             parse(self.timestamp, source.format()).or(Err(SignError::InvalidTimestamp))?;
         }
-        let is_missing = |part, value: &str| scheme.signs(part) && value.is_empty();
-        if is_missing(Part::Method, self.method) || is_missing(Part::Url, self.url) {
-            return Err(SignError::MissingPart);
+        if scheme.is_missing(self.method, self.url) { Err(SignError::MissingPart) } else { Ok(()) }
+    }
+}
+
+impl<'s> Verifier<'s> {
+    /// Reads the headers, refusing whatever needs no hashing to refuse.
+    pub(crate) fn open<'h, const N: usize>(
+        self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        now: u64,
+    ) -> Result<Opened<'s, 'h>, Error> {
+        let scheme = self.scheme;
+        let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
+        if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
+            return Err(Error::UnsuitableKey);
         }
-        Ok(())
+        if scheme.is_missing(self.method, self.url) {
+            return Err(Error::MissingPart);
+        }
+        let signature = single(headers, scheme.signature)?;
+        let id = match scheme.id {
+            Some(name) => Some(check_id(single(headers, name)?)?),
+            None => None,
+        };
+        let (timestamp, timestamp_text) = match scheme.timestamp {
+            Some(source) => {
+                let text = match source {
+                    TimestampSource::Field(name, _) => scheme.field(signature, name)?,
+                    TimestampSource::Header(name, _) => single(headers, name)?,
+                };
+                let text = str::from_utf8(text).or(Err(Error::InvalidTimestamp))?;
+                let timestamp = parse(text, source.format())?;
+                self.tolerance.check(timestamp, now)?;
+                (Some(timestamp), text)
+            }
+            None => (None, ""),
+        };
+        let listed = Listed::read(scheme, signature)?;
+        Ok(Opened { verifier: self, id, timestamp, timestamp_text, listed })
+    }
+}
+
+impl<'h> Opened<'_, 'h> {
+    /// Puts a key to work: hashes what is signed ahead of the body.
+    #[inline]
+    pub(crate) fn start(&self, key: &Key) -> Check {
+        let mut check = Check::new(key, self.listed);
+        self.update(&mut check, self.verifier.scheme.around_body().0);
+        check
+    }
+
+    /// Hashes what is signed behind the body and compares every listed signature.
+    #[inline]
+    pub(crate) fn finish(&self, mut check: Check) -> Choice {
+        self.update(&mut check, self.verifier.scheme.around_body().1);
+        check.finish(self.listed)
+    }
+
+    #[inline]
+    fn update(&self, check: &mut Check, parts: &[Part]) {
+        let Verifier { method, url, .. } = self.verifier;
+        let id = self.id.unwrap_or_default();
+        let envelope = Envelope { id, timestamp: self.timestamp_text, method, url };
+        for part in parts {
+            check.update(envelope.part(*part));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn verified<B>(&self, matched: Matched, body: B) -> Result<Verified<'h, B>, Error> {
+        Ok(Verified {
+            id: self.id,
+            timestamp: self.timestamp,
+            key_index: matched.key_index()?,
+            scheme: self.verifier.scheme.name,
+            body,
+        })
     }
 }
 
 impl Scheme {
-    /// Reads the headers, refusing whatever needs no hashing to refuse.
-    pub(crate) fn open<'h>(
-        &self,
-        headers: &'h (impl Headers + ?Sized),
-    ) -> Result<Opened<'h>, Error> {
-        let signature = single(headers, self.signature)?;
-        let id = match self.id {
-            Some(name) => Some(check_id(single(headers, name)?)?),
-            None => None,
-        };
-        let (timestamp, timestamp_text) = match self.timestamp {
-            Some(source) => {
-                let text = match source {
-                    TimestampSource::Field(name, _) => self.field(signature, name)?,
-                    TimestampSource::Header(name, _) => single(headers, name)?,
-                };
-                let text = str::from_utf8(text).or(Err(Error::InvalidTimestamp))?;
-                (Some(parse(text, source.format())?), text)
-            }
-            None => (None, ""),
-        };
-        let listed = Listed::read(self, signature)?;
-        Ok(Opened { id, timestamp, timestamp_text, listed })
+    /// Returns whether the method or the URL is signed but not given.
+    #[inline]
+    fn is_missing(&self, method: &str, url: &str) -> bool {
+        (method.is_empty() && self.signs(Part::Method)) || (url.is_empty() && self.signs(Part::Url))
     }
 
     /// Returns the one field of this name.
@@ -106,9 +166,11 @@ impl Scheme {
         let Grammar::Fields { separator, .. } = self.grammar else {
             return Err(Error::InvalidHeader);
         };
-        let mut values = signature
-            .split(|byte| *byte == separator)
-            .filter_map(|field| field.trim_ascii().strip_prefix(name.as_bytes()));
+        let fields = || signature.split(|byte| *byte == separator).map(<[u8]>::trim_ascii);
+        if !fields().all(|field| field.is_empty() || field.contains(&b'=')) {
+            return Err(Error::InvalidHeader);
+        }
+        let mut values = fields().filter_map(|field| field.strip_prefix(name.as_bytes()));
         match (values.next(), values.next()) {
             (Some(value), None) if !value.is_empty() => Ok(value),
             _ => Err(Error::InvalidHeader),

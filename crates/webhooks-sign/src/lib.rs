@@ -16,6 +16,7 @@ mod headers;
 mod key;
 mod listed;
 mod mac;
+mod matched;
 #[cfg(feature = "p256")]
 mod p256;
 mod pending;

@@ -10,77 +10,84 @@ use crate::scheme::{Grammar, Scheme};
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
 
-/// The well-formed signatures of a header, of the scheme's own version.
-pub(crate) struct Listed {
-    tags: [Tag; MAX_SIGNATURES],
-    len: usize,
-    /// How many signatures stand in the header, whatever their version and form.
-    items: usize,
+/// The value of a signature header, found in order.
+///
+/// Most list one signature, which is kept; the others are decoded when they are compared, which is
+/// cheaper than carrying room for sixteen around.
+#[derive(Clone, Copy)]
+pub(crate) struct Listed<'s, 'h> {
+    scheme: &'s Scheme,
+    first: Tag,
+    /// What stands behind the first well-formed signature.
+    rest: &'h [u8],
 }
 
-impl Listed {
-    /// Reads the value of the signature header.
+impl<'s, 'h> Listed<'s, 'h> {
+    /// Checks the value of the signature header.
     ///
     /// One malformed item does not spoil the others: Standard Webhooks 1.0, "Signature scheme",
     /// has receivers try each.
-    pub(crate) fn read(scheme: &Scheme, value: &[u8]) -> Result<Self, Error> {
-        let mut listed = Self { tags: [Tag::EMPTY; MAX_SIGNATURES], len: 0, items: 0 };
-        match scheme.grammar {
-            Grammar::One { prefix } => {
-                let text = value.strip_prefix(prefix.as_bytes()).ok_or(Error::InvalidHeader)?;
-                listed.push(Some(scheme.decode(text).ok_or(Error::InvalidHeader)?))?;
-            }
-            Grammar::List { separator, version } => {
-                listed.read_items(scheme, value, separator, version)?;
-            }
-            Grammar::Fields { separator, signature } => {
-                if !items(value, separator).all(|field| field.contains(&b'=')) {
-                    return Err(Error::InvalidHeader);
-                }
-                listed.read_items(scheme, value, separator, signature)?;
-            }
-        }
-        // Nothing that could match: say so before the body is hashed.
-        if listed.len == 0 { Err(Error::NoMatch) } else { Ok(listed) }
-    }
-
-    fn read_items(
-        &mut self,
-        scheme: &Scheme,
-        value: &[u8],
-        separator: u8,
-        prefix: &str,
-    ) -> Result<(), Error> {
-        items(value, separator).try_for_each(|item| {
-            let text = item.strip_prefix(prefix.as_bytes());
-            self.push(text.and_then(|text| scheme.decode(text)))
-        })
-    }
-
-    fn push(&mut self, tag: Option<Tag>) -> Result<(), Error> {
-        self.items = self.items.saturating_add(1);
-        if self.items > MAX_SIGNATURES {
+    pub(crate) fn read(scheme: &'s Scheme, value: &'h [u8]) -> Result<Self, Error> {
+        let separators = value.iter().filter(|byte| Some(**byte) == scheme.separator());
+        // Empty items count: who sends sixteen spaces in a row wants no answer.
+        if separators.count() >= MAX_SIGNATURES {
             return Err(Error::TooManySignatures);
         }
-        if let (Some(tag), Some(slot)) = (tag, self.tags.get_mut(self.len)) {
-            *slot = tag;
-            self.len = self.len.saturating_add(1);
+        let mut rest = value;
+        match (scheme.next_tag(&mut rest), scheme.grammar) {
+            (Some(first), _) => Self { scheme, first, rest }.limited(),
+            (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
+            // Nothing that could match: say so before the body is hashed.
+            (None, _) => Err(Error::NoMatch),
         }
-        Ok(())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tag> {
-        self.tags.iter().take(self.len)
+    #[cfg_attr(
+        not(feature = "ed25519"),
+        expect(clippy::unnecessary_wraps, reason = "only curve operations need a closer limit")
+    )]
+    fn limited(self) -> Result<Self, Error> {
+        #[cfg(feature = "ed25519")]
+        if self.scheme.algorithm == crate::Algorithm::Ed25519
+            && self.iter().nth(crate::ed25519::MAX_SIGNATURES).is_some()
+        {
+            return Err(Error::TooManySignatures);
+        }
+        Ok(self)
     }
-}
 
-fn items(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let items = value.split(move |byte| *byte == separator).map(<[u8]>::trim_ascii);
-    items.filter(|item| !item.is_empty())
+    /// Returns the well-formed signatures of the scheme's own version.
+    #[inline]
+    pub(crate) fn iter(self) -> impl Iterator<Item = Tag> {
+        let mut rest = self.rest;
+        let others = core::iter::from_fn(move || self.scheme.next_tag(&mut rest));
+        core::iter::once(self.first).chain(others)
+    }
 }
 
 impl Scheme {
-    fn decode(&self, text: &[u8]) -> Option<Tag> {
-        self.algorithm.decode(self.encoding, text)
+    #[inline]
+    fn separator(&self) -> Option<u8> {
+        match self.grammar {
+            Grammar::One { .. } => None,
+            Grammar::List { separator, .. } | Grammar::Fields { separator, .. } => Some(separator),
+        }
+    }
+
+    /// Takes items off the front up to the first well-formed signature, and returns that.
+    #[inline]
+    fn next_tag(&self, rest: &mut &[u8]) -> Option<Tag> {
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| Some(*byte) == self.separator());
+            let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            *rest = behind.get(1..).unwrap_or_default();
+            let item = if self.separator().is_some() { item.trim_ascii() } else { item };
+            let text = item.strip_prefix(self.item_prefix().as_bytes());
+            let tag = text.and_then(|text| self.algorithm.decode(self.encoding, text));
+            if tag.is_some() {
+                return tag;
+            }
+        }
+        None
     }
 }

@@ -224,7 +224,8 @@ impl Scheme {
         Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
     }
 
-    fn item_prefix(&self) -> &'static str {
+    #[inline]
+    pub(crate) fn item_prefix(&self) -> &'static str {
         match self.grammar {
             Grammar::One { prefix } => prefix,
             Grammar::List { version, .. } => version,
@@ -233,12 +234,14 @@ impl Scheme {
     }
 
     /// Returns the parts ahead of the body and those behind it.
+    #[inline]
     pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
         let at = self.parts.iter().position(|part| *part == Part::Body);
         let (ahead, rest) = self.parts.split_at(at.unwrap_or(self.parts.len()));
         (ahead, rest.split_first().map_or(&[], |(_, behind)| behind))
     }
 
+    #[inline]
     pub(crate) fn signs(&self, part: Part) -> bool {
         self.parts.contains(&part)
     }

@@ -1,5 +1,6 @@
 //! Verification: by scheme, with what the receiver knows of the request.
 
+use crate::matched::Matched;
 use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
@@ -76,9 +77,15 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let mut pending = self.begin(keys, headers, now)?;
-        pending.update(body);
-        Ok(pending.finish()?.with_body(body))
+        // Key by key, without room for all of them as `Pending` has.
+        let opened = self.open(keys, headers, now)?;
+        let mut matched = Matched::default();
+        for key in keys.iter() {
+            let mut check = opened.start(key);
+            check.update(body);
+            matched.note(opened.finish(check));
+        }
+        opened.verified(matched, body)
     }
 
     /// The same by the system's clock.
