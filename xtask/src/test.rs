@@ -1,17 +1,40 @@
 //! `test`: everything, with whatever it needs.
 
-use crate::shell::{Failure, is_installed, run};
+use crate::shell::{Failure, is_installed, root, run};
 
-/// The programs that tests check against, and the Debian package of each.
-const PEERS: [(&str, &str); 2] = [("openssl version", "openssl"), ("python3 --version", "python3")];
+/// The programs that tests compare with, and the Debian package of each.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("openssl version", "openssl"),
+    ("python3 --version", "python3"),
+    ("python3 -m pip --version", "python3-pip"),
+    ("node --version", "nodejs"),
+    ("npm --version", "npm"),
+];
+
+/// The official Standard Webhooks packages, which tests sign for and verify from.
+const PACKAGES: [(&str, &str); 2] = [
+    (
+        "target/peers/python/standardwebhooks",
+        "python3 -m pip install --quiet --target target/peers/python standardwebhooks==1.1.0",
+    ),
+    (
+        "target/peers/node/node_modules/standardwebhooks",
+        "npm install --silent --no-audit --no-fund --prefix target/peers/node standardwebhooks@1.1.1",
+    ),
+];
 
 pub(crate) fn run_all() -> Result<(), Failure> {
-    install_peers()?;
+    install_programs()?;
+    for (folder, line) in PACKAGES {
+        if !root().join(folder).exists() {
+            run(line)?;
+        }
+    }
     run("cargo test --workspace --all-features --locked")
 }
 
-fn install_peers() -> Result<(), Failure> {
-    let missing: Vec<&str> = (PEERS.iter())
+fn install_programs() -> Result<(), Failure> {
+    let missing: Vec<&str> = (PROGRAMS.iter())
         .filter(|(version, _)| !is_installed(version))
         .map(|(_, package)| *package)
         .collect();
