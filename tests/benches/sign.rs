@@ -44,6 +44,9 @@ fn main() {
         figures.insert(format!("verify_{name}_map_over_hmac"), json!(map_over_hmac));
         figures.insert(format!("verify_{name}_over_peer"), json!(over_peer));
     }
+    let crowded = crowded(rounds);
+    println!("1 MiB with 16 bad signatures over 1 MiB with one: {crowded:.3}");
+    figures.insert("bad_signatures_16_over_1".to_owned(), json!(crowded));
     let allocations = allocations();
     println!("allocations of one sign and one verify: {allocations}");
     figures.insert("allocations".to_owned(), json!(allocations));
@@ -101,6 +104,24 @@ fn measure(len: usize, rounds: usize) -> Medians {
     }
     let [hmac, ours, ours_of_map, peer] = [hmac, ours, ours_of_map, theirs].map(median);
     Medians { hmac, ours, ours_of_map, peer }
+}
+
+/// Returns how much longer sixteen bad signatures take to refuse than one, with a body of 1 MiB.
+fn crowded(rounds: usize) -> f64 {
+    let body = vec![b'x'; 1024 * 1024];
+    let keys = KeyRing::from(Key::standard(SECRET).expect("a valid secret"));
+    let bad = format!("v1,{}=", "A".repeat(43));
+    let refuse = |signatures: &str| {
+        let headers =
+            [("webhook-id", ID), ("webhook-timestamp", "17"), ("webhook-signature", signatures)];
+        time(1, || {
+            let refused = standard::verify(&keys, &headers, black_box(&body), 17);
+            assert!(refused.is_err(), "a bad signature is refused");
+        })
+    };
+    let list = vec![bad.as_str(); 16].join(" ");
+    let (one, sixteen) = (0..rounds).map(|_| (refuse(&bad), refuse(&list))).unzip();
+    median(sixteen) / median(one)
 }
 
 /// Returns the nanoseconds of one call.

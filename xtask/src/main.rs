@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask` lists them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod bench;
 mod check;
 mod layers;
 mod no_std;
@@ -18,7 +19,9 @@ Usage: cargo xtask COMMAND
   check     runs every check but the tests: format, clippy, docs, layers, no-std, cargo-deny
   ci        runs check, then test
   layers    prints which crate uses which, and fails if one uses what it must not
-  no-std    proves that webhooks-sign needs neither std nor an allocator";
+  no-std    proves that webhooks-sign needs neither std nor an allocator
+  bench sign [--quick] [--json]
+            measures signing beside the bare HMAC and the standardwebhooks crate";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         ["ci"] => check::run_all().and_then(|()| test::run_all()),
         ["layers"] => layers::run(),
         ["no-std"] => no_std::run_all(),
+        ["bench", name, ref flags @ ..] => bench::run_one(name, flags),
+        ["bench"] => return misuse("bench needs a name, such as `bench sign`"),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -15,6 +15,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// Decodes into the buffer and returns the length; `None` if the text is malformed or too long.
+    #[inline]
     pub(crate) fn decode(self, text: &[u8], buffer: &mut [u8]) -> Option<usize> {
         match self {
             Self::Base64 => STANDARD.decode_slice(text, buffer).ok(),

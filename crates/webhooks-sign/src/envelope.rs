@@ -79,6 +79,7 @@ impl<'a> Envelope<'a> {
 
 impl<'s> Verifier<'s> {
     /// Reads the headers, refusing whatever needs no hashing to refuse.
+    #[inline]
     pub(crate) fn open<'h, const N: usize>(
         self,
         keys: &KeyRing<N>,
@@ -180,11 +181,13 @@ impl Scheme {
 
 /// Standard Webhooks 1.0, "Signature scheme": id and timestamp must not be user controlled, "or at
 /// the very least not be allowed to include any `.`", or a part of one could pass for the other.
+#[inline]
 fn is_valid_id(id: &[u8]) -> bool {
     (1..=MAX_ID_LEN).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.')
 }
 
+#[inline]
 fn check_id(id: &[u8]) -> Result<&str, Error> {
     match str::from_utf8(id) {
         Ok(text) if is_valid_id(id) => Ok(text),

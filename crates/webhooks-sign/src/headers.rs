@@ -76,6 +76,7 @@ where
 }
 
 /// Returns the one value of the header with this name.
+#[inline]
 pub(crate) fn single<'h>(
     headers: &'h (impl Headers + ?Sized),
     name: &'h str,

@@ -27,6 +27,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     ///
     /// One malformed item does not spoil the others: Standard Webhooks 1.0, "Signature scheme",
     /// has receivers try each.
+    #[inline]
     pub(crate) fn read(scheme: &'s Scheme, value: &'h [u8]) -> Result<Self, Error> {
         let separators = value.iter().filter(|byte| Some(**byte) == scheme.separator());
         // Empty items count: who sends sixteen spaces in a row wants no answer.
@@ -46,6 +47,7 @@ impl<'s, 'h> Listed<'s, 'h> {
         not(feature = "ed25519"),
         expect(clippy::unnecessary_wraps, reason = "only curve operations need a closer limit")
     )]
+    #[inline]
     fn limited(self) -> Result<Self, Error> {
         #[cfg(feature = "ed25519")]
         if self.scheme.algorithm == crate::Algorithm::Ed25519

@@ -12,6 +12,7 @@ impl TimestampSource {
 }
 
 /// Returns the Unix seconds that a timestamp stands for.
+#[inline]
 pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
     let seconds = match format {
         TimestampFormat::Seconds => decimal(text),
@@ -23,6 +24,7 @@ pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
 
 /// Reads canonical digits alone, without sign or leading zero: then the text as received and the
 /// number written anew are the same signed bytes.
+#[inline]
 fn decimal(text: &str) -> Option<u64> {
     let is_canonical =
         text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));

@@ -29,6 +29,7 @@ impl Tolerance {
     /// Accepts any timestamp. Old messages can then be replayed for ever, unless their ids are kept.
     pub const DANGEROUS_UNLIMITED: Self = Self { past: u64::MAX, future: u64::MAX };
 
+    #[inline]
     pub(crate) fn check(self, timestamp: u64, now: u64) -> Result<(), Error> {
         if now.saturating_sub(timestamp) > self.past {
             Err(Error::TimestampTooOld)

@@ -1,0 +1,127 @@
+//! What holds for any input at all: run by proptest in CI and by the fuzz targets in `tests/fuzz`.
+
+use webhooks_sign::providers::{ALL, GITHUB, STRIPE};
+use webhooks_sign::standard::{self, STANDARD, SVIX};
+use webhooks_sign::x_webhook::{X_WEBHOOK, X_WEBHOOK_SHA512};
+use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, Scheme};
+
+/// 2026-01-01T00:00:00Z.
+pub(crate) const NOW: u64 = 1_767_225_600;
+
+fn key(byte: u8) -> Key {
+    Key::from_bytes(Algorithm::HmacSha256, &[byte; 32]).unwrap()
+}
+
+/// No header panics, and none that we did not sign is accepted, whatever the scheme.
+pub(crate) fn headers(id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]) {
+    let ours = [STANDARD, SVIX, X_WEBHOOK, X_WEBHOOK_SHA512];
+    for scheme in ALL.iter().chain(&ours) {
+        let secret = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+        let Ok(key) = scheme.key(secret).or_else(|_| Key::from_bytes(scheme.algorithm(), &[7; 32]))
+        else {
+            continue;
+        };
+        let time = match scheme.timestamp_source() {
+            Some(webhooks_sign::TimestampSource::Header(name, _)) => name,
+            _ => "-",
+        };
+        let headers = [
+            (scheme.signature_header(), signature),
+            (scheme.id_header().unwrap_or("--"), id),
+            (time, timestamp),
+        ];
+        let verifier = scheme.verifier().method("POST").url("https://example.com/");
+        assert!(verifier.verify(&KeyRing::from(key), &headers, body, NOW).is_err());
+    }
+}
+
+/// No secret panics, and a key is made of nothing but what its constructor promises.
+pub(crate) fn secret(text: &str, bytes: &[u8]) {
+    if Key::standard(text).is_ok() {
+        assert!(["whsec_", "whpk_", "whsk_"].iter().any(|prefix| text.starts_with(prefix)));
+    }
+    let looks_asymmetric = bytes.starts_with(b"whpk_") || bytes.starts_with(b"whsk_");
+    for algorithm in [Algorithm::HmacSha256, Algorithm::HmacSha512] {
+        let legacy = Key::from_legacy_bytes(algorithm, bytes);
+        assert_eq!(legacy.is_ok(), !bytes.is_empty() && !looks_asymmetric);
+        let strict = Key::from_bytes(algorithm, bytes);
+        assert_eq!(strict.is_ok(), (24..=64).contains(&bytes.len()) && !looks_asymmetric);
+    }
+    for scheme in ALL {
+        // Whether a text is a key is the scheme's affair; that it never panics is ours.
+        drop(scheme.key(text));
+    }
+}
+
+/// What was signed verifies, however it is cut and whichever key of the ring signed; and one
+/// flipped bit, of id, timestamp, signature or body, is refused.
+pub(crate) fn whole(id: &str, body: &[u8], cuts: &[usize], bit: usize) {
+    let timestamp = NOW.to_string();
+    let mut signature = String::new();
+    standard::sign_all(&[key(1), key(2)], id, NOW, body, &mut signature).unwrap();
+    let parts = [id.as_bytes(), timestamp.as_bytes(), signature.as_bytes()];
+    for (ring, index) in [([key(1), key(2)], 0), ([key(3), key(2)], 1)] {
+        let ring = KeyRing::from(ring);
+        assert_eq!(standard::verify(&ring, &named(parts), body, NOW).unwrap().key_index(), index);
+        let headers = named(parts);
+        let mut pending = STANDARD.verifier().begin(&ring, &headers, NOW).unwrap();
+        let mut rest = body;
+        for cut in cuts {
+            let (chunk, tail) = rest.split_at((*cut).min(rest.len()));
+            pending.update(chunk);
+            rest = tail;
+        }
+        pending.update(rest);
+        let verified = pending.finish().unwrap();
+        assert_eq!((verified.key_index(), verified.id()), (index, Some(id)));
+    }
+
+    // With one signature: of two, each may break alone.
+    let single = standard::sign(&key(1), id, NOW, body).unwrap();
+    let mut parts =
+        [id.as_bytes(), timestamp.as_bytes(), single.as_str().as_bytes(), body].map(<[u8]>::to_vec);
+    flip(&mut parts, bit);
+    let [id, timestamp, signature, body] = &parts;
+    let headers = named([id, timestamp, signature]);
+    assert!(standard::verify(&KeyRing::from(key(1)), &headers, body, NOW).is_err());
+}
+
+fn named(parts: [&[u8]; 3]) -> [(&'static str, &[u8]); 3] {
+    let [id, timestamp, signature] = parts;
+    [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)]
+}
+
+fn flip(parts: &mut [Vec<u8>; 4], bit: usize) {
+    let bits: usize = parts.iter().map(|part| part.len() * 8).sum();
+    let mut bit = bit % bits;
+    for part in parts {
+        if bit < part.len() * 8 {
+            part[bit / 8] ^= 1 << (bit % 8);
+            return;
+        }
+        bit -= part.len() * 8;
+    }
+}
+
+/// Schemes with one way to write a signature accept no other spelling of it but letter case.
+pub(crate) fn provider(body: &[u8]) {
+    let check = |scheme: &Scheme, value: &str| {
+        let keys = KeyRing::from(scheme.key("secret").unwrap());
+        scheme.verify(&keys, &[(scheme.signature_header(), value)], body, NOW).is_ok()
+    };
+    let sign = |scheme: &Scheme, timestamp| {
+        let envelope = Envelope { timestamp, ..Envelope::default() };
+        scheme.sign(&scheme.key("secret").unwrap(), &envelope, body).unwrap().to_string()
+    };
+    let github = sign(&GITHUB, "");
+    assert!(check(&GITHUB, &github));
+    for other in [format!(" {github}"), format!("{github} "), github.replace("sha256=", "")] {
+        assert!(!check(&GITHUB, &other));
+    }
+    let now = NOW.to_string();
+    let stripe = sign(&STRIPE, &now);
+    assert!(check(&STRIPE, &format!("t={now},{stripe}")));
+    assert!(check(&STRIPE, &format!("v0=00,{stripe},t={now},v1=00")));
+    assert!(!check(&STRIPE, &format!("t={now},t={now},{stripe}")));
+    assert!(!check(&STRIPE, &stripe));
+}

@@ -1,0 +1,19 @@
+//! `bench`: what things cost, as ratios within one run.
+
+use crate::shell::{Failure, run};
+
+/// What can be measured, each a benchmark of `webhooks-tests`.
+pub(crate) const NAMES: [&str; 1] = ["sign"];
+
+pub(crate) fn run_one(name: &str, flags: &[&str]) -> Result<(), Failure> {
+    if !NAMES.contains(&name) {
+        return Err(Failure(format!("no benchmark is called {name:?}; there is {NAMES:?}")));
+    }
+    if let Some(unknown) = flags.iter().find(|flag| !["--json", "--quick"].contains(flag)) {
+        return Err(Failure(format!(
+            "no flag is called {unknown:?}; there are --json and --quick"
+        )));
+    }
+    let flags = flags.join(" ");
+    run(&format!("cargo bench --quiet --locked -p webhooks-tests --bench {name} -- {flags}"))
+}
