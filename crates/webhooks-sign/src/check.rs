@@ -53,12 +53,9 @@ impl Check {
     /// Looks at every listed signature, whether or not one matched before.
     #[inline]
     pub(crate) fn finish(self, listed: Listed<'_, '_>) -> Choice {
-        let any = |expected: Tag| {
-            listed.iter().fold(Choice::from(0), |found, tag| found | tag.matches(&expected))
-        };
         match self {
-            Self::Mac(mac) => any(mac.finish()),
-            Self::Token(token) => any(token),
+            Self::Mac(mac) => listed.contains(&mac.finish()),
+            Self::Token(token) => listed.contains(&token),
             #[cfg(feature = "ed25519")]
             Self::Ed25519(check) => check.finish(),
             #[cfg(feature = "p256")]

@@ -53,7 +53,11 @@ impl KeyPair {
         };
         let signature = raw_sign_byupdate::<Sha512, _>(&expanded, hash, &self.public);
         let signature = signature.or(Err(SignError::UnsuitableKey))?;
-        Tag::from_slice(&signature.to_bytes()).ok_or(SignError::Write)
+        let write = |room: &mut [u8]| {
+            room.get_mut(..SIGNATURE_LEN)?.copy_from_slice(&signature.to_bytes());
+            Some(SIGNATURE_LEN)
+        };
+        Tag::write(write).ok_or(SignError::Write)
     }
 
     /// Starts on a message; each signature needs a hash of its own, since it goes into it.

@@ -4,6 +4,7 @@ use subtle::Choice;
 
 use crate::check::Check;
 use crate::headers::single;
+use crate::key::Kind;
 use crate::listed::Listed;
 use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
@@ -133,14 +134,35 @@ impl<'h> Opened<'_, 'h> {
         check.finish(self.listed)
     }
 
+    /// Verifies a body in memory with one key.
     #[inline]
+    pub(crate) fn check(&self, key: &Key, body: &[u8]) -> Choice {
+        if let Kind::Mac(mac) = &key.kind {
+            let envelope = self.envelope();
+            let computed = mac.of(&|hash| {
+                for part in self.verifier.scheme.parts {
+                    hash(if *part == Part::Body { body } else { envelope.part(*part) });
+                }
+            });
+            return self.listed.contains(&computed);
+        }
+        let mut check = self.start(key);
+        check.update(body);
+        self.finish(check)
+    }
+
     fn update(&self, check: &mut Check, parts: &[Part]) {
-        let Verifier { method, url, .. } = self.verifier;
-        let id = self.id.unwrap_or_default();
-        let envelope = Envelope { id, timestamp: self.timestamp_text, method, url };
+        let envelope = self.envelope();
         for part in parts {
             check.update(envelope.part(*part));
         }
+    }
+
+    #[inline]
+    fn envelope(&self) -> Envelope<'_> {
+        let Verifier { method, url, .. } = self.verifier;
+        let id = self.id.unwrap_or_default();
+        Envelope { id, timestamp: self.timestamp_text, method, url }
     }
 
     #[inline]

@@ -177,11 +177,7 @@ impl Key {
     /// Signs the bytes that `feed` hands over, perhaps more than once.
     pub(crate) fn sign(&self, feed: &Feed<'_>) -> Result<Tag, SignError> {
         match &self.kind {
-            Kind::Mac(mac) => {
-                let mut mac = mac.clone();
-                feed(&mut |bytes| mac.update(bytes));
-                Ok(mac.finish())
-            }
+            Kind::Mac(mac) => Ok(mac.of(feed)),
             #[cfg(feature = "ed25519")]
             Kind::Ed25519(pair) => pair.sign(feed),
             _ => Err(SignError::UnsuitableKey),

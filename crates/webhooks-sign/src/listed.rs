@@ -1,5 +1,7 @@
 //! The signatures that a header lists.
 
+use subtle::Choice;
+
 use crate::Error;
 use crate::mac::Tag;
 use crate::scheme::{Grammar, Scheme};
@@ -29,13 +31,17 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// has receivers try each.
     #[inline]
     pub(crate) fn read(scheme: &'s Scheme, value: &'h [u8]) -> Result<Self, Error> {
-        let separators = value.iter().filter(|byte| Some(**byte) == scheme.separator());
+        #[expect(clippy::naive_bytecount, reason = "a header is short")]
+        let count = |separator| value.iter().filter(|byte| **byte == separator).count();
+        let separators = scheme.separator().map_or(0, count);
         // Empty items count: who sends sixteen spaces in a row wants no answer.
-        if separators.count() >= MAX_SIGNATURES {
+        if separators >= MAX_SIGNATURES {
             return Err(Error::TooManySignatures);
         }
-        let mut rest = value;
-        match (scheme.next_tag(&mut rest), scheme.grammar) {
+        // Most headers list one signature, which then needs no search for its end.
+        let mut rest = if separators == 0 { b"" } else { value };
+        let first = if separators == 0 { scheme.tag(value) } else { scheme.next_tag(&mut rest) };
+        match (first, scheme.grammar) {
             (Some(first), _) => Self { scheme, first, rest }.limited(),
             (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
             // Nothing that could match: say so before the body is hashed.
@@ -58,6 +64,12 @@ impl<'s, 'h> Listed<'s, 'h> {
         Ok(self)
     }
 
+    /// Compares each with the one expected, whether or not one matched before.
+    #[inline]
+    pub(crate) fn contains(self, expected: &Tag) -> Choice {
+        self.iter().fold(Choice::from(0), |found, tag| found | tag.matches(expected))
+    }
+
     /// Returns the well-formed signatures of the scheme's own version.
     #[inline]
     pub(crate) fn iter(self) -> impl Iterator<Item = Tag> {
@@ -77,19 +89,23 @@ impl Scheme {
     }
 
     /// Takes items off the front up to the first well-formed signature, and returns that.
-    #[inline]
     fn next_tag(&self, rest: &mut &[u8]) -> Option<Tag> {
         while !rest.is_empty() {
             let end = rest.iter().position(|byte| Some(*byte) == self.separator());
             let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
             *rest = behind.get(1..).unwrap_or_default();
-            let item = if self.separator().is_some() { item.trim_ascii() } else { item };
-            let text = item.strip_prefix(self.item_prefix().as_bytes());
-            let tag = text.and_then(|text| self.algorithm.decode(self.encoding, text));
-            if tag.is_some() {
-                return tag;
+            if let Some(tag) = self.tag(item) {
+                return Some(tag);
             }
         }
         None
+    }
+
+    /// Reads one item; `None` if it is malformed or of another version.
+    #[inline]
+    fn tag(&self, item: &[u8]) -> Option<Tag> {
+        let item = if self.separator().is_some() { item.trim_ascii() } else { item };
+        let text = item.strip_prefix(self.item_prefix().as_bytes())?;
+        self.algorithm.decode(self.encoding, text)
     }
 }

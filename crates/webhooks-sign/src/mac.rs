@@ -1,13 +1,15 @@
 //! HMAC, and what all signatures are held as. The one file that names hmac and its types.
 
+use hmac::digest::Output;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::Algorithm;
 
-/// The longest signature in bytes: ECDSA with P-256 in DER.
-pub(crate) const MAX_TAG_LEN: usize = 72;
+/// Room for any signature, the longest being ECDSA with P-256 in DER (72 bytes), and for the three
+/// bytes that base64 wants beyond: it decodes in groups and checks the room first.
+const TAG_ROOM: usize = 80;
 
 /// Hands over the signed bytes, piece by piece.
 pub(crate) type Feed<'f> = dyn Fn(&mut dyn FnMut(&[u8])) + 'f;
@@ -61,6 +63,24 @@ impl Mac {
             Self::Sha512(mac) => Tag::from_array(mac.finalize().into_bytes()),
         }
     }
+
+    /// Returns the MAC of the bytes that `feed` hands over, without moving the largest of all
+    /// states about as [`finish`](Self::finish) must.
+    #[inline]
+    pub(crate) fn of(&self, feed: &Feed<'_>) -> Tag {
+        match self {
+            #[cfg(feature = "sha1")]
+            Self::Sha1(mac) => Tag::from_array(run(mac.clone(), feed)),
+            Self::Sha256(mac) => Tag::from_array(run(mac.clone(), feed)),
+            Self::Sha512(mac) => Tag::from_array(run(mac.clone(), feed)),
+        }
+    }
+}
+
+#[inline]
+fn run<M: hmac::Mac>(mut mac: M, feed: &Feed<'_>) -> Output<M> {
+    feed(&mut |bytes| mac.update(bytes));
+    mac.finalize().into_bytes()
 }
 
 /// A whole signature or MAC, as computed or as received.
@@ -68,28 +88,28 @@ impl Mac {
 /// It has no `PartialEq`: MACs are compared in constant time alone.
 #[derive(Clone, Copy)]
 pub(crate) struct Tag {
-    bytes: [u8; MAX_TAG_LEN],
+    bytes: [u8; TAG_ROOM],
     len: usize,
 }
 
 impl Tag {
-    const EMPTY: Self = Self { bytes: [0; MAX_TAG_LEN], len: 0 };
-
     #[inline]
     fn from_array<const LEN: usize>(mac: impl Into<[u8; LEN]>) -> Self {
-        let mut tag = Self::EMPTY;
-        tag.bytes.iter_mut().zip(mac.into()).for_each(|(to, from)| *to = from);
-        tag.len = LEN;
-        tag
+        let mut bytes = [0; TAG_ROOM];
+        if let Some((start, _)) = bytes.split_first_chunk_mut() {
+            *start = mac.into();
+        }
+        Self { bytes, len: LEN }
     }
 
-    /// Returns the tag with these bytes; `None` if they are more than any has.
+    /// Returns the tag that `write` writes and tells the length of.
     #[inline]
-    pub(crate) fn from_slice(slice: &[u8]) -> Option<Self> {
-        let mut tag = Self::EMPTY;
-        tag.bytes.get_mut(..slice.len())?.copy_from_slice(slice);
-        tag.len = slice.len();
-        Some(tag)
+    pub(crate) fn write(write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<Self> {
+        let mut bytes = [0; TAG_ROOM];
+        let len = write(&mut bytes)?;
+        // What a decoder leaves behind the end is not part of it.
+        bytes.get_mut(len..)?.fill(0);
+        Some(Self { bytes, len })
     }
 
     /// Returns a stand-in for a token, so that tokens of all lengths are compared in the time of
@@ -105,12 +125,16 @@ impl Tag {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Compares, in a time that depends on nothing but the lengths, which are public.
+    /// Compares, in a time that depends on nothing.
     #[inline]
     pub(crate) fn matches(&self, other: &Self) -> Choice {
-        // All bytes, whatever they are; only the sum of differences is looked at. A barrier for each
+        // All words, whatever they are; only the sum of differences is looked at. A barrier for each
         // byte, as subtle has for slices, would take as long as a hash block.
-        let difference = (self.bytes.iter().zip(&other.bytes)).fold(0, |all, (a, b)| all | (a ^ b));
-        self.len.ct_eq(&other.len) & difference.ct_eq(&0_u8)
+        let (ours, theirs) = (self.bytes.as_chunks::<8>().0, other.bytes.as_chunks::<8>().0);
+        let difference = ours
+            .iter()
+            .zip(theirs)
+            .fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+        self.len.ct_eq(&other.len) & difference.ct_eq(&0)
     }
 }

@@ -26,9 +26,17 @@ pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
 /// number written anew are the same signed bytes.
 #[inline]
 fn decimal(text: &str) -> Option<u64> {
-    let is_canonical =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| is_canonical)
+    if text.len() > 1 && text.starts_with('0') { None } else { digits(text.as_bytes()) }
+}
+
+/// Reads one digit or more.
+#[inline]
+fn digits(text: &[u8]) -> Option<u64> {
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    };
+    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z` (RFC 3339 §5.6), from 1970 on.
@@ -40,14 +48,14 @@ fn rfc3339(text: &[u8]) -> Option<u64> {
         return None;
     };
     let fraction = rest.strip_suffix(b"Z")?;
-    if let [dot, digits @ ..] = fraction
-        && (*dot != b'.' || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit))
+    if let [dot, places @ ..] = fraction
+        && (*dot != b'.' || places.is_empty() || !places.iter().all(u8::is_ascii_digit))
     {
         return None;
     }
-    let year = number(&[y1, y2, y3, y4])?;
-    let (month, day) = (number(&[mo1, mo2])?, number(&[d1, d2])?);
-    let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
+    let year = digits(&[y1, y2, y3, y4])?;
+    let (month, day) = (digits(&[mo1, mo2])?, digits(&[d1, d2])?);
+    let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
     let is_in_range = year >= 1970
         && (1..=12).contains(&month)
         && (1..=31).contains(&day)
@@ -55,14 +63,6 @@ fn rfc3339(text: &[u8]) -> Option<u64> {
         && minute < 60
         && second <= 60;
     is_in_range.then(|| seconds([year, month, day], [hour, minute, second]))
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    decimal_with_zeros(str::from_utf8(digits).ok()?)
-}
-
-fn decimal_with_zeros(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Counts days as Howard Hinnant's `days_from_civil` does: years begin in March, so that the day

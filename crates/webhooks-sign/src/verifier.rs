@@ -81,9 +81,7 @@ impl<'s> Verifier<'s> {
         let opened = self.open(keys, headers, now)?;
         let mut matched = Matched::default();
         for key in keys.iter() {
-            let mut check = opened.start(key);
-            check.update(body);
-            matched.note(opened.finish(check));
+            matched.note(opened.check(key, body));
         }
         opened.verified(matched, body)
     }

@@ -188,8 +188,7 @@ fn a_token_is_compared_whole() {
     let verify =
         |token: &str| scheme.verify(&keys, &[("X-Gitlab-Token", token)], b"", 0).map(|_| ());
     assert_eq!(verify("my-token"), Ok(()));
-    assert_eq!(verify(""), Err(Error::InvalidHeader));
-    for wrong in ["my-toke", "my-token ", "My-token", "my-tokenx"] {
+    for wrong in ["", "my-toke", "my-token ", "My-token", "my-tokenx"] {
         assert_eq!(verify(wrong), Err(Error::NoMatch), "{wrong:?}");
     }
 }
