@@ -10,7 +10,7 @@ use subtle::Choice;
 use zeroize::Zeroizing;
 
 use crate::listed::Listed;
-use crate::mac::{Feed, Tag};
+use crate::mac::Tag;
 use crate::{KeyError, SignError};
 
 /// The length of a signature in bytes.
@@ -42,13 +42,16 @@ impl KeyPair {
         Ok(Self { public: secret.verifying_key(), secret: Some(secret) })
     }
 
-    /// Signs the message that `feed` hands over; it is asked for twice.
-    pub(crate) fn sign(&self, feed: &Feed<'_>) -> Result<Tag, SignError> {
+    /// Signs the pieces together, which are gone over twice.
+    pub(crate) fn sign<'p>(
+        &self,
+        pieces: &(impl Iterator<Item = &'p [u8]> + Clone),
+    ) -> Result<Tag, SignError> {
         let secret = self.secret.as_ref().ok_or(SignError::UnsuitableKey)?;
         let seed = Zeroizing::new(secret.to_bytes());
         let expanded = ExpandedSecretKey::from(&*seed);
         let hash = |hasher: &mut Sha512| {
-            feed(&mut |bytes| hasher.update(bytes));
+            pieces.clone().for_each(|piece| hasher.update(piece));
             Ok(())
         };
         let signature = raw_sign_byupdate::<Sha512, _>(&expanded, hash, &self.public);

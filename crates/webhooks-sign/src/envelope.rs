@@ -66,6 +66,17 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// Returns all that a scheme signs, in order.
+    #[inline]
+    pub(crate) fn pieces(
+        self,
+        scheme: &Scheme,
+        body: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let piece = move |part: &Part| if *part == Part::Body { body } else { self.part(*part) };
+        scheme.parts.iter().map(piece)
+    }
+
     /// Refuses to sign what a verifier would refuse.
     pub(crate) fn check(&self, scheme: &Scheme) -> Result<(), SignError> {
         if scheme.signs(Part::Id) && !is_valid_id(self.id.as_bytes()) {
@@ -138,12 +149,7 @@ impl<'h> Opened<'_, 'h> {
     #[inline]
     pub(crate) fn check(&self, key: &Key, body: &[u8]) -> Choice {
         if let Kind::Mac(mac) = &key.kind {
-            let envelope = self.envelope();
-            let computed = mac.of(&|hash| {
-                for part in self.verifier.scheme.parts {
-                    hash(if *part == Part::Body { body } else { envelope.part(*part) });
-                }
-            });
+            let computed = mac.of(self.envelope().pieces(self.verifier.scheme, body));
             return self.listed.contains(&computed);
         }
         let mut check = self.start(key);

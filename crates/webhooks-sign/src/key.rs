@@ -5,7 +5,7 @@ use core::ops::RangeInclusive;
 
 use zeroize::Zeroizing;
 
-use crate::mac::{Feed, Mac, Tag};
+use crate::mac::{Mac, Tag};
 use crate::{Algorithm, Encoding, KeyError, SignError};
 
 /// What the text of a symmetric Standard Webhooks secret starts with.
@@ -174,12 +174,15 @@ impl Key {
         }
     }
 
-    /// Signs the bytes that `feed` hands over, perhaps more than once.
-    pub(crate) fn sign(&self, feed: &Feed<'_>) -> Result<Tag, SignError> {
+    /// Signs the pieces together, which may be gone over more than once.
+    pub(crate) fn sign<'p>(
+        &self,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<Tag, SignError> {
         match &self.kind {
-            Kind::Mac(mac) => Ok(mac.of(feed)),
+            Kind::Mac(mac) => Ok(mac.of(pieces)),
             #[cfg(feature = "ed25519")]
-            Kind::Ed25519(pair) => pair.sign(feed),
+            Kind::Ed25519(pair) => pair.sign(&pieces),
             _ => Err(SignError::UnsuitableKey),
         }
     }

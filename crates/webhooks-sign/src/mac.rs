@@ -11,9 +11,6 @@ use crate::Algorithm;
 /// bytes that base64 wants beyond: it decodes in groups and checks the room first.
 const TAG_ROOM: usize = 80;
 
-/// Hands over the signed bytes, piece by piece.
-pub(crate) type Feed<'f> = dyn Fn(&mut dyn FnMut(&[u8])) + 'f;
-
 /// An HMAC under way. Cloning the state of a fresh key saves two hash blocks a message.
 #[derive(Clone)]
 pub(crate) enum Mac {
@@ -64,22 +61,22 @@ impl Mac {
         }
     }
 
-    /// Returns the MAC of the bytes that `feed` hands over, without moving the largest of all
-    /// states about as [`finish`](Self::finish) must.
+    /// Returns the MAC of the pieces together, without moving the largest of all states about as
+    /// [`finish`](Self::finish) must.
     #[inline]
-    pub(crate) fn of(&self, feed: &Feed<'_>) -> Tag {
+    pub(crate) fn of<'p>(&self, pieces: impl Iterator<Item = &'p [u8]>) -> Tag {
         match self {
             #[cfg(feature = "sha1")]
-            Self::Sha1(mac) => Tag::from_array(run(mac.clone(), feed)),
-            Self::Sha256(mac) => Tag::from_array(run(mac.clone(), feed)),
-            Self::Sha512(mac) => Tag::from_array(run(mac.clone(), feed)),
+            Self::Sha1(mac) => Tag::from_array(run(mac.clone(), pieces)),
+            Self::Sha256(mac) => Tag::from_array(run(mac.clone(), pieces)),
+            Self::Sha512(mac) => Tag::from_array(run(mac.clone(), pieces)),
         }
     }
 }
 
 #[inline]
-fn run<M: hmac::Mac>(mut mac: M, feed: &Feed<'_>) -> Output<M> {
-    feed(&mut |bytes| mac.update(bytes));
+fn run<'p, M: hmac::Mac>(mut mac: M, pieces: impl Iterator<Item = &'p [u8]>) -> Output<M> {
+    pieces.for_each(|piece| mac.update(piece));
     mac.finalize().into_bytes()
 }
 

@@ -216,11 +216,7 @@ impl Scheme {
         if key.algorithm() != self.algorithm {
             return Err(SignError::UnsuitableKey);
         }
-        let tag = key.sign(&|hash| {
-            for part in self.parts {
-                hash(if *part == Part::Body { body } else { envelope.part(*part) });
-            }
-        })?;
+        let tag = key.sign(envelope.pieces(self, body))?;
         Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
     }
 

@@ -142,6 +142,53 @@ pub fn sign_all<'k>(
     if count == 0 { Err(SignError::UnsuitableKey) } else { Ok(()) }
 }
 
+/// The same into a buffer of yours, of which it returns what was written: 47 bytes for a signature
+/// by HMAC-SHA256, 92 for one by ed25519, and a space between two.
+///
+/// # Errors
+/// Those of [`sign_all`], and [`SignError::Write`] when the buffer is too small.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::{Algorithm, Key, standard};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = Key::from_bytes(Algorithm::HmacSha256, &[7; 32])?;
+/// let mut buffer = [0; 47];
+/// let header = standard::sign_into([&key], "msg_1", 1_767_225_600, b"{}", &mut buffer)?;
+/// assert!(header.starts_with("v1,"));
+/// # Ok(())
+/// # }
+/// ```
+pub fn sign_into<'b, 'k>(
+    keys: impl IntoIterator<Item = &'k Key>,
+    id: &str,
+    timestamp: u64,
+    body: &[u8],
+    buffer: &'b mut [u8],
+) -> Result<&'b str, SignError> {
+    let mut written = Written { buffer, len: 0 };
+    sign_all(keys, id, timestamp, body, &mut written)?;
+    let Written { buffer, len } = written;
+    buffer.get(..len).and_then(|text| str::from_utf8(text).ok()).ok_or(SignError::Write)
+}
+
+/// Text at the start of a buffer.
+struct Written<'b> {
+    buffer: &'b mut [u8],
+    len: usize,
+}
+
+impl fmt::Write for Written<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len.saturating_add(text.len());
+        let room = self.buffer.get_mut(self.len..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
 /// A number in decimal, on the stack.
 struct Digits {
     text: [u8; 20],

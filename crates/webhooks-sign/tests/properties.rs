@@ -83,6 +83,17 @@ fn signing_refuses_what_verifying_would_refuse() {
 }
 
 #[test]
+fn a_buffer_takes_the_whole_header_or_nothing_is_returned() {
+    let keys = [key(Algorithm::HmacSha256, 1), key(Algorithm::HmacSha256, 2)];
+    let mut expected = String::new();
+    standard::sign_all(&keys, "msg_1", 17, b"", &mut expected).unwrap();
+    let mut buffer = [0; 95];
+    assert_eq!(standard::sign_into(&keys, "msg_1", 17, b"", &mut buffer), Ok(&*expected));
+    let refused = standard::sign_into(&keys, "msg_1", 17, b"", &mut buffer[..94]);
+    assert_eq!(refused, Err(SignError::Write));
+}
+
+#[test]
 fn a_ring_without_a_suitable_key_verifies_nothing() {
     let headers = [("webhook-id", "a")];
     let empty = KeyRing::<2>::new();
