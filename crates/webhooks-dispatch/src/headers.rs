@@ -3,7 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
 use webhooks_core::{Event, Timestamp};
-use webhooks_registry::{Endpoint, HeaderProfile};
+use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
 use webhooks_sign::{Algorithm, Key, SignError, standard, x_webhook};
 
 /// Says why a delivery cannot be signed. Trying again does not help.
@@ -13,6 +13,9 @@ pub enum SigningError {
     /// An id or event type does not fit into a header. Ids and types that were parsed do.
     #[error("cannot write a header")]
     Header(#[from] InvalidHeaderValue),
+    /// The endpoint's algorithm is none that its secrets can be keys of.
+    #[error("the endpoint's algorithm does not fit its secrets")]
+    Algorithm(#[from] SecretError),
     /// Every secret of the endpoint has expired.
     #[error("every secret of the endpoint has expired")]
     NoLiveSecret,
@@ -78,7 +81,8 @@ struct Signer<'a> {
 impl Signer<'_> {
     fn standard(&mut self, names: &Names) -> Result<(), SigningError> {
         let secrets = self.endpoint.live_secrets(self.now);
-        let keys: Vec<Key> = secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect();
+        let keys: Vec<Key> =
+            secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect::<Result<_, _>>()?;
         if keys.is_empty() {
             return Err(SigningError::NoLiveSecret);
         }
@@ -95,7 +99,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(&newest.key(algorithm), self.body)?;
+        let signature = x_webhook::sign(&newest.key(algorithm)?, self.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
@@ -190,6 +194,13 @@ mod tests {
             let keys = KeyRing::from(Key::standard(secret).unwrap());
             scheme.verify(&keys, &headers, BODY, now().as_unix_seconds()).unwrap();
         }
+    }
+
+    #[test]
+    fn an_algorithm_that_is_no_hmac_signs_nothing() {
+        let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+        let error = headers(&endpoint.algorithm(Algorithm::Token)).unwrap_err();
+        assert!(matches!(error, SigningError::Algorithm(_)), "{error:?}");
     }
 
     #[test]

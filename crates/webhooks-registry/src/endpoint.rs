@@ -38,7 +38,7 @@ pub struct Endpoint {
     pub tenant: TenantId,
     /// Which events it wants; all if empty.
     pub subscriptions: Vec<Subscription>,
-    /// The algorithm of [`HeaderProfile::XWebhook`]; the other profiles have their own.
+    /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
     /// When a failed delivery is tried again.
     pub retry: RetryPolicy,
@@ -169,7 +169,8 @@ impl Endpoint {
         Self { tenant, ..self }
     }
 
-    /// Sets the algorithm of [`HeaderProfile::XWebhook`].
+    /// Sets the algorithm of [`HeaderProfile::XWebhook`]: HMAC-SHA256 or HMAC-SHA512. Deliveries
+    /// fail unsigned with any other.
     #[must_use]
     pub fn algorithm(self, algorithm: Algorithm) -> Self {
         Self { algorithm, ..self }

@@ -71,13 +71,11 @@ impl Secret {
     }
 
     /// Returns the signing key for an algorithm.
-    #[expect(
-        clippy::expect_used,
-        clippy::missing_panics_doc,
-        reason = "`new` has parsed the same text, and no algorithm refuses what another takes"
-    )]
-    pub fn key(&self, algorithm: Algorithm) -> Key {
-        parse(&self.text, algorithm).expect("the text was parsed before")
+    ///
+    /// # Errors
+    /// [`SecretError`] when the algorithm is no HMAC.
+    pub fn key(&self, algorithm: Algorithm) -> Result<Key, SecretError> {
+        Ok(parse(&self.text, algorithm)?)
     }
 }
 
@@ -112,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_plain_text_is_the_key_itself() {
-        let key = Secret::new("Jefe").unwrap().key(Algorithm::HmacSha256);
+        let key = Secret::new("Jefe").unwrap().key(Algorithm::HmacSha256).unwrap();
         // RFC 4231 §4.3, test case 2.
         assert_eq!(
             x_webhook::sign(&key, b"what do ya want for nothing?").unwrap().as_str(),
@@ -132,6 +130,14 @@ mod tests {
             let error = Secret::new(text).unwrap_err();
             assert_eq!(error, SecretError { source: reason });
             assert!(text.is_empty() || !format!("{error:?} {error}").contains(text));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_no_key_for_what_is_no_hmac() {
+        for text in ["plain", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+            assert!(Secret::new(text).unwrap().key(Algorithm::Token).is_err());
+            assert!(Secret::new(text).unwrap().key(Algorithm::HmacSha512).is_ok());
         }
     }
 
