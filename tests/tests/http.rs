@@ -278,21 +278,24 @@ async fn a_body_that_breaks_off_is_a_body_error() {
     assert_eq!(class(&url).await, ErrorClass::Body);
 }
 
-/// Allows nothing, and says so.
+/// Keeps deliveries off this machine, as the example of the documentation does.
 #[derive(Debug)]
-struct Nowhere;
+struct NoLoopback;
 
-impl AddressPolicy for Nowhere {
+impl AddressPolicy for NoLoopback {
     fn check(&self, address: IpAddr) -> Result<(), Blocked> {
-        Err(Blocked { address })
+        let is_local = address.is_loopback() || address.is_unspecified();
+        if is_local { Err(Blocked { address }) } else { Ok(()) }
     }
 }
 
 #[tokio::test]
 async fn a_blocked_address_is_never_connected_to() {
     let receiver = Receiver::answering(200).await;
-    let transport = HttpTransport::builder().address_policy(Nowhere).build().unwrap();
-    for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"] {
+    let transport = HttpTransport::builder().address_policy(NoLoopback).build().unwrap();
+    for host in
+        ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0"]
+    {
         let url = format!("http://{host}:{}/", receiver.port());
         let error = transport.send(request(&url)).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Blocked, "{url}");

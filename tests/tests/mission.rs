@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -148,6 +148,36 @@ async fn the_override_beats_the_endpoints_policy() {
     }
     let result = retry(endpoint().retry(RetryPolicy::none()), &[500, 200], Some(1)).await;
     assert_eq!(result.status, DeliveryStatus::Delivered);
+}
+
+/// Method: the first attempt fails, and while its retry waits the endpoint is changed.
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_to_the_endpoint_as_it_is_by_then() {
+    for (change, status, urls) in [
+        (Some(endpoint().inactive()), DeliveryStatus::Cancelled, vec![URL]),
+        (None, DeliveryStatus::Cancelled, vec![URL]),
+        (
+            Some(Endpoint::new("https://example.com/new", "new").unwrap()),
+            DeliveryStatus::Delivered,
+            vec![URL, "https://example.com/new"],
+        ),
+    ] {
+        let registry = Arc::new(registry(endpoint()));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (changed, calls) = (Arc::clone(&registry), Arc::clone(&seen));
+        let transport = FnTransport::new(move |url, _, _, _| {
+            calls.lock().unwrap().push(url.clone());
+            match change.clone() {
+                Some(endpoint) => drop(changed.register("hook", endpoint)),
+                None => drop(changed.unregister("hook")),
+            }
+            async move { (if url == URL { 500 } else { 200 }, "") }
+        });
+        let dispatcher = Dispatcher::new(registry, transport);
+        let results = dispatcher.dispatch_with_retry(&event(), None).await;
+        assert_eq!(results[0].status, status);
+        assert_eq!(*seen.lock().unwrap(), urls);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The longest delay before jitter: four weeks. A longer one is cut to it.
 const MAX_DELAY: Duration = Duration::from_secs(28 * 24 * 60 * 60);
 
+/// The delay of a policy that names none.
+const DEFAULT_DELAY: Duration = Duration::from_secs(1);
+
 /// How much longer than its nominal length a delay may be drawn: a fifth.
 const JITTER_DIVISOR: u32 = 5;
 
@@ -90,9 +93,9 @@ impl RetryPolicy {
         Self::schedule(seconds.map(Duration::from_secs))
     }
 
-    /// Returns a policy that never retries.
+    /// Returns a policy that never retries; asked for retries all the same, it waits 1 s for each.
     pub fn none() -> Self {
-        Self::fixed(Duration::ZERO, 0)
+        Self::fixed(DEFAULT_DELAY, 0)
     }
 
     fn of(shape: Shape, retries: u32) -> Self {
@@ -158,7 +161,7 @@ impl RetryPolicy {
             }
             Shape::Schedule(delays) => {
                 let index = usize::try_from(index).unwrap_or(usize::MAX);
-                delays.get(index).or_else(|| delays.last()).copied().unwrap_or_default()
+                delays.get(index).or_else(|| delays.last()).copied().unwrap_or(DEFAULT_DELAY)
             }
         }
     }
@@ -167,7 +170,7 @@ impl RetryPolicy {
 impl Default for RetryPolicy {
     /// Returns 3 retries, 1 second apart, with jitter.
     fn default() -> Self {
-        Self::fixed(Duration::from_secs(1), 3)
+        Self::fixed(DEFAULT_DELAY, 3)
     }
 }
 
@@ -192,6 +195,14 @@ mod tests {
         let seconds: Vec<u64> =
             (1..).map_while(|n| policy.delay(n, 0)).map(|delay| delay.as_secs()).collect();
         assert_eq!(seconds, [1, 5, 5, 5]);
+    }
+
+    #[test]
+    fn a_policy_without_delays_does_not_hammer_when_asked_for_retries() {
+        for policy in [RetryPolicy::none(), RetryPolicy::schedule([])] {
+            assert_eq!(policy.delay(1, 0), None);
+            assert_eq!(policy.retries(1).delay(1, 0), Some(Duration::from_secs(1)));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use webhooks_core::{DeliveryResult, DeliveryStatus, Event, RetryPolicy};
+use webhooks_core::{DeliveryResult, DeliveryStatus, Event};
 use webhooks_registry::{Registration, Registry};
 
 use crate::flight::attempt;
@@ -108,7 +108,10 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     ///
     /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
     ///
-    /// An endpoint that answers 410 is made inactive in the registry.
+    /// An endpoint that answers 410 is made inactive in the registry. One that is unregistered or
+    /// made inactive while it waits for a retry ends as cancelled; one that is replaced gets the
+    /// retry at its new URL. All results come together, so the slowest policy, and a receiver's
+    /// `Retry-After` up to that policy's cap, say when.
     ///
     /// # Cancellation
     /// Dropping the future ends the exchanges in flight and forgets the retries; which exchanges
@@ -120,39 +123,44 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     ) -> Vec<DeliveryResult> {
         let body = Bytes::from(event.to_json());
         let registrations = self.registry.matching(event);
-        join_all(registrations.iter().map(|registration| {
-            let policy = &registration.endpoint.retry;
-            let policy = match max_retries {
-                Some(retries) => policy.clone().retries(retries),
-                None => policy.clone(),
-            };
-            self.deliver(registration, event, &body, policy)
-        }))
-        .await
+        let deliver = |registration| self.deliver(registration, event, &body, max_retries);
+        join_all(registrations.into_iter().map(deliver)).await
     }
 
     async fn deliver(
         &self,
-        registration: &Arc<Registration>,
+        mut registration: Arc<Registration>,
         event: &Event,
         body: &Bytes,
-        policy: RetryPolicy,
+        max_retries: Option<u32>,
     ) -> DeliveryResult {
         let mut number = 1;
         loop {
-            let outcome = self.fly(registration, event, body).await;
+            let outcome = self.fly(&registration, event, body).await;
             let now = self.clock.now();
+            let policy = registration.endpoint.retry.clone();
+            let policy = match max_retries {
+                Some(retries) => policy.retries(retries),
+                None => policy,
+            };
             let status = match decide(&policy, number, &outcome, now, self.draw()) {
                 Step::Deliver => DeliveryStatus::Delivered,
                 Step::Fail => DeliveryStatus::Failed,
                 Step::Disable => {
-                    self.registry.deactivate(registration);
+                    self.registry.deactivate(&registration);
                     DeliveryStatus::Failed
                 }
                 Step::Retry { at } => {
                     self.clock.sleep(at.saturating_since(now)).await;
-                    number += 1;
-                    continue;
+                    // It may have another URL or secret by now, or be gone.
+                    match self.registry.get(registration.id.as_str()) {
+                        Some(current) if current.endpoint.active => {
+                            registration = current;
+                            number += 1;
+                            continue;
+                        }
+                        _ => DeliveryStatus::Cancelled,
+                    }
                 }
             };
             return DeliveryResult {
@@ -201,7 +209,9 @@ fn explain(outcome: &Result<Response, AttemptError>) -> String {
         }
         Err(error) => write_chain(&mut text, error),
     };
-    debug_assert!(written.is_ok(), "a String takes any text");
+    if written.is_err() {
+        text.push_str(" (and an error that cannot be shown)");
+    }
     if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARACTERS) {
         text.truncate(end);
     }

@@ -10,7 +10,8 @@ use webhooks_registry::EndpointUrl;
 /// Says which addresses deliveries may go to.
 ///
 /// It is asked for each address, written in the URL or resolved from its name, that a connection
-/// would be made to; there is no second look-up in between.
+/// would be made to; there is no second look-up in between. IPv4 addresses that are written as
+/// IPv6 (`::ffff:127.0.0.1`) come as IPv4.
 pub trait AddressPolicy: Debug + Send + Sync + 'static {
     /// Allows the address by returning `Ok`.
     ///
@@ -41,7 +42,7 @@ impl AddressPolicy for AllowAll {
 pub(crate) fn check_literal(policy: &dyn AddressPolicy, url: &EndpointUrl) -> Result<(), Blocked> {
     match url.as_url().host() {
         Some(Host::Ipv4(address)) => policy.check(address.into()),
-        Some(Host::Ipv6(address)) => policy.check(address.into()),
+        Some(Host::Ipv6(address)) => policy.check(address.to_canonical()),
         Some(Host::Domain(_)) | None => Ok(()),
     }
 }

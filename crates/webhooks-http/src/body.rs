@@ -9,12 +9,10 @@ pub(crate) const MAX_BODY_LEN: usize = 16 * 1024;
 /// connection instead.
 pub(crate) async fn read(mut response: reqwest::Response) -> Result<Bytes, reqwest::Error> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    while body.len() < MAX_BODY_LEN {
+        let Some(chunk) = response.chunk().await? else { break };
         let room = MAX_BODY_LEN - body.len();
         body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if chunk.len() > room {
-            break;
-        }
     }
     Ok(body.freeze())
 }

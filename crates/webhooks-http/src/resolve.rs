@@ -39,7 +39,7 @@ async fn resolve(policy: &dyn AddressPolicy, name: &str) -> Result<Addrs, Resolv
     // The port is set by whoever connects.
     let addresses: Vec<SocketAddr> = lookup_host((name, 0)).await?.collect();
     for address in &addresses {
-        policy.check(address.ip())?;
+        policy.check(address.ip().to_canonical())?;
     }
     Ok(Box::new(addresses.into_iter()))
 }

@@ -109,7 +109,9 @@ impl fmt::Debug for HttpTransport {
 ///
 /// impl AddressPolicy for NoLoopback {
 ///     fn check(&self, address: IpAddr) -> Result<(), Blocked> {
-///         if address.is_loopback() { Err(Blocked { address }) } else { Ok(()) }
+///         // On Linux, 0.0.0.0 leads to this machine too.
+///         let is_local = address.is_loopback() || address.is_unspecified();
+///         if is_local { Err(Blocked { address }) } else { Ok(()) }
 ///     }
 /// }
 ///

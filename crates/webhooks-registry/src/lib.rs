@@ -10,6 +10,6 @@ mod subscription;
 // The public interface is:
 pub use endpoint::{Endpoint, EndpointError, HeaderProfile};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
-pub use registry::{Registration, Registry, UnknownEndpoint};
+pub use registry::{RegisterError, Registration, Registry, UnknownEndpoint};
 pub use secret::{Secret, SecretError};
 pub use subscription::{Subscription, SubscriptionError};

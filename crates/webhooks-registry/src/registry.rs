@@ -47,6 +47,21 @@ pub struct Registration {
     pub endpoint: Endpoint,
 }
 
+/// Says why an endpoint cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The id is malformed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The id belongs to an endpoint of another tenant, which is left as it is.
+    #[error("endpoint id {id:?} is taken by another tenant")]
+    OtherTenant {
+        /// The id.
+        id: String,
+    },
+}
+
 /// Says that no endpoint is registered under an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no endpoint {id:?} is registered")]
@@ -64,15 +79,20 @@ impl Registry {
     /// Registers an endpoint, replacing the one that has this id, which is returned.
     ///
     /// # Errors
-    /// [`IdError`] when the id is malformed.
+    /// [`RegisterError`] when the id is malformed, or another tenant's: ids are unique over all
+    /// tenants, since results name endpoints by them alone.
     pub fn register(
         &self,
         id: &str,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, IdError> {
+    ) -> Result<Option<Arc<Registration>>, RegisterError> {
         let id = EndpointId::new(id)?;
         let registration = Arc::new(Registration { id: id.clone(), endpoint });
         let mut state = self.write();
+        let owner = state.by_id.get(&id).map(|current| &current.endpoint.tenant);
+        if owner.is_some_and(|owner| *owner != registration.endpoint.tenant) {
+            return Err(RegisterError::OtherTenant { id: id.to_string() });
+        }
         let replaced = state.by_id.insert(id, Arc::clone(&registration));
         if let Some(replaced) = &replaced {
             state.index.remove(replaced);

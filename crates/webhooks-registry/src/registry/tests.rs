@@ -42,7 +42,7 @@ fn unregistering_an_unknown_id_names_it() {
 fn a_bad_id_is_refused_and_nothing_changes() {
     let registry = Registry::new();
     let error = registry.register("a b", endpoint(&[])).unwrap_err();
-    assert!(matches!(error, IdError::Character { .. }));
+    assert!(matches!(error, RegisterError::Id(IdError::Character { .. })));
     assert!(registry.list().is_empty());
 }
 
@@ -54,6 +54,16 @@ fn tenants_get_their_own_events_alone() {
     registry.register("b", endpoint(&[])).unwrap();
     assert_eq!(ids(&registry.matching(&event("created").tenant(acme))), ["a"]);
     assert_eq!(ids(&registry.matching(&event("created"))), ["b"]);
+}
+
+#[test]
+fn a_tenant_cannot_take_anothers_endpoint() {
+    let registry = Registry::new();
+    registry.register("crm", endpoint(&[])).unwrap();
+    let acme = TenantId::new("acme").unwrap();
+    let error = registry.register("crm", endpoint(&[]).tenant(acme)).unwrap_err();
+    assert_eq!(error.to_string(), "endpoint id \"crm\" is taken by another tenant");
+    assert_eq!(ids(&registry.matching(&event("created"))), ["crm"]);
 }
 
 #[test]
