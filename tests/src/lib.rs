@@ -6,6 +6,7 @@
 )]
 
 mod clock;
+pub mod conformance;
 #[cfg(doctest)]
 mod docs;
 mod receiver;

@@ -1,8 +1,10 @@
 //! What became of an event at one endpoint.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{EndpointId, EventId, Timestamp};
 
@@ -23,7 +25,20 @@ pub enum DeliveryStatus {
     Cancelled,
 }
 
+/// Says that a text is no delivery status.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{text:?} is no delivery status; there are pending, delivered, failed, retrying and cancelled"
+)]
+pub struct DeliveryStatusError {
+    text: String,
+}
+
 impl DeliveryStatus {
+    /// All of them, in the order of life.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Delivered, Self::Failed, Self::Retrying, Self::Cancelled];
+
     /// Borrows the word that the wire, stores and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +48,15 @@ impl DeliveryStatus {
             Self::Retrying => "retrying",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+impl FromStr for DeliveryStatus {
+    type Err = DeliveryStatusError;
+
+    fn from_str(text: &str) -> Result<Self, DeliveryStatusError> {
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| DeliveryStatusError { text: text.to_owned() })
     }
 }
 
@@ -108,8 +132,10 @@ mod tests {
             (Retrying, "retrying"),
             (Cancelled, "cancelled"),
         ] {
+            assert!(DeliveryStatus::ALL.contains(&status));
             assert_eq!(status.to_string(), word);
             assert_eq!(serde_json::to_value(status).unwrap(), word);
+            assert_eq!(word.parse(), Ok(status));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ids of events, endpoints and tenants.
+//! The ids of events, endpoints, tenants and deliveries.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +25,12 @@ pub enum IdError {
     TooLong {
         /// The length found, in bytes.
         len: usize,
+    },
+    /// The text is not the id of a delivery.
+    #[error("id {id:?} is not a delivery's; write it like dlv_17")]
+    NotADelivery {
+        /// The text as it was given.
+        id: String,
     },
     /// A character is not allowed in this kind of id.
     #[error("id {id:?} contains {character:?}; allowed are {allowed}")]
@@ -97,6 +103,20 @@ impl EventId {
         }
         check(text, "visible ASCII characters but '.'", |c| c.is_ascii_graphic() && c != '.')?;
         Ok(Self(Repr::Text(text.into())))
+    }
+
+    /// Returns the id that is this UUID.
+    pub fn from_uuid_bytes(bytes: [u8; 16]) -> Self {
+        Self(Repr::Uuid(Uuid::from_bytes(bytes)))
+    }
+
+    /// Borrows the 16 bytes of an id that is a UUID, the form in which stores keep it; `None` for
+    /// an id that the publisher chose.
+    pub fn as_uuid_bytes(&self) -> Option<&[u8; 16]> {
+        match &self.0 {
+            Repr::Uuid(uuid) => Some(uuid.as_bytes()),
+            Repr::Text(_) => None,
+        }
     }
 }
 
@@ -195,6 +215,58 @@ impl Default for TenantId {
     }
 }
 
+/// Identifies a delivery: a number that its store counts up, so that a later delivery has a larger
+/// one.
+///
+/// # Example
+/// ```
+/// use webhooks_core::DeliveryId;
+///
+/// let id: DeliveryId = "dlv_17".parse()?;
+/// assert_eq!((id.as_u64(), id.to_string()), (17, "dlv_17".to_owned()));
+/// # Ok::<(), webhooks_core::IdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(u64);
+
+impl DeliveryId {
+    /// What the text of the id starts with.
+    const PREFIX: &str = "dlv_";
+
+    /// Returns the id with this text: `dlv_` and a number.
+    ///
+    /// # Errors
+    /// [`IdError::NotADelivery`] when it is written otherwise.
+    pub fn new(text: &str) -> Result<Self, IdError> {
+        let number = text.strip_prefix(Self::PREFIX).and_then(|number| number.parse().ok());
+        let id = number.map(Self).filter(|id| id.to_string() == text);
+        id.ok_or_else(|| IdError::NotADelivery { id: text.to_owned() })
+    }
+
+    /// Returns the id with this number.
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.0)
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeliveryId({})", self.0)
+    }
+}
+
+parsed_from_text!(DeliveryId, IdError);
 parsed_from_text!(EventId, IdError);
 parsed_from_text!(EndpointId, IdError);
 parsed_from_text!(TenantId, IdError);
@@ -239,5 +311,15 @@ mod tests {
             "id \"a.b\" contains '.'; allowed are visible ASCII characters but '.'"
         );
         assert!(EventId::new("a\nb").is_err());
+        for text in ["", "17", "dlv_", "dlv_017", "dlv_+1", "dlv_-1", "dlv_18446744073709551616"] {
+            assert!(DeliveryId::new(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_uuid_survives_its_bytes_and_a_chosen_id_has_none() {
+        let id = EventId::random();
+        assert_eq!(id.as_uuid_bytes().map(|bytes| EventId::from_uuid_bytes(*bytes)), Some(id));
+        assert_eq!(EventId::new("order-17").unwrap().as_uuid_bytes(), None);
     }
 }

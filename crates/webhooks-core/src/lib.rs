@@ -10,10 +10,10 @@ mod text;
 mod timestamp;
 
 // The public interface is:
-pub use delivery::{DeliveryResult, DeliveryStatus};
+pub use delivery::{DeliveryResult, DeliveryStatus, DeliveryStatusError};
 pub use event::{Event, EventError};
 pub use event_type::{EventType, EventTypeError};
-pub use id::{EndpointId, EventId, IdError, TenantId};
+pub use id::{DeliveryId, EndpointId, EventId, IdError, TenantId};
 pub use payload::{Payload, PayloadError};
 pub use retry::RetryPolicy;
 pub use timestamp::{Timestamp, TimestampError};

@@ -1,7 +1,8 @@
 //! When a failed delivery is tried again.
 
-use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// The longest delay before jitter: four weeks. A longer one is cut to it.
 const MAX_DELAY: Duration = Duration::from_secs(28 * 24 * 60 * 60);
@@ -32,7 +33,9 @@ const DEFAULT_RETRY_AFTER_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
 /// assert_eq!(policy.delay(9, 0), None);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its serialized form is what stores keep of it: the shape and its delays, to the nanosecond.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     shape: Shape,
     retries: u32,
@@ -40,14 +43,16 @@ pub struct RetryPolicy {
     retry_after_cap: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Shape {
     Fixed(Duration),
     Exponential { initial: Duration, cap: Duration },
-    Schedule(Arc<[Duration]>),
+    Schedule(Vec<Duration>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Jitter {
     Off,
     On,
@@ -69,7 +74,7 @@ impl RetryPolicy {
     ///
     /// If [`retries`](Self::retries) later asks for more, the last delay repeats.
     pub fn schedule(delays: impl IntoIterator<Item = Duration>) -> Self {
-        let delays: Arc<[Duration]> = delays.into_iter().collect();
+        let delays: Vec<Duration> = delays.into_iter().collect();
         let retries = u32::try_from(delays.len()).unwrap_or(u32::MAX);
         Self::of(Shape::Schedule(delays), retries)
     }
@@ -147,8 +152,13 @@ impl RetryPolicy {
         random: u32,
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
-        let asked = retry_after.unwrap_or_default().min(self.retry_after_cap);
+        let asked = self.capped(retry_after.unwrap_or_default());
         self.delay(retry, random).map(|delay| delay.max(asked))
+    }
+
+    /// Returns how much of what a receiver asked for by `Retry-After` counts.
+    pub fn capped(&self, retry_after: Duration) -> Duration {
+        retry_after.min(self.retry_after_cap)
     }
 
     fn nominal(&self, retry: u32) -> Duration {
@@ -242,6 +252,12 @@ mod tests {
                 let is_left = (1..=policy.retries).contains(&retry);
                 prop_assert_eq!(policy.delay(retry, random).is_some(), is_left);
             }
+        }
+
+        #[test]
+        fn a_stored_policy_is_read_back_as_it_was(policy in policy()) {
+            let stored = serde_json::to_string(&policy).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RetryPolicy>(&stored).unwrap(), policy);
         }
 
         #[test]

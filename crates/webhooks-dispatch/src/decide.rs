@@ -67,6 +67,41 @@ pub fn decide(
     }
 }
 
+/// What an attempt tells of its endpoint as a whole, beside what becomes of the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// It took the event.
+    Well,
+    /// It is there, and refused this event.
+    Alive,
+    /// It is not there, or overwhelmed.
+    Trouble {
+        /// Until when it asked to be left alone.
+        until: Option<Timestamp>,
+    },
+}
+
+/// Returns what an attempt that ended at `now` tells of its endpoint.
+///
+/// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
+/// and failed exchanges mean trouble too; 3xx and 4xx are about the one event, and so is what could
+/// not be signed. `Retry-After` counts up to the policy's cap.
+pub(crate) fn signal(
+    policy: &RetryPolicy,
+    outcome: &Result<Response, AttemptError>,
+    now: Timestamp,
+) -> Signal {
+    match outcome {
+        Ok(response) if is_success(response.status) => Signal::Well,
+        Ok(response) if response.status == 429 || response.status >= 500 => {
+            let asked = retry_after(&response.headers, now);
+            Signal::Trouble { until: asked.map(|asked| now + policy.capped(asked)) }
+        }
+        Ok(_) | Err(AttemptError::Signing(_)) => Signal::Alive,
+        Err(AttemptError::Transport(_)) => Signal::Trouble { until: None },
+    }
+}
+
 fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }

@@ -1,27 +1,22 @@
 //! Direct dispatch: results come back from the call, and nothing is kept.
 
-use std::error::Error;
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::StatusCode;
 use tokio::sync::Semaphore;
 use webhooks_core::{DeliveryResult, DeliveryStatus, Event};
-use webhooks_registry::{Registration, Registry};
+use webhooks_registry::{DisableReason, Endpoint, Registration, Registry};
 
+use crate::explain::explain;
 use crate::flight::attempt;
-use crate::{AttemptError, Clock, Response, Step, SystemClock, Transport, decide};
+use crate::{AttemptError, Clock, Response, SerializedEvent, Step, SystemClock, Transport, decide};
 
 /// How many exchanges a dispatcher has in flight at once unless told otherwise.
 ///
 /// Each holds a socket; 256 stays well below the usual limit of 1,024 open files.
 const DEFAULT_CONCURRENCY: usize = 256;
-
-/// The longest error text of a result, for what transports say is up to them.
-const MAX_ERROR_CHARACTERS: usize = 512;
 
 /// Delivers events to the endpoints of a [`Registry`] and returns how it went.
 ///
@@ -121,22 +116,21 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
         event: &Event,
         max_retries: Option<u32>,
     ) -> Vec<DeliveryResult> {
-        let body = Bytes::from(event.to_json());
+        let serialized = SerializedEvent::new(event);
         let registrations = self.registry.matching(event);
-        let deliver = |registration| self.deliver(registration, event, &body, max_retries);
+        let deliver = |registration| self.deliver(registration, &serialized, max_retries);
         join_all(registrations.into_iter().map(deliver)).await
     }
 
     async fn deliver(
         &self,
         mut registration: Arc<Registration>,
-        event: &Event,
-        body: &Bytes,
+        event: &SerializedEvent,
         max_retries: Option<u32>,
     ) -> DeliveryResult {
         let mut number = 1;
         loop {
-            let outcome = self.fly(&registration, event, body).await;
+            let outcome = self.fly(&registration, event).await;
             let now = self.clock.now();
             let policy = registration.endpoint.retry.clone();
             let policy = match max_retries {
@@ -147,14 +141,14 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 Step::Deliver => DeliveryStatus::Delivered,
                 Step::Fail => DeliveryStatus::Failed,
                 Step::Disable => {
-                    self.registry.deactivate(&registration);
+                    self.registry.disable(&registration, DisableReason::Gone);
                     DeliveryStatus::Failed
                 }
                 Step::Retry { at } => {
                     self.clock.sleep(at.saturating_since(now)).await;
-                    // It may have another URL or secret by now, or be gone.
+                    // It may have another URL or secret by now, be gone, or be another tenant's.
                     match self.registry.get(registration.id.as_str()) {
-                        Some(current) if current.endpoint.active => {
+                        Some(current) if is_wanted(&current.endpoint, event) => {
                             registration = current;
                             number += 1;
                             continue;
@@ -179,12 +173,12 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     async fn fly(
         &self,
         registration: &Registration,
-        event: &Event,
-        body: &Bytes,
+        event: &SerializedEvent,
     ) -> Result<Response, AttemptError> {
         // An error would mean that the semaphore was closed, which nobody does.
         let _permit = self.flights.acquire().await;
-        attempt(&self.transport, &self.clock, &registration.endpoint, event, body).await
+        let endpoint = &registration.endpoint;
+        attempt(&self.transport, &self.clock, endpoint, event, Duration::MAX, || {}).await
     }
 
     fn draw(&self) -> u32 {
@@ -198,35 +192,8 @@ impl<T, C> fmt::Debug for Dispatcher<T, C> {
     }
 }
 
-/// Says in a sentence why an attempt failed, for whoever owns the endpoint.
-fn explain(outcome: &Result<Response, AttemptError>) -> String {
-    let mut text = String::new();
-    let written = match outcome {
-        Ok(Response { status, .. }) => {
-            let reason = StatusCode::from_u16(*status).ok();
-            let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
-            write!(text, "endpoint answered {status} {reason}")
-        }
-        Err(error) => write_chain(&mut text, error),
-    };
-    if written.is_err() {
-        text.push_str(" (and an error that cannot be shown)");
-    }
-    if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARACTERS) {
-        text.truncate(end);
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
-
-fn write_chain(text: &mut String, error: &dyn Error) -> fmt::Result {
-    write!(text, "{error}")?;
-    let mut source = error.source();
-    while let Some(error) = source {
-        write!(text, ": {error}")?;
-        source = error.source();
-    }
-    Ok(())
+fn is_wanted(endpoint: &Endpoint, event: &SerializedEvent) -> bool {
+    endpoint.active && endpoint.tenant == event.tenant && endpoint.wants(&event.event_type)
 }
 
 #[cfg(test)]

@@ -3,16 +3,15 @@
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use thiserror::Error;
-use webhooks_core::Event;
 use webhooks_registry::Endpoint;
 
 use crate::headers::{SigningError, signed_headers};
-use crate::{Clock, ErrorClass, Request, Response, Transport, TransportError};
+use crate::{Clock, ErrorClass, Request, Response, SerializedEvent, Transport, TransportError};
 
 /// Says why an attempt brought no response.
 #[derive(Debug, Error)]
@@ -28,21 +27,30 @@ pub enum AttemptError {
 
 /// Signs the body for the endpoint, sends it once and returns what came back.
 ///
-/// The deadline holds and a panic is contained whatever the transport does.
+/// The deadline holds and a panic is contained whatever the transport does. An exchange that lasts
+/// longer than `patience` calls `on_slow` and goes on.
 pub(crate) async fn attempt(
     transport: &impl Transport,
     clock: &impl Clock,
     endpoint: &Endpoint,
-    event: &Event,
-    body: &Bytes,
+    event: &SerializedEvent,
+    patience: Duration,
+    on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
-    let headers = signed_headers(endpoint, event, body, clock.now())?;
-    let (url, body, timeout) = (endpoint.url.clone(), body.clone(), endpoint.timeout);
+    let headers = signed_headers(endpoint, event, clock.now())?;
+    let (url, body, timeout) = (endpoint.url.clone(), event.body.clone(), endpoint.timeout);
     // The call itself may panic, not only the future that it returns.
     let exchange =
         ready(Request { url, headers, body, timeout }).then(|request| transport.send(request));
     let exchange = pin!(AssertUnwindSafe(exchange).catch_unwind());
-    match select(exchange, pin!(clock.sleep(timeout))).await {
+    let deadline = async {
+        clock.sleep(patience.min(timeout)).await;
+        if patience < timeout {
+            on_slow();
+            clock.sleep(timeout - patience).await;
+        }
+    };
+    match select(exchange, pin!(deadline)).await {
         Either::Left((Ok(outcome), _)) => Ok(outcome?),
         Either::Left((Err(_panic), _)) => Err(TransportError::new(ErrorClass::Panic).into()),
         Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),

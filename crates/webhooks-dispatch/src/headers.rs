@@ -2,9 +2,11 @@
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
-use webhooks_core::{Event, Timestamp};
+use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
 use webhooks_sign::{Algorithm, Key, SignError, standard, x_webhook};
+
+use crate::SerializedEvent;
 
 /// Says why a delivery cannot be signed. Trying again does not help.
 #[derive(Debug, Error)]
@@ -34,11 +36,10 @@ pub enum SigningError {
 /// [`SigningError`] when no secret is live.
 pub fn signed_headers(
     endpoint: &Endpoint,
-    event: &Event,
-    body: &[u8],
+    event: &SerializedEvent,
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
-    let mut signer = Signer { endpoint, event, body, now, headers: HeaderMap::with_capacity(8) };
+    let mut signer = Signer { endpoint, event, now, headers: HeaderMap::with_capacity(8) };
     signer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for profile in endpoint.header_profiles() {
         match profile {
@@ -72,8 +73,7 @@ const SVIX: Names = Names {
 /// One attempt, and its headers so far.
 struct Signer<'a> {
     endpoint: &'a Endpoint,
-    event: &'a Event,
-    body: &'a [u8],
+    event: &'a SerializedEvent,
     now: Timestamp,
     headers: HeaderMap,
 }
@@ -88,7 +88,7 @@ impl Signer<'_> {
         }
         let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
         let mut signatures = String::with_capacity(keys.len() * 48);
-        standard::sign_all(&keys, &id, timestamp, self.body, &mut signatures)?;
+        standard::sign_all(&keys, &id, timestamp, &self.event.body, &mut signatures)?;
         self.insert(names.id.clone(), id)?;
         self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
         self.insert(names.signature.clone(), signatures)
@@ -99,7 +99,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(&newest.key(algorithm)?, self.body)?;
+        let signature = x_webhook::sign(&newest.key(algorithm)?, &self.event.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
@@ -116,6 +116,7 @@ impl Signer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use webhooks_core::Event;
     use webhooks_registry::Secret;
     use webhooks_sign::KeyRing;
 
@@ -132,7 +133,8 @@ mod tests {
     fn headers(endpoint: &Endpoint) -> Result<HeaderMap, SigningError> {
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".parse().unwrap();
         let event = Event::new("user.created", ()).unwrap().id(id);
-        signed_headers(endpoint, &event, BODY, now())
+        let event = SerializedEvent { body: BODY.into(), ..SerializedEvent::new(&event) };
+        signed_headers(endpoint, &event, now())
     }
 
     fn check(found: &HeaderMap, expected: &[(&str, &str)]) {

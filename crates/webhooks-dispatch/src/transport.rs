@@ -109,6 +109,8 @@ pub enum ErrorClass {
     Protocol,
     /// The connection was closed or reset before a response came.
     Reset,
+    /// The delivery could not be signed, so nothing was sent.
+    Signing,
     /// The exchange was not over in time.
     Timeout,
     /// No secure connection came about: certificate, name or protocol were refused.
@@ -116,6 +118,26 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// All of them, in alphabetical order.
+    const ALL: [Self; 11] = [
+        Self::Blocked,
+        Self::Body,
+        Self::Connect,
+        Self::Dns,
+        Self::Other,
+        Self::Panic,
+        Self::Protocol,
+        Self::Reset,
+        Self::Signing,
+        Self::Timeout,
+        Self::Tls,
+    ];
+
+    /// Returns the class that this word stands for; [`Self::Other`] for a word of a later version.
+    pub fn from_word(word: &str) -> Self {
+        Self::ALL.into_iter().find(|class| class.as_str() == word).unwrap_or(Self::Other)
+    }
+
     /// Borrows the word that stores and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,6 +149,7 @@ impl ErrorClass {
             Self::Panic => "panic",
             Self::Protocol => "protocol",
             Self::Reset => "reset",
+            Self::Signing => "signing",
             Self::Timeout => "timeout",
             Self::Tls => "tls",
         }
@@ -142,6 +165,7 @@ impl ErrorClass {
             Self::Panic => "the transport panicked",
             Self::Protocol => "the response was not valid HTTP",
             Self::Reset => "the connection was closed before a response came",
+            Self::Signing => "the delivery cannot be signed",
             Self::Timeout => "the exchange was not over in time",
             Self::Tls => "cannot set up a secure connection",
         }

@@ -1,15 +1,25 @@
 //! Where deliveries go, and how.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use webhooks_core::{RetryPolicy, TenantId, Timestamp};
+use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
 
 use crate::{EndpointUrl, EndpointUrlError, Secret, SecretError, Subscription, SubscriptionError};
 
 /// How long a whole exchange may last unless the endpoint says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many exchanges an endpoint has in flight at once unless it says otherwise: plenty for a
+/// receiver that answers within 100 ms, and no flood for a small one.
+const DEFAULT_MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(32).unwrap();
+
+/// How old a delivery may get before it is given up unless the endpoint says otherwise: a week,
+/// which leaves room around the 75 hours of the longest common retry schedule.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How many secrets an endpoint may have: what a receiver checks at most.
 const MAX_SECRETS: usize = 16;
@@ -46,12 +56,32 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// Whether it gets anything at all.
     pub active: bool,
+    /// Whether events arrive strictly in the order in which they were accepted: each waits until
+    /// the one before is delivered or given up. For durable delivery; direct dispatch ignores it.
+    pub ordered: bool,
+    /// How many exchanges it has in flight at once, in durable delivery.
+    pub max_in_flight: NonZeroU32,
+    /// How often it may be called, in durable delivery; no limit if `None`.
+    pub rate_limit: Option<RateLimit>,
+    /// How old a delivery may get, from acceptance, before it is given up, in durable delivery.
+    pub max_age: Duration,
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
 }
 
+/// How often an endpoint may be called: a token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "a bucket has a rate and a size, nothing else")]
+pub struct RateLimit {
+    /// How many calls a second it refills by.
+    pub per_second: NonZeroU32,
+    /// How many calls it holds when full, which may be made at once.
+    pub burst: NonZeroU32,
+}
+
 /// Which headers carry id, timestamp and signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "a profile that nobody signs must not compile")]
 pub enum HeaderProfile {
     /// `webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks 1.0).
@@ -111,6 +141,10 @@ impl Endpoint {
             retry: RetryPolicy::default(),
             timeout: DEFAULT_TIMEOUT,
             active: true,
+            ordered: false,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            rate_limit: None,
+            max_age: DEFAULT_MAX_AGE,
             secrets: vec![secret],
             profiles: vec![profile],
         })
@@ -194,9 +228,49 @@ impl Endpoint {
         Self { active: false, ..self }
     }
 
+    /// Makes events arrive strictly in the order in which they were accepted, one at a time.
+    #[must_use]
+    pub fn ordered(self) -> Self {
+        Self { ordered: true, ..self }
+    }
+
+    /// Sets how many exchanges it has in flight at once; 32 unless set.
+    #[must_use]
+    pub fn max_in_flight(self, max_in_flight: NonZeroU32) -> Self {
+        Self { max_in_flight, ..self }
+    }
+
+    /// Sets how often it may be called; no limit unless set.
+    #[must_use]
+    pub fn rate_limit(self, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { rate_limit: Some(RateLimit { per_second, burst }), ..self }
+    }
+
+    /// Sets how old a delivery may get before it is given up; a week unless set.
+    #[must_use]
+    pub fn max_age(self, max_age: Duration) -> Self {
+        Self { max_age, ..self }
+    }
+
+    /// Returns whether it wants events of this type.
+    pub fn wants(&self, event_type: &EventType) -> bool {
+        self.subscriptions.is_empty()
+            || self.subscriptions.iter().any(|subscription| subscription.matches(event_type))
+    }
+
     /// Returns the secrets that sign at this time, the newest first.
     pub fn live_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         self.secrets.iter().filter(move |secret| secret.is_live(now))
+    }
+
+    /// Returns all secrets, expired ones included, the newest first.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.secrets.iter()
+    }
+
+    /// Sets all secrets at once, the newest first.
+    pub(crate) fn with_secrets(self, secrets: Vec<Secret>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Borrows which headers carry id, timestamp and signature.

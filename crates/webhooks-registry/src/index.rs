@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use webhooks_core::{EndpointId, Event, TenantId};
+use webhooks_core::{EndpointId, EventType, TenantId};
 
 use crate::{Registration, Subscription};
 
@@ -44,18 +44,26 @@ impl Index {
         }
     }
 
-    /// Returns the endpoints that want the event, ordered by id, each once.
-    pub(crate) fn matching(&self, event: &Event) -> Vec<Arc<Registration>> {
-        let mut found: Vec<_> = self.candidates(event).cloned().collect();
+    /// Returns the endpoints that want events of this type, ordered by id, each once.
+    pub(crate) fn matching(
+        &self,
+        tenant: &TenantId,
+        event_type: &EventType,
+    ) -> Vec<Arc<Registration>> {
+        let mut found: Vec<_> = self.candidates(tenant, event_type).cloned().collect();
         found.sort_by(|a, b| a.id.cmp(&b.id));
         found.dedup_by(|a, b| a.id == b.id);
         found
     }
 
-    /// Returns every endpoint under a pattern of the event's type; those under several come again.
-    pub(crate) fn candidates(&self, event: &Event) -> impl Iterator<Item = &Arc<Registration>> {
-        let patterns = self.tenants.get(&event.tenant);
-        (event.event_type.patterns())
+    /// Returns every endpoint under a pattern of the type; those under several come again.
+    pub(crate) fn candidates(
+        &self,
+        tenant: &TenantId,
+        event_type: &EventType,
+    ) -> impl Iterator<Item = &Arc<Registration>> {
+        let patterns = self.tenants.get(tenant);
+        (event_type.patterns())
             .filter_map(move |pattern| patterns?.get(&pattern))
             .flat_map(BTreeMap::values)
     }

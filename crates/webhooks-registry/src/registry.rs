@@ -1,10 +1,12 @@
 //! The endpoints of a program, in memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use webhooks_core::{EndpointId, Event, IdError};
+use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId};
 
 use crate::Endpoint;
 use crate::index::Index;
@@ -45,6 +47,33 @@ pub struct Registration {
     pub id: EndpointId,
     /// The endpoint.
     pub endpoint: Endpoint,
+    /// Why it was made inactive, if that was not its owner's wish.
+    pub disabled: Option<DisableReason>,
+}
+
+impl Registration {
+    /// Returns the endpoint under this id.
+    pub fn new(id: EndpointId, endpoint: Endpoint) -> Self {
+        Self { id, endpoint, disabled: None }
+    }
+
+    /// Returns the same endpoint made inactive for a reason.
+    #[must_use]
+    pub fn disabled(&self, reason: DisableReason) -> Self {
+        let endpoint = self.endpoint.clone().inactive();
+        Self { id: self.id.clone(), endpoint, disabled: Some(reason) }
+    }
+}
+
+/// Why an endpoint was made inactive although its owner did not ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DisableReason {
+    /// Nothing but failures for too long.
+    Failing,
+    /// It answered 410 Gone.
+    Gone,
 }
 
 /// Says why an endpoint cannot be registered.
@@ -87,7 +116,20 @@ impl Registry {
         endpoint: Endpoint,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
         let id = EndpointId::new(id)?;
-        let registration = Arc::new(Registration { id: id.clone(), endpoint });
+        self.restore(Registration::new(id, endpoint))
+    }
+
+    /// Registers an endpoint as a store kept it, replacing the one that has this id, which is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`RegisterError::OtherTenant`] when the id is another tenant's.
+    pub fn restore(
+        &self,
+        registration: Registration,
+    ) -> Result<Option<Arc<Registration>>, RegisterError> {
+        let id = registration.id.clone();
+        let registration = Arc::new(registration);
         let mut state = self.write();
         let owner = state.by_id.get(&id).map(|current| &current.endpoint.tenant);
         if owner.is_some_and(|owner| *owner != registration.endpoint.tenant) {
@@ -114,15 +156,22 @@ impl Registry {
         Ok(removed)
     }
 
-    /// Makes an endpoint inactive, unless it was replaced or forgotten since it was looked up.
-    pub fn deactivate(&self, seen: &Arc<Registration>) {
+    /// Makes an endpoint inactive, unless it was replaced or forgotten since it was looked up, or
+    /// is inactive already; returns what stands there now if it did.
+    pub fn disable(
+        &self,
+        seen: &Arc<Registration>,
+        reason: DisableReason,
+    ) -> Option<Arc<Registration>> {
         let mut state = self.write();
-        if state.by_id.get(&seen.id).is_some_and(|current| Arc::ptr_eq(current, seen)) {
-            state.index.remove(seen);
-            let endpoint = seen.endpoint.clone().inactive();
-            let registration = Arc::new(Registration { id: seen.id.clone(), endpoint });
-            state.by_id.insert(seen.id.clone(), registration);
+        let current = state.by_id.get(&seen.id)?;
+        if !Arc::ptr_eq(current, seen) || !seen.endpoint.active {
+            return None;
         }
+        state.index.remove(seen);
+        let disabled = Arc::new(seen.disabled(reason));
+        state.by_id.insert(seen.id.clone(), Arc::clone(&disabled));
+        Some(disabled)
     }
 
     /// Returns the endpoint with this id.
@@ -135,12 +184,38 @@ impl Registry {
         self.read().by_id.values().cloned().collect()
     }
 
+    /// Returns at most `limit` endpoints, active or not, ordered by id, those after `after`; of one
+    /// tenant if it is named.
+    pub fn page(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&EndpointId>,
+        limit: usize,
+    ) -> Vec<Arc<Registration>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        (self.read().by_id.range::<EndpointId, _>((after, Bound::Unbounded)))
+            .map(|(_, registration)| registration)
+            .filter(|found| tenant.is_none_or(|tenant| *tenant == found.endpoint.tenant))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
     /// Returns the active endpoints of the event's tenant that want the event, ordered by id.
     ///
     /// The cost grows with the endpoints found and the depth of the event type, not with the
     /// endpoints registered.
     pub fn matching(&self, event: &Event) -> Vec<Arc<Registration>> {
-        self.read().index.matching(event)
+        self.matching_type(&event.tenant, &event.event_type)
+    }
+
+    /// Returns the active endpoints of a tenant that want events of this type, ordered by id.
+    pub fn matching_type(
+        &self,
+        tenant: &TenantId,
+        event_type: &EventType,
+    ) -> Vec<Arc<Registration>> {
+        self.read().index.matching(tenant, event_type)
     }
 
     // A panic cannot leave the state half changed in a way that matters: entries are whole.

@@ -55,6 +55,16 @@ impl Secret {
         Self { expires_at: Some(expires_at), ..self }
     }
 
+    /// Borrows the text, for whoever must keep it: a store.
+    pub fn dangerous_text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns until when the secret signs; for ever if `None`.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
     /// Makes the secret expire at this time, unless it expires sooner.
     pub(crate) fn limit(&mut self, expires_at: Timestamp) {
         self.expires_at = Some(self.expires_at.map_or(expires_at, |sooner| sooner.min(expires_at)));

@@ -74,7 +74,8 @@ fn matching_visits_no_endpoint_that_cannot_match() {
     }
     registry.register("subtree", endpoint(&["user.*"])).unwrap();
     registry.register("exact", endpoint(&["user.created", "type-7.b"])).unwrap();
-    let visited = registry.read().index.candidates(&event("user.created")).count();
+    let event = event("user.created");
+    let visited = registry.read().index.candidates(&event.tenant, &event.event_type).count();
     assert_eq!(visited, 2);
 }
 
@@ -94,10 +95,12 @@ fn deactivating_spares_an_endpoint_that_was_replaced_meanwhile() {
     registry.register("a", endpoint(&[])).unwrap();
     let seen = registry.get("a").unwrap();
     registry.register("a", endpoint(&["created"])).unwrap();
-    registry.deactivate(&seen);
+    assert_eq!(registry.disable(&seen, DisableReason::Gone), None);
     assert_eq!(ids(&registry.matching(&event("created"))), ["a"]);
 
-    registry.deactivate(&registry.get("a").unwrap());
+    let seen = registry.get("a").unwrap();
+    let disabled = registry.disable(&seen, DisableReason::Gone).unwrap();
+    assert_eq!(disabled.disabled, Some(DisableReason::Gone));
     assert!(registry.matching(&event("created")).is_empty());
     assert!(!registry.get("a").unwrap().endpoint.active);
 }

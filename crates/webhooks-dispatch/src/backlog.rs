@@ -1,0 +1,443 @@
+//! What waits to be delivered, as far as memory holds it: the queue inside stores that one process
+//! owns.
+
+mod lane;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
+use webhooks_registry::Registration;
+
+use self::lane::Lane;
+use crate::{Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement};
+
+/// The order of an endpoint's deliveries: by due time, then by acceptance. Those of an ordered
+/// endpoint are all due at the epoch, so that acceptance alone counts.
+pub type Place = (Timestamp, DeliveryId);
+
+/// How much of the backlog is held in memory; the rest is on disk alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Window {
+    /// How many deliveries of one endpoint.
+    pub per_endpoint: usize,
+    /// How many bytes of bodies in all. One delivery of each endpoint is held in any case.
+    pub bytes: usize,
+}
+
+impl Window {
+    /// Holds everything, for a store that has nowhere else to put it.
+    pub const ALL: Self = Self { per_endpoint: usize::MAX, bytes: usize::MAX };
+}
+
+/// A delivery that waits.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Waiting {
+    /// The event.
+    pub event: Arc<SerializedEvent>,
+    /// How far the delivery has come.
+    pub progress: Progress,
+}
+
+/// A part of an endpoint's backlog that should be read from disk, in the order of places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores read it")]
+pub struct Refill {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The first place to read.
+    pub from: Place,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// The deliveries that wait, by endpoint, and the claims on them.
+///
+/// A pure structure: time is an argument, and nothing iterates in random order. A store puts it
+/// behind a lock and keeps the same on disk. An endpoint's lane holds the first places; those from
+/// `spilled_from` on are on disk alone, until the lane runs low and is refilled.
+#[derive(Debug)]
+pub struct Backlog {
+    window: Window,
+    now: Timestamp,
+    lanes: HashMap<EndpointId, Lane>,
+    /// Lanes with something due, by tenant.
+    ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointId)>>,
+    /// Lanes with nothing due before a later time.
+    later: BTreeSet<(Timestamp, EndpointId)>,
+    /// Lanes that run low and have more on disk.
+    low: BTreeSet<EndpointId>,
+    /// The tenant that was served last.
+    served: Option<TenantId>,
+    leases: BTreeMap<DeliveryId, Lease>,
+    /// No lease ends before this.
+    leases_end: Timestamp,
+    next_token: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Lease {
+    token: u64,
+    until: Timestamp,
+    /// Set while the store writes what became of the delivery: then the lease does not end.
+    held: bool,
+    endpoint: EndpointId,
+    place: Place,
+    waiting: Waiting,
+}
+
+impl Backlog {
+    /// Returns an empty backlog.
+    pub fn new(window: Window) -> Self {
+        Self {
+            window,
+            now: Timestamp::UNIX_EPOCH,
+            lanes: HashMap::new(),
+            ready: BTreeMap::new(),
+            later: BTreeSet::new(),
+            low: BTreeSet::new(),
+            served: None,
+            leases: BTreeMap::new(),
+            leases_end: Timestamp::from_unix_microseconds(u64::MAX),
+            next_token: 1,
+            bytes: 0,
+        }
+    }
+
+    /// Opens the lane of an active endpoint, or changes it; closes it if the endpoint is inactive.
+    ///
+    /// `spilled_from` is the first place of those on disk, for a lane that is new;
+    /// `blocked_until` is when an ordered endpoint goes on.
+    pub fn open(
+        &mut self,
+        registration: &Arc<Registration>,
+        spilled_from: Option<Place>,
+        blocked_until: Timestamp,
+    ) {
+        if !registration.endpoint.active {
+            return self.close(&registration.id);
+        }
+        let id = &registration.id;
+        match self.lanes.get_mut(id) {
+            Some(lane) => lane.change(registration, &mut self.leases),
+            None => {
+                let lane = Lane::new(Arc::clone(registration), spilled_from, blocked_until);
+                self.lanes.insert(id.clone(), lane);
+            }
+        }
+        self.list(id);
+    }
+
+    /// Forgets an endpoint, and ends all claims on its deliveries.
+    pub fn close(&mut self, endpoint: &EndpointId) {
+        let Some(lane) = self.lanes.remove(endpoint) else { return };
+        self.unlist(endpoint, &lane);
+        self.low.remove(endpoint);
+        self.bytes -= lane.bytes();
+        self.leases.retain(|_, lease| lease.endpoint != *endpoint);
+    }
+
+    /// Adds a delivery, if its endpoint has a lane. An ordered endpoint's has no due time.
+    pub fn push(
+        &mut self,
+        endpoint: &EndpointId,
+        due_at: Timestamp,
+        id: DeliveryId,
+        waiting: Waiting,
+    ) {
+        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        let before = lane.bytes();
+        let room = self.window.bytes.saturating_sub(self.bytes);
+        lane.push((lane.due(due_at), id), waiting, self.window.per_endpoint, room);
+        self.bytes = self.bytes - before + lane.bytes();
+        self.list(endpoint);
+    }
+
+    /// Takes out a delivery that waits or is claimed, whose claim then ends.
+    pub fn remove(&mut self, endpoint: &EndpointId, due_at: Timestamp, id: DeliveryId) {
+        let leased = self.leases.remove(&id).is_some();
+        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        let before = lane.bytes();
+        if leased {
+            lane.leased -= 1;
+        } else {
+            lane.remove((lane.due(due_at), id));
+        }
+        self.bytes = self.bytes - before + lane.bytes();
+        self.list(endpoint);
+    }
+
+    /// Claims what is due: the lanes of one tenant after another, each by due time.
+    pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
+        self.advance(request.now);
+        let until = request.now + request.lease;
+        let mut claimed = Vec::new();
+        for endpoint in self.plan(request) {
+            let room = request.per_endpoint.min(request.limit - claimed.len());
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            let before = lane.bytes();
+            for (place, waiting) in lane.take(request.now, room) {
+                let token = self.next_token;
+                self.next_token += 1;
+                claimed.push(Claimed {
+                    claim: Claim { delivery: place.1, token },
+                    registration: Arc::clone(&lane.registration),
+                    event: Arc::clone(&waiting.event),
+                    progress: waiting.progress,
+                });
+                let endpoint = endpoint.clone();
+                let lease = Lease { token, until, held: false, endpoint, place, waiting };
+                self.leases.insert(place.1, lease);
+            }
+            self.bytes = self.bytes - before + lane.bytes();
+            self.served = Some(lane.registration.endpoint.tenant.clone());
+            self.list(&endpoint);
+        }
+        self.leases_end = self.leases_end.min(until);
+        claimed
+    }
+
+    /// Returns the lanes to claim from, in turn, none of them busy and all with something due.
+    fn plan(&self, request: &ClaimRequest) -> Vec<EndpointId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+
+        let after = self.served.as_ref().map_or(Unbounded, Excluded);
+        let first = self.ready.range::<TenantId, _>((after, Unbounded));
+        let rest = (self.ready.iter())
+            .take_while(|(tenant, _)| self.served.as_ref().is_some_and(|served| *tenant <= served));
+        let mut turns = VecDeque::new();
+        for (_, lanes) in first.chain(rest) {
+            // One that has nothing in memory waits for its refill.
+            let is_free = |id: &&EndpointId| {
+                !request.busy.contains(*id)
+                    && self.lanes.get(*id).is_some_and(|lane| lane.len() > 0)
+            };
+            let mut lanes = lanes.iter().map(|(_, id)| id).filter(is_free);
+            if let Some(lane) = lanes.next() {
+                turns.push_back((lane, lanes));
+            }
+            if turns.len() >= request.limit {
+                break;
+            }
+        }
+        let mut plan = Vec::new();
+        let mut planned = 0;
+        while let Some((lane, mut lanes)) = turns.pop_front() {
+            if planned >= request.limit {
+                break;
+            }
+            let available = self.lanes.get(lane).map_or(0, |lane| lane.len());
+            planned += available.min(request.per_endpoint);
+            plan.push(lane.clone());
+            if let Some(lane) = lanes.next() {
+                turns.push_back((lane, lanes));
+            }
+        }
+        plan
+    }
+
+    /// Returns whether a claim still holds, and if so keeps its lease from ending until
+    /// [`settle`](Self::settle) or [`let_go`](Self::let_go).
+    pub fn hold(&mut self, claim: Claim) -> bool {
+        match self.leases.get_mut(&claim.delivery) {
+            Some(lease) if lease.token == claim.token && !lease.held => {
+                lease.held = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Undoes [`hold`](Self::hold): what became of the delivery could not be kept.
+    pub fn let_go(&mut self, claim: Claim) {
+        if let Some(lease) = self.leases.get_mut(&claim.delivery)
+            && lease.token == claim.token
+        {
+            lease.held = false;
+        }
+    }
+
+    /// Borrows the endpoint and the delivery of a claim that holds.
+    pub fn claimed(&self, claim: Claim) -> Option<(&EndpointId, &Waiting)> {
+        let lease = self.leases.get(&claim.delivery).filter(|lease| lease.token == claim.token)?;
+        Some((&lease.endpoint, &lease.waiting))
+    }
+
+    /// Ends a claim that holds, and puts the delivery back if it is to be tried again.
+    pub fn settle(&mut self, settlement: &Settlement) {
+        let id = settlement.claim.delivery;
+        let Entry::Occupied(entry) = self.leases.entry(id) else { return };
+        if entry.get().token != settlement.claim.token {
+            return;
+        }
+        let Lease { endpoint, place, mut waiting, .. } = entry.remove();
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.leased -= 1;
+        if settlement.attempt.is_some() {
+            waiting.progress.attempts = waiting.progress.next_attempt();
+        }
+        match settlement.outcome {
+            Outcome::Retrying { due_at } => {
+                if lane.registration.endpoint.ordered {
+                    lane.blocked_until = due_at;
+                }
+                self.push(&endpoint, due_at, id, waiting);
+            }
+            Outcome::Released => self.push(&endpoint, place.0, id, waiting),
+            Outcome::Delivered | Outcome::Failed | Outcome::Cancelled => self.list(&endpoint),
+        }
+    }
+
+    /// Makes a claim last until a later time; returns whether it still held.
+    pub fn extend(&mut self, claim: Claim, until: Timestamp) -> bool {
+        match self.leases.get_mut(&claim.delivery) {
+            Some(lease) if lease.token == claim.token => {
+                lease.until = lease.until.max(until);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns when there may be something to claim for endpoints that are not busy.
+    pub fn next_due(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
+        let is_free = |(_, id): &&(Timestamp, EndpointId)| !busy.contains(id);
+        let ready = self.ready.values().flatten().find(is_free).map(|(due, _)| *due);
+        let later = || self.later.iter().find(is_free).map(|(due, _)| *due);
+        let lease = (!self.leases.is_empty()).then_some(self.leases_end);
+        ready.or_else(later).into_iter().chain(lease).min()
+    }
+
+    /// Returns whether something should be read from disk.
+    pub fn is_low(&self) -> bool {
+        !self.low.is_empty()
+    }
+
+    /// Returns what should be read from disk now; each lane once, until it is refilled.
+    pub fn refills(&mut self, lanes: usize) -> Vec<Refill> {
+        let mut refills = Vec::new();
+        while refills.len() < lanes
+            && let Some(endpoint) = self.low.pop_first()
+        {
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            if let Some(from) = lane.begin_refill() {
+                refills.push(Refill { endpoint, from, limit: self.window.per_endpoint });
+            }
+        }
+        refills
+    }
+
+    /// Takes in what was read from disk; fewer than asked for means that there is no more.
+    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>) {
+        let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
+        lane.end_refill(refill, found.last().map(|(place, _)| *place), found.len());
+        for ((due_at, id), waiting) in found {
+            if !self.leases.contains_key(&id) {
+                self.push(&refill.endpoint, due_at, id, waiting);
+            }
+        }
+        self.list(&refill.endpoint);
+    }
+
+    /// Moves time on: leases end, and lanes become ready.
+    fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        if !self.leases.is_empty() && self.leases_end <= self.now {
+            self.end_leases();
+        }
+        while let Some((due, _)) = self.later.first()
+            && *due <= self.now
+            && let Some((due, id)) = self.later.pop_first()
+        {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                let tenant = lane.registration.endpoint.tenant.clone();
+                lane.listed = Some((due, true));
+                self.ready.entry(tenant).or_default().insert((due, id));
+            }
+        }
+    }
+
+    fn end_leases(&mut self) {
+        let ended: Vec<DeliveryId> = (self.leases.iter())
+            .filter(|(_, lease)| !lease.held && lease.until <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            let Some(Lease { endpoint, place, waiting, .. }) = self.leases.remove(&id) else {
+                continue;
+            };
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.leased -= 1;
+            }
+            self.push(&endpoint, place.0, id, waiting);
+        }
+        // One that is held may have ended; look again soon.
+        let soon = self.now + Duration::from_secs(1);
+        let ends = self.leases.values().map(|lease| lease.until.max(soon)).min();
+        self.leases_end = ends.unwrap_or(Timestamp::from_unix_microseconds(u64::MAX));
+    }
+
+    /// Puts a lane where its next due time belongs.
+    fn list(&mut self, endpoint: &EndpointId) {
+        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        if lane.is_low(self.window.per_endpoint) {
+            self.low.insert(endpoint.clone());
+        }
+        let next = lane.next_due().map(|due| (due, due <= self.now));
+        if next == lane.listed {
+            return;
+        }
+        let before = std::mem::replace(&mut lane.listed, next);
+        let tenant = &lane.registration.endpoint.tenant;
+        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, before);
+        match next {
+            Some((due, true)) => {
+                let lanes = match self.ready.get_mut(tenant) {
+                    Some(lanes) => lanes,
+                    None => self.ready.entry(tenant.clone()).or_default(),
+                };
+                lanes.insert((due, endpoint.clone()));
+            }
+            Some((due, false)) => {
+                self.later.insert((due, endpoint.clone()));
+            }
+            None => {}
+        }
+    }
+
+    fn unlist(&mut self, endpoint: &EndpointId, lane: &Lane) {
+        let tenant = &lane.registration.endpoint.tenant;
+        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, lane.listed);
+    }
+
+    fn unlist_at(
+        ready: &mut BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointId)>>,
+        later: &mut BTreeSet<(Timestamp, EndpointId)>,
+        tenant: &TenantId,
+        endpoint: &EndpointId,
+        listed: Option<(Timestamp, bool)>,
+    ) {
+        match listed {
+            Some((due, true)) => {
+                if let Some(lanes) = ready.get_mut(tenant) {
+                    lanes.remove(&(due, endpoint.clone()));
+                    if lanes.is_empty() {
+                        ready.remove(tenant);
+                    }
+                }
+            }
+            Some((due, false)) => {
+                later.remove(&(due, endpoint.clone()));
+            }
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What waits for one endpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_registry::Registration;
+
+use super::{Lease, Place, Refill, Waiting};
+
+/// The lane is refilled when it holds less than this part of what it may.
+const LOW: usize = 4;
+
+/// The deliveries that wait for one endpoint: the first places in memory, the rest on disk.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) registration: Arc<Registration>,
+    queue: BTreeMap<Place, Waiting>,
+    bytes: usize,
+    /// The first place of those on disk alone; everything before it is here.
+    spilled_from: Option<Place>,
+    refilling: bool,
+    /// How many deliveries are claimed.
+    pub(super) leased: usize,
+    /// When an ordered endpoint goes on.
+    pub(super) blocked_until: Timestamp,
+    /// Where the backlog lists the lane: when it is due, and whether that had come.
+    pub(super) listed: Option<(Timestamp, bool)>,
+}
+
+impl Lane {
+    pub(super) fn new(
+        registration: Arc<Registration>,
+        spilled_from: Option<Place>,
+        blocked_until: Timestamp,
+    ) -> Self {
+        Self {
+            registration,
+            queue: BTreeMap::new(),
+            bytes: 0,
+            spilled_from,
+            refilling: false,
+            leased: 0,
+            blocked_until,
+            listed: None,
+        }
+    }
+
+    /// Takes over an endpoint's new settings. If it becomes ordered, what waits loses its due times.
+    pub(super) fn change(
+        &mut self,
+        registration: &Arc<Registration>,
+        leases: &mut BTreeMap<DeliveryId, Lease>,
+    ) {
+        let becomes_ordered = registration.endpoint.ordered && !self.registration.endpoint.ordered;
+        self.registration = Arc::clone(registration);
+        if !becomes_ordered {
+            self.blocked_until = Timestamp::UNIX_EPOCH;
+            return;
+        }
+        let waiting = std::mem::take(&mut self.queue).into_iter();
+        self.queue =
+            waiting.map(|((_, id), waiting)| ((Timestamp::UNIX_EPOCH, id), waiting)).collect();
+        // What is on disk may come before what is here.
+        if self.spilled_from.is_some() {
+            self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
+            self.queue.clear();
+            self.bytes = 0;
+        }
+        for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.id) {
+            lease.place.0 = Timestamp::UNIX_EPOCH;
+        }
+    }
+
+    /// Returns the due time that counts: an ordered endpoint's deliveries have none.
+    pub(super) fn due(&self, due_at: Timestamp) -> Timestamp {
+        if self.registration.endpoint.ordered { Timestamp::UNIX_EPOCH } else { due_at }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a delivery, or leaves it on disk if it belongs behind others there, or there is no
+    /// room; then the last one makes room.
+    pub(super) fn push(&mut self, place: Place, waiting: Waiting, limit: usize, room: usize) {
+        if self.spilled_from.is_some_and(|spilled_from| spilled_from <= place) {
+            return;
+        }
+        let before = self.bytes;
+        self.bytes += waiting.event.body.len();
+        if let Some(replaced) = self.queue.insert(place, waiting) {
+            self.bytes -= replaced.event.body.len();
+        }
+        let is_over = self.queue.len() > limit || self.bytes.saturating_sub(before) > room;
+        if is_over
+            && self.queue.len() > 1
+            && let Some((place, waiting)) = self.queue.pop_last()
+        {
+            self.bytes -= waiting.event.body.len();
+            self.spilled_from = Some(place);
+        }
+    }
+
+    pub(super) fn remove(&mut self, place: Place) {
+        if let Some(waiting) = self.queue.remove(&place) {
+            self.bytes -= waiting.event.body.len();
+        }
+    }
+
+    /// Takes what is due, at most `room`; of an ordered endpoint one at a time.
+    pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(Place, Waiting)> {
+        let room = match self.registration.endpoint.ordered {
+            true if self.leased > 0 || self.blocked_until > now => 0,
+            true => room.min(1),
+            false => room,
+        };
+        let mut taken = Vec::with_capacity(room.min(self.queue.len()));
+        while taken.len() < room
+            && self.queue.first_key_value().is_some_and(|((due, _), _)| *due <= now)
+            && let Some((place, waiting)) = self.queue.pop_first()
+        {
+            self.bytes -= waiting.event.body.len();
+            self.leased += 1;
+            taken.push((place, waiting));
+        }
+        taken
+    }
+
+    /// Returns when the first delivery that may be claimed is due. If it is on disk, it comes by a
+    /// refill.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let is_ordered = self.registration.endpoint.ordered;
+        if is_ordered && self.leased > 0 {
+            return None;
+        }
+        let first = self.queue.first_key_value().map(|(place, _)| *place);
+        let (due, _) = first.or(self.spilled_from)?;
+        Some(if is_ordered { self.blocked_until } else { due })
+    }
+
+    /// Returns whether there is more on disk, little here, and nobody reading yet.
+    pub(super) fn is_low(&self, limit: usize) -> bool {
+        self.spilled_from.is_some() && !self.refilling && self.queue.len() <= limit / LOW
+    }
+
+    pub(super) fn begin_refill(&mut self) -> Option<Place> {
+        self.refilling = self.spilled_from.is_some();
+        self.spilled_from
+    }
+
+    /// Notes how far the disk was read.
+    pub(super) fn end_refill(&mut self, refill: &Refill, last: Option<Place>, found: usize) {
+        self.refilling = false;
+        let is_all = found < refill.limit;
+        let after = last.map(|(due, id)| (due, DeliveryId::from_u64(id.as_u64() + 1)));
+        // Meanwhile more may have been spilled before the place that was read from.
+        if self.spilled_from == Some(refill.from) {
+            self.spilled_from = after.filter(|_| !is_all);
+        }
+    }
+}

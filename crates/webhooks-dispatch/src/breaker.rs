@@ -1,0 +1,100 @@
+//! The circuit breaker: an endpoint in trouble is left alone, and probed.
+
+use std::time::Duration;
+
+use webhooks_core::Timestamp;
+
+/// When an endpoint in trouble is left alone, and for how long.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use webhooks_dispatch::BreakerSettings;
+///
+/// let patient = BreakerSettings { failures: 20, ..BreakerSettings::default() };
+/// assert_eq!(patient.first_pause, Duration::from_secs(10));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "users build it")]
+pub struct BreakerSettings {
+    /// How many failures in a row open it: 5 unless set; none counts as one.
+    pub failures: u32,
+    /// How long it stays open at first: 10 s unless set. Each probe that fails doubles it.
+    pub first_pause: Duration,
+    /// How long it stays open at most: 5 min unless set.
+    pub longest_pause: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        let (first_pause, longest_pause) = (Duration::from_secs(10), Duration::from_secs(300));
+        Self { failures: 5, first_pause, longest_pause }
+    }
+}
+
+/// Counts failures in a row. While it is open, deliveries wait and burn no attempts; then one goes
+/// out as a probe, which closes or opens it again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Breaker {
+    failures: u32,
+    openings: u32,
+}
+
+impl Breaker {
+    pub(crate) fn on_success(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Counts a failure; returns until when to leave the endpoint alone if that opens it.
+    pub(crate) fn on_failure(
+        &mut self,
+        settings: &BreakerSettings,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        self.failures = self.failures.saturating_add(1);
+        if self.openings == 0 && self.failures < settings.failures {
+            return None;
+        }
+        let factor = 2_u32.checked_pow(self.openings).unwrap_or(u32::MAX);
+        self.openings = self.openings.saturating_add(1);
+        Some(now + settings.first_pause.saturating_mul(factor).min(settings.longest_pause))
+    }
+
+    /// Returns whether the next delivery is a probe: it goes out alone.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.openings > 0
+    }
+
+    /// Returns whether nothing failed lately.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.failures == 0 && self.openings == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_opens_after_so_many_failures_and_longer_after_each_failed_probe() {
+        let settings = BreakerSettings::default();
+        let now = Timestamp::from_unix_seconds(0);
+        let mut breaker = Breaker::default();
+        let mut fail = || {
+            let until = breaker.on_failure(&settings, now);
+            (until.map(Timestamp::as_unix_seconds), breaker.is_probing())
+        };
+        for _ in 0..4 {
+            assert_eq!(fail(), (None, false));
+        }
+        for pause in [10, 20, 40, 80, 160, 300, 300] {
+            assert_eq!(fail(), (Some(pause), true));
+        }
+        for _ in 0..100 {
+            assert_eq!(fail().0, Some(300), "no overflow");
+        }
+        breaker.on_success();
+        assert!(breaker.is_at_rest() && !breaker.is_probing());
+        assert_eq!(breaker.on_failure(&settings, now), None);
+    }
+}

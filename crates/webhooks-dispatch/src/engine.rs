@@ -1,0 +1,368 @@
+//! Durable delivery: what was published is delivered, through crashes and restarts.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use thiserror::Error;
+use webhooks_core::{DeliveryId, EndpointId, Event, TenantId};
+use webhooks_registry::{Endpoint, EndpointStore, EndpointStoreError, RegisterError, Registration};
+
+use crate::observe::Observers;
+use crate::{
+    BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Observer, Occurrence,
+    OperationError, Published, Replay, ReplayRequest, SerializedEvent, StoreError, SystemClock,
+    Transport, Worker,
+};
+
+/// How many deliveries or events a replay looks at in one step, so that others get their turn.
+const REPLAY_PORTION: usize = 500;
+
+/// How an engine works. Every bound has a default that suits a small server.
+///
+/// # Example
+/// ```
+/// use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore};
+///
+/// let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+/// let settings = EngineSettings { concurrency: 64, ..EngineSettings::default() };
+/// let engine = Engine::new(MemoryStore::new(), transport).settings(settings);
+/// ```
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "users build it")]
+pub struct EngineSettings {
+    /// How many exchanges start and are in flight at once: 256 unless set. Those that last longer
+    /// than `patience` count apart, and there may be four times as many.
+    pub concurrency: usize,
+    /// How long an exchange may last before it counts as slow: 1 s unless set.
+    pub patience: Duration,
+    /// How long a claim lasts before another worker may take the delivery over: 60 s unless set.
+    /// A live worker extends its claims.
+    pub lease: Duration,
+    /// How long results are gathered before they are settled together: 5 ms unless set.
+    pub linger: Duration,
+    /// How many exchanges may be in flight or not settled yet: 2,048 unless set. A crash can
+    /// repeat so many.
+    pub max_unsettled: usize,
+    /// When an endpoint in trouble is left alone.
+    pub breaker: BreakerSettings,
+    /// How long an endpoint may fail without a success before it is disabled: 5 days unless set;
+    /// never if `None`.
+    pub disable_after: Option<Duration>,
+    /// How long events are remembered whose deliveries have ended: 30 days unless set.
+    pub retention: Duration,
+    /// How large an event's body may be, in bytes: 1 MiB unless set.
+    pub max_body: usize,
+    /// The seed of the jitter, so that a run can be repeated; random if `None`.
+    pub seed: Option<u64>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            concurrency: 256,
+            patience: Duration::from_secs(1),
+            lease: Duration::from_secs(60),
+            linger: Duration::from_millis(5),
+            max_unsettled: 2_048,
+            breaker: BreakerSettings::default(),
+            disable_after: Some(5 * DAY),
+            retention: 30 * DAY,
+            max_body: 1024 * 1024,
+            seed: None,
+        }
+    }
+}
+
+/// Publishes events durably and delivers them, at least once per endpoint.
+///
+/// Whatever [`publish`](Self::publish) returned `Ok` for is in the store and will be delivered, by
+/// this process or the next one. Workers do the delivering: [`start`](Self::start) one.
+///
+/// # Example
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use webhooks_core::Event;
+/// use webhooks_dispatch::{Engine, FnTransport, MemoryStore};
+/// use webhooks_registry::Endpoint;
+///
+/// let (arrived, mut arrivals) = tokio::sync::mpsc::channel(1);
+/// let transport = FnTransport::new(move |_url, body, _headers, _timeout| {
+///     let arrived = arrived.clone();
+///     async move { (if arrived.send(body).await.is_ok() { 200 } else { 500 }, "") }
+/// });
+/// let engine = Engine::new(MemoryStore::new(), transport);
+/// engine.endpoints().register("crm", Endpoint::new("https://example.com/", "my-secret-key")?).await?;
+/// let worker = engine.start();
+/// let event = Event::new("created", 1)?;
+/// engine.publish(&event).await?;
+/// assert_eq!(arrivals.recv().await, Some(event.to_json().into()));
+/// worker.shutdown(Duration::from_secs(30)).await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Engine<S, T, C = SystemClock> {
+    pub(crate) parts: Arc<Parts<S, T, C>>,
+}
+
+/// What an engine and its workers share.
+pub(crate) struct Parts<S, T, C> {
+    pub(crate) store: S,
+    pub(crate) transport: T,
+    pub(crate) clock: C,
+    pub(crate) settings: EngineSettings,
+    pub(crate) observers: Observers,
+    pub(crate) random: Mutex<fastrand::Rng>,
+    #[cfg(feature = "sabotage")]
+    pub(crate) leaks_slots: bool,
+}
+
+/// Says why an event was not published. It was not kept.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The event's id stands for another event already.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event's body is too large.
+    #[error("the event's body has {len} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+}
+
+impl<S, T> Engine<S, T>
+where
+    S: DeliveryStore + EndpointStore,
+    T: Transport,
+{
+    /// Returns an engine by the system's clock, with the default settings.
+    pub fn new(store: S, transport: T) -> Self {
+        Self::with_clock(store, transport, SystemClock)
+    }
+}
+
+impl<S, T, C> Engine<S, T, C>
+where
+    S: DeliveryStore + EndpointStore,
+    T: Transport,
+    C: Clock,
+{
+    /// Returns an engine by a clock of yours, with the default settings.
+    pub fn with_clock(store: S, transport: T, clock: C) -> Self {
+        let parts = Parts {
+            store,
+            transport,
+            clock,
+            settings: EngineSettings::default(),
+            observers: Observers::default(),
+            random: Mutex::new(fastrand::Rng::new()),
+            #[cfg(feature = "sabotage")]
+            leaks_slots: false,
+        };
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// Sets how it works. To be called before anything else; later it changes nothing.
+    #[must_use]
+    pub fn settings(self, settings: EngineSettings) -> Self {
+        self.change(|parts| {
+            if let Some(seed) = settings.seed {
+                parts.random = Mutex::new(fastrand::Rng::with_seed(seed));
+            }
+            parts.settings = settings;
+        })
+    }
+
+    /// Adds an observer. To be called before anything else; later it changes nothing.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer) -> Self {
+        self.change(|parts| parts.observers.push(Arc::new(observer)))
+    }
+
+    /// Plants a bug that the simulation must find: failed exchanges never give their slot back.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    pub fn dangerous_leak_slots(self) -> Self {
+        self.change(|parts| parts.leaks_slots = true)
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Parts<S, T, C>)) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            change(parts);
+        }
+        self
+    }
+
+    /// Borrows the store.
+    pub fn store(&self) -> &S {
+        &self.parts.store
+    }
+
+    /// Returns the endpoints, to register and unregister them.
+    pub fn endpoints(&self) -> Endpoints<'_, S> {
+        Endpoints { store: &self.parts.store }
+    }
+
+    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from.
+    ///
+    /// Several workers of one store share the work.
+    #[must_use = "a worker ends when it is dropped"]
+    pub fn start(&self) -> Worker {
+        Worker::start(Arc::clone(&self.parts))
+    }
+
+    /// Keeps an event and a delivery for each endpoint that wants it, and returns when they are
+    /// safe.
+    ///
+    /// Publishing the same event again, by its id, does nothing and returns the first result.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the event was not kept.
+    ///
+    /// # Cancellation
+    /// A dropped future may or may not have published; publishing again is safe.
+    pub async fn publish(&self, event: &Event) -> Result<Published, PublishError> {
+        let mut published = self.publish_all([event]).await?;
+        match published.pop() {
+            Some(published) => Ok(published?),
+            None => Err(PublishError::Store(StoreError::Unavailable {
+                source: "the store answered nothing".into(),
+            })),
+        }
+    }
+
+    /// The same for many events in one step; returns for each what became of it, in order.
+    ///
+    /// # Errors
+    /// [`PublishError`] when an event is too large or the store failed; no event was kept then.
+    pub async fn publish_all<'e>(
+        &self,
+        events: impl IntoIterator<Item = &'e Event> + Send,
+    ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
+        let max = self.parts.settings.max_body;
+        let serialized: Vec<SerializedEvent> =
+            events.into_iter().map(SerializedEvent::new).collect();
+        if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
+            return Err(PublishError::TooLarge { len: event.body.len(), max });
+        }
+        let published = self.parts.store.publish(serialized, self.parts.clock.now()).await?;
+        for Published { event, deliveries, novelty } in published.iter().flatten() {
+            if *novelty == Novelty::New {
+                let deliveries = *deliveries;
+                self.parts.observers.tell(&Occurrence::Published { event, deliveries });
+            }
+        }
+        Ok(published)
+    }
+
+    /// Gives up a delivery that waits or is in flight.
+    ///
+    /// # Errors
+    /// [`OperationError`] when there is no such delivery, or it has ended already.
+    pub async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
+        self.parts.store.cancel(delivery, self.parts.clock.now()).await
+    }
+
+    /// Makes deliveries due once more, with their retries from the start; returns how many.
+    ///
+    /// # Errors
+    /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
+    /// fails in between; then a part is replayed, and the same call does the rest.
+    pub async fn replay(&self, replay: Replay) -> Result<usize, OperationError> {
+        let (now, limit) = (self.parts.clock.now(), REPLAY_PORTION);
+        let mut request = ReplayRequest { replay, limit, now, after: None };
+        let mut deliveries = 0;
+        loop {
+            let replayed = self.parts.store.replay(request.clone()).await?;
+            deliveries += replayed.deliveries;
+            if replayed.next.is_none() {
+                return Ok(deliveries);
+            }
+            request.after = replayed.next;
+        }
+    }
+}
+
+impl<S: HistoryStore, T, C> Engine<S, T, C> {
+    /// Borrows what the store remembers: events, deliveries, attempts, statistics.
+    pub fn history(&self) -> &impl HistoryStore {
+        &self.parts.store
+    }
+}
+
+impl<S, T, C> Clone for Engine<S, T, C> {
+    fn clone(&self) -> Self {
+        Self { parts: Arc::clone(&self.parts) }
+    }
+}
+
+impl<S: fmt::Debug, T, C> fmt::Debug for Engine<S, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("store", &self.parts.store).finish_non_exhaustive()
+    }
+}
+
+/// The endpoints of an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoints<'s, S> {
+    store: &'s S,
+}
+
+impl<S: EndpointStore> Endpoints<'_, S> {
+    /// Registers an endpoint, replacing the one that has this id, which is returned. What waits
+    /// for it goes to the new one.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when the id is malformed or another tenant's, or the store fails.
+    pub async fn register(
+        &self,
+        id: &str,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.store.register(parse(id)?, endpoint).await
+    }
+
+    /// Forgets an endpoint and returns it. What waits for it is cancelled.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
+    pub async fn unregister(&self, id: &str) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.store.unregister(parse(id)?).await
+    }
+
+    /// Returns the endpoint with this id.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when the id is malformed, or the store fails.
+    pub async fn get(&self, id: &str) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.store.get(parse(id)?).await
+    }
+
+    /// Returns at most `limit` endpoints ordered by id, those after `after`; of one tenant if it
+    /// is named.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError::Unavailable`] when the store fails.
+    pub async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        self.store.list(tenant, after, limit).await
+    }
+}
+
+fn parse(id: &str) -> Result<EndpointId, RegisterError> {
+    Ok(EndpointId::new(id)?)
+}

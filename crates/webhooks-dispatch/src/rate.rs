@@ -1,0 +1,96 @@
+//! The rate limit of an endpoint: governor's bucket, under the engine's clock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use webhooks_core::Timestamp;
+use webhooks_registry::RateLimit;
+
+/// A token bucket that starts full.
+pub(crate) struct Rate {
+    limit: RateLimit,
+    now: Now,
+    bucket: RateLimiter<NotKeyed, InMemoryState, Now, NoOpMiddleware<Nanos>>,
+}
+
+impl Rate {
+    pub(crate) fn new(limit: RateLimit, now: Timestamp) -> Self {
+        let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
+        let clock = Now::default();
+        clock.set(now);
+        Self { limit, now: clock.clone(), bucket: RateLimiter::direct_with_clock(quota, clock) }
+    }
+
+    /// Returns the limit that it was made for.
+    pub(crate) fn limit(&self) -> RateLimit {
+        self.limit
+    }
+
+    /// Takes a token, or returns when there will be one.
+    pub(crate) fn take(&self, now: Timestamp) -> Result<(), Timestamp> {
+        self.now.set(now);
+        self.bucket.check().map_err(|not_until| {
+            let wait = not_until.wait_time_from(self.now.now());
+            // Timestamps are cut to the microsecond; one more makes sure that the time has come.
+            now + wait + std::time::Duration::from_micros(1)
+        })
+    }
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rate").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// The time that the caller said it is, in nanoseconds; it never goes back.
+#[derive(Debug, Clone, Default)]
+struct Now(Arc<AtomicU64>);
+
+impl Now {
+    fn set(&self, now: Timestamp) {
+        let nanoseconds = now.as_unix_microseconds().saturating_mul(1_000);
+        self.0.fetch_max(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Now {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+        let [per_second, burst] = [10, 3].map(|n| NonZeroU32::new(n).unwrap());
+        let mut now = Timestamp::from_unix_seconds(1_767_225_600);
+        let start = now;
+        let rate = Rate::new(RateLimit { per_second, burst }, now);
+        let mut taken = 0;
+        while taken < 23 {
+            match rate.take(now) {
+                Ok(()) => taken += 1,
+                Err(until) => {
+                    assert!(until > now);
+                    now = until;
+                }
+            }
+        }
+        let elapsed = now.saturating_since(start).as_millis();
+        assert!((2_000..2_010).contains(&elapsed), "20 past the burst take 2 s: {elapsed} ms");
+    }
+}

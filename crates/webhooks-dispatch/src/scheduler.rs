@@ -1,0 +1,380 @@
+//! What flies next: lanes of claimed deliveries, a turn for each tenant, bounds on the flights.
+
+mod lane;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use webhooks_core::{EndpointId, TenantId, Timestamp};
+
+use self::lane::{Lane, Standing};
+use crate::breaker::BreakerSettings;
+use crate::decide::Signal;
+use crate::{Claim, ClaimRequest, Claimed};
+
+/// How many slow flights there may be for each quick one. They cost a socket and some memory.
+const SLOW_FACTOR: usize = 4;
+
+/// How many deliveries at most are claimed for one endpoint at a time, and at least.
+const PER_ENDPOINT: (usize, usize) = (16, 64);
+
+/// How long an idle lane is remembered, with what it knows of its endpoint.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// A pure structure: it takes deliveries that were claimed, and says which of them to carry out.
+///
+/// Two bounds hold the flights: `concurrency` for those that have just started, and a wider one
+/// for those that last, so that endpoints that hang do not keep others from starting. An endpoint
+/// with slow flights may hold no more than its share of the wider one.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    concurrency: usize,
+    breaker: BreakerSettings,
+    now: Timestamp,
+    lanes: Vec<Lane>,
+    by_endpoint: HashMap<EndpointId, usize>,
+    free: Vec<usize>,
+    /// The lanes that can start a flight, by tenant; tenants in turn.
+    turns: VecDeque<TenantId>,
+    ready: HashMap<TenantId, VecDeque<usize>>,
+    /// How many deliveries the ready lanes hold.
+    ready_deliveries: usize,
+    /// The lanes that wait, by when they go on.
+    waiting: BTreeSet<(Timestamp, usize)>,
+    /// The endpoints that nothing is claimed for.
+    busy: Arc<BTreeSet<EndpointId>>,
+    /// All claims held: those that wait in lanes, and those in flight.
+    held: BTreeMap<Claim, Timestamp>,
+    /// Claims to hand back, because their lane has closed.
+    released: Vec<Claim>,
+    quick: usize,
+    slow: usize,
+    slow_lanes: usize,
+    is_stopped: bool,
+    #[cfg(feature = "sabotage")]
+    pub(crate) leaks_slots: bool,
+}
+
+/// A delivery that takes off.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) claimed: Claimed,
+    lane: usize,
+    is_slow: bool,
+}
+
+impl Scheduler {
+    pub(crate) fn new(concurrency: usize, breaker: BreakerSettings) -> Self {
+        Self {
+            concurrency: concurrency.max(1),
+            breaker,
+            now: Timestamp::UNIX_EPOCH,
+            lanes: Vec::new(),
+            by_endpoint: HashMap::new(),
+            free: Vec::new(),
+            turns: VecDeque::new(),
+            ready: HashMap::new(),
+            ready_deliveries: 0,
+            waiting: BTreeSet::new(),
+            busy: Arc::default(),
+            held: BTreeMap::new(),
+            released: Vec::new(),
+            quick: 0,
+            slow: 0,
+            slow_lanes: 0,
+            is_stopped: false,
+            #[cfg(feature = "sabotage")]
+            leaks_slots: false,
+        }
+    }
+
+    /// Returns what to claim, if there is room for more.
+    pub(crate) fn request(&mut self, now: Timestamp, lease: Duration) -> Option<ClaimRequest> {
+        self.advance(now);
+        if self.is_stopped || !self.wants_more() {
+            return None;
+        }
+        let limit = 2 * self.concurrency - self.ready_deliveries;
+        let per_endpoint = self.per_endpoint();
+        Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
+    }
+
+    /// Returns whether the lanes run low.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.ready_deliveries < self.concurrency
+    }
+
+    pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointId>> {
+        Arc::clone(&self.busy)
+    }
+
+    fn per_endpoint(&self) -> usize {
+        self.concurrency.clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+    }
+
+    /// Takes in what was claimed, with leases that last until then.
+    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: Timestamp) {
+        for claimed in claimed {
+            let index = self.lane(&claimed);
+            let lane = &mut self.lanes[index];
+            if lane.standing == Standing::Waiting || self.is_stopped {
+                self.released.push(claimed.claim);
+                continue;
+            }
+            self.held.insert(claimed.claim, lease_end);
+            lane.update(&claimed.registration, self.now);
+            lane.queue.push_back(claimed);
+            if lane.standing == Standing::Ready {
+                self.ready_deliveries += 1;
+            }
+            self.place(index);
+        }
+    }
+
+    fn lane(&mut self, claimed: &Claimed) -> usize {
+        let id = &claimed.registration.id;
+        if let Some(index) = self.by_endpoint.get(id) {
+            return *index;
+        }
+        let lane = Lane::new(&claimed.registration, self.now);
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index] = lane;
+                index
+            }
+            None => {
+                self.lanes.push(lane);
+                self.lanes.len() - 1
+            }
+        };
+        self.by_endpoint.insert(id.clone(), index);
+        index
+    }
+
+    /// Returns the next delivery to carry out, if a flight is free.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Flight> {
+        self.advance(now);
+        while self.quick < self.concurrency && !self.is_stopped {
+            let tenant = self.turns.pop_front()?;
+            let Some(lanes) = self.ready.get_mut(&tenant) else { continue };
+            let Some(index) = lanes.pop_front() else {
+                self.ready.remove(&tenant);
+                continue;
+            };
+            self.turns.push_back(tenant);
+            let lane = &mut self.lanes[index];
+            self.ready_deliveries -= lane.queue.len();
+            lane.standing = Standing::Idle;
+            if let Some(claimed) = lane.start(self.now) {
+                self.quick += 1;
+                self.place(index);
+                return Some(Flight { claimed, lane: index, is_slow: false });
+            }
+            self.place(index);
+        }
+        None
+    }
+
+    /// Notes that a flight lasts; it then counts by the wider bound, if there is room.
+    pub(crate) fn slow_down(&mut self, flight: &mut Flight) {
+        if self.slow >= self.concurrency * SLOW_FACTOR || flight.is_slow {
+            return;
+        }
+        flight.is_slow = true;
+        self.quick -= 1;
+        self.slow += 1;
+        let lane = &mut self.lanes[flight.lane];
+        lane.slow += 1;
+        if lane.slow == 1 {
+            self.slow_lanes += 1;
+        }
+        self.place(flight.lane);
+    }
+
+    /// Notes that a flight has ended, and what that tells of its endpoint.
+    pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: Timestamp) {
+        self.advance(now);
+        #[cfg(feature = "sabotage")]
+        if self.leaks_slots && matches!(signal, Signal::Trouble { .. }) {
+            return;
+        }
+        let lane = &mut self.lanes[flight.lane];
+        lane.in_flight -= 1;
+        if flight.is_slow {
+            self.slow -= 1;
+            lane.slow -= 1;
+            if lane.slow == 0 {
+                self.slow_lanes -= 1;
+            }
+        } else {
+            self.quick -= 1;
+        }
+        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
+            self.close(flight.lane, until);
+        } else {
+            self.place(flight.lane);
+        }
+    }
+
+    /// Forgets a claim whose delivery was settled.
+    pub(crate) fn settled(&mut self, claim: &Claim) {
+        self.held.remove(claim);
+    }
+
+    /// Lets a lane wait; what it holds is handed back.
+    fn close(&mut self, index: usize, until: Timestamp) {
+        self.displace(index);
+        let lane = &mut self.lanes[index];
+        let mut until = until;
+        if lane.standing == Standing::Waiting {
+            self.waiting.remove(&(lane.waits_until, index));
+            until = until.max(lane.waits_until);
+        }
+        for claimed in lane.queue.drain(..) {
+            self.held.remove(&claimed.claim);
+            self.released.push(claimed.claim);
+        }
+        lane.standing = Standing::Waiting;
+        lane.waits_until = until;
+        self.waiting.insert((until, index));
+        let endpoint = lane.endpoint.clone();
+        self.set_busy(endpoint, true);
+    }
+
+    /// Returns the claims to hand back.
+    pub(crate) fn released(&mut self) -> Vec<Claim> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Drops claims that were lost, unless they are in flight already.
+    pub(crate) fn lose(&mut self, lost: &[Claim]) {
+        for claim in lost {
+            self.held.remove(claim);
+        }
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].queue.iter().any(|claimed| lost.contains(&claimed.claim)) {
+                self.displace(index);
+                self.lanes[index].queue.retain(|claimed| !lost.contains(&claimed.claim));
+                self.place(index);
+            }
+        }
+    }
+
+    /// Returns the claims whose leases end before then, and notes that they are extended.
+    pub(crate) fn extend(&mut self, before: Timestamp, until: Timestamp) -> Vec<Claim> {
+        let ending = self.held.iter_mut().filter(|(_, lease_end)| **lease_end < before);
+        ending
+            .map(|(claim, lease_end)| {
+                *lease_end = until;
+                *claim
+            })
+            .collect()
+    }
+
+    /// Starts nothing more, and hands back what has not started.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopped = true;
+        for index in 0..self.lanes.len() {
+            self.displace(index);
+            for claimed in self.lanes[index].queue.drain(..) {
+                self.held.remove(&claimed.claim);
+                self.released.push(claimed.claim);
+            }
+        }
+    }
+
+    /// Returns the claims that were neither settled nor handed back.
+    pub(crate) fn held(&self) -> Vec<Claim> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Returns how many flights there are.
+    pub(crate) fn flights(&self) -> usize {
+        self.quick + self.slow
+    }
+
+    /// Returns when a lane goes on that waits.
+    pub(crate) fn wakes_at(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(until, _)| *until)
+    }
+
+    /// Forgets lanes that have long been idle.
+    pub(crate) fn sweep(&mut self, now: Timestamp) {
+        self.advance(now);
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.is_forgettable()
+                && self.now.saturating_since(lane.used_at) >= IDLE
+                && self.by_endpoint.get(&lane.endpoint) == Some(&index)
+            {
+                self.by_endpoint.remove(&lane.endpoint);
+                self.free.push(index);
+            }
+        }
+    }
+
+    /// Moves time on: lanes whose wait is over go on.
+    fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some((until, index)) = self.waiting.first().copied()
+            && until <= self.now
+        {
+            self.waiting.pop_first();
+            self.lanes[index].standing = Standing::Idle;
+            self.place(index);
+        }
+    }
+
+    /// Puts a lane among those that can start a flight, or that wait, or neither.
+    fn place(&mut self, index: usize) {
+        let per_endpoint = self.per_endpoint();
+        let share = self.concurrency * SLOW_FACTOR / self.slow_lanes.max(1);
+        let lane = &mut self.lanes[index];
+        let is_full = lane.queue.len() * 2 >= per_endpoint || lane.standing == Standing::Waiting;
+        if lane.standing == Standing::Idle && lane.can_start(share) {
+            match lane.token(self.now) {
+                Ok(()) => {
+                    lane.standing = Standing::Ready;
+                    self.ready_deliveries += lane.queue.len();
+                    match self.ready.get_mut(&lane.tenant) {
+                        Some(lanes) => lanes.push_back(index),
+                        None => {
+                            self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
+                            self.turns.push_back(lane.tenant.clone());
+                        }
+                    }
+                }
+                Err(until) => return self.close(index, until),
+            }
+        }
+        let endpoint = self.lanes[index].endpoint.clone();
+        self.set_busy(endpoint, is_full);
+    }
+
+    /// Takes a lane from among those that can start a flight.
+    fn displace(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if lane.standing == Standing::Ready {
+            lane.standing = Standing::Idle;
+            self.ready_deliveries -= lane.queue.len();
+            if let Some(lanes) = self.ready.get_mut(&lane.tenant) {
+                lanes.retain(|other| *other != index);
+            }
+        }
+    }
+
+    fn set_busy(&mut self, endpoint: EndpointId, is_busy: bool) {
+        if self.busy.contains(&endpoint) != is_busy {
+            let busy = Arc::make_mut(&mut self.busy);
+            if is_busy {
+                busy.insert(endpoint);
+            } else {
+                busy.remove(&endpoint);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

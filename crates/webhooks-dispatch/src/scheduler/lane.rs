@@ -1,0 +1,142 @@
+//! What the scheduler knows of one endpoint.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use webhooks_core::{EndpointId, TenantId, Timestamp};
+use webhooks_registry::Registration;
+
+use crate::Claimed;
+use crate::breaker::{Breaker, BreakerSettings};
+use crate::decide::Signal;
+use crate::rate::Rate;
+
+/// How many flights an endpoint may have before it has shown that it takes them.
+const FIRST_ALLOWANCE: usize = 2;
+
+/// Where a lane stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It holds nothing, or has as many flights as it may.
+    Idle,
+    /// It can start a flight.
+    Ready,
+    /// It waits: for its breaker, its rate, or because its endpoint asked.
+    Waiting,
+}
+
+/// The claimed deliveries of one endpoint, and what its attempts have told.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) endpoint: EndpointId,
+    pub(super) tenant: TenantId,
+    pub(super) queue: VecDeque<Claimed>,
+    pub(super) standing: Standing,
+    pub(super) waits_until: Timestamp,
+    pub(super) in_flight: usize,
+    /// How many flights last.
+    pub(super) slow: usize,
+    pub(super) used_at: Timestamp,
+    max_in_flight: usize,
+    /// How many flights it may have now: one more with each success, half with each failure.
+    allowance: usize,
+    breaker: Breaker,
+    rate: Option<Rate>,
+    /// Whether the next flight has its token already.
+    has_token: bool,
+}
+
+impl Lane {
+    pub(super) fn new(registration: &Registration, now: Timestamp) -> Self {
+        Self {
+            endpoint: registration.id.clone(),
+            tenant: registration.endpoint.tenant.clone(),
+            queue: VecDeque::new(),
+            standing: Standing::Idle,
+            waits_until: Timestamp::UNIX_EPOCH,
+            in_flight: 0,
+            slow: 0,
+            used_at: now,
+            max_in_flight: 1,
+            allowance: FIRST_ALLOWANCE,
+            breaker: Breaker::default(),
+            rate: None,
+            has_token: false,
+        }
+    }
+
+    /// Takes over the endpoint's settings as they are now.
+    pub(super) fn update(&mut self, registration: &Arc<Registration>, now: Timestamp) {
+        let endpoint = &registration.endpoint;
+        self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
+        if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
+            self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
+            self.has_token = false;
+        }
+    }
+
+    /// Returns whether it has something to start and may, if slow flights are shared so.
+    pub(super) fn can_start(&self, slow_share: usize) -> bool {
+        let mut limit = self.allowance.min(self.max_in_flight);
+        if self.breaker.is_probing() {
+            limit = 1;
+        }
+        if self.slow > 0 {
+            limit = limit.min(slow_share.max(1));
+        }
+        !self.queue.is_empty() && self.in_flight < limit
+    }
+
+    /// Takes a token for the next flight, or returns when there will be one.
+    pub(super) fn token(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        if let Some(rate) = &self.rate
+            && !self.has_token
+        {
+            rate.take(now)?;
+        }
+        self.has_token = true;
+        Ok(())
+    }
+
+    /// Starts a flight.
+    pub(super) fn start(&mut self, now: Timestamp) -> Option<Claimed> {
+        let claimed = self.queue.pop_front()?;
+        self.has_token = false;
+        self.in_flight += 1;
+        self.used_at = now;
+        Some(claimed)
+    }
+
+    /// Learns from a flight that has ended; returns until when to wait, if the lane should.
+    pub(super) fn learn(
+        &mut self,
+        signal: Signal,
+        settings: &BreakerSettings,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        match signal {
+            Signal::Well => {
+                self.allowance = (self.allowance + 1).min(self.max_in_flight.max(1));
+                self.breaker.on_success();
+                None
+            }
+            Signal::Alive => None,
+            Signal::Trouble { until } => {
+                self.allowance = (self.allowance / 2).max(1);
+                // Flights that started before the lane was closed tell nothing new.
+                let is_news = self.standing != Standing::Waiting;
+                let opened = if is_news { self.breaker.on_failure(settings, now) } else { None };
+                opened.into_iter().chain(until).max().filter(|until| *until > now)
+            }
+        }
+    }
+
+    /// Returns whether nothing would be lost if it were forgotten.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.queue.is_empty()
+            && self.in_flight == 0
+            && self.standing == Standing::Idle
+            && self.breaker.is_at_rest()
+            && self.rate.is_none()
+    }
+}

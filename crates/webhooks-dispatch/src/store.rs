@@ -1,0 +1,437 @@
+//! The port to whatever keeps events and deliveries durably: the engine's part.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::watch;
+use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, Timestamp};
+use webhooks_registry::Registration;
+
+use crate::{ErrorClass, SerializedEvent};
+
+/// Keeps events and deliveries, and hands out what is due.
+///
+/// The store is the queue: there is no second system. What it returned `Ok` for survives a crash,
+/// and what it returned `Err` for was not done. Time comes in as an argument, so that stores run
+/// under a simulated clock.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not store deliveries: implement `DeliveryStore`"
+)]
+pub trait DeliveryStore: Send + Sync + 'static {
+    /// Keeps each event and a delivery for each endpoint that wants it, all or nothing per event;
+    /// returns for each what became of it, in the same order.
+    ///
+    /// An event id that its tenant has used before, with the same content, gives the first result
+    /// again; with other content, a [`Conflict`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing at all was kept.
+    ///
+    /// # Cancellation
+    /// A dropped future may or may not have kept the events; publishing them again is safe.
+    fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Result<Published, Conflict>>, StoreError>> + Send;
+
+    /// Hands out deliveries that are due, each to one claimer alone until its lease ends. Tenants
+    /// take turns.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; nothing is claimed then.
+    fn claim(
+        &self,
+        request: ClaimRequest,
+    ) -> impl Future<Output = Result<Vec<Claimed>, StoreError>> + Send;
+
+    /// Keeps what became of claimed deliveries; returns for each whether it was, in the same
+    /// order. A claim that was lost changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing at all was kept. The claims go on, so that the same call can be
+    /// made again.
+    fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send;
+
+    /// Makes claims last until a later time; returns those that were lost.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails; the claims then end when they would have.
+    fn extend(
+        &self,
+        claims: Vec<Claim>,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
+
+    /// Returns when there may be something to claim for endpoints that are not `busy`; `None` if
+    /// only a change can bring something.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+
+    /// Gives up a delivery that waits or is in flight.
+    ///
+    /// # Errors
+    /// [`OperationError`] when there is no such delivery, or it has ended already.
+    fn cancel(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), OperationError>> + Send;
+
+    /// Makes deliveries due once more, with their retries from the start; at most
+    /// [`ReplayRequest::limit`] a call.
+    ///
+    /// # Errors
+    /// [`OperationError`] when what is named does not exist, cannot be replayed, or the store
+    /// fails.
+    fn replay(
+        &self,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
+
+    /// Returns what wakes a worker when there may be more to claim.
+    fn wakeups(&self) -> Wakeups;
+}
+
+/// Says that an event was kept, or had been before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+#[must_use]
+pub struct Published {
+    /// The event.
+    pub event: EventId,
+    /// How many endpoints get it.
+    pub deliveries: usize,
+    /// Whether the event had been published before.
+    pub novelty: Novelty,
+}
+
+/// Whether an event was published for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
+pub enum Novelty {
+    /// The event was kept just now.
+    New,
+    /// The same event had been kept before, and nothing was done.
+    Repeated,
+}
+
+/// Says that an event id stands for another event already.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("event id {event} was published before with other content")]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Conflict {
+    /// The id.
+    pub event: EventId,
+}
+
+/// What a worker is ready to take.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
+pub struct ClaimRequest {
+    /// The present time.
+    pub now: Timestamp,
+    /// How long the claims last unless extended.
+    pub lease: Duration,
+    /// How many deliveries at most.
+    pub limit: usize,
+    /// How many of them at most for one endpoint.
+    pub per_endpoint: usize,
+    /// The endpoints that get nothing at present: full, or waiting.
+    pub busy: Arc<BTreeSet<EndpointId>>,
+}
+
+/// A right to deliver, until its lease ends. The token fences: a store rejects all but the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Claim {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Tells this claim from others of the same delivery.
+    pub token: u64,
+}
+
+/// A claimed delivery, with all that is needed to carry it out.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+#[must_use]
+pub struct Claimed {
+    /// The claim, by which the delivery is settled.
+    pub claim: Claim,
+    /// The endpoint as it is now.
+    pub registration: Arc<Registration>,
+    /// The event.
+    pub event: Arc<SerializedEvent>,
+    /// How many attempts were made, and since when.
+    pub progress: Progress,
+}
+
+/// How far a delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct Progress {
+    /// When the delivery was accepted, or last replayed.
+    pub since: Timestamp,
+    /// How many attempts were made in all.
+    pub attempts: u32,
+    /// How many of them before it was last replayed.
+    pub earlier_attempts: u32,
+}
+
+impl Progress {
+    /// Returns the progress of a delivery that starts now.
+    pub fn start(now: Timestamp) -> Self {
+        Self { since: now, attempts: 0, earlier_attempts: 0 }
+    }
+
+    /// Returns the number of the coming attempt over all replays, from 1.
+    pub fn next_attempt(&self) -> u32 {
+        self.attempts.saturating_add(1)
+    }
+
+    /// Returns the number of the coming attempt by which the retry policy counts, from 1.
+    pub fn next_attempt_of_policy(&self) -> u32 {
+        self.next_attempt().saturating_sub(self.earlier_attempts)
+    }
+
+    /// Returns the progress of the same delivery replayed now.
+    #[must_use]
+    pub fn replayed(self, now: Timestamp) -> Self {
+        Self { since: now, earlier_attempts: self.attempts, ..self }
+    }
+}
+
+/// What became of a claimed delivery.
+#[derive(Debug, Clone)]
+#[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
+pub struct Settlement {
+    /// The claim.
+    pub claim: Claim,
+    /// Where the delivery goes from here.
+    pub outcome: Outcome,
+    /// The attempt that was made, if one was.
+    pub attempt: Option<Attempt>,
+}
+
+/// Where a claimed delivery goes from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a store that misses one would lose deliveries")]
+pub enum Outcome {
+    /// The endpoint took it.
+    Delivered,
+    /// It is tried again, not before this time. An ordered endpoint waits as a whole.
+    Retrying {
+        /// When.
+        due_at: Timestamp,
+    },
+    /// It is given up after its attempts.
+    Failed,
+    /// It is given up for another reason.
+    Cancelled,
+    /// Nothing was tried: it is due again as it was.
+    Released,
+}
+
+/// One HTTP exchange of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it of their columns")]
+pub struct Attempt {
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// The status code of the response, if there was one (RFC 9110 §15).
+    pub status_code: Option<u16>,
+    /// The kind of failure, if there was no response.
+    pub error_class: Option<ErrorClass>,
+    /// Why it failed, in a sentence.
+    pub error: Option<String>,
+    /// The start of the response's body.
+    pub response: Bytes,
+}
+
+/// Says whether a settlement was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
+#[must_use]
+pub enum Settled {
+    /// It was kept.
+    Kept {
+        /// How the endpoint fares.
+        health: Health,
+    },
+    /// The claim was lost: its lease ended and another took it, or the delivery was cancelled.
+    LeaseLost,
+}
+
+/// How an endpoint fares, as its attempts tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
+pub enum Health {
+    /// The last attempt succeeded, or there was none.
+    Well,
+    /// This attempt succeeded, after failures.
+    Recovered,
+    /// Every attempt since then failed.
+    Failing {
+        /// When the first of these failures was settled.
+        since: Timestamp,
+    },
+}
+
+/// Which deliveries to make due once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores must know each")]
+pub enum Replay {
+    /// This one, which has ended.
+    Delivery(DeliveryId),
+    /// All failed ones of an endpoint that were accepted since then.
+    Failed {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The earliest acceptance.
+        since: Timestamp,
+    },
+    /// Events accepted since then that the endpoint wants and has no delivery of: they came
+    /// before it was registered, or before it wanted them.
+    Missed {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The earliest acceptance.
+        since: Timestamp,
+    },
+}
+
+/// A wish to replay, in portions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
+pub struct ReplayRequest {
+    /// Which deliveries.
+    pub replay: Replay,
+    /// How many deliveries or events are looked at, at most.
+    pub limit: usize,
+    /// The time at which the replay began, the same for all portions.
+    pub now: Timestamp,
+    /// [`Replayed::next`] of the portion before.
+    pub after: Option<u64>,
+}
+
+/// Says what a portion of a replay did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+#[must_use]
+pub struct Replayed {
+    /// How many deliveries were made due.
+    pub deliveries: usize,
+    /// Where the next portion goes on; `None` after the last.
+    pub next: Option<u64>,
+}
+
+/// Says why a store failed. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store's data are damaged. Restore a backup.
+    #[error("the store is damaged")]
+    Corrupt {
+        /// What was found.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is no room left. Make some; what was accepted is safe.
+    #[error("the store has no room left")]
+    Full {
+        /// What the store said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store cannot be reached, or failed; trying again later may help.
+    #[error("the store is not available")]
+    Unavailable {
+        /// What the store said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Says why an operation on a delivery was not done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// The delivery's status does not allow it.
+    #[error("delivery {delivery} is {status}")]
+    Status {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// Its status.
+        status: DeliveryStatus,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such delivery, or no more.
+    #[error("there is no delivery {delivery}")]
+    UnknownDelivery {
+        /// The id that was asked for.
+        delivery: DeliveryId,
+    },
+    /// The endpoint is not registered, or not active.
+    #[error("endpoint {endpoint} is not registered or not active")]
+    UnknownEndpoint {
+        /// The id that was asked for.
+        endpoint: EndpointId,
+    },
+}
+
+/// Wakes those who hold [`Wakeups`].
+#[derive(Debug, Clone)]
+pub struct Waker(watch::Sender<()>);
+
+impl Waker {
+    /// Returns a waker that nobody listens to yet.
+    pub fn new() -> Self {
+        Self(watch::Sender::new(()))
+    }
+
+    /// Wakes all who listen, now or when they next wait.
+    pub fn wake(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Returns a listener.
+    pub fn listen(&self) -> Wakeups {
+        Wakeups(self.0.subscribe())
+    }
+}
+
+impl Default for Waker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tells a worker that there may be more to claim.
+#[derive(Debug)]
+pub struct Wakeups(watch::Receiver<()>);
+
+impl Wakeups {
+    /// Waits until something changed since the last call. Never returns once the store is gone.
+    ///
+    /// # Cancellation
+    /// Nothing is missed: a change meanwhile ends the next call.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A worker: claims, carries out, settles, and waits for more.
+
+mod pilot;
+mod settler;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use webhooks_core::Timestamp;
+use webhooks_registry::EndpointStore;
+
+use self::pilot::Flown;
+use crate::engine::Parts;
+use crate::scheduler::Scheduler;
+use crate::{Claim, Clock, DeliveryStore, Occurrence, Outcome, Settlement, Transport, Wakeups};
+
+/// How long the worker waits after the store failed before it asks again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The shortest wait for something that should be due already: a store that errs must not make
+/// the worker spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How often what has long been idle is forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
+/// then sent again when its lease ends.
+#[must_use = "a worker ends when it is dropped"]
+pub struct Worker {
+    stop: Option<oneshot::Sender<Duration>>,
+    driver: JoinHandle<ShutdownReport>,
+}
+
+/// Says how a worker ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// How many deliveries were handed back before they started.
+    pub handed_back: usize,
+    /// How many exchanges were broken off when the grace time ended. They are due again, and the
+    /// receiver may have got them.
+    pub broken_off: usize,
+    /// How many results could not be settled: the store failed to the end. They are due again when
+    /// their leases end.
+    pub unsettled: usize,
+}
+
+impl Worker {
+    pub(crate) fn start<S, T, C>(parts: Arc<Parts<S, T, C>>) -> Self
+    where
+        S: DeliveryStore + EndpointStore,
+        T: Transport,
+        C: Clock,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let driver = tokio::spawn(Driver::new(parts).run(stopped));
+        Self { stop: Some(stop), driver }
+    }
+
+    /// Stops claiming, lets exchanges in flight finish within the grace time, settles them, and
+    /// hands the rest back at once.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the worker at once.
+    pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
+        if let Some(stop) = self.stop.take() {
+            // The driver is gone only if it panicked; then there is nothing left to stop.
+            let _gone = stop.send(grace);
+        }
+        (&mut self.driver).await.unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// What the tasks of a worker share.
+struct Shared<S, T, C> {
+    parts: Arc<Parts<S, T, C>>,
+    scheduler: Mutex<Scheduler>,
+    /// Tells the driver that there may be something to do.
+    work: Notify,
+}
+
+impl<S, T, C> Shared<S, T, C> {
+    // A panic while it is held would be a bug; going on does less harm than stopping.
+    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that claims, and starts all other tasks of the worker.
+struct Driver<S, T, C> {
+    shared: Arc<Shared<S, T, C>>,
+    wakeups: Wakeups,
+    pilots: JoinSet<()>,
+    results: mpsc::Sender<Flown>,
+    settler: JoinSet<()>,
+    leases_checked: Timestamp,
+    swept: Timestamp,
+}
+
+impl<S, T, C> Driver<S, T, C>
+where
+    S: DeliveryStore + EndpointStore,
+    T: Transport,
+    C: Clock,
+{
+    fn new(parts: Arc<Parts<S, T, C>>) -> Self {
+        let settings = &parts.settings;
+        let (results, flown) = mpsc::channel(settings.max_unsettled.max(1));
+        #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
+        let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
+        #[cfg(feature = "sabotage")]
+        {
+            scheduler.leaks_slots = parts.leaks_slots;
+        }
+        let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
+        let work = Notify::new();
+        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), work });
+        let mut settler = JoinSet::new();
+        settler.spawn(settler::run(Arc::clone(&shared), flown));
+        let pilots = JoinSet::new();
+        Self { shared, wakeups, pilots, results, settler, leases_checked: now, swept: now }
+    }
+
+    async fn run(mut self, mut stopped: oneshot::Receiver<Duration>) -> ShutdownReport {
+        let grace = loop {
+            let pause = self.step().await;
+            // Several may be true at once; the order makes runs repeatable.
+            tokio::select! {
+                biased;
+                grace = &mut stopped => break grace.unwrap_or_default(),
+                () = self.shared.work.notified() => {}
+                () = self.wakeups.next() => {}
+                () = self.shared.parts.clock.sleep(pause) => {}
+            }
+        };
+        self.finish(grace).await
+    }
+
+    /// Does what can be done now, and returns how long to wait if nothing happens.
+    async fn step(&mut self) -> Duration {
+        while self.pilots.try_join_next().is_some() {}
+        let now = self.shared.parts.clock.now();
+        self.keep_leases(now).await;
+        let is_healthy = self.claim(now).await;
+        self.launch();
+        self.hand_back().await;
+        if now.saturating_since(self.swept) >= SWEEP_EVERY {
+            self.swept = now;
+            self.shared.scheduler().sweep(now);
+        }
+        if is_healthy { self.pause().await } else { STORE_PAUSE }
+    }
+
+    /// Claims as much as there is room for; returns whether the store did its part.
+    async fn claim(&self, now: Timestamp) -> bool {
+        let parts = &self.shared.parts;
+        let lease = parts.settings.lease;
+        let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
+        match parts.store.claim(request).await {
+            Ok(claimed) => {
+                self.shared.scheduler().offer(claimed, now + lease);
+                true
+            }
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                false
+            }
+        }
+    }
+
+    /// Starts pilots while there is something to fly and room to keep the result.
+    fn launch(&mut self) {
+        while let Some((flight, permit)) = pilot::next(&self.shared, &self.results) {
+            let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
+            self.pilots.spawn(pilot::run(shared, results, flight, permit));
+        }
+    }
+
+    /// Hands back what closed lanes held.
+    async fn hand_back(&self) {
+        let released = self.shared.scheduler().released();
+        self.release(released).await;
+    }
+
+    async fn release(&self, claims: Vec<Claim>) -> usize {
+        if claims.is_empty() {
+            return 0;
+        }
+        let settlements: Vec<Settlement> = (claims.into_iter())
+            .map(|claim| Settlement { claim, outcome: Outcome::Released, attempt: None })
+            .collect();
+        let released = settlements.len();
+        let now = self.shared.parts.clock.now();
+        // If it fails, they come back when their leases end.
+        if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
+            self.shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+        }
+        released
+    }
+
+    /// Extends the leases that would otherwise end soon.
+    async fn keep_leases(&mut self, now: Timestamp) {
+        let parts = &self.shared.parts;
+        let lease = parts.settings.lease;
+        if now.saturating_since(self.leases_checked) < lease / 4 {
+            return;
+        }
+        self.leases_checked = now;
+        let until = now + lease;
+        let ending = self.shared.scheduler().extend(now + lease / 2, until);
+        if ending.is_empty() {
+            return;
+        }
+        match parts.store.extend(ending, until).await {
+            Ok(lost) => self.shared.scheduler().lose(&lost),
+            Err(error) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+        }
+    }
+
+    /// Returns how long to wait if nothing happens.
+    async fn pause(&self) -> Duration {
+        let parts = &self.shared.parts;
+        let (wakes_at, busy) = {
+            let scheduler = self.shared.scheduler();
+            (scheduler.wakes_at(), scheduler.wants_more().then(|| scheduler.busy()))
+        };
+        let due = match busy {
+            Some(busy) => match parts.store.next_due(busy).await {
+                Ok(due) => due,
+                Err(error) => {
+                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    return STORE_PAUSE;
+                }
+            },
+            // The lanes are full: a landing makes room, and tells.
+            None => None,
+        };
+        let now = parts.clock.now();
+        let upkeep = parts.settings.lease / 4;
+        let next = due.into_iter().chain(wakes_at).min();
+        next.map_or(upkeep, |next| next.saturating_since(now).clamp(SHORTEST_WAIT, upkeep))
+    }
+
+    async fn finish(mut self, grace: Duration) -> ShutdownReport {
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        let deadline = clock.now() + grace;
+        self.shared.scheduler().stop();
+        let released = self.shared.scheduler().released();
+        let handed_back = self.release(released).await;
+        let landed = async { while self.pilots.join_next().await.is_some() {} };
+        let is_late = tokio::select! {
+            biased;
+            () = landed => false,
+            () = clock.sleep(grace) => true,
+        };
+        let broken_off = if is_late { self.shared.scheduler().flights() } else { 0 };
+        self.pilots.shutdown().await;
+        // The settler ends when the last result is settled, and no sender is left.
+        self.results = mpsc::channel(1).0;
+        let rest = deadline.saturating_since(clock.now()).max(STORE_PAUSE);
+        let settled = async { while self.settler.join_next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = settled => {}
+            () = clock.sleep(rest) => {}
+        }
+        self.settler.shutdown().await;
+        let held = self.shared.scheduler().held();
+        let unsettled = held.len().saturating_sub(broken_off);
+        self.release(held).await;
+        ShutdownReport { handed_back, broken_off, unsettled }
+    }
+}

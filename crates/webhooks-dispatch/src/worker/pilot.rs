@@ -1,0 +1,141 @@
+//! The tasks that carry deliveries out, one exchange after another.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{OwnedPermit, Sender};
+use webhooks_core::Timestamp;
+use webhooks_registry::{DisableReason, Registration};
+
+use super::Shared;
+use crate::decide::{Signal, signal};
+use crate::explain::explain;
+use crate::flight::attempt;
+use crate::scheduler::Flight;
+use crate::{
+    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Outcome, Response,
+    SerializedEvent, Settlement, Step, Transport, decide,
+};
+
+/// How much of a response's body is kept with the attempt, in bytes.
+const MAX_RESPONSE: usize = 1024;
+
+/// A delivery that was carried out, to be settled.
+#[derive(Debug)]
+pub(super) struct Flown {
+    pub(super) settlement: Settlement,
+    pub(super) registration: Arc<Registration>,
+    pub(super) event: Arc<SerializedEvent>,
+    /// The number of the attempt, from 1; of the last one made if none was.
+    pub(super) number: u32,
+    /// Set if the endpoint said that it is gone.
+    pub(super) disable: Option<DisableReason>,
+}
+
+/// Returns the next flight, if there is one and room to keep its result.
+pub(super) fn next<S, T, C: Clock>(
+    shared: &Shared<S, T, C>,
+    results: &Sender<Flown>,
+) -> Option<(Flight, OwnedPermit<Flown>)> {
+    let permit = results.clone().try_reserve_owned().ok()?;
+    let flight = shared.scheduler().take(shared.parts.clock.now())?;
+    Some((flight, permit))
+}
+
+/// Carries out deliveries until there is none.
+pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
+    shared: Arc<Shared<S, T, C>>,
+    results: Sender<Flown>,
+    flight: Flight,
+    permit: OwnedPermit<Flown>,
+) {
+    let mut next_up = Some((flight, permit));
+    while let Some((flight, permit)) = next_up {
+        let mut landing =
+            Landing { shared: &shared, flight, signal: Signal::Trouble { until: None } };
+        let flown = fly(&shared, &mut landing).await;
+        // The slot is free before the result is settled.
+        drop(landing);
+        permit.send(flown);
+        next_up = next(&shared, &results);
+        if next_up.is_none() || shared.scheduler().wants_more() {
+            shared.work.notify_one();
+        }
+    }
+}
+
+/// Gives the flight's slot back when it ends, however it ends.
+struct Landing<'s, S, T, C: Clock> {
+    shared: &'s Shared<S, T, C>,
+    flight: Flight,
+    signal: Signal,
+}
+
+impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
+    fn drop(&mut self) {
+        let now = self.shared.parts.clock.now();
+        self.shared.scheduler().land(&self.flight, self.signal, now);
+    }
+}
+
+async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
+    shared: &Shared<S, T, C>,
+    landing: &mut Landing<'_, S, T, C>,
+) -> Flown {
+    let parts = &*shared.parts;
+    let Claimed { claim, registration, event, progress } = landing.flight.claimed.clone();
+    let endpoint = &registration.endpoint;
+    let started_at = parts.clock.now();
+    if started_at.saturating_since(progress.since) >= endpoint.max_age {
+        landing.signal = Signal::Alive;
+        let settlement = Settlement { claim, outcome: Outcome::Cancelled, attempt: None };
+        let number = progress.attempts;
+        return Flown { settlement, registration, event, number, disable: None };
+    }
+    let flight = &mut landing.flight;
+    let on_slow = || {
+        shared.scheduler().slow_down(flight);
+        shared.work.notify_one();
+    };
+    let patience = parts.settings.patience;
+    let outcome =
+        attempt(&parts.transport, &parts.clock, endpoint, &event, patience, on_slow).await;
+    let now = parts.clock.now();
+    landing.signal = signal(&endpoint.retry, &outcome, now);
+    let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
+    let number = progress.next_attempt();
+    let step = decide(&endpoint.retry, progress.next_attempt_of_policy(), &outcome, now, random);
+    let (settled, disable) = match step {
+        Step::Deliver => (Outcome::Delivered, None),
+        Step::Retry { at } => (Outcome::Retrying { due_at: at }, None),
+        Step::Fail => (Outcome::Failed, None),
+        Step::Disable => (Outcome::Failed, Some(DisableReason::Gone)),
+    };
+    let attempt = Some(record(started_at, now, step, &outcome));
+    let settlement = Settlement { claim, outcome: settled, attempt };
+    Flown { settlement, registration, event, number, disable }
+}
+
+/// Returns what is kept of an attempt.
+fn record(
+    started_at: Timestamp,
+    ended_at: Timestamp,
+    step: Step,
+    outcome: &Result<Response, AttemptError>,
+) -> Attempt {
+    let (status_code, error_class, response) = match outcome {
+        Ok(Response { status, body, .. }) => {
+            (Some(*status), None, body.slice(..body.len().min(MAX_RESPONSE)))
+        }
+        Err(AttemptError::Signing(_)) => (None, Some(ErrorClass::Signing), Bytes::new()),
+        Err(AttemptError::Transport(error)) => (None, Some(error.class), Bytes::new()),
+    };
+    Attempt {
+        started_at,
+        duration: ended_at.saturating_since(started_at),
+        status_code,
+        error_class,
+        error: (step != Step::Deliver).then(|| explain(outcome)),
+        response,
+    }
+}

@@ -1,0 +1,137 @@
+//! The task that keeps what became of deliveries, many in one commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+use webhooks_core::{EndpointId, Timestamp};
+use webhooks_registry::{DisableReason, EndpointStore};
+
+use super::Shared;
+use super::pilot::Flown;
+use crate::{Clock, DeliveryStore, Health, Occurrence, Outcome, Settled, Settlement, Subject};
+
+/// How many results are settled together at most.
+const MAX_BATCH: usize = 512;
+
+/// How long to wait after the store failed before it is asked again: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Settles results until the last sender is gone.
+pub(super) async fn run<S, T, C>(shared: Arc<Shared<S, T, C>>, mut flown: Receiver<Flown>)
+where
+    S: DeliveryStore + EndpointStore,
+    T: Send + Sync + 'static,
+    C: Clock,
+{
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while flown.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let linger = shared.parts.settings.linger;
+        if batch.len() < MAX_BATCH && !linger.is_zero() && !flown.is_closed() {
+            shared.parts.clock.sleep(linger).await;
+        }
+        while batch.len() < MAX_BATCH
+            && let Ok(more) = flown.try_recv()
+        {
+            batch.push(more);
+        }
+        settle(&shared, &batch).await;
+        batch.clear();
+        // There is room for more results, and perhaps a delivery that waited for it.
+        shared.work.notify_one();
+    }
+}
+
+async fn settle<S, T, C>(shared: &Shared<S, T, C>, batch: &[Flown])
+where
+    S: DeliveryStore + EndpointStore,
+    C: Clock,
+{
+    let parts = &shared.parts;
+    let mut pause = PAUSES.0;
+    let (settled, now) = loop {
+        let settlements: Vec<Settlement> =
+            batch.iter().map(|flown| flown.settlement.clone()).collect();
+        let now = parts.clock.now();
+        match parts.store.settle(settlements, now).await {
+            Ok(settled) => break (settled, now),
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                parts.clock.sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    };
+    {
+        let mut scheduler = shared.scheduler();
+        for flown in batch {
+            scheduler.settled(&flown.settlement.claim);
+        }
+    }
+    for (flown, settled) in batch.iter().zip(settled) {
+        tell(shared, flown, settled);
+        if let Some(reason) = verdict(parts.settings.disable_after, flown, settled, now) {
+            disable(shared, &flown.registration.id, reason).await;
+        }
+    }
+}
+
+/// Says whether the endpoint should be disabled: it said that it is gone, or has failed too long.
+fn verdict(
+    disable_after: Option<Duration>,
+    flown: &Flown,
+    settled: Settled,
+    now: Timestamp,
+) -> Option<DisableReason> {
+    match settled {
+        Settled::LeaseLost => None,
+        Settled::Kept { .. } if flown.disable.is_some() => flown.disable,
+        Settled::Kept { health: Health::Failing { since } } => {
+            let is_too_long = disable_after.is_some_and(|span| now.saturating_since(since) >= span);
+            is_too_long.then_some(DisableReason::Failing)
+        }
+        Settled::Kept { .. } => None,
+    }
+}
+
+async fn disable<S, T, C>(shared: &Shared<S, T, C>, endpoint: &EndpointId, reason: DisableReason)
+where
+    S: EndpointStore,
+{
+    // If the store fails, or the endpoint is gone by now, the next failure asks again.
+    if let Ok(true) = shared.parts.store.disable(endpoint.clone(), reason).await {
+        shared.parts.observers.tell(&Occurrence::EndpointDisabled { endpoint, reason });
+    }
+}
+
+fn tell<S, T, C>(shared: &Shared<S, T, C>, flown: &Flown, settled: Settled) {
+    let observers = &shared.parts.observers;
+    let delivery = Subject {
+        id: flown.settlement.claim.delivery,
+        event: &flown.event.id,
+        endpoint: &flown.registration.id,
+        attempt: flown.number,
+    };
+    let Settled::Kept { health } = settled else {
+        return observers.tell(&Occurrence::LeaseLost { delivery });
+    };
+    let attempt = flown.settlement.attempt.as_ref();
+    let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
+    match flown.settlement.outcome {
+        Outcome::Delivered => {
+            let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
+            observers.tell(&Occurrence::Delivered { delivery, duration });
+        }
+        Outcome::Retrying { due_at } => {
+            let retry_at = due_at;
+            observers.tell(&Occurrence::AttemptFailed { delivery, error, retry_at });
+        }
+        Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, error }),
+        Outcome::Cancelled => observers.tell(&Occurrence::Expired { delivery }),
+        Outcome::Released => {}
+    }
+    if health == Health::Recovered {
+        let endpoint = &flown.registration.id;
+        observers.tell(&Occurrence::EndpointRecovered { endpoint });
+    }
+}

@@ -1,0 +1,223 @@
+//! What stores keep of an endpoint: its settings as JSON, and its secrets apart.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use webhooks_core::{RetryPolicy, TenantId, Timestamp};
+use webhooks_sign::Algorithm;
+use zeroize::Zeroizing;
+
+use crate::{Endpoint, EndpointError, HeaderProfile, RateLimit, Secret};
+
+/// An endpoint in the form in which stores keep it.
+///
+/// # Example
+/// ```
+/// use webhooks_registry::{Endpoint, StoredEndpoint};
+///
+/// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?.events(["user.*"])?;
+/// let stored = StoredEndpoint::new(&endpoint);
+/// assert!(!stored.settings.contains("my-secret-key"));
+/// assert_eq!(stored.to_endpoint()?, endpoint);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it of two columns")]
+pub struct StoredEndpoint {
+    /// Everything but the secrets, as a JSON object that people can read.
+    pub settings: String,
+    /// The secrets, as JSON: to be kept apart, and encrypted if at all possible.
+    pub secrets: Zeroizing<Vec<u8>>,
+}
+
+/// Says why a stored endpoint cannot be read. It shows nothing of the secrets.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoredEndpointError {
+    /// The parts are valid each, but don't make an endpoint.
+    #[error("the stored endpoint is not valid")]
+    Endpoint(#[from] EndpointError),
+    /// The secrets are not what was stored. Where and how says too much to be shown.
+    #[error("the stored secrets of the endpoint cannot be read")]
+    Secrets,
+    /// The settings are not what was stored.
+    #[error("the stored settings of the endpoint cannot be read")]
+    Settings(#[from] serde_json::Error),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Settings {
+    url: String,
+    tenant: TenantId,
+    subscriptions: Vec<String>,
+    algorithm: String,
+    profiles: Vec<HeaderProfile>,
+    retry: RetryPolicy,
+    timeout_ms: u64,
+    active: bool,
+    ordered: bool,
+    max_in_flight: NonZeroU32,
+    rate_limit: Option<RateLimit>,
+    max_age_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSecret {
+    #[serde(with = "wiped")]
+    text: Zeroizing<String>,
+    expires_at: Option<Timestamp>,
+}
+
+impl StoredEndpoint {
+    /// Returns what to keep of an endpoint.
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "texts, numbers and lists of them all have a JSON form"
+    )]
+    pub fn new(endpoint: &Endpoint) -> Self {
+        let settings = Settings {
+            url: endpoint.url.to_string(),
+            tenant: endpoint.tenant.clone(),
+            subscriptions: endpoint.subscriptions.iter().map(ToString::to_string).collect(),
+            algorithm: endpoint.algorithm.to_string(),
+            profiles: endpoint.header_profiles().to_vec(),
+            retry: endpoint.retry.clone(),
+            timeout_ms: milliseconds(endpoint.timeout),
+            active: endpoint.active,
+            ordered: endpoint.ordered,
+            max_in_flight: endpoint.max_in_flight,
+            rate_limit: endpoint.rate_limit,
+            max_age_ms: milliseconds(endpoint.max_age),
+        };
+        let secrets: Vec<StoredSecret> = (endpoint.secrets())
+            .map(|secret| StoredSecret {
+                text: Zeroizing::new(secret.dangerous_text().to_owned()),
+                expires_at: secret.expiry(),
+            })
+            .collect();
+        Self {
+            settings: serde_json::to_string(&settings).expect("settings have a JSON form"),
+            secrets: Zeroizing::new(serde_json::to_vec(&secrets).expect("texts have a JSON form")),
+        }
+    }
+
+    /// Returns the endpoint that was stored.
+    ///
+    /// # Errors
+    /// [`StoredEndpointError`] when settings or secrets were changed into something invalid.
+    pub fn to_endpoint(&self) -> Result<Endpoint, StoredEndpointError> {
+        let settings: Settings = serde_json::from_str(&self.settings)?;
+        let stored: Vec<StoredSecret> = serde_json::from_slice(&self.secrets)
+            .map_err(|_shows_text| StoredEndpointError::Secrets)?;
+        let mut secrets = Vec::with_capacity(stored.len());
+        for StoredSecret { text, expires_at } in stored {
+            let secret = Secret::new(&text).map_err(EndpointError::from)?;
+            secrets.push(match expires_at {
+                Some(expires_at) => secret.expires_at(expires_at),
+                None => secret,
+            });
+        }
+        let newest = secrets.first().ok_or(StoredEndpointError::Secrets)?;
+        let mut endpoint = Endpoint::new(&settings.url, newest.dangerous_text())?
+            .with_secrets(secrets)
+            .profiles(settings.profiles)?
+            .events(settings.subscriptions)?
+            .tenant(settings.tenant)
+            .algorithm(algorithm(&settings.algorithm))
+            .retry(settings.retry)
+            .timeout(Duration::from_millis(settings.timeout_ms))
+            .max_in_flight(settings.max_in_flight)
+            .max_age(Duration::from_millis(settings.max_age_ms));
+        endpoint.active = settings.active;
+        endpoint.ordered = settings.ordered;
+        endpoint.rate_limit = settings.rate_limit;
+        Ok(endpoint)
+    }
+}
+
+/// Returns the algorithm of this name; [`Algorithm::Token`], which signs nothing, for any that
+/// endpoints don't sign with: such a delivery fails and says why.
+fn algorithm(name: &str) -> Algorithm {
+    let hmacs = [Algorithm::HmacSha256, Algorithm::HmacSha512];
+    hmacs.into_iter().find(|algorithm| algorithm.as_str() == name).unwrap_or(Algorithm::Token)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for StoredEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs often carry tokens, and the settings hold the URL.
+        f.debug_struct("StoredEndpoint").finish_non_exhaustive()
+    }
+}
+
+/// A text that is wiped when dropped, in JSON.
+mod wiped {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Zeroizing<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_survives() {
+        let two = NonZeroU32::new(2).unwrap();
+        let at = Timestamp::from_unix_seconds(100);
+        let secret = |byte: &str| format!("whsec_{}", byte.repeat(32));
+        let endpoint = Endpoint::new("https://example.com/hook?a=1", &secret("A"))
+            .unwrap()
+            .rotate(Secret::new(&secret("B")).unwrap(), at, Timestamp::UNIX_EPOCH)
+            .unwrap()
+            .profiles([HeaderProfile::Svix, HeaderProfile::XWebhook])
+            .unwrap()
+            .events(["a", "b.*"])
+            .unwrap()
+            .tenant(TenantId::new("acme").unwrap())
+            .algorithm(Algorithm::HmacSha512)
+            .retry(RetryPolicy::standard().without_jitter())
+            .timeout(Duration::from_millis(1_500))
+            .inactive()
+            .ordered()
+            .max_in_flight(two)
+            .rate_limit(two, two)
+            .max_age(Duration::from_secs(60));
+        assert_eq!(StoredEndpoint::new(&endpoint).to_endpoint().unwrap(), endpoint);
+        let plain = Endpoint::new("https://example.com/", "plain").unwrap();
+        assert_eq!(StoredEndpoint::new(&plain).to_endpoint().unwrap(), plain);
+    }
+
+    #[test]
+    fn what_was_damaged_is_refused_without_showing_a_secret() {
+        let good = StoredEndpoint::new(&Endpoint::new("https://example.com/", "hush").unwrap());
+        for secrets in ["", "[]", "[{\"text\":\"hush\"", "[{\"text\":\"\",\"expires_at\":null}]"] {
+            let secrets = Zeroizing::new(secrets.as_bytes().to_vec());
+            let error = StoredEndpoint { secrets, ..good.clone() }.to_endpoint().unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("hush"));
+        }
+        let settings = "{}".to_owned();
+        let error = StoredEndpoint { settings, ..good.clone() }.to_endpoint().unwrap_err();
+        assert!(matches!(error, StoredEndpointError::Settings(_)), "{error:?}");
+        assert!(!format!("{good:?}").contains("hush"));
+    }
+}

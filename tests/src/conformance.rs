@@ -1,0 +1,163 @@
+//! What every store does: one suite, written against the ports, that each store passes.
+
+mod claim;
+mod history;
+mod order;
+mod publish;
+mod replay;
+mod settle;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
+use webhooks_dispatch::{
+    Attempt, ClaimRequest, Claimed, DeliveryStore, HistoryStore, Outcome, Published, Query,
+    SerializedEvent, Settled, Settlement,
+};
+use webhooks_registry::{Endpoint, EndpointStore};
+
+/// A store that the suite can be run on.
+pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}
+
+impl<S: DeliveryStore + EndpointStore + HistoryStore + Clone> AnyStore for S {}
+
+/// Runs the whole suite, each part on a store of its own that `factory` makes, empty.
+pub async fn exercise<S, F, Fut>(factory: F)
+where
+    S: AnyStore,
+    F: Fn() -> Fut,
+    Fut: Future<Output = S>,
+{
+    publish::exercise(&factory).await;
+    claim::exercise(&factory).await;
+    settle::exercise(&factory).await;
+    order::exercise(&factory).await;
+    replay::exercise(&factory).await;
+    history::exercise(&factory).await;
+}
+
+/// Returns the time so many seconds into the test.
+pub(crate) fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(1_767_225_600 + seconds)
+}
+
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+
+pub(crate) fn endpoint_id(id: &str) -> EndpointId {
+    EndpointId::new(id).expect("a valid id")
+}
+
+pub(crate) fn endpoint() -> Endpoint {
+    Endpoint::new("https://example.com/hook", "my-secret-key")
+        .expect("a valid endpoint")
+        .retry(RetryPolicy::default().without_jitter())
+}
+
+pub(crate) async fn register(store: &impl EndpointStore, id: &str, endpoint: Endpoint) {
+    store.register(endpoint_id(id), endpoint).await.expect("a free id");
+}
+
+/// Returns an event with this id and a payload of its own.
+pub(crate) fn event(id: &str) -> Event {
+    Event::new("user.created", id)
+        .expect("a valid event")
+        .id(EventId::new(id).expect("a valid id"))
+        .timestamp(at(0))
+}
+
+/// Publishes events that are new, and returns what became of each.
+pub(crate) async fn publish(
+    store: &impl DeliveryStore,
+    events: &[Event],
+    now: Timestamp,
+) -> Vec<Published> {
+    let events = events.iter().map(SerializedEvent::new).collect();
+    let published = store.publish(events, now).await.expect("a store that works");
+    published.into_iter().collect::<Result<_, _>>().expect("no conflict")
+}
+
+pub(crate) fn request(now: Timestamp) -> ClaimRequest {
+    ClaimRequest { now, lease: LEASE, limit: 100, per_endpoint: 100, busy: Arc::default() }
+}
+
+/// Claims whatever is due.
+pub(crate) async fn claim(store: &impl DeliveryStore, now: Timestamp) -> Vec<Claimed> {
+    claim_as(store, request(now)).await
+}
+
+/// Claims by a request. A store may read ahead in the background, so an empty answer counts only
+/// when the store says that nothing is due.
+pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) -> Vec<Claimed> {
+    let mut wakeups = store.wakeups();
+    loop {
+        let claimed = store.claim(request.clone()).await.expect("a store that works");
+        if !claimed.is_empty() {
+            return claimed;
+        }
+        let due = store.next_due(Arc::clone(&request.busy)).await.expect("a store that works");
+        if due.is_none_or(|due| due > request.now) {
+            return claimed;
+        }
+        wakeups.next().await;
+    }
+}
+
+/// Claims until nothing is left to claim.
+pub(crate) async fn claim_all(store: &impl DeliveryStore, now: Timestamp) -> Vec<Claimed> {
+    let mut all = Vec::new();
+    loop {
+        let claimed = claim(store, now).await;
+        if claimed.is_empty() {
+            return all;
+        }
+        all.extend(claimed);
+    }
+}
+
+pub(crate) async fn next_due(store: &impl DeliveryStore) -> Option<Timestamp> {
+    store.next_due(Arc::new(BTreeSet::new())).await.expect("a store that works")
+}
+
+/// Returns what became of a claimed delivery, with an attempt if one is part of that.
+pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
+    let is_tried = !matches!(outcome, Outcome::Released | Outcome::Cancelled);
+    let is_delivered = outcome == Outcome::Delivered;
+    let attempt = is_tried.then(|| Attempt {
+        started_at: at(1),
+        duration: Duration::from_millis(15),
+        status_code: Some(if is_delivered { 200 } else { 503 }),
+        error_class: None,
+        error: (!is_delivered).then(|| "endpoint answered 503 Service Unavailable".to_owned()),
+        response: Bytes::from_static(b"thank you"),
+    });
+    Settlement { claim: claimed.claim, outcome, attempt }
+}
+
+pub(crate) async fn settle(
+    store: &impl DeliveryStore,
+    claimed: &Claimed,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Settled {
+    let settled = store.settle(vec![settlement(claimed, outcome)], now).await;
+    let settled = settled.expect("a store that works");
+    assert_eq!(settled.len(), 1, "one answer for one settlement");
+    settled[0]
+}
+
+pub(crate) fn ids(claimed: &[Claimed]) -> Vec<String> {
+    claimed.iter().map(|claimed| claimed.event.id.to_string()).collect()
+}
+
+pub(crate) async fn status(store: &impl HistoryStore, delivery: DeliveryId) -> String {
+    let query = Query { delivery: Some(delivery), ..Query::default() };
+    let page = store.deliveries(query).await.expect("a store that works");
+    page.items.first().map_or_else(|| "forgotten".to_owned(), |found| found.status.to_string())
+}
+
+pub(crate) fn tenant(id: &str) -> TenantId {
+    TenantId::new(id).expect("a valid id")
+}

@@ -1,0 +1,188 @@
+//! Claiming: exclusive, bounded, fair, and for a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use webhooks_core::DeliveryId;
+use webhooks_dispatch::{ClaimRequest, Outcome, Settled};
+
+use super::{
+    AnyStore, LEASE, at, claim, claim_all, claim_as, endpoint, endpoint_id, event, ids, next_due,
+    publish, register, request, settle, tenant,
+};
+
+pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
+    a_delivery_is_claimed_once_whoever_asks(factory().await).await;
+    a_lease_that_ends_frees_the_delivery_and_fences_its_holder(factory().await).await;
+    an_extended_lease_lasts(factory().await).await;
+    busy_endpoints_and_limits_are_kept(factory().await).await;
+    tenants_take_turns(factory().await).await;
+    what_is_not_due_waits(factory().await).await;
+    a_large_backlog_is_handed_out_whole_and_once(factory().await).await;
+    a_change_wakes_whoever_waits(factory().await).await;
+}
+
+/// Goal: exclusivity under concurrency. Method: eight claimers of 400 deliveries, seven at a time;
+/// each delivery is seen exactly once.
+async fn a_delivery_is_claimed_once_whoever_asks(store: impl AnyStore) {
+    for n in 0..4 {
+        register(&store, &format!("endpoint-{n}"), endpoint()).await;
+    }
+    let events: Vec<_> = (0..100).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(0)).await;
+    let mut claimers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        claimers.spawn(async move {
+            let mut seen = Vec::new();
+            loop {
+                let few = ClaimRequest { limit: 7, ..request(at(0)) };
+                let claimed = claim_as(&store, few).await;
+                if claimed.is_empty() {
+                    return seen;
+                }
+                assert!(claimed.len() <= 7);
+                seen.extend(claimed.iter().map(|claimed| claimed.claim.delivery));
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let seen: Vec<DeliveryId> = claimers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(seen.len(), 400);
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 400);
+}
+
+async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("a")], at(0)).await;
+    let first = claim(&store, at(0)).await.remove(0);
+    assert!(claim(&store, at(59)).await.is_empty(), "the lease lasts a minute");
+    assert_eq!(next_due(&store).await, Some(at(0) + LEASE));
+    let second = claim(&store, at(60)).await.remove(0);
+    assert_eq!(second.claim.delivery, first.claim.delivery);
+    assert_ne!(second.claim.token, first.claim.token);
+    assert_eq!(second.progress.attempts, 0, "a lost claim is no attempt");
+    assert_eq!(settle(&store, &first, Outcome::Failed, at(61)).await, Settled::LeaseLost);
+    let lost = store.extend(vec![first.claim, second.claim], at(500)).await;
+    assert_eq!(lost.expect("a store that works"), [first.claim]);
+    let settled = settle(&store, &second, Outcome::Delivered, at(62)).await;
+    assert!(matches!(settled, Settled::Kept { .. }));
+    assert_eq!(settle(&store, &second, Outcome::Failed, at(63)).await, Settled::LeaseLost);
+    assert!(claim(&store, at(10_000)).await.is_empty());
+}
+
+async fn an_extended_lease_lasts(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("a")], at(0)).await;
+    let claimed = claim(&store, at(0)).await.remove(0);
+    let lost = store.extend(vec![claimed.claim], at(100)).await;
+    assert_eq!(lost.expect("a store that works"), []);
+    assert!(claim(&store, at(99)).await.is_empty());
+    assert_eq!(claim(&store, at(100)).await.len(), 1);
+}
+
+async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint()).await;
+    let events: Vec<_> = (0..10).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(0)).await;
+    let busy = Arc::new(BTreeSet::from([endpoint_id("a")]));
+    let others = ClaimRequest { per_endpoint: 3, busy: Arc::clone(&busy), ..request(at(0)) };
+    let claimed = claim_as(&store, others).await;
+    assert_eq!(claimed.len(), 3);
+    assert!(claimed.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
+    let both = ClaimRequest { limit: 5, per_endpoint: 3, ..request(at(0)) };
+    assert_eq!(claim_as(&store, both).await.len(), 5);
+    while !claim_as(&store, ClaimRequest { busy: Arc::clone(&busy), ..request(at(0)) })
+        .await
+        .is_empty()
+    {}
+    let due = store.next_due(busy).await.expect("a store that works");
+    assert_eq!(due, Some(at(0) + LEASE), "what waits for a busy endpoint is not due");
+}
+
+/// Goal: a tenant with much to deliver does not keep another waiting. Method: ten endpoints with
+/// ten deliveries each for one, a single one for the other, accepted last.
+async fn tenants_take_turns(store: impl AnyStore) {
+    for n in 0..10 {
+        register(&store, &format!("large-{n}"), endpoint().tenant(tenant("large"))).await;
+    }
+    register(&store, "small", endpoint().tenant(tenant("small"))).await;
+    for n in 0..10 {
+        publish(&store, &[event(&format!("event-{n}")).tenant(tenant("large"))], at(n)).await;
+    }
+    publish(&store, &[event("last").tenant(tenant("small"))], at(50)).await;
+    let mut claims = 0;
+    loop {
+        claims += 1;
+        let few = ClaimRequest { limit: 4, per_endpoint: 2, ..request(at(50)) };
+        if ids(&claim_as(&store, few).await).contains(&"last".to_owned()) {
+            break;
+        }
+    }
+    assert!(claims <= 2, "the small tenant got its turn after {claims} claims");
+}
+
+async fn what_is_not_due_waits(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    assert_eq!(next_due(&store).await, None);
+    publish(&store, &[event("a")], at(0)).await;
+    let claimed = claim(&store, at(0)).await.remove(0);
+    let retrying = Outcome::Retrying { due_at: at(1_000) };
+    let _kept = settle(&store, &claimed, retrying, at(5)).await;
+    assert_eq!(next_due(&store).await, Some(at(1_000)));
+    assert!(claim(&store, at(999)).await.is_empty());
+    let claimed = claim(&store, at(1_000)).await.remove(0);
+    assert_eq!(claimed.progress.attempts, 1);
+    assert_eq!(claimed.progress.since, at(0));
+}
+
+/// Goal: a backlog larger than any window in memory comes out whole, in order, once, with retries
+/// and new arrivals in between. Method: 1,500 deliveries of one endpoint, every tenth retried.
+async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    let events: Vec<_> = (0..1_500).map(|n| event(&format!("event-{n}"))).collect();
+    for (n, batch) in (0..).zip(events.chunks(100)) {
+        publish(&store, batch, at(n)).await;
+    }
+    let (mut delivered, mut last) = (BTreeSet::new(), None);
+    let mut retried = 0;
+    loop {
+        let claimed = claim_as(&store, ClaimRequest { limit: 64, ..request(at(100)) }).await;
+        if claimed.is_empty() {
+            break;
+        }
+        for claimed in claimed {
+            let id = claimed.claim.delivery;
+            if claimed.progress.attempts == 0 {
+                assert!(last < Some(id), "{id} comes after {last:?}");
+                last = Some(id);
+                if id.as_u64() % 10 == 0 {
+                    let outcome = Outcome::Retrying { due_at: at(200) };
+                    let _kept = settle(&store, &claimed, outcome, at(100)).await;
+                    retried += 1;
+                    continue;
+                }
+            }
+            assert!(delivered.insert(claimed.event.id.to_string()));
+            let _kept = settle(&store, &claimed, Outcome::Delivered, at(100)).await;
+        }
+    }
+    assert_eq!((delivered.len(), retried), (1_350, 150));
+    for claimed in claim_all(&store, at(200)).await {
+        assert!(delivered.insert(claimed.event.id.to_string()));
+    }
+    assert_eq!(delivered.len(), 1_500);
+}
+
+async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    let mut wakeups = store.wakeups();
+    publish(&store, &[event("a")], at(0)).await;
+    wakeups.next().await;
+    let claimed = claim(&store, at(0)).await.remove(0);
+    let mut wakeups = store.wakeups();
+    let _kept = settle(&store, &claimed, Outcome::Released, at(0)).await;
+    wakeups.next().await;
+    assert_eq!(claim(&store, at(0)).await.len(), 1);
+}

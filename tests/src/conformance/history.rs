@@ -1,0 +1,172 @@
+//! Remembering: lists that filter and page, and forgetting in time.
+
+use webhooks_core::{DeliveryStatus, Event, EventId, TenantId};
+use webhooks_dispatch::{Novelty, Outcome, Query};
+use webhooks_registry::Subscription;
+
+use super::{
+    AnyStore, at, claim_all, endpoint, endpoint_id, event, publish, register, settle, tenant,
+};
+
+pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
+    pages_are_stable_while_others_write(factory().await).await;
+    every_filter_filters(factory().await).await;
+    an_attempt_is_kept_with_all_that_is_known(factory().await).await;
+    what_is_old_and_ended_is_forgotten(factory().await).await;
+}
+
+fn query() -> Query {
+    Query { limit: 3, ..Query::default() }
+}
+
+async fn pages_are_stable_while_others_write(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    for n in 0..10 {
+        publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
+    }
+    for claimed in claim_all(&store, at(10)).await {
+        let _kept = settle(&store, &claimed, Outcome::Delivered, at(10)).await;
+    }
+    let (mut events, mut deliveries, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pages, mut queries) = (0, [query(), query(), query()]);
+    loop {
+        let page = store.events(queries[0].clone()).await.expect("a store that works");
+        events.extend(page.items.iter().map(|found| found.event.id.to_string()));
+        let found = store.deliveries(queries[1].clone()).await.expect("a store that works");
+        deliveries.extend(found.items.iter().map(|found| found.event.to_string()));
+        let tried = store.attempts(queries[2].clone()).await.expect("a store that works");
+        attempts.extend(tried.items.iter().map(|found| found.delivery));
+        pages += 1;
+        let next = [page.next, found.next, tried.next];
+        let [Some(_), Some(_), Some(_)] = next else {
+            assert_eq!(next, [None; 3]);
+            break;
+        };
+        for (query, next) in queries.iter_mut().zip(next) {
+            query.after = next;
+        }
+        let late = format!("late-{pages}");
+        publish(&store, &[event(&late)], at(20)).await;
+        for claimed in claim_all(&store, at(20)).await {
+            let _kept = settle(&store, &claimed, Outcome::Delivered, at(20)).await;
+        }
+    }
+    let newest_first: Vec<String> = (0..10).rev().map(|n| format!("event-{n}")).collect();
+    assert_eq!(events, newest_first);
+    assert_eq!(deliveries, newest_first);
+    assert_eq!((attempts.len(), pages), (10, 4));
+    assert!(attempts.is_sorted_by(|a, b| a > b));
+}
+
+async fn every_filter_filters(store: impl AnyStore) {
+    let acme = tenant("acme");
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint().events(["user.deleted"]).expect("a valid pattern")).await;
+    register(&store, "c", endpoint().tenant(acme.clone())).await;
+    publish(&store, &[event("one")], at(0)).await;
+    let deleted = Event::new("user.deleted", 2).expect("a valid event");
+    let two = deleted.id.clone();
+    publish(&store, &[deleted], at(1)).await;
+    publish(&store, &[event("three").tenant(acme.clone())], at(2)).await;
+    for claimed in claim_all(&store, at(3)).await {
+        let is_b = claimed.registration.id.as_str() == "b";
+        let outcome = if is_b { Outcome::Failed } else { Outcome::Delivered };
+        let _kept = settle(&store, &claimed, outcome, at(3)).await;
+    }
+    let pattern = Subscription::new("user.deleted").expect("a valid pattern");
+    for (query, events, deliveries) in [
+        (Query::default(), 3, 4),
+        (Query { tenant: Some(acme), ..Query::default() }, 1, 1),
+        (Query { tenant: Some(tenant("nobody")), ..Query::default() }, 0, 0),
+        (Query { endpoint: Some(endpoint_id("a")), ..Query::default() }, 2, 2),
+        (Query { endpoint: Some(endpoint_id("b")), ..Query::default() }, 1, 1),
+        (Query { event: Some(two), ..Query::default() }, 1, 2),
+        (Query { status: Some(DeliveryStatus::Failed), ..Query::default() }, 1, 1),
+        (Query { status: Some(DeliveryStatus::Pending), ..Query::default() }, 0, 0),
+        (Query { event_type: Some(pattern), ..Query::default() }, 1, 2),
+        (Query { event_type: Subscription::new("user.*").ok(), ..Query::default() }, 3, 4),
+        (Query { event_type: Subscription::new("user").ok(), ..Query::default() }, 0, 0),
+        (Query { since: Some(at(1)), ..Query::default() }, 2, 3),
+        (Query { until: Some(at(1)), ..Query::default() }, 1, 1),
+        (Query { since: Some(at(1)), until: Some(at(2)), ..Query::default() }, 1, 2),
+    ] {
+        let found = store.events(query.clone()).await.expect("a store that works");
+        assert_eq!(found.items.len(), events, "events of {query:?}");
+        let found = store.deliveries(query.clone()).await.expect("a store that works");
+        assert_eq!(found.items.len(), deliveries, "deliveries of {query:?}");
+        let found = store.attempts(query.clone()).await.expect("a store that works");
+        assert_eq!(found.items.len(), deliveries, "attempts of {query:?}, one a delivery");
+    }
+    let found = store.deliveries(Query::default()).await.expect("a store that works");
+    let delivery = Some(found.items[0].id);
+    let found = store.attempts(Query { delivery, ..Query::default() }).await;
+    assert_eq!(found.expect("a store that works").items.len(), 1);
+}
+
+async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    let original = event("a").source("crm");
+    publish(&store, std::slice::from_ref(&original), at(0)).await;
+    let mut expected = Vec::new();
+    for (n, outcome) in [(0, Outcome::Retrying { due_at: at(1) }), (1, Outcome::Delivered)] {
+        let claimed = claim_all(&store, at(n)).await.remove(0);
+        let mut settlement = super::settlement(&claimed, outcome);
+        if let Some(attempt) = &mut settlement.attempt
+            && n == 0
+        {
+            attempt.status_code = None;
+            attempt.error_class = Some(webhooks_dispatch::ErrorClass::Tls);
+            attempt.response = bytes::Bytes::from_static(&[0xff, 0, 0xfe]);
+        }
+        expected.insert(0, settlement.attempt.clone().expect("it was tried"));
+        let _kept = store.settle(vec![settlement], at(n)).await.expect("a store that works");
+    }
+    let page = store.attempts(Query::default()).await.expect("a store that works");
+    let found: Vec<_> = page.items.iter().map(|found| found.attempt.clone()).collect();
+    assert_eq!(found, expected);
+    let numbers: Vec<u32> = page.items.iter().map(|found| found.number).collect();
+    assert_eq!((numbers, page.items[0].endpoint.as_str()), (vec![2, 1], "a"));
+    let found = store.event(TenantId::default(), original.id.clone()).await;
+    let found = found.expect("a store that works").expect("it was published");
+    assert_eq!((found.event, found.accepted_at), (original, at(0)));
+    let nobody = store.event(tenant("nobody"), EventId::new("a").expect("a valid id")).await;
+    assert_eq!(nobody.expect("a store that works"), None);
+    let page = store.deliveries(Query::default()).await.expect("a store that works");
+    assert_eq!((page.items[0].attempts, page.items[0].due_at), (2, None));
+}
+
+async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    for n in 0..6 {
+        publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
+    }
+    for claimed in claim_all(&store, at(10)).await {
+        let is_open = claimed.event.id.to_string() == "event-1";
+        let outcome =
+            if is_open { Outcome::Retrying { due_at: at(9_000) } } else { Outcome::Delivered };
+        let _kept = settle(&store, &claimed, outcome, at(10)).await;
+    }
+    let mut forgotten = 0;
+    loop {
+        let few = store.prune(at(4), 2).await.expect("a store that works");
+        assert!(few <= 2);
+        if few == 0 {
+            break;
+        }
+        forgotten += few;
+    }
+    assert_eq!(forgotten, 3, "0, 2 and 3; 1 still waits, 4 and 5 are younger");
+    let left = store.events(Query::default()).await.expect("a store that works");
+    let left: Vec<String> = left.items.iter().map(|found| found.event.id.to_string()).collect();
+    assert_eq!(left, ["event-5", "event-4", "event-1"]);
+    for page in [
+        store.deliveries(Query::default()).await.expect("a store that works").items.len(),
+        store.attempts(Query::default()).await.expect("a store that works").items.len(),
+    ] {
+        assert_eq!(page, 3);
+    }
+    assert_eq!(claim_all(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
+    // Whoever publishes a forgotten id again publishes it anew.
+    let again = publish(&store, &[event("event-0")], at(9_000)).await;
+    assert_eq!(again[0].novelty, Novelty::New);
+}

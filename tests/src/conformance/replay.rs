@@ -1,0 +1,122 @@
+//! Replaying: what has ended, what failed, what an endpoint missed.
+
+use webhooks_core::{DeliveryId, Event};
+use webhooks_dispatch::{OperationError, Outcome, Replay, ReplayRequest};
+
+use super::{
+    AnyStore, at, claim_all, endpoint, endpoint_id, event, ids, publish, register, settle, status,
+};
+
+pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
+    a_delivery_that_ended_is_replayed_with_its_retries_anew(factory().await).await;
+    all_failed_of_an_endpoint_are_replayed_in_portions(factory().await).await;
+    an_endpoint_gets_what_it_missed(factory().await).await;
+    what_cannot_be_replayed_is_said(factory().await).await;
+}
+
+fn request(replay: Replay, now: u64) -> ReplayRequest {
+    ReplayRequest { replay, limit: 2, now: at(now), after: None }
+}
+
+/// Replays portion by portion and returns how many deliveries that made due.
+async fn replay(store: &impl AnyStore, replay: Replay, now: u64) -> usize {
+    let mut request = request(replay, now);
+    let mut deliveries = 0;
+    loop {
+        let portion = store.replay(request.clone()).await.expect("it can be replayed");
+        assert!(portion.deliveries <= request.limit);
+        deliveries += portion.deliveries;
+        if portion.next.is_none() {
+            return deliveries;
+        }
+        request.after = portion.next;
+    }
+}
+
+async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("a")], at(0)).await;
+    for (n, outcome) in [(0, Outcome::Retrying { due_at: at(1) }), (1, Outcome::Failed)] {
+        let claimed = claim_all(&store, at(n)).await.remove(0);
+        let _kept = settle(&store, &claimed, outcome, at(n)).await;
+    }
+    let first = DeliveryId::from_u64(1);
+    let page = store.deliveries(webhooks_dispatch::Query::default()).await;
+    let delivery = page.expect("a store that works").items[0].id;
+    assert!(delivery >= first);
+    assert_eq!(replay(&store, Replay::Delivery(delivery), 100).await, 1);
+    assert_eq!(status(&store, delivery).await, "pending");
+    let claimed = claim_all(&store, at(100)).await.remove(0);
+    assert_eq!(claimed.claim.delivery, delivery);
+    assert_eq!(claimed.progress.next_attempt(), 3, "attempts are counted on");
+    assert_eq!(claimed.progress.next_attempt_of_policy(), 1, "the policy starts anew");
+    assert_eq!(claimed.progress.since, at(100));
+    let _kept = settle(&store, &claimed, Outcome::Delivered, at(101)).await;
+    assert_eq!(replay(&store, Replay::Delivery(delivery), 200).await, 1, "a delivered one too");
+}
+
+async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint()).await;
+    for n in 0..6 {
+        publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
+    }
+    for claimed in claim_all(&store, at(10)).await {
+        let is_fifth = claimed.event.id.to_string() == "event-5";
+        let outcome = if is_fifth { Outcome::Delivered } else { Outcome::Failed };
+        let _kept = settle(&store, &claimed, outcome, at(10)).await;
+    }
+    let failed = Replay::Failed { endpoint: endpoint_id("a"), since: at(1) };
+    assert_eq!(replay(&store, failed.clone(), 20).await, 4);
+    let mut replayed = claim_all(&store, at(20)).await;
+    replayed.sort_by_key(|claimed| claimed.claim.delivery);
+    assert_eq!(ids(&replayed), ["event-1", "event-2", "event-3", "event-4"]);
+    assert!(replayed.iter().all(|claimed| claimed.registration.id.as_str() == "a"));
+    // One that fails again is not replayed by the same call, however long it takes.
+    let _kept = settle(&store, &replayed[0], Outcome::Failed, at(20)).await;
+    assert_eq!(replay(&store, failed.clone(), 20).await, 0);
+    assert_eq!(replay(&store, failed, 21).await, 1);
+}
+
+async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
+    let wants = |pattern: &str| endpoint().events([pattern]).expect("a valid pattern");
+    register(&store, "changed", wants("user.deleted")).await;
+    for n in 0..5 {
+        publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
+    }
+    let deleted = Event::new("user.deleted", 1).expect("a valid event");
+    publish(&store, &[deleted], at(5)).await;
+    register(&store, "late", endpoint()).await;
+    register(&store, "changed", wants("user.*")).await;
+    publish(&store, &[event("event-6")], at(6)).await;
+    let before = claim_all(&store, at(6)).await.len();
+    assert_eq!(before, 3, "one that was wanted, and the last for both");
+
+    let missed = |id| Replay::Missed { endpoint: endpoint_id(id), since: at(2) };
+    assert_eq!(replay(&store, missed("late"), 10).await, 4, "2, 3, 4 and the deleted one");
+    assert_eq!(replay(&store, missed("late"), 11).await, 0, "it has them now");
+    assert_eq!(replay(&store, missed("changed"), 12).await, 3, "2, 3 and 4");
+    let claimed = claim_all(&store, at(12)).await;
+    assert_eq!(claimed.len(), 7);
+}
+
+async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("a")], at(0)).await;
+    let claimed = claim_all(&store, at(0)).await.remove(0);
+    let delivery = claimed.claim.delivery;
+    let check = async |replay, expected: &str| {
+        let error = store.replay(request(replay, 1)).await.expect_err("it cannot be replayed");
+        assert_eq!(error.to_string(), expected);
+        error
+    };
+    let error = check(Replay::Delivery(delivery), &format!("delivery {delivery} is pending")).await;
+    assert!(matches!(error, OperationError::Status { .. }));
+    let unknown = DeliveryId::from_u64(424_242);
+    check(Replay::Delivery(unknown), "there is no delivery dlv_424242").await;
+    let nobody = Replay::Failed { endpoint: endpoint_id("nobody"), since: at(0) };
+    check(nobody, "endpoint nobody is not registered or not active").await;
+    let _kept = settle(&store, &claimed, Outcome::Failed, at(1)).await;
+    register(&store, "a", endpoint().inactive()).await;
+    check(Replay::Delivery(delivery), "endpoint a is not registered or not active").await;
+}
