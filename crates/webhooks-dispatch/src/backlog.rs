@@ -344,6 +344,14 @@ impl Backlog {
         self.list(&refill.endpoint);
     }
 
+    /// Has a part asked for again that could not be read.
+    pub fn retry_refill(&mut self, refill: &Refill) {
+        if let Some(lane) = self.lanes.get_mut(&refill.endpoint) {
+            lane.cancel_refill();
+        }
+        self.list(&refill.endpoint);
+    }
+
     /// Moves time on: leases end, and lanes become ready.
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);

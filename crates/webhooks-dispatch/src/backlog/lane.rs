@@ -153,6 +153,10 @@ impl Lane {
         self.spilled_from
     }
 
+    pub(super) fn cancel_refill(&mut self) {
+        self.refilling = false;
+    }
+
     /// Notes how far the disk was read.
     pub(super) fn end_refill(&mut self, refill: &Refill, last: Option<Place>, found: usize) {
         self.refilling = false;
