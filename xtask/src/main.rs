@@ -21,7 +21,9 @@ Usage: cargo xtask COMMAND
   layers    prints which crate uses which, and fails if one uses what it must not
   no-std    proves that webhooks-sign needs neither std nor an allocator
   bench sign [--quick] [--json]
-            measures signing beside the bare HMAC and the standardwebhooks crate";
+            measures signing beside the bare HMAC and the standardwebhooks crate
+  bench deliver [--quick] [--json]
+            measures delivery beside a bare loop of HTTP requests";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -78,6 +78,13 @@ impl Timestamp {
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
     }
+
+    /// Returns the time so much earlier, at least the start of the range.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self { microseconds: self.microseconds.saturating_sub(microseconds) }
+    }
 }
 
 impl Add<Duration> for Timestamp {

@@ -213,11 +213,15 @@ where
         Endpoints { store: &self.parts.store }
     }
 
-    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from.
+    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from, and
+    /// forgets what is older than the retention.
     ///
     /// Several workers of one store share the work.
     #[must_use = "a worker ends when it is dropped"]
-    pub fn start(&self) -> Worker {
+    pub fn start(&self) -> Worker
+    where
+        S: HistoryStore,
+    {
         Worker::start(Arc::clone(&self.parts))
     }
 

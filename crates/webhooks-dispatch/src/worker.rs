@@ -15,7 +15,9 @@ use webhooks_registry::EndpointStore;
 use self::pilot::Flown;
 use crate::engine::Parts;
 use crate::scheduler::Scheduler;
-use crate::{Claim, Clock, DeliveryStore, Occurrence, Outcome, Settlement, Transport, Wakeups};
+use crate::{
+    Claim, Clock, DeliveryStore, HistoryStore, Occurrence, Outcome, Settlement, Transport, Wakeups,
+};
 
 /// How long the worker waits after the store failed before it asks again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -26,6 +28,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// How often what has long been idle is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How many old events are forgotten in one step, so that it holds up nobody.
+const PRUNE: usize = 200;
 
 /// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
 /// then sent again when its lease ends.
@@ -52,7 +57,7 @@ pub struct ShutdownReport {
 impl Worker {
     pub(crate) fn start<S, T, C>(parts: Arc<Parts<S, T, C>>) -> Self
     where
-        S: DeliveryStore + EndpointStore,
+        S: DeliveryStore + EndpointStore + HistoryStore,
         T: Transport,
         C: Clock,
     {
@@ -115,7 +120,7 @@ struct Driver<S, T, C> {
 
 impl<S, T, C> Driver<S, T, C>
 where
-    S: DeliveryStore + EndpointStore,
+    S: DeliveryStore + EndpointStore + HistoryStore,
     T: Transport,
     C: Clock,
 {
@@ -161,8 +166,11 @@ where
         self.launch();
         self.hand_back().await;
         if now.saturating_since(self.swept) >= SWEEP_EVERY {
-            self.swept = now;
             self.shared.scheduler().sweep(now);
+            // As long as there is more to forget, the next step goes on.
+            if self.prune(now).await < PRUNE {
+                self.swept = now;
+            }
         }
         if is_healthy { self.pause().await } else { STORE_PAUSE }
     }
@@ -212,6 +220,18 @@ where
             self.shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
         }
         released
+    }
+
+    /// Forgets some of what is old; returns how much.
+    async fn prune(&self, now: Timestamp) -> usize {
+        let parts = &self.shared.parts;
+        match parts.store.prune(now.saturating_sub(parts.settings.retention), PRUNE).await {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                0
+            }
+        }
     }
 
     /// Extends the leases that would otherwise end soon.

@@ -152,10 +152,6 @@ impl SqliteStore {
         let read = read.await.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
         read.map_err(store_error)
     }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
 }
 
 impl fmt::Debug for SqliteStore {
