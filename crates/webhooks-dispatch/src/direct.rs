@@ -109,7 +109,8 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
     ///
     /// An endpoint that answers 410 is made inactive in the registry. One that is unregistered or
-    /// made inactive while it waits for a retry ends as cancelled; one that is replaced gets the
+    /// made inactive while it waits for a retry ends as cancelled, and so does one whose id went to
+    /// another tenant or that wants the event no more; one that is replaced otherwise gets the
     /// retry at its new URL. All results come together, so the slowest policy, and a receiver's
     /// `Retry-After` up to that policy's cap, say when.
     ///
@@ -152,9 +153,9 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 }
                 Step::Retry { at } => {
                     self.clock.sleep(at.saturating_since(now)).await;
-                    // It may have another URL or secret by now, or be gone.
+                    // It may have another URL or secret by now, or be gone, or be another's.
                     match self.registry.get(registration.id.as_str()) {
-                        Some(current) if current.endpoint.active => {
+                        Some(current) if is_for(event, &current) => {
                             registration = current;
                             number += 1;
                             continue;
@@ -196,6 +197,12 @@ impl<T, C> fmt::Debug for Dispatcher<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dispatcher").field("registry", &self.registry).finish_non_exhaustive()
     }
+}
+
+/// Returns whether the event still goes to the endpoint, as the registry decided at first.
+fn is_for(event: &Event, registration: &Registration) -> bool {
+    let endpoint = &registration.endpoint;
+    endpoint.active && endpoint.tenant == event.tenant && endpoint.wants(&event.event_type)
 }
 
 /// Says in a sentence why an attempt failed, for whoever owns the endpoint.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{RetryPolicy, TenantId, Timestamp};
+use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
 
 use crate::{EndpointUrl, EndpointUrlError, Secret, SecretError, Subscription, SubscriptionError};
@@ -192,6 +192,12 @@ impl Endpoint {
     #[must_use]
     pub fn inactive(self) -> Self {
         Self { active: false, ..self }
+    }
+
+    /// Returns whether it wants events of this type.
+    pub fn wants(&self, event_type: &EventType) -> bool {
+        self.subscriptions.is_empty()
+            || self.subscriptions.iter().any(|subscription| subscription.matches(event_type))
     }
 
     /// Returns the secrets that sign at this time, the newest first.
