@@ -48,7 +48,7 @@ impl Timestamp {
     /// Returns the time of the system's clock.
     ///
     /// Decisions never call this: they take `now` as an argument.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    #[expect(clippy::disallowed_methods, reason = "this crate's reading of the system's clock")]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
