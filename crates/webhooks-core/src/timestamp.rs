@@ -9,6 +9,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::excerpt;
+
 /// The years 1970 to 9999 in microseconds: what RFC 3339 can write and Unix seconds can count.
 const MAX_MICROSECONDS: u64 = 253_402_207_200_000_000;
 
@@ -122,7 +124,7 @@ impl FromStr for Timestamp {
     /// Parses RFC 3339 §5.6, `date-time`, with at most nine fractional digits, of which those past
     /// the microsecond are cut.
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        let error = |source| TimestampError { text: text.to_owned(), source };
+        let error = |source| TimestampError { text: excerpt(text), source };
         if !is_date_time(text) {
             return Err(error(None));
         }
@@ -212,6 +214,14 @@ mod tests {
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_error_keeps_the_start_of_a_long_text_alone() {
+        let digits = "0".repeat(1000);
+        let error = format!("2026-01-01T00:00:00.{digits}Z").parse::<Timestamp>().unwrap_err();
+        let shown = format!("{error:?} {error}");
+        assert!(shown.contains("\"2026-01-01T00:00:00.000") && shown.len() < 300, "{shown}");
     }
 
     proptest! {

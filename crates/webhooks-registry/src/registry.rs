@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use thiserror::Error;
-use webhooks_core::{EndpointId, Event, IdError};
+use webhooks_core::{EndpointId, Event, IdError, excerpt};
 
 use crate::Endpoint;
 use crate::index::Index;
@@ -66,7 +66,7 @@ pub enum RegisterError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no endpoint {id:?} is registered")]
 pub struct UnknownEndpoint {
-    /// The id that was asked for.
+    /// The id that was asked for; of a malformed one, the first 64 characters at most.
     pub id: String,
 }
 
@@ -106,10 +106,10 @@ impl Registry {
     /// # Errors
     /// [`UnknownEndpoint`] when no endpoint has this id.
     pub fn unregister(&self, id: &str) -> Result<Arc<Registration>, UnknownEndpoint> {
-        let unknown = || UnknownEndpoint { id: id.to_owned() };
-        let key = EndpointId::new(id).map_err(|_malformed| unknown())?;
+        let unknown = |id| UnknownEndpoint { id };
+        let key = EndpointId::new(id).map_err(|_malformed| unknown(excerpt(id)))?;
         let mut state = self.write();
-        let removed = state.by_id.remove(&key).ok_or_else(unknown)?;
+        let removed = state.by_id.remove(&key).ok_or_else(|| unknown(key.to_string()))?;
         state.index.remove(&removed);
         Ok(removed)
     }

@@ -39,6 +39,14 @@ fn unregistering_an_unknown_id_names_it() {
 }
 
 #[test]
+fn an_unknown_id_is_named_in_full_if_it_could_be_one_and_else_in_part() {
+    let id = |len| "x".repeat(len);
+    let registry = Registry::new();
+    assert_eq!(registry.unregister(&id(128)).unwrap_err().id, id(128));
+    assert_eq!(registry.unregister(&id(129)).unwrap_err().id, format!("{}…", id(63)));
+}
+
+#[test]
 fn a_bad_id_is_refused_and_nothing_changes() {
     let registry = Registry::new();
     let error = registry.register("a b", endpoint(&[])).unwrap_err();
