@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use thiserror::Error;
 use webhooks_core::{EndpointId, Event, IdError, excerpt};
 
-use crate::Endpoint;
-use crate::index::Index;
+use crate::index::{Index, patterns_of};
+use crate::{Endpoint, EndpointError};
 
 /// The endpoints of a program, in memory; shared between threads by reference.
 ///
@@ -51,6 +51,9 @@ pub struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegisterError {
+    /// The endpoint exceeds a bound.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// The id is malformed.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -79,15 +82,18 @@ impl Registry {
     /// Registers an endpoint, replacing the one that has this id, which is returned.
     ///
     /// # Errors
-    /// [`RegisterError`] when the id is malformed, or another tenant's: ids are unique over all
-    /// tenants, since results name endpoints by them alone.
+    /// [`RegisterError`] when the endpoint has more than 256 subscriptions, or when the id is
+    /// malformed, or another tenant's: ids are unique over all tenants, since results name
+    /// endpoints by them alone.
     pub fn register(
         &self,
         id: &str,
         endpoint: Endpoint,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
         let id = EndpointId::new(id)?;
-        let registration = Arc::new(Registration { id: id.clone(), endpoint });
+        let registration = Arc::new(Registration { id: id.clone(), endpoint: endpoint.checked()? });
+        // Made before the lock is taken, so that readers do not wait for it.
+        let patterns = patterns_of(&registration).map(str::to_owned).collect();
         let mut state = self.write();
         let owner = state.by_id.get(&id).map(|current| &current.endpoint.tenant);
         if owner.is_some_and(|owner| *owner != registration.endpoint.tenant) {
@@ -97,7 +103,7 @@ impl Registry {
         if let Some(replaced) = &replaced {
             state.index.remove(replaced);
         }
-        state.index.insert(&registration);
+        state.index.insert(&registration, patterns);
         Ok(replaced)
     }
 
