@@ -1,6 +1,8 @@
 //! The HTTP transport against real servers on loopback.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _, TransportError};
+use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
+use webhooks_dispatch::{Clock, Dispatcher, ErrorClass, Request, Transport as _, TransportError};
 use webhooks_http::{AddressPolicy, Blocked, HttpTransport};
 use webhooks_registry::{Endpoint, EndpointUrl, HeaderProfile, Registry};
 use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
@@ -67,34 +69,68 @@ async fn read_request(stream: &mut TcpStream) {
     }
 }
 
+/// A clock that stands at a second and a quarter after 2026 began.
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_microseconds(1_767_225_601_250_000)
+    }
+
+    fn sleep(&self, _: Duration) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+}
+
+/// The signatures are Python's: `hmac.digest` over `evt_1.1767225601.` and the body with the
+/// decoded secret, and `hmac.new(…, "sha512")` over the body alone.
 #[tokio::test]
-async fn a_delivery_arrives_signed_with_all_profiles() {
+async fn a_delivery_arrives_with_exactly_the_headers_of_its_profiles() {
     let receiver = Receiver::answering(204).await;
     let registry = Registry::new();
     let profiles = [HeaderProfile::Standard, HeaderProfile::XWebhook];
     let endpoint = Endpoint::new(&receiver.url(), SECRET).unwrap().profiles(profiles).unwrap();
     registry.register("hook", endpoint.algorithm(Algorithm::HmacSha512)).unwrap();
-    let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap());
-    let event = Event::new("user.created", "Zoë").unwrap();
+    let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap()).clock(StoppedClock);
+    let event = Event::new("user.created", "Zoë").unwrap().id("evt_1".parse().unwrap());
+    let event = event.timestamp("2026-01-01T00:00:00Z".parse().unwrap());
     let results = dispatcher.dispatch(&event).await;
     assert_eq!(results[0].status_code, Some(204));
+    assert_eq!(results[0].timestamp, StoppedClock.now());
 
     let [received] = &receiver.received()[..] else { unreachable!("one request") };
     assert_eq!((&received.method, received.version), (&Method::POST, Version::HTTP_11));
-    assert_eq!(received.headers["content-type"], "application/json");
-    let agent = received.headers["user-agent"].to_str().unwrap();
-    assert_eq!(agent, format!("webhooks-http/{}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(received.body, event.to_json());
+    let body = r#"{"event_id":"evt_1","event_type":"user.created","payload":"Zoë","source":null,"timestamp":"2026-01-01T00:00:00Z"}"#;
+    assert_eq!(received.body, body);
+    let found: BTreeMap<&str, &str> = (received.headers.iter())
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    assert_eq!(found.len(), received.headers.len(), "each name once");
+    let expected = [
+        ("accept", "*/*"),
+        ("content-length", &*body.len().to_string()),
+        ("content-type", "application/json"),
+        ("host", &*format!("127.0.0.1:{}", receiver.port())),
+        ("user-agent", concat!("webhooks-http/", env!("CARGO_PKG_VERSION"))),
+        ("webhook-id", "evt_1"),
+        ("webhook-signature", "v1,Q160PF7rT5KpaLrV0G4nBOI/fcMpyOWpLLeN5sVtmjk="),
+        ("webhook-timestamp", "1767225601"),
+        ("x-webhook-event", "user.created"),
+        ("x-webhook-event-id", "evt_1"),
+        (
+            "x-webhook-signature",
+            "67cca625d714c6c177b04f3d6107fc6f0dfcde698f12e068b24a2885f42596a96306a36780f408ceacbbba0666bc0e76754b6cebc2c7f15ef741524765fb4ff1",
+        ),
+        ("x-webhook-signature-algorithm", "hmac_sha512"),
+        ("x-webhook-timestamp", "2026-01-01T00:00:01.25Z"),
+    ];
+    assert_eq!(found, BTreeMap::from(expected));
 
     let keys = KeyRing::from(Key::standard(SECRET).unwrap());
-    let now = results[0].timestamp.as_unix_seconds();
-    let verified = standard::verify(&keys, &received.headers, &received.body, now).unwrap();
-    assert_eq!(verified.id(), Some(&*event.id.to_string()));
+    let now = StoppedClock.now().as_unix_seconds();
+    standard::verify(&keys, &received.headers, &received.body, now).unwrap();
     let keys = KeyRing::from(Key::from_secret(Algorithm::HmacSha512, SECRET).unwrap());
     x_webhook::verify(&keys, &received.headers, &received.body).unwrap();
-    assert_eq!(received.headers["x-webhook-event"], "user.created");
-    assert_eq!(received.headers["x-webhook-event-id"], event.id.to_string());
-    assert_eq!(received.headers["x-webhook-signature-algorithm"], "hmac_sha512");
 }
 
 #[tokio::test]
@@ -249,7 +285,7 @@ async fn what_hangs_ends_at_the_deadline_as_a_timeout() {
         let (mut stream, _) = in_body.accept().await.unwrap();
         read_request(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart").await.unwrap();
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     });
     for url in [before_accept_url, in_body_url] {
         let transport = HttpTransport::new().unwrap();
