@@ -338,3 +338,20 @@ async fn a_blocked_address_is_never_connected_to() {
     }
     assert!(receiver.received().is_empty());
 }
+
+#[tokio::test]
+async fn a_blocked_address_is_not_told_to_the_owner_of_the_endpoint() {
+    for host in ["127.0.0.1", "localhost"] {
+        let registry = Registry::new();
+        let endpoint = Endpoint::new(&format!("http://{host}/"), SECRET).unwrap();
+        registry.register("hook", endpoint).unwrap();
+        let transport = HttpTransport::builder().address_policy(NoLoopback).build().unwrap();
+        let dispatcher = Dispatcher::new(registry, transport);
+        let results = dispatcher.dispatch(&Event::new("created", 1).unwrap()).await;
+        let error = results[0].error.as_deref();
+        assert_eq!(
+            error,
+            Some("the delivery is blocked: the address is not an allowed destination")
+        );
+    }
+}

@@ -134,7 +134,7 @@ impl ErrorClass {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::Blocked => "the address is not allowed",
+            Self::Blocked => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",
