@@ -303,9 +303,47 @@ async fn a_connection_closed_without_an_answer_is_a_reset() {
 }
 
 #[tokio::test]
+async fn an_http_2_stream_or_connection_that_is_given_up_is_a_reset() {
+    // RFC 9113 §6.4: RST_STREAM of stream 1, REFUSED_STREAM.
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+    assert_eq!(http_2_class(&reset).await, ErrorClass::Reset);
+    // RFC 9113 §6.8: GOAWAY without any stream, ENHANCE_YOUR_CALM.
+    let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    assert_eq!(http_2_class(&go_away).await, ErrorClass::Reset);
+}
+
+/// Returns what becomes of a request that an HTTP/2 server answers with this frame.
+async fn http_2_class(frame: &[u8]) -> ErrorClass {
+    let (acceptor, root) = tls(&[b"h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    // RFC 9113 §6.5: a server begins with SETTINGS, here none.
+    let answer = [&[0, 0, 0, 4, 0, 0, 0, 0, 0], frame].concat();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        // RFC 9113 §6.1: DATA, the last of stream 1, with the body that `request` sends.
+        let body = [0, 0, 2, 0, 1, 0, 0, 0, 1, b'{', b'}'];
+        let mut read = Vec::new();
+        while !read.ends_with(&body) {
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+        }
+        stream.write_all(&answer).await.unwrap();
+        stream.flush().await.unwrap();
+        // Closing is for the client to do, so that the frame is all that it is told.
+        while stream.read_buf(&mut read).await.unwrap() > 0 {}
+    });
+    let transport = HttpTransport::builder().extra_root(root).build().unwrap();
+    transport.send(request(&url)).await.unwrap_err().class
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_http_is_a_protocol_error() {
     let (url, _server) = raw_server("SSH-2.0-OpenSSH_9.2\r\n").await;
     assert_eq!(class(&url).await, ErrorClass::Protocol);
+    // RFC 9113 §6.5: SETTINGS of other than a multiple of 6 bytes.
+    assert_eq!(http_2_class(&[0, 0, 1, 4, 0, 0, 0, 0, 0, 0]).await, ErrorClass::Protocol);
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ pub enum ErrorClass {
     Panic,
     /// The response was not HTTP.
     Protocol,
-    /// The connection was closed or reset before a response came.
+    /// The connection, or its stream in HTTP/2, was closed or reset before a response came.
     Reset,
     /// The exchange was not over in time.
     Timeout,
