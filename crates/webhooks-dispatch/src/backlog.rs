@@ -80,6 +80,11 @@ pub struct Backlog {
     bytes: usize,
 }
 
+/// Returns a time that does not come.
+fn never() -> Timestamp {
+    Timestamp::from_unix_microseconds(u64::MAX)
+}
+
 #[derive(Debug)]
 struct Lease {
     token: u64,
@@ -103,7 +108,7 @@ impl Backlog {
             low: BTreeSet::new(),
             served: None,
             leases: BTreeMap::new(),
-            leases_end: Timestamp::from_unix_microseconds(u64::MAX),
+            leases_end: never(),
             next_token: 1,
             bytes: 0,
         }
@@ -231,7 +236,7 @@ impl Backlog {
             if planned >= request.limit {
                 break;
             }
-            let available = self.lanes.get(lane).map_or(0, |lane| lane.len());
+            let available = self.lanes.get(lane).map_or(0, Lane::len);
             planned += available.min(request.per_endpoint);
             plan.push(lane.clone());
             if let Some(lane) = lanes.next() {
@@ -387,7 +392,7 @@ impl Backlog {
         // One that is held may have ended; look again soon.
         let soon = self.now + Duration::from_secs(1);
         let ends = self.leases.values().map(|lease| lease.until.max(soon)).min();
-        self.leases_end = ends.unwrap_or(Timestamp::from_unix_microseconds(u64::MAX));
+        self.leases_end = ends.unwrap_or_else(never);
     }
 
     /// Puts a lane where its next due time belongs.

@@ -33,7 +33,10 @@ pub enum SigningError {
 /// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission").
 ///
 /// # Errors
-/// [`SigningError`] when no secret is live.
+/// * [`SigningError::NoLiveSecret`] when every secret has expired.
+/// * [`SigningError::Algorithm`] when the endpoint's algorithm is no HMAC.
+/// * [`SigningError::Sign`] when signing refuses the id, and [`SigningError::Header`] when an id or
+///   event type does not fit into a header; neither happens to what was parsed.
 pub fn signed_headers(
     endpoint: &Endpoint,
     event: &SerializedEvent,

@@ -107,7 +107,7 @@ pub enum ErrorClass {
     Panic,
     /// The response was not HTTP.
     Protocol,
-    /// The connection was closed or reset before a response came.
+    /// The connection, or its stream in HTTP/2, was closed or reset before a response came.
     Reset,
     /// The delivery could not be signed, so nothing was sent.
     Signing,
@@ -157,7 +157,7 @@ impl ErrorClass {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::Blocked => "the address is not allowed",
+            Self::Blocked => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",

@@ -59,7 +59,8 @@ impl HttpTransport {
     /// Returns a transport that trusts the platform's roots and allows every address.
     ///
     /// # Errors
-    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
+    /// [`HttpTransportError::Tls`] when the platform has no root certificates, and
+    /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
     pub fn new() -> Result<Self, HttpTransportError> {
         Self::builder().build()
     }
@@ -140,7 +141,8 @@ impl Builder {
     /// Sets the transport up.
     ///
     /// # Errors
-    /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all.
+    /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all, and
+    /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
         let Self { policy, extra_roots } = self;
         let tls = tls_config(extra_roots).map_err(|source| HttpTransportError::Tls { source })?;

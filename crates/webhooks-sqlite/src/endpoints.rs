@@ -46,6 +46,10 @@ impl Write for Register {
             self.refused = Some(taken.into());
             return Ok(());
         }
+        if let Err(error) = endpoint.check() {
+            self.refused = Some(RegisterError::Endpoint(error).into());
+            return Ok(());
+        }
         let stored = StoredEndpoint::new(endpoint);
         let secrets = match tables.keys.seal(id.as_str(), &stored.secrets) {
             Ok(secrets) => secrets,

@@ -76,9 +76,8 @@ fn repeated(
     let (body, deliveries): (String, i64) =
         statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let deliveries = usize::try_from(deliveries).unwrap_or_default();
-    let id = event.id.clone();
-    Ok(match event.is_same_content(body.as_bytes()) {
-        true => Ok(Published { event: id, deliveries, novelty: Novelty::Repeated }),
-        false => Err(Conflict { event: id }),
-    })
+    let is_same = event.is_same_content(body.as_bytes());
+    let event = event.id.clone();
+    let repeated = Published { event: event.clone(), deliveries, novelty: Novelty::Repeated };
+    Ok(is_same.then_some(repeated).ok_or(Conflict { event }))
 }

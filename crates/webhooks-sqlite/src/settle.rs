@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
-use webhooks_dispatch::{Attempt, Health, Outcome, Settled, Settlement};
+use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement};
 
 use crate::row;
 use crate::store::Shared;
@@ -125,7 +125,7 @@ fn keep_attempt(
         row::micros(attempt.started_at),
         i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
         attempt.status_code,
-        attempt.error_class.map(|class| class.as_str()),
+        attempt.error_class.map(ErrorClass::as_str),
         attempt.error,
         response,
     ];

@@ -129,7 +129,7 @@ impl Tables {
         let id = EndpointId::new(&id).map_err(bad)?;
         let mut registration = Registration::new(id.clone(), endpoint);
         registration.disabled = disabled.as_deref().map(reason);
-        // Ids are unique among current rows, so that none can be another tenant's.
+        // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
         let _none = shared.registry.restore(registration);
         if let Some(registration) = shared.registry.get(id.as_str()) {
             let first = self.first_place(number).map_err(failed)?;

@@ -4,7 +4,7 @@
 //! 500 bytes over HTTP/1.1 on loopback with 32 requests in flight, in alternating rounds; the
 //! figures are medians, and what counts is their ratios. `--quick` does less of each, `--json`
 //! adds one flat object as the last line.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod backlog;
@@ -44,7 +44,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let figures = runtime.block_on(async {
         let cores = std::thread::available_parallelism().unwrap();
-        println!("{cores} processors; SQLite: WAL, synchronous=FULL; in {:?}", folder().path());
+        println!(
+            "{cores} processors; SQLite: WAL, synchronous=FULL; in {}",
+            folder().path().display()
+        );
         let mut figures = Figures::new();
         let receiver = Receiver::start();
         if only("throughput") {

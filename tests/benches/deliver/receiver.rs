@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// The receiver's process; it ends when dropped.
 pub(crate) struct Receiver {
@@ -61,9 +62,11 @@ pub(crate) fn micros() -> u64 {
 /// Serves until the standard input ends, which it does with whoever started this.
 pub(crate) fn serve() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    std::thread::spawn(|| {
+    let ended = Arc::new(Notify::new());
+    let stop = Arc::clone(&ended);
+    std::thread::spawn(move || {
         let _end = std::io::stdin().read_line(&mut String::new());
-        std::process::exit(0);
+        stop.notify_one();
     });
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -71,7 +74,10 @@ pub(crate) fn serve() {
         std::io::stdout().flush().unwrap();
         let latencies = Arc::new(Mutex::new(Vec::new()));
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = tokio::select! {
+                () = ended.notified() => return,
+                accepted = listener.accept() => accepted.unwrap(),
+            };
             stream.set_nodelay(true).unwrap();
             let latencies = Arc::clone(&latencies);
             let service = service_fn(move |request| answer(request, Arc::clone(&latencies)));
