@@ -216,7 +216,7 @@ impl Scheme {
         if key.algorithm() != self.algorithm {
             return Err(SignError::UnsuitableKey);
         }
-        let tag = key.sign(envelope.pieces(self, body))?;
+        let tag = key.sign(envelope.parts().pieces(self, body))?;
         Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
     }
 
