@@ -110,42 +110,45 @@ impl<'a> Envelope<'a> {
     }
 }
 
-impl<'s> Verifier<'s> {
+impl<'s, 'h> Opened<'s, 'h> {
+    /// Holds nothing that could match before [`read`](Self::read), which fills it where it lies, as
+    /// [`Listed::read`] does.
+    #[inline]
+    pub(crate) fn new(verifier: Verifier<'s>) -> Self {
+        let listed = Listed::new(verifier.scheme);
+        Self { verifier, id: None, timestamp: None, timestamp_text: b"", listed }
+    }
+
     /// Reads the headers, refusing whatever needs no hashing to refuse.
     #[inline]
-    pub(crate) fn open<'h, const N: usize>(
-        self,
+    pub(crate) fn read<const N: usize>(
+        &mut self,
         keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
         now: u64,
-    ) -> Result<Opened<'s, 'h>, Error> {
-        let scheme = self.scheme;
+    ) -> Result<(), Error> {
+        let Verifier { scheme, tolerance, method, url } = self.verifier;
         let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
         if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
             return Err(Error::UnsuitableKey);
         }
-        if scheme.is_missing(self.method, self.url) {
+        if scheme.is_missing(method, url) {
             return Err(Error::MissingPart);
         }
         let signature = single(headers, scheme.signature)?;
-        let id = match scheme.id {
-            Some(name) => Some(check_id(single(headers, name)?)?),
-            None => None,
-        };
-        let (timestamp, timestamp_text) = match scheme.timestamp {
-            Some(source) => {
-                let text = match source {
-                    TimestampSource::Field(name, _) => scheme.field(signature, name)?,
-                    TimestampSource::Header(name, _) => single(headers, name)?,
-                };
-                let timestamp = parse(text, source.format())?;
-                self.tolerance.check(timestamp, now)?;
-                (Some(timestamp), text)
-            }
-            None => (None, b"".as_slice()),
-        };
-        let listed = Listed::read(scheme, signature)?;
-        Ok(Opened { verifier: self, id, timestamp, timestamp_text, listed })
+        if let Some(name) = scheme.id {
+            self.id = Some(check_id(single(headers, name)?)?);
+        }
+        if let Some(source) = scheme.timestamp {
+            let text = match source {
+                TimestampSource::Field(name, _) => scheme.field(signature, name)?,
+                TimestampSource::Header(name, _) => single(headers, name)?,
+            };
+            let timestamp = parse(text, source.format())?;
+            tolerance.check(timestamp, now)?;
+            (self.timestamp, self.timestamp_text) = (Some(timestamp), text);
+        }
+        self.listed.read(signature)
     }
 }
 
@@ -153,7 +156,7 @@ impl<'h> Opened<'_, 'h> {
     /// Puts a key to work: hashes what is signed ahead of the body.
     #[inline]
     pub(crate) fn start(&self, key: &Key) -> Check {
-        let mut check = Check::new(key, self.listed);
+        let mut check = Check::new(key, &self.listed);
         self.update(&mut check, self.verifier.scheme.around_body().0);
         check
     }
@@ -162,15 +165,29 @@ impl<'h> Opened<'_, 'h> {
     #[inline]
     pub(crate) fn finish(&self, mut check: Check) -> Choice {
         self.update(&mut check, self.verifier.scheme.around_body().1);
-        check.finish(self.listed)
+        check.finish(&self.listed)
+    }
+
+    /// Returns the place of the first key that verifies a body in memory.
+    pub(crate) fn find_key<const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        body: &[u8],
+    ) -> Result<usize, Error> {
+        // Key by key, without room for all of them as `Pending` has.
+        let mut matched = Matched::default();
+        for key in keys.iter() {
+            matched.note(self.check(key, body));
+        }
+        matched.key_index()
     }
 
     /// Verifies a body in memory with one key.
     #[inline]
-    pub(crate) fn check(&self, key: &Key, body: &[u8]) -> Choice {
+    fn check(&self, key: &Key, body: &[u8]) -> Choice {
         if let Kind::Mac(mac) = &key.kind {
-            let computed = mac.of(self.parts().pieces(self.verifier.scheme, body));
-            return self.listed.contains(&computed);
+            let pieces = self.parts().pieces(self.verifier.scheme, body);
+            return mac.of(pieces, |computed| self.listed.contains(computed));
         }
         let mut check = self.start(key);
         check.update(body);
@@ -195,14 +212,9 @@ impl<'h> Opened<'_, 'h> {
     }
 
     #[inline]
-    pub(crate) fn verified<B>(&self, matched: Matched, body: B) -> Result<Verified<'h, B>, Error> {
-        Ok(Verified {
-            id: self.id,
-            timestamp: self.timestamp,
-            key_index: matched.key_index()?,
-            scheme: self.verifier.scheme.name,
-            body,
-        })
+    pub(crate) fn verified<B>(&self, key_index: usize, body: B) -> Verified<'h, B> {
+        let scheme = self.verifier.scheme.name;
+        Verified { id: self.id, timestamp: self.timestamp, key_index, scheme, body }
     }
 }
 

@@ -191,6 +191,7 @@ impl Scheme {
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[inline]
     pub fn verify<'h, 'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
