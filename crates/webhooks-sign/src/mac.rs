@@ -7,8 +7,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::Algorithm;
 
-/// Room for any signature, the longest being ECDSA with P-256 in DER (72 bytes), and for the three
-/// bytes that base64 wants beyond: it decodes in groups and checks the room first.
+/// Room for any signature, the longest being ECDSA with P-256 in DER (72 bytes).
 const TAG_ROOM: usize = 80;
 
 /// An HMAC under way. Cloning the state of a fresh key saves two hash blocks a message.
