@@ -47,11 +47,12 @@ impl Algorithm {
 impl Algorithm {
     /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
     #[inline]
-    pub(crate) fn decode(self, encoding: Encoding, text: &[u8]) -> Option<Tag> {
+    pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
         if self == Self::Token {
-            return Tag::of_token(text);
+            *tag = Tag::of_token(text)?;
+            return Some(());
         }
-        let tag = Tag::write(|room| encoding.decode(text, room))?;
+        tag.write(|room| encoding.decode(text, room))?;
         let len = tag.as_bytes().len();
         let is_whole = match self {
             Self::HmacSha256 => len == 32,
@@ -65,7 +66,7 @@ impl Algorithm {
             Self::EcdsaP256 => true,
             Self::Token => false,
         };
-        is_whole.then_some(tag)
+        is_whole.then_some(())
     }
 }
 

@@ -26,7 +26,7 @@ impl Check {
         expect(unused_variables, reason = "only ed25519 hashes the signature")
     )]
     #[inline]
-    pub(crate) fn new(key: &Key, listed: Listed<'_, '_>) -> Self {
+    pub(crate) fn new(key: &Key, listed: &Listed<'_, '_>) -> Self {
         match &key.kind {
             Kind::Mac(mac) => Self::Mac(mac.clone()),
             Kind::Token(token) => Self::Token(*token),
@@ -52,10 +52,10 @@ impl Check {
 
     /// Looks at every listed signature, whether or not one matched before.
     #[inline]
-    pub(crate) fn finish(self, listed: Listed<'_, '_>) -> Choice {
+    pub(crate) fn finish(self, listed: &Listed<'_, '_>) -> Choice {
         match self {
-            Self::Mac(mac) => listed.contains(&mac.finish()),
-            Self::Token(token) => listed.contains(&token),
+            Self::Mac(mac) => listed.contains(mac.finish().as_bytes()),
+            Self::Token(token) => listed.contains(token.as_bytes()),
             #[cfg(feature = "ed25519")]
             Self::Ed25519(check) => check.finish(),
             #[cfg(feature = "p256")]

@@ -60,11 +60,13 @@ impl KeyPair {
             room.get_mut(..SIGNATURE_LEN)?.copy_from_slice(&signature.to_bytes());
             Some(SIGNATURE_LEN)
         };
-        Tag::write(write).ok_or(SignError::Write)
+        let mut tag = Tag::EMPTY;
+        tag.write(write).ok_or(SignError::Write)?;
+        Ok(tag)
     }
 
     /// Starts on a message; each signature needs a hash of its own, since it goes into it.
-    pub(crate) fn check(&self, listed: Listed<'_, '_>) -> Check {
+    pub(crate) fn check(&self, listed: &Listed<'_, '_>) -> Check {
         let mut streams = [const { None }; MAX_SIGNATURES];
         for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
             let signature = Signature::from_slice(tag.as_bytes());

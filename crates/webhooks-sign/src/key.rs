@@ -163,6 +163,7 @@ impl Key {
     }
 
     /// Returns the algorithm that the key is for.
+    #[inline]
     pub fn algorithm(&self) -> Algorithm {
         match &self.kind {
             Kind::Mac(mac) => mac.algorithm(),
@@ -180,7 +181,7 @@ impl Key {
         pieces: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<Tag, SignError> {
         match &self.kind {
-            Kind::Mac(mac) => Ok(mac.of(pieces)),
+            Kind::Mac(mac) => Ok(mac.of(pieces, Tag::from_slice)),
             #[cfg(feature = "ed25519")]
             Kind::Ed25519(pair) => pair.sign(&pieces),
             _ => Err(SignError::UnsuitableKey),
@@ -243,6 +244,7 @@ impl<const N: usize> KeyRing<N> {
     }
 
     /// Returns the keys in the order in which they were added.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter().flatten()
     }

@@ -191,6 +191,7 @@ impl Scheme {
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[inline]
     pub fn verify<'h, 'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -216,7 +217,7 @@ impl Scheme {
         if key.algorithm() != self.algorithm {
             return Err(SignError::UnsuitableKey);
         }
-        let tag = key.sign(envelope.pieces(self, body))?;
+        let tag = key.sign(envelope.parts().pieces(self, body))?;
         Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
     }
 

@@ -83,6 +83,7 @@ fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn verify<'h, 'b, const N: usize>(
     keys: &KeyRing<N>,
     headers: &'h (impl Headers + ?Sized),

@@ -1,6 +1,6 @@
 //! Verification: by scheme, with what the receiver knows of the request.
 
-use crate::matched::Matched;
+use crate::envelope::Opened;
 use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
@@ -70,6 +70,7 @@ impl<'s> Verifier<'s> {
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[inline]
     pub fn verify<'h, 'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -77,13 +78,10 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        // Key by key, without room for all of them as `Pending` has.
-        let opened = self.open(keys, headers, now)?;
-        let mut matched = Matched::default();
-        for key in keys.iter() {
-            matched.note(opened.check(key, body));
-        }
-        opened.verified(matched, body)
+        let mut opened = Opened::new(*self);
+        opened.read(keys, headers, now)?;
+        let key_index = opened.find_key(keys, body)?;
+        Ok(opened.verified(key_index, body))
     }
 
     /// The same by the system's clock.
