@@ -84,14 +84,14 @@ struct Signer<'a> {
 impl Signer<'_> {
     fn standard(&mut self, names: &Names) -> Result<(), SigningError> {
         let secrets = self.endpoint.live_secrets(self.now);
-        let keys: Vec<Key> =
+        let keys: Vec<&Key> =
             secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect::<Result<_, _>>()?;
         if keys.is_empty() {
             return Err(SigningError::NoLiveSecret);
         }
         let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
         let mut signatures = String::with_capacity(keys.len() * 48);
-        standard::sign_all(&keys, &id, timestamp, &self.event.body, &mut signatures)?;
+        standard::sign_all(keys, &id, timestamp, &self.event.body, &mut signatures)?;
         self.insert(names.id.clone(), id)?;
         self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
         self.insert(names.signature.clone(), signatures)
@@ -102,7 +102,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(&newest.key(algorithm)?, &self.event.body)?;
+        let signature = x_webhook::sign(newest.key(algorithm)?, &self.event.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;

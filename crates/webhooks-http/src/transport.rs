@@ -1,6 +1,7 @@
 //! The transport: one request, one response, one deadline.
 
 use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 
 use reqwest::redirect;
@@ -73,8 +74,8 @@ impl HttpTransport {
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let Request { url, headers, body, .. } = request;
         let request = self.client.post(url.as_url().clone()).headers(headers).body(body);
-        let response = request.send().await.map_err(exchange_failed)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut response = request.send().await.map_err(exchange_failed)?;
+        let (status, headers) = (response.status().as_u16(), take(response.headers_mut()));
         let body = body::read(response).await.map_err(body_failed)?;
         Ok(Response { status, headers, body })
     }
