@@ -4,7 +4,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHead
 use thiserror::Error;
 use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
-use webhooks_sign::{Algorithm, Key, SignError, standard, x_webhook};
+use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
 use crate::SerializedEvent;
 
@@ -54,6 +54,9 @@ pub fn signed_headers(
     Ok(signer.headers)
 }
 
+/// The length of one `v1` signature in bytes: mostly there is one.
+const SIGNATURE_LEN: usize = 47;
+
 /// The three headers of Standard Webhooks, under one name or another.
 struct Names {
     id: HeaderName,
@@ -83,15 +86,20 @@ struct Signer<'a> {
 
 impl Signer<'_> {
     fn standard(&mut self, names: &Names) -> Result<(), SigningError> {
-        let secrets = self.endpoint.live_secrets(self.now);
-        let keys: Vec<&Key> =
-            secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect::<Result<_, _>>()?;
-        if keys.is_empty() {
+        if self.endpoint.live_secrets(self.now).next().is_none() {
             return Err(SigningError::NoLiveSecret);
         }
+        let mut unsuitable = None;
+        let keys = self.endpoint.live_secrets(self.now).map_while(|secret| {
+            secret.key(Algorithm::HmacSha256).map_err(|error| unsuitable = Some(error)).ok()
+        });
         let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
-        let mut signatures = String::with_capacity(keys.len() * 48);
-        standard::sign_all(keys, &id, timestamp, &self.event.body, &mut signatures)?;
+        let mut signatures = String::with_capacity(SIGNATURE_LEN);
+        let signed = standard::sign_all(keys, &id, timestamp, &self.event.body, &mut signatures);
+        if let Some(error) = unsuitable {
+            return Err(error.into());
+        }
+        signed?;
         self.insert(names.id.clone(), id)?;
         self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
         self.insert(names.signature.clone(), signatures)
@@ -121,7 +129,7 @@ impl Signer<'_> {
 mod tests {
     use webhooks_core::Event;
     use webhooks_registry::Secret;
-    use webhooks_sign::KeyRing;
+    use webhooks_sign::{Key, KeyRing};
 
     use super::*;
 

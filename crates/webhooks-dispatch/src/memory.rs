@@ -257,6 +257,8 @@ impl State {
         let endpoint = entry.endpoint.clone();
         if let Some(attempt) = settlement.attempt {
             entry.progress.attempts = entry.progress.next_attempt();
+            // Most deliveries need one attempt, and room for four would be wasted on them.
+            entry.attempts.reserve_exact(1);
             entry.attempts.push((entry.progress.attempts, attempt));
         }
         match settlement.outcome {

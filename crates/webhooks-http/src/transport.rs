@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
 
-use reqwest::redirect;
+use reqwest::{Method, redirect};
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -73,8 +73,11 @@ impl HttpTransport {
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let Request { url, headers, body, .. } = request;
-        let request = self.client.post(url.as_url().clone()).headers(headers).body(body);
-        let mut response = request.send().await.map_err(exchange_failed)?;
+        // Put together by hand: a builder would copy the headers one by one.
+        let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
+        *post.headers_mut() = headers;
+        *post.body_mut() = Some(body.into());
+        let mut response = self.client.execute(post).await.map_err(exchange_failed)?;
         let (status, headers) = (response.status().as_u16(), take(response.headers_mut()));
         let body = body::read(response).await.map_err(body_failed)?;
         Ok(Response { status, headers, body })

@@ -65,7 +65,7 @@ impl Index {
     ) -> impl Iterator<Item = &Arc<Registration>> {
         let patterns = self.tenants.get(tenant);
         (event_type.patterns())
-            .filter_map(move |pattern| patterns?.get(&pattern))
+            .filter_map(move |pattern| patterns?.get(&*pattern))
             .flat_map(BTreeMap::values)
     }
 
