@@ -9,7 +9,7 @@ use http::StatusCode;
 use crate::{AttemptError, Response};
 
 /// The longest such text, for what transports say is up to them.
-const MAX_ERROR_CHARACTERS: usize = 512;
+pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
 
 /// Says in a sentence why an attempt failed, for whoever owns the endpoint.
 pub(crate) fn explain(outcome: &Result<Response, AttemptError>) -> String {

@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
@@ -13,6 +14,7 @@ use webhooks_registry::Endpoint;
 use webhooks_sign::{Algorithm, Key, KeyRing, x_webhook};
 
 use super::*;
+use crate::explain::MAX_ERROR_CHARACTERS;
 use crate::{ErrorClass, FnTransport, Request, TransportError};
 
 mock! {
