@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use webhooks_core::Timestamp;
 use webhooks_registry::EndpointStore;
@@ -91,6 +91,8 @@ impl fmt::Debug for Worker {
 struct Shared<S, T, C> {
     parts: Arc<Parts<S, T, C>>,
     scheduler: Mutex<Scheduler>,
+    /// Room for exchanges in flight and results that are not settled yet.
+    room: Arc<Semaphore>,
     /// Tells the driver that there may be something to do.
     work: Notify,
 }
@@ -121,7 +123,8 @@ where
 {
     fn new(parts: Arc<Parts<S, T, C>>) -> Self {
         let settings = &parts.settings;
-        let (results, flown) = mpsc::channel(settings.max_unsettled.max(1));
+        let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
+        let (results, flown) = mpsc::channel(room);
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
         #[cfg(feature = "sabotage")]
@@ -129,8 +132,8 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
-        let work = Notify::new();
-        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), work });
+        let (room, work) = (Arc::new(Semaphore::new(room)), Notify::new());
+        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), room, work });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&shared), flown));
         let pilots = JoinSet::new();
@@ -186,9 +189,9 @@ where
 
     /// Starts pilots while there is something to fly and room to keep the result.
     fn launch(&mut self) {
-        while let Some((flight, permit)) = pilot::next(&self.shared, &self.results) {
+        while let Some((flight, room)) = pilot::next(&self.shared) {
             let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
-            self.pilots.spawn(pilot::run(shared, results, flight, permit));
+            self.pilots.spawn(pilot::run(shared, results, flight, room));
         }
     }
 
