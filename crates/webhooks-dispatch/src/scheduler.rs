@@ -166,6 +166,10 @@ impl Scheduler {
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
             lane.standing = Standing::Idle;
+            if let Err(until) = lane.token(self.now) {
+                self.close(index, until);
+                continue;
+            }
             if let Some(claimed) = lane.start(self.now) {
                 self.quick += 1;
                 self.place(index);
@@ -333,19 +337,14 @@ impl Scheduler {
         let lane = &mut self.lanes[index];
         let is_full = lane.queue.len() * 2 >= per_endpoint || lane.standing == Standing::Waiting;
         if lane.standing == Standing::Idle && lane.can_start(share) {
-            match lane.token(self.now) {
-                Ok(()) => {
-                    lane.standing = Standing::Ready;
-                    self.ready_deliveries += lane.queue.len();
-                    match self.ready.get_mut(&lane.tenant) {
-                        Some(lanes) => lanes.push_back(index),
-                        None => {
-                            self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
-                            self.turns.push_back(lane.tenant.clone());
-                        }
-                    }
+            lane.standing = Standing::Ready;
+            self.ready_deliveries += lane.queue.len();
+            match self.ready.get_mut(&lane.tenant) {
+                Some(lanes) => lanes.push_back(index),
+                None => {
+                    self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
+                    self.turns.push_back(lane.tenant.clone());
                 }
-                Err(until) => return self.close(index, until),
             }
         }
         let endpoint = self.lanes[index].endpoint.clone();
