@@ -112,9 +112,7 @@ impl Lane {
             Signal::Alive => None,
             Signal::Trouble { until } => {
                 self.allowance = (self.allowance / 2).max(1);
-                // Flights that started before the lane was closed tell nothing new.
-                let is_news = self.standing != Standing::Waiting;
-                let opened = if is_news { self.breaker.on_failure(settings, now) } else { None };
+                let opened = self.breaker.on_failure(settings, now);
                 opened.into_iter().chain(until).max().filter(|until| *until > now)
             }
         }
