@@ -46,6 +46,8 @@ pub(crate) struct Scheduler {
     busy: Arc<BTreeSet<EndpointId>>,
     /// All claims held: those that wait in lanes, and those in flight.
     held: BTreeMap<Claim, Timestamp>,
+    /// No lease of those that wait in lanes ends before this.
+    leases_end: Timestamp,
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
     quick: usize,
@@ -79,6 +81,7 @@ impl Scheduler {
             waiting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
+            leases_end: never(),
             released: Vec::new(),
             quick: 0,
             slow: 0,
@@ -123,6 +126,7 @@ impl Scheduler {
                 continue;
             }
             self.held.insert(claimed.claim, lease_end);
+            self.leases_end = self.leases_end.min(lease_end);
             lane.update(&claimed.registration, self.now);
             lane.queue.push_back(claimed);
             if lane.standing == Standing::Ready {
@@ -155,6 +159,9 @@ impl Scheduler {
     /// Returns the next delivery to carry out, if a flight is free.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Flight> {
         self.advance(now);
+        if self.leases_end <= self.now {
+            self.drop_lapsed();
+        }
         while self.quick < self.concurrency && !self.is_stopped {
             let tenant = self.turns.pop_front()?;
             let Some(lanes) = self.ready.get_mut(&tenant) else { continue };
@@ -253,27 +260,52 @@ impl Scheduler {
 
     /// Drops claims that were lost, unless they are in flight already.
     pub(crate) fn lose(&mut self, lost: &[Claim]) {
+        if lost.is_empty() {
+            return;
+        }
         for claim in lost {
             self.held.remove(claim);
         }
+        self.drop_unheld();
+    }
+
+    /// Drops claims whose leases have ended: others may have them by now.
+    fn drop_lapsed(&mut self) {
+        for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
+            if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
+                self.held.remove(&claimed.claim);
+            }
+        }
+        let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
+        self.leases_end = ends.min().unwrap_or_else(never);
+        self.drop_unheld();
+    }
+
+    fn drop_unheld(&mut self) {
         for index in 0..self.lanes.len() {
-            if self.lanes[index].queue.iter().any(|claimed| lost.contains(&claimed.claim)) {
+            let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
+            if !self.lanes[index].queue.iter().all(is_held) {
                 self.displace(index);
-                self.lanes[index].queue.retain(|claimed| !lost.contains(&claimed.claim));
+                let held = &self.held;
+                self.lanes[index].queue.retain(|claimed| held.contains_key(&claimed.claim));
                 self.place(index);
             }
         }
     }
 
-    /// Returns the claims whose leases end before then, and notes that they are extended.
-    pub(crate) fn extend(&mut self, before: Timestamp, until: Timestamp) -> Vec<Claim> {
-        let ending = self.held.iter_mut().filter(|(_, lease_end)| **lease_end < before);
-        ending
-            .map(|(claim, lease_end)| {
-                *lease_end = until;
-                *claim
-            })
-            .collect()
+    /// Returns the claims whose leases end before then.
+    pub(crate) fn ending(&self, before: Timestamp) -> Vec<Claim> {
+        let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
+        ending.map(|(claim, _)| *claim).collect()
+    }
+
+    /// Notes that claims last until then.
+    pub(crate) fn extended(&mut self, claims: &[Claim], until: Timestamp) {
+        for claim in claims {
+            if let Some(lease_end) = self.held.get_mut(claim) {
+                *lease_end = until.max(*lease_end);
+            }
+        }
     }
 
     /// Starts nothing more, and hands back what has not started.
@@ -373,6 +405,11 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Returns a time later than any lease ends.
+fn never() -> Timestamp {
+    Timestamp::from_unix_microseconds(u64::MAX)
 }
 
 #[cfg(test)]

@@ -158,22 +158,22 @@ where
     /// Does what can be done now, and returns how long to wait if nothing happens.
     async fn step(&mut self) -> Duration {
         while self.pilots.try_join_next().is_some() {}
-        let now = self.shared.parts.clock.now();
-        self.keep_leases(now).await;
-        let is_healthy = self.claim(now).await;
+        let is_kept = self.keep_leases().await;
+        let is_claimed = self.claim().await;
         self.launch();
         self.hand_back().await;
+        let now = self.shared.parts.clock.now();
         if now.saturating_since(self.swept) >= SWEEP_EVERY {
             self.swept = now;
             self.shared.scheduler().sweep(now);
         }
-        if is_healthy { self.pause().await } else { STORE_PAUSE }
+        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
     /// Claims as much as there is room for; returns whether the store did its part.
-    async fn claim(&self, now: Timestamp) -> bool {
+    async fn claim(&self) -> bool {
         let parts = &self.shared.parts;
-        let lease = parts.settings.lease;
+        let (now, lease) = (parts.clock.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
         match parts.store.claim(request).await {
             Ok(claimed) => {
@@ -217,23 +217,36 @@ where
         released
     }
 
-    /// Extends the leases that would otherwise end soon.
-    async fn keep_leases(&mut self, now: Timestamp) {
+    /// Extends the leases that would otherwise end soon; returns whether the store did its part.
+    async fn keep_leases(&mut self) -> bool {
         let parts = &self.shared.parts;
-        let lease = parts.settings.lease;
-        if now.saturating_since(self.leases_checked) < lease / 4 {
-            return;
+        let (now, lease) = (parts.clock.now(), parts.settings.lease);
+        if !self.until_upkeep(now).is_zero() {
+            return true;
+        }
+        let until = now + lease;
+        let ending = self.shared.scheduler().ending(now + lease / 2);
+        if !ending.is_empty() {
+            match parts.store.extend(ending.clone(), until).await {
+                Ok(lost) => {
+                    let mut scheduler = self.shared.scheduler();
+                    scheduler.extended(&ending, until);
+                    scheduler.lose(&lost);
+                }
+                // There is time to try again before they end.
+                Err(error) => {
+                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    return false;
+                }
+            }
         }
         self.leases_checked = now;
-        let until = now + lease;
-        let ending = self.shared.scheduler().extend(now + lease / 2, until);
-        if ending.is_empty() {
-            return;
-        }
-        match parts.store.extend(ending, until).await {
-            Ok(lost) => self.shared.scheduler().lose(&lost),
-            Err(error) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
-        }
+        true
+    }
+
+    /// Returns how long the leases need no care.
+    fn until_upkeep(&self, now: Timestamp) -> Duration {
+        (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
     }
 
     /// Returns how long to wait if nothing happens.
@@ -255,9 +268,10 @@ where
             None => None,
         };
         let now = parts.clock.now();
-        let upkeep = parts.settings.lease / 4;
+        let upkeep = self.until_upkeep(now);
         let next = due.into_iter().chain(wakes_at).min();
-        next.map_or(upkeep, |next| next.saturating_since(now).clamp(SHORTEST_WAIT, upkeep))
+        let pause = next.map_or(upkeep, |next| next.saturating_since(now).min(upkeep));
+        pause.max(SHORTEST_WAIT)
     }
 
     async fn finish(mut self, grace: Duration) -> ShutdownReport {
