@@ -16,6 +16,9 @@ use crate::{Claim, ClaimRequest, Claimed};
 /// How many slow flights there may be for each quick one. They cost a socket and some memory.
 const SLOW_FACTOR: usize = 4;
 
+/// The most that `concurrency` can be, far beyond what a process can have open.
+const MAX_CONCURRENCY: usize = 1 << 20;
+
 /// How many deliveries at most are claimed for one endpoint at a time, and at least.
 const PER_ENDPOINT: (usize, usize) = (16, 64);
 
@@ -50,7 +53,8 @@ pub(crate) struct Scheduler {
     leases_end: Timestamp,
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
-    quick: usize,
+    flights: usize,
+    /// How many of the flights last.
     slow: usize,
     slow_lanes: usize,
     is_stopped: bool,
@@ -69,7 +73,7 @@ pub(crate) struct Flight {
 impl Scheduler {
     pub(crate) fn new(concurrency: usize, breaker: BreakerSettings) -> Self {
         Self {
-            concurrency: concurrency.max(1),
+            concurrency: concurrency.clamp(1, MAX_CONCURRENCY),
             breaker,
             now: Timestamp::UNIX_EPOCH,
             lanes: Vec::new(),
@@ -83,7 +87,7 @@ impl Scheduler {
             held: BTreeMap::new(),
             leases_end: never(),
             released: Vec::new(),
-            quick: 0,
+            flights: 0,
             slow: 0,
             slow_lanes: 0,
             is_stopped: false,
@@ -162,7 +166,7 @@ impl Scheduler {
         if self.leases_end <= self.now {
             self.drop_lapsed();
         }
-        while self.quick < self.concurrency && !self.is_stopped {
+        while self.has_free_slot() && !self.is_stopped {
             let tenant = self.turns.pop_front()?;
             let Some(lanes) = self.ready.get_mut(&tenant) else { continue };
             let Some(index) = lanes.pop_front() else {
@@ -178,7 +182,7 @@ impl Scheduler {
                 continue;
             }
             if let Some(claimed) = lane.start(self.now) {
-                self.quick += 1;
+                self.flights += 1;
                 self.place(index);
                 return Some(Flight { claimed, lane: index, is_slow: false });
             }
@@ -187,13 +191,22 @@ impl Scheduler {
         None
     }
 
-    /// Notes that a flight lasts; it then counts by the wider bound, if there is room.
+    /// Returns whether one more may be in flight. Flights that last don't count, as many as there
+    /// is room for.
+    fn has_free_slot(&self) -> bool {
+        self.flights - self.slow.min(self.concurrency * SLOW_FACTOR) < self.concurrency
+    }
+
+    /// Returns whether there may be something to claim, or to start beside what has just started.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        self.wants_more() || (self.has_free_slot() && !self.turns.is_empty())
+    }
+
+    /// Notes that a flight lasts.
     pub(crate) fn slow_down(&mut self, flight: &mut Flight) {
-        if self.slow >= self.concurrency * SLOW_FACTOR || flight.is_slow {
+        if std::mem::replace(&mut flight.is_slow, true) {
             return;
         }
-        flight.is_slow = true;
-        self.quick -= 1;
         self.slow += 1;
         let lane = &mut self.lanes[flight.lane];
         lane.slow += 1;
@@ -206,26 +219,39 @@ impl Scheduler {
     /// Notes that a flight has ended, and what that tells of its endpoint.
     pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: Timestamp) {
         self.advance(now);
-        #[cfg(feature = "sabotage")]
-        if self.leaks_slots && matches!(signal, Signal::Trouble { .. }) {
-            return;
+        if !self.leaks(signal) {
+            self.give_back(flight);
         }
         let lane = &mut self.lanes[flight.lane];
+        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
+            self.close(flight.lane, until);
+        } else {
+            self.place(flight.lane);
+        }
+    }
+
+    fn give_back(&mut self, flight: &Flight) {
+        let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
+        self.flights -= 1;
         if flight.is_slow {
             self.slow -= 1;
             lane.slow -= 1;
             if lane.slow == 0 {
                 self.slow_lanes -= 1;
             }
-        } else {
-            self.quick -= 1;
         }
-        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
-            self.close(flight.lane, until);
-        } else {
-            self.place(flight.lane);
-        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn leaks(&self, signal: Signal) -> bool {
+        self.leaks_slots && matches!(signal, Signal::Trouble { .. })
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    fn leaks(&self, _signal: Signal) -> bool {
+        false
     }
 
     /// Forgets a claim whose delivery was settled.
@@ -327,7 +353,7 @@ impl Scheduler {
 
     /// Returns how many flights there are.
     pub(crate) fn flights(&self) -> usize {
-        self.quick + self.slow
+        self.flights
     }
 
     /// Returns when a lane goes on that waits.

@@ -14,7 +14,7 @@ const USAGE: &str = "Usage: cargo xtask sim --seeds N [--first S]\n       cargo 
 const PROGRESS: u64 = 5_000;
 
 /// How many failures are told.
-const MAX_TOLD: usize = 20000;
+const MAX_TOLD: usize = 10;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -65,7 +65,7 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
             return;
         }
         next_up = next(&shared);
-        if next_up.is_none() || shared.scheduler().wants_more() {
+        if next_up.is_none() || shared.scheduler().has_more_to_do() {
             shared.work.notify_one();
         }
     }
