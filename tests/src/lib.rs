@@ -10,6 +10,7 @@ pub mod conformance;
 #[cfg(doctest)]
 mod docs;
 mod receiver;
+pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;

@@ -6,6 +6,7 @@ mod check;
 mod layers;
 mod no_std;
 mod shell;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -23,7 +24,10 @@ Usage: cargo xtask COMMAND
   bench sign [--quick] [--json]
             measures signing beside the bare HMAC and the standardwebhooks crate
   bench deliver [--quick] [--json]
-            measures delivery beside a bare loop of HTTP requests";
+            measures delivery beside a bare loop of HTTP requests
+  sim --seeds N [--first S] | --seed N
+            runs the engine under simulated time and faults, each seed another run;
+            one seed alone shows all that happens";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         ["no-std"] => no_std::run_all(),
         ["bench", name, ref flags @ ..] => bench::run_one(name, flags),
         ["bench"] => return misuse("bench needs a name, such as `bench sign`"),
+        ["sim", ref flags @ ..] => sim::run_seeds(flags),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::shell::{Failure, is_installed, root, run};
+use crate::sim;
 
 /// The programs that tests compare with, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -36,7 +37,8 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             run(line)?;
         }
     }
-    run("cargo test --workspace --all-features --locked")
+    run("cargo test --workspace --all-features --locked")?;
+    sim::run_seeds(&["--seeds", sim::SEEDS_OF_A_TEST])
 }
 
 fn install_packages() -> Result<(), Failure> {

@@ -38,6 +38,8 @@ impl Default for BreakerSettings {
 pub(crate) struct Breaker {
     failures: u32,
     openings: u32,
+    /// Until when it is open, if it is.
+    open_until: Option<Timestamp>,
 }
 
 impl Breaker {
@@ -51,13 +53,19 @@ impl Breaker {
         settings: &BreakerSettings,
         now: Timestamp,
     ) -> Option<Timestamp> {
+        // What was in flight when it opened tells nothing new.
+        if self.open_until.is_some_and(|until| now < until) {
+            return None;
+        }
         self.failures = self.failures.saturating_add(1);
         if self.openings == 0 && self.failures < settings.failures {
             return None;
         }
         let factor = 2_u32.checked_pow(self.openings).unwrap_or(u32::MAX);
         self.openings = self.openings.saturating_add(1);
-        Some(now + settings.first_pause.saturating_mul(factor).min(settings.longest_pause))
+        let pause = settings.first_pause.saturating_mul(factor).min(settings.longest_pause);
+        self.open_until = Some(now + pause);
+        self.open_until
     }
 
     /// Returns whether the next delivery is a probe: it goes out alone.
@@ -78,20 +86,18 @@ mod tests {
     #[test]
     fn it_opens_after_so_many_failures_and_longer_after_each_failed_probe() {
         let settings = BreakerSettings::default();
-        let now = Timestamp::from_unix_seconds(0);
+        let mut now = Timestamp::from_unix_seconds(0);
         let mut breaker = Breaker::default();
-        let mut fail = || {
-            let until = breaker.on_failure(&settings, now);
-            (until.map(Timestamp::as_unix_seconds), breaker.is_probing())
-        };
         for _ in 0..4 {
-            assert_eq!(fail(), (None, false));
+            assert_eq!(breaker.on_failure(&settings, now), None);
+            assert!(!breaker.is_probing());
         }
-        for pause in [10, 20, 40, 80, 160, 300, 300] {
-            assert_eq!(fail(), (Some(pause), true));
-        }
-        for _ in 0..100 {
-            assert_eq!(fail().0, Some(300), "no overflow");
+        for pause in [10, 20, 40, 80, 160, 300].into_iter().chain([300; 100]) {
+            let until = now + Duration::from_secs(pause);
+            assert_eq!(breaker.on_failure(&settings, now), Some(until), "no overflow");
+            assert_eq!(breaker.on_failure(&settings, now), None, "it took off before");
+            assert!(breaker.is_probing());
+            now = until;
         }
         breaker.on_success();
         assert!(breaker.is_at_rest() && !breaker.is_probing());

@@ -16,6 +16,9 @@ use crate::{Claim, ClaimRequest, Claimed};
 /// How many slow flights there may be for each quick one. They cost a socket and some memory.
 const SLOW_FACTOR: usize = 4;
 
+/// The most that `concurrency` can be, far beyond what a process can have open.
+const MAX_CONCURRENCY: usize = 1 << 20;
+
 /// How many deliveries at most are claimed for one endpoint at a time, and at least.
 const PER_ENDPOINT: (usize, usize) = (16, 64);
 
@@ -46,9 +49,17 @@ pub(crate) struct Scheduler {
     busy: Arc<BTreeSet<EndpointId>>,
     /// All claims held: those that wait in lanes, and those in flight.
     held: BTreeMap<Claim, Timestamp>,
+    /// No lease of those that wait in lanes ends before this.
+    leases_end: Timestamp,
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
-    quick: usize,
+    /// Counts what may have brought something to claim: changes of the store, free lanes, time.
+    stirred: u64,
+    /// The count when the present claim was asked for, and when one brought less than was asked.
+    asked_at: u64,
+    dry_at: Option<u64>,
+    flights: usize,
+    /// How many of the flights last.
     slow: usize,
     slow_lanes: usize,
     is_stopped: bool,
@@ -67,7 +78,7 @@ pub(crate) struct Flight {
 impl Scheduler {
     pub(crate) fn new(concurrency: usize, breaker: BreakerSettings) -> Self {
         Self {
-            concurrency: concurrency.max(1),
+            concurrency: concurrency.clamp(1, MAX_CONCURRENCY),
             breaker,
             now: Timestamp::UNIX_EPOCH,
             lanes: Vec::new(),
@@ -79,8 +90,12 @@ impl Scheduler {
             waiting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
+            leases_end: never(),
             released: Vec::new(),
-            quick: 0,
+            stirred: 0,
+            asked_at: 0,
+            dry_at: None,
+            flights: 0,
             slow: 0,
             slow_lanes: 0,
             is_stopped: false,
@@ -95,14 +110,25 @@ impl Scheduler {
         if self.is_stopped || !self.wants_more() {
             return None;
         }
+        self.asked_at = self.stirred;
         let limit = 2 * self.concurrency - self.ready_deliveries;
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
 
+    /// Notes that there may be something to claim.
+    pub(crate) fn stir(&mut self) {
+        self.stirred += 1;
+    }
+
     /// Returns whether the lanes run low.
-    pub(crate) fn wants_more(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.ready_deliveries < self.concurrency
+    }
+
+    /// Returns whether the lanes run low, and a claim may bring more.
+    fn wants_more(&self) -> bool {
+        self.has_room() && self.dry_at != Some(self.stirred)
     }
 
     pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointId>> {
@@ -110,11 +136,14 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        self.concurrency.clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        (2 * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
     }
 
-    /// Takes in what was claimed, with leases that last until then.
-    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: Timestamp) {
+    /// Takes in what was claimed of `limit`, with leases that last until then.
+    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, limit: usize, lease_end: Timestamp) {
+        if claimed.len() < limit {
+            self.dry_at = Some(self.asked_at);
+        }
         for claimed in claimed {
             let index = self.lane(&claimed);
             let lane = &mut self.lanes[index];
@@ -123,6 +152,7 @@ impl Scheduler {
                 continue;
             }
             self.held.insert(claimed.claim, lease_end);
+            self.leases_end = self.leases_end.min(lease_end);
             lane.update(&claimed.registration, self.now);
             lane.queue.push_back(claimed);
             if lane.standing == Standing::Ready {
@@ -155,7 +185,10 @@ impl Scheduler {
     /// Returns the next delivery to carry out, if a flight is free.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Flight> {
         self.advance(now);
-        while self.quick < self.concurrency && !self.is_stopped {
+        if self.leases_end <= self.now {
+            self.drop_lapsed();
+        }
+        while self.has_free_slot() && !self.is_stopped {
             let tenant = self.turns.pop_front()?;
             let Some(lanes) = self.ready.get_mut(&tenant) else { continue };
             let Some(index) = lanes.pop_front() else {
@@ -166,8 +199,12 @@ impl Scheduler {
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
             lane.standing = Standing::Idle;
+            if let Err(until) = lane.token(self.now) {
+                self.close(index, until);
+                continue;
+            }
             if let Some(claimed) = lane.start(self.now) {
-                self.quick += 1;
+                self.flights += 1;
                 self.place(index);
                 return Some(Flight { claimed, lane: index, is_slow: false });
             }
@@ -176,13 +213,22 @@ impl Scheduler {
         None
     }
 
-    /// Notes that a flight lasts; it then counts by the wider bound, if there is room.
+    /// Returns whether one more may be in flight. Flights that last don't count, as many as there
+    /// is room for.
+    fn has_free_slot(&self) -> bool {
+        self.flights - self.slow.min(self.concurrency * SLOW_FACTOR) < self.concurrency
+    }
+
+    /// Returns whether there may be something to claim, or to start beside what has just started.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        self.wants_more() || (self.has_free_slot() && !self.turns.is_empty())
+    }
+
+    /// Notes that a flight lasts.
     pub(crate) fn slow_down(&mut self, flight: &mut Flight) {
-        if self.slow >= self.concurrency * SLOW_FACTOR || flight.is_slow {
+        if std::mem::replace(&mut flight.is_slow, true) {
             return;
         }
-        flight.is_slow = true;
-        self.quick -= 1;
         self.slow += 1;
         let lane = &mut self.lanes[flight.lane];
         lane.slow += 1;
@@ -195,26 +241,39 @@ impl Scheduler {
     /// Notes that a flight has ended, and what that tells of its endpoint.
     pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: Timestamp) {
         self.advance(now);
-        #[cfg(feature = "sabotage")]
-        if self.leaks_slots && matches!(signal, Signal::Trouble { .. }) {
-            return;
+        if !self.leaks(signal) {
+            self.give_back(flight);
         }
         let lane = &mut self.lanes[flight.lane];
+        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
+            self.close(flight.lane, until);
+        } else {
+            self.place(flight.lane);
+        }
+    }
+
+    fn give_back(&mut self, flight: &Flight) {
+        let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
+        self.flights -= 1;
         if flight.is_slow {
             self.slow -= 1;
             lane.slow -= 1;
             if lane.slow == 0 {
                 self.slow_lanes -= 1;
             }
-        } else {
-            self.quick -= 1;
         }
-        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
-            self.close(flight.lane, until);
-        } else {
-            self.place(flight.lane);
-        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn leaks(&self, signal: Signal) -> bool {
+        self.leaks_slots && matches!(signal, Signal::Trouble { .. })
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    fn leaks(&self, _signal: Signal) -> bool {
+        false
     }
 
     /// Forgets a claim whose delivery was settled.
@@ -249,27 +308,52 @@ impl Scheduler {
 
     /// Drops claims that were lost, unless they are in flight already.
     pub(crate) fn lose(&mut self, lost: &[Claim]) {
+        if lost.is_empty() {
+            return;
+        }
         for claim in lost {
             self.held.remove(claim);
         }
+        self.drop_unheld();
+    }
+
+    /// Drops claims whose leases have ended: others may have them by now.
+    fn drop_lapsed(&mut self) {
+        for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
+            if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
+                self.held.remove(&claimed.claim);
+            }
+        }
+        let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
+        self.leases_end = ends.min().unwrap_or_else(never);
+        self.drop_unheld();
+    }
+
+    fn drop_unheld(&mut self) {
         for index in 0..self.lanes.len() {
-            if self.lanes[index].queue.iter().any(|claimed| lost.contains(&claimed.claim)) {
+            let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
+            if !self.lanes[index].queue.iter().all(is_held) {
                 self.displace(index);
-                self.lanes[index].queue.retain(|claimed| !lost.contains(&claimed.claim));
+                let held = &self.held;
+                self.lanes[index].queue.retain(|claimed| held.contains_key(&claimed.claim));
                 self.place(index);
             }
         }
     }
 
-    /// Returns the claims whose leases end before then, and notes that they are extended.
-    pub(crate) fn extend(&mut self, before: Timestamp, until: Timestamp) -> Vec<Claim> {
-        let ending = self.held.iter_mut().filter(|(_, lease_end)| **lease_end < before);
-        ending
-            .map(|(claim, lease_end)| {
-                *lease_end = until;
-                *claim
-            })
-            .collect()
+    /// Returns the claims whose leases end before then.
+    pub(crate) fn ending(&self, before: Timestamp) -> Vec<Claim> {
+        let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
+        ending.map(|(claim, _)| *claim).collect()
+    }
+
+    /// Notes that claims last until then.
+    pub(crate) fn extended(&mut self, claims: &[Claim], until: Timestamp) {
+        for claim in claims {
+            if let Some(lease_end) = self.held.get_mut(claim) {
+                *lease_end = until.max(*lease_end);
+            }
+        }
     }
 
     /// Starts nothing more, and hands back what has not started.
@@ -291,7 +375,7 @@ impl Scheduler {
 
     /// Returns how many flights there are.
     pub(crate) fn flights(&self) -> usize {
-        self.quick + self.slow
+        self.flights
     }
 
     /// Returns when a lane goes on that waits.
@@ -333,19 +417,14 @@ impl Scheduler {
         let lane = &mut self.lanes[index];
         let is_full = lane.queue.len() * 2 >= per_endpoint || lane.standing == Standing::Waiting;
         if lane.standing == Standing::Idle && lane.can_start(share) {
-            match lane.token(self.now) {
-                Ok(()) => {
-                    lane.standing = Standing::Ready;
-                    self.ready_deliveries += lane.queue.len();
-                    match self.ready.get_mut(&lane.tenant) {
-                        Some(lanes) => lanes.push_back(index),
-                        None => {
-                            self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
-                            self.turns.push_back(lane.tenant.clone());
-                        }
-                    }
+            lane.standing = Standing::Ready;
+            self.ready_deliveries += lane.queue.len();
+            match self.ready.get_mut(&lane.tenant) {
+                Some(lanes) => lanes.push_back(index),
+                None => {
+                    self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
+                    self.turns.push_back(lane.tenant.clone());
                 }
-                Err(until) => return self.close(index, until),
             }
         }
         let endpoint = self.lanes[index].endpoint.clone();
@@ -371,9 +450,15 @@ impl Scheduler {
                 busy.insert(endpoint);
             } else {
                 busy.remove(&endpoint);
+                self.stirred += 1;
             }
         }
     }
+}
+
+/// Returns a time later than any lease ends.
+fn never() -> Timestamp {
+    Timestamp::from_unix_microseconds(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, Timestamp};
 use webhooks_registry::Registration;
 
@@ -393,24 +395,33 @@ pub enum OperationError {
     },
 }
 
-/// Wakes those who hold [`Wakeups`].
+/// Wakes those who hold [`Wakeups`], in the order in which they began to wait.
 #[derive(Debug, Clone)]
-pub struct Waker(watch::Sender<()>);
+pub struct Waker(Arc<Changes>);
+
+/// Counts changes. A `watch` channel would wake in random order, and no run would repeat itself.
+#[derive(Debug, Default)]
+struct Changes {
+    count: AtomicU64,
+    notify: Notify,
+}
 
 impl Waker {
     /// Returns a waker that nobody listens to yet.
     pub fn new() -> Self {
-        Self(watch::Sender::new(()))
+        Self(Arc::default())
     }
 
     /// Wakes all who listen, now or when they next wait.
     pub fn wake(&self) {
-        self.0.send_replace(());
+        self.0.count.fetch_add(1, Ordering::Release);
+        self.0.notify.notify_waiters();
     }
 
     /// Returns a listener.
     pub fn listen(&self) -> Wakeups {
-        Wakeups(self.0.subscribe())
+        let seen = self.0.count.load(Ordering::Acquire);
+        Wakeups { changes: Arc::clone(&self.0), seen }
     }
 }
 
@@ -422,7 +433,10 @@ impl Default for Waker {
 
 /// Tells a worker that there may be more to claim.
 #[derive(Debug)]
-pub struct Wakeups(watch::Receiver<()>);
+pub struct Wakeups {
+    changes: Arc<Changes>,
+    seen: u64,
+}
 
 impl Wakeups {
     /// Waits until something changed since the last call. Never returns once the store is gone.
@@ -430,8 +444,16 @@ impl Wakeups {
     /// # Cancellation
     /// Nothing is missed: a change meanwhile ends the next call.
     pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            let mut notified = pin!(self.changes.notify.notified());
+            // From here on a change is noticed: either the count has moved, or this is woken.
+            notified.as_mut().enable();
+            let count = self.changes.count.load(Ordering::Acquire);
+            if count != self.seen {
+                self.seen = count;
+                return;
+            }
+            notified.await;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use webhooks_core::Timestamp;
 use webhooks_registry::EndpointStore;
@@ -96,6 +96,8 @@ impl fmt::Debug for Worker {
 struct Shared<S, T, C> {
     parts: Arc<Parts<S, T, C>>,
     scheduler: Mutex<Scheduler>,
+    /// Room for exchanges in flight and results that are not settled yet.
+    room: Arc<Semaphore>,
     /// Tells the driver that there may be something to do.
     work: Notify,
 }
@@ -126,7 +128,8 @@ where
 {
     fn new(parts: Arc<Parts<S, T, C>>) -> Self {
         let settings = &parts.settings;
-        let (results, flown) = mpsc::channel(settings.max_unsettled.max(1));
+        let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
+        let (results, flown) = mpsc::channel(room);
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
         #[cfg(feature = "sabotage")]
@@ -134,8 +137,8 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
-        let work = Notify::new();
-        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), work });
+        let (room, work) = (Arc::new(Semaphore::new(room)), Notify::new());
+        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), room, work });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&shared), flown));
         let pilots = JoinSet::new();
@@ -150,8 +153,8 @@ where
                 biased;
                 grace = &mut stopped => break grace.unwrap_or_default(),
                 () = self.shared.work.notified() => {}
-                () = self.wakeups.next() => {}
-                () = self.shared.parts.clock.sleep(pause) => {}
+                () = self.wakeups.next() => self.shared.scheduler().stir(),
+                () = self.shared.parts.clock.sleep(pause) => self.shared.scheduler().stir(),
             }
         };
         self.finish(grace).await
@@ -160,11 +163,11 @@ where
     /// Does what can be done now, and returns how long to wait if nothing happens.
     async fn step(&mut self) -> Duration {
         while self.pilots.try_join_next().is_some() {}
-        let now = self.shared.parts.clock.now();
-        self.keep_leases(now).await;
-        let is_healthy = self.claim(now).await;
+        let is_kept = self.keep_leases().await;
+        let is_claimed = self.claim().await;
         self.launch();
         self.hand_back().await;
+        let now = self.shared.parts.clock.now();
         if now.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now);
             // As long as there is more to forget, the next step goes on.
@@ -172,17 +175,18 @@ where
                 self.swept = now;
             }
         }
-        if is_healthy { self.pause().await } else { STORE_PAUSE }
+        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
     /// Claims as much as there is room for; returns whether the store did its part.
-    async fn claim(&self, now: Timestamp) -> bool {
+    async fn claim(&self) -> bool {
         let parts = &self.shared.parts;
-        let lease = parts.settings.lease;
+        let (now, lease) = (parts.clock.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
+        let limit = request.limit;
         match parts.store.claim(request).await {
             Ok(claimed) => {
-                self.shared.scheduler().offer(claimed, now + lease);
+                self.shared.scheduler().offer(claimed, limit, now + lease);
                 true
             }
             Err(error) => {
@@ -194,9 +198,9 @@ where
 
     /// Starts pilots while there is something to fly and room to keep the result.
     fn launch(&mut self) {
-        while let Some((flight, permit)) = pilot::next(&self.shared, &self.results) {
+        while let Some((flight, room)) = pilot::next(&self.shared) {
             let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
-            self.pilots.spawn(pilot::run(shared, results, flight, permit));
+            self.pilots.spawn(pilot::run(shared, results, flight, room));
         }
     }
 
@@ -234,23 +238,36 @@ where
         }
     }
 
-    /// Extends the leases that would otherwise end soon.
-    async fn keep_leases(&mut self, now: Timestamp) {
+    /// Extends the leases that would otherwise end soon; returns whether the store did its part.
+    async fn keep_leases(&mut self) -> bool {
         let parts = &self.shared.parts;
-        let lease = parts.settings.lease;
-        if now.saturating_since(self.leases_checked) < lease / 4 {
-            return;
+        let (now, lease) = (parts.clock.now(), parts.settings.lease);
+        if !self.until_upkeep(now).is_zero() {
+            return true;
+        }
+        let until = now + lease;
+        let ending = self.shared.scheduler().ending(now + lease / 2);
+        if !ending.is_empty() {
+            match parts.store.extend(ending.clone(), until).await {
+                Ok(lost) => {
+                    let mut scheduler = self.shared.scheduler();
+                    scheduler.extended(&ending, until);
+                    scheduler.lose(&lost);
+                }
+                // There is time to try again before they end.
+                Err(error) => {
+                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    return false;
+                }
+            }
         }
         self.leases_checked = now;
-        let until = now + lease;
-        let ending = self.shared.scheduler().extend(now + lease / 2, until);
-        if ending.is_empty() {
-            return;
-        }
-        match parts.store.extend(ending, until).await {
-            Ok(lost) => self.shared.scheduler().lose(&lost),
-            Err(error) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
-        }
+        true
+    }
+
+    /// Returns how long the leases need no care.
+    fn until_upkeep(&self, now: Timestamp) -> Duration {
+        (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
     }
 
     /// Returns how long to wait if nothing happens.
@@ -258,7 +275,7 @@ where
         let parts = &self.shared.parts;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();
-            (scheduler.wakes_at(), scheduler.wants_more().then(|| scheduler.busy()))
+            (scheduler.wakes_at(), scheduler.has_room().then(|| scheduler.busy()))
         };
         let due = match busy {
             Some(busy) => match parts.store.next_due(busy).await {
@@ -272,9 +289,10 @@ where
             None => None,
         };
         let now = parts.clock.now();
-        let upkeep = parts.settings.lease / 4;
+        let upkeep = self.until_upkeep(now);
         let next = due.into_iter().chain(wakes_at).min();
-        next.map_or(upkeep, |next| next.saturating_since(now).clamp(SHORTEST_WAIT, upkeep))
+        let pause = next.map_or(upkeep, |next| next.saturating_since(now).min(upkeep));
+        pause.max(SHORTEST_WAIT)
     }
 
     async fn finish(mut self, grace: Duration) -> ShutdownReport {

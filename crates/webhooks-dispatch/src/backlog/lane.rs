@@ -52,11 +52,15 @@ impl Lane {
         registration: &Arc<Registration>,
         leases: &mut BTreeMap<DeliveryId, Lease>,
     ) {
-        let becomes_ordered = registration.endpoint.ordered && !self.registration.endpoint.ordered;
+        let was_ordered = self.registration.endpoint.ordered;
         self.registration = Arc::clone(registration);
-        if !becomes_ordered {
-            self.blocked_until = Timestamp::UNIX_EPOCH;
-            return;
+        match (was_ordered, registration.endpoint.ordered) {
+            (false, true) => {}
+            (true, false) => {
+                self.blocked_until = Timestamp::UNIX_EPOCH;
+                return;
+            }
+            (true, true) | (false, false) => return,
         }
         let waiting = std::mem::take(&mut self.queue).into_iter();
         self.queue =

@@ -42,8 +42,6 @@ pub(super) struct Lane {
     allowance: usize,
     breaker: Breaker,
     rate: Option<Rate>,
-    /// Whether the next flight has its token already.
-    has_token: bool,
 }
 
 impl Lane {
@@ -61,7 +59,6 @@ impl Lane {
             allowance: FIRST_ALLOWANCE,
             breaker: Breaker::default(),
             rate: None,
-            has_token: false,
         }
     }
 
@@ -71,7 +68,6 @@ impl Lane {
         self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
         if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
             self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
-            self.has_token = false;
         }
     }
 
@@ -87,21 +83,14 @@ impl Lane {
         !self.queue.is_empty() && self.in_flight < limit
     }
 
-    /// Takes a token for the next flight, or returns when there will be one.
-    pub(super) fn token(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        if let Some(rate) = &self.rate
-            && !self.has_token
-        {
-            rate.take(now)?;
-        }
-        self.has_token = true;
-        Ok(())
+    /// Takes a token for the flight that starts now, or returns when there will be one.
+    pub(super) fn token(&self, now: Timestamp) -> Result<(), Timestamp> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now))
     }
 
     /// Starts a flight.
     pub(super) fn start(&mut self, now: Timestamp) -> Option<Claimed> {
         let claimed = self.queue.pop_front()?;
-        self.has_token = false;
         self.in_flight += 1;
         self.used_at = now;
         Some(claimed)
@@ -123,9 +112,7 @@ impl Lane {
             Signal::Alive => None,
             Signal::Trouble { until } => {
                 self.allowance = (self.allowance / 2).max(1);
-                // Flights that started before the lane was closed tell nothing new.
-                let is_news = self.standing != Standing::Waiting;
-                let opened = if is_news { self.breaker.on_failure(settings, now) } else { None };
+                let opened = self.breaker.on_failure(settings, now);
                 opened.into_iter().chain(until).max().filter(|until| *until > now)
             }
         }

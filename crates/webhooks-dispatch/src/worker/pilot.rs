@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{OwnedPermit, Sender};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::Sender;
 use webhooks_core::Timestamp;
 use webhooks_registry::{DisableReason, Registration};
 
@@ -30,16 +31,18 @@ pub(super) struct Flown {
     pub(super) number: u32,
     /// Set if the endpoint said that it is gone.
     pub(super) disable: Option<DisableReason>,
+    /// The room that the result takes until it is settled.
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// Returns the next flight, if there is one and room to keep its result.
 pub(super) fn next<S, T, C: Clock>(
     shared: &Shared<S, T, C>,
-    results: &Sender<Flown>,
-) -> Option<(Flight, OwnedPermit<Flown>)> {
-    let permit = results.clone().try_reserve_owned().ok()?;
+) -> Option<(Flight, OwnedSemaphorePermit)> {
+    let room = Arc::clone(&shared.room).try_acquire_owned().ok()?;
     let flight = shared.scheduler().take(shared.parts.clock.now())?;
-    Some((flight, permit))
+    Some((flight, room))
 }
 
 /// Carries out deliveries until there is none.
@@ -47,18 +50,22 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
     shared: Arc<Shared<S, T, C>>,
     results: Sender<Flown>,
     flight: Flight,
-    permit: OwnedPermit<Flown>,
+    room: OwnedSemaphorePermit,
 ) {
-    let mut next_up = Some((flight, permit));
-    while let Some((flight, permit)) = next_up {
+    let mut next_up = Some((flight, room));
+    while let Some((flight, room)) = next_up {
         let mut landing =
             Landing { shared: &shared, flight, signal: Signal::Trouble { until: None } };
-        let flown = fly(&shared, &mut landing).await;
+        let flown = fly(&shared, &mut landing, room).await;
         // The slot is free before the result is settled.
         drop(landing);
-        permit.send(flown);
-        next_up = next(&shared, &results);
-        if next_up.is_none() || shared.scheduler().wants_more() {
+        // There is room for as many results as there are permits, so it fails only without a
+        // settler; then the worker ends, and the delivery is due again when its lease does.
+        if results.try_send(flown).is_err() {
+            return;
+        }
+        next_up = next(&shared);
+        if next_up.is_none() || shared.scheduler().has_more_to_do() {
             shared.work.notify_one();
         }
     }
@@ -81,6 +88,7 @@ impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
 async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     shared: &Shared<S, T, C>,
     landing: &mut Landing<'_, S, T, C>,
+    room: OwnedSemaphorePermit,
 ) -> Flown {
     let parts = &*shared.parts;
     let Claimed { claim, registration, event, progress } = landing.flight.claimed.clone();
@@ -90,7 +98,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
         landing.signal = Signal::Alive;
         let settlement = Settlement { claim, outcome: Outcome::Cancelled, attempt: None };
         let number = progress.attempts;
-        return Flown { settlement, registration, event, number, disable: None };
+        return Flown { settlement, registration, event, number, disable: None, room };
     }
     let flight = &mut landing.flight;
     let on_slow = || {
@@ -113,7 +121,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     };
     let attempt = Some(record(started_at, now, step, &outcome));
     let settlement = Settlement { claim, outcome: settled, attempt };
-    Flown { settlement, registration, event, number, disable }
+    Flown { settlement, registration, event, number, disable, room }
 }
 
 /// Returns what is kept of an attempt.

@@ -1,0 +1,342 @@
+//! The store in memory behind calls that fail, stall, or do their work and fail then.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::{
+    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
+    DeliveryStore, EventRecord, Health, HistoryStore, MemoryStore, Novelty, OperationError, Page,
+    Published, Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics,
+    StoreError, Wakeups,
+};
+use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+
+use super::Sabotage;
+use super::leases::{Key, number};
+use super::record::{WorkerNumber, World};
+
+/// A worker's way to the store.
+#[derive(Debug, Clone)]
+pub(super) struct FaultyStore {
+    pub(super) inner: MemoryStore,
+    pub(super) world: Arc<World>,
+    pub(super) worker: WorkerNumber,
+    /// A claim to hand out once more, for sabotage.
+    pub(super) stash: Arc<Mutex<Option<Claimed>>>,
+}
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// It fails, and nothing was done.
+    Undone,
+    /// It does its work, and fails then.
+    Done,
+    /// It takes long.
+    Stall,
+}
+
+impl FaultyStore {
+    /// Draws what goes wrong, and waits before the work is done.
+    async fn begin(&self, call: &str) -> Result<(Fault, Duration), StoreError> {
+        let (fault, before, after) = {
+            let mut record = self.world.record();
+            let Some(one_in) = record.store_faults.filter(|_| !record.is_healed) else {
+                return Ok((Fault::None, Duration::ZERO));
+            };
+            let fault = match record.rng.u32(..one_in) {
+                0 => [Fault::Undone, Fault::Done, Fault::Stall][record.rng.usize(..3)],
+                _ => return Ok((Fault::None, Duration::ZERO)),
+            };
+            let longest = if record.rng.u8(..8) == 0 { 40_000 } else { 400 };
+            let [before, after] =
+                [(); 2].map(|()| Duration::from_millis(record.rng.u64(..longest)));
+            let worker = self.worker;
+            record.workers[worker].faults += 1;
+            match fault {
+                Fault::Undone => record.tally.failed_before += 1,
+                Fault::Done => record.tally.failed_after += 1,
+                _ => record.tally.stalled += 1,
+            }
+            record.note(self.world.now(), format_args!("store of {worker}: {fault:?} {call}"));
+            (fault, before, after)
+        };
+        self.world.clock.sleep(before).await;
+        if fault == Fault::Undone {
+            self.recover();
+            return Err(unavailable());
+        }
+        Ok((fault, after))
+    }
+
+    /// Waits after the work was done, and says what is said of it.
+    async fn end(&self, (fault, after): (Fault, Duration)) -> Result<(), StoreError> {
+        if fault == Fault::None {
+            return Ok(());
+        }
+        self.world.clock.sleep(after).await;
+        self.recover();
+        if fault == Fault::Done { Err(unavailable()) } else { Ok(()) }
+    }
+
+    fn recover(&self) {
+        let worker = &mut self.world.record().workers[self.worker];
+        worker.faults -= 1;
+        worker.last_fault = Some(self.world.now());
+    }
+
+    fn times(&self) -> (Duration, Timestamp) {
+        (self.world.now(), self.world.clock.now())
+    }
+
+    /// Notes what was accepted, by asking every endpoint.
+    async fn accept(&self, events: &[(usize, SerializedEvent)]) {
+        let all = self.inner.list(None, None, usize::MAX).await.expect("memory does not fail");
+        let mut record = self.world.record();
+        for (event, serialized) in events {
+            for Registration { id, endpoint, .. } in all.iter().map(|found| &**found) {
+                if endpoint.active
+                    && endpoint.tenant == serialized.tenant
+                    && endpoint.wants(&serialized.event_type)
+                {
+                    let key = Key { event: *event, endpoint: number(id.as_str()) };
+                    record.deliveries.accept(key, self.world.now());
+                }
+            }
+        }
+    }
+
+    /// Notes that an endpoint is gone or inactive: what waits for it is cancelled.
+    fn close(&self, endpoint: &EndpointId, why: &'static str) {
+        let mut record = self.world.record();
+        record.note(self.world.now(), format_args!("{endpoint} is closed: {why}"));
+        record.tally.endpoint_changes += 1;
+        let endpoint = number(endpoint.as_str());
+        for (key, delivery) in &mut record.deliveries.by_key {
+            if key.endpoint == endpoint && delivery.is_open {
+                delivery.cancel(why);
+            }
+        }
+    }
+
+    /// Hands out once more what is leased already.
+    fn ignore_lease(&self, claimed: &mut Vec<Claimed>) {
+        let mut record = self.world.record();
+        if !record.sabotages(Sabotage::LeaseIgnored) || record.is_healed {
+            return;
+        }
+        let mut stash = self.stash.lock().unwrap_or_else(PoisonError::into_inner);
+        if record.rng.u8(..4) == 0 {
+            claimed.extend(stash.take());
+        } else if let Some(claimed) = claimed.first() {
+            *stash = Some(claimed.clone());
+        }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { source: "a planned fault".into() }
+}
+
+impl DeliveryStore for FaultyStore {
+    async fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
+        let fault = self.begin("publish").await?;
+        let published = self.inner.publish(events.clone(), now).await?;
+        let is_new = |published: &Result<Published, Conflict>| {
+            matches!(published, Ok(Published { novelty: Novelty::New, .. }))
+        };
+        let new: Vec<(usize, SerializedEvent)> = (events.into_iter().zip(&published))
+            .filter(|(_, published)| is_new(published))
+            .map(|(event, _)| (number(&event.id.to_string()), event))
+            .collect();
+        self.accept(&new).await;
+        self.end(fault).await?;
+        Ok(published)
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        let fault = self.begin("claim").await?;
+        let until = request.now + request.lease;
+        let mut claimed = self.inner.claim(request).await?;
+        for claimed in &claimed {
+            let is_unheard = fault.0 == Fault::Done;
+            let times = self.times();
+            self.world.record().on_claimed(self.worker, claimed, times, until, is_unheard);
+        }
+        self.ignore_lease(&mut claimed);
+        self.end(fault).await?;
+        Ok(claimed)
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let fault = self.begin("settle").await?;
+        let is_lost = {
+            let mut record = self.world.record();
+            record.sabotages(Sabotage::SettleLost) && record.rng.u8(..20) == 0
+        };
+        let settled = match is_lost {
+            true => vec![Settled::Kept { health: Health::Well }; settlements.len()],
+            false => self.inner.settle(settlements.clone(), now).await?,
+        };
+        for (settlement, settled) in settlements.iter().zip(&settled) {
+            self.world.record().on_settled(settlement, *settled, self.times());
+        }
+        self.end(fault).await?;
+        let answered = settlements.iter().filter(|settlement| settlement.attempt.is_some()).count();
+        self.world.record().workers[self.worker].unsettled -= answered;
+        Ok(settled)
+    }
+
+    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        let fault = self.begin("extend").await?;
+        let lost = self.inner.extend(claims.clone(), until).await?;
+        for claim in claims.into_iter().filter(|claim| !lost.contains(claim)) {
+            self.world.record().on_extended(claim, until);
+        }
+        self.end(fault).await?;
+        Ok(lost)
+    }
+
+    async fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let fault = self.begin("next_due").await?;
+        let due = self.inner.next_due(busy).await?;
+        self.end(fault).await?;
+        Ok(due)
+    }
+
+    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
+        self.inner.cancel(delivery, now).await?;
+        let mut record = self.world.record();
+        record.note(self.world.now(), format_args!("{delivery} is cancelled"));
+        if let Some(delivery) = record.deliveries.by_id(delivery) {
+            delivery.cancel("by hand");
+        }
+        Ok(())
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        let replayed = self.inner.replay(request).await?;
+        let query =
+            Query { status: Some(DeliveryStatus::Pending), limit: 1_000, ..Query::default() };
+        let open = self.inner.deliveries(query).await?;
+        let mut record = self.world.record();
+        let now = self.world.now();
+        record.tally.replayed += u64::try_from(replayed.deliveries).unwrap_or(u64::MAX);
+        for found in open.items {
+            let event = number(&found.event.to_string());
+            let key = Key { event, endpoint: number(found.endpoint.as_str()) };
+            let is_known = record.deliveries.by_key.contains_key(&key);
+            let delivery = record.deliveries.accept(key, now);
+            if !is_known || !delivery.is_open {
+                delivery.is_open = true;
+                delivery.was_replayed = true;
+                delivery.was_taken = false;
+                delivery.cancelled = None;
+                delivery.due_at = None;
+                record.note(now, format_args!("{key} is replayed"));
+            }
+        }
+        Ok(replayed)
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.inner.wakeups()
+    }
+}
+
+impl EndpointStore for FaultyStore {
+    async fn register(
+        &self,
+        id: EndpointId,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.world.note(format_args!("{id} is registered"));
+        self.inner.register(id, endpoint).await
+    }
+
+    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+        let removed = self.inner.unregister(id.clone()).await?;
+        self.close(&id, "unregistered");
+        Ok(removed)
+    }
+
+    async fn disable(
+        &self,
+        id: EndpointId,
+        reason: DisableReason,
+    ) -> Result<bool, EndpointStoreError> {
+        let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
+        let fault = self.begin("disable").await.map_err(failed)?;
+        let is_disabled = self.inner.disable(id.clone(), reason).await?;
+        if is_disabled {
+            self.close(&id, "disabled");
+        }
+        self.end(fault).await.map_err(failed)?;
+        Ok(is_disabled)
+    }
+
+    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        self.inner.list(tenant, after, limit).await
+    }
+}
+
+/// What is remembered is not what is simulated: these calls do not fail, but for forgetting.
+impl HistoryStore for FaultyStore {
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+    ) -> Result<Option<EventRecord>, StoreError> {
+        self.inner.event(tenant, id).await
+    }
+
+    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
+        self.inner.deliveries(query).await
+    }
+
+    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+        self.inner.attempts(query).await
+    }
+
+    async fn statistics(
+        &self,
+        endpoint: EndpointId,
+        since: Timestamp,
+    ) -> Result<Statistics, StoreError> {
+        self.inner.statistics(endpoint, since).await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let fault = self.begin("prune").await?;
+        let forgotten = self.inner.prune(before, limit).await?;
+        self.end(fault).await?;
+        Ok(forgotten)
+    }
+}

@@ -1,0 +1,82 @@
+//! Receivers that answer, refuse, ask for time, hang, break off, panic and vanish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use webhooks_dispatch::{Clock as _, Request, Response, Transport, TransportError};
+
+use super::leases::{Key, number};
+use super::limits::Ending;
+use super::moods::{Mood, Reaction, react};
+use super::record::{WorkerNumber, World};
+
+/// A worker's way to the receivers.
+#[derive(Debug, Clone)]
+pub(super) struct FaultyTransport {
+    pub(super) world: Arc<World>,
+    pub(super) worker: WorkerNumber,
+    pub(super) patience: Duration,
+}
+
+/// Notes how an exchange ended, even if it is dropped.
+struct Exchange {
+    world: Arc<World>,
+    worker: WorkerNumber,
+    key: Key,
+    claim: Option<usize>,
+    ending: Ending,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = self.world.now();
+        self.world.record().on_end(self.worker, self.key, self.claim, self.ending, now);
+    }
+}
+
+impl FaultyTransport {
+    fn arrive(&self, request: &Request) -> (Exchange, Duration, Reaction) {
+        let id = request.headers.get("x-webhook-event-id").and_then(|id| id.to_str().ok());
+        let event = id.map(number).expect("the event's id is sent");
+        let key = Key { event, endpoint: number(request.url.as_str()) };
+        let now = self.world.now();
+        let time = self.world.clock.now();
+        let mut record = self.world.record();
+        let claim = record.on_send(self.worker, key, (now, time));
+        let plan = &record.endpoints[key.endpoint];
+        let mood = if record.is_healed { Mood::Well } else { plan.mood(now) };
+        let pace = plan.pace;
+        let (after, reaction) = react(mood, self.patience, request.timeout, &mut record.rng);
+        record.note(now, format_args!("e{} is {mood:?}: {reaction:?} in {after:?}", key.endpoint));
+        record.tally.panics += u64::from(reaction == Reaction::Panic);
+        let (world, worker, ending) = (Arc::clone(&self.world), self.worker, Ending::Dropped);
+        (Exchange { world, worker, key, claim, ending }, pace.unwrap_or(after), reaction)
+    }
+}
+
+impl Transport for FaultyTransport {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let (mut exchange, after, reaction) = self.arrive(&request);
+        if !after.is_zero() {
+            self.world.clock.sleep(after).await;
+        }
+        match reaction {
+            Reaction::Answer { status, retry_after } => {
+                exchange.ending = Ending::Answered { status, retry_after };
+                let asked = retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds)));
+                let headers: HeaderMap = asked.into_iter().collect();
+                Ok(Response { status, headers, ..Response::default() })
+            }
+            Reaction::Break { class } => {
+                exchange.ending = Ending::Broken;
+                Err(TransportError::new(class))
+            }
+            Reaction::Panic => {
+                exchange.ending = Ending::Broken;
+                // Unwinds without a word on standard error.
+                std::panic::resume_unwind(Box::new("a planned panic"))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The end of a run: all is well again, and what was promised must have come true.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use webhooks_core::DeliveryStatus;
+use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Outcome, Query};
+use webhooks_registry::{Endpoint, EndpointStore as _};
+
+use super::leases::{Delivery, Key, number};
+use super::plan::{EVENT_TYPES, EndpointPlan, tenant, url};
+use super::script::{Script, id};
+
+/// How long everything may take that waits when all is well again: far more than the longest
+/// lease, pause and queue of a run together.
+const ENOUGH: Duration = Duration::from_secs(3_600);
+
+/// How long store calls go on at most that stall already.
+const STALLS_END: Duration = Duration::from_secs(90);
+
+/// The tenant of the endpoints that show that no slot was lost.
+const LAST_TENANT: usize = 9;
+
+/// Mends everything, and checks that what was accepted ends, that all slots are free, and how
+/// everything ended.
+pub(super) async fn play(script: &mut Script) {
+    script.world.note(format_args!("all is well"));
+    script.world.record().is_healed = true;
+    script.world.clock.sleep(STALLS_END).await;
+    for endpoint in 0..script.plan.endpoints.len() {
+        let found = script.store.get(id(endpoint)).await.expect("memory does not fail");
+        if found.is_none_or(|found| !found.endpoint.active) {
+            script.register(endpoint).await;
+        }
+    }
+    for worker in 0..script.workers.len() {
+        script.start(worker);
+    }
+    script.publish_round().await;
+    if !all_ended(script).await {
+        return;
+    }
+    for worker in 1..script.workers.len() {
+        script.shut_down(worker, Duration::from_secs(60)).await;
+    }
+    all_slots_are_free(script).await;
+    script.shut_down(0, Duration::from_secs(60)).await;
+    everything_ended_well(script).await;
+}
+
+/// Waits until no delivery is open; returns whether that came.
+async fn all_ended(script: &Script) -> bool {
+    let until = script.world.now() + ENOUGH;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        script.world.clock.sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(60));
+        if script.world.is_violated() {
+            return false;
+        }
+        let mut open = None;
+        for status in [DeliveryStatus::Pending, DeliveryStatus::Retrying] {
+            let query = Query { status: Some(status), limit: 1, ..Query::default() };
+            let page = script.store.deliveries(query).await.expect("memory does not fail");
+            open = open.or(page.items.into_iter().next());
+        }
+        match open {
+            None => return true,
+            Some(DeliveryRecord { event, endpoint, status, .. }) if script.world.now() > until => {
+                let line = format_args!("{event} for {endpoint} is still {status}");
+                script.world.violate(format_args!("everything ends: {line}"));
+                return false;
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Goal: no slot was lost. Method: as many endpoints as there may be flights, quick and slow, each
+/// with one exchange that lasts until all have started.
+async fn all_slots_are_free(script: &mut Script) {
+    let settings = &script.plan.settings;
+    let expected = (settings.concurrency * 5).min(settings.max_unsettled);
+    let pace = settings.patience * 6 + Duration::from_secs(5);
+    let first = script.plan.endpoints.len();
+    for number in first..first + expected {
+        let endpoint = Endpoint::new(&url(number), "my-secret-key").expect("a valid endpoint");
+        let endpoint =
+            (endpoint.tenant(tenant(LAST_TENANT)).timeout(pace * 2)).max_in_flight(NonZeroU32::MIN);
+        let plan = EndpointPlan { endpoint, moods: Vec::new(), pace: Some(pace) };
+        script.plan.endpoints.push(plan.clone());
+        script.world.record().endpoints.push(plan);
+        script.register(number).await;
+    }
+    let worker = script.workers[0].as_ref().map_or(0, |(number, _)| *number);
+    script.world.record().workers[worker].most_in_flight = 0;
+    script.publish(LAST_TENANT, EVENT_TYPES[0]).await;
+    script.world.clock.sleep(pace * 2).await;
+    let found = script.world.record().workers[worker].most_in_flight;
+    if found != expected {
+        let line = format_args!("{found} of {expected} can be used");
+        script.world.violate(format_args!("slots come back: {line}"));
+    }
+    all_ended(script).await;
+}
+
+async fn everything_ended_well(script: &Script) {
+    let mut kept = BTreeMap::new();
+    let mut query = Query { limit: Query::MAX_LIMIT, ..Query::default() };
+    loop {
+        let page = script.store.deliveries(query.clone()).await.expect("memory does not fail");
+        for found in page.items {
+            let event = number(&found.event.to_string());
+            kept.insert(Key { event, endpoint: number(found.endpoint.as_str()) }, found.status);
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let now = script.world.now();
+    let mut record = script.world.record();
+    let mut wrong = None;
+    for (key, delivery) in &record.deliveries.by_key {
+        let found = kept.get(key).copied();
+        if !ended_well(delivery, found) {
+            wrong.get_or_insert((*key, found));
+        }
+    }
+    let cancelled = kept.values().filter(|status| **status == DeliveryStatus::Cancelled).count();
+    record.tally.cancelled += u64::try_from(cancelled).unwrap_or(u64::MAX);
+    if let Some((key, found)) = wrong {
+        let found = found.map_or("lost", DeliveryStatus::as_str);
+        record.violate(now, format_args!("accepted means delivered: {key} is {found}"));
+    }
+}
+
+/// Returns whether a delivery ended as the run saw it end.
+fn ended_well(delivery: &Delivery, found: Option<DeliveryStatus>) -> bool {
+    let last = delivery.claims.iter().rev().find_map(|claim| claim.settled);
+    match found {
+        None => !delivery.is_promised,
+        Some(DeliveryStatus::Delivered) => delivery.was_taken,
+        Some(DeliveryStatus::Failed) => last == Some(Outcome::Failed),
+        Some(DeliveryStatus::Cancelled) => {
+            delivery.cancelled.is_some() || last == Some(Outcome::Cancelled)
+        }
+        Some(_) => false,
+    }
+}

@@ -1,0 +1,261 @@
+//! What each request is checked for when it reaches the receiver, and when it ends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use webhooks_core::Timestamp;
+use webhooks_dispatch::BreakerSettings;
+
+use super::leases::Key;
+use super::plan::{Plan, RETRY_AFTER_CAP};
+use super::record::{Record, WorkerNumber};
+
+/// The bounds of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) in_flight: usize,
+    pub(super) max_unsettled: usize,
+    pub(super) breaker: BreakerSettings,
+}
+
+impl Limits {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let settings = &plan.settings;
+        Self {
+            in_flight: settings.concurrency * 5,
+            max_unsettled: settings.max_unsettled,
+            breaker: settings.breaker,
+        }
+    }
+}
+
+/// What one worker has going with one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    in_flight: u32,
+    /// The tokens in its bucket at a time.
+    bucket: Option<(f64, Duration)>,
+    /// Until when the endpoint asked to be left alone.
+    quiet_until: Duration,
+    troubles: u32,
+    /// Until when the breaker is open at least.
+    open_until: Duration,
+    /// When the endpoint last asked, or the breaker opened. What takes off at the same moment
+    /// cannot know.
+    closed_at: Option<Duration>,
+    is_probing: bool,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Answered {
+        status: u16,
+        retry_after: Option<u64>,
+    },
+    /// The transport failed or panicked.
+    Broken,
+    /// The engine dropped it: for its timeout, or because its worker ended.
+    Dropped,
+}
+
+impl Record {
+    /// Notes that a request arrived, and checks that it may; returns the claim that it was sent by.
+    pub(super) fn on_send(
+        &mut self,
+        worker: WorkerNumber,
+        key: Key,
+        (now, time): (Duration, Timestamp),
+    ) -> Option<usize> {
+        self.note(now, format_args!("worker {worker} sends {key}"));
+        self.tally.attempts += 1;
+        self.check_bounds(worker, key, now);
+        self.check_rate(worker, key, now);
+        self.check_breaker(worker, key, now);
+        self.check_order(key, now);
+        self.check_claim(worker, key, (now, time))
+    }
+
+    fn check_bounds(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
+        let record = &mut self.workers[worker];
+        record.in_flight += 1;
+        record.unsettled += 1;
+        record.most_in_flight = record.most_in_flight.max(record.in_flight);
+        let (in_flight, unsettled) = (record.in_flight, record.unsettled);
+        let most = self.limits.in_flight;
+        if in_flight > most {
+            self.violate(now, format_args!("bounded in all: {in_flight} in flight of {most}"));
+        }
+        let most = self.limits.max_unsettled;
+        if unsettled > most {
+            self.violate(now, format_args!("results are bounded: {unsettled} of {most} unsettled"));
+        }
+        let lines = self.lines.entry((worker, key.endpoint)).or_default();
+        lines.in_flight += 1;
+        let in_flight = lines.in_flight;
+        let most = self.endpoints[key.endpoint].endpoint.max_in_flight.get();
+        if in_flight > most {
+            let line = format_args!("{in_flight} in flight at e{} of {most}", key.endpoint);
+            self.violate(now, format_args!("bounded per endpoint: {line}"));
+        }
+    }
+
+    fn check_rate(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
+        let Some(limit) = self.endpoints[key.endpoint].endpoint.rate_limit else { return };
+        let (rate, burst) = (f64::from(limit.per_second.get()), f64::from(limit.burst.get()));
+        let lines = self.lines.entry((worker, key.endpoint)).or_default();
+        let (tokens, at) = lines.bucket.unwrap_or((burst, now));
+        let tokens = (tokens + (now - at).as_secs_f64() * rate).min(burst) - 1.0;
+        lines.bucket = Some((tokens, now));
+        if tokens < -0.001 {
+            let line = format_args!("e{} gets more than {rate}/s past {burst}", key.endpoint);
+            self.violate(now, format_args!("rate limits hold: {line}"));
+        }
+    }
+
+    fn check_breaker(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
+        let lines = self.lines.entry((worker, key.endpoint)).or_default();
+        let is_known = lines.closed_at.is_some_and(|closed_at| closed_at < now);
+        let quiet = is_known && now < lines.quiet_until;
+        let open = is_known && now < lines.open_until;
+        let probes = if lines.is_probing && is_known { lines.in_flight } else { 1 };
+        let endpoint = key.endpoint;
+        if quiet {
+            self.violate(now, format_args!("Retry-After holds: e{endpoint} asked for a pause"));
+        }
+        if open {
+            self.violate(now, format_args!("an open breaker burns nothing: {key} is sent"));
+        }
+        if probes > 1 {
+            self.violate(now, format_args!("one probe at a time: e{endpoint} gets {probes}"));
+        }
+    }
+
+    /// Order of acceptance: nothing is sent while something accepted earlier is open.
+    fn check_order(&mut self, key: Key, now: Duration) {
+        if !self.endpoints[key.endpoint].endpoint.ordered {
+            return;
+        }
+        let Some(delivery) = self.deliveries.by_key.get(&key) else { return };
+        let place = delivery.place;
+        let earlier = (self.deliveries.by_key.iter())
+            .find(|(other, earlier)| {
+                other.endpoint == key.endpoint
+                    && earlier.is_open
+                    && earlier.place < place
+                    && !earlier.was_replayed
+            })
+            .map(|(earlier, _)| *earlier);
+        // A late repeat after a lost lease may come whenever; it was sent in order before.
+        let is_repeat = !delivery.is_open || delivery.was_replayed;
+        if let Some(earlier) = earlier.filter(|_| !is_repeat) {
+            self.violate(now, format_args!("order: {key} is sent before {earlier} has ended"));
+        }
+    }
+
+    fn check_claim(
+        &mut self,
+        worker: WorkerNumber,
+        key: Key,
+        (now, time): (Duration, Timestamp),
+    ) -> Option<usize> {
+        let delivery = self.deliveries.by_key.get_mut(&key)?;
+        let (was_taken, due_at) = (delivery.was_taken, delivery.due_at);
+        let is_first = !delivery.claims.iter().any(|claim| claim.is_sent);
+        let waited = now.saturating_sub(delivery.accepted_at);
+        let is_late = is_first && self.on_time.is_some_and(|most| waited > most);
+        let index = (delivery.claims.iter())
+            .rposition(|claim| claim.worker == worker && !claim.is_sent && claim.settled.is_none());
+        let Some(index) = index else {
+            self.violate(now, format_args!("one attempt a claim: {key} is sent without one"));
+            return None;
+        };
+        let claim = &mut delivery.claims[index];
+        claim.is_sent = true;
+        let (is_allowed, until) = (claim.is_allowed, claim.until);
+        self.tally.duplicates += u64::from(was_taken);
+        if until <= time {
+            self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
+        }
+        if !is_allowed {
+            self.violate(now, format_args!("retries are bounded: {key} is sent once too often"));
+        }
+        if due_at.is_some_and(|due_at| due_at > time) {
+            self.violate(now, format_args!("retries wait: {key} is sent before it is due"));
+        }
+        if is_late && self.endpoints[key.endpoint].is_prompt() {
+            let line = format_args!("{key} after {:.3} s", waited.as_secs_f64());
+            self.violate(now, format_args!("the healthy are served on time: {line}"));
+        }
+        Some(index)
+    }
+
+    /// Notes how an exchange ended.
+    pub(super) fn on_end(
+        &mut self,
+        worker: WorkerNumber,
+        key: Key,
+        claim: Option<usize>,
+        ending: Ending,
+        now: Duration,
+    ) {
+        self.note(now, format_args!("worker {worker} ends {key}: {ending:?}"));
+        self.workers[worker].in_flight -= 1;
+        self.tally.broken_off += u64::from(ending == Ending::Dropped);
+        let breaker = self.limits.breaker;
+        let lines = self.lines.entry((worker, key.endpoint)).or_default();
+        lines.in_flight = lines.in_flight.saturating_sub(1);
+        let opened = lines.learn(ending, &breaker, now);
+        self.tally.openings += u64::from(opened);
+        let Ending::Answered { status, .. } = ending else { return };
+        let is_success = (200..300).contains(&status);
+        self.tally.successes += u64::from(is_success);
+        let Some(delivery) = self.deliveries.by_key.get_mut(&key) else { return };
+        delivery.was_taken |= is_success;
+        if let Some(claim) = claim.and_then(|index| delivery.claims.get_mut(index)) {
+            claim.status = Some(status);
+        }
+    }
+
+    /// Forgets what ended with a worker.
+    pub(super) fn on_worker_ended(&mut self, worker: WorkerNumber) {
+        self.workers[worker].has_ended = true;
+        let lines: BTreeMap<_, _> = std::mem::take(&mut self.lines);
+        self.lines = lines.into_iter().filter(|((of, _), _)| *of != worker).collect();
+    }
+}
+
+impl Lines {
+    /// Follows the breaker as far as it is promised: after so many failures in a row nothing is
+    /// sent for the first pause, and then one at a time until one succeeds. Returns whether it
+    /// opened.
+    fn learn(&mut self, ending: Ending, breaker: &BreakerSettings, now: Duration) -> bool {
+        let is_trouble = match ending {
+            Ending::Answered { status, retry_after } => {
+                let is_trouble = status == 429 || status >= 500;
+                let asked = Duration::from_secs(retry_after.unwrap_or_default());
+                if is_trouble && retry_after.is_some() {
+                    self.closed_at = Some(now);
+                    self.quiet_until = self.quiet_until.max(now + asked.min(RETRY_AFTER_CAP));
+                }
+                if (200..300).contains(&status) {
+                    (self.troubles, self.is_probing) = (0, false);
+                }
+                is_trouble
+            }
+            Ending::Broken | Ending::Dropped => true,
+        };
+        // What was in flight when it opened tells nothing new.
+        if !is_trouble || now < self.open_until {
+            return false;
+        }
+        self.troubles += 1;
+        if !self.is_probing && self.troubles < breaker.failures {
+            return false;
+        }
+        self.closed_at = Some(now);
+        let was_probing = std::mem::replace(&mut self.is_probing, true);
+        self.open_until = now + breaker.first_pause.min(breaker.longest_pause);
+        !was_probing
+    }
+}

@@ -1,0 +1,78 @@
+//! What a run exercised.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Writes the tally: one counter a line, each with its name.
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
+        /// How often what happened, over one run or many.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Tally {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{:>12} {}", self.$name, $text)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tally! {
+    /// Events that were accepted.
+    accepted: "events accepted",
+    /// Events that were refused because the store failed.
+    refused: "publishes refused",
+    /// Events that were published again.
+    repeated: "publishes repeated",
+    /// Exchanges.
+    attempts: "exchanges",
+    /// Exchanges that ended with 2xx.
+    successes: "exchanges with 2xx",
+    /// Exchanges that the engine broke off.
+    broken_off: "exchanges broken off",
+    /// Exchanges that panicked.
+    panics: "panics of the transport",
+    /// Receipts by an endpoint that had answered 2xx before.
+    duplicates: "duplicates, all explained",
+    /// Deliveries that were delivered.
+    delivered: "deliveries delivered",
+    /// Deliveries whose retries were spent.
+    failed: "deliveries failed",
+    /// Deliveries that were cancelled.
+    cancelled: "deliveries cancelled",
+    /// Deliveries that expired.
+    expired: "deliveries expired",
+    /// Claims that were handed back.
+    released: "claims handed back",
+    /// Leases that ended under a claim.
+    lost_leases: "leases that ran out",
+    /// Store calls that failed before they did anything.
+    failed_before: "store calls that failed undone",
+    /// Store calls that did their work, and failed then.
+    failed_after: "store calls that failed done",
+    /// Store calls that took long.
+    stalled: "store calls that stalled",
+    /// Workers that were dropped.
+    crashes: "workers dropped",
+    /// Workers that were shut down.
+    shutdowns: "workers shut down",
+    /// Endpoints that were disabled, unregistered or replaced.
+    endpoint_changes: "endpoints changed",
+    /// Breakers that opened.
+    openings: "breakers opened",
+    /// Deliveries that were replayed.
+    replayed: "deliveries replayed",
+    /// Observers that panicked.
+    observer_panics: "panics of the observer",
+}
