@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use webhooks_dispatch::backlog::Window;
 use webhooks_registry::{SealingKey, SealingKeys};
 
-use crate::{OpenError, SqliteStore, migrate};
+use crate::{OpenError, SqliteStore, migrate, row};
 
 /// How many deliveries of one endpoint are held in memory, of those that wait.
 const PER_ENDPOINT: usize = 1_024;
@@ -63,13 +63,14 @@ pub struct SqliteOptions {
     pub(crate) path: PathBuf,
     pub(crate) keys: SealingKeys,
     pub(crate) window: Window,
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl SqliteOptions {
     /// Returns the options for a store in this file, which is made if it does not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let window = Window { per_endpoint: PER_ENDPOINT, bytes: WINDOW_BYTES };
-        Self { path: path.into(), keys: SealingKeys::default(), window }
+        Self { path: path.into(), keys: SealingKeys::default(), window, max_bytes: None }
     }
 
     /// Encrypts the secrets of endpoints by the first of these keys; the others open what was
@@ -83,6 +84,12 @@ impl SqliteOptions {
     /// bodies unless set.
     pub fn window(self, window: Window) -> Self {
         Self { window, ..self }
+    }
+
+    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. When
+    /// it is reached, publishing fails as on a full disk. The log beside it takes 64 MiB more.
+    pub fn max_bytes(self, max_bytes: u64) -> Self {
+        Self { max_bytes: Some(max_bytes), ..self }
     }
 
     /// Opens the store, making or migrating its schema.
@@ -128,7 +135,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the connection that writes, with the schema up to date.
-pub(crate) fn writing(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn writing(path: &Path, max_bytes: Option<u64>) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     let found = migrate::version(&connection).map_err(failed)?;
@@ -138,8 +145,17 @@ pub(crate) fn writing(path: &Path) -> Result<Connection, OpenError> {
     }
     connection.execute_batch(SETTINGS).map_err(failed)?;
     migrate::run(&mut connection).map_err(failed)?;
+    if let Some(max_bytes) = max_bytes {
+        limit(&connection, max_bytes).map_err(failed)?;
+    }
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+fn limit(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
+    let page: i64 = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
+    let pages = row::integer(max_bytes) / page.max(1);
+    connection.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), (), |_| Ok(()))
 }
 
 /// Opens a connection that only reads.

@@ -88,9 +88,9 @@ impl SqliteStore {
     }
 
     pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
-        let SqliteOptions { path, keys, window } = options;
+        let SqliteOptions { path, keys, window, max_bytes } = options;
         let lock = lock(&path)?;
-        let connection = writing(&path)?;
+        let connection = writing(&path, max_bytes)?;
         let shared = Arc::new(Shared {
             path,
             registry: Registry::new(),
