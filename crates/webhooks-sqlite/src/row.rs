@@ -88,7 +88,11 @@ pub(crate) fn progress(row: &Row<'_>, first: usize) -> rusqlite::Result<Progress
     })
 }
 
-/// The body as text: it is JSON, so it is UTF-8; what is not is kept as it can be read.
-pub(crate) fn text(body: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(body)
+/// A body as text: it is JSON, so that nobody need look once more whether it is UTF-8.
+pub(crate) struct Json<'b>(pub(crate) &'b [u8]);
+
+impl rusqlite::ToSql for Json<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
 }

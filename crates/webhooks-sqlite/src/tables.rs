@@ -230,7 +230,7 @@ impl Tables {
             event.tenant.as_str(),
             event.event_type.as_str(),
             row::micros(now),
-            row::text(&event.body),
+            row::Json(&event.body),
         ];
         let added = self.execute(INSERT, parameters)? > 0;
         if added {

@@ -116,11 +116,14 @@ fn float(number: usize) -> f64 {
     number as f64
 }
 
-/// Returns the processor time that this process has used, in seconds.
+/// Returns the processor time that the threads of this process have used, in seconds.
 fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The fields after the name, which is in parentheses: utime and stime are the 12th and 13th.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / 100.0
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanoseconds = threads.map(|thread| {
+        // The first field is the time on a processor, in nanoseconds; a thread may end meanwhile.
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("schedstat"));
+        let stat = stat.unwrap_or_default();
+        stat.split(' ').next().and_then(|first| first.parse::<f64>().ok()).unwrap_or_default()
+    });
+    nanoseconds.sum::<f64>() / 1e9
 }
