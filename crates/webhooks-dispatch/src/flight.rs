@@ -47,7 +47,7 @@ pub(crate) async fn attempt(
         clock.sleep(patience.min(timeout)).await;
         if patience < timeout {
             on_slow();
-            clock.sleep(timeout - patience).await;
+            clock.sleep(timeout.saturating_sub(patience)).await;
         }
     };
     match select(exchange, pin!(deadline)).await {

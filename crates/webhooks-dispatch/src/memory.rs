@@ -204,10 +204,11 @@ impl State {
         let key = (event.tenant.clone(), event.id.clone());
         if let Some(known) = self.by_id.get(&key).and_then(|number| self.events.get(number)) {
             let deliveries = known.deliveries.len();
-            return match event.is_same_content(&known.event.body) {
-                true => Ok(Published { event: event.id, deliveries, novelty: Novelty::Repeated }),
-                false => Err(Conflict { event: event.id }),
-            };
+            if !event.is_same_content(&known.event.body) {
+                return Err(Conflict { event: event.id });
+            }
+            let novelty = Novelty::Repeated;
+            return Ok(Published { event: event.id, deliveries, novelty });
         }
         let number = self.next_event;
         self.next_event += 1;
