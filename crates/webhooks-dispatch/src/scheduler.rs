@@ -346,6 +346,10 @@ impl Scheduler {
         }
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// Returns the claims that were neither settled nor handed back.
     pub(crate) fn held(&self) -> Vec<Claim> {
         self.held.keys().copied().collect()
