@@ -129,7 +129,11 @@ impl Backlog {
         }
         let id = &registration.id;
         match self.lanes.get_mut(id) {
-            Some(lane) => lane.change(registration, &mut self.leases),
+            Some(lane) => {
+                let before = lane.bytes();
+                lane.change(registration, &mut self.leases);
+                self.bytes = self.bytes - before + lane.bytes();
+            }
             None => {
                 let lane = Lane::new(Arc::clone(registration), spilled_from, blocked_until);
                 self.lanes.insert(id.clone(), lane);
@@ -168,6 +172,7 @@ impl Backlog {
         let leased = self.leases.remove(&id).is_some();
         let Some(lane) = self.lanes.get_mut(endpoint) else { return };
         let before = lane.bytes();
+        lane.change_of(id);
         if leased {
             lane.leased -= 1;
         } else {
@@ -236,8 +241,8 @@ impl Backlog {
             if planned >= request.limit {
                 break;
             }
-            let available = self.lanes.get(lane).map_or(0, Lane::len);
-            planned += available.min(request.per_endpoint);
+            let available = |lane: &Lane| lane.available(request.now, request.per_endpoint);
+            planned += self.lanes.get(lane).map_or(0, available);
             plan.push(lane.clone());
             if let Some(lane) = lanes.next() {
                 turns.push_back((lane, lanes));
@@ -283,6 +288,7 @@ impl Backlog {
         let Lease { endpoint, place, mut waiting, .. } = entry.remove();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         lane.leased -= 1;
+        lane.change_of(id);
         if settlement.attempt.is_some() {
             waiting.progress.attempts = waiting.progress.next_attempt();
         }
@@ -337,11 +343,11 @@ impl Backlog {
         refills
     }
 
-    /// Takes in what was read from disk; fewer than asked for means that there is no more.
+    /// Takes in what was read from disk; fewer than asked for means that there was no more. What
+    /// changed since the store began to read, after [`refills`](Self::refills), is known here.
     pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        lane.end_refill(refill, found.last().map(|(place, _)| *place), found.len());
-        for ((due_at, id), waiting) in found {
+        for ((due_at, id), waiting) in lane.end_refill(refill, found) {
             if !self.leases.contains_key(&id) {
                 self.push(&refill.endpoint, due_at, id, waiting);
             }

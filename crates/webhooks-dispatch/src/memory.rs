@@ -205,11 +205,11 @@ impl State {
         let key = (event.tenant.clone(), event.id.clone());
         if let Some(known) = self.by_id.get(&key).and_then(|number| self.events.get(number)) {
             let deliveries = known.deliveries.len();
-            let is_same = event.is_same_content(&known.event.body);
-            let event = event.id;
-            let repeated =
-                Published { event: event.clone(), deliveries, novelty: Novelty::Repeated };
-            return is_same.then_some(repeated).ok_or(Conflict { event });
+            if !event.is_same_content(&known.event.body) {
+                return Err(Conflict { event: event.id });
+            }
+            let novelty = Novelty::Repeated;
+            return Ok(Published { event: event.id, deliveries, novelty });
         }
         let number = self.next_event;
         self.next_event += 1;

@@ -55,8 +55,9 @@ pub(crate) struct Scheduler {
     released: Vec<Claim>,
     /// Counts what may have brought something to claim: changes of the store, free lanes, time.
     stirred: u64,
-    /// The count when the present claim was asked for, and when one brought less than was asked.
-    asked_at: u64,
+    /// The count when the present claim was asked for, and how much it may bring.
+    asked: (u64, usize),
+    /// The count when a claim was asked for that brought less.
     dry_at: Option<u64>,
     flights: usize,
     /// How many of the flights last.
@@ -93,7 +94,7 @@ impl Scheduler {
             leases_end: never(),
             released: Vec::new(),
             stirred: 0,
-            asked_at: 0,
+            asked: (0, 0),
             dry_at: None,
             flights: 0,
             slow: 0,
@@ -110,8 +111,8 @@ impl Scheduler {
         if self.is_stopped || !self.wants_more() {
             return None;
         }
-        self.asked_at = self.stirred;
         let limit = 2 * self.concurrency - self.ready_deliveries;
+        self.asked = (self.stirred, limit);
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
@@ -139,10 +140,11 @@ impl Scheduler {
         (2 * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
     }
 
-    /// Takes in what was claimed of `limit`, with leases that last until then.
-    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, limit: usize, lease_end: Timestamp) {
+    /// Takes in what was claimed, with leases that last until then.
+    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: Timestamp) {
+        let (asked_at, limit) = self.asked;
         if claimed.len() < limit {
-            self.dry_at = Some(self.asked_at);
+            self.dry_at = Some(asked_at);
         }
         for claimed in claimed {
             let index = self.lane(&claimed);
@@ -366,6 +368,10 @@ impl Scheduler {
                 self.released.push(claimed.claim);
             }
         }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// Returns the claims that were neither settled nor handed back.

@@ -4,6 +4,7 @@ mod pilot;
 mod settler;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ struct Driver<S, T, C> {
     settler: JoinSet<()>,
     leases_checked: Timestamp,
     swept: Timestamp,
+    /// How many deliveries were handed back since it was told to stop.
+    handed_back: usize,
 }
 
 impl<S, T, C> Driver<S, T, C>
@@ -142,22 +145,38 @@ where
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&shared), flown));
         let pilots = JoinSet::new();
-        Self { shared, wakeups, pilots, results, settler, leases_checked: now, swept: now }
+        let (leases_checked, swept, handed_back) = (now, now, 0);
+        Self { shared, wakeups, pilots, results, settler, leases_checked, swept, handed_back }
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<Duration>) -> ShutdownReport {
-        let grace = loop {
-            let pause = self.step().await;
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        let deadline = loop {
+            let pause = {
+                let mut step = pin!(self.step());
+                tokio::select! {
+                    biased;
+                    pause = &mut step => pause,
+                    grace = &mut stopped => {
+                        let deadline = clock.now() + grace.unwrap_or_default();
+                        shared.scheduler().stop();
+                        // A call to the store is under way; what it claims is handed back.
+                        let _in_time = within(clock, deadline, step).await;
+                        break deadline;
+                    }
+                }
+            };
             // Several may be true at once; the order makes runs repeatable.
             tokio::select! {
                 biased;
-                grace = &mut stopped => break grace.unwrap_or_default(),
-                () = self.shared.work.notified() => {}
-                () = self.wakeups.next() => self.shared.scheduler().stir(),
-                () = self.shared.parts.clock.sleep(pause) => self.shared.scheduler().stir(),
+                grace = &mut stopped => break clock.now() + grace.unwrap_or_default(),
+                () = shared.work.notified() => {}
+                () = self.wakeups.next() => shared.scheduler().stir(),
+                () = clock.sleep(pause) => shared.scheduler().stir(),
             }
         };
-        self.finish(grace).await
+        self.finish(deadline).await
     }
 
     /// Does what can be done now, and returns how long to wait if nothing happens.
@@ -183,10 +202,9 @@ where
         let parts = &self.shared.parts;
         let (now, lease) = (parts.clock.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
-        let limit = request.limit;
         match parts.store.claim(request).await {
             Ok(claimed) => {
-                self.shared.scheduler().offer(claimed, limit, now + lease);
+                self.shared.scheduler().offer(claimed, now + lease);
                 true
             }
             Err(error) => {
@@ -205,9 +223,15 @@ where
     }
 
     /// Hands back what closed lanes held.
-    async fn hand_back(&self) {
-        let released = self.shared.scheduler().released();
-        self.release(released).await;
+    async fn hand_back(&mut self) {
+        let (released, is_stopped) = {
+            let mut scheduler = self.shared.scheduler();
+            (scheduler.released(), scheduler.is_stopped())
+        };
+        let released = self.release(released).await;
+        if is_stopped {
+            self.handed_back += released;
+        }
     }
 
     async fn release(&self, claims: Vec<Claim>) -> usize {
@@ -295,34 +319,61 @@ where
         pause.max(SHORTEST_WAIT)
     }
 
-    async fn finish(mut self, grace: Duration) -> ShutdownReport {
+    async fn finish(mut self, deadline: Timestamp) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
-        let deadline = clock.now() + grace;
-        self.shared.scheduler().stop();
-        let released = self.shared.scheduler().released();
-        let handed_back = self.release(released).await;
-        let landed = async { while self.pilots.join_next().await.is_some() {} };
-        let is_late = tokio::select! {
-            biased;
-            () = landed => false,
-            () = clock.sleep(grace) => true,
-        };
-        let broken_off = if is_late { self.shared.scheduler().flights() } else { 0 };
+        shared.scheduler().stop();
+        let _in_time = within(clock, deadline, self.hand_back()).await;
+        let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
+        let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
         self.pilots.shutdown().await;
         // The settler ends when the last result is settled, and no sender is left.
         self.results = mpsc::channel(1).0;
-        let rest = deadline.saturating_since(clock.now()).max(STORE_PAUSE);
-        let settled = async { while self.settler.join_next().await.is_some() {} };
-        tokio::select! {
-            biased;
-            () = settled => {}
-            () = clock.sleep(rest) => {}
-        }
+        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
+        self.all_end(|driver| &mut driver.settler, last_moment).await;
         self.settler.shutdown().await;
-        let held = self.shared.scheduler().held();
+        let held = shared.scheduler().held();
         let unsettled = held.len().saturating_sub(broken_off);
-        self.release(held).await;
-        ShutdownReport { handed_back, broken_off, unsettled }
+        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
+        let _in_time = within(clock, last_moment, self.release(held)).await;
+        ShutdownReport { handed_back: self.handed_back, broken_off, unsettled }
+    }
+
+    /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases
+    /// meanwhile; returns whether they have.
+    async fn all_end(
+        &mut self,
+        which: fn(&mut Self) -> &mut JoinSet<()>,
+        deadline: Timestamp,
+    ) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        loop {
+            let upkeep = clock.now() + self.until_upkeep(clock.now()).max(SHORTEST_WAIT);
+            let tasks = which(self);
+            let ended = async { while tasks.join_next().await.is_some() {} };
+            if within(clock, deadline.min(upkeep), ended).await.is_some() {
+                return true;
+            }
+            if clock.now() >= deadline {
+                return false;
+            }
+            if within(clock, deadline, self.keep_leases()).await == Some(false) {
+                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.now()))).await;
+            }
+        }
+    }
+}
+
+/// Waits for a future, no longer than until then.
+async fn within<F: Future>(
+    clock: &impl Clock,
+    deadline: Timestamp,
+    future: F,
+) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = clock.sleep(deadline.saturating_since(clock.now())) => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What waits for one endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, Timestamp};
@@ -19,13 +19,26 @@ pub(super) struct Lane {
     bytes: usize,
     /// The first place of those on disk alone; everything before it is here.
     spilled_from: Option<Place>,
-    refilling: bool,
+    refilling: Option<Refilling>,
+    /// Whether something made room since the last delivery came: until something is taken, a
+    /// refill would bring nothing.
+    stuffed: bool,
     /// How many deliveries are claimed.
     pub(super) leased: usize,
     /// When an ordered endpoint goes on.
     pub(super) blocked_until: Timestamp,
     /// Where the backlog lists the lane: when it is due, and whether that had come.
     pub(super) listed: Option<(Timestamp, bool)>,
+}
+
+/// What happened since a store began to read from disk; what it finds may be older.
+#[derive(Debug)]
+struct Refilling {
+    from: Place,
+    /// Deliveries that were settled or removed: memory knows better what became of them.
+    changed: BTreeSet<DeliveryId>,
+    /// The first place that was left to the disk meanwhile.
+    spilled: Option<Place>,
 }
 
 impl Lane {
@@ -39,7 +52,8 @@ impl Lane {
             queue: BTreeMap::new(),
             bytes: 0,
             spilled_from,
-            refilling: false,
+            refilling: None,
+            stuffed: false,
             leased: 0,
             blocked_until,
             listed: None,
@@ -70,6 +84,7 @@ impl Lane {
             self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
             self.queue.clear();
             self.bytes = 0;
+            self.stuffed = false;
         }
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.id) {
             lease.place.0 = Timestamp::UNIX_EPOCH;
@@ -90,30 +105,48 @@ impl Lane {
     }
 
     /// Adds a delivery, or leaves it on disk if it belongs behind others there, or there is no
-    /// room; then the last one makes room.
+    /// room; then the last ones make room.
     pub(super) fn push(&mut self, place: Place, waiting: Waiting, limit: usize, room: usize) {
         if self.spilled_from.is_some_and(|spilled_from| spilled_from <= place) {
+            if let Some(refilling) = &mut self.refilling {
+                let first = refilling.spilled.map_or(place, |first| first.min(place));
+                refilling.spilled = Some(first);
+            }
             return;
         }
-        let before = self.bytes;
+        let most = self.bytes.saturating_add(room);
         self.bytes += waiting.event.body.len();
         if let Some(replaced) = self.queue.insert(place, waiting) {
             self.bytes -= replaced.event.body.len();
         }
-        let is_over = self.queue.len() > limit || self.bytes.saturating_sub(before) > room;
-        if is_over
+        while (self.queue.len() > limit || self.bytes > most)
             && self.queue.len() > 1
             && let Some((place, waiting)) = self.queue.pop_last()
         {
             self.bytes -= waiting.event.body.len();
             self.spilled_from = Some(place);
+            self.stuffed = true;
         }
     }
 
     pub(super) fn remove(&mut self, place: Place) {
         if let Some(waiting) = self.queue.remove(&place) {
             self.bytes -= waiting.event.body.len();
+            self.stuffed = false;
         }
+    }
+
+    /// Notes that a delivery is settled or removed: what a refill finds of it may be older.
+    pub(super) fn change_of(&mut self, id: DeliveryId) {
+        if let Some(refilling) = &mut self.refilling {
+            refilling.changed.insert(id);
+        }
+    }
+
+    /// Returns how many could be taken now, up to `room`.
+    pub(super) fn available(&self, now: Timestamp, room: usize) -> usize {
+        let room = if self.registration.endpoint.ordered { room.min(1) } else { room };
+        self.queue.keys().take(room).take_while(|(due, _)| *due <= now).count()
     }
 
     /// Takes what is due, at most `room`; of an ordered endpoint one at a time.
@@ -129,6 +162,7 @@ impl Lane {
             && let Some((place, waiting)) = self.queue.pop_first()
         {
             self.bytes -= waiting.event.body.len();
+            self.stuffed = false;
             self.leased += 1;
             taken.push((place, waiting));
         }
@@ -149,26 +183,40 @@ impl Lane {
 
     /// Returns whether there is more on disk, little here, and nobody reading yet.
     pub(super) fn is_low(&self, limit: usize) -> bool {
-        self.spilled_from.is_some() && !self.refilling && self.queue.len() <= limit / LOW
+        self.spilled_from.is_some()
+            && self.refilling.is_none()
+            && !self.stuffed
+            && self.queue.len() <= limit / LOW
     }
 
     pub(super) fn begin_refill(&mut self) -> Option<Place> {
-        self.refilling = self.spilled_from.is_some();
-        self.spilled_from
+        let from = self.spilled_from?;
+        self.refilling = Some(Refilling { from, changed: BTreeSet::new(), spilled: None });
+        Some(from)
     }
 
     pub(super) fn cancel_refill(&mut self) {
-        self.refilling = false;
+        self.refilling = None;
     }
 
-    /// Notes how far the disk was read.
-    pub(super) fn end_refill(&mut self, refill: &Refill, last: Option<Place>, found: usize) {
-        self.refilling = false;
-        let is_all = found < refill.limit;
-        let after = last.map(|(due, id)| (due, DeliveryId::from_u64(id.as_u64() + 1)));
+    /// Notes how far the disk was read, and returns what of it still stands.
+    pub(super) fn end_refill(
+        &mut self,
+        refill: &Refill,
+        mut found: Vec<(Place, Waiting)>,
+    ) -> Vec<(Place, Waiting)> {
+        // The lane may be another one than that which asked.
+        let Some(refilling) = self.refilling.take_if(|refilling| refilling.from == refill.from)
+        else {
+            return Vec::new();
+        };
         // Meanwhile more may have been spilled before the place that was read from.
         if self.spilled_from == Some(refill.from) {
-            self.spilled_from = after.filter(|_| !is_all);
+            let last = found.last().filter(|_| found.len() >= refill.limit);
+            let after = last.map(|((due, id), _)| (*due, DeliveryId::from_u64(id.as_u64() + 1)));
+            self.spilled_from = after.into_iter().chain(refilling.spilled).min();
         }
+        found.retain(|((_, id), _)| !refilling.changed.contains(id));
+        found
     }
 }

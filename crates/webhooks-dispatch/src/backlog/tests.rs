@@ -1,1 +1,316 @@
+//! A small window over a disk hands out what one that holds everything does.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use webhooks_core::Event;
+use webhooks_registry::Endpoint;
+
+use super::*;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(1_000 + seconds)
+}
+
+fn registration(name: &str, is_ordered: bool) -> Arc<Registration> {
+    let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+    let endpoint = endpoint.tenant(TenantId::new(if name == "c" { "two" } else { "one" }).unwrap());
+    let endpoint = if is_ordered { endpoint.ordered() } else { endpoint };
+    Arc::new(Registration::new(EndpointId::new(name).unwrap(), endpoint))
+}
+
+/// Something that happens to a backlog; numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    BeginRefill,
+    Claim { limit: usize, per_endpoint: usize },
+    ClaimAll,
+    Close { endpoint: usize },
+    EndRefill,
+    Extend { held: usize, by: u64 },
+    Pass { seconds: u64 },
+    Push { endpoint: usize, due_in: u64, bytes: usize },
+    Register { endpoint: usize, is_ordered: bool },
+    Remove { waiting: usize },
+    Settle { held: usize, kind: u8, due_in: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::BeginRefill),
+        2 => Just(Step::EndRefill),
+        3 => (1..5_usize, 1..4_usize)
+            .prop_map(|(limit, per_endpoint)| Step::Claim { limit, per_endpoint }),
+        2 => Just(Step::ClaimAll),
+        1 => (0..3_usize).prop_map(|endpoint| Step::Close { endpoint }),
+        2 => (any::<usize>(), 0..100_u64).prop_map(|(held, by)| Step::Extend { held, by }),
+        3 => (0..50_u64).prop_map(|seconds| Step::Pass { seconds }),
+        12 => (0..3_usize, 0..20_u64, 0..300_usize)
+            .prop_map(|(endpoint, due_in, bytes)| Step::Push { endpoint, due_in, bytes }),
+        1 => (0..3_usize, any::<bool>())
+            .prop_map(|(endpoint, is_ordered)| Step::Register { endpoint, is_ordered }),
+        2 => any::<usize>().prop_map(|waiting| Step::Remove { waiting }),
+        6 => (any::<usize>(), 0..5_u8, 0..60_u64)
+            .prop_map(|(held, kind, due_in)| Step::Settle { held, kind, due_in }),
+    ]
+}
+
+/// What one endpoint has on disk.
+type Rows = BTreeMap<Place, Waiting>;
+
+/// A backlog with a small window and its disk, beside one that holds everything.
+struct Pair {
+    small: Backlog,
+    all: Backlog,
+    disk: [Rows; 3],
+    ordered: [bool; 3],
+    /// What was read from disk and not taken in yet.
+    refills: Vec<(Refill, Vec<(Place, Waiting)>)>,
+    /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
+    held: Vec<(usize, Place, Claim, Claim)>,
+    now: u64,
+    next: u64,
+}
+
+impl Pair {
+    fn new(window: Window) -> Self {
+        let mut pair = Self {
+            small: Backlog::new(window),
+            all: Backlog::new(Window::ALL),
+            disk: Default::default(),
+            ordered: [false, true, false],
+            refills: Vec::new(),
+            held: Vec::new(),
+            now: 0,
+            next: 1,
+        };
+        for endpoint in 0..3 {
+            pair.open(endpoint);
+        }
+        pair
+    }
+
+    fn open(&mut self, endpoint: usize) {
+        let registration = registration(NAMES[endpoint], self.ordered[endpoint]);
+        self.small.open(&registration, None, Timestamp::UNIX_EPOCH);
+        self.all.open(&registration, None, Timestamp::UNIX_EPOCH);
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::BeginRefill => self.begin_refills(),
+            Step::Claim { limit, per_endpoint } => self.claim(limit, per_endpoint)?,
+            Step::ClaimAll => self.claim_all()?,
+            Step::Close { endpoint } => {
+                let id = EndpointId::new(NAMES[endpoint]).unwrap();
+                self.small.close(&id);
+                self.all.close(&id);
+                self.disk[endpoint].clear();
+                self.held.retain(|(of, ..)| *of != endpoint);
+                self.open(endpoint);
+            }
+            Step::EndRefill => self.end_refills(),
+            Step::Extend { held, by } => {
+                if let Some((_, _, small, all)) = self.pick(held) {
+                    let until = at(self.now + by);
+                    let extended = self.small.extend(small, until);
+                    prop_assert_eq!(extended, self.all.extend(all, until));
+                }
+            }
+            Step::Pass { seconds } => self.now += seconds,
+            Step::Push { endpoint, due_in, bytes } => self.push(endpoint, due_in, bytes),
+            Step::Register { endpoint, is_ordered } => {
+                if is_ordered && !self.ordered[endpoint] {
+                    let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
+                    self.disk[endpoint] =
+                        rows.map(|((_, id), row)| ((Timestamp::UNIX_EPOCH, id), row)).collect();
+                    for (_, place, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
+                        place.0 = Timestamp::UNIX_EPOCH;
+                    }
+                }
+                self.ordered[endpoint] = is_ordered;
+                self.open(endpoint);
+            }
+            Step::Remove { waiting } => self.remove(waiting),
+            Step::Settle { held, kind, due_in } => self.settle(held, kind, due_in),
+        }
+        self.check()
+    }
+
+    fn push(&mut self, endpoint: usize, due_in: u64, bytes: usize) {
+        let id = DeliveryId::from_u64(self.next);
+        self.next += 1;
+        let event = Event::new("a", "x".repeat(bytes)).unwrap();
+        let event = Arc::new(SerializedEvent::new(&event));
+        let waiting = Waiting { event, progress: Progress::start(at(self.now)) };
+        let due_at = self.due(endpoint, due_in);
+        // As stores do: first on disk, then in memory.
+        self.disk[endpoint].insert((due_at, id), waiting.clone());
+        let name = EndpointId::new(NAMES[endpoint]).unwrap();
+        self.small.push(&name, due_at, id, waiting.clone());
+        self.all.push(&name, due_at, id, waiting);
+    }
+
+    fn due(&self, endpoint: usize, due_in: u64) -> Timestamp {
+        if self.ordered[endpoint] { Timestamp::UNIX_EPOCH } else { at(self.now + due_in) }
+    }
+
+    fn remove(&mut self, waiting: usize) {
+        let rows = (0..3).flat_map(|of| self.disk[of].keys().map(move |place| (of, *place)));
+        let rows: Vec<(usize, Place)> = rows.collect();
+        let Some((endpoint, place)) = rows.get(waiting % rows.len().max(1)).copied() else {
+            return;
+        };
+        self.disk[endpoint].remove(&place);
+        self.held.retain(|(_, (_, id), ..)| *id != place.1);
+        let name = EndpointId::new(NAMES[endpoint]).unwrap();
+        self.small.remove(&name, place.0, place.1);
+        self.all.remove(&name, place.0, place.1);
+    }
+
+    fn settle(&mut self, held: usize, kind: u8, due_in: u64) {
+        let Some((endpoint, place, small, all)) = self.pick(held) else { return };
+        let due_at = at(self.now + due_in);
+        let outcome = [Outcome::Delivered, Outcome::Released, Outcome::Retrying { due_at }];
+        let outcome = outcome[usize::from(kind % 3)];
+        let settlement = |claim| Settlement { claim, outcome, attempt: None };
+        self.held.retain(|(.., held)| *held != all);
+        let is_kept = self.small.hold(small);
+        assert_eq!(is_kept, self.all.hold(all), "both know whether the claim holds");
+        if !is_kept {
+            return;
+        }
+        if let Some(row) = self.disk[endpoint].remove(&place) {
+            match outcome {
+                Outcome::Retrying { .. } => {
+                    let due_at = self.due(endpoint, due_in);
+                    self.disk[endpoint].insert((due_at, place.1), row);
+                }
+                Outcome::Released => {
+                    self.disk[endpoint].insert(place, row);
+                }
+                _ => {}
+            }
+        }
+        self.small.settle(&settlement(small));
+        self.all.settle(&settlement(all));
+    }
+
+    fn pick(&self, held: usize) -> Option<(usize, Place, Claim, Claim)> {
+        self.held.get(held % self.held.len().max(1)).copied()
+    }
+
+    fn begin_refills(&mut self) {
+        for refill in self.small.refills(2) {
+            let endpoint = NAMES.iter().position(|name| *name == refill.endpoint.as_str()).unwrap();
+            let found = self.disk[endpoint].range(refill.from..).take(refill.limit);
+            let found = found.map(|(place, row)| (*place, row.clone())).collect();
+            self.refills.push((refill, found));
+        }
+    }
+
+    fn end_refills(&mut self) {
+        for (refill, found) in std::mem::take(&mut self.refills) {
+            self.small.refill(&refill, found);
+        }
+    }
+
+    fn request(&self, limit: usize, per_endpoint: usize) -> ClaimRequest {
+        let (now, lease) = (at(self.now), Duration::from_secs(30));
+        ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() }
+    }
+
+    /// Claims a few of the small one, and makes the other hand out the same.
+    fn claim(&mut self, limit: usize, per_endpoint: usize) -> Result<(), TestCaseError> {
+        let claimed = self.small.claim(&self.request(limit, per_endpoint));
+        prop_assert!(claimed.len() <= limit);
+        self.follow(claimed)
+    }
+
+    /// Claims all that is due, with refills until there is nothing more.
+    fn claim_all(&mut self) -> Result<(), TestCaseError> {
+        let mut rounds = 0;
+        loop {
+            self.end_refills();
+            self.begin_refills();
+            self.end_refills();
+            let claimed = self.small.claim(&self.request(1_000, 1_000));
+            if claimed.is_empty() && !self.small.is_low() {
+                break;
+            }
+            self.follow(claimed)?;
+            rounds += 1;
+            prop_assert!(rounds < 1_000, "refills come to an end");
+        }
+        let left = self.all.claim(&self.request(1_000, 1_000));
+        let left: Vec<DeliveryId> = left.iter().map(|claimed| claimed.claim.delivery).collect();
+        prop_assert!(left.is_empty(), "{left:?} are due, and were not handed out");
+        Ok(())
+    }
+
+    /// Takes from the backlog that holds everything what the small one handed out.
+    fn follow(&mut self, claimed: Vec<Claimed>) -> Result<(), TestCaseError> {
+        let mut others = BTreeMap::new();
+        for other in self.all.claim(&self.request(1_000, 1_000)) {
+            others.insert(other.claim.delivery, other);
+        }
+        let mut last = BTreeMap::new();
+        for Claimed { claim, registration, progress, .. } in claimed {
+            let id = claim.delivery;
+            let other = others.remove(&id);
+            prop_assert!(other.is_some(), "{} is not due, or handed out already", id);
+            let Some(other) = other else { continue };
+            prop_assert_eq!(progress, other.progress);
+            let name = registration.id.as_str();
+            let endpoint = NAMES.iter().position(|other| *other == name).unwrap();
+            let place = self.disk[endpoint].keys().find(|(_, other)| *other == id).copied();
+            prop_assert!(place.is_some(), "{} has ended", id);
+            let Some(place) = place else { continue };
+            let before = last.insert(endpoint, place);
+            prop_assert!(before < Some(place), "each lane is handed out in order");
+            self.held.retain(|(_, (_, held), ..)| *held != id);
+            self.held.push((endpoint, place, claim, other.claim));
+        }
+        for other in others.into_values() {
+            let outcome = Outcome::Released;
+            self.all.settle(&Settlement { claim: other.claim, outcome, attempt: None });
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let held: usize = self.small.lanes.values().map(Lane::bytes).sum();
+        prop_assert_eq!(held, self.small.bytes);
+        // Each endpoint holds one delivery in any case, and no body here is longer.
+        prop_assert!(held <= self.small.window.bytes + 3 * 500);
+        let most = self.small.window.per_endpoint;
+        prop_assert!(self.small.lanes.values().all(|lane| lane.len() <= most));
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn a_small_window_hands_out_what_one_that_holds_everything_does(
+        per_endpoint in 1..6_usize,
+        bytes in 0..2_000_usize,
+        steps in vec(step(), 1..80),
+    ) {
+        let mut pair = Pair::new(Window { per_endpoint, bytes });
+        for step in &steps {
+            pair.step(step)?;
+        }
+        // In the end everything that is left is due, and comes.
+        for _ in 0..200 {
+            pair.now += 100;
+            pair.claim_all()?;
+            while !pair.held.is_empty() {
+                pair.settle(0, 0, 0);
+                pair.check()?;
+            }
+        }
+        prop_assert!(pair.disk.iter().all(BTreeMap::is_empty));
+    }
+}

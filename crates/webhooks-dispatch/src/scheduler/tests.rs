@@ -1,1 +1,378 @@
+//! The bounds of the scheduler, its turns, and that nothing offered is stuck in it.
 
+use std::num::NonZeroU32;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use webhooks_core::{DeliveryId, Event};
+use webhooks_registry::{Endpoint, Registration};
+
+use super::*;
+use crate::{Progress, SerializedEvent};
+
+const LEASE: Duration = Duration::from_secs(1_000_000);
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(1_000) + Duration::from_millis(milliseconds)
+}
+
+fn count(number: usize) -> NonZeroU32 {
+    NonZeroU32::new(u32::try_from(number).unwrap()).unwrap()
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::new("https://example.com/", "my-secret-key").unwrap()
+}
+
+fn registration(id: &str, endpoint: Endpoint) -> Arc<Registration> {
+    Arc::new(Registration::new(EndpointId::new(id).unwrap(), endpoint))
+}
+
+fn claimed(number: u64, registration: &Arc<Registration>) -> Claimed {
+    let event = Arc::new(SerializedEvent::new(&Event::new("a", ()).unwrap()));
+    Claimed {
+        claim: Claim { delivery: DeliveryId::from_u64(number), token: number },
+        registration: Arc::clone(registration),
+        event,
+        progress: Progress::start(at(0)),
+    }
+}
+
+fn scheduler(concurrency: usize) -> Scheduler {
+    Scheduler::new(concurrency, BreakerSettings::default())
+}
+
+/// Offers so many deliveries of an endpoint, numbered from `first`.
+fn offer(scheduler: &mut Scheduler, to: &Arc<Registration>, first: u64, deliveries: u64) {
+    let claimed = (first..first + deliveries).map(|number| claimed(number, to)).collect();
+    scheduler.offer(claimed, at(0) + LEASE);
+}
+
+/// Takes all that may fly now.
+fn take_all(scheduler: &mut Scheduler, now: Timestamp) -> Vec<Flight> {
+    std::iter::from_fn(|| scheduler.take(now)).collect()
+}
+
+fn ids(flights: &[Flight]) -> Vec<u64> {
+    flights.iter().map(|flight| flight.claimed.claim.token).collect()
+}
+
+#[test]
+fn tenants_take_turns_and_so_do_the_endpoints_of_one() {
+    let mut scheduler = scheduler(100);
+    let tenant = |name: &str| endpoint().tenant(TenantId::new(name).unwrap());
+    let large: Vec<_> =
+        (0..5).map(|n| registration(&format!("large-{n}"), tenant("large"))).collect();
+    for (lane, first) in large.iter().zip((0..).step_by(10)) {
+        offer(&mut scheduler, lane, first, 2);
+    }
+    offer(&mut scheduler, &registration("small", tenant("small")), 100, 2);
+    let taken = ids(&take_all(&mut scheduler, at(0)));
+    assert_eq!(taken, [0, 100, 10, 101, 20, 30, 40, 1, 11, 21, 31, 41]);
+}
+
+#[test]
+fn an_endpoint_shows_first_that_it_takes_more() {
+    let mut scheduler = scheduler(100);
+    offer(&mut scheduler, &registration("a", endpoint().max_in_flight(count(4))), 0, 50);
+    let mut flights = take_all(&mut scheduler, at(0));
+    assert_eq!(flights.len(), 2, "at first");
+    for expected in [3, 4, 4] {
+        scheduler.land(&flights.remove(0), Signal::Well, at(0));
+        flights.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(flights.len(), expected);
+    }
+    let failed = Signal::Trouble { until: None };
+    for expected in [3, 2, 1, 1] {
+        scheduler.land(&flights.remove(0), failed, at(0));
+        flights.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(flights.len(), expected, "half with each failure, one at least");
+    }
+}
+
+#[test]
+fn there_is_more_to_do_when_an_endpoint_may_have_more_flights_than_it_has() {
+    let mut scheduler = scheduler(10);
+    offer(&mut scheduler, &registration("a", endpoint()), 0, 60);
+    let mut flights = take_all(&mut scheduler, at(0));
+    assert_eq!(flights.len(), 2);
+    scheduler.land(&flights.remove(0), Signal::Well, at(0));
+    assert!(!scheduler.wants_more(), "more than enough waits here");
+    flights.extend(scheduler.take(at(0)));
+    assert!(scheduler.has_more_to_do(), "three may fly, two do");
+    flights.extend(take_all(&mut scheduler, at(0)));
+    assert_eq!(flights.len(), 3);
+}
+
+/// Goal: flights that last hold slots of their own, and whichever outlasted its patience while
+/// those were taken moves over as soon as there is room. Method: one quick slot, four for the slow.
+#[test]
+fn flights_that_last_make_way_whenever_there_is_room() {
+    let mut scheduler = scheduler(1);
+    let lanes: Vec<_> = (0..7).map(|n| registration(&n.to_string(), endpoint())).collect();
+    for (lane, number) in lanes.iter().zip(0..) {
+        offer(&mut scheduler, lane, number, 1);
+    }
+    let mut flights = Vec::new();
+    for expected in 1..=5 {
+        flights.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(flights.len(), expected);
+        scheduler.slow_down(flights.last_mut().unwrap());
+    }
+    assert!(scheduler.take(at(0)).is_none(), "all five are taken");
+    scheduler.land(&flights.remove(0), Signal::Well, at(0));
+    assert_eq!(take_all(&mut scheduler, at(0)).len(), 1, "the last to be slow has moved over");
+}
+
+/// Goal: one endpoint that hangs leaves room for others that do. Method: two endpoints and two
+/// quick slots; eight slow ones, four for each.
+#[test]
+fn slow_flights_are_shared_between_endpoints() {
+    let mut scheduler = scheduler(2);
+    let mut flights = Vec::new();
+    for (id, first) in [("a", 0), ("b", 100)] {
+        offer(&mut scheduler, &registration(id, endpoint()), first, 50);
+        // It has shown that it takes many.
+        for _ in 0..30 {
+            for flight in take_all(&mut scheduler, at(0)) {
+                scheduler.land(&flight, Signal::Well, at(0));
+            }
+        }
+    }
+    for _ in 0..20 {
+        for (id, first) in [("a", 1_000), ("b", 2_000)] {
+            offer(&mut scheduler, &registration(id, endpoint()), first, 1);
+        }
+        let mut started = take_all(&mut scheduler, at(0));
+        started.iter_mut().for_each(|flight| scheduler.slow_down(flight));
+        flights.extend(started);
+    }
+    let of_a = flights.iter().filter(|flight| flight.claimed.registration.id.as_str() == "a");
+    assert_eq!((of_a.count(), flights.len()), (4, 8));
+}
+
+#[test]
+fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
+    let mut scheduler = scheduler(1);
+    let limited = registration("a", endpoint().rate_limit(count(1), count(2)));
+    offer(&mut scheduler, &limited, 0, 10);
+    let mut flights = take_all(&mut scheduler, at(0));
+    assert_eq!(flights.len(), 1, "one slot");
+    // Meanwhile the bucket is full again.
+    for expected in [1, 1, 0] {
+        for flight in flights {
+            scheduler.land(&flight, Signal::Well, at(10_000));
+        }
+        flights = take_all(&mut scheduler, at(10_000));
+        assert_eq!(flights.len(), expected);
+    }
+    assert_eq!(scheduler.released().len(), 7, "what must wait for a token is handed back");
+    assert_eq!(scheduler.wakes_at(), Some(at(11_000) + Duration::from_micros(1)));
+}
+
+#[test]
+fn nothing_starts_under_a_lease_that_has_ended() {
+    let mut scheduler = scheduler(1);
+    let to = registration("a", endpoint());
+    scheduler.offer(vec![claimed(1, &to), claimed(2, &to)], at(100));
+    scheduler.offer(vec![claimed(3, &to)], at(200));
+    let first = scheduler.take(at(99)).unwrap();
+    scheduler.extended(&[first.claimed.claim], at(500));
+    scheduler.land(&first, Signal::Well, at(100));
+    assert_eq!(ids(&take_all(&mut scheduler, at(100))), [3]);
+    assert_eq!(scheduler.held().len(), 2, "the one in flight, and the one not settled");
+}
+
+#[test]
+fn claims_whose_leases_end_soon_are_named_until_they_are_extended() {
+    let mut scheduler = scheduler(10);
+    let to = registration("a", endpoint());
+    scheduler.offer(vec![claimed(1, &to)], at(100));
+    scheduler.offer(vec![claimed(2, &to)], at(300));
+    let ending = scheduler.ending(at(200));
+    assert_eq!(ending, [claimed(1, &to).claim]);
+    assert_eq!(scheduler.ending(at(200)), ending, "asking is not extending");
+    scheduler.extended(&ending, at(400));
+    assert!(scheduler.ending(at(200)).is_empty());
+    scheduler.lose(&ending);
+    assert_eq!(ids(&take_all(&mut scheduler, at(0))), [2]);
+}
+
+#[test]
+fn what_has_stopped_hands_everything_back_and_takes_nothing() {
+    let mut scheduler = scheduler(1);
+    let to = registration("a", endpoint());
+    offer(&mut scheduler, &to, 0, 5);
+    let flight = scheduler.take(at(0)).unwrap();
+    scheduler.stop();
+    assert_eq!(scheduler.released().len(), 4);
+    offer(&mut scheduler, &to, 10, 5);
+    assert_eq!(scheduler.released().len(), 5);
+    assert!(scheduler.take(at(0)).is_none() && scheduler.request(at(0), LEASE).is_none());
+    assert_eq!(scheduler.held(), [flight.claimed.claim]);
+    scheduler.land(&flight, Signal::Well, at(0));
+    scheduler.settled(&flight.claimed.claim);
+    assert!(scheduler.held().is_empty() && scheduler.flights() == 0);
+}
+
+#[test]
+fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
+    let mut scheduler = scheduler(10);
+    for round in 0..100_u64 {
+        let now = at(round * 700_000);
+        let to = registration(&format!("endpoint-{round}"), endpoint());
+        scheduler.offer(vec![claimed(round, &to)], now + LEASE);
+        let flight = scheduler.take(now).unwrap();
+        scheduler.land(&flight, Signal::Well, now);
+        scheduler.settled(&flight.claimed.claim);
+        scheduler.sweep(now);
+    }
+    assert!(scheduler.lanes.len() <= 2, "{} lanes", scheduler.lanes.len());
+}
+
+/// Something that happens to a scheduler; numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Land { flight: usize, signal: Signal },
+    Lose { held: usize },
+    Offer { endpoint: usize, deliveries: u64 },
+    Pass { milliseconds: u64 },
+    SlowDown { flight: usize },
+    Take { most: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let until = prop_oneof![Just(None), (0..200_000_u64).prop_map(|until| Some(at(until)))];
+    let signal = prop_oneof![
+        3 => Just(Signal::Well),
+        1 => Just(Signal::Alive),
+        2 => until.prop_map(|until| Signal::Trouble { until }),
+    ];
+    prop_oneof![
+        5 => (any::<usize>(), signal).prop_map(|(flight, signal)| Step::Land { flight, signal }),
+        1 => any::<usize>().prop_map(|held| Step::Lose { held }),
+        4 => (0..6_usize, 1..20_u64)
+            .prop_map(|(endpoint, deliveries)| Step::Offer { endpoint, deliveries }),
+        2 => (0..20_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
+        3 => any::<usize>().prop_map(|flight| Step::SlowDown { flight }),
+        5 => (1..10_usize).prop_map(|most| Step::Take { most }),
+    ]
+}
+
+/// A scheduler, and what is known of it from outside.
+struct Watched {
+    scheduler: Scheduler,
+    endpoints: Vec<Arc<Registration>>,
+    flights: Vec<Flight>,
+    /// Claims that were offered, and neither taken nor released nor lost.
+    waiting: BTreeSet<Claim>,
+    now: u64,
+    next: u64,
+}
+
+impl Watched {
+    fn new(concurrency: usize) -> Self {
+        let endpoints = (0..6).map(|number| {
+            let tenant = TenantId::new(["one", "two"][number % 2]).unwrap();
+            let endpoint = endpoint().tenant(tenant).max_in_flight(count(number + 1));
+            let is_limited = number == 3;
+            let limited = |endpoint: Endpoint| endpoint.rate_limit(count(5), count(2));
+            let endpoint = if is_limited { limited(endpoint) } else { endpoint };
+            registration(&number.to_string(), endpoint)
+        });
+        Self {
+            scheduler: scheduler(concurrency),
+            endpoints: endpoints.collect(),
+            flights: Vec::new(),
+            waiting: BTreeSet::new(),
+            now: 0,
+            next: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Land { flight, signal } => {
+                if !self.flights.is_empty() {
+                    let flight = self.flights.swap_remove(flight % self.flights.len());
+                    self.scheduler.land(&flight, signal, at(self.now));
+                    self.scheduler.settled(&flight.claimed.claim);
+                }
+            }
+            Step::Lose { held } => {
+                let held_now = self.scheduler.held();
+                if let Some(claim) = held_now.get(held % held_now.len().max(1)) {
+                    self.scheduler.lose(&[*claim]);
+                    self.waiting.remove(claim);
+                }
+            }
+            Step::Offer { endpoint, deliveries } => {
+                let to = Arc::clone(&self.endpoints[endpoint]);
+                offer(&mut self.scheduler, &to, self.next, deliveries);
+                let offered = self.next..self.next + deliveries;
+                self.waiting.extend(offered.map(|number| claimed(number, &to).claim));
+                self.next += deliveries;
+            }
+            Step::Pass { milliseconds } => self.now += milliseconds,
+            Step::SlowDown { flight } => {
+                if !self.flights.is_empty() {
+                    let flight = flight % self.flights.len();
+                    self.scheduler.slow_down(&mut self.flights[flight]);
+                }
+            }
+            Step::Take { most } => {
+                for _ in 0..most {
+                    let Some(flight) = self.scheduler.take(at(self.now)) else { break };
+                    assert!(self.waiting.remove(&flight.claimed.claim), "it was offered, and once");
+                    self.flights.push(flight);
+                }
+            }
+        }
+        for claim in self.scheduler.released() {
+            assert!(self.waiting.remove(&claim), "it was offered, and has not flown");
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let concurrency = self.scheduler.concurrency;
+        let slow = self.flights.iter().filter(|flight| flight.is_slow).count();
+        assert_eq!(self.scheduler.flights(), self.flights.len());
+        assert!(self.flights.len() - slow.min(concurrency * SLOW_FACTOR) <= concurrency);
+        for registration in &self.endpoints {
+            let mine = |flight: &&Flight| flight.claimed.registration.id == registration.id;
+            let mine = self.flights.iter().filter(mine).count();
+            assert!(mine <= registration.endpoint.max_in_flight.get() as usize);
+        }
+        let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
+        assert_eq!(queued, self.waiting.len(), "what waits is what was offered");
+        let ready = self.scheduler.lanes.iter().filter(|lane| lane.standing == Standing::Ready);
+        let ready: usize = ready.map(|lane| lane.queue.len()).sum();
+        assert_eq!(ready, self.scheduler.ready_deliveries);
+    }
+}
+
+proptest! {
+    #[test]
+    fn bounds_hold_and_nothing_offered_is_stuck(
+        concurrency in 1..5_usize,
+        steps in vec(step(), 1..120),
+    ) {
+        let mut watched = Watched::new(concurrency);
+        for step in &steps {
+            watched.step(step);
+        }
+        // All is well from here on.
+        for _ in 0..2_000 {
+            watched.step(&Step::Pass { milliseconds: 1_000 });
+            watched.step(&Step::Take { most: 100 });
+            watched.step(&Step::Land { flight: 0, signal: Signal::Well });
+            if watched.waiting.is_empty() && watched.flights.is_empty() {
+                break;
+            }
+        }
+        prop_assert!(watched.waiting.is_empty(), "{:?}", watched.waiting);
+        prop_assert_eq!(watched.scheduler.flights(), 0);
+        prop_assert!(watched.scheduler.held().is_empty());
+    }
+}
