@@ -18,7 +18,8 @@ impl Scheme {
     /// # Ok::<(), webhooks_sign::SchemeError>(())
     /// ```
     pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
-        SchemeBuilder(Self { name, signature: signature_header, ..HEX_OF_BODY })
+        let scheme = Self { name, signature: signature_header, ..HEX_OF_BODY };
+        SchemeBuilder { scheme, tolerance: None }
     }
 
     /// Checks what a scheme of one's own could get wrong.
@@ -26,8 +27,11 @@ impl Scheme {
         if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
             return Err(SchemeError::Body);
         }
+        // A token signs nothing: whatever stands beside it, a stranger may have changed.
+        let signs_nothing = self.algorithm == Algorithm::Token;
         if self.signs(Part::Timestamp) != self.timestamp.is_some()
             || self.signs(Part::Id) != self.id.is_some()
+            || (signs_nothing && self.parts != [Part::Body])
         {
             return Err(SchemeError::Unsigned);
         }
@@ -42,58 +46,67 @@ impl Scheme {
 /// A scheme of one's own in the making; from [`Scheme::custom`].
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a builder does nothing before `build`"]
-pub struct SchemeBuilder(Scheme);
+pub struct SchemeBuilder {
+    scheme: Scheme,
+    /// Kept apart, to know whether it was set at all.
+    tolerance: Option<Tolerance>,
+}
 
 impl SchemeBuilder {
     /// Sets the algorithm.
     pub const fn algorithm(self, algorithm: Algorithm) -> Self {
-        Self(Scheme { algorithm, ..self.0 })
+        Self { scheme: Scheme { algorithm, ..self.scheme }, ..self }
     }
 
     /// Sets how signatures are written.
     pub const fn encoding(self, encoding: Encoding) -> Self {
-        Self(Scheme { encoding, ..self.0 })
+        Self { scheme: Scheme { encoding, ..self.scheme }, ..self }
     }
 
     /// Sets how the header lists its signatures.
     pub const fn grammar(self, grammar: Grammar) -> Self {
-        Self(Scheme { grammar, ..self.0 })
+        Self { scheme: Scheme { grammar, ..self.scheme }, ..self }
     }
 
     /// Sets the header that carries the id, which must be signed.
     pub const fn id(self, header: &'static str) -> Self {
-        Self(Scheme { id: Some(header), ..self.0 })
+        Self { scheme: Scheme { id: Some(header), ..self.scheme }, ..self }
     }
 
     /// Sets where the timestamp stands, which must be signed.
     pub const fn timestamp(self, source: TimestampSource) -> Self {
-        Self(Scheme { timestamp: Some(source), ..self.0 })
+        Self { scheme: Scheme { timestamp: Some(source), ..self.scheme }, ..self }
     }
 
     /// Sets what is signed, in order.
     pub const fn parts(self, parts: &'static [Part]) -> Self {
-        Self(Scheme { parts, ..self.0 })
+        Self { scheme: Scheme { parts, ..self.scheme }, ..self }
     }
 
     /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
     pub const fn tolerance(self, tolerance: Tolerance) -> Self {
-        Self(Scheme { tolerance, ..self.0 })
+        Self { tolerance: Some(tolerance), ..self }
     }
 
     /// Sets how secrets are written.
     pub const fn key_format(self, key: KeyFormat) -> Self {
-        Self(Scheme { key, ..self.0 })
+        Self { scheme: Scheme { key, ..self.scheme }, ..self }
     }
 
     /// Returns the scheme.
     ///
     /// # Errors
     /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
-    /// not signed, or there is a tolerance for a timestamp that there is not.
+    /// not signed, there is a tolerance for a timestamp that there is not, or a token is to protect
+    /// more than itself.
     pub fn build(self) -> Result<Scheme, SchemeError> {
-        self.0.check()?;
-        let is_vain = self.0.timestamp.is_none() && self.0.tolerance != Tolerance::DEFAULT;
-        if is_vain { Err(SchemeError::Unsigned) } else { Ok(self.0) }
+        let Self { scheme, tolerance } = self;
+        scheme.check()?;
+        match (tolerance, scheme.timestamp) {
+            (Some(_), None) => Err(SchemeError::Unsigned),
+            (Some(tolerance), Some(_)) => Ok(Scheme { tolerance, ..scheme }),
+            (None, _) => Ok(scheme),
+        }
     }
 }
 
@@ -103,8 +116,9 @@ impl SchemeBuilder {
 pub enum SchemeError {
     /// The body is not signed, or twice.
     Body,
-    /// The id or the timestamp is signed without a header to take it from, or the other way round.
-    /// A timestamp that is not signed proves nothing: whoever replays the message changes it.
+    /// The id or the timestamp is signed without a header to take it from, or the other way round,
+    /// or a tolerance is set for a timestamp that is not signed, or any of them is to go with a
+    /// token. What is not signed proves nothing: whoever replays the message changes it.
     Unsigned,
     /// The timestamp is to be in a field, but the grammar has none.
     Field,

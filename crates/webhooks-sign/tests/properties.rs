@@ -174,10 +174,31 @@ fn a_scheme_of_ones_own_cannot_pretend_to_protect() {
     assert_eq!(scheme().parts(parts).build(), Err(SchemeError::Unsigned));
     assert_eq!(scheme().id("acme-id").build(), Err(SchemeError::Unsigned));
     let tolerance = Tolerance { past: 60, future: 60 };
-    assert_eq!(scheme().tolerance(tolerance).build(), Err(SchemeError::Unsigned));
+    for tolerance in [tolerance, Tolerance::default()] {
+        assert_eq!(scheme().tolerance(tolerance).build(), Err(SchemeError::Unsigned));
+    }
     assert!(scheme().parts(parts).timestamp(header).tolerance(tolerance).build().is_ok());
     assert_eq!(scheme().parts(&[]).build(), Err(SchemeError::Body));
     assert_eq!(scheme().parts(&[Part::Body, Part::Body]).build(), Err(SchemeError::Body));
     let field = TimestampSource::Field("t=", TimestampFormat::Seconds);
     assert_eq!(scheme().parts(parts).timestamp(field).build(), Err(SchemeError::Field));
+}
+
+/// Else a stranger who saw the token once could give a message any id and any time.
+#[test]
+fn a_token_protects_no_id_and_no_time() {
+    let scheme = || Scheme::custom("acme", "acme-token").algorithm(Algorithm::Token);
+    assert!(scheme().build().is_ok());
+    let header = TimestampSource::Header("acme-time", TimestampFormat::Seconds);
+    let timed = || scheme().timestamp(header).parts(&[Part::Timestamp, Part::Body]);
+    let tolerance = Tolerance { past: 60, future: 60 };
+    for pretender in [
+        timed(),
+        timed().tolerance(tolerance),
+        scheme().id("acme-id").parts(&[Part::Id, Part::Body]),
+        scheme().parts(&[Part::Url, Part::Body]),
+        scheme().tolerance(tolerance),
+    ] {
+        assert_eq!(pretender.build(), Err(SchemeError::Unsigned));
+    }
 }
