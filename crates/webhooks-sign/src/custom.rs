@@ -1,6 +1,7 @@
 //! Schemes of one's own, checked as they are made.
 
 use crate::scheme::HEX_OF_BODY;
+use crate::signature::MAX_PREFIX_LEN;
 use crate::{Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampSource, Tolerance};
 
 impl Scheme {
@@ -35,12 +36,47 @@ impl Scheme {
         {
             return Err(SchemeError::Unsigned);
         }
-        match (self.timestamp, self.grammar) {
-            (Some(TimestampSource::Field(..)), Grammar::Fields { .. }) => Ok(()),
-            (Some(TimestampSource::Field(..)), _) => Err(SchemeError::Field),
-            _ => Ok(()),
+        let field = match (self.timestamp, self.grammar) {
+            (Some(TimestampSource::Field(name, _)), Grammar::Fields { .. }) => Some(name),
+            (Some(TimestampSource::Field(..)), _) => return Err(SchemeError::Field),
+            _ => None,
+        };
+        if self.grammar.is_unambiguous(field) { Ok(()) } else { Err(SchemeError::Grammar) }
+    }
+}
+
+impl Grammar {
+    /// Returns whether what it writes can be read back, the timestamp's field included.
+    fn is_unambiguous(self, timestamp: Option<&str>) -> bool {
+        match self {
+            Self::One { prefix } => is_prefix(prefix),
+            Self::List { separator, version } => {
+                is_prefix(version) && is_separator(separator, version)
+            }
+            Self::Fields { separator, signature } => {
+                let is_field = |name: &str| {
+                    is_prefix(name) && is_separator(separator, name) && name.ends_with('=')
+                };
+                let is_other = |name: &str| {
+                    is_field(name) && !name.starts_with(signature) && !signature.starts_with(name)
+                };
+                is_field(signature) && timestamp.is_none_or(is_other)
+            }
         }
     }
+}
+
+/// Returns whether a text can stand before a signature, short enough and in a header.
+fn is_prefix(text: &str) -> bool {
+    let is_printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    text.len() <= MAX_PREFIX_LEN && text.bytes().all(is_printable) && !text.starts_with(' ')
+}
+
+/// Returns whether a character separates: it stands in no signature, timestamp or prefix.
+fn is_separator(separator: u8, prefix: &str) -> bool {
+    (separator == b' ' || separator.is_ascii_punctuation())
+        && !b"+/=-:.".contains(&separator)
+        && !prefix.as_bytes().contains(&separator)
 }
 
 /// A scheme of one's own in the making; from [`Scheme::custom`].
@@ -98,7 +134,7 @@ impl SchemeBuilder {
     /// # Errors
     /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
     /// not signed, there is a tolerance for a timestamp that there is not, or a token is to protect
-    /// more than itself.
+    /// more than itself; or when it could not read what it writes.
     pub fn build(self) -> Result<Scheme, SchemeError> {
         let Self { scheme, tolerance } = self;
         scheme.check()?;
@@ -122,6 +158,10 @@ pub enum SchemeError {
     Unsigned,
     /// The timestamp is to be in a field, but the grammar has none.
     Field,
+    /// What the grammar writes could not be read back: a prefix is longer than 32 bytes or not
+    /// printable ASCII, a separator can stand in what it separates, or two fields have one name or
+    /// a name without `=`.
+    Grammar,
 }
 
 impl core::fmt::Display for SchemeError {
@@ -130,6 +170,7 @@ impl core::fmt::Display for SchemeError {
             Self::Body => "a scheme signs the body, once",
             Self::Unsigned => "what a header names must be signed, and the other way round",
             Self::Field => "only a grammar of fields can hold the timestamp",
+            Self::Grammar => "a prefix is too long or a separator or name ambiguous",
         })
     }
 }

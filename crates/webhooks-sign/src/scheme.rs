@@ -176,7 +176,7 @@ impl Scheme {
             return Err(SignError::UnsuitableKey);
         }
         let tag = key.sign(envelope.parts().pieces(self, body))?;
-        Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
+        Signature::new(self.item_prefix(), self.encoding, &tag).ok_or(SignError::Write)
     }
 
     #[inline]

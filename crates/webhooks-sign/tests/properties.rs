@@ -8,8 +8,8 @@ mod any_input;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use webhooks_sign::{
-    Algorithm, Error, Key, KeyRing, Part, Scheme, SchemeError, SignError, TimestampFormat,
-    TimestampSource, Tolerance, from_fn, standard, x_webhook,
+    Algorithm, Envelope, Error, Grammar, Key, KeyRing, Part, Scheme, SchemeError, SignError,
+    TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
 };
 
 fn key(algorithm: Algorithm, byte: u8) -> Key {
@@ -200,5 +200,44 @@ fn a_token_protects_no_id_and_no_time() {
         scheme().tolerance(tolerance),
     ] {
         assert_eq!(pretender.build(), Err(SchemeError::Unsigned));
+    }
+}
+
+#[test]
+fn a_scheme_of_ones_own_reads_what_it_writes() {
+    let prefix = "a prefix of thirty-two bytes is=";
+    let scheme = |grammar| {
+        let field = TimestampSource::Field("t=", TimestampFormat::Seconds);
+        let builder = Scheme::custom("acme", "acme-signature").grammar(grammar);
+        match grammar {
+            Grammar::Fields { .. } => {
+                builder.timestamp(field).parts(&[Part::Timestamp, Part::Body])
+            }
+            _ => builder,
+        }
+    };
+    for grammar in [
+        Grammar::One { prefix },
+        Grammar::List { separator: b'|', version: prefix },
+        Grammar::Fields { separator: b'|', signature: prefix },
+    ] {
+        let scheme = scheme(grammar).algorithm(Algorithm::HmacSha512).build().unwrap();
+        let envelope = Envelope { timestamp: "17", ..Envelope::default() };
+        let signature = scheme.sign(&key(Algorithm::HmacSha512, 1), &envelope, b"").unwrap();
+        assert_eq!(signature.as_str().len(), 32 + 128);
+    }
+    for grammar in [
+        Grammar::One { prefix: "a prefix of thirty-three bytes i=" },
+        Grammar::One { prefix: "né=" },
+        Grammar::One { prefix: " v1=" },
+        Grammar::List { separator: b'\n', version: "v1=" },
+        Grammar::List { separator: b'a', version: "v1=" },
+        Grammar::List { separator: b'/', version: "v1=" },
+        Grammar::List { separator: b',', version: "v1," },
+        Grammar::Fields { separator: b',', signature: "v1" },
+        Grammar::Fields { separator: b',', signature: "t=" },
+        Grammar::Fields { separator: b',', signature: "t=v1=" },
+    ] {
+        assert_eq!(scheme(grammar).build(), Err(SchemeError::Grammar), "{grammar:?}");
     }
 }
