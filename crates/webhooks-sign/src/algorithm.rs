@@ -42,9 +42,20 @@ impl Algorithm {
             Self::Token => "token",
         }
     }
-}
 
-impl Algorithm {
+    /// Returns whether checking a signature costs a curve operation.
+    #[cfg(any(feature = "ed25519", feature = "p256"))]
+    #[inline]
+    pub(crate) fn is_curve(self) -> bool {
+        match self {
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => true,
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+            _ => false,
+        }
+    }
+
     /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
     #[inline]
     pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {

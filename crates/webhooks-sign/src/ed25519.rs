@@ -9,16 +9,12 @@ use sha2::Sha512;
 use subtle::Choice;
 use zeroize::Zeroizing;
 
-use crate::listed::Listed;
+use crate::listed::{Listed, MAX_CURVE_SIGNATURES};
 use crate::mac::Tag;
 use crate::{KeyError, SignError};
 
 /// The length of a signature in bytes.
 pub(crate) const SIGNATURE_LEN: usize = 64;
-
-/// How many signatures of this kind a header may list: each costs a curve operation a key, some
-/// 40 times an HMAC. A sender that rotates its key lists two.
-pub(crate) const MAX_SIGNATURES: usize = 4;
 
 /// A public key, and the secret one if it is ours.
 #[derive(Clone)]
@@ -67,7 +63,7 @@ impl KeyPair {
 
     /// Starts on a message; each signature needs a hash of its own, since it goes into it.
     pub(crate) fn check(&self, listed: &Listed<'_, '_>) -> Check {
-        let mut streams = [const { None }; MAX_SIGNATURES];
+        let mut streams = [const { None }; MAX_CURVE_SIGNATURES];
         for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
             let signature = Signature::from_slice(tag.as_bytes());
             *slot = signature.and_then(|signature| self.public.verify_stream(&signature)).ok();
@@ -84,7 +80,7 @@ impl fmt::Debug for KeyPair {
 
 /// A message being hashed, once a signature.
 pub(crate) struct Check {
-    streams: [Option<StreamVerifier>; MAX_SIGNATURES],
+    streams: [Option<StreamVerifier>; MAX_CURVE_SIGNATURES],
 }
 
 impl Check {

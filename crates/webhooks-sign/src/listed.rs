@@ -12,6 +12,11 @@ use crate::scheme::{Grammar, Scheme};
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
 
+/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
+/// times an HMAC. A sender that rotates its key lists two.
+#[cfg(any(feature = "ed25519", feature = "p256"))]
+pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
+
 /// The value of a signature header, found in order.
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
@@ -63,20 +68,19 @@ impl<'s, 'h> Listed<'s, 'h> {
         }
     }
 
+    /// Says that curves have a closer limit.
     #[cfg_attr(
-        not(feature = "ed25519"),
+        not(any(feature = "ed25519", feature = "p256")),
         expect(
             clippy::unnecessary_wraps,
             clippy::unused_self,
-            reason = "only curve operations need a closer limit"
+            reason = "without curves there is no closer limit"
         )
     )]
     #[inline]
     fn check_limit(&self) -> Result<(), Error> {
-        #[cfg(feature = "ed25519")]
-        if self.scheme.algorithm == crate::Algorithm::Ed25519
-            && self.iter().nth(crate::ed25519::MAX_SIGNATURES).is_some()
-        {
+        #[cfg(any(feature = "ed25519", feature = "p256"))]
+        if self.scheme.algorithm.is_curve() && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
             return Err(Error::TooManySignatures);
         }
         Ok(())

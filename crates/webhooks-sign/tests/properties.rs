@@ -8,8 +8,8 @@ mod any_input;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use webhooks_sign::{
-    Algorithm, Envelope, Error, Grammar, Key, KeyRing, Part, Scheme, SchemeError, SignError,
-    TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
+    Algorithm, Envelope, Error, Grammar, Key, KeyFormat, KeyRing, Part, Scheme, SchemeError,
+    SignError, TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
 };
 
 fn key(algorithm: Algorithm, byte: u8) -> Key {
@@ -162,6 +162,29 @@ fn more_than_sixteen_signatures_are_refused_before_hashing() {
             [("webhook-id", "msg_1"), ("webhook-timestamp", &now), ("webhook-signature", &list)];
         let begun = standard::STANDARD.verifier().begin(&keys, &headers, any_input::NOW);
         assert_eq!(begun.err(), expected, "{count}");
+    }
+}
+
+/// A curve operation costs some 40 HMACs of a short body.
+#[test]
+fn more_than_four_signatures_by_a_curve_are_refused_before_hashing() {
+    // SendGrid's public key in `vectors/providers.json`, and that of RFC 8032 §7.1, test 1.
+    let spki = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRq\
+        e62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+    let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let grammar = Grammar::List { separator: b',', version: "v1=" };
+    let scheme =
+        |algorithm| Scheme::custom("acme", "acme-signature").grammar(grammar).algorithm(algorithm);
+    let p256 = scheme(Algorithm::EcdsaP256).key_format(KeyFormat::Base64).build().unwrap();
+    let ed25519 = scheme(Algorithm::Ed25519).key_format(KeyFormat::Hex).build().unwrap();
+    for (scheme, secret) in [(p256, spki), (ed25519, public)] {
+        let keys = KeyRing::from(scheme.key(secret).unwrap());
+        let bad = format!("v1={}", "0".repeat(128));
+        for (count, expected) in [(4, None), (5, Some(Error::TooManySignatures))] {
+            let list = vec![bad.as_str(); count].join(",");
+            let begun = scheme.verifier().begin(&keys, &[("acme-signature", &list)], 0).err();
+            assert_eq!(begun, expected, "{} {count}", scheme.algorithm());
+        }
     }
 }
 
