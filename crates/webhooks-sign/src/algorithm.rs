@@ -44,15 +44,16 @@ impl Algorithm {
     }
 
     /// Returns whether checking a signature costs a curve operation.
-    #[cfg(any(feature = "ed25519", feature = "p256"))]
     #[inline]
     pub(crate) fn is_curve(self) -> bool {
         match self {
+            Self::HmacSha256 | Self::HmacSha512 | Self::Token => false,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => false,
             #[cfg(feature = "ed25519")]
             Self::Ed25519 => true,
             #[cfg(feature = "p256")]
             Self::EcdsaP256 => true,
-            _ => false,
         }
     }
 

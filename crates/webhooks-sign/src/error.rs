@@ -21,7 +21,8 @@ pub enum Error {
     TimestampTooOld,
     /// The timestamp lies further ahead than the tolerance allows: a clock is wrong.
     TimestampTooNew,
-    /// More than 16 signatures are listed.
+    /// The header lists more than 16 items or fields, of whatever version and the time among them,
+    /// or more than 4 signatures by a curve (ed25519, P-256), each of which costs far more.
     TooManySignatures,
     /// No listed signature fits any key: forged, changed on the way, or signed with another key.
     NoMatch,
@@ -115,7 +116,8 @@ pub enum SignError {
     InvalidTimestamp,
     /// The scheme signs the method or the URL, and it is not given.
     MissingPart,
-    /// No key is given, more than 16 are, or one is for another algorithm or for verifying alone.
+    /// No key is given, more are than a header may list signatures, or one is for another algorithm
+    /// or for verifying alone.
     UnsuitableKey,
     /// The writer refused the text, or the buffer is too small.
     Write,

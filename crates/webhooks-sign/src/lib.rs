@@ -24,6 +24,7 @@ mod pending;
 pub mod providers;
 mod scheme;
 mod signature;
+mod signing;
 pub mod standard;
 mod timestamp;
 mod tolerance;

@@ -14,7 +14,6 @@ pub(crate) const MAX_SIGNATURES: usize = 16;
 
 /// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
 /// times an HMAC. A sender that rotates its key lists two.
-#[cfg(any(feature = "ed25519", feature = "p256"))]
 pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
 /// The value of a signature header, found in order.
@@ -68,19 +67,10 @@ impl<'s, 'h> Listed<'s, 'h> {
         }
     }
 
-    /// Says that curves have a closer limit.
-    #[cfg_attr(
-        not(any(feature = "ed25519", feature = "p256")),
-        expect(
-            clippy::unnecessary_wraps,
-            clippy::unused_self,
-            reason = "without curves there is no closer limit"
-        )
-    )]
     #[inline]
     fn check_limit(&self) -> Result<(), Error> {
-        #[cfg(any(feature = "ed25519", feature = "p256"))]
-        if self.scheme.algorithm.is_curve() && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
+        let is_curve = self.scheme.algorithm.is_curve();
+        if is_curve && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
             return Err(Error::TooManySignatures);
         }
         Ok(())
@@ -98,7 +88,6 @@ impl<'s, 'h> Listed<'s, 'h> {
     }
 
     /// Returns the well-formed signatures of the scheme's own version.
-    #[cfg(any(feature = "ed25519", feature = "p256"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
         let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
         let others = core::iter::from_fn(move || {
@@ -111,7 +100,7 @@ impl<'s, 'h> Listed<'s, 'h> {
 
 impl Scheme {
     #[inline]
-    fn separator(&self) -> Option<u8> {
+    pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {
             Grammar::One { .. } => None,
             Grammar::List { separator, .. } | Grammar::Fields { separator, .. } => Some(separator),

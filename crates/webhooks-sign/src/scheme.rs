@@ -1,10 +1,8 @@
 //! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
 
 use crate::encoding::Encoding;
-use crate::envelope::Envelope;
 use crate::key::KeyFormat;
-use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, SignError, Signature, Tolerance};
-use crate::{Verified, Verifier};
+use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -158,25 +156,6 @@ impl Scheme {
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
         self.verifier().verify(keys, headers, body, now)
-    }
-
-    /// Signs a body with one key: the signature as it stands in the header, prefix included.
-    ///
-    /// # Errors
-    /// [`SignError`] when verifiers would refuse the envelope, or the key is for another algorithm
-    /// or for verifying alone.
-    pub fn sign(
-        &self,
-        key: &Key,
-        envelope: &Envelope<'_>,
-        body: &[u8],
-    ) -> Result<Signature, SignError> {
-        envelope.check(self)?;
-        if key.algorithm() != self.algorithm {
-            return Err(SignError::UnsuitableKey);
-        }
-        let tag = key.sign(envelope.parts().pieces(self, body))?;
-        Signature::new(self.item_prefix(), self.encoding, &tag).ok_or(SignError::Write)
     }
 
     #[inline]

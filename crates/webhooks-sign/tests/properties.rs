@@ -7,6 +7,7 @@ mod any_input;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use webhooks_sign::providers::{GITHUB, PADDLE, PAGER_DUTY, STRIPE};
 use webhooks_sign::{
     Algorithm, Envelope, Error, Grammar, Key, KeyFormat, KeyRing, Part, Scheme, SchemeError,
     SignError, TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
@@ -80,6 +81,62 @@ fn signing_refuses_what_verifying_would_refuse() {
     let refused = Err(SignError::UnsuitableKey);
     assert_eq!(standard::sign_all(&keys, "a", 1, b"", &mut out), refused);
     assert_eq!(standard::sign_all([], "a", 1, b"", &mut out), refused);
+}
+
+/// Receivers look at four, so that a fifth would make them refuse all.
+#[test]
+fn no_more_ed25519_signatures_are_written_than_are_read() {
+    // Svix's, in `vectors/standard_webhooks.json`.
+    let secret = concat!(
+        "whsk_",
+        "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+    );
+    let ed25519 = Key::standard(secret).unwrap();
+    let sha256 = key(Algorithm::HmacSha256, 1);
+    let now = any_input::NOW.to_string();
+    for (curves, hmacs, is_written) in
+        [(4, 0, true), (5, 0, false), (4, 12, true), (4, 13, false), (0, 16, true)]
+    {
+        let keys = vec![&ed25519; curves].into_iter().chain(vec![&sha256; hmacs]);
+        let mut value = String::new();
+        let signed = standard::sign_all(keys, "msg_1", any_input::NOW, b"", &mut value);
+        let expected = if is_written { Ok(()) } else { Err(SignError::UnsuitableKey) };
+        assert_eq!(signed, expected, "{curves} {hmacs}");
+        if is_written {
+            let headers = [
+                ("webhook-id", "msg_1"),
+                ("webhook-timestamp", &now),
+                ("webhook-signature", &value),
+            ];
+            let keys = KeyRing::from(if hmacs > 0 { sha256.clone() } else { ed25519.clone() });
+            let verified = standard::verify(&keys, &headers, b"", any_input::NOW);
+            assert!(verified.is_ok(), "{curves} {hmacs}");
+        }
+    }
+}
+
+/// Method: for each grammar, the most keys that are signed for, and one more.
+#[test]
+fn a_whole_header_is_written_as_long_as_it_is_read() {
+    let now = any_input::NOW.to_string();
+    let envelope = Envelope { timestamp: &now, ..Envelope::default() };
+    for (scheme, most) in [(GITHUB, 1), (PAGER_DUTY, 16), (STRIPE, 15), (PADDLE, 15)] {
+        let keys: Vec<Key> =
+            (0..=most).map(|n| scheme.key(&format!("secret {n}")).unwrap()).collect();
+        let mut value = String::new();
+        scheme.sign_all(&keys[..most], &envelope, b"body", &mut value).unwrap();
+        let headers = [(scheme.signature_header(), value.as_str())];
+        for key in &keys[..most] {
+            let verified =
+                scheme.verify(&KeyRing::from(key.clone()), &headers, b"body", any_input::NOW);
+            assert!(verified.is_ok(), "{} {value}", scheme.name());
+        }
+        let one_more = scheme.sign_all(&keys, &envelope, b"body", &mut String::new());
+        assert_eq!(one_more, Err(SignError::UnsuitableKey), "{}", scheme.name());
+        let mut buffer = vec![0; value.len()];
+        let written = scheme.sign_into(&keys[..most], &envelope, b"body", &mut buffer);
+        assert_eq!(written, Ok(value.as_str()));
+    }
 }
 
 #[test]
