@@ -1,7 +1,8 @@
 //! How signatures are written in a header.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine as _, alphabet};
 
 /// How signatures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,14 @@ impl Encoding {
         }
     }
 
+    /// Returns how many bytes a text of this length stands for, up to 2 more where it is padded.
+    pub(crate) fn decoded_len(self, text: usize) -> usize {
+        match self {
+            Self::Base64 => text.saturating_mul(3) / 4,
+            Self::Hex => text / 2,
+        }
+    }
+
     /// Writes the bytes as text and returns the length of the text; `None` if the room is short.
     pub(crate) fn encode(self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
         match self {
@@ -30,6 +39,19 @@ impl Encoding {
             Self::Hex => encode_hex(bytes, out),
         }
     }
+}
+
+/// Base64 as senders wrote it who did not look closely: with or without padding, pad bits set.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Decodes base64 whose writer was not careful; otherwise as [`Encoding::decode`].
+pub(crate) fn decode_lenient(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    LENIENT.decode_slice(text, buffer).ok()
 }
 
 /// Marks what is no character of base64. Six bits are less.

@@ -5,6 +5,7 @@ use core::ops::RangeInclusive;
 
 use zeroize::Zeroizing;
 
+use crate::encoding::decode_lenient;
 use crate::mac::{Mac, Tag};
 use crate::{Algorithm, Encoding, KeyError, SignError};
 
@@ -17,8 +18,13 @@ const ASYMMETRIC_PREFIXES: [&str; 2] = ["whpk_", "whsk_"];
 /// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", asks of a secret.
 const STANDARD_LENGTHS: RangeInclusive<usize> = 24..=64;
 
-/// The longest encoded key in bytes: a P-256 public key takes 91.
+/// The longest encoded key in bytes, three of which base64 takes together: a P-256 public key takes
+/// 91.
 const MAX_KEY_LEN: usize = 96;
+
+/// The longest encoded legacy key in bytes: Svix takes up to 75, and what is longer than a block of
+/// the hash, 64 or 128 bytes, is no stronger.
+const MAX_LEGACY_LEN: usize = 255;
 
 /// How the secrets of a scheme are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +98,8 @@ impl Key {
         #[cfg(feature = "ed25519")]
         if algorithm == Algorithm::Ed25519 {
             let parse = |encoded: &str, pair: fn(&[u8]) -> Result<_, _>| {
-                let kind = decode(Encoding::Base64, encoded, pair)?;
-                Ok(Self { kind: Kind::Ed25519(kind) })
+                let kind = Kind::Ed25519(decode(Encoding::Base64, encoded, pair)?);
+                Ok(Self { kind })
             };
             let [public, private] = ASYMMETRIC_PREFIXES.map(|prefix| secret.strip_prefix(prefix));
             return match (public, private) {
@@ -132,6 +138,36 @@ impl Key {
         }
         let mac = Mac::new(algorithm, bytes).ok_or(KeyError::Algorithm)?;
         Ok(Self { kind: Kind::Mac(mac) })
+    }
+
+    /// Returns the HMAC key of a secret in base64 that exists already and that
+    /// [`from_secret`](Self::from_secret) refuses: without `whsec_`, without padding, or of another
+    /// length up to 255 bytes. Each byte that 24 lack makes guessing easier.
+    ///
+    /// # Errors
+    /// [`KeyError`] when there are no bytes or too many, the text is not base64, it is or holds the
+    /// text of an ed25519 key (`whpk_`, `whsk_`), or the algorithm is no HMAC.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Algorithm, Key, KeyError};
+    ///
+    /// let secret = "c2hvcnQ"; // "short", unpadded
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix);
+    /// assert!(Key::from_legacy_secret(Algorithm::HmacSha256, secret).is_ok());
+    /// ```
+    pub fn from_legacy_secret(algorithm: Algorithm, secret: &str) -> Result<Self, KeyError> {
+        if ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix)) {
+            return Err(KeyError::Prefix);
+        }
+        let encoded = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
+        let mut buffer = Zeroizing::new([0; MAX_LEGACY_LEN]);
+        if Encoding::Base64.decoded_len(encoded.len()) > MAX_LEGACY_LEN {
+            return Err(KeyError::Length);
+        }
+        let len = decode_lenient(encoded.as_bytes(), buffer.as_mut_slice());
+        let bytes = buffer.get(..len.ok_or(KeyError::Encoding)?).unwrap_or_default();
+        Self::from_legacy_bytes(algorithm, bytes)
     }
 
     /// Returns the key of a secret that a scheme's provider has given.
@@ -189,15 +225,13 @@ impl Key {
     }
 }
 
-/// Decodes a secret on the stack, where it is wiped after use.
 fn decode<T>(
     encoding: Encoding,
     text: &str,
     use_bytes: impl FnOnce(&[u8]) -> Result<T, KeyError>,
 ) -> Result<T, KeyError> {
     let mut buffer = Zeroizing::new([0; MAX_KEY_LEN]);
-    // Either encoding takes at most two characters a byte; more is refused before it is decoded.
-    if text.len() > MAX_KEY_LEN.saturating_mul(2) {
+    if encoding.decoded_len(text.len()) > MAX_KEY_LEN {
         return Err(KeyError::Length);
     }
     let len = encoding.decode(text.as_bytes(), buffer.as_mut_slice()).ok_or(KeyError::Encoding)?;

@@ -10,6 +10,8 @@ use serde_json::Value;
 use webhooks_sign::standard::{self, STANDARD, STANDARD_ASYMMETRIC, SVIX, SVIX_ASYMMETRIC};
 use webhooks_sign::{Algorithm, Error, Key, KeyError, KeyRing, Tolerance};
 
+const HMAC: Algorithm = Algorithm::HmacSha256;
+
 const VECTORS: &str = include_str!("vectors/standard_webhooks.json");
 
 fn vectors(section: &str) -> Vec<Value> {
@@ -22,21 +24,12 @@ fn key(secret: &Value) -> Key {
     match secret["prefix"].as_str() {
         Some("whsec_") => {
             // Some secrets are unpadded or short; only the lenient constructor takes them.
-            Key::standard(&format!("whsec_{encoded}")).unwrap_or_else(|_| lenient(encoded))
+            let text = format!("whsec_{encoded}");
+            Key::standard(&text).or_else(|_| Key::from_legacy_secret(HMAC, &text)).unwrap()
         }
         Some(prefix) => Key::standard(&format!("{prefix}{encoded}")).unwrap(),
-        None => lenient(encoded),
+        None => Key::from_legacy_secret(HMAC, encoded).unwrap(),
     }
-}
-
-fn lenient(encoded: &str) -> Key {
-    let config = base64::engine::general_purpose::GeneralPurposeConfig::new()
-        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let engine = base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, config);
-    let mut bytes = [0; 128];
-    let len = engine.decode_slice(encoded, &mut bytes).unwrap();
-    Key::from_legacy_bytes(Algorithm::HmacSha256, &bytes[..len]).unwrap()
 }
 
 fn body(case: &Value) -> Vec<u8> {
@@ -109,6 +102,7 @@ fn verdicts_are_those_of_the_vectors() {
 
 #[test]
 fn secrets_are_parsed_as_the_vectors_say() {
+    let mut checked = 0;
     for case in vectors("secrets") {
         let text = format!(
             "{}{}",
@@ -116,6 +110,7 @@ fn secrets_are_parsed_as_the_vectors_say() {
             case["text_b64"].as_str().unwrap()
         );
         let found = Key::standard(&text).map(|_| ());
+        checked += 1;
         match case["expect"].as_str().unwrap() {
             "hmac" => assert_eq!(found, Ok(()), "{case}"),
             "empty_secret" => assert_eq!(found, Err(KeyError::Empty), "{case}"),
@@ -128,9 +123,54 @@ fn secrets_are_parsed_as_the_vectors_say() {
                 matches!(found, Err(KeyError::Curve | KeyError::Encoding)),
                 "{case}: {found:?}"
             ),
-            "hmac_lenient_only" => assert_eq!(found, Err(KeyError::Encoding), "{case}"),
+            "hmac_lenient_only" => {
+                assert_eq!(found, Err(KeyError::Encoding), "{case}");
+                assert!(Key::from_legacy_secret(HMAC, &text).is_ok(), "{case}");
+            }
             _ => assert_eq!(found, Err(KeyError::Prefix), "{case}"),
         }
+    }
+    assert_eq!(checked, 15);
+}
+
+fn base64_of_sevens(len: usize) -> String {
+    base64::display::Base64Display::new(&vec![7; len], &BASE64).to_string()
+}
+
+/// Method: each secret has the signature of the plain one, or the error.
+#[test]
+fn legacy_secrets_are_read_leniently_but_never_empty_or_asymmetric() {
+    let sign = |secret: &str| {
+        let key = Key::from_legacy_secret(HMAC, secret)?;
+        Ok(standard::sign(&key, "msg_1", 1, b"").unwrap().to_string())
+    };
+    let plain = Key::from_legacy_bytes(HMAC, b"four").unwrap();
+    let expected = standard::sign(&plain, "msg_1", 1, b"").unwrap().to_string();
+    for secret in ["Zm91cg==", "Zm91cg=", "Zm91cg", "Zm91ch", "whsec_Zm91cg"] {
+        assert_eq!(sign(secret).as_ref(), Ok(&expected), "{secret}");
+    }
+    let longest = base64_of_sevens(255);
+    assert!(sign(&longest).is_ok());
+    for (secret, reason) in [
+        ("", KeyError::Empty),
+        ("whsec_", KeyError::Empty),
+        ("Zm91c", KeyError::Encoding),
+        ("Zm91*g", KeyError::Encoding),
+        ("Zm-_", KeyError::Encoding),
+        (&base64_of_sevens(256), KeyError::Length),
+        (base64_of_sevens(256).trim_end_matches('='), KeyError::Length),
+        ("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=", KeyError::Prefix),
+        // The text of a public key, encoded once more.
+        ("d2hwa18xU2lBNG85aHlxVENwSXFDNVY5SFVha2lpYWVBQ2VxZlpUSW5EQmJPaXI0PQ", KeyError::Prefix),
+    ] {
+        assert_eq!(sign(secret), Err(reason), "{secret}");
+    }
+    let refused = Key::from_legacy_secret(Algorithm::Token, "Zm91cg").unwrap_err();
+    assert_eq!(refused, KeyError::Algorithm);
+    // The strict ones say the same of too long a secret.
+    for len in [65, 96, 97, 98, 99, 1000] {
+        let text = format!("whsec_{}", base64_of_sevens(len));
+        assert_eq!(Key::standard(&text).unwrap_err(), KeyError::Length, "{len}");
     }
 }
 
