@@ -38,6 +38,16 @@ impl KeyPair {
         Ok(Self { public: secret.verifying_key(), secret: Some(secret) })
     }
 
+    /// Returns the pair that a seed stands for.
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        let secret = SigningKey::from_bytes(seed);
+        Self { public: secret.verifying_key(), secret: Some(secret) }
+    }
+
+    pub(crate) fn public_bytes(&self) -> &[u8; 32] {
+        self.public.as_bytes()
+    }
+
     /// Signs the pieces together, which are gone over twice.
     pub(crate) fn sign<'p>(
         &self,

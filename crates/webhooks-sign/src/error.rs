@@ -83,10 +83,12 @@ pub enum KeyError {
     Length,
     /// The key is no point of its curve, a weak one, or its public half belongs to another secret.
     Curve,
-    /// The algorithm is no HMAC, and its keys are read otherwise.
+    /// The key is for another algorithm, or the algorithm's keys are read otherwise.
     Algorithm,
     /// The key ring is full.
     Full,
+    /// The writer refused the text.
+    Write,
 }
 
 impl fmt::Display for KeyError {
@@ -97,8 +99,9 @@ impl fmt::Display for KeyError {
             Self::Prefix => "the secret does not start with the prefix of its scheme",
             Self::Length => "the secret has the wrong length",
             Self::Curve => "the key is not a valid point of its curve",
-            Self::Algorithm => "the algorithm takes no key of bytes",
+            Self::Algorithm => "the algorithm takes no such key",
             Self::Full => "the key ring is full",
+            Self::Write => "the key could not be written",
         })
     }
 }

@@ -10,10 +10,16 @@ use crate::mac::{Mac, Tag};
 use crate::{Algorithm, Encoding, KeyError, SignError};
 
 /// What the text of a symmetric Standard Webhooks secret starts with.
-const SECRET_PREFIX: &str = "whsec_";
+pub(crate) const SECRET_PREFIX: &str = "whsec_";
 
-/// What the texts of ed25519 keys start with, which must never become HMAC keys: one is public.
-const ASYMMETRIC_PREFIXES: [&str; 2] = ["whpk_", "whsk_"];
+/// What the text of a public ed25519 key starts with.
+pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
+
+/// What the text of a secret ed25519 key starts with.
+pub(crate) const PRIVATE_PREFIX: &str = "whsk_";
+
+/// The prefixes of what must never become HMAC keys: one is public.
+const ASYMMETRIC_PREFIXES: [&str; 2] = [PUBLIC_PREFIX, PRIVATE_PREFIX];
 
 /// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", asks of a secret.
 const STANDARD_LENGTHS: RangeInclusive<usize> = 24..=64;
@@ -101,8 +107,8 @@ impl Key {
                 let kind = Kind::Ed25519(decode(Encoding::Base64, encoded, pair)?);
                 Ok(Self { kind })
             };
-            let [public, private] = ASYMMETRIC_PREFIXES.map(|prefix| secret.strip_prefix(prefix));
-            return match (public, private) {
+            let strip = |prefix| secret.strip_prefix(prefix);
+            return match (strip(PUBLIC_PREFIX), strip(PRIVATE_PREFIX)) {
                 (Some(encoded), _) => parse(encoded, crate::ed25519::KeyPair::from_public),
                 (_, Some(encoded)) => parse(encoded, crate::ed25519::KeyPair::from_secret),
                 _ => Err(KeyError::Prefix),
@@ -121,6 +127,13 @@ impl Key {
             return Err(KeyError::Length);
         }
         Self::from_legacy_bytes(algorithm, bytes)
+    }
+
+    /// Returns the ed25519 key with this seed (RFC 8032 §5.1.5, the "private key"), from a random
+    /// source of yours.
+    #[cfg(feature = "ed25519")]
+    pub fn ed25519_from_seed(seed: &[u8; 32]) -> Self {
+        Self { kind: Kind::Ed25519(crate::ed25519::KeyPair::from_seed(seed)) }
     }
 
     /// Returns the HMAC key with these bytes, however few: for secrets that exist already, such as

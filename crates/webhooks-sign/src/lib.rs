@@ -16,6 +16,7 @@ mod error;
 mod headers;
 mod key;
 mod key_ring;
+mod key_text;
 mod listed;
 mod mac;
 mod matched;
