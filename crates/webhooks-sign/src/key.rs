@@ -68,7 +68,7 @@ pub struct Key {
 #[derive(Clone)]
 pub(crate) enum Kind {
     Mac(Mac),
-    Token(Tag),
+    Token(Zeroizing<Tag>),
     #[cfg(feature = "ed25519")]
     Ed25519(crate::ed25519::KeyPair),
     #[cfg(feature = "p256")]
@@ -201,7 +201,9 @@ impl Key {
     fn from_provider_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         let kind = match algorithm {
             _ if bytes.is_empty() => return Err(KeyError::Empty),
-            Algorithm::Token => Kind::Token(Tag::of_token(bytes).ok_or(KeyError::Length)?),
+            Algorithm::Token => {
+                Kind::Token(Zeroizing::new(Tag::of_token(bytes).ok_or(KeyError::Length)?))
+            }
             #[cfg(feature = "ed25519")]
             Algorithm::Ed25519 => Kind::Ed25519(crate::ed25519::KeyPair::from_public(bytes)?),
             #[cfg(feature = "p256")]
