@@ -7,7 +7,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
+use webhooks_sign::providers::STRIPE;
 use webhooks_sign::standard::{self, STANDARD, STANDARD_ASYMMETRIC, SVIX, SVIX_ASYMMETRIC};
+use webhooks_sign::x_webhook::X_WEBHOOK;
 use webhooks_sign::{Algorithm, Error, Key, KeyError, KeyRing, Tolerance};
 
 const HMAC: Algorithm = Algorithm::HmacSha256;
@@ -174,14 +176,51 @@ fn legacy_secrets_are_read_leniently_but_never_empty_or_asymmetric() {
     }
 }
 
+/// Method: by every way that leads from a text to a key.
 #[test]
 fn an_asymmetric_key_never_becomes_an_hmac_key() {
+    let mut checked = 0;
     for case in vectors("secrets") {
         let prefix = case["text_prefix"].as_str().unwrap();
-        if prefix == "whpk_" || prefix == "whsk_" {
-            let text = format!("{prefix}{}", case["text_b64"].as_str().unwrap());
-            let key = Key::from_legacy_bytes(Algorithm::HmacSha256, text.as_bytes());
-            assert_eq!(key.unwrap_err(), KeyError::Prefix);
+        if prefix != "whpk_" && prefix != "whsk_" {
+            continue;
         }
+        let text = &*format!("{prefix}{}", case["text_b64"].as_str().unwrap());
+        for key in [
+            Key::from_secret(HMAC, text),
+            Key::from_bytes(HMAC, text.get(..64).unwrap_or(text).as_bytes()),
+            Key::from_legacy_bytes(HMAC, text.as_bytes()),
+            Key::from_legacy_secret(HMAC, text),
+            Key::from_secret(Algorithm::HmacSha512, text),
+            STRIPE.key(text),
+            STANDARD.key(text),
+            X_WEBHOOK.key(text),
+        ] {
+            assert_eq!(key.unwrap_err(), KeyError::Prefix, "{text}");
+        }
+        checked += 1;
     }
+    assert_eq!(checked, 4);
+}
+
+#[cfg(feature = "ed25519")]
+#[test]
+fn an_hmac_key_never_becomes_an_asymmetric_one() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let key = Key::from_secret(Algorithm::Ed25519, secret);
+    assert_eq!(key.unwrap_err(), KeyError::Prefix);
+    assert_eq!(STANDARD_ASYMMETRIC.key(secret).unwrap_err(), KeyError::Prefix);
+    let key = Key::from_bytes(Algorithm::Ed25519, &[7; 32]);
+    assert_eq!(key.unwrap_err(), KeyError::Algorithm);
+    // Nor does either verify by the other's scheme.
+    let headers = [("webhook-id", "msg_1")];
+    let hmac = KeyRing::from(Key::standard(secret).unwrap());
+    let refused = Err(Error::UnsuitableKey);
+    assert_eq!(STANDARD_ASYMMETRIC.verify(&hmac, &headers, b"", 0), refused);
+    let ed25519 = KeyRing::from(Key::ed25519_from_seed(&[7; 32]));
+    assert_eq!(STANDARD.verify(&ed25519, &headers, b"", 0), refused);
+    let both = KeyRing::from(
+        [Key::standard(secret), Ok(Key::ed25519_from_seed(&[7; 32]))].map(Result::unwrap),
+    );
+    assert_eq!(standard::verify(&both, &headers, b"", 0), refused);
 }
