@@ -224,3 +224,27 @@ fn an_hmac_key_never_becomes_an_asymmetric_one() {
     );
     assert_eq!(standard::verify(&both, &headers, b"", 0), refused);
 }
+
+#[cfg(feature = "std")]
+#[expect(clippy::disallowed_methods, reason = "the one convenience that reads the clock")]
+#[test]
+fn verify_now_goes_by_the_system_clock() {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = since.unwrap().as_secs();
+    let key = Key::from_bytes(HMAC, &[7; 32]).unwrap();
+    let verify = |timestamp: u64| {
+        let signature = standard::sign(&key, "msg_1", timestamp, b"").unwrap();
+        let timestamp = timestamp.to_string();
+        let headers = [
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", &timestamp),
+            ("webhook-signature", signature.as_str()),
+        ];
+        STANDARD.verifier().verify_now(&KeyRing::from(key.clone()), &headers, b"").map(drop)
+    };
+    // A minute from either edge, for tests that are held up.
+    assert_eq!(verify(now), Ok(()));
+    assert_eq!(verify(now - 240), Ok(()));
+    assert_eq!(verify(now - 301), Err(Error::TimestampTooOld));
+    assert_eq!(verify(now + 360), Err(Error::TimestampTooNew));
+}
