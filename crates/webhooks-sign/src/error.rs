@@ -4,8 +4,25 @@ use core::fmt;
 
 /// Says why a webhook was refused.
 ///
-/// Answer 400 when [`is_malformed`](Self::is_malformed), 401 otherwise, and don't tell the sender
-/// which: the reason is for your log.
+/// Answer 400 when [`is_malformed`](Self::is_malformed), 500 when [`is_misuse`](Self::is_misuse),
+/// which is a mistake of yours, and 401 otherwise: forged, or [stale](Self::is_stale). Don't tell
+/// the sender why: the reason is for your log.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::Error;
+///
+/// fn status(error: Error) -> u16 {
+///     match error {
+///         _ if error.is_misuse() => 500,
+///         _ if error.is_malformed() => 400,
+///         _ => 401,
+///     }
+/// }
+/// assert_eq!(status(Error::InvalidHeader), 400);
+/// assert_eq!(status(Error::TimestampTooOld), 401);
+/// assert_eq!(status(Error::UnsuitableKey), 500);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,6 +62,17 @@ impl Error {
                 | Self::InvalidTimestamp
                 | Self::TooManySignatures
         )
+    }
+
+    /// Returns whether the timestamp is too far from the receiver's clock: the message is stale or
+    /// replayed, or a clock is wrong. Whether it is forged was not looked at.
+    pub fn is_stale(self) -> bool {
+        matches!(self, Self::TimestampTooOld | Self::TimestampTooNew)
+    }
+
+    /// Returns whether the mistake is on this side: the request was not looked at.
+    pub fn is_misuse(self) -> bool {
+        matches!(self, Self::MissingPart | Self::UnsuitableKey)
     }
 }
 
@@ -139,3 +167,31 @@ impl fmt::Display for SignError {
 }
 
 impl core::error::Error for SignError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_of_one_kind() {
+        let check = |error: Error, kinds: [bool; 3]| {
+            let found = [error.is_malformed(), error.is_stale(), error.is_misuse()];
+            assert_eq!(found, kinds, "{error:?}");
+        };
+        for error in [
+            Error::MissingHeader,
+            Error::DuplicateHeader,
+            Error::InvalidHeader,
+            Error::InvalidTimestamp,
+            Error::TooManySignatures,
+        ] {
+            check(error, [true, false, false]);
+        }
+        check(Error::TimestampTooOld, [false, true, false]);
+        check(Error::TimestampTooNew, [false, true, false]);
+        check(Error::MissingPart, [false, false, true]);
+        check(Error::UnsuitableKey, [false, false, true]);
+        // Forged.
+        check(Error::NoMatch, [false; 3]);
+    }
+}
