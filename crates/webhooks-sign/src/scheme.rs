@@ -114,7 +114,8 @@ impl Scheme {
         self.algorithm
     }
 
-    /// Borrows the name of the header that carries the signatures, in lower case.
+    /// Borrows the name of the header that carries the signatures: in lower case, or as you gave it
+    /// for a scheme of your own.
     pub const fn signature_header(&self) -> &'static str {
         self.signature
     }
