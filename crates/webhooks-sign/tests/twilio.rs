@@ -45,6 +45,16 @@ fn a_form_is_verified_in_whatever_order_its_fields_come() {
 }
 
 #[test]
+fn a_request_without_its_header_costs_no_sorting() {
+    let keys = KeyRing::from(TWILIO.key("12345").unwrap());
+    let mut fields = [("b", ""), ("a", "")];
+    let headers: [(&str, &str); 0] = [];
+    let verified = twilio::verify_form(&keys, &headers, "https://example.com/", &mut fields);
+    assert_eq!(verified, Err(Error::MissingHeader));
+    assert_eq!(fields, [("b", ""), ("a", "")]);
+}
+
+#[test]
 fn a_body_is_verified_by_its_hash_in_the_url() {
     let (bodies, _) = vectors();
     assert_eq!(bodies.len(), 1);
