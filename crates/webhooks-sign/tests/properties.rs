@@ -6,7 +6,7 @@ mod any_input;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use webhooks_sign::providers::{GITHUB, PADDLE, PAGER_DUTY, STRIPE};
+use webhooks_sign::providers::{GITHUB, PADDLE, PAGER_DUTY, SQUARE, STRIPE};
 use webhooks_sign::{
     Algorithm, Envelope, Error, Grammar, Key, KeyRing, Part, Scheme, SchemeError, SignError,
     TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
@@ -264,4 +264,22 @@ fn a_scheme_of_ones_own_reads_what_it_writes() {
     ] {
         assert_eq!(scheme(grammar).build(), Err(SchemeError::Grammar), "{grammar:?}");
     }
+}
+
+#[test]
+fn nothing_shows_a_body_a_key_or_a_url() {
+    let url = "https://example.com/?token=hunter2";
+    let envelope = Envelope { url, ..Envelope::default() };
+    let key = SQUARE.key("hunter2").unwrap();
+    let signature = SQUARE.sign(&key, &envelope, b"hunter2").unwrap();
+    let keys = KeyRing::from(key);
+    let headers = [(SQUARE.signature_header(), signature.as_str())];
+    let verifier = SQUARE.verifier().url(url);
+    let verified = verifier.verify(&keys, &headers, "hunter2".as_bytes(), 0).unwrap();
+    let shown = format!("{envelope:?} {verifier:?} {keys:?} {verified:?}");
+    let as_text = verified.into_body();
+    assert_eq!(as_text, b"hunter2");
+    assert!(!shown.contains("hunter2") && !shown.contains(&format!("{as_text:?}")), "{shown}");
+    let pending = verifier.begin(&keys, &headers, 0).unwrap();
+    assert_eq!(format!("{pending:?}"), "Pending { .. }");
 }
