@@ -42,9 +42,21 @@ impl Algorithm {
             Self::Token => "token",
         }
     }
-}
 
-impl Algorithm {
+    /// Returns whether checking a signature costs a curve operation.
+    #[inline]
+    pub(crate) fn is_curve(self) -> bool {
+        match self {
+            Self::HmacSha256 | Self::HmacSha512 | Self::Token => false,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => false,
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => true,
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+        }
+    }
+
     /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
     #[inline]
     pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {

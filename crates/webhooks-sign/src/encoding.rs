@@ -1,7 +1,8 @@
 //! How signatures are written in a header.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine as _, alphabet};
 
 /// How signatures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,8 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 pub enum Encoding {
     /// Base64 (RFC 4648 §4) with padding.
     Base64,
-    /// Hexadecimal; lower case when written, either case when read.
+    /// Hexadecimal; lower case when written, either case when read, so that two texts may stand for
+    /// one signature. Providers leave the case open.
     Hex,
+    /// Hexadecimal in lower case alone.
+    LowerHex,
 }
 
 impl Encoding {
@@ -20,6 +24,15 @@ impl Encoding {
         match self {
             Self::Base64 => decode_base64(text, buffer),
             Self::Hex => decode_hex(text, buffer),
+            Self::LowerHex => decode_hex(text, buffer).filter(|_| is_lower(text)),
+        }
+    }
+
+    /// Returns how many bytes a text of this length stands for, up to 2 more where it is padded.
+    pub(crate) fn decoded_len(self, text: usize) -> usize {
+        match self {
+            Self::Base64 => text.saturating_mul(3) / 4,
+            Self::Hex | Self::LowerHex => text / 2,
         }
     }
 
@@ -27,9 +40,22 @@ impl Encoding {
     pub(crate) fn encode(self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
         match self {
             Self::Base64 => STANDARD.encode_slice(bytes, out).ok(),
-            Self::Hex => encode_hex(bytes, out),
+            Self::Hex | Self::LowerHex => encode_hex(bytes, out),
         }
     }
+}
+
+/// Base64 as senders wrote it who did not look closely: with or without padding, pad bits set.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Decodes base64 whose writer was not careful; otherwise as [`Encoding::decode`].
+pub(crate) fn decode_lenient(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
+    LENIENT.decode_slice(text, buffer).ok()
 }
 
 /// Marks what is no character of base64. Six bits are less.
@@ -91,6 +117,10 @@ fn decode_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
     Some(pairs.len())
 }
 
+fn is_lower(text: &[u8]) -> bool {
+    !text.iter().any(u8::is_ascii_uppercase)
+}
+
 fn encode_hex(bytes: &[u8], out: &mut [u8]) -> Option<usize> {
     let len = bytes.len().checked_mul(2)?;
     let (pairs, _) = out.get_mut(..len)?.as_chunks_mut::<2>();
@@ -113,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn encoding_and_back_is_the_same(bytes in prop::collection::vec(any::<u8>(), 1..64)) {
-            for encoding in [Encoding::Hex, Encoding::Base64] {
+            for encoding in [Encoding::Hex, Encoding::LowerHex, Encoding::Base64] {
                 let (mut text, mut decoded) = ([0; 128], [0; 66]);
                 let len = encoding.encode(&bytes, &mut text).unwrap();
                 let text = text.get(..len).unwrap();
@@ -140,7 +170,7 @@ mod tests {
         #[test]
         fn no_text_panics(text: Vec<u8>, len in 0..100_usize) {
             let mut buffer = [0; 100];
-            for encoding in [Encoding::Hex, Encoding::Base64] {
+            for encoding in [Encoding::Hex, Encoding::LowerHex, Encoding::Base64] {
                 let found = encoding.decode(&text, buffer.get_mut(..len).unwrap());
                 prop_assert!(found.is_none_or(|found| found <= len));
             }

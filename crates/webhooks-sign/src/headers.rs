@@ -48,7 +48,9 @@ pub struct FromFn<'v, F>(F, PhantomData<&'v [u8]>);
 
 /// Makes [`Headers`] of a closure from a name to all values of that header.
 ///
-/// An `Option` will do as the collection of values, but then a repeated header goes unseen.
+/// Names come as the scheme has them: in lower case, but for a scheme of your own, whose names come
+/// as you gave them. An `Option` will do as the collection of values, but then a repeated header
+/// goes unseen.
 ///
 /// # Example
 /// ```

@@ -12,6 +12,10 @@ use crate::scheme::{Grammar, Scheme};
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
 
+/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
+/// times an HMAC. A sender that rotates its key lists two.
+pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
+
 /// The value of a signature header, found in order.
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
@@ -63,20 +67,10 @@ impl<'s, 'h> Listed<'s, 'h> {
         }
     }
 
-    #[cfg_attr(
-        not(feature = "ed25519"),
-        expect(
-            clippy::unnecessary_wraps,
-            clippy::unused_self,
-            reason = "only curve operations need a closer limit"
-        )
-    )]
     #[inline]
     fn check_limit(&self) -> Result<(), Error> {
-        #[cfg(feature = "ed25519")]
-        if self.scheme.algorithm == crate::Algorithm::Ed25519
-            && self.iter().nth(crate::ed25519::MAX_SIGNATURES).is_some()
-        {
+        let is_curve = self.scheme.algorithm.is_curve();
+        if is_curve && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
             return Err(Error::TooManySignatures);
         }
         Ok(())
@@ -94,7 +88,6 @@ impl<'s, 'h> Listed<'s, 'h> {
     }
 
     /// Returns the well-formed signatures of the scheme's own version.
-    #[cfg(any(feature = "ed25519", feature = "p256"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
         let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
         let others = core::iter::from_fn(move || {
@@ -107,7 +100,7 @@ impl<'s, 'h> Listed<'s, 'h> {
 
 impl Scheme {
     #[inline]
-    fn separator(&self) -> Option<u8> {
+    pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {
             Grammar::One { .. } => None,
             Grammar::List { separator, .. } | Grammar::Fields { separator, .. } => Some(separator),

@@ -1,9 +1,10 @@
-//! HMAC, and what all signatures are held as. The one file that names hmac and its types.
+//! HMAC, and what all signatures are held as. The one file that computes HMACs.
 
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroize;
 
 use crate::Algorithm;
 
@@ -91,6 +92,14 @@ fn run<'p, M: hmac::Mac>(mut mac: M, pieces: impl Iterator<Item = &'p [u8]>) -> 
 pub(crate) struct Tag {
     bytes: [u8; TAG_ROOM],
     len: usize,
+}
+
+/// For stand-ins of tokens, which are secret: what was received or will be sent is not.
+impl Zeroize for Tag {
+    fn zeroize(&mut self) {
+        self.bytes.zeroize();
+        self.len.zeroize();
+    }
 }
 
 impl Tag {
