@@ -166,3 +166,20 @@ pub(crate) fn reading(path: &Path) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_on_disk_before_it_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = writing(&folder.path().join("store.db"), None).unwrap();
+        let pragma = |name: &str| -> String {
+            let value = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            connection.query_row(&value, (), |row| row.get(0)).unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal");
+        assert_eq!(pragma("synchronous"), "2", "FULL");
+    }
+}

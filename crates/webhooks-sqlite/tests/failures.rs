@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join, join3, poll_fn};
+use futures_util::future::{join, join_all, join3, poll_fn};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, Event, EventId, TenantId, Timestamp};
@@ -283,8 +283,56 @@ async fn secrets_are_encrypted_and_keys_rotate() {
     store.close().await;
 }
 
+/// Goal: what waits is committed at once, and readers don't wait for the writer. Method: a lock
+/// keeps the writer waiting until fifty events have gathered; then the log tells the commits.
 #[tokio::test]
-async fn people_can_read_the_file_and_commits_are_synced() {
+async fn commands_that_wait_are_committed_together_and_readers_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open_with_endpoint(&folder).await;
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let before = commits(&folder);
+    let ids: Vec<String> = (0..50).map(|n| format!("event-{n}")).collect();
+    let mut all = Box::pin(join_all(ids.iter().map(|id| publish(&store, id))));
+    poll_fn(|context| {
+        assert!(all.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let page = store.events(Query::default()).await.unwrap();
+    assert_eq!(page.items.len(), 0, "read while the writer waits");
+    other.execute_batch("COMMIT").unwrap();
+    all.await;
+    let commits = commits(&folder) - before;
+    assert!((1..=2).contains(&commits), "{commits} commits of 50 events");
+}
+
+/// Returns how many commits the write-ahead log holds (SQLite, "WAL File Format": a frame that
+/// commits tells the size of the database in its second word).
+fn commits(folder: &TempDir) -> usize {
+    let log = std::fs::read(folder.path().join("store.db-wal")).unwrap();
+    let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    let page = usize::try_from(word(&log[8..12])).unwrap();
+    // Frames of an older generation of the log have another salt.
+    let salt = &log[16..24];
+    let frames = log[32..].chunks_exact(24 + page);
+    frames.filter(|frame| frame[8..16] == *salt && word(&frame[4..8]) > 0).count()
+}
+
+#[tokio::test]
+async fn what_was_committed_is_handed_out_without_being_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_with_endpoint(&folder).await;
+    publish(&store, "a").await;
+    let other = Connection::open(folder.path().join("store.db")).unwrap();
+    other.execute("UPDATE events SET body = 'changed on disk'", ()).unwrap();
+    let claimed = claim(&store).await;
+    assert!(claimed[0].event.is_same_content(&event("a", "payload").body));
+}
+
+#[tokio::test]
+async fn people_can_read_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_with_endpoint(&folder).await;
     publish(&store, "order-17").await;
