@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod allocations;
 mod backlog;
 mod latency;
 mod publish;
@@ -66,7 +67,10 @@ fn main() {
         }
         figures
     });
-    let figures = runtime.block_on(measured).unwrap();
+    let mut figures = runtime.block_on(measured).unwrap();
+    if only("allocations") {
+        allocations::measure(&mut figures);
+    }
     if has("--json") {
         println!("{}", serde_json::Value::Object(figures));
     }
