@@ -464,6 +464,8 @@ impl EndpointStore for MemoryStore {
         let removed = state.registry.unregister(id.as_str())?;
         state.failing_since.remove(&id);
         state.close(&id);
+        drop(state);
+        self.wake();
         Ok(removed)
     }
 

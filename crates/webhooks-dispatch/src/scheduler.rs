@@ -292,15 +292,40 @@ impl Scheduler {
             self.waiting.remove(&(lane.waits_until, index));
             until = until.max(lane.waits_until);
         }
-        for claimed in lane.queue.drain(..) {
-            self.held.remove(&claimed.claim);
-            self.released.push(claimed.claim);
-        }
         lane.standing = Standing::Waiting;
         lane.waits_until = until;
         self.waiting.insert((until, index));
         let endpoint = lane.endpoint.clone();
+        self.empty(index);
         self.set_busy(endpoint, true);
+    }
+
+    /// Hands back what waits for an endpoint: it has changed, or is gone.
+    pub(crate) fn recall(&mut self, endpoint: &EndpointId) {
+        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+        self.displace(index);
+        self.empty(index);
+        self.place(index);
+    }
+
+    /// Forgets what was learned of an endpoint: it may have been mended.
+    pub(crate) fn forgive(&mut self, endpoint: &EndpointId) {
+        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+        let lane = &mut self.lanes[index];
+        if lane.standing == Standing::Waiting {
+            self.waiting.remove(&(lane.waits_until, index));
+            lane.standing = Standing::Idle;
+        }
+        lane.forgive();
+        self.place(index);
+    }
+
+    /// Hands back what a lane holds, which is none of the ready ones.
+    fn empty(&mut self, index: usize) {
+        for claimed in self.lanes[index].queue.drain(..) {
+            self.held.remove(&claimed.claim);
+            self.released.push(claimed.claim);
+        }
     }
 
     /// Returns the claims to hand back.
@@ -363,10 +388,7 @@ impl Scheduler {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
             self.displace(index);
-            for claimed in self.lanes[index].queue.drain(..) {
-                self.held.remove(&claimed.claim);
-                self.released.push(claimed.claim);
-            }
+            self.empty(index);
         }
     }
 

@@ -96,16 +96,27 @@ impl fmt::Debug for Worker {
 /// What the tasks of a worker share.
 struct Shared<S, T, C> {
     parts: Arc<Parts<S, T, C>>,
-    scheduler: Mutex<Scheduler>,
+    desk: Arc<Desk>,
     /// Room for exchanges in flight and results that are not settled yet.
     room: Arc<Semaphore>,
-    /// Tells the driver that there may be something to do.
-    work: Notify,
 }
 
 impl<S, T, C> Shared<S, T, C> {
-    // A panic while it is held would be a bug; going on does less harm than stopping.
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        self.desk.scheduler()
+    }
+}
+
+/// The scheduler of a worker, and the bell that makes its driver look.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    scheduler: Mutex<Scheduler>,
+    pub(crate) work: Notify,
+}
+
+impl Desk {
+    // A panic while it is held would be a bug; going on does less harm than stopping.
+    pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,8 +151,9 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
-        let (room, work) = (Arc::new(Semaphore::new(room)), Notify::new());
-        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), room, work });
+        let desk = Arc::new(Desk { scheduler: Mutex::new(scheduler), work: Notify::new() });
+        parts.workers.add(&desk);
+        let shared = Arc::new(Shared { parts, desk, room: Arc::new(Semaphore::new(room)) });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&shared), flown));
         let pilots = JoinSet::new();
@@ -171,7 +183,7 @@ where
             tokio::select! {
                 biased;
                 grace = &mut stopped => break clock.now() + grace.unwrap_or_default(),
-                () = shared.work.notified() => {}
+                () = shared.desk.work.notified() => {}
                 () = self.wakeups.next() => shared.scheduler().stir(),
                 () = clock.sleep(pause) => shared.scheduler().stir(),
             }
