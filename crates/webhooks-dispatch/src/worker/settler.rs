@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
-use webhooks_core::{EndpointId, Timestamp};
-use webhooks_registry::{DisableReason, EndpointStore};
+use webhooks_core::Timestamp;
+use webhooks_registry::{DisableReason, EndpointStore, Registration};
 
 use super::Shared;
 use super::pilot::Flown;
@@ -71,7 +71,7 @@ where
     for (flown, settled) in batch.iter().zip(settled) {
         tell(shared, flown, settled);
         if let Some(reason) = verdict(parts.settings.disable_after, flown, settled, now) {
-            disable(shared, &flown.registration.id, reason).await;
+            disable(shared, &flown.registration, reason).await;
         }
     }
 }
@@ -94,12 +94,17 @@ fn verdict(
     }
 }
 
-async fn disable<S, T, C>(shared: &Shared<S, T, C>, endpoint: &EndpointId, reason: DisableReason)
+async fn disable<S, T, C>(shared: &Shared<S, T, C>, seen: &Registration, reason: DisableReason)
 where
     S: EndpointStore,
 {
-    // If the store fails, or the endpoint is gone by now, the next failure asks again.
-    if let Ok(true) = shared.parts.store.disable(endpoint.clone(), reason).await {
+    let (store, endpoint) = (&shared.parts.store, &seen.id);
+    // If the store fails, or the endpoint is gone by now, the next failure asks again. One that was
+    // registered anew since did not answer so.
+    if let Ok(Some(current)) = store.get(endpoint.clone()).await
+        && *current == *seen
+        && let Ok(true) = store.disable(endpoint.clone(), reason).await
+    {
         shared.parts.observers.tell(&Occurrence::EndpointDisabled { endpoint, reason });
     }
 }
