@@ -1,0 +1,178 @@
+//! What callers do: publish, cancel, replay, look.
+
+use webhooks_core::Timestamp;
+use webhooks_dispatch::{
+    EngineSettings, HistoryStore as _, Novelty, OperationError, PublishError, Query, Replay,
+};
+
+use crate::{
+    Answer, MINUTE, Receipt, SECOND, endpoint, endpoint_id, event, fixture, settings, well,
+};
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_large_is_refused() {
+    let len = event("x").to_json().len();
+    let fixture = fixture(EngineSettings { max_body: len, ..settings() }, well);
+    fixture.register("a", endpoint("a")).await;
+    let large = event("larger");
+    let refused = fixture.engine.publish_all([&event("x"), &large]).await;
+    let (found, max) = (large.to_json().len(), len);
+    match refused {
+        Err(PublishError::TooLarge { len, max: most }) => assert_eq!((len, most), (found, max)),
+        other => unreachable!("{other:?}"),
+    }
+    assert_eq!(fixture.statuses("x").await, Vec::<&str>::new(), "nothing was kept");
+    assert_eq!(fixture.publish("x").await.deliveries, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_again_does_nothing_and_other_content_is_a_conflict() {
+    let fixture = fixture(settings(), well);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    assert_eq!(fixture.publish("x").await.novelty, Novelty::New);
+    fixture.pass(SECOND).await;
+    let again = fixture.publish("x").await;
+    assert_eq!((again.novelty, again.deliveries), (Novelty::Repeated, 1));
+    let other = fixture.engine.publish(&event("x").source("another")).await;
+    assert!(matches!(other, Err(PublishError::Conflict(_))), "{other:?}");
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.times("x"), 1);
+    let published = fixture.told().iter().filter(|told| *told == "x published 1").count();
+    assert_eq!(published, 1);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_are_published_in_one_step() {
+    let fixture = fixture(settings(), well);
+    fixture.register("a", endpoint("a")).await;
+    let taken = event("0").source("another");
+    let _published = fixture.engine.publish(&taken).await.unwrap();
+    let events: Vec<_> = (0..3).map(|number| event(&number.to_string())).collect();
+    let published = fixture.engine.publish_all(&events).await.unwrap();
+    let kept: Vec<bool> = published.iter().map(Result::is_ok).collect();
+    assert_eq!(kept, [false, true, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_delivery_is_not_sent_any_more() {
+    let fixture = fixture(settings(), |_| Answer::Status(500));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    let delivery = fixture.delivery("x").await;
+    fixture.engine.cancel(delivery).await.unwrap();
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.seconds("a"), fixture.statuses("x").await), (vec![0], vec!["cancelled"]));
+    let again = fixture.engine.cancel(delivery).await;
+    assert!(matches!(again, Err(OperationError::Status { .. })), "{again:?}");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_cancelled_in_flight_stays_cancelled() {
+    let fixture = fixture(settings(), |_| Answer::After(5 * SECOND, 500));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    fixture.engine.cancel(fixture.delivery("x").await).await.unwrap();
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.times("x"), fixture.statuses("x").await), (1, vec!["cancelled"]));
+    fixture.assert_told("x lost its lease");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unregistered_endpoint_gets_nothing_more() {
+    let fixture = fixture(settings(), |_| Answer::Status(500));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    fixture.engine.endpoints().unregister("a").await.unwrap();
+    assert_eq!(fixture.publish("y").await.deliveries, 0);
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.receipts().len(), fixture.statuses("x").await), (1, vec!["cancelled"]));
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_delivery_has_its_retries_from_the_start() {
+    let answer = |receipt: &Receipt| Answer::Status(if receipt.time < 5 { 500 } else { 200 });
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.statuses("x").await, ["failed"]);
+    let delivery = fixture.delivery("x").await;
+    assert_eq!(fixture.engine.replay(Replay::Delivery(delivery)).await.unwrap(), 1);
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 10, 20, 60, 70]);
+    fixture.assert_told("x delivered by 5");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_failed_is_replayed_however_much() {
+    let answer = |receipt: &Receipt| Answer::Status(if receipt.at < MINUTE { 400 } else { 200 });
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    for number in 0..1_200 {
+        let _published = fixture.publish(&format!("event-{number}")).await;
+    }
+    fixture.pass(2 * MINUTE).await;
+    let (endpoint, since) = (endpoint_id("a"), Timestamp::UNIX_EPOCH);
+    let replayed = fixture.engine.replay(Replay::Failed { endpoint, since }).await.unwrap();
+    assert_eq!(replayed, 1_200, "in portions of 500");
+    fixture.pass(MINUTE).await;
+    let endpoint = endpoint_id("a");
+    let statistics = fixture.engine.history().statistics(endpoint, since).await.unwrap();
+    assert_eq!((statistics.delivered, statistics.failed), (1_200, 0));
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_came_before_the_endpoint_are_replayed() {
+    let fixture = fixture(settings(), well);
+    let worker = fixture.engine.start();
+    fixture.publish_many(3).await;
+    fixture.register("a", endpoint("a")).await;
+    let (endpoint, since) = (endpoint_id("a"), Timestamp::UNIX_EPOCH);
+    let replay = Replay::Missed { endpoint, since };
+    assert_eq!(fixture.engine.replay(replay.clone()).await.unwrap(), 3);
+    fixture.pass(SECOND).await;
+    assert_eq!(fixture.receipts().len(), 3);
+    assert_eq!(fixture.engine.replay(replay).await.unwrap(), 0, "they are there now");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_tells_of_every_attempt() {
+    let answer = |receipt: &Receipt| match receipt.time {
+        1 => Answer::Reset,
+        2 => Answer::Status(503),
+        _ => Answer::After(SECOND, 200),
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    let found = fixture.engine.history().attempts(Query::default()).await.unwrap().items;
+    let told: Vec<_> = (found.iter())
+        .map(|found| {
+            let attempt = &found.attempt;
+            let class = attempt.error_class.map(|class| class.to_string());
+            (found.number, attempt.status_code, class, attempt.duration.as_secs())
+        })
+        .collect();
+    let expected =
+        [(3, Some(200), None, 1), (2, Some(503), None, 0), (1, None, Some("reset".to_owned()), 0)];
+    assert_eq!(told, expected);
+    drop(worker);
+}

@@ -1,0 +1,212 @@
+//! What follows an answer: delivered, again, given up, disabled.
+
+use webhooks_core::RetryPolicy;
+use webhooks_dispatch::EngineSettings;
+
+use crate::{Answer, MINUTE, Receipt, SECOND, assert_same, endpoint, fixture, settings, well};
+
+#[tokio::test(start_paused = true)]
+async fn success_at_one_endpoint_stands_whatever_another_does() {
+    let answer =
+        |receipt: &Receipt| Answer::Status(if receipt.endpoint == "a" { 204 } else { 500 });
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    fixture.register("b", endpoint("b")).await;
+    let worker = fixture.engine.start();
+    assert_eq!(fixture.publish("x").await.deliveries, 2);
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.seconds("a"), fixture.seconds("b")), (vec![0], vec![0, 10, 20]));
+    assert_same(fixture.statuses("x").await, vec!["delivered", "failed"]);
+    assert_same(
+        fixture.told(),
+        vec![
+            "x published 2".to_owned(),
+            "x delivered by 1".to_owned(),
+            "x failed by 1: endpoint answered 500 Internal Server Error".to_owned(),
+            "x failed by 2: endpoint answered 500 Internal Server Error".to_owned(),
+            "x exhausted by 3: endpoint answered 500 Internal Server Error".to_owned(),
+        ],
+    );
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_delays_further_never_less_and_up_to_the_cap() {
+    for (asked, expected) in [(0, 10), (3, 10), (25, 25), (9_999, 40)] {
+        let answer = move |receipt: &Receipt| {
+            if receipt.time == 1 { Answer::Wait(503, asked) } else { Answer::Status(200) }
+        };
+        let fixture = fixture(settings(), answer);
+        let policy = RetryPolicy::fixed(10 * SECOND, 2).without_jitter();
+        let patient = endpoint("a").retry(policy.retry_after_cap(40 * SECOND));
+        fixture.register("a", patient).await;
+        let worker = fixture.engine.start();
+        let _published = fixture.publish("x").await;
+        fixture.pass(2 * MINUTE).await;
+        assert_eq!(fixture.seconds("a"), [0, expected], "Retry-After: {asked}");
+        drop(worker);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_asks_for_time_gets_nothing_at_all_meanwhile() {
+    let answer = |receipt: &Receipt| {
+        if receipt.at < SECOND { Answer::Wait(429, 30) } else { Answer::Status(200) }
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(20).await;
+    fixture.pass(2 * MINUTE).await;
+    let seconds = fixture.seconds("a");
+    let early = seconds.iter().filter(|second| **second == 0).count();
+    assert!(early <= 2, "only what had taken off: {seconds:?}");
+    assert!(seconds[early..].iter().all(|second| *second >= 30), "{seconds:?}");
+    assert_eq!(fixture.count("delivered").await, 20);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let fixture = fixture(settings(), |_| Answer::Status(301));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 10, 20]);
+    assert_eq!(fixture.receipts().len(), 3, "nobody else was called");
+    assert_eq!(fixture.statuses("x").await, ["failed"]);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_disables_the_endpoint_and_cancels_what_waits() {
+    let fixture = fixture(settings(), |_| Answer::Status(410));
+    fixture.register("a", endpoint("a").ordered()).await;
+    fixture.publish_many(3).await;
+    let worker = fixture.engine.start();
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.receipts().len(), 1, "nothing more is sent");
+    assert_eq!(fixture.statuses("event-0").await, ["failed"]);
+    assert_eq!(fixture.count("cancelled").await, 2);
+    fixture.assert_told("a disabled: Gone");
+    let found = fixture.engine.endpoints().get("a").await.unwrap().unwrap();
+    assert!(!found.endpoint.active);
+    assert_eq!(fixture.publish("later").await.deliveries, 0);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_is_heeded_even_if_the_store_fails_meanwhile() {
+    let fixture = fixture(settings(), |_| Answer::Status(410));
+    fixture.store.fail("disable", 1);
+    fixture.register("a", endpoint("a").ordered()).await;
+    fixture.publish_many(3).await;
+    let worker = fixture.engine.start();
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.receipts().len(), 2, "the next answer disables it");
+    fixture.assert_told("a disabled: Gone");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_fails_for_long_enough_is_disabled() {
+    let settings = EngineSettings { disable_after: Some(5 * MINUTE), ..settings() };
+    let fixture = fixture(settings, |_| Answer::Reset);
+    let patient = RetryPolicy::fixed(MINUTE, 100).without_jitter();
+    fixture.register("a", endpoint("a").retry(patient)).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(4 * MINUTE + 30 * SECOND).await;
+    assert!(fixture.engine.endpoints().get("a").await.unwrap().unwrap().endpoint.active);
+    fixture.pass(60 * MINUTE).await;
+    fixture.assert_told("a disabled: Failing");
+    assert_eq!(fixture.statuses("x").await, ["cancelled"]);
+    let last = *fixture.seconds("a").last().unwrap();
+    assert!((300..=660).contains(&last), "{last}");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_the_span_of_failure_and_is_told() {
+    let settings = EngineSettings { disable_after: Some(5 * MINUTE), ..settings() };
+    // Every third attempt succeeds.
+    let answer =
+        |receipt: &Receipt| Answer::Status(if receipt.time.is_multiple_of(3) { 200 } else { 500 });
+    let fixture = fixture(settings, answer);
+    let patient = RetryPolicy::fixed(MINUTE, 100).without_jitter();
+    fixture.register("a", endpoint("a").retry(patient)).await;
+    let worker = fixture.engine.start();
+    for number in 0..6 {
+        let _published = fixture.publish(&format!("event-{number}")).await;
+        fixture.pass(3 * MINUTE).await;
+    }
+    assert_eq!(fixture.count("delivered").await, 6);
+    let recovered = fixture.told().iter().filter(|told| *told == "a recovered").count();
+    assert_eq!(recovered, 6);
+    assert!(fixture.engine.endpoints().get("a").await.unwrap().unwrap().endpoint.active);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_past_its_age_is_given_up() {
+    let fixture = fixture(settings(), |_| Answer::Status(500));
+    let policy = RetryPolicy::fixed(10 * SECOND, 100).without_jitter();
+    fixture.register("a", endpoint("a").retry(policy).max_age(25 * SECOND)).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(10 * MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 10, 20]);
+    assert_eq!(fixture.statuses("x").await, ["cancelled"]);
+    fixture.assert_told("x expired");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_exchange_ends_at_its_timeout() {
+    let answer = |receipt: &Receipt| match receipt.time {
+        1 => Answer::After(60 * MINUTE, 200),
+        _ => Answer::Status(200),
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a").timeout(15 * SECOND)).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 25]);
+    fixture.assert_told("x failed by 1: the exchange was not over in time");
+    fixture.assert_told("x delivered by 2");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_that_wait_go_to_where_the_endpoint_is_now() {
+    let answer =
+        |receipt: &Receipt| Answer::Status(if receipt.endpoint == "a" { 500 } else { 200 });
+    let fixture = fixture(settings(), answer);
+    fixture.register("id", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(5 * SECOND).await;
+    fixture.register("id", endpoint("b")).await;
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.seconds("a"), fixture.seconds("b")), (vec![0], vec![10]));
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_the_old_endpoint_does_not_disable_the_new_one() {
+    let answer = |receipt: &Receipt| match &*receipt.endpoint {
+        "old" => Answer::After(5 * SECOND, 410),
+        _ => well(receipt),
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.register("id", endpoint("old")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    fixture.register("id", endpoint("new")).await;
+    fixture.pass(MINUTE).await;
+    assert!(fixture.engine.endpoints().get("id").await.unwrap().unwrap().endpoint.active);
+    drop(worker);
+}

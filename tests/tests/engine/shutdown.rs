@@ -1,0 +1,136 @@
+//! How workers end, and what becomes of what they had.
+
+use webhooks_dispatch::EngineSettings;
+
+use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, fixture, settings, well};
+
+#[tokio::test(start_paused = true)]
+async fn flights_finish_and_the_rest_is_handed_back_at_once() {
+    let settings = EngineSettings { concurrency: 2, ..settings() };
+    let fixture = fixture(settings, |_| Answer::After(SECOND / 2, 200));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(10).await;
+    fixture.pass(SECOND / 4).await;
+    let report = worker.shutdown(30 * SECOND).await;
+    let elapsed = fixture.clock.elapsed();
+    assert!(elapsed < SECOND / 2 + SECOND / 50, "no longer than the flights: {elapsed:?}");
+    assert_eq!((report.broken_off, report.unsettled), (0, 0));
+    assert!(report.handed_back > 0);
+    assert_eq!(fixture.count("delivered").await, 2);
+    let worker = fixture.engine.start();
+    fixture.pass(SECOND / 100).await;
+    assert_eq!(fixture.receipts().len(), 4, "the rest is due at once");
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.receipts().len(), fixture.count("delivered").await), (10, 10));
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlasts_the_grace_time_is_broken_off_and_due_again() {
+    let answer = |receipt: &Receipt| match receipt.time {
+        1 => Answer::After(20 * SECOND, 200),
+        _ => Answer::Status(200),
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    let report = worker.shutdown(5 * SECOND).await;
+    assert_eq!((report.broken_off, report.unsettled), (1, 0));
+    assert_eq!(fixture.clock.elapsed(), 6 * SECOND);
+    let worker = fixture.engine.start();
+    fixture.pass(SECOND).await;
+    assert_eq!(fixture.seconds("a"), [0, 6]);
+    fixture.assert_told("x delivered by 1");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_claimed_once_a_worker_stops() {
+    let fixture = fixture(settings(), |_| Answer::After(10 * SECOND, 200));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    let (report, ()) = tokio::join!(worker.shutdown(MINUTE), async {
+        fixture.pass(SECOND).await;
+        let _published = fixture.publish("later").await;
+    });
+    assert_eq!((report.broken_off, fixture.times("later")), (0, 0));
+    assert_eq!(fixture.statuses("later").await, ["pending"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_worker_is_followed_by_another_when_its_leases_end() {
+    let answer = |receipt: &Receipt| match receipt.time {
+        1 => Answer::After(30 * SECOND, 200),
+        _ => Answer::Status(200),
+    };
+    let fixture = fixture(EngineSettings { lease: 20 * SECOND, ..settings() }, answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    drop(worker);
+    let worker = fixture.engine.start();
+    fixture.pass(18 * SECOND).await;
+    assert_eq!(fixture.seconds("a"), [0], "it is leased");
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 20]);
+    assert_eq!(fixture.statuses("x").await, ["delivered"]);
+    drop(worker);
+}
+
+/// Goal: nobody takes over what a worker still carries out while it shuts down. Method: an exchange
+/// that lasts longer than the lease, and a second worker.
+#[tokio::test(start_paused = true)]
+async fn leases_are_kept_during_a_shutdown() {
+    let fixture = fixture(EngineSettings { lease: 10 * SECOND, ..settings() }, |_| {
+        Answer::After(25 * SECOND, 200)
+    });
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    let other = fixture.engine.start();
+    let report = worker.shutdown(MINUTE).await;
+    assert_eq!(report.broken_off, 0);
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.times("x"), 1);
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_in_time_though_the_store_stalls() {
+    for call in ["claim", "next_due", "settle", "extend"] {
+        let fixture = fixture(settings(), well);
+        fixture.register("a", endpoint("a")).await;
+        let worker = fixture.engine.start();
+        fixture.pass(SECOND).await;
+        fixture.store.slow_down(call, 60 * MINUTE);
+        let _published = fixture.publish("x").await;
+        fixture.pass(SECOND).await;
+        let _report = worker.shutdown(5 * SECOND).await;
+        let elapsed = fixture.clock.elapsed();
+        assert!(elapsed <= 8 * SECOND, "{call} stalls: {elapsed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_could_not_be_kept_are_told() {
+    let fixture = fixture(EngineSettings { lease: 20 * SECOND, ..settings() }, well);
+    fixture.register("a", endpoint("a")).await;
+    fixture.store.fail("settle", usize::MAX);
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    let report = worker.shutdown(2 * SECOND).await;
+    assert_eq!((report.broken_off, report.unsettled), (0, 1));
+    fixture.store.fail("settle", 0);
+    let worker = fixture.engine.start();
+    fixture.pass(MINUTE).await;
+    assert_eq!((fixture.times("x"), fixture.statuses("x").await), (2, vec!["delivered"]));
+    drop(worker);
+}

@@ -1,0 +1,197 @@
+//! A store in memory whose calls can be made to fail or stall.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::{
+    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
+    DeliveryStore, EventRecord, HistoryStore, MemoryStore, OperationError, Page, Published, Query,
+    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError, Wakeups,
+};
+use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+use webhooks_tests::SimulatedClock;
+
+/// A store in memory with switches.
+#[derive(Debug, Clone)]
+pub(crate) struct Switched {
+    pub(crate) inner: MemoryStore,
+    clock: SimulatedClock,
+    switches: Arc<Mutex<Switches>>,
+}
+
+#[derive(Debug, Default)]
+struct Switches {
+    /// How often calls of a name fail from now on.
+    failing: BTreeMap<&'static str, usize>,
+    /// How long calls of a name take.
+    slow: BTreeMap<&'static str, Duration>,
+    calls: BTreeMap<&'static str, usize>,
+}
+
+impl Switched {
+    pub(crate) fn new(clock: SimulatedClock) -> Self {
+        Self { inner: MemoryStore::new(), clock, switches: Arc::default() }
+    }
+
+    /// Makes so many calls of a name fail.
+    pub(crate) fn fail(&self, call: &'static str, times: usize) {
+        self.switches.lock().unwrap().failing.insert(call, times);
+    }
+
+    /// Makes calls of a name take so long before they do anything.
+    pub(crate) fn slow_down(&self, call: &'static str, by: Duration) {
+        self.switches.lock().unwrap().slow.insert(call, by);
+    }
+
+    /// Returns how many calls of a name there were.
+    pub(crate) fn calls(&self, call: &str) -> usize {
+        self.switches.lock().unwrap().calls.get(call).copied().unwrap_or_default()
+    }
+
+    async fn enter(&self, call: &'static str) -> Result<(), StoreError> {
+        let slow = {
+            let mut switches = self.switches.lock().unwrap();
+            *switches.calls.entry(call).or_default() += 1;
+            switches.slow.get(call).copied()
+        };
+        if let Some(slow) = slow {
+            self.clock.sleep(slow).await;
+        }
+        let mut switches = self.switches.lock().unwrap();
+        match switches.failing.get_mut(call) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                Err(StoreError::Unavailable { source: "switched off".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DeliveryStore for Switched {
+    async fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
+        self.enter("publish").await?;
+        self.inner.publish(events, now).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        let stalls = self.switches.lock().unwrap().slow.get("answer").copied();
+        self.enter("claim").await?;
+        let claimed = self.inner.claim(request).await?;
+        if let Some(stall) = stalls {
+            self.clock.sleep(stall).await;
+        }
+        Ok(claimed)
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.enter("settle").await?;
+        self.inner.settle(settlements, now).await
+    }
+
+    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        self.enter("extend").await?;
+        self.inner.extend(claims, until).await
+    }
+
+    async fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.enter("next_due").await?;
+        self.inner.next_due(busy).await
+    }
+
+    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
+        self.inner.cancel(delivery, now).await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        self.inner.replay(request).await
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.inner.wakeups()
+    }
+}
+
+impl EndpointStore for Switched {
+    async fn register(
+        &self,
+        id: EndpointId,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.register(id, endpoint).await
+    }
+
+    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.inner.unregister(id).await
+    }
+
+    async fn disable(
+        &self,
+        id: EndpointId,
+        reason: DisableReason,
+    ) -> Result<bool, EndpointStoreError> {
+        let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
+        self.enter("disable").await.map_err(failed)?;
+        self.inner.disable(id, reason).await
+    }
+
+    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        self.inner.list(tenant, after, limit).await
+    }
+}
+
+impl HistoryStore for Switched {
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+    ) -> Result<Option<EventRecord>, StoreError> {
+        self.inner.event(tenant, id).await
+    }
+
+    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
+        self.inner.deliveries(query).await
+    }
+
+    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+        self.inner.attempts(query).await
+    }
+
+    async fn statistics(
+        &self,
+        endpoint: EndpointId,
+        since: Timestamp,
+    ) -> Result<Statistics, StoreError> {
+        self.inner.statistics(endpoint, since).await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.inner.prune(before, limit).await
+    }
+}
