@@ -61,7 +61,7 @@ fn many(first: u64, seeds: u64) -> ExitCode {
             if done >= seeds {
                 break;
             }
-            if done > 0 && done % PROGRESS == 0 {
+            if done > 0 && done.is_multiple_of(PROGRESS) {
                 eprintln!("{done} of {seeds} seeds");
             }
             let seed = first + done;

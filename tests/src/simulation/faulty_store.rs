@@ -185,9 +185,10 @@ impl DeliveryStore for FaultyStore {
             let mut record = self.world.record();
             record.sabotages(Sabotage::SettleLost) && record.rng.u8(..20) == 0
         };
-        let settled = match is_lost {
-            true => vec![Settled::Kept { health: Health::Well }; settlements.len()],
-            false => self.inner.settle(settlements.clone(), now).await?,
+        let settled = if is_lost {
+            vec![Settled::Kept { health: Health::Well }; settlements.len()]
+        } else {
+            self.inner.settle(settlements.clone(), now).await?
         };
         for (settlement, settled) in settlements.iter().zip(&settled) {
             self.world.record().on_settled(settlement, *settled, self.times());

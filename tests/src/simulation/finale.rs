@@ -63,7 +63,7 @@ async fn all_ended(script: &Script) -> bool {
         for status in [DeliveryStatus::Pending, DeliveryStatus::Retrying] {
             let query = Query { status: Some(status), limit: 1, ..Query::default() };
             let page = script.store.deliveries(query).await.expect("memory does not fail");
-            open = open.or(page.items.into_iter().next());
+            open = open.or_else(|| page.items.into_iter().next());
         }
         match open {
             None => return true,

@@ -33,6 +33,7 @@ pub(super) struct Deliveries {
 
 /// What was seen of a delivery.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(super) struct Delivery {
     /// Its place in the order of acceptance.
     pub(super) place: usize,
@@ -52,6 +53,7 @@ pub(super) struct Delivery {
 
 /// What was seen of a claim.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(super) struct ClaimRecord {
     pub(super) token: u64,
     pub(super) worker: WorkerNumber,

@@ -105,7 +105,7 @@ impl Record {
         let (rate, burst) = (f64::from(limit.per_second.get()), f64::from(limit.burst.get()));
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         let (tokens, at) = lines.bucket.unwrap_or((burst, now));
-        let tokens = (tokens + (now - at).as_secs_f64() * rate).min(burst) - 1.0;
+        let tokens = (tokens + now.saturating_sub(at).as_secs_f64() * rate).min(burst) - 1.0;
         lines.bucket = Some((tokens, now));
         if tokens < -0.001 {
             let line = format_args!("e{} gets more than {rate}/s past {burst}", key.endpoint);

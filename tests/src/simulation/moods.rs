@@ -76,7 +76,7 @@ pub(super) fn react(
         Mood::Refusing => (soon, answer([301, 400, 404][rng.usize(..3)])),
         Mood::Slow => {
             let longest = (timeout + Duration::from_millis(200)).max(patience * 2);
-            let after = patience + (longest - patience).mul_f64(rng.f64());
+            let after = patience + longest.saturating_sub(patience).mul_f64(rng.f64());
             (after, answer(200))
         }
         Mood::Flaky => match rng.u8(..6) {

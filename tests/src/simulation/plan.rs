@@ -81,7 +81,7 @@ impl Plan {
     /// Returns when all is well from then on: endpoints and store.
     pub(super) fn heals_at(&self) -> Duration {
         let last_step = self.steps.last().map_or(Duration::ZERO, |(at, _)| *at);
-        let moods = self.endpoints.iter().flat_map(|endpoint| endpoint.moods.last());
+        let moods = self.endpoints.iter().filter_map(|endpoint| endpoint.moods.last());
         moods.map(|(until, _)| *until).chain([last_step]).max().unwrap_or_default()
     }
 }

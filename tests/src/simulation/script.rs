@@ -272,10 +272,8 @@ fn engine(
     let engine = Engine::with_clock(store, transport, world.clock)
         .settings(plan.settings.clone())
         .observer(Watcher { world: Arc::clone(world) });
-    match world.record().sabotages(Sabotage::PermitLeaked) {
-        true => engine.dangerous_leak_slots(),
-        false => engine,
-    }
+    let leaks_slots = world.record().sabotages(Sabotage::PermitLeaked);
+    if leaks_slots { engine.dangerous_leak_slots() } else { engine }
 }
 
 /// Returns when healthy endpoints are served at the latest, if sick ones cannot take all slots.

@@ -131,7 +131,8 @@ async fn an_endpoint_that_fails_for_long_enough_is_disabled() {
 async fn a_success_ends_the_span_of_failure_and_is_told() {
     let settings = EngineSettings { disable_after: Some(5 * MINUTE), ..settings() };
     // Every third attempt succeeds.
-    let answer = |receipt: &Receipt| Answer::Status(if receipt.time % 3 == 0 { 200 } else { 500 });
+    let answer =
+        |receipt: &Receipt| Answer::Status(if receipt.time.is_multiple_of(3) { 200 } else { 500 });
     let fixture = fixture(settings, answer);
     let patient = RetryPolicy::fixed(MINUTE, 100).without_jitter();
     fixture.register("a", endpoint("a").retry(patient)).await;

@@ -144,7 +144,9 @@ fn slow_flights_are_shared_between_endpoints() {
             offer(&mut scheduler, &registration(id, endpoint()), first, 1);
         }
         let mut started = take_all(&mut scheduler, at(0));
-        started.iter_mut().for_each(|flight| scheduler.slow_down(flight));
+        for flight in &mut started {
+            scheduler.slow_down(flight);
+        }
         flights.extend(started);
     }
     let of_a = flights.iter().filter(|flight| flight.claimed.registration.id.as_str() == "a");
