@@ -44,7 +44,7 @@ async fn deliver() {
     let engine = engine.settings(settings).observer(delivered.clone());
     engine.endpoints().register("a", endpoint("http://127.0.0.1/")).await.unwrap();
     let worker = engine.start();
-    for _ in 0..DELIVERIES / 64 + 1 {
+    for _ in 0..=DELIVERIES / 64 {
         let events: Vec<_> = (0..64).map(|_| event("order.paid")).collect();
         let _published = engine.publish_all(&events).await.unwrap();
     }
