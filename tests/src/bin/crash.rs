@@ -21,7 +21,9 @@ type CrashEngine = Engine<SqliteStore, HttpTransport>;
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [store, url, life] = &arguments[..] else { panic!("usage: crash STORE URL LIFE|drain") };
+    let [store, url, life] = &arguments[..] else {
+        return println!("usage: crash STORE URL LIFE|drain");
+    };
     let store = SqliteStore::open(store).await.unwrap();
     let settings = EngineSettings {
         concurrency: CONCURRENCY,
