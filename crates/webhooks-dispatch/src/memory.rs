@@ -211,6 +211,7 @@ impl State {
             let novelty = Novelty::Repeated;
             return Ok(Published { event: event.id, deliveries, novelty });
         }
+        self.make_room();
         let number = self.next_event;
         self.next_event += 1;
         let matching = self.registry.matching_type(&event.tenant, &event.event_type);
@@ -223,7 +224,7 @@ impl State {
             self.deliver(number, registration, now);
         }
         if matching.is_empty() {
-            self.forget_after(number);
+            self.ended.push_back(number);
         }
         Ok(Published { event: id, deliveries: matching.len(), novelty: Novelty::New })
     }
@@ -291,17 +292,19 @@ impl State {
         let Some(event) = self.events.get_mut(&number) else { return };
         event.open -= 1;
         if event.open == 0 {
-            self.forget_after(number);
+            self.ended.push_back(number);
         }
     }
 
-    /// Notes that an event has no open delivery, and forgets the oldest such ones.
-    fn forget_after(&mut self, number: u64) {
-        self.ended.push_back(number);
-        while self.ended.len() > self.history
-            && let Some(oldest) = self.ended.pop_front()
-        {
-            self.forget(oldest);
+    /// Forgets the oldest events that have ended, if there are too many: two for each new one, so
+    /// that their memory is free just when it is needed, and no call takes long.
+    fn make_room(&mut self) {
+        for _ in 0..2 {
+            if self.ended.len() > self.history
+                && let Some(oldest) = self.ended.pop_front()
+            {
+                self.forget(oldest);
+            }
         }
     }
 

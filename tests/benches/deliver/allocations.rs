@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore, Observer, Occurrence};
 
-use super::{CONCURRENCY, Figures, endpoint, event, float, note};
+use super::{CONCURRENCY, Figures, PAID, endpoint, event, float, note};
 
 const DELIVERIES: usize = 10_000;
 
@@ -45,7 +45,7 @@ async fn deliver() {
     engine.endpoints().register("a", endpoint("http://127.0.0.1/")).await.unwrap();
     let worker = engine.start();
     for _ in 0..=DELIVERIES / 64 {
-        let events: Vec<_> = (0..64).map(|_| event("order.paid")).collect();
+        let events: Vec<_> = (0..64).map(|_| event(&PAID)).collect();
         let _published = engine.publish_all(&events).await.unwrap();
     }
     while delivered.0.load(Ordering::Relaxed) < DELIVERIES {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{EndpointId, Timestamp};
+use webhooks_core::{EndpointId, EventType, Timestamp};
 use webhooks_dispatch::{
     Attempt, ClaimRequest, DeliveryStore, Outcome, SerializedEvent, Settlement,
 };
@@ -46,8 +46,10 @@ async fn fill(store: &SqliteStore, backlog: usize) {
         store.register(id, endpoint).await.unwrap();
     }
     let now = Timestamp::now();
+    let types = (0..ENDPOINTS).map(|n| EventType::new(&format!("order.{n}")).unwrap());
+    let types: Vec<EventType> = types.collect();
     for batch in 0..backlog / 1_000 {
-        let event = |n| SerializedEvent::new(&event(&format!("order.{}", (batch + n) % ENDPOINTS)));
+        let event = |n| SerializedEvent::new(&event(&types[(batch + n) % ENDPOINTS]));
         let published = store.publish((0..1_000).map(event).collect(), now).await.unwrap();
         assert!(published.iter().all(Result::is_ok));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
-use webhooks_core::Event;
+use webhooks_core::{Event, EventType};
 use webhooks_dispatch::{Engine, EngineSettings};
 use webhooks_http::HttpTransport;
 use webhooks_sqlite::SqliteStore;
@@ -55,9 +55,10 @@ async fn round(receiver: &Receiver, seconds: usize, backlog: usize) -> Vec<Durat
         let sick = endpoint(&receiver.url("hang")).events([format!("sick.n{n}")]).unwrap();
         engine.endpoints().register(&format!("sick-{n}"), sick).await.unwrap();
     }
+    let sick = (0..SICK).map(|n| EventType::new(&format!("sick.n{n}")).unwrap());
+    let sick: Vec<EventType> = sick.collect();
     for batch in 0..backlog / 500 {
-        let events: Vec<Event> =
-            (0..500).map(|n| event(&format!("sick.n{}", (batch + n) % SICK))).collect();
+        let events: Vec<Event> = (0..500).map(|n| event(&sick[(batch + n) % SICK])).collect();
         let _published = engine.publish_all(&events).await.unwrap();
     }
     let worker = engine.start();

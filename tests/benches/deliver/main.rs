@@ -16,10 +16,13 @@ mod throughput;
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use serde_json::{Map, json};
 use tempfile::TempDir;
-use webhooks_core::{Event, Payload};
+use webhooks_core::{Event, EventType, Payload};
 use webhooks_registry::Endpoint;
 
 use self::receiver::Receiver;
@@ -95,9 +98,12 @@ static PAYLOAD: LazyLock<Payload> = LazyLock::new(|| {
 });
 
 /// Returns an event whose body has about 500 bytes.
-fn event(event_type: &str) -> Event {
-    Event::new(event_type, &*PAYLOAD).unwrap().source("shop")
+fn event(event_type: &EventType) -> Event {
+    Event::new(event_type.clone(), &*PAYLOAD).unwrap().source("shop")
 }
+
+/// The type of most events.
+static PAID: LazyLock<EventType> = LazyLock::new(|| EventType::new("order.paid").unwrap());
 
 fn endpoint(url: &str) -> Endpoint {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -120,14 +126,11 @@ fn float(number: usize) -> f64 {
     number as f64
 }
 
-/// Returns the processor time that the threads of this process have used, in seconds.
+/// Returns the processor time that this process has used, in seconds, threads that ended included.
 fn cpu() -> f64 {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let nanoseconds = threads.map(|thread| {
-        // The first field is the time on a processor, in nanoseconds; a thread may end meanwhile.
-        let stat = std::fs::read_to_string(thread.unwrap().path().join("schedstat"));
-        let stat = stat.unwrap_or_default();
-        stat.split(' ').next().and_then(|first| first.parse::<f64>().ok()).unwrap_or_default()
-    });
-    nanoseconds.sum::<f64>() / 1e9
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()).as_secs_f64())
+        .iter()
+        .sum()
 }

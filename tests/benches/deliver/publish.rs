@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use webhooks_dispatch::{Engine, FnTransport};
 use webhooks_sqlite::SqliteStore;
 
-use super::{Figures, endpoint, event, float, folder, note};
+use super::{Figures, PAID, endpoint, event, float, folder, note};
 
 pub(crate) async fn measure(is_quick: bool, figures: &mut Figures) {
     let events = if is_quick { 10_000 } else { 50_000 };
@@ -30,7 +30,7 @@ async fn round(callers: usize, events: usize) -> f64 {
         let engine = engine.clone();
         tasks.spawn(async move {
             for _ in 0..events / callers {
-                let _published = engine.publish(&event("order.paid")).await.unwrap();
+                let _published = engine.publish(&event(&PAID)).await.unwrap();
             }
         });
     }

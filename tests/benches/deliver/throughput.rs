@@ -16,7 +16,9 @@ use webhooks_http::HttpTransport;
 use webhooks_registry::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 
-use super::{CONCURRENCY, Figures, Receiver, cpu, endpoint, event, float, folder, median, note};
+use super::{
+    CONCURRENCY, Figures, PAID, Receiver, cpu, endpoint, event, float, folder, median, note,
+};
 
 /// How many events are published in one call, and how far publishing runs ahead of delivery.
 const BATCH: usize = 64;
@@ -81,7 +83,7 @@ fn stopwatch() -> impl FnOnce(usize) -> Round {
 
 async fn bare_round(url: &str, deliveries: usize) -> Round {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let body = Bytes::from(event("order.paid").to_json());
+    let body = Bytes::from(event(&PAID).to_json());
     let left = Arc::new(AtomicUsize::new(deliveries));
     let mut loops = JoinSet::new();
     let stop = stopwatch();
@@ -143,7 +145,7 @@ where
             delivered.more.notified().await;
             continue;
         }
-        let batch: Vec<Event> = (0..BATCH).map(|_| event("order.paid")).collect();
+        let batch: Vec<Event> = (0..BATCH).map(|_| event(&PAID)).collect();
         for outcome in engine.publish_all(&batch).await.unwrap() {
             let _published = outcome.unwrap();
         }
