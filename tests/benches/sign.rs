@@ -1,8 +1,8 @@
 //! What verifying costs, beside the bare HMAC of the same bytes and the `standardwebhooks` crate.
 //!
 //! All sides run in one process, in turn, many rounds; the figures are medians of the rounds, and
-//! what counts is their ratios. `--quick` takes fewer rounds, `--json` adds one flat object as the
-//! last line.
+//! what counts is their ratios. The limits are of a quiet machine: nothing fails beyond them.
+//! `--quick` takes fewer rounds, `--json` adds one flat object as the last line.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -17,6 +17,14 @@ use webhooks_sign::{Key, KeyRing, standard};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+
+/// How large the ratios may be.
+const LIMITS: [(&str, f64); 4] = [
+    ("verify_1k_over_hmac", 1.2),
+    ("verify_1k_over_peer", 0.25),
+    ("verify_20k_over_hmac", 1.02),
+    ("bad_signatures_16_over_1", 1.2),
+];
 
 /// The nanoseconds that one call of each side takes, in the median round.
 struct Medians {
@@ -50,6 +58,11 @@ fn main() {
     let allocations = allocations();
     println!("allocations of one sign and one verify: {allocations}");
     figures.insert("allocations".to_owned(), json!(allocations));
+    for (name, limit) in LIMITS {
+        let found = figures[name].as_f64().unwrap_or(f64::INFINITY);
+        let verdict = if found <= limit { "ok" } else { "over" };
+        println!("{name:>26} {found:.3}, limit {limit:.2}: {verdict}");
+    }
     if has("--json") {
         println!("{}", serde_json::Value::Object(figures));
     }

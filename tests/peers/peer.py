@@ -1,4 +1,7 @@
-"""Signs and verifies the cases on standard input with the official package from PyPI."""
+"""Signs and verifies the cases on standard input with the official package from PyPI.
+
+Cases that bring their own headers are verified alone, and any refusal counts.
+"""
 
 import json
 import sys
@@ -20,7 +23,18 @@ def verifies(webhook, case):
         return False
 
 
+def takes(case):
+    try:
+        # Names that differ by case are one header, given twice.
+        Webhook(case["secret"]).verify(case["body"], dict(case["headers"]), json_parse=False)
+        return True
+    except Exception:
+        return False
+
+
 def answer(case):
+    if "headers" in case:
+        return {"verified": takes(case)}
     webhook = Webhook(case["secret"])
     timestamp = datetime.fromtimestamp(case["timestamp"], tz=timezone.utc)
     signature = webhook.sign(msg_id=case["id"], timestamp=timestamp, data=case["body"])

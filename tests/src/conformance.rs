@@ -83,11 +83,6 @@ pub(crate) fn request(now: Timestamp) -> ClaimRequest {
     ClaimRequest { now, lease: LEASE, limit: 100, per_endpoint: 100, busy: Arc::default() }
 }
 
-/// Claims whatever is due.
-pub(crate) async fn claim(store: &impl DeliveryStore, now: Timestamp) -> Vec<Claimed> {
-    claim_as(store, request(now)).await
-}
-
 /// Claims by a request. A store may read ahead in the background, so an empty answer counts only
 /// when the store says that nothing is due.
 pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) -> Vec<Claimed> {
@@ -105,11 +100,11 @@ pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) 
     }
 }
 
-/// Claims until nothing is left to claim.
-pub(crate) async fn claim_all(store: &impl DeliveryStore, now: Timestamp) -> Vec<Claimed> {
+/// Claims until nothing is left to claim: one claim may return less than there is.
+pub(crate) async fn claim(store: &impl DeliveryStore, now: Timestamp) -> Vec<Claimed> {
     let mut all = Vec::new();
     loop {
-        let claimed = claim(store, now).await;
+        let claimed = claim_as(store, request(now)).await;
         if claimed.is_empty() {
             return all;
         }

@@ -7,6 +7,7 @@
 
 mod clock;
 pub mod conformance;
+pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod receiver;

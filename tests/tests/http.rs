@@ -1,6 +1,8 @@
 //! The HTTP transport against real servers on loopback.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _, TransportError};
+use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
+use webhooks_dispatch::{Clock, Dispatcher, ErrorClass, Request, Transport as _, TransportError};
 use webhooks_http::{AddressPolicy, Blocked, HttpTransport};
 use webhooks_registry::{Endpoint, EndpointUrl, HeaderProfile, Registry};
 use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
@@ -67,34 +69,68 @@ async fn read_request(stream: &mut TcpStream) {
     }
 }
 
+/// A clock that stands at a second and a quarter after 2026 began.
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_microseconds(1_767_225_601_250_000)
+    }
+
+    fn sleep(&self, _: Duration) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+}
+
+/// The signatures are Python's: `hmac.digest` over `evt_1.1767225601.` and the body with the
+/// decoded secret, and `hmac.new(…, "sha512")` over the body alone.
 #[tokio::test]
-async fn a_delivery_arrives_signed_with_all_profiles() {
+async fn a_delivery_arrives_with_exactly_the_headers_of_its_profiles() {
     let receiver = Receiver::answering(204).await;
     let registry = Registry::new();
     let profiles = [HeaderProfile::Standard, HeaderProfile::XWebhook];
     let endpoint = Endpoint::new(&receiver.url(), SECRET).unwrap().profiles(profiles).unwrap();
     registry.register("hook", endpoint.algorithm(Algorithm::HmacSha512)).unwrap();
-    let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap());
-    let event = Event::new("user.created", "Zoë").unwrap();
+    let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap()).clock(StoppedClock);
+    let event = Event::new("user.created", "Zoë").unwrap().id("evt_1".parse().unwrap());
+    let event = event.timestamp("2026-01-01T00:00:00Z".parse().unwrap());
     let results = dispatcher.dispatch(&event).await;
     assert_eq!(results[0].status_code, Some(204));
+    assert_eq!(results[0].timestamp, StoppedClock.now());
 
     let [received] = &receiver.received()[..] else { unreachable!("one request") };
     assert_eq!((&received.method, received.version), (&Method::POST, Version::HTTP_11));
-    assert_eq!(received.headers["content-type"], "application/json");
-    let agent = received.headers["user-agent"].to_str().unwrap();
-    assert_eq!(agent, format!("webhooks-http/{}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(received.body, event.to_json());
+    let body = r#"{"event_id":"evt_1","event_type":"user.created","payload":"Zoë","source":null,"timestamp":"2026-01-01T00:00:00Z"}"#;
+    assert_eq!(received.body, body);
+    let found: BTreeMap<&str, &str> = (received.headers.iter())
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    assert_eq!(found.len(), received.headers.len(), "each name once");
+    let expected = [
+        ("accept", "*/*"),
+        ("content-length", &*body.len().to_string()),
+        ("content-type", "application/json"),
+        ("host", &*format!("127.0.0.1:{}", receiver.port())),
+        ("user-agent", concat!("webhooks-http/", env!("CARGO_PKG_VERSION"))),
+        ("webhook-id", "evt_1"),
+        ("webhook-signature", "v1,Q160PF7rT5KpaLrV0G4nBOI/fcMpyOWpLLeN5sVtmjk="),
+        ("webhook-timestamp", "1767225601"),
+        ("x-webhook-event", "user.created"),
+        ("x-webhook-event-id", "evt_1"),
+        (
+            "x-webhook-signature",
+            "67cca625d714c6c177b04f3d6107fc6f0dfcde698f12e068b24a2885f42596a96306a36780f408ceacbbba0666bc0e76754b6cebc2c7f15ef741524765fb4ff1",
+        ),
+        ("x-webhook-signature-algorithm", "hmac_sha512"),
+        ("x-webhook-timestamp", "2026-01-01T00:00:01.25Z"),
+    ];
+    assert_eq!(found, BTreeMap::from(expected));
 
     let keys = KeyRing::from(Key::standard(SECRET).unwrap());
-    let now = results[0].timestamp.as_unix_seconds();
-    let verified = standard::verify(&keys, &received.headers, &received.body, now).unwrap();
-    assert_eq!(verified.id(), Some(&*event.id.to_string()));
+    let now = StoppedClock.now().as_unix_seconds();
+    standard::verify(&keys, &received.headers, &received.body, now).unwrap();
     let keys = KeyRing::from(Key::from_secret(Algorithm::HmacSha512, SECRET).unwrap());
     x_webhook::verify(&keys, &received.headers, &received.body).unwrap();
-    assert_eq!(received.headers["x-webhook-event"], "user.created");
-    assert_eq!(received.headers["x-webhook-event-id"], event.id.to_string());
-    assert_eq!(received.headers["x-webhook-signature-algorithm"], "hmac_sha512");
 }
 
 #[tokio::test]
@@ -249,7 +285,7 @@ async fn what_hangs_ends_at_the_deadline_as_a_timeout() {
         let (mut stream, _) = in_body.accept().await.unwrap();
         read_request(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart").await.unwrap();
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     });
     for url in [before_accept_url, in_body_url] {
         let transport = HttpTransport::new().unwrap();
@@ -267,9 +303,47 @@ async fn a_connection_closed_without_an_answer_is_a_reset() {
 }
 
 #[tokio::test]
+async fn an_http_2_stream_or_connection_that_is_given_up_is_a_reset() {
+    // RFC 9113 §6.4: RST_STREAM of stream 1, REFUSED_STREAM.
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+    assert_eq!(http_2_class(&reset).await, ErrorClass::Reset);
+    // RFC 9113 §6.8: GOAWAY without any stream, ENHANCE_YOUR_CALM.
+    let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    assert_eq!(http_2_class(&go_away).await, ErrorClass::Reset);
+}
+
+/// Returns what becomes of a request that an HTTP/2 server answers with this frame.
+async fn http_2_class(frame: &[u8]) -> ErrorClass {
+    let (acceptor, root) = tls(&[b"h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    // RFC 9113 §6.5: a server begins with SETTINGS, here none.
+    let answer = [&[0, 0, 0, 4, 0, 0, 0, 0, 0], frame].concat();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        // RFC 9113 §6.1: DATA, the last of stream 1, with the body that `request` sends.
+        let body = [0, 0, 2, 0, 1, 0, 0, 0, 1, b'{', b'}'];
+        let mut read = Vec::new();
+        while !read.ends_with(&body) {
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+        }
+        stream.write_all(&answer).await.unwrap();
+        stream.flush().await.unwrap();
+        // Closing is for the client to do, so that the frame is all that it is told.
+        while stream.read_buf(&mut read).await.unwrap() > 0 {}
+    });
+    let transport = HttpTransport::builder().extra_root(root).build().unwrap();
+    transport.send(request(&url)).await.unwrap_err().class
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_http_is_a_protocol_error() {
     let (url, _server) = raw_server("SSH-2.0-OpenSSH_9.2\r\n").await;
     assert_eq!(class(&url).await, ErrorClass::Protocol);
+    // RFC 9113 §6.5: SETTINGS of other than a multiple of 6 bytes.
+    assert_eq!(http_2_class(&[0, 0, 1, 4, 0, 0, 0, 0, 0, 0]).await, ErrorClass::Protocol);
 }
 
 #[tokio::test]
@@ -301,4 +375,21 @@ async fn a_blocked_address_is_never_connected_to() {
         assert_eq!(error.class, ErrorClass::Blocked, "{url}");
     }
     assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_blocked_address_is_not_told_to_the_owner_of_the_endpoint() {
+    for host in ["127.0.0.1", "localhost"] {
+        let registry = Registry::new();
+        let endpoint = Endpoint::new(&format!("http://{host}/"), SECRET).unwrap();
+        registry.register("hook", endpoint).unwrap();
+        let transport = HttpTransport::builder().address_policy(NoLoopback).build().unwrap();
+        let dispatcher = Dispatcher::new(registry, transport);
+        let results = dispatcher.dispatch(&Event::new("created", 1).unwrap()).await;
+        let error = results[0].error.as_deref();
+        assert_eq!(
+            error,
+            Some("the delivery is blocked: the address is not an allowed destination")
+        );
+    }
 }

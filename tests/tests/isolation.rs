@@ -47,10 +47,13 @@ async fn one_slow_endpoint_holds_back_no_other_past_the_bound() {
     });
     let registry = registry(100, &RetryPolicy::none());
     let dispatcher = Dispatcher::new(registry, transport).clock(clock).concurrency(10);
+    let start = clock.now();
     let results = dispatcher.dispatch(&event()).await;
 
-    let failed: Vec<_> =
-        results.iter().filter(|result| result.status != DeliveryStatus::Delivered).collect();
+    let (delivered, failed): (Vec<_>, Vec<_>) =
+        results.iter().partition(|result| result.status == DeliveryStatus::Delivered);
+    let last = delivered.iter().map(|result| result.timestamp).max();
+    assert_eq!((delivered.len(), last), (99, Some(start + 11 * SECOND)));
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].webhook_id.as_str(), "endpoint-0");
     assert_eq!(failed[0].error.as_deref(), Some("the exchange was not over in time"));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use webhooks_core::{DeliveryResult, DeliveryStatus, Event, EventType, RetryPolicy};
+use webhooks_core::{DeliveryResult, DeliveryStatus, Event, EventType, RetryPolicy, TenantId};
 use webhooks_dispatch::{Dispatcher, FnTransport, Transport};
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::Algorithm;
@@ -177,6 +177,27 @@ async fn a_retry_goes_to_the_endpoint_as_it_is_by_then() {
         let results = dispatcher.dispatch_with_retry(&event(), None).await;
         assert_eq!(results[0].status, status);
         assert_eq!(*seen.lock().unwrap(), urls);
+    }
+}
+
+/// Method: the first attempt fails, and while its retry waits the id goes to another endpoint.
+#[tokio::test(start_paused = true)]
+async fn a_retry_never_goes_to_an_endpoint_that_the_event_is_not_for() {
+    let acme = TenantId::new("acme").unwrap();
+    for successor in [endpoint().tenant(acme), endpoint().events(["deleted"]).unwrap()] {
+        let registry = Arc::new(registry(endpoint()));
+        let calls = Arc::new(AtomicU32::new(0));
+        let (changed, counted) = (Arc::clone(&registry), Arc::clone(&calls));
+        let transport = FnTransport::new(move |_, _, _, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            changed.unregister("hook").unwrap();
+            changed.register("hook", successor.clone()).unwrap();
+            async { (500, "") }
+        });
+        let dispatcher = Dispatcher::new(registry, transport);
+        let results = dispatcher.dispatch_with_retry(&event(), None).await;
+        assert_eq!((results[0].status, results[0].attempt), (DeliveryStatus::Cancelled, 1));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 }
 

@@ -23,6 +23,8 @@ Usage: cargo xtask COMMAND
   no-std    proves that webhooks-sign needs neither std nor an allocator
   bench sign [--quick] [--json]
             measures signing beside the bare HMAC and the standardwebhooks crate
+  bench deliver [--quick] [--json]
+            measures delivery beside a bare loop of HTTP requests
   sim --seeds N [--first S] | --seed N
             runs the engine under simulated time and faults, each seed another run;
             one seed alone shows all that happens";

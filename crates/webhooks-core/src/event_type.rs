@@ -1,7 +1,9 @@
 //! Event types and the patterns that match them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::iter::once;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -21,7 +23,7 @@ const MAX_LEN: usize = 128;
 /// use webhooks_core::EventType;
 ///
 /// let event_type = EventType::new("user.created")?;
-/// let patterns: Vec<String> = event_type.patterns().collect();
+/// let patterns: Vec<_> = event_type.patterns().collect();
 /// assert_eq!(patterns, ["*", "user.*", "user.created"]);
 /// # Ok::<(), webhooks_core::EventTypeError>(())
 /// ```
@@ -103,13 +105,13 @@ impl EventType {
     ///
     /// An endpoint wants an event exactly if one of its patterns is in this list. A subtree does
     /// not hold its own root: `user.*` does not match `user`.
-    pub fn patterns(&self) -> impl Iterator<Item = String> {
+    pub fn patterns(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let text = self.as_str();
         let subtrees = text.match_indices('.').map(|(dot, _)| {
             let (parent, _) = text.split_at(dot);
-            format!("{parent}.*")
+            Cow::Owned([parent, ".*"].concat())
         });
-        std::iter::once("*".to_owned()).chain(subtrees).chain(std::iter::once(text.to_owned()))
+        once(Cow::Borrowed("*")).chain(subtrees).chain(once(Cow::Borrowed(text)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ids of events, endpoints, tenants and deliveries.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -209,9 +209,12 @@ name_id! {
     TenantId
 }
 
+/// Every event of a single-tenant program has it, so it is made once.
+static DEFAULT_TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId("default".into()));
+
 impl Default for TenantId {
     fn default() -> Self {
-        Self("default".into())
+        DEFAULT_TENANT.clone()
     }
 }
 

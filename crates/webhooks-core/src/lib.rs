@@ -16,4 +16,5 @@ pub use event_type::{EventType, EventTypeError};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, TenantId};
 pub use payload::{Payload, PayloadError};
 pub use retry::RetryPolicy;
+pub use text::excerpt;
 pub use timestamp::{Timestamp, TimestampError};

@@ -1,5 +1,25 @@
 //! What types that are parsed from text have in common.
 
+/// How much of a refused text an error keeps, in characters: enough to know it again in a log.
+const EXCERPT_CHARACTERS: usize = 64;
+
+/// Returns what an error keeps of a text that was refused: at most 64 characters, of which the
+/// last is `…` if there were more.
+///
+/// # Example
+/// ```
+/// use webhooks_core::excerpt;
+///
+/// assert_eq!(excerpt("user created"), "user created");
+/// assert_eq!(excerpt(&"x".repeat(1_000_000)), format!("{}…", "x".repeat(63)));
+/// ```
+pub fn excerpt(text: &str) -> String {
+    if text.chars().nth(EXCERPT_CHARACTERS).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(EXCERPT_CHARACTERS - 1).chain(['…']).collect()
+}
+
 /// Gives a type with `new(&str) -> Result<Self, Error>` and `Display` its conversions from text,
 /// which all go through `new`, and the text as its serialized form.
 macro_rules! parsed_from_text {
@@ -36,3 +56,15 @@ macro_rules! parsed_from_text {
 }
 
 pub(crate) use parsed_from_text;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_past_64_characters_and_not_within_one() {
+        let fits = "é".repeat(64);
+        assert_eq!(excerpt(&fits), fits);
+        assert_eq!(excerpt(&format!("{fits}é")), format!("{}…", "é".repeat(63)));
+    }
+}

@@ -9,8 +9,13 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::excerpt;
+
 /// The years 1970 to 9999 in microseconds: what RFC 3339 can write and Unix seconds can count.
 const MAX_MICROSECONDS: u64 = 253_402_207_200_000_000;
+
+/// The longest text that is parsed, in bytes: `2026-01-01T00:00:00.123456789+00:00`.
+const MAX_LEN: usize = 35;
 
 /// A point in time, in UTC, to the microsecond, from 1970 to 9999.
 ///
@@ -48,7 +53,7 @@ impl Timestamp {
     /// Returns the time of the system's clock.
     ///
     /// Decisions never call this: they take `now` as an argument.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    #[expect(clippy::disallowed_methods, reason = "this crate's reading of the system's clock")]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -77,6 +82,13 @@ impl Timestamp {
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
+    }
+
+    /// Returns the time so much earlier, at least the start of the range.
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self { microseconds: self.microseconds.saturating_sub(microseconds) }
     }
 }
 
@@ -116,15 +128,35 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = TimestampError;
 
-    /// Parses RFC 3339; digits past the microsecond are cut.
+    /// Parses RFC 3339 §5.6, `date-time`, with at most nine fractional digits, of which those past
+    /// the microsecond are cut.
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        let error = |source| TimestampError { text: text.to_owned(), source };
+        let error = |source| TimestampError { text: excerpt(text), source };
+        if !is_date_time(text) {
+            return Err(error(None));
+        }
         let parsed: jiff::Timestamp = text.parse().map_err(|source| error(Some(source)))?;
         match u64::try_from(parsed.as_microsecond()) {
             Ok(microseconds) => Ok(Self::from_unix_microseconds(microseconds)),
             Err(_) => Err(error(None)),
         }
     }
+}
+
+/// Returns whether a text has the form of `date-time`. jiff takes more: a space for `T`, times
+/// without seconds, and the name of a zone, however long, in brackets.
+fn is_date_time(text: &str) -> bool {
+    if text.len() > MAX_LEN {
+        return false;
+    }
+    let form = |c: char| if c.is_ascii_digit() { '0' } else { c.to_ascii_uppercase() };
+    let form: String = text.chars().map(form).collect();
+    let Some(rest) = form.strip_prefix("0000-00-00T00:00:00") else { return false };
+    let offset = match rest.strip_prefix(".0") {
+        Some(fraction) => fraction.trim_start_matches('0'),
+        None => rest,
+    };
+    matches!(offset, "Z" | "+00:00" | "-00:00")
 }
 
 impl Serialize for Timestamp {
@@ -157,6 +189,46 @@ mod tests {
         for text in ["", "now", "2026-01-01", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z"] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn texts_of_rfc_3339_and_no_others_are_taken() {
+        for text in [
+            "2026-01-01T00:00:00Z",
+            "2026-01-01t00:00:00z",
+            "2026-01-01T02:30:00+02:30",
+            "2025-12-31T23:59:00-00:01",
+            "2026-01-01T00:00:00.000000999Z",
+        ] {
+            let parsed: Timestamp = text.parse().unwrap();
+            assert_eq!(parsed.as_unix_microseconds(), 1_767_225_600_000_000, "{text:?}");
+        }
+        for text in [
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00Z",
+            "20260101T000000Z",
+            "2026-01-01T00:00:00,5Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.0000000000Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+02",
+            "2026-01-01T00:00:00+0200",
+            "2026-01-01T00:00:00+00:00:00",
+            "2026-01-01T00:00:00Z[UTC]",
+            "2026-01-01T01:00:00+01:00[Europe/Paris]",
+            "+002026-01-01T00:00:00Z",
+            " 2026-01-01T00:00:00Z",
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_the_start_of_a_long_text_alone() {
+        let digits = "0".repeat(1000);
+        let error = format!("2026-01-01T00:00:00.{digits}Z").parse::<Timestamp>().unwrap_err();
+        let shown = format!("{error:?} {error}");
+        assert!(shown.contains("\"2026-01-01T00:00:00.000") && shown.len() < 300, "{shown}");
     }
 
     proptest! {

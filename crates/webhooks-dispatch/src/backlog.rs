@@ -80,6 +80,11 @@ pub struct Backlog {
     bytes: usize,
 }
 
+/// Returns a time that does not come.
+fn never() -> Timestamp {
+    Timestamp::from_unix_microseconds(u64::MAX)
+}
+
 #[derive(Debug)]
 struct Lease {
     token: u64,
@@ -103,7 +108,7 @@ impl Backlog {
             low: BTreeSet::new(),
             served: None,
             leases: BTreeMap::new(),
-            leases_end: Timestamp::from_unix_microseconds(u64::MAX),
+            leases_end: never(),
             next_token: 1,
             bytes: 0,
         }
@@ -350,6 +355,14 @@ impl Backlog {
         self.list(&refill.endpoint);
     }
 
+    /// Has a part asked for again that could not be read.
+    pub fn retry_refill(&mut self, refill: &Refill) {
+        if let Some(lane) = self.lanes.get_mut(&refill.endpoint) {
+            lane.cancel_refill();
+        }
+        self.list(&refill.endpoint);
+    }
+
     /// Moves time on: leases end, and lanes become ready.
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
@@ -385,7 +398,7 @@ impl Backlog {
         // One that is held may have ended; look again soon.
         let soon = self.now + Duration::from_secs(1);
         let ends = self.leases.values().map(|lease| lease.until.max(soon)).min();
-        self.leases_end = ends.unwrap_or_else(|| Timestamp::from_unix_microseconds(u64::MAX));
+        self.leases_end = ends.unwrap_or_else(never);
     }
 
     /// Puts a lane where its next due time belongs.

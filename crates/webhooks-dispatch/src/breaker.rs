@@ -69,12 +69,12 @@ impl Breaker {
     }
 
     /// Returns whether the next delivery is a probe: it goes out alone.
-    pub(crate) fn is_probing(&self) -> bool {
+    pub(crate) fn is_probing(self) -> bool {
         self.openings > 0
     }
 
     /// Returns whether nothing failed lately.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(self) -> bool {
         self.failures == 0 && self.openings == 0
     }
 }

@@ -104,7 +104,8 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
     ///
     /// An endpoint that answers 410 is made inactive in the registry. One that is unregistered or
-    /// made inactive while it waits for a retry ends as cancelled; one that is replaced gets the
+    /// made inactive while it waits for a retry ends as cancelled, and so does one whose id went to
+    /// another tenant or that wants the event no more; one that is replaced otherwise gets the
     /// retry at its new URL. All results come together, so the slowest policy, and a receiver's
     /// `Retry-After` up to that policy's cap, say when.
     ///

@@ -1,7 +1,7 @@
 //! Durable delivery: what was published is delivered, through crashes and restarts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -9,6 +9,8 @@ use webhooks_core::{DeliveryId, EndpointId, Event, TenantId};
 use webhooks_registry::{Endpoint, EndpointStore, EndpointStoreError, RegisterError, Registration};
 
 use crate::observe::Observers;
+use crate::scheduler::Scheduler;
+use crate::worker::Desk;
 use crate::{
     BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Observer, Occurrence,
     OperationError, Published, Replay, ReplayRequest, SerializedEvent, StoreError, SystemClock,
@@ -115,6 +117,7 @@ pub(crate) struct Parts<S, T, C> {
     pub(crate) clock: C,
     pub(crate) settings: EngineSettings,
     pub(crate) observers: Observers,
+    pub(crate) workers: Workers,
     pub(crate) random: Mutex<fastrand::Rng>,
     #[cfg(feature = "sabotage")]
     pub(crate) leaks_slots: bool,
@@ -165,6 +168,7 @@ where
             clock,
             settings: EngineSettings::default(),
             observers: Observers::default(),
+            workers: Workers::default(),
             random: Mutex::new(fastrand::Rng::new()),
             #[cfg(feature = "sabotage")]
             leaks_slots: false,
@@ -210,14 +214,18 @@ where
 
     /// Returns the endpoints, to register and unregister them.
     pub fn endpoints(&self) -> Endpoints<'_, S> {
-        Endpoints { store: &self.parts.store }
+        Endpoints { store: &self.parts.store, workers: &self.parts.workers }
     }
 
-    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from.
+    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from, and
+    /// forgets what is older than the retention.
     ///
     /// Several workers of one store share the work.
     #[must_use = "a worker ends when it is dropped"]
-    pub fn start(&self) -> Worker {
+    pub fn start(&self) -> Worker
+    where
+        S: HistoryStore,
+    {
         Worker::start(Arc::clone(&self.parts))
     }
 
@@ -312,15 +320,47 @@ impl<S: fmt::Debug, T, C> fmt::Debug for Engine<S, T, C> {
     }
 }
 
-/// The endpoints of an engine.
+/// The workers of an engine, as far as they must hear of changes of endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Workers(Mutex<Vec<Weak<Desk>>>);
+
+impl Workers {
+    pub(crate) fn add(&self, desk: &Arc<Desk>) {
+        let mut desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.retain(|desk| desk.strong_count() > 0);
+        desks.push(Arc::downgrade(desk));
+    }
+
+    /// Has all workers start nothing more for an endpoint as it was: what they hold is handed
+    /// back, and claimed again if it is still wanted.
+    pub(crate) fn recall(&self, endpoint: &EndpointId) {
+        self.tell(|scheduler| scheduler.recall(endpoint));
+    }
+
+    /// Has all workers forget what they learned of an endpoint.
+    fn forgive(&self, endpoint: &EndpointId) {
+        self.tell(|scheduler| scheduler.forgive(endpoint));
+    }
+
+    fn tell(&self, change: impl Fn(&mut Scheduler)) {
+        let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for desk in desks.iter().filter_map(Weak::upgrade) {
+            change(&mut desk.scheduler());
+            desk.work.notify_one();
+        }
+    }
+}
+
+/// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
 #[derive(Debug, Clone, Copy)]
-pub struct Endpoints<'s, S> {
-    store: &'s S,
+pub struct Endpoints<'e, S> {
+    store: &'e S,
+    workers: &'e Workers,
 }
 
 impl<S: EndpointStore> Endpoints<'_, S> {
     /// Registers an endpoint, replacing the one that has this id, which is returned. What waits
-    /// for it goes to the new one.
+    /// for it goes to the new one, at once if only its breaker was in the way.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when the id is malformed or another tenant's, or the store fails.
@@ -329,7 +369,11 @@ impl<S: EndpointStore> Endpoints<'_, S> {
         id: &str,
         endpoint: Endpoint,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.store.register(parse(id)?, endpoint).await
+        let id = parse(id)?;
+        let replaced = self.store.register(id.clone(), endpoint).await?;
+        self.workers.recall(&id);
+        self.workers.forgive(&id);
+        Ok(replaced)
     }
 
     /// Forgets an endpoint and returns it. What waits for it is cancelled.
@@ -337,7 +381,10 @@ impl<S: EndpointStore> Endpoints<'_, S> {
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
     pub async fn unregister(&self, id: &str) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.store.unregister(parse(id)?).await
+        let id = parse(id)?;
+        let removed = self.store.unregister(id.clone()).await?;
+        self.workers.recall(&id);
+        Ok(removed)
     }
 
     /// Returns the endpoint with this id.

@@ -1,12 +1,12 @@
 //! One attempt: sign, send, and wait no longer than the endpoint allows.
 
 use std::future::ready;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, OptionFuture, select};
 use thiserror::Error;
 use webhooks_registry::Endpoint;
 
@@ -27,8 +27,9 @@ pub enum AttemptError {
 
 /// Signs the body for the endpoint, sends it once and returns what came back.
 ///
-/// The deadline holds and a panic is contained whatever the transport does. An exchange that lasts
-/// longer than `patience` calls `on_slow` and goes on.
+/// The deadline holds and a panic is contained whatever the transport does, even when its future
+/// panics as it is dropped. An exchange that lasts longer than `patience` calls `on_slow` and goes
+/// on.
 pub(crate) async fn attempt(
     transport: &impl Transport,
     clock: &impl Clock,
@@ -42,7 +43,8 @@ pub(crate) async fn attempt(
     // The call itself may panic, not only the future that it returns.
     let exchange =
         ready(Request { url, headers, body, timeout }).then(|request| transport.send(request));
-    let exchange = pin!(AssertUnwindSafe(exchange).catch_unwind());
+    let exchange = AssertUnwindSafe(exchange).catch_unwind();
+    let mut exchange = pin!(OptionFuture::from(Some(exchange)));
     let deadline = async {
         clock.sleep(patience.min(timeout)).await;
         if patience < timeout {
@@ -50,9 +52,12 @@ pub(crate) async fn attempt(
             clock.sleep(timeout.saturating_sub(patience)).await;
         }
     };
-    match select(exchange, pin!(deadline)).await {
-        Either::Left((Ok(outcome), _)) => Ok(outcome?),
-        Either::Left((Err(_panic), _)) => Err(TransportError::new(ErrorClass::Panic).into()),
+    let outcome = match select(exchange.as_mut(), pin!(deadline)).await {
+        Either::Left((Some(Ok(outcome)), _)) => outcome.map_err(AttemptError::from),
+        Either::Left(_panic) => Err(TransportError::new(ErrorClass::Panic).into()),
         Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),
-    }
+    };
+    // What is left of the exchange goes here, where a panic does not change the outcome.
+    let _panic = catch_unwind(AssertUnwindSafe(|| exchange.set(None.into())));
+    outcome
 }

@@ -4,7 +4,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHead
 use thiserror::Error;
 use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
-use webhooks_sign::{Algorithm, Key, SignError, standard, x_webhook};
+use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
 use crate::SerializedEvent;
 
@@ -33,7 +33,10 @@ pub enum SigningError {
 /// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission").
 ///
 /// # Errors
-/// [`SigningError`] when no secret is live.
+/// * [`SigningError::NoLiveSecret`] when every secret has expired.
+/// * [`SigningError::Algorithm`] when the endpoint's algorithm is no HMAC.
+/// * [`SigningError::Sign`] when signing refuses the id, and [`SigningError::Header`] when an id or
+///   event type does not fit into a header; neither happens to what was parsed.
 pub fn signed_headers(
     endpoint: &Endpoint,
     event: &SerializedEvent,
@@ -50,6 +53,9 @@ pub fn signed_headers(
     }
     Ok(signer.headers)
 }
+
+/// The length of one `v1` signature in bytes: mostly there is one.
+const SIGNATURE_LEN: usize = 47;
 
 /// The three headers of Standard Webhooks, under one name or another.
 struct Names {
@@ -80,15 +86,20 @@ struct Signer<'a> {
 
 impl Signer<'_> {
     fn standard(&mut self, names: &Names) -> Result<(), SigningError> {
-        let secrets = self.endpoint.live_secrets(self.now);
-        let keys: Vec<Key> =
-            secrets.map(|secret| secret.key(Algorithm::HmacSha256)).collect::<Result<_, _>>()?;
-        if keys.is_empty() {
+        if self.endpoint.live_secrets(self.now).next().is_none() {
             return Err(SigningError::NoLiveSecret);
         }
+        let mut unsuitable = None;
+        let keys = self.endpoint.live_secrets(self.now).map_while(|secret| {
+            secret.key(Algorithm::HmacSha256).map_err(|error| unsuitable = Some(error)).ok()
+        });
         let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
-        let mut signatures = String::with_capacity(keys.len() * 48);
-        standard::sign_all(&keys, &id, timestamp, &self.event.body, &mut signatures)?;
+        let mut signatures = String::with_capacity(SIGNATURE_LEN);
+        let signed = standard::sign_all(keys, &id, timestamp, &self.event.body, &mut signatures);
+        if let Some(error) = unsuitable {
+            return Err(error.into());
+        }
+        signed?;
         self.insert(names.id.clone(), id)?;
         self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
         self.insert(names.signature.clone(), signatures)
@@ -99,7 +110,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(&newest.key(algorithm)?, &self.event.body)?;
+        let signature = x_webhook::sign(newest.key(algorithm)?, &self.event.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
@@ -118,7 +129,7 @@ impl Signer<'_> {
 mod tests {
     use webhooks_core::Event;
     use webhooks_registry::Secret;
-    use webhooks_sign::KeyRing;
+    use webhooks_sign::{Key, KeyRing};
 
     use super::*;
 

@@ -51,6 +51,7 @@ struct State {
     events: BTreeMap<u64, EventEntry>,
     by_id: HashMap<(TenantId, EventId), u64>,
     deliveries: BTreeMap<DeliveryId, Entry>,
+    attempts: BTreeMap<(DeliveryId, u32), Attempt>,
     failing_since: HashMap<EndpointId, Timestamp>,
     /// Events whose deliveries have all ended, in this order.
     ended: VecDeque<u64>,
@@ -73,7 +74,6 @@ struct Entry {
     status: DeliveryStatus,
     progress: Progress,
     due_at: Timestamp,
-    attempts: Vec<(u32, Attempt)>,
 }
 
 impl Entry {
@@ -100,6 +100,7 @@ impl MemoryStore {
             events: BTreeMap::new(),
             by_id: HashMap::new(),
             deliveries: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             failing_since: HashMap::new(),
             ended: VecDeque::new(),
             history: events,
@@ -240,8 +241,7 @@ impl State {
         let endpoint = registration.id.clone();
         self.backlog.push(&endpoint, due_at, id, waiting);
         let status = DeliveryStatus::Pending;
-        let entry =
-            Entry { event: number, endpoint, status, progress, due_at, attempts: Vec::new() };
+        let entry = Entry { event: number, endpoint, status, progress, due_at };
         self.deliveries.insert(id, entry);
     }
 
@@ -257,7 +257,7 @@ impl State {
         let endpoint = entry.endpoint.clone();
         if let Some(attempt) = settlement.attempt {
             entry.progress.attempts = entry.progress.next_attempt();
-            entry.attempts.push((entry.progress.attempts, attempt));
+            self.attempts.insert((claim.delivery, entry.progress.attempts), attempt);
         }
         match settlement.outcome {
             Outcome::Delivered => self.end(claim.delivery, DeliveryStatus::Delivered),
@@ -313,7 +313,10 @@ impl State {
         if let Some(EventEntry { event, deliveries, .. }) = self.events.remove(&number) {
             self.by_id.remove(&(event.tenant.clone(), event.id.clone()));
             for delivery in deliveries {
-                self.deliveries.remove(&delivery);
+                let made = self.deliveries.remove(&delivery).map_or(0, |d| d.progress.attempts);
+                for number in 1..=made {
+                    self.attempts.remove(&(delivery, number));
+                }
             }
         }
         true
@@ -461,6 +464,8 @@ impl EndpointStore for MemoryStore {
         let removed = state.registry.unregister(id.as_str())?;
         state.failing_since.remove(&id);
         state.close(&id);
+        drop(state);
+        self.wake();
         Ok(removed)
     }
 

@@ -53,6 +53,12 @@ pub(crate) struct Scheduler {
     leases_end: Timestamp,
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
+    /// Counts what may have brought something to claim: changes of the store, free lanes, time.
+    stirred: u64,
+    /// The count when the present claim was asked for, and how much it may bring.
+    asked: (u64, usize),
+    /// The count when a claim was asked for that brought less.
+    dry_at: Option<u64>,
     flights: usize,
     /// How many of the flights last.
     slow: usize,
@@ -87,6 +93,9 @@ impl Scheduler {
             held: BTreeMap::new(),
             leases_end: never(),
             released: Vec::new(),
+            stirred: 0,
+            asked: (0, 0),
+            dry_at: None,
             flights: 0,
             slow: 0,
             slow_lanes: 0,
@@ -103,13 +112,24 @@ impl Scheduler {
             return None;
         }
         let limit = 2 * self.concurrency - self.ready_deliveries;
+        self.asked = (self.stirred, limit);
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
 
+    /// Notes that there may be something to claim.
+    pub(crate) fn stir(&mut self) {
+        self.stirred += 1;
+    }
+
     /// Returns whether the lanes run low.
-    pub(crate) fn wants_more(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.ready_deliveries < self.concurrency
+    }
+
+    /// Returns whether the lanes run low, and a claim may bring more.
+    fn wants_more(&self) -> bool {
+        self.has_room() && self.dry_at != Some(self.stirred)
     }
 
     pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointId>> {
@@ -117,11 +137,15 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        self.concurrency.clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        (2 * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
     }
 
     /// Takes in what was claimed, with leases that last until then.
     pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: Timestamp) {
+        let (asked_at, limit) = self.asked;
+        if claimed.len() < limit {
+            self.dry_at = Some(asked_at);
+        }
         for claimed in claimed {
             let index = self.lane(&claimed);
             let lane = &mut self.lanes[index];
@@ -273,15 +297,40 @@ impl Scheduler {
             self.waiting.remove(&(lane.waits_until, index));
             until = until.max(lane.waits_until);
         }
-        for claimed in lane.queue.drain(..) {
-            self.held.remove(&claimed.claim);
-            self.released.push(claimed.claim);
-        }
         lane.standing = Standing::Waiting;
         lane.waits_until = until;
         self.waiting.insert((until, index));
         let endpoint = lane.endpoint.clone();
+        self.empty(index);
         self.set_busy(endpoint, true);
+    }
+
+    /// Hands back what waits for an endpoint: it has changed, or is gone.
+    pub(crate) fn recall(&mut self, endpoint: &EndpointId) {
+        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+        self.displace(index);
+        self.empty(index);
+        self.place(index);
+    }
+
+    /// Forgets what was learned of an endpoint: it may have been mended.
+    pub(crate) fn forgive(&mut self, endpoint: &EndpointId) {
+        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+        let lane = &mut self.lanes[index];
+        if lane.standing == Standing::Waiting {
+            self.waiting.remove(&(lane.waits_until, index));
+            lane.standing = Standing::Idle;
+        }
+        lane.forgive();
+        self.place(index);
+    }
+
+    /// Hands back what a lane holds, which is none of the ready ones.
+    fn empty(&mut self, index: usize) {
+        for claimed in self.lanes[index].queue.drain(..) {
+            self.held.remove(&claimed.claim);
+            self.released.push(claimed.claim);
+        }
     }
 
     /// Returns the claims to hand back.
@@ -344,10 +393,7 @@ impl Scheduler {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
             self.displace(index);
-            for claimed in self.lanes[index].queue.drain(..) {
-                self.held.remove(&claimed.claim);
-                self.released.push(claimed.claim);
-            }
+            self.empty(index);
         }
     }
 
@@ -447,6 +493,7 @@ impl Scheduler {
                 busy.insert(endpoint);
             } else {
                 busy.remove(&endpoint);
+                self.stirred += 1;
             }
         }
     }

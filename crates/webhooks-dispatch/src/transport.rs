@@ -57,7 +57,7 @@ impl fmt::Debug for Request {
 }
 
 /// What an endpoint answered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status code (RFC 9110 §15).
     pub status: u16,
@@ -65,6 +65,18 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body, or as much of it as the transport keeps.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    /// Leaves out the body and what the headers hold: they are the endpoint's affair.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header_names: Vec<&HeaderName> = self.headers.keys().collect();
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("header_names", &header_names)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
 }
 
 /// Says that an exchange did not come to a whole response, and why.
@@ -107,7 +119,7 @@ pub enum ErrorClass {
     Panic,
     /// The response was not HTTP.
     Protocol,
-    /// The connection was closed or reset before a response came.
+    /// The connection, or its stream in HTTP/2, was closed or reset before a response came.
     Reset,
     /// The delivery could not be signed, so nothing was sent.
     Signing,
@@ -157,7 +169,7 @@ impl ErrorClass {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::Blocked => "the address is not allowed",
+            Self::Blocked => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",

@@ -16,7 +16,9 @@ use webhooks_registry::EndpointStore;
 use self::pilot::Flown;
 use crate::engine::Parts;
 use crate::scheduler::Scheduler;
-use crate::{Claim, Clock, DeliveryStore, Occurrence, Outcome, Settlement, Transport, Wakeups};
+use crate::{
+    Claim, Clock, DeliveryStore, HistoryStore, Occurrence, Outcome, Settlement, Transport, Wakeups,
+};
 
 /// How long the worker waits after the store failed before it asks again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -27,6 +29,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// How often what has long been idle is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How many old events are forgotten in one step, so that it holds up nobody.
+const PRUNE: usize = 200;
 
 /// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
 /// then sent again when its lease ends.
@@ -53,7 +58,7 @@ pub struct ShutdownReport {
 impl Worker {
     pub(crate) fn start<S, T, C>(parts: Arc<Parts<S, T, C>>) -> Self
     where
-        S: DeliveryStore + EndpointStore,
+        S: DeliveryStore + EndpointStore + HistoryStore,
         T: Transport,
         C: Clock,
     {
@@ -91,16 +96,27 @@ impl fmt::Debug for Worker {
 /// What the tasks of a worker share.
 struct Shared<S, T, C> {
     parts: Arc<Parts<S, T, C>>,
-    scheduler: Mutex<Scheduler>,
+    desk: Arc<Desk>,
     /// Room for exchanges in flight and results that are not settled yet.
     room: Arc<Semaphore>,
-    /// Tells the driver that there may be something to do.
-    work: Notify,
 }
 
 impl<S, T, C> Shared<S, T, C> {
-    // A panic while it is held would be a bug; going on does less harm than stopping.
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        self.desk.scheduler()
+    }
+}
+
+/// The scheduler of a worker, and the bell that makes its driver look.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    scheduler: Mutex<Scheduler>,
+    pub(crate) work: Notify,
+}
+
+impl Desk {
+    // A panic while it is held would be a bug; going on does less harm than stopping.
+    pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,7 +136,7 @@ struct Driver<S, T, C> {
 
 impl<S, T, C> Driver<S, T, C>
 where
-    S: DeliveryStore + EndpointStore,
+    S: DeliveryStore + EndpointStore + HistoryStore,
     T: Transport,
     C: Clock,
 {
@@ -135,8 +151,9 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
-        let (room, work) = (Arc::new(Semaphore::new(room)), Notify::new());
-        let shared = Arc::new(Shared { parts, scheduler: Mutex::new(scheduler), room, work });
+        let desk = Arc::new(Desk { scheduler: Mutex::new(scheduler), work: Notify::new() });
+        parts.workers.add(&desk);
+        let shared = Arc::new(Shared { parts, desk, room: Arc::new(Semaphore::new(room)) });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&shared), flown));
         let pilots = JoinSet::new();
@@ -166,9 +183,9 @@ where
             tokio::select! {
                 biased;
                 grace = &mut stopped => break clock.now() + grace.unwrap_or_default(),
-                () = shared.work.notified() => {}
-                () = self.wakeups.next() => {}
-                () = clock.sleep(pause) => {}
+                () = shared.desk.work.notified() => {}
+                () = self.wakeups.next() => shared.scheduler().stir(),
+                () = clock.sleep(pause) => shared.scheduler().stir(),
             }
         };
         self.finish(deadline).await
@@ -183,8 +200,11 @@ where
         self.hand_back().await;
         let now = self.shared.parts.clock.now();
         if now.saturating_since(self.swept) >= SWEEP_EVERY {
-            self.swept = now;
             self.shared.scheduler().sweep(now);
+            // As long as there is more to forget, the next step goes on.
+            if self.prune(now).await < PRUNE {
+                self.swept = now;
+            }
         }
         if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
@@ -242,6 +262,18 @@ where
         released
     }
 
+    /// Forgets some of what is old; returns how much.
+    async fn prune(&self, now: Timestamp) -> usize {
+        let parts = &self.shared.parts;
+        match parts.store.prune(now.saturating_sub(parts.settings.retention), PRUNE).await {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                0
+            }
+        }
+    }
+
     /// Extends the leases that would otherwise end soon; returns whether the store did its part.
     async fn keep_leases(&mut self) -> bool {
         let parts = &self.shared.parts;
@@ -279,7 +311,7 @@ where
         let parts = &self.shared.parts;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();
-            (scheduler.wakes_at(), scheduler.wants_more().then(|| scheduler.busy()))
+            (scheduler.wakes_at(), scheduler.has_room().then(|| scheduler.busy()))
         };
         let due = match busy {
             Some(busy) => match parts.store.next_due(busy).await {

@@ -21,8 +21,11 @@ pub trait AddressPolicy: Debug + Send + Sync + 'static {
 }
 
 /// Says that nothing may be sent to an address.
+///
+/// Its text leaves the address out: the owner of the endpoint reads it, who must not learn what
+/// names resolve to on the inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{address} is not an allowed destination")]
+#[error("the address is not an allowed destination")]
 pub struct Blocked {
     /// The address.
     pub address: IpAddr,

@@ -61,6 +61,14 @@ fn classify_cause(cause: &(dyn Error + 'static), connecting: bool) -> Option<Err
             _ => None,
         };
     }
+    if let Some(error) = cause.downcast_ref::<h2::Error>() {
+        // RST_STREAM and GOAWAY: the endpoint's, or the client's answer to frames that make no sense.
+        return match (error.is_remote(), error.is_library()) {
+            (true, _) => Some(ErrorClass::Reset),
+            (_, true) => Some(ErrorClass::Protocol),
+            _ => None,
+        };
+    }
     let error = cause.downcast_ref::<io::Error>()?;
     let is_cut = matches!(
         error.kind(),

@@ -1,9 +1,10 @@
 //! The transport: one request, one response, one deadline.
 
 use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 
-use reqwest::redirect;
+use reqwest::{Method, redirect};
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -59,7 +60,8 @@ impl HttpTransport {
     /// Returns a transport that trusts the platform's roots and allows every address.
     ///
     /// # Errors
-    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
+    /// [`HttpTransportError::Tls`] when the platform has no root certificates, and
+    /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
     pub fn new() -> Result<Self, HttpTransportError> {
         Self::builder().build()
     }
@@ -71,9 +73,12 @@ impl HttpTransport {
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let Request { url, headers, body, .. } = request;
-        let request = self.client.post(url.as_url().clone()).headers(headers).body(body);
-        let response = request.send().await.map_err(exchange_failed)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        // Put together by hand: a builder would copy the headers one by one.
+        let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
+        *post.headers_mut() = headers;
+        *post.body_mut() = Some(body.into());
+        let mut response = self.client.execute(post).await.map_err(exchange_failed)?;
+        let (status, headers) = (response.status().as_u16(), take(response.headers_mut()));
         let body = body::read(response).await.map_err(body_failed)?;
         Ok(Response { status, headers, body })
     }
@@ -140,7 +145,8 @@ impl Builder {
     /// Sets the transport up.
     ///
     /// # Errors
-    /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all.
+    /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all, and
+    /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
         let Self { policy, extra_roots } = self;
         let tls = tls_config(extra_roots).map_err(|source| HttpTransportError::Tls { source })?;

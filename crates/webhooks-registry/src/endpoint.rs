@@ -24,6 +24,10 @@ const DEFAULT_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How many secrets an endpoint may have: what a receiver checks at most.
 const MAX_SECRETS: usize = 16;
 
+/// How many subscriptions an endpoint may have: each is an entry of the index, made and removed
+/// under its lock. Whoever wants more event types than this subscribes to subtrees.
+const MAX_SUBSCRIPTIONS: usize = 256;
+
 /// A destination: where events go, which ones, how they are signed and tried again.
 ///
 /// # Example
@@ -46,7 +50,7 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// Whose events it gets.
     pub tenant: TenantId,
-    /// Which events it wants; all if empty.
+    /// Which events it wants, at most 256; all if empty.
     pub subscriptions: Vec<Subscription>,
     /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
@@ -115,6 +119,11 @@ pub enum EndpointError {
     /// The endpoint has 16 secrets already.
     #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
     TooManySecrets,
+    /// The endpoint wants more than 256 types and subtrees one by one.
+    #[error(
+        "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
+    )]
+    TooManySubscriptions,
     /// The URL cannot be an endpoint's.
     #[error(transparent)]
     Url(#[from] EndpointUrlError),
@@ -150,16 +159,19 @@ impl Endpoint {
         })
     }
 
-    /// Sets which events it wants: types, subtrees (`user.*`) or `*`; none named means all.
+    /// Sets which events it wants: at most 256 types, subtrees (`user.*`) or `*`; none named means
+    /// all.
     ///
     /// # Errors
-    /// [`EndpointError::Subscription`] when one is malformed.
+    /// [`EndpointError::Subscription`] when one is malformed, and
+    /// [`EndpointError::TooManySubscriptions`] when there are more than 256.
     pub fn events<S: AsRef<str>>(
         self,
         subscriptions: impl IntoIterator<Item = S>,
     ) -> Result<Self, EndpointError> {
-        let subscriptions = subscriptions.into_iter().map(|text| Subscription::new(text.as_ref()));
-        Ok(Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, ..self })
+        let bounded = subscriptions.into_iter().take(MAX_SUBSCRIPTIONS + 1);
+        let subscriptions = bounded.map(|text| Subscription::new(text.as_ref()));
+        Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, ..self }.checked()
     }
 
     /// Sets which headers carry id, timestamp and signature; several at once ease a migration.
@@ -278,19 +290,32 @@ impl Endpoint {
         &self.profiles
     }
 
-    fn checked(self) -> Result<Self, EndpointError> {
+    /// Returns the endpoint if [`check`](Self::check) allows it.
+    pub(crate) fn checked(self) -> Result<Self, EndpointError> {
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Allows the endpoint by returning `Ok`. Registries and stores ask it; its fields are public.
+    ///
+    /// # Errors
+    /// [`EndpointError`] when it exceeds a bound, or a profile does not fit its secrets.
+    pub fn check(&self) -> Result<(), EndpointError> {
         if self.profiles.is_empty() {
             return Err(EndpointError::NoProfile);
         }
         if self.secrets.len() > MAX_SECRETS {
             return Err(EndpointError::TooManySecrets);
         }
+        if self.subscriptions.len() > MAX_SUBSCRIPTIONS {
+            return Err(EndpointError::TooManySubscriptions);
+        }
         let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
         match strict {
             Some(&profile) if !self.secrets.iter().all(Secret::is_standard) => {
                 Err(EndpointError::ProfileNeedsStandardSecret { profile })
             }
-            _ => Ok(self),
+            _ => Ok(()),
         }
     }
 }
@@ -351,6 +376,15 @@ mod tests {
             endpoint(STANDARD).rotate(new, forever, Timestamp::UNIX_EPOCH),
             Err(EndpointError::ProfileNeedsStandardSecret { profile })
         );
+    }
+
+    #[test]
+    fn subscriptions_are_bounded() {
+        let types = |count| (0..count).map(|n| format!("type-{n}"));
+        assert_eq!(endpoint("0").events(types(256)).unwrap().subscriptions.len(), 256);
+        let mut read = 0;
+        let error = endpoint("0").events(types(1000).inspect(|_| read += 1)).unwrap_err();
+        assert_eq!((error, read), (EndpointError::TooManySubscriptions, 257));
     }
 
     #[test]

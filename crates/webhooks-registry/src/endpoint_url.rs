@@ -1,6 +1,7 @@
 //! The URLs that deliveries may go to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 use url::Url;
@@ -10,7 +11,7 @@ const MAX_LEN: usize = 2048;
 
 /// An absolute `http` or `https` URL with a host, without credentials and fragment.
 ///
-/// It says nothing on where the host's name leads: that is judged when it is resolved.
+/// Cheap to clone. It says nothing on where the host's name leads: that is judged when it is resolved.
 ///
 /// # Example
 /// ```
@@ -21,7 +22,7 @@ const MAX_LEN: usize = 2048;
 /// # Ok::<(), webhooks_registry::EndpointUrlError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct EndpointUrl(Url);
+pub struct EndpointUrl(Arc<Url>);
 
 /// Says why a text is not the URL of an endpoint. It shows no part that could hold a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,7 +74,7 @@ impl EndpointUrl {
         if url.fragment().is_some() {
             return Err(EndpointUrlError::Fragment);
         }
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 
     /// Borrows the text, in the canonical form of the URL standard.

@@ -16,13 +16,14 @@ pub(crate) struct Index {
 type Patterns = HashMap<String, BTreeMap<EndpointId, Arc<Registration>>>;
 
 impl Index {
-    pub(crate) fn insert(&mut self, registration: &Arc<Registration>) {
+    /// Puts an endpoint in, if it is active, under its patterns: those of [`patterns_of`].
+    pub(crate) fn insert(&mut self, registration: &Arc<Registration>, patterns: Vec<String>) {
         if !registration.endpoint.active {
             return;
         }
-        let patterns = self.tenants.entry(registration.endpoint.tenant.clone()).or_default();
-        for pattern in patterns_of(registration) {
-            let endpoints = patterns.entry(pattern).or_default();
+        let tenant = self.tenants.entry(registration.endpoint.tenant.clone()).or_default();
+        for pattern in patterns {
+            let endpoints = tenant.entry(pattern).or_default();
             endpoints.insert(registration.id.clone(), Arc::clone(registration));
         }
     }
@@ -32,10 +33,10 @@ impl Index {
         let tenant = &registration.endpoint.tenant;
         let Some(patterns) = self.tenants.get_mut(tenant) else { return };
         for pattern in patterns_of(registration) {
-            if let Some(endpoints) = patterns.get_mut(&pattern) {
+            if let Some(endpoints) = patterns.get_mut(pattern) {
                 endpoints.remove(&registration.id);
                 if endpoints.is_empty() {
-                    patterns.remove(&pattern);
+                    patterns.remove(pattern);
                 }
             }
         }
@@ -64,7 +65,7 @@ impl Index {
     ) -> impl Iterator<Item = &Arc<Registration>> {
         let patterns = self.tenants.get(tenant);
         (event_type.patterns())
-            .filter_map(move |pattern| patterns?.get(&pattern))
+            .filter_map(move |pattern| patterns?.get(&*pattern))
             .flat_map(BTreeMap::values)
     }
 
@@ -74,10 +75,9 @@ impl Index {
     }
 }
 
-fn patterns_of(registration: &Registration) -> Vec<String> {
+/// Returns the patterns that an endpoint stands under.
+pub(crate) fn patterns_of(registration: &Registration) -> impl Iterator<Item = &str> {
     let subscriptions = &registration.endpoint.subscriptions;
-    if subscriptions.is_empty() {
-        return vec![Subscription::all().to_string()];
-    }
-    subscriptions.iter().map(Subscription::to_string).collect()
+    let all = subscriptions.is_empty().then_some("*");
+    all.into_iter().chain(subscriptions.iter().map(Subscription::as_str))
 }

@@ -4,6 +4,8 @@ mod endpoint;
 mod endpoint_url;
 mod index;
 mod registry;
+#[cfg(feature = "seal")]
+mod seal;
 mod secret;
 mod store;
 mod stored;
@@ -13,6 +15,8 @@ mod subscription;
 pub use endpoint::{Endpoint, EndpointError, HeaderProfile, RateLimit};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
 pub use registry::{DisableReason, RegisterError, Registration, Registry, UnknownEndpoint};
+#[cfg(feature = "seal")]
+pub use seal::{SealError, SealingKey, SealingKeyError, SealingKeys};
 pub use secret::{Secret, SecretError};
 pub use store::{EndpointStore, EndpointStoreError};
 pub use stored::{StoredEndpoint, StoredEndpointError};

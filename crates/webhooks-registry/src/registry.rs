@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId};
+use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId, excerpt};
 
-use crate::Endpoint;
-use crate::index::Index;
+use crate::index::{Index, patterns_of};
+use crate::{Endpoint, EndpointError};
 
 /// The endpoints of a program, in memory; shared between threads by reference.
 ///
@@ -80,6 +80,9 @@ pub enum DisableReason {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegisterError {
+    /// The endpoint exceeds a bound.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// The id is malformed.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -95,7 +98,7 @@ pub enum RegisterError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no endpoint {id:?} is registered")]
 pub struct UnknownEndpoint {
-    /// The id that was asked for.
+    /// The id that was asked for; of a malformed one, the first 64 characters at most.
     pub id: String,
 }
 
@@ -108,8 +111,9 @@ impl Registry {
     /// Registers an endpoint, replacing the one that has this id, which is returned.
     ///
     /// # Errors
-    /// [`RegisterError`] when the id is malformed, or another tenant's: ids are unique over all
-    /// tenants, since results name endpoints by them alone.
+    /// [`RegisterError`] when the endpoint has more than 256 subscriptions, or when the id is
+    /// malformed, or another tenant's: ids are unique over all tenants, since results name
+    /// endpoints by them alone.
     pub fn register(
         &self,
         id: &str,
@@ -123,13 +127,16 @@ impl Registry {
     /// returned.
     ///
     /// # Errors
-    /// [`RegisterError::OtherTenant`] when the id is another tenant's.
+    /// [`RegisterError`] when the id is another tenant's, or the endpoint is out of bounds.
     pub fn restore(
         &self,
         registration: Registration,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
+        registration.endpoint.check()?;
         let id = registration.id.clone();
         let registration = Arc::new(registration);
+        // Made before the lock is taken, so that readers do not wait for it.
+        let patterns = patterns_of(&registration).map(str::to_owned).collect();
         let mut state = self.write();
         let owner = state.by_id.get(&id).map(|current| &current.endpoint.tenant);
         if owner.is_some_and(|owner| *owner != registration.endpoint.tenant) {
@@ -139,7 +146,7 @@ impl Registry {
         if let Some(replaced) = &replaced {
             state.index.remove(replaced);
         }
-        state.index.insert(&registration);
+        state.index.insert(&registration, patterns);
         Ok(replaced)
     }
 
@@ -148,10 +155,10 @@ impl Registry {
     /// # Errors
     /// [`UnknownEndpoint`] when no endpoint has this id.
     pub fn unregister(&self, id: &str) -> Result<Arc<Registration>, UnknownEndpoint> {
-        let unknown = || UnknownEndpoint { id: id.to_owned() };
-        let key = EndpointId::new(id).map_err(|_malformed| unknown())?;
+        let unknown = |id| UnknownEndpoint { id };
+        let key = EndpointId::new(id).map_err(|_malformed| unknown(excerpt(id)))?;
         let mut state = self.write();
-        let removed = state.by_id.remove(&key).ok_or_else(unknown)?;
+        let removed = state.by_id.remove(&key).ok_or_else(|| unknown(key.to_string()))?;
         state.index.remove(&removed);
         Ok(removed)
     }

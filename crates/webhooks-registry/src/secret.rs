@@ -1,6 +1,7 @@
 //! The secrets by which deliveries are signed.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
@@ -25,8 +26,15 @@ const STANDARD_PREFIX: &str = "whsec_";
 /// ```
 #[derive(Clone)]
 pub struct Secret {
-    text: Zeroizing<String>,
+    shared: Arc<Shared>,
     expires_at: Option<Timestamp>,
+}
+
+/// What all clones of a secret share: keys are made once, not for each delivery.
+struct Shared {
+    text: Zeroizing<String>,
+    sha256: OnceLock<Key>,
+    sha512: OnceLock<Key>,
 }
 
 /// Says why a text is not a secret. It does not repeat the text.
@@ -45,8 +53,10 @@ impl Secret {
     /// [`SecretError`] when the text is empty, is the text of an ed25519 key (`whpk_`, `whsk_`), or
     /// starts with `whsec_` and is malformed.
     pub fn new(text: &str) -> Result<Self, SecretError> {
-        parse(text, Algorithm::HmacSha256)?;
-        Ok(Self { text: Zeroizing::new(text.to_owned()), expires_at: None })
+        let key = parse(text, Algorithm::HmacSha256)?;
+        let text = Zeroizing::new(text.to_owned());
+        let shared = Shared { text, sha256: key.into(), sha512: OnceLock::new() };
+        Ok(Self { shared: Arc::new(shared), expires_at: None })
     }
 
     /// Sets until when the secret signs. An old one should outlive the rotation by a while.
@@ -57,7 +67,7 @@ impl Secret {
 
     /// Borrows the text, for whoever must keep it: a store.
     pub fn dangerous_text(&self) -> &str {
-        &self.text
+        &self.shared.text
     }
 
     /// Returns until when the secret signs; for ever if `None`.
@@ -77,15 +87,25 @@ impl Secret {
 
     /// Returns whether the secret meets Standard Webhooks: `whsec_`, 24 to 64 bytes.
     pub fn is_standard(&self) -> bool {
-        self.text.starts_with(STANDARD_PREFIX)
+        self.shared.text.starts_with(STANDARD_PREFIX)
     }
 
-    /// Returns the signing key for an algorithm.
+    /// Borrows the signing key for an algorithm.
     ///
     /// # Errors
     /// [`SecretError`] when the algorithm is no HMAC.
-    pub fn key(&self, algorithm: Algorithm) -> Result<Key, SecretError> {
-        Ok(parse(&self.text, algorithm)?)
+    pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
+        let Shared { text, sha256, sha512 } = &*self.shared;
+        let made = match algorithm {
+            Algorithm::HmacSha256 => sha256,
+            Algorithm::HmacSha512 => sha512,
+            _ => return Err(SecretError { source: KeyError::Algorithm }),
+        };
+        if let Some(key) = made.get() {
+            return Ok(key);
+        }
+        let key = parse(text, algorithm)?;
+        Ok(made.get_or_init(|| key))
     }
 }
 
@@ -99,7 +119,7 @@ fn parse(text: &str, algorithm: Algorithm) -> Result<Key, KeyError> {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        let is_same_text = self.text.as_bytes().ct_eq(other.text.as_bytes());
+        let is_same_text = self.shared.text.as_bytes().ct_eq(other.shared.text.as_bytes());
         bool::from(is_same_text) && self.expires_at == other.expires_at
     }
 }
@@ -120,10 +140,11 @@ mod tests {
 
     #[test]
     fn a_plain_text_is_the_key_itself() {
-        let key = Secret::new("Jefe").unwrap().key(Algorithm::HmacSha256).unwrap();
+        let secret = Secret::new("Jefe").unwrap();
+        let key = secret.key(Algorithm::HmacSha256).unwrap();
         // RFC 4231 §4.3, test case 2.
         assert_eq!(
-            x_webhook::sign(&key, b"what do ya want for nothing?").unwrap().as_str(),
+            x_webhook::sign(key, b"what do ya want for nothing?").unwrap().as_str(),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
     }

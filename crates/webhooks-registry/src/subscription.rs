@@ -3,7 +3,7 @@
 use std::fmt;
 
 use thiserror::Error;
-use webhooks_core::{EventType, EventTypeError};
+use webhooks_core::{EventType, EventTypeError, excerpt};
 
 /// A wish for events: one type (`user.created`), a subtree (`user.*`) or all (`*`).
 ///
@@ -39,7 +39,7 @@ impl Subscription {
         let root = text.strip_suffix(".*").unwrap_or(text);
         if text != "*" {
             EventType::new(root)
-                .map_err(|source| SubscriptionError { subscription: text.to_owned(), source })?;
+                .map_err(|source| SubscriptionError { subscription: excerpt(text), source })?;
         }
         Ok(Self(text.to_owned()))
     }
@@ -82,5 +82,11 @@ mod tests {
             let error = Subscription::new(text).unwrap_err();
             assert!(error.to_string().contains("is neither '*'"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_keeps_the_start_of_a_long_text_alone() {
+        let error = Subscription::new(&"x".repeat(1000)).unwrap_err();
+        assert_eq!(error.subscription, format!("{}…", "x".repeat(63)));
     }
 }

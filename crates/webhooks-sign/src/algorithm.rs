@@ -42,16 +42,29 @@ impl Algorithm {
             Self::Token => "token",
         }
     }
-}
 
-impl Algorithm {
+    /// Returns whether checking a signature costs a curve operation.
+    #[inline]
+    pub(crate) fn is_curve(self) -> bool {
+        match self {
+            Self::HmacSha256 | Self::HmacSha512 | Self::Token => false,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => false,
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => true,
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+        }
+    }
+
     /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
     #[inline]
-    pub(crate) fn decode(self, encoding: Encoding, text: &[u8]) -> Option<Tag> {
+    pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
         if self == Self::Token {
-            return Tag::of_token(text);
+            *tag = Tag::of_token(text)?;
+            return Some(());
         }
-        let tag = Tag::write(|room| encoding.decode(text, room))?;
+        tag.write(|room| encoding.decode(text, room))?;
         let len = tag.as_bytes().len();
         let is_whole = match self {
             Self::HmacSha256 => len == 32,
@@ -65,7 +78,7 @@ impl Algorithm {
             Self::EcdsaP256 => true,
             Self::Token => false,
         };
-        is_whole.then_some(tag)
+        is_whole.then_some(())
     }
 }
 

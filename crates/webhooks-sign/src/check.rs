@@ -1,6 +1,7 @@
 //! One key's part in a verification: hash the message, then say whether a listed signature fits.
 
 use subtle::Choice;
+use zeroize::Zeroizing;
 
 use crate::key::{Key, Kind};
 use crate::listed::Listed;
@@ -13,7 +14,7 @@ use crate::mac::{Mac, Tag};
 )]
 pub(crate) enum Check {
     Mac(Mac),
-    Token(Tag),
+    Token(Zeroizing<Tag>),
     #[cfg(feature = "ed25519")]
     Ed25519(crate::ed25519::Check),
     #[cfg(feature = "p256")]
@@ -26,10 +27,10 @@ impl Check {
         expect(unused_variables, reason = "only ed25519 hashes the signature")
     )]
     #[inline]
-    pub(crate) fn new(key: &Key, listed: Listed<'_, '_>) -> Self {
+    pub(crate) fn new(key: &Key, listed: &Listed<'_, '_>) -> Self {
         match &key.kind {
             Kind::Mac(mac) => Self::Mac(mac.clone()),
-            Kind::Token(token) => Self::Token(*token),
+            Kind::Token(token) => Self::Token(token.clone()),
             #[cfg(feature = "ed25519")]
             Kind::Ed25519(key) => Self::Ed25519(key.check(listed)),
             #[cfg(feature = "p256")]
@@ -52,10 +53,10 @@ impl Check {
 
     /// Looks at every listed signature, whether or not one matched before.
     #[inline]
-    pub(crate) fn finish(self, listed: Listed<'_, '_>) -> Choice {
+    pub(crate) fn finish(self, listed: &Listed<'_, '_>) -> Choice {
         match self {
-            Self::Mac(mac) => listed.contains(&mac.finish()),
-            Self::Token(token) => listed.contains(&token),
+            Self::Mac(mac) => listed.contains(mac.finish().as_bytes()),
+            Self::Token(token) => listed.contains(token.as_bytes()),
             #[cfg(feature = "ed25519")]
             Self::Ed25519(check) => check.finish(),
             #[cfg(feature = "p256")]

@@ -9,16 +9,12 @@ use sha2::Sha512;
 use subtle::Choice;
 use zeroize::Zeroizing;
 
-use crate::listed::Listed;
+use crate::listed::{Listed, MAX_CURVE_SIGNATURES};
 use crate::mac::Tag;
 use crate::{KeyError, SignError};
 
 /// The length of a signature in bytes.
 pub(crate) const SIGNATURE_LEN: usize = 64;
-
-/// How many signatures of this kind a header may list: each costs a curve operation a key, some
-/// 40 times an HMAC. A sender that rotates its key lists two.
-pub(crate) const MAX_SIGNATURES: usize = 4;
 
 /// A public key, and the secret one if it is ours.
 #[derive(Clone)]
@@ -42,6 +38,16 @@ impl KeyPair {
         Ok(Self { public: secret.verifying_key(), secret: Some(secret) })
     }
 
+    /// Returns the pair that a seed stands for.
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        let secret = SigningKey::from_bytes(seed);
+        Self { public: secret.verifying_key(), secret: Some(secret) }
+    }
+
+    pub(crate) fn public_bytes(&self) -> &[u8; 32] {
+        self.public.as_bytes()
+    }
+
     /// Signs the pieces together, which are gone over twice.
     pub(crate) fn sign<'p>(
         &self,
@@ -60,12 +66,14 @@ impl KeyPair {
             room.get_mut(..SIGNATURE_LEN)?.copy_from_slice(&signature.to_bytes());
             Some(SIGNATURE_LEN)
         };
-        Tag::write(write).ok_or(SignError::Write)
+        let mut tag = Tag::EMPTY;
+        tag.write(write).ok_or(SignError::Write)?;
+        Ok(tag)
     }
 
     /// Starts on a message; each signature needs a hash of its own, since it goes into it.
-    pub(crate) fn check(&self, listed: Listed<'_, '_>) -> Check {
-        let mut streams = [const { None }; MAX_SIGNATURES];
+    pub(crate) fn check(&self, listed: &Listed<'_, '_>) -> Check {
+        let mut streams = [const { None }; MAX_CURVE_SIGNATURES];
         for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
             let signature = Signature::from_slice(tag.as_bytes());
             *slot = signature.and_then(|signature| self.public.verify_stream(&signature)).ok();
@@ -82,7 +90,7 @@ impl fmt::Debug for KeyPair {
 
 /// A message being hashed, once a signature.
 pub(crate) struct Check {
-    streams: [Option<StreamVerifier>; MAX_SIGNATURES],
+    streams: [Option<StreamVerifier>; MAX_CURVE_SIGNATURES],
 }
 
 impl Check {

@@ -1,5 +1,7 @@
 //! What is signed beside the body, given by the sender or read from headers.
 
+use core::fmt;
+
 use subtle::Choice;
 
 use crate::check::Check;
@@ -29,7 +31,7 @@ const MAX_ID_LEN: usize = 256;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// The id: 1 to 256 visible ASCII characters but `.`.
     pub id: &'a str,
@@ -41,6 +43,18 @@ pub struct Envelope<'a> {
     pub url: &'a str,
 }
 
+impl fmt::Debug for Envelope<'_> {
+    /// Leaves out the URL, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("method", &self.method)
+            .field("url_bytes", &self.url.len())
+            .finish()
+    }
+}
+
 /// What the headers said, checked as far as it can be without hashing.
 pub(crate) struct Opened<'s, 'h> {
     verifier: Verifier<'s>,
@@ -48,21 +62,30 @@ pub(crate) struct Opened<'s, 'h> {
     /// The timestamp in Unix seconds.
     timestamp: Option<u64>,
     /// The timestamp as it is written.
-    timestamp_text: &'h str,
+    timestamp_text: &'h [u8],
     listed: Listed<'s, 'h>,
 }
 
-impl<'a> Envelope<'a> {
+/// The bytes of an envelope: a receiver need not know that the timestamp is text.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    id: &'a [u8],
+    timestamp: &'a [u8],
+    method: &'a [u8],
+    url: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
     /// Returns the bytes of a part other than the body.
     #[inline]
     pub(crate) fn part(&self, part: Part) -> &'a [u8] {
         match part {
             Part::Body => b"",
-            Part::Id => self.id.as_bytes(),
+            Part::Id => self.id,
             Part::Literal(text) => text.as_bytes(),
-            Part::Method => self.method.as_bytes(),
-            Part::Timestamp => self.timestamp.as_bytes(),
-            Part::Url => self.url.as_bytes(),
+            Part::Method => self.method,
+            Part::Timestamp => self.timestamp,
+            Part::Url => self.url,
         }
     }
 
@@ -76,6 +99,17 @@ impl<'a> Envelope<'a> {
         let piece = move |part: &Part| if *part == Part::Body { body } else { self.part(*part) };
         scheme.parts.iter().map(piece)
     }
+}
+
+impl<'a> Envelope<'a> {
+    pub(crate) fn parts(&self) -> Parts<'a> {
+        Parts {
+            id: self.id.as_bytes(),
+            timestamp: self.timestamp.as_bytes(),
+            method: self.method.as_bytes(),
+            url: self.url.as_bytes(),
+        }
+    }
 
     /// Refuses to sign what a verifier would refuse.
     pub(crate) fn check(&self, scheme: &Scheme) -> Result<(), SignError> {
@@ -83,49 +117,52 @@ impl<'a> Envelope<'a> {
             return Err(SignError::InvalidId);
         }
         if let Some(source) = scheme.timestamp {
-            parse(self.timestamp, source.format()).or(Err(SignError::InvalidTimestamp))?;
+            parse(self.timestamp.as_bytes(), source.format())
+                .or(Err(SignError::InvalidTimestamp))?;
         }
         if scheme.is_missing(self.method, self.url) { Err(SignError::MissingPart) } else { Ok(()) }
     }
 }
 
-impl<'s> Verifier<'s> {
+impl<'s, 'h> Opened<'s, 'h> {
+    /// Holds nothing that could match before [`read`](Self::read), which fills it where it lies, as
+    /// [`Listed::read`] does.
+    #[inline]
+    pub(crate) fn new(verifier: Verifier<'s>) -> Self {
+        let listed = Listed::new(verifier.scheme);
+        Self { verifier, id: None, timestamp: None, timestamp_text: b"", listed }
+    }
+
     /// Reads the headers, refusing whatever needs no hashing to refuse.
     #[inline]
-    pub(crate) fn open<'h, const N: usize>(
-        self,
+    pub(crate) fn read<const N: usize>(
+        &mut self,
         keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
         now: u64,
-    ) -> Result<Opened<'s, 'h>, Error> {
-        let scheme = self.scheme;
+    ) -> Result<(), Error> {
+        let Verifier { scheme, tolerance, method, url } = self.verifier;
         let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
         if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
             return Err(Error::UnsuitableKey);
         }
-        if scheme.is_missing(self.method, self.url) {
+        if scheme.is_missing(method, url) {
             return Err(Error::MissingPart);
         }
         let signature = single(headers, scheme.signature)?;
-        let id = match scheme.id {
-            Some(name) => Some(check_id(single(headers, name)?)?),
-            None => None,
-        };
-        let (timestamp, timestamp_text) = match scheme.timestamp {
-            Some(source) => {
-                let text = match source {
-                    TimestampSource::Field(name, _) => scheme.field(signature, name)?,
-                    TimestampSource::Header(name, _) => single(headers, name)?,
-                };
-                let text = str::from_utf8(text).or(Err(Error::InvalidTimestamp))?;
-                let timestamp = parse(text, source.format())?;
-                self.tolerance.check(timestamp, now)?;
-                (Some(timestamp), text)
-            }
-            None => (None, ""),
-        };
-        let listed = Listed::read(scheme, signature)?;
-        Ok(Opened { verifier: self, id, timestamp, timestamp_text, listed })
+        if let Some(name) = scheme.id {
+            self.id = Some(check_id(single(headers, name)?)?);
+        }
+        if let Some(source) = scheme.timestamp {
+            let text = match source {
+                TimestampSource::Field(name, _) => scheme.field(signature, name)?,
+                TimestampSource::Header(name, _) => single(headers, name)?,
+            };
+            let timestamp = parse(text, source.format())?;
+            tolerance.check(timestamp, now)?;
+            (self.timestamp, self.timestamp_text) = (Some(timestamp), text);
+        }
+        self.listed.read(signature)
     }
 }
 
@@ -133,7 +170,7 @@ impl<'h> Opened<'_, 'h> {
     /// Puts a key to work: hashes what is signed ahead of the body.
     #[inline]
     pub(crate) fn start(&self, key: &Key) -> Check {
-        let mut check = Check::new(key, self.listed);
+        let mut check = Check::new(key, &self.listed);
         self.update(&mut check, self.verifier.scheme.around_body().0);
         check
     }
@@ -142,15 +179,29 @@ impl<'h> Opened<'_, 'h> {
     #[inline]
     pub(crate) fn finish(&self, mut check: Check) -> Choice {
         self.update(&mut check, self.verifier.scheme.around_body().1);
-        check.finish(self.listed)
+        check.finish(&self.listed)
+    }
+
+    /// Returns the place of the first key that verifies a body in memory.
+    pub(crate) fn find_key<const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        body: &[u8],
+    ) -> Result<usize, Error> {
+        // Key by key, without room for all of them as `Pending` has.
+        let mut matched = Matched::default();
+        for key in keys.iter() {
+            matched.note(self.check(key, body));
+        }
+        matched.key_index()
     }
 
     /// Verifies a body in memory with one key.
     #[inline]
-    pub(crate) fn check(&self, key: &Key, body: &[u8]) -> Choice {
+    fn check(&self, key: &Key, body: &[u8]) -> Choice {
         if let Kind::Mac(mac) = &key.kind {
-            let computed = mac.of(self.envelope().pieces(self.verifier.scheme, body));
-            return self.listed.contains(&computed);
+            let pieces = self.parts().pieces(self.verifier.scheme, body);
+            return mac.of(pieces, |computed| self.listed.contains(computed));
         }
         let mut check = self.start(key);
         check.update(body);
@@ -158,28 +209,26 @@ impl<'h> Opened<'_, 'h> {
     }
 
     fn update(&self, check: &mut Check, parts: &[Part]) {
-        let envelope = self.envelope();
+        let bytes = self.parts();
         for part in parts {
-            check.update(envelope.part(*part));
+            check.update(bytes.part(*part));
         }
     }
 
     #[inline]
-    fn envelope(&self) -> Envelope<'_> {
-        let Verifier { method, url, .. } = self.verifier;
-        let id = self.id.unwrap_or_default();
-        Envelope { id, timestamp: self.timestamp_text, method, url }
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            id: self.id.unwrap_or_default().as_bytes(),
+            timestamp: self.timestamp_text,
+            method: self.verifier.method.as_bytes(),
+            url: self.verifier.url.as_bytes(),
+        }
     }
 
     #[inline]
-    pub(crate) fn verified<B>(&self, matched: Matched, body: B) -> Result<Verified<'h, B>, Error> {
-        Ok(Verified {
-            id: self.id,
-            timestamp: self.timestamp,
-            key_index: matched.key_index()?,
-            scheme: self.verifier.scheme.name,
-            body,
-        })
+    pub(crate) fn verified<B>(&self, key_index: usize, body: B) -> Verified<'h, B> {
+        let scheme = self.verifier.scheme.name;
+        Verified { id: self.id, timestamp: self.timestamp, key_index, scheme, body }
     }
 }
 
@@ -187,7 +236,11 @@ impl Scheme {
     /// Returns whether the method or the URL is signed but not given.
     #[inline]
     fn is_missing(&self, method: &str, url: &str) -> bool {
-        (method.is_empty() && self.signs(Part::Method)) || (url.is_empty() && self.signs(Part::Url))
+        self.parts.iter().any(|part| match part {
+            Part::Method => method.is_empty(),
+            Part::Url => url.is_empty(),
+            _ => false,
+        })
     }
 
     /// Returns the one field of this name.
@@ -211,8 +264,10 @@ impl Scheme {
 /// the very least not be allowed to include any `.`", or a part of one could pass for the other.
 #[inline]
 fn is_valid_id(id: &[u8]) -> bool {
+    let is_invalid = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'.';
+    // Without an early end: many bytes at once are checked sooner than one after the other.
     (1..=MAX_ID_LEN).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.')
+        && id.iter().fold(0, |any, byte| any | u8::from(is_invalid(byte))) == 0
 }
 
 #[inline]

@@ -4,8 +4,25 @@ use core::fmt;
 
 /// Says why a webhook was refused.
 ///
-/// Answer 400 when [`is_malformed`](Self::is_malformed), 401 otherwise, and don't tell the sender
-/// which: the reason is for your log.
+/// Answer 400 when [`is_malformed`](Self::is_malformed), 500 when [`is_misuse`](Self::is_misuse),
+/// which is a mistake of yours, and 401 otherwise: forged, or [stale](Self::is_stale). Don't tell
+/// the sender why: the reason is for your log.
+///
+/// # Example
+/// ```
+/// use webhooks_sign::Error;
+///
+/// fn status(error: Error) -> u16 {
+///     match error {
+///         _ if error.is_misuse() => 500,
+///         _ if error.is_malformed() => 400,
+///         _ => 401,
+///     }
+/// }
+/// assert_eq!(status(Error::InvalidHeader), 400);
+/// assert_eq!(status(Error::TimestampTooOld), 401);
+/// assert_eq!(status(Error::UnsuitableKey), 500);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,7 +38,8 @@ pub enum Error {
     TimestampTooOld,
     /// The timestamp lies further ahead than the tolerance allows: a clock is wrong.
     TimestampTooNew,
-    /// More than 16 signatures are listed.
+    /// The header lists more than 16 items or fields, of whatever version and the time among them,
+    /// or more than 4 signatures by a curve (ed25519, P-256), each of which costs far more.
     TooManySignatures,
     /// No listed signature fits any key: forged, changed on the way, or signed with another key.
     NoMatch,
@@ -44,6 +62,17 @@ impl Error {
                 | Self::InvalidTimestamp
                 | Self::TooManySignatures
         )
+    }
+
+    /// Returns whether the timestamp is too far from the receiver's clock: the message is stale or
+    /// replayed, or a clock is wrong. Whether it is forged was not looked at.
+    pub fn is_stale(self) -> bool {
+        matches!(self, Self::TimestampTooOld | Self::TimestampTooNew)
+    }
+
+    /// Returns whether the mistake is on this side: the request was not looked at.
+    pub fn is_misuse(self) -> bool {
+        matches!(self, Self::MissingPart | Self::UnsuitableKey)
     }
 }
 
@@ -82,10 +111,12 @@ pub enum KeyError {
     Length,
     /// The key is no point of its curve, a weak one, or its public half belongs to another secret.
     Curve,
-    /// The algorithm is no HMAC, and its keys are read otherwise.
+    /// The key is for another algorithm, or the algorithm's keys are read otherwise.
     Algorithm,
     /// The key ring is full.
     Full,
+    /// The writer refused the text.
+    Write,
 }
 
 impl fmt::Display for KeyError {
@@ -96,8 +127,9 @@ impl fmt::Display for KeyError {
             Self::Prefix => "the secret does not start with the prefix of its scheme",
             Self::Length => "the secret has the wrong length",
             Self::Curve => "the key is not a valid point of its curve",
-            Self::Algorithm => "the algorithm takes no key of bytes",
+            Self::Algorithm => "the algorithm takes no such key",
             Self::Full => "the key ring is full",
+            Self::Write => "the key could not be written",
         })
     }
 }
@@ -115,7 +147,8 @@ pub enum SignError {
     InvalidTimestamp,
     /// The scheme signs the method or the URL, and it is not given.
     MissingPart,
-    /// No key is given, more than 16 are, or one is for another algorithm or for verifying alone.
+    /// No key is given, more are than a header may list signatures, or one is for another algorithm
+    /// or for verifying alone.
     UnsuitableKey,
     /// The writer refused the text, or the buffer is too small.
     Write,
@@ -134,3 +167,31 @@ impl fmt::Display for SignError {
 }
 
 impl core::error::Error for SignError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_of_one_kind() {
+        let check = |error: Error, kinds: [bool; 3]| {
+            let found = [error.is_malformed(), error.is_stale(), error.is_misuse()];
+            assert_eq!(found, kinds, "{error:?}");
+        };
+        for error in [
+            Error::MissingHeader,
+            Error::DuplicateHeader,
+            Error::InvalidHeader,
+            Error::InvalidTimestamp,
+            Error::TooManySignatures,
+        ] {
+            check(error, [true, false, false]);
+        }
+        check(Error::TimestampTooOld, [false, true, false]);
+        check(Error::TimestampTooNew, [false, true, false]);
+        check(Error::MissingPart, [false, false, true]);
+        check(Error::UnsuitableKey, [false, false, true]);
+        // Forged.
+        check(Error::NoMatch, [false; 3]);
+    }
+}

@@ -1,24 +1,36 @@
-//! Keys and rings of keys.
+//! Keys, made of secrets.
 
 use core::fmt;
 use core::ops::RangeInclusive;
 
 use zeroize::Zeroizing;
 
+use crate::encoding::decode_lenient;
 use crate::mac::{Mac, Tag};
 use crate::{Algorithm, Encoding, KeyError, SignError};
 
 /// What the text of a symmetric Standard Webhooks secret starts with.
-const SECRET_PREFIX: &str = "whsec_";
+pub(crate) const SECRET_PREFIX: &str = "whsec_";
 
-/// What the texts of ed25519 keys start with, which must never become HMAC keys: one is public.
-const ASYMMETRIC_PREFIXES: [&str; 2] = ["whpk_", "whsk_"];
+/// What the text of a public ed25519 key starts with.
+pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
+
+/// What the text of a secret ed25519 key starts with.
+pub(crate) const PRIVATE_PREFIX: &str = "whsk_";
+
+/// The prefixes of what must never become HMAC keys: one is public.
+const ASYMMETRIC_PREFIXES: [&str; 2] = [PUBLIC_PREFIX, PRIVATE_PREFIX];
 
 /// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", asks of a secret.
 const STANDARD_LENGTHS: RangeInclusive<usize> = 24..=64;
 
-/// The longest encoded key in bytes: a P-256 public key takes 91.
+/// The longest encoded key in bytes, three of which base64 takes together: a P-256 public key takes
+/// 91.
 const MAX_KEY_LEN: usize = 96;
+
+/// The longest encoded legacy key in bytes: Svix takes up to 75, and what is longer than a block of
+/// the hash, 64 or 128 bytes, is no stronger.
+const MAX_LEGACY_LEN: usize = 255;
 
 /// How the secrets of a scheme are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +68,7 @@ pub struct Key {
 #[derive(Clone)]
 pub(crate) enum Kind {
     Mac(Mac),
-    Token(Tag),
+    Token(Zeroizing<Tag>),
     #[cfg(feature = "ed25519")]
     Ed25519(crate::ed25519::KeyPair),
     #[cfg(feature = "p256")]
@@ -92,11 +104,11 @@ impl Key {
         #[cfg(feature = "ed25519")]
         if algorithm == Algorithm::Ed25519 {
             let parse = |encoded: &str, pair: fn(&[u8]) -> Result<_, _>| {
-                let kind = decode(Encoding::Base64, encoded, pair)?;
-                Ok(Self { kind: Kind::Ed25519(kind) })
+                let kind = Kind::Ed25519(decode(Encoding::Base64, encoded, pair)?);
+                Ok(Self { kind })
             };
-            let [public, private] = ASYMMETRIC_PREFIXES.map(|prefix| secret.strip_prefix(prefix));
-            return match (public, private) {
+            let strip = |prefix| secret.strip_prefix(prefix);
+            return match (strip(PUBLIC_PREFIX), strip(PRIVATE_PREFIX)) {
                 (Some(encoded), _) => parse(encoded, crate::ed25519::KeyPair::from_public),
                 (_, Some(encoded)) => parse(encoded, crate::ed25519::KeyPair::from_secret),
                 _ => Err(KeyError::Prefix),
@@ -117,6 +129,13 @@ impl Key {
         Self::from_legacy_bytes(algorithm, bytes)
     }
 
+    /// Returns the ed25519 key with this seed (RFC 8032 §5.1.5, the "private key"), from a random
+    /// source of yours.
+    #[cfg(feature = "ed25519")]
+    pub fn ed25519_from_seed(seed: &[u8; 32]) -> Self {
+        Self { kind: Kind::Ed25519(crate::ed25519::KeyPair::from_seed(seed)) }
+    }
+
     /// Returns the HMAC key with these bytes, however few: for secrets that exist already, such as
     /// the text of a plain password. Each missing byte makes guessing easier.
     ///
@@ -132,6 +151,36 @@ impl Key {
         }
         let mac = Mac::new(algorithm, bytes).ok_or(KeyError::Algorithm)?;
         Ok(Self { kind: Kind::Mac(mac) })
+    }
+
+    /// Returns the HMAC key of a secret in base64 that exists already and that
+    /// [`from_secret`](Self::from_secret) refuses: without `whsec_`, without padding, or of another
+    /// length up to 255 bytes. Each byte that 24 lack makes guessing easier.
+    ///
+    /// # Errors
+    /// [`KeyError`] when there are no bytes or too many, the text is not base64, it is or holds the
+    /// text of an ed25519 key (`whpk_`, `whsk_`), or the algorithm is no HMAC.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Algorithm, Key, KeyError};
+    ///
+    /// let secret = "c2hvcnQ"; // "short", unpadded
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix);
+    /// assert!(Key::from_legacy_secret(Algorithm::HmacSha256, secret).is_ok());
+    /// ```
+    pub fn from_legacy_secret(algorithm: Algorithm, secret: &str) -> Result<Self, KeyError> {
+        if ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix)) {
+            return Err(KeyError::Prefix);
+        }
+        let encoded = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
+        let mut buffer = Zeroizing::new([0; MAX_LEGACY_LEN]);
+        if Encoding::Base64.decoded_len(encoded.len()) > MAX_LEGACY_LEN {
+            return Err(KeyError::Length);
+        }
+        let len = decode_lenient(encoded.as_bytes(), buffer.as_mut_slice());
+        let bytes = buffer.get(..len.ok_or(KeyError::Encoding)?).unwrap_or_default();
+        Self::from_legacy_bytes(algorithm, bytes)
     }
 
     /// Returns the key of a secret that a scheme's provider has given.
@@ -152,7 +201,9 @@ impl Key {
     fn from_provider_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         let kind = match algorithm {
             _ if bytes.is_empty() => return Err(KeyError::Empty),
-            Algorithm::Token => Kind::Token(Tag::of_token(bytes).ok_or(KeyError::Length)?),
+            Algorithm::Token => {
+                Kind::Token(Zeroizing::new(Tag::of_token(bytes).ok_or(KeyError::Length)?))
+            }
             #[cfg(feature = "ed25519")]
             Algorithm::Ed25519 => Kind::Ed25519(crate::ed25519::KeyPair::from_public(bytes)?),
             #[cfg(feature = "p256")]
@@ -163,6 +214,7 @@ impl Key {
     }
 
     /// Returns the algorithm that the key is for.
+    #[inline]
     pub fn algorithm(&self) -> Algorithm {
         match &self.kind {
             Kind::Mac(mac) => mac.algorithm(),
@@ -180,7 +232,7 @@ impl Key {
         pieces: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<Tag, SignError> {
         match &self.kind {
-            Kind::Mac(mac) => Ok(mac.of(pieces)),
+            Kind::Mac(mac) => Ok(mac.of(pieces, Tag::from_slice)),
             #[cfg(feature = "ed25519")]
             Kind::Ed25519(pair) => pair.sign(&pieces),
             _ => Err(SignError::UnsuitableKey),
@@ -188,15 +240,13 @@ impl Key {
     }
 }
 
-/// Decodes a secret on the stack, where it is wiped after use.
 fn decode<T>(
     encoding: Encoding,
     text: &str,
     use_bytes: impl FnOnce(&[u8]) -> Result<T, KeyError>,
 ) -> Result<T, KeyError> {
     let mut buffer = Zeroizing::new([0; MAX_KEY_LEN]);
-    // Either encoding takes at most two characters a byte; more is refused before it is decoded.
-    if text.len() > MAX_KEY_LEN.saturating_mul(2) {
+    if encoding.decoded_len(text.len()) > MAX_KEY_LEN {
         return Err(KeyError::Length);
     }
     let len = encoding.decode(text.as_bytes(), buffer.as_mut_slice()).ok_or(KeyError::Encoding)?;
@@ -206,62 +256,5 @@ fn decode<T>(
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({:?}, redacted)", self.algorithm())
-    }
-}
-
-/// The live keys of one sender, at most `N`: more than one while a secret is being rotated.
-///
-/// # Example
-/// ```
-/// use webhooks_sign::{Algorithm, Key, KeyRing};
-///
-/// let new = Key::from_bytes(Algorithm::HmacSha256, &[7; 32])?;
-/// let old = Key::from_bytes(Algorithm::HmacSha256, &[8; 32])?;
-/// let ring = KeyRing::from([new, old]);
-/// assert_eq!(ring.iter().count(), 2);
-/// # Ok::<(), webhooks_sign::KeyError>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct KeyRing<const N: usize> {
-    keys: [Option<Key>; N],
-}
-
-impl<const N: usize> KeyRing<N> {
-    /// Returns an empty ring, which verifies nothing.
-    pub fn new() -> Self {
-        Self { keys: [const { None }; N] }
-    }
-
-    /// Adds a key behind those that are there.
-    ///
-    /// # Errors
-    /// [`KeyError::Full`] when the ring has `N` keys.
-    pub fn push(&mut self, key: Key) -> Result<(), KeyError> {
-        let slot = self.keys.iter_mut().find(|slot| slot.is_none()).ok_or(KeyError::Full)?;
-        *slot = Some(key);
-        Ok(())
-    }
-
-    /// Returns the keys in the order in which they were added.
-    pub fn iter(&self) -> impl Iterator<Item = &Key> {
-        self.keys.iter().flatten()
-    }
-}
-
-impl<const N: usize> Default for KeyRing<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl From<Key> for KeyRing<1> {
-    fn from(key: Key) -> Self {
-        Self::from([key])
-    }
-}
-
-impl<const N: usize> From<[Key; N]> for KeyRing<N> {
-    fn from(keys: [Key; N]) -> Self {
-        Self { keys: keys.map(Some) }
     }
 }

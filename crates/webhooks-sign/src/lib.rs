@@ -7,6 +7,7 @@ extern crate std;
 
 mod algorithm;
 mod check;
+mod custom;
 #[cfg(feature = "ed25519")]
 mod ed25519;
 mod encoding;
@@ -14,6 +15,8 @@ mod envelope;
 mod error;
 mod headers;
 mod key;
+mod key_ring;
+mod key_text;
 mod listed;
 mod mac;
 mod matched;
@@ -23,6 +26,7 @@ mod pending;
 pub mod providers;
 mod scheme;
 mod signature;
+mod signing;
 pub mod standard;
 mod timestamp;
 mod tolerance;
@@ -32,15 +36,15 @@ pub mod x_webhook;
 
 // The public interface is:
 pub use algorithm::Algorithm;
+pub use custom::{SchemeBuilder, SchemeError};
 pub use encoding::Encoding;
 pub use envelope::Envelope;
 pub use error::{Error, KeyError, SignError};
 pub use headers::{FromFn, Headers, from_fn};
-pub use key::{Key, KeyFormat, KeyRing};
+pub use key::{Key, KeyFormat};
+pub use key_ring::KeyRing;
 pub use pending::Pending;
-pub use scheme::{
-    Grammar, Part, Scheme, SchemeBuilder, SchemeError, TimestampFormat, TimestampSource,
-};
+pub use scheme::{Grammar, Part, Scheme, TimestampFormat, TimestampSource};
 pub use signature::Signature;
 pub use tolerance::Tolerance;
 pub use verified::Verified;

@@ -12,11 +12,14 @@ use crate::scheme::{Grammar, Scheme};
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
 
+/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
+/// times an HMAC. A sender that rotates its key lists two.
+pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
+
 /// The value of a signature header, found in order.
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
 /// cheaper than carrying room for sixteen around.
-#[derive(Clone, Copy)]
 pub(crate) struct Listed<'s, 'h> {
     scheme: &'s Scheme,
     first: Tag,
@@ -25,77 +28,94 @@ pub(crate) struct Listed<'s, 'h> {
 }
 
 impl<'s, 'h> Listed<'s, 'h> {
+    /// Lists nothing yet. [`read`](Self::read) fills it where it lies: a signature that was written
+    /// byte by byte and is moved at once makes the processor wait for the bytes.
+    #[inline]
+    pub(crate) fn new(scheme: &'s Scheme) -> Self {
+        Self { scheme, first: Tag::EMPTY, rest: b"" }
+    }
+
     /// Checks the value of the signature header.
     ///
     /// One malformed item does not spoil the others: Standard Webhooks 1.0, "Signature scheme",
     /// has receivers try each.
     #[inline]
-    pub(crate) fn read(scheme: &'s Scheme, value: &'h [u8]) -> Result<Self, Error> {
-        #[expect(clippy::naive_bytecount, reason = "a header is short")]
-        let count = |separator| value.iter().filter(|byte| **byte == separator).count();
-        let separators = scheme.separator().map_or(0, count);
-        // Empty items count: who sends sixteen spaces in a row wants no answer.
-        if separators >= MAX_SIGNATURES {
-            return Err(Error::TooManySignatures);
-        }
+    pub(crate) fn read(&mut self, value: &'h [u8]) -> Result<(), Error> {
+        let scheme = self.scheme;
         // Most headers list one signature, which then needs no search for its end.
-        let mut rest = if separators == 0 { b"" } else { value };
-        let first = if separators == 0 { scheme.tag(value) } else { scheme.next_tag(&mut rest) };
+        // All bytes are looked at, since many at once are sooner than one after the other.
+        let is_in_value = |separator: &u8| {
+            value.iter().fold(0, |any, byte| any | u8::from(byte == separator)) != 0
+        };
+        let first = match scheme.separator().filter(is_in_value) {
+            None => scheme.read_item(value, &mut self.first),
+            Some(separator) => {
+                // Empty items count: who sends sixteen spaces in a row wants no answer.
+                let mut separators = value.iter().filter(|byte| **byte == separator);
+                if separators.nth(MAX_SIGNATURES - 1).is_some() {
+                    return Err(Error::TooManySignatures);
+                }
+                self.rest = value;
+                scheme.read_next(&mut self.rest, &mut self.first)
+            }
+        };
         match (first, scheme.grammar) {
-            (Some(first), _) => Self { scheme, first, rest }.limited(),
+            (Some(()), _) => self.check_limit(),
             (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
             // Nothing that could match: say so before the body is hashed.
             (None, _) => Err(Error::NoMatch),
         }
     }
 
-    #[cfg_attr(
-        not(feature = "ed25519"),
-        expect(clippy::unnecessary_wraps, reason = "only curve operations need a closer limit")
-    )]
     #[inline]
-    fn limited(self) -> Result<Self, Error> {
-        #[cfg(feature = "ed25519")]
-        if self.scheme.algorithm == crate::Algorithm::Ed25519
-            && self.iter().nth(crate::ed25519::MAX_SIGNATURES).is_some()
-        {
+    fn check_limit(&self) -> Result<(), Error> {
+        let is_curve = self.scheme.algorithm.is_curve();
+        if is_curve && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
             return Err(Error::TooManySignatures);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Compares each with the one expected, whether or not one matched before.
     #[inline]
-    pub(crate) fn contains(self, expected: &Tag) -> Choice {
-        self.iter().fold(Choice::from(0), |found, tag| found | tag.matches(expected))
+    pub(crate) fn contains(&self, expected: &[u8]) -> Choice {
+        let mut found = self.first.matches(expected);
+        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
+        while self.scheme.read_next(&mut rest, &mut tag).is_some() {
+            found |= tag.matches(expected);
+        }
+        found
     }
 
     /// Returns the well-formed signatures of the scheme's own version.
-    #[inline]
-    pub(crate) fn iter(self) -> impl Iterator<Item = Tag> {
-        let mut rest = self.rest;
-        let others = core::iter::from_fn(move || self.scheme.next_tag(&mut rest));
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
+        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
+        let others = core::iter::from_fn(move || {
+            self.scheme.read_next(&mut rest, &mut tag)?;
+            Some(tag)
+        });
         core::iter::once(self.first).chain(others)
     }
 }
 
 impl Scheme {
     #[inline]
-    fn separator(&self) -> Option<u8> {
+    pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {
             Grammar::One { .. } => None,
             Grammar::List { separator, .. } | Grammar::Fields { separator, .. } => Some(separator),
         }
     }
 
-    /// Takes items off the front up to the first well-formed signature, and returns that.
-    fn next_tag(&self, rest: &mut &[u8]) -> Option<Tag> {
+    /// Takes items off the front up to the first well-formed signature, and reads that.
+    #[inline]
+    fn read_next(&self, rest: &mut &[u8], tag: &mut Tag) -> Option<()> {
         while !rest.is_empty() {
             let end = rest.iter().position(|byte| Some(*byte) == self.separator());
             let (item, behind) = rest.split_at(end.unwrap_or(rest.len()));
             *rest = behind.get(1..).unwrap_or_default();
-            if let Some(tag) = self.tag(item) {
-                return Some(tag);
+            if self.read_item(item, tag).is_some() {
+                return Some(());
             }
         }
         None
@@ -103,9 +123,9 @@ impl Scheme {
 
     /// Reads one item; `None` if it is malformed or of another version.
     #[inline]
-    fn tag(&self, item: &[u8]) -> Option<Tag> {
+    fn read_item(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
         let item = if self.separator().is_some() { item.trim_ascii() } else { item };
         let text = item.strip_prefix(self.item_prefix().as_bytes())?;
-        self.algorithm.decode(self.encoding, text)
+        self.algorithm.decode(self.encoding, text, tag)
     }
 }

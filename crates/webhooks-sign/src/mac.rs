@@ -1,14 +1,14 @@
-//! HMAC, and what all signatures are held as. The one file that names hmac and its types.
+//! HMAC, and what all signatures are held as. The one file that computes HMACs.
 
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroize;
 
 use crate::Algorithm;
 
-/// Room for any signature, the longest being ECDSA with P-256 in DER (72 bytes), and for the three
-/// bytes that base64 wants beyond: it decodes in groups and checks the room first.
+/// Room for any signature, the longest being ECDSA with P-256 in DER (72 bytes).
 const TAG_ROOM: usize = 80;
 
 /// An HMAC under way. Cloning the state of a fresh key saves two hash blocks a message.
@@ -32,6 +32,7 @@ impl Mac {
         }
     }
 
+    #[inline]
     pub(crate) fn algorithm(&self) -> Algorithm {
         match self {
             #[cfg(feature = "sha1")]
@@ -55,21 +56,25 @@ impl Mac {
     pub(crate) fn finish(self) -> Tag {
         match self {
             #[cfg(feature = "sha1")]
-            Self::Sha1(mac) => Tag::from_array(mac.finalize().into_bytes()),
-            Self::Sha256(mac) => Tag::from_array(mac.finalize().into_bytes()),
-            Self::Sha512(mac) => Tag::from_array(mac.finalize().into_bytes()),
+            Self::Sha1(mac) => Tag::from_slice(&mac.finalize().into_bytes()),
+            Self::Sha256(mac) => Tag::from_slice(&mac.finalize().into_bytes()),
+            Self::Sha512(mac) => Tag::from_slice(&mac.finalize().into_bytes()),
         }
     }
 
-    /// Returns the MAC of the pieces together, without moving the largest of all states about as
-    /// [`finish`](Self::finish) must.
+    /// Has the MAC of the pieces together read, without moving about the largest of all states, as
+    /// [`finish`](Self::finish) must, or the MAC itself.
     #[inline]
-    pub(crate) fn of<'p>(&self, pieces: impl Iterator<Item = &'p [u8]>) -> Tag {
+    pub(crate) fn of<'p, T>(
+        &self,
+        pieces: impl Iterator<Item = &'p [u8]>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> T {
         match self {
             #[cfg(feature = "sha1")]
-            Self::Sha1(mac) => Tag::from_array(run(mac.clone(), pieces)),
-            Self::Sha256(mac) => Tag::from_array(run(mac.clone(), pieces)),
-            Self::Sha512(mac) => Tag::from_array(run(mac.clone(), pieces)),
+            Self::Sha1(mac) => read(&run(mac.clone(), pieces)),
+            Self::Sha256(mac) => read(&run(mac.clone(), pieces)),
+            Self::Sha512(mac) => read(&run(mac.clone(), pieces)),
         }
     }
 }
@@ -89,24 +94,34 @@ pub(crate) struct Tag {
     len: usize,
 }
 
+/// For stand-ins of tokens, which are secret: what was received or will be sent is not.
+impl Zeroize for Tag {
+    fn zeroize(&mut self) {
+        self.bytes.zeroize();
+        self.len.zeroize();
+    }
+}
+
 impl Tag {
+    /// No signature; it matches nothing that was computed.
+    pub(crate) const EMPTY: Self = Self { bytes: [0; TAG_ROOM], len: 0 };
+
     #[inline]
-    fn from_array<const LEN: usize>(mac: impl Into<[u8; LEN]>) -> Self {
-        let mut bytes = [0; TAG_ROOM];
-        if let Some((start, _)) = bytes.split_first_chunk_mut() {
-            *start = mac.into();
+    pub(crate) fn from_slice(mac: &[u8]) -> Self {
+        let mut tag = Self::EMPTY;
+        if let Some(room) = tag.bytes.get_mut(..mac.len()) {
+            room.copy_from_slice(mac);
+            tag.len = mac.len();
         }
-        Self { bytes, len: LEN }
+        tag
     }
 
-    /// Returns the tag that `write` writes and tells the length of.
+    /// Holds from now on what `write` writes and tells the length of. When that fails, with `None`,
+    /// what it holds says nothing.
     #[inline]
-    pub(crate) fn write(write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<Self> {
-        let mut bytes = [0; TAG_ROOM];
-        let len = write(&mut bytes)?;
-        // What a decoder leaves behind the end is not part of it.
-        bytes.get_mut(len..)?.fill(0);
-        Some(Self { bytes, len })
+    pub(crate) fn write(&mut self, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
+        self.len = write(&mut self.bytes).filter(|len| *len <= TAG_ROOM)?;
+        Some(())
     }
 
     /// Returns a stand-in for a token, so that tokens of all lengths are compared in the time of
@@ -122,16 +137,14 @@ impl Tag {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Compares, in a time that depends on nothing.
+    /// Compares, in a time that depends on nothing but the lengths, which are no secret.
     #[inline]
-    pub(crate) fn matches(&self, other: &Self) -> Choice {
-        // All words, whatever they are; only the sum of differences is looked at. A barrier for each
+    pub(crate) fn matches(&self, other: &[u8]) -> Choice {
+        // All bytes, whatever they are; only the sum of differences is looked at. A barrier for each
         // byte, as subtle has for slices, would take as long as a hash block.
-        let (ours, theirs) = (self.bytes.as_chunks::<8>().0, other.bytes.as_chunks::<8>().0);
-        let difference = ours
-            .iter()
-            .zip(theirs)
-            .fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
-        self.len.ct_eq(&other.len) & difference.ct_eq(&0)
+        let pairs = self.as_bytes().iter().zip(other);
+        let is_other_length = u8::from(self.len != other.len());
+        let difference = pairs.fold(is_other_length, |all, (ours, theirs)| all | (ours ^ theirs));
+        difference.ct_eq(&0)
     }
 }

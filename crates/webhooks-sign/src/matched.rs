@@ -30,6 +30,7 @@ impl Matched {
 }
 
 impl Default for Matched {
+    #[inline]
     fn default() -> Self {
         Self { any: Choice::from(0), first: 0, looked_at: 0 }
     }

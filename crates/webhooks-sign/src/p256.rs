@@ -43,7 +43,7 @@ impl Check {
     }
 
     /// Nothing here is secret: the key is public, and so is the signature.
-    pub(crate) fn finish(self, listed: Listed<'_, '_>) -> Choice {
+    pub(crate) fn finish(self, listed: &Listed<'_, '_>) -> Choice {
         let digest = self.hash.finalize();
         listed.iter().fold(Choice::from(0), |found, tag| {
             let verified = Signature::from_der(tag.as_bytes())

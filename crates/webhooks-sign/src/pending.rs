@@ -24,7 +24,8 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         headers: &'h (impl Headers + ?Sized),
         now: u64,
     ) -> Result<Self, Error> {
-        let opened = verifier.open(keys, headers, now)?;
+        let mut opened = Opened::new(verifier);
+        opened.read(keys, headers, now)?;
         let mut checks = [const { None }; N];
         for (slot, key) in checks.iter_mut().zip(keys.iter()) {
             *slot = Some(opened.start(key));
@@ -48,7 +49,7 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         for check in self.checks.into_iter().flatten() {
             matched.note(self.opened.finish(check));
         }
-        self.opened.verified(matched, ())
+        Ok(self.opened.verified(matched.key_index()?, ()))
     }
 }
 

@@ -1,10 +1,8 @@
 //! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
 
 use crate::encoding::Encoding;
-use crate::envelope::Envelope;
 use crate::key::KeyFormat;
-use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, SignError, Signature, Tolerance};
-use crate::{Verified, Verifier};
+use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -105,49 +103,7 @@ pub enum Part {
     Url,
 }
 
-/// Says why a scheme of one's own cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SchemeError {
-    /// The body is not signed, or twice.
-    Body,
-    /// The id or the timestamp is signed without a header to take it from, or the other way round.
-    /// A timestamp that is not signed proves nothing: whoever replays the message changes it.
-    Unsigned,
-    /// The timestamp is to be in a field, but the grammar has none.
-    Field,
-}
-
-impl core::fmt::Display for SchemeError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Body => "a scheme signs the body, once",
-            Self::Unsigned => "what a header names must be signed, and the other way round",
-            Self::Field => "only a grammar of fields can hold the timestamp",
-        })
-    }
-}
-
-impl core::error::Error for SchemeError {}
-
 impl Scheme {
-    /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
-    /// with the text of the secret as the key.
-    ///
-    /// # Example
-    /// ```
-    /// use webhooks_sign::{Part, Scheme, TimestampFormat, TimestampSource};
-    ///
-    /// let acme = Scheme::custom("acme", "Acme-Signature")
-    ///     .timestamp(TimestampSource::Header("Acme-Time", TimestampFormat::Seconds))
-    ///     .parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
-    ///     .build()?;
-    /// # Ok::<(), webhooks_sign::SchemeError>(())
-    /// ```
-    pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
-        SchemeBuilder(Self { name, signature: signature_header, ..HEX_OF_BODY })
-    }
-
     /// Borrows the name, such as `github`.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -158,7 +114,8 @@ impl Scheme {
         self.algorithm
     }
 
-    /// Borrows the name of the header that carries the signatures, in lower case.
+    /// Borrows the name of the header that carries the signatures: in lower case, or as you gave it
+    /// for a scheme of your own.
     pub const fn signature_header(&self) -> &'static str {
         self.signature
     }
@@ -191,6 +148,7 @@ impl Scheme {
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[inline]
     pub fn verify<'h, 'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -199,25 +157,6 @@ impl Scheme {
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
         self.verifier().verify(keys, headers, body, now)
-    }
-
-    /// Signs a body with one key: the signature as it stands in the header, prefix included.
-    ///
-    /// # Errors
-    /// [`SignError`] when verifiers would refuse the envelope, or the key is for another algorithm
-    /// or for verifying alone.
-    pub fn sign(
-        &self,
-        key: &Key,
-        envelope: &Envelope<'_>,
-        body: &[u8],
-    ) -> Result<Signature, SignError> {
-        envelope.check(self)?;
-        if key.algorithm() != self.algorithm {
-            return Err(SignError::UnsuitableKey);
-        }
-        let tag = key.sign(envelope.pieces(self, body))?;
-        Ok(Signature::new(self.item_prefix(), self.encoding, &tag))
     }
 
     #[inline]
@@ -241,23 +180,6 @@ impl Scheme {
     pub(crate) fn signs(&self, part: Part) -> bool {
         self.parts.contains(&part)
     }
-
-    /// Checks what a scheme of one's own could get wrong.
-    pub(crate) fn check(&self) -> Result<(), SchemeError> {
-        if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
-            return Err(SchemeError::Body);
-        }
-        if self.signs(Part::Timestamp) != self.timestamp.is_some()
-            || self.signs(Part::Id) != self.id.is_some()
-        {
-            return Err(SchemeError::Unsigned);
-        }
-        match (self.timestamp, self.grammar) {
-            (Some(TimestampSource::Field(..)), Grammar::Fields { .. }) => Ok(()),
-            (Some(TimestampSource::Field(..)), _) => Err(SchemeError::Field),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// What most schemes are, or differ from in little.
@@ -273,61 +195,3 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     tolerance: Tolerance::DEFAULT,
     key: KeyFormat::Text,
 };
-
-/// A scheme of one's own in the making; from [`Scheme::custom`].
-#[derive(Debug, Clone, Copy)]
-#[must_use = "a builder does nothing before `build`"]
-pub struct SchemeBuilder(Scheme);
-
-impl SchemeBuilder {
-    /// Sets the algorithm.
-    pub const fn algorithm(self, algorithm: Algorithm) -> Self {
-        Self(Scheme { algorithm, ..self.0 })
-    }
-
-    /// Sets how signatures are written.
-    pub const fn encoding(self, encoding: Encoding) -> Self {
-        Self(Scheme { encoding, ..self.0 })
-    }
-
-    /// Sets how the header lists its signatures.
-    pub const fn grammar(self, grammar: Grammar) -> Self {
-        Self(Scheme { grammar, ..self.0 })
-    }
-
-    /// Sets the header that carries the id, which must be signed.
-    pub const fn id(self, header: &'static str) -> Self {
-        Self(Scheme { id: Some(header), ..self.0 })
-    }
-
-    /// Sets where the timestamp stands, which must be signed.
-    pub const fn timestamp(self, source: TimestampSource) -> Self {
-        Self(Scheme { timestamp: Some(source), ..self.0 })
-    }
-
-    /// Sets what is signed, in order.
-    pub const fn parts(self, parts: &'static [Part]) -> Self {
-        Self(Scheme { parts, ..self.0 })
-    }
-
-    /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
-    pub const fn tolerance(self, tolerance: Tolerance) -> Self {
-        Self(Scheme { tolerance, ..self.0 })
-    }
-
-    /// Sets how secrets are written.
-    pub const fn key_format(self, key: KeyFormat) -> Self {
-        Self(Scheme { key, ..self.0 })
-    }
-
-    /// Returns the scheme.
-    ///
-    /// # Errors
-    /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
-    /// not signed, or there is a tolerance for a timestamp that there is not.
-    pub fn build(self) -> Result<Scheme, SchemeError> {
-        self.0.check()?;
-        let is_vain = self.0.timestamp.is_none() && self.0.tolerance != Tolerance::DEFAULT;
-        if is_vain { Err(SchemeError::Unsigned) } else { Ok(self.0) }
-    }
-}

@@ -5,8 +5,11 @@ use core::fmt;
 use crate::Encoding;
 use crate::mac::Tag;
 
-/// The longest text: a hexadecimal HMAC-SHA512 and room for a prefix of 32 bytes.
-const CAPACITY: usize = 160;
+/// The longest prefix in bytes. Those of known schemes take up to 7.
+pub(crate) const MAX_PREFIX_LEN: usize = 32;
+
+/// The longest text: that prefix and a hexadecimal HMAC-SHA512 or ed25519 signature.
+const CAPACITY: usize = MAX_PREFIX_LEN + 128;
 
 /// One signature as a header carries it, on the stack.
 ///
@@ -26,18 +29,13 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Writes the MAC behind a prefix such as `v1,`.
-    pub(crate) fn new(prefix: &str, encoding: Encoding, tag: &Tag) -> Self {
+    /// Writes the MAC behind a prefix such as `v1,`; `None` if that is too long.
+    pub(crate) fn new(prefix: &str, encoding: Encoding, tag: &Tag) -> Option<Self> {
         let mut text = [0; CAPACITY];
-        let mut len = 0;
-        if let Some((start, rest)) = text.split_at_mut_checked(prefix.len()) {
-            start.copy_from_slice(prefix.as_bytes());
-            len = encoding
-                .encode(tag.as_bytes(), rest)
-                .map_or(0, |encoded| encoded.saturating_add(prefix.len()));
-        }
-        debug_assert!(len > 0, "the capacity holds every prefix and MAC of this crate");
-        Self { text, len }
+        let (start, rest) = text.split_at_mut_checked(prefix.len())?;
+        start.copy_from_slice(prefix.as_bytes());
+        let len = encoding.encode(tag.as_bytes(), rest)?.checked_add(prefix.len())?;
+        Some(Self { text, len })
     }
 
     /// Borrows the text.

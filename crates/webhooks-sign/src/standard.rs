@@ -6,8 +6,8 @@
 use core::fmt;
 
 use crate::key::KeyFormat;
-use crate::listed::MAX_SIGNATURES;
 use crate::scheme::HEX_OF_BODY;
+use crate::signing::{write_all, write_into};
 use crate::{
     Algorithm, Encoding, Envelope, Error, Grammar, Headers, Key, KeyRing, Part, Scheme, SignError,
     Signature, TimestampFormat, TimestampSource, Verified,
@@ -83,6 +83,7 @@ fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn verify<'h, 'b, const N: usize>(
     keys: &KeyRing<N>,
     headers: &'h (impl Headers + ?Sized),
@@ -120,8 +121,9 @@ pub fn sign(key: &Key, id: &str, timestamp: u64, body: &[u8]) -> Result<Signatur
 /// Signs one attempt with every live key and writes the value of the signature header.
 ///
 /// # Errors
-/// [`SignError`] when [`sign`] refuses, there is no key or more than 16, or the writer fails.
-/// What was written by then is not a whole header value.
+/// [`SignError`] when [`sign`] refuses, there is no key, more than 16 or more than 4 for ed25519,
+/// which receivers would refuse, or the writer fails. What was written by then is not a whole
+/// header value.
 pub fn sign_all<'k>(
     keys: impl IntoIterator<Item = &'k Key>,
     id: &str,
@@ -129,17 +131,9 @@ pub fn sign_all<'k>(
     body: &[u8],
     out: &mut impl fmt::Write,
 ) -> Result<(), SignError> {
-    let mut count = 0;
-    for (index, key) in keys.into_iter().enumerate() {
-        if index >= MAX_SIGNATURES {
-            return Err(SignError::UnsuitableKey);
-        }
-        let separator = if index == 0 { "" } else { " " };
-        let signature = sign(key, id, timestamp, body)?;
-        write!(out, "{separator}{signature}").or(Err(SignError::Write))?;
-        count = index.saturating_add(1);
-    }
-    if count == 0 { Err(SignError::UnsuitableKey) } else { Ok(()) }
+    let digits = Digits::new(timestamp);
+    let envelope = Envelope { id, timestamp: digits.as_str(), ..Envelope::default() };
+    write_all(keys, scheme_of, &envelope, body, out)
 }
 
 /// The same into a buffer of yours, of which it returns what was written: 47 bytes for a signature
@@ -167,26 +161,7 @@ pub fn sign_into<'b, 'k>(
     body: &[u8],
     buffer: &'b mut [u8],
 ) -> Result<&'b str, SignError> {
-    let mut written = Written { buffer, len: 0 };
-    sign_all(keys, id, timestamp, body, &mut written)?;
-    let Written { buffer, len } = written;
-    buffer.get(..len).and_then(|text| str::from_utf8(text).ok()).ok_or(SignError::Write)
-}
-
-/// Text at the start of a buffer.
-struct Written<'b> {
-    buffer: &'b mut [u8],
-    len: usize,
-}
-
-impl fmt::Write for Written<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len.saturating_add(text.len());
-        let room = self.buffer.get_mut(self.len..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
-    }
+    write_into(buffer, |out| sign_all(keys, id, timestamp, body, out))
 }
 
 /// A number in decimal, on the stack.

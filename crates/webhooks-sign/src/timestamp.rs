@@ -13,11 +13,11 @@ impl TimestampSource {
 
 /// Returns the Unix seconds that a timestamp stands for.
 #[inline]
-pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
+pub(crate) fn parse(text: &[u8], format: TimestampFormat) -> Result<u64, Error> {
     let seconds = match format {
         TimestampFormat::Seconds => decimal(text),
         TimestampFormat::Milliseconds => decimal(text).and_then(|number| number.checked_div(1000)),
-        TimestampFormat::Rfc3339 => rfc3339(text.as_bytes()),
+        TimestampFormat::Rfc3339 => rfc3339(text),
     };
     seconds.ok_or(Error::InvalidTimestamp)
 }
@@ -25,8 +25,8 @@ pub(crate) fn parse(text: &str, format: TimestampFormat) -> Result<u64, Error> {
 /// Reads canonical digits alone, without sign or leading zero: then the text as received and the
 /// number written anew are the same signed bytes.
 #[inline]
-fn decimal(text: &str) -> Option<u64> {
-    if text.len() > 1 && text.starts_with('0') { None } else { digits(text.as_bytes()) }
+fn decimal(text: &[u8]) -> Option<u64> {
+    if let [b'0', _, ..] = text { None } else { digits(text) }
 }
 
 /// Reads one digit or more.
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn check(format: TimestampFormat, text: &str, expected: Option<u64>) {
-        assert_eq!(parse(text, format).ok(), expected, "{text:?}");
+        assert_eq!(parse(text.as_bytes(), format).ok(), expected, "{text:?}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Verification: by scheme, with what the receiver knows of the request.
 
-use crate::matched::Matched;
+use core::fmt;
+
+use crate::envelope::Opened;
 use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
@@ -21,7 +23,7 @@ use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Verifier<'s> {
     pub(crate) scheme: &'s Scheme,
     pub(crate) tolerance: Tolerance,
@@ -70,6 +72,7 @@ impl<'s> Verifier<'s> {
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    #[inline]
     pub fn verify<'h, 'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -77,13 +80,10 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        // Key by key, without room for all of them as `Pending` has.
-        let opened = self.open(keys, headers, now)?;
-        let mut matched = Matched::default();
-        for key in keys.iter() {
-            matched.note(opened.check(key, body));
-        }
-        opened.verified(matched, body)
+        let mut opened = Opened::new(*self);
+        opened.read(keys, headers, now)?;
+        let key_index = opened.find_key(keys, body)?;
+        Ok(opened.verified(key_index, body))
     }
 
     /// The same by the system's clock.
@@ -101,5 +101,17 @@ impl<'s> Verifier<'s> {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         // A clock before 1970 finds every timestamp too new.
         self.verify(keys, headers, body, since.map_or(0, |since| since.as_secs()))
+    }
+}
+
+impl fmt::Debug for Verifier<'_> {
+    /// Leaves out the URL, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("scheme", &self.scheme.name)
+            .field("tolerance", &self.tolerance)
+            .field("method", &self.method)
+            .field("url_bytes", &self.url.len())
+            .finish()
     }
 }

@@ -5,11 +5,17 @@
 
 use crate::Verified;
 use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, Scheme, SignError, Signature};
+use crate::{
+    Algorithm, Encoding, Envelope, Error, Headers, Key, KeyRing, Scheme, SignError, Signature,
+};
 
 /// `X-Webhook-Signature` with HMAC-SHA256.
-pub const X_WEBHOOK: Scheme =
-    Scheme { name: "x-webhook", signature: "x-webhook-signature", ..HEX_OF_BODY };
+pub const X_WEBHOOK: Scheme = Scheme {
+    name: "x-webhook",
+    signature: "x-webhook-signature",
+    encoding: Encoding::LowerHex,
+    ..HEX_OF_BODY
+};
 
 /// `X-Webhook-Signature` with HMAC-SHA512.
 pub const X_WEBHOOK_SHA512: Scheme =

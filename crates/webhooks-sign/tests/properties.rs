@@ -1,5 +1,4 @@
 //! What holds for every key, message and cut; the fuzz targets in `tests/fuzz` run the same.
-#![cfg(all(feature = "ed25519", feature = "p256", feature = "sha1"))]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/any_input.rs"]
@@ -7,9 +6,10 @@ mod any_input;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use webhooks_sign::providers::{GITHUB, PADDLE, PAGER_DUTY, SQUARE, STRIPE};
 use webhooks_sign::{
-    Algorithm, Error, Key, KeyRing, Part, Scheme, SchemeError, SignError, TimestampFormat,
-    TimestampSource, Tolerance, from_fn, standard, x_webhook,
+    Algorithm, Envelope, Error, Grammar, Key, KeyRing, Part, Scheme, SchemeError, SignError,
+    TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
 };
 
 fn key(algorithm: Algorithm, byte: u8) -> Key {
@@ -80,6 +80,30 @@ fn signing_refuses_what_verifying_would_refuse() {
     let refused = Err(SignError::UnsuitableKey);
     assert_eq!(standard::sign_all(&keys, "a", 1, b"", &mut out), refused);
     assert_eq!(standard::sign_all([], "a", 1, b"", &mut out), refused);
+}
+
+/// Method: for each grammar, the most keys that are signed for, and one more.
+#[test]
+fn a_whole_header_is_written_as_long_as_it_is_read() {
+    let now = any_input::NOW.to_string();
+    let envelope = Envelope { timestamp: &now, ..Envelope::default() };
+    for (scheme, most) in [(GITHUB, 1), (PAGER_DUTY, 16), (STRIPE, 15), (PADDLE, 15)] {
+        let keys: Vec<Key> =
+            (0..=most).map(|n| scheme.key(&format!("secret {n}")).unwrap()).collect();
+        let mut value = String::new();
+        scheme.sign_all(&keys[..most], &envelope, b"body", &mut value).unwrap();
+        let headers = [(scheme.signature_header(), value.as_str())];
+        for key in &keys[..most] {
+            let verified =
+                scheme.verify(&KeyRing::from(key.clone()), &headers, b"body", any_input::NOW);
+            assert!(verified.is_ok(), "{} {value}", scheme.name());
+        }
+        let one_more = scheme.sign_all(&keys, &envelope, b"body", &mut String::new());
+        assert_eq!(one_more, Err(SignError::UnsuitableKey), "{}", scheme.name());
+        let mut buffer = vec![0; value.len()];
+        let written = scheme.sign_into(&keys[..most], &envelope, b"body", &mut buffer);
+        assert_eq!(written, Ok(value.as_str()));
+    }
 }
 
 #[test]
@@ -174,10 +198,88 @@ fn a_scheme_of_ones_own_cannot_pretend_to_protect() {
     assert_eq!(scheme().parts(parts).build(), Err(SchemeError::Unsigned));
     assert_eq!(scheme().id("acme-id").build(), Err(SchemeError::Unsigned));
     let tolerance = Tolerance { past: 60, future: 60 };
-    assert_eq!(scheme().tolerance(tolerance).build(), Err(SchemeError::Unsigned));
+    for tolerance in [tolerance, Tolerance::default()] {
+        assert_eq!(scheme().tolerance(tolerance).build(), Err(SchemeError::Unsigned));
+    }
     assert!(scheme().parts(parts).timestamp(header).tolerance(tolerance).build().is_ok());
     assert_eq!(scheme().parts(&[]).build(), Err(SchemeError::Body));
     assert_eq!(scheme().parts(&[Part::Body, Part::Body]).build(), Err(SchemeError::Body));
     let field = TimestampSource::Field("t=", TimestampFormat::Seconds);
     assert_eq!(scheme().parts(parts).timestamp(field).build(), Err(SchemeError::Field));
+}
+
+/// Else a stranger who saw the token once could give a message any id and any time.
+#[test]
+fn a_token_protects_no_id_and_no_time() {
+    let scheme = || Scheme::custom("acme", "acme-token").algorithm(Algorithm::Token);
+    assert!(scheme().build().is_ok());
+    let header = TimestampSource::Header("acme-time", TimestampFormat::Seconds);
+    let timed = || scheme().timestamp(header).parts(&[Part::Timestamp, Part::Body]);
+    let tolerance = Tolerance { past: 60, future: 60 };
+    for pretender in [
+        timed(),
+        timed().tolerance(tolerance),
+        scheme().id("acme-id").parts(&[Part::Id, Part::Body]),
+        scheme().parts(&[Part::Url, Part::Body]),
+        scheme().tolerance(tolerance),
+    ] {
+        assert_eq!(pretender.build(), Err(SchemeError::Unsigned));
+    }
+}
+
+#[test]
+fn a_scheme_of_ones_own_reads_what_it_writes() {
+    let prefix = "a prefix of thirty-two bytes is=";
+    let scheme = |grammar| {
+        let field = TimestampSource::Field("t=", TimestampFormat::Seconds);
+        let builder = Scheme::custom("acme", "acme-signature").grammar(grammar);
+        match grammar {
+            Grammar::Fields { .. } => {
+                builder.timestamp(field).parts(&[Part::Timestamp, Part::Body])
+            }
+            _ => builder,
+        }
+    };
+    for grammar in [
+        Grammar::One { prefix },
+        Grammar::List { separator: b'|', version: prefix },
+        Grammar::Fields { separator: b'|', signature: prefix },
+    ] {
+        let scheme = scheme(grammar).algorithm(Algorithm::HmacSha512).build().unwrap();
+        let envelope = Envelope { timestamp: "17", ..Envelope::default() };
+        let signature = scheme.sign(&key(Algorithm::HmacSha512, 1), &envelope, b"").unwrap();
+        assert_eq!(signature.as_str().len(), 32 + 128);
+    }
+    for grammar in [
+        Grammar::One { prefix: "a prefix of thirty-three bytes i=" },
+        Grammar::One { prefix: "né=" },
+        Grammar::One { prefix: " v1=" },
+        Grammar::List { separator: b'\n', version: "v1=" },
+        Grammar::List { separator: b'a', version: "v1=" },
+        Grammar::List { separator: b'/', version: "v1=" },
+        Grammar::List { separator: b',', version: "v1," },
+        Grammar::Fields { separator: b',', signature: "v1" },
+        Grammar::Fields { separator: b',', signature: "t=" },
+        Grammar::Fields { separator: b',', signature: "t=v1=" },
+    ] {
+        assert_eq!(scheme(grammar).build(), Err(SchemeError::Grammar), "{grammar:?}");
+    }
+}
+
+#[test]
+fn nothing_shows_a_body_a_key_or_a_url() {
+    let url = "https://example.com/?token=hunter2";
+    let envelope = Envelope { url, ..Envelope::default() };
+    let key = SQUARE.key("hunter2").unwrap();
+    let signature = SQUARE.sign(&key, &envelope, b"hunter2").unwrap();
+    let keys = KeyRing::from(key);
+    let headers = [(SQUARE.signature_header(), signature.as_str())];
+    let verifier = SQUARE.verifier().url(url);
+    let verified = verifier.verify(&keys, &headers, "hunter2".as_bytes(), 0).unwrap();
+    let shown = format!("{envelope:?} {verifier:?} {keys:?} {verified:?}");
+    let as_text = verified.into_body();
+    assert_eq!(as_text, b"hunter2");
+    assert!(!shown.contains("hunter2") && !shown.contains(&format!("{as_text:?}")), "{shown}");
+    let pending = verifier.begin(&keys, &headers, 0).unwrap();
+    assert_eq!(format!("{pending:?}"), "Pending { .. }");
 }

@@ -1,11 +1,7 @@
 //! Project Wycheproof (C2SP, Apache-2.0): HMAC with SHA-1, SHA-256 and SHA-512, and ed25519.
-#![cfg(all(feature = "ed25519", feature = "sha1"))]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
-use webhooks_sign::providers::DISCORD;
 use webhooks_sign::{Algorithm, Error, Key, KeyRing, Scheme, SchemeError, Verified};
 
 fn bytes(hex: &Value) -> Vec<u8> {
@@ -48,8 +44,11 @@ fn hmac(vectors: &str, algorithm: Algorithm, tag_bits: u64) -> Result<usize, Sch
 
 #[test]
 fn hmacs_agree_and_cut_tags_are_refused() {
-    let vectors = include_str!("vectors/wycheproof/hmac_sha1_test.json");
-    assert_eq!(hmac(vectors, Algorithm::HmacSha1, 160), Ok(170));
+    #[cfg(feature = "sha1")]
+    {
+        let vectors = include_str!("vectors/wycheproof/hmac_sha1_test.json");
+        assert_eq!(hmac(vectors, Algorithm::HmacSha1, 160), Ok(170));
+    }
     let vectors = include_str!("vectors/wycheproof/hmac_sha256_test.json");
     assert_eq!(hmac(vectors, Algorithm::HmacSha256, 256), Ok(174));
     let vectors = include_str!("vectors/wycheproof/hmac_sha512_test.json");
@@ -58,6 +57,7 @@ fn hmacs_agree_and_cut_tags_are_refused() {
 
 /// Method: a scheme of the body alone, so that the signed bytes are the test's; streamed in chunks
 /// of three bytes as well as whole.
+#[cfg(feature = "ed25519")]
 #[test]
 fn ed25519_agrees_whole_and_streamed() {
     let scheme = Scheme::custom("wycheproof", "signature")
@@ -79,24 +79,4 @@ fn ed25519_agrees_whole_and_streamed() {
         assert_eq!(streamed.is_ok(), is_valid, "{test}");
     });
     assert_eq!(tests, 151);
-}
-
-/// RFC 8032 §7.1, test 1: the empty message; signed by the seed in Standard Webhooks' form, it is
-/// the signature of the specification.
-#[test]
-fn an_ed25519_key_pair_signs_what_its_public_half_verifies() {
-    let seed_and_public = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\
-        d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-    let mut encoded = [0; 88];
-    let len = BASE64.encode_slice(bytes(&seed_and_public.into()), &mut encoded).unwrap();
-    let secret = format!("whsk_{}", str::from_utf8(&encoded[..len]).unwrap());
-    let key = Key::standard(&secret).unwrap();
-    let scheme = Scheme::custom("rfc8032", "signature").algorithm(Algorithm::Ed25519).build();
-    let signature = scheme.unwrap().sign(&key, &webhooks_sign::Envelope::default(), b"").unwrap();
-    assert_eq!(
-        signature.as_str(),
-        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
-         5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
-    );
-    assert_eq!(DISCORD.algorithm(), key.algorithm());
 }

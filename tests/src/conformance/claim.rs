@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{ClaimRequest, Outcome, Settled};
+use webhooks_dispatch::{ClaimRequest, Claimed, Outcome, Settled};
 
 use super::{
-    AnyStore, LEASE, at, claim, claim_all, claim_as, endpoint, endpoint_id, event, ids, next_due,
-    publish, register, request, settle, tenant,
+    AnyStore, LEASE, at, claim, claim_as, endpoint, endpoint_id, event, ids, next_due, publish,
+    register, request, settle, tenant,
 };
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
@@ -89,10 +89,15 @@ async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
     let busy = Arc::new(BTreeSet::from([endpoint_id("a")]));
     let others = ClaimRequest { per_endpoint: 3, busy: Arc::clone(&busy), ..request(at(0)) };
     let claimed = claim_as(&store, others).await;
-    assert_eq!(claimed.len(), 3);
+    assert!((1..=3).contains(&claimed.len()));
     assert!(claimed.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
     let both = ClaimRequest { limit: 5, per_endpoint: 3, ..request(at(0)) };
-    assert_eq!(claim_as(&store, both).await.len(), 5);
+    let claimed = claim_as(&store, both).await;
+    assert!((1..=5).contains(&claimed.len()));
+    for endpoint in ["a", "b"] {
+        let is_its = |claimed: &&Claimed| claimed.registration.id.as_str() == endpoint;
+        assert!(claimed.iter().filter(is_its).count() <= 3);
+    }
     while !claim_as(&store, ClaimRequest { busy: Arc::clone(&busy), ..request(at(0)) })
         .await
         .is_empty()
@@ -169,7 +174,7 @@ async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
         }
     }
     assert_eq!((delivered.len(), retried), (1_350, 150));
-    for claimed in claim_all(&store, at(200)).await {
+    for claimed in claim(&store, at(200)).await {
         assert!(delivered.insert(claimed.event.id.to_string()));
     }
     assert_eq!(delivered.len(), 1_500);

@@ -4,9 +4,7 @@ use webhooks_core::{DeliveryStatus, Event, EventId, TenantId};
 use webhooks_dispatch::{Novelty, Outcome, Query};
 use webhooks_registry::Subscription;
 
-use super::{
-    AnyStore, at, claim_all, endpoint, endpoint_id, event, publish, register, settle, tenant,
-};
+use super::{AnyStore, at, claim, endpoint, endpoint_id, event, publish, register, settle, tenant};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     pages_are_stable_while_others_write(factory().await).await;
@@ -24,7 +22,7 @@ async fn pages_are_stable_while_others_write(store: impl AnyStore) {
     for n in 0..10 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
     }
-    for claimed in claim_all(&store, at(10)).await {
+    for claimed in claim(&store, at(10)).await {
         let _kept = settle(&store, &claimed, Outcome::Delivered, at(10)).await;
     }
     let (mut events, mut deliveries, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
@@ -47,7 +45,7 @@ async fn pages_are_stable_while_others_write(store: impl AnyStore) {
         }
         let late = format!("late-{pages}");
         publish(&store, &[event(&late)], at(20)).await;
-        for claimed in claim_all(&store, at(20)).await {
+        for claimed in claim(&store, at(20)).await {
             let _kept = settle(&store, &claimed, Outcome::Delivered, at(20)).await;
         }
     }
@@ -68,7 +66,7 @@ async fn every_filter_filters(store: impl AnyStore) {
     let two = deleted.id.clone();
     publish(&store, &[deleted], at(1)).await;
     publish(&store, &[event("three").tenant(acme.clone())], at(2)).await;
-    for claimed in claim_all(&store, at(3)).await {
+    for claimed in claim(&store, at(3)).await {
         let is_b = claimed.registration.id.as_str() == "b";
         let outcome = if is_b { Outcome::Failed } else { Outcome::Delivered };
         let _kept = settle(&store, &claimed, outcome, at(3)).await;
@@ -109,7 +107,7 @@ async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
     publish(&store, std::slice::from_ref(&original), at(0)).await;
     let mut expected = Vec::new();
     for (n, outcome) in [(0, Outcome::Retrying { due_at: at(1) }), (1, Outcome::Delivered)] {
-        let claimed = claim_all(&store, at(n)).await.remove(0);
+        let claimed = claim(&store, at(n)).await.remove(0);
         let mut settlement = super::settlement(&claimed, outcome);
         if let Some(attempt) = &mut settlement.attempt
             && n == 0
@@ -140,7 +138,7 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     for n in 0..6 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
     }
-    for claimed in claim_all(&store, at(10)).await {
+    for claimed in claim(&store, at(10)).await {
         let is_open = claimed.event.id.to_string() == "event-1";
         let outcome =
             if is_open { Outcome::Retrying { due_at: at(9_000) } } else { Outcome::Delivered };
@@ -165,7 +163,7 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     ] {
         assert_eq!(page, 3);
     }
-    assert_eq!(claim_all(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
+    assert_eq!(claim(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
     // Whoever publishes a forgotten id again publishes it anew.
     let again = publish(&store, &[event("event-0")], at(9_000)).await;
     assert_eq!(again[0].novelty, Novelty::New);

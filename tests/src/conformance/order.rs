@@ -2,9 +2,7 @@
 
 use webhooks_dispatch::Outcome;
 
-use super::{
-    AnyStore, at, claim, claim_all, endpoint, event, ids, next_due, publish, register, settle,
-};
+use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(factory().await).await;
@@ -18,7 +16,7 @@ async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: im
     register(&store, "free", endpoint()).await;
     publish(&store, &[event("d")], at(1)).await;
 
-    let claimed = claim_all(&store, at(1)).await;
+    let claimed = claim(&store, at(1)).await;
     assert_eq!(claimed.len(), 2, "the head, and the other endpoint's");
     let head = claimed.iter().find(|claimed| claimed.registration.id.as_str() == "ordered");
     let head = head.expect("the head").clone();
@@ -27,11 +25,11 @@ async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: im
     let _kept = settle(&store, &head, Outcome::Retrying { due_at: at(500) }, at(2)).await;
     assert!(claim(&store, at(60)).await.is_empty());
     publish(&store, &[event("e")], at(60)).await;
-    assert_eq!(claim_all(&store, at(60)).await.len(), 1, "the other endpoint goes on");
+    assert_eq!(claim(&store, at(60)).await.len(), 1, "the other endpoint goes on");
     let mut order = Vec::new();
     loop {
         let now = at(500);
-        let claimed = claim_all(&store, now).await;
+        let claimed = claim(&store, now).await;
         let Some(head) = claimed.into_iter().find(|claimed| claimed.registration.endpoint.ordered)
         else {
             break;
@@ -57,10 +55,10 @@ async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
         let _kept = settle(&store, claimed, Outcome::Released, at(0)).await;
     }
     register(&store, "a", endpoint().ordered()).await;
-    let claimed = claim_all(&store, at(1)).await;
+    let claimed = claim(&store, at(1)).await;
     assert_eq!(ids(&claimed), ["a"], "acceptance counts, not when a retry was due");
     let _kept = settle(&store, &claimed[0], Outcome::Delivered, at(1)).await;
     register(&store, "a", endpoint()).await;
-    assert_eq!(ids(&claim_all(&store, at(1)).await), ["b", "c"], "and back");
+    assert_eq!(ids(&claim(&store, at(1)).await), ["b", "c"], "and back");
     assert!(next_due(&store).await > Some(at(1)));
 }

@@ -3,7 +3,7 @@
 use webhooks_core::Event;
 use webhooks_dispatch::{Novelty, SerializedEvent};
 
-use super::{AnyStore, at, claim_all, endpoint, event, publish, register, tenant};
+use super::{AnyStore, at, claim, endpoint, event, publish, register, tenant};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     every_endpoint_that_wants_an_event_gets_a_delivery(factory().await).await;
@@ -24,7 +24,7 @@ async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore
     register(&store, "inactive", endpoint().inactive()).await;
     let published = publish(&store, &[event("a")], at(0)).await;
     assert_eq!((published[0].deliveries, published[0].novelty), (3, Novelty::New));
-    let claimed = claim_all(&store, at(0)).await;
+    let claimed = claim(&store, at(0)).await;
     let mut endpoints: Vec<&str> =
         claimed.iter().map(|claimed| claimed.registration.id.as_str()).collect();
     endpoints.sort_unstable();
@@ -40,7 +40,7 @@ async fn the_bytes_handed_out_are_the_bytes_published(store: impl AnyStore) {
     let payload = "Größe 1 \u{1f980} \"quoted\" \\ \n \0";
     let event = Event::new("user.created", payload).expect("a valid event").source("crm");
     publish(&store, std::slice::from_ref(&event), at(0)).await;
-    let claimed = claim_all(&store, at(0)).await;
+    let claimed = claim(&store, at(0)).await;
     assert_eq!(*claimed[0].event, SerializedEvent::new(&event));
 }
 
@@ -53,7 +53,7 @@ async fn publishing_again_gives_the_first_result(store: impl AnyStore) {
     assert_eq!((again[0].deliveries, again[0].novelty), (1, Novelty::Repeated));
     let twice = publish(&store, &[event("b"), event("b")], at(11)).await;
     assert_eq!([twice[0].novelty, twice[1].novelty], [Novelty::New, Novelty::Repeated]);
-    assert_eq!(claim_all(&store, at(11)).await.len(), 1 + 2);
+    assert_eq!(claim(&store, at(11)).await.len(), 1 + 2);
 }
 
 async fn another_content_under_the_same_id_is_a_conflict(store: impl AnyStore) {
@@ -70,7 +70,7 @@ async fn another_content_under_the_same_id_is_a_conflict(store: impl AnyStore) {
         let conflict = outcome.expect("a store that works").remove(0).expect_err("a conflict");
         assert_eq!(conflict.event, original.id);
     }
-    assert_eq!(claim_all(&store, at(1)).await.len(), 1);
+    assert_eq!(claim(&store, at(1)).await.len(), 1);
 }
 
 async fn tenants_do_not_share_ids_or_endpoints(store: impl AnyStore) {
@@ -79,7 +79,7 @@ async fn tenants_do_not_share_ids_or_endpoints(store: impl AnyStore) {
         let event = event("a").tenant(tenant(name)).source(name);
         assert_eq!(publish(&store, &[event], at(0)).await[0].deliveries, 1);
     }
-    let claimed = claim_all(&store, at(0)).await;
+    let claimed = claim(&store, at(0)).await;
     assert_eq!(claimed.len(), 2);
     for claimed in claimed {
         assert_eq!(claimed.event.tenant, claimed.registration.endpoint.tenant);
@@ -94,7 +94,7 @@ async fn one_conflict_in_a_batch_stops_no_other_event(store: impl AnyStore) {
     let is_published: Vec<bool> =
         outcome.expect("a store that works").iter().map(Result::is_ok).collect();
     assert_eq!(is_published, [true, false, true]);
-    assert_eq!(claim_all(&store, at(1)).await.len(), 3);
+    assert_eq!(claim(&store, at(1)).await.len(), 3);
 }
 
 async fn many_publishers_of_one_id_publish_it_once(store: impl AnyStore) {
@@ -106,5 +106,5 @@ async fn many_publishers_of_one_id_publish_it_once(store: impl AnyStore) {
     }
     let published = publishers.join_all().await;
     let new = published.iter().filter(|published| published.novelty == Novelty::New).count();
-    assert_eq!((new, claim_all(&store, at(0)).await.len()), (1, 1));
+    assert_eq!((new, claim(&store, at(0)).await.len()), (1, 1));
 }

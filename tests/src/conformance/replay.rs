@@ -4,7 +4,7 @@ use webhooks_core::{DeliveryId, Event};
 use webhooks_dispatch::{OperationError, Outcome, Replay, ReplayRequest};
 
 use super::{
-    AnyStore, at, claim_all, endpoint, endpoint_id, event, ids, publish, register, settle, status,
+    AnyStore, at, claim, endpoint, endpoint_id, event, ids, publish, register, settle, status,
 };
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
@@ -37,7 +37,7 @@ async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl Any
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     for (n, outcome) in [(0, Outcome::Retrying { due_at: at(1) }), (1, Outcome::Failed)] {
-        let claimed = claim_all(&store, at(n)).await.remove(0);
+        let claimed = claim(&store, at(n)).await.remove(0);
         let _kept = settle(&store, &claimed, outcome, at(n)).await;
     }
     let first = DeliveryId::from_u64(1);
@@ -46,7 +46,7 @@ async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl Any
     assert!(delivery >= first);
     assert_eq!(replay(&store, Replay::Delivery(delivery), 100).await, 1);
     assert_eq!(status(&store, delivery).await, "pending");
-    let claimed = claim_all(&store, at(100)).await.remove(0);
+    let claimed = claim(&store, at(100)).await.remove(0);
     assert_eq!(claimed.claim.delivery, delivery);
     assert_eq!(claimed.progress.next_attempt(), 3, "attempts are counted on");
     assert_eq!(claimed.progress.next_attempt_of_policy(), 1, "the policy starts anew");
@@ -61,14 +61,14 @@ async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore
     for n in 0..6 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
     }
-    for claimed in claim_all(&store, at(10)).await {
+    for claimed in claim(&store, at(10)).await {
         let is_fifth = claimed.event.id.to_string() == "event-5";
         let outcome = if is_fifth { Outcome::Delivered } else { Outcome::Failed };
         let _kept = settle(&store, &claimed, outcome, at(10)).await;
     }
     let failed = Replay::Failed { endpoint: endpoint_id("a"), since: at(1) };
     assert_eq!(replay(&store, failed.clone(), 20).await, 4);
-    let mut replayed = claim_all(&store, at(20)).await;
+    let mut replayed = claim(&store, at(20)).await;
     replayed.sort_by_key(|claimed| claimed.claim.delivery);
     assert_eq!(ids(&replayed), ["event-1", "event-2", "event-3", "event-4"]);
     assert!(replayed.iter().all(|claimed| claimed.registration.id.as_str() == "a"));
@@ -89,21 +89,21 @@ async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
     register(&store, "late", endpoint()).await;
     register(&store, "changed", wants("user.*")).await;
     publish(&store, &[event("event-6")], at(6)).await;
-    let before = claim_all(&store, at(6)).await.len();
+    let before = claim(&store, at(6)).await.len();
     assert_eq!(before, 3, "one that was wanted, and the last for both");
 
     let missed = |id| Replay::Missed { endpoint: endpoint_id(id), since: at(2) };
     assert_eq!(replay(&store, missed("late"), 10).await, 4, "2, 3, 4 and the deleted one");
     assert_eq!(replay(&store, missed("late"), 11).await, 0, "it has them now");
     assert_eq!(replay(&store, missed("changed"), 12).await, 3, "2, 3 and 4");
-    let claimed = claim_all(&store, at(12)).await;
+    let claimed = claim(&store, at(12)).await;
     assert_eq!(claimed.len(), 7);
 }
 
 async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
-    let claimed = claim_all(&store, at(0)).await.remove(0);
+    let claimed = claim(&store, at(0)).await.remove(0);
     let delivery = claimed.claim.delivery;
     let check = async |replay, expected: &str| {
         let error = store.replay(request(replay, 1)).await.expect_err("it cannot be replayed");

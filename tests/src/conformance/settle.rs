@@ -5,8 +5,8 @@ use webhooks_dispatch::{Health, OperationError, Outcome, Settled};
 use webhooks_registry::{DisableReason, EndpointStoreError, HeaderProfile};
 
 use super::{
-    AnyStore, at, claim, claim_all, endpoint, endpoint_id, event, publish, register, settle,
-    settlement, status, tenant,
+    AnyStore, at, claim, endpoint, endpoint_id, event, publish, register, settle, settlement,
+    status, tenant,
 };
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
@@ -66,7 +66,7 @@ async fn health_follows_the_attempts(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let events: Vec<_> = (0..7).map(|n| event(&format!("event-{n}"))).collect();
     publish(&store, &events, at(0)).await;
-    let claimed = claim_all(&store, at(0)).await;
+    let claimed = claim(&store, at(0)).await;
     let failing = |since: Timestamp| Settled::Kept { health: Health::Failing { since } };
     for (n, outcome, expected) in [
         (1, Outcome::Delivered, Settled::Kept { health: Health::Well }),
@@ -115,16 +115,16 @@ async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStore) {
     let removed = store.unregister(endpoint_id("a")).await.expect("it is registered");
     assert_eq!(removed.id.as_str(), "a");
     assert_eq!(settle(&store, &flying, Outcome::Delivered, at(1)).await, Settled::LeaseLost);
-    let left = claim_all(&store, at(10_000)).await;
+    let left = claim(&store, at(10_000)).await;
     assert!(left.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
     let error = store.unregister(endpoint_id("a")).await.expect_err("it is gone");
     assert!(error.to_string().contains("\"a\""), "{error}");
     // One that comes back under the id is another: nothing is left over for it.
     register(&store, "a", endpoint()).await;
-    let left = claim_all(&store, at(20_000)).await;
+    let left = claim(&store, at(20_000)).await;
     assert!(left.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
     publish(&store, &[event("c")], at(20_000)).await;
-    assert_eq!(claim_all(&store, at(20_000)).await.len(), 2);
+    assert_eq!(claim(&store, at(20_000)).await.len(), 2);
 }
 
 async fn a_disabled_endpoint_gets_nothing_until_it_is_registered_anew(store: impl AnyStore) {

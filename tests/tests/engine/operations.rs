@@ -1,6 +1,8 @@
 //! What callers do: publish, cancel, replay, look.
 
-use webhooks_core::Timestamp;
+use std::num::NonZeroU32;
+
+use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
     EngineSettings, HistoryStore as _, Novelty, OperationError, PublishError, Query, Replay,
 };
@@ -174,5 +176,37 @@ async fn the_history_tells_of_every_attempt() {
     let expected =
         [(3, Some(200), None, 1), (2, Some(503), None, 0), (1, None, Some("reset".to_owned()), 0)];
     assert_eq!(told, expected);
+    drop(worker);
+}
+
+/// Goal: a change of an endpoint holds at once, also for what a worker has claimed already. Method:
+/// exchanges of a second, two at a time, with ten claimed; then the endpoint goes.
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_for_an_endpoint_that_is_gone() {
+    let fixture = fixture(settings(), |_| Answer::After(SECOND, 200));
+    fixture.register("a", endpoint("a").max_in_flight(NonZeroU32::new(2).unwrap())).await;
+    fixture.publish_many(10).await;
+    let worker = fixture.engine.start();
+    fixture.pass(SECOND / 2).await;
+    fixture.engine.endpoints().unregister("a").await.unwrap();
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.receipts().len(), 2, "those in flight");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_registered_anew_does_not_wait_for_its_breaker() {
+    let answer =
+        |receipt: &Receipt| if receipt.at < SECOND { Answer::Reset } else { Answer::Status(200) };
+    let fixture = fixture(settings(), answer);
+    let patient = RetryPolicy::fixed(SECOND / 10, 100).without_jitter();
+    fixture.register("a", endpoint("a").retry(patient)).await;
+    fixture.publish_many(20).await;
+    let worker = fixture.engine.start();
+    fixture.pass(5 * SECOND).await;
+    assert_eq!(fixture.count("delivered").await, 0, "its breaker is open");
+    fixture.register("a", endpoint("a")).await;
+    fixture.pass(SECOND).await;
+    assert_eq!(fixture.count("delivered").await, 20);
     drop(worker);
 }

@@ -195,6 +195,10 @@ impl Lane {
         Some(from)
     }
 
+    pub(super) fn cancel_refill(&mut self) {
+        self.refilling = None;
+    }
+
     /// Notes how far the disk was read, and returns what of it still stands.
     pub(super) fn end_refill(
         &mut self,

@@ -1,6 +1,6 @@
 //! What reaches the transport, and what becomes of what it does.
 
-use std::future::ready;
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,6 +105,26 @@ async fn a_panic_in_the_call_or_in_its_future_becomes_a_failed_result() {
     for result in results {
         assert_eq!(result.status, DeliveryStatus::Failed);
         assert_eq!(result.error.as_deref(), Some("the transport panicked"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_as_the_future_is_dropped_at_the_deadline_leaves_a_timeout() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("in the drop");
+        }
+    }
+    let hanging = FnTransport::new(|_, _, _, _| async {
+        let _guard = PanicsWhenDropped;
+        pending::<(u16, &str)>().await
+    });
+    let dispatcher = Dispatcher::new(registry(), hanging).concurrency(1);
+    // A second dispatch shows that the panic cost no slot.
+    for _ in 0..2 {
+        let results = dispatcher.dispatch(&event()).await;
+        assert_eq!(results[0].error.as_deref(), Some("the exchange was not over in time"));
     }
 }
 

@@ -56,8 +56,8 @@ impl HistoryStore for MemoryStore {
         let to = DeliveryId::from_u64(after.key.saturating_add(1));
         let found = (state.deliveries_of(&query, to))
             .flat_map(|(id, entry, _)| {
-                let attempts = entry.attempts.iter().rev();
-                attempts.map(move |(number, attempt)| {
+                let attempts = state.attempts.range((id, 0)..=(id, u32::MAX)).rev();
+                attempts.map(move |((_, number), attempt)| {
                     let record = AttemptRecord {
                         delivery: id,
                         endpoint: entry.endpoint.clone(),

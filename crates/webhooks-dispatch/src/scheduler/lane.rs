@@ -119,6 +119,12 @@ impl Lane {
         }
     }
 
+    /// Forgets what its attempts have told.
+    pub(super) fn forgive(&mut self) {
+        self.breaker = Breaker::default();
+        self.allowance = FIRST_ALLOWANCE;
+    }
+
     /// Returns whether nothing would be lost if it were forgotten.
     pub(super) fn is_forgettable(&self) -> bool {
         self.queue.is_empty()

@@ -66,7 +66,7 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
         }
         next_up = next(&shared);
         if next_up.is_none() || shared.scheduler().has_more_to_do() {
-            shared.work.notify_one();
+            shared.desk.work.notify_one();
         }
     }
 }
@@ -103,7 +103,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     let flight = &mut landing.flight;
     let on_slow = || {
         shared.scheduler().slow_down(flight);
-        shared.work.notify_one();
+        shared.desk.work.notify_one();
     };
     let patience = parts.settings.patience;
     let outcome =

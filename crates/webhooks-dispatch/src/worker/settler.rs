@@ -38,7 +38,7 @@ where
         settle(&shared, &batch).await;
         batch.clear();
         // There is room for more results, and perhaps a delivery that waited for it.
-        shared.work.notify_one();
+        shared.desk.work.notify_one();
     }
 }
 
@@ -105,6 +105,7 @@ where
         && *current == *seen
         && let Ok(true) = store.disable(endpoint.clone(), reason).await
     {
+        shared.parts.workers.recall(endpoint);
         shared.parts.observers.tell(&Occurrence::EndpointDisabled { endpoint, reason });
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use webhooks_core::{EventType, TenantId};
 
 use super::*;
+use crate::Subscription;
 
 fn endpoint(events: &[&str]) -> Endpoint {
     Endpoint::new("https://example.com/", "my-secret-key").unwrap().events(events).unwrap()
@@ -39,10 +40,28 @@ fn unregistering_an_unknown_id_names_it() {
 }
 
 #[test]
+fn an_unknown_id_is_named_in_full_if_it_could_be_one_and_else_in_part() {
+    let id = |len| "x".repeat(len);
+    let registry = Registry::new();
+    assert_eq!(registry.unregister(&id(128)).unwrap_err().id, id(128));
+    assert_eq!(registry.unregister(&id(129)).unwrap_err().id, format!("{}…", id(63)));
+}
+
+#[test]
 fn a_bad_id_is_refused_and_nothing_changes() {
     let registry = Registry::new();
     let error = registry.register("a b", endpoint(&[])).unwrap_err();
     assert!(matches!(error, RegisterError::Id(IdError::Character { .. })));
+    assert!(registry.list().is_empty());
+}
+
+#[test]
+fn too_many_subscriptions_are_refused_however_they_were_set() {
+    let registry = Registry::new();
+    let mut endpoint = endpoint(&["created"]);
+    endpoint.subscriptions = vec![Subscription::all(); 257];
+    let error = registry.register("a", endpoint).unwrap_err();
+    assert_eq!(error, RegisterError::Endpoint(EndpointError::TooManySubscriptions));
     assert!(registry.list().is_empty());
 }
 

@@ -21,7 +21,7 @@ pub const TWILIO: Scheme = Scheme {
 const BODY_HASH: &str = "bodySHA256=";
 
 /// Verifies a request with a form. `fields` are its decoded names and values; they are sorted in
-/// place. twilio.com/docs/usage/webhooks/webhooks-security.
+/// place, unless the headers are refused. twilio.com/docs/usage/webhooks/webhooks-security.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed or forged.
@@ -31,8 +31,8 @@ pub fn verify_form<'h, const N: usize>(
     url: &str,
     fields: &mut [(&str, &str)],
 ) -> Result<Verified<'h, ()>, Error> {
-    fields.sort_unstable();
     let mut pending = TWILIO.verifier().url(url).begin(keys, headers, 0)?;
+    fields.sort_unstable();
     let mut last = None;
     for field in fields.iter() {
         // Twilio counts a name and value that come twice once.

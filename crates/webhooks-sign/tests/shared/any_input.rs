@@ -2,7 +2,7 @@
 
 use webhooks_sign::providers::{ALL, GITHUB, STRIPE};
 use webhooks_sign::standard::{self, STANDARD, SVIX};
-use webhooks_sign::x_webhook::{X_WEBHOOK, X_WEBHOOK_SHA512};
+use webhooks_sign::x_webhook::{self, X_WEBHOOK, X_WEBHOOK_SHA512};
 use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, Scheme};
 
 /// 2026-01-01T00:00:00Z.
@@ -54,7 +54,7 @@ pub(crate) fn secret(text: &str, bytes: &[u8]) {
 }
 
 /// What was signed verifies, however it is cut and whichever key of the ring signed; and one
-/// flipped bit, of id, timestamp, signature or body, is refused.
+/// flipped bit, of id, timestamp, signature or body, is refused, by each scheme of ours.
 pub(crate) fn whole(id: &str, body: &[u8], cuts: &[usize], bit: usize) {
     let timestamp = NOW.to_string();
     let mut signature = String::new();
@@ -77,33 +77,53 @@ pub(crate) fn whole(id: &str, body: &[u8], cuts: &[usize], bit: usize) {
     }
 
     // With one signature: of two, each may break alone.
-    let single = standard::sign(&key(1), id, NOW, body).unwrap();
-    let mut parts =
-        [id.as_bytes(), timestamp.as_bytes(), single.as_str().as_bytes(), body].map(<[u8]>::to_vec);
-    flip(&mut parts, bit);
-    let [id, timestamp, signature, body] = &parts;
-    let headers = named([id, timestamp, signature]);
-    assert!(standard::verify(&KeyRing::from(key(1)), &headers, body, NOW).is_err());
+    for key in [Ok(key(1)), Key::standard(ED25519)].into_iter().flatten() {
+        let signature = standard::sign(&key, id, NOW, body).unwrap();
+        let ring = KeyRing::from(key);
+        let parts = [id.as_bytes(), timestamp.as_bytes(), signature.as_str().as_bytes(), body];
+        flipped(parts, bit, |[id, timestamp, signature, body]| {
+            standard::verify(&ring, &named([id, timestamp, signature]), body, NOW).is_ok()
+        });
+    }
+    for algorithm in [Algorithm::HmacSha256, Algorithm::HmacSha512] {
+        let key = Key::from_bytes(algorithm, &[1; 32]).unwrap();
+        let signature = x_webhook::sign(&key, body).unwrap();
+        let ring = KeyRing::from(key);
+        flipped([signature.as_str().as_bytes(), body], bit, |[signature, body]| {
+            x_webhook::verify(&ring, &[("x-webhook-signature", signature)], body).is_ok()
+        });
+    }
 }
+
+/// Svix's, in `vectors/standard_webhooks.json`; a key where the feature is on.
+const ED25519: &str = concat!(
+    "whsk_",
+    "6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+);
 
 fn named(parts: [&[u8]; 3]) -> [(&'static str, &[u8]); 3] {
     let [id, timestamp, signature] = parts;
     [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)]
 }
 
-fn flip(parts: &mut [Vec<u8>; 4], bit: usize) {
+/// The parts verify as they are, and not with one bit flipped.
+fn flipped<const N: usize>(parts: [&[u8]; N], bit: usize, verify: impl Fn([&[u8]; N]) -> bool) {
+    assert!(verify(parts));
+    let mut parts = parts.map(<[u8]>::to_vec);
     let bits: usize = parts.iter().map(|part| part.len() * 8).sum();
     let mut bit = bit % bits;
-    for part in parts {
+    for part in &mut parts {
         if bit < part.len() * 8 {
             part[bit / 8] ^= 1 << (bit % 8);
-            return;
+            break;
         }
         bit -= part.len() * 8;
     }
+    assert!(!verify(parts.each_ref().map(Vec::as_slice)));
 }
 
-/// Schemes with one way to write a signature accept no other spelling of it but letter case.
+/// Schemes with one way to write a signature accept no other spelling of it but letter case, which
+/// providers leave open.
 pub(crate) fn provider(body: &[u8]) {
     let check = |scheme: &Scheme, value: &str| {
         let keys = KeyRing::from(scheme.key("secret").unwrap());

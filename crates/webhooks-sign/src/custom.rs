@@ -1,0 +1,178 @@
+//! Schemes of one's own, checked as they are made.
+
+use crate::scheme::HEX_OF_BODY;
+use crate::signature::MAX_PREFIX_LEN;
+use crate::{Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampSource, Tolerance};
+
+impl Scheme {
+    /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
+    /// with the text of the secret as the key.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Part, Scheme, TimestampFormat, TimestampSource};
+    ///
+    /// let acme = Scheme::custom("acme", "Acme-Signature")
+    ///     .timestamp(TimestampSource::Header("Acme-Time", TimestampFormat::Seconds))
+    ///     .parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
+    ///     .build()?;
+    /// # Ok::<(), webhooks_sign::SchemeError>(())
+    /// ```
+    pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
+        let scheme = Self { name, signature: signature_header, ..HEX_OF_BODY };
+        SchemeBuilder { scheme, tolerance: None }
+    }
+
+    /// Checks what a scheme of one's own could get wrong.
+    pub(crate) fn check(&self) -> Result<(), SchemeError> {
+        if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
+            return Err(SchemeError::Body);
+        }
+        // A token signs nothing: whatever stands beside it, a stranger may have changed.
+        let signs_nothing = self.algorithm == Algorithm::Token;
+        if self.signs(Part::Timestamp) != self.timestamp.is_some()
+            || self.signs(Part::Id) != self.id.is_some()
+            || (signs_nothing && self.parts != [Part::Body])
+        {
+            return Err(SchemeError::Unsigned);
+        }
+        let field = match (self.timestamp, self.grammar) {
+            (Some(TimestampSource::Field(name, _)), Grammar::Fields { .. }) => Some(name),
+            (Some(TimestampSource::Field(..)), _) => return Err(SchemeError::Field),
+            _ => None,
+        };
+        if self.grammar.is_unambiguous(field) { Ok(()) } else { Err(SchemeError::Grammar) }
+    }
+}
+
+impl Grammar {
+    /// Returns whether what it writes can be read back, the timestamp's field included.
+    fn is_unambiguous(self, timestamp: Option<&str>) -> bool {
+        match self {
+            Self::One { prefix } => is_prefix(prefix),
+            Self::List { separator, version } => {
+                is_prefix(version) && is_separator(separator, version)
+            }
+            Self::Fields { separator, signature } => {
+                let is_field = |name: &str| {
+                    is_prefix(name) && is_separator(separator, name) && name.ends_with('=')
+                };
+                let is_other = |name: &str| {
+                    is_field(name) && !name.starts_with(signature) && !signature.starts_with(name)
+                };
+                is_field(signature) && timestamp.is_none_or(is_other)
+            }
+        }
+    }
+}
+
+/// Returns whether a text can stand before a signature, short enough and in a header.
+fn is_prefix(text: &str) -> bool {
+    let is_printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    text.len() <= MAX_PREFIX_LEN && text.bytes().all(is_printable) && !text.starts_with(' ')
+}
+
+/// Returns whether a character separates: it stands in no signature, timestamp or prefix.
+fn is_separator(separator: u8, prefix: &str) -> bool {
+    (separator == b' ' || separator.is_ascii_punctuation())
+        && !b"+/=-:.".contains(&separator)
+        && !prefix.as_bytes().contains(&separator)
+}
+
+/// A scheme of one's own in the making; from [`Scheme::custom`].
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct SchemeBuilder {
+    scheme: Scheme,
+    /// Kept apart, to know whether it was set at all.
+    tolerance: Option<Tolerance>,
+}
+
+impl SchemeBuilder {
+    /// Sets the algorithm.
+    pub const fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { scheme: Scheme { algorithm, ..self.scheme }, ..self }
+    }
+
+    /// Sets how signatures are written.
+    pub const fn encoding(self, encoding: Encoding) -> Self {
+        Self { scheme: Scheme { encoding, ..self.scheme }, ..self }
+    }
+
+    /// Sets how the header lists its signatures.
+    pub const fn grammar(self, grammar: Grammar) -> Self {
+        Self { scheme: Scheme { grammar, ..self.scheme }, ..self }
+    }
+
+    /// Sets the header that carries the id, which must be signed.
+    pub const fn id(self, header: &'static str) -> Self {
+        Self { scheme: Scheme { id: Some(header), ..self.scheme }, ..self }
+    }
+
+    /// Sets where the timestamp stands, which must be signed.
+    pub const fn timestamp(self, source: TimestampSource) -> Self {
+        Self { scheme: Scheme { timestamp: Some(source), ..self.scheme }, ..self }
+    }
+
+    /// Sets what is signed, in order.
+    pub const fn parts(self, parts: &'static [Part]) -> Self {
+        Self { scheme: Scheme { parts, ..self.scheme }, ..self }
+    }
+
+    /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
+    pub const fn tolerance(self, tolerance: Tolerance) -> Self {
+        Self { tolerance: Some(tolerance), ..self }
+    }
+
+    /// Sets how secrets are written.
+    pub const fn key_format(self, key: KeyFormat) -> Self {
+        Self { scheme: Scheme { key, ..self.scheme }, ..self }
+    }
+
+    /// Returns the scheme.
+    ///
+    /// # Errors
+    /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
+    /// not signed, there is a tolerance for a timestamp that there is not, or a token is to protect
+    /// more than itself; or when it could not read what it writes.
+    pub fn build(self) -> Result<Scheme, SchemeError> {
+        let Self { scheme, tolerance } = self;
+        scheme.check()?;
+        match (tolerance, scheme.timestamp) {
+            (Some(_), None) => Err(SchemeError::Unsigned),
+            (Some(tolerance), Some(_)) => Ok(Scheme { tolerance, ..scheme }),
+            (None, _) => Ok(scheme),
+        }
+    }
+}
+
+/// Says why a scheme of one's own cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SchemeError {
+    /// The body is not signed, or twice.
+    Body,
+    /// The id or the timestamp is signed without a header to take it from, or the other way round,
+    /// or a tolerance is set for a timestamp that is not signed, or any of them is to go with a
+    /// token. What is not signed proves nothing: whoever replays the message changes it.
+    Unsigned,
+    /// The timestamp is to be in a field, but the grammar has none.
+    Field,
+    /// What the grammar writes could not be read back: a prefix is longer than 32 bytes or not
+    /// printable ASCII, a separator can stand in what it separates, or two fields have one name or
+    /// a name without `=`.
+    Grammar,
+}
+
+impl core::fmt::Display for SchemeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Body => "a scheme signs the body, once",
+            Self::Unsigned => "what a header names must be signed, and the other way round",
+            Self::Field => "only a grammar of fields can hold the timestamp",
+            Self::Grammar => "a prefix is too long or a separator or name ambiguous",
+        })
+    }
+}
+
+impl core::error::Error for SchemeError {}

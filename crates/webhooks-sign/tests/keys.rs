@@ -1,0 +1,65 @@
+//! Keys made of the caller's randomness, and the texts by which they are shared.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use webhooks_sign::{Algorithm, Key, KeyError, x_webhook};
+
+proptest! {
+    #[test]
+    fn a_written_secret_is_the_key_of_its_bytes(bytes in vec(any::<u8>(), 24..=64)) {
+        let mut text = String::new();
+        Key::write_secret(&bytes, &mut text).unwrap();
+        let sign = |key: Key| x_webhook::sign(&key, b"body").unwrap().to_string();
+        let expected = sign(Key::from_bytes(Algorithm::HmacSha256, &bytes).unwrap());
+        prop_assert_eq!(sign(Key::standard(&text).unwrap()), expected);
+    }
+}
+
+#[test]
+fn what_would_be_no_secret_is_not_written() {
+    let write = |bytes: &[u8]| {
+        let mut text = String::new();
+        let result = Key::write_secret(bytes, &mut text);
+        assert!(result.is_ok() || text.is_empty());
+        result
+    };
+    assert_eq!(write(b""), Err(KeyError::Empty));
+    assert_eq!(write(&[7; 23]), Err(KeyError::Length));
+    assert_eq!(write(&[7; 65]), Err(KeyError::Length));
+    assert_eq!(write(b"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="), Err(KeyError::Prefix));
+}
+
+/// RFC 8032 §7.1, test 1: the seed, the public key, and the signature of the empty message.
+#[cfg(feature = "ed25519")]
+#[test]
+fn an_ed25519_key_of_a_seed_signs_and_is_written_as_the_rfc_says() {
+    let seed = [
+        0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c,
+        0xc4, 0x44, 0x49, 0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae,
+        0x7f, 0x60,
+    ];
+    let key = Key::ed25519_from_seed(&seed);
+    let sign = |key: &Key| {
+        let scheme = webhooks_sign::Scheme::custom("rfc8032", "signature");
+        let scheme = scheme.algorithm(Algorithm::Ed25519).build().unwrap();
+        scheme.sign(key, &webhooks_sign::Envelope::default(), b"").unwrap().to_string()
+    };
+    let expected = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
+        5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b";
+    assert_eq!(sign(&key), expected);
+
+    let (mut public, mut secret) = (String::new(), String::new());
+    key.write_public(&mut public).unwrap();
+    assert_eq!(public, concat!("whpk_", "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="));
+    Key::write_ed25519_secret(&seed, &mut secret).unwrap();
+    assert_eq!(
+        secret,
+        concat!(
+            "whsk_",
+            "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg=="
+        )
+    );
+    assert_eq!(sign(&Key::standard(&secret).unwrap()), expected);
+    let hmac = Key::from_bytes(Algorithm::HmacSha256, &[7; 32]).unwrap();
+    assert_eq!(hmac.write_public(&mut public), Err(KeyError::Algorithm));
+}

@@ -1,0 +1,73 @@
+-- Times are microseconds since 1970 (UTC). Numbers only ever grow and are never used again.
+
+-- An endpoint, or one that was: an endpoint that is registered again after it was unregistered or
+-- made inactive gets a new row, so that nothing is left over for it.
+CREATE TABLE endpoints (
+    number        INTEGER PRIMARY KEY,
+    id            TEXT NOT NULL,
+    settings      TEXT NOT NULL,                -- JSON, without the secrets
+    secrets       BLOB NOT NULL,                -- JSON, encrypted if a key is configured
+    active        INTEGER NOT NULL,             -- 0 or 1
+    disabled      TEXT,                         -- why it was made inactive: failing, gone
+    failing_since INTEGER,                      -- the first failure since the last success
+    blocked_until INTEGER NOT NULL DEFAULT 0,   -- when an ordered endpoint goes on
+    is_current    INTEGER NOT NULL DEFAULT 1    -- 0 once unregistered or replaced by a newer row
+);
+CREATE UNIQUE INDEX endpoints_current ON endpoints (id) WHERE is_current = 1;
+
+CREATE TABLE events (
+    number      INTEGER PRIMARY KEY,
+    id          NOT NULL,                       -- the 16 bytes of a UUID, or the publisher's text
+    tenant      TEXT NOT NULL,
+    type        TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    body        TEXT NOT NULL                   -- the JSON that receivers get
+);
+CREATE UNIQUE INDEX events_id ON events (id, tenant);
+
+CREATE TABLE deliveries (
+    number           INTEGER PRIMARY KEY,
+    event            INTEGER NOT NULL,          -- events.number
+    endpoint         INTEGER NOT NULL,          -- endpoints.number
+    status           TEXT NOT NULL,             -- pending, delivered, failed, retrying, cancelled
+    since            INTEGER NOT NULL,          -- when it was accepted, or last replayed
+    attempts         INTEGER NOT NULL DEFAULT 0,
+    earlier_attempts INTEGER NOT NULL DEFAULT 0,-- those before it was last replayed
+    due_at           INTEGER                    -- NULL once it has ended; 0 if its endpoint is ordered
+);
+CREATE INDEX deliveries_event ON deliveries (event);
+CREATE INDEX deliveries_due ON deliveries (endpoint, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_failed ON deliveries (endpoint) WHERE status = 'failed';
+
+CREATE TABLE attempts (
+    delivery    INTEGER NOT NULL,               -- deliveries.number
+    number      INTEGER NOT NULL,               -- from 1
+    started_at  INTEGER NOT NULL,
+    duration    INTEGER NOT NULL,               -- microseconds
+    status_code INTEGER,
+    error_class TEXT,
+    error       TEXT,
+    response    BLOB,                           -- the start of the body
+    PRIMARY KEY (delivery, number)
+) WITHOUT ROWID;
+
+-- The next numbers, as of the last time that rows were deleted.
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,                      -- event, delivery
+    next INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO counters VALUES ('event', 1), ('delivery', 1);
+
+-- For people who look: deliveries with the names of what they are about.
+CREATE VIEW delivery_list AS
+SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, endpoints.id AS endpoint,
+       CASE typeof(events.id) WHEN 'blob' THEN lower(
+           substr(hex(events.id), 1, 8) || '-' || substr(hex(events.id), 9, 4) || '-' ||
+           substr(hex(events.id), 13, 4) || '-' || substr(hex(events.id), 17, 4) || '-' ||
+           substr(hex(events.id), 21)) ELSE events.id END AS event,
+       events.type, events.tenant, deliveries.attempts,
+       datetime(deliveries.since / 1000000, 'unixepoch') AS since,
+       datetime(nullif(deliveries.due_at, 0) / 1000000, 'unixepoch') AS due_at
+FROM deliveries
+JOIN events ON events.number = deliveries.event
+JOIN endpoints ON endpoints.number = deliveries.endpoint;

@@ -1,0 +1,116 @@
+//! What SQLite's errors mean.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+use webhooks_dispatch::StoreError;
+use webhooks_registry::{SealError, StoredEndpointError};
+
+/// Says why a store cannot be opened. Its file is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An endpoint's row cannot be read.
+    #[error("cannot read endpoint {endpoint:?} of store {path:?}")]
+    Endpoint {
+        /// The store's file.
+        path: PathBuf,
+        /// The endpoint's id.
+        endpoint: String,
+        /// Why.
+        source: StoredEndpointError,
+    },
+    /// Another process, or another store in this one, has the file open.
+    #[error("store {path:?} is in use by {holder}; stop it first, or use another file")]
+    InUse {
+        /// The store's file.
+        path: PathBuf,
+        /// Who, as far as is known.
+        holder: String,
+    },
+    /// The file beside the store that locks it cannot be made or locked.
+    #[error("cannot lock store {path:?}")]
+    Lock {
+        /// The file that locks the store.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A later version of this program made or changed the store.
+    #[error(
+        "store {path:?} has schema version {found}, and this program knows versions up to {known}; update it"
+    )]
+    Newer {
+        /// The store's file.
+        path: PathBuf,
+        /// The version of the file.
+        found: i64,
+        /// The latest version that is known here.
+        known: i64,
+    },
+    /// The secrets of an endpoint cannot be decrypted.
+    #[error("cannot decrypt the secrets of endpoint {endpoint:?} of store {path:?}")]
+    Seal {
+        /// The store's file.
+        path: PathBuf,
+        /// The endpoint's id.
+        endpoint: String,
+        /// Why.
+        source: SealError,
+    },
+    /// SQLite cannot open the file: it is missing its folder, not permitted, damaged, or no
+    /// database.
+    #[error("cannot open store {path:?}")]
+    Sqlite {
+        /// The store's file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The thread that writes cannot be started.
+    #[error("cannot start a thread")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Returns what an error of SQLite means to whoever uses the store.
+pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full { source: source.into() },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { source: source.into() }
+        }
+        _ => StoreError::Unavailable { source: source.into() },
+    }
+}
+
+/// Says that the store's writer has ended.
+#[derive(Debug, Error)]
+#[error("the store is closed")]
+pub(crate) struct Closed;
+
+pub(crate) fn closed() -> StoreError {
+    StoreError::Unavailable { source: Closed.into() }
+}
+
+/// Says that a row holds what no row should.
+#[derive(Debug, Error)]
+#[error("{what} of the store cannot be read")]
+pub(crate) struct BadRow {
+    what: &'static str,
+}
+
+impl BadRow {
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what }
+    }
+
+    /// As an error of the column that was read.
+    pub(crate) fn in_column(self, column: usize) -> rusqlite::Error {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, self.into())
+    }
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod endpoints;
+mod error;
+mod history;
+mod migrate;
+mod open;
+mod operations;
+mod publish;
+mod retention;
+mod row;
+mod settle;
+mod store;
+mod tables;
+mod writer;
+
+// The public interface is:
+pub use error::OpenError;
+pub use open::SqliteOptions;
+pub use store::SqliteStore;

@@ -1,0 +1,28 @@
+//! The schema, brought up to date when a store is opened.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Each step from one version to the next, in order. Those that were released never change.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_start.sql")];
+
+/// The version of the schema that this program knows.
+#[expect(clippy::cast_possible_wrap, reason = "a handful")]
+pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+/// Returns the version of a file's schema: 0 for an empty one.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", (), |row| row.get(0))
+}
+
+/// Brings the schema up to date: every missing step, each in a transaction.
+pub(crate) fn run(connection: &mut Connection) -> rusqlite::Result<()> {
+    for (migration, number) in MIGRATIONS.iter().zip(1_i64..) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&transaction)? < number {
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", number)?;
+        }
+        transaction.commit()?;
+    }
+    Ok(())
+}

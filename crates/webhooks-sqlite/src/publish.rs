@@ -1,0 +1,83 @@
+//! Publishing: an event and its deliveries, in one transaction.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_dispatch::{Conflict, Novelty, Progress, Published, SerializedEvent};
+
+use crate::row;
+use crate::store::Shared;
+use crate::tables::{Tables, waiting};
+use crate::writer::Write;
+
+pub(crate) struct Publish {
+    events: Vec<Arc<SerializedEvent>>,
+    now: Timestamp,
+    outcomes: Vec<Result<Published, Conflict>>,
+    /// The deliveries that were made: of which event, to whom, due when.
+    deliveries: Vec<(usize, EndpointId, Timestamp, DeliveryId)>,
+}
+
+impl Publish {
+    pub(crate) fn new(events: Vec<SerializedEvent>, now: Timestamp) -> Self {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+        let outcomes = Vec::with_capacity(events.len());
+        let deliveries = Vec::with_capacity(events.len());
+        Self { events, now, outcomes, deliveries }
+    }
+}
+
+impl Write for Publish {
+    type Answer = Vec<Result<Published, Conflict>>;
+
+    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+        self.outcomes.clear();
+        self.deliveries.clear();
+        for (index, event) in self.events.iter().enumerate() {
+            let Some(number) = tables.insert_event(event, self.now)? else {
+                self.outcomes.push(repeated(tables, event)?);
+                continue;
+            };
+            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            for registration in &matching {
+                let (id, due_at) = tables.insert_delivery(number, registration, self.now)?;
+                self.deliveries.push((index, registration.id.clone(), due_at, id));
+            }
+            let deliveries = matching.len();
+            let novelty = Novelty::New;
+            self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, novelty }));
+        }
+        Ok(())
+    }
+
+    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+        let progress = Progress::start(self.now);
+        let mut backlog = shared.backlog();
+        for (index, endpoint, due_at, id) in self.deliveries {
+            if let Some(event) = self.events.get(index) {
+                backlog.push(&endpoint, due_at, id, waiting(event, progress));
+            }
+        }
+        self.outcomes
+    }
+}
+
+/// Returns what an event gives whose id is taken: the first result, or a conflict.
+fn repeated(
+    tables: &Tables,
+    event: &SerializedEvent,
+) -> rusqlite::Result<Result<Published, Conflict>> {
+    const STORED: &str = "
+        SELECT body, (SELECT count(*) FROM deliveries WHERE event = events.number)
+        FROM events WHERE id = ? AND tenant = ?";
+    let mut statement = tables.connection().prepare_cached(STORED)?;
+    let parameters = params![row::EventKey(&event.id), event.tenant.as_str()];
+    let (body, deliveries): (String, i64) =
+        statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let deliveries = usize::try_from(deliveries).unwrap_or_default();
+    let is_same = event.is_same_content(body.as_bytes());
+    let event = event.id.clone();
+    let repeated = Published { event: event.clone(), deliveries, novelty: Novelty::Repeated };
+    Ok(is_same.then_some(repeated).ok_or(Conflict { event }))
+}

@@ -1,0 +1,98 @@
+//! Values as rows hold them.
+
+use rusqlite::Row;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use webhooks_core::{DeliveryId, EventId, EventType, TenantId, Timestamp};
+use webhooks_dispatch::{Progress, SerializedEvent};
+
+use crate::error::BadRow;
+
+/// A time as a number of microseconds.
+pub(crate) fn micros(time: Timestamp) -> i64 {
+    integer(time.as_unix_microseconds())
+}
+
+pub(crate) fn time(microseconds: i64) -> Timestamp {
+    Timestamp::from_unix_microseconds(unsigned(microseconds))
+}
+
+/// The number of a delivery.
+pub(crate) fn number(delivery: DeliveryId) -> i64 {
+    integer(delivery.as_u64())
+}
+
+pub(crate) fn delivery_id(number: i64) -> DeliveryId {
+    DeliveryId::from_u64(unsigned(number))
+}
+
+/// SQLite's integers are signed; what does not fit is as good as the largest.
+pub(crate) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// The id of an event: 16 bytes for a UUID, else the publisher's text.
+pub(crate) struct EventKey<'e>(pub(crate) &'e EventId);
+
+impl rusqlite::ToSql for EventKey<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self.0.as_uuid_bytes() {
+            Some(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+            None => ToSqlOutput::from(self.0.to_string()),
+        })
+    }
+}
+
+/// Reads the id of an event.
+pub(crate) fn event_id(row: &Row<'_>, column: usize) -> rusqlite::Result<EventId> {
+    let found = match row.get_ref(column)? {
+        ValueRef::Blob(bytes) => bytes.try_into().ok().map(EventId::from_uuid_bytes),
+        ValueRef::Text(text) => {
+            std::str::from_utf8(text).ok().and_then(|text| EventId::new(text).ok())
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| BadRow::of("the id of an event").in_column(column))
+}
+
+pub(crate) fn tenant(row: &Row<'_>, column: usize) -> rusqlite::Result<TenantId> {
+    let text: String = row.get(column)?;
+    TenantId::new(&text).map_err(|_why| BadRow::of("the tenant of an event").in_column(column))
+}
+
+pub(crate) fn event_type(row: &Row<'_>, column: usize) -> rusqlite::Result<EventType> {
+    let text: String = row.get(column)?;
+    EventType::new(&text).map_err(|_why| BadRow::of("the type of an event").in_column(column))
+}
+
+/// Reads an event from four columns: id, tenant, type, body.
+pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<SerializedEvent> {
+    let body: String = row.get(first + 3)?;
+    Ok(SerializedEvent {
+        id: event_id(row, first)?,
+        tenant: tenant(row, first + 1)?,
+        event_type: event_type(row, first + 2)?,
+        body: body.into(),
+    })
+}
+
+/// Reads the progress of a delivery from three columns: since, attempts, earlier attempts.
+pub(crate) fn progress(row: &Row<'_>, first: usize) -> rusqlite::Result<Progress> {
+    Ok(Progress {
+        since: time(row.get(first)?),
+        attempts: row.get(first + 1)?,
+        earlier_attempts: row.get(first + 2)?,
+    })
+}
+
+/// A body as text: it is JSON, so that nobody need look once more whether it is UTF-8.
+pub(crate) struct Json<'b>(pub(crate) &'b [u8]);
+
+impl rusqlite::ToSql for Json<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}

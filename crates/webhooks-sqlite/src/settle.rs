@@ -1,0 +1,158 @@
+//! Settling: what became of claimed deliveries, and the attempts that were made.
+
+use rusqlite::params;
+use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement};
+
+use crate::row;
+use crate::store::Shared;
+use crate::tables::Tables;
+use crate::writer::Write;
+
+pub(crate) struct Settle {
+    settlements: Vec<Settlement>,
+    now: Timestamp,
+    /// Of each settlement, whether its claim holds and for whom, once that was asked.
+    held: Vec<Option<(EndpointId, u32)>>,
+    settled: Vec<Settled>,
+}
+
+impl Settle {
+    pub(crate) fn new(settlements: Vec<Settlement>, now: Timestamp) -> Self {
+        Self { settlements, now, held: Vec::new(), settled: Vec::new() }
+    }
+
+    /// Holds the claims, so that no lease ends between the commit and what follows it.
+    fn hold(&mut self, shared: &Shared) {
+        if !self.held.is_empty() {
+            return;
+        }
+        let mut backlog = shared.backlog();
+        for settlement in &self.settlements {
+            let is_held = backlog.hold(settlement.claim);
+            let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
+            let attempt = |endpoint: &EndpointId, next| (endpoint.clone(), next);
+            self.held.push(
+                claimed
+                    .map(|(endpoint, waiting)| attempt(endpoint, waiting.progress.next_attempt())),
+            );
+        }
+    }
+}
+
+impl Write for Settle {
+    type Answer = Vec<Settled>;
+
+    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+        self.hold(shared);
+        self.settled.clear();
+        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            let Some((endpoint, number)) = held else {
+                self.settled.push(Settled::LeaseLost);
+                continue;
+            };
+            let is_ordered = (shared.registry.get(endpoint.as_str()))
+                .is_some_and(|registration| registration.endpoint.ordered);
+            keep(tables, settlement, *number, is_ordered, endpoint)?;
+            if let Some(attempt) = &settlement.attempt {
+                keep_attempt(tables, settlement.claim.delivery, *number, attempt)?;
+            }
+            let health = health(tables, endpoint, settlement.outcome, self.now)?;
+            self.settled.push(Settled::Kept { health });
+        }
+        Ok(())
+    }
+
+    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+        let mut backlog = shared.backlog();
+        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            if held.is_some() {
+                backlog.settle(settlement);
+            }
+        }
+        self.settled
+    }
+
+    fn give_up(&mut self, shared: &Shared) {
+        let mut backlog = shared.backlog();
+        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            if held.is_some() {
+                backlog.let_go(settlement.claim);
+            }
+        }
+    }
+}
+
+fn keep(
+    tables: &Tables,
+    settlement: &Settlement,
+    number: u32,
+    is_ordered: bool,
+    endpoint: &EndpointId,
+) -> rusqlite::Result<()> {
+    const SETTLE: &str =
+        "UPDATE deliveries SET status = ?2, attempts = ?3, due_at = ?4 WHERE number = ?1";
+    const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
+    let attempts = if settlement.attempt.is_some() { number } else { number - 1 };
+    let (status, due_at) = match settlement.outcome {
+        Outcome::Delivered => ("delivered", None),
+        Outcome::Failed => ("failed", None),
+        Outcome::Cancelled => ("cancelled", None),
+        Outcome::Retrying { due_at } if is_ordered => {
+            tables.execute(BLOCK, params![row::micros(due_at), tables.number(endpoint)])?;
+            ("retrying", Some(0))
+        }
+        Outcome::Retrying { due_at } => ("retrying", Some(row::micros(due_at))),
+        // It is as it was.
+        Outcome::Released => return Ok(()),
+    };
+    let delivery = row::number(settlement.claim.delivery);
+    tables.execute(SETTLE, params![delivery, status, attempts, due_at]).map(drop)
+}
+
+fn keep_attempt(
+    tables: &Tables,
+    delivery: DeliveryId,
+    number: u32,
+    attempt: &Attempt,
+) -> rusqlite::Result<()> {
+    const INSERT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
+            status_code, error_class, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let response = (!attempt.response.is_empty()).then_some(&*attempt.response);
+    let parameters = params![
+        row::number(delivery),
+        number,
+        row::micros(attempt.started_at),
+        i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+        attempt.status_code,
+        attempt.error_class.map(ErrorClass::as_str),
+        attempt.error,
+        response,
+    ];
+    tables.execute(INSERT, parameters).map(drop)
+}
+
+/// Returns how an endpoint fares, and keeps it where it changed.
+fn health(
+    tables: &mut Tables,
+    endpoint: &EndpointId,
+    outcome: Outcome,
+    now: Timestamp,
+) -> rusqlite::Result<Health> {
+    const UPDATE: &str = "UPDATE endpoints SET failing_since = ? WHERE number = ?";
+    let since = tables.failing_since.get(endpoint).copied();
+    match (outcome, since) {
+        (Outcome::Delivered, Some(_)) => {
+            tables.failing_since.remove(endpoint);
+            tables.execute(UPDATE, params![None::<i64>, tables.number(endpoint)])?;
+            Ok(Health::Recovered)
+        }
+        (Outcome::Failed | Outcome::Retrying { .. }, Some(since)) => Ok(Health::Failing { since }),
+        (Outcome::Failed | Outcome::Retrying { .. }, None) => {
+            tables.failing_since.insert(endpoint.clone(), now);
+            tables.execute(UPDATE, params![row::micros(now), tables.number(endpoint)])?;
+            Ok(Health::Failing { since: now })
+        }
+        _ => Ok(Health::Well),
+    }
+}

@@ -1,0 +1,266 @@
+//! The store: its ports, each a command to the writer, a look into memory, or a read.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
+use webhooks_dispatch::backlog::Backlog;
+use webhooks_dispatch::{
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
+};
+use webhooks_registry::{
+    DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration, Registry,
+};
+
+use crate::OpenError;
+use crate::endpoints::{Disable, Register, Unregister};
+use crate::error::{closed, store_error};
+use crate::open::{SqliteOptions, lock, reading, writing};
+use crate::operations::{Cancel, Replaying};
+use crate::publish::Publish;
+use crate::retention::Prune;
+use crate::settle::Settle;
+use crate::tables::Tables;
+use crate::writer::{Command, Job, Write, Writer};
+
+/// How many commands may wait for the writer; more wait with their callers.
+const QUEUE: usize = 1_024;
+
+/// How many idle connections for reading are kept.
+const READERS: usize = 4;
+
+/// Keeps endpoints, events and deliveries in one SQLite file of this process.
+///
+/// One thread writes, and commits everything that waits for it at once; whatever was answered is
+/// on disk. Cheap to clone; all clones are one store. It ends, and frees its file, when the last
+/// clone is dropped or by [`close`](Self::close).
+///
+/// # Example
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_dispatch::{Engine, FnTransport};
+/// use webhooks_sqlite::SqliteStore;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("webhooks.db");
+/// let store = SqliteStore::open(path).await?;
+/// let engine = Engine::new(store, FnTransport::new(|_, _, _, _| async { (200, "") }));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Job>,
+}
+
+/// What the store's callers and its writer share.
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) registry: Registry,
+    backlog: Mutex<Backlog>,
+    pub(crate) waker: Waker,
+    readers: Mutex<Vec<Connection>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    // A panic cannot leave it half changed in a way that matters: the disk has the truth.
+    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SqliteStore {
+    /// Opens the store in this file, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be used; it is then as it was.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        SqliteOptions::new(path).open().await
+    }
+
+    pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
+        let SqliteOptions { path, keys, window, max_bytes } = options;
+        let lock = lock(&path)?;
+        let connection = writing(&path, max_bytes)?;
+        let shared = Arc::new(Shared {
+            path,
+            registry: Registry::new(),
+            backlog: Mutex::new(Backlog::new(window)),
+            waker: Waker::new(),
+            readers: Mutex::default(),
+            thread: Mutex::default(),
+        });
+        let tables = Tables::load(connection, keys, &shared)?;
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
+        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
+        let thread =
+            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Self { shared, commands })
+    }
+
+    /// Waits until everything is written and the file is free for others. Other clones of this
+    /// store keep it open: drop them first.
+    pub async fn close(self) {
+        let Self { shared, commands } = self;
+        drop(commands);
+        let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A writer that panicked has freed the file too.
+            let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Has the writer carry out a command, and returns its answer.
+    pub(crate) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(Command::new(write, reply));
+        self.commands.send(job).await.map_err(|_gone| closed())?;
+        answer.await.map_err(|_gone| closed())?
+    }
+
+    /// Reads on a connection of its own, in a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || {
+            let readers = || shared.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = readers().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => reading(&shared.path)?,
+            };
+            let found = read(&connection);
+            let mut readers = readers();
+            if readers.len() < READERS {
+                readers.push(connection);
+            }
+            found
+        });
+        let read = read.await.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
+        read.map_err(store_error)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl DeliveryStore for SqliteStore {
+    async fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
+        self.write(Publish::new(events, now)).await
+    }
+
+    /// Claims from memory: one process owns the file, so claims need not outlive it.
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        let mut backlog = self.shared.backlog();
+        let claimed = backlog.claim(&request);
+        let is_low = backlog.is_low();
+        drop(backlog);
+        if is_low {
+            // A writer whose queue is full looks by itself when it has done what waits.
+            let nudge: Job = Box::new(crate::writer::Nudge);
+            let _full = self.commands.try_send(nudge);
+        }
+        Ok(claimed)
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.write(Settle::new(settlements, now)).await
+    }
+
+    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        let mut backlog = self.shared.backlog();
+        Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
+    }
+
+    async fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.shared.backlog().next_due(&busy))
+    }
+
+    async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
+        self.write(Cancel::new(delivery)).await?
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        self.write(Replaying::new(request)).await?
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.shared.waker.listen()
+    }
+}
+
+impl EndpointStore for SqliteStore {
+    async fn register(
+        &self,
+        id: EndpointId,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.write(Register::new(Registration::new(id, endpoint))).await.map_err(unavailable)?
+    }
+
+    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.write(Unregister::new(id)).await.map_err(unavailable)?
+    }
+
+    async fn disable(
+        &self,
+        id: EndpointId,
+        reason: DisableReason,
+    ) -> Result<bool, EndpointStoreError> {
+        self.write(Disable::new(id, reason)).await.map_err(unavailable)?
+    }
+
+    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        Ok(self.shared.registry.get(id.as_str()))
+    }
+
+    async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        Ok(self.shared.registry.page(tenant.as_ref(), after.as_ref(), limit))
+    }
+}
+
+fn unavailable(error: StoreError) -> EndpointStoreError {
+    EndpointStoreError::Unavailable { source: error.into() }
+}
+
+impl SqliteStore {
+    pub(crate) async fn prune_events(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.write(Prune::new(before, limit)).await
+    }
+}

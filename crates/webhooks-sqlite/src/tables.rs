@@ -1,0 +1,326 @@
+//! The tables, as the writer sees them, and what it keeps of them in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_dispatch::backlog::{Place, Refill, Waiting};
+use webhooks_dispatch::{Progress, SerializedEvent};
+use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
+
+use crate::OpenError;
+use crate::row;
+use crate::store::Shared;
+
+/// How many deliveries of an endpoint that is gone are cancelled in one transaction.
+const DRAIN: i64 = 1_000;
+
+/// The connection that writes, the next numbers, and the endpoints' rows.
+pub(crate) struct Tables {
+    connection: Connection,
+    pub(crate) keys: SealingKeys,
+    next_event: i64,
+    next_delivery: i64,
+    /// The current row of each endpoint.
+    numbers: HashMap<EndpointId, i64>,
+    pub(crate) failing_since: HashMap<EndpointId, Timestamp>,
+    /// Rows of endpoints that are gone, whose deliveries are being cancelled.
+    draining: Vec<i64>,
+}
+
+/// An endpoint's row, as it is read when the store is opened.
+struct EndpointRow {
+    number: i64,
+    id: String,
+    stored: StoredEndpoint,
+    sealed: Vec<u8>,
+    disabled: Option<String>,
+    blocked_until: i64,
+}
+
+impl Tables {
+    /// Reads what is kept in memory: the endpoints, and where the backlog of each begins.
+    pub(crate) fn load(
+        connection: Connection,
+        keys: SealingKeys,
+        shared: &Shared,
+    ) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Sqlite { path: shared.path.clone(), source };
+        let mut tables = Self {
+            connection,
+            keys,
+            next_event: 1,
+            next_delivery: 1,
+            numbers: HashMap::new(),
+            failing_since: HashMap::new(),
+            draining: Vec::new(),
+        };
+        tables.load_counters().map_err(failed)?;
+        tables.load_failing().map_err(failed)?;
+        let rows = tables.endpoint_rows().map_err(failed)?;
+        for row in rows {
+            tables.load_endpoint(row, shared)?;
+        }
+        tables.draining = tables.left_over().map_err(failed)?;
+        Ok(tables)
+    }
+
+    fn load_counters(&mut self) -> rusqlite::Result<()> {
+        const NEXT: &str = "
+            SELECT max((SELECT ifnull(max(number), 0) + 1 FROM events),
+                       (SELECT next FROM counters WHERE name = 'event')),
+                   max((SELECT ifnull(max(number), 0) + 1 FROM deliveries),
+                       (SELECT next FROM counters WHERE name = 'delivery'))";
+        let next = self.connection.query_row(NEXT, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        (self.next_event, self.next_delivery) = next;
+        Ok(())
+    }
+
+    fn load_failing(&mut self) -> rusqlite::Result<()> {
+        const FAILING: &str = "SELECT id, failing_since FROM endpoints
+            WHERE is_current = 1 AND failing_since IS NOT NULL";
+        let mut statement = self.connection.prepare(FAILING)?;
+        let rows = statement
+            .query_map((), |row| Ok((row.get::<_, String>(0)?, row::time(row.get(1)?))))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        self.failing_since = rows
+            .into_iter()
+            .filter_map(|(id, since)| Some((EndpointId::new(&id).ok()?, since)))
+            .collect();
+        Ok(())
+    }
+
+    fn endpoint_rows(&self) -> rusqlite::Result<Vec<EndpointRow>> {
+        const ENDPOINTS: &str = "
+            SELECT number, id, settings, secrets, disabled, blocked_until
+            FROM endpoints WHERE is_current = 1 ORDER BY number";
+        let mut statement = self.connection.prepare(ENDPOINTS)?;
+        let rows = statement.query_map((), |row| {
+            Ok(EndpointRow {
+                number: row.get(0)?,
+                id: row.get(1)?,
+                stored: StoredEndpoint { settings: row.get(2)?, secrets: Vec::new().into() },
+                sealed: row.get(3)?,
+                disabled: row.get(4)?,
+                blocked_until: row.get(5)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn load_endpoint(&mut self, row: EndpointRow, shared: &Shared) -> Result<(), OpenError> {
+        let path = || shared.path.clone();
+        let EndpointRow { number, id, mut stored, sealed, disabled, blocked_until } = row;
+        let sealing = |source| OpenError::Seal { path: path(), endpoint: id.clone(), source };
+        stored.secrets = self.keys.open(&id, &sealed).map_err(sealing)?;
+        let endpoint = stored.to_endpoint().map_err(|source| OpenError::Endpoint {
+            path: path(),
+            endpoint: id.clone(),
+            source,
+        })?;
+        let failed = |source| OpenError::Sqlite { path: path(), source };
+        if !self.keys.is_current(&id, &sealed) {
+            let sealed = self.keys.seal(&id, &stored.secrets).map_err(sealing)?;
+            let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
+            self.connection.execute(update, params![sealed, number]).map_err(failed)?;
+        }
+        let bad = |_why| failed(crate::error::BadRow::of("the id of an endpoint").in_column(1));
+        let id = EndpointId::new(&id).map_err(bad)?;
+        let mut registration = Registration::new(id.clone(), endpoint);
+        registration.disabled = disabled.as_deref().map(reason);
+        // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
+        let _none = shared.registry.restore(registration);
+        if let Some(registration) = shared.registry.get(id.as_str()) {
+            let first = self.first_place(number).map_err(failed)?;
+            shared.backlog().open(&registration, first, row::time(blocked_until));
+        }
+        self.numbers.insert(id, number);
+        Ok(())
+    }
+
+    /// Returns the place of the first delivery that waits for an endpoint.
+    pub(crate) fn first_place(&self, endpoint: i64) -> rusqlite::Result<Option<Place>> {
+        const FIRST: &str = "SELECT due_at, number FROM deliveries
+            WHERE endpoint = ? AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
+        let mut statement = self.connection.prepare_cached(FIRST)?;
+        let place =
+            |row: &rusqlite::Row<'_>| Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)));
+        statement.query_row([endpoint], place).optional()
+    }
+
+    /// Reads deliveries that wait for an endpoint, in the order of their places.
+    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Vec<(Place, Waiting)>> {
+        const WAITING: &str = "
+            SELECT deliveries.due_at, deliveries.number, deliveries.since, deliveries.attempts,
+                   deliveries.earlier_attempts, events.id, events.tenant, events.type, events.body
+            FROM deliveries JOIN events ON events.number = deliveries.event
+            WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
+              AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
+            ORDER BY deliveries.due_at, deliveries.number LIMIT ?4";
+        let Some(endpoint) = self.number(&refill.endpoint) else { return Ok(Vec::new()) };
+        let (due_at, number) = refill.from;
+        let mut statement = self.connection.prepare_cached(WAITING)?;
+        let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
+        let parameters = params![endpoint, row::micros(due_at), row::number(number), limit];
+        let rows = statement.query_map(parameters, |row| {
+            let place = (row::time(row.get(0)?), row::delivery_id(row.get(1)?));
+            let event = Arc::new(row::event(row, 5)?);
+            Ok((place, Waiting { event, progress: row::progress(row, 2)? }))
+        })?;
+        rows.collect()
+    }
+
+    pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(()).map(drop)
+    }
+
+    pub(crate) fn commit(&mut self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+    }
+
+    /// Returns to what was committed, on disk and in memory.
+    pub(crate) fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            // If even that fails, SQLite has rolled back by itself, or the next `BEGIN` says so.
+            let _rolled_back = self.connection.execute_batch("ROLLBACK");
+        }
+        // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
+        let _reread = self.load_counters().and_then(|()| self.load_failing());
+    }
+
+    pub(crate) fn number(&self, endpoint: &EndpointId) -> Option<i64> {
+        self.numbers.get(endpoint).copied()
+    }
+
+    pub(crate) fn set_number(&mut self, endpoint: &EndpointId, number: i64) {
+        self.numbers.insert(endpoint.clone(), number);
+    }
+
+    pub(crate) fn forget(&mut self, endpoint: &EndpointId) {
+        self.numbers.remove(endpoint);
+        self.failing_since.remove(endpoint);
+    }
+
+    /// Runs a statement that stays prepared; returns how many rows it changed.
+    pub(crate) fn execute(
+        &self,
+        statement: &str,
+        parameters: impl rusqlite::Params,
+    ) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(statement)?.execute(parameters)
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Adds an event, unless its id is taken; returns its number if it was added.
+    pub(crate) fn insert_event(
+        &mut self,
+        event: &SerializedEvent,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<i64>> {
+        const INSERT: &str = "INSERT INTO events (number, id, tenant, type, accepted_at, body)
+            VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
+        let number = self.next_event;
+        let parameters = params![
+            number,
+            row::EventKey(&event.id),
+            event.tenant.as_str(),
+            event.event_type.as_str(),
+            row::micros(now),
+            row::Json(&event.body),
+        ];
+        let added = self.execute(INSERT, parameters)? > 0;
+        if added {
+            self.next_event += 1;
+        }
+        Ok(added.then_some(number))
+    }
+
+    /// Adds a delivery that starts now.
+    pub(crate) fn insert_delivery(
+        &mut self,
+        event: i64,
+        registration: &Registration,
+        now: Timestamp,
+    ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
+        const INSERT: &str =
+            "INSERT INTO deliveries (number, event, endpoint, status, since, due_at)
+            VALUES (?, ?, ?, 'pending', ?, ?)";
+        let number = self.next_delivery;
+        let endpoint = self.number(&registration.id);
+        let due_at = first_due(registration, now);
+        let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
+        self.execute(INSERT, parameters)?;
+        self.next_delivery += 1;
+        Ok((row::delivery_id(number), due_at))
+    }
+
+    /// Notes the next numbers, before rows with the last ones are deleted.
+    pub(crate) fn save_counters(&self) -> rusqlite::Result<()> {
+        const SAVE: &str = "UPDATE counters SET next = CASE name
+            WHEN 'event' THEN ?1 WHEN 'delivery' THEN ?2 END";
+        self.execute(SAVE, [self.next_event, self.next_delivery]).map(drop)
+    }
+
+    /// Has the deliveries cancelled that wait for an endpoint that is gone.
+    pub(crate) fn start_draining(&mut self, endpoint: i64) {
+        self.draining.push(endpoint);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// Cancels some of what waits for an endpoint that is gone.
+    pub(crate) fn drain(&mut self) -> rusqlite::Result<()> {
+        let Some(endpoint) = self.draining.pop() else { return Ok(()) };
+        self.begin()?;
+        let cancelled = self.cancel_some(endpoint)?;
+        self.commit()?;
+        if cancelled > 0 {
+            self.draining.push(endpoint);
+        }
+        Ok(())
+    }
+
+    /// Cancels some of what waits for an endpoint; returns how many.
+    pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
+        const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL
+            WHERE number IN (SELECT number FROM deliveries
+                             WHERE endpoint = ?1 AND due_at IS NOT NULL LIMIT ?2)";
+        self.execute(CANCEL, [endpoint, DRAIN])
+    }
+
+    /// Returns the endpoints that are gone and have deliveries that wait.
+    fn left_over(&self) -> rusqlite::Result<Vec<i64>> {
+        const LEFT: &str = "SELECT number FROM endpoints WHERE (active = 0 OR is_current = 0)
+            AND EXISTS (SELECT 1 FROM deliveries
+                        WHERE endpoint = endpoints.number AND due_at IS NOT NULL)";
+        let mut statement = self.connection.prepare(LEFT)?;
+        statement.query_map((), |row| row.get(0))?.collect()
+    }
+}
+
+/// Returns when a delivery that starts now is due: an ordered endpoint's when its turn comes.
+pub(crate) fn first_due(registration: &Registration, now: Timestamp) -> Timestamp {
+    if registration.endpoint.ordered { Timestamp::UNIX_EPOCH } else { now }
+}
+
+pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> Waiting {
+    Waiting { event: Arc::clone(event), progress }
+}
+
+/// The words for why an endpoint was disabled.
+pub(crate) fn reason_word(reason: DisableReason) -> &'static str {
+    match reason {
+        DisableReason::Gone => "gone",
+        _ => "failing",
+    }
+}
+
+fn reason(word: &str) -> DisableReason {
+    if word == "gone" { DisableReason::Gone } else { DisableReason::Failing }
+}

@@ -1,0 +1,109 @@
+//! The receiver, a process of its own.
+
+use std::convert::Infallible;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// The receiver's process; it ends when dropped.
+pub(crate) struct Receiver {
+    process: Child,
+    address: String,
+}
+
+impl Receiver {
+    pub(crate) fn start() -> Self {
+        let program = std::env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        let command = command.arg("--receiver").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self { process, address: address.trim().to_owned() }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Returns how long the events took that came to `/timed` since the last call, sorted.
+    pub(crate) async fn latencies(&self) -> Vec<Duration> {
+        let report = reqwest::get(self.url("report")).await.unwrap().bytes().await.unwrap();
+        let mut micros: Vec<u64> = serde_json::from_slice(&report).unwrap();
+        micros.sort_unstable();
+        micros.into_iter().map(Duration::from_micros).collect()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// Returns the time in microseconds, the same for all processes of this machine.
+pub(crate) fn micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_micros()).unwrap()
+}
+
+/// Serves until the standard input ends, which it does with whoever started this.
+pub(crate) fn serve() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = Arc::new(Notify::new());
+    let stop = Arc::clone(&ended);
+    std::thread::spawn(move || {
+        let _end = std::io::stdin().read_line(&mut String::new());
+        stop.notify_one();
+    });
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        std::io::stdout().flush().unwrap();
+        let latencies = Arc::new(Mutex::new(Vec::new()));
+        loop {
+            let (stream, _) = tokio::select! {
+                () = ended.notified() => return,
+                accepted = listener.accept() => accepted.unwrap(),
+            };
+            stream.set_nodelay(true).unwrap();
+            let latencies = Arc::clone(&latencies);
+            let service = service_fn(move |request| answer(request, Arc::clone(&latencies)));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    latencies: Arc<Mutex<Vec<u64>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    match path.as_str() {
+        "/hang" => std::future::pending().await,
+        "/report" => {
+            let report = std::mem::take(&mut *latencies.lock().unwrap());
+            return Ok(Response::new(serde_json::to_vec(&report).unwrap().into()));
+        }
+        "/timed" => {
+            let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let sent = event["payload"]["sent"].as_u64().unwrap();
+            latencies.lock().unwrap().push(micros().saturating_sub(sent));
+        }
+        _ => {}
+    }
+    Ok(Response::new(Full::default()))
+}
