@@ -18,12 +18,12 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const EVERY: Duration = Duration::from_millis(100);
 const PACED: usize = 600;
 
-/// Returns the 99th percentile from publish to receipt at the healthy half.
+/// Returns how long healthy deliveries took from publish to receipt, sorted.
 ///
-/// Goal: it does not depend on the sick half. Method: 100 endpoints get an event every 50 ms, each
+/// Goal: that does not depend on the sick half. Method: 100 endpoints get an event every 50 ms, each
 /// taking 20 ms; the other 100, of the same tenant or another, hang until their timeout, and 1,000
 /// deliveries wait for each of them.
-async fn healthy_p99(is_half_sick: bool, tenants: [&str; 2]) -> Duration {
+async fn healthy(hangs_from: Option<Duration>, tenants: [&str; 2]) -> Vec<Duration> {
     let clock = SimulatedClock::start();
     let published: Arc<Mutex<BTreeMap<String, Duration>>> = Arc::default();
     let waits: Arc<Mutex<Vec<Duration>>> = Arc::default();
@@ -31,10 +31,11 @@ async fn healthy_p99(is_half_sick: bool, tenants: [&str; 2]) -> Duration {
     let transport = FnTransport::new(move |url, _, headers, _| {
         let id = headers["webhook-id"].to_str().unwrap().to_owned();
         let is_sick = url.contains("sick");
+        let hangs = is_sick && hangs_from.is_some_and(|from| clock.elapsed() >= from);
         let (times, seen) = (Arc::clone(&times), Arc::clone(&seen));
         async move {
-            clock.sleep(Duration::from_millis(if is_sick { 3_600_000 } else { 20 })).await;
-            if let Some(at) = times.lock().unwrap().get(&id) {
+            clock.sleep(Duration::from_millis(if hangs { 3_600_000 } else { 20 })).await;
+            if !is_sick && let Some(at) = times.lock().unwrap().get(&id) {
                 seen.lock().unwrap().push(clock.elapsed().saturating_sub(*at));
             }
             (200, "")
@@ -55,7 +56,7 @@ async fn healthy_p99(is_half_sick: bool, tenants: [&str; 2]) -> Duration {
         let id = EventId::new(&format!("{kind}-{number}")).unwrap();
         Event::new(kind, number).unwrap().id(id).tenant(TenantId::new(tenant).unwrap())
     };
-    if is_half_sick {
+    if hangs_from.is_some() {
         let waiting: Vec<Event> = (0..WAITING / (ENDPOINTS / 2))
             .map(|number| event("sick", number, tenants[1]))
             .collect();
@@ -73,12 +74,16 @@ async fn healthy_p99(is_half_sick: bool, tenants: [&str; 2]) -> Duration {
     let mut waits = std::mem::take(&mut *waits.lock().unwrap());
     assert_eq!(waits.len(), PACED * ENDPOINTS / 2, "all of them arrived, once");
     waits.sort();
+    waits
+}
+
+fn p99(waits: &[Duration]) -> Duration {
     waits[waits.len() * 99 / 100]
 }
 
 async fn check(tenants: [&str; 2]) {
-    let alone = healthy_p99(false, tenants).await;
-    let beside = healthy_p99(true, tenants).await;
+    let alone = p99(&healthy(None, tenants).await);
+    let beside = p99(&healthy(Some(Duration::ZERO), tenants).await);
     assert!(beside <= alone * 2, "{beside:?} beside the sick half, {alone:?} without");
 }
 
@@ -90,4 +95,14 @@ async fn endpoints_of_one_tenant_that_hang_hold_back_no_other() {
 #[tokio::test(start_paused = true)]
 async fn endpoints_of_another_tenant_that_hang_hold_back_nobody() {
     check(["one", "two"]).await;
+}
+
+/// Goal: even endpoints that have shown that they take much, and begin to hang all at once, hold
+/// back others for no more than a few times the patience (1 s). Method: they hang after half a
+/// second.
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_begin_to_hang_all_at_once_hold_back_others_for_seconds_at_most() {
+    let waits = healthy(Some(Duration::from_millis(500)), ["one", "one"]).await;
+    let longest = waits.last().copied().unwrap();
+    assert!(longest < Duration::from_secs(5), "{longest:?}");
 }

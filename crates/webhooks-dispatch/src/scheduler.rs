@@ -198,9 +198,14 @@ impl Scheduler {
                 continue;
             };
             self.turns.push_back(tenant);
+            let (most, slow_share) = self.shares();
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
             lane.standing = Standing::Idle;
+            if !lane.can_start(most, slow_share) {
+                // Others took the room meanwhile. It goes on when a flight of its own ends.
+                continue;
+            }
             if let Err(until) = lane.token(self.now) {
                 self.close(index, until);
                 continue;
@@ -438,13 +443,23 @@ impl Scheduler {
         }
     }
 
+    /// Returns how many flights an endpoint may have, and one that has slow ones.
+    ///
+    /// All flights of an endpoint may turn out slow, so the less room there is left for those, the
+    /// fewer it may have: however many endpoints begin to hang, the last slots go one to each.
+    fn shares(&self) -> (usize, usize) {
+        let room = self.concurrency * SLOW_FACTOR;
+        let most = room.saturating_sub(self.flights) / (SLOW_FACTOR - 1);
+        (most, room / self.slow_lanes.max(1))
+    }
+
     /// Puts a lane among those that can start a flight, or that wait, or neither.
     fn place(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
-        let share = self.concurrency * SLOW_FACTOR / self.slow_lanes.max(1);
+        let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
         let is_full = lane.queue.len() * 2 >= per_endpoint || lane.standing == Standing::Waiting;
-        if lane.standing == Standing::Idle && lane.can_start(share) {
+        if lane.standing == Standing::Idle && lane.can_start(most, slow_share) {
             lane.standing = Standing::Ready;
             self.ready_deliveries += lane.queue.len();
             match self.ready.get_mut(&lane.tenant) {

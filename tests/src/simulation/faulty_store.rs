@@ -231,13 +231,21 @@ impl DeliveryStore for FaultyStore {
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         let replayed = self.inner.replay(request).await?;
-        let query =
-            Query { status: Some(DeliveryStatus::Pending), limit: 1_000, ..Query::default() };
-        let open = self.inner.deliveries(query).await?;
+        let status = Some(DeliveryStatus::Pending);
+        let mut query = Query { status, limit: Query::MAX_LIMIT, ..Query::default() };
+        let mut open = Vec::new();
+        loop {
+            let page = self.inner.deliveries(query.clone()).await?;
+            open.extend(page.items);
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
         let mut record = self.world.record();
         let now = self.world.now();
         record.tally.replayed += u64::try_from(replayed.deliveries).unwrap_or(u64::MAX);
-        for found in open.items {
+        for found in open {
             let event = number(&found.event.to_string());
             let key = Key { event, endpoint: number(found.endpoint.as_str()) };
             let is_known = record.deliveries.by_key.contains_key(&key);

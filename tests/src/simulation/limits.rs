@@ -40,6 +40,8 @@ pub(super) struct Lines {
     troubles: u32,
     /// Until when the breaker is open at least.
     open_until: Duration,
+    /// Until when failures tell nothing new: what was in flight when it opened.
+    deaf_until: Duration,
     /// When the endpoint last asked, or the breaker opened. What takes off at the same moment
     /// cannot know.
     closed_at: Option<Duration>,
@@ -240,13 +242,13 @@ impl Lines {
                 }
                 if (200..300).contains(&status) {
                     (self.troubles, self.is_probing) = (0, false);
+                    self.deaf_until = Duration::ZERO;
                 }
                 is_trouble
             }
             Ending::Broken | Ending::Dropped => true,
         };
-        // What was in flight when it opened tells nothing new.
-        if !is_trouble || now < self.open_until {
+        if !is_trouble || now < self.deaf_until {
             return false;
         }
         self.troubles += 1;
@@ -256,6 +258,7 @@ impl Lines {
         self.closed_at = Some(now);
         let was_probing = std::mem::replace(&mut self.is_probing, true);
         self.open_until = now + breaker.first_pause.min(breaker.longest_pause);
+        self.deaf_until = self.open_until;
         !was_probing
     }
 }

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId};
+use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
     Clock as _, Engine, EngineSettings, ErrorClass, HistoryStore as _, Observer, Occurrence,
     Published, Query, Request, Response, Transport, TransportError,
@@ -193,7 +193,8 @@ fn endpoint(id: &str) -> Endpoint {
 }
 
 fn event(id: &str) -> Event {
-    Event::new("created", id).unwrap().id(EventId::new(id).unwrap())
+    let event = Event::new("created", id).unwrap().id(EventId::new(id).unwrap());
+    event.timestamp(Timestamp::from_unix_seconds(1_767_225_600))
 }
 
 fn tenant(id: &str) -> TenantId {

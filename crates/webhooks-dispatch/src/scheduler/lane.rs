@@ -71,9 +71,10 @@ impl Lane {
         }
     }
 
-    /// Returns whether it has something to start and may, if slow flights are shared so.
-    pub(super) fn can_start(&self, slow_share: usize) -> bool {
-        let mut limit = self.allowance.min(self.max_in_flight);
+    /// Returns whether it has something to start and may, if no endpoint may have more flights
+    /// than `most`, and one with slow flights no more than its share of those.
+    pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
+        let mut limit = self.allowance.min(self.max_in_flight).min(most.max(1));
         if self.breaker.is_probing() {
             limit = 1;
         }

@@ -124,33 +124,42 @@ fn flights_that_last_make_way_whenever_there_is_room() {
     assert_eq!(take_all(&mut scheduler, at(0)).len(), 1, "the last to be slow has moved over");
 }
 
-/// Goal: one endpoint that hangs leaves room for others that do. Method: two endpoints and two
-/// quick slots; eight slow ones, four for each.
+/// Goal: however many endpoints begin to hang that have shown that they take much, others get their
+/// slots. Method: 100 such endpoints and 32 slots; all flights last, and more start as slots are
+/// free, until no more do.
 #[test]
-fn slow_flights_are_shared_between_endpoints() {
-    let mut scheduler = scheduler(2);
-    let mut flights = Vec::new();
-    for (id, first) in [("a", 0), ("b", 100)] {
-        offer(&mut scheduler, &registration(id, endpoint()), first, 50);
-        // It has shown that it takes many.
+fn endpoints_that_begin_to_hang_leave_slots_to_others() {
+    let mut scheduler = scheduler(32);
+    let lanes: Vec<_> = (0..100).map(|n| registration(&n.to_string(), endpoint())).collect();
+    for (lane, first) in lanes.iter().zip((0..).step_by(1_000)) {
+        offer(&mut scheduler, lane, first, 100);
         for _ in 0..30 {
             for flight in take_all(&mut scheduler, at(0)) {
                 scheduler.land(&flight, Signal::Well, at(0));
             }
         }
     }
-    for _ in 0..20 {
-        for (id, first) in [("a", 1_000), ("b", 2_000)] {
-            offer(&mut scheduler, &registration(id, endpoint()), first, 1);
-        }
+    for (lane, first) in lanes.iter().zip((500..).step_by(1_000)) {
+        offer(&mut scheduler, lane, first, 100);
+    }
+    let mut flights = Vec::new();
+    loop {
         let mut started = take_all(&mut scheduler, at(0));
+        if started.is_empty() {
+            break;
+        }
         for flight in &mut started {
             scheduler.slow_down(flight);
         }
         flights.extend(started);
     }
-    let of_a = flights.iter().filter(|flight| flight.claimed.registration.id.as_str() == "a");
-    assert_eq!((of_a.count(), flights.len()), (4, 8));
+    let of = |lane: &Arc<Registration>| {
+        flights.iter().filter(|flight| flight.claimed.registration.id == lane.id).count()
+    };
+    assert!(flights.len() < 5 * 32, "{} in flight", flights.len());
+    assert!(lanes.iter().all(|lane| of(lane) <= 32));
+    offer(&mut scheduler, &registration("well", endpoint()), 200_000, 1);
+    assert_eq!(ids(&take_all(&mut scheduler, at(0))), [200_000]);
 }
 
 #[test]
