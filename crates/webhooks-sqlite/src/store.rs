@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) waker: Waker,
     readers: Mutex<Vec<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) is_closing: AtomicBool,
 }
 
 impl Shared {
@@ -98,6 +100,7 @@ impl SqliteStore {
             waker: Waker::new(),
             readers: Mutex::default(),
             thread: Mutex::default(),
+            is_closing: AtomicBool::new(false),
         });
         let tables = Tables::load(connection, keys, &shared)?;
         let (commands, queue) = mpsc::channel(QUEUE);
@@ -110,10 +113,12 @@ impl SqliteStore {
     }
 
     /// Waits until everything is written and the file is free for others. Other clones of this
-    /// store keep it open: drop them first.
+    /// store, such as an engine's, are closed with it: their calls fail from then on.
     pub async fn close(self) {
         let Self { shared, commands } = self;
-        drop(commands);
+        shared.is_closing.store(true, Ordering::Release);
+        // Wakes the writer; one that has ended needs no waking.
+        let _ended = commands.send(Box::new(crate::writer::Nudge)).await;
         let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A writer that panicked has freed the file too.

@@ -270,20 +270,16 @@ impl Tables {
         self.draining.push(endpoint);
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        !self.draining.is_empty()
-    }
-
-    /// Cancels some of what waits for an endpoint that is gone.
-    pub(crate) fn drain(&mut self) -> rusqlite::Result<()> {
-        let Some(endpoint) = self.draining.pop() else { return Ok(()) };
+    /// Cancels some of what waits for an endpoint that is gone; returns whether there may be more.
+    pub(crate) fn drain(&mut self) -> rusqlite::Result<bool> {
+        let Some(endpoint) = self.draining.last().copied() else { return Ok(false) };
         self.begin()?;
         let cancelled = self.cancel_some(endpoint)?;
         self.commit()?;
-        if cancelled > 0 {
-            self.draining.push(endpoint);
+        if cancelled == 0 {
+            self.draining.pop();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Cancels some of what waits for an endpoint; returns how many.

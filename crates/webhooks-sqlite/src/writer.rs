@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::oneshot;
 use webhooks_dispatch::StoreError;
 
@@ -101,19 +103,18 @@ impl Writer {
         Self { tables, shared, queue, _lock: lock }
     }
 
-    /// Writes until the last caller is gone.
+    /// Writes until the last caller is gone, or the store is closed.
     pub(crate) fn run(mut self) {
         self.refill();
         let mut group = Vec::with_capacity(MAX_GROUP);
         loop {
-            // What is left to cancel is done bit by bit, whenever nobody waits.
             let first = match self.queue.try_recv() {
                 Ok(job) => Some(job),
-                Err(_) if self.tables.is_draining() => {
-                    self.drain();
-                    continue;
-                }
-                Err(_) => self.queue.blocking_recv(),
+                Err(TryRecvError::Disconnected) => None,
+                // What is left to cancel is done bit by bit, whenever nobody waits; if that fails,
+                // again after the next command, and the rest when the store is opened again.
+                Err(TryRecvError::Empty) if self.drain() => continue,
+                Err(TryRecvError::Empty) => self.queue.blocking_recv(),
             };
             let Some(first) = first else { return };
             group.push(first);
@@ -124,6 +125,10 @@ impl Writer {
             }
             self.commit(&mut group);
             self.refill();
+            if self.shared.is_closing.load(Ordering::Acquire) {
+                // What waits is still carried out.
+                self.queue.close();
+            }
         }
     }
 
@@ -189,9 +194,11 @@ impl Writer {
         }
     }
 
-    fn drain(&mut self) {
-        if self.tables.drain().is_err() {
+    /// Cancels some of what waits for endpoints that are gone; returns whether there is more.
+    fn drain(&mut self) -> bool {
+        self.tables.drain().unwrap_or_else(|_again_later| {
             self.tables.roll_back();
-        }
+            false
+        })
     }
 }

@@ -105,6 +105,20 @@ async fn a_second_store_of_a_file_is_refused_and_told_by_whom() {
 }
 
 #[tokio::test]
+async fn a_closed_store_refuses_what_comes_and_frees_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_with_endpoint(&folder).await;
+    let clone = store.clone();
+    let waiting = publish(&store, "a");
+    let ((), ()) = join(waiting, clone.clone().close()).await;
+    let refused = clone.publish(vec![event("b", "payload")], now()).await;
+    let error = refused.unwrap_err();
+    assert_eq!(chain(&error), "the store is not available: the store is closed");
+    let store = open(&folder).await;
+    assert_eq!(claim(&store).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
