@@ -267,6 +267,32 @@ async fn everything_survives_a_restart() {
     assert_eq!(numbers, [6, 5, 4, 3, 2, 1], "numbers go on");
 }
 
+/// Goal: an endpoint that goes with a large backlog holds up nobody, and all of it is cancelled.
+/// Method: more deliveries than are cancelled in one transaction; then others are published.
+#[tokio::test]
+async fn what_waits_for_an_endpoint_that_is_gone_is_cancelled_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_with_endpoint(&folder).await;
+    for batch in 0..5 {
+        let events = (0..500).map(|n| event(&format!("event-{batch}-{n}"), "payload"));
+        assert_eq!(store.publish(events.collect(), now()).await.unwrap().len(), 500);
+    }
+    store.unregister(crm()).await.unwrap();
+    let mut published = 0;
+    loop {
+        publish(&store, &format!("other-{published}")).await;
+        published += 1;
+        let left = store.statistics(crm(), Timestamp::UNIX_EPOCH).await.unwrap();
+        if left.pending == 0 {
+            assert_eq!(left.cancelled, 2_500);
+            break;
+        }
+        assert!(published < 10_000, "{left:?}");
+    }
+    store.register(crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await.unwrap();
+    assert!(claim(&store).await.is_empty(), "nothing is left over for who comes after");
+}
+
 #[tokio::test]
 async fn secrets_are_encrypted_and_keys_rotate() {
     let folder = tempfile::tempdir().unwrap();
