@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod crash;
 #[cfg(doctest)]
 mod docs;
+mod forward;
 mod receiver;
 pub mod simulation;
 

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
-    DeliveryStore, EventRecord, Health, HistoryStore, MemoryStore, Novelty, OperationError, Page,
-    Published, Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics,
-    StoreError, Wakeups,
+    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, Health, HistoryStore as _,
+    MemoryStore, Novelty, OperationError, Published, Query, ReplayRequest, Replayed,
+    SerializedEvent, Settled, Settlement, StoreError, Wakeups,
 };
 use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
 
@@ -312,40 +311,5 @@ impl EndpointStore for FaultyStore {
     }
 }
 
-/// What is remembered is not what is simulated: these calls do not fail, but for forgetting.
-impl HistoryStore for FaultyStore {
-    async fn event(
-        &self,
-        tenant: TenantId,
-        id: EventId,
-    ) -> Result<Option<EventRecord>, StoreError> {
-        self.inner.event(tenant, id).await
-    }
-
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
-        self.inner.events(query).await
-    }
-
-    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
-        self.inner.deliveries(query).await
-    }
-
-    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
-        self.inner.attempts(query).await
-    }
-
-    async fn statistics(
-        &self,
-        endpoint: EndpointId,
-        since: Timestamp,
-    ) -> Result<Statistics, StoreError> {
-        self.inner.statistics(endpoint, since).await
-    }
-
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let fault = self.begin("prune").await?;
-        let forgotten = self.inner.prune(before, limit).await?;
-        self.end(fault).await?;
-        Ok(forgotten)
-    }
-}
+// What is remembered is not what is simulated.
+crate::forward_history!(FaultyStore);

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
-    DeliveryStore, EventRecord, HistoryStore, MemoryStore, OperationError, Page, Published, Query,
-    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError, Wakeups,
+    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore, OperationError,
+    Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Wakeups,
 };
 use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
 use webhooks_tests::SimulatedClock;
@@ -162,36 +161,4 @@ impl EndpointStore for Switched {
     }
 }
 
-impl HistoryStore for Switched {
-    async fn event(
-        &self,
-        tenant: TenantId,
-        id: EventId,
-    ) -> Result<Option<EventRecord>, StoreError> {
-        self.inner.event(tenant, id).await
-    }
-
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
-        self.inner.events(query).await
-    }
-
-    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
-        self.inner.deliveries(query).await
-    }
-
-    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
-        self.inner.attempts(query).await
-    }
-
-    async fn statistics(
-        &self,
-        endpoint: EndpointId,
-        since: Timestamp,
-    ) -> Result<Statistics, StoreError> {
-        self.inner.statistics(endpoint, since).await
-    }
-
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.inner.prune(before, limit).await
-    }
-}
+webhooks_tests::forward_history!(Switched);
