@@ -163,6 +163,7 @@ impl Record {
     ) -> Option<usize> {
         let delivery = self.deliveries.by_key.get_mut(&key)?;
         let (was_taken, due_at) = (delivery.was_taken, delivery.due_at);
+        let is_uncertain = delivery.is_uncertain;
         let is_first = !delivery.claims.iter().any(|claim| claim.is_sent);
         let waited = now.saturating_sub(delivery.accepted_at);
         let is_late = is_first && self.on_time.is_some_and(|most| waited > most);
@@ -176,13 +177,13 @@ impl Record {
         claim.is_sent = true;
         let (is_allowed, until) = (claim.is_allowed, claim.until);
         self.tally.duplicates += u64::from(was_taken);
-        if until <= time {
+        if until <= time && !is_uncertain {
             self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
         }
-        if !is_allowed {
+        if !is_allowed && !is_uncertain {
             self.violate(now, format_args!("retries are bounded: {key} is sent once too often"));
         }
-        if due_at.is_some_and(|due_at| due_at > time) {
+        if due_at.is_some_and(|due_at| due_at > time) && !is_uncertain {
             self.violate(now, format_args!("retries wait: {key} is sent before it is due"));
         }
         if is_late && self.endpoints[key.endpoint].is_prompt() {
