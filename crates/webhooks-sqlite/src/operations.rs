@@ -188,11 +188,12 @@ impl Replaying {
         let next = next.map(|(number, ..)| row::unsigned(*number));
         let (now, endpoint) = (self.request.now, &registration.endpoint);
         let mut deliveries = 0;
+        let mut insert = tables.insert()?;
         for (number, event, has_it) in seen {
             if has_it || event.tenant != endpoint.tenant || !endpoint.wants(&event.event_type) {
                 continue;
             }
-            let (id, due_at) = tables.insert_delivery(number, registration, now)?;
+            let (id, due_at) = insert.delivery(number, registration, now)?;
             let waiting = waiting(&Arc::new(event), Progress::start(now));
             self.due.push((registration.id.clone(), due_at, id, waiting));
             deliveries += 1;

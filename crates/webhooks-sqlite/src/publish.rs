@@ -34,19 +34,26 @@ impl Write for Publish {
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.outcomes.clear();
         self.deliveries.clear();
+        let mut repeats = Vec::new();
+        let mut insert = tables.insert()?;
         for (index, event) in self.events.iter().enumerate() {
-            let Some(number) = tables.insert_event(event, self.now)? else {
-                self.outcomes.push(repeated(tables, event)?);
+            let Some(number) = insert.event(event, self.now)? else {
+                repeats.push(index);
+                self.outcomes.push(Err(Conflict { event: event.id.clone() }));
                 continue;
             };
             let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
             for registration in &matching {
-                let (id, due_at) = tables.insert_delivery(number, registration, self.now)?;
+                let (id, due_at) = insert.delivery(number, registration, self.now)?;
                 self.deliveries.push((index, registration.id.clone(), due_at, id));
             }
             let deliveries = matching.len();
             let novelty = Novelty::New;
             self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, novelty }));
+        }
+        drop(insert);
+        for index in repeats {
+            self.outcomes[index] = repeated(tables, &self.events[index])?;
         }
         Ok(())
     }

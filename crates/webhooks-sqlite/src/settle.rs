@@ -1,6 +1,6 @@
 //! Settling: what became of claimed deliveries, and the attempts that were made.
 
-use rusqlite::params;
+use rusqlite::{CachedStatement, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
 use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement};
 
@@ -46,19 +46,23 @@ impl Write for Settle {
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.hold(shared);
         self.settled.clear();
+        let mut rows = Rows::prepare(tables)?;
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            let Some((endpoint, number)) = held else {
-                self.settled.push(Settled::LeaseLost);
-                continue;
-            };
-            let is_ordered = (shared.registry.get(endpoint.as_str()))
-                .is_some_and(|registration| registration.endpoint.ordered);
-            keep(tables, settlement, *number, is_ordered, endpoint)?;
+            let Some((endpoint, number)) = held else { continue };
+            rows.keep(settlement, *number, endpoint, shared)?;
             if let Some(attempt) = &settlement.attempt {
-                keep_attempt(tables, settlement.claim.delivery, *number, attempt)?;
+                rows.keep_attempt(settlement.claim.delivery, *number, attempt)?;
             }
-            let health = health(tables, endpoint, settlement.outcome, self.now)?;
-            self.settled.push(Settled::Kept { health });
+        }
+        drop(rows);
+        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            self.settled.push(match held {
+                Some((endpoint, _)) => {
+                    let health = health(tables, endpoint, settlement.outcome, self.now)?;
+                    Settled::Kept { health }
+                }
+                None => Settled::LeaseLost,
+            });
         }
         Ok(())
     }
@@ -83,53 +87,82 @@ impl Write for Settle {
     }
 }
 
-fn keep(
-    tables: &Tables,
-    settlement: &Settlement,
-    number: u32,
-    is_ordered: bool,
-    endpoint: &EndpointId,
-) -> rusqlite::Result<()> {
-    const SETTLE: &str =
-        "UPDATE deliveries SET status = ?2, attempts = ?3, due_at = ?4 WHERE number = ?1";
-    const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
-    let attempts = if settlement.attempt.is_some() { number } else { number - 1 };
-    let (status, due_at) = match settlement.outcome {
-        Outcome::Delivered => ("delivered", None),
-        Outcome::Failed => ("failed", None),
-        Outcome::Cancelled => ("cancelled", None),
-        Outcome::Retrying { due_at } if is_ordered => {
-            tables.execute(BLOCK, params![row::micros(due_at), tables.number(endpoint)])?;
-            ("retrying", Some(0))
-        }
-        Outcome::Retrying { due_at } => ("retrying", Some(row::micros(due_at))),
-        // It is as it was.
-        Outcome::Released => return Ok(()),
-    };
-    let delivery = row::number(settlement.claim.delivery);
-    tables.execute(SETTLE, params![delivery, status, attempts, due_at]).map(drop)
+/// Changes deliveries and adds attempts, by statements that are looked up once.
+struct Rows<'t> {
+    tables: &'t Tables,
+    delivery: CachedStatement<'t>,
+    attempt: CachedStatement<'t>,
 }
 
-fn keep_attempt(
-    tables: &Tables,
-    delivery: DeliveryId,
-    number: u32,
-    attempt: &Attempt,
-) -> rusqlite::Result<()> {
-    const INSERT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
+impl<'t> Rows<'t> {
+    fn prepare(tables: &'t Tables) -> rusqlite::Result<Self> {
+        const DELIVERY: &str =
+            "UPDATE deliveries SET status = ?2, attempts = ?3, due_at = ?4 WHERE number = ?1";
+        const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
             status_code, error_class, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-    let response = (!attempt.response.is_empty()).then_some(&*attempt.response);
-    let parameters = params![
-        row::number(delivery),
-        number,
-        row::micros(attempt.started_at),
-        i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
-        attempt.status_code,
-        attempt.error_class.map(ErrorClass::as_str),
-        attempt.error,
-        response,
-    ];
-    tables.execute(INSERT, parameters).map(drop)
+        let delivery = tables.connection().prepare_cached(DELIVERY)?;
+        let attempt = tables.connection().prepare_cached(ATTEMPT)?;
+        Ok(Self { tables, delivery, attempt })
+    }
+
+    fn keep(
+        &mut self,
+        settlement: &Settlement,
+        number: u32,
+        endpoint: &EndpointId,
+        shared: &Shared,
+    ) -> rusqlite::Result<()> {
+        let attempts = if settlement.attempt.is_some() { number } else { number - 1 };
+        let (status, due_at) = match settlement.outcome {
+            Outcome::Delivered => ("delivered", None),
+            Outcome::Failed => ("failed", None),
+            Outcome::Cancelled => ("cancelled", None),
+            Outcome::Retrying { due_at } => {
+                ("retrying", Some(self.retry(endpoint, due_at, shared)?))
+            }
+            // It is as it was.
+            Outcome::Released => return Ok(()),
+        };
+        let delivery = row::number(settlement.claim.delivery);
+        self.delivery.execute(params![delivery, status, attempts, due_at]).map(drop)
+    }
+
+    /// Returns what is kept as the time of a retry; an ordered endpoint waits for it as a whole.
+    fn retry(
+        &self,
+        endpoint: &EndpointId,
+        due_at: Timestamp,
+        shared: &Shared,
+    ) -> rusqlite::Result<i64> {
+        const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
+        let registration = shared.registry.get(endpoint.as_str());
+        if !registration.is_some_and(|registration| registration.endpoint.ordered) {
+            return Ok(row::micros(due_at));
+        }
+        let number = self.tables.number(endpoint);
+        self.tables.execute(BLOCK, params![row::micros(due_at), number])?;
+        Ok(0)
+    }
+
+    fn keep_attempt(
+        &mut self,
+        delivery: DeliveryId,
+        number: u32,
+        attempt: &Attempt,
+    ) -> rusqlite::Result<()> {
+        let response = (!attempt.response.is_empty()).then_some(&*attempt.response);
+        let parameters = params![
+            row::number(delivery),
+            number,
+            row::micros(attempt.started_at),
+            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+            attempt.status_code,
+            attempt.error_class.map(ErrorClass::as_str),
+            attempt.error,
+            response,
+        ];
+        self.attempt.execute(parameters).map(drop)
+    }
 }
 
 /// Returns how an endpoint fares, and keeps it where it changed.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
 use webhooks_dispatch::backlog::{Place, Refill, Waiting};
 use webhooks_dispatch::{Progress, SerializedEvent};
@@ -20,13 +20,19 @@ const DRAIN: i64 = 1_000;
 pub(crate) struct Tables {
     connection: Connection,
     pub(crate) keys: SealingKeys,
-    next_event: i64,
-    next_delivery: i64,
+    next: Numbers,
     /// The current row of each endpoint.
     numbers: HashMap<EndpointId, i64>,
     pub(crate) failing_since: HashMap<EndpointId, Timestamp>,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
+}
+
+/// The numbers of the next event and the next delivery.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    event: i64,
+    delivery: i64,
 }
 
 /// An endpoint's row, as it is read when the store is opened.
@@ -50,8 +56,7 @@ impl Tables {
         let mut tables = Self {
             connection,
             keys,
-            next_event: 1,
-            next_delivery: 1,
+            next: Numbers { event: 1, delivery: 1 },
             numbers: HashMap::new(),
             failing_since: HashMap::new(),
             draining: Vec::new(),
@@ -72,8 +77,9 @@ impl Tables {
                        (SELECT next FROM counters WHERE name = 'event')),
                    max((SELECT ifnull(max(number), 0) + 1 FROM deliveries),
                        (SELECT next FROM counters WHERE name = 'delivery'))";
-        let next = self.connection.query_row(NEXT, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        (self.next_event, self.next_delivery) = next;
+        let numbers =
+            |row: &rusqlite::Row<'_>| Ok(Numbers { event: row.get(0)?, delivery: row.get(1)? });
+        self.next = self.connection.query_row(NEXT, (), numbers)?;
         Ok(())
     }
 
@@ -215,54 +221,26 @@ impl Tables {
         &self.connection
     }
 
-    /// Adds an event, unless its id is taken; returns its number if it was added.
-    pub(crate) fn insert_event(
-        &mut self,
-        event: &SerializedEvent,
-        now: Timestamp,
-    ) -> rusqlite::Result<Option<i64>> {
-        const INSERT: &str = "INSERT INTO events (number, id, tenant, type, accepted_at, body)
+    /// Returns what adds events and deliveries, for many of them.
+    pub(crate) fn insert(&mut self) -> rusqlite::Result<Insert<'_>> {
+        const EVENT: &str = "INSERT INTO events (number, id, tenant, type, accepted_at, body)
             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
-        let number = self.next_event;
-        let parameters = params![
-            number,
-            row::EventKey(&event.id),
-            event.tenant.as_str(),
-            event.event_type.as_str(),
-            row::micros(now),
-            row::Json(&event.body),
-        ];
-        let added = self.execute(INSERT, parameters)? > 0;
-        if added {
-            self.next_event += 1;
-        }
-        Ok(added.then_some(number))
-    }
-
-    /// Adds a delivery that starts now.
-    pub(crate) fn insert_delivery(
-        &mut self,
-        event: i64,
-        registration: &Registration,
-        now: Timestamp,
-    ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
-        const INSERT: &str =
+        const DELIVERY: &str =
             "INSERT INTO deliveries (number, event, endpoint, status, since, due_at)
             VALUES (?, ?, ?, 'pending', ?, ?)";
-        let number = self.next_delivery;
-        let endpoint = self.number(&registration.id);
-        let due_at = first_due(registration, now);
-        let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
-        self.execute(INSERT, parameters)?;
-        self.next_delivery += 1;
-        Ok((row::delivery_id(number), due_at))
+        Ok(Insert {
+            event: self.connection.prepare_cached(EVENT)?,
+            delivery: self.connection.prepare_cached(DELIVERY)?,
+            next: &mut self.next,
+            numbers: &self.numbers,
+        })
     }
 
     /// Notes the next numbers, before rows with the last ones are deleted.
     pub(crate) fn save_counters(&self) -> rusqlite::Result<()> {
         const SAVE: &str = "UPDATE counters SET next = CASE name
             WHEN 'event' THEN ?1 WHEN 'delivery' THEN ?2 END";
-        self.execute(SAVE, [self.next_event, self.next_delivery]).map(drop)
+        self.execute(SAVE, [self.next.event, self.next.delivery]).map(drop)
     }
 
     /// Has the deliveries cancelled that wait for an endpoint that is gone.
@@ -297,6 +275,51 @@ impl Tables {
                         WHERE endpoint = endpoints.number AND due_at IS NOT NULL)";
         let mut statement = self.connection.prepare(LEFT)?;
         statement.query_map((), |row| row.get(0))?.collect()
+    }
+}
+
+/// Adds events and deliveries, by statements that are looked up once.
+pub(crate) struct Insert<'t> {
+    event: CachedStatement<'t>,
+    delivery: CachedStatement<'t>,
+    next: &'t mut Numbers,
+    numbers: &'t HashMap<EndpointId, i64>,
+}
+
+impl Insert<'_> {
+    /// Adds an event, unless its id is taken; returns its number if it was added.
+    pub(crate) fn event(
+        &mut self,
+        event: &SerializedEvent,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<i64>> {
+        let number = self.next.event;
+        let added = self.event.execute(params![
+            number,
+            row::EventKey(&event.id),
+            event.tenant.as_str(),
+            event.event_type.as_str(),
+            row::micros(now),
+            row::Json(&event.body),
+        ])?;
+        self.next.event += i64::from(added > 0);
+        Ok((added > 0).then_some(number))
+    }
+
+    /// Adds a delivery that starts now.
+    pub(crate) fn delivery(
+        &mut self,
+        event: i64,
+        registration: &Registration,
+        now: Timestamp,
+    ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
+        let number = self.next.delivery;
+        let endpoint = self.numbers.get(&registration.id);
+        let due_at = first_due(registration, now);
+        let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
+        self.delivery.execute(parameters)?;
+        self.next.delivery += 1;
+        Ok((row::delivery_id(number), due_at))
     }
 }
 
