@@ -96,7 +96,10 @@ impl<'a> Parts<'a> {
         scheme: &Scheme,
         body: &'a [u8],
     ) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let piece = move |part: &Part| if *part == Part::Body { body } else { self.part(*part) };
+        let piece = move |part: &Part| match part {
+            Part::Body => body,
+            part => self.part(*part),
+        };
         scheme.parts.iter().map(piece)
     }
 }
