@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_registry::Registration;
+use webhooks_registry::{Endpoint, Registration};
 
 use self::lane::Lane;
 use crate::{Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement};
@@ -17,6 +17,11 @@ use crate::{Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Se
 /// The order of an endpoint's deliveries: by due time, then by acceptance. Those of an ordered
 /// endpoint are all due at the epoch, so that acceptance alone counts.
 pub type Place = (Timestamp, DeliveryId);
+
+/// Returns the due time that counts in an endpoint's order: an ordered one's deliveries have none.
+pub fn due_in_order(endpoint: &Endpoint, due_at: Timestamp) -> Timestamp {
+    if endpoint.ordered { Timestamp::UNIX_EPOCH } else { due_at }
+}
 
 /// How much of the backlog is held in memory; the rest is on disk alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

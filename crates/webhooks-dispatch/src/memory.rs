@@ -12,7 +12,7 @@ use webhooks_registry::{
     UnknownEndpoint,
 };
 
-use crate::backlog::{Backlog, Waiting, Window};
+use crate::backlog::{Backlog, Waiting, Window, due_in_order};
 use crate::{
     Attempt, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Health, Novelty,
     OperationError, Outcome, Progress, Published, Replay, ReplayRequest, Replayed, SerializedEvent,
@@ -238,7 +238,7 @@ impl State {
         event.open += 1;
         let progress = Progress::start(now);
         let waiting = Waiting { event: Arc::clone(&event.event), progress };
-        let due_at = first_due(registration, now);
+        let due_at = due_in_order(&registration.endpoint, now);
         let endpoint = registration.id.clone();
         self.backlog.push(&endpoint, due_at, id, waiting);
         let status = DeliveryStatus::Pending;
@@ -408,7 +408,7 @@ impl State {
         event.open += 1;
         entry.status = DeliveryStatus::Pending;
         entry.progress = entry.progress.replayed(now);
-        entry.due_at = first_due(registration, now);
+        entry.due_at = due_in_order(&registration.endpoint, now);
         let waiting = Waiting { event: Arc::clone(&event.event), progress: entry.progress };
         self.backlog.push(&registration.id, entry.due_at, delivery, waiting);
     }
@@ -438,11 +438,6 @@ impl State {
         }
         self.backlog.open(registration, None, Timestamp::UNIX_EPOCH);
     }
-}
-
-/// Returns when a delivery that starts now is due: an ordered endpoint's when its turn comes.
-fn first_due(registration: &Registration, now: Timestamp) -> Timestamp {
-    if registration.endpoint.ordered { Timestamp::UNIX_EPOCH } else { now }
 }
 
 impl EndpointStore for MemoryStore {

@@ -14,6 +14,7 @@ use webhooks_registry::Subscription;
 
 use crate::SqliteStore;
 use crate::error::BadRow;
+use crate::retention::Prune;
 use crate::row;
 
 /// The columns of an event's record, for [`event_record`].
@@ -127,7 +128,7 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.prune_events(before, limit).await
+        self.write(Prune::new(before, limit)).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
-use webhooks_dispatch::backlog::Waiting;
+use webhooks_dispatch::backlog::{Waiting, due_in_order};
 use webhooks_dispatch::{
     OperationError, Progress, Replay, ReplayRequest, Replayed, SerializedEvent,
 };
@@ -13,7 +13,7 @@ use webhooks_registry::Registration;
 use crate::error::BadRow;
 use crate::row;
 use crate::store::Shared;
-use crate::tables::{Tables, first_due, waiting};
+use crate::tables::{Tables, waiting};
 use crate::writer::Write;
 
 /// A delivery's row, as operations need it.
@@ -219,7 +219,7 @@ impl Replaying {
         let mut statement = tables.connection().prepare_cached(READ)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
         let (progress, event) = statement.query_row([number], read)?;
-        let due_at = first_due(registration, now);
+        let due_at = due_in_order(&registration.endpoint, now);
         tables.execute(REOPEN, params![number, row::micros(now), row::micros(due_at)])?;
         let waiting = waiting(&Arc::new(event), progress.replayed(now));
         self.due.push((registration.id.clone(), due_at, delivery, waiting));

@@ -31,11 +31,9 @@ impl Settle {
         for settlement in &self.settlements {
             let is_held = backlog.hold(settlement.claim);
             let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
-            let attempt = |endpoint: &EndpointId, next| (endpoint.clone(), next);
-            self.held.push(
-                claimed
-                    .map(|(endpoint, waiting)| attempt(endpoint, waiting.progress.next_attempt())),
-            );
+            let attempt = claimed
+                .map(|(endpoint, waiting)| (endpoint.clone(), waiting.progress.next_attempt()));
+            self.held.push(attempt);
         }
     }
 }

@@ -25,7 +25,6 @@ use crate::error::{closed, store_error};
 use crate::open::{SqliteOptions, lock, reading, writing};
 use crate::operations::{Cancel, Replaying};
 use crate::publish::Publish;
-use crate::retention::Prune;
 use crate::settle::Settle;
 use crate::tables::Tables;
 use crate::writer::{Command, Job, Write, Writer};
@@ -258,14 +257,4 @@ impl EndpointStore for SqliteStore {
 
 fn unavailable(error: StoreError) -> EndpointStoreError {
     EndpointStoreError::Unavailable { source: error.into() }
-}
-
-impl SqliteStore {
-    pub(crate) async fn prune_events(
-        &self,
-        before: Timestamp,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.write(Prune::new(before, limit)).await
-    }
 }

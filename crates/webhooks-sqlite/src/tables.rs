@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
-use webhooks_dispatch::backlog::{Place, Refill, Waiting};
+use webhooks_dispatch::backlog::{Place, Refill, Waiting, due_in_order};
 use webhooks_dispatch::{Progress, SerializedEvent};
 use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
 
@@ -315,17 +315,12 @@ impl Insert<'_> {
     ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
         let number = self.next.delivery;
         let endpoint = self.numbers.get(&registration.id);
-        let due_at = first_due(registration, now);
+        let due_at = due_in_order(&registration.endpoint, now);
         let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
         self.delivery.execute(parameters)?;
         self.next.delivery += 1;
         Ok((row::delivery_id(number), due_at))
     }
-}
-
-/// Returns when a delivery that starts now is due: an ordered endpoint's when its turn comes.
-pub(crate) fn first_due(registration: &Registration, now: Timestamp) -> Timestamp {
-    if registration.endpoint.ordered { Timestamp::UNIX_EPOCH } else { now }
 }
 
 pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> Waiting {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::Registration;
 
-use super::{Lease, Place, Refill, Waiting};
+use super::{Lease, Place, Refill, Waiting, due_in_order};
 
 /// The lane is refilled when it holds less than this part of what it may.
 const LOW: usize = 4;
@@ -93,7 +93,7 @@ impl Lane {
 
     /// Returns the due time that counts: an ordered endpoint's deliveries have none.
     pub(super) fn due(&self, due_at: Timestamp) -> Timestamp {
-        if self.registration.endpoint.ordered { Timestamp::UNIX_EPOCH } else { due_at }
+        due_in_order(&self.registration.endpoint, due_at)
     }
 
     pub(super) fn len(&self) -> usize {
