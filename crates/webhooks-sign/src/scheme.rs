@@ -130,6 +130,12 @@ impl Scheme {
         self.timestamp
     }
 
+    /// Returns how far the timestamp may lie from the receiver's clock, unless a verifier is told
+    /// otherwise. Where the scheme signs no timestamp, it says nothing.
+    pub const fn tolerance(&self) -> Tolerance {
+        self.tolerance
+    }
+
     /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
     /// hexadecimal where the scheme says so.
     ///
