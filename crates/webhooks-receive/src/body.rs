@@ -1,0 +1,102 @@
+//! Reading a body: to a cap, within a deadline, with every chunk shown as it comes.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::Body;
+use http_body_util::{LengthLimitError, Limited};
+
+use crate::{BoxError, Rejection};
+
+/// Refuses a body whose declared length is over the cap, before a byte of it is read.
+pub(crate) fn check_declared(headers: &HeaderMap, max: usize) -> Result<(), Rejection> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match declared.map(str::parse::<u64>) {
+        Some(Ok(declared)) if declared > u64::try_from(max).unwrap_or(u64::MAX) => {
+            Err(Rejection::TooLarge { max })
+        }
+        // What is no number at all was for the server to refuse.
+        _ => Ok(()),
+    }
+}
+
+/// Reads at most `max` bytes before `deadline` comes, and shows each chunk to `on_chunk`.
+///
+/// Memory grows with what came, not with what was declared. A body of one chunk is not copied.
+pub(crate) async fn read<B>(
+    body: B,
+    max: usize,
+    mut deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+    mut on_chunk: impl FnMut(&[u8]),
+) -> Result<Bytes, Rejection>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    let mut body = pin!(Limited::new(body, max));
+    let mut whole = Whole::Nothing;
+    loop {
+        let frame = poll_fn(|context| {
+            // The deadline first: a body that is always ready with nothing must end too.
+            if deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Rejection::TimedOut));
+            }
+            body.as_mut().poll_frame(context).map(Ok)
+        });
+        match frame.await? {
+            None => return Ok(whole.into_bytes()),
+            Some(Err(source)) => return Err(interrupted(source, max)),
+            Some(Ok(frame)) => {
+                // Trailers are no part of what is signed.
+                if let Ok(mut chunk) = frame.into_data() {
+                    let chunk = chunk.copy_to_bytes(chunk.remaining());
+                    on_chunk(&chunk);
+                    whole = whole.with(chunk);
+                }
+            }
+        }
+    }
+}
+
+fn interrupted(source: BoxError, max: usize) -> Rejection {
+    if source.is::<LengthLimitError>() {
+        Rejection::TooLarge { max }
+    } else {
+        Rejection::Interrupted { source }
+    }
+}
+
+/// What has come of a body.
+enum Whole {
+    Nothing,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Whole {
+    fn with(self, chunk: Bytes) -> Self {
+        match self {
+            Self::Nothing => Self::One(chunk),
+            Self::One(first) => {
+                let mut all = BytesMut::from(first);
+                all.extend_from_slice(&chunk);
+                Self::Many(all)
+            }
+            Self::Many(mut all) => {
+                all.extend_from_slice(&chunk);
+                Self::Many(all)
+            }
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(chunk) => chunk,
+            Self::Many(all) => all.freeze(),
+        }
+    }
+}

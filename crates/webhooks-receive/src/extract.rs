@@ -1,0 +1,106 @@
+//! The extractor of axum.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use axum::Json;
+use axum::extract::{FromRef, FromRequest, Request};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{AnyScheme, Receiver, Rejection, Webhook};
+
+/// A webhook that was verified, as the argument of a handler.
+///
+/// The router's state says how: it is the [`Receiver`], or has one (axum's `FromRef`). `P` is the
+/// [`Provider`](crate::Provider) if the receiver has one. Under a
+/// [`ReceiveLayer`](crate::ReceiveLayer) of the same receiver nothing is verified twice.
+///
+/// # Example
+/// ```
+/// use axum::{Json, Router, routing::post};
+/// use serde::Deserialize;
+/// use webhooks_receive::{Receiver, Standard, VerifiedWebhook};
+/// use webhooks_sign::Key;
+///
+/// #[derive(Deserialize)]
+/// struct Invoice { number: u64 }
+///
+/// async fn hook(VerifiedWebhook { body: Json(invoice), .. }: VerifiedWebhook<Json<Invoice>, Standard>) {
+///     println!("invoice {}", invoice.number);
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+/// let receiver = Receiver::<Standard>::of(Key::standard(secret)?)?;
+/// let app: Router = Router::new().route("/hook", post(hook)).with_state(receiver);
+/// # Ok(())
+/// # }
+/// ```
+pub struct VerifiedWebhook<T = Bytes, P = AnyScheme> {
+    /// What became of the body.
+    pub body: T,
+    /// Keeps others from making a `VerifiedWebhook`.
+    webhook: Webhook,
+    provider: PhantomData<fn() -> P>,
+}
+
+impl<T, P> VerifiedWebhook<T, P> {
+    /// Returns the webhook itself: its id, its time, its tenant.
+    pub fn webhook(&self) -> &Webhook {
+        &self.webhook
+    }
+}
+
+impl<S, T, P> FromRequest<S> for VerifiedWebhook<T, P>
+where
+    S: Send + Sync,
+    Receiver<P>: FromRef<S>,
+    T: FromWebhook,
+    P: 'static,
+{
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Rejection> {
+        let receiver = Receiver::<P>::from_ref(state);
+        let webhook = match request.extensions().get::<Webhook>() {
+            Some(webhook) if webhook.is_by(receiver.settings()) => webhook.clone(),
+            _ => receiver.receive(request).await?.into_body(),
+        };
+        Ok(Self { body: T::from_webhook(&webhook)?, webhook, provider: PhantomData })
+    }
+}
+
+impl<T: fmt::Debug, P> fmt::Debug for VerifiedWebhook<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedWebhook")
+            .field("body", &self.body)
+            .field("webhook", &self.webhook)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a verified body can become.
+#[diagnostic::on_unimplemented(
+    message = "a verified body does not become `{Self}`: use `Bytes` or `Json<_>`, or implement \
+               `FromWebhook`"
+)]
+pub trait FromWebhook: Sized {
+    /// Makes it of the webhook.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the body is something else.
+    fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection>;
+}
+
+impl FromWebhook for Bytes {
+    fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection> {
+        Ok(webhook.body().clone())
+    }
+}
+
+impl<T: DeserializeOwned> FromWebhook for Json<T> {
+    fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection> {
+        webhook.json().map(Json)
+    }
+}

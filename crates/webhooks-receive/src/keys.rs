@@ -1,0 +1,203 @@
+//! Whose keys verify a request: fixed ones, or looked up by its head.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::request::Parts;
+use webhooks_sign::{Error, Key, KeyRing, Scheme};
+
+use crate::BoxError;
+
+/// How many keys a sender may have at a time. Two are enough for a rotation; each costs a hash of
+/// every body.
+pub const MAX_KEYS: usize = 4;
+
+/// The keys of a receiver.
+///
+/// # Example
+/// ```
+/// use webhooks_receive::{Keys, TenantKeys};
+/// use webhooks_sign::{Key, KeyRing};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = Key::standard(concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))?;
+/// let fixed = Keys::from(key.clone());
+///
+/// // The last part of the path names the tenant.
+/// let by_path = Keys::lookup(move |head: &http::request::Parts| {
+///     let tenant = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+///     let key = key.clone(); // in earnest from a database
+///     async move {
+///         Ok((tenant == "acme").then(|| TenantKeys::new(tenant, &KeyRing::from(key))))
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Keys(Source);
+
+#[derive(Clone)]
+enum Source {
+    Fixed(Arc<KeyRing<MAX_KEYS>>),
+    Lookup(Arc<dyn DynLookup>),
+}
+
+impl Keys {
+    /// Looks the keys up for each request.
+    pub fn lookup(lookup: impl KeyLookup) -> Self {
+        Self(Source::Lookup(Arc::new(lookup)))
+    }
+
+    /// Returns the keys that are the same for all requests, if they are.
+    pub(crate) fn fixed(&self) -> Option<&Arc<KeyRing<MAX_KEYS>>> {
+        match &self.0 {
+            Source::Fixed(ring) => Some(ring),
+            Source::Lookup(_) => None,
+        }
+    }
+
+    /// Returns whose keys verify a request; `None` for a tenant that there is not.
+    pub(crate) async fn find(&self, head: &Parts) -> Result<Option<Found>, BoxError> {
+        match &self.0 {
+            Source::Fixed(ring) => Ok(Some(Found { tenant: None, ring: Arc::clone(ring) })),
+            Source::Lookup(lookup) => {
+                let found = lookup.keys(head).await?;
+                Ok(found.map(|TenantKeys { tenant, ring }| Found { tenant: Some(tenant), ring }))
+            }
+        }
+    }
+}
+
+impl From<Key> for Keys {
+    fn from(key: Key) -> Self {
+        Self::from(KeyRing::from(key))
+    }
+}
+
+impl<const N: usize> From<KeyRing<N>> for Keys {
+    /// Takes a ring of at most [`MAX_KEYS`] keys; a larger one does not compile.
+    fn from(ring: KeyRing<N>) -> Self {
+        Self(Source::Fixed(Arc::new(widen(&ring))))
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::Fixed(_) => "Keys(fixed)",
+            Source::Lookup(_) => "Keys(lookup)",
+        })
+    }
+}
+
+/// Finds the keys of whoever a request says that it is from.
+///
+/// It is implemented for closures whose future borrows nothing of the request's head.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not look up keys: implement `KeyLookup`, or give a closure \
+               `Fn(&http::request::Parts) -> impl Future<Output = Result<Option<TenantKeys>, _>>`"
+)]
+pub trait KeyLookup: Send + Sync + 'static {
+    /// Returns the tenant's keys. A tenant that there is not, `None`, is refused like a wrong
+    /// signature, and after the same hashing.
+    ///
+    /// # Errors
+    /// Any error is answered with 503, so that the sender tries again.
+    fn keys(
+        &self,
+        head: &Parts,
+    ) -> impl Future<Output = Result<Option<TenantKeys>, BoxError>> + Send;
+}
+
+impl<F, Fut> KeyLookup for F
+where
+    F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<TenantKeys>, BoxError>> + Send + 'static,
+{
+    fn keys(
+        &self,
+        head: &Parts,
+    ) -> impl Future<Output = Result<Option<TenantKeys>, BoxError>> + Send {
+        self(head)
+    }
+}
+
+/// The keys of one tenant. Ids are remembered by tenant, so that none can use up another's.
+#[derive(Debug, Clone)]
+pub struct TenantKeys {
+    tenant: Arc<str>,
+    ring: Arc<KeyRing<MAX_KEYS>>,
+}
+
+impl TenantKeys {
+    /// Returns the keys, at most [`MAX_KEYS`], of this tenant.
+    pub fn new<const N: usize>(tenant: impl Into<Arc<str>>, ring: &KeyRing<N>) -> Self {
+        Self { tenant: tenant.into(), ring: Arc::new(widen(ring)) }
+    }
+}
+
+/// Whose keys verify a request.
+pub(crate) struct Found {
+    pub(crate) tenant: Option<Arc<str>>,
+    pub(crate) ring: Arc<KeyRing<MAX_KEYS>>,
+}
+
+fn widen<const N: usize>(ring: &KeyRing<N>) -> KeyRing<MAX_KEYS> {
+    const { assert!(N <= MAX_KEYS, "a receiver takes at most MAX_KEYS keys") };
+    let mut wide = KeyRing::new();
+    for key in ring.iter() {
+        if wide.push(key.clone()).is_err() {
+            break; // more than MAX_KEYS do not compile
+        }
+    }
+    wide
+}
+
+/// Texts of which one is a key, whatever the algorithm and however its keys are written: HMAC and
+/// token, ed25519 (RFC 8032 §7.1, test 1) with prefix and in hexadecimal, P-256 (RFC 6979 §A.2.5).
+const DECOYS: [&str; 4] = [
+    concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7Yfps5mliLmDyn7Z5A/4QCLi8maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==",
+];
+
+/// Returns the keys by which requests to nobody are verified, for the time that it takes. They are
+/// known to all, so what they say must never count.
+pub(crate) fn decoy(scheme: &Scheme) -> Result<KeyRing<MAX_KEYS>, Error> {
+    let key = DECOYS.iter().find_map(|text| scheme.key(text).ok());
+    Ok(widen(&KeyRing::from(key.ok_or(Error::UnsuitableKey)?)))
+}
+
+/// [`KeyLookup`] behind a pointer, so that a receiver has one type whatever finds its keys.
+trait DynLookup: Send + Sync {
+    fn keys<'a>(&'a self, head: &'a Parts) -> Lookup<'a>;
+}
+
+type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<TenantKeys>, BoxError>> + Send + 'a>>;
+
+impl<L: KeyLookup> DynLookup for L {
+    fn keys<'a>(&'a self, head: &'a Parts) -> Lookup<'a> {
+        Box::pin(KeyLookup::keys(self, head))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use webhooks_sign::providers::ALL;
+    use webhooks_sign::standard::{STANDARD, SVIX};
+    use webhooks_sign::x_webhook::{X_WEBHOOK, X_WEBHOOK_SHA512};
+
+    use super::*;
+
+    #[test]
+    fn every_scheme_has_a_decoy() {
+        let own = [STANDARD, SVIX, X_WEBHOOK, X_WEBHOOK_SHA512];
+        for scheme in ALL.iter().chain(&own) {
+            let ring = decoy(scheme).unwrap();
+            assert_eq!(ring.iter().next().unwrap().algorithm(), scheme.algorithm());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+mod body;
+mod clock;
+mod error;
+#[cfg(feature = "axum")]
+mod extract;
+mod handshake;
+mod keys;
+mod layer;
+mod provider;
+mod receiver;
+mod rejection;
+mod replay;
+mod webhook;
+
+// The public interface is:
+pub use clock::{Clock, SystemClock};
+pub use error::{BoxError, SetupError};
+#[cfg(feature = "axum")]
+pub use extract::{FromWebhook, VerifiedWebhook};
+pub use handshake::{CloudEvents, Handshake};
+pub use keys::{KeyLookup, Keys, MAX_KEYS, TenantKeys};
+pub use layer::{Receive, ReceiveLayer, Replay, ReplayLayer};
+pub use provider::{
+    AnyScheme, GitHub, Meta, Provider, Shopify, Slack, Standard, Stripe, Svix, Twitch, Zoom,
+};
+pub use receiver::Receiver;
+pub use rejection::{MisuseError, Rejection};
+#[cfg(feature = "memory")]
+pub use replay::MemorySeen;
+pub use replay::{Begun, Claim, Guard, Guarded, Handled, SeenError, SeenId, SeenStore};
+pub use webhook::Webhook;

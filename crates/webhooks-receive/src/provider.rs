@@ -1,0 +1,64 @@
+//! Providers as types, so that a handler's signature says whose webhooks it takes.
+
+use webhooks_sign::{Scheme, providers, standard};
+
+/// A sender known when the program is compiled: a type without values, for
+/// [`Receiver::of`](crate::Receiver::of) and `VerifiedWebhook<T, P>`.
+///
+/// # Example
+/// ```
+/// use webhooks_receive::Provider;
+/// use webhooks_sign::{Scheme, providers::LINEAR};
+///
+/// enum Linear {}
+/// impl Provider for Linear {
+///     const SCHEME: Scheme = LINEAR;
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no provider: implement `Provider`, or choose the scheme by \
+               `Receiver::new`"
+)]
+pub trait Provider: 'static {
+    /// How it signs.
+    const SCHEME: Scheme;
+}
+
+/// A sender whose scheme is a value: that of [`Receiver::new`](crate::Receiver::new).
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_enums, reason = "it has no values")]
+pub enum AnyScheme {}
+
+macro_rules! providers {
+    ($($(#[$doc:meta])* $name:ident = $scheme:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        #[expect(clippy::exhaustive_enums, reason = "it has no values")]
+        pub enum $name {}
+
+        impl Provider for $name {
+            const SCHEME: Scheme = $scheme;
+        }
+    )*};
+}
+
+providers! {
+    /// [GitHub](providers::GITHUB).
+    GitHub = providers::GITHUB;
+    /// [Meta](providers::META): Facebook, Instagram, WhatsApp.
+    Meta = providers::META;
+    /// [Shopify](providers::SHOPIFY).
+    Shopify = providers::SHOPIFY;
+    /// [Slack](providers::SLACK).
+    Slack = providers::SLACK;
+    /// [Standard Webhooks](standard::STANDARD), by HMAC.
+    Standard = standard::STANDARD;
+    /// [Stripe](providers::STRIPE).
+    Stripe = providers::STRIPE;
+    /// [Svix](standard::SVIX), by HMAC.
+    Svix = standard::SVIX;
+    /// [Twitch](providers::TWITCH).
+    Twitch = providers::TWITCH;
+    /// [Zoom](providers::ZOOM).
+    Zoom = providers::ZOOM;
+}

@@ -1,0 +1,184 @@
+//! What a request is refused for, and what its sender is told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use thiserror::Error;
+
+use crate::{BoxError, SeenError};
+
+/// How long a sender is asked to wait, in seconds, when it is for us to get well.
+const RETRY_SECONDS: u64 = 5;
+
+/// Says why a webhook did not reach its handler.
+///
+/// The sender is told a status and its name, and no more; the rest is for your log.
+/// Layers leave the rejection in the extensions of their response, as `Arc<Rejection>`.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The headers break the scheme's grammar: 400.
+    #[error("the webhook is malformed")]
+    Malformed {
+        /// What is wrong with them.
+        source: webhooks_sign::Error,
+    },
+    /// The body broke off: 400.
+    #[error("the body broke off")]
+    Interrupted {
+        /// What the server says of it.
+        source: BoxError,
+    },
+    /// The body is not the JSON that is expected: 400.
+    #[error("the body is not the JSON that is expected")]
+    InvalidJson {
+        /// Where it is not.
+        source: serde_json::Error,
+    },
+    /// The signature is forged, or the webhook stale: 401.
+    #[error("the webhook is not authentic")]
+    Unauthentic {
+        /// Which of the two.
+        source: webhooks_sign::Error,
+    },
+    /// The request names a tenant that there is not: 401, as for a wrong signature.
+    #[error("the tenant is unknown")]
+    UnknownTenant,
+    /// A handshake's token or origin is not the one expected: 403.
+    #[error("the handshake is refused")]
+    Handshake,
+    /// The whole body did not come in time: 408.
+    #[error("the body did not come in time")]
+    TimedOut,
+    /// The same webhook is being handled: 409, with when to try again.
+    #[error("the same webhook is being handled")]
+    InProgress {
+        /// How long until the one that handles it must have ended.
+        retry_after: Duration,
+    },
+    /// The body is over the cap: 413.
+    #[error("the body has more than {max} bytes")]
+    TooLarge {
+        /// The cap in bytes.
+        max: usize,
+    },
+    /// The content type is not JSON: 415.
+    #[error("the content type is not JSON")]
+    ContentType,
+    /// This side is not set up right: 500.
+    #[error("the receiver is not set up right")]
+    Misuse {
+        /// What is wrong with it.
+        source: MisuseError,
+    },
+    /// The keys could not be looked up: 503.
+    #[error("the keys could not be looked up")]
+    Lookup {
+        /// What the lookup says of it.
+        source: BoxError,
+    },
+    /// The store of ids failed, so the handler was not run: 503.
+    #[error("the store of ids failed")]
+    Seen {
+        /// How.
+        source: SeenError,
+    },
+    /// The same webhook was being handled when this one came, and that failed: the handler's own
+    /// status.
+    #[error("the handler answered {status} to the same webhook")]
+    Failed {
+        /// The handler's status.
+        status: StatusCode,
+    },
+}
+
+/// Says what is wrong on this side.
+#[derive(Debug, Clone, Copy, Error)]
+#[non_exhaustive]
+pub enum MisuseError {
+    /// The receiver was not told the URL that is signed, or a lookup found keys for another
+    /// algorithm.
+    #[error("the receiver does not suit its scheme")]
+    Scheme {
+        /// Which of the two.
+        source: webhooks_sign::Error,
+    },
+    /// The guard's layer is not inside the receiver's, or that is for another scheme.
+    #[error("no receiver has verified what the guard is to remember")]
+    Unverified,
+}
+
+impl Rejection {
+    /// Returns the status that the sender is told.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed { .. } | Self::Interrupted { .. } | Self::InvalidJson { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthentic { .. } | Self::UnknownTenant => StatusCode::UNAUTHORIZED,
+            Self::Handshake => StatusCode::FORBIDDEN,
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::InProgress { .. } => StatusCode::CONFLICT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Misuse { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Lookup { .. } | Self::Seen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed { status } => *status,
+        }
+    }
+
+    /// Returns what the sender is told: the status, its name, and when to try again where that
+    /// helps.
+    pub fn to_response(&self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let text = status.canonical_reason().unwrap_or("Refused");
+        let mut response = Response::new(Full::from(text));
+        *response.status_mut() = status;
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        if let Some(seconds) = self.retry_seconds() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    fn retry_seconds(&self) -> Option<u64> {
+        match self {
+            // Rounded up: who comes a moment too early comes in vain.
+            Self::InProgress { retry_after } => {
+                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+                Some(seconds.max(1))
+            }
+            Self::Lookup { .. } | Self::Seen { .. } => Some(RETRY_SECONDS),
+            _ => None,
+        }
+    }
+}
+
+impl From<webhooks_sign::Error> for Rejection {
+    fn from(source: webhooks_sign::Error) -> Self {
+        match source {
+            _ if source.is_misuse() => Self::Misuse { source: MisuseError::Scheme { source } },
+            _ if source.is_malformed() => Self::Malformed { source },
+            _ => Self::Unauthentic { source },
+        }
+    }
+}
+
+impl From<SeenError> for Rejection {
+    fn from(source: SeenError) -> Self {
+        Self::Seen { source }
+    }
+}
+
+#[cfg(feature = "axum")]
+impl axum::response::IntoResponse for Rejection {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = self.to_response().map(axum::body::Body::new);
+        response.extensions_mut().insert(std::sync::Arc::new(self));
+        response
+    }
+}

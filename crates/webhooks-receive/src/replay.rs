@@ -1,0 +1,303 @@
+//! The guard against replays: each webhook is handled once, and again only if that failed.
+
+mod flight;
+#[cfg(feature = "memory")]
+mod memory;
+mod store;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+use webhooks_sign::{Algorithm, Tolerance};
+
+use crate::{Clock, MisuseError, Receiver, Rejection, SetupError, Webhook};
+
+use flight::{Ended, Flights, Held, Role};
+#[cfg(feature = "memory")]
+pub use memory::MemorySeen;
+pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
+
+/// How long what is done is remembered unless set: longer than the 75.5 hours over which Standard
+/// Webhooks 1.0, "Deliverability", tries again.
+const TTL: Duration = Duration::from_secs(96 * 60 * 60);
+
+/// How long a handler may take unless set, before another process may take over: twice what
+/// senders wait for an answer.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Runs the handler of each webhook once. Clones are one guard.
+///
+/// An id is done when its handler succeeded, and then a repetition is answered without it; when the
+/// handler failed, panicked or was dropped, because the sender went away, the next one runs it
+/// again. Repetitions that come while it runs wait for how it ends: in this process by themselves,
+/// in others by an answer of 409 that says when to come again.
+///
+/// # Example
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # mod example {
+/// use http::{Request, StatusCode};
+/// use webhooks_receive::{Guard, MemorySeen, Receiver, Rejection, Webhook};
+///
+/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, store)?`.
+/// async fn hook(
+///     receiver: &Receiver,
+///     guard: &Guard<MemorySeen>,
+///     request: Request<http_body_util::Full<bytes::Bytes>>,
+/// ) -> Result<StatusCode, Rejection> {
+///     let webhook = receiver.receive(request).await?.into_body();
+///     let guarded = guard.run(&webhook, handle(&webhook)).await?;
+///     Ok(guarded.status())
+/// }
+///
+/// async fn handle(webhook: &Webhook) -> StatusCode {
+///     println!("{:?}", webhook.id());
+///     StatusCode::NO_CONTENT
+/// }
+/// # }
+/// ```
+pub struct Guard<S> {
+    store: Arc<S>,
+    flights: Flights,
+    sender: Arc<str>,
+    identity: Identity,
+    clock: Arc<dyn Clock>,
+    /// How long a webhook passes verification, if it does not do so for ever.
+    replayable: Duration,
+    ttl: Duration,
+    lease: Duration,
+}
+
+/// What two webhooks have in common when they are the same.
+#[derive(Clone, Copy)]
+enum Identity {
+    SignedId,
+    BodyHash,
+}
+
+impl<S: SeenStore> Guard<S> {
+    /// Returns a guard that knows webhooks by the id that their sender signed.
+    ///
+    /// # Errors
+    /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
+    /// receiver's tolerance is more than 96 hours.
+    pub fn new<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+        let scheme = &receiver.settings().scheme;
+        match scheme.id_header() {
+            Some(_) => Self::with(receiver, store, Identity::SignedId),
+            None => Err(SetupError::UnsignedId { scheme: scheme.name() }),
+        }
+    }
+
+    /// Returns a guard that knows webhooks by a hash of their bodies, for schemes that sign no id:
+    /// Stripe, GitHub, Shopify and most others. Two events with the same body are then one.
+    ///
+    /// # Errors
+    /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when
+    /// the receiver's tolerance is more than 96 hours.
+    pub fn by_body<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+        let scheme = &receiver.settings().scheme;
+        if scheme.algorithm() == Algorithm::Token {
+            return Err(SetupError::UnsignedBody { scheme: scheme.name() });
+        }
+        Self::with(receiver, store, Identity::BodyHash)
+    }
+
+    fn with<P>(receiver: &Receiver<P>, store: S, identity: Identity) -> Result<Self, SetupError> {
+        let settings = receiver.settings();
+        let Tolerance { past, future } = settings.tolerance;
+        let replayable = match settings.scheme.timestamp_source() {
+            Some(_) => Duration::from_secs(past.saturating_add(future)),
+            None => Duration::ZERO,
+        };
+        let clock = Arc::clone(&settings.clock);
+        let (store, flights) = (Arc::new(store), Flights::default());
+        let (sender, ttl, lease) = (Arc::from(settings.scheme.name()), TTL, LEASE);
+        Self { store, flights, sender, identity, clock, replayable, ttl, lease }.ttl(TTL)
+    }
+
+    /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
+    /// time, a replay passes after that.
+    ///
+    /// # Errors
+    /// [`SetupError::TtlTooShort`] when a webhook would pass verification longer than that.
+    pub fn ttl(self, ttl: Duration) -> Result<Self, SetupError> {
+        let tolerance = self.replayable;
+        if ttl <= tolerance {
+            return Err(SetupError::TtlTooShort { ttl, tolerance });
+        }
+        Ok(Self { ttl, ..self })
+    }
+
+    /// Sets how long a handler may take before another process may take over; 1 minute unless set.
+    /// Within a process a repetition waits as long as it takes.
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
+    }
+
+    /// Sets the name of the sender whose ids these are; the scheme's unless set. Guards of several
+    /// senders by one scheme that share a store need a name each, or one sender could use up the
+    /// ids of another. Tenants are told apart without.
+    #[must_use]
+    pub fn sender(self, name: &str) -> Self {
+        Self { sender: Arc::from(name), ..self }
+    }
+
+    /// Runs the handler, unless the webhook was or is being handled.
+    ///
+    /// # Errors
+    /// [`Rejection::InProgress`] when another process is at it, or the handler that this one waited
+    /// for vanished; [`Rejection::Failed`] when that handler failed; [`Rejection::Seen`] when the
+    /// store fails. The handler was not run then.
+    ///
+    /// # Cancellation
+    /// Dropping the future drops the handler. The id is given back by a task of the guard's, or
+    /// marked as done if the handler had succeeded; [`idle`](Self::idle) waits for it.
+    pub async fn run<R: Handled>(
+        &self,
+        webhook: &Webhook,
+        handler: impl Future<Output = R>,
+    ) -> Result<Guarded<R>, Rejection> {
+        let Self { store, flights, clock, lease, ttl, .. } = self;
+        let id = self.id(webhook)?;
+        let flight = match flights.join(&id) {
+            Role::Waits(outcome) => return outcome.wait().await,
+            Role::Runs(flight) => flight,
+        };
+        let now = clock.now();
+        let claim = Claim { id, until: now + *lease };
+        let mut held = Held::new(store, flights, claim.clone());
+        match store.begin(claim, now).await? {
+            Begun::New => {}
+            Begun::Done => {
+                held.is_no_claim();
+                flight.end(Ended::Done);
+                return Ok(Guarded::Duplicate);
+            }
+            Begun::InProgress { until } => {
+                held.is_no_claim();
+                let retry_after = until.saturating_since(now);
+                flight.end(Ended::Elsewhere { retry_after });
+                return Err(Rejection::InProgress { retry_after });
+            }
+        }
+        let result = handler.await;
+        let status = result.status();
+        let ended = if status.is_success() {
+            held.is_done(clock.now() + *ttl);
+            Ended::Done
+        } else {
+            Ended::Failed { status }
+        };
+        let remembered = held.settle().await;
+        flight.end(ended);
+        Ok(Guarded::Ran { result, remembered })
+    }
+
+    /// Waits until the ids of handlers that were dropped are given back: at shutdown, or the claims
+    /// end by themselves.
+    pub async fn idle(&self) {
+        self.flights.idle().await;
+    }
+
+    fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
+        let scope = match webhook.tenant() {
+            Some(tenant) => &format!("{}/{tenant}", self.sender),
+            None => &*self.sender,
+        };
+        match self.identity {
+            Identity::SignedId => {
+                let unverified = Rejection::Misuse { source: MisuseError::Unverified };
+                Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?))
+            }
+            Identity::BodyHash => {
+                let hash = Bytes::copy_from_slice(&Sha256::digest(webhook.body()));
+                Ok(SeenId::new(scope, &format!("sha256:{hash:x}")))
+            }
+        }
+    }
+}
+
+impl<S> Clone for Guard<S> {
+    fn clone(&self) -> Self {
+        let Self { identity, replayable, ttl, lease, .. } = *self;
+        let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
+        let (sender, clock) = (Arc::clone(&self.sender), Arc::clone(&self.clock));
+        Self { store, flights, sender, identity, clock, replayable, ttl, lease }
+    }
+}
+
+impl<S> fmt::Debug for Guard<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("sender", &self.sender)
+            .field("ttl", &self.ttl)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a webhook that was not refused.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "it was handled now or before")]
+pub enum Guarded<R> {
+    /// The handler ran.
+    Ran {
+        /// What it returned.
+        result: R,
+        /// Whether the store took note. If it did not, a repetition runs the handler again as soon
+        /// as the claim has ended.
+        remembered: Result<(), SeenError>,
+    },
+    /// The webhook was handled before: answer 200.
+    Duplicate,
+}
+
+impl<R: Handled> Guarded<R> {
+    /// Returns what to answer: the handler's status, or 200 for a repetition.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Ran { result, .. } => result.status(),
+            Self::Duplicate => StatusCode::OK,
+        }
+    }
+}
+
+/// What a handler returns: it tells whether it succeeded, which a status of 2xx says.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, \
+               a `StatusCode`, or a `Result` of these"
+)]
+pub trait Handled {
+    /// Returns the status that it stands for.
+    fn status(&self) -> StatusCode;
+}
+
+impl<B> Handled for Response<B> {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+}
+
+impl Handled for StatusCode {
+    fn status(&self) -> StatusCode {
+        *self
+    }
+}
+
+impl Handled for () {
+    fn status(&self) -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+impl<T: Handled, E> Handled for Result<T, E> {
+    fn status(&self) -> StatusCode {
+        self.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Handled::status)
+    }
+}

@@ -1,0 +1,173 @@
+//! Handlers under way in this process: who waits for whom, and what is given back when one is
+//! dropped.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use webhooks_core::Timestamp;
+
+use super::Guarded;
+use super::store::{Claim, SeenError, SeenId, SeenStore};
+use crate::Rejection;
+
+/// How a handler ended, for those that wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    Done,
+    Failed {
+        status: StatusCode,
+    },
+    /// Another process has it.
+    Elsewhere {
+        retry_after: Duration,
+    },
+}
+
+/// The handlers under way, one an id, and the tasks that give back what was dropped. There are
+/// never more than requests.
+#[derive(Default, Clone)]
+pub(super) struct Flights {
+    under_way: Arc<Mutex<HashMap<SeenId, watch::Receiver<Option<Ended>>>>>,
+    settling: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What somebody who comes with an id is to do.
+pub(super) enum Role {
+    Runs(Flight),
+    Waits(Outcome),
+}
+
+impl Flights {
+    pub(super) fn join(&self, id: &SeenId) -> Role {
+        let mut under_way = locked(&self.under_way);
+        if let Some(outcome) = under_way.get(id) {
+            return Role::Waits(Outcome(outcome.clone()));
+        }
+        let (sender, outcome) = watch::channel(None);
+        under_way.insert(id.clone(), outcome);
+        Role::Runs(Flight { id: id.clone(), flights: self.clone(), sender })
+    }
+
+    /// Lets `settle` run to its end although the one that should wait for it is gone.
+    fn settle_later(&self, settle: impl Future<Output = ()> + Send + 'static) {
+        // Without a runtime the claim ends by itself.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut settling = locked(&self.settling);
+        while settling.try_join_next().is_some() {}
+        settling.spawn_on(settle, &runtime);
+    }
+
+    pub(super) async fn idle(&self) {
+        let settling = mem::take(&mut *locked(&self.settling));
+        settling.join_all().await;
+    }
+}
+
+/// Nothing that is done under these locks can leave a map half changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The one handler of an id. Those that wait see it end, also when it is dropped.
+pub(super) struct Flight {
+    id: SeenId,
+    flights: Flights,
+    sender: watch::Sender<Option<Ended>>,
+}
+
+impl Flight {
+    pub(super) fn end(self, ended: Ended) {
+        self.sender.send_replace(Some(ended));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        locked(&self.flights.under_way).remove(&self.id);
+    }
+}
+
+/// How another's handler will have ended.
+pub(super) struct Outcome(watch::Receiver<Option<Ended>>);
+
+impl Outcome {
+    pub(super) async fn wait<R>(mut self) -> Result<Guarded<R>, Rejection> {
+        let ended = self.0.wait_for(Option::is_some).await.map(|ended| *ended);
+        match ended {
+            Ok(Some(Ended::Done)) => Ok(Guarded::Duplicate),
+            Ok(Some(Ended::Failed { status })) => Err(Rejection::Failed { status }),
+            Ok(Some(Ended::Elsewhere { retry_after })) => {
+                Err(Rejection::InProgress { retry_after })
+            }
+            // It panicked or was dropped.
+            Ok(None) | Err(_) => Err(Rejection::InProgress { retry_after: Duration::ZERO }),
+        }
+    }
+}
+
+/// A claim that this process holds, or may hold. When it is dropped, it is settled all the same.
+pub(super) struct Held<'g, S: SeenStore> {
+    store: &'g Arc<S>,
+    flights: &'g Flights,
+    settlement: Option<Settlement>,
+}
+
+/// What is to become of a claim.
+enum Settlement {
+    Release(Claim),
+    Done(SeenId, Timestamp),
+}
+
+impl<'g, S: SeenStore> Held<'g, S> {
+    pub(super) fn new(store: &'g Arc<S>, flights: &'g Flights, claim: Claim) -> Self {
+        Self { store, flights, settlement: Some(Settlement::Release(claim)) }
+    }
+
+    /// The store has not made the claim.
+    pub(super) fn is_no_claim(&mut self) {
+        self.settlement = None;
+    }
+
+    /// The handler succeeded.
+    pub(super) fn is_done(&mut self, until: Timestamp) {
+        if let Some(Settlement::Release(claim)) = self.settlement.take() {
+            self.settlement = Some(Settlement::Done(claim.id, until));
+        }
+    }
+
+    pub(super) async fn settle(mut self) -> Result<(), SeenError> {
+        // Kept until the store has answered: dropped meanwhile, it is settled by a task.
+        let settled = match &self.settlement {
+            Some(settlement) => settlement.apply(self.store).await,
+            None => Ok(()),
+        };
+        self.settlement = None;
+        settled
+    }
+}
+
+impl Settlement {
+    async fn apply<S: SeenStore>(&self, store: &Arc<S>) -> Result<(), SeenError> {
+        match self {
+            Self::Release(claim) => store.release(claim.clone()).await,
+            Self::Done(id, until) => store.done(id.clone(), *until).await,
+        }
+    }
+}
+
+impl<S: SeenStore> Drop for Held<'_, S> {
+    fn drop(&mut self) {
+        let Some(settlement) = self.settlement.take() else { return };
+        let store = Arc::clone(self.store);
+        self.flights.settle_later(async move {
+            // Nobody is left to tell: if it fails, the claim ends by itself.
+            let _failed = settlement.apply(&store).await;
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! A webhook that was verified.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use webhooks_core::Timestamp;
+use webhooks_sign::{Key, Verified};
+
+use crate::Rejection;
+use crate::keys::Found;
+use crate::receiver::Settings;
+
+/// A webhook whose signature was found right. Only this crate can make one, of the
+/// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
+/// unverified body.
+///
+/// Headers are not in it: but for the id and the time, nobody signed them.
+#[derive(Clone)]
+pub struct Webhook {
+    body: Bytes,
+    proof: Arc<Proof>,
+}
+
+/// What was found when the webhook was verified.
+struct Proof {
+    id: Option<Box<str>>,
+    timestamp: Option<u64>,
+    key_index: usize,
+    found: Found,
+    is_json: bool,
+    /// The receiver that found it.
+    by: Arc<Settings>,
+}
+
+impl Webhook {
+    /// Joins the proof with the body that it is about, which `verified` has passed on in chunks.
+    pub(crate) fn new(
+        verified: &Verified<'_, ()>,
+        body: Bytes,
+        found: Found,
+        headers: &HeaderMap,
+        by: Arc<Settings>,
+    ) -> Self {
+        let proof = Proof {
+            id: verified.id().map(Box::from),
+            timestamp: verified.timestamp(),
+            key_index: verified.key_index(),
+            found,
+            is_json: is_json(headers),
+            by,
+        };
+        Self { body, proof: Arc::new(proof) }
+    }
+
+    /// Returns the body, byte for byte as it came.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Takes the body out.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+
+    /// Parses the body as JSON.
+    ///
+    /// # Errors
+    /// [`Rejection::ContentType`] when the content type is not JSON (`application/json`, or one
+    /// that ends in `+json`), [`Rejection::InvalidJson`] when the body is not what `T` expects.
+    ///
+    /// # Example
+    /// ```
+    /// use serde::Deserialize;
+    /// use webhooks_receive::{Rejection, Webhook};
+    ///
+    /// #[derive(Deserialize)]
+    /// #[serde(tag = "event_type")]
+    /// enum Event {
+    ///     #[serde(rename = "invoice.paid")]
+    ///     InvoicePaid { payload: Invoice },
+    ///     #[serde(other)]
+    ///     Other,
+    /// }
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Invoice { invoice: u64 }
+    ///
+    /// fn handle(webhook: &Webhook) -> Result<(), Rejection> {
+    ///     match webhook.json()? {
+    ///         Event::InvoicePaid { payload } => println!("invoice {} is paid", payload.invoice),
+    ///         Event::Other => {} // what a sender adds later does no harm
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
+        if !self.proof.is_json {
+            return Err(Rejection::ContentType);
+        }
+        serde_json::from_slice(&self.body).map_err(|source| Rejection::InvalidJson { source })
+    }
+
+    /// Returns the id, if the scheme signs one.
+    pub fn id(&self) -> Option<&str> {
+        self.proof.id.as_deref()
+    }
+
+    /// Returns when the attempt was signed, if the scheme signs it.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.proof.timestamp.map(Timestamp::from_unix_seconds)
+    }
+
+    /// Returns the tenant whose keys verified it, if keys are looked up.
+    pub fn tenant(&self) -> Option<&str> {
+        self.proof.found.tenant.as_deref()
+    }
+
+    /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
+    pub fn key_index(&self) -> usize {
+        self.proof.key_index
+    }
+
+    /// Returns the name of the scheme, such as `standard`.
+    pub fn scheme(&self) -> &'static str {
+        self.proof.by.scheme.name()
+    }
+
+    /// Returns whether it was this receiver, or a clone of it, that verified the webhook.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.proof.by, receiver)
+    }
+
+    /// Returns the key that verified it, for handshakes that sign the answer.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.proof.found.ring.iter().nth(self.proof.key_index)
+    }
+}
+
+impl fmt::Debug for Webhook {
+    /// Leaves out the body: logs are no place for what webhooks are about.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("scheme", &self.scheme())
+            .field("tenant", &self.tenant())
+            .field("id", &self.id())
+            .field("timestamp", &self.timestamp())
+            .field("key_index", &self.key_index())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns whether the one content type is JSON, or a syntax on top of it (RFC 6839 §3.1).
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let value = value.to_str().unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let subtype = essence.strip_prefix("application/").unwrap_or_default();
+    subtype == "json" || subtype.ends_with("+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_one_content_type() {
+        let check = |values: &[&'static str], expected: bool| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_TYPE, value.parse().unwrap());
+            }
+            assert_eq!(is_json(&headers), expected, "{values:?}");
+        };
+        check(&["application/json"], true);
+        check(&["Application/JSON; charset=utf-8"], true);
+        check(&["application/cloudevents+json"], true);
+        check(&["text/json"], false);
+        check(&["application/x-www-form-urlencoded"], false);
+        check(&["application/jsonp"], false);
+        check(&[], false);
+        check(&["application/json", "application/json"], false);
+    }
+}

@@ -1,0 +1,345 @@
+//! The guard: handlers run once, and again only after they failed.
+#![cfg(feature = "memory")]
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "shared/sender.rs"]
+mod sender;
+
+use std::future::{pending, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use http_body_util::Full;
+use sender::{NOW, StoppedClock, key, receiver, signed};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use webhooks_core::Timestamp;
+use webhooks_receive::{
+    Begun, Claim, Guard, Guarded, Keys, MemorySeen, Receiver, Rejection, SeenError, SeenId,
+    SeenStore, SetupError, TenantKeys, Webhook,
+};
+use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, TWITCH};
+use webhooks_sign::standard::STANDARD;
+use webhooks_sign::{KeyRing, Tolerance};
+
+async fn webhook(id: &str) -> Webhook {
+    let request = signed(id, NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+    receiver().receive(request).await.unwrap().into_body()
+}
+
+fn guard() -> Guard<MemorySeen> {
+    Guard::new(&receiver(), MemorySeen::new()).unwrap()
+}
+
+/// Runs a handler that answers at once, and tells whether it ran.
+async fn run(guard: &Guard<impl SeenStore>, id: &str, status: u16) -> Result<bool, Rejection> {
+    let status = StatusCode::from_u16(status).unwrap();
+    let guarded = guard.run(&webhook(id).await, ready(status)).await?;
+    Ok(matches!(guarded, Guarded::Ran { .. }))
+}
+
+#[tokio::test]
+async fn what_was_handled_is_answered_without_the_handler() {
+    let guard = guard();
+    assert!(run(&guard, "msg_1", 204).await.unwrap());
+    assert!(!run(&guard, "msg_1", 204).await.unwrap());
+    let guarded = guard.run(&webhook("msg_1").await, ready(StatusCode::CREATED)).await.unwrap();
+    assert_eq!(guarded.status(), StatusCode::OK);
+    assert!(run(&guard, "msg_2", 204).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_is_run_again_on_the_retry() {
+    let guard = guard();
+    for status in [500, 400, 302, 204] {
+        assert!(run(&guard, "msg_1", status).await.unwrap(), "{status}");
+    }
+    assert!(!run(&guard, "msg_1", 204).await.unwrap());
+    let result: Result<(), &str> = Err("no");
+    let webhook = webhook("msg_2").await;
+    let Guarded::Ran { .. } = guard.run(&webhook, ready(result)).await.unwrap() else { panic!() };
+    assert!(run(&guard, "msg_2", 204).await.unwrap());
+}
+
+/// 1,000 repetitions come while the handler runs. Method: it is held at a gate until all others
+/// wait for it, which each tells by having been polled.
+async fn a_thousand_at_once(status: u16) -> (usize, Vec<Result<StatusCode, Rejection>>) {
+    let (guard, webhook) = (guard(), webhook("msg_1").await);
+    let (gate, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let come = Arc::new(Semaphore::new(0));
+    let mut all = JoinSet::new();
+    for _ in 0..1000 {
+        let (guard, webhook) = (guard.clone(), webhook.clone());
+        let (gate, runs, come) = (Arc::clone(&gate), Arc::clone(&runs), Arc::clone(&come));
+        all.spawn(async move {
+            come.add_permits(1);
+            let handler = async {
+                runs.fetch_add(1, Ordering::Relaxed);
+                gate.acquire().await.unwrap().forget();
+                StatusCode::from_u16(status).unwrap()
+            };
+            Ok(guard.run(&webhook, handler).await?.status())
+        });
+    }
+    come.acquire_many(1000).await.unwrap().forget();
+    gate.add_permits(1);
+    (runs.load(Ordering::Relaxed), all.join_all().await)
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_run_the_handler_exactly_once() {
+    let (runs, answers) = a_thousand_at_once(201).await;
+    assert_eq!(runs, 1);
+    let count = |status| {
+        answers.iter().filter(|answer| matches!(answer, Ok(found) if *found == status)).count()
+    };
+    assert_eq!((count(StatusCode::CREATED), count(StatusCode::OK)), (1, 999));
+}
+
+#[tokio::test]
+async fn those_that_wait_for_a_handler_that_fails_get_its_status() {
+    let (runs, answers) = a_thousand_at_once(422).await;
+    assert_eq!(runs, 1);
+    let statuses = answers.into_iter().map(|answer| match answer {
+        Ok(status) => status,
+        Err(rejection) => rejection.status(),
+    });
+    assert!(statuses.into_iter().all(|status| status == StatusCode::UNPROCESSABLE_ENTITY));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_make_no_difference() {
+    let (guard, webhook) = (guard(), webhook("msg_1").await);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut all = JoinSet::new();
+    for _ in 0..1000 {
+        let (guard, webhook, runs) = (guard.clone(), webhook.clone(), Arc::clone(&runs));
+        all.spawn(async move {
+            let handler = async {
+                runs.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                StatusCode::OK
+            };
+            guard.run(&webhook, handler).await.unwrap().status()
+        });
+    }
+    assert!(all.join_all().await.into_iter().all(|status| status == StatusCode::OK));
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+}
+
+/// The sender gives up and closes the connection, and hyper drops the handler. Method: one that
+/// never ends is dropped while another waits for it.
+#[tokio::test]
+async fn a_handler_that_is_dropped_gives_its_id_back() {
+    let (guard, webhook) = (guard(), webhook("msg_1").await);
+    let handler = tokio::spawn({
+        let (guard, webhook) = (guard.clone(), webhook.clone());
+        async move { guard.run(&webhook, pending::<StatusCode>()).await }
+    });
+    tokio::task::yield_now().await;
+    let waiter = tokio::spawn({
+        let (guard, webhook) = (guard.clone(), webhook.clone());
+        async move { guard.run(&webhook, ready(StatusCode::OK)).await.unwrap_err() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiter.is_finished());
+    handler.abort();
+    assert!(handler.await.unwrap_err().is_cancelled());
+    let told = waiter.await.unwrap();
+    assert_eq!(told.status(), StatusCode::CONFLICT);
+    assert_eq!(told.to_response().headers()["retry-after"], "1");
+    guard.idle().await;
+    assert!(run(&guard, "msg_1", 204).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_gives_its_id_back() {
+    let (guard, webhook) = (guard(), webhook("msg_1").await);
+    let handler = tokio::spawn({
+        let guard = guard.clone();
+        async move {
+            let handler =
+                async { if true { panic!("a bug of the handler's") } else { StatusCode::OK } };
+            guard.run(&webhook, handler).await
+        }
+    });
+    assert!(handler.await.unwrap_err().is_panic());
+    guard.idle().await;
+    assert!(run(&guard, "msg_1", 204).await.unwrap());
+}
+
+/// Two processes share a store. Method: two guards, of which each knows its own flights alone.
+#[tokio::test]
+async fn another_process_is_told_to_come_again() {
+    let store = MemorySeen::new();
+    let here = Guard::new(&receiver(), store.clone()).unwrap();
+    let there = Guard::new(&receiver(), store).unwrap();
+    let webhook = webhook("msg_1").await;
+    let during = async {
+        let refused = there.run(&webhook, ready(StatusCode::OK)).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        assert_eq!(refused.to_response().headers()["retry-after"], "60");
+        StatusCode::OK
+    };
+    assert_eq!(here.run(&webhook, during).await.unwrap().status(), StatusCode::OK);
+    assert!(!run(&there, "msg_1", 204).await.unwrap());
+}
+
+/// The process that had it died, or takes longer than it may.
+#[tokio::test]
+async fn another_process_takes_over_when_the_claim_has_ended() {
+    let store = MemorySeen::new();
+    let here = Guard::new(&receiver(), store.clone()).unwrap();
+    let here = here.lease(Duration::ZERO);
+    let there = Guard::new(&receiver(), store).unwrap();
+    let webhook = webhook("msg_1").await;
+    let slow = async {
+        assert!(run(&there, "msg_1", 204).await.unwrap());
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
+    here.run(&webhook, slow).await.unwrap();
+    // What failed here must not undo what succeeded there.
+    assert!(!run(&there, "msg_1", 204).await.unwrap());
+}
+
+/// A store that is away, at one call or another.
+#[derive(Default)]
+struct Away {
+    begins: bool,
+    inner: MemorySeen,
+}
+
+fn away<T>() -> Result<T, SeenError> {
+    Err(SeenError::Unavailable { source: "the database is away".into() })
+}
+
+impl SeenStore for Away {
+    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+        if self.begins { self.inner.begin(claim, now).await } else { away() }
+    }
+
+    async fn done(&self, _: SeenId, _: Timestamp) -> Result<(), SeenError> {
+        away()
+    }
+
+    async fn release(&self, _: Claim) -> Result<(), SeenError> {
+        away()
+    }
+}
+
+#[tokio::test]
+async fn without_its_store_no_handler_runs() {
+    let guard = Guard::new(&receiver(), Away::default()).unwrap();
+    let handler = async { if true { panic!("it ran") } else { StatusCode::OK } };
+    let refused = guard.run(&webhook("msg_1").await, handler).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(matches!(refused, Rejection::Seen { source: SeenError::Unavailable { .. } }));
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_note_is_reported_beside_the_answer() {
+    let guard = Guard::new(&receiver(), Away { begins: true, ..Away::default() }).unwrap();
+    let guarded = guard.run(&webhook("msg_1").await, ready(StatusCode::CREATED)).await.unwrap();
+    let Guarded::Ran { result: StatusCode::CREATED, remembered: Err(error) } = guarded else {
+        panic!("{guarded:?}")
+    };
+    assert!(matches!(error, SeenError::Unavailable { .. }));
+}
+
+/// Otherwise one tenant, who knows an id of another's, could use it up.
+#[tokio::test]
+async fn tenants_do_not_share_ids() {
+    let lookup = |head: &Parts| {
+        let tenant = head.uri.path().to_owned();
+        async move { Ok(Some(TenantKeys::new(tenant, &KeyRing::from(key())))) }
+    };
+    let receiver =
+        Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
+    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    for tenant in ["/acme", "/emca"] {
+        let request = signed("msg_1", NOW, b"{}").uri(tenant);
+        let request = request.body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        let webhook = receiver.receive(request).await.unwrap().into_body();
+        let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
+        assert!(matches!(guarded, Guarded::Ran { .. }), "{tenant}");
+    }
+}
+
+#[tokio::test]
+async fn senders_that_share_a_store_do_not_share_ids() {
+    let store = MemorySeen::new();
+    for name in ["clerk", "resend"] {
+        let guard = Guard::new(&receiver(), store.clone()).unwrap().sender(name);
+        assert!(run(&guard, "msg_1", 204).await.unwrap(), "{name}");
+        assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn an_id_that_is_not_signed_is_refused_at_set_up() {
+    let github = Receiver::new(GITHUB, GITHUB.key("secret").unwrap()).unwrap();
+    let refused = Guard::new(&github, MemorySeen::new()).unwrap_err();
+    assert!(matches!(refused, SetupError::UnsignedId { scheme: "github" }), "{refused:?}");
+    assert!(Guard::by_body(&github, MemorySeen::new()).is_ok());
+
+    // A token covers not even the body.
+    let token = Receiver::new(GITLAB_TOKEN, GITLAB_TOKEN.key("secret").unwrap()).unwrap();
+    let refused = Guard::by_body(&token, MemorySeen::new()).unwrap_err();
+    assert!(matches!(refused, SetupError::UnsignedBody { scheme: "gitlab-token" }), "{refused:?}");
+
+    let twitch = Receiver::new(TWITCH, TWITCH.key("secret").unwrap()).unwrap();
+    assert!(Guard::new(&twitch, MemorySeen::new()).is_ok());
+}
+
+#[tokio::test]
+async fn without_an_id_the_body_tells_repetitions() {
+    let key = GITHUB.key("secret").unwrap();
+    let receiver = Receiver::new(GITHUB, key.clone()).unwrap();
+    let guard = Guard::by_body(&receiver, MemorySeen::new()).unwrap();
+    let run = async |body: &'static [u8], delivery: u16| {
+        let signature = GITHUB.sign(&key, &webhooks_sign::Envelope::default(), body).unwrap();
+        let request = http::Request::post("/")
+            .header("x-hub-signature-256", signature.as_str())
+            .header("x-github-delivery", delivery);
+        let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
+        let webhook = receiver.receive(request).await.unwrap().into_body();
+        let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
+        matches!(guarded, Guarded::Ran { .. })
+    };
+    assert!(run(b"{\"action\":\"opened\"}", 1).await);
+    // Another id in a header that nobody signed makes it no other webhook.
+    assert!(!run(b"{\"action\":\"opened\"}", 2).await);
+    assert!(run(b"{\"action\":\"closed\"}", 3).await);
+}
+
+#[test]
+fn ids_are_remembered_longer_than_their_webhooks_are_valid() {
+    let short = guard().ttl(Duration::from_secs(600)).unwrap_err();
+    let tolerance = Duration::from_secs(600);
+    assert!(
+        matches!(short, SetupError::TtlTooShort { tolerance: found, .. } if found == tolerance)
+    );
+    assert!(guard().ttl(Duration::from_secs(601)).is_ok());
+    let always = receiver().tolerance(Tolerance::DANGEROUS_UNLIMITED);
+    assert!(matches!(Guard::new(&always, MemorySeen::new()), Err(SetupError::TtlTooShort { .. })));
+}
+
+#[tokio::test]
+async fn an_id_is_remembered_for_its_time() {
+    let store = MemorySeen::new();
+    let guard = Guard::new(&receiver(), store.clone()).unwrap();
+    let guard = guard.ttl(Duration::from_secs(601)).unwrap();
+    assert!(run(&guard, "msg_1", 204).await.unwrap());
+    let check = async |second: u64, expected: Begun| {
+        let now = Timestamp::from_unix_seconds(NOW + second);
+        let id = SeenId::new("standard", "msg_1");
+        let claim = Claim { id, until: now + Duration::from_secs(1) };
+        assert_eq!(store.begin(claim, now).await.unwrap(), expected, "{second}");
+    };
+    check(600, Begun::Done).await;
+    check(601, Begun::New).await;
+}
