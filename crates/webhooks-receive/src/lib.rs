@@ -29,5 +29,7 @@ pub use receiver::Receiver;
 pub use rejection::{MisuseError, Rejection};
 #[cfg(feature = "memory")]
 pub use replay::MemorySeen;
+#[cfg(feature = "sqlite")]
+pub use replay::SqliteSeen;
 pub use replay::{Begun, Claim, Guard, Guarded, Handled, SeenError, SeenId, SeenStore};
 pub use webhook::Webhook;

@@ -3,6 +3,8 @@
 mod flight;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 
 use std::fmt;
@@ -19,6 +21,8 @@ use crate::{Clock, MisuseError, Receiver, Rejection, SetupError, Webhook};
 use flight::{Ended, Flights, Held, Role};
 #[cfg(feature = "memory")]
 pub use memory::MemorySeen;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteSeen;
 pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
 
 /// How long what is done is remembered unless set: longer than the 75.5 hours over which Standard
