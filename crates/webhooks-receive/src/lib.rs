@@ -29,6 +29,8 @@ pub use receiver::Receiver;
 pub use rejection::{MisuseError, Rejection};
 #[cfg(feature = "memory")]
 pub use replay::MemorySeen;
+#[cfg(feature = "postgres")]
+pub use replay::PostgresSeen;
 #[cfg(feature = "sqlite")]
 pub use replay::SqliteSeen;
 pub use replay::{Begun, Claim, Guard, Guarded, Handled, SeenError, SeenId, SeenStore};

@@ -3,6 +3,8 @@
 mod flight;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -21,6 +23,8 @@ use crate::{Clock, MisuseError, Receiver, Rejection, SetupError, Webhook};
 use flight::{Ended, Flights, Held, Role};
 #[cfg(feature = "memory")]
 pub use memory::MemorySeen;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSeen;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSeen;
 pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
