@@ -11,9 +11,12 @@ pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod forward;
+mod postgres;
 mod receiver;
+pub mod seen;
 pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;
+pub use postgres::Cluster;
 pub use receiver::{Received, Receiver};

@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "webhooks-dispatch",
             "webhooks-http",
             "webhooks-sqlite",
+            "webhooks-receive",
         ],
     ),
     ("xtask", &[]),

@@ -18,6 +18,9 @@ const PROGRAMS: [(&str, &str); 5] = [
 /// package.
 const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates");
 
+/// The server that tests start for themselves, where Debian has it, and its package.
+const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
+
 /// The official Standard Webhooks packages, which tests sign for and verify from.
 const PACKAGES: [(&str, &str); 2] = [
     (
@@ -49,9 +52,11 @@ fn install_packages() -> Result<(), Failure> {
         .filter(|(version, _)| !is_installed(version))
         .map(|(_, package)| *package)
         .collect();
-    // Systems without apt-get have their roots elsewhere.
-    if has_apt && !Path::new(ROOTS.0).exists() {
-        missing.push(ROOTS.1);
+    // Systems without apt-get have these elsewhere.
+    for (path, package) in [ROOTS, POSTGRES] {
+        if has_apt && !Path::new(path).exists() {
+            missing.push(package);
+        }
     }
     if missing.is_empty() {
         return Ok(());

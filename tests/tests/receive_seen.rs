@@ -1,0 +1,150 @@
+//! The stores of ids: one suite for all three, and what two processes share.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use webhooks_core::Timestamp;
+use webhooks_receive::{
+    Begun, Claim, Guard, MemorySeen, PostgresSeen, Receiver, SeenId, SeenStore, SqliteSeen,
+    Standard, Webhook,
+};
+use webhooks_sign::{Key, standard};
+use webhooks_tests::{Cluster, seen};
+
+#[tokio::test]
+async fn memory_conforms() {
+    seen::exercise(async || MemorySeen::new()).await;
+}
+
+#[tokio::test]
+async fn sqlite_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let number = AtomicUsize::new(0);
+    let factory = async || {
+        let name = format!("{}.db", number.fetch_add(1, Ordering::Relaxed));
+        SqliteSeen::open(folder.path().join(name)).await.unwrap()
+    };
+    seen::exercise(factory).await;
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let cluster = Cluster::start();
+    let factory = async || {
+        cluster.sql("DROP TABLE IF EXISTS webhooks_seen");
+        PostgresSeen::connect(&cluster.url()).await.unwrap()
+    };
+    seen::exercise(factory).await;
+}
+
+fn receiver() -> Receiver<Standard> {
+    Receiver::of(key()).unwrap()
+}
+
+fn key() -> Key {
+    Key::standard(concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap()
+}
+
+async fn webhook(id: &str) -> Webhook {
+    let now = Timestamp::now().as_unix_seconds();
+    let signature = standard::sign(&key(), id, now, b"{}").unwrap();
+    let request = Request::post("/")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", now)
+        .header("webhook-signature", signature.as_str());
+    let request = request.body(Full::new(bytes::Bytes::from_static(b"{}"))).unwrap();
+    receiver().receive(request).await.unwrap().into_body()
+}
+
+/// 1,000 repetitions reach two processes that share a store. Method: two guards, which know of each
+/// other by their stores alone, and a handler that ends when all have come.
+async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
+    let guards = stores.map(|store| Guard::new(&receiver(), store).unwrap());
+    let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let webhook = webhook("msg_1").await;
+    let mut all = JoinSet::new();
+    for number in 0..1000 {
+        let (guard, webhook) = (guards[number % 2].clone(), webhook.clone());
+        let (come, runs) = (Arc::clone(&come), Arc::clone(&runs));
+        all.spawn(async move {
+            come.add_permits(1);
+            let handler = async {
+                runs.fetch_add(1, Ordering::Relaxed);
+                come.acquire_many(1000).await.unwrap().forget();
+            };
+            match guard.run(&webhook, handler).await {
+                Ok(guarded) => guarded.status(),
+                Err(rejection) => rejection.status(),
+            }
+        });
+    }
+    let statuses = all.join_all().await;
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    let expected = [StatusCode::OK, StatusCode::CONFLICT];
+    assert!(statuses.iter().all(|status| expected.contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&StatusCode::OK));
+    for guard in guards {
+        let again = async {
+            runs.fetch_add(1, Ordering::Relaxed);
+        };
+        assert_eq!(guard.run(&webhook, again).await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_share_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seen.db");
+    let open = async || SqliteSeen::open(&path).await.unwrap();
+    two_processes_run_a_handler_once([open().await, open().await]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_share_a_database() {
+    let cluster = Cluster::start();
+    let connect = async || PostgresSeen::connect(&cluster.url()).await.unwrap();
+    two_processes_run_a_handler_once([connect().await, connect().await]).await;
+}
+
+#[tokio::test]
+async fn a_file_remembers_through_a_restart() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seen.db");
+    let at = Timestamp::from_unix_seconds;
+    let id = SeenId::new("standard", "msg_1");
+    let store = SqliteSeen::open(&path).await.unwrap();
+    store.done(id.clone(), at(1000)).await.unwrap();
+    drop(store);
+    let store = SqliteSeen::open(&path).await.unwrap();
+    assert_eq!(store.begin(Claim { id, until: at(60) }, at(0)).await.unwrap(), Begun::Done);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
+    let cluster = Cluster::start();
+    let store = PostgresSeen::connect(&cluster.url()).await.unwrap();
+    let at = Timestamp::from_unix_seconds;
+    for number in 0..20 {
+        store.done(SeenId::new("standard", &number.to_string()), at(10)).await.unwrap();
+    }
+    let mut left = Vec::new();
+    for number in 20..24 {
+        let claim = Claim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
+        store.begin(claim, at(10)).await.unwrap();
+        left.push(cluster.sql("SELECT count(*) FROM webhooks_seen WHERE expires_at = 10000000"));
+    }
+    assert_eq!(left, ["12", "4", "0", "0"]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_an_error_with_its_reason() {
+    let refused = PostgresSeen::connect("postgres://localhost/x?host=/nowhere").await.unwrap_err();
+    assert!(std::error::Error::source(&refused).is_some());
+}
