@@ -21,8 +21,8 @@ const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certifica
 /// The server that tests start for themselves, where Debian has it, and its package.
 const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
 
-/// The official Standard Webhooks packages, which tests sign for and verify from.
-const PACKAGES: [(&str, &str); 2] = [
+/// The official packages of Standard Webhooks and Svix, which tests sign for and verify from.
+const PACKAGES: [(&str, &str); 4] = [
     (
         "target/peers/python/standardwebhooks",
         "python3 -m pip install --quiet --target target/peers/python standardwebhooks==1.1.0",
@@ -30,6 +30,14 @@ const PACKAGES: [(&str, &str); 2] = [
     (
         "target/peers/node/node_modules/standardwebhooks",
         "npm install --silent --no-audit --no-fund --prefix target/peers/node standardwebhooks@1.1.1",
+    ),
+    (
+        "target/peers/python/svix",
+        "python3 -m pip install --quiet --target target/peers/python svix==2.9.1",
+    ),
+    (
+        "target/peers/node/node_modules/svix",
+        "npm install --silent --no-audit --no-fund --prefix target/peers/node svix@2.5.0",
     ),
 ];
 
