@@ -1,15 +1,25 @@
 //! The README's commands, run as a newcomer would.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::json;
+use webhooks_core::Event;
+use webhooks_dispatch::Dispatcher;
+use webhooks_http::HttpTransport;
+use webhooks_registry::{Endpoint, Registry};
+
+fn cargo_run(example: &str) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--locked", "--example", example]);
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    cargo
+}
 
 /// Returns what an example prints.
 fn run(example: &str) -> String {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "--example", example])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()
-        .unwrap();
+    let output = cargo_run(example).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
@@ -39,4 +49,71 @@ fn the_quickstart_shows_each_of_its_four_stories() {
     );
     assert_eq!(shown.matches("receiver: verified").count(), 2);
     assert_eq!(shown.matches("receiver: refuses it: no signature matches").count(), 1);
+}
+
+/// A receiver of the examples at work.
+struct Running {
+    process: Child,
+    shown: Lines<BufReader<ChildStdout>>,
+    url: String,
+}
+
+impl Running {
+    /// Starts an example whose first line is its URL.
+    fn start(example: &str) -> Self {
+        let mut process = cargo_run(example).stdout(Stdio::piped()).spawn().unwrap();
+        let mut shown = BufReader::new(process.stdout.take().unwrap()).lines();
+        let url = shown.next().unwrap().unwrap();
+        Self { process, shown, url }
+    }
+
+    /// Sends an invoice and returns the status answered.
+    async fn send(&self, secret: &str, event: &Event) -> Option<u16> {
+        let registry = Registry::new();
+        registry.register("hook", Endpoint::new(&self.url, secret).unwrap()).unwrap();
+        let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap());
+        dispatcher.dispatch(event).await[0].status_code
+    }
+
+    /// Ends it, and returns what it has printed since it started.
+    fn stop(&mut self) -> Vec<String> {
+        self.process.kill().unwrap();
+        self.shown.by_ref().map(Result::unwrap).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
+    }
+}
+
+/// Every framework's example takes what is signed, once, and refuses the rest.
+async fn check_receiver(example: &str, handled: u16) {
+    let mut receiver = Running::start(example);
+    let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let other = concat!("whsec_", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let paid = |number: u64| Event::new("invoice.paid", json!({ "number": number })).unwrap();
+    let first = paid(17);
+    assert_eq!(receiver.send(secret, &first).await, Some(handled));
+    assert_eq!(receiver.send(secret, &first).await, Some(200), "and does nothing");
+    assert_eq!(receiver.send(other, &paid(18)).await, Some(401));
+    assert_eq!(receiver.send(secret, &paid(19)).await, Some(handled));
+    assert_eq!(receiver.stop(), ["invoice 17 is paid", "invoice 19 is paid"]);
+}
+
+#[tokio::test]
+async fn the_example_for_axum_receives() {
+    check_receiver("receive_axum", 204).await;
+}
+
+#[tokio::test]
+async fn the_example_for_hyper_receives() {
+    check_receiver("receive_hyper", 200).await;
+}
+
+#[tokio::test]
+async fn the_example_for_actix_web_receives() {
+    check_receiver("receive_actix", 200).await;
 }
