@@ -1,14 +1,23 @@
 //! Where deliveries go, and how.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
+use zeroize::Zeroizing;
 
-use crate::{EndpointUrl, EndpointUrlError, Secret, SecretError, Subscription, SubscriptionError};
+use crate::custom_header::{self, HeaderError};
+use crate::{
+    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, Secret, SecretError,
+    Subscription, SubscriptionError,
+};
 
 /// How long a whole exchange may last unless the endpoint says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,8 +78,13 @@ pub struct Endpoint {
     pub rate_limit: Option<RateLimit>,
     /// How old a delivery may get, from acceptance, before it is given up, in durable delivery.
     pub max_age: Duration,
+    /// How to get the token that it asks for, if it asks for one.
+    pub client_credentials: Option<Arc<ClientCredentials>>,
+    /// Whom to trust and who we are in TLS, where that differs from other endpoints.
+    pub tls: Option<Arc<EndpointTls>>,
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
+    headers: HeaderMap,
 }
 
 /// How often an endpoint may be called: a token bucket.
@@ -101,6 +115,12 @@ pub enum HeaderProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
+    /// Both an `authorization` header and client credentials are set.
+    #[error("an endpoint has either an authorization header or client credentials, not both")]
+    Authorization,
+    /// A header of its own is not allowed.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// No header profile is named.
     #[error("an endpoint needs at least one header profile")]
     NoProfile,
@@ -154,8 +174,11 @@ impl Endpoint {
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             rate_limit: None,
             max_age: DEFAULT_MAX_AGE,
+            client_credentials: None,
+            tls: None,
             secrets: vec![secret],
             profiles: vec![profile],
+            headers: HeaderMap::new(),
         })
     }
 
@@ -207,6 +230,51 @@ impl Endpoint {
         }
         self.secrets.insert(0, new);
         self.checked()
+    }
+
+    /// Adds a header to every delivery, or replaces the one of this name. Its value is kept like a
+    /// secret. What the delivery or the connection sets itself is reserved: `host`,
+    /// `content-length`, the hop-by-hop headers (RFC 9110 §7.6.1), `webhook-*`, `svix-*` and so on.
+    ///
+    /// # Errors
+    /// [`EndpointError::Header`] when the header is malformed, reserved, too long, or one too many,
+    /// and [`EndpointError::Authorization`] when it is one of two ways to authorize.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, EndpointError> {
+        let (name, value) = custom_header::parse(name, value)?;
+        self.headers.insert(name, value);
+        self.checked()
+    }
+
+    /// Sends a user name and password with every delivery (RFC 7617).
+    ///
+    /// # Errors
+    /// [`EndpointError::Header`] when they are too long.
+    pub fn basic_auth(self, user: &str, password: &str) -> Result<Self, EndpointError> {
+        let pair = Zeroizing::new(format!("{user}:{password}"));
+        let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
+        self.header(header::AUTHORIZATION.as_str(), &value)
+    }
+
+    /// Sends a token with every delivery (RFC 6750 §2.1).
+    ///
+    /// # Errors
+    /// [`EndpointError::Header`] when it is too long or has characters that no header may hold.
+    pub fn bearer_auth(self, token: &str) -> Result<Self, EndpointError> {
+        self.header(header::AUTHORIZATION.as_str(), &Zeroizing::new(format!("Bearer {token}")))
+    }
+
+    /// Has a token fetched and sent with every delivery (RFC 6749 §4.4).
+    ///
+    /// # Errors
+    /// [`EndpointError::Authorization`] when there is an `authorization` header already.
+    pub fn client_credentials(self, credentials: ClientCredentials) -> Result<Self, EndpointError> {
+        Self { client_credentials: Some(Arc::new(credentials)), ..self }.checked()
+    }
+
+    /// Sets whom to trust and who we are in TLS.
+    #[must_use]
+    pub fn tls(self, tls: EndpointTls) -> Self {
+        Self { tls: Some(Arc::new(tls)), ..self }
     }
 
     /// Sets whose events it gets.
@@ -290,6 +358,11 @@ impl Endpoint {
         &self.profiles
     }
 
+    /// Borrows the headers that its deliveries carry beside those of the signature.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Returns the endpoint if [`check`](Self::check) allows it.
     pub(crate) fn checked(self) -> Result<Self, EndpointError> {
         self.check()?;
@@ -309,6 +382,10 @@ impl Endpoint {
         }
         if self.subscriptions.len() > MAX_SUBSCRIPTIONS {
             return Err(EndpointError::TooManySubscriptions);
+        }
+        custom_header::check_count(self.headers.len())?;
+        if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
+            return Err(EndpointError::Authorization);
         }
         let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
         match strict {
@@ -388,8 +465,44 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_way_to_authorize() {
+        let token_url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let credentials = ClientCredentials::new(token_url, "acme", "hush");
+        let basic = endpoint("0").basic_auth("Aladdin", "open sesame").unwrap();
+        // RFC 7617 §2.
+        assert_eq!(basic.headers()["authorization"], "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let error = basic.client_credentials(credentials.clone()).unwrap_err();
+        assert_eq!(error, EndpointError::Authorization);
+        let by_token = endpoint("0").client_credentials(credentials).unwrap();
+        assert_eq!(by_token.bearer_auth("1").unwrap_err(), EndpointError::Authorization);
+    }
+
+    #[test]
+    fn headers_are_bounded() {
+        let mut full = endpoint("0");
+        for n in 0..32 {
+            full = full.header(&format!("x-{n}"), "1").unwrap();
+        }
+        let full = full.header("x-0", "another value").unwrap();
+        assert_eq!(full.header("x-32", "1").unwrap_err(), HeaderError::TooMany.into());
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", endpoint("hush-hush"));
+        let plain = endpoint("hush-hush");
+        let url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let tls = EndpointTls::default().client_certificate("chain", "hush");
+        let endpoint = endpoint("0").tls(tls).header("x-key", "hush").unwrap();
+        let shown = format!("{endpoint:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+        let basic = endpoint.clone().basic_auth("hush", "hush").unwrap();
+        let shown = format!("{basic:?}");
+        assert!(!shown.contains("hush") && !shown.contains("aHVzaD"), "{shown}");
+        let by_token = endpoint.client_credentials(ClientCredentials::new(url, "acme", "hush"));
+        let shown = format!("{:?}", by_token.unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+
+        let shown = format!("{:?}", plain);
         assert!(shown.contains("redacted") && !shown.contains("hush"), "{shown}");
     }
 }

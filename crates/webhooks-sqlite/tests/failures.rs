@@ -70,6 +70,7 @@ fn settlement(claimed: &Claimed) -> Settlement {
         status_code: Some(200),
         error_class: None,
         error: None,
+        response_headers: String::new(),
         response: Bytes::new(),
     };
     Settlement { claim: claimed.claim, outcome: Outcome::Delivered, attempt: Some(attempt) }
