@@ -11,9 +11,13 @@ pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod forward;
+mod names;
+mod raw_server;
 mod receiver;
 pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;
+pub use names::NameServer;
+pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

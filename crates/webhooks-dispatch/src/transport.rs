@@ -133,6 +133,8 @@ impl TransportError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
+    /// The token that the endpoint asks for could not be had.
+    Authorization,
     /// The address is one that deliveries may not go to.
     Blocked,
     /// The response broke off in its body.
@@ -159,7 +161,8 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, in alphabetical order.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
+        Self::Authorization,
         Self::Blocked,
         Self::Body,
         Self::Connect,
@@ -181,6 +184,7 @@ impl ErrorClass {
     /// Borrows the word that stores and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Authorization => "authorization",
             Self::Blocked => "blocked",
             Self::Body => "body",
             Self::Connect => "connect",
@@ -197,6 +201,7 @@ impl ErrorClass {
 
     fn sentence(self) -> &'static str {
         match self {
+            Self::Authorization => "cannot get the token for the endpoint",
             Self::Blocked => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",
