@@ -82,7 +82,7 @@ fn answer(
         return message;
     };
     let empty = Vec::new();
-    let current = turns.get(turn).or(turns.last()).unwrap_or(&empty);
+    let current = turns.get(turn).or_else(|| turns.last()).unwrap_or(&empty);
     let records = records(query.name(), kind, ttl, current, script, MAX_ALIASES);
     message.add_answers(records);
     message

@@ -53,35 +53,39 @@ pub(crate) struct Limits {
     pub(crate) max_response_headers: u32,
 }
 
+type ProxiedClient = legacy::Client<HttpsConnector<ByAddress>, Full<Bytes>>;
+
 /// Hands out the client for an endpoint.
 pub(crate) struct Clients {
     settings: ClientSettings,
-    common: Client,
-    special: Cache<Arc<EndpointTls>, Client>,
+    common: Arc<Client>,
+    special: Cache<Arc<EndpointTls>, Arc<Client>>,
 }
 
 /// One pool of connections, whose TLS is the same.
-#[derive(Clone)]
 pub(crate) enum Client {
     Direct { client: reqwest::Client, resolver: Resolver, limits: Limits },
-    Proxied { client: legacy::Client<HttpsConnector<ByAddress>, Full<Bytes>>, limits: Limits },
+    Proxied { client: Box<ProxiedClient>, limits: Limits },
 }
 
 impl Clients {
     /// # Errors
     /// The HTTP client's, when it refuses the settings.
     pub(crate) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let common = settings.client(None)?;
+        let common = Arc::new(settings.client(None)?);
         let special = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(CLIENT_IDLE).build();
         Ok(Self { settings, common, special })
     }
 
     /// Returns the client for an endpoint with this TLS, which needs one of its own if it is not
     /// that of all: connections are never shared between them.
-    pub(crate) fn get(&self, tls: Option<&Arc<EndpointTls>>) -> Result<Client, TransportError> {
-        let Some(tls) = tls else { return Ok(self.common.clone()) };
+    pub(crate) fn get(
+        &self,
+        tls: Option<&Arc<EndpointTls>>,
+    ) -> Result<Arc<Client>, TransportError> {
+        let Some(tls) = tls else { return Ok(Arc::clone(&self.common)) };
         self.special
-            .try_get_with(Arc::clone(tls), || self.settings.client(Some(tls)))
+            .try_get_with(Arc::clone(tls), || self.settings.client(Some(tls)).map(Arc::new))
             .map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 
@@ -109,7 +113,9 @@ impl ClientSettings {
                 let resolver = self.resolver.clone();
                 Client::Direct { client: self.direct(config)?, resolver, limits }
             }
-            Some(proxy) => Client::Proxied { client: self.proxied(config, proxy), limits },
+            Some(proxy) => {
+                Client::Proxied { client: Box::new(self.proxied(config, proxy)), limits }
+            }
         })
     }
 
@@ -131,11 +137,7 @@ impl ClientSettings {
     }
 
     /// The other client cannot be told how to connect, and would leave names to the proxy.
-    fn proxied(
-        &self,
-        config: ClientConfig,
-        proxy: &Proxy,
-    ) -> legacy::Client<HttpsConnector<ByAddress>, Full<Bytes>> {
+    fn proxied(&self, config: ClientConfig, proxy: &Proxy) -> ProxiedClient {
         let by_address = ByAddress::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
@@ -169,9 +171,10 @@ impl Client {
                 let response = match client.execute(post).await {
                     Ok(response) => http::Response::from(response),
                     Err(error) if error.is_connect() => {
-                        let to = match is_unresolved(&error) {
-                            true => None,
-                            false => resolver.known_addresses(url).await,
+                        let to = if is_unresolved(&error) {
+                            None
+                        } else {
+                            resolver.known_addresses(url).await
                         };
                         return Err(failed(error.without_url().into(), &Stage::Connecting { to }));
                     }

@@ -34,19 +34,19 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
 const FIRST_AFTER_UNICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 0);
 
 /// The only IPv6 space that IANA has given out for global unicast.
-const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
 /// The holes in it.
 const SPECIAL_V6: [Ipv6Net; 5] = [
-    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // protocol assignments, Teredo among them
-    v6([0x2001, 0x0db8, 0, 0, 0, 0, 0, 0], 32), // documentation
-    v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), // 6to4, which carries an IPv4 address
-    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), // AS112
-    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
+    v6(0x2001, 0, 0, 23),         // protocol assignments, Teredo among them
+    v6(0x2001, 0x0db8, 0, 32),    // documentation
+    v6(0x2002, 0, 0, 16),         // 6to4, which carries an IPv4 address
+    v6(0x2620, 0x4f, 0x8000, 48), // AS112
+    v6(0x3fff, 0, 0, 20),         // documentation
 ];
 
 /// Where NAT64 puts the IPv4 internet for those that have IPv6 alone (RFC 6052 §2.1).
-const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
 /// The third quarter of an address by ISATAP, which carries an IPv4 address in the fourth, without
 /// the bit that tells whether that is unique (RFC 5214 §6.1).
@@ -58,9 +58,9 @@ const fn v4(network: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-const fn v6(network: [u16; 8], prefix: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = network;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+/// Returns the block whose network begins with these and has no more.
+const fn v6(first: u16, second: u16, third: u16, prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0), prefix)
 }
 
 /// Returns where packets to this address end: IPv4 addresses that are written as IPv6, mapped

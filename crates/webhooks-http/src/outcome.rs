@@ -50,7 +50,7 @@ pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
 
 /// Returns whether it was the host's name that failed.
 pub(crate) fn is_unresolved(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|cause| cause.is::<ResolveError>())
+    chain(error).any(<dyn Error>::is::<ResolveError>)
 }
 
 /// Returns what a failure within the response's body means.

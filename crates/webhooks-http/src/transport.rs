@@ -91,7 +91,7 @@ impl HttpTransport {
         let Request { url, mut headers, body, client_credentials, tls, .. } = request;
         let client = self.shared.clients.get(tls.as_ref())?;
         if let Some(credentials) = &client_credentials {
-            headers.insert(AUTHORIZATION, self.token(credentials).await?);
+            headers.insert(AUTHORIZATION, Box::pin(self.token(credentials)).await?);
         }
         let _slot = self.shared.hosts.slot(url.as_url()).await;
         let response = client.post(&url, headers, body).await?;
@@ -112,7 +112,7 @@ impl HttpTransport {
             let (headers, form) = token_request(credentials);
             self.shared.clients.get(None)?.post(&credentials.token_url, headers, form).await
         };
-        self.shared.tokens.header(credentials, exchange).await
+        Box::pin(self.shared.tokens.header(credentials, exchange)).await
     }
 
     fn check_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {

@@ -502,7 +502,7 @@ mod tests {
         let shown = format!("{:?}", by_token.unwrap());
         assert!(!shown.contains("hush"), "{shown}");
 
-        let shown = format!("{:?}", plain);
+        let shown = format!("{plain:?}");
         assert!(shown.contains("redacted") && !shown.contains("hush"), "{shown}");
     }
 }

@@ -102,8 +102,7 @@ impl StoredEndpoint {
     /// [`StoredEndpointError`] when settings or secrets were changed into something invalid.
     pub fn to_endpoint(&self) -> Result<Endpoint, StoredEndpointError> {
         let settings: Settings = serde_json::from_str(&self.settings)?;
-        let stored: Secrets = serde_json::from_slice(&self.secrets)
-            .map_err(|_shows_text| StoredEndpointError::Secrets)?;
+        let stored = Secrets::read(&self.secrets).ok_or(StoredEndpointError::Secrets)?;
         let secrets = stored.signing_secrets()?;
         let newest = secrets.first().ok_or(StoredEndpointError::Secrets)?;
         let mut endpoint = Endpoint::new(&settings.url, newest.dangerous_text())?
@@ -181,6 +180,14 @@ mod tests {
         let by_token = plain.clone().client_credentials(credentials).unwrap();
         assert_eq!(StoredEndpoint::new(&by_token).to_endpoint().unwrap(), by_token);
         assert_eq!(StoredEndpoint::new(&plain).to_endpoint().unwrap(), plain);
+    }
+
+    #[test]
+    fn secrets_as_they_were_first_stored_are_read() {
+        let plain = Endpoint::new("https://example.com/", "plain").unwrap();
+        let secrets = Zeroizing::new(br#"[{"text":"plain","expires_at":null}]"#.to_vec());
+        let stored = StoredEndpoint { secrets, ..StoredEndpoint::new(&plain) };
+        assert_eq!(stored.to_endpoint().unwrap(), plain);
     }
 
     #[test]

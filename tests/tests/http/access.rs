@@ -1,16 +1,16 @@
 //! Headers and tokens that endpoints ask for.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryStatus, Event};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{Dispatcher, ErrorClass, Transport as _};
 use webhooks_http::HttpTransport;
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
 use webhooks_tests::{Received, Receiver};
 
-use crate::{builder, endpoint, told};
+use crate::{builder, endpoint, request_to, told};
 
 #[tokio::test]
 async fn an_endpoint_gets_its_own_headers_and_they_replace_ours_where_they_may() {
@@ -60,10 +60,6 @@ fn by_token(receiver: &Receiver, tokens: &Receiver) -> Endpoint {
     endpoint(&receiver.url()).client_credentials(credentials).unwrap()
 }
 
-fn request(endpoint: &Endpoint) -> Request {
-    Request::new(endpoint, HeaderMap::new(), Bytes::from_static(b"{}"))
-}
-
 fn authorization(received: &Received) -> &str {
     received.headers["authorization"].to_str().unwrap()
 }
@@ -75,7 +71,7 @@ async fn a_token_is_fetched_once_and_used_by_all() {
     let transport = builder().build().unwrap();
     let mut sends = JoinSet::new();
     for _ in 0..20 {
-        let (transport, request) = (transport.clone(), request(&endpoint));
+        let (transport, request) = (transport.clone(), request_to(&endpoint));
         sends.spawn(async move { transport.send(request).await.unwrap().status });
     }
     assert_eq!(sends.join_all().await, [200; 20]);
@@ -93,7 +89,7 @@ async fn a_token_near_its_end_is_not_used_again() {
     let (receiver, tokens) = (Receiver::answering(200).await, token_server(30).await);
     let (endpoint, transport) = (by_token(&receiver, &tokens), builder().build().unwrap());
     for expected in ["Bearer token-1", "Bearer token-2"] {
-        transport.send(request(&endpoint)).await.unwrap();
+        transport.send(request_to(&endpoint)).await.unwrap();
         assert_eq!(authorization(receiver.received().last().unwrap()), expected);
     }
 }
@@ -107,7 +103,7 @@ async fn a_token_that_is_refused_is_replaced_for_the_next_attempt() {
     .await;
     let (endpoint, transport) = (by_token(&receiver, &tokens), builder().build().unwrap());
     for expected in [401, 200, 200] {
-        assert_eq!(transport.send(request(&endpoint)).await.unwrap().status, expected);
+        assert_eq!(transport.send(request_to(&endpoint)).await.unwrap().status, expected);
     }
     assert_eq!((receiver.received().len(), tokens.received().len()), (3, 2));
 }
@@ -124,7 +120,7 @@ async fn without_a_token_nothing_is_sent_and_nothing_secret_is_told() {
         let receiver = Receiver::answering(200).await;
         let tokens = Receiver::start(move |_, _| json(status, body)).await;
         let transport = builder().build().unwrap();
-        let error = transport.send(request(&by_token(&receiver, &tokens))).await.unwrap_err();
+        let error = transport.send(request_to(&by_token(&receiver, &tokens))).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Authorization);
         let told = format!("{} {error:?}", told(&error));
         assert!(told.contains(reason) && !told.contains("hush"), "{told}");
@@ -140,7 +136,7 @@ async fn a_token_server_is_a_destination_like_any_other() {
     let endpoint = endpoint("https://example.com/").client_credentials(credentials).unwrap();
     let strict = HttpTransport::new().unwrap();
     assert_eq!(strict.check(&endpoint).unwrap_err().class, ErrorClass::Blocked);
-    let error = strict.send(request(&endpoint)).await.unwrap_err();
+    let error = strict.send(request_to(&endpoint)).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Authorization);
     assert!(tokens.received().is_empty() && receiver.received().is_empty());
 }

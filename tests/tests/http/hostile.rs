@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use webhooks_dispatch::{ErrorClass, Response, Transport as _, TransportError};
 use webhooks_tests::{Connection, RawServer, Receiver};
 
+use crate::tls::Authority;
 use crate::{builder, class, request, send, short_request};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
@@ -106,7 +107,7 @@ const BUFFERED: u64 = 16 * 1024 * 1024;
 
 #[tokio::test]
 async fn an_endless_body_is_cut() {
-    let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).into_bytes();
     let server = RawServer::start(move |mut connection| {
         let chunk = chunk.clone();
         async move {
@@ -237,4 +238,23 @@ async fn nothing_is_decompressed() {
     let response = send(&receiver.url()).await.unwrap();
     assert_eq!(response.body, bomb[..16 * 1024]);
     assert!(!receiver.received()[0].headers.contains_key("accept-encoding"));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_over_http_2_as_well() {
+    let authority = Authority::new();
+    let acceptor = authority.issue("localhost").acceptor(None, &[b"h2"]);
+    let receiver = Receiver::start_tls_with(acceptor, |_, _| {
+        let large = "x".repeat(16 * 1024);
+        let builder = (0..8).fold(HttpResponse::builder(), |builder, n| {
+            builder.header(format!("x-large-{n}"), &large)
+        });
+        builder.body(Full::default()).unwrap()
+    })
+    .await;
+    let transport = builder().extra_root(authority.root()).build().unwrap();
+    let url = format!("https://localhost:{}/hook", receiver.port());
+    let error = transport.send(request(&url)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Protocol, "{error:?}");
+    assert_eq!(receiver.received().len(), 1);
 }

@@ -124,3 +124,16 @@ async fn a_connection_that_is_not_made_in_time_is_a_timeout_of_its_own() {
     assert!(told(&error).ends_with(&format!("no connection to {} in time", server.address())));
     server.wire().ended(1).await;
 }
+
+#[tokio::test]
+async fn names_that_mean_the_inside_are_never_asked_for() {
+    let inside = ["metadata.google.internal", "printer.local", "localhost", "redis", "a.corp"];
+    let script = inside.map(|name| (name, vec![vec!["93.184.215.14".to_owned()]]));
+    let names = NameServer::start(60, script).await;
+    let transport = HttpTransport::builder().dns_server(names.address()).build().unwrap();
+    for name in inside {
+        let error = transport.send(request(&format!("http://{name}/"))).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Blocked, "{name}");
+        assert_eq!(names.asked(name), 0, "{name}");
+    }
+}

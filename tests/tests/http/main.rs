@@ -26,7 +26,12 @@ fn endpoint(url: &str) -> Endpoint {
 
 /// Returns a request with the body `{}`, to be over within 30 s.
 fn request(url: &str) -> Request {
-    Request::new(&endpoint(url), HeaderMap::new(), Bytes::from_static(b"{}"))
+    request_to(&endpoint(url))
+}
+
+/// The same to an endpoint.
+fn request_to(endpoint: &Endpoint) -> Request {
+    Request::new(endpoint, HeaderMap::new(), Bytes::from_static(b"{}"))
 }
 
 /// Returns a request that has little time.

@@ -9,12 +9,12 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-use webhooks_dispatch::{ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{ErrorClass, Transport as _};
 use webhooks_http::Roots;
 use webhooks_registry::EndpointTls;
 use webhooks_tests::Receiver;
 
-use crate::{builder, endpoint, request, told};
+use crate::{builder, endpoint, request, request_to, told};
 
 /// An authority of a test's own.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -141,7 +141,7 @@ async fn a_pinned_authority_is_the_only_one_trusted_for_its_endpoint() {
     let transport = builder().extra_root(authority.root()).build().unwrap();
     let pinned = |pem: &str| {
         let endpoint = endpoint(&url).tls(EndpointTls::default().pinned_roots(pem));
-        Request::new(&endpoint, Default::default(), Default::default())
+        request_to(&endpoint)
     };
     assert_eq!(transport.send(pinned(&authority.pem())).await.unwrap().status, 200);
     // A connection of the endpoint before would do, if it were shared.
@@ -162,7 +162,7 @@ async fn a_client_certificate_is_shown_to_its_endpoint_alone() {
         .client_certificate(&client.certificate.pem(), &client.key.serialize_pem());
     let endpoint = endpoint(&url).tls(tls);
     transport.check(&endpoint).unwrap();
-    let known = Request::new(&endpoint, Default::default(), Default::default());
+    let known = request_to(&endpoint);
     assert_eq!(transport.send(known).await.unwrap().status, 200);
     // Without one, the server ends the handshake or the connection (TLS 1.3 tells it late).
     let error = transport.send(request(&url)).await.unwrap_err();

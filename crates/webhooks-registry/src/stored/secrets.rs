@@ -7,7 +7,7 @@ use crate::hidden::Hidden;
 use crate::{ClientCredentials, Endpoint, EndpointError, EndpointTls, EndpointUrl, Secret};
 
 /// What is kept apart: what signs, and what lets us in.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Secrets {
     signing: Vec<StoredSecret>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,6 +40,14 @@ struct StoredTls {
 }
 
 impl Secrets {
+    /// Returns what was written; first there were no more than signing secrets.
+    pub(super) fn read(json: &[u8]) -> Option<Self> {
+        let whole = serde_json::from_slice(json).ok();
+        whole.or_else(|| {
+            Some(Self { signing: serde_json::from_slice(json).ok()?, ..Self::default() })
+        })
+    }
+
     pub(super) fn of(endpoint: &Endpoint) -> Self {
         let signing = endpoint.secrets().map(|secret| StoredSecret {
             text: Hidden::new(secret.dangerous_text()),
