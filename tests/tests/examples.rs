@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-/// Returns what an example prints.
+/// Returns what an example prints. It sends to this machine, and says loudly that it may.
 fn run(example: &str) -> String {
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--locked", "--example", example])
@@ -13,6 +13,7 @@ fn run(example: &str) -> String {
     let shown = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
+    assert_eq!(errors.matches("DEVELOPMENT MODE").count(), 1, "{errors}");
     shown
 }
 
