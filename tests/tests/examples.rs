@@ -13,7 +13,7 @@ fn run(example: &str) -> String {
     let shown = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
-    assert_eq!(errors.matches("DEVELOPMENT MODE").count(), 1, "{errors}");
+    assert!(errors.contains("DEVELOPMENT MODE"), "{errors}");
     shown
 }
 
