@@ -23,7 +23,7 @@ pub struct NameServer {
 
 impl NameServer {
     /// Starts a server that knows names and, for successive questions, their addresses, or
-    /// `CNAME name`; its answers hold for so many seconds.
+    /// `CNAME name`; `*` stands for all other names. Its answers hold for so many seconds.
     pub async fn start<'a>(
         ttl: u32,
         script: impl IntoIterator<Item = (&'a str, Vec<Vec<String>>)>,
@@ -77,7 +77,7 @@ fn answer(
         *count += 1;
         *count - 1
     };
-    let Some(turns) = script.get(&name) else {
+    let Some(turns) = script.get(&name).or_else(|| script.get("*")) else {
         message.metadata.response_code = ResponseCode::NXDomain;
         return message;
     };

@@ -204,6 +204,26 @@ mod reference {
         bits(network.parse().unwrap()).chars().take(len.parse().unwrap()).collect()
     }
 
+    /// Returns whether a name in lower case can be one of the internet: a host name of several
+    /// labels (RFC 1123 §2.1, and the underscore) that is on no list, and below none.
+    pub(super) fn is_public(name: &str) -> bool {
+        let mut labels: Vec<&str> = name.split('.').collect();
+        if labels.last() == Some(&"") {
+            labels.pop();
+        }
+        let letters = "abcdefghijklmnopqrstuvwxyz0123456789-_";
+        let is_label = |label: &&str| {
+            !label.is_empty() && label.len() < 64 && label.chars().all(|c| letters.contains(c))
+        };
+        let name = labels.join(".");
+        let is_special = |special: &str| labels.ends_with(&special.split('.').collect::<Vec<_>>());
+        labels.len() > 1
+            && name.len() < 254
+            && labels.iter().all(is_label)
+            && !NAMES.blocked.iter().any(|entry| entry.name == name)
+            && !NAMES.blocked_suffixes.iter().any(|e| is_special(e.suffix.trim_matches('.')))
+    }
+
     pub(super) fn is_allowed(address: IpAddr) -> bool {
         let bits = bits(address);
         let is_in = |block: &str| {
@@ -274,7 +294,24 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics_and_what_passes_is_public(
+    fn the_verdict_on_a_name_is_the_references(
+        labels in prop::collection::vec("[a-z0-9_-]{0,3}", 0..3),
+        end in any::<prop::sample::Index>(),
+        joint in "\\.|",
+        dots in 0..3_usize,
+    ) {
+        let names = NAMES.blocked.iter().map(|name| name.name.as_str());
+        let suffixes = NAMES.blocked_suffixes.iter().map(|entry| entry.suffix.as_str());
+        let ends: Vec<&str> = names.chain(suffixes).chain(["com", "example.com"]).collect();
+        let name = format!("{}{joint}{}{}", labels.join("."), end.get(&ends), ".".repeat(dots));
+        let Ok(url) = EndpointUrl::new(&format!("https://{name}/")) else { return Ok(()) };
+        let Some(url::Host::Domain(name)) = url.as_url().host() else { return Ok(()) };
+        let verdict = AddressPolicy::public().check(&url).is_ok();
+        prop_assert_eq!(verdict, reference::is_public(name), "{}", name);
+    }
+
+    #[test]
+    fn no_text_panics_and_the_verdict_is_the_references(
         text in "(https?://)?(\\PC{0,20}|[0-9a-fx.:%@\\[\\]]{0,30}|[a-z.-]{1,20})(:[0-9]{0,6})?(/.{0,5})?"
     ) {
         let Ok(url) = EndpointUrl::new(&text) else { return Ok(()) };

@@ -60,14 +60,13 @@ pub(crate) fn start_of(body: &Bytes) -> Bytes {
     }
 }
 
-/// Returns the headers that may be kept, a line each. What follows `?` in a URL often is a secret
-/// and left out.
+/// Returns the headers that may be kept, a line each.
 pub(crate) fn safe_headers(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for name in SAFE_HEADERS {
         let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) else { continue };
         let value = value.get(..MAX_VALUE).unwrap_or(value);
-        let value = if name == "location" { without_query(value) } else { value };
+        let value = if name == "location" { &place(value) } else { value };
         if !lines.is_empty() {
             lines.push('\n');
         }
@@ -76,8 +75,17 @@ pub(crate) fn safe_headers(headers: &HeaderMap) -> String {
     lines
 }
 
-fn without_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
+/// Returns a URL without what often is a secret: the query, the fragment, and the credentials.
+fn place(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    match bare.split_once("//") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}//{host}{path}")
+        }
+        None => bare.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -105,14 +113,14 @@ mod tests {
         for (name, value) in [
             ("set-cookie", "session=hush"),
             ("authorization", "hush"),
-            ("location", "https://example.com/login?token=hush#hush"),
+            ("location", "https://hush:hush@example.com/login@?token=hush#hush"),
             ("retry-after", "120"),
             ("content-type", "text/plain"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let kept =
-            "content-type: text/plain\nretry-after: 120\nlocation: https://example.com/login";
+            "content-type: text/plain\nretry-after: 120\nlocation: https://example.com/login@";
         assert_eq!(safe_headers(&headers), kept);
         let long = HeaderValue::from_str(&"x".repeat(MAX_VALUE * 2)).unwrap();
         headers.insert("server", long);

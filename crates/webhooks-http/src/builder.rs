@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::client::{ClientError, ClientSettings, Clients, Limits};
+use crate::client::{ClientSettings, Clients, Limits};
 use crate::credentials::Tokens;
 use crate::hosts::Hosts;
 use crate::resolve::Resolver;
-use crate::tls::{Tls, TlsError};
+use crate::tls::Tls;
 use crate::transport::Shared;
 use crate::{AddressPolicy, HttpTransport, HttpTransportError, Proxy, Roots};
 
@@ -34,6 +34,7 @@ pub struct Builder {
     proxy: Option<Proxy>,
     dns_servers: Vec<SocketAddr>,
     max_per_host: usize,
+    max_response_body: usize,
     limits: Limits,
 }
 
@@ -46,12 +47,12 @@ impl Builder {
             verifies: true,
             proxy: None,
             dns_servers: Vec::new(),
-            max_per_host: 256,
+            max_per_host: 512,
+            max_response_body: 16 * 1024,
             limits: Limits {
                 connect_timeout: Duration::from_secs(10),
-                idle_timeout: Duration::from_secs(60),
+                idle_timeout: Duration::from_secs(30),
                 max_idle_per_host: 64,
-                max_response_body: 16 * 1024,
                 max_response_headers: 64 * 1024,
             },
         }
@@ -96,7 +97,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long a connection is kept for the next request: 60 s unless set.
+    /// Sets how long a connection is kept for the next request: 30 s unless set.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self
@@ -108,16 +109,16 @@ impl Builder {
         self
     }
 
-    /// Sets how many exchanges, and so connections, one host has at once, over all its endpoints:
-    /// 256 unless set. Others wait, within their deadline.
+    /// Sets how many exchanges one host has at once, over all its endpoints, and thereby how many
+    /// connections are in use: 512 unless set. Others wait, and their time goes on: those of one
+    /// endpoint that hang can hold up another's on the same host, so leave room.
     pub fn max_per_host(self, max: usize) -> Self {
         Self { max_per_host: max.max(1), ..self }
     }
 
     /// Sets how much of a response's body is read, in bytes: 16 KiB unless set.
-    pub fn max_response_body(mut self, bytes: usize) -> Self {
-        self.limits.max_response_body = bytes;
-        self
+    pub fn max_response_body(self, bytes: usize) -> Self {
+        Self { max_response_body: bytes, ..self }
     }
 
     /// Sets the transport up.
@@ -130,24 +131,18 @@ impl Builder {
         let policy = Arc::new(self.policy);
         warn(&policy, self.verifies);
         let mut tls = Tls::new(self.roots, self.extra_roots)
-            .map_err(|source| HttpTransportError::Tls { source })?;
+            .map_err(|source| HttpTransportError::Tls { source: source.into() })?;
         if !self.verifies {
             tls = tls.dangerous_without_verification();
         }
         let resolver = Resolver::new(&self.dns_servers, Arc::clone(&policy))
-            .map_err(|source| HttpTransportError::Dns { source })?;
+            .map_err(|source| HttpTransportError::Dns { source: source.into() })?;
         let settings = ClientSettings { tls, resolver, proxy: self.proxy, limits: self.limits };
-        let clients = Clients::new(settings).map_err(|error| match error {
-            ClientError::Http(source) => HttpTransportError::Client { source },
-            ClientError::Tls(TlsError::Identity { source } | TlsError::Root { source }) => {
-                HttpTransportError::Tls { source }
-            }
-            ClientError::Tls(other) => {
-                HttpTransportError::Tls { source: rustls::Error::General(other.to_string()) }
-            }
-        })?;
+        let clients = Clients::new(settings)
+            .map_err(|source| HttpTransportError::Client { source: source.into() })?;
         let (hosts, tokens) = (Hosts::new(self.max_per_host), Tokens::new());
-        Ok(HttpTransport::of(Shared { policy, clients, hosts, tokens }))
+        let max_response_body = self.max_response_body;
+        Ok(HttpTransport::of(Shared { policy, clients, hosts, tokens, max_response_body }))
     }
 }
 

@@ -17,7 +17,8 @@ use webhooks_dispatch::{ErrorClass, Response, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
 use crate::body;
-use crate::outcome::{Stage, body_failed, failed, is_unresolved};
+use crate::in_time::InTime;
+use crate::outcome::{Stage, body_failed, failed};
 use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
 use crate::tls::{Tls, TlsError};
@@ -34,6 +35,14 @@ const CLIENT_IDLE: Duration = Duration::from_secs(600);
 /// The protocols that TLS negotiates, the best first (RFC 7301 §6).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// How much of responses may be on its way over HTTP/2 before it is read, in bytes: a connection's
+/// share of memory.
+const WINDOW: u32 = 64 * 1024;
+
+/// How long an HTTP/2 connection with requests on it may be silent before it is asked whether it
+/// lives, and how long it then has.
+const PING: Duration = Duration::from_secs(10);
+
 /// What all clients have in common.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
@@ -49,11 +58,10 @@ pub(crate) struct Limits {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle_per_host: usize,
-    pub(crate) max_response_body: usize,
     pub(crate) max_response_headers: u32,
 }
 
-type ProxiedClient = legacy::Client<HttpsConnector<ByAddress>, Full<Bytes>>;
+type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Bytes>>;
 
 /// Hands out the client for an endpoint.
 pub(crate) struct Clients {
@@ -63,9 +71,14 @@ pub(crate) struct Clients {
 }
 
 /// One pool of connections, whose TLS is the same.
-pub(crate) enum Client {
-    Direct { client: reqwest::Client, resolver: Resolver, limits: Limits },
-    Proxied { client: Box<ProxiedClient>, limits: Limits },
+pub(crate) struct Client {
+    kind: Kind,
+    resolver: Resolver,
+}
+
+enum Kind {
+    Direct(reqwest::Client),
+    Proxied(Box<ProxiedClient>),
 }
 
 impl Clients {
@@ -107,16 +120,12 @@ pub(crate) enum ClientError {
 
 impl ClientSettings {
     fn client(&self, tls: Option<&EndpointTls>) -> Result<Client, ClientError> {
-        let (config, limits) = (self.tls.config(tls)?, self.limits);
-        Ok(match &self.proxy {
-            None => {
-                let resolver = self.resolver.clone();
-                Client::Direct { client: self.direct(config)?, resolver, limits }
-            }
-            Some(proxy) => {
-                Client::Proxied { client: Box::new(self.proxied(config, proxy)), limits }
-            }
-        })
+        let config = self.tls.config(tls)?;
+        let kind = match &self.proxy {
+            None => Kind::Direct(self.direct(config)?),
+            Some(proxy) => Kind::Proxied(Box::new(self.proxied(config, proxy))),
+        };
+        Ok(Client { kind, resolver: self.resolver.clone() })
     }
 
     fn direct(&self, mut config: ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
@@ -129,10 +138,19 @@ impl ClientSettings {
             .retry(reqwest::retry::never())
             .referer(false)
             .no_proxy()
+            // Another crate of the same program may have turned these features on.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .connect_timeout(self.limits.connect_timeout)
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
             .http2_max_header_list_size(self.limits.max_response_headers)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
             .build()
     }
 
@@ -150,48 +168,49 @@ impl ClientSettings {
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
             .http2_max_header_list_size(self.limits.max_response_headers)
-            .build(connector)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .build(InTime::new(connector, self.limits.connect_timeout))
     }
 }
 
 impl Client {
-    /// Posts a body, and returns what was answered.
+    /// Posts a body, and returns what was answered, with at most so much of the body.
     pub(crate) async fn post(
         &self,
         url: &EndpointUrl,
         headers: HeaderMap,
         body: Bytes,
+        max_response_body: usize,
     ) -> Result<Response, TransportError> {
-        match self {
-            Self::Direct { client, resolver, limits } => {
+        let connecting = |is_so| {
+            if is_so {
+                Stage::Connecting { to: self.resolver.told_addresses(url) }
+            } else {
+                Stage::Exchanging
+            }
+        };
+        match &self.kind {
+            Kind::Direct(client) => {
                 // Put together by hand: a builder would copy the headers one by one.
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
                 *post.body_mut() = Some(body.into());
-                let response = match client.execute(post).await {
-                    Ok(response) => http::Response::from(response),
-                    Err(error) if error.is_connect() => {
-                        let to = if is_unresolved(&error) {
-                            None
-                        } else {
-                            resolver.known_addresses(url).await
-                        };
-                        return Err(failed(error.without_url().into(), &Stage::Connecting { to }));
-                    }
-                    Err(error) => {
-                        return Err(failed(error.without_url().into(), &Stage::Exchanging));
-                    }
-                };
-                read(response, limits.max_response_body).await
+                let response = client.execute(post).await.map_err(|error| {
+                    let stage = connecting(error.is_connect());
+                    failed(error.without_url().into(), &stage)
+                })?;
+                read(http::Response::from(response), max_response_body).await
             }
-            Self::Proxied { client, limits } => {
+            Kind::Proxied(client) => {
                 let response =
                     client.request(post(url, headers, body)?).await.map_err(|error| {
-                        let connecting = Stage::Connecting { to: None };
-                        let stage = if error.is_connect() { connecting } else { Stage::Exchanging };
+                        let stage = connecting(error.is_connect());
                         failed(error.into(), &stage)
                     })?;
-                read(response, limits.max_response_body).await
+                read(response, max_response_body).await
             }
         }
     }

@@ -20,6 +20,9 @@ use zeroize::Zeroizing;
 /// How many tokens are kept.
 const MAX_TOKENS: u64 = 4096;
 
+/// How much of the answer to the request for a token is read, in bytes.
+pub(crate) const MAX_TOKEN_ANSWER: usize = 64 * 1024;
+
 /// How long before its end a token is replaced, so that it does not end on the way.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -55,8 +58,8 @@ pub(crate) enum TokenError {
     Status { status: u16 },
     #[error("the token server's answer is not a bearer token")]
     Unusable,
-    #[error("{0}")]
-    Exchange(Arc<TransportError>),
+    #[error("cannot ask the token server")]
+    Exchange(#[source] Arc<TransportError>),
 }
 
 impl Tokens {
@@ -80,14 +83,23 @@ impl Tokens {
         match token.await {
             Ok(token) => Ok(token.value),
             Err(error) => {
-                Err(TransportError::new(ErrorClass::Authorization).caused_by((*error).clone()))
+                // What is blocked stays so: trying again does not help.
+                let class = match &*error {
+                    TokenError::Exchange(failed) if failed.class == ErrorClass::Blocked => {
+                        ErrorClass::Blocked
+                    }
+                    _ => ErrorClass::Authorization,
+                };
+                Err(TransportError::new(class).caused_by((*error).clone()))
             }
         }
     }
 
-    /// Forgets a token that an endpoint refused.
-    pub(crate) async fn forget(&self, credentials: &Arc<ClientCredentials>) {
-        self.0.invalidate(credentials).await;
+    /// Forgets a token that an endpoint refused, unless another one has taken its place.
+    pub(crate) async fn forget(&self, credentials: &Arc<ClientCredentials>, refused: &HeaderValue) {
+        if self.0.get(credentials).await.is_some_and(|token| token.value == refused) {
+            self.0.invalidate(credentials).await;
+        }
     }
 }
 

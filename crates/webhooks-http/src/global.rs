@@ -48,6 +48,14 @@ const SPECIAL_V6: [Ipv6Net; 5] = [
 /// Where NAT64 puts the IPv4 internet for those that have IPv6 alone (RFC 6052 §2.1).
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
+/// Blocks whose addresses carry one of IPv4.
+const CARRIERS: [Ipv6Net; 4] = [
+    v6(0, 0, 0, 96),         // IPv4-compatible (RFC 4291 §2.5.5.1)
+    v6(0x64, 0xff9b, 1, 48), // NAT64 of a network's own (RFC 8215)
+    v6(0x2001, 0, 0, 32),    // Teredo (RFC 4380)
+    v6(0x2002, 0, 0, 16),    // 6to4 (RFC 3056)
+];
+
 /// The third quarter of an address by ISATAP, which carries an IPv4 address in the fourth, without
 /// the bit that tells whether that is unique (RFC 5214 §6.1).
 const ISATAP: u32 = 0x0000_5efe;
@@ -86,6 +94,14 @@ pub(crate) fn is_global(address: IpAddr) -> bool {
             GLOBAL_V6.contains(&v6) && !is_special && !is_isatap(v6)
         }
     }
+}
+
+/// Returns whether an [`effective`] address carries an IPv4 address, to which a router may send on
+/// what is sent there: 6to4, Teredo, IPv4-compatible, a network's own NAT64 and ISATAP.
+pub(crate) fn is_carrier(address: IpAddr) -> bool {
+    let IpAddr::V6(v6) = address else { return false };
+    let is_plain = v6.is_loopback() || v6.is_unspecified();
+    !is_plain && (CARRIERS.iter().any(|block| block.contains(&v6)) || is_isatap(v6))
 }
 
 fn is_isatap(address: Ipv6Addr) -> bool {

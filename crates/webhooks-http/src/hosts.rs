@@ -30,10 +30,10 @@ impl Hosts {
     }
 
     /// Waits for a slot of the URL's host, and holds it until it is dropped.
-    pub(crate) async fn slot(&self, url: &Url) -> Option<OwnedSemaphorePermit> {
+    #[expect(clippy::expect_used, reason = "acquiring fails only once the semaphore is closed")]
+    pub(crate) async fn slot(&self, url: &Url) -> OwnedSemaphorePermit {
         let semaphore = self.semaphore(&url[..Position::BeforePath]);
-        // It is never closed.
-        semaphore.acquire_owned().await.ok()
+        semaphore.acquire_owned().await.expect("nobody closes it")
     }
 
     fn semaphore(&self, origin: &str) -> Arc<Semaphore> {
@@ -77,7 +77,7 @@ mod tests {
         let url = |n: usize| Url::parse(&format!("https://{n}.example/")).unwrap();
         let _held = hosts.slot(&url(0)).now_or_never().unwrap();
         for n in 1..10 * FIRST_SWEEP {
-            assert!(hosts.slot(&url(n)).now_or_never().unwrap().is_some());
+            let _slot = hosts.slot(&url(n)).now_or_never().unwrap();
         }
         assert!(hosts.slots.lock().unwrap().by_origin.len() <= FIRST_SWEEP);
         assert!(hosts.slot(&url(0)).now_or_never().is_none(), "it is still held");

@@ -6,6 +6,7 @@ mod client;
 mod credentials;
 mod global;
 mod hosts;
+mod in_time;
 mod names;
 mod outcome;
 mod policy;

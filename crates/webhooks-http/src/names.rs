@@ -83,9 +83,12 @@ pub(crate) fn without_final_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Returns whether the name has labels of 1 to 63 bytes and 253 at most in all (RFC 1035 §2.3.4).
+/// Returns whether the name has labels of 1 to 63 letters, digits, `-` and `_`, and 253 bytes at
+/// most in all (RFC 1035 §2.3.4): URLs allow more than hosts can be called.
 fn is_well_formed(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_letter);
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn is_below(name: &str, domain: &str) -> bool {

@@ -34,23 +34,18 @@ pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
     let connecting = matches!(stage, Stage::Connecting { .. });
     let otherwise = if connecting { ErrorClass::Connect } else { ErrorClass::Other };
     let class = chain(&*error).find_map(|cause| classify(cause, connecting)).unwrap_or(otherwise);
-    let told = match (stage, class) {
-        (Stage::Connecting { to: Some(to) }, ErrorClass::Connect) => {
+    let told = match (own(&*error), stage, class) {
+        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Connect) => {
             let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
             let refused = chain(&*error).filter_map(<dyn Error>::downcast_ref).any(is_refused);
             if refused { format!("connection refused by {to}") } else { format!("no way to {to}") }
         }
-        (Stage::Connecting { to: Some(to) }, ErrorClass::Timeout) => {
+        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Timeout) => {
             format!("no connection to {to} in time")
         }
         _ => root(&*error),
     };
     TransportError::new(class).caused_by(Cause { told, error })
-}
-
-/// Returns whether it was the host's name that failed.
-pub(crate) fn is_unresolved(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(<dyn Error>::is::<ResolveError>)
 }
 
 /// Returns what a failure within the response's body means.
@@ -59,10 +54,15 @@ pub(crate) fn body_failed(error: BoxError) -> TransportError {
 }
 
 /// Returns what the innermost error says: the layers above it say nothing to the owner of an
-/// endpoint. What is behind the failure of a resolver or a proxy is the sender's affair.
+/// endpoint.
 fn root(error: &(dyn Error + 'static)) -> String {
-    let told = chain(error).find(|cause| cause.is::<ProxyFailed>() || cause.is::<ResolveError>());
-    told.or_else(|| chain(error).last()).map(ToString::to_string).unwrap_or_default()
+    own(error).or_else(|| chain(error).last()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Returns the failure of our resolver or proxy, if it is one: what is behind it is the sender's
+/// affair.
+fn own<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    chain(error).find(|cause| cause.is::<ProxyFailed>() || cause.is::<ResolveError>())
 }
 
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

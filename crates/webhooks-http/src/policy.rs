@@ -8,7 +8,7 @@ use thiserror::Error;
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_global};
+use crate::global::{effective, is_carrier, is_global};
 use crate::names::{Pattern, is_special, without_final_dot};
 
 /// Says where deliveries may go: to the public internet, and to what is added or taken away.
@@ -137,7 +137,8 @@ impl AddressPolicy {
         Ok(self)
     }
 
-    /// Denies a host by its name, or all below one by `*.` and its name. It is never resolved.
+    /// Denies a host by its name, or all below one by `*.` and its name. It is never resolved; to
+    /// keep deliveries off its addresses, under whatever name, deny its network.
     ///
     /// # Errors
     /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
@@ -187,7 +188,9 @@ impl AddressPolicy {
             let of = |network: &IpNet| network.contains(&effective) || network.contains(&address);
             networks.iter().any(of)
         };
-        let is_own_host = || host.is_some_and(|host| is_any(&self.allowed_hosts, host));
+        // Those that carry another address lead where nobody has looked.
+        let is_own_host =
+            || host.is_some_and(|host| is_any(&self.allowed_hosts, host)) && !is_carrier(effective);
         let is_allowed = is_global(effective) || is_in(&self.allowed_networks) || is_own_host();
         let is_denied = is_in(&self.denied_networks);
         if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Address) }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::credentials::basic;
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 
 /// A proxy that all connections go through.
 ///
@@ -67,7 +68,7 @@ impl Proxy {
     /// Returns the proxy at `http://…` (HTTP CONNECT, RFC 9110 §9.3.6) or `socks5://…` (RFC 1928),
     /// with user name and password, if it asks for them, before an `@`.
     ///
-    /// The port is 8080 or 1080 unless given. An HTTP proxy must allow CONNECT to all ports that
+    /// The port is 80 or 1080 unless given. An HTTP proxy must allow CONNECT to all ports that
     /// endpoints use: many allow 443 alone.
     ///
     /// # Errors
@@ -75,11 +76,16 @@ impl Proxy {
     pub fn new(url: &str) -> Result<Self, ProxyError> {
         let url = Url::parse(url).map_err(|_shows_the_password| ProxyError::Malformed)?;
         let (kind, default_port) = match url.scheme() {
-            "http" => (Kind::Http, 8080),
+            "http" => (Kind::Http, 80),
             "socks5" => (Kind::Socks5, 1080),
             scheme => return Err(ProxyError::Scheme { scheme: scheme.to_owned() }),
         };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(ProxyError::Malformed)?;
+        let is_bare =
+            matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+        if !is_bare {
+            return Err(ProxyError::Malformed);
+        }
         let uri = format!("http://{host}:{}", url.port().unwrap_or(default_port));
         let uri = uri.parse().map_err(|_no_host| ProxyError::Malformed)?;
         let decoded = |text: &str| {
@@ -103,6 +109,9 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// After how long a silent connection to the proxy is asked whether it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// Connects through a proxy to one of the addresses of a URI's host.
 #[derive(Clone)]
 pub(crate) struct ByAddress {
@@ -123,6 +132,7 @@ impl ByAddress {
     pub(crate) fn new(proxy: &Proxy, resolver: Resolver, timeout: Duration) -> Self {
         let (uri, mut connector) = (proxy.uri.clone(), HttpConnector::new());
         connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEP_ALIVE));
         let via = match (proxy.kind, &proxy.credentials) {
             (Kind::Http, None) => Via::Tunnel(Tunnel::new(uri, connector)),
             (Kind::Http, Some((user, password))) => {
@@ -141,22 +151,27 @@ impl ByAddress {
         let host = target.host().ok_or("the URL has no host")?;
         let default_port = if target.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = target.port_u16().unwrap_or(default_port);
+        let addresses = self.addresses(host).await?;
+        // Each has its part of the time, so that one that is silent keeps none from being tried.
+        let part = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut failed: BoxError = "the name has no address".into();
-        for address in self.addresses(host).await? {
-            match self.via.connect(SocketAddr::new(address, port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = error,
-            }
+        for address in addresses.iter() {
+            let connecting = self.via.connect(SocketAddr::new(*address, port));
+            failed = match tokio::time::timeout(part, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => error,
+                Err(late) => io::Error::new(io::ErrorKind::TimedOut, late).into(),
+            };
         }
         Err(failed)
     }
 
-    /// Returns the addresses of a URI's host; those of a literal were judged with the URL.
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
-        match Host::parse(host)? {
-            Host::Ipv4(address) => Ok(vec![address.into()]),
-            Host::Ipv6(address) => Ok(vec![address.into()]),
-            Host::Domain(name) => Ok(Resolver::resolve(&self.resolver, &name).await?),
+    /// Returns the addresses of a URI's host, judged here and now.
+    async fn addresses(&self, host: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
+        match Host::parse(host).map_err(|_no_host| ResolveError::Unknown)? {
+            Host::Ipv4(address) => self.resolver.literal(address.into()),
+            Host::Ipv6(address) => self.resolver.literal(address.into()),
+            Host::Domain(name) => self.resolver.addresses(&name).await,
         }
     }
 }
@@ -191,10 +206,6 @@ impl Service<Uri> for ByAddress {
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
-        let (connector, timeout) = (self.clone(), self.timeout);
-        Box::pin(async move {
-            let connected = tokio::time::timeout(timeout, connector.connect(target)).await;
-            connected.map_err(|late| io::Error::new(io::ErrorKind::TimedOut, late))?
-        })
+        Box::pin(self.clone().connect(target))
     }
 }

@@ -30,7 +30,6 @@ pub enum Roots {
 
 /// Says what is wrong with an endpoint's TLS settings. It shows nothing of the key.
 #[derive(Debug, ThisError)]
-#[non_exhaustive]
 pub(crate) enum TlsError {
     #[error("the client certificate and its key do not fit together, or cannot be used")]
     Identity { source: Error },
@@ -38,6 +37,8 @@ pub(crate) enum TlsError {
     Pem { what: &'static str },
     #[error("the client's key is not PEM")]
     Key,
+    #[error("no version of TLS can be used")]
+    Protocols { source: Error },
     #[error("a root certificate cannot be used")]
     Root { source: Error },
 }
@@ -82,7 +83,7 @@ impl Tls {
         };
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
-            .map_err(|source| TlsError::Identity { source })?
+            .map_err(|source| TlsError::Protocols { source })?
             .dangerous() // rustls' word for a verifier of one's own
             .with_custom_certificate_verifier(verifier);
         let identity = endpoint.and_then(EndpointTls::dangerous_client_certificate);

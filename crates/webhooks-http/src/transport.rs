@@ -1,17 +1,18 @@
 //! The transport: one request, one response, one deadline.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use thiserror::Error;
 use webhooks_dispatch::{ErrorClass, Request, Response, Transport, TransportError};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl};
 
 use crate::client::Clients;
-use crate::credentials::{Tokens, token_request};
+use crate::credentials::{MAX_TOKEN_ANSWER, Tokens, token_request};
 use crate::hosts::Hosts;
-use crate::{AddressPolicy, Builder};
+use crate::{AddressPolicy, Builder, Refusal};
 
 /// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
 ///
@@ -33,29 +34,30 @@ pub(crate) struct Shared {
     pub(crate) clients: Clients,
     pub(crate) hosts: Hosts,
     pub(crate) tokens: Tokens,
+    pub(crate) max_response_body: usize,
 }
 
 /// Says why no transport could be set up.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpTransportError {
     /// The HTTP client refused its settings.
     #[error("cannot set up the HTTP client")]
     Client {
         /// What the client said.
-        source: reqwest::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// The name servers cannot be asked.
+    /// The name servers of the system cannot be read.
     #[error("cannot set up the resolver of host names")]
     Dns {
         /// What the resolver said.
-        source: std::io::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// TLS could not be set up: a root is malformed, or the platform has none.
+    /// TLS could not be set up: a root is malformed, or there is none.
     #[error("cannot set up TLS; on Linux, install the package ca-certificates")]
     Tls {
         /// What the TLS library said.
-        source: rustls::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 
@@ -89,16 +91,19 @@ impl HttpTransport {
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let Request { url, mut headers, body, client_credentials, tls, .. } = request;
-        let client = self.shared.clients.get(tls.as_ref())?;
-        if let Some(credentials) = &client_credentials {
-            headers.insert(AUTHORIZATION, Box::pin(self.token(credentials)).await?);
-        }
-        let _slot = self.shared.hosts.slot(url.as_url()).await;
-        let response = client.post(&url, headers, body).await?;
-        if response.status == 401
-            && let Some(credentials) = &client_credentials
-        {
-            self.shared.tokens.forget(credentials).await;
+        let shared = &*self.shared;
+        let client = shared.clients.get(tls.as_ref())?;
+        let Some(credentials) = client_credentials else {
+            let _slot = shared.hosts.slot(url.as_url()).await;
+            return client.post(&url, headers, body, shared.max_response_body).await;
+        };
+        // On the heap: it would make every exchange larger by half.
+        let token = Box::pin(self.token(&credentials)).await?;
+        headers.insert(AUTHORIZATION, token.clone());
+        let _slot = shared.hosts.slot(url.as_url()).await;
+        let response = client.post(&url, headers, body, shared.max_response_body).await?;
+        if response.status == 401 {
+            shared.tokens.forget(&credentials, &token).await;
         }
         Ok(response)
     }
@@ -106,13 +111,25 @@ impl HttpTransport {
     async fn token(
         &self,
         credentials: &Arc<ClientCredentials>,
-    ) -> Result<http::HeaderValue, TransportError> {
+    ) -> Result<HeaderValue, TransportError> {
+        let (shared, url) = (&*self.shared, &credentials.token_url);
         let exchange = async || {
-            self.check_url(&credentials.token_url)?;
+            self.check_token_url(url)?;
             let (headers, form) = token_request(credentials);
-            self.shared.clients.get(None)?.post(&credentials.token_url, headers, form).await
+            let client = shared.clients.get(None)?;
+            let _slot = shared.hosts.slot(url.as_url()).await;
+            client.post(url, headers, form, MAX_TOKEN_ANSWER).await
         };
-        Box::pin(self.shared.tokens.header(credentials, exchange)).await
+        shared.tokens.header(credentials, exchange).await
+    }
+
+    /// A client's secret goes out over TLS alone (RFC 6749 §3.2), but to a developer's own machine.
+    fn check_token_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
+        self.check_url(url)?;
+        if url.as_url().scheme() == "https" || self.shared.policy.is_development() {
+            return Ok(());
+        }
+        Err(TransportError::new(ErrorClass::Blocked).caused_by(Refusal::Scheme))
     }
 
     fn check_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
@@ -133,7 +150,7 @@ impl Transport for HttpTransport {
     fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {
         self.check_url(&endpoint.url)?;
         if let Some(credentials) = &endpoint.client_credentials {
-            self.check_url(&credentials.token_url)?;
+            self.check_token_url(&credentials.token_url)?;
         }
         self.shared.clients.check(endpoint.tls.as_deref())
     }

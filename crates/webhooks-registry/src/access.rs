@@ -2,8 +2,14 @@
 
 use std::fmt;
 
-use crate::EndpointUrl;
 use crate::hidden::Hidden;
+use crate::{EndpointError, EndpointUrl};
+
+/// How long a text of credentials may be, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// How long certificates or a key may be, in bytes of PEM.
+const MAX_PEM: usize = 64 * 1024;
 
 /// How to get the token that an endpoint asks for: OAuth 2.0, client credentials (RFC 6749 §4.4).
 ///
@@ -62,6 +68,21 @@ impl ClientCredentials {
     }
 }
 
+impl ClientCredentials {
+    /// Allows credentials of this length by returning `Ok`.
+    pub(crate) fn check(&self) -> Result<(), EndpointError> {
+        within("client's id", MAX_TEXT, Some(&self.client_id))?;
+        within("client's secret", MAX_TEXT, Some(self.dangerous_client_secret()))?;
+        within("scope", MAX_TEXT, self.scope.as_deref())?;
+        within("audience", MAX_TEXT, self.audience.as_deref())
+    }
+}
+
+fn within(what: &'static str, max: usize, text: Option<&str>) -> Result<(), EndpointError> {
+    let is_too_long = text.is_some_and(|text| text.len() > max);
+    if is_too_long { Err(EndpointError::TooLong { what, max }) } else { Ok(()) }
+}
+
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentials")
@@ -110,6 +131,14 @@ impl EndpointTls {
     pub fn client_certificate(self, chain_pem: &str, key_pem: &str) -> Self {
         let identity = Identity { certificates: chain_pem.to_owned(), key: Hidden::new(key_pem) };
         Self { identity: Some(identity), ..self }
+    }
+
+    /// Allows certificates of this length by returning `Ok`.
+    pub(crate) fn check(&self) -> Result<(), EndpointError> {
+        within("pinned roots", MAX_PEM, self.roots.as_deref())?;
+        let (chain, key) = self.dangerous_client_certificate().unzip();
+        within("client certificates", MAX_PEM, chain)?;
+        within("client's key", MAX_PEM, key)
     }
 
     /// Borrows the client's chain and its key, for whoever connects, or keeps them.

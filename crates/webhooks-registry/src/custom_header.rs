@@ -11,20 +11,23 @@ const MAX_LEN: usize = 4096;
 
 /// Those that belong to the connection (RFC 9110 §7.6.1), to the message as it is framed, or to
 /// proxies, and those by which a server would read another body than the one that was signed.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 16] = [
     "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
     "expect",
     "host",
+    "http2-settings",
     "keep-alive",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-http-method",
     "x-http-method-override",
+    "x-method-override",
 ];
 
 /// What those that the delivery itself sets begin with, and those for proxies.

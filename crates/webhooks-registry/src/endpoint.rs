@@ -136,6 +136,14 @@ pub enum EndpointError {
     /// A subscription is malformed.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
+    #[error("the {what} may have {max} bytes at most")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// How long it may be, in bytes.
+        max: usize,
+    },
     /// The endpoint has 16 secrets already.
     #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
     TooManySecrets,
@@ -144,6 +152,10 @@ pub enum EndpointError {
         "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
     )]
     TooManySubscriptions,
+    /// The user name for Basic authorization has a colon, where the password would begin (RFC 7617
+    /// §2).
+    #[error("a user name must not contain ':'")]
+    UserName,
     /// The URL cannot be an endpoint's.
     #[error(transparent)]
     Url(#[from] EndpointUrlError),
@@ -248,8 +260,12 @@ impl Endpoint {
     /// Sends a user name and password with every delivery (RFC 7617).
     ///
     /// # Errors
-    /// [`EndpointError::Header`] when they are too long.
+    /// [`EndpointError::UserName`] when the user name has a colon, and [`EndpointError::Header`]
+    /// when they are too long.
     pub fn basic_auth(self, user: &str, password: &str) -> Result<Self, EndpointError> {
+        if user.contains(':') {
+            return Err(EndpointError::UserName);
+        }
         let pair = Zeroizing::new(format!("{user}:{password}"));
         let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
         self.header(header::AUTHORIZATION.as_str(), &value)
@@ -266,15 +282,18 @@ impl Endpoint {
     /// Has a token fetched and sent with every delivery (RFC 6749 §4.4).
     ///
     /// # Errors
-    /// [`EndpointError::Authorization`] when there is an `authorization` header already.
+    /// [`EndpointError::Authorization`] when there is an `authorization` header already, and
+    /// [`EndpointError::TooLong`] when a text has more than 4 KiB.
     pub fn client_credentials(self, credentials: ClientCredentials) -> Result<Self, EndpointError> {
         Self { client_credentials: Some(Arc::new(credentials)), ..self }.checked()
     }
 
     /// Sets whom to trust and who we are in TLS.
-    #[must_use]
-    pub fn tls(self, tls: EndpointTls) -> Self {
-        Self { tls: Some(Arc::new(tls)), ..self }
+    ///
+    /// # Errors
+    /// [`EndpointError::TooLong`] when a text has more than 64 KiB.
+    pub fn tls(self, tls: EndpointTls) -> Result<Self, EndpointError> {
+        Self { tls: Some(Arc::new(tls)), ..self }.checked()
     }
 
     /// Sets whose events it gets.
@@ -387,6 +406,8 @@ impl Endpoint {
         if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
             return Err(EndpointError::Authorization);
         }
+        self.client_credentials.as_deref().map_or(Ok(()), ClientCredentials::check)?;
+        self.tls.as_deref().map_or(Ok(()), EndpointTls::check)?;
         let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
         match strict {
             Some(&profile) if !self.secrets.iter().all(Secret::is_standard) => {
@@ -469,12 +490,26 @@ mod tests {
         let token_url = EndpointUrl::new("https://id.example.com/token").unwrap();
         let credentials = ClientCredentials::new(token_url, "acme", "hush");
         let basic = endpoint("0").basic_auth("Aladdin", "open sesame").unwrap();
+        assert_eq!(endpoint("0").basic_auth("a:b", "c").unwrap_err(), EndpointError::UserName);
         // RFC 7617 §2.
         assert_eq!(basic.headers()["authorization"], "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         let error = basic.client_credentials(credentials.clone()).unwrap_err();
         assert_eq!(error, EndpointError::Authorization);
         let by_token = endpoint("0").client_credentials(credentials).unwrap();
         assert_eq!(by_token.bearer_auth("1").unwrap_err(), EndpointError::Authorization);
+    }
+
+    #[test]
+    fn credentials_and_certificates_are_bounded() {
+        let token_url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let credentials = |secret: &str| ClientCredentials::new(token_url.clone(), "acme", secret);
+        let fits = credentials(&"x".repeat(4096));
+        assert!(endpoint("0").client_credentials(fits).is_ok());
+        let error = endpoint("0").client_credentials(credentials(&"x".repeat(4097))).unwrap_err();
+        assert_eq!(error.to_string(), "the client's secret may have 4096 bytes at most");
+        let tls = EndpointTls::default().pinned_roots(&"x".repeat(64 * 1024 + 1));
+        let error = endpoint("0").tls(tls).unwrap_err();
+        assert_eq!(error.to_string(), "the pinned roots may have 65536 bytes at most");
     }
 
     #[test]
@@ -492,7 +527,7 @@ mod tests {
         let plain = endpoint("hush-hush");
         let url = EndpointUrl::new("https://id.example.com/token").unwrap();
         let tls = EndpointTls::default().client_certificate("chain", "hush");
-        let endpoint = endpoint("0").tls(tls).header("x-key", "hush").unwrap();
+        let endpoint = endpoint("0").tls(tls).unwrap().header("x-key", "hush").unwrap();
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush"), "{shown}");
         let basic = endpoint.clone().basic_auth("hush", "hush").unwrap();

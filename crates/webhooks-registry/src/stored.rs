@@ -171,7 +171,8 @@ mod tests {
             .max_age(Duration::from_secs(60))
             .header("x-key", "clé")
             .unwrap()
-            .tls(EndpointTls::default().pinned_roots("ca").client_certificate("chain", "key"));
+            .tls(EndpointTls::default().pinned_roots("ca").client_certificate("chain", "key"))
+            .unwrap();
         assert_eq!(StoredEndpoint::new(&endpoint).to_endpoint().unwrap(), endpoint);
         let plain = Endpoint::new("https://example.com/", "plain").unwrap();
         let token_url = EndpointUrl::new("https://id.example.com/").unwrap();

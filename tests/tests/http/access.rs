@@ -8,7 +8,7 @@ use webhooks_core::{DeliveryStatus, Event};
 use webhooks_dispatch::{Dispatcher, ErrorClass, Transport as _};
 use webhooks_http::HttpTransport;
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
-use webhooks_tests::{Received, Receiver};
+use webhooks_tests::{NameServer, Received, Receiver};
 
 use crate::{builder, endpoint, request_to, told};
 
@@ -130,13 +130,22 @@ async fn without_a_token_nothing_is_sent_and_nothing_secret_is_told() {
 
 #[tokio::test]
 async fn a_token_server_is_a_destination_like_any_other() {
-    let (receiver, tokens) = (Receiver::answering(200).await, token_server(3600).await);
-    let token_url = EndpointUrl::new(&tokens.url()).unwrap();
-    let credentials = ClientCredentials::new(token_url, "acme", "hush");
-    let endpoint = endpoint("https://example.com/").client_credentials(credentials).unwrap();
-    let strict = HttpTransport::new().unwrap();
-    assert_eq!(strict.check(&endpoint).unwrap_err().class, ErrorClass::Blocked);
-    let error = strict.send(request_to(&endpoint)).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::Authorization);
-    assert!(tokens.received().is_empty() && receiver.received().is_empty());
+    let names = NameServer::start(60, [("id.example.com", vec![vec!["127.0.0.1".into()]])]).await;
+    let tokens = token_server(3600).await;
+    let by_name = format!("https://id.example.com:{}/", tokens.port());
+    let by_address = format!("https://127.0.0.1:{}/", tokens.port());
+    // RFC 6749 §3.2 asks for TLS.
+    let in_clear = format!("http://id.example.com:{}/", tokens.port());
+    let strict = HttpTransport::builder().dns_server(names.address()).build().unwrap();
+    for (token_url, is_told_early) in [(by_name, false), (by_address, true), (in_clear, true)] {
+        let credentials =
+            ClientCredentials::new(EndpointUrl::new(&token_url).unwrap(), "acme", "hush");
+        let endpoint = endpoint("https://example.com/").client_credentials(credentials).unwrap();
+        let checked = strict.check(&endpoint).map_err(|error| error.class);
+        let expected = if is_told_early { Err(ErrorClass::Blocked) } else { Ok(()) };
+        assert_eq!(checked, expected, "{token_url}");
+        let error = strict.send(request_to(&endpoint)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Blocked, "{token_url}");
+    }
+    assert!(tokens.received().is_empty());
 }

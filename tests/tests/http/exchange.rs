@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, Response, Version};
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Clock, Dispatcher, Engine, ErrorClass, MemoryStore, Transport as _};
-use webhooks_http::HttpTransport;
+use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_registry::{Endpoint, EndpointStoreError, HeaderProfile, Registry};
 use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
 use webhooks_tests::{NameServer, RawServer, Receiver};
@@ -177,31 +179,46 @@ async fn an_http_2_stream_or_connection_that_is_given_up_is_a_reset() {
     assert_eq!(http_2_class(&go_away).await, ErrorClass::Reset);
 }
 
-/// Returns what becomes of a request that an HTTP/2 server answers with this frame.
+/// Returns what becomes of a request that an HTTP/2 server answers with this frame, having made sure
+/// that it was sent once.
 async fn http_2_class(frame: &[u8]) -> ErrorClass {
     let authority = Authority::new();
     let acceptor = authority.issue("localhost").acceptor(None, &[b"h2"]);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     // RFC 9113 §6.5: a server begins with SETTINGS, here none.
     let answer = [&[0, 0, 0, 4, 0, 0, 0, 0, 0], frame].concat();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = acceptor.accept(stream).await.unwrap();
-        // RFC 9113 §6.1: DATA, the last of stream 1, with the body that `request` sends.
-        let body = [0, 0, 2, 0, 1, 0, 0, 0, 1, b'{', b'}'];
-        let mut read = Vec::new();
-        while !read.ends_with(&body) {
-            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+    // RFC 9113 §6.1: DATA, the last of a stream, with the body that `request` sends.
+    let is_body = |frame: &[u8]| frame.starts_with(&[0, 0, 2, 0, 1]) && frame.ends_with(b"{}");
+    let bodies = Arc::new(AtomicUsize::new(0));
+    let over = Arc::new(Notify::new());
+    let (counted, ended) = (Arc::clone(&bodies), Arc::clone(&over));
+    let server = RawServer::start(move |connection| {
+        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        let (bodies, ended) = (Arc::clone(&counted), Arc::clone(&ended));
+        async move {
+            let mut stream = acceptor.accept(connection.stream).await.unwrap();
+            let (mut read, mut is_answered) = (Vec::new(), false);
+            // Closing is for the client to do, so that the frame is all that it is told.
+            while let Ok(1..) = stream.read_buf(&mut read).await {
+                let count = read.windows(11).filter(|frame| is_body(frame)).count();
+                if count > 0 && !is_answered {
+                    is_answered = true;
+                    stream.write_all(&answer).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            }
+            let count = read.windows(11).filter(|frame| is_body(frame)).count();
+            bodies.fetch_add(count, Ordering::SeqCst);
+            ended.notify_one();
         }
-        stream.write_all(&answer).await.unwrap();
-        stream.flush().await.unwrap();
-        // Closing is for the client to do, so that the frame is all that it is told.
-        while stream.read_buf(&mut read).await.unwrap() > 0 {}
-    });
+    })
+    .await;
+    let url = format!("https://localhost:{}/", server.address().port());
     let transport = builder().extra_root(authority.root()).build().unwrap();
-    transport.send(request(&url)).await.unwrap_err().class
+    let error = transport.send(request(&url)).await.unwrap_err();
+    drop(transport);
+    over.notified().await;
+    assert_eq!((server.wire().accepted(), bodies.load(Ordering::SeqCst)), (1, 1));
+    error.class
 }
 
 #[tokio::test]
@@ -221,6 +238,19 @@ async fn what_a_name_resolves_to_inside_is_not_told_to_the_owner_of_the_endpoint
     let results = dispatcher.dispatch(&Event::new("created", 1).unwrap()).await;
     let told = "the delivery is blocked: the address is not an allowed destination";
     assert_eq!(results[0].error.as_deref(), Some(told));
+}
+
+#[tokio::test]
+async fn where_an_own_name_is_inside_is_not_told_either() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let names = NameServer::start(60, [("hook.example.com", vec![vec!["127.0.0.1".into()]])]).await;
+    let policy = AddressPolicy::public().allow_host("hook.example.com").unwrap();
+    let builder = HttpTransport::builder().address_policy(policy).dns_server(names.address());
+    let url = format!("http://hook.example.com:{}/", closed.port());
+    let error = builder.build().unwrap().send(request(&url)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Connect);
+    let shown = told(&error);
+    assert!(!shown.contains("127.0.0.1"), "{shown}");
 }
 
 #[tokio::test]

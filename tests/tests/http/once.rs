@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_http::Proxy;
 use webhooks_tests::RawServer;
 
+use crate::proxy::TestProxy;
 use crate::{builder, request, short_request};
 
 #[tokio::test]
@@ -21,10 +23,13 @@ async fn no_answer_makes_the_client_ask_again() {
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n",
         "garbage\r\n\r\n",
     ] {
-        let server = RawServer::answering(answer).await;
-        let transport = builder().build().unwrap();
-        let _outcome = transport.send(request(&server.url())).await;
-        assert_eq!((server.wire().accepted(), server.wire().requests()), (1, 1), "{answer:?}");
+        let proxy = TestProxy::http().await;
+        let proxied = builder().proxy(Proxy::new(&proxy.url()).unwrap());
+        for transport in [builder(), proxied].map(|builder| builder.build().unwrap()) {
+            let server = RawServer::answering(answer).await;
+            let _outcome = transport.send(request(&server.url())).await;
+            assert_eq!((server.wire().accepted(), server.wire().requests()), (1, 1), "{answer:?}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -208,10 +209,44 @@ async fn a_proxy_that_fails_is_not_told_to_the_owner_of_the_endpoint() {
     })
     .await;
     let proxy = Proxy::new(&format!("http://{}", silent.address())).unwrap();
-    let builder = builder().proxy(proxy).connect_timeout(std::time::Duration::from_millis(50));
+    let builder = builder().proxy(proxy).connect_timeout(Duration::from_millis(50));
     let error = builder.build().unwrap().send(request("http://127.0.0.1/")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Timeout);
     silent.wire().ended(1).await;
+}
+
+#[tokio::test]
+async fn tls_that_never_begins_behind_a_proxy_is_given_up() {
+    let server = RawServer::start(|mut connection| async move {
+        connection.until_closed().await;
+    })
+    .await;
+    let proxy = TestProxy::http().await;
+    let builder = builder().proxy(Proxy::new(&proxy.url()).unwrap());
+    let transport = builder.connect_timeout(Duration::from_millis(100)).build().unwrap();
+    let url = format!("https://{}/", server.address());
+    let sends = [transport.send(request(&url)), transport.send(request(&url))];
+    for outcome in futures_util::future::join_all(sends).await {
+        assert_eq!(outcome.unwrap_err().class, ErrorClass::Timeout);
+    }
+    server.wire().ended(2).await;
+}
+
+#[tokio::test]
+async fn a_silent_address_keeps_the_others_from_nothing() {
+    let receiver = Receiver::answering(200).await;
+    // 127.0.0.2 is another address of this machine, where nobody listens on the port.
+    let addresses = ["127.0.0.2".to_owned(), "127.0.0.1".to_owned()];
+    let names = NameServer::start(60, [("hook.example.com", vec![addresses.to_vec()])]).await;
+    let proxy = TestProxy::socks5().await;
+    let transport = HttpTransport::builder()
+        .address_policy(AddressPolicy::public().allow_host("hook.example.com").unwrap())
+        .dns_server(names.address())
+        .proxy(Proxy::new(&proxy.url()).unwrap())
+        .build()
+        .unwrap();
+    let url = format!("http://hook.example.com:{}/", receiver.port());
+    assert_eq!(transport.send(request(&url)).await.unwrap().status, 200);
 }
 
 #[test]
@@ -219,6 +254,7 @@ fn what_is_no_proxy_is_refused_without_being_shown() {
     for (url, reason) in [
         ("hush", "the proxy is not a URL such as http://proxy.example.com:3128"),
         ("http://", "the proxy is not a URL such as http://proxy.example.com:3128"),
+        ("http://p.example/hush", "the proxy is not a URL such as http://proxy.example.com:3128"),
         ("https://u:hush@p.example", "the proxy's scheme is \"https\"; it must be http or socks5"),
     ] {
         assert_eq!(Proxy::new(url).unwrap_err().to_string(), reason);

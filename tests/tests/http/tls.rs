@@ -121,6 +121,12 @@ async fn what_does_not_prove_who_it_is_gets_nothing() {
         assert_eq!(error.class, ErrorClass::Tls, "{what}: {}", told(&error));
         assert!(receiver.received().is_empty(), "{what}");
     }
+    // A certificate that vouches for itself.
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let issued = Issued { certificate: own.cert, key: own.signing_key };
+    let receiver = Receiver::start_tls(issued.acceptor(None, &[b"h2"])).await;
+    let url = format!("https://localhost:{}/", receiver.port());
+    assert_eq!(ca().send(request(&url)).await.unwrap_err().class, ErrorClass::Tls);
     // An address is not the name that the certificate is for.
     let receiver = Receiver::start_tls(authority.issue("localhost").acceptor(None, &[])).await;
     let url = format!("https://127.0.0.1:{}/", receiver.port());
@@ -140,7 +146,7 @@ async fn a_pinned_authority_is_the_only_one_trusted_for_its_endpoint() {
     let (receiver, url, authority) = server(&[b"h2"]).await;
     let transport = builder().extra_root(authority.root()).build().unwrap();
     let pinned = |pem: &str| {
-        let endpoint = endpoint(&url).tls(EndpointTls::default().pinned_roots(pem));
+        let endpoint = endpoint(&url).tls(EndpointTls::default().pinned_roots(pem)).unwrap();
         request_to(&endpoint)
     };
     assert_eq!(transport.send(pinned(&authority.pem())).await.unwrap().status, 200);
@@ -160,7 +166,7 @@ async fn a_client_certificate_is_shown_to_its_endpoint_alone() {
     let client = clients.issue("webhooks.example.com");
     let tls = EndpointTls::default()
         .client_certificate(&client.certificate.pem(), &client.key.serialize_pem());
-    let endpoint = endpoint(&url).tls(tls);
+    let endpoint = endpoint(&url).tls(tls).unwrap();
     transport.check(&endpoint).unwrap();
     let known = request_to(&endpoint);
     assert_eq!(transport.send(known).await.unwrap().status, 200);
@@ -182,7 +188,8 @@ async fn certificates_that_cannot_be_used_are_refused_at_registration() {
         (EndpointTls::default().client_certificate(&pem, "hush"), "the client's key is not PEM"),
         (EndpointTls::default().client_certificate(&pem, &key), "do not fit together"),
     ] {
-        let error = transport.check(&endpoint("https://example.com/").tls(tls)).unwrap_err();
+        let error =
+            transport.check(&endpoint("https://example.com/").tls(tls).unwrap()).unwrap_err();
         let told = told(&error);
         assert!(told.contains(reason) && !told.contains("hush"), "{told}");
         assert_eq!(error.class, ErrorClass::Tls);

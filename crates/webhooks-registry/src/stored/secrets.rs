@@ -87,7 +87,7 @@ impl Secrets {
             endpoint = endpoint.client_credentials(credentials.restored()?)?;
         }
         Ok(match self.tls {
-            Some(tls) => endpoint.tls(tls.restored()),
+            Some(tls) => endpoint.tls(tls.restored())?,
             None => endpoint,
         })
     }
