@@ -34,7 +34,7 @@ async fn main() -> Result<(), AnyError> {
 
 /// The sender: what a program of yours would do.
 async fn sender(store: &Path, url: &str) -> Result<(), AnyError> {
-    let engine = Engine::new(SqliteStore::open(store).await?, HttpTransport::new()?);
+    let engine = Engine::new(SqliteStore::open(store).await?, HttpTransport::development()?);
     if engine.endpoints().get("shop").await?.is_none() {
         engine.endpoints().register("shop", Endpoint::new(url, "my-secret-key")?).await?;
     }

@@ -126,6 +126,7 @@ pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
         status_code: Some(if is_delivered { 200 } else { 503 }),
         error_class: None,
         error: (!is_delivered).then(|| "endpoint answered 503 Service Unavailable".to_owned()),
+        response_headers: "content-type: text/plain\nretry-after: 120".to_owned(),
         response: Bytes::from_static(b"thank you"),
     });
     Settlement { claim: claimed.claim, outcome, attempt }

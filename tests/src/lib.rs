@@ -11,12 +11,16 @@ pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod forward;
+mod names;
 mod postgres;
+mod raw_server;
 mod receiver;
 pub mod seen;
 pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;
+pub use names::NameServer;
 pub use postgres::Cluster;
+pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

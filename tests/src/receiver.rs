@@ -55,7 +55,15 @@ impl Receiver {
 
     /// Starts a receiver that speaks TLS and answers 200.
     pub async fn start_tls(tls: TlsAcceptor) -> Self {
-        Self::serve(Some(tls), Arc::new(|_, _| status(200))).await
+        Self::start_tls_with(tls, |_, _| status(200)).await
+    }
+
+    /// Starts a receiver that speaks TLS and answers its n-th request, from 1, by `answer`.
+    pub async fn start_tls_with<A>(tls: TlsAcceptor, answer: A) -> Self
+    where
+        A: Fn(usize, &Received) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    {
+        Self::serve(Some(tls), Arc::new(answer)).await
     }
 
     /// Starts a receiver that answers every request with this status.

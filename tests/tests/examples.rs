@@ -17,12 +17,13 @@ fn cargo_run(example: &str) -> Command {
     cargo
 }
 
-/// Returns what an example prints.
+/// Returns what an example prints. It sends to this machine, and says loudly that it may.
 fn run(example: &str) -> String {
     let output = cargo_run(example).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
+    assert!(errors.contains("DEVELOPMENT MODE"), "{errors}");
     shown
 }
 
@@ -71,7 +72,7 @@ impl Running {
     async fn send(&self, secret: &str, event: &Event) -> Option<u16> {
         let registry = Registry::new();
         registry.register("hook", Endpoint::new(&self.url, secret).unwrap()).unwrap();
-        let dispatcher = Dispatcher::new(registry, HttpTransport::new().unwrap());
+        let dispatcher = Dispatcher::new(registry, HttpTransport::development().unwrap());
         dispatcher.dispatch(event).await[0].status_code
     }
 

@@ -143,7 +143,7 @@ fn dispatcher(server: &Server, secret: &str) -> Dispatcher<HttpTransport> {
     let retry = RetryPolicy::fixed(Duration::from_millis(1), 5);
     let endpoint = Endpoint::new(&server.url(), secret).unwrap().retry(retry);
     registry.register("hook", endpoint).unwrap();
-    Dispatcher::new(registry, HttpTransport::new().unwrap())
+    Dispatcher::new(registry, HttpTransport::development().unwrap())
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn what_another_secret_signs_is_refused() {
 #[tokio::test]
 async fn an_engine_delivers_durably_to_a_receiver_that_is_down_at_first() {
     let server = Server::start(|number| if number < 2 { 503 } else { 200 }).await;
-    let engine = Engine::new(MemoryStore::new(), HttpTransport::new().unwrap());
+    let engine = Engine::new(MemoryStore::new(), HttpTransport::development().unwrap());
     let retry = RetryPolicy::fixed(Duration::from_millis(1), 5);
     let endpoint = Endpoint::new(&server.url(), SECRET).unwrap().retry(retry);
     engine.endpoints().register("hook", endpoint).await.unwrap();

@@ -51,7 +51,7 @@ where
     Fut: Future<Output: CallbackOutcome> + Send,
 {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { url, headers, body, timeout } = request;
+        let Request { url, headers, body, timeout, .. } = request;
         (self.callback)(url.to_string(), body, headers, timeout).await.into_response()
     }
 }

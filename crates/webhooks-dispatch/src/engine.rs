@@ -213,8 +213,9 @@ where
     }
 
     /// Returns the endpoints, to register and unregister them.
-    pub fn endpoints(&self) -> Endpoints<'_, S> {
-        Endpoints { store: &self.parts.store, workers: &self.parts.workers }
+    pub fn endpoints(&self) -> Endpoints<'_, S, T> {
+        let Parts { store, transport, workers, .. } = &*self.parts;
+        Endpoints { store, transport, workers }
     }
 
     /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from, and
@@ -352,24 +353,29 @@ impl Workers {
 }
 
 /// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
-#[derive(Debug, Clone, Copy)]
-pub struct Endpoints<'e, S> {
+#[derive(Debug)]
+pub struct Endpoints<'e, S, T> {
     store: &'e S,
+    transport: &'e T,
     workers: &'e Workers,
 }
 
-impl<S: EndpointStore> Endpoints<'_, S> {
+impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
     /// Registers an endpoint, replacing the one that has this id, which is returned. What waits
     /// for it goes to the new one, at once if only its breaker was in the way.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when the id is malformed or another tenant's, or the store fails.
+    /// [`EndpointStoreError`] when the id is malformed or another tenant's, the transport would
+    /// not deliver there, or the store fails.
     pub async fn register(
         &self,
         id: &str,
         endpoint: Endpoint,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let id = parse(id)?;
+        self.transport
+            .check(&endpoint)
+            .map_err(|source| EndpointStoreError::Refused { source: source.into() })?;
         let replaced = self.store.register(id.clone(), endpoint).await?;
         self.workers.recall(&id);
         self.workers.forgive(&id);

@@ -39,10 +39,10 @@ pub(crate) async fn attempt(
     on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
     let headers = signed_headers(endpoint, event, clock.now())?;
-    let (url, body, timeout) = (endpoint.url.clone(), event.body.clone(), endpoint.timeout);
+    let request = Request::new(endpoint, headers, event.body.clone());
+    let timeout = endpoint.timeout;
     // The call itself may panic, not only the future that it returns.
-    let exchange =
-        ready(Request { url, headers, body, timeout }).then(|request| transport.send(request));
+    let exchange = ready(request).then(|request| transport.send(request));
     let exchange = AssertUnwindSafe(exchange).catch_unwind();
     let mut exchange = pin!(OptionFuture::from(Some(exchange)));
     let deadline = async {

@@ -26,8 +26,8 @@ pub enum SigningError {
     Sign(#[from] SignError),
 }
 
-/// Returns the headers of one attempt: the content type, and for each profile of the endpoint the
-/// id, the time of the attempt and the signature of the body.
+/// Returns the headers of one attempt: the content type, those that the endpoint adds, and for each
+/// of its profiles the id, the time of the attempt and the signature of the body.
 ///
 /// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
 /// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission").
@@ -42,8 +42,12 @@ pub fn signed_headers(
     event: &SerializedEvent,
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
-    let mut signer = Signer { endpoint, event, now, headers: HeaderMap::with_capacity(8) };
-    signer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in endpoint.headers() {
+        headers.insert(name, value.clone());
+    }
+    let mut signer = Signer { endpoint, event, now, headers };
     for profile in endpoint.header_profiles() {
         match profile {
             HeaderProfile::Standard => signer.standard(&STANDARD)?,

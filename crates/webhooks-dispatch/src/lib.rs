@@ -7,6 +7,7 @@ mod clock;
 mod decide;
 mod direct;
 mod engine;
+mod excerpt;
 mod explain;
 mod flight;
 mod headers;
@@ -27,6 +28,7 @@ pub use clock::{Clock, SystemClock};
 pub use decide::{Step, decide};
 pub use direct::Dispatcher;
 pub use engine::{Endpoints, Engine, EngineSettings, PublishError};
+pub use excerpt::Excerpt;
 pub use flight::AttemptError;
 pub use headers::{SigningError, signed_headers};
 pub use history::{

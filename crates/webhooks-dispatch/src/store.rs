@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, Timestamp};
 use webhooks_registry::Registration;
 
-use crate::{ErrorClass, SerializedEvent};
+use crate::{ErrorClass, Excerpt, SerializedEvent};
 
 /// Keeps events and deliveries, and hands out what is due.
 ///
@@ -261,8 +261,18 @@ pub struct Attempt {
     pub error_class: Option<ErrorClass>,
     /// Why it failed, in a sentence.
     pub error: Option<String>,
-    /// The start of the response's body.
+    /// The headers of the response that help to understand it and hold no secret, a line each:
+    /// `retry-after: 120`.
+    pub response_headers: String,
+    /// The start of the response's body; of a text, whole characters.
     pub response: Bytes,
+}
+
+impl Attempt {
+    /// Returns the start of the response's body for people to read.
+    pub fn excerpt(&self) -> Excerpt<'_> {
+        Excerpt::of(&self.response)
+    }
 }
 
 /// Says whether a settlement was kept.

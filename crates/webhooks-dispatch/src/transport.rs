@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use webhooks_registry::EndpointUrl;
+use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///
@@ -28,6 +29,15 @@ pub trait Transport: Send + Sync + 'static {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Response, TransportError>> + Send;
+
+    /// Says whether deliveries could go to this endpoint at all, as far as that can be told
+    /// without sending anything; asked when it is registered with an engine.
+    ///
+    /// # Errors
+    /// [`TransportError`] that says what is wrong with the endpoint.
+    fn check(&self, _endpoint: &Endpoint) -> Result<(), TransportError> {
+        Ok(())
+    }
 }
 
 /// A signed request: a POST of the body with the headers.
@@ -35,12 +45,30 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Request {
     /// Where to.
     pub url: EndpointUrl,
-    /// The content type and the signature headers.
+    /// The content type, the signature headers, and those that the endpoint adds.
     pub headers: HeaderMap,
     /// The signed bytes.
     pub body: Bytes,
     /// How long the whole exchange may last.
     pub timeout: Duration,
+    /// How to get the token that goes with it, if one does.
+    pub client_credentials: Option<Arc<ClientCredentials>>,
+    /// What TLS is like with this endpoint, if it differs from others.
+    pub tls: Option<Arc<EndpointTls>>,
+}
+
+impl Request {
+    /// Returns a request to an endpoint, as its settings ask.
+    pub fn new(endpoint: &Endpoint, headers: HeaderMap, body: Bytes) -> Self {
+        Self {
+            url: endpoint.url.clone(),
+            headers,
+            body,
+            timeout: endpoint.timeout,
+            client_credentials: endpoint.client_credentials.clone(),
+            tls: endpoint.tls.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for Request {
@@ -52,7 +80,7 @@ impl fmt::Debug for Request {
             .field("header_names", &header_names)
             .field("body_bytes", &self.body.len())
             .field("timeout", &self.timeout)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,6 +133,8 @@ impl TransportError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
+    /// The token that the endpoint asks for could not be had.
+    Authorization,
     /// The address is one that deliveries may not go to.
     Blocked,
     /// The response broke off in its body.
@@ -131,7 +161,8 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, in alphabetical order.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
+        Self::Authorization,
         Self::Blocked,
         Self::Body,
         Self::Connect,
@@ -153,6 +184,7 @@ impl ErrorClass {
     /// Borrows the word that stores and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Authorization => "authorization",
             Self::Blocked => "blocked",
             Self::Body => "body",
             Self::Connect => "connect",
@@ -169,6 +201,7 @@ impl ErrorClass {
 
     fn sentence(self) -> &'static str {
         match self {
+            Self::Authorization => "cannot get the token for the endpoint",
             Self::Blocked => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let registry = Registry::new();
     let endpoint = Endpoint::new(&url, SECRET)?.events(["created", "updated"])?;
     registry.register("my-webhook", endpoint)?;
-    let dispatcher = Dispatcher::new(registry, HttpTransport::new()?);
+    let dispatcher = Dispatcher::new(registry, HttpTransport::development()?);
 
     println!("1. A user is created; my-webhook wants to know.");
     let event = Event::new("created", json!({ "user_id": "123" }))?.source("user-service");
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("4. Somebody on the way changes the body.");
     let registry = Registry::new();
     registry.register("my-webhook", Endpoint::new(&url, SECRET)?)?;
-    let dispatcher = Dispatcher::new(registry, Tampering(HttpTransport::new()?));
+    let dispatcher = Dispatcher::new(registry, Tampering(HttpTransport::development()?));
     report(&dispatcher.dispatch(&event).await);
     Ok(())
 }

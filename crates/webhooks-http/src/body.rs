@@ -1,18 +1,21 @@
 //! The response body, as far as it is kept.
 
+use std::pin::pin;
+
 use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt as _;
 
-/// How much of a response body is kept, in bytes: enough for an error page's message.
-pub(crate) const MAX_BODY_LEN: usize = 16 * 1024;
-
-/// Reads the body up to the limit. What follows is never read: dropping the response closes the
-/// connection instead.
-pub(crate) async fn read(mut response: reqwest::Response) -> Result<Bytes, reqwest::Error> {
-    let mut body = BytesMut::new();
-    while body.len() < MAX_BODY_LEN {
-        let Some(chunk) = response.chunk().await? else { break };
-        let room = MAX_BODY_LEN - body.len();
-        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+/// Reads the body up to a limit, in bytes. What follows is never read: dropping the response closes
+/// the connection instead. Nothing is decompressed, so that few bytes stay few.
+pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, max: usize) -> Result<Bytes, B::Error> {
+    let mut body = pin!(body);
+    let mut kept = BytesMut::new();
+    while kept.len() < max {
+        let Some(frame) = body.frame().await else { break };
+        let Some(chunk) = frame?.data_ref().cloned() else { continue };
+        let room = max - kept.len();
+        kept.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
     }
-    Ok(body.freeze())
+    Ok(kept.freeze())
 }

@@ -1,11 +1,23 @@
 #![doc = include_str!("../README.md")]
 
-mod address;
 mod body;
+mod builder;
+mod client;
+mod credentials;
+mod global;
+mod hosts;
+mod in_time;
+mod names;
 mod outcome;
+mod policy;
+mod proxy;
 mod resolve;
+mod tls;
 mod transport;
 
 // The public interface is:
-pub use address::{AddressPolicy, AllowAll, Blocked};
-pub use transport::{Builder, HttpTransport, HttpTransportError};
+pub use builder::Builder;
+pub use policy::{AddressPolicy, HostPatternError, Refusal};
+pub use proxy::{Proxy, ProxyError};
+pub use tls::Roots;
+pub use transport::{HttpTransport, HttpTransportError};

@@ -7,27 +7,62 @@ use std::iter::successors;
 use thiserror::Error;
 use webhooks_dispatch::{ErrorClass, TransportError};
 
+use crate::proxy::ProxyFailed;
 use crate::resolve::ResolveError;
 
-/// The error of the HTTP client, told by its root: the layers above it say nothing to the owner of
-/// an endpoint, and the outermost would name the URL.
+/// How far an exchange had come when it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// There was no connection yet; it was being made to these addresses, as far as is known.
+    Connecting { to: Option<String> },
+    /// The request was on its way, or the response.
+    Exchanging,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An error of the HTTP client, told to the owner of an endpoint.
 #[derive(Debug, Error)]
-#[error("{}", root(.0))]
-struct Cause(reqwest::Error);
+#[error("{told}")]
+struct Cause {
+    told: String,
+    error: BoxError,
+}
 
 /// Returns what a failure before or within the response's head means.
-pub(crate) fn exchange_failed(error: reqwest::Error) -> TransportError {
-    let class = classify(&error);
-    TransportError::new(class).caused_by(Cause(error.without_url()))
+pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
+    let connecting = matches!(stage, Stage::Connecting { .. });
+    let otherwise = if connecting { ErrorClass::Connect } else { ErrorClass::Other };
+    let class = chain(&*error).find_map(|cause| classify(cause, connecting)).unwrap_or(otherwise);
+    let told = match (own(&*error), stage, class) {
+        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Connect) => {
+            let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+            let refused = chain(&*error).filter_map(<dyn Error>::downcast_ref).any(is_refused);
+            if refused { format!("connection refused by {to}") } else { format!("no way to {to}") }
+        }
+        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Timeout) => {
+            format!("no connection to {to} in time")
+        }
+        _ => root(&*error),
+    };
+    TransportError::new(class).caused_by(Cause { told, error })
 }
 
 /// Returns what a failure within the response's body means.
-pub(crate) fn body_failed(error: reqwest::Error) -> TransportError {
-    TransportError::new(ErrorClass::Body).caused_by(Cause(error.without_url()))
+pub(crate) fn body_failed(error: BoxError) -> TransportError {
+    TransportError::new(ErrorClass::Body).caused_by(Cause { told: root(&*error), error })
 }
 
-fn root(error: &reqwest::Error) -> String {
-    chain(error).last().map(ToString::to_string).unwrap_or_default()
+/// Returns what the innermost error says: the layers above it say nothing to the owner of an
+/// endpoint.
+fn root(error: &(dyn Error + 'static)) -> String {
+    own(error).or_else(|| chain(error).last()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Returns the failure of our resolver or proxy, if it is one: what is behind it is the sender's
+/// affair.
+fn own<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    chain(error).find(|cause| cause.is::<ProxyFailed>() || cause.is::<ResolveError>())
 }
 
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -38,17 +73,15 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     })
 }
 
-fn classify(error: &reqwest::Error) -> ErrorClass {
-    let otherwise = if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Other };
-    chain(error).find_map(|cause| classify_cause(cause, error.is_connect())).unwrap_or(otherwise)
-}
-
-fn classify_cause(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClass> {
+fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClass> {
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(match error {
-            ResolveError::Blocked(_) => ErrorClass::Blocked,
-            ResolveError::Lookup { .. } => ErrorClass::Dns,
+            ResolveError::Refused(_) => ErrorClass::Blocked,
+            ResolveError::Failed { .. } | ResolveError::Unknown => ErrorClass::Dns,
         });
+    }
+    if cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+        return Some(ErrorClass::Timeout);
     }
     if cause.is::<rustls::Error>() {
         return Some(ErrorClass::Tls);
@@ -77,5 +110,8 @@ fn classify_cause(cause: &(dyn Error + 'static), connecting: bool) -> Option<Err
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::UnexpectedEof
     );
-    (is_cut && !connecting).then_some(ErrorClass::Reset)
+    match error.kind() {
+        io::ErrorKind::TimedOut => Some(ErrorClass::Timeout),
+        _ => (is_cut && !connecting).then_some(ErrorClass::Reset),
+    }
 }

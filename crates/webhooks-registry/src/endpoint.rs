@@ -1,14 +1,23 @@
 //! Where deliveries go, and how.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
+use zeroize::Zeroizing;
 
-use crate::{EndpointUrl, EndpointUrlError, Secret, SecretError, Subscription, SubscriptionError};
+use crate::custom_header::{self, HeaderError};
+use crate::{
+    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, Secret, SecretError,
+    Subscription, SubscriptionError,
+};
 
 /// How long a whole exchange may last unless the endpoint says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,8 +78,13 @@ pub struct Endpoint {
     pub rate_limit: Option<RateLimit>,
     /// How old a delivery may get, from acceptance, before it is given up, in durable delivery.
     pub max_age: Duration,
+    /// How to get the token that it asks for, if it asks for one.
+    pub client_credentials: Option<Arc<ClientCredentials>>,
+    /// Whom to trust and who we are in TLS, where that differs from other endpoints.
+    pub tls: Option<Arc<EndpointTls>>,
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
+    headers: HeaderMap,
 }
 
 /// How often an endpoint may be called: a token bucket.
@@ -101,6 +115,12 @@ pub enum HeaderProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
+    /// Both an `authorization` header and client credentials are set.
+    #[error("an endpoint has either an authorization header or client credentials, not both")]
+    Authorization,
+    /// A header of its own is not allowed.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// No header profile is named.
     #[error("an endpoint needs at least one header profile")]
     NoProfile,
@@ -116,6 +136,14 @@ pub enum EndpointError {
     /// A subscription is malformed.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
+    #[error("the {what} may have {max} bytes at most")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// How long it may be, in bytes.
+        max: usize,
+    },
     /// The endpoint has 16 secrets already.
     #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
     TooManySecrets,
@@ -124,6 +152,10 @@ pub enum EndpointError {
         "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
     )]
     TooManySubscriptions,
+    /// The user name for Basic authorization has a colon, where the password would begin (RFC 7617
+    /// §2).
+    #[error("a user name must not contain ':'")]
+    UserName,
     /// The URL cannot be an endpoint's.
     #[error(transparent)]
     Url(#[from] EndpointUrlError),
@@ -154,8 +186,11 @@ impl Endpoint {
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             rate_limit: None,
             max_age: DEFAULT_MAX_AGE,
+            client_credentials: None,
+            tls: None,
             secrets: vec![secret],
             profiles: vec![profile],
+            headers: HeaderMap::new(),
         })
     }
 
@@ -207,6 +242,58 @@ impl Endpoint {
         }
         self.secrets.insert(0, new);
         self.checked()
+    }
+
+    /// Adds a header to every delivery, or replaces the one of this name. Its value is kept like a
+    /// secret. What the delivery or the connection sets itself is reserved: `host`,
+    /// `content-length`, the hop-by-hop headers (RFC 9110 §7.6.1), `webhook-*`, `svix-*` and so on.
+    ///
+    /// # Errors
+    /// [`EndpointError::Header`] when the header is malformed, reserved, too long, or one too many,
+    /// and [`EndpointError::Authorization`] when it is one of two ways to authorize.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, EndpointError> {
+        let (name, value) = custom_header::parse(name, value)?;
+        self.headers.insert(name, value);
+        self.checked()
+    }
+
+    /// Sends a user name and password with every delivery (RFC 7617).
+    ///
+    /// # Errors
+    /// [`EndpointError::UserName`] when the user name has a colon, and [`EndpointError::Header`]
+    /// when they are too long.
+    pub fn basic_auth(self, user: &str, password: &str) -> Result<Self, EndpointError> {
+        if user.contains(':') {
+            return Err(EndpointError::UserName);
+        }
+        let pair = Zeroizing::new(format!("{user}:{password}"));
+        let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
+        self.header(header::AUTHORIZATION.as_str(), &value)
+    }
+
+    /// Sends a token with every delivery (RFC 6750 §2.1).
+    ///
+    /// # Errors
+    /// [`EndpointError::Header`] when it is too long or has characters that no header may hold.
+    pub fn bearer_auth(self, token: &str) -> Result<Self, EndpointError> {
+        self.header(header::AUTHORIZATION.as_str(), &Zeroizing::new(format!("Bearer {token}")))
+    }
+
+    /// Has a token fetched and sent with every delivery (RFC 6749 §4.4).
+    ///
+    /// # Errors
+    /// [`EndpointError::Authorization`] when there is an `authorization` header already, and
+    /// [`EndpointError::TooLong`] when a text has more than 4 KiB.
+    pub fn client_credentials(self, credentials: ClientCredentials) -> Result<Self, EndpointError> {
+        Self { client_credentials: Some(Arc::new(credentials)), ..self }.checked()
+    }
+
+    /// Sets whom to trust and who we are in TLS.
+    ///
+    /// # Errors
+    /// [`EndpointError::TooLong`] when a text has more than 64 KiB.
+    pub fn tls(self, tls: EndpointTls) -> Result<Self, EndpointError> {
+        Self { tls: Some(Arc::new(tls)), ..self }.checked()
     }
 
     /// Sets whose events it gets.
@@ -290,6 +377,11 @@ impl Endpoint {
         &self.profiles
     }
 
+    /// Borrows the headers that its deliveries carry beside those of the signature.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Returns the endpoint if [`check`](Self::check) allows it.
     pub(crate) fn checked(self) -> Result<Self, EndpointError> {
         self.check()?;
@@ -310,6 +402,12 @@ impl Endpoint {
         if self.subscriptions.len() > MAX_SUBSCRIPTIONS {
             return Err(EndpointError::TooManySubscriptions);
         }
+        custom_header::check_count(self.headers.len())?;
+        if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
+            return Err(EndpointError::Authorization);
+        }
+        self.client_credentials.as_deref().map_or(Ok(()), ClientCredentials::check)?;
+        self.tls.as_deref().map_or(Ok(()), EndpointTls::check)?;
         let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
         match strict {
             Some(&profile) if !self.secrets.iter().all(Secret::is_standard) => {
@@ -388,8 +486,58 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_way_to_authorize() {
+        let token_url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let credentials = ClientCredentials::new(token_url, "acme", "hush");
+        let basic = endpoint("0").basic_auth("Aladdin", "open sesame").unwrap();
+        assert_eq!(endpoint("0").basic_auth("a:b", "c").unwrap_err(), EndpointError::UserName);
+        // RFC 7617 §2.
+        assert_eq!(basic.headers()["authorization"], "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let error = basic.client_credentials(credentials.clone()).unwrap_err();
+        assert_eq!(error, EndpointError::Authorization);
+        let by_token = endpoint("0").client_credentials(credentials).unwrap();
+        assert_eq!(by_token.bearer_auth("1").unwrap_err(), EndpointError::Authorization);
+    }
+
+    #[test]
+    fn credentials_and_certificates_are_bounded() {
+        let token_url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let credentials = |secret: &str| ClientCredentials::new(token_url.clone(), "acme", secret);
+        let fits = credentials(&"x".repeat(4096));
+        assert!(endpoint("0").client_credentials(fits).is_ok());
+        let error = endpoint("0").client_credentials(credentials(&"x".repeat(4097))).unwrap_err();
+        assert_eq!(error.to_string(), "the client's secret may have 4096 bytes at most");
+        let tls = EndpointTls::default().pinned_roots(&"x".repeat(64 * 1024 + 1));
+        let error = endpoint("0").tls(tls).unwrap_err();
+        assert_eq!(error.to_string(), "the pinned roots may have 65536 bytes at most");
+    }
+
+    #[test]
+    fn headers_are_bounded() {
+        let mut full = endpoint("0");
+        for n in 0..32 {
+            full = full.header(&format!("x-{n}"), "1").unwrap();
+        }
+        let full = full.header("x-0", "another value").unwrap();
+        assert_eq!(full.header("x-32", "1").unwrap_err(), HeaderError::TooMany.into());
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", endpoint("hush-hush"));
+        let plain = endpoint("hush-hush");
+        let url = EndpointUrl::new("https://id.example.com/token").unwrap();
+        let tls = EndpointTls::default().client_certificate("chain", "hush");
+        let endpoint = endpoint("0").tls(tls).unwrap().header("x-key", "hush").unwrap();
+        let shown = format!("{endpoint:?}");
+        assert!(!shown.contains("hush"), "{shown}");
+        let basic = endpoint.clone().basic_auth("hush", "hush").unwrap();
+        let shown = format!("{basic:?}");
+        assert!(!shown.contains("hush") && !shown.contains("aHVzaD"), "{shown}");
+        let by_token = endpoint.client_credentials(ClientCredentials::new(url, "acme", "hush"));
+        let shown = format!("{:?}", by_token.unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+
+        let shown = format!("{plain:?}");
         assert!(shown.contains("redacted") && !shown.contains("hush"), "{shown}");
     }
 }

@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod access;
+mod custom_header;
 mod endpoint;
 mod endpoint_url;
+mod hidden;
 mod index;
 mod registry;
 #[cfg(feature = "seal")]
@@ -12,6 +15,8 @@ mod stored;
 mod subscription;
 
 // The public interface is:
+pub use access::{ClientCredentials, EndpointTls};
+pub use custom_header::HeaderError;
 pub use endpoint::{Endpoint, EndpointError, HeaderProfile, RateLimit};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
 pub use registry::{DisableReason, RegisterError, Registration, Registry, UnknownEndpoint};

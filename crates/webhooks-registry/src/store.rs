@@ -69,6 +69,12 @@ pub trait EndpointStore: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointStoreError {
+    /// The transport would not deliver to the endpoint.
+    #[error("deliveries cannot go to the endpoint")]
+    Refused {
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The endpoint cannot be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),

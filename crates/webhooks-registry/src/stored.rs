@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use webhooks_core::{RetryPolicy, TenantId, Timestamp};
+use webhooks_core::{RetryPolicy, TenantId};
 use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
-use crate::{Endpoint, EndpointError, HeaderProfile, RateLimit, Secret};
+use self::secrets::Secrets;
+use crate::{Endpoint, EndpointError, HeaderProfile, RateLimit};
+
+mod secrets;
 
 /// An endpoint in the form in which stores keep it.
 ///
@@ -64,13 +67,6 @@ struct Settings {
     max_age_ms: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredSecret {
-    #[serde(with = "wiped")]
-    text: Zeroizing<String>,
-    expires_at: Option<Timestamp>,
-}
-
 impl StoredEndpoint {
     /// Returns what to keep of an endpoint.
     #[expect(
@@ -93,12 +89,7 @@ impl StoredEndpoint {
             rate_limit: endpoint.rate_limit,
             max_age_ms: milliseconds(endpoint.max_age),
         };
-        let secrets: Vec<StoredSecret> = (endpoint.secrets())
-            .map(|secret| StoredSecret {
-                text: Zeroizing::new(secret.dangerous_text().to_owned()),
-                expires_at: secret.expiry(),
-            })
-            .collect();
+        let secrets = Secrets::of(endpoint);
         Self {
             settings: serde_json::to_string(&settings).expect("settings have a JSON form"),
             secrets: Zeroizing::new(serde_json::to_vec(&secrets).expect("texts have a JSON form")),
@@ -111,16 +102,8 @@ impl StoredEndpoint {
     /// [`StoredEndpointError`] when settings or secrets were changed into something invalid.
     pub fn to_endpoint(&self) -> Result<Endpoint, StoredEndpointError> {
         let settings: Settings = serde_json::from_str(&self.settings)?;
-        let stored: Vec<StoredSecret> = serde_json::from_slice(&self.secrets)
-            .map_err(|_shows_text| StoredEndpointError::Secrets)?;
-        let mut secrets = Vec::with_capacity(stored.len());
-        for StoredSecret { text, expires_at } in stored {
-            let secret = Secret::new(&text).map_err(EndpointError::from)?;
-            secrets.push(match expires_at {
-                Some(expires_at) => secret.expires_at(expires_at),
-                None => secret,
-            });
-        }
+        let stored = Secrets::read(&self.secrets).ok_or(StoredEndpointError::Secrets)?;
+        let secrets = stored.signing_secrets()?;
         let newest = secrets.first().ok_or(StoredEndpointError::Secrets)?;
         let mut endpoint = Endpoint::new(&settings.url, newest.dangerous_text())?
             .with_secrets(secrets)
@@ -135,7 +118,7 @@ impl StoredEndpoint {
         endpoint.active = settings.active;
         endpoint.ordered = settings.ordered;
         endpoint.rate_limit = settings.rate_limit;
-        Ok(endpoint)
+        Ok(stored.let_in(endpoint)?)
     }
 }
 
@@ -157,28 +140,12 @@ impl fmt::Debug for StoredEndpoint {
     }
 }
 
-/// A text that is wiped when dropped, in JSON.
-mod wiped {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(super) fn serialize<S: Serializer>(
-        text: &Zeroizing<String>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Zeroizing<String>, D::Error> {
-        String::deserialize(deserializer).map(Zeroizing::new)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use webhooks_core::Timestamp;
+
     use super::*;
+    use crate::{ClientCredentials, EndpointTls, EndpointUrl, Secret};
 
     #[test]
     fn every_setting_survives() {
@@ -201,16 +168,40 @@ mod tests {
             .ordered()
             .max_in_flight(two)
             .rate_limit(two, two)
-            .max_age(Duration::from_secs(60));
+            .max_age(Duration::from_secs(60))
+            .header("x-key", "clé")
+            .unwrap()
+            .tls(EndpointTls::default().pinned_roots("ca").client_certificate("chain", "key"))
+            .unwrap();
         assert_eq!(StoredEndpoint::new(&endpoint).to_endpoint().unwrap(), endpoint);
         let plain = Endpoint::new("https://example.com/", "plain").unwrap();
+        let token_url = EndpointUrl::new("https://id.example.com/").unwrap();
+        let credentials =
+            ClientCredentials::new(token_url, "id", "secret").scope("a").audience("b");
+        let by_token = plain.clone().client_credentials(credentials).unwrap();
+        assert_eq!(StoredEndpoint::new(&by_token).to_endpoint().unwrap(), by_token);
         assert_eq!(StoredEndpoint::new(&plain).to_endpoint().unwrap(), plain);
+    }
+
+    #[test]
+    fn secrets_as_they_were_first_stored_are_read() {
+        let plain = Endpoint::new("https://example.com/", "plain").unwrap();
+        let secrets = Zeroizing::new(br#"[{"text":"plain","expires_at":null}]"#.to_vec());
+        let stored = StoredEndpoint { secrets, ..StoredEndpoint::new(&plain) };
+        assert_eq!(stored.to_endpoint().unwrap(), plain);
     }
 
     #[test]
     fn what_was_damaged_is_refused_without_showing_a_secret() {
         let good = StoredEndpoint::new(&Endpoint::new("https://example.com/", "hush").unwrap());
-        for secrets in ["", "[]", "[{\"text\":\"hush\"", "[{\"text\":\"\",\"expires_at\":null}]"] {
+        for secrets in [
+            "",
+            "{}",
+            r#"{"signing":[]}"#,
+            r#"{"signing":[{"text":"hush""#,
+            r#"{"signing":[{"text":"","expires_at":null}]}"#,
+            r#"{"signing":[{"text":"k","expires_at":null}],"headers":[["host","hush"]]}"#,
+        ] {
             let secrets = Zeroizing::new(secrets.as_bytes().to_vec());
             let error = StoredEndpoint { secrets, ..good.clone() }.to_endpoint().unwrap_err();
             assert!(!format!("{error:?} {error}").contains("hush"));

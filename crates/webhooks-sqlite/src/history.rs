@@ -81,7 +81,7 @@ impl HistoryStore for SqliteStore {
         const SELECT: &str = "
             SELECT attempts.delivery, attempts.number, endpoints.id, attempts.started_at,
                    attempts.duration, attempts.status_code, attempts.error_class, attempts.error,
-                   attempts.response
+                   attempts.response_headers, attempts.response
             FROM attempts JOIN deliveries ON deliveries.number = attempts.delivery
             JOIN events ON events.number = deliveries.event
             JOIN endpoints ON endpoints.number = deliveries.endpoint";
@@ -255,7 +255,8 @@ fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
 
 fn attempt_record(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
     let error_class: Option<String> = row.get(6)?;
-    let response: Option<Vec<u8>> = row.get(8)?;
+    let headers: Option<String> = row.get(8)?;
+    let response = row.get_ref(9)?.as_bytes_or_null()?;
     Ok(AttemptRecord {
         delivery: row::delivery_id(row.get(0)?),
         number: row.get(1)?,
@@ -266,7 +267,8 @@ fn attempt_record(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
             status_code: row.get(5)?,
             error_class: error_class.as_deref().map(ErrorClass::from_word),
             error: row.get(7)?,
-            response: response.map(Bytes::from).unwrap_or_default(),
+            response_headers: headers.unwrap_or_default(),
+            response: response.map(Bytes::copy_from_slice).unwrap_or_default(),
         },
     })
 }

@@ -3,7 +3,10 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Each step from one version to the next, in order. Those that were released never change.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_start.sql"),
+    include_str!("../migrations/0002_response_headers.sql"),
+];
 
 /// The version of the schema that this program knows.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]

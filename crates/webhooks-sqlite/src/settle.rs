@@ -1,8 +1,9 @@
 //! Settling: what became of claimed deliveries, and the attempts that were made.
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
-use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement};
+use webhooks_dispatch::{Attempt, ErrorClass, Excerpt, Health, Outcome, Settled, Settlement};
 
 use crate::row;
 use crate::store::Shared;
@@ -97,7 +98,8 @@ impl<'t> Rows<'t> {
         const DELIVERY: &str =
             "UPDATE deliveries SET status = ?2, attempts = ?3, due_at = ?4 WHERE number = ?1";
         const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
-            status_code, error_class, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            status_code, error_class, error, response_headers, response)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let delivery = tables.connection().prepare_cached(DELIVERY)?;
         let attempt = tables.connection().prepare_cached(ATTEMPT)?;
         Ok(Self { tables, delivery, attempt })
@@ -148,7 +150,13 @@ impl<'t> Rows<'t> {
         number: u32,
         attempt: &Attempt,
     ) -> rusqlite::Result<()> {
-        let response = (!attempt.response.is_empty()).then_some(&*attempt.response);
+        let headers = &attempt.response_headers;
+        // A text is kept as one, so that people can read it.
+        let response = match attempt.excerpt() {
+            Excerpt::Text("") => ValueRef::Null,
+            Excerpt::Text(text) => ValueRef::Text(text.as_bytes()),
+            Excerpt::Base64(_) => ValueRef::Blob(&attempt.response),
+        };
         let parameters = params![
             row::number(delivery),
             number,
@@ -157,7 +165,8 @@ impl<'t> Rows<'t> {
             attempt.status_code,
             attempt.error_class.map(ErrorClass::as_str),
             attempt.error,
-            response,
+            (!headers.is_empty()).then_some(headers),
+            ToSqlOutput::Borrowed(response),
         ];
         self.attempt.execute(parameters).map(drop)
     }

@@ -70,6 +70,7 @@ fn settlement(claimed: &Claimed) -> Settlement {
         status_code: Some(200),
         error_class: None,
         error: None,
+        response_headers: String::new(),
         response: Bytes::new(),
     };
     Settlement { claim: claimed.claim, outcome: Outcome::Delivered, attempt: Some(attempt) }
@@ -139,6 +140,23 @@ async fn a_file_of_a_later_version_is_refused() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = open_error(&path).await;
     assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Connection::open(folder.path().join("store.db")).unwrap();
+    first.execute_batch(include_str!("../migrations/0001_start.sql")).unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    drop(first);
+    let store = open_with_endpoint(&folder).await;
+    publish(&store, "1").await;
+    let claimed = claim(&store).await.remove(0);
+    let mut settlement = settlement(&claimed);
+    settlement.attempt.as_mut().unwrap().response_headers = "server: x".to_owned();
+    let _kept = store.settle(vec![settlement.clone()], now()).await.unwrap();
+    let page = store.attempts(Query::default()).await.unwrap();
+    assert_eq!(Some(&page.items[0].attempt), settlement.attempt.as_ref());
 }
 
 /// Goal: a full disk refuses what is new, keeps what was accepted, and room heals it. Method: a

@@ -100,6 +100,7 @@ async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
                 status_code: Some(200),
                 error_class: None,
                 error: None,
+                response_headers: String::new(),
                 response: bytes::Bytes::new(),
             }),
         });

@@ -98,7 +98,7 @@ async fn bare_round(receiver: &Receiver, seconds: usize) -> Vec<Duration> {
 async fn round(receiver: &Receiver, seconds: usize, backlog: usize) -> Vec<Duration> {
     let folder = folder();
     let store = SqliteStore::open(folder.path().join("bench.db")).await.unwrap();
-    let engine = Engine::new(store, HttpTransport::new().unwrap());
+    let engine = Engine::new(store, HttpTransport::development().unwrap());
     let engine = engine.settings(EngineSettings::default());
     for n in 0..HEALTHY {
         let healthy = endpoint(&receiver.url("timed")).events([format!("healthy.n{n}")]).unwrap();

@@ -133,7 +133,7 @@ where
 {
     let delivered = Delivered::default();
     let settings = EngineSettings { concurrency: CONCURRENCY, ..EngineSettings::default() };
-    let engine = Engine::new(store, HttpTransport::new().unwrap());
+    let engine = Engine::new(store, HttpTransport::development().unwrap());
     let engine = engine.settings(settings).observer(delivered.clone());
     engine.endpoints().register("receiver", endpoint(url)).await.unwrap();
     let worker = engine.start();

@@ -32,7 +32,7 @@ async fn main() {
         ..EngineSettings::default()
     };
     let settled = std::sync::Arc::new(Notify::new());
-    let engine = Engine::new(store, HttpTransport::new().unwrap());
+    let engine = Engine::new(store, HttpTransport::development().unwrap());
     let engine = engine.settings(settings).observer(Settled(std::sync::Arc::clone(&settled)));
     if engine.endpoints().get(ENDPOINT).await.unwrap().is_none() {
         let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);

@@ -114,6 +114,7 @@ async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
         {
             attempt.status_code = None;
             attempt.error_class = Some(webhooks_dispatch::ErrorClass::Tls);
+            attempt.response_headers.clear();
             attempt.response = bytes::Bytes::from_static(&[0xff, 0, 0xfe]);
         }
         expected.insert(0, settlement.attempt.clone().expect("it was tried"));

@@ -144,15 +144,10 @@ async fn an_error_is_told_with_its_causes_and_cut_to_length() {
 
 #[test]
 fn a_request_shows_neither_body_nor_signature() {
-    let request = Request {
-        url: registry().get("crm").unwrap().endpoint.url.clone(),
-        headers: HeaderMap::from_iter([(
-            "webhook-signature".parse().unwrap(),
-            "v1,x".parse().unwrap(),
-        )]),
-        body: Bytes::from_static(b"card 4111"),
-        timeout: Duration::from_secs(1),
-    };
+    let headers =
+        HeaderMap::from_iter([("webhook-signature".parse().unwrap(), "v1,x".parse().unwrap())]);
+    let endpoint = &registry().get("crm").unwrap().endpoint;
+    let request = Request::new(endpoint, headers, Bytes::from_static(b"card 4111"));
     let shown = format!("{request:?}");
     assert!(
         !shown.contains("4111") && !shown.contains("v1,x") && !shown.contains("a=1"),

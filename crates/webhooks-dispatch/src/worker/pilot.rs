@@ -10,6 +10,7 @@ use webhooks_registry::{DisableReason, Registration};
 
 use super::Shared;
 use crate::decide::{Signal, signal};
+use crate::excerpt::{safe_headers, start_of};
 use crate::explain::explain;
 use crate::flight::attempt;
 use crate::scheduler::Flight;
@@ -17,9 +18,6 @@ use crate::{
     Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Outcome, Response,
     SerializedEvent, Settlement, Step, Transport, decide,
 };
-
-/// How much of a response's body is kept with the attempt, in bytes.
-const MAX_RESPONSE: usize = 1024;
 
 /// A delivery that was carried out, to be settled.
 #[derive(Debug)]
@@ -131,12 +129,14 @@ fn record(
     step: Step,
     outcome: &Result<Response, AttemptError>,
 ) -> Attempt {
-    let (status_code, error_class, response) = match outcome {
-        Ok(Response { status, body, .. }) => {
-            (Some(*status), None, body.slice(..body.len().min(MAX_RESPONSE)))
-        }
-        Err(AttemptError::Signing(_)) => (None, Some(ErrorClass::Signing), Bytes::new()),
-        Err(AttemptError::Transport(error)) => (None, Some(error.class), Bytes::new()),
+    let (status_code, error_class) = match outcome {
+        Ok(Response { status, .. }) => (Some(*status), None),
+        Err(AttemptError::Signing(_)) => (None, Some(ErrorClass::Signing)),
+        Err(AttemptError::Transport(error)) => (None, Some(error.class)),
+    };
+    let (response_headers, response) = match outcome {
+        Ok(Response { headers, body, .. }) => (safe_headers(headers), start_of(body)),
+        Err(_) => (String::new(), Bytes::new()),
     };
     Attempt {
         started_at,
@@ -144,6 +144,7 @@ fn record(
         status_code,
         error_class,
         error: (step != Step::Deliver).then(|| explain(outcome)),
+        response_headers,
         response,
     }
 }

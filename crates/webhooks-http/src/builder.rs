@@ -1,0 +1,167 @@
+//! How a transport is set up.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::client::{ClientSettings, Clients, Limits};
+use crate::credentials::Tokens;
+use crate::hosts::Hosts;
+use crate::resolve::Resolver;
+use crate::tls::Tls;
+use crate::transport::Shared;
+use crate::{AddressPolicy, HttpTransport, HttpTransportError, Proxy, Roots};
+
+/// Sets up an [`HttpTransport`].
+///
+/// # Example
+/// ```
+/// use webhooks_http::{AddressPolicy, HttpTransport};
+///
+/// let policy = AddressPolicy::public().https_only().deny_port(25).deny_host("*.example.com")?;
+/// let transport = HttpTransport::builder().address_policy(policy).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct Builder {
+    policy: AddressPolicy,
+    roots: Roots,
+    extra_roots: Vec<CertificateDer<'static>>,
+    verifies: bool,
+    proxy: Option<Proxy>,
+    dns_servers: Vec<SocketAddr>,
+    max_per_host: usize,
+    max_response_body: usize,
+    limits: Limits,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            policy: AddressPolicy::public(),
+            roots: Roots::default(),
+            extra_roots: Vec::new(),
+            verifies: true,
+            proxy: None,
+            dns_servers: Vec::new(),
+            max_per_host: 512,
+            max_response_body: 16 * 1024,
+            limits: Limits {
+                connect_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(30),
+                max_idle_per_host: 64,
+                max_response_headers: 64 * 1024,
+            },
+        }
+    }
+
+    /// Sets where requests may go: the public internet unless set.
+    pub fn address_policy(self, policy: AddressPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// Sets which authorities may vouch for endpoints: those of the platform unless set.
+    pub fn roots(self, roots: Roots) -> Self {
+        Self { roots, ..self }
+    }
+
+    /// Trusts a root certificate (DER) beside those of [`roots`](Self::roots).
+    pub fn extra_root(mut self, der: Vec<u8>) -> Self {
+        self.extra_roots.push(der.into());
+        self
+    }
+
+    /// Trusts every certificate, for development alone: anybody on the way can then read and
+    /// change what is delivered. The transport says so on standard error.
+    pub fn dangerous_accept_invalid_certificates(self) -> Self {
+        Self { verifies: false, ..self }
+    }
+
+    /// Connects through a proxy; proxies of the environment are ignored.
+    pub fn proxy(self, proxy: Proxy) -> Self {
+        Self { proxy: Some(proxy), ..self }
+    }
+
+    /// Asks this name server, beside others that are set, in place of those of the system.
+    pub fn dns_server(mut self, server: SocketAddr) -> Self {
+        self.dns_servers.push(server);
+        self
+    }
+
+    /// Sets how long a connection may take to come about, TLS included: 10 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a connection is kept for the next request: 30 s unless set.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// Sets how many idle connections to one host are kept: 64 unless set.
+    pub fn max_idle_per_host(mut self, max: usize) -> Self {
+        self.limits.max_idle_per_host = max;
+        self
+    }
+
+    /// Sets how many exchanges one host has at once, over all its endpoints, and thereby how many
+    /// connections are in use: 512 unless set. Others wait, and their time goes on: those of one
+    /// endpoint that hang can hold up another's on the same host, so leave room.
+    pub fn max_per_host(self, max: usize) -> Self {
+        Self { max_per_host: max.max(1), ..self }
+    }
+
+    /// Sets how much of a response's body is read, in bytes: 16 KiB unless set.
+    pub fn max_response_body(self, bytes: usize) -> Self {
+        Self { max_response_body: bytes, ..self }
+    }
+
+    /// Sets the transport up.
+    ///
+    /// # Errors
+    /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all,
+    /// [`HttpTransportError::Dns`] when the resolver cannot be set up, and
+    /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
+    pub fn build(self) -> Result<HttpTransport, HttpTransportError> {
+        let policy = Arc::new(self.policy);
+        warn(&policy, self.verifies);
+        let mut tls = Tls::new(self.roots, self.extra_roots)
+            .map_err(|source| HttpTransportError::Tls { source: source.into() })?;
+        if !self.verifies {
+            tls = tls.dangerous_without_verification();
+        }
+        let resolver = Resolver::new(&self.dns_servers, Arc::clone(&policy))
+            .map_err(|source| HttpTransportError::Dns { source: source.into() })?;
+        let settings = ClientSettings { tls, resolver, proxy: self.proxy, limits: self.limits };
+        let clients = Clients::new(settings)
+            .map_err(|source| HttpTransportError::Client { source: source.into() })?;
+        let (hosts, tokens) = (Hosts::new(self.max_per_host), Tokens::new());
+        let max_response_body = self.max_response_body;
+        Ok(HttpTransport::of(Shared { policy, clients, hosts, tokens, max_response_body }))
+    }
+}
+
+/// Says on standard error, once in a process, that what protects production is off.
+#[expect(clippy::print_stderr, reason = "it must be seen even where nobody set up logging")]
+fn warn(policy: &AddressPolicy, verifies: bool) {
+    static LOOPBACK: Once = Once::new();
+    static TLS: Once = Once::new();
+    if policy.is_development() {
+        LOOPBACK.call_once(|| {
+            eprintln!(
+                "webhooks-http: DEVELOPMENT MODE: deliveries may go to this machine (loopback); \
+                 do not use it where others register endpoints"
+            );
+        });
+    }
+    if !verifies {
+        TLS.call_once(|| {
+            eprintln!("webhooks-http: CERTIFICATES ARE NOT CHECKED; do not use it in production");
+        });
+    }
+}

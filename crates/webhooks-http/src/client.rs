@@ -1,0 +1,241 @@
+//! The HTTP clients: one for all endpoints, and one for each that has a TLS of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, USER_AGENT};
+use http::{Method, Uri};
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::sync::Cache;
+use reqwest::redirect;
+use rustls::ClientConfig;
+use webhooks_dispatch::{ErrorClass, Response, TransportError};
+use webhooks_registry::{EndpointTls, EndpointUrl};
+
+use crate::body;
+use crate::in_time::InTime;
+use crate::outcome::{Stage, body_failed, failed};
+use crate::proxy::{ByAddress, Proxy};
+use crate::resolve::Resolver;
+use crate::tls::{Tls, TlsError};
+
+/// What requests call themselves.
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+/// How many clients with a TLS of their own are kept: each has connections of its own.
+const MAX_CLIENTS: u64 = 1024;
+
+/// How long such a client is kept without an exchange.
+const CLIENT_IDLE: Duration = Duration::from_secs(600);
+
+/// The protocols that TLS negotiates, the best first (RFC 7301 §6).
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// How much of responses may be on its way over HTTP/2 before it is read, in bytes: a connection's
+/// share of memory.
+const WINDOW: u32 = 64 * 1024;
+
+/// How long an HTTP/2 connection with requests on it may be silent before it is asked whether it
+/// lives, and how long it then has.
+const PING: Duration = Duration::from_secs(10);
+
+/// What all clients have in common.
+#[derive(Clone)]
+pub(crate) struct ClientSettings {
+    pub(crate) tls: Tls,
+    pub(crate) resolver: Resolver,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) limits: Limits,
+}
+
+/// What bounds an exchange and its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_idle_per_host: usize,
+    pub(crate) max_response_headers: u32,
+}
+
+type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Bytes>>;
+
+/// Hands out the client for an endpoint.
+pub(crate) struct Clients {
+    settings: ClientSettings,
+    common: Arc<Client>,
+    special: Cache<Arc<EndpointTls>, Arc<Client>>,
+}
+
+/// One pool of connections, whose TLS is the same.
+pub(crate) struct Client {
+    kind: Kind,
+    resolver: Resolver,
+}
+
+enum Kind {
+    Direct(reqwest::Client),
+    Proxied(Box<ProxiedClient>),
+}
+
+impl Clients {
+    /// # Errors
+    /// The HTTP client's, when it refuses the settings.
+    pub(crate) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
+        let common = Arc::new(settings.client(None)?);
+        let special = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(CLIENT_IDLE).build();
+        Ok(Self { settings, common, special })
+    }
+
+    /// Returns the client for an endpoint with this TLS, which needs one of its own if it is not
+    /// that of all: connections are never shared between them.
+    pub(crate) fn get(
+        &self,
+        tls: Option<&Arc<EndpointTls>>,
+    ) -> Result<Arc<Client>, TransportError> {
+        let Some(tls) = tls else { return Ok(Arc::clone(&self.common)) };
+        self.special
+            .try_get_with(Arc::clone(tls), || self.settings.client(Some(tls)).map(Arc::new))
+            .map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
+    }
+
+    /// Says whether a client can be made for an endpoint with this TLS.
+    pub(crate) fn check(&self, tls: Option<&EndpointTls>) -> Result<(), TransportError> {
+        let checked = self.settings.tls.config(tls).map(drop);
+        checked.map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
+    }
+}
+
+/// Says why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("the HTTP client refused its settings")]
+    Http(#[from] reqwest::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl ClientSettings {
+    fn client(&self, tls: Option<&EndpointTls>) -> Result<Client, ClientError> {
+        let config = self.tls.config(tls)?;
+        let kind = match &self.proxy {
+            None => Kind::Direct(self.direct(config)?),
+            Some(proxy) => Kind::Proxied(Box::new(self.proxied(config, proxy))),
+        };
+        Ok(Client { kind, resolver: self.resolver.clone() })
+    }
+
+    fn direct(&self, mut config: ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .dns_resolver(Arc::new(self.resolver.clone()))
+            .user_agent(AGENT)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            // Another crate of the same program may have turned these features on.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .connect_timeout(self.limits.connect_timeout)
+            .pool_idle_timeout(self.limits.idle_timeout)
+            .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http2_max_header_list_size(self.limits.max_response_headers)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .build()
+    }
+
+    /// The other client cannot be told how to connect, and would leave names to the proxy.
+    fn proxied(&self, config: ClientConfig, proxy: &Proxy) -> ProxiedClient {
+        let by_address = ByAddress::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(by_address);
+        legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(self.limits.idle_timeout)
+            .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http2_max_header_list_size(self.limits.max_response_headers)
+            .http2_initial_stream_window_size(WINDOW)
+            .http2_initial_connection_window_size(WINDOW)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .build(InTime::new(connector, self.limits.connect_timeout))
+    }
+}
+
+impl Client {
+    /// Posts a body, and returns what was answered, with at most so much of the body.
+    pub(crate) async fn post(
+        &self,
+        url: &EndpointUrl,
+        headers: HeaderMap,
+        body: Bytes,
+        max_response_body: usize,
+    ) -> Result<Response, TransportError> {
+        let connecting = |is_so| {
+            if is_so {
+                Stage::Connecting { to: self.resolver.told_addresses(url) }
+            } else {
+                Stage::Exchanging
+            }
+        };
+        match &self.kind {
+            Kind::Direct(client) => {
+                // Put together by hand: a builder would copy the headers one by one.
+                let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
+                *post.headers_mut() = headers;
+                *post.body_mut() = Some(body.into());
+                let response = client.execute(post).await.map_err(|error| {
+                    let stage = connecting(error.is_connect());
+                    failed(error.without_url().into(), &stage)
+                })?;
+                read(http::Response::from(response), max_response_body).await
+            }
+            Kind::Proxied(client) => {
+                let response =
+                    client.request(post(url, headers, body)?).await.map_err(|error| {
+                        let stage = connecting(error.is_connect());
+                        failed(error.into(), &stage)
+                    })?;
+                read(response, max_response_body).await
+            }
+        }
+    }
+}
+
+fn post(
+    url: &EndpointUrl,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Result<http::Request<Full<Bytes>>, TransportError> {
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+    let uri: Result<Uri, _> = url.as_str().parse();
+    let mut post = http::Request::new(Full::new(body));
+    *post.method_mut() = Method::POST;
+    *post.uri_mut() =
+        uri.map_err(|error| TransportError::new(ErrorClass::Other).caused_by(error))?;
+    *post.headers_mut() = headers;
+    Ok(post)
+}
+
+async fn read<B>(response: http::Response<B>, max: usize) -> Result<Response, TransportError>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let (head, body) = response.into_parts();
+    let body = body::read(body, max).await.map_err(|error| body_failed(error.into()))?;
+    Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
+}

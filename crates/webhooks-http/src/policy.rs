@@ -1,0 +1,232 @@
+//! Where deliveries may go: a decision over values, without any I/O.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use thiserror::Error;
+use url::Host;
+use webhooks_registry::EndpointUrl;
+
+use crate::global::{effective, is_carrier, is_global};
+use crate::names::{Pattern, is_special, without_final_dot};
+
+/// Says where deliveries may go: to the public internet, and to what is added or taken away.
+///
+/// It is asked for the URL when an endpoint is registered and before each exchange, and for each
+/// address that the host's name resolves to, right before the connection is made to that very
+/// address. What is denied stays denied, whatever else is allowed.
+///
+/// # Example
+/// ```
+/// use webhooks_http::AddressPolicy;
+/// use webhooks_registry::EndpointUrl;
+///
+/// let policy = AddressPolicy::public().https_only().allow_network("10.20.0.0/16".parse()?);
+/// assert!(policy.check(&EndpointUrl::new("https://example.com/hook")?).is_ok());
+/// assert!(policy.check(&EndpointUrl::new("https://10.20.0.1/hook")?).is_ok());
+/// assert!(policy.check(&EndpointUrl::new("https://10.0.0.1/hook")?).is_err());
+/// assert!(policy.check(&EndpointUrl::new("http://example.com/hook")?).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct AddressPolicy {
+    https_only: bool,
+    is_development: bool,
+    only_ports: Option<BTreeSet<u16>>,
+    denied_ports: BTreeSet<u16>,
+    allowed_networks: Vec<IpNet>,
+    denied_networks: Vec<IpNet>,
+    allowed_hosts: Vec<Pattern>,
+    denied_hosts: Vec<Pattern>,
+}
+
+/// Says why nothing may be sent to a place.
+///
+/// An address that a name resolved to is left out: the owner of the endpoint reads the text, who
+/// must not learn what names resolve to on the inside.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The address is not on the public internet, or is denied.
+    #[error("the address is not an allowed destination")]
+    Address,
+    /// The name is not one of the public internet, or is denied.
+    #[error("{host:?} is not an allowed host")]
+    Host {
+        /// The name.
+        host: String,
+    },
+    /// The port is denied, or is 0.
+    #[error("port {port} is not allowed")]
+    Port {
+        /// The port.
+        port: u16,
+    },
+    /// The URL is `http`, and `https` is asked for.
+    #[error("the URL must start with https://")]
+    Scheme,
+}
+
+/// Says that a text is not a host name or a pattern of them.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{text:?} is neither a host name nor '*.' and one")]
+pub struct HostPatternError {
+    /// The text.
+    pub text: String,
+}
+
+impl AddressPolicy {
+    /// Returns a policy that allows the whole public internet and nothing else, on any port.
+    pub fn public() -> Self {
+        Self {
+            https_only: false,
+            is_development: false,
+            only_ports: None,
+            denied_ports: BTreeSet::from([0]),
+            allowed_networks: Vec::new(),
+            denied_networks: Vec::new(),
+            allowed_hosts: Vec::new(),
+            denied_hosts: Vec::new(),
+        }
+    }
+
+    /// Returns a policy that allows this machine too, for development and tests.
+    ///
+    /// With it, whoever may register an endpoint reaches everything that listens on loopback. A
+    /// transport set up with it says so on standard error.
+    pub fn development() -> Self {
+        let loopback: [IpNet; 2] = [
+            Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+            Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+        ];
+        let allowed_hosts = ["localhost", "*.localhost"].into_iter().filter_map(Pattern::new);
+        Self {
+            is_development: true,
+            allowed_networks: loopback.to_vec(),
+            allowed_hosts: allowed_hosts.collect(),
+            ..Self::public()
+        }
+    }
+
+    /// Refuses `http` URLs.
+    pub fn https_only(self) -> Self {
+        Self { https_only: true, ..self }
+    }
+
+    /// Allows the addresses of a network, public or not.
+    pub fn allow_network(mut self, network: IpNet) -> Self {
+        self.allowed_networks.push(network);
+        self
+    }
+
+    /// Denies the addresses of a network.
+    pub fn deny_network(mut self, network: IpNet) -> Self {
+        self.denied_networks.push(network);
+        self
+    }
+
+    /// Allows a host by its name, or all below one by `*.` and its name, whatever addresses it
+    /// resolves to: for your own names on the inside.
+    ///
+    /// # Errors
+    /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
+    pub fn allow_host(mut self, host: &str) -> Result<Self, HostPatternError> {
+        self.allowed_hosts.push(pattern(host)?);
+        Ok(self)
+    }
+
+    /// Denies a host by its name, or all below one by `*.` and its name. It is never resolved; to
+    /// keep deliveries off its addresses, under whatever name, deny its network.
+    ///
+    /// # Errors
+    /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
+    pub fn deny_host(mut self, host: &str) -> Result<Self, HostPatternError> {
+        self.denied_hosts.push(pattern(host)?);
+        Ok(self)
+    }
+
+    /// Denies all ports but these.
+    pub fn only_ports(self, ports: impl IntoIterator<Item = u16>) -> Self {
+        Self { only_ports: Some(ports.into_iter().collect()), ..self }
+    }
+
+    /// Denies a port.
+    pub fn deny_port(mut self, port: u16) -> Self {
+        self.denied_ports.insert(port);
+        self
+    }
+
+    /// Allows a URL by returning `Ok`, as far as it can be judged without resolving its name:
+    /// scheme, port, the name itself, or the address if it is written as one.
+    ///
+    /// # Errors
+    /// [`Refusal`] when nothing may be sent there.
+    pub fn check(&self, url: &EndpointUrl) -> Result<(), Refusal> {
+        let url = url.as_url();
+        if self.https_only && url.scheme() != "https" {
+            return Err(Refusal::Scheme);
+        }
+        self.check_port(url.port_or_known_default().unwrap_or(0))?;
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.check_address(None, address.into()),
+            Some(Host::Ipv6(address)) => self.check_address(None, address.into()),
+            Some(Host::Domain(name)) => self.check_name(name),
+            None => Err(Refusal::Host { host: String::new() }),
+        }
+    }
+
+    /// Allows an address by returning `Ok`: one that `host` resolved to, or one that is written as
+    /// such if that is `None`.
+    ///
+    /// # Errors
+    /// [`Refusal::Address`] when nothing may be sent there.
+    pub fn check_address(&self, host: Option<&str>, address: IpAddr) -> Result<(), Refusal> {
+        let effective = effective(address);
+        let is_in = |networks: &[IpNet]| {
+            let of = |network: &IpNet| network.contains(&effective) || network.contains(&address);
+            networks.iter().any(of)
+        };
+        // Those that carry another address lead where nobody has looked.
+        let is_own_host =
+            || host.is_some_and(|host| is_any(&self.allowed_hosts, host)) && !is_carrier(effective);
+        let is_allowed = is_global(effective) || is_in(&self.allowed_networks) || is_own_host();
+        let is_denied = is_in(&self.denied_networks);
+        if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Address) }
+    }
+
+    /// Returns whether it allows this machine, as [`development`](Self::development) does.
+    pub(crate) fn is_development(&self) -> bool {
+        self.is_development
+    }
+
+    fn check_port(&self, port: u16) -> Result<(), Refusal> {
+        let is_listed = self.only_ports.as_ref().is_none_or(|ports| ports.contains(&port));
+        let is_allowed = is_listed && !self.denied_ports.contains(&port);
+        if is_allowed { Ok(()) } else { Err(Refusal::Port { port }) }
+    }
+
+    /// Allows a name to be resolved.
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        let is_allowed = is_any(&self.allowed_hosts, name) || !is_special(name);
+        let is_denied = is_any(&self.denied_hosts, name);
+        if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Host { host: name.to_owned() }) }
+    }
+}
+
+impl Default for AddressPolicy {
+    /// Returns [`AddressPolicy::public`].
+    fn default() -> Self {
+        Self::public()
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, HostPatternError> {
+    Pattern::new(text).ok_or_else(|| HostPatternError { text: text.to_owned() })
+}
+
+fn is_any(patterns: &[Pattern], name: &str) -> bool {
+    let name = without_final_dot(name);
+    patterns.iter().any(|pattern| pattern.matches(name))
+}

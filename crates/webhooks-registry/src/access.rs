@@ -1,0 +1,149 @@
+//! How an endpoint lets deliveries in, beside their signature: tokens and certificates.
+
+use std::fmt;
+
+use crate::hidden::Hidden;
+use crate::{EndpointError, EndpointUrl};
+
+/// How long a text of credentials may be, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// How long certificates or a key may be, in bytes of PEM.
+const MAX_PEM: usize = 64 * 1024;
+
+/// How to get the token that an endpoint asks for: OAuth 2.0, client credentials (RFC 6749 §4.4).
+///
+/// The transport fetches the token, keeps it while it is valid, and sends it as
+/// `Authorization: Bearer …` (RFC 6750 §2.1).
+///
+/// # Example
+/// ```
+/// use webhooks_registry::{ClientCredentials, EndpointUrl};
+///
+/// let token_url = EndpointUrl::new("https://id.example.com/oauth2/token")?;
+/// let credentials = ClientCredentials::new(token_url, "acme", "hush").scope("webhooks.write");
+/// assert!(!format!("{credentials:?}").contains("hush"));
+/// # Ok::<(), webhooks_registry::EndpointUrlError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientCredentials {
+    /// Where tokens are given out.
+    pub token_url: EndpointUrl,
+    /// Who asks.
+    pub client_id: String,
+    /// What for, in the words of the endpoint's owner (RFC 6749 §3.3).
+    pub scope: Option<String>,
+    /// Whom the token is for; some providers ask for it.
+    pub audience: Option<String>,
+    client_secret: Hidden,
+}
+
+impl ClientCredentials {
+    /// Returns credentials without scope and audience.
+    pub fn new(token_url: EndpointUrl, client_id: &str, client_secret: &str) -> Self {
+        Self {
+            token_url,
+            client_id: client_id.to_owned(),
+            scope: None,
+            audience: None,
+            client_secret: Hidden::new(client_secret),
+        }
+    }
+
+    /// Sets what the token is for, in the words of the endpoint's owner: names with spaces between.
+    #[must_use]
+    pub fn scope(self, scope: &str) -> Self {
+        Self { scope: Some(scope.to_owned()), ..self }
+    }
+
+    /// Sets whom the token is for.
+    #[must_use]
+    pub fn audience(self, audience: &str) -> Self {
+        Self { audience: Some(audience.to_owned()), ..self }
+    }
+
+    /// Borrows the client's secret, for whoever asks for the token, or keeps it.
+    pub fn dangerous_client_secret(&self) -> &str {
+        self.client_secret.dangerous_text()
+    }
+}
+
+impl ClientCredentials {
+    /// Allows credentials of this length by returning `Ok`.
+    pub(crate) fn check(&self) -> Result<(), EndpointError> {
+        within("client's id", MAX_TEXT, Some(&self.client_id))?;
+        within("client's secret", MAX_TEXT, Some(self.dangerous_client_secret()))?;
+        within("scope", MAX_TEXT, self.scope.as_deref())?;
+        within("audience", MAX_TEXT, self.audience.as_deref())
+    }
+}
+
+fn within(what: &'static str, max: usize, text: Option<&str>) -> Result<(), EndpointError> {
+    let is_too_long = text.is_some_and(|text| text.len() > max);
+    if is_too_long { Err(EndpointError::TooLong { what, max }) } else { Ok(()) }
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCredentials")
+            .field("token_url", &self.token_url)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What TLS is like with one endpoint: whom to trust, and who we are.
+///
+/// Certificates and keys are PEM texts (RFC 7468). The transport reads them when the endpoint is
+/// registered.
+///
+/// # Example
+/// ```
+/// use webhooks_registry::EndpointTls;
+///
+/// # let (ca, certificates, key) = ("", "", "");
+/// let tls = EndpointTls::default().pinned_roots(ca).client_certificate(certificates, key);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct EndpointTls {
+    /// The only authorities that may vouch for the endpoint; those of the transport if `None`.
+    pub roots: Option<String>,
+    identity: Option<Identity>,
+}
+
+/// A chain of certificates, the client's own first, and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    certificates: String,
+    key: Hidden,
+}
+
+impl EndpointTls {
+    /// Trusts these authorities alone to vouch for the endpoint, in PEM.
+    #[must_use]
+    pub fn pinned_roots(self, pem: &str) -> Self {
+        Self { roots: Some(pem.to_owned()), ..self }
+    }
+
+    /// Shows the endpoint a certificate when it asks for one (mutual TLS): the chain, our own
+    /// first, and its key, in PEM.
+    #[must_use]
+    pub fn client_certificate(self, chain_pem: &str, key_pem: &str) -> Self {
+        let identity = Identity { certificates: chain_pem.to_owned(), key: Hidden::new(key_pem) };
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Allows certificates of this length by returning `Ok`.
+    pub(crate) fn check(&self) -> Result<(), EndpointError> {
+        within("pinned roots", MAX_PEM, self.roots.as_deref())?;
+        let (chain, key) = self.dangerous_client_certificate().unzip();
+        within("client certificates", MAX_PEM, chain)?;
+        within("client's key", MAX_PEM, key)
+    }
+
+    /// Borrows the client's chain and its key, for whoever connects, or keeps them.
+    pub fn dangerous_client_certificate(&self) -> Option<(&str, &str)> {
+        let Identity { certificates, key } = self.identity.as_ref()?;
+        Some((certificates, key.dangerous_text()))
+    }
+}

@@ -1,0 +1,16 @@
+//! From a text to the verdict on it as a destination.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use webhooks_http::AddressPolicy;
+use webhooks_registry::EndpointUrl;
+
+fuzz_target!(|text: &str| {
+    let Ok(url) = EndpointUrl::new(text) else { return };
+    if AddressPolicy::public().check(&url).is_ok() {
+        // What development allows beside the public internet is a superset of it.
+        assert!(AddressPolicy::development().check(&url).is_ok());
+        let host = url.as_url().host_str().unwrap_or_default();
+        assert!(host.contains(['.', ':']), "{host}");
+    }
+});

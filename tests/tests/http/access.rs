@@ -1,0 +1,151 @@
+//! Headers and tokens that endpoints ask for.
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use tokio::task::JoinSet;
+use webhooks_core::{DeliveryStatus, Event};
+use webhooks_dispatch::{Dispatcher, ErrorClass, Transport as _};
+use webhooks_http::HttpTransport;
+use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
+use webhooks_tests::{NameServer, Received, Receiver};
+
+use crate::{builder, endpoint, request_to, told};
+
+#[tokio::test]
+async fn an_endpoint_gets_its_own_headers_and_they_replace_ours_where_they_may() {
+    let receiver = Receiver::answering(200).await;
+    let registry = Registry::new();
+    let endpoint = endpoint(&receiver.url())
+        .header("X-Api-Key", "hush")
+        .and_then(|endpoint| endpoint.header("content-type", "application/cloudevents+json"))
+        .and_then(|endpoint| endpoint.header("user-agent", "acme"))
+        .and_then(|endpoint| endpoint.basic_auth("Aladdin", "open sesame"))
+        .unwrap();
+    registry.register("hook", endpoint).unwrap();
+    let dispatcher = Dispatcher::new(registry, builder().build().unwrap());
+    let results = dispatcher.dispatch(&Event::new("created", 1).unwrap()).await;
+    assert_eq!(results[0].status, DeliveryStatus::Delivered);
+    let headers = &receiver.received()[0].headers;
+    for (name, value) in [
+        ("x-api-key", "hush"),
+        ("content-type", "application/cloudevents+json"),
+        ("user-agent", "acme"),
+        ("authorization", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+    ] {
+        let found: Vec<_> = headers.get_all(name).iter().collect();
+        assert_eq!(found, [value], "{name}");
+    }
+    assert!(headers.contains_key("webhook-signature"));
+}
+
+fn json(status: u16, body: &str) -> Response<Full<Bytes>> {
+    Response::builder().status(status).body(Full::from(body.to_owned())).unwrap()
+}
+
+/// Starts a token server whose n-th token is `token-n`.
+async fn token_server(expires_in: u64) -> Receiver {
+    Receiver::start(move |number, _| {
+        let body = format!(
+            r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":{expires_in}}}"#
+        );
+        json(200, &body)
+    })
+    .await
+}
+
+fn by_token(receiver: &Receiver, tokens: &Receiver) -> Endpoint {
+    let token_url = EndpointUrl::new(&tokens.url()).unwrap();
+    let credentials = ClientCredentials::new(token_url, "acme & sons", "hu:sh").scope("a b");
+    endpoint(&receiver.url()).client_credentials(credentials).unwrap()
+}
+
+fn authorization(received: &Received) -> &str {
+    received.headers["authorization"].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_used_by_all() {
+    let (receiver, tokens) = (Receiver::answering(200).await, token_server(3600).await);
+    let endpoint = by_token(&receiver, &tokens);
+    let transport = builder().build().unwrap();
+    let mut sends = JoinSet::new();
+    for _ in 0..20 {
+        let (transport, request) = (transport.clone(), request_to(&endpoint));
+        sends.spawn(async move { transport.send(request).await.unwrap().status });
+    }
+    assert_eq!(sends.join_all().await, [200; 20]);
+    assert!(receiver.received().iter().all(|one| authorization(one) == "Bearer token-1"));
+
+    let [asked] = &tokens.received()[..] else { panic!("one token") };
+    assert_eq!(asked.body, "grant_type=client_credentials&scope=a+b");
+    assert_eq!(asked.headers["content-type"], "application/x-www-form-urlencoded");
+    // RFC 6749 §2.3.1: id and secret are encoded as in forms; Python's urlencode and base64.
+    assert_eq!(authorization(asked), "Basic YWNtZSslMjYrc29uczpodSUzQXNo");
+}
+
+#[tokio::test]
+async fn a_token_near_its_end_is_not_used_again() {
+    let (receiver, tokens) = (Receiver::answering(200).await, token_server(30).await);
+    let (endpoint, transport) = (by_token(&receiver, &tokens), builder().build().unwrap());
+    for expected in ["Bearer token-1", "Bearer token-2"] {
+        transport.send(request_to(&endpoint)).await.unwrap();
+        assert_eq!(authorization(receiver.received().last().unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_replaced_for_the_next_attempt() {
+    let tokens = token_server(3600).await;
+    let receiver = Receiver::start(|_, received| {
+        json(if authorization(received) == "Bearer token-1" { 401 } else { 200 }, "")
+    })
+    .await;
+    let (endpoint, transport) = (by_token(&receiver, &tokens), builder().build().unwrap());
+    for expected in [401, 200, 200] {
+        assert_eq!(transport.send(request_to(&endpoint)).await.unwrap().status, expected);
+    }
+    assert_eq!((receiver.received().len(), tokens.received().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent_and_nothing_secret_is_told() {
+    for (status, body, reason) in [
+        (401, r#"{"error":"hush"}"#, "the token server answered 401"),
+        (302, "", "the token server answered 302"),
+        (200, "hush", "the token server's answer is not a bearer token"),
+        (200, r#"{"access_token":"hush","token_type":"mac"}"#, "the token server's answer is not"),
+        (200, r#"{"access_token":"a\nb","token_type":"bearer"}"#, "the token server's answer is"),
+    ] {
+        let receiver = Receiver::answering(200).await;
+        let tokens = Receiver::start(move |_, _| json(status, body)).await;
+        let transport = builder().build().unwrap();
+        let error = transport.send(request_to(&by_token(&receiver, &tokens))).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Authorization);
+        let told = format!("{} {error:?}", told(&error));
+        assert!(told.contains(reason) && !told.contains("hush"), "{told}");
+        assert!(receiver.received().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_is_a_destination_like_any_other() {
+    let names = NameServer::start(60, [("id.example.com", vec![vec!["127.0.0.1".into()]])]).await;
+    let tokens = token_server(3600).await;
+    let by_name = format!("https://id.example.com:{}/", tokens.port());
+    let by_address = format!("https://127.0.0.1:{}/", tokens.port());
+    // RFC 6749 §3.2 asks for TLS.
+    let in_clear = format!("http://id.example.com:{}/", tokens.port());
+    let strict = HttpTransport::builder().dns_server(names.address()).build().unwrap();
+    for (token_url, is_told_early) in [(by_name, false), (by_address, true), (in_clear, true)] {
+        let credentials =
+            ClientCredentials::new(EndpointUrl::new(&token_url).unwrap(), "acme", "hush");
+        let endpoint = endpoint("https://example.com/").client_credentials(credentials).unwrap();
+        let checked = strict.check(&endpoint).map_err(|error| error.class);
+        let expected = if is_told_early { Err(ErrorClass::Blocked) } else { Ok(()) };
+        assert_eq!(checked, expected, "{token_url}");
+        let error = strict.send(request_to(&endpoint)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Blocked, "{token_url}");
+    }
+    assert!(tokens.received().is_empty());
+}

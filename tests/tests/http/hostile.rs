@@ -1,0 +1,257 @@
+//! Receivers that misbehave: each ends in the right class, by the deadline, with its connection
+//! closed and none of it kept.
+//!
+//! The servers go on with what they do until the client closes, so a result shows that the deadline
+//! held, and `ended` that nothing of the exchange is left.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response as HttpResponse;
+use http_body_util::Full;
+use tokio::net::TcpStream;
+use webhooks_dispatch::{ErrorClass, Response, Transport as _, TransportError};
+use webhooks_tests::{Connection, RawServer, Receiver};
+
+use crate::tls::Authority;
+use crate::{builder, class, request, send, short_request};
+
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
+
+/// Sends twice to a server, with little time, and returns both outcomes once both connections have
+/// ended: the second went over one of its own.
+async fn twice<F, Fut>(treat: F) -> [Result<Response, TransportError>; 2]
+where
+    F: Fn(Connection<TcpStream>) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let server = RawServer::start(treat).await;
+    let transport = builder().build().unwrap();
+    let outcomes = [
+        transport.send(short_request(&server.url())).await,
+        transport.send(short_request(&server.url())).await,
+    ];
+    server.wire().ended(2).await;
+    assert_eq!(server.wire().accepted(), 2, "a connection that failed is not used again");
+    outcomes
+}
+
+fn is_timeout(outcome: &Result<Response, TransportError>) -> bool {
+    matches!(outcome, Err(error) if error.class == ErrorClass::Timeout)
+}
+
+#[tokio::test]
+async fn what_never_accepts_ends_at_the_deadline() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let outcome = builder().build().unwrap().send(short_request(&url)).await;
+    assert!(is_timeout(&outcome), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_hangs_ends_at_the_deadline() {
+    for head in [&b""[..], b"HTTP/1.1 2", HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"]
+    {
+        let outcomes = twice(move |mut connection| async move {
+            connection.request().await;
+            connection.write(head).await;
+            connection.until_closed().await;
+        })
+        .await;
+        assert!(outcomes.iter().all(is_timeout), "{head:?}: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_trickles_ends_at_the_deadline() {
+    // In the status line, in a header, and in the body.
+    for head in [&b""[..], HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"] {
+        let outcomes = twice(move |mut connection| async move {
+            connection.request().await;
+            connection.write(head).await;
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            let start: &[u8] = if head.is_empty() { b"HTTP/1.1 200 " } else { b"x-slow: " };
+            for byte in start.iter().chain(std::iter::repeat(&b'x')) {
+                beat.tick().await;
+                if !connection.write(&[*byte]).await {
+                    break;
+                }
+            }
+            connection.until_closed().await;
+        })
+        .await;
+        assert!(outcomes.iter().all(is_timeout), "{head:?}: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_reads_nothing_ends_at_the_deadline() {
+    let server = RawServer::start(|connection| async move {
+        // More than the system's buffers take.
+        std::future::pending::<()>().await;
+        drop(connection);
+    })
+    .await;
+    let body = Bytes::from(vec![b' '; 64 * 1024 * 1024]);
+    let request = webhooks_dispatch::Request { body, ..short_request(&server.url()) };
+    let outcome = builder().build().unwrap().send(request).await;
+    assert!(is_timeout(&outcome), "{outcome:?}");
+}
+
+/// What the system's buffers take beside what the client reads, at most.
+const BUFFERED: u64 = 16 * 1024 * 1024;
+
+#[tokio::test]
+async fn an_endless_body_is_cut() {
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).into_bytes();
+    let server = RawServer::start(move |mut connection| {
+        let chunk = chunk.clone();
+        async move {
+            connection.request().await;
+            connection.write(HEAD).await;
+            connection.write(b"transfer-encoding: chunked\r\n\r\n").await;
+            connection.write_forever(&chunk).await;
+        }
+    })
+    .await;
+    let transport = builder().build().unwrap();
+    let response = transport.send(request(&server.url())).await.unwrap();
+    assert_eq!((response.status, response.body.len()), (200, 16 * 1024));
+    server.wire().ended(1).await;
+    assert!(server.wire().written() < BUFFERED);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_early() {
+    let one_long_header = vec![b'x'; 64 * 1024];
+    let many_headers = b"x-n: 1\r\n".repeat(8 * 1024);
+    for part in [one_long_header, many_headers] {
+        let server = RawServer::start(move |mut connection| {
+            let part = part.clone();
+            async move {
+                connection.request().await;
+                connection.write(HEAD).await;
+                connection.write(b"x-large: ").await;
+                // A hundred megabytes, if anybody took them.
+                for _ in 0..1600 {
+                    if !connection.write(&part).await {
+                        break;
+                    }
+                }
+                connection.until_closed().await;
+            }
+        })
+        .await;
+        let error = builder().build().unwrap().send(request(&server.url())).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Protocol, "{error:?}");
+        server.wire().ended(1).await;
+        assert!(server.wire().written() < BUFFERED);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_interim_responses_ends_at_the_deadline() {
+    for interim in
+        ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"]
+    {
+        let flood = interim.repeat(1000);
+        let outcomes = twice(move |mut connection| {
+            let flood = flood.clone();
+            async move {
+                connection.request().await;
+                connection.write_forever(flood.as_bytes()).await;
+            }
+        })
+        .await;
+        assert!(outcomes.iter().all(is_timeout), "{interim}: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_closes_or_resets_is_told_by_when_it_does() {
+    for (head, expected) in [
+        (&b""[..], ErrorClass::Reset),
+        (HEAD, ErrorClass::Reset),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart", ErrorClass::Body),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\npart", ErrorClass::Body),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", ErrorClass::Body),
+    ] {
+        let closing = RawServer::answering(head).await;
+        assert_eq!(class(&closing.url()).await, expected, "closed after {head:?}");
+        let resetting = RawServer::start(move |mut connection| async move {
+            connection.request().await;
+            connection.write(head).await;
+            connection.reset().unwrap();
+        })
+        .await;
+        let found = class(&resetting.url()).await;
+        // A reset may overtake what was sent before it.
+        assert!(found == expected || found == ErrorClass::Reset, "reset after {head:?}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn a_close_before_the_request_is_read_is_a_reset() {
+    let server = RawServer::start(|connection| async move { drop(connection) }).await;
+    let found = class(&server.url()).await;
+    assert_eq!(found, ErrorClass::Reset);
+}
+
+#[tokio::test]
+async fn garbage_is_a_protocol_error() {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"HTTP/1.1 two OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n",
+        b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    ] {
+        let server = RawServer::answering(garbage).await;
+        let outcome = send(&server.url()).await;
+        let class = outcome.as_ref().map_err(|error| error.class);
+        assert_eq!(class, Err(ErrorClass::Protocol), "{}", garbage.escape_ascii());
+    }
+}
+
+/// A hundred megabytes of zeros, compressed twice, stay the few bytes that they are.
+#[tokio::test]
+async fn nothing_is_decompressed() {
+    let zeros = vec![0; 1024 * 1024];
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..100 {
+        bomb.write_all(&zeros).unwrap();
+    }
+    let bomb = Bytes::from(bomb.finish().unwrap());
+    let compressed = bomb.clone();
+    let receiver = Receiver::start(move |_, _| {
+        let builder = HttpResponse::builder().header("content-encoding", "gzip");
+        builder.body(Full::from(compressed.clone())).unwrap()
+    })
+    .await;
+    let response = send(&receiver.url()).await.unwrap();
+    assert_eq!(response.body, bomb[..16 * 1024]);
+    assert!(!receiver.received()[0].headers.contains_key("accept-encoding"));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_over_http_2_as_well() {
+    let authority = Authority::new();
+    let acceptor = authority.issue("localhost").acceptor(None, &[b"h2"]);
+    let receiver = Receiver::start_tls_with(acceptor, |_, _| {
+        let large = "x".repeat(16 * 1024);
+        let builder = (0..8).fold(HttpResponse::builder(), |builder, n| {
+            builder.header(format!("x-large-{n}"), &large)
+        });
+        builder.body(Full::default()).unwrap()
+    })
+    .await;
+    let transport = builder().extra_root(authority.root()).build().unwrap();
+    let url = format!("https://localhost:{}/hook", receiver.port());
+    let error = transport.send(request(&url)).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Protocol, "{error:?}");
+    assert_eq!(receiver.received().len(), 1);
+}
