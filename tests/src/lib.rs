@@ -11,6 +11,7 @@ pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod forward;
+pub mod postgres;
 mod receiver;
 pub mod simulation;
 

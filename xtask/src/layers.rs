@@ -9,7 +9,7 @@ use crate::shell::{Failure, command, failure};
 /// What each crate may use of the workspace. Crates without a row are unknown and refused.
 ///
 /// A new edge is a change of the architecture: `docs/architecture.md` has the picture.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("webhooks-core", &[]),
     ("webhooks-sign", &[]),
     ("webhooks-registry", &["webhooks-core", "webhooks-sign"]),
@@ -23,6 +23,10 @@ const ALLOWED: [(&str, &[&str]); 8] = [
         &["webhooks-core", "webhooks-sign", "webhooks-registry", "webhooks-dispatch"],
     ),
     (
+        "webhooks-postgres",
+        &["webhooks-core", "webhooks-sign", "webhooks-registry", "webhooks-dispatch"],
+    ),
+    (
         "webhooks-tests",
         &[
             "webhooks-core",
@@ -31,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 8] = [
             "webhooks-dispatch",
             "webhooks-http",
             "webhooks-sqlite",
+            "webhooks-postgres",
         ],
     ),
     ("xtask", &[]),

@@ -1,0 +1,161 @@
+//! A PostgreSQL of the tests' own: made in a temporary folder, reached by a socket in it, gone with
+//! the process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sqlx::{Connection as _, PgConnection};
+
+/// A running server. It has no network address, and its folder is nobody else's.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+    databases: AtomicUsize,
+    /// Stops the server and removes the folder as soon as this process ends, however it does.
+    _guard: Child,
+}
+
+/// What the guard runs: it waits for the end of its input, which nobody writes to.
+const GUARD: &str =
+    r#"cat > "/dev/null"; "$1/pg_ctl" --silent -D "$2/data" -m immediate stop; rm -rf "$2""#;
+
+/// The settings of the server. What it answers is on disk (`fsync` is on); a socket that everybody
+/// may use, in a folder that only we know; the view that counts statements for benchmarks.
+const SETTINGS: &str =
+    "-c listen_addresses='' -c max_connections=200 -c unix_socket_permissions=0777";
+
+impl Cluster {
+    /// Returns the server that all tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&std::env::temp_dir(), ""))
+    }
+
+    /// Makes a server in a new folder inside of `parent`, with these settings besides.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed, or does not start.
+    pub fn start(parent: &Path, settings: &str) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a folder").keep();
+        if is_root() {
+            let owner = Command::new("chown").arg(user()).arg(&folder).status();
+            assert!(owner.expect("chown runs").success());
+        }
+        let mut guard = as_user("sh");
+        let guard = guard.args(["-c", GUARD, "guard"]).arg(programs()).arg(&folder);
+        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own: an interrupt on the terminal is for us, and the guard outlives us.
+        let guard = std::os::unix::process::CommandExt::process_group(guard, 0);
+        let guard = guard.spawn().expect("sh runs");
+        let cluster = Self { folder, databases: AtomicUsize::new(0), _guard: guard };
+        let data = cluster.folder.join("data");
+        let mut initdb = program("initdb");
+        initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust"]);
+        run(initdb.args(["--username=postgres", "-D"]).arg(&data));
+        let settings = format!("-k '{}' {SETTINGS} {settings}", cluster.folder.display());
+        cluster.control(&["start", "-o", &settings]);
+        cluster
+    }
+
+    /// Stops the server without letting it finish anything, as a crash does, and starts it again.
+    pub fn crash(&self) {
+        self.control(&["restart", "-m", "immediate"]);
+    }
+
+    /// Stops the server without letting it finish anything.
+    pub fn stop(&self) {
+        self.control(&["stop", "-m", "immediate"]);
+    }
+
+    /// Starts it again.
+    pub fn resume(&self) {
+        self.control(&["start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let mut control = program("pg_ctl");
+        control.arg("-D").arg(self.folder.join("data")).arg("-l").arg(self.folder.join("log"));
+        run(control.args(["--wait", "--silent"]).args(arguments));
+    }
+
+    /// Returns the process that all others of the server descend from.
+    pub fn process(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));
+        let file = file.expect("the server runs");
+        file.lines().next().and_then(|line| line.parse().ok()).expect("a number")
+    }
+
+    /// Makes a new database and returns its URL.
+    pub async fn database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let mut connection = connect(&self.url("postgres")).await;
+        let create = format!("CREATE DATABASE test_{number}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.expect("made");
+        connection.close().await.expect("closed");
+        self.url(&format!("test_{number}"))
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
+    }
+}
+
+/// Connects to a database for a test's own statements.
+pub async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("the server runs")
+}
+
+fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).trim() == "0"
+}
+
+/// The user that the server runs as, since it refuses to be root.
+fn user() -> &'static str {
+    let exists = |user: &&str| {
+        let id = Command::new("id").arg(user).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        id.is_ok_and(|status| status.success())
+    };
+    ["postgres", "nobody"].into_iter().find(exists).expect("a user without rights")
+}
+
+/// Returns a command that is run by a user without rights.
+fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", user(), "--"]).arg(program);
+    command
+}
+
+fn program(name: &str) -> Command {
+    let mut command = as_user(programs().join(name));
+    command.current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// Returns the folder with the server's programs: that of the path, or the newest one of Debian's.
+fn programs() -> PathBuf {
+    let found = Command::new("pg_config").arg("--bindir").output();
+    let of_path = found.ok().filter(|found| found.status.success());
+    let of_path = of_path.map(|found| PathBuf::from(String::from_utf8_lossy(&found.stdout).trim()));
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    all.sort();
+    let has_initdb = |folder: &PathBuf| folder.join("initdb").exists();
+    let found = of_path.into_iter().chain(all.into_iter().rev()).find(has_initdb);
+    found.expect("PostgreSQL is installed: `cargo xtask test` does so, as Debian's `postgresql`")
+}
+
+fn run(command: &mut Command) {
+    // The server inherits what is open here, so nobody may wait for its end.
+    let status = command.stdout(Stdio::null()).status().expect("the program runs");
+    assert!(status.success(), "{command:?} failed: {status}");
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the program runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
