@@ -173,7 +173,7 @@ pub struct Claim {
 pub struct Claimed {
     /// The claim, by which the delivery is settled.
     pub claim: Claim,
-    /// The endpoint as it is now.
+    /// The endpoint as it is now; its limits may be a part of the whole, if workers share them.
     pub registration: Arc<Registration>,
     /// The event.
     pub event: Arc<SerializedEvent>,
