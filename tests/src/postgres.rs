@@ -21,10 +21,8 @@ pub struct Cluster {
 const GUARD: &str =
     r#"cat > "/dev/null"; "$1/pg_ctl" --silent -D "$2/data" -m immediate stop; rm -rf "$2""#;
 
-/// The settings of the server. What it answers is on disk (`fsync` is on); a socket that everybody
-/// may use, in a folder that only we know; the view that counts statements for benchmarks.
-const SETTINGS: &str =
-    "-c listen_addresses='' -c max_connections=200 -c unix_socket_permissions=0777";
+/// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
+const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
 
 impl Cluster {
     /// Returns the server that all tests of this process share.
@@ -33,7 +31,7 @@ impl Cluster {
         SHARED.get_or_init(|| Self::start(&std::env::temp_dir(), ""))
     }
 
-    /// Makes a server in a new folder inside of `parent`, with these settings besides.
+    /// Makes a server in a new folder inside of `parent`, with these lines of settings besides.
     ///
     /// # Panics
     /// If PostgreSQL is not installed, or does not start.
@@ -54,8 +52,13 @@ impl Cluster {
         let mut initdb = program("initdb");
         initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust"]);
         run(initdb.args(["--username=postgres", "-D"]).arg(&data));
-        let settings = format!("-k '{}' {SETTINGS} {settings}", cluster.folder.display());
-        cluster.control(&["start", "-o", &settings]);
+        let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
+        let file = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
+        let written = file.and_then(|mut file| {
+            std::io::Write::write_all(&mut file, format!("{SETTINGS}{socket}{settings}").as_bytes())
+        });
+        written.expect("the settings can be written");
+        cluster.resume();
         cluster
     }
 

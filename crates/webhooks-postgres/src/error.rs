@@ -60,11 +60,12 @@ impl From<sqlx::Error> for OpenError {
 
 /// How long to wait before a call is made again that failed in passing: a restart or a failover
 /// takes some seconds.
-const PAUSES: [Duration; 4] = [
+const PAUSES: [Duration; 5] = [
     Duration::from_millis(20),
     Duration::from_millis(200),
     Duration::from_secs(1),
     Duration::from_secs(2),
+    Duration::from_secs(4),
 ];
 
 /// Makes a call, and makes it again if the connection broke or another transaction was in the way.
