@@ -23,7 +23,8 @@ CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_tenants text[], p_types text[], p_patterns text[], p_bodies text[],
     p_times timestamptz[], p_worker bigint
 ) RETURNS TABLE (place bigint, deliveries integer, is_new boolean, stored text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = webhooks, pg_temp SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_time timestamptz;

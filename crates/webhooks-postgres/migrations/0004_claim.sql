@@ -15,11 +15,11 @@ $$;
 -- The endpoints that have deliveries waiting, each with its first: one look into the index an
 -- endpoint, however many wait for it.
 CREATE FUNCTION webhooks.walk(p_busy text[], p_worker bigint, p_workers bigint[])
-RETURNS TABLE (number bigint, tenant text, is_active boolean, is_ordered boolean,
+RETURNS TABLE (number bigint, id text, tenant text, is_active boolean, is_ordered boolean,
                blocked_until timestamptz, first_due timestamptz, first_id bigint)
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -31,7 +31,7 @@ BEGIN
             ORDER BY endpoint, due_at, id LIMIT 1
         ) next
     )
-    SELECT e.number, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id
+    SELECT e.number, e.id, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id
     FROM walk JOIN endpoints e ON e.number = walk.endpoint
     WHERE NOT e.active OR (e.id <> ALL (p_busy) AND (
         cardinality(p_workers) <= e.max_workers
@@ -39,8 +39,9 @@ BEGIN
 END $$;
 
 -- Claims what is due, in the order of places, of each endpoint at most so many; tenants take turns,
--- those after `p_served` first. Returns what is needed to carry deliveries out, and rows without a
--- delivery for endpoints that are gone and have something left over.
+-- those after `p_served` first. Returns what is needed to carry deliveries out; a row without a
+-- delivery for each endpoint that is gone and has something left over; and, if all that is due was
+-- claimed, a row with a time for each endpoint that has more to come, so that nobody need ask.
 --
 -- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
 -- not wait for the disk.
@@ -52,13 +53,14 @@ CREATE FUNCTION webhooks.claim(
     earlier_attempts integer, event_id text, tenant text, type text, body text)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_endpoints bigint[];
     v_dues      timestamptz[];
     v_ids       bigint[];
     v_gone      bigint[];
+    v_claimed   bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
@@ -104,33 +106,39 @@ BEGIN
     JOIN endpoints e ON e.number = l.endpoint
     JOIN events v ON v.number = l.event AND v.accepted_at = l.event_at
     ORDER BY l.place, l.due_at, l.id;
+    GET DIAGNOSTICS v_claimed = ROW_COUNT;
+    IF v_claimed < p_limit THEN
+        RETURN QUERY
+        SELECT NULL::bigint, d.endpoint, NULL::bigint, d.due_at, NULL::integer, NULL::integer,
+               d.id, NULL, NULL, NULL
+        FROM dues(p_busy, p_worker, p_workers) d;
+    END IF;
     RETURN QUERY
     SELECT NULL::bigint, g.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
            NULL, NULL, NULL, NULL
     FROM unnest(v_gone) AS g(endpoint);
 END $$;
 
--- When there may be something to claim: the first that waits, or the first lease that ends.
-CREATE FUNCTION webhooks.next_due(p_busy text[], p_worker bigint, p_workers bigint[])
-RETURNS timestamptz LANGUAGE plpgsql STABLE
+-- When there may be something to claim for each endpoint: the first that waits, or the first lease
+-- that ends. Of an ordered endpoint all leases must have ended.
+CREATE FUNCTION webhooks.dues(p_busy text[], p_worker bigint, p_workers bigint[])
+RETURNS TABLE (endpoint bigint, id text, due_at timestamptz)
+LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN (
-        SELECT min(CASE WHEN is_ordered THEN greatest(front.due_at, blocked_until)
-                        ELSE front.due_at END)
-        FROM walk(p_busy, p_worker, p_workers) CROSS JOIN LATERAL (
-            SELECT CASE WHEN is_ordered THEN max(leases.until) ELSE least(min(leases.until), (
-                SELECT w.due_at FROM waiting w
-                WHERE w.endpoint = number AND w.leased_until IS NULL
-                ORDER BY w.due_at, w.id LIMIT 1)) END AS due_at
-            FROM (
-                SELECT CASE WHEN is_ordered THEN coalesce(w.leased_until, w.due_at)
-                            ELSE w.leased_until END AS until
-                FROM waiting w WHERE w.endpoint = number
-                ORDER BY w.due_at, w.id LIMIT 64
-            ) leases
-        ) front
-        WHERE is_active);
+    RETURN QUERY
+    SELECT walk.number, walk.id, CASE
+        WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
+        ELSE least(leases.earliest, (
+            SELECT w.due_at FROM waiting w
+            WHERE w.endpoint = walk.number AND w.leased_until IS NULL
+            ORDER BY w.due_at, w.id LIMIT 1)) END
+    FROM walk(p_busy, p_worker, p_workers) walk CROSS JOIN LATERAL (
+        SELECT min(front.leased_until) AS earliest, max(front.leased_until) AS latest
+        FROM (SELECT w.leased_until FROM waiting w WHERE w.endpoint = walk.number
+              ORDER BY w.due_at, w.id LIMIT 64) front
+    ) leases
+    WHERE walk.is_active;
 END $$;

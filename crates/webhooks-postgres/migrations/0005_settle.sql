@@ -8,7 +8,7 @@ CREATE FUNCTION webhooks.settle(
 ) RETURNS TABLE (place bigint, endpoint bigint, failing_since timestamptz, is_ordered boolean)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_places    bigint[];

@@ -1,7 +1,7 @@
 //! Claiming: what is due, with the endpoint as it is now and this worker's share of its limits.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
@@ -28,17 +28,36 @@ pub(crate) struct Registrations {
     known: HashMap<(i64, i64), Option<Arc<Registration>>>,
 }
 
-/// What was last found to be due next, and for whom that holds.
+/// When endpoints that were not busy have something due next, as long as nothing has changed.
 #[derive(Debug, Default)]
-pub(crate) struct Due {
-    /// After how many changes, with which endpoints busy.
-    asked: Option<(u64, Arc<BTreeSet<EndpointId>>)>,
-    due_at: Option<Timestamp>,
+pub(crate) struct Dues {
+    /// After how many changes it was found; never if `None`.
+    found_at: Option<u64>,
+    by_endpoint: BTreeMap<EndpointId, Timestamp>,
 }
 
-/// A row of a claim.
+impl Dues {
+    /// Returns what is due next for endpoints that are not busy. One that was busy when it was found
+    /// and is no more has a claim made for it in any case.
+    fn next(&self, changes: u64, busy: &BTreeSet<EndpointId>) -> Option<Option<Timestamp>> {
+        let is_free = |(endpoint, _): &(&EndpointId, &Timestamp)| !busy.contains(*endpoint);
+        let free = self.by_endpoint.iter().filter(is_free);
+        (self.found_at == Some(changes)).then(|| free.map(|(_, due_at)| *due_at).min())
+    }
+}
+
+/// What a claim found.
 struct Found {
-    delivery: i64,
+    deliveries: Vec<Delivery>,
+    /// Endpoints that are gone and have something left over.
+    gone: Vec<i64>,
+    /// What is due next, if all that is due was claimed.
+    dues: BTreeMap<EndpointId, Timestamp>,
+}
+
+/// A delivery that was claimed.
+struct Delivery {
+    id: i64,
     endpoint: i64,
     version: i64,
     row: PgRow,
@@ -51,12 +70,15 @@ impl Shared {
         if members.is_empty() {
             return Ok(Vec::new());
         }
-        // Whoever asks what is due next asks anew.
         self.change();
+        let changes = self.changes();
         let token = fastrand::i64(1..);
         let claim = async || self.claim_rows(&request, token, served.as_deref(), &members).await;
-        let (found, gone) = persistently(claim).await.map_err(store_error)?;
-        let claimed = self.claimed(found, token, &members).await.map_err(store_error)?;
+        let Found { deliveries, gone, dues } = persistently(claim).await.map_err(store_error)?;
+        if deliveries.len() < request.limit {
+            *self.dues() = Dues { found_at: Some(changes), by_endpoint: dues };
+        }
+        let claimed = self.claimed(deliveries, token, &members).await.map_err(store_error)?;
         if let Some(last) = claimed.last() {
             *served = Some(last.registration.endpoint.tenant.to_string());
         }
@@ -66,14 +88,13 @@ impl Shared {
         Ok(claimed)
     }
 
-    /// Claims, and returns the deliveries and the endpoints that are gone.
     async fn claim_rows(
         &self,
         request: &ClaimRequest,
         token: i64,
         served: Option<&str>,
         members: &[i64],
-    ) -> Result<(Vec<Found>, Vec<i64>), sqlx::Error> {
+    ) -> Result<Found, sqlx::Error> {
         const CLAIM: &str = "SELECT id, endpoint, version, since, attempts, earlier_attempts,
             event_id, tenant, type, body FROM webhooks.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         let busy: Vec<&str> = request.busy.iter().map(EndpointId::as_str).collect();
@@ -91,23 +112,29 @@ impl Shared {
             .fetch_all(call.on())
             .await?;
         call.end().await?;
-        let (mut found, mut gone) = (Vec::with_capacity(rows.len()), Vec::new());
+        let deliveries = Vec::with_capacity(rows.len());
+        let mut found = Found { deliveries, gone: Vec::new(), dues: BTreeMap::new() };
         for row in rows {
-            let (delivery, endpoint): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
-            match delivery {
-                Some(delivery) => {
-                    found.push(Found { delivery, endpoint, version: row.try_get(2)?, row });
+            let (id, endpoint): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let since: Option<At> = row.try_get(3)?;
+            match (id, since) {
+                (Some(id), _) => {
+                    let version = row.try_get(2)?;
+                    found.deliveries.push(Delivery { id, endpoint, version, row });
                 }
-                None => gone.push(endpoint),
+                (None, Some(At(due_at))) => {
+                    found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
+                }
+                (None, None) => found.gone.push(endpoint),
             }
         }
-        Ok((found, gone))
+        Ok(found)
     }
 
     /// Puts what was claimed together with its endpoints.
     async fn claimed(
         &self,
-        found: Vec<Found>,
+        found: Vec<Delivery>,
         token: i64,
         members: &Arc<[i64]>,
     ) -> Result<Vec<Claimed>, sqlx::Error> {
@@ -125,11 +152,11 @@ impl Shared {
         }
         let known = &self.registrations().known;
         let mut claimed = Vec::with_capacity(found.len());
-        for Found { delivery, endpoint, version, row } in found {
+        for Delivery { id, endpoint, version, row } in found {
             // One whose endpoint went away meanwhile is due again when its lease ends, and cancelled.
             let Some(Some(registration)) = known.get(&(endpoint, version)) else { continue };
             claimed.push(Claimed {
-                claim: Claim { delivery: row::delivery_id(delivery), token: row::unsigned(token) },
+                claim: Claim { delivery: row::delivery_id(id), token: row::unsigned(token) },
                 registration: Arc::clone(registration),
                 event: Arc::new(row::event(&row, 6)?),
                 progress: row::progress(&row, 3)?,
@@ -210,18 +237,16 @@ impl Shared {
         Ok(claims.into_iter().filter(is_lost).collect())
     }
 
-    /// Returns when something may be due; asks the database only if something has changed.
+    /// Returns when something may be due; asks the database only if something has changed since the
+    /// last claim.
     pub(crate) async fn next_due(
         &self,
-        busy: &Arc<BTreeSet<EndpointId>>,
+        busy: &BTreeSet<EndpointId>,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
-        const NEXT_DUE: &str = "SELECT webhooks.next_due($1, $2, $3)";
-        let changes = self.changes();
-        {
-            let due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-            if due.asked.as_ref().is_some_and(|(at, who)| *at == changes && who == busy) {
-                return Ok(due.due_at);
-            }
+        const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
+        let known = self.dues().next(self.changes(), busy);
+        if let Some(due_at) = known {
+            return Ok(due_at);
         }
         let members = self.workers.join(&self.pool).await?;
         if members.is_empty() {
@@ -236,10 +261,11 @@ impl Shared {
             .fetch_one(call.on())
             .await?;
         call.end().await?;
-        let due_at = due_at.map(|At(due_at)| due_at);
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        *due = Due { asked: Some((changes, Arc::clone(busy))), due_at };
-        Ok(due_at)
+        Ok(due_at.map(|At(due_at)| due_at))
+    }
+
+    fn dues(&self) -> MutexGuard<'_, Dues> {
+        self.dues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,7 +15,7 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::SealingKeys;
 
-use crate::claim::{Due, Registrations};
+use crate::claim::{Dues, Registrations};
 use crate::error::{persistently, store_error};
 use crate::publish::{Publisher, Request};
 use crate::workers::Workers;
@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     pub(crate) registrations: Mutex<Registrations>,
     /// Held while a claim is made: two at once would pass over each other's rows.
     pub(crate) claiming: tokio::sync::Mutex<Option<String>>,
-    /// What is due next, as long as nothing has changed.
-    pub(crate) due: Mutex<Due>,
+    /// What is due next, as the last claim found it.
+    pub(crate) dues: Mutex<Dues>,
     /// Counts what may change what is due.
     changes: AtomicU64,
     waker: Waker,
@@ -138,7 +138,7 @@ impl PostgresStore {
             workers: Workers::new(options.heartbeat),
             registrations: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
-            due: Mutex::default(),
+            dues: Mutex::default(),
             changes: AtomicU64::new(0),
             waker: Waker::new(),
             needs_transactions,
