@@ -100,8 +100,51 @@ impl Cluster {
         self.url(&format!("test_{number}"))
     }
 
+    /// Starts a pooler before the server, which hands connections on after each transaction.
+    ///
+    /// # Panics
+    /// If PgBouncer is not installed, or does not start.
+    pub fn pooler(&self) -> Pooler {
+        let folder = self.folder.join("pooler");
+        let settings = format!(
+            "[databases]\n* = host={} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
+             default_pool_size = 2\nmax_client_conn = 200\nauth_type = any\nlisten_addr =\n\
+             unix_socket_dir = {}\nlisten_port = 6432\nunix_socket_mode = 0777\n",
+            self.folder.display(),
+            folder.display()
+        );
+        run(as_user("mkdir").arg(&folder));
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("the settings can be written");
+        // As long as the server's guard, it ends with this process; dropping it ends it earlier.
+        let mut pgbouncer = as_user("sh");
+        pgbouncer.args(["-c", "pgbouncer -q \"$1\" & cat; kill $!", "pooler"]).arg(file);
+        let pgbouncer = pgbouncer.current_dir("/").env("PATH", PATH).stdin(Stdio::piped());
+        let process = pgbouncer.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Pooler { folder, _process: process.expect("sh runs") }
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
+    }
+}
+
+/// Where Debian puts programs of administrators, besides the others.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// A running PgBouncer. It ends with this process, or when it is dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    folder: PathBuf,
+    _process: Child,
+}
+
+impl Pooler {
+    /// Returns the URL by which the pooler leads to the same database.
+    pub fn url(&self, database: &str) -> String {
+        let name = database.rsplit('/').find_map(|part| part.split_once("?host="));
+        let name = name.map(|(name, _)| name).expect("a URL of this cluster");
+        format!("postgres://postgres@localhost:6432/{name}?host={}", self.folder.display())
     }
 }
 

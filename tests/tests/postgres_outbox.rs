@@ -189,28 +189,10 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
 async fn the_function_refuses_what_the_library_refuses() {
     let (url, store) = open().await;
     let mut connection = connect(&url).await;
-    let long = "x".repeat(129);
+    let (long, too_long) = ("x".repeat(128), "x".repeat(129));
     let texts = [
-        "a",
-        "a.b",
-        "a..b",
-        ".a",
-        "a.",
-        "",
-        "a b",
-        "a\n",
-        "é",
-        "a/b",
-        "A_-9",
-        "*",
-        "a.*",
-        &long,
-        &long[1..],
-        "order-17",
-        "!~",
-        "a\u{7f}",
-        "'",
-        "\"",
+        "a", "a.b", "a..b", ".a", "a.", "", "a b", "a\n", "é", "a/b", "A_-9", "*", "a.*", &long,
+        &too_long, "order-17", "!~", "a\u{7f}", "'", "\"",
     ];
     for (n, text) in texts.iter().enumerate() {
         for (function, is_allowed) in [

@@ -39,10 +39,9 @@ pub(crate) struct Dues {
 impl Dues {
     /// Returns what is due next for endpoints that are not busy. One that was busy when it was found
     /// and is no more has a claim made for it in any case.
-    fn next(&self, changes: u64, busy: &BTreeSet<EndpointId>) -> Option<Option<Timestamp>> {
+    fn next(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
         let is_free = |(endpoint, _): &(&EndpointId, &Timestamp)| !busy.contains(*endpoint);
-        let free = self.by_endpoint.iter().filter(is_free);
-        (self.found_at == Some(changes)).then(|| free.map(|(_, due_at)| *due_at).min())
+        self.by_endpoint.iter().filter(is_free).map(|(_, due_at)| *due_at).min()
     }
 }
 
@@ -66,7 +65,7 @@ struct Delivery {
 impl Shared {
     pub(crate) async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let mut served = self.claiming.lock().await;
-        let members = persistently(|| self.workers.join(&self.pool)).await.map_err(store_error)?;
+        let members = persistently(|| self.workers.join(self)).await.map_err(store_error)?;
         if members.is_empty() {
             return Ok(Vec::new());
         }
@@ -100,6 +99,7 @@ impl Shared {
         let busy: Vec<&str> = request.busy.iter().map(EndpointId::as_str).collect();
         let mut call = self.call().await?;
         let rows = sqlx::query(CLAIM)
+            .persistent(call.prepares())
             .bind(At(request.now))
             .bind(At(request.now + request.lease))
             .bind(token)
@@ -174,7 +174,7 @@ impl Shared {
         let select = format!("{} WHERE number = ANY ($1)", endpoints::SELECT);
         let numbers: Vec<i64> = missing.iter().map(|(number, _)| *number).collect();
         let mut call = self.call().await?;
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select));
+        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(call.prepares());
         let rows = rows.bind(numbers).fetch_all(call.on()).await?;
         call.end().await?;
         let mut found = Vec::with_capacity(rows.len());
@@ -221,6 +221,7 @@ impl Shared {
         let extend = async || {
             let mut call = self.call().await?;
             let extended: Vec<(i64, i64)> = sqlx::query_as(EXTEND)
+                .persistent(call.prepares())
                 .bind(&ids)
                 .bind(&tokens)
                 .bind(At(until))
@@ -244,17 +245,20 @@ impl Shared {
         busy: &BTreeSet<EndpointId>,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
         const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
-        let known = self.dues().next(self.changes(), busy);
-        if let Some(due_at) = known {
-            return Ok(due_at);
+        {
+            let dues = self.dues();
+            if dues.found_at == Some(self.changes()) {
+                return Ok(dues.next(busy));
+            }
         }
-        let members = self.workers.join(&self.pool).await?;
+        let members = self.workers.join(self).await?;
         if members.is_empty() {
             return Ok(None);
         }
         let names: Vec<&str> = busy.iter().map(EndpointId::as_str).collect();
         let mut call = self.call().await?;
         let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
+            .persistent(call.prepares())
             .bind(names)
             .bind(self.workers.id)
             .bind(&*members)
@@ -274,6 +278,9 @@ pub(crate) async fn drain(
     connection: &mut PgConnection,
     endpoint: i64,
 ) -> Result<i32, sqlx::Error> {
-    let drain = sqlx::query_scalar("SELECT webhooks.drain($1, $2)").bind(endpoint).bind(DRAIN);
+    let drain = sqlx::query_scalar("SELECT webhooks.drain($1, $2)")
+        .persistent(false)
+        .bind(endpoint)
+        .bind(DRAIN);
     drain.fetch_one(connection).await
 }

@@ -62,7 +62,7 @@ impl EndpointStore for PostgresStore {
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
         let current = lock(&mut transaction, &id, &self.shared.keys).await.map_err(unavailable)?;
         let (number, current) = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
-        let retire = sqlx::query(RETIRE).bind(number).execute(&mut *transaction);
+        let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(&mut *transaction);
         retire.await.map_err(unavailable)?;
         close(&mut transaction, number).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
@@ -85,7 +85,11 @@ impl EndpointStore for PostgresStore {
             return Ok(false);
         }
         let stored = StoredEndpoint::new(&current.disabled(reason).endpoint);
-        let disable = sqlx::query(DISABLE).bind(number).bind(word(reason)).bind(stored.settings);
+        let disable = sqlx::query(DISABLE)
+            .persistent(false)
+            .bind(number)
+            .bind(word(reason))
+            .bind(stored.settings);
         disable.execute(&mut *transaction).await.map_err(unavailable)?;
         close(&mut transaction, number).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
@@ -97,7 +101,9 @@ impl EndpointStore for PostgresStore {
         let select = format!("{SELECT} WHERE id = $1 AND is_current");
         let get = async || {
             let mut call = self.shared.call().await?;
-            let statement = sqlx::query(sqlx::AssertSqlSafe(select.as_str())).bind(id.as_str());
+            let statement = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
+                .persistent(false)
+                .bind(id.as_str());
             let row = statement.fetch_optional(call.on()).await?;
             call.end().await?;
             row.map(|row| registration(&row, &self.shared.keys).map(Arc::new)).transpose()
@@ -118,6 +124,7 @@ impl EndpointStore for PostgresStore {
         let list = async || {
             let mut call = self.shared.call().await?;
             let rows = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
+                .persistent(false)
                 .bind(tenant.as_ref().map(TenantId::as_str))
                 .bind(after.as_ref().map_or("", EndpointId::as_str))
                 .bind(row::limit(limit))
@@ -137,8 +144,8 @@ pub(crate) async fn lock(
     keys: &SealingKeys,
 ) -> Result<Option<(i64, Registration)>, sqlx::Error> {
     let select = format!("{SELECT} WHERE id = $1 AND is_current FOR NO KEY UPDATE");
-    sqlx::query(LOCK).bind(id.as_str()).execute(&mut *connection).await?;
-    let select = sqlx::query(sqlx::AssertSqlSafe(select)).bind(id.as_str());
+    sqlx::query(LOCK).persistent(false).bind(id.as_str()).execute(&mut *connection).await?;
+    let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false).bind(id.as_str());
     let row = select.fetch_optional(connection).await?;
     row.map(|row| Ok((row.try_get(0)?, registration(&row, keys)?))).transpose()
 }
@@ -158,6 +165,7 @@ async fn update(
     const REORDER: &str = "UPDATE webhooks.waiting SET due_at = 'epoch'
         WHERE endpoint = $1 AND due_at <> 'epoch'";
     sqlx::query(UPDATE)
+        .persistent(false)
         .bind(number)
         .bind(settings)
         .bind(secrets)
@@ -170,7 +178,7 @@ async fn update(
         return close(connection, number).await;
     }
     if endpoint.ordered {
-        sqlx::query(REORDER).bind(number).execute(&mut *connection).await?;
+        sqlx::query(REORDER).persistent(false).bind(number).execute(&mut *connection).await?;
     }
     subscribe(connection, number, endpoint).await
 }
@@ -188,8 +196,9 @@ async fn insert(
     const INSERT: &str = "INSERT INTO webhooks.endpoints
         (id, tenant, settings, secrets, active, is_ordered, max_workers)
         VALUES ($1, $2, $3::json, $4, $5, $6, $7) RETURNING number";
-    sqlx::query(RETIRE).bind(replaced).execute(&mut *connection).await?;
+    sqlx::query(RETIRE).persistent(false).bind(replaced).execute(&mut *connection).await?;
     let number: i64 = sqlx::query_scalar(INSERT)
+        .persistent(false)
         .bind(id.as_str())
         .bind(endpoint.tenant.as_str())
         .bind(settings)
@@ -216,13 +225,14 @@ async fn subscribe(
     const SUBSCRIBE: &str = "
         INSERT INTO webhooks.subscriptions (tenant, pattern, endpoint, is_ordered)
         SELECT $1, pattern, $2, $3 FROM unnest($4::text[]) AS pattern ON CONFLICT DO NOTHING";
-    sqlx::query(FORGET).bind(number).execute(&mut *connection).await?;
+    sqlx::query(FORGET).persistent(false).bind(number).execute(&mut *connection).await?;
     let mut patterns: Vec<&str> =
         endpoint.subscriptions.iter().map(webhooks_registry::Subscription::as_str).collect();
     if patterns.is_empty() {
         patterns.push("*");
     }
     sqlx::query(SUBSCRIBE)
+        .persistent(false)
         .bind(endpoint.tenant.as_str())
         .bind(number)
         .bind(endpoint.ordered)
@@ -236,7 +246,7 @@ async fn subscribe(
 /// rest.
 async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
     const FORGET: &str = "DELETE FROM webhooks.subscriptions WHERE endpoint = $1";
-    sqlx::query(FORGET).bind(number).execute(&mut *connection).await?;
+    sqlx::query(FORGET).persistent(false).bind(number).execute(&mut *connection).await?;
     drain(connection, number).await.map(drop)
 }
 

@@ -29,7 +29,10 @@ impl HistoryStore for PostgresStore {
             WHERE k.tenant = $1 AND k.id = $2";
         let find = async || {
             let mut call = self.shared.call().await?;
-            let select = sqlx::query(SELECT).bind(tenant.as_str()).bind(id.to_string());
+            let select = sqlx::query(SELECT)
+                .persistent(call.prepares())
+                .bind(tenant.as_str())
+                .bind(id.to_string());
             let row = select.fetch_optional(call.on()).await?;
             call.end().await?;
             row.map(|row| event_record(&row)).transpose()
@@ -112,9 +115,13 @@ impl HistoryStore for PostgresStore {
             "SELECT failing_since FROM webhooks.endpoints WHERE id = $1 AND is_current";
         let count = async || {
             let mut call = self.shared.call().await?;
-            let failing = sqlx::query_scalar(FAILING).bind(endpoint.as_str());
+            let failing =
+                sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(endpoint.as_str());
             let failing: Option<Option<At>> = failing.fetch_optional(call.on()).await?;
-            let count = sqlx::query(COUNT).bind(endpoint.as_str()).bind(At(since));
+            let count = sqlx::query(COUNT)
+                .persistent(call.prepares())
+                .bind(endpoint.as_str())
+                .bind(At(since));
             let rows = count.fetch_all(call.on()).await?;
             call.end().await?;
             let failing_since = failing.flatten().map(|At(since)| since);
@@ -148,7 +155,7 @@ impl PostgresStore {
             let mut call = self.shared.call().await?;
             let mut statement = statement();
             statement.push(" LIMIT ").push_bind(row::limit(limit + 1));
-            let rows = statement.build().fetch_all(call.on()).await?;
+            let rows = statement.build().persistent(call.prepares()).fetch_all(call.on()).await?;
             call.end().await?;
             rows.iter().map(&read).collect::<Result<Vec<_>, _>>()
         };

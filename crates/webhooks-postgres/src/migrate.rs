@@ -1,6 +1,6 @@
 //! The schema, brought up to date when a store is opened.
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 
 use crate::OpenError;
 
@@ -28,37 +28,37 @@ const START: &str = "
         applied_at timestamptz NOT NULL DEFAULT now()
     )";
 
-/// Brings the schema up to date: all missing steps in one transaction. A schema that is up to date
-/// is only read, which needs no right to change it.
-pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> {
-    if version(connection).await? == KNOWN {
+/// Brings the schema up to date, in a transaction of the caller's. A schema that is up to date is
+/// only read, which needs no right to change it.
+pub(crate) async fn run(transaction: &mut PgConnection) -> Result<(), OpenError> {
+    if version(transaction).await? == KNOWN {
         return Ok(());
     }
-    let mut transaction = connection.begin().await?;
-    sqlx::query(LOCK).execute(&mut *transaction).await?;
+    sqlx::query(LOCK).persistent(false).execute(&mut *transaction).await?;
     sqlx::raw_sql(START).execute(&mut *transaction).await?;
-    let found = version(&mut transaction).await?;
+    let found = version(transaction).await?;
     if found > KNOWN {
         return Err(OpenError::Newer { found, known: KNOWN });
     }
     for (migration, number) in MIGRATIONS.iter().zip(1..).filter(|(_, number)| *number > found) {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
         let insert = sqlx::query("INSERT INTO webhooks.migrations (version) VALUES ($1)");
-        insert.bind(number).execute(&mut *transaction).await?;
+        insert.persistent(false).bind(number).execute(&mut *transaction).await?;
     }
-    transaction.commit().await?;
     Ok(())
 }
 
 /// Returns the version of the schema: 0 where there is none.
 async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('webhooks.migrations') IS NOT NULL")
+        .persistent(false)
         .fetch_one(&mut *connection)
         .await?;
     if !exists {
         return Ok(0);
     }
     let latest: Option<i32> = sqlx::query_scalar("SELECT max(version) FROM webhooks.migrations")
+        .persistent(false)
         .fetch_one(connection)
         .await?;
     Ok(latest.unwrap_or(0))

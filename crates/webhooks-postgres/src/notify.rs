@@ -52,9 +52,9 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         let outcome = if shared.workers.is_active() {
-            shared.workers.beat(&shared.pool).await
+            shared.workers.beat(&shared).await
         } else {
-            shared.workers.leave(&shared.pool).await.map(|()| false)
+            shared.workers.leave(&shared).await.map(|()| false)
         };
         // If it fails, members grow stale, and claims with them, until it succeeds again.
         if outcome.unwrap_or(true) {

@@ -120,7 +120,7 @@ impl PostgresOptions {
     }
 
     /// Prepares no statements and makes each call in a transaction, for poolers that keep no
-    /// prepared statements: `PgBouncer` before 1.21, or with `max_prepared_statements = 0`.
+    /// prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`.
     pub fn without_prepared_statements(self) -> Self {
         Self { prepares: false, ..self }
     }
@@ -142,17 +142,17 @@ impl PostgresOptions {
     /// [`OpenError`] when the database cannot be used.
     pub async fn open(self) -> Result<PostgresStore, OpenError> {
         let pool = self.pool(&self.database, self.connections);
-        let mut connection = pool.acquire().await?;
-        migrate::run(&mut connection).await?;
+        let mut transaction = pool.begin().await?;
+        migrate::run(&mut transaction).await?;
         if let Some(width) = self.partition_width {
             let update =
                 "UPDATE webhooks.settings SET partition_width = $1 * interval '1 microsecond'
                 WHERE partition_width <> $1 * interval '1 microsecond'";
             let width = i64::try_from(width.as_micros()).unwrap_or(i64::MAX);
-            sqlx::query(update).bind(width).execute(&mut *connection).await?;
+            sqlx::query(update).persistent(false).bind(width).execute(&mut *transaction).await?;
         }
-        seal_anew(&mut connection, &self.keys).await?;
-        drop(connection);
+        seal_anew(&mut transaction, &self.keys).await?;
+        transaction.commit().await?;
         let listening = self.pool(self.listen.as_ref().unwrap_or(&self.database), 1);
         Ok(PostgresStore::start(self, pool, listening))
     }
@@ -182,7 +182,7 @@ async fn seal_anew(connection: &mut PgConnection, keys: &SealingKeys) -> Result<
         WHERE is_current ORDER BY number";
     const UPDATE: &str = "UPDATE webhooks.endpoints SET secrets = $3
         WHERE number = $1 AND secrets = $2";
-    for row in sqlx::query(SELECT).fetch_all(&mut *connection).await? {
+    for row in sqlx::query(SELECT).persistent(false).fetch_all(&mut *connection).await? {
         let (number, id, secrets): (i64, String, Vec<u8>) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if keys.is_current(&id, &secrets) {
@@ -190,7 +190,7 @@ async fn seal_anew(connection: &mut PgConnection, keys: &SealingKeys) -> Result<
         }
         let sealed = keys.open(&id, &secrets).and_then(|opened| keys.seal(&id, &opened));
         let sealed = sealed.map_err(|source| OpenError::Seal { endpoint: id, source })?;
-        let update = sqlx::query(UPDATE).bind(number).bind(secrets).bind(sealed);
+        let update = sqlx::query(UPDATE).persistent(false).bind(number).bind(secrets).bind(sealed);
         update.execute(&mut *connection).await?;
     }
     Ok(())

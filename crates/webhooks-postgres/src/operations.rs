@@ -35,7 +35,7 @@ async fn find(
         SELECT d.endpoint, d.status, e.is_current, d.due_at IS NOT NULL
         FROM webhooks.deliveries d JOIN webhooks.endpoints e ON e.number = d.endpoint_number
         WHERE d.id = $1";
-    let find = sqlx::query(FIND).bind(row::number(delivery));
+    let find = sqlx::query(FIND).persistent(false).bind(row::number(delivery));
     let Some(row) = find.fetch_optional(connection).await? else { return Ok(None) };
     Ok(Some(Found {
         endpoint: row::endpoint_id(&row, 0)?,
@@ -54,7 +54,7 @@ impl Shared {
             SELECT id, event, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts
             FROM gone";
         let mut transaction = self.begin().await.map_err(failed)?;
-        let cancel = sqlx::query(CANCEL).bind(row::number(delivery));
+        let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
         let cancelled = cancel.execute(&mut *transaction).await.map_err(failed)?;
         if cancelled.rows_affected() == 0 {
             return Err(match find(&mut transaction, delivery).await.map_err(failed)? {
@@ -85,7 +85,9 @@ impl Shared {
                 missed.await.map_err(failed)?
             }
         };
-        let notify = sqlx::query("SELECT webhooks.notify_others($1)").bind(self.workers.id);
+        let notify = sqlx::query("SELECT webhooks.notify_others($1)")
+            .persistent(false)
+            .bind(self.workers.id);
         notify.execute(&mut *transaction).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.wake();
@@ -130,7 +132,11 @@ async fn reopen(
     registration: &Registration,
     now: Timestamp,
 ) -> Result<usize, sqlx::Error> {
-    let reopen = sqlx::query(REOPEN).bind(ids).bind(At(now)).bind(registration.endpoint.ordered);
+    let reopen = sqlx::query(REOPEN)
+        .persistent(false)
+        .bind(ids)
+        .bind(At(now))
+        .bind(registration.endpoint.ordered);
     let reopened = reopen.execute(connection).await?.rows_affected();
     Ok(usize::try_from(reopened).unwrap_or(usize::MAX))
 }
@@ -146,6 +152,7 @@ async fn replay_failed(
         WHERE endpoint = $1 AND status = 'failed' AND id > $2 AND since >= $3 AND since < $4
         ORDER BY id LIMIT $5";
     let failed: Vec<i64> = sqlx::query_scalar(FAILED)
+        .persistent(false)
         .bind(number)
         .bind(request.after.map_or(0, row::integer))
         .bind(At(since))
@@ -183,6 +190,7 @@ async fn replay_missed(
               ORDER BY number) missed";
     let endpoint = &registration.endpoint;
     let rows = sqlx::query(EVENTS)
+        .persistent(false)
         .bind(request.after.map_or(0, row::integer))
         .bind(At(since))
         .bind(row::limit(request.limit))
@@ -198,7 +206,8 @@ async fn replay_missed(
             missed.push(event);
         }
     }
-    let insert = sqlx::query(INSERT).bind(missed).bind(number).bind(At(request.now));
+    let insert =
+        sqlx::query(INSERT).persistent(false).bind(missed).bind(number).bind(At(request.now));
     let inserted = insert.bind(endpoint.ordered).execute(connection).await?.rows_affected();
     let deliveries = usize::try_from(inserted).unwrap_or(usize::MAX);
     Ok(Replayed { deliveries, next: last.filter(|_| rows.len() >= request.limit) })

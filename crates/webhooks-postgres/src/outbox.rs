@@ -55,6 +55,6 @@ pub async fn publish_in(
     event: &Event,
 ) -> Result<Published, PublishInError> {
     let event = SerializedEvent::new(event);
-    let mut outcomes = publish_all(connection, &[(&event, None)], None).await?;
+    let mut outcomes = publish_all(connection, &[(&event, None)], None, true).await?;
     Ok(outcomes.pop().ok_or(sqlx::Error::RowNotFound)??)
 }

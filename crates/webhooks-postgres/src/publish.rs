@@ -104,7 +104,8 @@ impl Publisher {
         let worker = Some(self.shared.workers.id);
         persistently(async || {
             let mut call = self.shared.call().await?;
-            let outcomes = publish_all(call.on(), &events, worker).await?;
+            let prepares = call.prepares();
+            let outcomes = publish_all(call.on(), &events, worker, prepares).await?;
             call.end().await?;
             Ok(outcomes)
         })
@@ -122,11 +123,12 @@ fn answer(group: Vec<Request>, outcomes: Outcomes) {
 }
 
 /// Publishes events by the function of the schema that does so for all callers, each accepted at its
-/// time, or now by the database's clock.
+/// time, or now by the database's clock. `prepares` keeps the statement for the next time.
 pub(crate) async fn publish_all(
     connection: &mut PgConnection,
     events: &[(&SerializedEvent, Option<Timestamp>)],
     worker: Option<i64>,
+    prepares: bool,
 ) -> Result<Outcomes, sqlx::Error> {
     const PUBLISH: &str = "SELECT place, deliveries, is_new, stored
         FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7)";
@@ -138,6 +140,7 @@ pub(crate) async fn publish_all(
     let times: Vec<Option<At>> =
         events.iter().map(|(_, accepted_at)| accepted_at.map(At)).collect();
     let rows = sqlx::query(PUBLISH)
+        .persistent(prepares)
         .bind(texts(|event| event.id.to_string()))
         .bind(texts(|event| event.tenant.to_string()))
         .bind(texts(|event| event.event_type.to_string()))

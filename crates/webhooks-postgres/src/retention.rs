@@ -15,8 +15,11 @@ impl Shared {
         const PRUNE: &str = "SELECT webhooks.prune($1, $2)";
         let prune = async || {
             let mut call = self.call().await?;
-            sqlx::query(AHEAD).execute(call.on()).await?;
-            let prune = sqlx::query_scalar(PRUNE).bind(At(before)).bind(row::limit(limit));
+            sqlx::query(AHEAD).persistent(call.prepares()).execute(call.on()).await?;
+            let prune = sqlx::query_scalar(PRUNE)
+                .persistent(call.prepares())
+                .bind(At(before))
+                .bind(row::limit(limit));
             let pruned: i32 = prune.fetch_one(call.on()).await?;
             call.end().await?;
             Ok(pruned)

@@ -50,6 +50,7 @@ impl Shared {
         let attempts = || settlements.iter().map(|settlement| settlement.attempt.as_ref());
         let mut call = self.call().await?;
         let rows = sqlx::query(SETTLE)
+            .persistent(call.prepares())
             .bind(At(now))
             .bind(column(settlements, |one| row::number(one.claim.delivery)))
             .bind(column(settlements, |one| row::integer(one.claim.token)))

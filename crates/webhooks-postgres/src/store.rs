@@ -113,6 +113,11 @@ impl Call {
         }
     }
 
+    /// Returns whether statements may stay prepared on the connection.
+    pub(crate) fn prepares(&self) -> bool {
+        matches!(self, Self::Connection(_))
+    }
+
     pub(crate) async fn end(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Connection(_) => Ok(()),
@@ -158,7 +163,7 @@ impl PostgresStore {
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         // Without it, the others notice by themselves a little later.
-        let _noticed_later = self.shared.workers.leave(&self.shared.pool).await;
+        let _noticed_later = self.shared.workers.leave(&self.shared).await;
         self.shared.pool.close().await;
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::time::Instant;
+
+use crate::store::Shared;
 
 /// After how many heartbeats without one a worker is taken for dead.
 const EXPIRY: u32 = 5;
@@ -42,14 +43,14 @@ impl Workers {
 
     /// Returns the workers that share the work, this one among them if it has a share; joins them
     /// with the first call.
-    pub(crate) async fn join(&self, pool: &PgPool) -> Result<Arc<[i64]>, sqlx::Error> {
+    pub(crate) async fn join(&self, shared: &Shared) -> Result<Arc<[i64]>, sqlx::Error> {
         let is_known = {
             let mut state = self.state();
             state.claimed = Some(Instant::now());
             state.seen.is_some()
         };
         if !is_known {
-            self.beat(pool).await?;
+            self.beat(shared).await?;
         }
         Ok(self.members())
     }
@@ -68,17 +69,20 @@ impl Workers {
     }
 
     /// Says that this worker lives; returns whether the others have changed.
-    pub(crate) async fn beat(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn beat(&self, shared: &Shared) -> Result<bool, sqlx::Error> {
         const BEAT: &str = "SELECT webhooks.heartbeat($1, $2 * interval '1 microsecond',
             $3 * interval '1 microsecond')";
         let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let now = Instant::now();
+        let mut call = shared.call().await?;
         let members: Vec<i64> = sqlx::query_scalar(BEAT)
+            .persistent(false)
             .bind(self.id)
             .bind(micros(self.heartbeat))
             .bind(micros(self.heartbeat * EXPIRY))
-            .fetch_one(pool)
+            .fetch_one(call.on())
             .await?;
+        call.end().await?;
         let mut state = self.state();
         state.seen = Some(now);
         let has_changed = *state.members != *members;
@@ -89,11 +93,13 @@ impl Workers {
     }
 
     /// Leaves the others at once, if it had joined them.
-    pub(crate) async fn leave(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn leave(&self, shared: &Shared) -> Result<(), sqlx::Error> {
+        const LEAVE: &str = "WITH gone AS (DELETE FROM webhooks.workers WHERE id = $1)
+            SELECT webhooks.notify_others($1)";
         if std::mem::take(&mut *self.state()).seen.is_some() {
-            let delete = sqlx::query("DELETE FROM webhooks.workers WHERE id = $1").bind(self.id);
-            delete.execute(pool).await?;
-            sqlx::query("SELECT webhooks.notify_others($1)").bind(self.id).execute(pool).await?;
+            let mut call = shared.call().await?;
+            sqlx::query(LEAVE).persistent(false).bind(self.id).execute(call.on()).await?;
+            call.end().await?;
         }
         Ok(())
     }
