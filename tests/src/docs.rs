@@ -5,3 +5,6 @@ struct Readme;
 
 #[doc = include_str!("../../docs/architecture.md")]
 struct Architecture;
+
+#[doc = include_str!("../../docs/operations.md")]
+struct Operations;

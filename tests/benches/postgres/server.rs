@@ -1,12 +1,12 @@
 //! What the server says of itself, and what it costs.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::figures::cpu;
 
-/// How many of a clock's ticks are a second (proc(5), "sysconf(_SC_CLK_TCK)"): so on every Linux.
+/// How many ticks of `/proc` are a second, on every Linux that matters.
 const TICKS: f64 = 100.0;
 
 pub(crate) async fn version(cluster: &Cluster) -> String {
@@ -27,12 +27,12 @@ pub(crate) fn cpu_with(cluster: &Cluster) -> f64 {
 /// Returns the processor time of the server's processes, those that have ended included.
 fn server_cpu(postmaster: u32) -> f64 {
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    processes.filter_map(|path| ticks(path, postmaster)).sum::<f64>() / TICKS
+    processes.filter_map(|path| ticks(&path, postmaster)).sum::<f64>() / TICKS
 }
 
 /// Returns the time of a process if it is the postmaster or one of its children (proc(5),
 /// "/proc/pid/stat").
-fn ticks(process: PathBuf, postmaster: u32) -> Option<f64> {
+fn ticks(process: &Path, postmaster: u32) -> Option<f64> {
     let is_postmaster = process.ends_with(postmaster.to_string());
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
