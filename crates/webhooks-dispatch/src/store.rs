@@ -439,6 +439,11 @@ pub struct Wakeups {
 }
 
 impl Wakeups {
+    /// Returns whether the next call of [`next`](Self::next) returns at once.
+    pub(crate) fn is_due(&self) -> bool {
+        self.changes.count.load(Ordering::Acquire) != self.seen
+    }
+
     /// Waits until something changed since the last call. Never returns once the store is gone.
     ///
     /// # Cancellation

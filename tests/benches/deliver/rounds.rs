@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use webhooks_core::Event;
 use webhooks_dispatch::{
@@ -71,11 +71,13 @@ pub(crate) async fn bare_round(url: &str, deliveries: usize) -> Round {
     stop(deliveries)
 }
 
-/// Counts what was delivered, and tells the publisher.
-#[derive(Debug, Clone, Default)]
+/// Counts what was delivered, and lets the publishers go on.
+#[derive(Debug, Clone)]
 struct Delivered {
     count: Arc<AtomicUsize>,
     more: Arc<Notify>,
+    /// How many more may be published now.
+    room: Arc<Semaphore>,
 }
 
 impl Observer for Delivered {
@@ -83,6 +85,7 @@ impl Observer for Delivered {
         match occurrence {
             Occurrence::Delivered { .. } => {
                 if (self.count.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BATCH) {
+                    self.room.add_permits(BATCH);
                     self.more.notify_one();
                 }
             }
@@ -92,39 +95,51 @@ impl Observer for Delivered {
     }
 }
 
+/// Publishes so much from so many tasks at once, and delivers it.
 pub(crate) async fn engine_round<S>(
     store: S,
     url: &str,
     deliveries: usize,
+    publishers: usize,
     cpu: impl Fn() -> f64 + Send,
 ) -> Round
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
-    let delivered = Delivered::default();
+    let room = Arc::new(Semaphore::new(AHEAD));
+    let delivered = Delivered { count: Arc::default(), more: Arc::default(), room };
     let settings = EngineSettings { concurrency: CONCURRENCY, ..EngineSettings::default() };
     let engine = Engine::new(store, HttpTransport::new().unwrap());
     let engine = engine.settings(settings).observer(delivered.clone());
     engine.endpoints().register("receiver", endpoint(url)).await.unwrap();
     let worker = engine.start();
-    let deliveries = deliveries / BATCH * BATCH;
+    let batches = deliveries / BATCH;
+    let left = Arc::new(AtomicUsize::new(batches));
+    let mut tasks = JoinSet::new();
     let stop = stopwatch(cpu);
-    let mut published = 0;
-    while published < deliveries {
-        if published - delivered.count.load(Ordering::Relaxed) > AHEAD {
-            delivered.more.notified().await;
-            continue;
-        }
+    for _ in 0..publishers {
+        let (engine, left) = (engine.clone(), Arc::clone(&left));
+        tasks.spawn(publish(engine, left, Arc::clone(&delivered.room)));
+    }
+    while delivered.count.load(Ordering::Relaxed) < batches * BATCH {
+        delivered.more.notified().await;
+    }
+    let round = stop(batches * BATCH);
+    tasks.join_all().await;
+    worker.shutdown(Duration::from_secs(5)).await;
+    round
+}
+
+/// Publishes batches while some are left, never too far ahead of delivery.
+async fn publish<S>(engine: Engine<S, HttpTransport>, left: Arc<AtomicUsize>, room: Arc<Semaphore>)
+where
+    S: DeliveryStore + EndpointStore,
+{
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+        room.acquire_many(u32::try_from(BATCH).unwrap()).await.unwrap().forget();
         let batch: Vec<Event> = (0..BATCH).map(|_| event(&PAID)).collect();
         for outcome in engine.publish_all(&batch).await.unwrap() {
             let _published = outcome.unwrap();
         }
-        published += BATCH;
     }
-    while delivered.count.load(Ordering::Relaxed) < deliveries {
-        delivered.more.notified().await;
-    }
-    let round = stop(deliveries);
-    worker.shutdown(Duration::from_secs(5)).await;
-    round
 }

@@ -16,10 +16,10 @@ pub(crate) async fn measure(receiver: &Receiver, is_quick: bool, figures: &mut F
     bare_round(&url, deliveries / 4).await;
     for _ in 0..rounds {
         bare.push(bare_round(&url, deliveries).await);
-        memory.push(engine_round(MemoryStore::with_history(1_000), &url, deliveries, cpu).await);
+        memory.push(engine_round(MemoryStore::with_history(1_000), &url, deliveries, 1, cpu).await);
         let folder = folder();
         let store = SqliteStore::open(folder.path().join("bench.db")).await.unwrap();
-        sqlite.push(engine_round(store, &url, deliveries, cpu).await);
+        sqlite.push(engine_round(store, &url, deliveries, 1, cpu).await);
     }
     println!("           over bare  cpu over bare   per second  cpu µs each");
     let bare_median = middle(&bare);

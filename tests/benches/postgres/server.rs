@@ -21,11 +21,12 @@ pub(crate) async fn version(cluster: &Cluster) -> String {
 
 /// Returns the processor time that this process and the server have used together, in seconds.
 pub(crate) fn cpu_with(cluster: &Cluster) -> f64 {
-    cpu() + server_cpu(cluster.process())
+    cpu() + server_cpu(cluster)
 }
 
 /// Returns the processor time of the server's processes, those that have ended included.
-fn server_cpu(postmaster: u32) -> f64 {
+pub(crate) fn server_cpu(cluster: &Cluster) -> f64 {
+    let postmaster = cluster.process();
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     processes.filter_map(|path| ticks(&path, postmaster)).sum::<f64>() / TICKS
 }
