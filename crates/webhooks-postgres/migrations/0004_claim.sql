@@ -13,13 +13,11 @@ CREATE FUNCTION webhooks.may_serve(
 $$;
 
 -- The endpoints that have deliveries waiting, each with its first: one look into the index an
--- endpoint, however many wait for it.
+-- endpoint, however many wait for it. It has the settings of the functions that call it.
 CREATE FUNCTION webhooks.walk(p_busy text[], p_worker bigint, p_workers bigint[])
 RETURNS TABLE (number bigint, id text, tenant text, is_active boolean, is_ordered boolean,
                blocked_until timestamptz, first_due timestamptz, first_id bigint)
-LANGUAGE plpgsql STABLE ROWS 10
-SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE ROWS 10 AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
