@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, DeliveryStore as _, Novelty};
+use webhooks_dispatch::{ClaimRequest, DeliveryStore as _, Novelty, SerializedEvent, StoreError};
 use webhooks_postgres::{PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
@@ -233,6 +233,25 @@ async fn the_function_refuses_what_the_library_refuses() {
     assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (7, 2));
     let all: BTreeSet<String> = claimed(&store).await.into_iter().collect();
     assert!(all.contains(&made));
+}
+
+/// Goal: a transaction that stays open holds up nobody but those who publish its ids, and them not
+/// for ever. Method: one is open while the store publishes the same id and another one.
+#[tokio::test]
+async fn an_open_transaction_holds_up_no_other_publisher() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let _published = publish_in(&mut transaction, &event("same")).await.unwrap();
+    let publish =
+        |id: &str| store.publish(vec![SerializedEvent::new(&event(id))], Timestamp::now());
+    let (first, same, other) = tokio::join!(publish("first"), publish("same"), publish("other"));
+    assert!(first.unwrap()[0].is_ok() && other.unwrap()[0].is_ok());
+    assert!(matches!(same, Err(StoreError::Unavailable { .. })), "{same:?}");
+    transaction.commit().await.unwrap();
+    let again = publish("same").await.unwrap();
+    assert_eq!(again[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(claimed(&store).await, ["first", "other", "same"]);
 }
 
 /// Goal: a program may publish without any other right. Method: a role that may use the schema only.

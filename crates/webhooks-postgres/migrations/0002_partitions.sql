@@ -30,6 +30,14 @@ BEGIN
     INSERT INTO partitions (start_at, end_at, suffix) VALUES (v_start, v_end, v_suffix);
 END $$;
 
+-- Makes the partitions of now and of the two spans that follow, so that nobody who publishes has to:
+-- whoever makes one in a transaction of theirs keeps others waiting until it ends.
+CREATE FUNCTION webhooks.ensure_ahead() RETURNS void
+LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
+    SELECT ensure_partition(clock_timestamp() + n * s.partition_width)
+    FROM settings s CROSS JOIN generate_series(0, 2) AS n
+$$;
+
 -- Forgets events of partitions that ended before a time: the keys of at most so many, and with the
 -- last key the partition as a whole. One in which a delivery still waits is kept. Returns how many
 -- events were forgotten.

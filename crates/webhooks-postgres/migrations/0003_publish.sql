@@ -30,6 +30,11 @@ DECLARE
     v_time timestamptz;
     v_new  bigint;
 BEGIN
+    -- Somebody's open transaction may have published one of the ids. A store waits for that only
+    -- shortly, since it publishes for many callers at once.
+    IF p_worker IS NOT NULL THEN
+        PERFORM set_config('lock_timeout', '1s', true);
+    END IF;
     IF array_position(p_times, NULL) IS NOT NULL THEN
         p_times := ARRAY(SELECT coalesce(t.at, clock_timestamp()) FROM unnest(p_times) AS t(at));
     END IF;

@@ -151,6 +151,8 @@ impl PostgresOptions {
             let width = i64::try_from(width.as_micros()).unwrap_or(i64::MAX);
             sqlx::query(update).persistent(false).bind(width).execute(&mut *transaction).await?;
         }
+        let ahead = sqlx::query("SELECT webhooks.ensure_ahead()").persistent(false);
+        ahead.execute(&mut *transaction).await?;
         seal_anew(&mut transaction, &self.keys).await?;
         transaction.commit().await?;
         let listening = self.pool(self.listen.as_ref().unwrap_or(&self.database), 1);

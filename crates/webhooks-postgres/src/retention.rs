@@ -9,9 +9,7 @@ use crate::store::Shared;
 
 impl Shared {
     pub(crate) async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        // The partition of an hour from now: whoever publishes then finds it made.
-        const AHEAD: &str =
-            "SELECT webhooks.ensure_partition(clock_timestamp() + interval '1 hour')";
+        const AHEAD: &str = "SELECT webhooks.ensure_ahead()";
         const PRUNE: &str = "SELECT webhooks.prune($1, $2)";
         let prune = async || {
             let mut call = self.call().await?;
