@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, Outcome, Query, SerializedEvent,
-    Settled, Settlement,
+    ClaimRequest, Claimed, DeliveryStore as _, Engine, FnTransport, HistoryStore as _, Outcome,
+    Query, SerializedEvent, Settled, Settlement,
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore};
 use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _, SealingKey};
@@ -158,6 +159,54 @@ fn is_shared(parts: &[Vec<Claimed>]) -> bool {
     let different: BTreeSet<&str> = narrow.iter().map(|narrow| narrow.id.as_str()).collect();
     (wide.len(), in_flight, rates.sum()) == (parts.len(), 10, 10_u32)
         && (narrow.len(), different.len()) == (40, 40)
+}
+
+/// Goal: an endpoint has no more exchanges in flight than its limit, over all workers together.
+/// Method: three engines that know of each other deliver at once, and the exchanges count themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
+    const LIMIT: usize = 5;
+    let url = Cluster::shared().database().await;
+    let flying = Arc::new([const { AtomicUsize::new(0) }; 3]);
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let flying = Arc::clone(&flying);
+        let transport = FnTransport::new(move |_, _, _, _| {
+            let flying = Arc::clone(&flying);
+            async move {
+                let [now, most, all] = &*flying;
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // An exchange takes its time; the first tick comes at once.
+                let mut ticks = interval(Duration::from_millis(2));
+                ticks.tick().await;
+                ticks.tick().await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                all.fetch_add(1, Ordering::SeqCst);
+                (200, "")
+            }
+        });
+        let engine = Engine::new(open(&url).await, transport);
+        workers.push((engine.start(), engine));
+    }
+    let joined = "SELECT count(*) FROM webhooks.workers WHERE joined_at < now() - interval '1 s'";
+    eventually(async || {
+        let mut connection = connect(&url).await;
+        let joined: i64 = sqlx::query_scalar(joined).fetch_one(&mut connection).await.unwrap();
+        (joined == 3).then_some(())
+    })
+    .await;
+    let limit = NonZeroU32::new(u32::try_from(LIMIT).unwrap()).unwrap();
+    let store = workers[0].1.store().clone();
+    store.register(id("crm"), endpoint().max_in_flight(limit)).await.unwrap();
+    for batch in 0..10 {
+        publish(&store, (0..60).map(|n| format!("event-{batch}-{n}"))).await;
+    }
+    eventually(async || (flying[2].load(Ordering::SeqCst) == 600).then_some(())).await;
+    assert!((2..=LIMIT).contains(&flying[1].load(Ordering::SeqCst)), "{flying:?}");
+    for (worker, engine) in workers {
+        worker.shutdown(DEADLINE).await;
+        engine.store().clone().close().await;
+    }
 }
 
 #[tokio::test]
