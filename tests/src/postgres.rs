@@ -17,9 +17,10 @@ pub struct Cluster {
     _guard: Child,
 }
 
-/// What the guard runs: it waits for the end of its input, which nobody writes to.
+/// What the guard runs: it waits for the end of its input, which nobody writes to; then it stops the
+/// server by the command it was given, and removes the folder.
 const GUARD: &str =
-    r#"cat > "/dev/null"; "$1/pg_ctl" --silent -D "$2/data" -m immediate stop; rm -rf "$2""#;
+    r#"cat > "/dev/null"; "$@" --silent -D "$0/data" -m immediate stop; rm -rf "$0""#;
 
 /// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
 const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
@@ -41,9 +42,11 @@ impl Cluster {
             let owner = Command::new("chown").arg(user()).arg(&folder).status();
             assert!(owner.expect("chown runs").success());
         }
-        let mut guard = as_user("sh");
-        let guard = guard.args(["-c", GUARD, "guard"]).arg(programs()).arg(&folder);
-        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let control = program("pg_ctl");
+        let mut guard = Command::new("sh");
+        let guard = guard.args(["-c", GUARD]).arg(&folder).arg(control.get_program());
+        let guard = guard.args(control.get_args()).current_dir("/").stdin(Stdio::piped());
+        let guard = guard.stdout(Stdio::null()).stderr(Stdio::null());
         // A group of its own: an interrupt on the terminal is for us, and the guard outlives us.
         let guard = std::os::unix::process::CommandExt::process_group(guard, 0);
         let guard = guard.spawn().expect("sh runs");

@@ -261,6 +261,16 @@ async fn the_store_survives_crashes_of_the_server() {
     assert_eq!(ids, ["after", "meanwhile", "before"]);
 }
 
+/// Opens a store without a key in a database in which every secret is encrypted afterwards, but that
+/// of an endpoint of its own.
+async fn open_beside(url: &str, keyed: &PostgresStore) -> PostgresStore {
+    let registration = keyed.unregister(id("crm")).await.unwrap();
+    let keyless = open(url).await;
+    keyed.register(id("crm"), registration.endpoint.clone()).await.unwrap();
+    keyless.register(id("plain"), endpoint()).await.unwrap();
+    keyless
+}
+
 #[tokio::test]
 async fn secrets_are_encrypted_and_errors_show_no_password() {
     let url = Cluster::shared().database().await;
@@ -278,6 +288,12 @@ async fn secrets_are_encrypted_and_errors_show_no_password() {
     keyed(vec![key(2), key(1)]).open().await.unwrap().close().await;
     let store = keyed(vec![key(2)]).open().await.unwrap();
     assert_eq!(store.get(id("crm")).await.unwrap().unwrap().endpoint, endpoint());
+    // A worker that lacks the key goes on with what it can read.
+    let keyless = open_beside(&url, &store).await;
+    publish(&store, ["event-1".to_owned()]).await;
+    let claimed = claim(&keyless, 10).await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].registration.id, id("plain"));
     for url in ["postgres://a:hush@127.0.0.1:1/b", "postgres://a:hush@[", "mysql://a:hush@b"] {
         let error = PostgresStore::open(url).await.unwrap_err();
         let source = std::error::Error::source(&error).unwrap();

@@ -62,6 +62,22 @@ struct Delivery {
     row: PgRow,
 }
 
+impl Delivery {
+    /// Returns the claimed delivery, for its endpoint.
+    fn claimed(
+        &self,
+        token: i64,
+        registration: &Arc<Registration>,
+    ) -> Result<Claimed, sqlx::Error> {
+        Ok(Claimed {
+            claim: Claim { delivery: row::delivery_id(self.id), token: row::unsigned(token) },
+            registration: Arc::clone(registration),
+            event: Arc::new(row::event(&self.row, 6)?),
+            progress: row::progress(&self.row, 3)?,
+        })
+    }
+}
+
 impl Shared {
     pub(crate) async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let mut served = self.claiming.lock().await;
@@ -147,41 +163,52 @@ impl Shared {
             let keys = found.iter().map(|found| (found.endpoint, found.version));
             keys.filter(|key| !registrations.known.contains_key(key)).collect()
         };
-        if !missing.is_empty() {
-            persistently(|| self.remember(&missing, members)).await?;
+        let broken = if missing.is_empty() {
+            None
+        } else {
+            persistently(|| self.remember(&missing, members)).await?
+        };
+        let registrations = self.registrations();
+        let (mut claimed, mut unreadable) = (Vec::with_capacity(found.len()), None);
+        for delivery in found {
+            let known = registrations.known.get(&(delivery.endpoint, delivery.version));
+            // One whose endpoint cannot be read here is due again when its lease ends, for a worker
+            // that can; it must not keep the others waiting.
+            match known.and_then(Option::as_ref).map(|found| delivery.claimed(token, found)) {
+                Some(Ok(delivery)) => claimed.push(delivery),
+                Some(Err(error)) => unreadable = Some(error),
+                None => {}
+            }
         }
-        let known = &self.registrations().known;
-        let mut claimed = Vec::with_capacity(found.len());
-        for Delivery { id, endpoint, version, row } in found {
-            // One whose endpoint went away meanwhile is due again when its lease ends, and cancelled.
-            let Some(Some(registration)) = known.get(&(endpoint, version)) else { continue };
-            claimed.push(Claimed {
-                claim: Claim { delivery: row::delivery_id(id), token: row::unsigned(token) },
-                registration: Arc::clone(registration),
-                event: Arc::new(row::event(&row, 6)?),
-                progress: row::progress(&row, 3)?,
-            });
+        match unreadable.or(broken) {
+            Some(error) if claimed.is_empty() => Err(error),
+            _ => Ok(claimed),
         }
-        Ok(claimed)
     }
 
-    /// Reads endpoints that are not known in these versions.
+    /// Reads endpoints that are not known in these versions; returns why one could not be read, if
+    /// that was so.
     async fn remember(
         &self,
         missing: &BTreeSet<(i64, i64)>,
         members: &[i64],
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Option<sqlx::Error>, sqlx::Error> {
         let select = format!("{} WHERE number = ANY ($1)", endpoints::SELECT);
         let numbers: Vec<i64> = missing.iter().map(|(number, _)| *number).collect();
         let mut call = self.call().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(call.prepares());
         let rows = rows.bind(numbers).fetch_all(call.on()).await?;
         call.end().await?;
-        let mut found = Vec::with_capacity(rows.len());
+        let (mut found, mut broken) = (Vec::with_capacity(rows.len()), None);
         for row in rows {
             let number: i64 = row.try_get(0)?;
-            let registration = Arc::new(endpoints::registration(&row, &self.keys)?);
-            found.push((number, shared(&registration, number, self.workers.id, members)));
+            match endpoints::registration(&row, &self.keys) {
+                Ok(registration) => {
+                    let registration = Arc::new(registration);
+                    found.push((number, shared(&registration, number, self.workers.id, members)));
+                }
+                Err(error) => broken = Some(error),
+            }
         }
         let known = &mut self.registrations().known;
         if known.len() + missing.len() > MAX_REMEMBERED {
@@ -189,10 +216,11 @@ impl Shared {
         }
         // A version that was replaced meanwhile stands for the newer one: it goes by that.
         for key in missing {
-            let newest = found.iter().find(|(number, _)| *number == key.0);
-            known.insert(*key, newest.and_then(|(_, registration)| registration.clone()));
+            if let Some((_, registration)) = found.iter().find(|(number, _)| *number == key.0) {
+                known.insert(*key, registration.clone());
+            }
         }
-        Ok(())
+        Ok(broken)
     }
 
     /// Cancels some of what waits for an endpoint that is gone, and comes back for the rest.

@@ -56,7 +56,7 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
         } else {
             shared.workers.leave(&shared).await.map(|()| false)
         };
-        // If it fails, members grow stale, and claims with them, until it succeeds again.
+        // If it fails for long, claims fail too, and tell.
         if outcome.unwrap_or(true) {
             shared.wake();
         }

@@ -41,26 +41,25 @@ impl Workers {
         self.heartbeat
     }
 
-    /// Returns the workers that share the work, this one among them if it has a share; joins them
-    /// with the first call.
+    /// Returns the workers that share the work if this one is among them, and nobody if it has no
+    /// share yet; joins them with the first call, and again after it was cut off.
     pub(crate) async fn join(&self, shared: &Shared) -> Result<Arc<[i64]>, sqlx::Error> {
-        let is_known = {
+        let is_fresh = {
             let mut state = self.state();
             state.claimed = Some(Instant::now());
-            state.seen.is_some()
+            self.is_fresh(&state)
         };
-        if !is_known {
+        if !is_fresh {
             self.beat(shared).await?;
         }
-        Ok(self.members())
+        let state = self.state();
+        let is_member = state.members.contains(&self.id);
+        Ok(if is_member { Arc::clone(&state.members) } else { Arc::default() })
     }
 
-    /// Returns the workers as they were last seen; nobody if the others may have given this one up.
-    pub(crate) fn members(&self) -> Arc<[i64]> {
-        let state = self.state();
-        let is_fresh = |seen: Instant| seen.elapsed() < self.heartbeat * (EXPIRY - 1);
-        let is_member = state.members.contains(&self.id) && state.seen.is_some_and(is_fresh);
-        if is_member { Arc::clone(&state.members) } else { Arc::default() }
+    /// Returns whether the others still count on this worker, as far as it can know.
+    fn is_fresh(&self, state: &State) -> bool {
+        state.seen.is_some_and(|seen| seen.elapsed() < self.heartbeat * (EXPIRY - 1))
     }
 
     /// Returns whether this process claims, and its heart should beat.
