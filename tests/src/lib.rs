@@ -12,7 +12,7 @@ pub mod crash;
 mod docs;
 mod forward;
 mod names;
-mod postgres;
+pub mod postgres;
 mod raw_server;
 mod receiver;
 pub mod seen;
@@ -21,6 +21,5 @@ pub mod simulation;
 // The public interface is:
 pub use clock::SimulatedClock;
 pub use names::NameServer;
-pub use postgres::Cluster;
 pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

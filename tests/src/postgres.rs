@@ -1,98 +1,207 @@
-//! A PostgreSQL server of a test's own.
+//! A PostgreSQL of the tests' own: made in a temporary folder, reached by a socket in it, gone with
+//! the process.
 
-use std::fs::read_dir;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tempfile::TempDir;
+use sqlx::{Connection as _, PgConnection};
 
-/// Where Debian keeps what is not for everybody's path.
-const ROOT: &str = "/usr/lib/postgresql";
-
-/// A server on a socket in a temporary folder. It ends, and its data with it, when dropped.
+/// A running server. It has no network address, and its folder is nobody else's.
 #[derive(Debug)]
 pub struct Cluster {
-    folder: TempDir,
+    folder: PathBuf,
+    databases: AtomicUsize,
+    /// Stops the server and removes the folder as soon as this process ends, however it does.
+    _guard: Child,
 }
 
+/// What the guard runs: it waits for the end of its input, which nobody writes to.
+const GUARD: &str =
+    r#"cat > "/dev/null"; "$1/pg_ctl" --silent -D "$2/data" -m immediate stop; rm -rf "$2""#;
+
+/// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
+const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
+
 impl Cluster {
-    /// Starts a server with an empty database `postgres`.
-    pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let cluster = Self { folder };
+    /// Returns the server that all tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&std::env::temp_dir(), ""))
+    }
+
+    /// Makes a server in a new folder inside of `parent`, with these lines of settings besides.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed, or does not start.
+    pub fn start(parent: &Path, settings: &str) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a folder").keep();
         if is_root() {
-            // PostgreSQL refuses to run as root.
-            let owned = Command::new("chown").arg("postgres").arg(cluster.path()).status();
-            assert!(owned.expect("chown").success(), "is PostgreSQL installed?");
+            let owner = Command::new("chown").arg(user()).arg(&folder).status();
+            assert!(owner.expect("chown runs").success());
         }
-        let data = cluster.data();
-        let init = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8"];
-        run(cluster.command("initdb").args(init).arg("-D").arg(&data));
-        let socket = cluster.path().display();
-        let options = format!("-k {socket} -c listen_addresses='' -c fsync=off");
-        let log = cluster.path().join("log");
-        let start = ["start", "-w", "-o", &options];
-        run(cluster.command("pg_ctl").args(start).arg("-l").arg(log).arg("-D").arg(&data));
+        let mut guard = as_user("sh");
+        let guard = guard.args(["-c", GUARD, "guard"]).arg(programs()).arg(&folder);
+        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own: an interrupt on the terminal is for us, and the guard outlives us.
+        let guard = std::os::unix::process::CommandExt::process_group(guard, 0);
+        let guard = guard.spawn().expect("sh runs");
+        let cluster = Self { folder, databases: AtomicUsize::new(0), _guard: guard };
+        let data = cluster.folder.join("data");
+        let mut initdb = program("initdb");
+        initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust"]);
+        run(initdb.args(["--username=postgres", "-D"]).arg(&data));
+        let socket = format!("unix_socket_directories = '{}'\n", cluster.folder.display());
+        let file = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
+        let written = file.and_then(|mut file| {
+            std::io::Write::write_all(&mut file, format!("{SETTINGS}{socket}{settings}").as_bytes())
+        });
+        written.expect("the settings can be written");
+        cluster.resume();
         cluster
     }
 
-    /// Returns a URL that leads here.
-    pub fn url(&self) -> String {
-        format!("postgres://postgres@localhost/postgres?host={}", self.path().display())
+    /// Stops the server without letting it finish anything, as a crash does, and starts it again.
+    pub fn crash(&self) {
+        self.control(&["restart", "-m", "immediate"]);
     }
 
-    /// Runs statements by `psql`, and returns what it prints.
-    pub fn sql(&self, statements: &str) -> String {
-        let mut psql = self.command("psql");
-        psql.args(["-At", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-c", statements]);
-        let output = psql.arg("-h").arg(self.path()).output().expect("psql");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    /// Stops the server without letting it finish anything.
+    pub fn stop(&self) {
+        self.control(&["stop", "-m", "immediate"]);
     }
 
-    fn path(&self) -> &Path {
-        self.folder.path()
+    /// Starts it again.
+    pub fn resume(&self) {
+        self.control(&["start"]);
     }
 
-    fn data(&self) -> PathBuf {
-        self.path().join("data")
+    fn control(&self, arguments: &[&str]) {
+        let mut control = program("pg_ctl");
+        control.arg("-D").arg(self.folder.join("data")).arg("-l").arg(self.folder.join("log"));
+        run(control.args(["--wait", "--silent"]).args(arguments));
     }
 
-    /// Returns a command of the newest PostgreSQL that is installed.
-    fn command(&self, program: &str) -> Command {
-        let versions = read_dir(ROOT).expect("`cargo xtask test` installs PostgreSQL");
-        let versions = versions.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let newest = versions.max_by_key(|version| version.parse::<u32>().unwrap_or(0));
-        let path = format!("{ROOT}/{}/bin/{program}", newest.expect("a version"));
-        let mut command = if is_root() {
-            let mut runuser = Command::new("runuser");
-            runuser.args(["-u", "postgres", "--", &path]);
-            runuser
-        } else {
-            Command::new(&path)
-        };
-        command.current_dir(self.path());
-        command
+    /// Returns the process that all others of the server descend from.
+    pub fn process(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));
+        let file = file.expect("the server runs");
+        file.lines().next().and_then(|line| line.parse().ok()).expect("a number")
+    }
+
+    /// Makes a new database and returns its URL.
+    pub async fn database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let mut connection = connect(&self.url("postgres")).await;
+        let create = format!("CREATE DATABASE test_{number}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.expect("made");
+        connection.close().await.expect("closed");
+        self.url(&format!("test_{number}"))
+    }
+
+    /// Starts a pooler before the server, which hands connections on after each transaction.
+    ///
+    /// # Panics
+    /// If PgBouncer is not installed, or does not start.
+    pub fn pooler(&self) -> Pooler {
+        let folder = self.folder.join("pooler");
+        let settings = format!(
+            "[databases]\n* = host={} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
+             default_pool_size = 2\nmax_client_conn = 200\nauth_type = any\nlisten_addr =\n\
+             unix_socket_dir = {}\nlisten_port = 6432\nunix_socket_mode = 0777\n",
+            self.folder.display(),
+            folder.display()
+        );
+        run(as_user("mkdir").arg(&folder));
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("the settings can be written");
+        // As long as the server's guard, it ends with this process; dropping it ends it earlier.
+        let mut pgbouncer = as_user("sh");
+        pgbouncer.args(["-c", "pgbouncer -q \"$1\" & cat; kill $!", "pooler"]).arg(file);
+        let pgbouncer = pgbouncer.current_dir("/").env("PATH", PATH).stdin(Stdio::piped());
+        let process = pgbouncer.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Pooler { folder, _process: process.expect("sh runs") }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let stop = ["stop", "-m", "immediate"];
-        let mut command = self.command("pg_ctl");
-        let command = command.args(stop).arg("-D").arg(self.data()).stdout(Stdio::null());
-        // The test has passed or failed by now, whatever becomes of the server.
-        let _ended = command.status();
+/// Where Debian puts programs of administrators, besides the others.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// A running PgBouncer. It ends with this process, or when it is dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    folder: PathBuf,
+    _process: Child,
+}
+
+impl Pooler {
+    /// Returns the URL by which the pooler leads to the same database.
+    pub fn url(&self, database: &str) -> String {
+        let name = database.rsplit('/').find_map(|part| part.split_once("?host="));
+        let name = name.map(|(name, _)| name).expect("a URL of this cluster");
+        format!("postgres://postgres@localhost:6432/{name}?host={}", self.folder.display())
     }
+}
+
+/// Connects to a database for a test's own statements.
+pub async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("the server runs")
 }
 
 fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("id");
-    id.stdout == b"0\n"
+    output(Command::new("id").arg("-u")).trim() == "0"
+}
+
+/// The user that the server runs as, since it refuses to be root.
+fn user() -> &'static str {
+    let exists = |user: &&str| {
+        let id = Command::new("id").arg(user).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        id.is_ok_and(|status| status.success())
+    };
+    ["postgres", "nobody"].into_iter().find(exists).expect("a user without rights")
+}
+
+/// Returns a command that is run by a user without rights.
+fn as_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", user(), "--"]).arg(program);
+    command
+}
+
+fn program(name: &str) -> Command {
+    let mut command = as_user(programs().join(name));
+    command.current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// Returns the folder with the server's programs: that of the path, or the newest one of Debian's.
+fn programs() -> PathBuf {
+    let found = Command::new("pg_config").arg("--bindir").output();
+    let of_path = found.ok().filter(|found| found.status.success());
+    let of_path = of_path.map(|found| PathBuf::from(String::from_utf8_lossy(&found.stdout).trim()));
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut all: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    all.sort();
+    let has_initdb = |folder: &PathBuf| folder.join("initdb").exists();
+    let found = of_path.into_iter().chain(all.into_iter().rev()).find(has_initdb);
+    found.expect("PostgreSQL is installed: `cargo xtask test` does so, as Debian's `postgresql`")
 }
 
 fn run(command: &mut Command) {
-    // Not to a pipe: the server would inherit it, and nobody would see its end.
-    let status = command.stdout(Stdio::null()).status().expect("a program");
-    assert!(status.success(), "{command:?}");
+    // The server inherits what is open here, so nobody may wait for its end.
+    let status = command.stdout(Stdio::null()).status().expect("the program runs");
+    assert!(status.success(), "{command:?} failed: {status}");
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the program runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -15,7 +15,8 @@ use webhooks_receive::{
     Standard, Webhook,
 };
 use webhooks_sign::{Key, standard};
-use webhooks_tests::{Cluster, seen};
+use webhooks_tests::postgres::{Cluster, connect};
+use webhooks_tests::seen;
 
 #[tokio::test]
 async fn memory_conforms() {
@@ -35,10 +36,9 @@ async fn sqlite_conforms() {
 
 #[tokio::test]
 async fn postgres_conforms() {
-    let cluster = Cluster::start();
     let factory = async || {
-        cluster.sql("DROP TABLE IF EXISTS webhooks_seen");
-        PostgresSeen::connect(&cluster.url()).await.unwrap()
+        let url = Cluster::shared().database().await;
+        PostgresSeen::connect(&url).await.unwrap()
     };
     seen::exercise(factory).await;
 }
@@ -108,9 +108,9 @@ async fn two_processes_share_a_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_share_a_database() {
-    let cluster = Cluster::start();
-    let connect = async || PostgresSeen::connect(&cluster.url()).await.unwrap();
-    two_processes_run_a_handler_once([connect().await, connect().await]).await;
+    let url = Cluster::shared().database().await;
+    let open = async || PostgresSeen::connect(&url).await.unwrap();
+    two_processes_run_a_handler_once([open().await, open().await]).await;
 }
 
 #[tokio::test]
@@ -128,8 +128,8 @@ async fn a_file_remembers_through_a_restart() {
 
 #[tokio::test]
 async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
-    let cluster = Cluster::start();
-    let store = PostgresSeen::connect(&cluster.url()).await.unwrap();
+    let url = Cluster::shared().database().await;
+    let store = PostgresSeen::connect(&url).await.unwrap();
     let at = Timestamp::from_unix_seconds;
     for number in 0..20 {
         store.done(SeenId::new("standard", &number.to_string()), at(10)).await.unwrap();
@@ -138,9 +138,11 @@ async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
     for number in 20..24 {
         let claim = Claim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
         store.begin(claim, at(10)).await.unwrap();
-        left.push(cluster.sql("SELECT count(*) FROM webhooks_seen WHERE expires_at = 10000000"));
+        let rows = "SELECT count(*) FROM webhooks_seen WHERE expires_at = 10000000";
+        let rows = sqlx::query_scalar::<_, i64>(rows).fetch_one(&mut connect(&url).await).await;
+        left.push(rows.unwrap());
     }
-    assert_eq!(left, ["12", "4", "0", "0"]);
+    assert_eq!(left, [12, 4, 0, 0]);
 }
 
 #[tokio::test]
