@@ -1,4 +1,6 @@
-//! What the crash test and the process that it kills agree on.
+//! What the tests that kill processes and these processes agree on.
+
+use std::time::Duration;
 
 /// The id of the endpoint.
 pub const ENDPOINT: &str = "receiver";
@@ -11,3 +13,9 @@ pub const CONCURRENCY: usize = 8;
 
 /// How many exchanges may be in flight or not settled yet: what one kill can repeat.
 pub const MAX_UNSETTLED: usize = 24;
+
+/// The endpoints of the test with many processes: one as usual, one in order.
+pub const ENDPOINTS: [&str; 2] = ["free", "ordered"];
+
+/// How long claims last there: what a killed process held is delivered by others after that.
+pub const LEASE: Duration = Duration::from_secs(5);

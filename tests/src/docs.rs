@@ -8,3 +8,6 @@ struct Architecture;
 
 #[doc = include_str!("../../docs/receive.md")]
 struct Receive;
+
+#[doc = include_str!("../../docs/operations.md")]
+struct Operations;

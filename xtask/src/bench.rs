@@ -3,7 +3,7 @@
 use crate::shell::{Failure, run};
 
 /// What can be measured, each a benchmark of `webhooks-tests`.
-pub(crate) const NAMES: [&str; 2] = ["deliver", "sign"];
+pub(crate) const NAMES: [&str; 3] = ["deliver", "postgres", "sign"];
 
 pub(crate) fn run_one(name: &str, flags: &[&str]) -> Result<(), Failure> {
     if !NAMES.contains(&name) {

@@ -9,7 +9,7 @@ use crate::shell::{Failure, command, failure};
 /// What each crate may use of the workspace. Crates without a row are unknown and refused.
 ///
 /// A new edge is a change of the architecture: `docs/architecture.md` has the picture.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("webhooks-core", &[]),
     ("webhooks-sign", &[]),
     ("webhooks-registry", &["webhooks-core", "webhooks-sign"]),
@@ -24,6 +24,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
     ("webhooks-receive", &["webhooks-core", "webhooks-sign"]),
     (
+        "webhooks-postgres",
+        &["webhooks-core", "webhooks-sign", "webhooks-registry", "webhooks-dispatch"],
+    ),
+    (
         "webhooks-tests",
         &[
             "webhooks-core",
@@ -32,6 +36,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "webhooks-dispatch",
             "webhooks-http",
             "webhooks-sqlite",
+            "webhooks-postgres",
             "webhooks-receive",
         ],
     ),

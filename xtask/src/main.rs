@@ -25,6 +25,8 @@ Usage: cargo xtask COMMAND
             measures signing beside the bare HMAC and the standardwebhooks crate
   bench deliver [--quick] [--json]
             measures delivery beside a bare loop of HTTP requests
+  bench postgres [--quick] [--json]
+            the same with a private PostgreSQL, whose processor time counts too
   sim --seeds N [--first S] | --seed N
             runs the engine under simulated time and faults, each seed another run;
             one seed alone shows all that happens";

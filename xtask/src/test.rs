@@ -5,21 +5,22 @@ use std::path::Path;
 use crate::shell::{Failure, is_installed, root, run};
 use crate::sim;
 
-/// The programs that tests compare with, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 5] = [
+/// The programs that tests compare with or start, and the Debian package of each.
+const PROGRAMS: [(&str, &str); 6] = [
     ("openssl version", "openssl"),
     ("python3 --version", "python3"),
     ("python3 -m pip --version", "python3-pip"),
     ("node --version", "nodejs"),
     ("npm --version", "npm"),
+    ("pgbouncer --version", "pgbouncer"),
 ];
+
+/// Where Debian keeps PostgreSQL, whose server is on no path, and its package.
+const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
 
 /// The root certificates without which `HttpTransport::new` fails, where Debian has them, and their
 /// package.
 const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates");
-
-/// The server that tests start for themselves, where Debian has it, and its package.
-const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
 
 /// The official packages of Standard Webhooks and Svix, which tests sign for and verify from.
 const PACKAGES: [(&str, &str); 4] = [
@@ -60,19 +61,26 @@ fn install_packages() -> Result<(), Failure> {
         .filter(|(version, _)| !is_installed(version))
         .map(|(_, package)| *package)
         .collect();
-    // Systems without apt-get have these elsewhere.
-    for (path, package) in [ROOTS, POSTGRES] {
-        if has_apt && !Path::new(path).exists() {
-            missing.push(package);
-        }
+    if !is_installed("initdb --version") && !has_initdb(Path::new(POSTGRES.0)) {
+        missing.push(POSTGRES.1);
+    }
+    // Systems without apt-get have their roots elsewhere.
+    if has_apt && !Path::new(ROOTS.0).exists() {
+        missing.push(ROOTS.1);
     }
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
     if !has_apt {
-        return Err(Failure(format!("the tests compare with {packages}: install them first")));
+        return Err(Failure(format!("the tests need {packages}: install them first")));
     }
     run("apt-get update")?;
     run(&format!("apt-get install -y --no-install-recommends {packages}"))
+}
+
+/// Returns whether any version of PostgreSQL in this folder has a server; clients come alone.
+fn has_initdb(folder: &Path) -> bool {
+    let mut versions = folder.read_dir().into_iter().flatten().flatten();
+    versions.any(|version| version.path().join("bin/initdb").exists())
 }

@@ -173,7 +173,7 @@ pub struct Claim {
 pub struct Claimed {
     /// The claim, by which the delivery is settled.
     pub claim: Claim,
-    /// The endpoint as it is now.
+    /// The endpoint as it is now; its limits may be a part of the whole, if workers share them.
     pub registration: Arc<Registration>,
     /// The event.
     pub event: Arc<SerializedEvent>,
@@ -449,6 +449,11 @@ pub struct Wakeups {
 }
 
 impl Wakeups {
+    /// Returns whether the next call of [`next`](Self::next) returns at once.
+    pub(crate) fn is_due(&self) -> bool {
+        self.changes.count.load(Ordering::Acquire) != self.seen
+    }
+
     /// Waits until something changed since the last call. Never returns once the store is gone.
     ///
     /// # Cancellation

@@ -308,6 +308,9 @@ where
 
     /// Returns how long to wait if nothing happens.
     async fn pause(&self) -> Duration {
+        if self.wakeups.is_due() {
+            return SHORTEST_WAIT;
+        }
         let parts = &self.shared.parts;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();

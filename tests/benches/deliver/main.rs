@@ -9,29 +9,19 @@
 
 mod allocations;
 mod backlog;
+mod figures;
 mod latency;
 mod publish;
 mod receiver;
+mod rounds;
 mod throughput;
 
 use std::path::Path;
-use std::sync::LazyLock;
-use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
-use serde_json::{Map, json};
 use tempfile::TempDir;
-use webhooks_core::{Event, EventType, Payload};
-use webhooks_registry::Endpoint;
 
+use self::figures::{CONCURRENCY, Figures, PAID, cpu, endpoint, event, float, median, note};
 use self::receiver::Receiver;
-
-/// How many requests are in flight on every side.
-const CONCURRENCY: usize = 32;
-
-/// Figures by the names that stay.
-type Figures = Map<String, serde_json::Value>;
 
 fn main() {
     let has = |flag: &str| std::env::args().any(|argument| argument == flag);
@@ -83,54 +73,4 @@ fn main() {
 fn folder() -> TempDir {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     tempfile::tempdir_in(target).unwrap()
-}
-
-/// The payload of every event, made once: making it is not what is measured.
-static PAYLOAD: LazyLock<Payload> = LazyLock::new(|| {
-    let order = json!({
-        "order_id": "ord_01J8Z3V5Q2M4N6P8R0T2W4Y6A8", "customer": "cus_5521", "currency": "EUR",
-        "total": 12_999, "items": [
-            { "sku": "SKU-1001", "quantity": 2, "price": 2_999, "name": "Espresso cup, white" },
-            { "sku": "SKU-2040", "quantity": 1, "price": 7_001, "name": "Hand grinder, steel" },
-        ], "note": "leave at the door", "channel": "web",
-    });
-    Payload::from_value(order).unwrap()
-});
-
-/// Returns an event whose body has about 500 bytes, and that is cheap to make.
-fn event(event_type: &EventType) -> Event {
-    Event::new(event_type.clone(), &*PAYLOAD).unwrap()
-}
-
-/// The type of most events.
-static PAID: LazyLock<EventType> = LazyLock::new(|| EventType::new("order.paid").unwrap());
-
-fn endpoint(url: &str) -> Endpoint {
-    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    Endpoint::new(url, secret).unwrap().max_in_flight(64.try_into().unwrap())
-}
-
-fn median(mut rounds: Vec<f64>) -> f64 {
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
-}
-
-/// Notes a figure under its name.
-fn note(figures: &mut Figures, name: &str, figure: f64) {
-    figures.insert(name.to_owned(), json!((figure * 1000.0).round() / 1000.0));
-}
-
-/// Counts are small enough for what they are divided into.
-#[expect(clippy::cast_precision_loss, reason = "small numbers")]
-fn float(number: usize) -> f64 {
-    number as f64
-}
-
-/// Returns the processor time that this process has used, in seconds, threads that ended included.
-fn cpu() -> f64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    [usage.user_time(), usage.system_time()]
-        .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()).as_secs_f64())
-        .iter()
-        .sum()
 }

@@ -102,12 +102,21 @@ where
     // If the store fails, or the endpoint is gone by now, the next failure asks again. One that was
     // registered anew since did not answer so.
     if let Ok(Some(current)) = store.get(endpoint.clone()).await
-        && *current == *seen
+        && is_same(&current, seen)
         && let Ok(true) = store.disable(endpoint.clone(), reason).await
     {
         shared.parts.workers.recall(endpoint);
         shared.parts.observers.tell(&Occurrence::EndpointDisabled { endpoint, reason });
     }
+}
+
+/// Returns whether an endpoint is still the one that was seen. Its limits may differ: a store that
+/// workers share hands each a part of them.
+fn is_same(current: &Registration, seen: &Registration) -> bool {
+    let mut current = current.clone();
+    current.endpoint.max_in_flight = seen.endpoint.max_in_flight;
+    current.endpoint.rate_limit = seen.endpoint.rate_limit;
+    current == *seen
 }
 
 fn tell<S, T, C>(shared: &Shared<S, T, C>, flown: &Flown, settled: Settled) {

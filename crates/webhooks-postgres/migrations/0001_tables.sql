@@ -1,0 +1,149 @@
+-- Numbers only ever grow and are never used again. Texts that are compared have the collation "C",
+-- so that their order is that of their bytes, whatever the database's locale.
+
+-- An endpoint, or one that was: an endpoint that is registered again after it was unregistered or
+-- made inactive gets a new row, so that nothing is left over for it.
+CREATE TABLE webhooks.endpoints (
+    number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id            text COLLATE "C" NOT NULL,
+    tenant        text COLLATE "C" NOT NULL,
+    settings      json NOT NULL,                -- without the secrets
+    secrets       bytea NOT NULL,               -- JSON, encrypted if a key is configured
+    version       bigint NOT NULL DEFAULT 1,    -- grows with each change of the four above
+    active        boolean NOT NULL,
+    is_current    boolean NOT NULL DEFAULT true,-- false once unregistered or replaced by a newer row
+    is_ordered    boolean NOT NULL,
+    max_workers   integer NOT NULL,             -- how many may serve it, so that each has a share
+    disabled      text,                         -- why it was made inactive: failing, gone
+    failing_since timestamptz,                  -- the first failure since the last success
+    blocked_until timestamptz NOT NULL DEFAULT 'epoch' -- when an ordered endpoint goes on
+);
+CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (id) WHERE is_current;
+
+-- What active endpoints want: '*', 'user.*', 'user.created'.
+CREATE TABLE webhooks.subscriptions (
+    tenant     text COLLATE "C" NOT NULL,
+    pattern    text COLLATE "C" NOT NULL,
+    endpoint   bigint NOT NULL,                 -- endpoints.number
+    is_ordered boolean NOT NULL,                -- as the endpoint is
+    PRIMARY KEY (tenant, pattern, endpoint)
+);
+CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
+
+CREATE SEQUENCE webhooks.event_numbers;
+CREATE SEQUENCE webhooks.delivery_numbers;
+
+-- Which ids are taken. A table of its own, because no index of a partitioned table spans partitions.
+CREATE TABLE webhooks.event_keys (
+    tenant   text COLLATE "C" NOT NULL,
+    id       text COLLATE "C" NOT NULL,
+    event    bigint NOT NULL,                   -- events.number
+    event_at timestamptz NOT NULL,              -- events.accepted_at
+    PRIMARY KEY (tenant, id)
+);
+
+-- Events, deliveries that have ended, and attempts lie in partitions by the time at which their
+-- event was accepted, so that all that belongs to an event goes with it.
+CREATE TABLE webhooks.events (
+    number      bigint NOT NULL,
+    accepted_at timestamptz NOT NULL,
+    tenant      text COLLATE "C" NOT NULL,
+    id          text COLLATE "C" NOT NULL,
+    type        text COLLATE "C" NOT NULL,
+    deliveries  integer NOT NULL,               -- how many were made when it was published
+    body        text NOT NULL,                  -- the JSON that receivers get
+    PRIMARY KEY (number, accepted_at)
+) PARTITION BY RANGE (accepted_at);
+
+CREATE TABLE webhooks.ended (
+    id               bigint NOT NULL,
+    event            bigint NOT NULL,
+    event_at         timestamptz NOT NULL,
+    endpoint         bigint NOT NULL,
+    status           text NOT NULL,             -- delivered, failed, cancelled
+    since            timestamptz NOT NULL,      -- when it was accepted, or last replayed
+    attempts         integer NOT NULL,
+    earlier_attempts integer NOT NULL,          -- those before it was last replayed
+    PRIMARY KEY (id, event_at)
+) PARTITION BY RANGE (event_at);
+CREATE INDEX ended_event ON webhooks.ended (event);
+CREATE INDEX ended_failed ON webhooks.ended (endpoint, id) WHERE status = 'failed';
+
+CREATE TABLE webhooks.attempts (
+    delivery    bigint NOT NULL,
+    number      integer NOT NULL,               -- from 1
+    event_at    timestamptz NOT NULL,
+    started_at  timestamptz NOT NULL,
+    duration_us bigint NOT NULL,                -- microseconds
+    status_code integer,
+    error_class text,
+    error       text,
+    response_headers text,                      -- those that hold no secret, a line each
+    response    bytea,                          -- the start of the body
+    PRIMARY KEY (delivery, number, event_at)
+) PARTITION BY RANGE (event_at);
+
+-- The queue: deliveries that wait or are in flight. Rows are narrow, and a fifth of each page stays
+-- free, so that a claim changes the row in its page and no index (a HOT update: neither lease nor
+-- token is indexed). Vacuum comes by a number of dead rows and not by a share of the table, and
+-- takes no pauses, so that what was delivered is soon out of the claims' way.
+CREATE TABLE webhooks.waiting (
+    id               bigint PRIMARY KEY,
+    endpoint         bigint NOT NULL,           -- endpoints.number
+    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered
+    event            bigint NOT NULL,
+    event_at         timestamptz NOT NULL,
+    since            timestamptz NOT NULL,
+    attempts         integer NOT NULL DEFAULT 0,
+    earlier_attempts integer NOT NULL DEFAULT 0,
+    leased_until     timestamptz,               -- NULL if nobody has it
+    token            bigint                     -- whose claim it is
+) WITH (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX waiting_due ON webhooks.waiting (endpoint, due_at, id);
+CREATE INDEX waiting_event ON webhooks.waiting (event);
+
+-- The workers that live: each says so every other second.
+CREATE TABLE webhooks.workers (
+    id        bigint PRIMARY KEY,
+    joined_at timestamptz NOT NULL,
+    seen_at   timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+-- One row of settings that callers in SQL share with programs.
+CREATE TABLE webhooks.settings (
+    is_only         boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    partition_width interval NOT NULL DEFAULT '1 day',
+    max_body        integer NOT NULL DEFAULT 1048576 -- bytes, for webhooks.publish
+);
+INSERT INTO webhooks.settings DEFAULT VALUES;
+
+CREATE TABLE webhooks.partitions (
+    start_at  timestamptz PRIMARY KEY,
+    end_at    timestamptz NOT NULL,
+    suffix    text NOT NULL,                    -- of the names: events_…, ended_…, attempts_…
+    pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key is gone
+);
+
+-- For people who look: deliveries with the names of what they are about.
+CREATE VIEW webhooks.deliveries AS
+SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
+       all_.status, all_.attempts, all_.since, all_.due_at,
+       all_.event AS event_number, all_.event_at, all_.endpoint AS endpoint_number
+FROM (
+    SELECT w.id, w.event, w.event_at, w.endpoint,
+           CASE WHEN NOT e.active THEN 'cancelled'
+                WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END AS status,
+           w.since, w.attempts,
+           CASE WHEN e.active THEN greatest(w.due_at, w.since) END AS due_at
+    FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
+    UNION ALL
+    SELECT id, event, event_at, endpoint, status, since, attempts, NULL FROM webhooks.ended
+) all_
+JOIN webhooks.events ON events.number = all_.event AND events.accepted_at = all_.event_at
+JOIN webhooks.endpoints ON endpoints.number = all_.endpoint;

@@ -1,0 +1,90 @@
+-- Makes the partitions for a time, unless they exist. A table is made first and attached then, which
+-- keeps nobody from reading or writing meanwhile.
+CREATE FUNCTION webhooks.ensure_partition(p_at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
+DECLARE
+    v_width  interval;
+    v_start  timestamptz;
+    v_end    timestamptz;
+    v_suffix text;
+    v_table  text;
+BEGIN
+    IF EXISTS (SELECT 1 FROM partitions WHERE start_at <= p_at AND p_at < end_at) THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock(7305000, 2);
+    IF EXISTS (SELECT 1 FROM partitions WHERE start_at <= p_at AND p_at < end_at) THEN
+        RETURN;
+    END IF;
+    SELECT partition_width INTO v_width FROM settings;
+    v_start := date_bin(v_width, p_at, timestamptz 'epoch');
+    -- The width may have been another one when the neighbours were made.
+    SELECT least(v_start + v_width, min(start_at)) INTO v_end FROM partitions WHERE start_at > p_at;
+    SELECT greatest(v_start, max(end_at)) INTO v_start FROM partitions WHERE end_at <= p_at;
+    v_suffix := to_char(v_start AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISSUS');
+    FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_table || '_' || v_suffix, v_table);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                       v_table, v_table || '_' || v_suffix, v_start, v_end);
+    END LOOP;
+    INSERT INTO partitions (start_at, end_at, suffix) VALUES (v_start, v_end, v_suffix);
+END $$;
+
+-- Makes the partitions of now and of the two spans that follow, so that nobody who publishes has to:
+-- whoever makes one in a transaction of theirs keeps others waiting until it ends.
+CREATE FUNCTION webhooks.ensure_ahead() RETURNS void
+LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
+    SELECT ensure_partition(clock_timestamp() + n * s.partition_width)
+    FROM settings s CROSS JOIN generate_series(0, 2) AS n
+$$;
+
+-- Forgets events of partitions that ended before a time: the keys of at most so many, and with the
+-- last key the partition as a whole. One in which a delivery still waits is kept. Returns how many
+-- events were forgotten.
+CREATE FUNCTION webhooks.prune(p_before timestamptz, p_limit integer) RETURNS integer
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v_part   partitions%ROWTYPE;
+    v_last   bigint;
+    v_count  integer;
+    v_pruned integer := 0;
+    v_table  text;
+BEGIN
+    -- One at a time: another worker's turn is as good.
+    IF NOT pg_try_advisory_xact_lock(7305000, 3) THEN
+        RETURN 0;
+    END IF;
+    -- Dropping waits for whoever reads the partition; whoever comes after waits for us.
+    PERFORM set_config('lock_timeout', '1s', true);
+    FOR v_part IN SELECT * FROM partitions WHERE end_at <= p_before ORDER BY start_at LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT 1 FROM waiting WHERE event_at >= v_part.start_at AND event_at < v_part.end_at);
+        SELECT max(number), count(*) INTO v_last, v_count FROM (
+            SELECT number FROM events
+            WHERE accepted_at >= v_part.start_at AND accepted_at < v_part.end_at
+              AND number > v_part.pruned_to
+            ORDER BY number LIMIT p_limit - v_pruned) old;
+        IF v_count > 0 THEN
+            DELETE FROM event_keys k USING events e
+            WHERE e.accepted_at >= v_part.start_at AND e.accepted_at < v_part.end_at
+              AND e.number > v_part.pruned_to AND e.number <= v_last
+              AND k.tenant = e.tenant AND k.id = e.id AND k.event = e.number;
+            UPDATE partitions SET pruned_to = v_last WHERE start_at = v_part.start_at;
+            v_pruned := v_pruned + v_count;
+        END IF;
+        EXIT WHEN v_pruned >= p_limit;
+        BEGIN
+            LOCK TABLE ONLY events, ONLY ended, ONLY attempts IN ACCESS EXCLUSIVE MODE;
+        EXCEPTION WHEN lock_not_available THEN
+            EXIT; -- Somebody reads for long. The keys are gone, the rest goes another time.
+        END;
+        -- A replay may have come first.
+        CONTINUE WHEN EXISTS (
+            SELECT 1 FROM waiting WHERE event_at >= v_part.start_at AND event_at < v_part.end_at);
+        FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
+            EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
+        END LOOP;
+        DELETE FROM partitions WHERE start_at = v_part.start_at;
+    END LOOP;
+    RETURN v_pruned;
+END $$;

@@ -1,0 +1,142 @@
+-- Whether a worker is among the first of those that may serve an endpoint: as `share::rank` of
+-- webhooks-postgres.
+CREATE FUNCTION webhooks.may_serve(
+    p_endpoint bigint, p_max_workers integer, p_worker bigint, p_workers bigint[]
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (
+        SELECT count(*) FROM unnest(p_workers) AS w(id)
+        WHERE (((p_endpoint % 2147483647) * (1 + (w.id >> 31) % 2147483646) + w.id % 2147483647)
+                   % 2147483647, w.id)
+            < (((p_endpoint % 2147483647) * (1 + (p_worker >> 31) % 2147483646)
+                   + p_worker % 2147483647) % 2147483647, p_worker)
+    ) < p_max_workers
+$$;
+
+-- The endpoints that have deliveries waiting, each with its first: one look into the index an
+-- endpoint, however many wait for it. It has the settings of the functions that call it.
+CREATE FUNCTION webhooks.walk(p_busy text[], p_worker bigint, p_workers bigint[])
+RETURNS TABLE (number bigint, id text, tenant text, is_active boolean, is_ordered boolean,
+               blocked_until timestamptz, first_due timestamptz, first_id bigint)
+LANGUAGE plpgsql STABLE ROWS 10 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE walk AS (
+        (SELECT endpoint, due_at, id FROM waiting ORDER BY endpoint, due_at, id LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM walk CROSS JOIN LATERAL (
+            SELECT endpoint, due_at, id FROM waiting WHERE endpoint > walk.endpoint
+            ORDER BY endpoint, due_at, id LIMIT 1
+        ) next
+    )
+    SELECT e.number, e.id, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id
+    FROM walk JOIN endpoints e ON e.number = walk.endpoint
+    WHERE NOT e.active OR (e.id <> ALL (p_busy) AND (
+        cardinality(p_workers) <= e.max_workers
+        OR may_serve(e.number, e.max_workers, p_worker, p_workers)));
+END $$;
+
+-- Claims what is due, in the order of places, of each endpoint at most so many; tenants take turns,
+-- those after `p_served` first. Returns what is needed to carry deliveries out; a row without a
+-- delivery for each endpoint that is gone and has something left over; and, if all that is due was
+-- claimed, a row with a time for each endpoint that has more to come, so that nobody need ask.
+--
+-- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
+-- not wait for the disk.
+CREATE FUNCTION webhooks.claim(
+    p_now timestamptz, p_until timestamptz, p_token bigint, p_limit integer, p_per_endpoint integer,
+    p_busy text[], p_served text, p_worker bigint, p_workers bigint[]
+) RETURNS TABLE (
+    id bigint, endpoint bigint, version bigint, since timestamptz, attempts integer,
+    earlier_attempts integer, event_id text, tenant text, type text, body text)
+LANGUAGE plpgsql
+SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_endpoints bigint[];
+    v_dues      timestamptz[];
+    v_ids       bigint[];
+    v_gone      bigint[];
+    v_claimed   bigint;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
+    -- one is in flight; transactions that committed late may have put others before that.
+    SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_active),
+           array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_active),
+           array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_active),
+           array_agg(number) FILTER (WHERE NOT is_active)
+    INTO v_endpoints, v_dues, v_ids, v_gone
+    FROM (
+        SELECT number, tenant, is_active, tenant <= p_served AS turn,
+               CASE WHEN is_ordered THEN first_due ELSE p_now END AS bound_due,
+               CASE WHEN is_ordered THEN first_id ELSE 9223372036854775807 END AS bound_id,
+               row_number() OVER (PARTITION BY tenant ORDER BY first_due, number) AS round
+        FROM walk(p_busy, p_worker, p_workers)
+        WHERE NOT is_active OR (first_due <= p_now AND NOT (is_ordered AND (
+            blocked_until > p_now OR EXISTS (
+                SELECT 1 FROM (
+                    SELECT w.leased_until FROM waiting w WHERE w.endpoint = number
+                    ORDER BY w.due_at, w.id LIMIT 64
+                ) front WHERE front.leased_until > p_now))))
+    ) plan;
+    RETURN QUERY
+    WITH picked AS (
+        SELECT due.id, due.due_at, p.place
+        FROM unnest(v_endpoints, v_dues, v_ids) WITH ORDINALITY AS p(endpoint, due_at, id, place)
+        CROSS JOIN LATERAL (
+            SELECT w.id, w.due_at FROM waiting w
+            WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
+              AND (w.leased_until IS NULL OR w.leased_until <= p_now)
+            ORDER BY w.due_at, w.id LIMIT p_per_endpoint
+            FOR UPDATE SKIP LOCKED
+        ) due
+        LIMIT p_limit
+    ), leased AS (
+        UPDATE waiting w SET leased_until = p_until, token = p_token
+        FROM picked WHERE w.id = picked.id
+        RETURNING w.*, picked.place
+    )
+    SELECT l.id, l.endpoint, e.version, l.since, l.attempts, l.earlier_attempts,
+           v.id, v.tenant, v.type, v.body
+    FROM leased l
+    JOIN endpoints e ON e.number = l.endpoint
+    JOIN events v ON v.number = l.event AND v.accepted_at = l.event_at
+    ORDER BY l.place, l.due_at, l.id;
+    GET DIAGNOSTICS v_claimed = ROW_COUNT;
+    IF v_claimed < p_limit THEN
+        RETURN QUERY
+        SELECT NULL::bigint, d.endpoint, NULL::bigint, d.due_at, NULL::integer, NULL::integer,
+               d.id, NULL, NULL, NULL
+        FROM dues(p_busy, p_worker, p_workers) d;
+    END IF;
+    RETURN QUERY
+    SELECT NULL::bigint, g.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
+           NULL, NULL, NULL, NULL
+    FROM unnest(v_gone) AS g(endpoint);
+END $$;
+
+-- When there may be something to claim for each endpoint: the first that waits, or the first lease
+-- that ends. Of an ordered endpoint all leases must have ended.
+CREATE FUNCTION webhooks.dues(p_busy text[], p_worker bigint, p_workers bigint[])
+RETURNS TABLE (endpoint bigint, id text, due_at timestamptz)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT walk.number, walk.id, CASE
+        WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
+        ELSE least(leases.earliest, (
+            SELECT w.due_at FROM waiting w
+            WHERE w.endpoint = walk.number AND w.leased_until IS NULL
+            ORDER BY w.due_at, w.id LIMIT 1)) END
+    FROM walk(p_busy, p_worker, p_workers) walk CROSS JOIN LATERAL (
+        SELECT min(front.leased_until) AS earliest, max(front.leased_until) AS latest
+        FROM (SELECT w.leased_until FROM waiting w WHERE w.endpoint = walk.number
+              ORDER BY w.due_at, w.id LIMIT 64) front
+    ) leases
+    WHERE walk.is_active;
+END $$;

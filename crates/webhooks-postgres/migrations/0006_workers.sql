@@ -1,0 +1,20 @@
+-- Says that a worker lives, and returns the workers that share the work: those that joined a while
+-- ago, and the first of all at once. A worker counts itself a little later than others count it, so
+-- that they have given its share up before it takes it. Who has not been seen for long is forgotten.
+CREATE FUNCTION webhooks.heartbeat(p_worker bigint, p_every interval, p_expiry interval)
+RETURNS bigint[] LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    DELETE FROM workers WHERE id IN (
+        SELECT id FROM workers WHERE seen_at < v_now - p_expiry AND id <> p_worker
+        FOR UPDATE SKIP LOCKED);
+    INSERT INTO workers (id, joined_at, seen_at) VALUES (p_worker, v_now, v_now)
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at;
+    RETURN ARRAY(
+        SELECT id FROM workers
+        WHERE joined_at <= v_now - CASE WHEN id = p_worker THEN 3 ELSE 1 END * p_every
+           OR (joined_at, id) = (SELECT w.joined_at, w.id FROM workers w
+                                 ORDER BY w.joined_at, w.id LIMIT 1)
+        ORDER BY id);
+END $$;

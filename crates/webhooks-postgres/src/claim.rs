@@ -1,0 +1,286 @@
+//! Claiming: what is due, with the endpoint as it is now and this worker's share of its limits.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+use webhooks_core::{EndpointId, Timestamp};
+use webhooks_dispatch::{Claim, ClaimRequest, Claimed, StoreError};
+use webhooks_registry::Registration;
+
+use crate::endpoints;
+use crate::error::{persistently, store_error};
+use crate::row::{self, At};
+use crate::share::shared;
+use crate::store::Shared;
+
+/// How many endpoints are remembered between claims.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// How many deliveries of an endpoint that is gone are cancelled in one transaction.
+pub(crate) const DRAIN: i32 = 1_000;
+
+/// Endpoints by the number and version of their rows, with this worker's share among these workers.
+#[derive(Debug, Default)]
+pub(crate) struct Registrations {
+    members: Arc<[i64]>,
+    known: HashMap<(i64, i64), Option<Arc<Registration>>>,
+}
+
+/// When endpoints that were not busy have something due next, as long as nothing has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Dues {
+    /// After how many changes it was found; never if `None`.
+    found_at: Option<u64>,
+    by_endpoint: BTreeMap<EndpointId, Timestamp>,
+}
+
+impl Dues {
+    /// Returns what is due next for endpoints that are not busy. One that was busy when it was found
+    /// and is no more has a claim made for it in any case.
+    fn next(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
+        let is_free = |(endpoint, _): &(&EndpointId, &Timestamp)| !busy.contains(*endpoint);
+        self.by_endpoint.iter().filter(is_free).map(|(_, due_at)| *due_at).min()
+    }
+}
+
+/// What a claim found.
+struct Found {
+    deliveries: Vec<Delivery>,
+    /// Endpoints that are gone and have something left over.
+    gone: Vec<i64>,
+    /// What is due next, if all that is due was claimed.
+    dues: BTreeMap<EndpointId, Timestamp>,
+}
+
+/// A delivery that was claimed.
+struct Delivery {
+    id: i64,
+    endpoint: i64,
+    version: i64,
+    row: PgRow,
+}
+
+impl Shared {
+    pub(crate) async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        let mut served = self.claiming.lock().await;
+        let members = persistently(|| self.workers.join(self)).await.map_err(store_error)?;
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.change();
+        let changes = self.changes();
+        let token = fastrand::i64(1..);
+        let claim = async || self.claim_rows(&request, token, served.as_deref(), &members).await;
+        let Found { deliveries, gone, dues } = persistently(claim).await.map_err(store_error)?;
+        if deliveries.len() < request.limit {
+            *self.dues() = Dues { found_at: Some(changes), by_endpoint: dues };
+        }
+        let claimed = self.claimed(deliveries, token, &members).await.map_err(store_error)?;
+        if let Some(last) = claimed.last() {
+            *served = Some(last.registration.endpoint.tenant.to_string());
+        }
+        for endpoint in gone {
+            self.drain(endpoint).await.map_err(store_error)?;
+        }
+        Ok(claimed)
+    }
+
+    async fn claim_rows(
+        &self,
+        request: &ClaimRequest,
+        token: i64,
+        served: Option<&str>,
+        members: &[i64],
+    ) -> Result<Found, sqlx::Error> {
+        const CLAIM: &str = "SELECT id, endpoint, version, since, attempts, earlier_attempts,
+            event_id, tenant, type, body FROM webhooks.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let busy: Vec<&str> = request.busy.iter().map(EndpointId::as_str).collect();
+        let mut call = self.call().await?;
+        let rows = sqlx::query(CLAIM)
+            .persistent(call.prepares())
+            .bind(At(request.now))
+            .bind(At(request.now + request.lease))
+            .bind(token)
+            .bind(row::limit(request.limit))
+            .bind(row::limit(request.per_endpoint))
+            .bind(busy)
+            .bind(served.unwrap_or_default())
+            .bind(self.workers.id)
+            .bind(members)
+            .fetch_all(call.on())
+            .await?;
+        call.end().await?;
+        let deliveries = Vec::with_capacity(rows.len());
+        let mut found = Found { deliveries, gone: Vec::new(), dues: BTreeMap::new() };
+        for row in rows {
+            let (id, endpoint): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let since: Option<At> = row.try_get(3)?;
+            match (id, since) {
+                (Some(id), _) => {
+                    let version = row.try_get(2)?;
+                    found.deliveries.push(Delivery { id, endpoint, version, row });
+                }
+                (None, Some(At(due_at))) => {
+                    found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
+                }
+                (None, None) => found.gone.push(endpoint),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts what was claimed together with its endpoints.
+    async fn claimed(
+        &self,
+        found: Vec<Delivery>,
+        token: i64,
+        members: &Arc<[i64]>,
+    ) -> Result<Vec<Claimed>, sqlx::Error> {
+        let missing: BTreeSet<(i64, i64)> = {
+            let mut registrations = self.registrations();
+            if registrations.members != *members {
+                *registrations =
+                    Registrations { members: Arc::clone(members), ..Default::default() };
+            }
+            let keys = found.iter().map(|found| (found.endpoint, found.version));
+            keys.filter(|key| !registrations.known.contains_key(key)).collect()
+        };
+        if !missing.is_empty() {
+            persistently(|| self.remember(&missing, members)).await?;
+        }
+        let known = &self.registrations().known;
+        let mut claimed = Vec::with_capacity(found.len());
+        for Delivery { id, endpoint, version, row } in found {
+            // One whose endpoint went away meanwhile is due again when its lease ends, and cancelled.
+            let Some(Some(registration)) = known.get(&(endpoint, version)) else { continue };
+            claimed.push(Claimed {
+                claim: Claim { delivery: row::delivery_id(id), token: row::unsigned(token) },
+                registration: Arc::clone(registration),
+                event: Arc::new(row::event(&row, 6)?),
+                progress: row::progress(&row, 3)?,
+            });
+        }
+        Ok(claimed)
+    }
+
+    /// Reads endpoints that are not known in these versions.
+    async fn remember(
+        &self,
+        missing: &BTreeSet<(i64, i64)>,
+        members: &[i64],
+    ) -> Result<(), sqlx::Error> {
+        let select = format!("{} WHERE number = ANY ($1)", endpoints::SELECT);
+        let numbers: Vec<i64> = missing.iter().map(|(number, _)| *number).collect();
+        let mut call = self.call().await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(call.prepares());
+        let rows = rows.bind(numbers).fetch_all(call.on()).await?;
+        call.end().await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let number: i64 = row.try_get(0)?;
+            let registration = Arc::new(endpoints::registration(&row, &self.keys)?);
+            found.push((number, shared(&registration, number, self.workers.id, members)));
+        }
+        let known = &mut self.registrations().known;
+        if known.len() + missing.len() > MAX_REMEMBERED {
+            known.clear();
+        }
+        // A version that was replaced meanwhile stands for the newer one: it goes by that.
+        for key in missing {
+            let newest = found.iter().find(|(number, _)| *number == key.0);
+            known.insert(*key, newest.and_then(|(_, registration)| registration.clone()));
+        }
+        Ok(())
+    }
+
+    /// Cancels some of what waits for an endpoint that is gone, and comes back for the rest.
+    async fn drain(&self, endpoint: i64) -> Result<(), sqlx::Error> {
+        let mut call = self.call().await?;
+        let drained = drain(call.on(), endpoint).await?;
+        call.end().await?;
+        if drained == DRAIN {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        until: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        const EXTEND: &str = "
+            UPDATE webhooks.waiting SET leased_until = greatest(leased_until, $3)
+            FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
+            WHERE waiting.id = claim.id AND waiting.token = claim.token
+            RETURNING waiting.id, waiting.token";
+        let ids: Vec<i64> = claims.iter().map(|claim| row::number(claim.delivery)).collect();
+        let tokens: Vec<i64> = claims.iter().map(|claim| row::integer(claim.token)).collect();
+        let extend = async || {
+            let mut call = self.call().await?;
+            let extended: Vec<(i64, i64)> = sqlx::query_as(EXTEND)
+                .persistent(call.prepares())
+                .bind(&ids)
+                .bind(&tokens)
+                .bind(At(until))
+                .fetch_all(call.on())
+                .await?;
+            call.end().await?;
+            Ok(extended)
+        };
+        let extended: BTreeSet<(i64, i64)> =
+            persistently(extend).await.map_err(store_error)?.into_iter().collect();
+        let is_lost = |claim: &Claim| {
+            !extended.contains(&(row::number(claim.delivery), row::integer(claim.token)))
+        };
+        Ok(claims.into_iter().filter(is_lost).collect())
+    }
+
+    /// Returns when something may be due; asks the database only if something has changed since the
+    /// last claim.
+    pub(crate) async fn next_due(
+        &self,
+        busy: &BTreeSet<EndpointId>,
+    ) -> Result<Option<Timestamp>, sqlx::Error> {
+        const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
+        {
+            let dues = self.dues();
+            if dues.found_at == Some(self.changes()) {
+                return Ok(dues.next(busy));
+            }
+        }
+        let members = self.workers.join(self).await?;
+        if members.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<&str> = busy.iter().map(EndpointId::as_str).collect();
+        let mut call = self.call().await?;
+        let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
+            .persistent(call.prepares())
+            .bind(names)
+            .bind(self.workers.id)
+            .bind(&*members)
+            .fetch_one(call.on())
+            .await?;
+        call.end().await?;
+        Ok(due_at.map(|At(due_at)| due_at))
+    }
+
+    fn dues(&self) -> MutexGuard<'_, Dues> {
+        self.dues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cancels some of what waits for an endpoint that is gone; returns how many.
+pub(crate) async fn drain(
+    connection: &mut PgConnection,
+    endpoint: i64,
+) -> Result<i32, sqlx::Error> {
+    let drain = sqlx::query_scalar("SELECT webhooks.drain($1, $2)")
+        .persistent(false)
+        .bind(endpoint)
+        .bind(DRAIN);
+    drain.fetch_one(connection).await
+}

@@ -1,0 +1,138 @@
+//! What PostgreSQL's errors mean.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use webhooks_dispatch::StoreError;
+use webhooks_registry::{SealError, StoredEndpointError};
+
+/// Says why a store cannot be opened. No error shows an address or a password.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An endpoint's row cannot be read.
+    #[error("cannot read endpoint {endpoint:?} of the store")]
+    Endpoint {
+        /// The endpoint's id.
+        endpoint: String,
+        /// Why.
+        source: StoredEndpointError,
+    },
+    /// A later version of this program made or changed the schema.
+    #[error(
+        "the store has schema version {found}, and this program knows versions up to {known}; update it"
+    )]
+    Newer {
+        /// The version of the schema.
+        found: i32,
+        /// The latest version that is known here.
+        known: i32,
+    },
+    /// The secrets of an endpoint cannot be decrypted.
+    #[error("cannot decrypt the secrets of endpoint {endpoint:?} of the store")]
+    Seal {
+        /// The endpoint's id.
+        endpoint: String,
+        /// Why.
+        source: SealError,
+    },
+    /// The database cannot be reached, does not let us in, or refuses the schema.
+    #[error("cannot open the store")]
+    Sql {
+        /// What PostgreSQL or the network said.
+        source: sqlx::Error,
+    },
+    /// A text is not the URL of a PostgreSQL database; it is not repeated, since it may hold a
+    /// password.
+    #[error("this is not the URL of a PostgreSQL database")]
+    Url {
+        /// Why.
+        source: sqlx::Error,
+    },
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(source: sqlx::Error) -> Self {
+        Self::Sql { source }
+    }
+}
+
+/// How long to wait before a call is made again that failed in passing: a restart or a failover
+/// takes some seconds.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// Makes a call, and makes it again if the connection broke or another transaction was in the way.
+/// For calls that may be made twice.
+pub(crate) async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for pause in PAUSES {
+        match call().await {
+            Err(error) if is_passing(&error) => rest(pause).await,
+            outcome => return outcome,
+        }
+    }
+    call().await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the database and its network have no other clock")]
+pub(crate) async fn rest(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+/// Returns whether the same call may succeed on another connection, or a moment later.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connections that broke, the server's shutdowns and restarts; deadlocks and the like
+            // (PostgreSQL, "Error Codes").
+            code.starts_with("08") || code.starts_with("57P0") || code.starts_with("40")
+        }),
+        _ => false,
+    }
+}
+
+/// Returns what an error of PostgreSQL means to whoever uses the store.
+pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
+    let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match code.as_deref().unwrap_or_default() {
+        "53100" => StoreError::Full { source: source.into() },
+        "XX001" | "XX002" => StoreError::Corrupt { source: source.into() },
+        _ if matches!(source, sqlx::Error::ColumnDecode { .. }) => {
+            StoreError::Corrupt { source: source.into() }
+        }
+        _ => StoreError::Unavailable { source: source.into() },
+    }
+}
+
+/// Says that the store was closed.
+pub(crate) fn closed() -> StoreError {
+    StoreError::Unavailable { source: io::Error::other("the store is closed").into() }
+}
+
+/// Says that a row holds what no row should.
+#[derive(Debug, Error)]
+#[error("{what} of the store cannot be read")]
+pub(crate) struct BadRow {
+    what: &'static str,
+}
+
+impl BadRow {
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what }
+    }
+
+    /// As an error of the column that was read.
+    pub(crate) fn in_column(self, column: usize) -> sqlx::Error {
+        sqlx::Error::ColumnDecode { index: column.to_string(), source: self.into() }
+    }
+}

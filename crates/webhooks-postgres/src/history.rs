@@ -1,0 +1,267 @@
+//! What the store remembers: lists that filter and page, each one statement.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::postgres::{PgRow, Postgres};
+use sqlx::{QueryBuilder, Row as _};
+use webhooks_core::{EndpointId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::{
+    Attempt, AttemptRecord, Cursor, DeliveryRecord, ErrorClass, EventRecord, HistoryStore, Page,
+    Query, Statistics, StoreError,
+};
+use webhooks_registry::Subscription;
+
+use crate::PostgresStore;
+use crate::error::{BadRow, persistently, store_error};
+use crate::row::{self, At};
+
+impl HistoryStore for PostgresStore {
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+    ) -> Result<Option<EventRecord>, StoreError> {
+        const SELECT: &str = "
+            SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
+            FROM webhooks.event_keys k
+            JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
+            WHERE k.tenant = $1 AND k.id = $2";
+        let find = async || {
+            let mut call = self.shared.call().await?;
+            let select = sqlx::query(SELECT)
+                .persistent(call.prepares())
+                .bind(tenant.as_str())
+                .bind(id.to_string());
+            let row = select.fetch_optional(call.on()).await?;
+            call.end().await?;
+            row.map(|row| event_record(&row)).transpose()
+        };
+        persistently(find).await.map_err(store_error)
+    }
+
+    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+        const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
+            FROM webhooks.events v WHERE true";
+        const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries d
+            WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
+        let statement = || {
+            let mut statement = QueryBuilder::new(SELECT);
+            of_event(&mut statement, &query, "v.id", "v.accepted_at", "v");
+            if query.endpoint.is_some() || query.status.is_some() || query.delivery.is_some() {
+                statement.push(GOT);
+                of_delivery(&mut statement, &query);
+                statement.push(")");
+            }
+            if let Some(Cursor { key, .. }) = query.after {
+                statement.push(" AND v.number < ").push_bind(row::integer(key));
+            }
+            statement.push(" ORDER BY v.number DESC");
+            statement
+        };
+        let read = |row: &PgRow| Ok((cursor(row.try_get(0)?, 0), event_record(row)?));
+        self.page(statement, query.page_size(), read).await
+    }
+
+    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
+        const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
+                d.attempts, d.since, d.due_at
+            FROM webhooks.deliveries d WHERE true";
+        let statement = || {
+            let mut statement = QueryBuilder::new(SELECT);
+            of_event(&mut statement, &query, "d.event", "d.event_at", "d");
+            of_delivery(&mut statement, &query);
+            if let Some(Cursor { key, .. }) = query.after {
+                statement.push(" AND d.id < ").push_bind(row::integer(key));
+            }
+            statement.push(" ORDER BY d.id DESC");
+            statement
+        };
+        let read = |row: &PgRow| Ok((cursor(row.try_get(0)?, 0), delivery_record(row)?));
+        self.page(statement, query.page_size(), read).await
+    }
+
+    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+        const SELECT: &str = "SELECT a.delivery, a.number, d.endpoint, a.started_at, a.duration_us,
+                a.status_code, a.error_class, a.error,
+                a.response_headers, a.response
+            FROM webhooks.attempts a
+            JOIN webhooks.deliveries d ON d.id = a.delivery AND d.event_at = a.event_at
+            WHERE true";
+        let statement = || {
+            let mut statement = QueryBuilder::new(SELECT);
+            of_event(&mut statement, &query, "d.event", "d.event_at", "d");
+            of_delivery(&mut statement, &query);
+            if let Some(Cursor { key, attempt }) = query.after {
+                statement.push(" AND (a.delivery, a.number) < (").push_bind(row::integer(key));
+                statement.push(", ").push_bind(i64::from(attempt)).push(")");
+            }
+            statement.push(" ORDER BY a.delivery DESC, a.number DESC");
+            statement
+        };
+        let read = |row: &PgRow| {
+            Ok((cursor(row.try_get(0)?, row::count(row.try_get(1)?)), attempt_record(row)?))
+        };
+        self.page(statement, query.page_size(), read).await
+    }
+
+    async fn statistics(
+        &self,
+        endpoint: EndpointId,
+        since: Timestamp,
+    ) -> Result<Statistics, StoreError> {
+        const COUNT: &str = "SELECT status, count(*) FROM webhooks.deliveries
+            WHERE endpoint = $1 AND since >= $2 GROUP BY status";
+        const FAILING: &str =
+            "SELECT failing_since FROM webhooks.endpoints WHERE id = $1 AND is_current";
+        let count = async || {
+            let mut call = self.shared.call().await?;
+            let failing =
+                sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(endpoint.as_str());
+            let failing: Option<Option<At>> = failing.fetch_optional(call.on()).await?;
+            let count = sqlx::query(COUNT)
+                .persistent(call.prepares())
+                .bind(endpoint.as_str())
+                .bind(At(since));
+            let rows = count.fetch_all(call.on()).await?;
+            call.end().await?;
+            let failing_since = failing.flatten().map(|At(since)| since);
+            let mut statistics = Statistics { failing_since, ..Statistics::default() };
+            for row in &rows {
+                let status = row::parsed(row, 0, str::parse, "the status of a delivery")?;
+                statistics.count(status, row::unsigned(row.try_get(1)?));
+            }
+            Ok(statistics)
+        };
+        persistently(count).await.map_err(store_error)
+    }
+
+    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
+    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
+    /// partition waits.
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.shared.prune(before, limit).await
+    }
+}
+
+impl PostgresStore {
+    /// Reads a page, and looks whether anything follows it.
+    async fn page<T>(
+        &self,
+        statement: impl Fn() -> QueryBuilder<Postgres> + Sync,
+        limit: usize,
+        read: impl Fn(&PgRow) -> Result<(Cursor, T), sqlx::Error> + Sync,
+    ) -> Result<Page<T>, StoreError> {
+        let find = async || {
+            let mut call = self.shared.call().await?;
+            let mut statement = statement();
+            statement.push(" LIMIT ").push_bind(row::limit(limit + 1));
+            let rows = statement.build().persistent(call.prepares()).fetch_all(call.on()).await?;
+            call.end().await?;
+            rows.iter().map(&read).collect::<Result<Vec<_>, _>>()
+        };
+        let mut found = persistently(find).await.map_err(store_error)?;
+        let is_more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().map(|(cursor, _)| *cursor).filter(|_| is_more);
+        Ok(Page { items: found.into_iter().map(|(_, item)| item).collect(), next })
+    }
+}
+
+/// Adds what a query asks of events, which have these names here.
+fn of_event(
+    statement: &mut QueryBuilder<Postgres>,
+    query: &Query,
+    id: &str,
+    accepted_at: &str,
+    table: &str,
+) {
+    if let Some(tenant) = &query.tenant {
+        statement.push(format!(" AND {table}.tenant = ")).push_bind(tenant.to_string());
+    }
+    if let Some(event) = &query.event {
+        statement.push(format!(" AND {id} = ")).push_bind(event.to_string());
+    }
+    match query.event_type.as_ref().map(Subscription::as_str) {
+        None | Some("*") => {}
+        Some(pattern) => match pattern.strip_suffix(".*") {
+            // Everything that starts with `user.`: '/' is the character after '.'.
+            Some(root) => {
+                statement.push(format!(" AND {table}.type > ")).push_bind(format!("{root}."));
+                statement.push(format!(" AND {table}.type < ")).push_bind(format!("{root}/"));
+            }
+            None => {
+                statement.push(format!(" AND {table}.type = ")).push_bind(pattern.to_owned());
+            }
+        },
+    }
+    if let Some(since) = query.since {
+        statement.push(format!(" AND {accepted_at} >= ")).push_bind(At(since));
+    }
+    if let Some(until) = query.until {
+        statement.push(format!(" AND {accepted_at} < ")).push_bind(At(until));
+    }
+}
+
+/// Adds what a query asks of deliveries.
+fn of_delivery(statement: &mut QueryBuilder<Postgres>, query: &Query) {
+    if let Some(endpoint) = &query.endpoint {
+        statement.push(" AND d.endpoint = ").push_bind(endpoint.to_string());
+    }
+    if let Some(delivery) = query.delivery {
+        statement.push(" AND d.id = ").push_bind(row::number(delivery));
+    }
+    if let Some(status) = query.status {
+        statement.push(" AND d.status = ").push_bind(status.as_str());
+    }
+}
+
+fn cursor(key: i64, attempt: u32) -> Cursor {
+    Cursor { key: row::unsigned(key), attempt }
+}
+
+fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
+    let stored = row::event(row, 1)?;
+    let mut event: webhooks_core::Event = serde_json::from_slice(&stored.body)
+        .map_err(|_shows_text| BadRow::of("the body of an event").in_column(4))?;
+    event.tenant = stored.tenant;
+    let At(accepted_at) = row.try_get(5)?;
+    Ok(EventRecord { event, accepted_at })
+}
+
+fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
+    let (At(since), due_at): (At, Option<At>) = (row.try_get(7)?, row.try_get(8)?);
+    Ok(DeliveryRecord {
+        id: row::delivery_id(row.try_get(0)?),
+        event: row::event_id(row, 1)?,
+        event_type: row::event_type(row, 2)?,
+        tenant: row::tenant(row, 3)?,
+        endpoint: row::endpoint_id(row, 4)?,
+        status: row::parsed(row, 5, str::parse, "the status of a delivery")?,
+        attempts: row::count(row.try_get(6)?),
+        since,
+        due_at: due_at.map(|At(due_at)| due_at),
+    })
+}
+
+fn attempt_record(row: &PgRow) -> Result<AttemptRecord, sqlx::Error> {
+    let At(started_at) = row.try_get(3)?;
+    let status_code: Option<i32> = row.try_get(5)?;
+    let error_class: Option<&str> = row.try_get(6)?;
+    let headers: Option<String> = row.try_get(8)?;
+    let response: Option<Vec<u8>> = row.try_get(9)?;
+    Ok(AttemptRecord {
+        delivery: row::delivery_id(row.try_get(0)?),
+        number: row::count(row.try_get(1)?),
+        endpoint: row::endpoint_id(row, 2)?,
+        attempt: Attempt {
+            started_at,
+            duration: Duration::from_micros(row::unsigned(row.try_get(4)?)),
+            status_code: status_code.and_then(|code| u16::try_from(code).ok()),
+            error_class: error_class.map(ErrorClass::from_word),
+            error: row.try_get(7)?,
+            response_headers: headers.unwrap_or_default(),
+            response: response.map(Bytes::from).unwrap_or_default(),
+        },
+    })
+}

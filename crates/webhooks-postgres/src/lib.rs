@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod claim;
+mod endpoints;
+mod error;
+mod history;
+mod migrate;
+mod notify;
+mod open;
+mod operations;
+mod outbox;
+mod publish;
+mod retention;
+mod row;
+mod settle;
+mod share;
+mod store;
+mod workers;
+
+// The public interface is:
+pub use error::OpenError;
+pub use open::PostgresOptions;
+pub use outbox::{PublishInError, publish_in};
+pub use store::PostgresStore;

@@ -1,0 +1,64 @@
+//! What goes on in the background: hearing of others' commits, and heartbeats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::error::rest;
+use crate::store::Shared;
+
+/// How long to wait between two looks while nobody notifies us.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long to wait at most between two looks while notifications come: they tell of everything but
+/// of what was not notified because nobody was there yet.
+const LONG_POLL: Duration = Duration::from_secs(5);
+
+/// Wakes this process's worker when another process has committed something. Without a connection
+/// to listen on it looks every second instead.
+pub(crate) async fn listen(shared: Arc<Shared>, pool: PgPool) {
+    loop {
+        if shared.workers.is_active()
+            && let Ok(mut listener) = PgListener::connect_with(&pool).await
+            && listener.listen("webhooks").await.is_ok()
+        {
+            // Something may have come before it listened.
+            shared.wake();
+            while shared.workers.is_active() {
+                match timeout(LONG_POLL, listener.try_recv()).await {
+                    Ok(Ok(Some(_))) => {
+                        // What has come meanwhile is one wake-up.
+                        while listener.next_buffered().is_some() {}
+                    }
+                    Err(_elapsed) => {}
+                    // The connection is gone.
+                    Ok(Ok(None) | Err(_)) => break,
+                }
+                shared.wake();
+            }
+        }
+        rest(POLL).await;
+        shared.wake();
+    }
+}
+
+/// Says every other second that this worker lives, while it does.
+pub(crate) async fn beat(shared: Arc<Shared>) {
+    let mut ticks = interval(shared.workers.heartbeat());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let outcome = if shared.workers.is_active() {
+            shared.workers.beat(&shared).await
+        } else {
+            shared.workers.leave(&shared).await.map(|()| false)
+        };
+        // If it fails, members grow stale, and claims with them, until it succeeds again.
+        if outcome.unwrap_or(true) {
+            shared.wake();
+        }
+    }
+}

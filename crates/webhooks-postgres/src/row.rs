@@ -1,0 +1,122 @@
+//! Values as rows hold them.
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::{Decode, Encode, Row as _, Type};
+use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
+use webhooks_dispatch::{Progress, SerializedEvent};
+
+use crate::error::BadRow;
+
+/// The start of 2000, from which PostgreSQL counts, in microseconds since the start of 1970.
+const YEAR_2000: i64 = 946_684_800_000_000;
+
+/// A time as a `timestamptz`: microseconds on both sides, so that nothing is rounded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At(pub(crate) Timestamp);
+
+impl Type<Postgres> for At {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl PgHasArrayType for At {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1185))
+    }
+}
+
+impl Encode<'_, Postgres> for At {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let microseconds = integer(self.0.as_unix_microseconds()) - YEAR_2000;
+        buffer.extend_from_slice(&microseconds.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+impl Decode<'_, Postgres> for At {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let bytes: [u8; 8] = value.as_bytes()?.try_into()?;
+        let microseconds = i64::from_be_bytes(bytes).saturating_add(YEAR_2000);
+        Ok(Self(Timestamp::from_unix_microseconds(unsigned(microseconds))))
+    }
+}
+
+/// The number of a delivery.
+pub(crate) fn number(delivery: DeliveryId) -> i64 {
+    integer(delivery.as_u64())
+}
+
+pub(crate) fn delivery_id(number: i64) -> DeliveryId {
+    DeliveryId::from_u64(unsigned(number))
+}
+
+/// PostgreSQL's integers are signed; what does not fit is as good as the largest.
+pub(crate) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A bound as a number of rows.
+pub(crate) fn limit(limit: usize) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
+/// A count, which PostgreSQL keeps as a signed number.
+pub(crate) fn count(count: i32) -> u32 {
+    u32::try_from(count).unwrap_or(0)
+}
+
+pub(crate) fn event_id(row: &PgRow, column: usize) -> Result<EventId, sqlx::Error> {
+    parsed(row, column, EventId::new, "the id of an event")
+}
+
+pub(crate) fn tenant(row: &PgRow, column: usize) -> Result<TenantId, sqlx::Error> {
+    parsed(row, column, TenantId::new, "the tenant of an event")
+}
+
+pub(crate) fn event_type(row: &PgRow, column: usize) -> Result<EventType, sqlx::Error> {
+    parsed(row, column, EventType::new, "the type of an event")
+}
+
+pub(crate) fn endpoint_id(row: &PgRow, column: usize) -> Result<EndpointId, sqlx::Error> {
+    parsed(row, column, EndpointId::new, "the id of an endpoint")
+}
+
+/// Reads a text that stands for a value.
+pub(crate) fn parsed<T, E>(
+    row: &PgRow,
+    column: usize,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+    what: &'static str,
+) -> Result<T, sqlx::Error> {
+    let text: &str = row.try_get(column)?;
+    parse(text).map_err(|_shows_text| BadRow::of(what).in_column(column))
+}
+
+/// Reads an event from four columns: id, tenant, type, body.
+pub(crate) fn event(row: &PgRow, first: usize) -> Result<SerializedEvent, sqlx::Error> {
+    let body: String = row.try_get(first + 3)?;
+    Ok(SerializedEvent {
+        id: event_id(row, first)?,
+        tenant: tenant(row, first + 1)?,
+        event_type: event_type(row, first + 2)?,
+        body: body.into(),
+    })
+}
+
+/// Reads the progress of a delivery from three columns: since, attempts, earlier attempts.
+pub(crate) fn progress(row: &PgRow, first: usize) -> Result<Progress, sqlx::Error> {
+    let At(since) = row.try_get(first)?;
+    Ok(Progress {
+        since,
+        attempts: count(row.try_get(first + 1)?),
+        earlier_attempts: count(row.try_get(first + 2)?),
+    })
+}

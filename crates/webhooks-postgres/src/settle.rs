@@ -1,0 +1,194 @@
+//! Settling: what became of claimed deliveries, and the attempts that were made.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+use webhooks_core::Timestamp;
+use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement, StoreError};
+
+use crate::error::store_error;
+use crate::row::{self, At};
+use crate::store::Shared;
+
+/// A settlement that was kept.
+struct Kept {
+    endpoint: i64,
+    /// Since when the endpoint had been failing before all of them.
+    failing_since: Option<Timestamp>,
+    is_ordered: bool,
+}
+
+impl Shared {
+    pub(crate) async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let kept = self.keep(&settlements, now).await.map_err(store_error)?;
+        // What was settled may let others go: one that was handed back, is due later, or follows in
+        // an order.
+        let frees = |(index, kept): (&usize, &Kept)| {
+            let outcome = settlements.get(*index).map(|settlement| settlement.outcome);
+            kept.is_ordered || matches!(outcome, Some(Outcome::Released | Outcome::Retrying { .. }))
+        };
+        if kept.iter().any(frees) {
+            self.wake();
+        }
+        Ok(answers(&settlements, &kept, now))
+    }
+
+    /// Keeps settlements; returns those that were kept, by their places.
+    ///
+    /// Each is an element of several arrays, one a column, so that one statement takes them all.
+    async fn keep(
+        &self,
+        settlements: &[Settlement],
+        now: Timestamp,
+    ) -> Result<BTreeMap<usize, Kept>, sqlx::Error> {
+        const SETTLE: &str = "SELECT place, endpoint, failing_since, is_ordered
+            FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        let attempts = || settlements.iter().map(|settlement| settlement.attempt.as_ref());
+        let mut call = self.call().await?;
+        let rows = sqlx::query(SETTLE)
+            .persistent(call.prepares())
+            .bind(At(now))
+            .bind(column(settlements, |one| row::number(one.claim.delivery)))
+            .bind(column(settlements, |one| row::integer(one.claim.token)))
+            .bind(column(settlements, |one| word(one.outcome)))
+            .bind(column(settlements, |one| due_at(one.outcome)))
+            .bind(column(settlements, |one| one.attempt.is_some()))
+            .bind(attempts().map(|one| Some(At(one?.started_at))).collect::<Vec<_>>())
+            .bind(attempts().map(|one| Some(micros(one?))).collect::<Vec<_>>())
+            .bind(attempts().map(|one| one?.status_code.map(i32::from)).collect::<Vec<_>>())
+            .bind(
+                attempts().map(|one| one?.error_class.map(ErrorClass::as_str)).collect::<Vec<_>>(),
+            )
+            .bind(attempts().map(|one| Some(without_nul(one?.error.as_ref()?))).collect::<Vec<_>>())
+            .bind(attempts().map(|one| headers(one?)).collect::<Vec<_>>())
+            .bind(attempts().map(|one| response(one?)).collect::<Vec<_>>())
+            .bind(self.workers.id)
+            .fetch_all(call.on())
+            .await?;
+        call.end().await?;
+        let mut kept = BTreeMap::new();
+        for row in rows {
+            let place: i64 = row.try_get(0)?;
+            let failing_since: Option<At> = row.try_get(2)?;
+            let failing_since = failing_since.map(|At(since)| since);
+            let (endpoint, is_ordered) = (row.try_get(1)?, row.try_get(3)?);
+            if let Ok(index) = usize::try_from(place - 1) {
+                kept.insert(index, Kept { endpoint, failing_since, is_ordered });
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn column<T>(settlements: &[Settlement], value: impl Fn(&Settlement) -> T) -> Vec<T> {
+    settlements.iter().map(value).collect()
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Retrying { .. } => "retrying",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Released => "released",
+    }
+}
+
+fn due_at(outcome: Outcome) -> Option<At> {
+    match outcome {
+        Outcome::Retrying { due_at } => Some(At(due_at)),
+        _ => None,
+    }
+}
+
+fn micros(attempt: &Attempt) -> i64 {
+    i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// PostgreSQL's texts hold every character but this one.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn headers(attempt: &Attempt) -> Option<&str> {
+    (!attempt.response_headers.is_empty()).then_some(&*attempt.response_headers)
+}
+
+fn response(attempt: &Attempt) -> Option<&[u8]> {
+    (!attempt.response.is_empty()).then_some(&*attempt.response)
+}
+
+/// Returns the answer to each settlement: lost, or kept and how the endpoint fares, one after
+/// another in their order.
+fn answers(
+    settlements: &[Settlement],
+    kept: &BTreeMap<usize, Kept>,
+    now: Timestamp,
+) -> Vec<Settled> {
+    let mut failing = BTreeMap::new();
+    let mut answers = Vec::with_capacity(settlements.len());
+    for (index, settlement) in settlements.iter().enumerate() {
+        answers.push(match kept.get(&index) {
+            None => Settled::LeaseLost,
+            Some(kept) => {
+                let since = failing.entry(kept.endpoint).or_insert(kept.failing_since);
+                Settled::Kept { health: health(since, settlement.outcome, now) }
+            }
+        });
+    }
+    answers
+}
+
+/// Returns how an endpoint fares after an outcome, and notes since when it fails.
+fn health(failing_since: &mut Option<Timestamp>, outcome: Outcome, now: Timestamp) -> Health {
+    match outcome {
+        Outcome::Delivered => match failing_since.take() {
+            Some(_) => Health::Recovered,
+            None => Health::Well,
+        },
+        Outcome::Failed | Outcome::Retrying { .. } => {
+            Health::Failing { since: *failing_since.get_or_insert(now) }
+        }
+        Outcome::Cancelled | Outcome::Released => Health::Well,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use webhooks_core::DeliveryId;
+    use webhooks_dispatch::Claim;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_unix_seconds(seconds)
+    }
+
+    fn check(failing_since: Option<u64>, outcomes: &[Outcome], expected: &[Health]) {
+        let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
+        let settlement = |outcome: &Outcome| Settlement { claim, outcome: *outcome, attempt: None };
+        let settlements: Vec<Settlement> = outcomes.iter().map(settlement).collect();
+        let failing_since = failing_since.map(at);
+        let kept = || Kept { endpoint: 1, failing_since, is_ordered: false };
+        let kept = (0..outcomes.len()).map(|index| (index, kept())).collect();
+        let expected: Vec<Settled> =
+            expected.iter().map(|health| Settled::Kept { health: *health }).collect();
+        assert_eq!(answers(&settlements, &kept, at(9)), expected);
+    }
+
+    #[test]
+    fn health_follows_the_outcomes_of_a_batch_one_after_another() {
+        let (failing, since) = (|since| Health::Failing { since: at(since) }, Some(3));
+        check(None, &[Outcome::Delivered, Outcome::Failed], &[Health::Well, failing(9)]);
+        check(since, &[Outcome::Failed, Outcome::Released], &[failing(3), Health::Well]);
+        check(
+            since,
+            &[Outcome::Failed, Outcome::Delivered, Outcome::Delivered, Outcome::Failed],
+            &[failing(3), Health::Recovered, Health::Well, failing(9)],
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! The store: its ports, each a call of one of the schema's functions or a statement.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_dispatch::{
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
+};
+use webhooks_registry::SealingKeys;
+
+use crate::claim::{Dues, Registrations};
+use crate::error::{persistently, store_error};
+use crate::publish::{Publisher, Request};
+use crate::workers::Workers;
+use crate::{OpenError, PostgresOptions, notify};
+
+/// Keeps endpoints, events and deliveries in a PostgreSQL database that any number of processes
+/// share.
+///
+/// What was answered is committed. Cheap to clone; all clones are one store, and one worker among
+/// those of other processes. Open it in the tokio runtime that it is used in. Dropping the last
+/// clone ends it; [`close`](Self::close) also tells the other workers.
+///
+/// # Example
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_dispatch::{Engine, FnTransport};
+/// use webhooks_postgres::PostgresStore;
+///
+/// let store = PostgresStore::open("postgres://shop@db.internal/shop").await?;
+/// let engine = Engine::new(store, FnTransport::new(|_, _, _, _| async { (200, "") }));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pub(crate) shared: Arc<Shared>,
+    publisher: mpsc::Sender<Request>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What the store shares with its tasks.
+pub(crate) struct Shared {
+    pub(crate) pool: PgPool,
+    pub(crate) keys: SealingKeys,
+    pub(crate) workers: Workers,
+    pub(crate) registrations: Mutex<Registrations>,
+    /// Held while a claim is made: two at once would pass over each other's rows.
+    pub(crate) claiming: tokio::sync::Mutex<Option<String>>,
+    /// What is due next, as the last claim found it.
+    pub(crate) dues: Mutex<Dues>,
+    /// Counts what may change what is due.
+    changes: AtomicU64,
+    waker: Waker,
+    needs_transactions: bool,
+}
+
+impl Shared {
+    /// Has whoever waits look for something to claim.
+    pub(crate) fn wake(&self) {
+        self.change();
+        self.waker.wake();
+    }
+
+    /// Notes that something else may be due next.
+    pub(crate) fn change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn registrations(&self) -> MutexGuard<'_, Registrations> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a transaction; on another connection if the first one turns out to be broken.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        persistently(|| self.pool.begin()).await
+    }
+
+    /// Begins a call that may be made again.
+    pub(crate) async fn call(&self) -> Result<Call, sqlx::Error> {
+        Ok(if self.needs_transactions {
+            Call::Transaction(self.pool.begin().await?)
+        } else {
+            Call::Connection(self.pool.acquire().await?)
+        })
+    }
+}
+
+/// What a single statement runs on: a connection, or a transaction of its own behind a pooler that
+/// would otherwise part what belongs together.
+pub(crate) enum Call {
+    Connection(sqlx::pool::PoolConnection<Postgres>),
+    Transaction(Transaction<'static, Postgres>),
+}
+
+impl Call {
+    pub(crate) fn on(&mut self) -> &mut sqlx::PgConnection {
+        match self {
+            Self::Connection(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+
+    /// Returns whether statements may stay prepared on the connection.
+    pub(crate) fn prepares(&self) -> bool {
+        matches!(self, Self::Connection(_))
+    }
+
+    pub(crate) async fn end(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Connection(_) => Ok(()),
+            Self::Transaction(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Opens the store in this database, making or migrating its schema.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the URL is none, or the database cannot be used.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        PostgresOptions::new(url)?.open().await
+    }
+
+    pub(crate) fn start(options: PostgresOptions, pool: PgPool, listening: PgPool) -> Self {
+        let needs_transactions = options.needs_transactions();
+        let shared = Arc::new(Shared {
+            pool,
+            keys: options.keys,
+            workers: Workers::new(options.heartbeat),
+            registrations: Mutex::default(),
+            claiming: tokio::sync::Mutex::default(),
+            dues: Mutex::default(),
+            changes: AtomicU64::new(0),
+            waker: Waker::new(),
+            needs_transactions,
+        });
+        let (publisher, requests) = Publisher::new(Arc::clone(&shared));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publisher.run());
+        tasks.spawn(notify::listen(Arc::clone(&shared), listening));
+        tasks.spawn(notify::beat(Arc::clone(&shared)));
+        Self { shared, publisher: requests, tasks: Arc::new(Mutex::new(tasks)) }
+    }
+
+    /// Tells the other workers that this one is gone, and closes all connections. Other clones of
+    /// this store, such as an engine's, are closed with it: their calls fail from then on.
+    pub async fn close(self) {
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        // Without it, the others notice by themselves a little later.
+        let _noticed_later = self.shared.workers.leave(&self.shared).await;
+        self.shared.pool.close().await;
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("worker", &self.shared.workers.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DeliveryStore for PostgresStore {
+    async fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
+        Request::send(&self.publisher, events, now).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        self.shared.claim(request).await
+    }
+
+    /// # Cancellation
+    /// A dropped future may or may not have settled.
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        self.shared.settle(settlements, now).await
+    }
+
+    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        self.shared.extend(claims, until).await
+    }
+
+    async fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        persistently(|| self.shared.next_due(&busy)).await.map_err(store_error)
+    }
+
+    async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
+        self.shared.cancel(delivery).await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        self.shared.replay(request).await
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.shared.waker.listen()
+    }
+}

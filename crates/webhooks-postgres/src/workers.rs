@@ -1,0 +1,110 @@
+//! The workers that share the work: who lives, and who this one is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::Shared;
+
+/// After how many heartbeats without one a worker is taken for dead.
+const EXPIRY: u32 = 5;
+
+/// How long a worker that claims nothing stays one: longer than an engine that has nothing to do
+/// takes between two claims.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// This process as a worker among others.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    pub(crate) id: i64,
+    heartbeat: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Arc<[i64]>,
+    /// When the others last heard of this one.
+    seen: Option<Instant>,
+    claimed: Option<Instant>,
+}
+
+impl Workers {
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        let state = Mutex::new(State::default());
+        Self { id: fastrand::i64(1 << 32..1 << 62), heartbeat, state }
+    }
+
+    /// Returns how long to wait between two heartbeats.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
+    /// Returns the workers that share the work, this one among them if it has a share; joins them
+    /// with the first call.
+    pub(crate) async fn join(&self, shared: &Shared) -> Result<Arc<[i64]>, sqlx::Error> {
+        let is_known = {
+            let mut state = self.state();
+            state.claimed = Some(Instant::now());
+            state.seen.is_some()
+        };
+        if !is_known {
+            self.beat(shared).await?;
+        }
+        Ok(self.members())
+    }
+
+    /// Returns the workers as they were last seen; nobody if the others may have given this one up.
+    pub(crate) fn members(&self) -> Arc<[i64]> {
+        let state = self.state();
+        let is_fresh = |seen: Instant| seen.elapsed() < self.heartbeat * (EXPIRY - 1);
+        let is_member = state.members.contains(&self.id) && state.seen.is_some_and(is_fresh);
+        if is_member { Arc::clone(&state.members) } else { Arc::default() }
+    }
+
+    /// Returns whether this process claims, and its heart should beat.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state().claimed.is_some_and(|claimed| claimed.elapsed() < IDLE)
+    }
+
+    /// Says that this worker lives; returns whether the others have changed.
+    pub(crate) async fn beat(&self, shared: &Shared) -> Result<bool, sqlx::Error> {
+        const BEAT: &str = "SELECT webhooks.heartbeat($1, $2 * interval '1 microsecond',
+            $3 * interval '1 microsecond')";
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let now = Instant::now();
+        let mut call = shared.call().await?;
+        let members: Vec<i64> = sqlx::query_scalar(BEAT)
+            .persistent(false)
+            .bind(self.id)
+            .bind(micros(self.heartbeat))
+            .bind(micros(self.heartbeat * EXPIRY))
+            .fetch_one(call.on())
+            .await?;
+        call.end().await?;
+        let mut state = self.state();
+        state.seen = Some(now);
+        let has_changed = *state.members != *members;
+        if has_changed {
+            state.members = members.into();
+        }
+        Ok(has_changed)
+    }
+
+    /// Leaves the others at once, if it had joined them.
+    pub(crate) async fn leave(&self, shared: &Shared) -> Result<(), sqlx::Error> {
+        const LEAVE: &str = "WITH gone AS (DELETE FROM webhooks.workers WHERE id = $1)
+            SELECT webhooks.notify_others($1)";
+        if std::mem::take(&mut *self.state()).seen.is_some() {
+            let mut call = shared.call().await?;
+            sqlx::query(LEAVE).persistent(false).bind(self.id).execute(call.on()).await?;
+            call.end().await?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

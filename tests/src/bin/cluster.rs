@@ -1,0 +1,89 @@
+//! One of the processes that share a PostgreSQL in the cluster test: it publishes and delivers until
+//! it is killed.
+//!
+//! `cluster DATABASE LIFE` publishes events, one after another, and writes the id of each on a line
+//! of its own once it is accepted. `cluster DATABASE drain` publishes nothing, delivers what is left,
+//! and ends.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::time::interval;
+use webhooks_core::{EndpointId, Event, EventId, Timestamp};
+use webhooks_dispatch::{Engine, EngineSettings, HistoryStore as _};
+use webhooks_http::HttpTransport;
+use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_tests::crash::{CONCURRENCY, ENDPOINTS, LEASE, MAX_UNSETTLED};
+
+type ClusterEngine = Engine<PostgresStore, HttpTransport>;
+
+/// How long to wait before what failed is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [database, life] = &arguments[..] else {
+        return println!("usage: cluster DATABASE LIFE|drain");
+    };
+    let settings = EngineSettings {
+        concurrency: CONCURRENCY,
+        max_unsettled: MAX_UNSETTLED,
+        linger: Duration::from_millis(2),
+        lease: LEASE,
+        ..EngineSettings::default()
+    };
+    let store = open(database).await;
+    let engine =
+        Engine::new(store.clone(), HttpTransport::development().unwrap()).settings(settings);
+    let worker = engine.start();
+    if life == "drain" {
+        let mut ticks = interval(PAUSE);
+        while open_deliveries(&engine).await != Some(0) {
+            ticks.tick().await;
+        }
+        worker.shutdown(Duration::from_secs(10)).await;
+        return store.close().await;
+    }
+    publish(&engine, life).await;
+}
+
+/// Opens the store; again if the server happens to be down.
+async fn open(database: &str) -> PostgresStore {
+    let options = PostgresOptions::new(database).unwrap().heartbeat(PAUSE);
+    let mut ticks = interval(PAUSE);
+    loop {
+        ticks.tick().await;
+        if let Ok(store) = options.clone().open().await {
+            return store;
+        }
+    }
+}
+
+/// Publishes until killed, and says what was accepted. What fails is published again: it may have
+/// been accepted all the same.
+async fn publish(engine: &ClusterEngine, name: &str) {
+    let mut ticks = interval(PAUSE);
+    for number in 0.. {
+        let id = format!("{name}-{number}");
+        let event = Event::new("order.paid", number).unwrap().id(EventId::new(&id).unwrap());
+        while engine.publish(&event).await.is_err() {
+            ticks.tick().await;
+        }
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{id}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+/// Returns how many deliveries wait or are in flight; `None` if the store does not tell now.
+async fn open_deliveries(engine: &ClusterEngine) -> Option<u64> {
+    let mut open = 0;
+    for endpoint in ENDPOINTS {
+        let endpoint = EndpointId::new(endpoint).unwrap();
+        let statistics = engine.history().statistics(endpoint, Timestamp::UNIX_EPOCH).await.ok()?;
+        open += statistics.pending + statistics.retrying;
+    }
+    Some(open)
+}

@@ -1,0 +1,286 @@
+//! The shared store on a real PostgreSQL: what every store does, and what only this one does.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio::time::{interval, timeout};
+use webhooks_core::{EndpointId, Event, EventId, Timestamp};
+use webhooks_dispatch::{
+    ClaimRequest, Claimed, DeliveryStore as _, Engine, FnTransport, HistoryStore as _, Outcome,
+    Query, SerializedEvent, Settled, Settlement,
+};
+use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _, SealingKey};
+use webhooks_tests::conformance;
+use webhooks_tests::postgres::{Cluster, connect};
+
+const SECRET: &str = "my-very-own-secret";
+
+/// How long a test waits for what must come.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Narrow partitions, so that retention drops some.
+#[tokio::test]
+async fn the_shared_store_conforms() {
+    conformance::exercise(|| async {
+        let url = Cluster::shared().database().await;
+        let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
+        options.open().await.unwrap()
+    })
+    .await;
+}
+
+/// Goal: all of it works behind a pooler that hands connections on after each transaction and keeps
+/// no prepared statements. Method: a real one with two server connections, so that whatever relied on
+/// a session would meet another's.
+#[tokio::test]
+async fn it_conforms_behind_a_pooler() {
+    let cluster = Cluster::shared();
+    let pooler = cluster.pooler();
+    conformance::exercise(|| async {
+        let database = cluster.database().await;
+        let options = PostgresOptions::new(&pooler.url(&database)).unwrap();
+        let options = options.listen_url(&database).unwrap().without_prepared_statements();
+        options.partition_width(Duration::from_secs(1)).open().await.unwrap()
+    })
+    .await;
+}
+
+/// Opens a store whose worker is quick to notice others.
+async fn open(url: &str) -> PostgresStore {
+    let options = PostgresOptions::new(url).unwrap().heartbeat(Duration::from_millis(50));
+    options.open().await.unwrap()
+}
+
+fn id(id: &str) -> EndpointId {
+    EndpointId::new(id).unwrap()
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::new("https://example.com/", SECRET).unwrap()
+}
+
+async fn publish(store: &PostgresStore, ids: impl IntoIterator<Item = String>) {
+    let event = |id: String| Event::new("created", 1).unwrap().id(EventId::new(&id).unwrap());
+    let events: Vec<_> = ids.into_iter().map(|id| SerializedEvent::new(&event(id))).collect();
+    let published = store.publish(events, Timestamp::now()).await.unwrap();
+    assert!(published.iter().all(Result::is_ok));
+}
+
+async fn claim(store: &PostgresStore, per_endpoint: usize) -> Vec<Claimed> {
+    let (now, lease) = (Timestamp::now(), Duration::from_secs(60));
+    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint, busy: Arc::default() };
+    store.claim(request).await.unwrap()
+}
+
+async fn settle(store: &PostgresStore, claimed: &[Claimed], outcome: Outcome) -> Vec<Settled> {
+    let settlement =
+        |claimed: &Claimed| Settlement { claim: claimed.claim, outcome, attempt: None };
+    store.settle(claimed.iter().map(settlement).collect(), Timestamp::now()).await.unwrap()
+}
+
+/// Looks again and again until it finds what must come.
+async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
+    let mut ticks = interval(Duration::from_millis(20));
+    let found = async {
+        loop {
+            ticks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    timeout(DEADLINE, found).await.unwrap()
+}
+
+/// Goal: a change of an endpoint holds on every worker from its next claim on, and what was claimed
+/// before a disablement cannot be settled. Method: one store changes, the other claims.
+#[tokio::test]
+async fn rotation_and_disablement_hold_everywhere_at_once() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    publish(&here, (0..3).map(|n| format!("event-{n}"))).await;
+    let before = claim(&there, 1).await;
+    assert_eq!(before[0].registration.endpoint, endpoint());
+    let rotated = Endpoint::new("https://example.com/", "another-secret").unwrap();
+    here.register(id("crm"), rotated.clone()).await.unwrap();
+    assert_eq!(claim(&there, 1).await[0].registration.endpoint, rotated);
+    assert!(here.disable(id("crm"), DisableReason::Gone).await.unwrap());
+    assert!(claim(&there, 10).await.is_empty());
+    assert_eq!(settle(&there, &before, Outcome::Delivered).await, [Settled::LeaseLost]);
+    let statistics = here.statistics(id("crm"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((statistics.pending, statistics.cancelled), (0, 3));
+}
+
+/// Goal: the limits of an endpoint hold over all workers, exactly; an ordered endpoint and one with
+/// a limit of one have one worker; a worker that leaves is replaced. Method: three stores claim from
+/// the same endpoints until each has its part.
+#[tokio::test]
+async fn workers_share_the_limits_of_endpoints() {
+    let url = Cluster::shared().database().await;
+    let mut stores = [open(&url).await, open(&url).await, open(&url).await].to_vec();
+    let ten = NonZeroU32::new(10).unwrap();
+    let wide = endpoint().max_in_flight(ten).rate_limit(ten, ten);
+    stores[0].register(id("wide"), wide).await.unwrap();
+    for n in 0..40 {
+        let narrow = endpoint().max_in_flight(NonZeroU32::MIN);
+        let narrow = if n % 2 == 0 { narrow.ordered() } else { narrow };
+        stores[0].register(id(&format!("narrow-{n}")), narrow).await.unwrap();
+    }
+    publish(&stores[0], (0..30).map(|n| format!("event-{n}"))).await;
+    for _ in [3, 2] {
+        // Until the workers know of each other, those who came first do all the work.
+        eventually(async || {
+            let mut parts = Vec::new();
+            for store in &stores {
+                parts.push(claim(store, 1).await);
+                settle(store, parts.last().unwrap(), Outcome::Released).await;
+            }
+            is_shared(&parts).then_some(())
+        })
+        .await;
+        stores.pop().unwrap().close().await;
+    }
+}
+
+/// Returns whether each worker has a part of the wide endpoint, all parts are the whole, and each
+/// narrow one has one worker.
+fn is_shared(parts: &[Vec<Claimed>]) -> bool {
+    let all = parts.iter().flatten().map(|claimed| &claimed.registration);
+    let (wide, narrow): (Vec<_>, Vec<_>) = all.partition(|found| found.id.as_str() == "wide");
+    let in_flight: u32 = wide.iter().map(|wide| wide.endpoint.max_in_flight.get()).sum();
+    let rates = wide.iter().map(|wide| wide.endpoint.rate_limit.unwrap().per_second.get());
+    let different: BTreeSet<&str> = narrow.iter().map(|narrow| narrow.id.as_str()).collect();
+    (wide.len(), in_flight, rates.sum()) == (parts.len(), 10, 10_u32)
+        && (narrow.len(), different.len()) == (40, 40)
+}
+
+/// Goal: an endpoint has no more exchanges in flight than its limit, over all workers together.
+/// Method: three engines that know of each other deliver at once, and the exchanges count themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
+    const LIMIT: usize = 5;
+    let url = Cluster::shared().database().await;
+    let flying = Arc::new([const { AtomicUsize::new(0) }; 3]);
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let flying = Arc::clone(&flying);
+        let transport = FnTransport::new(move |_, _, _, _| {
+            let flying = Arc::clone(&flying);
+            async move {
+                let [now, most, all] = &*flying;
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // An exchange takes its time; the first tick comes at once.
+                let mut ticks = interval(Duration::from_millis(2));
+                ticks.tick().await;
+                ticks.tick().await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                all.fetch_add(1, Ordering::SeqCst);
+                (200, "")
+            }
+        });
+        let engine = Engine::new(open(&url).await, transport);
+        workers.push((engine.start(), engine));
+    }
+    let joined = "SELECT count(*) FROM webhooks.workers WHERE joined_at < now() - interval '1 s'";
+    eventually(async || {
+        let mut connection = connect(&url).await;
+        let joined: i64 = sqlx::query_scalar(joined).fetch_one(&mut connection).await.unwrap();
+        (joined == 3).then_some(())
+    })
+    .await;
+    let limit = NonZeroU32::new(u32::try_from(LIMIT).unwrap()).unwrap();
+    let store = workers[0].1.store().clone();
+    store.register(id("crm"), endpoint().max_in_flight(limit)).await.unwrap();
+    for batch in 0..10 {
+        publish(&store, (0..60).map(|n| format!("event-{batch}-{n}"))).await;
+    }
+    eventually(async || (flying[2].load(Ordering::SeqCst) == 600).then_some(())).await;
+    assert!((2..=LIMIT).contains(&flying[1].load(Ordering::SeqCst)), "{flying:?}");
+    for (worker, engine) in workers {
+        worker.shutdown(DEADLINE).await;
+        engine.store().clone().close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_notifies_once_and_only_if_somebody_else_is_there() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    assert!(claim(&store, 1).await.is_empty());
+    let mut listener = PgListener::connect(&url).await.unwrap();
+    listener.listen("webhooks").await.unwrap();
+    publish(&store, ["nobody-else".to_owned()]).await;
+    let other = open(&url).await;
+    let mut wakeups = other.wakeups();
+    claim(&other, 1).await;
+    publish(&store, (0..64).map(|n| format!("event-{n}"))).await;
+    wakeups.next().await;
+    sqlx::query("NOTIFY webhooks, 'the end'").execute(&mut connect(&url).await).await.unwrap();
+    let mut payloads = Vec::new();
+    while payloads.last().is_none_or(|payload| payload != "the end") {
+        payloads.push(listener.recv().await.unwrap().payload().to_owned());
+    }
+    assert_eq!(payloads, ["", "the end"]);
+}
+
+/// Goal: a crash of the server loses nothing that was accepted, and store and worker go on by
+/// themselves. Method: the server is stopped at once, started while a publisher waits, and crashes
+/// once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_survives_crashes_of_the_server() {
+    let cluster = Cluster::start(&std::env::temp_dir(), "");
+    let store = open(&cluster.database().await).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["before".to_owned()]).await;
+    assert_eq!(claim(&store, 10).await.len(), 1);
+    cluster.stop();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { publish(&store, ["meanwhile".to_owned()]).await }
+    });
+    cluster.resume();
+    waiting.await.unwrap();
+    cluster.crash();
+    publish(&store, ["after".to_owned()]).await;
+    let claimed = eventually(async || {
+        let claimed = claim(&store, 10).await;
+        (!claimed.is_empty()).then_some(claimed)
+    });
+    let claimed = claimed.await;
+    assert!(settle(&store, &claimed, Outcome::Delivered).await.len() >= 2);
+    let events = store.events(Query::default()).await.unwrap().items;
+    let ids: Vec<String> = events.iter().map(|found| found.event.id.to_string()).collect();
+    assert_eq!(ids, ["after", "meanwhile", "before"]);
+}
+
+#[tokio::test]
+async fn secrets_are_encrypted_and_errors_show_no_password() {
+    let url = Cluster::shared().database().await;
+    let key = |byte| SealingKey::from_bytes([byte; 32]);
+    let keyed = |keys: Vec<SealingKey>| PostgresOptions::new(&url).unwrap().sealing_keys(keys);
+    let store = keyed(vec![key(1)]).open().await.unwrap();
+    store.register(id("crm"), endpoint()).await.unwrap();
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT secrets FROM webhooks.endpoints")
+        .fetch_one(&mut connect(&url).await)
+        .await
+        .unwrap();
+    assert!(!kept.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
+    let error = keyed(vec![key(2)]).open().await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot decrypt the secrets of endpoint \"crm\" of the store");
+    keyed(vec![key(2), key(1)]).open().await.unwrap().close().await;
+    let store = keyed(vec![key(2)]).open().await.unwrap();
+    assert_eq!(store.get(id("crm")).await.unwrap().unwrap().endpoint, endpoint());
+    for url in ["postgres://a:hush@127.0.0.1:1/b", "postgres://a:hush@[", "mysql://a:hush@b"] {
+        let error = PostgresStore::open(url).await.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(!format!("{error} {error:?} {source}").contains("hush"), "{error:?}");
+    }
+}

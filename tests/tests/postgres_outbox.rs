@@ -1,0 +1,270 @@
+//! The transactional outbox: by `publish_in`, and by the function for everybody else.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::task::JoinSet;
+use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
+use webhooks_dispatch::{ClaimRequest, DeliveryStore as _, Novelty, SerializedEvent, StoreError};
+use webhooks_postgres::{PostgresStore, PublishInError, publish_in};
+use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_tests::postgres::{Cluster, connect};
+
+async fn open() -> (String, PostgresStore) {
+    let url = Cluster::shared().database().await;
+    let store = PostgresStore::open(&url).await.unwrap();
+    let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+    store.register("crm".parse().unwrap(), endpoint).await.unwrap();
+    (url, store)
+}
+
+/// Returns the events of all deliveries that can be claimed.
+async fn claimed(store: &PostgresStore) -> Vec<String> {
+    let mut events = Vec::new();
+    loop {
+        let (now, busy) = (Timestamp::now() + Duration::from_secs(1), Arc::default());
+        let lease = Duration::from_secs(600);
+        let request = ClaimRequest { now, lease, limit: 500, per_endpoint: 500, busy };
+        let claimed = store.claim(request).await.unwrap();
+        if claimed.is_empty() {
+            events.sort();
+            return events;
+        }
+        events.extend(claimed.iter().map(|claimed| claimed.event.id.to_string()));
+    }
+}
+
+fn event(id: &str) -> Event {
+    Event::new("order.placed", id).unwrap().id(EventId::new(id).unwrap())
+}
+
+/// Publishes an event by the function, as other languages do.
+async fn publish_by_sql(
+    connection: &mut PgConnection,
+    event: &Event,
+) -> Result<String, sqlx::Error> {
+    let publish = "SELECT webhooks.publish($1, $2::json, source => $3, id => $4, tenant => $5,
+        occurred_at => $6::text::timestamptz)";
+    sqlx::query_scalar(publish)
+        .bind(event.event_type.as_str())
+        .bind(event.payload.as_str())
+        .bind(event.source.as_deref())
+        .bind(event.id.to_string())
+        .bind(event.tenant.as_str())
+        .bind(event.timestamp.to_string())
+        .fetch_one(connection)
+        .await
+}
+
+/// Goal: an event is sent exactly if its transaction is committed, whoever else publishes. Method:
+/// 64 callers at once, each with ten transactions of an order and its event, by either way, of which
+/// a part is rolled back by command and a part by dropping it.
+#[tokio::test]
+async fn committed_transactions_send_exactly_their_events() {
+    let (url, store) = open().await;
+    let create = "CREATE TABLE orders (id text PRIMARY KEY)";
+    sqlx::query(create).execute(&mut connect(&url).await).await.unwrap();
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
+        let url = url.clone();
+        callers.spawn(async move {
+            let mut connection = connect(&url).await;
+            for n in 0..10 {
+                let id = format!("order-{caller}-{n}");
+                let mut transaction = connection.begin().await.unwrap();
+                let insert = sqlx::query("INSERT INTO orders (id) VALUES ($1)").bind(&id);
+                insert.execute(&mut *transaction).await.unwrap();
+                if caller % 2 == 0 {
+                    let published = publish_in(&mut transaction, &event(&id)).await.unwrap();
+                    assert_eq!((published.deliveries, published.novelty), (1, Novelty::New));
+                } else {
+                    let published = publish_by_sql(&mut transaction, &event(&id)).await.unwrap();
+                    assert_eq!(published, id);
+                }
+                match (caller + n) % 4 {
+                    0 => transaction.rollback().await.unwrap(),
+                    1 => drop(transaction),
+                    _ => transaction.commit().await.unwrap(),
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    let orders = sqlx::query_scalar("SELECT id FROM orders ORDER BY id COLLATE \"C\"");
+    let orders: Vec<String> = orders.fetch_all(&mut connect(&url).await).await.unwrap();
+    assert_eq!(orders.len(), 320);
+    assert_eq!(claimed(&store).await, orders);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_the_commit_and_a_worker_hears_of_it() {
+    let (url, store) = open().await;
+    assert!(claimed(&store).await.is_empty());
+    let mut connection = connect(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let _published = publish_in(&mut transaction, &event("a")).await.unwrap();
+    assert!(claimed(&store).await.is_empty());
+    let mut wakeups = store.wakeups();
+    transaction.commit().await.unwrap();
+    wakeups.next().await;
+    assert_eq!(claimed(&store).await, ["a"]);
+}
+
+#[tokio::test]
+async fn both_ways_and_the_engine_share_ids_and_their_rule() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let first = event("a").timestamp(Timestamp::from_unix_seconds(1));
+    let again = first.clone().timestamp(Timestamp::from_unix_seconds(2));
+    publish_by_sql(&mut connection, &first).await.unwrap();
+    assert_eq!(publish_by_sql(&mut connection, &again).await.unwrap(), "a");
+    let repeated = publish_in(&mut connection, &again).await.unwrap();
+    assert_eq!((repeated.deliveries, repeated.novelty), (1, Novelty::Repeated));
+    for other in [
+        first.clone().source("elsewhere"),
+        Event::new("order.placed", "other").unwrap().id(first.id.clone()),
+        Event::new("order.paid", "a").unwrap().id(first.id.clone()),
+    ] {
+        let error = publish_by_sql(&mut connection, &other).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23505", "{error}");
+        let error = publish_in(&mut connection, &other).await.unwrap_err();
+        assert!(matches!(error, PublishInError::Conflict(_)), "{error:?}");
+    }
+    publish_by_sql(&mut connection, &first.tenant(TenantId::new("acme").unwrap())).await.unwrap();
+    assert_eq!(claimed(&store).await, ["a"], "the other tenant has no endpoint");
+}
+
+/// Goal: the function makes the very bytes that the library makes. Method: random events of all
+/// kinds of characters, numbers and times; the stored bodies are compared.
+#[tokio::test]
+async fn the_function_makes_the_bytes_that_the_library_makes() {
+    let (url, _store) = open().await;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut connection = connect(&url).await;
+    for n in 0..300 {
+        let text = |random: &mut fastrand::Rng| -> String {
+            let character = |random: &mut fastrand::Rng| match random.u8(..4) {
+                0 => random.char('\u{1}'..='\u{1f}'),
+                1 => random.char('\u{20}'..='\u{7f}'),
+                2 => *random.choice(&['"', '\\', '/', '<', '\u{2028}']).unwrap(),
+                _ => random.char('\u{80}'..),
+            };
+            (0..random.usize(..12)).map(|_| character(random)).collect()
+        };
+        let payload = match random.u8(..4) {
+            0 => Payload::from_value(text(&mut random)).unwrap(),
+            1 => Payload::from_json(" {\"b\": 1.00,\t\"a\":[1e5, \"\\u00e9\", null]}\n".into())
+                .unwrap(),
+            2 => Payload::from_json(format!("-{}.50", random.u64(..))).unwrap(),
+            _ => Payload::from_value([text(&mut random), text(&mut random)]).unwrap(),
+        };
+        let digits = 10_u64.pow(random.u32(..7));
+        let time = random.u64(..253_402_207_200_000_000) / digits * digits;
+        let event_type = *random.choice(&["a", "order.placed", "A-1._.x_y-z"]).unwrap();
+        let event = Event::new(event_type, payload).unwrap();
+        let event = event.timestamp(Timestamp::from_unix_microseconds(time));
+        let event = if random.bool() { event.source(text(&mut random)) } else { event };
+        let event = if random.bool() {
+            event.id(EventId::new(&format!("!~\"\\'{n}")).unwrap())
+        } else {
+            event
+        };
+        publish_by_sql(&mut connection, &event).await.unwrap();
+        let stored = sqlx::query("SELECT body, type, number FROM webhooks.events WHERE id = $1");
+        let stored = stored.bind(event.id.to_string()).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(stored.get::<&str, _>(0), event.to_json());
+        let patterns = sqlx::query_scalar("SELECT webhooks.patterns($1)").bind(event_type);
+        let patterns: String = patterns.fetch_one(&mut connection).await.unwrap();
+        let expected: Vec<_> = event.event_type.patterns().collect();
+        assert_eq!(patterns, expected.join(" "));
+    }
+}
+
+#[tokio::test]
+async fn the_function_refuses_what_the_library_refuses() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let (long, too_long) = ("x".repeat(128), "x".repeat(129));
+    let texts = [
+        "a", "a.b", "a..b", ".a", "a.", "", "a b", "a\n", "é", "a/b", "A_-9", "*", "a.*", &long,
+        &too_long, "order-17", "!~", "a\u{7f}", "'", "\"",
+    ];
+    for (n, text) in texts.iter().enumerate() {
+        for (function, is_allowed) in [
+            ("SELECT webhooks.publish($1, '1', id => $2)", EventType::new(text).is_ok()),
+            (
+                "SELECT webhooks.publish('a', '1', id => $1, source => $2)",
+                EventId::new(text).is_ok(),
+            ),
+            (
+                "SELECT webhooks.publish('a', '1', tenant => $1, id => $2)",
+                TenantId::new(text).is_ok(),
+            ),
+        ] {
+            let call = sqlx::query(function).bind(*text).bind(format!("call-{n}"));
+            let outcome = call.execute(&mut connection).await;
+            // The same id may come twice, with other content: that is another matter.
+            let code =
+                outcome.as_ref().err().map(|error| error.as_database_error().unwrap().code());
+            let is_refused = code.flatten().is_some_and(|code| code == "22023");
+            assert_eq!(is_refused, !is_allowed, "{function} of {text:?}: {outcome:?}");
+        }
+    }
+    for (call, code) in [
+        ("SELECT webhooks.publish('a', NULL)", "22004"),
+        ("SELECT webhooks.publish('a', '{')", "22P02"),
+        ("SELECT webhooks.publish('a', '1', occurred_at => '1969-12-31Z')", "22023"),
+        ("SELECT webhooks.publish('a', to_json(repeat('x', 1048577)))", "54000"),
+    ] {
+        let error = sqlx::query(call).execute(&mut connection).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), code, "{call}: {error}");
+    }
+    // A made id is a UUID of version 7 that the library takes for one.
+    let made: String = sqlx::query_scalar("SELECT webhooks.publish('a', '1')")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    let uuid = *EventId::new(&made).unwrap().as_uuid_bytes().unwrap();
+    assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (7, 2));
+    let all: BTreeSet<String> = claimed(&store).await.into_iter().collect();
+    assert!(all.contains(&made));
+}
+
+/// Goal: a transaction that stays open holds up nobody but those who publish its ids, and them not
+/// for ever. Method: one is open while the store publishes the same id and another one.
+#[tokio::test]
+async fn an_open_transaction_holds_up_no_other_publisher() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let _published = publish_in(&mut transaction, &event("same")).await.unwrap();
+    let publish =
+        |id: &str| store.publish(vec![SerializedEvent::new(&event(id))], Timestamp::now());
+    let (first, same, other) = tokio::join!(publish("first"), publish("same"), publish("other"));
+    assert!(first.unwrap()[0].is_ok() && other.unwrap()[0].is_ok());
+    assert!(matches!(same, Err(StoreError::Unavailable { .. })), "{same:?}");
+    transaction.commit().await.unwrap();
+    let again = publish("same").await.unwrap();
+    assert_eq!(again[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(claimed(&store).await, ["first", "other", "same"]);
+}
+
+/// Goal: a program may publish without any other right. Method: a role that may use the schema only.
+#[tokio::test]
+async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let prepare = "CREATE ROLE clerk; GRANT USAGE ON SCHEMA webhooks TO clerk; SET ROLE clerk";
+    sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
+    publish_by_sql(&mut connection, &event("a")).await.unwrap();
+    for refused in ["SELECT * FROM webhooks.events", "SELECT webhooks.notify_others(NULL)"] {
+        let error = sqlx::query(refused).execute(&mut connection).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "42501", "{error}");
+    }
+    assert_eq!(claimed(&store).await, ["a"]);
+}
