@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod crash;
 #[cfg(doctest)]
 mod docs;
+mod first;
 mod forward;
 mod names;
 pub mod postgres;
@@ -20,6 +21,7 @@ pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;
+pub use first::send_first_webhook;
 pub use names::NameServer;
 pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

@@ -258,6 +258,20 @@ async fn nobody_gets_in_by_the_keys_that_stand_for_unknown_tenants() {
     assert!(matches!(refused, Err(Rejection::UnknownTenant)), "signed by the decoy's very secret");
 }
 
+/// Otherwise how far a body is read would tell which tenants there are.
+#[tokio::test]
+async fn the_body_of_an_unknown_tenant_is_read_as_far_as_any() {
+    let receiver = by_path().max_body(BODY.len());
+    for path in ["/acme", "/nobody"] {
+        let read = Arc::new(AtomicUsize::new(0));
+        let body = Endless { read: Arc::clone(&read) };
+        let request = signed("msg_1", NOW, BODY).uri(path).body(body).unwrap();
+        let refused = receiver.receive(request).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert_eq!(read.load(Ordering::Relaxed), BODY.len() + 1, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn malformed_and_stale_requests_cost_no_lookup() {
     let asked = Arc::new(AtomicUsize::new(0));

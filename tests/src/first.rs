@@ -1,0 +1,23 @@
+//! The sender that tries the receiver of `docs/receive.md`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::exit;
+
+use webhooks_core::Event;
+use webhooks_dispatch::Dispatcher;
+use webhooks_http::HttpTransport;
+use webhooks_registry::{Endpoint, Registry};
+
+/// Sends an invoice to `/hook` at this address, and ends the process, which else would serve for
+/// ever: with success if the invoice was taken.
+#[expect(clippy::exit, reason = "only so does what serves for ever come to an end")]
+pub async fn send_first_webhook(address: SocketAddr, secret: &str) {
+    let registry = Registry::new();
+    let endpoint = Endpoint::new(&format!("http://{address}/hook"), secret).expect("an endpoint");
+    registry.register("mine", endpoint).expect("a free id");
+    let transport = HttpTransport::development().expect("root certificates");
+    let event = Event::new("invoice.paid", BTreeMap::from([("number", 17)])).expect("an event");
+    let results = Dispatcher::new(registry, transport).dispatch(&event).await;
+    exit(i32::from(results[0].status_code != Some(200)));
+}
