@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 use webhooks_registry::{SealingKey, SealingKeys};
 
 use crate::{OpenError, PostgresStore, migrate};
@@ -15,6 +15,10 @@ const CONNECTIONS: u32 = 8;
 
 /// How long a call waits for a free connection, or for a server that starts.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle before it is tested: as long as calls that failed wait before
+/// they are made again.
+const UNTESTED: Duration = Duration::from_secs(1);
 
 /// How often a worker says that it lives, unless set.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -167,8 +171,17 @@ impl PostgresOptions {
         PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(PATIENCE)
-            // A call that finds its connection broken is made again.
+            // One in steady use is not tested: a call that finds it broken is made again. Others may
+            // be left over from a server that is gone.
             .test_before_acquire(false)
+            .before_acquire(|connection, known| {
+                Box::pin(async move {
+                    if known.idle_for >= UNTESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(connect)
     }
 
