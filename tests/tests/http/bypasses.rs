@@ -18,7 +18,7 @@ use webhooks_registry::EndpointUrl;
 use webhooks_tests::NameServer;
 
 use crate::proxy::TestProxy;
-use crate::short_request;
+use crate::request;
 
 const CASES: &str = include_str!("../../vectors/addresses/bypasses.json");
 
@@ -226,7 +226,7 @@ async fn try_out(case: &Case, policy: AddressPolicy, proxy: Option<&TestProxy>) 
     let transport = builder.build().unwrap();
     let mut outcomes = Vec::new();
     for _ in 0..case.turns() {
-        outcomes.push(match transport.send(short_request(&case.url)).await {
+        outcomes.push(match transport.send(request(&case.url)).await {
             Ok(response) => response.status.to_string(),
             Err(error) if error.class == ErrorClass::Dns => "unresolved".to_owned(),
             Err(error) => error.class.to_string(),
