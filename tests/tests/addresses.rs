@@ -140,6 +140,8 @@ fn a_denial_outweighs_whatever_is_allowed() {
         ("https://93.184.215.14/", Err(Refusal::Address)),
         ("https://[::ffff:93.184.215.14]/", Err(Refusal::Address)),
         ("https://[64:ff9b::93.184.215.14]/", Err(Refusal::Address)),
+        ("https://[::ffff:10.1.0.1]/", Ok(())),
+        ("https://[64:ff9b::10.1.0.1]/", Err(Refusal::Address)),
         ("https://a.corp.internal/", Ok(())),
         ("https://A.Corp.Internal./", Ok(())),
         ("https://corp.internal/", Err(Refusal::Host { host: "corp.internal".to_owned() })),

@@ -183,16 +183,16 @@ impl AddressPolicy {
     /// # Errors
     /// [`Refusal::Address`] when nothing may be sent there.
     pub fn check_address(&self, host: Option<&str>, address: IpAddr) -> Result<(), Refusal> {
-        let effective = effective(address);
-        let is_in = |networks: &[IpNet]| {
-            let of = |network: &IpNet| network.contains(&effective) || network.contains(&address);
-            networks.iter().any(of)
-        };
+        let (effective, plain) = (effective(address), address.to_canonical());
+        // What is denied is denied behind NAT64 too; what is allowed is not reached that way.
+        let is_denied = self.denied_networks.iter().any(|network| {
+            network.contains(&effective) || network.contains(&plain) || network.contains(&address)
+        });
+        let is_listed = self.allowed_networks.iter().any(|network| network.contains(&plain));
         // Those that carry another address lead where nobody has looked.
         let is_own_host =
             || host.is_some_and(|host| is_any(&self.allowed_hosts, host)) && !is_carrier(effective);
-        let is_allowed = is_global(effective) || is_in(&self.allowed_networks) || is_own_host();
-        let is_denied = is_in(&self.denied_networks);
+        let is_allowed = is_global(effective) || is_listed || is_own_host();
         if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Address) }
     }
 
