@@ -65,7 +65,7 @@ async fn webhook(id: &str) -> Webhook {
 /// 1,000 repetitions reach two processes that share a store. Method: two guards, which know of each
 /// other by their stores alone, and a handler that ends when all have come.
 async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
-    let guards = stores.map(|store| Guard::new(&receiver(), store).unwrap());
+    let guards = stores.map(|store| Guard::new(&receiver(), "billing", store).unwrap());
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let webhook = webhook("msg_1").await;
     let mut all = JoinSet::new();

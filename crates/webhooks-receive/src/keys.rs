@@ -24,12 +24,12 @@ pub const MAX_KEYS: usize = 4;
 /// let key = Key::standard(concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))?;
 /// let fixed = Keys::from(key.clone());
 ///
-/// // The last part of the path names the tenant.
+/// // The last part of the path names the tenant, whose own id is 1.
 /// let by_path = Keys::lookup(move |head: &http::request::Parts| {
-///     let tenant = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-///     let key = key.clone(); // in earnest from a database
+///     let name = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+///     let key = key.clone(); // in earnest from a database, with the id
 ///     async move {
-///         Ok((tenant == "acme").then(|| TenantKeys::new(tenant, &KeyRing::from(key))))
+///         Ok((name == "acme").then(|| TenantKeys::new("1", &KeyRing::from(key))))
 ///     }
 /// });
 /// # Ok(())
@@ -132,7 +132,8 @@ pub struct TenantKeys {
 }
 
 impl TenantKeys {
-    /// Returns the keys, at most [`MAX_KEYS`], of this tenant.
+    /// Returns the keys, at most [`MAX_KEYS`], of this tenant: the stored row's own id, not the
+    /// request's text, for ids are remembered under it and no two spellings may be two tenants.
     pub fn new<const N: usize>(tenant: impl Into<Arc<str>>, ring: &KeyRing<N>) -> Self {
         Self { tenant: tenant.into(), ring: Arc::new(widen(ring)) }
     }

@@ -51,7 +51,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// use http::{Request, StatusCode};
 /// use webhooks_receive::{Guard, MemorySeen, Receiver, Rejection, Webhook};
 ///
-/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, store)?`.
+/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, "billing", store)?`.
 /// async fn hook(
 ///     receiver: &Receiver,
 ///     guard: &Guard<MemorySeen>,
@@ -71,7 +71,7 @@ const LEASE: Duration = Duration::from_secs(60);
 pub struct Guard<S> {
     store: Arc<S>,
     flights: Flights,
-    sender: Arc<str>,
+    scope: Arc<str>,
     identity: Identity,
     clock: Arc<dyn Clock>,
     /// How long a webhook passes verification, if it does not do so for ever.
@@ -90,32 +90,43 @@ enum Identity {
 impl<S: SeenStore> Guard<S> {
     /// Returns a guard that knows webhooks by the id that their sender signed.
     ///
+    /// `scope` names the destination: what handles them, such as `billing`. Guards that share a
+    /// store under one scope, in one process or many, share what is done, so that a webhook which
+    /// one has handled the others answer without: give each destination a scope of its own, and
+    /// each sender too, or one could use up the ids of another. Tenants are told apart without.
+    ///
     /// # Errors
     /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
     /// receiver's tolerance is more than 96 hours.
-    pub fn new<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+    pub fn new<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         match scheme.id_header() {
-            Some(_) => Self::with(receiver, store, Identity::SignedId),
+            Some(_) => Self::with(receiver, scope, store, Identity::SignedId),
             None => Err(SetupError::UnsignedId { scheme: scheme.name() }),
         }
     }
 
     /// Returns a guard that knows webhooks by a hash of their bodies, for schemes that sign no id:
     /// Stripe, GitHub, Shopify and most others. Two events with the same body are then one.
+    /// `scope` names the destination, as in [`new`](Self::new).
     ///
     /// # Errors
     /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when
     /// the receiver's tolerance is more than 96 hours.
-    pub fn by_body<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+    pub fn by_body<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         if scheme.algorithm() == Algorithm::Token {
             return Err(SetupError::UnsignedBody { scheme: scheme.name() });
         }
-        Self::with(receiver, store, Identity::BodyHash)
+        Self::with(receiver, scope, store, Identity::BodyHash)
     }
 
-    fn with<P>(receiver: &Receiver<P>, store: S, identity: Identity) -> Result<Self, SetupError> {
+    fn with<P>(
+        receiver: &Receiver<P>,
+        scope: &str,
+        store: S,
+        identity: Identity,
+    ) -> Result<Self, SetupError> {
         let settings = receiver.settings();
         let Tolerance { past, future } = settings.tolerance;
         let replayable = match settings.scheme.timestamp_source() {
@@ -124,8 +135,8 @@ impl<S: SeenStore> Guard<S> {
         };
         let clock = Arc::clone(&settings.clock);
         let (store, flights) = (Arc::new(store), Flights::default());
-        let (sender, ttl, lease) = (Arc::from(settings.scheme.name()), TTL, LEASE);
-        Self { store, flights, sender, identity, clock, replayable, ttl, lease }.ttl(TTL)
+        let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
+        Self { store, flights, scope, identity, clock, replayable, ttl, lease }.ttl(TTL)
     }
 
     /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
@@ -146,14 +157,6 @@ impl<S: SeenStore> Guard<S> {
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
-    }
-
-    /// Sets the name of the sender whose ids these are; the scheme's unless set. Guards of several
-    /// senders by one scheme that share a store need a name each, or one sender could use up the
-    /// ids of another. Tenants are told apart without.
-    #[must_use]
-    pub fn sender(self, name: &str) -> Self {
-        Self { sender: Arc::from(name), ..self }
     }
 
     /// Runs the handler, unless the webhook was or is being handled.
@@ -214,10 +217,7 @@ impl<S: SeenStore> Guard<S> {
     }
 
     fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
-        let scope = match webhook.tenant() {
-            Some(tenant) => &format!("{}/{tenant}", self.sender),
-            None => &*self.sender,
-        };
+        let scope = &*scope_of(&self.scope, webhook.tenant());
         match self.identity {
             Identity::SignedId => {
                 let unverified = Rejection::Misuse { source: MisuseError::Unverified };
@@ -231,19 +231,29 @@ impl<S: SeenStore> Guard<S> {
     }
 }
 
+/// Returns the scope of a tenant's ids. Its length in front tells where the guard's own part ends,
+/// for either may hold any text.
+fn scope_of(scope: &str, tenant: Option<&str>) -> String {
+    let length = scope.len();
+    match tenant {
+        Some(tenant) => format!("{length}:{scope}/{tenant}"),
+        None => format!("{length}:{scope}"),
+    }
+}
+
 impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
         let Self { identity, replayable, ttl, lease, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
-        let (sender, clock) = (Arc::clone(&self.sender), Arc::clone(&self.clock));
-        Self { store, flights, sender, identity, clock, replayable, ttl, lease }
+        let (scope, clock) = (Arc::clone(&self.scope), Arc::clone(&self.clock));
+        Self { store, flights, scope, identity, clock, replayable, ttl, lease }
     }
 }
 
 impl<S> fmt::Debug for Guard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("sender", &self.sender)
+            .field("scope", &self.scope)
             .field("ttl", &self.ttl)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
@@ -307,5 +317,27 @@ impl Handled for () {
 impl<T: Handled, E> Handled for Result<T, E> {
     fn status(&self) -> StatusCode {
         self.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Handled::status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_pairs_of_scope_and_tenant_are_one() {
+        let pairs = [
+            ("a", Some("b/c")),
+            ("a/b", Some("c")),
+            ("a/b/c", None),
+            ("a/b", Some("")),
+            ("a/b/", None),
+            ("1:a/b", None),
+            ("a", Some("b")),
+        ];
+        let mut scopes = pairs.map(|(scope, tenant)| scope_of(scope, tenant)).to_vec();
+        scopes.sort_unstable();
+        scopes.dedup();
+        assert_eq!(scopes.len(), pairs.len(), "{scopes:?}");
     }
 }

@@ -169,7 +169,7 @@ fn guarded(runs: &Arc<AtomicUsize>, status: &Arc<AtomicU16>) -> Router {
         (StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap(), body)
     };
     let receiver = receiver();
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
     Router::new().route("/hook", post(handler)).layer(layers)
 }
@@ -197,7 +197,7 @@ async fn the_layers_leave_the_handler_as_it_is() {
 
 #[tokio::test]
 async fn a_guard_outside_its_receiver_lets_nothing_through() {
-    let guard = Guard::new(&receiver(), MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
     let app = Router::new().route("/hook", post(async || "ran")).layer(ReplayLayer::new(guard));
     let response = call(&app, request("/hook", "msg_1", "{}")).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

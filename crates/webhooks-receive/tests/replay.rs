@@ -32,7 +32,7 @@ async fn webhook(id: &str) -> Webhook {
 }
 
 fn guard() -> Guard<MemorySeen> {
-    Guard::new(&receiver(), MemorySeen::new()).unwrap()
+    Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap()
 }
 
 /// Runs a handler that answers at once, and tells whether it ran.
@@ -176,8 +176,8 @@ async fn a_handler_that_panics_gives_its_id_back() {
 #[tokio::test]
 async fn another_process_is_told_to_come_again() {
     let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), store.clone()).unwrap();
-    let there = Guard::new(&receiver(), store).unwrap();
+    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let there = Guard::new(&receiver(), "billing", store).unwrap();
     let webhook = webhook("msg_1").await;
     let during = async {
         let refused = there.run(&webhook, ready(StatusCode::OK)).await.unwrap_err();
@@ -193,9 +193,9 @@ async fn another_process_is_told_to_come_again() {
 #[tokio::test]
 async fn another_process_takes_over_when_the_claim_has_ended() {
     let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), store.clone()).unwrap();
+    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
     let here = here.lease(Duration::ZERO);
-    let there = Guard::new(&receiver(), store).unwrap();
+    let there = Guard::new(&receiver(), "billing", store).unwrap();
     let webhook = webhook("msg_1").await;
     let slow = async {
         assert!(run(&there, "msg_1", 204).await.unwrap());
@@ -233,7 +233,7 @@ impl SeenStore for Away {
 
 #[tokio::test]
 async fn without_its_store_no_handler_runs() {
-    let guard = Guard::new(&receiver(), Away::default()).unwrap();
+    let guard = Guard::new(&receiver(), "billing", Away::default()).unwrap();
     let handler = async { if true { panic!("it ran") } else { StatusCode::OK } };
     let refused = guard.run(&webhook("msg_1").await, handler).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -242,7 +242,8 @@ async fn without_its_store_no_handler_runs() {
 
 #[tokio::test]
 async fn a_store_that_takes_no_note_is_reported_beside_the_answer() {
-    let guard = Guard::new(&receiver(), Away { begins: true, ..Away::default() }).unwrap();
+    let guard =
+        Guard::new(&receiver(), "billing", Away { begins: true, ..Away::default() }).unwrap();
     let guarded = guard.run(&webhook("msg_1").await, ready(StatusCode::CREATED)).await.unwrap();
     let Guarded::Ran { result: StatusCode::CREATED, remembered: Err(error) } = guarded else {
         panic!("{guarded:?}")
@@ -259,7 +260,7 @@ async fn tenants_do_not_share_ids() {
     };
     let receiver =
         Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     for tenant in ["/acme", "/emca"] {
         let request = signed("msg_1", NOW, b"{}").uri(tenant);
         let request = request.body(Full::new(Bytes::from_static(b"{}"))).unwrap();
@@ -270,36 +271,36 @@ async fn tenants_do_not_share_ids() {
 }
 
 #[tokio::test]
-async fn senders_that_share_a_store_do_not_share_ids() {
+async fn destinations_that_share_a_store_handle_the_same_webhook_each() {
     let store = MemorySeen::new();
-    for name in ["clerk", "resend"] {
-        let guard = Guard::new(&receiver(), store.clone()).unwrap().sender(name);
-        assert!(run(&guard, "msg_1", 204).await.unwrap(), "{name}");
-        assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{name}");
+    for scope in ["billing", "crm"] {
+        let guard = Guard::new(&receiver(), scope, store.clone()).unwrap();
+        assert!(run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
+        assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
     }
 }
 
 #[test]
 fn an_id_that_is_not_signed_is_refused_at_set_up() {
     let github = Receiver::new(GITHUB, GITHUB.key("secret").unwrap()).unwrap();
-    let refused = Guard::new(&github, MemorySeen::new()).unwrap_err();
+    let refused = Guard::new(&github, "billing", MemorySeen::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedId { scheme: "github" }), "{refused:?}");
-    assert!(Guard::by_body(&github, MemorySeen::new()).is_ok());
+    assert!(Guard::by_body(&github, "billing", MemorySeen::new()).is_ok());
 
     // A token covers not even the body.
     let token = Receiver::new(GITLAB_TOKEN, GITLAB_TOKEN.key("secret").unwrap()).unwrap();
-    let refused = Guard::by_body(&token, MemorySeen::new()).unwrap_err();
+    let refused = Guard::by_body(&token, "billing", MemorySeen::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedBody { scheme: "gitlab-token" }), "{refused:?}");
 
     let twitch = Receiver::new(TWITCH, TWITCH.key("secret").unwrap()).unwrap();
-    assert!(Guard::new(&twitch, MemorySeen::new()).is_ok());
+    assert!(Guard::new(&twitch, "billing", MemorySeen::new()).is_ok());
 }
 
 #[tokio::test]
 async fn without_an_id_the_body_tells_repetitions() {
     let key = GITHUB.key("secret").unwrap();
     let receiver = Receiver::new(GITHUB, key.clone()).unwrap();
-    let guard = Guard::by_body(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::by_body(&receiver, "billing", MemorySeen::new()).unwrap();
     let run = async |body: &'static [u8], delivery: u16| {
         let signature = GITHUB.sign(&key, &webhooks_sign::Envelope::default(), body).unwrap();
         let request = http::Request::post("/")
@@ -325,18 +326,21 @@ fn ids_are_remembered_longer_than_their_webhooks_are_valid() {
     );
     assert!(guard().ttl(Duration::from_secs(601)).is_ok());
     let always = receiver().tolerance(Tolerance::DANGEROUS_UNLIMITED);
-    assert!(matches!(Guard::new(&always, MemorySeen::new()), Err(SetupError::TtlTooShort { .. })));
+    assert!(matches!(
+        Guard::new(&always, "billing", MemorySeen::new()),
+        Err(SetupError::TtlTooShort { .. })
+    ));
 }
 
 #[tokio::test]
 async fn an_id_is_remembered_for_its_time() {
     let store = MemorySeen::new();
-    let guard = Guard::new(&receiver(), store.clone()).unwrap();
+    let guard = Guard::new(&receiver(), "billing", store.clone()).unwrap();
     let guard = guard.ttl(Duration::from_secs(601)).unwrap();
     assert!(run(&guard, "msg_1", 204).await.unwrap());
     let check = async |second: u64, expected: Begun| {
         let now = Timestamp::from_unix_seconds(NOW + second);
-        let id = SeenId::new("standard", "msg_1");
+        let id = SeenId::new("7:billing", "msg_1");
         let claim = Claim { id, until: now + Duration::from_secs(1) };
         assert_eq!(store.begin(claim, now).await.unwrap(), expected, "{second}");
     };

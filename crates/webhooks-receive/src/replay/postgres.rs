@@ -26,7 +26,7 @@ const SCHEMA: &str = "
         expires_at bigint NOT NULL,
         PRIMARY KEY (scope, id)
     );
-    COMMENT ON COLUMN webhooks_seen.scope IS 'the sender, and the tenant if there are tenants';
+    COMMENT ON COLUMN webhooks_seen.scope IS 'what handles it, with the length in front, and the tenant if there are tenants';
     COMMENT ON COLUMN webhooks_seen.is_done IS 'false while it is being handled';
     COMMENT ON COLUMN webhooks_seen.expires_at IS 'microseconds since 1970';
     CREATE INDEX IF NOT EXISTS webhooks_seen_expires_at ON webhooks_seen (expires_at);
