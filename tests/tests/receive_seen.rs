@@ -1,8 +1,8 @@
 //! The stores of ids: one suite for all three, and what two processes share.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -43,8 +43,10 @@ async fn postgres_conforms() {
     seen::exercise(factory).await;
 }
 
+/// Returns a receiver that is one and the same in all of a test.
 fn receiver() -> Receiver<Standard> {
-    Receiver::of(key()).unwrap()
+    static RECEIVER: LazyLock<Receiver<Standard>> = LazyLock::new(|| Receiver::of(key()).unwrap());
+    RECEIVER.clone()
 }
 
 fn key() -> Key {

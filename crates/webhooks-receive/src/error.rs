@@ -34,11 +34,12 @@ pub enum SetupError {
         scheme: &'static str,
     },
     /// Ids would be forgotten while their webhooks still pass verification.
-    #[error("ids must be remembered for more than {tolerance:?}, not for {ttl:?}")]
+    #[error("ids must be remembered for more than {replayable:?}, not for {ttl:?}")]
     TtlTooShort {
         /// How long they were to be remembered.
         ttl: Duration,
-        /// How long a webhook passes verification: past and future tolerance together.
-        tolerance: Duration,
+        /// How long a webhook passes verification: past and future tolerance, the receiver's read
+        /// deadline and a second, together.
+        replayable: Duration,
     },
 }

@@ -62,7 +62,7 @@ pub(crate) struct Settings {
     keys: Keys,
     decoy: Arc<KeyRing<MAX_KEYS>>,
     max_body: usize,
-    read_deadline: Duration,
+    pub(crate) read_deadline: Duration,
 }
 
 impl Receiver {

@@ -106,8 +106,8 @@ pub enum MisuseError {
         /// Which of the two.
         source: webhooks_sign::Error,
     },
-    /// The guard's layer is not inside the receiver's, or that is for another scheme.
-    #[error("no receiver has verified what the guard is to remember")]
+    /// The guard's layer is not inside that of the receiver which the guard was made for.
+    #[error("the guard's receiver has not verified what is to be remembered")]
     Unverified,
 }
 

@@ -9,6 +9,7 @@ mod postgres;
 mod sqlite;
 mod store;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use http::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::{Algorithm, Tolerance};
 
-use crate::{Clock, MisuseError, Receiver, Rejection, SetupError, Webhook};
+use crate::receiver::Settings;
+use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
 
 use flight::{Ended, Flights, Held, Role};
 #[cfg(feature = "memory")]
@@ -73,7 +75,7 @@ pub struct Guard<S> {
     flights: Flights,
     scope: Arc<str>,
     identity: Identity,
-    clock: Arc<dyn Clock>,
+    receiver: Arc<Settings>,
     /// How long a webhook passes verification, if it does not do so for ever.
     replayable: Duration,
     ttl: Duration,
@@ -97,7 +99,7 @@ impl<S: SeenStore> Guard<S> {
     ///
     /// # Errors
     /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
-    /// receiver's tolerance is more than 96 hours.
+    /// receiver's tolerance is some 96 hours.
     pub fn new<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         match scheme.id_header() {
@@ -112,7 +114,7 @@ impl<S: SeenStore> Guard<S> {
     ///
     /// # Errors
     /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when
-    /// the receiver's tolerance is more than 96 hours.
+    /// the receiver's tolerance is some 96 hours.
     pub fn by_body<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         if scheme.algorithm() == Algorithm::Token {
@@ -128,15 +130,14 @@ impl<S: SeenStore> Guard<S> {
         identity: Identity,
     ) -> Result<Self, SetupError> {
         let settings = receiver.settings();
-        let Tolerance { past, future } = settings.tolerance;
         let replayable = match settings.scheme.timestamp_source() {
-            Some(_) => Duration::from_secs(past.saturating_add(future)),
+            Some(_) => replayable(settings),
             None => Duration::ZERO,
         };
-        let clock = Arc::clone(&settings.clock);
+        let receiver = Arc::clone(settings);
         let (store, flights) = (Arc::new(store), Flights::default());
         let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
-        Self { store, flights, scope, identity, clock, replayable, ttl, lease }.ttl(TTL)
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }.ttl(TTL)
     }
 
     /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
@@ -145,9 +146,9 @@ impl<S: SeenStore> Guard<S> {
     /// # Errors
     /// [`SetupError::TtlTooShort`] when a webhook would pass verification longer than that.
     pub fn ttl(self, ttl: Duration) -> Result<Self, SetupError> {
-        let tolerance = self.replayable;
-        if ttl <= tolerance {
-            return Err(SetupError::TtlTooShort { ttl, tolerance });
+        let replayable = self.replayable;
+        if ttl <= replayable {
+            return Err(SetupError::TtlTooShort { ttl, replayable });
         }
         Ok(Self { ttl, ..self })
     }
@@ -162,6 +163,7 @@ impl<S: SeenStore> Guard<S> {
     /// Runs the handler, unless the webhook was or is being handled.
     ///
     /// # Errors
+    /// [`Rejection::Misuse`] when it is not the guard's receiver that verified the webhook;
     /// [`Rejection::InProgress`] when another process is at it, or the handler that this one waited
     /// for vanished; [`Rejection::Failed`] when that handler failed; [`Rejection::Seen`] when the
     /// store fails. The handler was not run then.
@@ -174,7 +176,8 @@ impl<S: SeenStore> Guard<S> {
         webhook: &Webhook,
         handler: impl Future<Output = R>,
     ) -> Result<Guarded<R>, Rejection> {
-        let Self { store, flights, clock, lease, ttl, .. } = self;
+        let Self { store, flights, lease, ttl, .. } = self;
+        let clock = &self.receiver.clock;
         let id = self.id(webhook)?;
         let flight = match flights.join(&id) {
             Role::Waits(outcome) => return outcome.wait().await,
@@ -217,18 +220,28 @@ impl<S: SeenStore> Guard<S> {
     }
 
     fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
+        let unverified = Rejection::Misuse { source: MisuseError::Unverified };
+        if !webhook.is_by(&self.receiver) {
+            return Err(unverified);
+        }
         let scope = &*scope_of(&self.scope, webhook.tenant());
         match self.identity {
-            Identity::SignedId => {
-                let unverified = Rejection::Misuse { source: MisuseError::Unverified };
-                Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?))
-            }
+            Identity::SignedId => Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?)),
             Identity::BodyHash => {
                 let hash = Bytes::copy_from_slice(&Sha256::digest(webhook.body()));
                 Ok(SeenId::new(scope, &format!("sha256:{hash:x}")))
             }
         }
     }
+}
+
+/// Returns how long a webhook passes verification at most: it is the time at the start of its body
+/// that counts, and a second is all one.
+fn replayable(settings: &Settings) -> Duration {
+    let Tolerance { past, future } = settings.tolerance;
+    Duration::from_secs(past.saturating_add(future))
+        .saturating_add(settings.read_deadline)
+        .saturating_add(Duration::from_secs(1))
 }
 
 /// Returns the scope of a tenant's ids. Its length in front tells where the guard's own part ends,
@@ -245,8 +258,8 @@ impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
         let Self { identity, replayable, ttl, lease, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
-        let (scope, clock) = (Arc::clone(&self.scope), Arc::clone(&self.clock));
-        Self { store, flights, scope, identity, clock, replayable, ttl, lease }
+        let (scope, receiver) = (Arc::clone(&self.scope), Arc::clone(&self.receiver));
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }
     }
 }
 
@@ -287,9 +300,36 @@ impl<R: Handled> Guarded<R> {
 }
 
 /// What a handler returns: it tells whether it succeeded, which a status of 2xx says.
+///
+/// A [`Rejection`] stands for its own status, so that `webhook.json()?` answers 400 or 415. Another
+/// error needs a status too, since no error can be known to be the sender's fault or yours: map it,
+/// `.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)`, or implement this for your own.
+///
+/// # Example
+/// ```
+/// use http::StatusCode;
+/// use webhooks_receive::{Handled, Rejection};
+///
+/// enum Failed {
+///     Refused(Rejection),
+///     Storage(std::io::Error),
+/// }
+///
+/// impl Handled for Failed {
+///     fn status(&self) -> StatusCode {
+///         match self {
+///             Self::Refused(rejection) => rejection.status(),
+///             Self::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
+///         }
+///     }
+/// }
+///
+/// let result: Result<(), Failed> = Err(Failed::Refused(Rejection::ContentType));
+/// assert_eq!(result.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+/// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, \
-               a `StatusCode`, or a `Result` of these"
+    message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, a \
+               `StatusCode`, a `Rejection`, or a `Result` of these, or implement `Handled`"
 )]
 pub trait Handled {
     /// Returns the status that it stands for.
@@ -314,9 +354,21 @@ impl Handled for () {
     }
 }
 
-impl<T: Handled, E> Handled for Result<T, E> {
+impl Handled for Infallible {
     fn status(&self) -> StatusCode {
-        self.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Handled::status)
+        match *self {}
+    }
+}
+
+impl Handled for Rejection {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+}
+
+impl<T: Handled, E: Handled> Handled for Result<T, E> {
+    fn status(&self) -> StatusCode {
+        self.as_ref().map_or_else(Handled::status, Handled::status)
     }
 }
 

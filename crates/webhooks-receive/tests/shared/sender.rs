@@ -1,6 +1,7 @@
 //! A sender of Standard Webhooks, and a clock that stands still.
 
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{Request, request};
@@ -42,8 +43,11 @@ pub(crate) fn key() -> Key {
     Key::standard(concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap()
 }
 
+/// Returns a receiver that is one and the same in all of a test.
 pub(crate) fn receiver() -> Receiver<Standard> {
-    Receiver::of(key()).unwrap().clock(StoppedClock::new())
+    static RECEIVER: LazyLock<Receiver<Standard>> =
+        LazyLock::new(|| Receiver::of(key()).unwrap().clock(StoppedClock::new()));
+    RECEIVER.clone()
 }
 
 /// Returns a JSON request with the headers of a webhook that is signed for this body.
