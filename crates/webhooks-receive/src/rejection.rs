@@ -1,10 +1,11 @@
 //! What a request is refused for, and what its sender is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use thiserror::Error;
 
@@ -50,6 +51,12 @@ pub enum Rejection {
     /// A handshake's token or origin is not the one expected: 403.
     #[error("the handshake is refused")]
     Handshake,
+    /// Webhooks do not come by this method: 405, with those by which they do.
+    #[error("webhooks do not come by this method")]
+    Method {
+        /// The methods by which they come.
+        allowed: Arc<[Method]>,
+    },
     /// The whole body did not come in time: 408.
     #[error("the body did not come in time")]
     TimedOut,
@@ -120,6 +127,7 @@ impl Rejection {
             }
             Self::Unauthentic { .. } | Self::UnknownTenant => StatusCode::UNAUTHORIZED,
             Self::Handshake => StatusCode::FORBIDDEN,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::InProgress { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -130,8 +138,8 @@ impl Rejection {
         }
     }
 
-    /// Returns what the sender is told: the status, its name, and when to try again where that
-    /// helps.
+    /// Returns what the sender is told: the status, its name, and when to try again or by which
+    /// method where that helps.
     pub fn to_response(&self) -> Response<Full<Bytes>> {
         let status = self.status();
         let text = status.canonical_reason().unwrap_or("Refused");
@@ -142,7 +150,17 @@ impl Rejection {
         if let Some(seconds) = self.retry_seconds() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // RFC 9110 §15.5.6: "The origin server MUST generate an Allow header field".
+        if let Some(allowed) = self.allowed() {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         response
+    }
+
+    fn allowed(&self) -> Option<HeaderValue> {
+        let Self::Method { allowed } = self else { return None };
+        let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        HeaderValue::try_from(names.join(", ")).ok()
     }
 
     fn retry_seconds(&self) -> Option<u64> {
@@ -178,7 +196,7 @@ impl From<SeenError> for Rejection {
 impl axum::response::IntoResponse for Rejection {
     fn into_response(self) -> axum::response::Response {
         let mut response = self.to_response().map(axum::body::Body::new);
-        response.extensions_mut().insert(std::sync::Arc::new(self));
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

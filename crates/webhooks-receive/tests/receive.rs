@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Channel, Empty, Full};
@@ -131,6 +131,22 @@ async fn what_the_headers_tell_is_refused_unread() {
     }
     check(signed("msg_1", NOW - 3600, BODY), StatusCode::UNAUTHORIZED).await;
     check(good().header("content-length", 1024 * 1024 + 1), StatusCode::PAYLOAD_TOO_LARGE).await;
+}
+
+#[tokio::test]
+async fn webhooks_are_posted_unless_set_otherwise() {
+    let put = || {
+        let mut request = full(signed("msg_1", NOW, BODY), BODY);
+        *request.method_mut() = Method::PUT;
+        request
+    };
+    let refused = receive(put()).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(refused.to_response().headers()["allow"], "POST");
+    let either = receiver().methods([Method::POST, Method::PUT]);
+    assert!(either.receive(put()).await.is_ok());
+    let refused = either.receive(Request::get("/").body(Untouched).unwrap()).await.unwrap_err();
+    assert_eq!(refused.to_response().headers()["allow"], "POST, PUT");
 }
 
 #[tokio::test]
