@@ -33,6 +33,9 @@ pub enum SetupError {
         /// The scheme's name.
         scheme: &'static str,
     },
+    /// A handler would have no time at all.
+    #[error("a lease must last longer than nothing")]
+    ZeroLease,
     /// Ids would be forgotten while their webhooks still pass verification.
     #[error("ids must be remembered for more than {replayable:?}, not for {ttl:?}")]
     TtlTooShort {

@@ -63,7 +63,7 @@ pub enum Rejection {
     /// The same webhook is being handled: 409, with when to try again.
     #[error("the same webhook is being handled")]
     InProgress {
-        /// How long until the one that handles it must have ended.
+        /// How long until the one that handles it must have ended, if all clocks agree.
         retry_after: Duration,
     },
     /// The body is over the cap: 413.
@@ -93,11 +93,17 @@ pub enum Rejection {
         /// How.
         source: SeenError,
     },
-    /// The same webhook was being handled when this one came, and that failed: the handler's own
-    /// status.
-    #[error("the handler answered {status} to the same webhook")]
+    /// The handler took longer than its lease and was dropped, and the id given back: 503.
+    #[error("the handler took longer than its lease of {lease:?}")]
+    LeaseEnded {
+        /// How long it had.
+        lease: Duration,
+    },
+    /// The same webhook was being handled when this one came, and that failed: the status that was
+    /// answered then, be it the handler's or 503.
+    #[error("the same webhook was answered {status}")]
     Failed {
-        /// The handler's status.
+        /// What was answered.
         status: StatusCode,
     },
 }
@@ -133,7 +139,9 @@ impl Rejection {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misuse { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Lookup { .. } | Self::Seen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Lookup { .. } | Self::Seen { .. } | Self::LeaseEnded { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Failed { status } => *status,
         }
     }
@@ -170,7 +178,7 @@ impl Rejection {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Some(seconds.max(1))
             }
-            Self::Lookup { .. } | Self::Seen { .. } => Some(RETRY_SECONDS),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_SECONDS),
             _ => None,
         }
     }

@@ -22,7 +22,7 @@ use webhooks_sign::{Algorithm, Tolerance};
 use crate::receiver::Settings;
 use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
 
-use flight::{Ended, Flights, Held, Role};
+use flight::{Ended, Flights, Held, Role, WAIT, within};
 #[cfg(feature = "memory")]
 pub use memory::MemorySeen;
 #[cfg(feature = "postgres")]
@@ -35,8 +35,8 @@ pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
 /// Webhooks 1.0, "Deliverability", tries again.
 const TTL: Duration = Duration::from_secs(96 * 60 * 60);
 
-/// How long a handler may take unless set, before another process may take over: twice what
-/// senders wait for an answer.
+/// How long a handler may take unless set: twice what senders wait for an answer. Longer would keep
+/// the retries from what a process that died has left.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Runs the handler of each webhook once. Clones are one guard.
@@ -44,7 +44,13 @@ const LEASE: Duration = Duration::from_secs(60);
 /// An id is done when its handler succeeded, and then a repetition is answered without it; when the
 /// handler failed, panicked or was dropped, because the sender went away, the next one runs it
 /// again. Repetitions that come while it runs wait for how it ends: in this process by themselves,
-/// in others by an answer of 409 that says when to come again.
+/// for 10 s at most, in others by an answer of 409 that says when to come again.
+///
+/// A handler that outlasts its lease is dropped, for another process may then run it. Processes
+/// know of each other's leases by their clocks, so the clocks of machines that share a store must
+/// agree by less than what a lease has left when its handler ends: seconds, with the lease of a
+/// minute. What a handler has left behind when it is dropped, such as tasks of its own, is its
+/// affair.
 ///
 /// # Example
 /// ```
@@ -153,20 +159,27 @@ impl<S: SeenStore> Guard<S> {
         Ok(Self { ttl, ..self })
     }
 
-    /// Sets how long a handler may take before another process may take over; 1 minute unless set.
-    /// Within a process a repetition waits as long as it takes.
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        Self { lease, ..self }
+    /// Sets how long a handler may take before it is dropped, and another process may take over;
+    /// 1 minute unless set. It is also how long an id is kept by a process that died.
+    ///
+    /// # Errors
+    /// [`SetupError::ZeroLease`] when it is nothing.
+    pub fn lease(self, lease: Duration) -> Result<Self, SetupError> {
+        if lease.is_zero() {
+            return Err(SetupError::ZeroLease);
+        }
+        Ok(Self { lease, ..self })
     }
 
-    /// Runs the handler, unless the webhook was or is being handled.
+    /// Runs the handler, unless the webhook was or is being handled. With the system's clock it must
+    /// run in a tokio runtime with a timer.
     ///
     /// # Errors
     /// [`Rejection::Misuse`] when it is not the guard's receiver that verified the webhook;
     /// [`Rejection::InProgress`] when another process is at it, or the handler that this one waited
-    /// for vanished; [`Rejection::Failed`] when that handler failed; [`Rejection::Seen`] when the
-    /// store fails. The handler was not run then.
+    /// for vanished or takes more than 10 s; [`Rejection::Failed`] when that handler failed, or the
+    /// store did before it; [`Rejection::Seen`] when the store fails. The handler was not run then.
+    /// [`Rejection::LeaseEnded`] when it was, for as long as its lease.
     ///
     /// # Cancellation
     /// Dropping the future drops the handler. The id is given back by a task of the guard's, or
@@ -180,27 +193,43 @@ impl<S: SeenStore> Guard<S> {
         let clock = &self.receiver.clock;
         let id = self.id(webhook)?;
         let flight = match flights.join(&id) {
-            Role::Waits(outcome) => return outcome.wait().await,
+            Role::Waits(outcome) => {
+                return outcome.wait(clock.sleep(WAIT), lease.saturating_sub(WAIT)).await;
+            }
             Role::Runs(flight) => flight,
         };
-        let now = clock.now();
+        // The handler's time begins with the claim, before the store has answered.
+        let (now, lease_over) = (clock.now(), clock.sleep(*lease));
         let claim = Claim { id, until: now + *lease };
         let mut held = Held::new(store, flights, claim.clone());
-        match store.begin(claim, now).await? {
-            Begun::New => {}
-            Begun::Done => {
+        let begun = store.begin(claim, now).await.map_err(Rejection::from);
+        match begun {
+            Ok(Begun::New) => {}
+            // If the claim is made all the same, it ends by itself.
+            Err(unavailable) => {
+                held.is_no_claim();
+                flight.end(Ended::Failed { status: unavailable.status() });
+                return Err(unavailable);
+            }
+            Ok(Begun::Done) => {
                 held.is_no_claim();
                 flight.end(Ended::Done);
                 return Ok(Guarded::Duplicate);
             }
-            Begun::InProgress { until } => {
+            Ok(Begun::InProgress { until }) => {
                 held.is_no_claim();
                 let retry_after = until.saturating_since(now);
                 flight.end(Ended::Elsewhere { retry_after });
                 return Err(Rejection::InProgress { retry_after });
             }
         }
-        let result = handler.await;
+        let Some(result) = within(handler, lease_over).await else {
+            // If it fails, the claim has ended by itself.
+            let _failed = held.settle().await;
+            let ended = Rejection::LeaseEnded { lease: *lease };
+            flight.end(Ended::Failed { status: ended.status() });
+            return Err(ended);
+        };
         let status = result.status();
         let ended = if status.is_success() {
             held.is_done(clock.now() + *ttl);

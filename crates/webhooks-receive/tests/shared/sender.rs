@@ -13,22 +13,27 @@ use webhooks_sign::{Key, standard};
 /// When all of this happens, in Unix seconds.
 pub(crate) const NOW: u64 = 1_767_225_600;
 
-/// A clock that stands at [`NOW`] and whose deadlines come when the test says so.
+/// A clock that stands at [`NOW`], or where it is set, and whose deadlines come when the test says so.
 #[derive(Debug, Clone)]
 pub(crate) struct StoppedClock {
     /// Whether all deadlines have come.
     pub(crate) is_over: watch::Sender<bool>,
+    second: u64,
 }
 
 impl StoppedClock {
     pub(crate) fn new() -> Self {
-        Self { is_over: watch::Sender::new(false) }
+        Self::at(NOW)
+    }
+
+    pub(crate) fn at(second: u64) -> Self {
+        Self { is_over: watch::Sender::new(false), second }
     }
 }
 
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_seconds(NOW)
+        Timestamp::from_unix_seconds(self.second)
     }
 
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
