@@ -217,6 +217,39 @@ async fn the_deadline_is_ten_seconds_unless_set() {
     }
 }
 
+/// A body of so many frames with nothing in them.
+struct Nothings {
+    left: usize,
+}
+
+impl Body for Nothings {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or_default();
+        Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+/// Frames that are ready at once and hold nothing reach no cap. Method: there are so many that it
+/// ends without a deadline too, and then for another reason.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_with_nothing_is_given_up_at_the_deadline() {
+    let system = Receiver::<Standard>::of(key()).unwrap();
+    let now = Timestamp::now().as_unix_seconds();
+    let request = signed("msg_1", now, BODY).body(Nothings { left: 1_000_000 }).unwrap();
+    let receiving = tokio::spawn(async move { system.receive(request).await });
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let refused = receiving.await.unwrap().unwrap_err();
+    assert!(matches!(refused, Rejection::TimedOut), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_body_that_breaks_off_says_why_to_the_log_alone() {
     let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
