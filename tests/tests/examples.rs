@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::json;
+use tokio_rustls::rustls::crypto::ring;
 use webhooks_core::{Event, Timestamp};
 use webhooks_dispatch::Dispatcher;
 use webhooks_http::HttpTransport;
@@ -81,6 +82,8 @@ impl Running {
     async fn send_signed(&self, secret: &str, content_type: &str, body: &'static str) -> u16 {
         let (key, now) = (Key::standard(secret).unwrap(), Timestamp::now().as_unix_seconds());
         let signature = standard::sign(&key, content_type, now, body.as_bytes()).unwrap();
+        // Another test may have installed it.
+        let _is_first = ring::default_provider().install_default().is_ok();
         let request = reqwest::Client::new()
             .post(&self.url)
             .header("content-type", content_type)

@@ -63,7 +63,9 @@ impl Keys {
         match &self.0 {
             Source::Fixed(ring) => Ok(Some(Found { tenant: None, ring: Arc::clone(ring) })),
             Source::Lookup(lookup) => {
+                // Who has no key cannot have signed anything.
                 let found = lookup.keys(head).await?;
+                let found = found.filter(|keys| keys.ring.iter().next().is_some());
                 Ok(found.map(|TenantKeys { tenant, ring }| Found { tenant: Some(tenant), ring }))
             }
         }
@@ -100,8 +102,9 @@ impl fmt::Debug for Keys {
                `Fn(&http::request::Parts) -> impl Future<Output = Result<Option<TenantKeys>, _>>`"
 )]
 pub trait KeyLookup: Send + Sync + 'static {
-    /// Returns the tenant's keys. A tenant that there is not, `None`, is refused like a wrong
-    /// signature, and after the same hashing.
+    /// Returns the tenant's keys. A tenant that there is not, `None`, or that has no key, is
+    /// refused like a wrong signature, and after hashing the body once, as for a tenant with one
+    /// key; more keys take longer.
     ///
     /// # Errors
     /// Any error is answered with 503, so that the sender tries again.

@@ -307,6 +307,16 @@ async fn nobody_gets_in_by_the_keys_that_stand_for_unknown_tenants() {
     assert!(matches!(refused, Err(Rejection::UnknownTenant)), "signed by the decoy's very secret");
 }
 
+#[tokio::test]
+async fn a_tenant_without_keys_is_as_good_as_none() {
+    let lookup = |_: &Parts| async { Ok(Some(TenantKeys::new("acme", &KeyRing::<0>::new()))) };
+    let receiver =
+        Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
+    let refused = receiver.receive(full(signed("msg_1", NOW, BODY), BODY)).await.unwrap_err();
+    assert!(matches!(refused, Rejection::UnknownTenant), "{refused:?}");
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
 /// Otherwise how far a body is read would tell which tenants there are.
 #[tokio::test]
 async fn the_body_of_an_unknown_tenant_is_read_as_far_as_any() {
