@@ -41,7 +41,7 @@ pub enum SetupError {
     TtlTooShort {
         /// How long they were to be remembered.
         ttl: Duration,
-        /// How long a webhook passes verification: past and future tolerance, the receiver's read
+        /// How long it may come again and pass: past and future tolerance, the receiver's read
         /// deadline and a second, together.
         replayable: Duration,
     },

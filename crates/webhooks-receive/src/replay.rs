@@ -103,6 +103,9 @@ impl<S: SeenStore> Guard<S> {
     /// one has handled the others answer without: give each destination a scope of its own, and
     /// each sender too, or one could use up the ids of another. Tenants are told apart without.
     ///
+    /// The guard knows this receiver and its clones. What another has verified is refused by
+    /// [`run`](Self::run), also if it was made of this one by a setter: set it up first.
+    ///
     /// # Errors
     /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
     /// receiver's tolerance is some 96 hours.
@@ -264,8 +267,8 @@ impl<S: SeenStore> Guard<S> {
     }
 }
 
-/// Returns how long a webhook passes verification at most: it is the time at the start of its body
-/// that counts, and a second is all one.
+/// Returns how long after it was first handled a webhook can come to the guard again: verification
+/// looks at the clock before the body comes, and timestamps are whole seconds.
 fn replayable(settings: &Settings) -> Duration {
     let Tolerance { past, future } = settings.tolerance;
     Duration::from_secs(past.saturating_add(future))
