@@ -58,7 +58,7 @@ fn handle(webhook: &Webhook) -> Result<(), Rejection> {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(STANDARD, Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, MemorySeen::new())?;
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
 
     let server = HttpServer::new(move || {
         let (receiver, guard) = (Data::new(receiver.clone()), Data::new(guard.clone()));

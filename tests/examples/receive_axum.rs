@@ -43,7 +43,7 @@ async fn hook(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::<Standard>::of(Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, MemorySeen::new())?;
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
     let layers = (ReceiveLayer::new(receiver.clone()), ReplayLayer::new(guard));
     let app = Router::new().route("/hook", post(hook)).layer(layers).with_state(receiver);
 

@@ -57,7 +57,7 @@ async fn answer(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(STANDARD, Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, MemorySeen::new())?;
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/hook", listener.local_addr()?);

@@ -105,7 +105,11 @@ async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
 }
 
 async fn scopes_are_apart(store: impl SeenStore) {
-    let others = [SeenId::new("standard/acme", "msg_1"), SeenId::new("standard", "msg_2")];
+    let others = [
+        SeenId::new("standard/acme", "msg_1"),
+        SeenId::new("standard", "acme/msg_1"),
+        SeenId::new("standard", "msg_2"),
+    ];
     assert_eq!(begin(&store, &id(), 0).await, Begun::New);
     done(&store, 1000).await;
     for other in &others {

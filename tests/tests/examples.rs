@@ -5,10 +5,12 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::json;
-use webhooks_core::Event;
+use tokio_rustls::rustls::crypto::ring;
+use webhooks_core::{Event, Timestamp};
 use webhooks_dispatch::Dispatcher;
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
+use webhooks_sign::{Key, standard};
 
 fn cargo_run(example: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
@@ -76,6 +78,21 @@ impl Running {
         dispatcher.dispatch(event).await[0].status_code
     }
 
+    /// Sends what no sender of ours would, signed, and returns the status answered.
+    async fn send_signed(&self, secret: &str, content_type: &str, body: &'static str) -> u16 {
+        let (key, now) = (Key::standard(secret).unwrap(), Timestamp::now().as_unix_seconds());
+        let signature = standard::sign(&key, content_type, now, body.as_bytes()).unwrap();
+        // Another test may have installed it.
+        let _is_first = ring::default_provider().install_default().is_ok();
+        let request = reqwest::Client::new()
+            .post(&self.url)
+            .header("content-type", content_type)
+            .header("webhook-id", content_type)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", signature.as_str());
+        request.body(body).send().await.unwrap().status().as_u16()
+    }
+
     /// Ends it, and returns what it has printed since it started.
     fn stop(&mut self) -> Vec<String> {
         self.process.kill().unwrap();
@@ -101,6 +118,8 @@ async fn check_receiver(example: &str, handled: u16) {
     assert_eq!(receiver.send(secret, &first).await, Some(200), "and does nothing");
     assert_eq!(receiver.send(other, &paid(18)).await, Some(401));
     assert_eq!(receiver.send(secret, &paid(19)).await, Some(handled));
+    assert_eq!(receiver.send_signed(secret, "text/plain", "{}").await, 415);
+    assert_eq!(receiver.send_signed(secret, "application/json", "{").await, 400);
     assert_eq!(receiver.stop(), ["invoice 17 is paid", "invoice 19 is paid"]);
 }
 

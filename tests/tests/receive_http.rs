@@ -92,7 +92,7 @@ impl Server {
         };
         let receiver = Receiver::<Standard>::of(Key::standard(SECRET).unwrap()).unwrap();
         let receiver = receiver.max_body(MAX_BODY).clock(clock.clone());
-        let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+        let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
         let layers = (ReceiveLayer::new(receiver.clone()), ReplayLayer::new(guard));
         let app = Router::new().route("/hook", post(hook)).layer(layers).with_state(receiver);
         let (address, tasks) = serve(app).await;
@@ -299,7 +299,7 @@ async fn a_header_that_is_there_twice_is_refused() {
 async fn a_thousand_at_once_run_the_handler_once() {
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let receiver = Receiver::<Standard>::of(Key::standard(SECRET).unwrap()).unwrap();
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     let (all, count) = (Arc::clone(&come), Arc::clone(&runs));
     let handler = move || async move {
         count.fetch_add(1, Ordering::Relaxed);

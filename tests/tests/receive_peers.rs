@@ -25,7 +25,7 @@ type Customers = Arc<Mutex<Vec<String>>>;
 
 fn hook<P: Provider>(customers: &Customers) -> Router {
     let receiver = Receiver::<P>::of(Key::standard(SECRET).unwrap()).unwrap();
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     let customers = Arc::clone(customers);
     let handler = move |body: String| async move {
         let event: Value = serde_json::from_str(&body).unwrap();

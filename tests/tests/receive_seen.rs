@@ -1,11 +1,13 @@
 //! The stores of ids: one suite for all three, and what two processes share.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -43,8 +45,10 @@ async fn postgres_conforms() {
     seen::exercise(factory).await;
 }
 
+/// Returns a receiver that is one and the same in all of a test.
 fn receiver() -> Receiver<Standard> {
-    Receiver::of(key()).unwrap()
+    static RECEIVER: LazyLock<Receiver<Standard>> = LazyLock::new(|| Receiver::of(key()).unwrap());
+    RECEIVER.clone()
 }
 
 fn key() -> Key {
@@ -65,7 +69,7 @@ async fn webhook(id: &str) -> Webhook {
 /// 1,000 repetitions reach two processes that share a store. Method: two guards, which know of each
 /// other by their stores alone, and a handler that ends when all have come.
 async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
-    let guards = stores.map(|store| Guard::new(&receiver(), store).unwrap());
+    let guards = stores.map(|store| Guard::new(&receiver(), "billing", store).unwrap());
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let webhook = webhook("msg_1").await;
     let mut all = JoinSet::new();
@@ -143,6 +147,30 @@ async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
         left.push(rows.unwrap());
     }
     assert_eq!(left, [12, 4, 0, 0]);
+}
+
+/// Who only handles webhooks need not be allowed to create tables. Method: the owner makes the
+/// table, and a role without any other right takes over.
+#[tokio::test]
+async fn a_role_that_may_create_nothing_can_use_the_table() {
+    let url = Cluster::shared().database().await;
+    PostgresSeen::connect(&url).await.unwrap();
+    let role = format!("receiver_{}", std::process::id());
+    let grant = format!(
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+         CREATE ROLE {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks_seen TO {role};"
+    );
+    sqlx::raw_sql(AssertSqlSafe(grant)).execute(&mut connect(&url).await).await.unwrap();
+    let options: PgConnectOptions = url.parse().unwrap();
+    let pool = PgPoolOptions::new().connect_lazy_with(options.options([("role", &*role)]));
+    let created = sqlx::raw_sql("CREATE TABLE other ()").execute(&pool).await;
+    assert!(created.is_err(), "the role may create tables");
+    let store = PostgresSeen::new(pool).await.unwrap();
+    let claim =
+        Claim { id: SeenId::new("7:billing", "msg_1"), until: Timestamp::from_unix_seconds(60) };
+    let now = Timestamp::from_unix_seconds(0);
+    assert_eq!(store.begin(claim, now).await.unwrap(), Begun::New);
 }
 
 #[tokio::test]

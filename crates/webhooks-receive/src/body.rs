@@ -39,6 +39,8 @@ where
     let mut body = pin!(Limited::new(body, max));
     let mut whole = Whole::Nothing;
     loop {
+        // A body that is always ready would leave the runtime no time for any timer.
+        tokio::task::consume_budget().await;
         let frame = poll_fn(|context| {
             // The deadline first: a body that is always ready with nothing must end too.
             if deadline.as_mut().poll(context).is_ready() {

@@ -33,12 +33,16 @@ pub enum SetupError {
         /// The scheme's name.
         scheme: &'static str,
     },
+    /// A handler would have no time at all.
+    #[error("a lease must last longer than nothing")]
+    ZeroLease,
     /// Ids would be forgotten while their webhooks still pass verification.
-    #[error("ids must be remembered for more than {tolerance:?}, not for {ttl:?}")]
+    #[error("ids must be remembered for more than {replayable:?}, not for {ttl:?}")]
     TtlTooShort {
         /// How long they were to be remembered.
         ttl: Duration,
-        /// How long a webhook passes verification: past and future tolerance together.
-        tolerance: Duration,
+        /// How long it may come again and pass: past and future tolerance, the receiver's read
+        /// deadline and a second, together.
+        replayable: Duration,
     },
 }

@@ -24,12 +24,12 @@ pub const MAX_KEYS: usize = 4;
 /// let key = Key::standard(concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))?;
 /// let fixed = Keys::from(key.clone());
 ///
-/// // The last part of the path names the tenant.
+/// // The last part of the path names the tenant, whose own id is 1.
 /// let by_path = Keys::lookup(move |head: &http::request::Parts| {
-///     let tenant = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-///     let key = key.clone(); // in earnest from a database
+///     let name = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+///     let key = key.clone(); // in earnest from a database, with the id
 ///     async move {
-///         Ok((tenant == "acme").then(|| TenantKeys::new(tenant, &KeyRing::from(key))))
+///         Ok((name == "acme").then(|| TenantKeys::new("1", &KeyRing::from(key))))
 ///     }
 /// });
 /// # Ok(())
@@ -63,7 +63,9 @@ impl Keys {
         match &self.0 {
             Source::Fixed(ring) => Ok(Some(Found { tenant: None, ring: Arc::clone(ring) })),
             Source::Lookup(lookup) => {
+                // Who has no key cannot have signed anything.
                 let found = lookup.keys(head).await?;
+                let found = found.filter(|keys| keys.ring.iter().next().is_some());
                 Ok(found.map(|TenantKeys { tenant, ring }| Found { tenant: Some(tenant), ring }))
             }
         }
@@ -100,8 +102,9 @@ impl fmt::Debug for Keys {
                `Fn(&http::request::Parts) -> impl Future<Output = Result<Option<TenantKeys>, _>>`"
 )]
 pub trait KeyLookup: Send + Sync + 'static {
-    /// Returns the tenant's keys. A tenant that there is not, `None`, is refused like a wrong
-    /// signature, and after the same hashing.
+    /// Returns the tenant's keys. A tenant that there is not, `None`, or that has no key, is
+    /// refused like a wrong signature, and after hashing the body once, as for a tenant with one
+    /// key; more keys take longer.
     ///
     /// # Errors
     /// Any error is answered with 503, so that the sender tries again.
@@ -132,7 +135,8 @@ pub struct TenantKeys {
 }
 
 impl TenantKeys {
-    /// Returns the keys, at most [`MAX_KEYS`], of this tenant.
+    /// Returns the keys, at most [`MAX_KEYS`], of this tenant: the stored row's own id, not the
+    /// request's text, for ids are remembered under it and no two spellings may be two tenants.
     pub fn new<const N: usize>(tenant: impl Into<Arc<str>>, ring: &KeyRing<N>) -> Self {
         Self { tenant: tenant.into(), ring: Arc::new(widen(ring)) }
     }

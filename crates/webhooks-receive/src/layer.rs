@@ -39,7 +39,7 @@ type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>
 ///
 /// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 /// let receiver = Receiver::<Standard>::of(Key::standard(secret)?)?;
-/// let guard = Guard::new(&receiver, MemorySeen::new())?;
+/// let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
 /// // The first is the outermost.
 /// let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
 /// let app: Router = Router::new().route("/hook", post(hook)).layer(layers);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use webhooks_sign::{KeyRing, Scheme, Tolerance, Verifier};
 
@@ -62,7 +62,8 @@ pub(crate) struct Settings {
     keys: Keys,
     decoy: Arc<KeyRing<MAX_KEYS>>,
     max_body: usize,
-    read_deadline: Duration,
+    pub(crate) read_deadline: Duration,
+    methods: Arc<[Method]>,
 }
 
 impl Receiver {
@@ -107,6 +108,7 @@ impl<P> Receiver<P> {
             decoy,
             max_body: MAX_BODY,
             read_deadline: READ_DEADLINE,
+            methods: Arc::from([Method::POST]),
         };
         Ok(Self { settings: Arc::new(settings), provider: PhantomData })
     }
@@ -136,6 +138,15 @@ impl<P> Receiver<P> {
         self.set(|settings| settings.read_deadline = deadline)
     }
 
+    /// Sets the methods by which webhooks may come; POST alone unless set.
+    ///
+    /// Few schemes sign the method: by another one, whoever saw a webhook could have it handled
+    /// by something else, and use up its id.
+    #[must_use]
+    pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.set(|settings| settings.methods = methods.into_iter().collect())
+    }
+
     /// Sets the clock; the system's unless set.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
@@ -163,7 +174,10 @@ impl<P> Receiver<P> {
         B: Body<Error: Into<BoxError>>,
     {
         let (head, body) = request.into_parts();
-        let Settings { max_body, read_deadline, .. } = *self.settings;
+        let Settings { max_body, read_deadline, ref methods, .. } = *self.settings;
+        if !methods.contains(&head.method) {
+            return Err(Rejection::Method { allowed: Arc::clone(methods) });
+        }
         body::check_declared(&head.headers, max_body)?;
         let found = self.find(&head).await?;
         let ring = found.as_ref().map_or(&self.settings.decoy, |found| &found.ring);

@@ -1,10 +1,11 @@
 //! What a request is refused for, and what its sender is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use thiserror::Error;
 
@@ -50,13 +51,19 @@ pub enum Rejection {
     /// A handshake's token or origin is not the one expected: 403.
     #[error("the handshake is refused")]
     Handshake,
+    /// Webhooks do not come by this method: 405, with those by which they do.
+    #[error("webhooks do not come by this method")]
+    Method {
+        /// The methods by which they come.
+        allowed: Arc<[Method]>,
+    },
     /// The whole body did not come in time: 408.
     #[error("the body did not come in time")]
     TimedOut,
     /// The same webhook is being handled: 409, with when to try again.
     #[error("the same webhook is being handled")]
     InProgress {
-        /// How long until the one that handles it must have ended.
+        /// How long until the one that handles it must have ended, if all clocks agree.
         retry_after: Duration,
     },
     /// The body is over the cap: 413.
@@ -86,11 +93,17 @@ pub enum Rejection {
         /// How.
         source: SeenError,
     },
-    /// The same webhook was being handled when this one came, and that failed: the handler's own
-    /// status.
-    #[error("the handler answered {status} to the same webhook")]
+    /// The handler took longer than its lease and was dropped, and the id given back: 503.
+    #[error("the handler took longer than its lease of {lease:?}")]
+    LeaseEnded {
+        /// How long it had.
+        lease: Duration,
+    },
+    /// The same webhook was being handled when this one came, and that failed: the status that was
+    /// answered then, be it the handler's or 503.
+    #[error("the same webhook was answered {status}")]
     Failed {
-        /// The handler's status.
+        /// What was answered.
         status: StatusCode,
     },
 }
@@ -106,8 +119,8 @@ pub enum MisuseError {
         /// Which of the two.
         source: webhooks_sign::Error,
     },
-    /// The guard's layer is not inside the receiver's, or that is for another scheme.
-    #[error("no receiver has verified what the guard is to remember")]
+    /// The guard's layer is not inside that of the receiver which the guard was made for.
+    #[error("the guard's receiver has not verified what is to be remembered")]
     Unverified,
 }
 
@@ -120,18 +133,21 @@ impl Rejection {
             }
             Self::Unauthentic { .. } | Self::UnknownTenant => StatusCode::UNAUTHORIZED,
             Self::Handshake => StatusCode::FORBIDDEN,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::InProgress { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misuse { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Lookup { .. } | Self::Seen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Lookup { .. } | Self::Seen { .. } | Self::LeaseEnded { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Failed { status } => *status,
         }
     }
 
-    /// Returns what the sender is told: the status, its name, and when to try again where that
-    /// helps.
+    /// Returns what the sender is told: the status, its name, and when to try again or by which
+    /// method where that helps.
     pub fn to_response(&self) -> Response<Full<Bytes>> {
         let status = self.status();
         let text = status.canonical_reason().unwrap_or("Refused");
@@ -142,7 +158,17 @@ impl Rejection {
         if let Some(seconds) = self.retry_seconds() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // RFC 9110 §15.5.6: "The origin server MUST generate an Allow header field".
+        if let Some(allowed) = self.allowed() {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         response
+    }
+
+    fn allowed(&self) -> Option<HeaderValue> {
+        let Self::Method { allowed } = self else { return None };
+        let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        HeaderValue::try_from(names.join(", ")).ok()
     }
 
     fn retry_seconds(&self) -> Option<u64> {
@@ -152,7 +178,7 @@ impl Rejection {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Some(seconds.max(1))
             }
-            Self::Lookup { .. } | Self::Seen { .. } => Some(RETRY_SECONDS),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_SECONDS),
             _ => None,
         }
     }
@@ -178,7 +204,7 @@ impl From<SeenError> for Rejection {
 impl axum::response::IntoResponse for Rejection {
     fn into_response(self) -> axum::response::Response {
         let mut response = self.to_response().map(axum::body::Body::new);
-        response.extensions_mut().insert(std::sync::Arc::new(self));
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

@@ -9,6 +9,7 @@ mod postgres;
 mod sqlite;
 mod store;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use http::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::{Algorithm, Tolerance};
 
-use crate::{Clock, MisuseError, Receiver, Rejection, SetupError, Webhook};
+use crate::receiver::Settings;
+use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
 
-use flight::{Ended, Flights, Held, Role};
+use flight::{Ended, Flights, Held, Role, WAIT, within};
 #[cfg(feature = "memory")]
 pub use memory::MemorySeen;
 #[cfg(feature = "postgres")]
@@ -33,8 +35,8 @@ pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
 /// Webhooks 1.0, "Deliverability", tries again.
 const TTL: Duration = Duration::from_secs(96 * 60 * 60);
 
-/// How long a handler may take unless set, before another process may take over: twice what
-/// senders wait for an answer.
+/// How long a handler may take unless set: twice what senders wait for an answer. Longer would keep
+/// the retries from what a process that died has left.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Runs the handler of each webhook once. Clones are one guard.
@@ -42,7 +44,13 @@ const LEASE: Duration = Duration::from_secs(60);
 /// An id is done when its handler succeeded, and then a repetition is answered without it; when the
 /// handler failed, panicked or was dropped, because the sender went away, the next one runs it
 /// again. Repetitions that come while it runs wait for how it ends: in this process by themselves,
-/// in others by an answer of 409 that says when to come again.
+/// for 10 s at most, in others by an answer of 409 that says when to come again.
+///
+/// A handler that outlasts its lease is dropped, for another process may then run it. Processes
+/// know of each other's leases by their clocks, so the clocks of machines that share a store must
+/// agree by less than what a lease has left when its handler ends: seconds, with the lease of a
+/// minute. What a handler has left behind when it is dropped, such as tasks of its own, is its
+/// affair.
 ///
 /// # Example
 /// ```
@@ -51,7 +59,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// use http::{Request, StatusCode};
 /// use webhooks_receive::{Guard, MemorySeen, Receiver, Rejection, Webhook};
 ///
-/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, store)?`.
+/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, "billing", store)?`.
 /// async fn hook(
 ///     receiver: &Receiver,
 ///     guard: &Guard<MemorySeen>,
@@ -71,9 +79,9 @@ const LEASE: Duration = Duration::from_secs(60);
 pub struct Guard<S> {
     store: Arc<S>,
     flights: Flights,
-    sender: Arc<str>,
+    scope: Arc<str>,
     identity: Identity,
-    clock: Arc<dyn Clock>,
+    receiver: Arc<Settings>,
     /// How long a webhook passes verification, if it does not do so for ever.
     replayable: Duration,
     ttl: Duration,
@@ -90,42 +98,55 @@ enum Identity {
 impl<S: SeenStore> Guard<S> {
     /// Returns a guard that knows webhooks by the id that their sender signed.
     ///
+    /// `scope` names the destination: what handles them, such as `billing`. Guards that share a
+    /// store under one scope, in one process or many, share what is done, so that a webhook which
+    /// one has handled the others answer without: give each destination a scope of its own, and
+    /// each sender too, or one could use up the ids of another. Tenants are told apart without.
+    ///
+    /// The guard knows this receiver and its clones. What another has verified is refused by
+    /// [`run`](Self::run), also if it was made of this one by a setter: set it up first.
+    ///
     /// # Errors
     /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
-    /// receiver's tolerance is more than 96 hours.
-    pub fn new<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+    /// receiver's tolerance is some 96 hours.
+    pub fn new<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         match scheme.id_header() {
-            Some(_) => Self::with(receiver, store, Identity::SignedId),
+            Some(_) => Self::with(receiver, scope, store, Identity::SignedId),
             None => Err(SetupError::UnsignedId { scheme: scheme.name() }),
         }
     }
 
     /// Returns a guard that knows webhooks by a hash of their bodies, for schemes that sign no id:
     /// Stripe, GitHub, Shopify and most others. Two events with the same body are then one.
+    /// `scope` names the destination, as in [`new`](Self::new).
     ///
     /// # Errors
     /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when
-    /// the receiver's tolerance is more than 96 hours.
-    pub fn by_body<P>(receiver: &Receiver<P>, store: S) -> Result<Self, SetupError> {
+    /// the receiver's tolerance is some 96 hours.
+    pub fn by_body<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         if scheme.algorithm() == Algorithm::Token {
             return Err(SetupError::UnsignedBody { scheme: scheme.name() });
         }
-        Self::with(receiver, store, Identity::BodyHash)
+        Self::with(receiver, scope, store, Identity::BodyHash)
     }
 
-    fn with<P>(receiver: &Receiver<P>, store: S, identity: Identity) -> Result<Self, SetupError> {
+    fn with<P>(
+        receiver: &Receiver<P>,
+        scope: &str,
+        store: S,
+        identity: Identity,
+    ) -> Result<Self, SetupError> {
         let settings = receiver.settings();
-        let Tolerance { past, future } = settings.tolerance;
         let replayable = match settings.scheme.timestamp_source() {
-            Some(_) => Duration::from_secs(past.saturating_add(future)),
+            Some(_) => replayable(settings),
             None => Duration::ZERO,
         };
-        let clock = Arc::clone(&settings.clock);
+        let receiver = Arc::clone(settings);
         let (store, flights) = (Arc::new(store), Flights::default());
-        let (sender, ttl, lease) = (Arc::from(settings.scheme.name()), TTL, LEASE);
-        Self { store, flights, sender, identity, clock, replayable, ttl, lease }.ttl(TTL)
+        let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }.ttl(TTL)
     }
 
     /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
@@ -134,34 +155,34 @@ impl<S: SeenStore> Guard<S> {
     /// # Errors
     /// [`SetupError::TtlTooShort`] when a webhook would pass verification longer than that.
     pub fn ttl(self, ttl: Duration) -> Result<Self, SetupError> {
-        let tolerance = self.replayable;
-        if ttl <= tolerance {
-            return Err(SetupError::TtlTooShort { ttl, tolerance });
+        let replayable = self.replayable;
+        if ttl <= replayable {
+            return Err(SetupError::TtlTooShort { ttl, replayable });
         }
         Ok(Self { ttl, ..self })
     }
 
-    /// Sets how long a handler may take before another process may take over; 1 minute unless set.
-    /// Within a process a repetition waits as long as it takes.
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        Self { lease, ..self }
-    }
-
-    /// Sets the name of the sender whose ids these are; the scheme's unless set. Guards of several
-    /// senders by one scheme that share a store need a name each, or one sender could use up the
-    /// ids of another. Tenants are told apart without.
-    #[must_use]
-    pub fn sender(self, name: &str) -> Self {
-        Self { sender: Arc::from(name), ..self }
-    }
-
-    /// Runs the handler, unless the webhook was or is being handled.
+    /// Sets how long a handler may take before it is dropped, and another process may take over;
+    /// 1 minute unless set. It is also how long an id is kept by a process that died.
     ///
     /// # Errors
+    /// [`SetupError::ZeroLease`] when it is nothing.
+    pub fn lease(self, lease: Duration) -> Result<Self, SetupError> {
+        if lease.is_zero() {
+            return Err(SetupError::ZeroLease);
+        }
+        Ok(Self { lease, ..self })
+    }
+
+    /// Runs the handler, unless the webhook was or is being handled. With the system's clock it must
+    /// run in a tokio runtime with a timer.
+    ///
+    /// # Errors
+    /// [`Rejection::Misuse`] when it is not the guard's receiver that verified the webhook;
     /// [`Rejection::InProgress`] when another process is at it, or the handler that this one waited
-    /// for vanished; [`Rejection::Failed`] when that handler failed; [`Rejection::Seen`] when the
-    /// store fails. The handler was not run then.
+    /// for vanished or takes more than 10 s; [`Rejection::Failed`] when that handler failed, or the
+    /// store did before it; [`Rejection::Seen`] when the store fails. The handler was not run then.
+    /// [`Rejection::LeaseEnded`] when it was, for as long as its lease.
     ///
     /// # Cancellation
     /// Dropping the future drops the handler. The id is given back by a task of the guard's, or
@@ -171,30 +192,47 @@ impl<S: SeenStore> Guard<S> {
         webhook: &Webhook,
         handler: impl Future<Output = R>,
     ) -> Result<Guarded<R>, Rejection> {
-        let Self { store, flights, clock, lease, ttl, .. } = self;
+        let Self { store, flights, lease, ttl, .. } = self;
+        let clock = &self.receiver.clock;
         let id = self.id(webhook)?;
         let flight = match flights.join(&id) {
-            Role::Waits(outcome) => return outcome.wait().await,
+            Role::Waits(outcome) => {
+                return outcome.wait(clock.sleep(WAIT), lease.saturating_sub(WAIT)).await;
+            }
             Role::Runs(flight) => flight,
         };
-        let now = clock.now();
+        // The handler's time begins with the claim, before the store has answered.
+        let (now, lease_over) = (clock.now(), clock.sleep(*lease));
         let claim = Claim { id, until: now + *lease };
         let mut held = Held::new(store, flights, claim.clone());
-        match store.begin(claim, now).await? {
-            Begun::New => {}
-            Begun::Done => {
+        let begun = store.begin(claim, now).await.map_err(Rejection::from);
+        match begun {
+            Ok(Begun::New) => {}
+            // If the claim is made all the same, it ends by itself.
+            Err(unavailable) => {
+                held.is_no_claim();
+                flight.end(Ended::Failed { status: unavailable.status() });
+                return Err(unavailable);
+            }
+            Ok(Begun::Done) => {
                 held.is_no_claim();
                 flight.end(Ended::Done);
                 return Ok(Guarded::Duplicate);
             }
-            Begun::InProgress { until } => {
+            Ok(Begun::InProgress { until }) => {
                 held.is_no_claim();
                 let retry_after = until.saturating_since(now);
                 flight.end(Ended::Elsewhere { retry_after });
                 return Err(Rejection::InProgress { retry_after });
             }
         }
-        let result = handler.await;
+        let Some(result) = within(handler, lease_over).await else {
+            // If it fails, the claim has ended by itself.
+            let _failed = held.settle().await;
+            let ended = Rejection::LeaseEnded { lease: *lease };
+            flight.end(Ended::Failed { status: ended.status() });
+            return Err(ended);
+        };
         let status = result.status();
         let ended = if status.is_success() {
             held.is_done(clock.now() + *ttl);
@@ -214,15 +252,13 @@ impl<S: SeenStore> Guard<S> {
     }
 
     fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
-        let scope = match webhook.tenant() {
-            Some(tenant) => &format!("{}/{tenant}", self.sender),
-            None => &*self.sender,
-        };
+        let unverified = Rejection::Misuse { source: MisuseError::Unverified };
+        if !webhook.is_by(&self.receiver) {
+            return Err(unverified);
+        }
+        let scope = &*scope_of(&self.scope, webhook.tenant());
         match self.identity {
-            Identity::SignedId => {
-                let unverified = Rejection::Misuse { source: MisuseError::Unverified };
-                Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?))
-            }
+            Identity::SignedId => Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?)),
             Identity::BodyHash => {
                 let hash = Bytes::copy_from_slice(&Sha256::digest(webhook.body()));
                 Ok(SeenId::new(scope, &format!("sha256:{hash:x}")))
@@ -231,19 +267,38 @@ impl<S: SeenStore> Guard<S> {
     }
 }
 
+/// Returns how long after it was first handled a webhook can come to the guard again: verification
+/// looks at the clock before the body comes, and timestamps are whole seconds.
+fn replayable(settings: &Settings) -> Duration {
+    let Tolerance { past, future } = settings.tolerance;
+    Duration::from_secs(past.saturating_add(future))
+        .saturating_add(settings.read_deadline)
+        .saturating_add(Duration::from_secs(1))
+}
+
+/// Returns the scope of a tenant's ids. Its length in front tells where the guard's own part ends,
+/// for either may hold any text.
+fn scope_of(scope: &str, tenant: Option<&str>) -> String {
+    let length = scope.len();
+    match tenant {
+        Some(tenant) => format!("{length}:{scope}/{tenant}"),
+        None => format!("{length}:{scope}"),
+    }
+}
+
 impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
         let Self { identity, replayable, ttl, lease, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
-        let (sender, clock) = (Arc::clone(&self.sender), Arc::clone(&self.clock));
-        Self { store, flights, sender, identity, clock, replayable, ttl, lease }
+        let (scope, receiver) = (Arc::clone(&self.scope), Arc::clone(&self.receiver));
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }
     }
 }
 
 impl<S> fmt::Debug for Guard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("sender", &self.sender)
+            .field("scope", &self.scope)
             .field("ttl", &self.ttl)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
@@ -277,9 +332,36 @@ impl<R: Handled> Guarded<R> {
 }
 
 /// What a handler returns: it tells whether it succeeded, which a status of 2xx says.
+///
+/// A [`Rejection`] stands for its own status, so that `webhook.json()?` answers 400 or 415. Another
+/// error needs a status too, since no error can be known to be the sender's fault or yours: map it,
+/// `.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)`, or implement this for your own.
+///
+/// # Example
+/// ```
+/// use http::StatusCode;
+/// use webhooks_receive::{Handled, Rejection};
+///
+/// enum Failed {
+///     Refused(Rejection),
+///     Storage(std::io::Error),
+/// }
+///
+/// impl Handled for Failed {
+///     fn status(&self) -> StatusCode {
+///         match self {
+///             Self::Refused(rejection) => rejection.status(),
+///             Self::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
+///         }
+///     }
+/// }
+///
+/// let result: Result<(), Failed> = Err(Failed::Refused(Rejection::ContentType));
+/// assert_eq!(result.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+/// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, \
-               a `StatusCode`, or a `Result` of these"
+    message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, a \
+               `StatusCode`, a `Rejection`, or a `Result` of these, or implement `Handled`"
 )]
 pub trait Handled {
     /// Returns the status that it stands for.
@@ -304,8 +386,42 @@ impl Handled for () {
     }
 }
 
-impl<T: Handled, E> Handled for Result<T, E> {
+impl Handled for Infallible {
     fn status(&self) -> StatusCode {
-        self.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Handled::status)
+        match *self {}
+    }
+}
+
+impl Handled for Rejection {
+    fn status(&self) -> StatusCode {
+        self.status()
+    }
+}
+
+impl<T: Handled, E: Handled> Handled for Result<T, E> {
+    fn status(&self) -> StatusCode {
+        self.as_ref().map_or_else(Handled::status, Handled::status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_pairs_of_scope_and_tenant_are_one() {
+        let pairs = [
+            ("a", Some("b/c")),
+            ("a/b", Some("c")),
+            ("a/b/c", None),
+            ("a/b", Some("")),
+            ("a/b/", None),
+            ("1:a/b", None),
+            ("a", Some("b")),
+        ];
+        let mut scopes = pairs.map(|(scope, tenant)| scope_of(scope, tenant)).to_vec();
+        scopes.sort_unstable();
+        scopes.dedup();
+        assert_eq!(scopes.len(), pairs.len(), "{scopes:?}");
     }
 }

@@ -130,7 +130,6 @@ impl Webhook {
     }
 
     /// Returns whether it was this receiver, or a clone of it, that verified the webhook.
-    #[cfg(feature = "axum")]
     pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.proof.by, receiver)
     }

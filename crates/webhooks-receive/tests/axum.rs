@@ -169,7 +169,7 @@ fn guarded(runs: &Arc<AtomicUsize>, status: &Arc<AtomicU16>) -> Router {
         (StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap(), body)
     };
     let receiver = receiver();
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
     Router::new().route("/hook", post(handler)).layer(layers)
 }
@@ -197,10 +197,24 @@ async fn the_layers_leave_the_handler_as_it_is() {
 
 #[tokio::test]
 async fn a_guard_outside_its_receiver_lets_nothing_through() {
-    let guard = Guard::new(&receiver(), MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
     let app = Router::new().route("/hook", post(async || "ran")).layer(ReplayLayer::new(guard));
     let response = call(&app, request("/hook", "msg_1", "{}")).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// Otherwise whoever saw a webhook could use up its id by another method of the route.
+#[tokio::test]
+async fn a_webhook_that_comes_by_another_method_uses_up_no_id() {
+    let receiver = receiver();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
+    let route = get(async || "got").post(async || "posted");
+    let app = Router::new().route("/hook", route).layer(layers);
+    let mut captured = request("/hook", "msg_1", "{}");
+    *captured.method_mut() = http::Method::GET;
+    assert_eq!(call(&app, captured).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(text(call(&app, request("/hook", "msg_1", "{}")).await).await, "posted");
 }
 
 /// Under the layer of its receiver, the extractor takes what was verified; under that of another,
@@ -245,8 +259,12 @@ async fn unsigned_handshakes_are_answered_by_the_layer() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["webhook-allowed-origin"], "a.example");
 
-    // What is no handshake is a webhook, and must be signed.
-    assert_eq!(call(&app, get("/hook")).await.status(), StatusCode::BAD_REQUEST);
+    // What is no handshake is a webhook, and must be posted and signed.
+    let refused = call(&app, get("/hook")).await;
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(refused.headers()["allow"], "POST");
+    let unsigned = http::Request::post("/hook").body(Body::empty()).unwrap();
+    assert_eq!(call(&app, unsigned).await.status(), StatusCode::BAD_REQUEST);
     let webhook = request("/hook", "msg_1", "{}");
     assert_eq!(call(&app, webhook).await.status(), StatusCode::NO_CONTENT);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Channel, Empty, Full};
@@ -134,6 +134,22 @@ async fn what_the_headers_tell_is_refused_unread() {
 }
 
 #[tokio::test]
+async fn webhooks_are_posted_unless_set_otherwise() {
+    let put = || {
+        let mut request = full(signed("msg_1", NOW, BODY), BODY);
+        *request.method_mut() = Method::PUT;
+        request
+    };
+    let refused = receive(put()).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(refused.to_response().headers()["allow"], "POST");
+    let either = receiver().methods([Method::POST, Method::PUT]);
+    assert!(either.receive(put()).await.is_ok());
+    let refused = either.receive(Request::get("/").body(Untouched).unwrap()).await.unwrap_err();
+    assert_eq!(refused.to_response().headers()["allow"], "POST, PUT");
+}
+
+#[tokio::test]
 async fn a_body_over_the_cap_is_read_no_further() {
     let max = BODY.len();
     let receiver = receiver().max_body(max);
@@ -201,6 +217,39 @@ async fn the_deadline_is_ten_seconds_unless_set() {
     }
 }
 
+/// A body of so many frames with nothing in them.
+struct Nothings {
+    left: usize,
+}
+
+impl Body for Nothings {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or_default();
+        Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+/// Frames that are ready at once and hold nothing reach no cap. Method: there are so many that it
+/// ends without a deadline too, and then for another reason.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_with_nothing_is_given_up_at_the_deadline() {
+    let system = Receiver::<Standard>::of(key()).unwrap();
+    let now = Timestamp::now().as_unix_seconds();
+    let request = signed("msg_1", now, BODY).body(Nothings { left: 1_000_000 }).unwrap();
+    let receiving = tokio::spawn(async move { system.receive(request).await });
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let refused = receiving.await.unwrap().unwrap_err();
+    assert!(matches!(refused, Rejection::TimedOut), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_body_that_breaks_off_says_why_to_the_log_alone() {
     let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
@@ -256,6 +305,16 @@ async fn keys_are_looked_up_by_the_path() {
 async fn nobody_gets_in_by_the_keys_that_stand_for_unknown_tenants() {
     let refused = by_path().receive(full(signed("msg_1", NOW, BODY), BODY)).await;
     assert!(matches!(refused, Err(Rejection::UnknownTenant)), "signed by the decoy's very secret");
+}
+
+#[tokio::test]
+async fn a_tenant_without_keys_is_as_good_as_none() {
+    let lookup = |_: &Parts| async { Ok(Some(TenantKeys::new("acme", &KeyRing::<0>::new()))) };
+    let receiver =
+        Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
+    let refused = receiver.receive(full(signed("msg_1", NOW, BODY), BODY)).await.unwrap_err();
+    assert!(matches!(refused, Rejection::UnknownTenant), "{refused:?}");
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
 /// Otherwise how far a body is read would tell which tenants there are.

@@ -11,28 +11,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{Request, StatusCode};
 use http_body_util::Full;
 use sender::{NOW, StoppedClock, key, receiver, signed};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    Begun, Claim, Guard, Guarded, Keys, MemorySeen, Receiver, Rejection, SeenError, SeenId,
-    SeenStore, SetupError, TenantKeys, Webhook,
+    Begun, Claim, Guard, Guarded, Keys, MemorySeen, MisuseError, Receiver, Rejection, SeenError,
+    SeenId, SeenStore, SetupError, TenantKeys, Webhook,
 };
 use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, TWITCH};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{KeyRing, Tolerance};
 
+fn request(id: &str) -> Request<Full<Bytes>> {
+    signed(id, NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap()
+}
+
 async fn webhook(id: &str) -> Webhook {
-    let request = signed(id, NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
-    receiver().receive(request).await.unwrap().into_body()
+    receiver().receive(request(id)).await.unwrap().into_body()
 }
 
 fn guard() -> Guard<MemorySeen> {
-    Guard::new(&receiver(), MemorySeen::new()).unwrap()
+    Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap()
 }
 
 /// Runs a handler that answers at once, and tells whether it ran.
@@ -59,10 +63,27 @@ async fn a_handler_that_fails_is_run_again_on_the_retry() {
         assert!(run(&guard, "msg_1", status).await.unwrap(), "{status}");
     }
     assert!(!run(&guard, "msg_1", 204).await.unwrap());
-    let result: Result<(), &str> = Err("no");
+    let result: Result<(), StatusCode> = Err(StatusCode::BAD_GATEWAY);
     let webhook = webhook("msg_2").await;
-    let Guarded::Ran { .. } = guard.run(&webhook, ready(result)).await.unwrap() else { panic!() };
+    let guarded = guard.run(&webhook, ready(result)).await.unwrap();
+    assert!(matches!(guarded, Guarded::Ran { .. }));
+    assert_eq!(guarded.status(), StatusCode::BAD_GATEWAY);
     assert!(run(&guard, "msg_2", 204).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_the_senders_fault() {
+    let check = async |content_type: &str, body: &'static [u8], expected: StatusCode| {
+        let mut request = signed("msg_1", NOW, body).body(Full::new(Bytes::from(body))).unwrap();
+        request.headers_mut().insert("content-type", content_type.parse().unwrap());
+        let webhook = receiver().receive(request).await.unwrap().into_body();
+        let handler = async { webhook.json::<Value>().map(drop) };
+        let guarded = guard().run(&webhook, handler).await.unwrap();
+        assert_eq!(guarded.status(), expected, "{content_type}");
+    };
+    check("text/plain", b"{}", StatusCode::UNSUPPORTED_MEDIA_TYPE).await;
+    check("application/json", b"{", StatusCode::BAD_REQUEST).await;
+    check("application/json", b"{}", StatusCode::OK).await;
 }
 
 /// 1,000 repetitions come while the handler runs. Method: it is held at a gate until all others
@@ -176,8 +197,8 @@ async fn a_handler_that_panics_gives_its_id_back() {
 #[tokio::test]
 async fn another_process_is_told_to_come_again() {
     let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), store.clone()).unwrap();
-    let there = Guard::new(&receiver(), store).unwrap();
+    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let there = Guard::new(&receiver(), "billing", store).unwrap();
     let webhook = webhook("msg_1").await;
     let during = async {
         let refused = there.run(&webhook, ready(StatusCode::OK)).await.unwrap_err();
@@ -189,21 +210,24 @@ async fn another_process_is_told_to_come_again() {
     assert!(!run(&there, "msg_1", 204).await.unwrap());
 }
 
-/// The process that had it died, or takes longer than it may.
+/// The process that had it died, or takes longer than it may. Method: the other one's clock is a
+/// lease ahead.
 #[tokio::test]
 async fn another_process_takes_over_when_the_claim_has_ended() {
     let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), store.clone()).unwrap();
-    let here = here.lease(Duration::ZERO);
-    let there = Guard::new(&receiver(), store).unwrap();
-    let webhook = webhook("msg_1").await;
+    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let later = receiver().clock(StoppedClock::at(NOW + 60));
+    let there = Guard::new(&later, "billing", store).unwrap();
+    let again = later.receive(request("msg_1")).await.unwrap().into_body();
     let slow = async {
-        assert!(run(&there, "msg_1", 204).await.unwrap());
+        let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
+        assert!(matches!(guarded, Guarded::Ran { .. }));
         StatusCode::INTERNAL_SERVER_ERROR
     };
-    here.run(&webhook, slow).await.unwrap();
+    here.run(&webhook("msg_1").await, slow).await.unwrap();
     // What failed here must not undo what succeeded there.
-    assert!(!run(&there, "msg_1", 204).await.unwrap());
+    let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
+    assert!(matches!(guarded, Guarded::Duplicate));
 }
 
 /// A store that is away, at one call or another.
@@ -233,7 +257,7 @@ impl SeenStore for Away {
 
 #[tokio::test]
 async fn without_its_store_no_handler_runs() {
-    let guard = Guard::new(&receiver(), Away::default()).unwrap();
+    let guard = Guard::new(&receiver(), "billing", Away::default()).unwrap();
     let handler = async { if true { panic!("it ran") } else { StatusCode::OK } };
     let refused = guard.run(&webhook("msg_1").await, handler).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -242,7 +266,8 @@ async fn without_its_store_no_handler_runs() {
 
 #[tokio::test]
 async fn a_store_that_takes_no_note_is_reported_beside_the_answer() {
-    let guard = Guard::new(&receiver(), Away { begins: true, ..Away::default() }).unwrap();
+    let guard =
+        Guard::new(&receiver(), "billing", Away { begins: true, ..Away::default() }).unwrap();
     let guarded = guard.run(&webhook("msg_1").await, ready(StatusCode::CREATED)).await.unwrap();
     let Guarded::Ran { result: StatusCode::CREATED, remembered: Err(error) } = guarded else {
         panic!("{guarded:?}")
@@ -259,7 +284,7 @@ async fn tenants_do_not_share_ids() {
     };
     let receiver =
         Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
-    let guard = Guard::new(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
     for tenant in ["/acme", "/emca"] {
         let request = signed("msg_1", NOW, b"{}").uri(tenant);
         let request = request.body(Full::new(Bytes::from_static(b"{}"))).unwrap();
@@ -270,39 +295,47 @@ async fn tenants_do_not_share_ids() {
 }
 
 #[tokio::test]
-async fn senders_that_share_a_store_do_not_share_ids() {
+async fn what_another_receiver_verified_is_none_of_the_guards() {
+    let guard = Guard::new(&receiver().max_body(1), "billing", MemorySeen::new()).unwrap();
+    let refused = run(&guard, "msg_1", 204).await.unwrap_err();
+    let Rejection::Misuse { source } = refused else { panic!("{refused:?}") };
+    assert!(matches!(source, MisuseError::Unverified), "{source:?}");
+}
+
+#[tokio::test]
+async fn destinations_that_share_a_store_handle_the_same_webhook_each() {
     let store = MemorySeen::new();
-    for name in ["clerk", "resend"] {
-        let guard = Guard::new(&receiver(), store.clone()).unwrap().sender(name);
-        assert!(run(&guard, "msg_1", 204).await.unwrap(), "{name}");
-        assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{name}");
+    for scope in ["billing", "crm"] {
+        let guard = Guard::new(&receiver(), scope, store.clone()).unwrap();
+        assert!(run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
+        assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
     }
 }
 
 #[test]
 fn an_id_that_is_not_signed_is_refused_at_set_up() {
     let github = Receiver::new(GITHUB, GITHUB.key("secret").unwrap()).unwrap();
-    let refused = Guard::new(&github, MemorySeen::new()).unwrap_err();
+    let refused = Guard::new(&github, "billing", MemorySeen::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedId { scheme: "github" }), "{refused:?}");
-    assert!(Guard::by_body(&github, MemorySeen::new()).is_ok());
+    assert!(Guard::by_body(&github, "billing", MemorySeen::new()).is_ok());
 
     // A token covers not even the body.
     let token = Receiver::new(GITLAB_TOKEN, GITLAB_TOKEN.key("secret").unwrap()).unwrap();
-    let refused = Guard::by_body(&token, MemorySeen::new()).unwrap_err();
+    let refused = Guard::by_body(&token, "billing", MemorySeen::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedBody { scheme: "gitlab-token" }), "{refused:?}");
 
     let twitch = Receiver::new(TWITCH, TWITCH.key("secret").unwrap()).unwrap();
-    assert!(Guard::new(&twitch, MemorySeen::new()).is_ok());
+    assert!(Guard::new(&twitch, "billing", MemorySeen::new()).is_ok());
 }
 
 #[tokio::test]
 async fn without_an_id_the_body_tells_repetitions() {
     let key = GITHUB.key("secret").unwrap();
     let receiver = Receiver::new(GITHUB, key.clone()).unwrap();
-    let guard = Guard::by_body(&receiver, MemorySeen::new()).unwrap();
+    let guard = Guard::by_body(&receiver, "billing", MemorySeen::new()).unwrap();
     let run = async |body: &'static [u8], delivery: u16| {
         let signature = GITHUB.sign(&key, &webhooks_sign::Envelope::default(), body).unwrap();
-        let request = http::Request::post("/")
+        let request = Request::post("/")
             .header("x-hub-signature-256", signature.as_str())
             .header("x-github-delivery", delivery);
         let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
@@ -319,27 +352,29 @@ async fn without_an_id_the_body_tells_repetitions() {
 #[test]
 fn ids_are_remembered_longer_than_their_webhooks_are_valid() {
     let short = guard().ttl(Duration::from_secs(600)).unwrap_err();
-    let tolerance = Duration::from_secs(600);
-    assert!(
-        matches!(short, SetupError::TtlTooShort { tolerance: found, .. } if found == tolerance)
-    );
-    assert!(guard().ttl(Duration::from_secs(601)).is_ok());
+    assert!(matches!(short, SetupError::TtlTooShort { .. }), "{short:?}");
+    // 5 minutes either way, 10 s in which the body comes, and a second for those that are rounded.
+    assert!(guard().ttl(Duration::from_secs(611)).is_err());
+    assert!(guard().ttl(Duration::from_millis(611_001)).is_ok());
     let always = receiver().tolerance(Tolerance::DANGEROUS_UNLIMITED);
-    assert!(matches!(Guard::new(&always, MemorySeen::new()), Err(SetupError::TtlTooShort { .. })));
+    assert!(matches!(
+        Guard::new(&always, "billing", MemorySeen::new()),
+        Err(SetupError::TtlTooShort { .. })
+    ));
 }
 
 #[tokio::test]
 async fn an_id_is_remembered_for_its_time() {
     let store = MemorySeen::new();
-    let guard = Guard::new(&receiver(), store.clone()).unwrap();
-    let guard = guard.ttl(Duration::from_secs(601)).unwrap();
+    let guard = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let guard = guard.ttl(Duration::from_secs(612)).unwrap();
     assert!(run(&guard, "msg_1", 204).await.unwrap());
     let check = async |second: u64, expected: Begun| {
         let now = Timestamp::from_unix_seconds(NOW + second);
-        let id = SeenId::new("standard", "msg_1");
+        let id = SeenId::new("7:billing", "msg_1");
         let claim = Claim { id, until: now + Duration::from_secs(1) };
         assert_eq!(store.begin(claim, now).await.unwrap(), expected, "{second}");
     };
-    check(600, Begun::Done).await;
-    check(601, Begun::New).await;
+    check(611, Begun::Done).await;
+    check(612, Begun::New).await;
 }

@@ -2,24 +2,30 @@
 //! dropped.
 
 use std::collections::HashMap;
-use std::mem;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 
 use super::Guarded;
 use super::store::{Claim, SeenError, SeenId, SeenStore};
 use crate::Rejection;
 
+/// How long a repetition waits in this process. Senders give up on an answer after 5 to 30 s, and
+/// those that wait must not pile up behind a handler that takes its time.
+pub(super) const WAIT: Duration = Duration::from_secs(10);
+
 /// How a handler ended, for those that wait for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ended {
     Done,
+    /// The handler failed, or the store did before it.
     Failed {
         status: StatusCode,
     },
@@ -29,12 +35,12 @@ pub(super) enum Ended {
     },
 }
 
-/// The handlers under way, one an id, and the tasks that give back what was dropped. There are
+/// The handlers under way, one an id, and how many tasks give back what was dropped. There are
 /// never more than requests.
 #[derive(Default, Clone)]
 pub(super) struct Flights {
     under_way: Arc<Mutex<HashMap<SeenId, watch::Receiver<Option<Ended>>>>>,
-    settling: Arc<Mutex<JoinSet<()>>>,
+    settling: watch::Sender<usize>,
 }
 
 /// What somebody who comes with an id is to do.
@@ -54,18 +60,38 @@ impl Flights {
         Role::Runs(Flight { id: id.clone(), flights: self.clone(), sender })
     }
 
-    /// Lets `settle` run to its end although the one that should wait for it is gone.
+    /// Lets `settle` run to its end although the one that should wait for it is gone, and the last
+    /// guard may be: the runtime owns it, and each is one call of the store.
     fn settle_later(&self, settle: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime the claim ends by itself.
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut settling = locked(&self.settling);
-        while settling.try_join_next().is_some() {}
-        settling.spawn_on(settle, &runtime);
+        let counted = Counted::new(self.settling.clone());
+        runtime.spawn(async move {
+            settle.await;
+            drop(counted);
+        });
     }
 
     pub(super) async fn idle(&self) {
-        let settling = mem::take(&mut *locked(&self.settling));
-        settling.join_all().await;
+        // It fails when the counter is gone, which we have ourselves.
+        let mut settling = self.settling.subscribe();
+        let _none = settling.wait_for(|count| *count == 0).await.is_ok();
+    }
+}
+
+/// One of those that are counted, until it is dropped.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(counter: watch::Sender<usize>) -> Self {
+        counter.send_modify(|count| *count += 1);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -97,18 +123,40 @@ impl Drop for Flight {
 pub(super) struct Outcome(watch::Receiver<Option<Ended>>);
 
 impl Outcome {
-    pub(super) async fn wait<R>(mut self) -> Result<Guarded<R>, Rejection> {
-        let ended = self.0.wait_for(Option::is_some).await.map(|ended| *ended);
-        match ended {
-            Ok(Some(Ended::Done)) => Ok(Guarded::Duplicate),
-            Ok(Some(Ended::Failed { status })) => Err(Rejection::Failed { status }),
-            Ok(Some(Ended::Elsewhere { retry_after })) => {
+    /// Waits for it until `over`, and then says that it must have ended when so much is `left`.
+    pub(super) async fn wait<R>(
+        mut self,
+        over: Sleep,
+        left: Duration,
+    ) -> Result<Guarded<R>, Rejection> {
+        let ended = async { self.0.wait_for(Option::is_some).await.map(|ended| *ended) };
+        match within(ended, over).await {
+            Some(Ok(Some(Ended::Done))) => Ok(Guarded::Duplicate),
+            Some(Ok(Some(Ended::Failed { status }))) => Err(Rejection::Failed { status }),
+            Some(Ok(Some(Ended::Elsewhere { retry_after }))) => {
                 Err(Rejection::InProgress { retry_after })
             }
             // It panicked or was dropped.
-            Ok(None) | Err(_) => Err(Rejection::InProgress { retry_after: Duration::ZERO }),
+            Some(Ok(None) | Err(_)) => Err(Rejection::InProgress { retry_after: Duration::ZERO }),
+            None => Err(Rejection::InProgress { retry_after: left }),
         }
     }
+}
+
+/// What [`Clock::sleep`](crate::Clock::sleep) returns.
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs a future until `over`, and then drops it.
+pub(super) async fn within<T>(future: impl Future<Output = T>, mut over: Sleep) -> Option<T> {
+    let mut future = pin!(future);
+    let either = poll_fn(|context| {
+        // The end first: a future that uses up what tokio lets a task do at a time must end too.
+        if over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(context).map(Some)
+    });
+    either.await
 }
 
 /// A claim that this process holds, or may hold. When it is dropped, it is settled all the same.

@@ -16,7 +16,8 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// Remembers ids in this process alone, and as many as it may. Clones are one store.
 ///
-/// When it is full, the id done first is forgotten, whatever its time: choose a capacity for as
+/// When it is full, the id done first is forgotten, whatever its time and whose it is, so that one
+/// busy tenant can make it forget the ids of another: choose a capacity for as
 /// many webhooks as come while one may be repeated. After a restart nothing is remembered.
 #[derive(Clone)]
 pub struct MemorySeen {

@@ -15,6 +15,9 @@ const CONNECTIONS: u32 = 8;
 /// How long to wait for one of them: senders wait little longer for the whole answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Asked first, since a role may use a table although it may create none.
+const IS_THERE: &str = "SELECT to_regclass('webhooks_seen') IS NOT NULL";
+
 /// Whoever starts first makes the table; the lock keeps two that start at once from both trying.
 const SCHEMA: &str = "
     BEGIN;
@@ -26,7 +29,7 @@ const SCHEMA: &str = "
         expires_at bigint NOT NULL,
         PRIMARY KEY (scope, id)
     );
-    COMMENT ON COLUMN webhooks_seen.scope IS 'the sender, and the tenant if there are tenants';
+    COMMENT ON COLUMN webhooks_seen.scope IS 'what handles it, with the length in front, and the tenant if there are tenants';
     COMMENT ON COLUMN webhooks_seen.is_done IS 'false while it is being handled';
     COMMENT ON COLUMN webhooks_seen.expires_at IS 'microseconds since 1970';
     CREATE INDEX IF NOT EXISTS webhooks_seen_expires_at ON webhooks_seen (expires_at);
@@ -59,7 +62,7 @@ const RELEASE: &str = "
 
 /// Remembers ids in a database, which any number of processes share. Clones are one store.
 ///
-/// The table is `webhooks_seen`, in the first schema of the connection's search path.
+/// The table is `webhooks_seen`, found by the connection's search path, or made in its first schema.
 #[derive(Clone)]
 pub struct PostgresSeen {
     pool: PgPool,
@@ -74,8 +77,32 @@ impl PostgresSeen {
     pub async fn connect(url: &str) -> Result<Self, SeenError> {
         let options = PgPoolOptions::new().max_connections(CONNECTIONS);
         let options = options.acquire_timeout(ACQUIRE_TIMEOUT);
-        let pool = options.connect(url).await.map_err(unavailable)?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(unavailable)?;
+        Self::new(options.connect(url).await.map_err(unavailable)?).await
+    }
+
+    /// Takes a pool of yours, and makes the table if it is not there. Where it is, the role needs no
+    /// right to create one: `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table are enough.
+    ///
+    /// # Errors
+    /// [`SeenError::Unavailable`] when the database cannot be reached or refuses the table.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use sqlx::postgres::PgPoolOptions;
+    /// use webhooks_receive::PostgresSeen;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = PgPoolOptions::new().connect("postgres://localhost/app").await?;
+    /// let store = PostgresSeen::new(pool).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn new(pool: PgPool) -> Result<Self, SeenError> {
+        let is_there = sqlx::query_scalar(IS_THERE).fetch_one(&pool).await;
+        if !is_there.map_err(unavailable)? {
+            sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(unavailable)?;
+        }
         Ok(Self { pool })
     }
 

@@ -11,8 +11,8 @@ use crate::BoxError;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SeenId {
-    /// The sender, by name or scheme, and the tenant where there are tenants. One can't use up the
-    /// ids of another.
+    /// The guard's scope, and the tenant where there are tenants. One can't use up the ids of
+    /// another.
     pub scope: Arc<str>,
     /// The id that the sender signed, or the hash of the body.
     pub id: Arc<str>,
