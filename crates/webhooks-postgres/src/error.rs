@@ -155,3 +155,14 @@ impl BadRow {
         sqlx::Error::ColumnDecode { index: column.to_string(), source: self.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
+        let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
+        assert!(is_passing(&outcome.unwrap_err()));
+    }
+}
