@@ -118,11 +118,12 @@ impl Shared {
             *served = Some(last.registration.endpoint.tenant.to_string());
         }
         // What was claimed counts, whatever becomes of this: the next claim finds the rest.
-        if let Some(endpoint) = gone.first() {
-            let _next_time = attempt(self.drain(*endpoint)).await;
-        }
-        if gone.len() > 1 {
-            self.wake();
+        // One of them is taken at random, so that none that fails keeps the others.
+        if let Some(endpoint) = fastrand::choice(&gone) {
+            let drained = attempt(self.drain(*endpoint)).await.unwrap_or_default();
+            if drained == DRAIN || (drained > 0 && gone.len() > 1) {
+                self.wake();
+            }
         }
         Ok(claimed)
     }
@@ -256,15 +257,12 @@ impl Shared {
         Ok(broken)
     }
 
-    /// Cancels some of what waits for an endpoint that is gone, and comes back for the rest.
-    async fn drain(&self, endpoint: i64) -> Result<(), sqlx::Error> {
+    /// Cancels some of what waits for an endpoint that is gone; returns how many.
+    async fn drain(&self, endpoint: i64) -> Result<i32, sqlx::Error> {
         let mut call = self.call().await?;
         let drained = drain(call.on(), endpoint).await?;
         call.end().await?;
-        if drained == DRAIN {
-            self.wake();
-        }
-        Ok(())
+        Ok(drained)
     }
 
     pub(crate) async fn extend(

@@ -157,9 +157,15 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
     persistently(async || {
         let mut call = shared.call().await?;
         let prepares = call.prepares();
-        let outcomes = publish_all(call.on(), &events, worker, prepares).await?;
-        call.end().await?;
-        Ok(outcomes)
+        match publish_all(call.on(), &events, worker, prepares).await {
+            // The connection is as good as it was.
+            Err(error) if is_held(&error) => call.abandon().await.and(Err(error)),
+            outcomes => {
+                let outcomes = outcomes?;
+                call.end().await?;
+                Ok(outcomes)
+            }
+        }
     })
     .await
 }

@@ -136,9 +136,18 @@ impl Call {
     }
 
     /// Ends the call, and commits its transaction if it is one.
-    pub(crate) async fn end(mut self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn end(self) -> Result<(), sqlx::Error> {
+        self.end_by("COMMIT").await
+    }
+
+    /// Ends a call that was refused, on a connection that others can go on with.
+    pub(crate) async fn abandon(self) -> Result<(), sqlx::Error> {
+        self.end_by("ROLLBACK").await
+    }
+
+    async fn end_by(mut self, command: &'static str) -> Result<(), sqlx::Error> {
         if self.state == State::Transaction {
-            sqlx::raw_sql("COMMIT").execute(self.on()).await?;
+            sqlx::raw_sql(command).execute(self.on()).await?;
         }
         self.state = State::Ended;
         Ok(())
