@@ -47,8 +47,10 @@ DECLARE
     v_first bigint;
     v_last  bigint;
 BEGIN
-    SELECT min(number), max(number) INTO v_first, v_last FROM events
-    WHERE accepted_at >= p_start AND accepted_at < p_end;
+    SELECT number INTO v_first FROM events
+    WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number LIMIT 1;
+    SELECT number INTO v_last FROM events
+    WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number DESC LIMIT 1;
     RETURN EXISTS (
         SELECT 1 FROM waiting WHERE event BETWEEN v_first AND v_last
           AND event_at >= p_start AND event_at < p_end);
