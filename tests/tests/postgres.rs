@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::PgListener;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
@@ -14,7 +15,7 @@ use webhooks_dispatch::{
     ClaimRequest, Claimed, DeliveryStore as _, Engine, FnTransport, HistoryStore as _, Outcome,
     Query, SerializedEvent, Settled, Settlement,
 };
-use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _, SealingKey};
 use webhooks_tests::conformance;
 use webhooks_tests::postgres::{Cluster, connect};
@@ -270,6 +271,122 @@ async fn the_store_survives_crashes_of_the_server() {
     let events = store.events(Query::default()).await.unwrap().items;
     let ids: Vec<String> = events.iter().map(|found| found.event.id.to_string()).collect();
     assert_eq!(ids, ["after", "meanwhile", "before"]);
+}
+
+/// Goal: after a failover that leaves the old primary as a replica, the store finds the new one.
+/// Method: its sessions can only read; sessions that are made anew later can write.
+#[tokio::test]
+async fn sessions_that_can_only_read_are_replaced() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    let mut admin = connect(&url).await;
+    let alter = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    END $$";
+    sqlx::raw_sql(alter).execute(&mut admin).await.unwrap();
+    assert!(store.get(id("crm")).await.unwrap().is_some(), "it can be read");
+    let alter = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database());
+    END $$";
+    sqlx::raw_sql(alter).execute(&mut admin).await.unwrap();
+    publish_at_last(&store, "a").await;
+    assert_eq!(eventually_claimed(&store).await, ["a"]);
+}
+
+/// Claims until there is something, and returns its events.
+async fn eventually_claimed(store: &PostgresStore) -> Vec<String> {
+    eventually(async || {
+        let claimed = claim(store, 10_000).await;
+        let ids = claimed.iter().map(|claimed| claimed.event.id.to_string()).collect::<Vec<_>>();
+        (!ids.is_empty()).then_some(ids)
+    })
+    .await
+}
+
+/// Goal: an endpoint that becomes ordered gets all in order, however much waits and whoever publishes
+/// meanwhile. Method: a transaction publishes before and is committed after; more waits than a claim
+/// puts into order at once.
+#[tokio::test]
+async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    let mut connection = connect(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let first = Event::new("created", 1).unwrap().id(EventId::new("first").unwrap());
+    let _published = publish_in(&mut transaction, &first).await.unwrap();
+    publish(&store, (0..2_500).map(|n| format!("event-{n:04}"))).await;
+    store.register(id("crm"), endpoint().ordered()).await.unwrap();
+    publish(&store, ["last".to_owned()]).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(eventually_claimed(&store).await, ["first"]);
+    let late = "SELECT count(*) FROM webhooks.waiting WHERE due_at > 'epoch'";
+    let late: i64 = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(late, 0, "nothing is claimed before all is in order");
+}
+
+/// Goal: what was claimed is given out although cleaning up fails. Method: more is left over from an
+/// endpoint than goes with it, and the function that cancels it is gone.
+#[tokio::test]
+async fn a_claim_counts_although_cleaning_up_fails() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("gone"), endpoint()).await.unwrap();
+    publish(&store, (0..1_001).map(|n| format!("event-{n}"))).await;
+    store.unregister(id("gone")).await.unwrap();
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["a".to_owned()]).await;
+    let mut connection = connect(&url).await;
+    sqlx::query("DROP FUNCTION webhooks.drain").execute(&mut connection).await.unwrap();
+    assert_eq!(claim(&store, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn of_workers_that_start_together_one_has_the_whole() {
+    let url = Cluster::shared().database().await;
+    // Slow enough that nobody is given a part before all have claimed.
+    let open = async || open_beating(&url, Duration::from_secs(60)).await;
+    let stores = [open().await, open().await, open().await];
+    stores[0].register(id("crm"), endpoint()).await.unwrap();
+    publish(&stores[0], (0..10).map(|n| format!("event-{n}"))).await;
+    let [a, b, c] = &stores;
+    let (a, b, c) = tokio::join!(claim(a, 1), claim(b, 1), claim(c, 1));
+    assert_eq!(a.len() + b.len() + c.len(), 1, "the others have no share yet");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_goes_on_failing_keeps_its_row() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, (0..3).map(|n| format!("event-{n}"))).await;
+    let claimed = claim(&store, 3).await;
+    let mut connection = connect(&url).await;
+    let mut versions = BTreeSet::new();
+    for claimed in claimed {
+        let due_at = Timestamp::now() + DEADLINE;
+        let settled = settle(&store, &[claimed], Outcome::Retrying { due_at }).await;
+        assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+        let version = "SELECT xmin::text FROM webhooks.endpoints";
+        let version: String = sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap();
+        versions.insert(version);
+    }
+    assert_eq!(versions.len(), 1, "the first failure changed it");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    assert!(store.disable(id("crm"), DisableReason::Gone).await.unwrap());
+    store.register(id("crm"), endpoint()).await.unwrap();
+    let left = "SELECT length(secrets) FROM webhooks.endpoints WHERE NOT is_current";
+    let left: i32 = sqlx::query_scalar(left).fetch_one(&mut connect(&url).await).await.unwrap();
+    assert_eq!(left, 0);
 }
 
 /// Opens a store without a key in a database in which every secret is encrypted afterwards, but that

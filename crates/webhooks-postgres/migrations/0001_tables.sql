@@ -19,6 +19,7 @@ CREATE TABLE webhooks.endpoints (
     blocked_until timestamptz NOT NULL DEFAULT 'epoch' -- when an ordered endpoint goes on
 );
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (id) WHERE is_current;
+CREATE INDEX endpoints_id ON webhooks.endpoints (id);
 
 -- What active endpoints want: '*', 'user.*', 'user.created'.
 CREATE TABLE webhooks.subscriptions (
@@ -67,6 +68,7 @@ CREATE TABLE webhooks.ended (
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
 CREATE INDEX ended_event ON webhooks.ended (event);
+CREATE INDEX ended_endpoint ON webhooks.ended (endpoint, id);
 CREATE INDEX ended_failed ON webhooks.ended (endpoint, id) WHERE status = 'failed';
 
 CREATE TABLE webhooks.attempts (
@@ -90,7 +92,7 @@ CREATE TABLE webhooks.attempts (
 CREATE TABLE webhooks.waiting (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
-    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered
+    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered, once a claim saw it
     event            bigint NOT NULL,
     event_at         timestamptz NOT NULL,
     since            timestamptz NOT NULL,

@@ -38,6 +38,24 @@ LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
     FROM settings s CROSS JOIN generate_series(0, 2) AS n
 $$;
 
+-- Whether a delivery of a partition waits. Its events' numbers lie close together, and waiting rows
+-- are found by them, so that this does not read the rest of the backlog.
+CREATE FUNCTION webhooks.still_waits(p_start timestamptz, p_end timestamptz) RETURNS boolean
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    v_first bigint;
+    v_last  bigint;
+BEGIN
+    SELECT number INTO v_first FROM events
+    WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number LIMIT 1;
+    SELECT number INTO v_last FROM events
+    WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number DESC LIMIT 1;
+    RETURN EXISTS (
+        SELECT 1 FROM waiting WHERE event BETWEEN v_first AND v_last
+          AND event_at >= p_start AND event_at < p_end);
+END $$;
+
 -- Forgets events of partitions that ended before a time: the keys of at most so many, and with the
 -- last key the partition as a whole. One in which a delivery still waits is kept. Returns how many
 -- events were forgotten.
@@ -55,10 +73,9 @@ BEGIN
         RETURN 0;
     END IF;
     -- Dropping waits for whoever reads the partition; whoever comes after waits for us.
-    PERFORM set_config('lock_timeout', '1s', true);
+    PERFORM set_config('lock_timeout', '50ms', true);
     FOR v_part IN SELECT * FROM partitions WHERE end_at <= p_before ORDER BY start_at LOOP
-        CONTINUE WHEN EXISTS (
-            SELECT 1 FROM waiting WHERE event_at >= v_part.start_at AND event_at < v_part.end_at);
+        CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
         SELECT max(number), count(*) INTO v_last, v_count FROM (
             SELECT number FROM events
             WHERE accepted_at >= v_part.start_at AND accepted_at < v_part.end_at
@@ -75,16 +92,15 @@ BEGIN
         EXIT WHEN v_pruned >= p_limit;
         BEGIN
             LOCK TABLE ONLY events, ONLY ended, ONLY attempts IN ACCESS EXCLUSIVE MODE;
-        EXCEPTION WHEN lock_not_available THEN
+            -- A replay may have come first.
+            CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
+            FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
+                EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
+            END LOOP;
+            DELETE FROM partitions WHERE start_at = v_part.start_at;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             EXIT; -- Somebody reads for long. The keys are gone, the rest goes another time.
         END;
-        -- A replay may have come first.
-        CONTINUE WHEN EXISTS (
-            SELECT 1 FROM waiting WHERE event_at >= v_part.start_at AND event_at < v_part.end_at);
-        FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
-            EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
-        END LOOP;
-        DELETE FROM partitions WHERE start_at = v_part.start_at;
     END LOOP;
     RETURN v_pruned;
 END $$;

@@ -33,7 +33,7 @@ BEGIN
     -- Somebody's open transaction may have published one of the ids. A store waits for that only
     -- shortly, since it publishes for many callers at once.
     IF p_worker IS NOT NULL THEN
-        PERFORM set_config('lock_timeout', '1s', true);
+        PERFORM set_config('lock_timeout', '50ms', true);
     END IF;
     IF array_position(p_times, NULL) IS NOT NULL THEN
         p_times := ARRAY(SELECT coalesce(t.at, clock_timestamp()) FROM unnest(p_times) AS t(at));
@@ -162,6 +162,11 @@ BEGIN
     SELECT stored INTO v_stored FROM publish_all(
         ARRAY[v_id], ARRAY[tenant], ARRAY[event_type], ARRAY[patterns(event_type)], ARRAY[v_body],
         ARRAY[NULL::timestamptz], NULL);
+    IF NOT FOUND THEN
+        -- Its key was forgotten just now; whoever publishes it again publishes it anew.
+        RAISE EXCEPTION 'event id % was forgotten just now', quote_literal(v_id)
+            USING ERRCODE = 'serialization_failure';
+    END IF;
     -- The time may differ: who tries again often makes the event anew.
     IF v_stored <> v_body AND (
         (v_stored::json -> 'event_type')::text, (v_stored::json -> 'payload')::text,

@@ -13,10 +13,11 @@ CREATE FUNCTION webhooks.may_serve(
 $$;
 
 -- The endpoints that have deliveries waiting, each with its first: one look into the index an
--- endpoint, however many wait for it. It has the settings of the functions that call it.
+-- endpoint, however many wait for it. An ordered one is late if some of what waits for it is not in
+-- order yet: it was published, or tried again, when the endpoint was not. It has the settings of the functions that call it.
 CREATE FUNCTION webhooks.walk(p_busy text[], p_worker bigint, p_workers bigint[])
 RETURNS TABLE (number bigint, id text, tenant text, is_active boolean, is_ordered boolean,
-               blocked_until timestamptz, first_due timestamptz, first_id bigint)
+               blocked_until timestamptz, first_due timestamptz, first_id bigint, is_late boolean)
 LANGUAGE plpgsql STABLE ROWS 10 AS $$
 #variable_conflict use_column
 BEGIN
@@ -29,16 +30,19 @@ BEGIN
             ORDER BY endpoint, due_at, id LIMIT 1
         ) next
     )
-    SELECT e.number, e.id, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id
+    SELECT e.number, e.id, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id,
+           e.is_ordered AND e.active AND EXISTS (
+               SELECT 1 FROM waiting w WHERE w.endpoint = e.number AND w.due_at > 'epoch')
     FROM walk JOIN endpoints e ON e.number = walk.endpoint
-    WHERE NOT e.active OR (e.id <> ALL (p_busy) AND (
+    WHERE NOT e.active OR (e.id NOT IN (SELECT unnest(p_busy)) AND (
         cardinality(p_workers) <= e.max_workers
         OR may_serve(e.number, e.max_workers, p_worker, p_workers)));
 END $$;
 
 -- Claims what is due, in the order of places, of each endpoint at most so many; tenants take turns,
 -- those after `p_served` first. Returns what is needed to carry deliveries out; a row without a
--- delivery for each endpoint that is gone and has something left over; and, if all that is due was
+-- delivery for each endpoint that is gone and has something left over; another, of version 0, for each
+-- ordered one that was put into order, to come back for at once; and, if all that is due was
 -- claimed, a row with a time for each endpoint that has more to come, so that nobody need ask.
 --
 -- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
@@ -58,29 +62,43 @@ DECLARE
     v_dues      timestamptz[];
     v_ids       bigint[];
     v_gone      bigint[];
+    v_late      bigint[];
+    v_ids_late  bigint[];
     v_claimed   bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
     -- one is in flight; transactions that committed late may have put others before that.
-    SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_active),
-           array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_active),
-           array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_active),
-           array_agg(number) FILTER (WHERE NOT is_active)
-    INTO v_endpoints, v_dues, v_ids, v_gone
+    SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
+           array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
+           array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
+           array_agg(number) FILTER (WHERE NOT is_active), array_agg(number) FILTER (WHERE is_late)
+    INTO v_endpoints, v_dues, v_ids, v_gone, v_late
     FROM (
-        SELECT number, tenant, is_active, tenant <= p_served AS turn,
+        SELECT number, tenant, is_active, is_late, is_active AND NOT is_late AS is_open,
+               tenant <= p_served AS turn,
                CASE WHEN is_ordered THEN first_due ELSE p_now END AS bound_due,
                CASE WHEN is_ordered THEN first_id ELSE 9223372036854775807 END AS bound_id,
                row_number() OVER (PARTITION BY tenant ORDER BY first_due, number) AS round
         FROM walk(p_busy, p_worker, p_workers)
-        WHERE NOT is_active OR (first_due <= p_now AND NOT (is_ordered AND (
+        WHERE NOT is_active OR is_late OR (first_due <= p_now AND NOT (is_ordered AND (
             blocked_until > p_now OR EXISTS (
                 SELECT 1 FROM (
                     SELECT w.leased_until FROM waiting w WHERE w.endpoint = number
                     ORDER BY w.due_at, w.id LIMIT 64
                 ) front WHERE front.leased_until > p_now))))
     ) plan;
+    -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
+    -- Rows are locked in the order of their ids, as settlements do.
+    IF v_late IS NOT NULL THEN
+        v_ids_late := ARRAY(
+            SELECT late.id FROM unnest(v_late) AS l(endpoint) CROSS JOIN LATERAL (
+                SELECT w.id FROM waiting w WHERE w.endpoint = l.endpoint AND w.due_at > 'epoch'
+                ORDER BY w.due_at, w.id LIMIT 1000
+            ) late LIMIT 1000);
+        PERFORM 1 FROM waiting w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
+        UPDATE waiting w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
+    END IF;
     RETURN QUERY
     WITH picked AS (
         SELECT due.id, due.due_at, p.place
@@ -115,6 +133,10 @@ BEGIN
     SELECT NULL::bigint, g.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
            NULL, NULL, NULL, NULL
     FROM unnest(v_gone) AS g(endpoint);
+    RETURN QUERY
+    SELECT NULL::bigint, l.endpoint, 0::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
+           NULL, NULL, NULL, NULL
+    FROM unnest(v_late) AS l(endpoint);
 END $$;
 
 -- When there may be something to claim for each endpoint: the first that waits, or the first lease
@@ -128,6 +150,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     RETURN QUERY
     SELECT walk.number, walk.id, CASE
+        WHEN walk.is_late THEN 'epoch'
         WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
         ELSE least(leases.earliest, (
             SELECT w.due_at FROM waiting w

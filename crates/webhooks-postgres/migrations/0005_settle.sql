@@ -16,6 +16,8 @@ DECLARE
     v_ordered   boolean[];
     v_changed   record;
     v_since     timestamptz;
+    v_blocked   timestamptz;
+    v_failing   timestamptz;
 BEGIN
     -- Rows are locked in the order of their ids, and endpoints after them in the order of their
     -- numbers, so that nobody waits in a circle. Of two settlements by one claim the first counts.
@@ -75,18 +77,19 @@ BEGIN
         FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
         GROUP BY h.endpoint ORDER BY h.endpoint
     LOOP
-        SELECT e.failing_since INTO v_since FROM endpoints e
+        SELECT e.failing_since, e.blocked_until INTO v_since, v_blocked FROM endpoints e
         WHERE e.number = v_changed.endpoint FOR NO KEY UPDATE;
-        UPDATE endpoints e SET
-            failing_since = CASE
-                WHEN v_changed.last = 'delivered' THEN NULL
-                WHEN v_changed.last IS NULL THEN e.failing_since
-                WHEN v_changed.has_success OR e.failing_since IS NULL THEN p_now
-                ELSE e.failing_since END,
-            blocked_until = coalesce(v_changed.blocked_until, e.blocked_until)
-        WHERE e.number = v_changed.endpoint
-          AND (v_changed.blocked_until IS NOT NULL OR v_changed.last IS NOT NULL)
-          AND NOT (v_changed.last = 'delivered' AND e.failing_since IS NULL);
+        v_failing := CASE
+            WHEN v_changed.last = 'delivered' THEN NULL
+            WHEN v_changed.last IS NULL THEN v_since
+            WHEN v_changed.has_success OR v_since IS NULL THEN p_now
+            ELSE v_since END;
+        v_changed.blocked_until := coalesce(v_changed.blocked_until, v_blocked);
+        -- Most often an endpoint that fails goes on failing, and its row stays as it is.
+        IF (v_failing, v_changed.blocked_until) IS DISTINCT FROM (v_since, v_blocked) THEN
+            UPDATE endpoints e SET failing_since = v_failing, blocked_until = v_changed.blocked_until
+            WHERE e.number = v_changed.endpoint;
+        END IF;
         RETURN QUERY SELECT h.place, h.endpoint, v_since, h.is_ordered
         FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
         WHERE h.endpoint = v_changed.endpoint;

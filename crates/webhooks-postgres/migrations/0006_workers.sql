@@ -4,8 +4,13 @@
 CREATE FUNCTION webhooks.heartbeat(p_worker bigint, p_every interval, p_expiry interval)
 RETURNS bigint[] LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
 DECLARE
-    v_now timestamptz := clock_timestamp();
+    v_now timestamptz;
 BEGIN
+    -- Who joins sees all that joined before: of those that start together, one is the first.
+    IF NOT EXISTS (SELECT 1 FROM workers WHERE id = p_worker) THEN
+        PERFORM pg_advisory_xact_lock(7305000, 4);
+    END IF;
+    v_now := clock_timestamp();
     DELETE FROM workers WHERE id IN (
         SELECT id FROM workers WHERE seen_at < v_now - p_expiry AND id <> p_worker
         FOR UPDATE SKIP LOCKED);

@@ -6,11 +6,11 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, Timestamp};
-use webhooks_dispatch::{Claim, ClaimRequest, Claimed, StoreError};
+use webhooks_dispatch::{Claim, ClaimRequest, Claimed, Outcome, Settlement, StoreError};
 use webhooks_registry::Registration;
 
 use crate::endpoints;
-use crate::error::{persistently, store_error};
+use crate::error::{attempt, persistently, store_error};
 use crate::row::{self, At};
 use crate::share::shared;
 use crate::store::Shared;
@@ -50,6 +50,8 @@ struct Found {
     deliveries: Vec<Delivery>,
     /// Endpoints that are gone and have something left over.
     gone: Vec<i64>,
+    /// Whether some of what waits for an ordered endpoint was put into order.
+    is_repaired: bool,
     /// What is due next, if all that is due was claimed.
     dues: BTreeMap<EndpointId, Timestamp>,
 }
@@ -63,6 +65,15 @@ struct Delivery {
 }
 
 impl Delivery {
+    fn claim(&self, token: i64) -> Claim {
+        Claim { delivery: row::delivery_id(self.id), token: row::unsigned(token) }
+    }
+
+    /// Returns the delivery handed back.
+    fn released(&self, token: i64) -> Settlement {
+        Settlement { claim: self.claim(token), outcome: Outcome::Released, attempt: None }
+    }
+
     /// Returns the claimed delivery, for its endpoint.
     fn claimed(
         &self,
@@ -70,7 +81,7 @@ impl Delivery {
         registration: &Arc<Registration>,
     ) -> Result<Claimed, sqlx::Error> {
         Ok(Claimed {
-            claim: Claim { delivery: row::delivery_id(self.id), token: row::unsigned(token) },
+            claim: self.claim(token),
             registration: Arc::clone(registration),
             event: Arc::new(row::event(&self.row, 6)?),
             progress: row::progress(&self.row, 3)?,
@@ -89,16 +100,30 @@ impl Shared {
         let changes = self.changes();
         let token = fastrand::i64(1..);
         let claim = async || self.claim_rows(&request, token, served.as_deref(), &members).await;
-        let Found { deliveries, gone, dues } = persistently(claim).await.map_err(store_error)?;
+        let Found { deliveries, gone, is_repaired, dues } =
+            persistently(claim).await.map_err(store_error)?;
         if deliveries.len() < request.limit {
             *self.dues() = Dues { found_at: Some(changes), by_endpoint: dues };
         }
-        let claimed = self.claimed(deliveries, token, &members).await.map_err(store_error)?;
+        if is_repaired {
+            self.wake();
+        }
+        let (claimed, unserved) =
+            self.claimed(deliveries, token, &members).await.map_err(store_error)?;
+        if !unserved.is_empty() {
+            // What cannot be handed back is due again when its lease ends.
+            let _due_later = self.settle(unserved, request.now).await;
+        }
         if let Some(last) = claimed.last() {
             *served = Some(last.registration.endpoint.tenant.to_string());
         }
-        for endpoint in gone {
-            self.drain(endpoint).await.map_err(store_error)?;
+        // What was claimed counts, whatever becomes of this: the next claim finds the rest.
+        // One of them is taken at random, so that none that fails keeps the others.
+        if let Some(endpoint) = fastrand::choice(&gone) {
+            let drained = attempt(self.drain(*endpoint)).await.unwrap_or_default();
+            if drained == DRAIN || (drained > 0 && gone.len() > 1) {
+                self.wake();
+            }
         }
         Ok(claimed)
     }
@@ -129,7 +154,8 @@ impl Shared {
             .await?;
         call.end().await?;
         let deliveries = Vec::with_capacity(rows.len());
-        let mut found = Found { deliveries, gone: Vec::new(), dues: BTreeMap::new() };
+        let mut found =
+            Found { deliveries, gone: Vec::new(), is_repaired: false, dues: BTreeMap::new() };
         for row in rows {
             let (id, endpoint): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
             let since: Option<At> = row.try_get(3)?;
@@ -141,19 +167,23 @@ impl Shared {
                 (None, Some(At(due_at))) => {
                     found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
                 }
-                (None, None) => found.gone.push(endpoint),
+                (None, None) => match row.try_get::<Option<i64>, _>(2)? {
+                    Some(_late) => found.is_repaired = true,
+                    None => found.gone.push(endpoint),
+                },
             }
         }
         Ok(found)
     }
 
-    /// Puts what was claimed together with its endpoints.
+    /// Puts what was claimed together with its endpoints; returns it, and what to hand back because
+    /// this worker has no share of its endpoint.
     async fn claimed(
         &self,
         found: Vec<Delivery>,
         token: i64,
         members: &Arc<[i64]>,
-    ) -> Result<Vec<Claimed>, sqlx::Error> {
+    ) -> Result<(Vec<Claimed>, Vec<Settlement>), sqlx::Error> {
         let missing: BTreeSet<(i64, i64)> = {
             let mut registrations = self.registrations();
             if registrations.members != *members {
@@ -170,30 +200,34 @@ impl Shared {
         };
         let registrations = self.registrations();
         let (mut claimed, mut unreadable) = (Vec::with_capacity(found.len()), None);
+        let mut unserved = Vec::new();
         for delivery in found {
             let known = registrations.known.get(&(delivery.endpoint, delivery.version));
             // One whose endpoint cannot be read here is due again when its lease ends, for a worker
             // that can; it must not keep the others waiting.
-            match known.and_then(Option::as_ref).map(|found| delivery.claimed(token, found)) {
-                Some(Ok(delivery)) => claimed.push(delivery),
-                Some(Err(error)) => unreadable = Some(error),
+            match known {
+                Some(Some(registration)) => match delivery.claimed(token, registration) {
+                    Ok(delivery) => claimed.push(delivery),
+                    Err(error) => unreadable = Some(error),
+                },
+                Some(None) => unserved.push(delivery.released(token)),
                 None => {}
             }
         }
         match unreadable.or(broken) {
-            Some(error) if claimed.is_empty() => Err(error),
-            _ => Ok(claimed),
+            Some(error) if claimed.is_empty() && unserved.is_empty() => Err(error),
+            _ => Ok((claimed, unserved)),
         }
     }
 
     /// Reads endpoints that are not known in these versions; returns why one could not be read, if
-    /// that was so.
+    /// that was so. One that is gone meanwhile is none: its row holds no secrets any more.
     async fn remember(
         &self,
         missing: &BTreeSet<(i64, i64)>,
         members: &[i64],
     ) -> Result<Option<sqlx::Error>, sqlx::Error> {
-        let select = format!("{} WHERE number = ANY ($1)", endpoints::SELECT);
+        let select = format!("{} WHERE number = ANY ($1) AND active", endpoints::SELECT);
         let numbers: Vec<i64> = missing.iter().map(|(number, _)| *number).collect();
         let mut call = self.call().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(call.prepares());
@@ -223,15 +257,12 @@ impl Shared {
         Ok(broken)
     }
 
-    /// Cancels some of what waits for an endpoint that is gone, and comes back for the rest.
-    async fn drain(&self, endpoint: i64) -> Result<(), sqlx::Error> {
+    /// Cancels some of what waits for an endpoint that is gone; returns how many.
+    async fn drain(&self, endpoint: i64) -> Result<i32, sqlx::Error> {
         let mut call = self.call().await?;
         let drained = drain(call.on(), endpoint).await?;
         call.end().await?;
-        if drained == DRAIN {
-            self.wake();
-        }
-        Ok(())
+        Ok(drained)
     }
 
     pub(crate) async fn extend(

@@ -31,7 +31,7 @@ impl EndpointStore for PostgresStore {
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         endpoint.check().map_err(RegisterError::Endpoint)?;
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(&mut transaction, &id, &self.shared.keys).await.map_err(unavailable)?;
+        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
         let owner = current.as_ref().map(|(_, current)| &current.endpoint.tenant);
         if owner.is_some_and(|owner| *owner != endpoint.tenant) {
             return Err(RegisterError::OtherTenant { id: id.to_string() }.into());
@@ -42,15 +42,15 @@ impl EndpointStore for PostgresStore {
             secrets.map_err(|error| EndpointStoreError::Unavailable { source: error.into() })?;
         let kept = match &current {
             Some((number, current)) if current.endpoint.active => {
-                update(&mut transaction, *number, &endpoint, &stored.settings, &secrets).await
+                update(transaction.on(), *number, &endpoint, &stored.settings, &secrets).await
             }
             _ => {
                 let replaced = current.as_ref().map(|(number, _)| *number);
-                insert(&mut transaction, replaced, &id, &endpoint, &stored.settings, &secrets).await
+                insert(transaction.on(), replaced, &id, &endpoint, &stored.settings, &secrets).await
             }
         };
         kept.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
+        transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
         Ok(current.map(|(_, current)| Arc::new(current)))
     }
@@ -60,12 +60,12 @@ impl EndpointStore for PostgresStore {
         const RETIRE: &str = "UPDATE webhooks.endpoints
             SET is_current = false, active = false, secrets = '' WHERE number = $1";
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(&mut transaction, &id, &self.shared.keys).await.map_err(unavailable)?;
+        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
         let (number, current) = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
-        let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(&mut *transaction);
+        let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.on());
         retire.await.map_err(unavailable)?;
-        close(&mut transaction, number).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
+        close(transaction.on(), number).await.map_err(unavailable)?;
+        transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
         Ok(Arc::new(current))
     }
@@ -79,9 +79,10 @@ impl EndpointStore for PostgresStore {
             SET active = false, disabled = $2, settings = $3::json, version = version + 1
             WHERE number = $1";
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(&mut transaction, &id, &self.shared.keys).await.map_err(unavailable)?;
+        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
         let (number, current) = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
         if !current.endpoint.active {
+            transaction.end().await.map_err(unavailable)?;
             return Ok(false);
         }
         let stored = StoredEndpoint::new(&current.disabled(reason).endpoint);
@@ -90,9 +91,9 @@ impl EndpointStore for PostgresStore {
             .bind(number)
             .bind(word(reason))
             .bind(stored.settings);
-        disable.execute(&mut *transaction).await.map_err(unavailable)?;
-        close(&mut transaction, number).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
+        disable.execute(transaction.on()).await.map_err(unavailable)?;
+        close(transaction.on(), number).await.map_err(unavailable)?;
+        transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
         Ok(true)
     }
@@ -150,7 +151,8 @@ pub(crate) async fn lock(
     row.map(|row| Ok((row.try_get(0)?, registration(&row, keys)?))).transpose()
 }
 
-/// Changes an endpoint; what waits for it goes to the new one.
+/// Changes an endpoint; what waits for it goes to the new one. If it becomes ordered, claims put what
+/// waits into order.
 async fn update(
     connection: &mut PgConnection,
     number: i64,
@@ -162,8 +164,6 @@ async fn update(
         SET settings = $2::json, secrets = $3, active = $4, is_ordered = $5, max_workers = $6,
             version = version + 1, disabled = NULL, failing_since = NULL, blocked_until = 'epoch'
         WHERE number = $1";
-    const REORDER: &str = "UPDATE webhooks.waiting SET due_at = 'epoch'
-        WHERE endpoint = $1 AND due_at <> 'epoch'";
     sqlx::query(UPDATE)
         .persistent(false)
         .bind(number)
@@ -177,9 +177,6 @@ async fn update(
     if !endpoint.active {
         return close(connection, number).await;
     }
-    if endpoint.ordered {
-        sqlx::query(REORDER).persistent(false).bind(number).execute(&mut *connection).await?;
-    }
     subscribe(connection, number, endpoint).await
 }
 
@@ -192,7 +189,9 @@ async fn insert(
     settings: &str,
     secrets: &[u8],
 ) -> Result<(), sqlx::Error> {
-    const RETIRE: &str = "UPDATE webhooks.endpoints SET is_current = false WHERE number = $1";
+    // The secrets of the old one are of no use to anybody any more.
+    const RETIRE: &str =
+        "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
     const INSERT: &str = "INSERT INTO webhooks.endpoints
         (id, tenant, settings, secrets, active, is_ordered, max_workers)
         VALUES ($1, $2, $3::json, $4, $5, $6, $7) RETURNING number";

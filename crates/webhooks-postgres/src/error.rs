@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::timeout;
 use webhooks_dispatch::StoreError;
 use webhooks_registry::{SealError, StoredEndpointError};
 
@@ -68,6 +69,21 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 
+/// How long a call may take. A server that vanished without a word would otherwise keep it, and
+/// with it whoever publishes, claims or says that it lives, until the network gives up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Makes a call once. One that takes too long is given up, which closes its connection.
+pub(crate) async fn attempt<T>(
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let elapsed = |_elapsed| {
+        let source = io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time");
+        sqlx::Error::Io(source)
+    };
+    timeout(CALL_TIMEOUT, call).await.map_err(elapsed)?
+}
+
 /// Makes a call, and makes it again if the connection broke or another transaction was in the way.
 /// For calls that may be made twice.
 pub(crate) async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::Error>
@@ -75,12 +91,12 @@ where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
     for pause in PAUSES {
-        match call().await {
+        match attempt(call()).await {
             Err(error) if is_passing(&error) => rest(pause).await,
             outcome => return outcome,
         }
     }
-    call().await
+    attempt(call()).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "the database and its network have no other clock")]
@@ -94,8 +110,11 @@ fn is_passing(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Connections that broke, the server's shutdowns and restarts; deadlocks and the like
-            // (PostgreSQL, "Error Codes").
-            code.starts_with("08") || code.starts_with("57P0") || code.starts_with("40")
+            // (PostgreSQL, "Error Codes"); and a server that is no longer the primary.
+            code.starts_with("08")
+                || code.starts_with("57P0")
+                || code.starts_with("40")
+                || code == "25006"
         }),
         _ => false,
     }
@@ -134,5 +153,16 @@ impl BadRow {
     /// As an error of the column that was read.
     pub(crate) fn in_column(self, column: usize) -> sqlx::Error {
         sqlx::Error::ColumnDecode { index: column.to_string(), source: self.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
+        let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
+        assert!(is_passing(&outcome.unwrap_err()));
     }
 }

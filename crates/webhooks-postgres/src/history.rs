@@ -110,8 +110,16 @@ impl HistoryStore for PostgresStore {
         endpoint: EndpointId,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
-        const COUNT: &str = "SELECT status, count(*) FROM webhooks.deliveries
-            WHERE endpoint = $1 AND since >= $2 GROUP BY status";
+        const COUNT: &str = "
+            SELECT CASE WHEN NOT e.active THEN 'cancelled'
+                        WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END,
+                   count(*)
+            FROM webhooks.endpoints e JOIN webhooks.waiting w ON w.endpoint = e.number
+            WHERE e.id = $1 AND w.since >= $2 GROUP BY 1
+            UNION ALL
+            SELECT d.status, count(*)
+            FROM webhooks.endpoints e JOIN webhooks.ended d ON d.endpoint = e.number
+            WHERE e.id = $1 AND d.since >= $2 GROUP BY 1";
         const FAILING: &str =
             "SELECT failing_since FROM webhooks.endpoints WHERE id = $1 AND is_current";
         let count = async || {
@@ -206,7 +214,9 @@ fn of_event(
 /// Adds what a query asks of deliveries.
 fn of_delivery(statement: &mut QueryBuilder<Postgres>, query: &Query) {
     if let Some(endpoint) = &query.endpoint {
-        statement.push(" AND d.endpoint = ").push_bind(endpoint.to_string());
+        // By number, which is what waiting and ended deliveries have an index of.
+        statement.push(" AND d.endpoint_number = ANY (ARRAY(SELECT number FROM webhooks.endpoints");
+        statement.push(" WHERE id = ").push_bind(endpoint.to_string()).push("))");
     }
     if let Some(delivery) = query.delivery {
         statement.push(" AND d.id = ").push_bind(row::number(delivery));

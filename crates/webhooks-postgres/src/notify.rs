@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::error::rest;
+use crate::error::{attempt, rest};
 use crate::store::Shared;
 
 /// How long to wait between two looks while nobody notifies us.
@@ -18,20 +18,23 @@ const POLL: Duration = Duration::from_secs(1);
 const LONG_POLL: Duration = Duration::from_secs(5);
 
 /// Wakes this process's worker when another process has committed something. Without a connection
-/// to listen on it looks every second instead.
+/// to listen on, or before the first notification has come, it looks every second: a pooler may
+/// accept a LISTEN and deliver nothing.
 pub(crate) async fn listen(shared: Arc<Shared>, pool: PgPool) {
     loop {
         if shared.workers.is_active()
             && let Ok(mut listener) = PgListener::connect_with(&pool).await
-            && listener.listen("webhooks").await.is_ok()
+            && attempt(listener.listen("webhooks")).await.is_ok()
         {
             // Something may have come before it listened.
             shared.wake();
+            let mut poll = POLL;
             while shared.workers.is_active() {
-                match timeout(LONG_POLL, listener.try_recv()).await {
+                match timeout(poll, listener.try_recv()).await {
                     Ok(Ok(Some(_))) => {
                         // What has come meanwhile is one wake-up.
                         while listener.next_buffered().is_some() {}
+                        poll = LONG_POLL;
                     }
                     Err(_elapsed) => {}
                     // The connection is gone.
@@ -52,9 +55,9 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         let outcome = if shared.workers.is_active() {
-            shared.workers.beat(&shared).await
+            attempt(shared.workers.beat(&shared)).await
         } else {
-            shared.workers.leave(&shared).await.map(|()| false)
+            attempt(shared.workers.leave(&shared)).await.map(|()| false)
         };
         // If it fails for long, claims fail too, and tell.
         if outcome.unwrap_or(true) {

@@ -8,7 +8,7 @@ use webhooks_registry::Registration;
 use crate::endpoints::lock;
 use crate::error::store_error;
 use crate::row::{self, At};
-use crate::store::Shared;
+use crate::store::{Call, Shared};
 
 /// Makes deliveries that have ended due once more: those with the numbers `$1`.
 const REOPEN: &str = "
@@ -47,22 +47,33 @@ async fn find(
 
 impl Shared {
     pub(crate) async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
+        // If it was the first one of an ordered endpoint, the next one need not wait for its retry.
         const CANCEL: &str = "
-            WITH gone AS (DELETE FROM webhooks.waiting WHERE id = $1 RETURNING *)
+            WITH gone AS (DELETE FROM webhooks.waiting WHERE id = $1 RETURNING *),
+            freed AS (
+                UPDATE webhooks.endpoints e SET blocked_until = 'epoch' FROM gone
+                WHERE e.number = gone.endpoint AND e.is_ordered AND e.blocked_until > 'epoch'
+                  AND NOT EXISTS (
+                      SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = gone.endpoint
+                        AND (w.due_at, w.id) < (gone.due_at, gone.id))
+            )
             INSERT INTO webhooks.ended
                 (id, event, event_at, endpoint, status, since, attempts, earlier_attempts)
             SELECT id, event, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts
             FROM gone";
         let mut transaction = self.begin().await.map_err(failed)?;
         let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
-        let cancelled = cancel.execute(&mut *transaction).await.map_err(failed)?;
+        let cancelled = cancel.execute(transaction.on()).await.map_err(failed)?;
         if cancelled.rows_affected() == 0 {
-            return Err(match find(&mut transaction, delivery).await.map_err(failed)? {
+            let found = find(transaction.on(), delivery).await.map_err(failed)?;
+            transaction.end().await.map_err(failed)?;
+            return Err(match found {
                 Some(Found { status, .. }) => OperationError::Status { delivery, status },
                 None => OperationError::UnknownDelivery { delivery },
             });
         }
-        transaction.commit().await.map_err(failed)?;
+        self.notify(&mut transaction).await.map_err(failed)?;
+        transaction.end().await.map_err(failed)?;
         // The next one of an ordered endpoint may follow.
         self.wake();
         Ok(())
@@ -72,26 +83,31 @@ impl Shared {
         let mut transaction = self.begin().await.map_err(failed)?;
         let replayed = match &request.replay {
             Replay::Delivery(delivery) => {
-                self.replay_one(&mut transaction, *delivery, request.now).await?
+                self.replay_one(transaction.on(), *delivery, request.now).await?
             }
             Replay::Failed { endpoint, since } => {
-                let (number, found) = self.active(&mut transaction, endpoint).await?;
-                let failed_ones = replay_failed(&mut transaction, number, &found, *since, &request);
+                let (number, found) = self.active(transaction.on(), endpoint).await?;
+                let failed_ones = replay_failed(transaction.on(), number, &found, *since, &request);
                 failed_ones.await.map_err(failed)?
             }
             Replay::Missed { endpoint, since } => {
-                let (number, found) = self.active(&mut transaction, endpoint).await?;
-                let missed = replay_missed(&mut transaction, number, &found, *since, &request);
+                let (number, found) = self.active(transaction.on(), endpoint).await?;
+                let missed = replay_missed(transaction.on(), number, &found, *since, &request);
                 missed.await.map_err(failed)?
             }
         };
+        self.notify(&mut transaction).await.map_err(failed)?;
+        transaction.end().await.map_err(failed)?;
+        self.wake();
+        Ok(replayed)
+    }
+
+    /// Wakes the other workers when the transaction is committed.
+    async fn notify(&self, transaction: &mut Call) -> Result<(), sqlx::Error> {
         let notify = sqlx::query("SELECT webhooks.notify_others($1)")
             .persistent(false)
             .bind(self.workers.id);
-        notify.execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        self.wake();
-        Ok(replayed)
+        notify.execute(transaction.on()).await.map(drop)
     }
 
     async fn replay_one(
@@ -173,13 +189,15 @@ async fn replay_missed(
     since: Timestamp,
     request: &ReplayRequest,
 ) -> Result<Replayed, sqlx::Error> {
+    // An endpoint that was registered anew has had what its earlier rows have.
+    const ROWS: &str = "SELECT number FROM webhooks.endpoints WHERE id = $1";
     const EVENTS: &str = "
         SELECT v.number, v.type, v.tenant = $5
             AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
-                            WHERE w.event = v.number AND w.endpoint = $4)
+                            WHERE w.event = v.number AND w.endpoint = ANY ($4))
             AND NOT EXISTS (SELECT 1 FROM webhooks.ended d
                             WHERE d.event = v.number AND d.event_at = v.accepted_at
-                              AND d.endpoint = $4)
+                              AND d.endpoint = ANY ($4))
         FROM webhooks.events v WHERE v.number > $1 AND v.accepted_at >= $2
         ORDER BY v.number LIMIT $3";
     const INSERT: &str = "
@@ -189,12 +207,17 @@ async fn replay_missed(
         FROM (SELECT number, accepted_at FROM webhooks.events WHERE number = ANY ($1)
               ORDER BY number) missed";
     let endpoint = &registration.endpoint;
+    let numbers: Vec<i64> = sqlx::query_scalar(ROWS)
+        .persistent(false)
+        .bind(registration.id.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
     let rows = sqlx::query(EVENTS)
         .persistent(false)
         .bind(request.after.map_or(0, row::integer))
         .bind(At(since))
         .bind(row::limit(request.limit))
-        .bind(number)
+        .bind(numbers)
         .bind(endpoint.tenant.as_str())
         .fetch_all(&mut *connection)
         .await?;

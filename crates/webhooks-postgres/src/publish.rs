@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{PgConnection, Row as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Conflict, Novelty, Published, SerializedEvent, StoreError};
 
-use crate::error::{closed, persistently, store_error};
+use crate::error::{closed, persistently, rest, store_error};
 use crate::row::{At, count};
 use crate::store::Shared;
 
@@ -17,6 +19,14 @@ const QUEUE: usize = 1_024;
 
 /// How many events are published together, unless one caller has more.
 const MAX_GROUP: usize = 256;
+
+/// How many callers may be tried again beside the others, because a transaction holds an id of theirs.
+const MAX_HELD: usize = 256;
+
+/// How often these are tried again, each try waiting as long as `webhooks.publish_all` does for
+/// whoever holds the id; and how long to wait in between, so that it is about a second in all.
+const TRIES: usize = 7;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a caller's events.
 type Outcomes = Vec<Result<Published, Conflict>>;
@@ -45,12 +55,14 @@ impl Request {
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
+    /// Publishes again what met somebody's open transaction.
+    held: JoinSet<()>,
 }
 
 impl Publisher {
     pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::Sender<Request>) {
         let (sender, requests) = mpsc::channel(QUEUE);
-        (Self { shared, requests }, sender)
+        (Self { shared, requests, held: JoinSet::new() }, sender)
     }
 
     /// Publishes until the last caller is gone.
@@ -70,15 +82,19 @@ impl Publisher {
 
     /// Publishes a group at once; if the database refuses that, each caller's events alone, so that
     /// one bad event does no harm to others.
-    async fn publish(&self, group: Vec<Request>) {
-        match self.commit(&group).await {
+    async fn publish(&mut self, group: Vec<Request>) {
+        while self.held.try_join_next().is_some() {}
+        match commit(&self.shared, &group).await {
             Ok(outcomes) => answer(group, outcomes),
-            Err(sqlx::Error::Database(_)) if group.len() > 1 => {
+            Err(error @ sqlx::Error::Database(_)) => {
+                // Of a caller who was alone it is known already.
+                let mut known = (group.len() == 1).then_some(error);
                 for request in group {
-                    let alone = std::slice::from_ref(&request);
-                    let outcome = self.commit(alone).await.map_err(store_error);
-                    // Whoever stopped waiting does not want the answer.
-                    let _unheard = request.reply.send(outcome);
+                    let outcome = match known.take() {
+                        Some(error) => Err(error),
+                        None => commit(&self.shared, std::slice::from_ref(&request)).await,
+                    };
+                    self.answer_one(request, outcome);
                 }
             }
             Err(error) => {
@@ -94,23 +110,64 @@ impl Publisher {
         self.shared.wake();
     }
 
-    async fn commit(&self, group: &[Request]) -> Result<Outcomes, sqlx::Error> {
-        let events: Vec<(&SerializedEvent, Option<Timestamp>)> = (group.iter())
-            .flat_map(|request| request.events.iter().map(|event| (event, Some(request.now))))
-            .collect();
-        if events.is_empty() {
-            return Ok(Vec::new());
+    /// Tells a caller what became of its events. If somebody's open transaction holds an id of theirs,
+    /// they are tried again meanwhile, and keep nobody else waiting.
+    fn answer_one(&mut self, request: Request, outcome: Result<Outcomes, sqlx::Error>) {
+        match outcome {
+            Err(error) if is_held(&error) && self.held.len() < MAX_HELD => {
+                self.held.spawn(publish_held(Arc::clone(&self.shared), request));
+            }
+            outcome => {
+                // Whoever stopped waiting does not want the answer.
+                let _unheard = request.reply.send(outcome.map_err(store_error));
+            }
         }
-        let worker = Some(self.shared.workers.id);
-        persistently(async || {
-            let mut call = self.shared.call().await?;
-            let prepares = call.prepares();
-            let outcomes = publish_all(call.on(), &events, worker, prepares).await?;
-            call.end().await?;
-            Ok(outcomes)
-        })
-        .await
     }
+}
+
+/// Publishes the events of a caller of which another transaction holds an id, as soon as that ends.
+async fn publish_held(shared: Arc<Shared>, request: Request) {
+    let mut outcome = Err(sqlx::Error::RowNotFound);
+    for _ in 0..TRIES {
+        rest(PAUSE).await;
+        outcome = commit(&shared, std::slice::from_ref(&request)).await;
+        if !outcome.as_ref().is_err_and(is_held) {
+            break;
+        }
+    }
+    let _unheard = request.reply.send(outcome.map_err(store_error));
+    shared.wake();
+}
+
+/// Returns whether a lock was waited for in vain.
+fn is_held(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("55P03")
+}
+
+/// Publishes the events of these callers in one transaction.
+async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Error> {
+    let events: Vec<(&SerializedEvent, Option<Timestamp>)> = (group.iter())
+        .flat_map(|request| request.events.iter().map(|event| (event, Some(request.now))))
+        .collect();
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let worker = Some(shared.workers.id);
+    persistently(async || {
+        let mut call = shared.call().await?;
+        let prepares = call.prepares();
+        match publish_all(call.on(), &events, worker, prepares).await {
+            // The connection is as good as it was.
+            Err(error) if is_held(&error) => call.abandon().await.and(Err(error)),
+            outcomes => {
+                let outcomes = outcomes?;
+                call.end().await?;
+                Ok(outcomes)
+            }
+        }
+    })
+    .await
 }
 
 /// Gives each caller what became of its events.

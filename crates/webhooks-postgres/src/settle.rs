@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement, StoreError};
 
-use crate::error::store_error;
+use crate::error::{attempt, store_error};
 use crate::row::{self, At};
 use crate::store::Shared;
 
@@ -24,7 +24,7 @@ impl Shared {
         settlements: Vec<Settlement>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
-        let kept = self.keep(&settlements, now).await.map_err(store_error)?;
+        let kept = attempt(self.keep(&settlements, now)).await.map_err(store_error)?;
         // What was settled may let others go: one that was handed back, is due later, or follows in
         // an order.
         let frees = |(index, kept): (&usize, &Kept)| {

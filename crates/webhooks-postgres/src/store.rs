@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
@@ -16,7 +17,7 @@ use webhooks_dispatch::{
 use webhooks_registry::SealingKeys;
 
 use crate::claim::{Dues, Registrations};
-use crate::error::{persistently, store_error};
+use crate::error::{attempt, persistently, store_error};
 use crate::publish::{Publisher, Request};
 use crate::workers::Workers;
 use crate::{OpenError, PostgresOptions, notify};
@@ -84,44 +85,79 @@ impl Shared {
     }
 
     /// Begins a transaction; on another connection if the first one turns out to be broken.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        persistently(|| self.pool.begin()).await
+    pub(crate) async fn begin(&self) -> Result<Call, sqlx::Error> {
+        persistently(|| Call::transaction(&self.pool)).await
     }
 
     /// Begins a call that may be made again.
     pub(crate) async fn call(&self) -> Result<Call, sqlx::Error> {
-        Ok(if self.needs_transactions {
-            Call::Transaction(self.pool.begin().await?)
-        } else {
-            Call::Connection(self.pool.acquire().await?)
-        })
+        if self.needs_transactions {
+            return Call::transaction(&self.pool).await;
+        }
+        let connection = self.pool.acquire().await?;
+        Ok(Call { connection, state: State::Statement, prepares: true })
     }
 }
 
 /// What a single statement runs on: a connection, or a transaction of its own behind a pooler that
 /// would otherwise part what belongs together.
-pub(crate) enum Call {
-    Connection(sqlx::pool::PoolConnection<Postgres>),
-    Transaction(Transaction<'static, Postgres>),
+///
+/// One that is dropped before its end failed or was given up. Its connection is closed then: it may
+/// lead to a server that is gone or no longer the primary, and the pool would wait for its answer.
+pub(crate) struct Call {
+    connection: PoolConnection<Postgres>,
+    state: State,
+    prepares: bool,
+}
+
+/// What is open on a connection.
+#[derive(PartialEq)]
+enum State {
+    Statement,
+    Transaction,
+    Ended,
 }
 
 impl Call {
+    async fn transaction(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let connection = pool.acquire().await?;
+        let mut call = Self { connection, state: State::Transaction, prepares: false };
+        sqlx::raw_sql("BEGIN").execute(call.on()).await?;
+        Ok(call)
+    }
+
     pub(crate) fn on(&mut self) -> &mut sqlx::PgConnection {
-        match self {
-            Self::Connection(connection) => connection,
-            Self::Transaction(transaction) => transaction,
-        }
+        &mut self.connection
     }
 
     /// Returns whether statements may stay prepared on the connection.
     pub(crate) fn prepares(&self) -> bool {
-        matches!(self, Self::Connection(_))
+        self.prepares
     }
 
+    /// Ends the call, and commits its transaction if it is one.
     pub(crate) async fn end(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Connection(_) => Ok(()),
-            Self::Transaction(transaction) => transaction.commit().await,
+        self.end_by("COMMIT").await
+    }
+
+    /// Ends a call that was refused, on a connection that others can go on with.
+    pub(crate) async fn abandon(self) -> Result<(), sqlx::Error> {
+        self.end_by("ROLLBACK").await
+    }
+
+    async fn end_by(mut self, command: &'static str) -> Result<(), sqlx::Error> {
+        if self.state == State::Transaction {
+            sqlx::raw_sql(command).execute(self.on()).await?;
+        }
+        self.state = State::Ended;
+        Ok(())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.state != State::Ended {
+            self.connection.close_on_drop();
         }
     }
 }
@@ -163,7 +199,7 @@ impl PostgresStore {
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         // Without it, the others notice by themselves a little later.
-        let _noticed_later = self.shared.workers.leave(&self.shared).await;
+        let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
         self.shared.pool.close().await;
     }
 }

@@ -33,7 +33,8 @@ impl Write for Register {
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         const UPDATE: &str = "UPDATE endpoints SET settings = ?2, secrets = ?3, active = ?4,
             disabled = NULL, failing_since = NULL, blocked_until = 0 WHERE number = ?1";
-        const RETIRE: &str = "UPDATE endpoints SET is_current = 0 WHERE number = ?";
+        // The secrets of the old one are of no use to anybody any more.
+        const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
         const INSERT: &str =
             "INSERT INTO endpoints (id, settings, secrets, active) VALUES (?, ?, ?, ?)";
         const REORDER: &str = "UPDATE deliveries SET due_at = 0

@@ -64,6 +64,11 @@ impl Write for Cancel {
     fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
         const CANCEL: &str =
             "UPDATE deliveries SET status = 'cancelled', due_at = NULL WHERE number = ?";
+        // If it was the first one of an ordered endpoint, the next one need not wait for its retry.
+        const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
+            WHERE number = ?1 AND blocked_until > 0 AND NOT EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE endpoint = ?1 AND due_at IS NOT NULL AND number < ?2)";
         let delivery = self.delivery;
         self.cancelled = match find(tables, delivery)? {
             None => Err(OperationError::UnknownDelivery { delivery }),
@@ -72,6 +77,8 @@ impl Write for Cancel {
             }
             Some(Found { endpoint, due_at: Some(due_at), .. }) => {
                 tables.execute(CANCEL, [row::number(delivery)])?;
+                tables
+                    .execute(UNBLOCK, params![tables.number(&endpoint), row::number(delivery)])?;
                 Ok((endpoint, due_at))
             }
         };
@@ -170,7 +177,8 @@ impl Replaying {
     ) -> rusqlite::Result<Replayed> {
         const EVENTS: &str = "
             SELECT number, id, tenant, type, body,
-                   EXISTS (SELECT 1 FROM deliveries WHERE event = events.number AND endpoint = ?4)
+                   EXISTS (SELECT 1 FROM deliveries WHERE event = events.number AND endpoint IN (
+                       SELECT number FROM endpoints WHERE id = ?4))
             FROM events WHERE number > ?1 AND accepted_at >= ?2 ORDER BY number LIMIT ?3";
         let seen: Vec<(i64, SerializedEvent, bool)> = {
             let mut statement = tables.connection().prepare_cached(EVENTS)?;
@@ -178,7 +186,7 @@ impl Replaying {
                 self.request.after.map_or(0, row::integer),
                 row::micros(since),
                 i64::try_from(self.request.limit).unwrap_or(i64::MAX),
-                tables.number(&registration.id),
+                registration.id.as_str(),
             ];
             let rows = statement
                 .query_map(parameters, |row| Ok((row.get(0)?, row::event(row, 1)?, row.get(5)?)))?;

@@ -1,12 +1,13 @@
 //! Order: strict where an endpoint asks for it, and its affair alone.
 
-use webhooks_dispatch::Outcome;
+use webhooks_dispatch::{Outcome, Query};
 
 use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(factory().await).await;
     an_endpoint_can_become_ordered_with_a_backlog(factory().await).await;
+    the_next_one_follows_a_head_that_is_cancelled(factory().await).await;
 }
 
 async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
@@ -61,4 +62,18 @@ async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     assert_eq!(ids(&claim(&store, at(1)).await), ["b", "c"], "and back");
     assert!(next_due(&store).await > Some(at(1)));
+}
+
+async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
+    register(&store, "a", endpoint().ordered()).await;
+    publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
+    let head = claim(&store, at(0)).await.remove(0);
+    let _kept = settle(&store, &head, Outcome::Retrying { due_at: at(9_000) }, at(0)).await;
+    let page = store.deliveries(Query::default()).await.expect("a store that works");
+    let third = page.items.iter().find(|found| found.event.to_string() == "c").expect("it waits");
+    store.cancel(third.id, at(1)).await.expect("it waits");
+    assert!(claim(&store, at(1)).await.is_empty(), "the head still waits for its retry");
+    store.cancel(head.claim.delivery, at(1)).await.expect("it waits");
+    assert!(next_due(&store).await.is_some_and(|due| due <= at(1)));
+    assert_eq!(ids(&claim(&store, at(1)).await), ["b"]);
 }

@@ -11,6 +11,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     a_delivery_that_ended_is_replayed_with_its_retries_anew(factory().await).await;
     all_failed_of_an_endpoint_are_replayed_in_portions(factory().await).await;
     an_endpoint_gets_what_it_missed(factory().await).await;
+    what_was_had_before_a_new_registration_is_not_missed(factory().await).await;
     what_cannot_be_replayed_is_said(factory().await).await;
 }
 
@@ -98,6 +99,22 @@ async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
     assert_eq!(replay(&store, missed("changed"), 12).await, 3, "2, 3 and 4");
     let claimed = claim(&store, at(12)).await;
     assert_eq!(claimed.len(), 7);
+}
+
+async fn what_was_had_before_a_new_registration_is_not_missed(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("had")], at(0)).await;
+    let claimed = claim(&store, at(0)).await.remove(0);
+    let _kept = settle(&store, &claimed, Outcome::Delivered, at(0)).await;
+    register(&store, "a", endpoint().inactive()).await;
+    publish(&store, &[event("missed")], at(1)).await;
+    register(&store, "a", endpoint()).await;
+    let missed = Replay::Missed { endpoint: endpoint_id("a"), since: at(0) };
+    assert_eq!(replay(&store, missed.clone(), 2).await, 1);
+    assert_eq!(ids(&claim(&store, at(2)).await), ["missed"]);
+    store.unregister(endpoint_id("a")).await.expect("it is registered");
+    register(&store, "a", endpoint()).await;
+    assert_eq!(replay(&store, missed, 3).await, 0, "nor after it was forgotten in between");
 }
 
 async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {

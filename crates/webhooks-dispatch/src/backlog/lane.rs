@@ -129,7 +129,12 @@ impl Lane {
         }
     }
 
+    /// Removes a delivery. If it was the first one, the next one need not wait for its retry.
     pub(super) fn remove(&mut self, place: Place) {
+        let first = self.queue.first_key_value().map(|(first, _)| *first).or(self.spilled_from);
+        if self.leased == 0 && first.is_none_or(|first| place <= first) {
+            self.blocked_until = Timestamp::UNIX_EPOCH;
+        }
         if let Some(waiting) = self.queue.remove(&place) {
             self.bytes -= waiting.event.body.len();
             self.stuffed = false;
