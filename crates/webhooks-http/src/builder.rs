@@ -53,7 +53,6 @@ impl Builder {
                 connect_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(30),
                 max_idle_per_host: 64,
-                max_response_headers: 64 * 1024,
             },
         }
     }

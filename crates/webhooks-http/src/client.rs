@@ -35,6 +35,9 @@ const CLIENT_IDLE: Duration = Duration::from_secs(600);
 /// The protocols that TLS negotiates, the best first (RFC 7301 §6).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// How large the headers of a response may be over HTTP/2, in bytes.
+const MAX_RESPONSE_HEADERS: u32 = 64 * 1024;
+
 /// How much of responses may be on its way over HTTP/2 before it is read, in bytes: a connection's
 /// share of memory.
 const WINDOW: u32 = 64 * 1024;
@@ -58,7 +61,6 @@ pub(crate) struct Limits {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_idle_per_host: usize,
-    pub(crate) max_response_headers: u32,
 }
 
 type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Bytes>>;
@@ -103,8 +105,8 @@ impl Clients {
     }
 
     /// Says whether a client can be made for an endpoint with this TLS.
-    pub(crate) fn check(&self, tls: Option<&EndpointTls>) -> Result<(), TransportError> {
-        let checked = self.settings.tls.config(tls).map(drop);
+    pub(crate) fn check(&self, tls: &EndpointTls) -> Result<(), TransportError> {
+        let checked = self.settings.tls.config(Some(tls)).map(drop);
         checked.map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 }
@@ -146,7 +148,7 @@ impl ClientSettings {
             .connect_timeout(self.limits.connect_timeout)
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
-            .http2_max_header_list_size(self.limits.max_response_headers)
+            .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(PING)
@@ -167,7 +169,7 @@ impl ClientSettings {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
-            .http2_max_header_list_size(self.limits.max_response_headers)
+            .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(PING)

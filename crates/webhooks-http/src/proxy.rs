@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::Scheme;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::rt::TokioIo;
@@ -178,9 +178,7 @@ impl ByAddress {
 
 impl Via {
     async fn connect(&mut self, address: SocketAddr) -> Result<TokioIo<TcpStream>, BoxError> {
-        let authority = Authority::try_from(address.to_string())?;
-        let target = Uri::builder().scheme(Scheme::HTTPS).authority(authority);
-        let target = target.path_and_query(PathAndQuery::from_static("/")).build()?;
+        let target: Uri = format!("https://{address}/").parse()?;
         let connected = match self {
             Self::Socks(socks) => socks.call(target).await.map_err(BoxError::from),
             Self::Tunnel(tunnel) => tunnel.call(target).await.map_err(BoxError::from),

@@ -93,17 +93,17 @@ impl HttpTransport {
         let Request { url, mut headers, body, client_credentials, tls, .. } = request;
         let shared = &*self.shared;
         let client = shared.clients.get(tls.as_ref())?;
-        let Some(credentials) = client_credentials else {
-            let _slot = shared.hosts.slot(url.as_url()).await;
-            return client.post(&url, headers, body, shared.max_response_body).await;
-        };
-        // On the heap: it would make every exchange larger by half.
-        let token = Box::pin(self.token(&credentials)).await?;
-        headers.insert(AUTHORIZATION, token.clone());
+        let mut used = None;
+        if let Some(credentials) = client_credentials {
+            // On the heap: it would make every exchange larger by half.
+            let token = Box::pin(self.token(&credentials)).await?;
+            headers.insert(AUTHORIZATION, token.clone());
+            used = Some((credentials, token));
+        }
         let _slot = shared.hosts.slot(url.as_url()).await;
         let response = client.post(&url, headers, body, shared.max_response_body).await?;
-        if response.status == 401 {
-            shared.tokens.forget(&credentials, &token).await;
+        if let (401, Some((credentials, token))) = (response.status, &used) {
+            shared.tokens.forget(credentials, token).await;
         }
         Ok(response)
     }
@@ -152,7 +152,7 @@ impl Transport for HttpTransport {
         if let Some(credentials) = &endpoint.client_credentials {
             self.check_token_url(&credentials.token_url)?;
         }
-        self.shared.clients.check(endpoint.tls.as_deref())
+        endpoint.tls.as_deref().map_or(Ok(()), |tls| self.shared.clients.check(tls))
     }
 }
 
