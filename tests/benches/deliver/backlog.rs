@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, EventType, Timestamp};
-use webhooks_dispatch::{
-    Attempt, ClaimRequest, DeliveryStore, Outcome, SerializedEvent, Settlement,
-};
+use webhooks_dispatch::{ClaimRequest, DeliveryStore, SerializedEvent};
 use webhooks_registry::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 
-use super::{Figures, cpu, endpoint, event, float, folder, median, note};
+use super::{Figures, cpu, endpoint, event, float, folder, median, note, settlements};
 
 /// Few enough that both backlogs exceed what memory holds of an endpoint, and are read from disk.
 const ENDPOINTS: usize = 5;
@@ -91,20 +89,7 @@ async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
             assert!(!claimed.is_empty() || store.next_due(Arc::default()).await.unwrap().is_some());
             wakeups.next().await;
         }
-        let settlements = claimed.iter().map(|claimed| Settlement {
-            claim: claimed.claim,
-            outcome: Outcome::Delivered,
-            attempt: Some(Attempt {
-                started_at: now,
-                duration: Duration::from_millis(3),
-                status_code: Some(200),
-                error_class: None,
-                error: None,
-                response_headers: String::new(),
-                response: bytes::Bytes::new(),
-            }),
-        });
-        let settled = store.settle(settlements.collect(), now).await.unwrap();
+        let settled = store.settle(settlements(&claimed, now), now).await.unwrap();
         deliveries += settled.len();
     }
     deliveries

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde_json::{Map, json};
-use webhooks_core::{Event, EventType, Payload};
+use webhooks_core::{Event, EventType, Payload, Timestamp};
+use webhooks_dispatch::{Attempt, Claimed, Outcome, Settlement};
 use webhooks_registry::Endpoint;
 
 /// How many requests are in flight on every side.
@@ -49,6 +50,36 @@ pub(crate) fn median(mut rounds: Vec<f64>) -> f64 {
 /// Notes a figure under its name.
 pub(crate) fn note(figures: &mut Figures, name: &str, figure: f64) {
     figures.insert(name.to_owned(), json!((figure * 1000.0).round() / 1000.0));
+}
+
+/// Returns whether this program was started with a flag.
+pub(crate) fn has(flag: &str) -> bool {
+    std::env::args().any(|argument| argument == flag)
+}
+
+/// Returns whether a part is to be measured: all are, unless `--only=` names another.
+pub(crate) fn only(name: &str) -> bool {
+    let filter =
+        std::env::args().find_map(|argument| argument.strip_prefix("--only=").map(str::to_owned));
+    filter.is_none_or(|filter| filter == name)
+}
+
+/// Returns what becomes of claimed deliveries that all go well.
+pub(crate) fn settlements(claimed: &[Claimed], now: Timestamp) -> Vec<Settlement> {
+    let settlement = |claimed: &Claimed| Settlement {
+        claim: claimed.claim,
+        outcome: Outcome::Delivered,
+        attempt: Some(Attempt {
+            started_at: now,
+            duration: Duration::from_millis(3),
+            status_code: Some(200),
+            error_class: None,
+            error: None,
+            response_headers: String::new(),
+            response: bytes::Bytes::new(),
+        }),
+    };
+    claimed.iter().map(settlement).collect()
 }
 
 /// Counts are small enough for what they are divided into.

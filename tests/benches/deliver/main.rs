@@ -20,22 +20,18 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use self::figures::{CONCURRENCY, Figures, PAID, cpu, endpoint, event, float, median, note};
+use self::figures::{
+    CONCURRENCY, Figures, PAID, cpu, endpoint, event, float, has, median, note, only, settlements,
+};
 use self::receiver::Receiver;
 
 fn main() {
-    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
     if has("--receiver") {
         return receiver::serve();
     }
     let provider = tokio_rustls::rustls::crypto::ring::default_provider();
     provider.install_default().unwrap();
     let is_quick = has("--quick");
-    let only = |name: &str| {
-        let filter = std::env::args()
-            .find_map(|argument| argument.strip_prefix("--only=").map(str::to_owned));
-        filter.is_none_or(|filter| filter == name)
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     // In a task, as a program would: the thread that blocks on it is none of the runtime's own.
     let measured = runtime.spawn(async move {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use webhooks_core::{EndpointId, Timestamp};
-use webhooks_dispatch::{Attempt, ClaimRequest, DeliveryStore as _, Outcome, Settlement};
+use webhooks_dispatch::{ClaimRequest, DeliveryStore as _};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
 
-use super::figures::{Figures, PAID, endpoint, event, float, median, note};
+use super::figures::{Figures, PAID, endpoint, event, float, median, note, settlements};
 use super::server::cpu_with;
 
 /// Each event goes to all of them.
@@ -100,20 +100,7 @@ pub(crate) async fn claim_and_settle(
         if claimed.is_empty() {
             break;
         }
-        let settlements = claimed.iter().map(|claimed| Settlement {
-            claim: claimed.claim,
-            outcome: Outcome::Delivered,
-            attempt: Some(Attempt {
-                started_at: now,
-                duration: Duration::from_millis(3),
-                status_code: Some(200),
-                error_class: None,
-                error: None,
-                response_headers: String::new(),
-                response: bytes::Bytes::new(),
-            }),
-        });
-        let settled = store.settle(settlements.collect(), now).await.unwrap();
+        let settled = store.settle(settlements(&claimed, now), now).await.unwrap();
         deliveries += settled.len();
     }
     deliveries
