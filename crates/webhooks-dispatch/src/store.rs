@@ -104,6 +104,12 @@ pub trait DeliveryStore: Send + Sync + 'static {
         request: ReplayRequest,
     ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
 
+    /// Hands back what the store holds for a worker that ends, beyond what it has claimed; returns
+    /// how many deliveries. Stores that hold nothing need not do anything.
+    fn hand_back(&self) -> impl Future<Output = usize> + Send {
+        std::future::ready(0)
+    }
+
     /// Returns what wakes a worker when there may be more to claim.
     fn wakeups(&self) -> Wakeups;
 }

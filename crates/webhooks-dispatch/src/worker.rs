@@ -338,7 +338,11 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
-        let _in_time = within(clock, deadline, self.hand_back()).await;
+        // However short the grace time, what has not started is handed back.
+        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
+        let _in_time = within(clock, last_moment, self.hand_back()).await;
+        let held = within(clock, last_moment, shared.parts.store.hand_back()).await;
+        self.handed_back += held.unwrap_or_default();
         let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
         let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
         self.pilots.shutdown().await;
