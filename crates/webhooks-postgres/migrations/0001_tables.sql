@@ -32,18 +32,24 @@ CREATE TABLE webhooks.subscriptions (
 CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
 
 CREATE SEQUENCE webhooks.event_numbers;
-CREATE SEQUENCE webhooks.delivery_numbers;
+
+-- The id of a delivery is the number of its event and, in the last 20 bits, its place among those of
+-- the event: deliveries of an event are found by their ids, and need no index for it.
+CREATE FUNCTION webhooks.event_of(p_delivery bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_delivery >> 20;
+CREATE FUNCTION webhooks.first_delivery(p_event bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_event << 20;
 
 -- Which ids are taken. A table of its own, because no index of a partitioned table spans partitions.
 CREATE TABLE webhooks.event_keys (
-    tenant   text COLLATE "C" NOT NULL,
     id       text COLLATE "C" NOT NULL,
+    tenant   text COLLATE "C" NOT NULL,
     event    bigint NOT NULL,                   -- events.number
     event_at timestamptz NOT NULL,              -- events.accepted_at
-    PRIMARY KEY (tenant, id)
+    PRIMARY KEY (id, tenant)
 );
 
--- Events, deliveries that have ended, and attempts lie in partitions by the time at which their
+-- Events, deliveries that have ended, and their attempts lie in partitions by the time at which their
 -- event was accepted, so that all that belongs to an event goes with it.
 CREATE TABLE webhooks.events (
     number      bigint NOT NULL,
@@ -56,32 +62,39 @@ CREATE TABLE webhooks.events (
     PRIMARY KEY (number, accepted_at)
 ) PARTITION BY RANGE (accepted_at);
 
+-- A delivery that has ended, with the attempt that ended it, if one did.
 CREATE TABLE webhooks.ended (
     id               bigint NOT NULL,
-    event            bigint NOT NULL,
     event_at         timestamptz NOT NULL,
     endpoint         bigint NOT NULL,
     status           text NOT NULL,             -- delivered, failed, cancelled
     since            timestamptz NOT NULL,      -- when it was accepted, or last replayed
     attempts         integer NOT NULL,
     earlier_attempts integer NOT NULL,          -- those before it was last replayed
+    started_at       timestamptz,               -- of the attempt, as all that follows
+    duration_us      bigint,                    -- microseconds
+    status_code      integer,
+    error_class      text,
+    error            text,
+    response_headers text,                      -- those that hold no secret, a line each
+    response         bytea,                     -- the start of the body
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
-CREATE INDEX ended_event ON webhooks.ended (event);
 CREATE INDEX ended_endpoint ON webhooks.ended (endpoint, id);
 CREATE INDEX ended_failed ON webhooks.ended (endpoint, id) WHERE status = 'failed';
 
-CREATE TABLE webhooks.attempts (
-    delivery    bigint NOT NULL,
-    number      integer NOT NULL,               -- from 1
-    event_at    timestamptz NOT NULL,
-    started_at  timestamptz NOT NULL,
-    duration_us bigint NOT NULL,                -- microseconds
-    status_code integer,
-    error_class text,
-    error       text,
-    response_headers text,                      -- those that hold no secret, a line each
-    response    bytea,                          -- the start of the body
+-- Attempts that did not end their delivery.
+CREATE TABLE webhooks.retried (
+    delivery         bigint NOT NULL,
+    number           integer NOT NULL,          -- from 1
+    event_at         timestamptz NOT NULL,
+    started_at       timestamptz NOT NULL,
+    duration_us      bigint NOT NULL,
+    status_code      integer,
+    error_class      text,
+    error            text,
+    response_headers text,
+    response         bytea,
     PRIMARY KEY (delivery, number, event_at)
 ) PARTITION BY RANGE (event_at);
 
@@ -93,7 +106,6 @@ CREATE TABLE webhooks.waiting (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
     due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered, once a claim saw it
-    event            bigint NOT NULL,
     event_at         timestamptz NOT NULL,
     since            timestamptz NOT NULL,
     attempts         integer NOT NULL DEFAULT 0,
@@ -108,7 +120,6 @@ CREATE TABLE webhooks.waiting (
     autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX waiting_due ON webhooks.waiting (endpoint, due_at, id);
-CREATE INDEX waiting_event ON webhooks.waiting (event);
 
 -- The workers that live: each says so every other second.
 CREATE TABLE webhooks.workers (
@@ -128,7 +139,7 @@ INSERT INTO webhooks.settings DEFAULT VALUES;
 CREATE TABLE webhooks.partitions (
     start_at  timestamptz PRIMARY KEY,
     end_at    timestamptz NOT NULL,
-    suffix    text NOT NULL,                    -- of the names: events_…, ended_…, attempts_…
+    suffix    text NOT NULL,                    -- of the names: events_…, ended_…, retried_…
     pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key is gone
 );
 
@@ -136,16 +147,24 @@ CREATE TABLE webhooks.partitions (
 CREATE VIEW webhooks.deliveries AS
 SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
        all_.status, all_.attempts, all_.since, all_.due_at,
-       all_.event AS event_number, all_.event_at, all_.endpoint AS endpoint_number
+       webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number
 FROM (
-    SELECT w.id, w.event, w.event_at, w.endpoint,
+    SELECT w.id, w.event_at, w.endpoint,
            CASE WHEN NOT e.active THEN 'cancelled'
                 WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END AS status,
            w.since, w.attempts,
            CASE WHEN e.active THEN greatest(w.due_at, w.since) END AS due_at
     FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event, event_at, endpoint, status, since, attempts, NULL FROM webhooks.ended
+    SELECT id, event_at, endpoint, status, since, attempts, NULL FROM webhooks.ended
 ) all_
-JOIN webhooks.events ON events.number = all_.event AND events.accepted_at = all_.event_at
+JOIN webhooks.events ON events.number = webhooks.event_of(all_.id) AND events.accepted_at = all_.event_at
 JOIN webhooks.endpoints ON endpoints.number = all_.endpoint;
+
+-- All attempts.
+CREATE VIEW webhooks.attempts AS
+SELECT * FROM webhooks.retried
+UNION ALL
+SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
+       response_headers, response
+FROM webhooks.ended WHERE started_at IS NOT NULL;

@@ -22,7 +22,7 @@ BEGIN
     SELECT least(v_start + v_width, min(start_at)) INTO v_end FROM partitions WHERE start_at > p_at;
     SELECT greatest(v_start, max(end_at)) INTO v_start FROM partitions WHERE end_at <= p_at;
     v_suffix := to_char(v_start AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISSUS');
-    FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'retried'] LOOP
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_table || '_' || v_suffix, v_table);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                        v_table, v_table || '_' || v_suffix, v_start, v_end);
@@ -38,8 +38,8 @@ LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
     FROM settings s CROSS JOIN generate_series(0, 2) AS n
 $$;
 
--- Whether a delivery of a partition waits. Its events' numbers lie close together, and waiting rows
--- are found by them, so that this does not read the rest of the backlog.
+-- Whether a delivery of a partition waits. Its events' numbers lie close together, and so do the ids
+-- of their deliveries, so that this does not read the rest of the backlog.
 CREATE FUNCTION webhooks.still_waits(p_start timestamptz, p_end timestamptz) RETURNS boolean
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -52,7 +52,8 @@ BEGIN
     SELECT number INTO v_last FROM events
     WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number DESC LIMIT 1;
     RETURN EXISTS (
-        SELECT 1 FROM waiting WHERE event BETWEEN v_first AND v_last
+        SELECT 1 FROM waiting
+        WHERE id >= first_delivery(v_first) AND id < first_delivery(v_last + 1)
           AND event_at >= p_start AND event_at < p_end);
 END $$;
 
@@ -85,16 +86,16 @@ BEGIN
             DELETE FROM event_keys k USING events e
             WHERE e.accepted_at >= v_part.start_at AND e.accepted_at < v_part.end_at
               AND e.number > v_part.pruned_to AND e.number <= v_last
-              AND k.tenant = e.tenant AND k.id = e.id AND k.event = e.number;
+              AND k.id = e.id AND k.tenant = e.tenant AND k.event = e.number;
             UPDATE partitions SET pruned_to = v_last WHERE start_at = v_part.start_at;
             v_pruned := v_pruned + v_count;
         END IF;
         EXIT WHEN v_pruned >= p_limit;
         BEGIN
-            LOCK TABLE ONLY events, ONLY ended, ONLY attempts IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE ONLY events, ONLY ended, ONLY retried IN ACCESS EXCLUSIVE MODE;
             -- A replay may have come first.
             CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
-            FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'attempts'] LOOP
+            FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'retried'] LOOP
                 EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
             END LOOP;
             DELETE FROM partitions WHERE start_at = v_part.start_at;

@@ -16,19 +16,39 @@ BEGIN
     RETURN v_patterns || ' ' || p_type;
 END $$;
 
--- Keeps events and a delivery for each endpoint that wants them. Returns a row for each that is new,
--- by its place from 1; if any was not, also what is stored under each id. `p_worker` is woken by its
--- own process: the others are notified, if there are any. An event without a time is accepted now.
+-- Keeps events and a delivery for each endpoint that wants them. Each event is of one of the kinds,
+-- which are a tenant, a type and its patterns each, counted from 1.
+--
+-- Deliveries to an endpoint of `p_open` are claimed at once for the worker that publishes, by a token
+-- until a time. `p_worker` is woken by its own process: the others are notified, if there are any and
+-- something is left for them. An event without a time is accepted now.
+--
+-- Returns, in one row of arrays:
+--   numbers       the number of each event; NULL if it had been published before
+--   wanted        how many endpoints want each kind
+--   open_*        for each endpoint of `p_open` that wants a kind: the kind, the endpoint, and how many
+--                 deliveries of such an event come before the endpoint's
+--   old_*         for each event that had been published before: its place from 1, how many
+--                 deliveries it has, its number, and what is stored
 CREATE FUNCTION webhooks.publish_all(
-    p_ids text[], p_tenants text[], p_types text[], p_patterns text[], p_bodies text[],
-    p_times timestamptz[], p_worker bigint
-) RETURNS TABLE (place bigint, deliveries integer, is_new boolean, stored text)
+    p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
+    p_tenants text[], p_types text[], p_patterns text[], p_worker bigint,
+    p_open bigint[], p_until timestamptz, p_token bigint,
+    OUT numbers bigint[], OUT wanted integer[],
+    OUT open_kinds integer[], OUT open_endpoints bigint[], OUT open_befores integer[],
+    OUT old_places integer[], OUT old_deliveries integer[], OUT old_numbers bigint[],
+    OUT old_bodies text[]
+)
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = webhooks, pg_temp SET enable_seqscan = off SET jit = off AS $$
-#variable_conflict use_column
+SET search_path = webhooks, pg_temp SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_time timestamptz;
-    v_new  bigint;
+    v_time      timestamptz;
+    v_kinds     integer[];
+    v_endpoints bigint[];
+    v_befores   integer[];
+    v_ordered   boolean[];
+    v_open      boolean[];
 BEGIN
     -- Somebody's open transaction may have published one of the ids. A store waits for that only
     -- shortly, since it publishes for many callers at once.
@@ -46,49 +66,67 @@ BEGIN
     END LOOP;
     -- Numbers follow the order in which events were given; keys are inserted in the order of ids, so
     -- that callers who publish the same ids at once don't wait for each other in a circle.
-    RETURN QUERY
-    WITH given AS MATERIALIZED (
-        SELECT g.*, nextval('event_numbers') AS number
-        FROM unnest(p_ids, p_tenants, p_types, p_patterns, p_bodies, p_times)
-             WITH ORDINALITY AS g(id, tenant, type, patterns, body, accepted_at, place)
-    ), fresh AS MATERIALIZED (
-        INSERT INTO event_keys AS k (tenant, id, event, event_at)
-        SELECT tenant, id, number, accepted_at FROM given ORDER BY tenant, id, place
-        ON CONFLICT DO NOTHING RETURNING k.event
-    ), wanted AS MATERIALIZED (
-        SELECT DISTINCT g.number, g.accepted_at, s.endpoint, s.is_ordered
-        FROM fresh JOIN given g ON g.number = fresh.event
+    numbers := ARRAY(SELECT nextval('event_numbers') FROM generate_series(1, cardinality(p_ids)));
+    BEGIN
+        INSERT INTO event_keys (id, tenant, event, event_at)
+        SELECT g.id, p_tenants[g.kind], g.number, g.at
+        FROM unnest(p_ids, p_kinds, numbers, p_times) AS g(id, kind, number, at)
+        ORDER BY 1, 2;
+    EXCEPTION WHEN unique_violation THEN
+        -- Looking for conflicts first takes longer, and most often there are none.
+        WITH fresh AS (
+            INSERT INTO event_keys AS k (id, tenant, event, event_at)
+            SELECT g.id, p_tenants[g.kind], g.number, g.at
+            FROM unnest(p_ids, p_kinds, numbers, p_times) AS g(id, kind, number, at)
+            ORDER BY 1, 2, 3
+            ON CONFLICT DO NOTHING RETURNING k.event
+        )
+        SELECT array_agg(fresh.event ORDER BY g.place) INTO numbers
+        FROM unnest(numbers) WITH ORDINALITY AS g(number, place)
+        LEFT JOIN fresh ON fresh.event = g.number;
+    END;
+    SELECT array_agg(w.kind), array_agg(w.endpoint), array_agg(w.before), array_agg(w.is_ordered),
+           array_agg(w.is_open),
+           array_agg(w.kind) FILTER (WHERE w.is_open),
+           array_agg(w.endpoint) FILTER (WHERE w.is_open),
+           array_agg(w.before) FILTER (WHERE w.is_open)
+    INTO v_kinds, v_endpoints, v_befores, v_ordered, v_open, open_kinds, open_endpoints, open_befores
+    FROM (
+        SELECT k.kind::integer, s.endpoint, s.is_ordered,
+               NOT s.is_ordered AND s.endpoint = ANY (p_open) AS is_open,
+               (row_number() OVER (PARTITION BY k.kind ORDER BY s.endpoint) - 1)::integer AS before
+        FROM unnest(p_tenants, p_patterns) WITH ORDINALITY AS k(tenant, patterns, kind)
         CROSS JOIN LATERAL (
-            SELECT endpoint, is_ordered FROM subscriptions
-            WHERE tenant = g.tenant AND pattern = ANY (string_to_array(g.patterns, ' '))
-            OFFSET 0
+            SELECT DISTINCT endpoint, is_ordered FROM subscriptions
+            WHERE tenant = k.tenant AND pattern = ANY (string_to_array(k.patterns, ' '))
         ) s
-        ORDER BY g.number, s.endpoint
-    ), queued AS (
-        INSERT INTO waiting (id, endpoint, due_at, event, event_at, since)
-        SELECT nextval('delivery_numbers'), endpoint,
-               CASE WHEN is_ordered THEN 'epoch' ELSE accepted_at END,
-               number, accepted_at, accepted_at
-        FROM wanted
-    ), counted AS (
-        SELECT number, count(*)::integer AS deliveries FROM wanted GROUP BY number
-    ), result AS MATERIALIZED (
-        SELECT g.*, coalesce(c.deliveries, 0) AS deliveries
-        FROM fresh JOIN given g ON g.number = fresh.event LEFT JOIN counted c USING (number)
-    ), kept AS (
-        INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body)
-        SELECT number, accepted_at, tenant, id, type, deliveries, body FROM result
-    )
-    SELECT r.place, r.deliveries, true, NULL::text FROM result r;
-    GET DIAGNOSTICS v_new = ROW_COUNT;
-    IF v_new < cardinality(p_ids) THEN
-        RETURN QUERY
-        SELECT g.place, e.deliveries, false, e.body
-        FROM unnest(p_ids, p_tenants) WITH ORDINALITY AS g(id, tenant, place)
-        JOIN event_keys k ON k.tenant = g.tenant AND k.id = g.id
-        JOIN events e ON e.number = k.event AND e.accepted_at = k.event_at;
+    ) w;
+    wanted := ARRAY(
+        SELECT count(w.kind)::integer
+        FROM generate_series(1, cardinality(p_types)) AS k(kind)
+        LEFT JOIN unnest(v_kinds) AS w(kind) USING (kind)
+        GROUP BY kind ORDER BY kind);
+    INSERT INTO waiting (id, endpoint, due_at, event_at, since, leased_until, token)
+    SELECT first_delivery(g.number) + w.before, w.endpoint,
+           CASE WHEN w.is_ordered THEN 'epoch' ELSE g.at END, g.at, g.at,
+           CASE WHEN w.is_open THEN p_until END, CASE WHEN w.is_open THEN p_token END
+    FROM unnest(numbers, p_kinds, p_times) AS g(number, kind, at)
+    JOIN unnest(v_kinds, v_endpoints, v_befores, v_ordered, v_open)
+         AS w(kind, endpoint, before, is_ordered, is_open) USING (kind)
+    WHERE g.number IS NOT NULL;
+    INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body)
+    SELECT g.number, g.at, p_tenants[g.kind], g.id, p_types[g.kind], wanted[g.kind], g.body
+    FROM unnest(numbers, p_times, p_ids, p_kinds, p_bodies) AS g(number, at, id, kind, body)
+    WHERE g.number IS NOT NULL;
+    IF array_position(numbers, NULL) IS NOT NULL THEN
+        SELECT array_agg(g.place), array_agg(e.deliveries), array_agg(e.number), array_agg(e.body)
+        INTO old_places, old_deliveries, old_numbers, old_bodies
+        FROM unnest(p_ids, p_kinds, numbers) WITH ORDINALITY AS g(id, kind, number, place)
+        JOIN event_keys k ON k.id = g.id AND k.tenant = p_tenants[g.kind]
+        JOIN events e ON e.number = k.event AND e.accepted_at = k.event_at
+        WHERE g.number IS NULL;
     END IF;
-    IF v_new > 0 THEN
+    IF false = ANY (v_open) AND array_remove(numbers, NULL) <> '{}' THEN
         PERFORM notify_others(p_worker);
     END IF;
 END $$;
@@ -130,6 +168,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
 DECLARE
     v_id     text := coalesce(id, new_id());
     v_body   text;
+    v_kept   record;
     v_stored text;
     v_max    integer;
 BEGIN
@@ -159,14 +198,17 @@ BEGIN
         RAISE EXCEPTION 'the event''s body has % bytes; at most % are allowed',
             octet_length(v_body), v_max USING ERRCODE = 'program_limit_exceeded';
     END IF;
-    SELECT stored INTO v_stored FROM publish_all(
-        ARRAY[v_id], ARRAY[tenant], ARRAY[event_type], ARRAY[patterns(event_type)], ARRAY[v_body],
-        ARRAY[NULL::timestamptz], NULL);
-    IF NOT FOUND THEN
+    SELECT * INTO v_kept FROM publish_all(
+        ARRAY[v_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
+        ARRAY[tenant], ARRAY[event_type], ARRAY[patterns(event_type)], NULL, '{}', NULL, NULL);
+    IF v_kept.numbers[1] IS NOT NULL THEN
+        RETURN v_id;
+    ELSIF v_kept.old_bodies IS NULL THEN
         -- Its key was forgotten just now; whoever publishes it again publishes it anew.
         RAISE EXCEPTION 'event id % was forgotten just now', quote_literal(v_id)
             USING ERRCODE = 'serialization_failure';
     END IF;
+    v_stored := v_kept.old_bodies[1];
     -- The time may differ: who tries again often makes the event anew.
     IF v_stored <> v_body AND (
         (v_stored::json -> 'event_type')::text, (v_stored::json -> 'payload')::text,

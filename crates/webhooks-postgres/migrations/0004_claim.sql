@@ -55,7 +55,8 @@ CREATE FUNCTION webhooks.claim(
     earlier_attempts integer, event_id text, tenant text, type text, body text)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_endpoints bigint[];
@@ -120,7 +121,7 @@ BEGIN
            v.id, v.tenant, v.type, v.body
     FROM leased l
     JOIN endpoints e ON e.number = l.endpoint
-    JOIN events v ON v.number = l.event AND v.accepted_at = l.event_at
+    JOIN events v ON v.number = event_of(l.id) AND v.accepted_at = l.event_at
     ORDER BY l.place, l.due_at, l.id;
     GET DIAGNOSTICS v_claimed = ROW_COUNT;
     IF v_claimed < p_limit THEN
@@ -145,7 +146,8 @@ CREATE FUNCTION webhooks.dues(p_busy text[], p_worker bigint, p_workers bigint[]
 RETURNS TABLE (endpoint bigint, id text, due_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY

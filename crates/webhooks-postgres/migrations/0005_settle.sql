@@ -1,17 +1,21 @@
--- Keeps what became of claimed deliveries. Returns a row for each whose claim held, by its place from
--- 1: the endpoint, since when that had been failing, and whether it is ordered. A claim holds as long
--- as nobody else has taken the delivery and the endpoint is there.
+-- Keeps what became of claimed deliveries, given in the order of their ids, none twice by one claim.
+-- Returns the places of those whose claim held, a row for each endpoint: with since when that had been
+-- failing, and whether it is ordered. A claim holds as long as nobody else has taken the delivery and
+-- the endpoint is there. Places are the order in which endpoints answered.
 CREATE FUNCTION webhooks.settle(
-    p_now timestamptz, p_ids bigint[], p_tokens bigint[], p_outcomes text[], p_dues timestamptz[],
-    p_tried boolean[], p_started timestamptz[], p_durations bigint[], p_codes integer[],
+    p_now timestamptz, p_places integer[], p_ids bigint[], p_tokens bigint[], p_outcomes text[],
+    p_dues timestamptz[], p_started timestamptz[], p_durations bigint[], p_codes integer[],
     p_classes text[], p_errors text[], p_headers text[], p_responses bytea[], p_worker bigint
-) RETURNS TABLE (place bigint, endpoint bigint, failing_since timestamptz, is_ordered boolean)
+) RETURNS TABLE (endpoint bigint, is_ordered boolean, failing_since timestamptz, places integer[])
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    v_places    bigint[];
+    v_places    integer[];
+    v_outcomes  text[];
+    v_dues      timestamptz[];
     v_endpoints bigint[];
     v_ordered   boolean[];
     v_changed   record;
@@ -20,44 +24,52 @@ DECLARE
     v_failing   timestamptz;
 BEGIN
     -- Rows are locked in the order of their ids, and endpoints after them in the order of their
-    -- numbers, so that nobody waits in a circle. Of two settlements by one claim the first counts.
-    WITH given AS (
-        SELECT DISTINCT ON (g.id, g.token) g.*
-        FROM unnest(p_ids, p_tokens, p_outcomes, p_dues, p_tried, p_started, p_durations, p_codes,
-                    p_classes, p_errors, p_headers, p_responses) WITH ORDINALITY
-             AS g(id, token, outcome, due_at, tried, started_at, duration_us, code, class, error,
-                  headers, response, place)
-        ORDER BY g.id, g.token, g.place
-    ), held AS MATERIALIZED (
-        SELECT w.id, w.event, w.event_at, w.endpoint, w.since, w.earlier_attempts, e.is_ordered,
-               w.attempts + g.tried::integer AS attempts, w.due_at AS old_due_at,
-               g.outcome, g.due_at, g.tried, g.started_at, g.duration_us, g.code, g.class, g.error,
-               g.headers, g.response, g.place
-        FROM given g
-        JOIN waiting w ON w.id = g.id AND w.token = g.token
-        JOIN endpoints e ON e.number = w.endpoint AND e.active
-        FOR UPDATE OF w
+    -- numbers, so that nobody waits in a circle. One statement by itself does so.
+    IF p_outcomes && ARRAY['retrying', 'released'] THEN
+        PERFORM 1 FROM waiting w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
+    END IF;
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(p_places, p_ids, p_tokens, p_outcomes, p_dues, p_started, p_durations,
+                             p_codes, p_classes, p_errors, p_headers, p_responses)
+        AS g(place, id, token, outcome, due_at, started_at, duration_us, code, class, error,
+             headers, response)
     ), gone AS (
-        DELETE FROM waiting w USING held h
-        WHERE w.id = h.id AND h.outcome IN ('delivered', 'failed', 'cancelled')
+        DELETE FROM waiting w USING given g, endpoints e
+        WHERE g.outcome IN ('delivered', 'failed', 'cancelled')
+          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.active
+        RETURNING w.id, w.event_at, w.endpoint, w.since, w.earlier_attempts, e.is_ordered,
+                  w.attempts + (g.started_at IS NOT NULL)::integer AS attempts, g.place, g.outcome,
+                  g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), kept AS (
-        INSERT INTO ended (id, event, event_at, endpoint, status, since, attempts, earlier_attempts)
-        SELECT id, event, event_at, endpoint, outcome, since, attempts, earlier_attempts
-        FROM held WHERE outcome IN ('delivered', 'failed', 'cancelled')
+        INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts,
+                           started_at, duration_us, status_code, error_class, error,
+                           response_headers, response)
+        SELECT id, event_at, endpoint, outcome, since, attempts, earlier_attempts,
+               started_at, duration_us, code, class, error, headers, response
+        FROM gone
     ), back AS (
-        UPDATE waiting w SET leased_until = NULL, token = NULL, attempts = h.attempts,
-            due_at = CASE WHEN h.outcome = 'retrying' AND NOT h.is_ordered THEN h.due_at
-                          ELSE h.old_due_at END
-        FROM held h WHERE w.id = h.id AND h.outcome IN ('retrying', 'released')
+        UPDATE waiting w SET leased_until = NULL, token = NULL,
+            attempts = w.attempts + (g.started_at IS NOT NULL)::integer,
+            due_at = CASE WHEN g.outcome = 'retrying' AND NOT e.is_ordered THEN g.due_at
+                          ELSE w.due_at END
+        FROM given g, endpoints e
+        WHERE g.outcome IN ('retrying', 'released')
+          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.active
+        RETURNING w.id, w.event_at, w.endpoint, w.attempts, e.is_ordered, g.place, g.outcome,
+                  g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), tried AS (
-        INSERT INTO attempts (delivery, number, event_at, started_at, duration_us, status_code,
-                              error_class, error, response_headers, response)
-        SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers,
-               response
-        FROM held WHERE tried
+        INSERT INTO retried (delivery, number, event_at, started_at, duration_us, status_code,
+                             error_class, error, response_headers, response)
+        SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers, response
+        FROM back WHERE started_at IS NOT NULL
     )
-    SELECT array_agg(h.place), array_agg(h.endpoint), array_agg(h.is_ordered)
-    INTO v_places, v_endpoints, v_ordered FROM held h;
+    SELECT array_agg(h.place), array_agg(h.outcome), array_agg(h.due_at), array_agg(h.endpoint),
+           array_agg(h.is_ordered)
+    INTO v_places, v_outcomes, v_dues, v_endpoints, v_ordered
+    FROM (
+        SELECT place, outcome, NULL::timestamptz AS due_at, endpoint, is_ordered FROM gone
+        UNION ALL SELECT place, outcome, due_at, endpoint, is_ordered FROM back
+    ) h;
     IF 'released' = ANY (p_outcomes) THEN
         PERFORM notify_others(p_worker);
     END IF;
@@ -65,16 +77,20 @@ BEGIN
         SELECT 1 FROM endpoints e
         WHERE e.number = ANY (v_endpoints) AND e.failing_since IS NOT NULL
     ) THEN
-        RETURN QUERY SELECT h.place, h.endpoint, NULL::timestamptz, h.is_ordered
-        FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered);
+        RETURN QUERY
+        SELECT h.endpoint, bool_or(h.is_ordered), NULL::timestamptz, array_agg(h.place)
+        FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
+        GROUP BY h.endpoint;
         RETURN;
     END IF;
     FOR v_changed IN
-        SELECT h.endpoint, bool_or(p_outcomes[h.place] = 'delivered') AS has_success,
-               (array_agg(p_outcomes[h.place] ORDER BY h.place DESC)
-                   FILTER (WHERE p_outcomes[h.place] IN ('delivered', 'failed', 'retrying')))[1] AS last,
-               max(p_dues[h.place]) FILTER (WHERE h.is_ordered) AS blocked_until
-        FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
+        SELECT h.endpoint, bool_or(h.is_ordered) AS is_ordered, array_agg(h.place) AS places,
+               bool_or(h.outcome = 'delivered') AS has_success,
+               (array_agg(h.outcome ORDER BY h.place DESC)
+                   FILTER (WHERE h.outcome IN ('delivered', 'failed', 'retrying')))[1] AS last,
+               max(h.due_at) FILTER (WHERE h.is_ordered) AS blocked_until
+        FROM unnest(v_places, v_outcomes, v_dues, v_endpoints, v_ordered)
+             AS h(place, outcome, due_at, endpoint, is_ordered)
         GROUP BY h.endpoint ORDER BY h.endpoint
     LOOP
         SELECT e.failing_since, e.blocked_until INTO v_since, v_blocked FROM endpoints e
@@ -90,9 +106,11 @@ BEGIN
             UPDATE endpoints e SET failing_since = v_failing, blocked_until = v_changed.blocked_until
             WHERE e.number = v_changed.endpoint;
         END IF;
-        RETURN QUERY SELECT h.place, h.endpoint, v_since, h.is_ordered
-        FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
-        WHERE h.endpoint = v_changed.endpoint;
+        endpoint := v_changed.endpoint;
+        is_ordered := v_changed.is_ordered;
+        failing_since := v_since;
+        places := v_changed.places;
+        RETURN NEXT;
     END LOOP;
 END $$;
 
@@ -109,8 +127,8 @@ BEGIN
             ORDER BY due_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED)
         RETURNING *
     )
-    INSERT INTO ended (id, event, event_at, endpoint, status, since, attempts, earlier_attempts)
-    SELECT id, event, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts FROM gone;
+    INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts)
+    SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts FROM gone;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END $$;

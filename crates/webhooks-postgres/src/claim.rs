@@ -6,7 +6,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, Timestamp};
-use webhooks_dispatch::{Claim, ClaimRequest, Claimed, Outcome, Settlement, StoreError};
+use webhooks_dispatch::{
+    Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement, StoreError,
+};
 use webhooks_registry::Registration;
 
 use crate::endpoints;
@@ -33,21 +35,38 @@ pub(crate) struct Registrations {
 pub(crate) struct Dues {
     /// After how many changes it was found; never if `None`.
     found_at: Option<u64>,
+    busy: Arc<BTreeSet<EndpointId>>,
     by_endpoint: BTreeMap<EndpointId, Timestamp>,
 }
 
 impl Dues {
-    /// Returns what is due next for endpoints that are not busy. One that was busy when it was found
-    /// and is no more has a claim made for it in any case.
+    /// Returns whether it holds after so many changes, and of all that are not busy.
+    fn are_known(&self, changes: u64, busy: &BTreeSet<EndpointId>) -> bool {
+        self.found_at == Some(changes) && self.busy.is_subset(busy)
+    }
+
+    /// Returns what is due next for endpoints that are not busy.
     fn next(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
         let is_free = |(endpoint, _): &(&EndpointId, &Timestamp)| !busy.contains(*endpoint);
         self.by_endpoint.iter().filter(is_free).map(|(_, due_at)| *due_at).min()
     }
 }
 
-/// What a claim found.
+/// Whose turn it is at the next claim.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// The tenant that was served last.
+    served: Option<String>,
+    /// Whether the database comes first, or what was handed over.
+    is_of_database: bool,
+}
+
+/// What a claim found in the database.
+#[derive(Default)]
 struct Found {
     deliveries: Vec<Delivery>,
+    /// Why some of what was claimed cannot be read. It is due again when its lease ends.
+    unreadable: Option<sqlx::Error>,
     /// Endpoints that are gone and have something left over.
     gone: Vec<i64>,
     /// Whether some of what waits for an ordered endpoint was put into order.
@@ -57,71 +76,108 @@ struct Found {
 }
 
 /// A delivery that was claimed.
-struct Delivery {
-    id: i64,
-    endpoint: i64,
-    version: i64,
-    row: PgRow,
+pub(crate) struct Delivery {
+    pub(crate) claim: Claim,
+    pub(crate) endpoint: i64,
+    pub(crate) version: i64,
+    pub(crate) event: Arc<SerializedEvent>,
+    pub(crate) progress: Progress,
 }
 
 impl Delivery {
-    fn claim(&self, token: i64) -> Claim {
-        Claim { delivery: row::delivery_id(self.id), token: row::unsigned(token) }
-    }
-
-    /// Returns the delivery handed back.
-    fn released(&self, token: i64) -> Settlement {
-        Settlement { claim: self.claim(token), outcome: Outcome::Released, attempt: None }
-    }
-
-    /// Returns the claimed delivery, for its endpoint.
-    fn claimed(
-        &self,
-        token: i64,
-        registration: &Arc<Registration>,
-    ) -> Result<Claimed, sqlx::Error> {
-        Ok(Claimed {
-            claim: self.claim(token),
-            registration: Arc::clone(registration),
-            event: Arc::new(row::event(&self.row, 6)?),
-            progress: row::progress(&self.row, 3)?,
+    /// Reads a delivery that was claimed by this token.
+    fn read(row: &PgRow, token: i64) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            claim: row::claim(row.try_get(0)?, token),
+            endpoint: row.try_get(1)?,
+            version: row.try_get(2)?,
+            event: Arc::new(row::event(row, 6)?),
+            progress: row::progress(row, 3)?,
         })
     }
 }
 
+/// Returns a claim given up.
+pub(crate) fn released(claim: Claim) -> Settlement {
+    Settlement { claim, outcome: Outcome::Released, attempt: None }
+}
+
 impl Shared {
+    /// Claims what was handed over, or what waits in the database, in turn.
     pub(crate) async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        let mut served = self.claiming.lock().await;
+        let mut turns = self.claiming.lock().await;
         let members = persistently(|| self.workers.join(self)).await.map_err(store_error)?;
         if members.is_empty() {
             return Ok(Vec::new());
         }
+        let stale = {
+            let mut handed = self.handed();
+            handed.start(request.lease);
+            handed.stale(request.now)
+        };
+        self.hand_back(stale, request.now).await;
+        // The database is asked in every other turn, unless it is known to have nothing.
+        let is_dry = {
+            let dues = self.dues();
+            dues.are_known(self.changes(), &request.busy)
+                && dues.next(&request.busy).is_none_or(|due_at| due_at > request.now)
+        };
+        if turns.is_of_database && !is_dry {
+            turns.is_of_database = false;
+            let claimed = self.claim_waiting(&request, &mut turns, &members).await?;
+            if claimed.is_empty() {
+                return self.take(&request, &members).await;
+            }
+            if self.handed().next_due(&request.busy).is_some() {
+                // Whoever gets less than was asked for does not ask again by itself.
+                self.waker.wake();
+            }
+            return Ok(claimed);
+        }
+        turns.is_of_database = true;
+        let claimed = self.take(&request, &members).await?;
+        if claimed.is_empty() && !is_dry {
+            return self.claim_waiting(&request, &mut turns, &members).await;
+        }
+        if !is_dry {
+            self.waker.wake();
+        }
+        Ok(claimed)
+    }
+
+    /// Claims what waits in the database.
+    async fn claim_waiting(
+        &self,
+        request: &ClaimRequest,
+        turns: &mut Turns,
+        members: &Arc<[i64]>,
+    ) -> Result<Vec<Claimed>, StoreError> {
         self.change();
         let changes = self.changes();
         let token = fastrand::i64(1..);
-        let claim = async || self.claim_rows(&request, token, served.as_deref(), &members).await;
-        let Found { deliveries, gone, is_repaired, dues } =
-            persistently(claim).await.map_err(store_error)?;
-        if deliveries.len() < request.limit {
-            *self.dues() = Dues { found_at: Some(changes), by_endpoint: dues };
+        let claim =
+            async || self.claim_rows(request, token, turns.served.as_deref(), members).await;
+        let found = persistently(claim).await.map_err(store_error)?;
+        if found.deliveries.len() < request.limit {
+            let busy = Arc::clone(&request.busy);
+            *self.dues() = Dues { found_at: Some(changes), busy, by_endpoint: found.dues };
         }
-        if is_repaired {
+        if found.is_repaired {
             self.wake();
         }
-        let (claimed, unserved) =
-            self.claimed(deliveries, token, &members).await.map_err(store_error)?;
-        if !unserved.is_empty() {
-            // What cannot be handed back is due again when its lease ends.
-            let _due_later = self.settle(unserved, request.now).await;
+        let is_none = found.deliveries.is_empty();
+        let claimed = self.claimed(found.deliveries, members, request.now).await?;
+        if let Some(error) = found.unreadable.filter(|_| is_none) {
+            return Err(store_error(error));
         }
         if let Some(last) = claimed.last() {
-            *served = Some(last.registration.endpoint.tenant.to_string());
+            turns.served = Some(last.registration.endpoint.tenant.to_string());
         }
         // What was claimed counts, whatever becomes of this: the next claim finds the rest.
         // One of them is taken at random, so that none that fails keeps the others.
-        if let Some(endpoint) = fastrand::choice(&gone) {
+        if let Some(endpoint) = fastrand::choice(&found.gone) {
             let drained = attempt(self.drain(*endpoint)).await.unwrap_or_default();
-            if drained == DRAIN || (drained > 0 && gone.len() > 1) {
+            if drained == DRAIN || (drained > 0 && found.gone.len() > 1) {
                 self.wake();
             }
         }
@@ -153,37 +209,34 @@ impl Shared {
             .fetch_all(call.on())
             .await?;
         call.end().await?;
-        let deliveries = Vec::with_capacity(rows.len());
-        let mut found =
-            Found { deliveries, gone: Vec::new(), is_repaired: false, dues: BTreeMap::new() };
+        let mut found = Found::default();
         for row in rows {
-            let (id, endpoint): (Option<i64>, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let since: Option<At> = row.try_get(3)?;
+            let (id, since): (Option<i64>, Option<At>) = (row.try_get(0)?, row.try_get(3)?);
             match (id, since) {
-                (Some(id), _) => {
-                    let version = row.try_get(2)?;
-                    found.deliveries.push(Delivery { id, endpoint, version, row });
-                }
+                (Some(_), _) => match Delivery::read(&row, token) {
+                    Ok(delivery) => found.deliveries.push(delivery),
+                    Err(error) => found.unreadable = Some(error),
+                },
                 (None, Some(At(due_at))) => {
                     found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
                 }
                 (None, None) => match row.try_get::<Option<i64>, _>(2)? {
                     Some(_late) => found.is_repaired = true,
-                    None => found.gone.push(endpoint),
+                    None => found.gone.push(row.try_get(1)?),
                 },
             }
         }
         Ok(found)
     }
 
-    /// Puts what was claimed together with its endpoints; returns it, and what to hand back because
-    /// this worker has no share of its endpoint.
-    async fn claimed(
+    /// Puts what was claimed together with its endpoints. What this worker has no share of is handed
+    /// back.
+    pub(crate) async fn claimed(
         &self,
         found: Vec<Delivery>,
-        token: i64,
         members: &Arc<[i64]>,
-    ) -> Result<(Vec<Claimed>, Vec<Settlement>), sqlx::Error> {
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, StoreError> {
         let missing: BTreeSet<(i64, i64)> = {
             let mut registrations = self.registrations();
             if registrations.members != *members {
@@ -196,28 +249,33 @@ impl Shared {
         let broken = if missing.is_empty() {
             None
         } else {
-            persistently(|| self.remember(&missing, members)).await?
+            persistently(|| self.remember(&missing, members)).await.map_err(store_error)?
         };
-        let registrations = self.registrations();
-        let (mut claimed, mut unreadable) = (Vec::with_capacity(found.len()), None);
-        let mut unserved = Vec::new();
-        for delivery in found {
-            let known = registrations.known.get(&(delivery.endpoint, delivery.version));
-            // One whose endpoint cannot be read here is due again when its lease ends, for a worker
-            // that can; it must not keep the others waiting.
-            match known {
-                Some(Some(registration)) => match delivery.claimed(token, registration) {
-                    Ok(delivery) => claimed.push(delivery),
-                    Err(error) => unreadable = Some(error),
-                },
-                Some(None) => unserved.push(delivery.released(token)),
-                None => {}
+        let (mut claimed, mut unserved) = (Vec::with_capacity(found.len()), Vec::new());
+        {
+            let (registrations, mut handed) = (self.registrations(), self.handed());
+            for Delivery { claim, endpoint, version, event, progress } in found {
+                // One whose endpoint cannot be read here is due again when its lease ends, for a
+                // worker that can; it must not keep the others waiting.
+                match registrations.known.get(&(endpoint, version)) {
+                    Some(Some(registration)) => {
+                        handed.claimed(endpoint, registration, now);
+                        let registration = Arc::clone(registration);
+                        claimed.push(Claimed { claim, registration, event, progress });
+                    }
+                    Some(None) => unserved.push(released(claim)),
+                    None => {}
+                }
             }
         }
-        match unreadable.or(broken) {
-            Some(error) if claimed.is_empty() && unserved.is_empty() => Err(error),
-            _ => Ok((claimed, unserved)),
+        if let Some(error) = broken.filter(|_| claimed.is_empty() && unserved.is_empty()) {
+            return Err(store_error(error));
         }
+        if !unserved.is_empty() {
+            // What cannot be handed back is due again when its lease ends.
+            let _due_later = self.settle(unserved, now).await;
+        }
+        Ok(claimed)
     }
 
     /// Reads endpoints that are not known in these versions; returns why one could not be read, if
@@ -304,9 +362,12 @@ impl Shared {
         busy: &BTreeSet<EndpointId>,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
         const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
+        if let Some(since) = self.handed().next_due(busy) {
+            return Ok(Some(since));
+        }
         {
             let dues = self.dues();
-            if dues.found_at == Some(self.changes()) {
+            if dues.are_known(self.changes(), busy) {
                 return Ok(dues.next(busy));
             }
         }

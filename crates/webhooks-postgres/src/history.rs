@@ -45,9 +45,13 @@ impl HistoryStore for PostgresStore {
             FROM webhooks.events v WHERE true";
         const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries d
             WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
+        let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "v.id", "v.accepted_at", "v");
+            of_event(&mut statement, &query, "v.accepted_at", "v");
+            if let Some(numbers) = &numbers {
+                statement.push(" AND v.number = ANY (").push_bind(numbers.clone()).push(")");
+            }
             if query.endpoint.is_some() || query.status.is_some() || query.delivery.is_some() {
                 statement.push(GOT);
                 of_delivery(&mut statement, &query);
@@ -67,10 +71,12 @@ impl HistoryStore for PostgresStore {
         const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
                 d.attempts, d.since, d.due_at
             FROM webhooks.deliveries d WHERE true";
+        let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "d.event", "d.event_at", "d");
+            of_event(&mut statement, &query, "d.event_at", "d");
             of_delivery(&mut statement, &query);
+            of_numbers(&mut statement, numbers.as_deref());
             if let Some(Cursor { key, .. }) = query.after {
                 statement.push(" AND d.id < ").push_bind(row::integer(key));
             }
@@ -88,10 +94,12 @@ impl HistoryStore for PostgresStore {
             FROM webhooks.attempts a
             JOIN webhooks.deliveries d ON d.id = a.delivery AND d.event_at = a.event_at
             WHERE true";
+        let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "d.event", "d.event_at", "d");
+            of_event(&mut statement, &query, "d.event_at", "d");
             of_delivery(&mut statement, &query);
+            of_numbers(&mut statement, numbers.as_deref());
             if let Some(Cursor { key, attempt }) = query.after {
                 statement.push(" AND (a.delivery, a.number) < (").push_bind(row::integer(key));
                 statement.push(", ").push_bind(i64::from(attempt)).push(")");
@@ -153,6 +161,20 @@ impl HistoryStore for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Returns the numbers of the events that have the id that is asked for, one for each tenant.
+    async fn numbers(&self, query: &Query) -> Result<Option<Vec<i64>>, StoreError> {
+        const NUMBERS: &str = "SELECT event FROM webhooks.event_keys WHERE id = $1";
+        let Some(event) = &query.event else { return Ok(None) };
+        let find = async || {
+            let mut call = self.shared.call().await?;
+            let numbers = sqlx::query_scalar(NUMBERS).persistent(call.prepares());
+            let numbers = numbers.bind(event.to_string()).fetch_all(call.on()).await?;
+            call.end().await?;
+            Ok(numbers)
+        };
+        persistently(find).await.map(Some).map_err(store_error)
+    }
+
     /// Reads a page, and looks whether anything follows it.
     async fn page<T>(
         &self,
@@ -177,18 +199,9 @@ impl PostgresStore {
 }
 
 /// Adds what a query asks of events, which have these names here.
-fn of_event(
-    statement: &mut QueryBuilder<Postgres>,
-    query: &Query,
-    id: &str,
-    accepted_at: &str,
-    table: &str,
-) {
+fn of_event(statement: &mut QueryBuilder<Postgres>, query: &Query, accepted_at: &str, table: &str) {
     if let Some(tenant) = &query.tenant {
         statement.push(format!(" AND {table}.tenant = ")).push_bind(tenant.to_string());
-    }
-    if let Some(event) = &query.event {
-        statement.push(format!(" AND {id} = ")).push_bind(event.to_string());
     }
     match query.event_type.as_ref().map(Subscription::as_str) {
         None | Some("*") => {}
@@ -209,6 +222,17 @@ fn of_event(
     if let Some(until) = query.until {
         statement.push(format!(" AND {accepted_at} < ")).push_bind(At(until));
     }
+}
+
+/// Adds that deliveries are those of events with these numbers: their ids begin with them.
+fn of_numbers(statement: &mut QueryBuilder<Postgres>, numbers: Option<&[i64]>) {
+    let Some(numbers) = numbers else { return };
+    let (first, last) = (numbers.iter().min().copied(), numbers.iter().max().copied());
+    statement.push(" AND d.id >= webhooks.first_delivery(").push_bind(first.unwrap_or(0));
+    statement
+        .push(") AND d.id < webhooks.first_delivery(")
+        .push_bind(last.map_or(0, |last| last + 1));
+    statement.push(") AND d.event_number = ANY (").push_bind(numbers.to_vec()).push(")");
 }
 
 /// Adds what a query asks of deliveries.

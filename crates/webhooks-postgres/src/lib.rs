@@ -3,12 +3,15 @@
 mod claim;
 mod endpoints;
 mod error;
+mod hand_over;
+mod handed;
 mod history;
 mod migrate;
 mod notify;
 mod open;
 mod operations;
 mod outbox;
+mod publication;
 mod publish;
 mod retention;
 mod row;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use webhooks_core::Timestamp;
 
 use crate::error::{attempt, rest};
 use crate::store::Shared;
@@ -63,5 +64,6 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
         if outcome.unwrap_or(true) {
             shared.wake();
         }
+        shared.tidy(Timestamp::now()).await;
     }
 }

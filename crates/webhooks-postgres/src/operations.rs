@@ -10,12 +10,18 @@ use crate::error::store_error;
 use crate::row::{self, At};
 use crate::store::{Call, Shared};
 
-/// Makes deliveries that have ended due once more: those with the numbers `$1`.
+/// Makes deliveries that have ended due once more: those with the numbers `$1`. The attempts that
+/// ended them do so no more.
 const REOPEN: &str = "
-    WITH reopened AS (DELETE FROM webhooks.ended WHERE id = ANY ($1) RETURNING *)
-    INSERT INTO webhooks.waiting
-        (id, endpoint, due_at, event, event_at, since, attempts, earlier_attempts)
-    SELECT id, endpoint, CASE WHEN $3 THEN 'epoch' ELSE $2 END, event, event_at, $2, attempts, attempts
+    WITH reopened AS (DELETE FROM webhooks.ended WHERE id = ANY ($1) RETURNING *),
+    retried AS (
+        INSERT INTO webhooks.retried
+        SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
+               response_headers, response
+        FROM reopened WHERE started_at IS NOT NULL
+    )
+    INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since, attempts, earlier_attempts)
+    SELECT id, endpoint, CASE WHEN $3 THEN 'epoch' ELSE $2 END, event_at, $2, attempts, attempts
     FROM reopened ORDER BY id";
 
 /// A delivery, as operations need it.
@@ -58,8 +64,8 @@ impl Shared {
                         AND (w.due_at, w.id) < (gone.due_at, gone.id))
             )
             INSERT INTO webhooks.ended
-                (id, event, event_at, endpoint, status, since, attempts, earlier_attempts)
-            SELECT id, event, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts
+                (id, event_at, endpoint, status, since, attempts, earlier_attempts)
+            SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts
             FROM gone";
         let mut transaction = self.begin().await.map_err(failed)?;
         let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
@@ -74,6 +80,7 @@ impl Shared {
         }
         self.notify(&mut transaction).await.map_err(failed)?;
         transaction.end().await.map_err(failed)?;
+        self.handed().forget(row::number(delivery));
         // The next one of an ordered endpoint may follow.
         self.wake();
         Ok(())
@@ -191,21 +198,36 @@ async fn replay_missed(
 ) -> Result<Replayed, sqlx::Error> {
     // An endpoint that was registered anew has had what its earlier rows have.
     const ROWS: &str = "SELECT number FROM webhooks.endpoints WHERE id = $1";
+    // Deliveries are added to an event by one after another, as they are numbered by it.
     const EVENTS: &str = "
+        WITH missed AS (
+            SELECT v.number, v.type, v.tenant, v.accepted_at FROM webhooks.events v
+            WHERE v.number > $1 AND v.accepted_at >= $2
+            ORDER BY v.number LIMIT $3 FOR UPDATE
+        )
         SELECT v.number, v.type, v.tenant = $5
             AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
-                            WHERE w.event = v.number AND w.endpoint = ANY ($4))
+                            WHERE w.id >= webhooks.first_delivery(v.number)
+                              AND w.id < webhooks.first_delivery(v.number + 1)
+                              AND w.endpoint = ANY ($4))
             AND NOT EXISTS (SELECT 1 FROM webhooks.ended d
-                            WHERE d.event = v.number AND d.event_at = v.accepted_at
-                              AND d.endpoint = ANY ($4))
-        FROM webhooks.events v WHERE v.number > $1 AND v.accepted_at >= $2
-        ORDER BY v.number LIMIT $3";
+                            WHERE d.id >= webhooks.first_delivery(v.number)
+                              AND d.id < webhooks.first_delivery(v.number + 1)
+                              AND d.event_at = v.accepted_at AND d.endpoint = ANY ($4))
+        FROM missed v ORDER BY v.number";
     const INSERT: &str = "
-        INSERT INTO webhooks.waiting (id, endpoint, due_at, event, event_at, since)
-        SELECT nextval('webhooks.delivery_numbers'), $2, CASE WHEN $4 THEN 'epoch' ELSE $3 END,
-               number, accepted_at, $3
-        FROM (SELECT number, accepted_at FROM webhooks.events WHERE number = ANY ($1)
-              ORDER BY number) missed";
+        INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        SELECT 1 + greatest(
+                   webhooks.first_delivery(v.number) - 1,
+                   (SELECT max(w.id) FROM webhooks.waiting w
+                    WHERE w.id >= webhooks.first_delivery(v.number)
+                      AND w.id < webhooks.first_delivery(v.number + 1)),
+                   (SELECT max(d.id) FROM webhooks.ended d
+                    WHERE d.id >= webhooks.first_delivery(v.number)
+                      AND d.id < webhooks.first_delivery(v.number + 1)
+                      AND d.event_at = v.accepted_at)),
+               $2, CASE WHEN $4 THEN 'epoch' ELSE $3 END, v.accepted_at, $3
+        FROM webhooks.events v WHERE v.number = ANY ($1) ORDER BY v.number";
     let endpoint = &registration.endpoint;
     let numbers: Vec<i64> = sqlx::query_scalar(ROWS)
         .persistent(false)

@@ -5,7 +5,7 @@ use thiserror::Error;
 use webhooks_core::Event;
 use webhooks_dispatch::{Conflict, Published, SerializedEvent};
 
-use crate::publish::publish_all;
+use crate::publication::Publication;
 
 /// Says why an event was not published in a transaction.
 #[derive(Debug, Error)]
@@ -55,6 +55,7 @@ pub async fn publish_in(
     event: &Event,
 ) -> Result<Published, PublishInError> {
     let event = SerializedEvent::new(event);
-    let mut outcomes = publish_all(connection, &[(&event, None)], None, true).await?;
-    Ok(outcomes.pop().ok_or(sqlx::Error::RowNotFound)??)
+    let publication = Publication { events: vec![(&event, None)], worker: None, offer: None };
+    let mut kept = publication.publish(connection, true).await?;
+    Ok(kept.outcomes.pop().ok_or(sqlx::Error::RowNotFound)??)
 }

@@ -1,17 +1,17 @@
 //! Publishing: whatever waits is published in one transaction, by one statement.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{Conflict, Novelty, Published, SerializedEvent, StoreError};
+use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
 
-use crate::error::{closed, persistently, rest, store_error};
-use crate::row::{At, count};
+use crate::error::{attempt, closed, persistently, rest, store_error};
+use crate::handed::Handed;
+use crate::publication::Publication;
 use crate::store::Shared;
 
 /// How many callers may wait to be published; more wait to be queued.
@@ -33,7 +33,7 @@ type Outcomes = Vec<Result<Published, Conflict>>;
 
 /// The events of one caller, who waits.
 pub(crate) struct Request {
-    events: Vec<SerializedEvent>,
+    events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
     reply: oneshot::Sender<Result<Outcomes, StoreError>>,
 }
@@ -46,6 +46,7 @@ impl Request {
         now: Timestamp,
     ) -> Result<Outcomes, StoreError> {
         let (reply, answer) = oneshot::channel();
+        let events = events.into_iter().map(Arc::new).collect();
         publisher.send(Self { events, now, reply }).await.map_err(|_gone| closed())?;
         answer.await.map_err(|_gone| closed())?
     }
@@ -107,7 +108,7 @@ impl Publisher {
                 }
             }
         }
-        self.shared.wake();
+        self.shared.waker.wake();
     }
 
     /// Tells a caller what became of its events. If somebody's open transaction holds an id of theirs,
@@ -136,7 +137,7 @@ async fn publish_held(shared: Arc<Shared>, request: Request) {
         }
     }
     let _unheard = request.reply.send(outcome.map_err(store_error));
-    shared.wake();
+    shared.waker.wake();
 }
 
 /// Returns whether a lock was waited for in vain.
@@ -145,29 +146,51 @@ fn is_held(error: &sqlx::Error) -> bool {
     code.as_deref() == Some("55P03")
 }
 
-/// Publishes the events of these callers in one transaction.
+/// Publishes the events of these callers in one transaction, and hands over what may be.
 async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Error> {
-    let events: Vec<(&SerializedEvent, Option<Timestamp>)> = (group.iter())
-        .flat_map(|request| request.events.iter().map(|event| (event, Some(request.now))))
+    let events: Vec<(&Arc<SerializedEvent>, Timestamp)> = (group.iter())
+        .flat_map(|request| request.events.iter().map(|event| (event, request.now)))
         .collect();
-    if events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let worker = Some(shared.workers.id);
-    persistently(async || {
+    let Some(now) = events.iter().map(|(_, now)| *now).max() else { return Ok(Vec::new()) };
+    let publication = Publication {
+        events: events.iter().map(|(event, now)| (&***event, Some(*now))).collect(),
+        worker: Some(shared.workers.id),
+        offer: shared.offer(now),
+    };
+    let tries = AtomicU32::new(0);
+    let kept = persistently(async || {
+        tries.fetch_add(1, Ordering::Relaxed);
         let mut call = shared.call().await?;
         let prepares = call.prepares();
-        match publish_all(call.on(), &events, worker, prepares).await {
+        match publication.publish(call.on(), prepares).await {
             // The connection is as good as it was.
             Err(error) if is_held(&error) => call.abandon().await.and(Err(error)),
-            outcomes => {
-                let outcomes = outcomes?;
+            kept => {
+                let kept = kept?;
                 call.end().await?;
-                Ok(outcomes)
+                Ok(kept)
             }
         }
     })
     .await
+    // What failed may have been kept all the same.
+    .inspect_err(|_| shared.change())?;
+    let token = publication.offer.map_or(0, |offer| offer.token);
+    if tries.into_inner() > 1 && !kept.repeated.is_empty() {
+        // The try before was committed, and nobody heard what it claimed.
+        let _due_later = attempt(give_up(shared, &kept.repeated, token)).await;
+        shared.change();
+    }
+    let deliveries: usize = kept.outcomes.iter().flatten().map(|kept| kept.deliveries).sum();
+    if deliveries > kept.handed.len() {
+        shared.change();
+    }
+    let handed = kept.handed.into_iter().filter_map(|(index, id, endpoint)| {
+        let (event, since) = events.get(index)?;
+        Some(Handed { id, endpoint, token, since: *since, event: Arc::clone(event) })
+    });
+    shared.put(handed.collect(), now).await;
+    Ok(kept.outcomes)
 }
 
 /// Gives each caller what became of its events.
@@ -179,55 +202,13 @@ fn answer(group: Vec<Request>, outcomes: Outcomes) {
     }
 }
 
-/// Publishes events by the function of the schema that does so for all callers, each accepted at its
-/// time, or now by the database's clock. `prepares` keeps the statement for the next time.
-pub(crate) async fn publish_all(
-    connection: &mut PgConnection,
-    events: &[(&SerializedEvent, Option<Timestamp>)],
-    worker: Option<i64>,
-    prepares: bool,
-) -> Result<Outcomes, sqlx::Error> {
-    const PUBLISH: &str = "SELECT place, deliveries, is_new, stored
-        FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7)";
-    let texts = |text: fn(&SerializedEvent) -> String| -> Vec<String> {
-        events.iter().map(|(event, _)| text(event)).collect()
-    };
-    let bodies: Result<Vec<&str>, _> =
-        events.iter().map(|(event, _)| std::str::from_utf8(&event.body)).collect();
-    let times: Vec<Option<At>> =
-        events.iter().map(|(_, accepted_at)| accepted_at.map(At)).collect();
-    let rows = sqlx::query(PUBLISH)
-        .persistent(prepares)
-        .bind(texts(|event| event.id.to_string()))
-        .bind(texts(|event| event.tenant.to_string()))
-        .bind(texts(|event| event.event_type.to_string()))
-        .bind(texts(patterns))
-        .bind(bodies.map_err(|error| sqlx::Error::Encode(error.into()))?)
-        .bind(times)
-        .bind(worker)
-        .fetch_all(connection)
-        .await?;
-    let mut outcomes = BTreeMap::new();
-    for row in rows {
-        let place: i64 = row.try_get(0)?;
-        let event = usize::try_from(place - 1).ok().and_then(|index| events.get(index));
-        let Some((event, _)) = event else { continue };
-        let deliveries = usize::try_from(count(row.try_get(1)?)).unwrap_or_default();
-        let stored: Option<&str> = row.try_get(3)?;
-        let novelty = if row.try_get(2)? { Novelty::New } else { Novelty::Repeated };
-        let is_same = stored.is_none_or(|stored| event.is_same_content(stored.as_bytes()));
-        let published = Published { event: event.id.clone(), deliveries, novelty };
-        let conflict = Conflict { event: event.id.clone() };
-        // What is new comes first, and is then found under its key too.
-        outcomes.entry(place).or_insert_with(|| is_same.then_some(published).ok_or(conflict));
-    }
-    if outcomes.len() != events.len() {
-        // Its key was forgotten just now; whoever publishes it again publishes it anew.
-        return Err(sqlx::Error::RowNotFound);
-    }
-    Ok(outcomes.into_values().collect())
-}
-
-fn patterns(event: &SerializedEvent) -> String {
-    event.event_type.patterns().collect::<Vec<_>>().join(" ")
+/// Gives up what was claimed by this token of these events.
+async fn give_up(shared: &Shared, events: &[i64], token: i64) -> Result<(), sqlx::Error> {
+    const GIVE_UP: &str = "UPDATE webhooks.waiting SET leased_until = NULL, token = NULL
+        FROM unnest($1::bigint[]) AS event(number)
+        WHERE id >= webhooks.first_delivery(event.number)
+          AND id < webhooks.first_delivery(event.number + 1) AND token = $2";
+    let mut call = shared.call().await?;
+    sqlx::query(GIVE_UP).persistent(false).bind(events).bind(token).execute(call.on()).await?;
+    call.end().await
 }

@@ -6,7 +6,7 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row as _, Type};
 use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
-use webhooks_dispatch::{Progress, SerializedEvent};
+use webhooks_dispatch::{Claim, Progress, SerializedEvent};
 
 use crate::error::BadRow;
 
@@ -52,6 +52,10 @@ pub(crate) fn number(delivery: DeliveryId) -> i64 {
 
 pub(crate) fn delivery_id(number: i64) -> DeliveryId {
     DeliveryId::from_u64(unsigned(number))
+}
+
+pub(crate) fn claim(delivery: i64, token: i64) -> Claim {
+    Claim { delivery: delivery_id(delivery), token: unsigned(token) }
 }
 
 /// PostgreSQL's integers are signed; what does not fit is as good as the largest.

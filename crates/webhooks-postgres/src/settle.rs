@@ -39,24 +39,28 @@ impl Shared {
 
     /// Keeps settlements; returns those that were kept, by their places.
     ///
-    /// Each is an element of several arrays, one a column, so that one statement takes them all.
+    /// Each is an element of several arrays, one a column, so that one statement takes them all: in
+    /// the order of their ids, in which rows are locked. Of two by one claim the first counts.
     async fn keep(
         &self,
         settlements: &[Settlement],
         now: Timestamp,
     ) -> Result<BTreeMap<usize, Kept>, sqlx::Error> {
-        const SETTLE: &str = "SELECT place, endpoint, failing_since, is_ordered
+        const SETTLE: &str = "SELECT endpoint, is_ordered, failing_since, places
             FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-        let attempts = || settlements.iter().map(|settlement| settlement.attempt.as_ref());
+        let mut sorted: Vec<(usize, &Settlement)> = settlements.iter().enumerate().collect();
+        sorted.sort_by_key(|(_, one)| one.claim);
+        sorted.dedup_by_key(|(_, one)| one.claim);
+        let attempts = || sorted.iter().map(|(_, one)| one.attempt.as_ref());
         let mut call = self.call().await?;
         let rows = sqlx::query(SETTLE)
             .persistent(call.prepares())
             .bind(At(now))
-            .bind(column(settlements, |one| row::number(one.claim.delivery)))
-            .bind(column(settlements, |one| row::integer(one.claim.token)))
-            .bind(column(settlements, |one| word(one.outcome)))
-            .bind(column(settlements, |one| due_at(one.outcome)))
-            .bind(column(settlements, |one| one.attempt.is_some()))
+            .bind(sorted.iter().map(|(place, _)| row::limit(*place)).collect::<Vec<_>>())
+            .bind(column(&sorted, |one| row::number(one.claim.delivery)))
+            .bind(column(&sorted, |one| row::integer(one.claim.token)))
+            .bind(column(&sorted, |one| word(one.outcome)))
+            .bind(column(&sorted, |one| due_at(one.outcome)))
             .bind(attempts().map(|one| Some(At(one?.started_at))).collect::<Vec<_>>())
             .bind(attempts().map(|one| Some(micros(one?))).collect::<Vec<_>>())
             .bind(attempts().map(|one| one?.status_code.map(i32::from)).collect::<Vec<_>>())
@@ -72,20 +76,20 @@ impl Shared {
         call.end().await?;
         let mut kept = BTreeMap::new();
         for row in rows {
-            let place: i64 = row.try_get(0)?;
+            let (endpoint, is_ordered) = (row.try_get(0)?, row.try_get(1)?);
             let failing_since: Option<At> = row.try_get(2)?;
             let failing_since = failing_since.map(|At(since)| since);
-            let (endpoint, is_ordered) = (row.try_get(1)?, row.try_get(3)?);
-            if let Ok(index) = usize::try_from(place - 1) {
-                kept.insert(index, Kept { endpoint, failing_since, is_ordered });
+            let places: Vec<i32> = row.try_get(3)?;
+            for place in places.into_iter().filter_map(|place| usize::try_from(place).ok()) {
+                kept.insert(place, Kept { endpoint, failing_since, is_ordered });
             }
         }
         Ok(kept)
     }
 }
 
-fn column<T>(settlements: &[Settlement], value: impl Fn(&Settlement) -> T) -> Vec<T> {
-    settlements.iter().map(value).collect()
+fn column<T>(sorted: &[(usize, &Settlement)], value: impl Fn(&Settlement) -> T) -> Vec<T> {
+    sorted.iter().map(|(_, one)| value(one)).collect()
 }
 
 fn word(outcome: Outcome) -> &'static str {

@@ -16,8 +16,10 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::SealingKeys;
 
-use crate::claim::{Dues, Registrations};
+use crate::claim::{Dues, Registrations, Turns};
+
 use crate::error::{attempt, persistently, store_error};
+use crate::handed::Lanes;
 use crate::publish::{Publisher, Request};
 use crate::workers::Workers;
 use crate::{OpenError, PostgresOptions, notify};
@@ -55,12 +57,14 @@ pub(crate) struct Shared {
     pub(crate) workers: Workers,
     pub(crate) registrations: Mutex<Registrations>,
     /// Held while a claim is made: two at once would pass over each other's rows.
-    pub(crate) claiming: tokio::sync::Mutex<Option<String>>,
+    pub(crate) claiming: tokio::sync::Mutex<Turns>,
+    /// What was claimed when it was published, and waits for the next claims.
+    pub(crate) handed: Mutex<Lanes>,
     /// What is due next, as the last claim found it.
     pub(crate) dues: Mutex<Dues>,
     /// Counts what may change what is due.
     changes: AtomicU64,
-    waker: Waker,
+    pub(crate) waker: Waker,
     needs_transactions: bool,
 }
 
@@ -179,6 +183,7 @@ impl PostgresStore {
             workers: Workers::new(options.heartbeat),
             registrations: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
+            handed: Mutex::default(),
             dues: Mutex::default(),
             changes: AtomicU64::new(0),
             waker: Waker::new(),
@@ -198,6 +203,7 @@ impl PostgresStore {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
+        self.shared.stop().await;
         // Without it, the others notice by themselves a little later.
         let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
         self.shared.pool.close().await;
@@ -252,6 +258,10 @@ impl DeliveryStore for PostgresStore {
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         self.shared.replay(request).await
+    }
+
+    async fn hand_back(&self) -> usize {
+        self.shared.stop().await
     }
 
     fn wakeups(&self) -> Wakeups {

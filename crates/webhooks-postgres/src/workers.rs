@@ -57,6 +57,12 @@ impl Workers {
         Ok(if is_member { Arc::clone(&state.members) } else { Arc::default() })
     }
 
+    /// Returns whether this worker shares the work with nobody; `None` if it has no share itself.
+    pub(crate) fn is_alone(&self) -> Option<bool> {
+        let state = self.state();
+        state.members.contains(&self.id).then_some(state.members.len() == 1)
+    }
+
     /// Returns whether the others still count on this worker, as far as it can know.
     fn is_fresh(&self, state: &State) -> bool {
         state.seen.is_some_and(|seen| seen.elapsed() < self.heartbeat * (EXPIRY - 1))

@@ -64,9 +64,9 @@ async fn fill(connection: &mut PgConnection, deliveries: usize) {
                    'order.paid', 20, $2 FROM generate_series(1, $1)
             RETURNING number, accepted_at
         )
-        INSERT INTO webhooks.waiting (id, endpoint, due_at, event, event_at, since)
-        SELECT nextval('webhooks.delivery_numbers'), e.number, accepted_at, made.number,
-               accepted_at, accepted_at
+        INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        SELECT webhooks.first_delivery(made.number) + e.number, e.number, accepted_at, accepted_at,
+               accepted_at
         FROM made CROSS JOIN webhooks.endpoints e";
     let ensure = "SELECT webhooks.ensure_partition(now())";
     sqlx::query(ensure).execute(&mut *connection).await.unwrap();

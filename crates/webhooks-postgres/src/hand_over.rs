@@ -1,0 +1,128 @@
+//! Handing over: deliveries that this process's worker can carry out are claimed when they are
+//! published, and wait in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use webhooks_core::Timestamp;
+use webhooks_dispatch::{ClaimRequest, Claimed, Progress, StoreError};
+
+use crate::claim::{Delivery, released};
+use crate::error::{persistently, store_error};
+use crate::handed::{Handed, Lanes};
+use crate::row;
+use crate::store::Shared;
+
+/// What may be handed over of what is published.
+pub(crate) struct Offer {
+    /// The endpoints, by number.
+    pub(crate) open: Vec<i64>,
+    /// When the claims end.
+    pub(crate) until: Timestamp,
+    pub(crate) token: i64,
+}
+
+impl Shared {
+    /// Returns what may be handed over now.
+    pub(crate) fn offer(&self, now: Timestamp) -> Option<Offer> {
+        let is_alone = self.workers.is_alone()?;
+        let (open, until) = self.handed().open(now, is_alone)?;
+        Some(Offer { open, until, token: fastrand::i64(1..) })
+    }
+
+    /// Hands deliveries over.
+    pub(crate) async fn put(&self, deliveries: Vec<Handed>, now: Timestamp) {
+        let homeless: Vec<Handed> = {
+            let mut handed = self.handed();
+            deliveries.into_iter().filter_map(|delivery| handed.put(delivery).err()).collect()
+        };
+        self.hand_back(homeless, now).await;
+    }
+
+    /// Claims what was handed over, for endpoints as they are now.
+    pub(crate) async fn take(
+        &self,
+        request: &ClaimRequest,
+        members: &Arc<[i64]>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let handed = self.handed().take(request);
+        if handed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: BTreeSet<i64> = handed.iter().map(|handed| handed.endpoint).collect();
+        let versions = match persistently(|| self.versions(&numbers)).await {
+            Ok(versions) => versions,
+            Err(error) => {
+                self.put(handed, request.now).await;
+                return Err(store_error(error));
+            }
+        };
+        let (mut deliveries, mut ordered) = (Vec::with_capacity(handed.len()), Vec::new());
+        for handed in handed {
+            // What was handed over for an endpoint that is gone has been cancelled.
+            match versions.get(&handed.endpoint) {
+                Some((version, false)) => deliveries.push(Delivery {
+                    claim: row::claim(handed.id, handed.token),
+                    endpoint: handed.endpoint,
+                    version: *version,
+                    event: handed.event,
+                    progress: Progress::start(handed.since),
+                }),
+                Some((_, true)) => ordered.push(handed),
+                None => {}
+            }
+        }
+        self.hand_back(ordered, request.now).await;
+        self.claimed(deliveries, members, request.now).await
+    }
+
+    /// Returns the versions of these endpoints, and whether they are ordered, but of those that are
+    /// gone.
+    async fn versions(
+        &self,
+        numbers: &BTreeSet<i64>,
+    ) -> Result<BTreeMap<i64, (i64, bool)>, sqlx::Error> {
+        const VERSIONS: &str = "SELECT number, version, is_ordered FROM webhooks.endpoints
+            WHERE number = ANY ($1) AND active";
+        let mut call = self.call().await?;
+        let versions: Vec<(i64, i64, bool)> = sqlx::query_as(VERSIONS)
+            .persistent(call.prepares())
+            .bind(Vec::from_iter(numbers))
+            .fetch_all(call.on())
+            .await?;
+        call.end().await?;
+        let by_number = |(number, version, is_ordered)| (number, (version, is_ordered));
+        Ok(versions.into_iter().map(by_number).collect())
+    }
+
+    /// Gives claims up, so that any worker can make them anew.
+    pub(crate) async fn hand_back(&self, handed: Vec<Handed>, now: Timestamp) {
+        if !handed.is_empty() {
+            let claims = handed.iter().map(|handed| row::claim(handed.id, handed.token));
+            // What cannot be handed back is due again when its lease ends.
+            let _due_later = self.settle(claims.map(released).collect(), now).await;
+        }
+    }
+
+    /// Hands back everything, and has nothing more handed over; returns how much it was.
+    pub(crate) async fn stop(&self) -> usize {
+        let handed = self.handed().stop();
+        let count = handed.len();
+        self.hand_back(handed, Timestamp::now()).await;
+        count
+    }
+
+    /// Hands back what has waited too long.
+    pub(crate) async fn tidy(&self, now: Timestamp) {
+        let stale = {
+            let mut handed = self.handed();
+            handed.sweep(now);
+            handed.stale(now)
+        };
+        self.hand_back(stale, now).await;
+    }
+
+    pub(crate) fn handed(&self) -> MutexGuard<'_, Lanes> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

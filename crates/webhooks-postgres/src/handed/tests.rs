@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+use webhooks_core::Event;
+use webhooks_registry::Endpoint;
+
+use super::*;
+
+const LEASE: Duration = Duration::from_mins(1);
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(1_000) + Duration::from_millis(milliseconds)
+}
+
+/// The endpoint of this number. Every third one belongs to a tenant of its own.
+fn registration(number: i64) -> Registration {
+    let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+    let tenant = if number % 3 == 0 { format!("small-{number}") } else { "large".to_owned() };
+    let endpoint = endpoint.tenant(TenantId::new(&tenant).unwrap());
+    Registration::new(EndpointId::new(&format!("e{number}")).unwrap(), endpoint)
+}
+
+fn delivery(id: i64, endpoint: i64, since: Timestamp) -> Handed {
+    let event = Arc::new(SerializedEvent::new(&Event::new("created", id).unwrap()));
+    Handed { id, endpoint, token: 1, since, event }
+}
+
+/// Lanes of a worker that has claimed this often for each endpoint at the start.
+fn lanes(claims: &[(i64, usize)]) -> Lanes {
+    let mut lanes = Lanes::default();
+    lanes.start(LEASE);
+    for (number, claims) in claims {
+        for _ in 0..*claims {
+            lanes.claimed(*number, &registration(*number), at(0));
+        }
+    }
+    lanes
+}
+
+fn request(now: Timestamp) -> ClaimRequest {
+    ClaimRequest { now, lease: LEASE, limit: 1_000, per_endpoint: 1_000, busy: Arc::default() }
+}
+
+fn ids(handed: &[Handed]) -> Vec<i64> {
+    handed.iter().map(|handed| handed.id).collect()
+}
+
+/// Hands over until there is no room; returns how many there was room for.
+fn fill(lanes: &mut Lanes, now: Timestamp, is_alone: bool) -> usize {
+    let mut put = 0;
+    while let Some((open, until)) = lanes.open(now, is_alone) {
+        assert_eq!(until, now + LEASE + PATIENCE);
+        lanes.put(delivery(0, open[0], now)).unwrap();
+        put += 1;
+    }
+    put
+}
+
+#[test]
+fn nothing_is_handed_over_before_a_worker_claims_for_the_endpoint_or_after_it_stopped() {
+    let mut lanes = Lanes::default();
+    assert!(lanes.open(at(0), true).is_none());
+    lanes.start(LEASE);
+    assert!(lanes.open(at(0), true).is_none());
+    let ordered =
+        Registration::new(EndpointId::new("ordered").unwrap(), registration(1).endpoint.ordered());
+    lanes.claimed(2, &ordered, at(0));
+    assert!(lanes.open(at(0), true).is_none());
+    lanes.claimed(1, &registration(1), at(0));
+    assert_eq!(lanes.open(at(0), true).unwrap().0, [1]);
+    assert_eq!(lanes.put(delivery(5, 2, at(0))).unwrap_err().id, 5);
+    lanes.put(delivery(6, 1, at(0))).unwrap();
+    assert_eq!(ids(&lanes.stop()), [6]);
+    assert!(lanes.open(at(0), true).is_none());
+    assert_eq!(lanes.put(delivery(7, 1, at(0))).unwrap_err().id, 7);
+}
+
+#[test]
+fn as_much_is_handed_over_as_was_lately_claimed_in_a_second() {
+    assert_eq!(fill(&mut lanes(&[(1, 1)]), at(10), true), FIRST_ROOM);
+    assert_eq!(fill(&mut lanes(&[(1, 500)]), at(900), true), 500);
+    assert_eq!(fill(&mut lanes(&[(1, 500)]), at(1_900), true), 500);
+    assert_eq!(fill(&mut lanes(&[(1, 500)]), at(2_100), true), FIRST_ROOM);
+    assert_eq!(fill(&mut lanes(&[(1, 500)]), at(0), false), FIRST_ROOM);
+    assert_eq!(fill(&mut lanes(&[(1, 9_000)]), at(0), true), MOST);
+    let mut goes_on = lanes(&[(1, 500)]);
+    goes_on.claimed(1, &registration(1), at(1_500));
+    assert_eq!(fill(&mut goes_on, at(1_600), true), 500);
+}
+
+#[test]
+fn what_waits_too_long_is_handed_back_and_its_endpoint_gets_no_more_than_it_takes() {
+    let mut lanes = lanes(&[(1, 1), (2, 1)]);
+    for id in 0..3 {
+        lanes.put(delivery(id, 1, at(1_000 * id.unsigned_abs()))).unwrap();
+    }
+    assert!(lanes.stale(at(5_000)).is_empty());
+    assert_eq!(ids(&lanes.stale(at(6_500))), [0, 1]);
+    assert_eq!(lanes.open(at(6_500), true).unwrap().0, [2]);
+    assert_eq!(ids(&lanes.take(&request(at(6_600)))), [2]);
+    assert_eq!(lanes.open(at(6_600), true).unwrap().0, [2]);
+    lanes.claimed(1, &registration(1), at(6_600));
+    assert_eq!(lanes.open(at(6_600), true).unwrap().0, [1, 2]);
+    lanes.put(delivery(3, 1, at(6_600))).unwrap();
+    assert_eq!(lanes.open(at(6_600), true).unwrap().0, [2]);
+    lanes.sweep(at(70_000));
+    assert!(lanes.open(at(70_000), true).is_none_or(|(open, _)| !open.contains(&2)));
+    assert_eq!(ids(&lanes.stop()), [3]);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut lanes = lanes(&[(1, 5_000)]);
+    let large = Event::new("created", "x".repeat(MOST_BYTES)).unwrap();
+    let event = Arc::new(SerializedEvent::new(&large));
+    lanes.put(Handed { event, ..delivery(1, 1, at(0)) }).unwrap();
+    assert!(lanes.open(at(0), true).is_none());
+    lanes.forget(1);
+    assert!(lanes.open(at(0), true).is_some());
+    for number in 2..2_000 {
+        lanes.claimed(number, &registration(number), at(0));
+    }
+    assert_eq!(lanes.open(at(0), true).unwrap().0.len(), MOST_LANES);
+}
+
+/// Goal: a tenant with many endpoints does not keep another waiting. Method: twenty endpoints wait
+/// with more than is asked for, two of them of tenants with nothing else.
+#[test]
+fn tenants_take_turns() {
+    let numbers = [1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 3, 6];
+    let mut lanes = lanes(&numbers.map(|number| (number, 1)));
+    for (id, number) in (0..).zip(numbers.into_iter().cycle().take(140)) {
+        lanes.put(delivery(id, number, at(id.unsigned_abs()))).unwrap();
+    }
+    let few = ClaimRequest { limit: 6, per_endpoint: 2, ..request(at(200)) };
+    let taken = lanes.take(&few);
+    let of = |number| taken.iter().filter(|taken| taken.endpoint == number).count();
+    assert_eq!((taken.len(), of(1), of(3), of(6)), (6, 2, 2, 2));
+    // The longest wait comes first.
+    let next: Vec<i64> = lanes.take(&few).iter().map(|taken| taken.endpoint).collect();
+    assert_eq!(next, [2, 2, 3, 3, 6, 6]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(i64),
+    Take { limit: usize, per_endpoint: usize, busy: Option<i64> },
+    Wait(u64),
+    Forget(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_i64..6).prop_map(Step::Put),
+        2 => (0_usize..8, 0_usize..4, prop::option::of(1_i64..6))
+            .prop_map(|(limit, per_endpoint, busy)| Step::Take { limit, per_endpoint, busy }),
+        1 => (0_u64..4_000).prop_map(Step::Wait),
+        1 => any::<prop::sample::Index>().prop_map(Step::Forget),
+    ]
+}
+
+proptest! {
+    /// Goal: nothing is lost, handed out twice, or too late; bounds hold. Method: a plain list says
+    /// what waits.
+    #[test]
+    fn what_is_put_comes_out_once(steps in prop::collection::vec(step(), 0..100)) {
+        let numbers: Vec<(i64, usize)> = (1..6).map(|number| (number, 1)).collect();
+        let (mut lanes, mut waits, mut now) = (lanes(&numbers), Vec::new(), at(0));
+        for (id, step) in (0..).zip(steps) {
+            match step {
+                Step::Put(number) => {
+                    lanes.put(delivery(id, number, now)).unwrap();
+                    waits.push((id, number, now));
+                }
+                Step::Take { limit, per_endpoint, busy } => {
+                    let busy = busy.map(|number| registration(number).id);
+                    let busy = Arc::new(BTreeSet::from_iter(busy));
+                    let due = lanes.next_due(&busy);
+                    let request = ClaimRequest { limit, per_endpoint, busy, ..request(now) };
+                    let taken = lanes.take(&request);
+                    prop_assert!(taken.len() <= limit);
+                    prop_assert_eq!(taken.is_empty(), due.is_none() || limit == 0 || per_endpoint == 0);
+                    for number in 1..6 {
+                        let own = taken.iter().filter(|taken| taken.endpoint == number);
+                        let own: Vec<i64> = own.map(|taken| taken.id).collect();
+                        prop_assert!(own.len() <= per_endpoint);
+                        prop_assert!(own.is_empty() || !request.busy.contains(&registration(number).id));
+                        let first = waits.iter().filter(|(_, of, _)| *of == number).map(|(id, ..)| *id);
+                        prop_assert_eq!(&own, &first.take(own.len()).collect::<Vec<_>>());
+                    }
+                    waits.retain(|(id, ..)| taken.iter().all(|taken| taken.id != *id));
+                }
+                Step::Wait(milliseconds) => {
+                    now = now + Duration::from_millis(milliseconds);
+                    let mut stale = ids(&lanes.stale(now));
+                    stale.sort_unstable();
+                    let is_stale = |since: Timestamp| now.saturating_since(since) > PATIENCE;
+                    let expected = waits.iter().filter(|(_, _, since)| is_stale(*since));
+                    prop_assert_eq!(stale, expected.map(|(id, ..)| *id).collect::<Vec<_>>());
+                    waits.retain(|(_, _, since)| !is_stale(*since));
+                }
+                Step::Forget(index) if !waits.is_empty() => {
+                    let (id, ..) = waits.remove(index.index(waits.len()));
+                    lanes.forget(id);
+                }
+                Step::Forget(_) => lanes.forget(-1),
+            }
+            let all = lanes.by_endpoint.values().flat_map(|lane| &lane.queue);
+            prop_assert_eq!(lanes.bytes, all.map(|one| one.event.body.len()).sum::<usize>());
+        }
+        let mut left = ids(&lanes.stop());
+        left.sort_unstable();
+        prop_assert_eq!(left, waits.into_iter().map(|(id, ..)| id).collect::<Vec<_>>());
+    }
+}

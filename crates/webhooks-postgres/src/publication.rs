@@ -1,0 +1,139 @@
+//! The statement that publishes, for stores and for transactions of others.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgHasArrayType, PgRow, Postgres};
+use sqlx::{Decode, PgConnection, Row as _, Type};
+use webhooks_core::{EventType, TenantId, Timestamp};
+use webhooks_dispatch::{Conflict, Novelty, Published, SerializedEvent};
+
+use crate::hand_over::Offer;
+use crate::row::{At, count, limit};
+
+/// Events to publish by the function of the schema that does so for all callers.
+pub(crate) struct Publication<'e> {
+    /// Each is accepted at its time, or now by the database's clock.
+    pub(crate) events: Vec<(&'e SerializedEvent, Option<Timestamp>)>,
+    /// Whose process publishes.
+    pub(crate) worker: Option<i64>,
+    pub(crate) offer: Option<Offer>,
+}
+
+/// What was published.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) outcomes: Vec<Result<Published, Conflict>>,
+    /// What was claimed at once: the place of the event from 0, the delivery, its endpoint.
+    pub(crate) handed: Vec<(usize, i64, i64)>,
+    /// The numbers of events that had been published before.
+    pub(crate) repeated: Vec<i64>,
+}
+
+impl Publication<'_> {
+    /// Publishes the events. `prepares` keeps the statement for the next time.
+    pub(crate) async fn publish(
+        &self,
+        connection: &mut PgConnection,
+        prepares: bool,
+    ) -> Result<Kept, sqlx::Error> {
+        const PUBLISH: &str = "SELECT numbers, wanted, open_kinds, open_endpoints, open_befores,
+                old_places, old_deliveries, old_numbers, old_bodies
+            FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+        let events = || self.events.iter().map(|(event, _)| *event);
+        let bodies: Result<Vec<&str>, _> =
+            events().map(|event| std::str::from_utf8(&event.body)).collect();
+        let times: Vec<Option<At>> = self.events.iter().map(|(_, at)| at.map(At)).collect();
+        let (kinds, kind_of) = kinds(events());
+        let offer = self.offer.as_ref();
+        let row = sqlx::query(PUBLISH)
+            .persistent(prepares)
+            .bind(events().map(|event| event.id.to_string()).collect::<Vec<_>>())
+            .bind(bodies.map_err(|error| sqlx::Error::Encode(error.into()))?)
+            .bind(times)
+            .bind(&kind_of)
+            .bind(kinds.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|(_, event_type)| event_type.as_str()).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|(_, event_type)| patterns(event_type)).collect::<Vec<_>>())
+            .bind(self.worker)
+            .bind(offer.map_or(&[][..], |offer| &offer.open))
+            .bind(offer.map(|offer| At(offer.until)))
+            .bind(offer.map(|offer| offer.token))
+            .fetch_one(connection)
+            .await?;
+        self.kept(&row, &kind_of)
+    }
+
+    /// Reads what the function returned.
+    fn kept(&self, row: &PgRow, kind_of: &[i32]) -> Result<Kept, sqlx::Error> {
+        let (numbers, wanted): (Vec<Option<i64>>, Vec<i32>) = (row.try_get(0)?, row.try_get(1)?);
+        let (kinds, endpoints): (Vec<i32>, Vec<i64>) = (column(row, 2)?, column(row, 3)?);
+        let befores: Vec<i32> = column(row, 4)?;
+        let (places, deliveries): (Vec<i32>, Vec<i32>) = (column(row, 5)?, column(row, 6)?);
+        let (old_numbers, bodies): (Vec<i64>, Vec<String>) = (column(row, 7)?, column(row, 8)?);
+        let mut kept = Kept::default();
+        for (place, ((event, _), kind)) in self.events.iter().zip(kind_of).enumerate() {
+            if let Some(number) = numbers.get(place).copied().flatten() {
+                let wanted = usize::try_from(kind - 1).ok().and_then(|kind| wanted.get(kind));
+                kept.outcomes.push(Ok(published(event, wanted, Novelty::New)));
+                for ((of, endpoint), before) in kinds.iter().zip(&endpoints).zip(&befores) {
+                    if of == kind {
+                        let delivery = first_delivery(number) + i64::from(*before);
+                        kept.handed.push((place, delivery, *endpoint));
+                    }
+                }
+                continue;
+            }
+            // If its key was forgotten just now, whoever publishes it again publishes it anew.
+            let old = places.iter().position(|old| *old == limit(place + 1));
+            let old = old.ok_or(sqlx::Error::RowNotFound)?;
+            kept.repeated.extend(old_numbers.get(old));
+            let is_same = |stored: &String| event.is_same_content(stored.as_bytes());
+            kept.outcomes.push(if bodies.get(old).is_some_and(is_same) {
+                Ok(published(event, deliveries.get(old), Novelty::Repeated))
+            } else {
+                Err(Conflict { event: event.id.clone() })
+            });
+        }
+        Ok(kept)
+    }
+}
+
+fn published(event: &SerializedEvent, deliveries: Option<&i32>, novelty: Novelty) -> Published {
+    let deliveries = deliveries.map_or(0, |deliveries| count(*deliveries));
+    let deliveries = usize::try_from(deliveries).unwrap_or(usize::MAX);
+    Published { event: event.id.clone(), deliveries, novelty }
+}
+
+/// Reads an array, which is empty if there is none.
+fn column<T>(row: &PgRow, index: usize) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres> + PgHasArrayType,
+{
+    Ok(row.try_get::<Option<Vec<T>>, _>(index)?.unwrap_or_default())
+}
+
+/// Returns the id of an event's first delivery, as `webhooks.first_delivery` does.
+fn first_delivery(event: i64) -> i64 {
+    event << 20
+}
+
+/// What decides who wants an event.
+type Kind<'e> = (&'e TenantId, &'e EventType);
+
+/// Returns the kinds of events, and for each event the place of its own, from 1.
+fn kinds<'e>(events: impl Iterator<Item = &'e SerializedEvent>) -> (Vec<Kind<'e>>, Vec<i32>) {
+    let (mut kinds, mut known) = (Vec::new(), HashMap::new());
+    let place = |event: &'e SerializedEvent| {
+        let kind = (&event.tenant, &event.event_type);
+        *known.entry(kind).or_insert_with(|| {
+            kinds.push(kind);
+            limit(kinds.len())
+        })
+    };
+    let places = events.map(place).collect();
+    (kinds, places)
+}
+
+fn patterns(event_type: &EventType) -> String {
+    event_type.patterns().collect::<Vec<_>>().join(" ")
+}

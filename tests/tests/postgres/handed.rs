@@ -1,0 +1,238 @@
+//! What is handed over: claimed when it is published, by the process that publishes and delivers.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use webhooks_dispatch::Novelty;
+
+use super::*;
+
+/// Opens a store whose worker has claimed for an endpoint `crm` before.
+async fn open_claiming(url: &str) -> PostgresStore {
+    let store = open_beating(url, Duration::from_secs(60)).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["first".to_owned()]).await;
+    let first = claim(&store, 10).await;
+    settle(&store, &first, Outcome::Delivered).await;
+    assert!(claim(&store, 10).await.is_empty());
+    store
+}
+
+/// Returns how many deliveries wait, and how many of them are leased.
+async fn waiting(url: &str) -> (i64, i64) {
+    let count = "SELECT count(*), count(leased_until) FROM webhooks.waiting";
+    sqlx::query_as(count).fetch_one(&mut connect(url).await).await.unwrap()
+}
+
+/// Opens another store, and waits until it claims: one delivery of its own, which is not handed over.
+async fn open_another(url: &str) -> PostgresStore {
+    let store = open(url).await;
+    publish(&store, ["another".to_owned()]).await;
+    let claimed = eventually(async || {
+        let claimed = claim(&store, 10).await;
+        (!claimed.is_empty()).then_some(claimed)
+    });
+    settle(&store, &claimed.await, Outcome::Delivered).await;
+    store
+}
+
+fn events(claimed: &[Claimed]) -> Vec<String> {
+    claimed.iter().map(|claimed| claimed.event.id.to_string()).collect()
+}
+
+/// Goal: what a process publishes that also delivers is its own from the start, with a claim that
+/// fences as every other. Method: another worker asks first, and gets nothing.
+#[tokio::test]
+async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open_another(&url).await);
+    publish(&here, ["a".to_owned(), "b".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (2, 2));
+    let due_at = here.next_due(Arc::default()).await.unwrap();
+    assert!(due_at.is_some_and(|due_at| due_at <= Timestamp::now()));
+    assert!(claim(&there, 10).await.is_empty());
+    let claimed = claim(&here, 10).await;
+    assert_eq!(events(&claimed), ["a", "b"]);
+    assert_eq!(claimed[0].progress.attempts, 0);
+    let settled = settle(&here, &claimed, Outcome::Delivered).await;
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })));
+    assert_eq!(settle(&here, &claimed, Outcome::Delivered).await, [Settled::LeaseLost; 2]);
+    assert_eq!(waiting(&url).await, (0, 0));
+}
+
+/// Goal: a change of an endpoint holds from the next claim on, for what was handed over too, whichever
+/// process makes it.
+#[tokio::test]
+async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open(&url).await);
+    publish(&here, ["a".to_owned()]).await;
+    let rotated = Endpoint::new("https://example.com/", "another-secret").unwrap();
+    there.register(id("crm"), rotated.clone()).await.unwrap();
+    let claimed = claim(&here, 10).await;
+    assert_eq!(claimed[0].registration.endpoint, rotated);
+    settle(&here, &claimed, Outcome::Delivered).await;
+    publish(&here, ["b".to_owned(), "c".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (2, 2));
+    there.register(id("crm"), rotated.clone().ordered()).await.unwrap();
+    for expected in ["b", "c"] {
+        let claimed = eventually(async || {
+            let claimed = claim(&here, 10).await;
+            (!claimed.is_empty()).then_some(claimed)
+        });
+        let claimed = claimed.await;
+        assert_eq!(events(&claimed), [expected], "one at a time");
+        settle(&here, &claimed, Outcome::Delivered).await;
+    }
+    there.register(id("crm"), rotated.clone()).await.unwrap();
+    publish(&here, ["d".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (1, 1));
+    assert!(there.disable(id("crm"), DisableReason::Gone).await.unwrap());
+    assert!(claim(&here, 10).await.is_empty());
+    assert_eq!(waiting(&url).await, (0, 0));
+}
+
+/// Goal: nothing waits for a worker that takes too long, or for one that has ended. Method: what was
+/// published long ago is claimed anew; a store that is told that its worker ends hands all back.
+#[tokio::test]
+async fn what_is_not_taken_in_time_is_handed_back() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open_another(&url).await);
+    let long_ago = Timestamp::now().saturating_sub(Duration::from_secs(30));
+    let event = |id: &str| {
+        SerializedEvent::new(&Event::new("created", 1).unwrap().id(EventId::new(id).unwrap()))
+    };
+    assert!(here.publish(vec![event("late")], long_ago).await.unwrap()[0].is_ok());
+    assert_eq!(waiting(&url).await, (1, 1));
+    let late = claim(&here, 10).await;
+    assert_eq!(events(&late), ["late"]);
+    let lost = here.extend(vec![late[0].claim], Timestamp::now()).await.unwrap();
+    assert!(lost.is_empty(), "it is claimed anew");
+    publish(&here, ["given-back".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (2, 2));
+    assert_eq!(here.hand_back().await, 1);
+    publish(&here, ["kept".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (3, 1));
+    let mut wakeups = there.wakeups();
+    while waiting(&url).await != (3, 3) {
+        claim(&there, 10).await;
+        wakeups.next().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_cancelled_after_it_was_handed_over_is_not_claimed() {
+    let url = Cluster::shared().database().await;
+    let here = open_claiming(&url).await;
+    publish(&here, ["a".to_owned()]).await;
+    let deliveries = here.deliveries(Query::default()).await.unwrap().items;
+    here.cancel(deliveries[0].id, Timestamp::now()).await.unwrap();
+    assert!(claim(&here, 10).await.is_empty());
+}
+
+/// Goal: neither what was handed over nor what waits in the database keeps the other waiting.
+/// Method: more of both than two claims take.
+#[tokio::test]
+async fn the_database_and_what_was_handed_over_take_turns() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open(&url).await);
+    let mut wakeups = here.wakeups();
+    publish(&there, (0..20).map(|n| format!("there-{n}"))).await;
+    wakeups.next().await;
+    publish(&here, (0..20).map(|n| format!("here-{n}"))).await;
+    assert_eq!(waiting(&url).await, (40, 20));
+    let mut firsts = BTreeSet::new();
+    for _ in 0..2 {
+        let claimed = claim(&here, 10).await;
+        assert_eq!(claimed.len(), 10);
+        firsts.insert(events(&claimed)[0].clone());
+    }
+    assert_eq!(firsts, BTreeSet::from(["here-0".to_owned(), "there-0".to_owned()]));
+}
+
+/// Goal: a worker that is shut down leaves nothing claimed. Method: an endpoint that never answers has
+/// more handed over than the engine takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_shut_down_hands_all_back() {
+    let url = Cluster::shared().database().await;
+    let flying = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&flying);
+    let transport = FnTransport::new(move |_, _, _, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<(u16, &str)>()
+    });
+    let engine = Engine::new(open_claiming(&url).await, transport);
+    let worker = engine.start();
+    for batch in 0..3 {
+        publish(engine.store(), (0..50).map(|n| format!("event-{batch}-{n}"))).await;
+    }
+    // It has taken what it takes.
+    eventually(async || (flying.load(Ordering::SeqCst) > 0).then_some(())).await;
+    assert!(waiting(&url).await.1 > 0);
+    let report = worker.shutdown(Duration::ZERO).await;
+    assert!(report.broken_off > 0);
+    assert_eq!(waiting(&url).await, (150, 0));
+}
+
+/// Leads to a server; the first connection that speaks of `marker` is cut at the server's answer.
+fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
+    let is_armed = Arc::new(AtomicBool::new(true));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(lead(client, server, marker, Arc::clone(&is_armed)));
+        }
+    });
+    folder.display().to_string()
+}
+
+async fn lead(
+    mut client: UnixStream,
+    mut server: UnixStream,
+    marker: &[u8],
+    is_armed: Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut is_cut = false;
+    loop {
+        tokio::select! {
+            count = client.read(&mut asked) => {
+                let asked = &asked[..count?];
+                if asked.is_empty() {
+                    return Ok(());
+                }
+                if asked.windows(marker.len()).any(|part| part == marker) {
+                    is_cut = is_armed.swap(false, Ordering::SeqCst);
+                }
+                server.write_all(asked).await?;
+            }
+            count = server.read(&mut answered) => {
+                let answered = &answered[..count?];
+                if answered.is_empty() || is_cut {
+                    return Ok(());
+                }
+                client.write_all(answered).await?;
+            }
+        }
+    }
+}
+
+/// Goal: what was claimed by a publish whose answer was lost is due at once, and not when the lease
+/// ends. Method: a proxy swallows the answer; the store asks again, and finds its event.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
+    let url = Cluster::shared().database().await;
+    let (database, folder) = url.split_once("?host=").unwrap();
+    let proxy = start_faulty_proxy(format!("{folder}/.s.PGSQL.5432").into(), b"unheard");
+    let store = open_claiming(&format!("{database}?host={proxy}")).await;
+    let event = Event::new("created", 1).unwrap().id(EventId::new("unheard").unwrap());
+    let events = vec![SerializedEvent::new(&event)];
+    let published = store.publish(events, Timestamp::now()).await.unwrap();
+    assert_eq!(published[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(waiting(&url).await, (1, 0));
+    assert_eq!(eventually_claimed(&store).await, ["unheard"]);
+}
