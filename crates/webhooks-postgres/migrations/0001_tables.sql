@@ -31,7 +31,7 @@ CREATE TABLE webhooks.subscriptions (
 );
 CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
 
-CREATE SEQUENCE webhooks.event_numbers;
+CREATE SEQUENCE webhooks.event_numbers MAXVALUE 8796093022207; -- 43 bits
 
 -- The id of a delivery is the number of its event and, in the last 20 bits, its place among those of
 -- the event: deliveries of an event are found by their ids, and need no index for it.

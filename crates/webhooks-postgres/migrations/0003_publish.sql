@@ -44,6 +44,7 @@ SET search_path = webhooks, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_time      timestamptz;
+    v_is_fresh  boolean;
     v_kinds     integer[];
     v_endpoints bigint[];
     v_befores   integer[];
@@ -67,13 +68,20 @@ BEGIN
     -- Numbers follow the order in which events were given; keys are inserted in the order of ids, so
     -- that callers who publish the same ids at once don't wait for each other in a circle.
     numbers := ARRAY(SELECT nextval('event_numbers') FROM generate_series(1, cardinality(p_ids)));
-    BEGIN
-        INSERT INTO event_keys (id, tenant, event, event_at)
-        SELECT g.id, p_tenants[g.kind], g.number, g.at
-        FROM unnest(p_ids, p_kinds, numbers, p_times) AS g(id, kind, number, at)
-        ORDER BY 1, 2;
-    EXCEPTION WHEN unique_violation THEN
-        -- Looking for conflicts first takes longer, and most often there are none.
+    v_is_fresh := p_worker IS NOT NULL;
+    IF v_is_fresh THEN
+        -- Looking for conflicts first takes longer, and most often there are none. A block of its own
+        -- would burden a caller's transaction that publishes many times.
+        BEGIN
+            INSERT INTO event_keys (id, tenant, event, event_at)
+            SELECT g.id, p_tenants[g.kind], g.number, g.at
+            FROM unnest(p_ids, p_kinds, numbers, p_times) AS g(id, kind, number, at)
+            ORDER BY 1, 2;
+        EXCEPTION WHEN unique_violation THEN
+            v_is_fresh := false;
+        END;
+    END IF;
+    IF NOT v_is_fresh THEN
         WITH fresh AS (
             INSERT INTO event_keys AS k (id, tenant, event, event_at)
             SELECT g.id, p_tenants[g.kind], g.number, g.at
@@ -84,7 +92,7 @@ BEGIN
         SELECT array_agg(fresh.event ORDER BY g.place) INTO numbers
         FROM unnest(numbers) WITH ORDINALITY AS g(number, place)
         LEFT JOIN fresh ON fresh.event = g.number;
-    END;
+    END IF;
     SELECT array_agg(w.kind), array_agg(w.endpoint), array_agg(w.before), array_agg(w.is_ordered),
            array_agg(w.is_open),
            array_agg(w.kind) FILTER (WHERE w.is_open),
@@ -101,6 +109,10 @@ BEGIN
             WHERE tenant = k.tenant AND pattern = ANY (string_to_array(k.patterns, ' '))
         ) s
     ) w;
+    IF 1048575 < ANY (v_befores) THEN
+        RAISE EXCEPTION 'more than 1048576 endpoints want an event'
+            USING ERRCODE = 'program_limit_exceeded';
+    END IF;
     wanted := ARRAY(
         SELECT count(w.kind)::integer
         FROM generate_series(1, cardinality(p_types)) AS k(kind)
@@ -125,6 +137,11 @@ BEGIN
         JOIN event_keys k ON k.id = g.id AND k.tenant = p_tenants[g.kind]
         JOIN events e ON e.number = k.event AND e.accepted_at = k.event_at
         WHERE g.number IS NULL;
+        IF cardinality(array_positions(numbers, NULL)) > coalesce(cardinality(old_places), 0) THEN
+            -- Its key was forgotten just now; whoever publishes it again publishes it anew.
+            RAISE EXCEPTION 'an event id was forgotten just now'
+                USING ERRCODE = 'serialization_failure';
+        END IF;
     END IF;
     IF false = ANY (v_open) AND array_remove(numbers, NULL) <> '{}' THEN
         PERFORM notify_others(p_worker);
@@ -203,10 +220,6 @@ BEGIN
         ARRAY[tenant], ARRAY[event_type], ARRAY[patterns(event_type)], NULL, '{}', NULL, NULL);
     IF v_kept.numbers[1] IS NOT NULL THEN
         RETURN v_id;
-    ELSIF v_kept.old_bodies IS NULL THEN
-        -- Its key was forgotten just now; whoever publishes it again publishes it anew.
-        RAISE EXCEPTION 'event id % was forgotten just now', quote_literal(v_id)
-            USING ERRCODE = 'serialization_failure';
     END IF;
     v_stored := v_kept.old_bodies[1];
     -- The time may differ: who tries again often makes the event anew.

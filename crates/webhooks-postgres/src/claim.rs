@@ -64,6 +64,8 @@ pub(crate) struct Turns {
 /// What a claim found in the database.
 #[derive(Default)]
 struct Found {
+    /// How many deliveries were claimed.
+    claimed: usize,
     deliveries: Vec<Delivery>,
     /// Why some of what was claimed cannot be read. It is due again when its lease ends.
     unreadable: Option<sqlx::Error>,
@@ -108,6 +110,8 @@ impl Shared {
         let mut turns = self.claiming.lock().await;
         let members = persistently(|| self.workers.join(self)).await.map_err(store_error)?;
         if members.is_empty() {
+            // It has no share, or no more.
+            self.stop().await;
             return Ok(Vec::new());
         }
         let stale = {
@@ -128,7 +132,7 @@ impl Shared {
             if claimed.is_empty() {
                 return self.take(&request, &members).await;
             }
-            if self.handed().next_due(&request.busy).is_some() {
+            if self.handed().has_some(&request.busy) {
                 // Whoever gets less than was asked for does not ask again by itself.
                 self.waker.wake();
             }
@@ -158,7 +162,7 @@ impl Shared {
         let claim =
             async || self.claim_rows(request, token, turns.served.as_deref(), members).await;
         let found = persistently(claim).await.map_err(store_error)?;
-        if found.deliveries.len() < request.limit {
+        if found.claimed < request.limit {
             let busy = Arc::clone(&request.busy);
             *self.dues() = Dues { found_at: Some(changes), busy, by_endpoint: found.dues };
         }
@@ -213,10 +217,13 @@ impl Shared {
         for row in rows {
             let (id, since): (Option<i64>, Option<At>) = (row.try_get(0)?, row.try_get(3)?);
             match (id, since) {
-                (Some(_), _) => match Delivery::read(&row, token) {
-                    Ok(delivery) => found.deliveries.push(delivery),
-                    Err(error) => found.unreadable = Some(error),
-                },
+                (Some(_), _) => {
+                    found.claimed += 1;
+                    match Delivery::read(&row, token) {
+                        Ok(delivery) => found.deliveries.push(delivery),
+                        Err(error) => found.unreadable = Some(error),
+                    }
+                }
                 (None, Some(At(due_at))) => {
                     found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
                 }
@@ -263,7 +270,10 @@ impl Shared {
                         let registration = Arc::clone(registration);
                         claimed.push(Claimed { claim, registration, event, progress });
                     }
-                    Some(None) => unserved.push(released(claim)),
+                    Some(None) => {
+                        handed.refuse(endpoint, now);
+                        unserved.push(released(claim));
+                    }
                     None => {}
                 }
             }
@@ -362,8 +372,8 @@ impl Shared {
         busy: &BTreeSet<EndpointId>,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
         const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
-        if let Some(since) = self.handed().next_due(busy) {
-            return Ok(Some(since));
+        if self.handed().has_some(busy) {
+            return Ok(Some(Timestamp::UNIX_EPOCH));
         }
         {
             let dues = self.dues();

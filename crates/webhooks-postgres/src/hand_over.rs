@@ -22,11 +22,27 @@ pub(crate) struct Offer {
     pub(crate) token: i64,
 }
 
+/// What was taken, until it is claimed. If it is dropped before, it waits again.
+struct Taken<'s> {
+    shared: &'s Shared,
+    handed: Vec<Handed>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut lanes = self.shared.handed();
+        for handed in self.handed.drain(..) {
+            // If the worker has ended too, it is due again when its lease ends.
+            let _due_later = lanes.put(handed);
+        }
+    }
+}
+
 impl Shared {
-    /// Returns what may be handed over now.
-    pub(crate) fn offer(&self, now: Timestamp) -> Option<Offer> {
+    /// Returns what may be handed over of so many events, of so many bytes together.
+    pub(crate) fn offer(&self, now: Timestamp, events: (usize, usize)) -> Option<Offer> {
         let is_alone = self.workers.is_alone()?;
-        let (open, until) = self.handed().open(now, is_alone)?;
+        let (open, until) = self.handed().open(now, events, is_alone)?;
         Some(Offer { open, until, token: fastrand::i64(1..) })
     }
 
@@ -45,35 +61,31 @@ impl Shared {
         request: &ClaimRequest,
         members: &Arc<[i64]>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let handed = self.handed().take(request);
-        if handed.is_empty() {
+        let mut taken = Taken { shared: self, handed: self.handed().take(request) };
+        if taken.handed.is_empty() {
             return Ok(Vec::new());
         }
-        let numbers: BTreeSet<i64> = handed.iter().map(|handed| handed.endpoint).collect();
-        let versions = match persistently(|| self.versions(&numbers)).await {
-            Ok(versions) => versions,
-            Err(error) => {
-                self.put(handed, request.now).await;
-                return Err(store_error(error));
-            }
-        };
-        let (mut deliveries, mut ordered) = (Vec::with_capacity(handed.len()), Vec::new());
-        for handed in handed {
+        let numbers: BTreeSet<i64> = taken.handed.iter().map(|handed| handed.endpoint).collect();
+        let versions = persistently(|| self.versions(&numbers)).await.map_err(store_error)?;
+        let (mut deliveries, mut ordered) = (Vec::new(), Vec::new());
+        for handed in &taken.handed {
             // What was handed over for an endpoint that is gone has been cancelled.
             match versions.get(&handed.endpoint) {
                 Some((version, false)) => deliveries.push(Delivery {
                     claim: row::claim(handed.id, handed.token),
                     endpoint: handed.endpoint,
                     version: *version,
-                    event: handed.event,
+                    event: Arc::clone(&handed.event),
                     progress: Progress::start(handed.since),
                 }),
-                Some((_, true)) => ordered.push(handed),
+                Some((_, true)) => ordered.push(handed.clone()),
                 None => {}
             }
         }
+        let claimed = self.claimed(deliveries, members, request.now).await?;
+        taken.handed.clear();
         self.hand_back(ordered, request.now).await;
-        self.claimed(deliveries, members, request.now).await
+        Ok(claimed)
     }
 
     /// Returns the versions of these endpoints, and whether they are ordered, but of those that are

@@ -9,7 +9,7 @@ use webhooks_core::{EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{ClaimRequest, SerializedEvent};
 use webhooks_registry::Registration;
 
-/// How long a delivery may wait here. Its lease lasts that much longer than the worker asks for.
+/// How long a delivery may wait here: its lease lasts that much longer than the worker asks for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many deliveries may wait for an endpoint of which little is known, or that other workers could
@@ -17,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_ROOM: usize = 64;
 const MOST: usize = 4_096;
 
-/// How many bytes of bodies may wait in all.
+/// How many deliveries may wait in all, and how many bytes of bodies.
+const MOST_IN_ALL: usize = 65_536;
 const MOST_BYTES: usize = 32 << 20;
 
 /// How many endpoints have a lane; claims ask the database alone for the others.
@@ -35,6 +36,8 @@ pub(crate) struct Handed {
     pub(crate) token: i64,
     /// When it was accepted.
     pub(crate) since: Timestamp,
+    /// When its lease ends.
+    pub(crate) until: Timestamp,
     pub(crate) event: Arc<SerializedEvent>,
 }
 
@@ -47,7 +50,8 @@ pub(crate) struct Lanes {
     by_endpoint: BTreeMap<i64, Lane>,
     /// The tenant that was served last.
     served: Option<TenantId>,
-    /// How many bytes of bodies wait.
+    /// How many deliveries wait, and how many bytes of bodies.
+    count: usize,
     bytes: usize,
     /// How long the worker's claims last; `None` while there is no worker.
     lease: Option<Duration>,
@@ -57,14 +61,15 @@ pub(crate) struct Lanes {
 struct Lane {
     endpoint: EndpointId,
     tenant: TenantId,
+    /// By the ends of the leases.
     queue: VecDeque<Handed>,
     /// When the worker last claimed something for the endpoint, how many in that second, and how
     /// many in the second before.
     claimed_at: Timestamp,
     claimed: usize,
     claimed_before: usize,
-    /// Whether something has waited too long.
-    is_slow: bool,
+    /// When something had last waited too long, or was not for this worker.
+    slow_at: Option<Timestamp>,
 }
 
 impl Lane {
@@ -76,7 +81,7 @@ impl Lane {
             claimed_at: now,
             claimed: 0,
             claimed_before: 0,
-            is_slow: false,
+            slow_at: None,
         }
     }
 
@@ -101,7 +106,8 @@ impl Lane {
             1 => self.claimed,
             _ => 0,
         };
-        if self.is_slow { lately } else { lately.max(FIRST_ROOM) }
+        let is_slow = self.slow_at.is_some_and(|slow_at| now.saturating_since(slow_at) < IDLE);
+        if is_slow { lately } else { lately.max(FIRST_ROOM) }
     }
 }
 
@@ -127,13 +133,30 @@ impl Lanes {
         lane.claimed += 1;
     }
 
-    /// Returns the endpoints that deliveries may be handed over for, and until when these are leased;
-    /// `None` if there are none. `is_alone` says that no other worker could serve them.
-    pub(crate) fn open(&self, now: Timestamp, is_alone: bool) -> Option<(Vec<i64>, Timestamp)> {
-        let lease = self.lease.filter(|_| self.bytes < MOST_BYTES)?;
+    /// Notes that an endpoint is not for this worker.
+    pub(crate) fn refuse(&mut self, number: i64, now: Timestamp) {
+        if let Some(lane) = self.by_endpoint.get_mut(&number) {
+            (lane.claimed, lane.claimed_before) = (0, 0);
+            lane.slow_at = Some(now);
+        }
+    }
+
+    /// Returns the endpoints that so many events, of so many bytes together, may be handed over for,
+    /// and until when these are leased; `None` if there are none. `is_alone` says that no other
+    /// worker could serve them.
+    pub(crate) fn open(
+        &self,
+        now: Timestamp,
+        events: (usize, usize),
+        is_alone: bool,
+    ) -> Option<(Vec<i64>, Timestamp)> {
+        let (count, bytes) = events;
+        let lease = self.lease.filter(|_| self.bytes + bytes <= MOST_BYTES)?;
         let most = if is_alone { MOST } else { FIRST_ROOM };
-        let lanes = self.by_endpoint.iter();
-        let open = lanes.filter(|(_, lane)| lane.queue.len() < lane.room(now).min(most));
+        let has_room =
+            |(_, lane): &(&i64, &Lane)| lane.queue.len() + count <= lane.room(now).min(most);
+        let lanes = MOST_IN_ALL.saturating_sub(self.count) / count.max(1);
+        let open = self.by_endpoint.iter().filter(has_room).take(lanes);
         let open: Vec<i64> = open.map(|(number, _)| *number).collect();
         (!open.is_empty()).then(|| (open, now + lease + PATIENCE))
     }
@@ -142,8 +165,11 @@ impl Lanes {
     pub(crate) fn put(&mut self, delivery: Handed) -> Result<(), Handed> {
         let lane = self.by_endpoint.get_mut(&delivery.endpoint).filter(|_| self.lease.is_some());
         let Some(lane) = lane else { return Err(delivery) };
+        self.count += 1;
         self.bytes += delivery.event.body.len();
-        lane.queue.push_back(delivery);
+        // Nearly always the last.
+        let place = lane.queue.partition_point(|other| other.until <= delivery.until);
+        lane.queue.insert(place, delivery);
         Ok(())
     }
 
@@ -157,7 +183,7 @@ impl Lanes {
             taken.extend(lane.queue.drain(..room.min(lane.queue.len())));
             self.served = Some(lane.tenant.clone());
         }
-        self.bytes -= bytes(&taken);
+        self.remove(&taken);
         taken
     }
 
@@ -183,23 +209,30 @@ impl Lanes {
         plan.into_iter().map(|(_, _, number)| number).collect()
     }
 
-    /// Returns since when something waits for an endpoint that is not busy.
-    pub(crate) fn next_due(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
-        let lanes = self.by_endpoint.values().filter(|lane| !busy.contains(&lane.endpoint));
-        lanes.filter_map(|lane| lane.queue.front()).map(|first| first.since).min()
+    /// Returns whether something waits for an endpoint that is not busy.
+    pub(crate) fn has_some(&self, busy: &BTreeSet<EndpointId>) -> bool {
+        let mut lanes = self.by_endpoint.values();
+        lanes.any(|lane| !lane.queue.is_empty() && !busy.contains(&lane.endpoint))
     }
 
-    /// Takes what has waited too long, to be handed back.
+    /// Takes what has waited too long, to be handed back: its lease ends before one of now would.
     pub(crate) fn stale(&mut self, now: Timestamp) -> Vec<Handed> {
+        let least = now + self.lease.unwrap_or_default();
         let mut stale = Vec::new();
         for lane in self.by_endpoint.values_mut() {
-            let is_stale = |found: &&Handed| now.saturating_since(found.since) > PATIENCE;
-            let count = lane.queue.iter().take_while(is_stale).count();
+            let count = lane.queue.partition_point(|found| found.until < least);
             stale.extend(lane.queue.drain(..count));
-            lane.is_slow |= count > 0;
+            if count > 0 {
+                lane.slow_at = Some(now);
+            }
         }
-        self.bytes -= bytes(&stale);
+        self.remove(&stale);
         stale
+    }
+
+    fn remove(&mut self, taken: &[Handed]) {
+        self.count -= taken.len();
+        self.bytes -= taken.iter().map(|taken| taken.event.body.len()).sum::<usize>();
     }
 
     /// Forgets lanes that nothing is claimed for any more.
@@ -209,12 +242,12 @@ impl Lanes {
 
     /// Takes out a delivery that was cancelled.
     pub(crate) fn forget(&mut self, id: i64) {
+        let mut forgotten = Vec::new();
         for lane in self.by_endpoint.values_mut() {
             let place = lane.queue.iter().position(|found| found.id == id);
-            if let Some(found) = place.and_then(|place| lane.queue.remove(place)) {
-                self.bytes -= found.event.body.len();
-            }
+            forgotten.extend(place.and_then(|place| lane.queue.remove(place)));
         }
+        self.remove(&forgotten);
     }
 
     /// Takes everything, to be handed back: the worker ends. Nothing more comes until one claims.
@@ -222,10 +255,6 @@ impl Lanes {
         let lanes = std::mem::take(self).by_endpoint.into_values();
         lanes.flat_map(|lane| lane.queue).collect()
     }
-}
-
-fn bytes(deliveries: &[Handed]) -> usize {
-    deliveries.iter().map(|delivery| delivery.event.body.len()).sum()
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ impl HistoryStore for PostgresStore {
         const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
             FROM webhooks.events v WHERE true";
         const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries d
-            WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
+            WHERE d.id >= webhooks.first_delivery(v.number)
+              AND d.id < webhooks.first_delivery(v.number + 1) AND d.event_at = v.accepted_at";
         let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
@@ -163,12 +164,15 @@ impl HistoryStore for PostgresStore {
 impl PostgresStore {
     /// Returns the numbers of the events that have the id that is asked for, one for each tenant.
     async fn numbers(&self, query: &Query) -> Result<Option<Vec<i64>>, StoreError> {
-        const NUMBERS: &str = "SELECT event FROM webhooks.event_keys WHERE id = $1";
+        const NUMBERS: &str = "SELECT event FROM webhooks.event_keys
+            WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)";
         let Some(event) = &query.event else { return Ok(None) };
         let find = async || {
             let mut call = self.shared.call().await?;
             let numbers = sqlx::query_scalar(NUMBERS).persistent(call.prepares());
-            let numbers = numbers.bind(event.to_string()).fetch_all(call.on()).await?;
+            let tenant = query.tenant.as_ref().map(TenantId::as_str);
+            let numbers = numbers.bind(event.to_string()).bind(tenant);
+            let numbers = numbers.fetch_all(call.on()).await?;
             call.end().await?;
             Ok(numbers)
         };

@@ -64,6 +64,15 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
         if outcome.unwrap_or(true) {
             shared.wake();
         }
+    }
+}
+
+/// Hands back what the worker does not take in time.
+pub(crate) async fn tidy(shared: Arc<Shared>) {
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
         shared.tidy(Timestamp::now()).await;
     }
 }

@@ -198,13 +198,9 @@ async fn replay_missed(
 ) -> Result<Replayed, sqlx::Error> {
     // An endpoint that was registered anew has had what its earlier rows have.
     const ROWS: &str = "SELECT number FROM webhooks.endpoints WHERE id = $1";
-    // Deliveries are added to an event by one after another, as they are numbered by it.
+    // Deliveries are added to an event by one after another, as their ids follow each other.
+    const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 5)";
     const EVENTS: &str = "
-        WITH missed AS (
-            SELECT v.number, v.type, v.tenant, v.accepted_at FROM webhooks.events v
-            WHERE v.number > $1 AND v.accepted_at >= $2
-            ORDER BY v.number LIMIT $3 FOR UPDATE
-        )
         SELECT v.number, v.type, v.tenant = $5
             AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
                             WHERE w.id >= webhooks.first_delivery(v.number)
@@ -214,7 +210,8 @@ async fn replay_missed(
                             WHERE d.id >= webhooks.first_delivery(v.number)
                               AND d.id < webhooks.first_delivery(v.number + 1)
                               AND d.event_at = v.accepted_at AND d.endpoint = ANY ($4))
-        FROM missed v ORDER BY v.number";
+        FROM webhooks.events v WHERE v.number > $1 AND v.accepted_at >= $2
+        ORDER BY v.number LIMIT $3";
     const INSERT: &str = "
         INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
         SELECT 1 + greatest(
@@ -228,6 +225,7 @@ async fn replay_missed(
                       AND d.event_at = v.accepted_at)),
                $2, CASE WHEN $4 THEN 'epoch' ELSE $3 END, v.accepted_at, $3
         FROM webhooks.events v WHERE v.number = ANY ($1) ORDER BY v.number";
+    sqlx::query(LOCK).persistent(false).execute(&mut *connection).await?;
     let endpoint = &registration.endpoint;
     let numbers: Vec<i64> = sqlx::query_scalar(ROWS)
         .persistent(false)

@@ -66,30 +66,30 @@ impl Publication<'_> {
     /// Reads what the function returned.
     fn kept(&self, row: &PgRow, kind_of: &[i32]) -> Result<Kept, sqlx::Error> {
         let (numbers, wanted): (Vec<Option<i64>>, Vec<i32>) = (row.try_get(0)?, row.try_get(1)?);
-        let (kinds, endpoints): (Vec<i32>, Vec<i64>) = (column(row, 2)?, column(row, 3)?);
-        let befores: Vec<i32> = column(row, 4)?;
-        let (places, deliveries): (Vec<i32>, Vec<i32>) = (column(row, 5)?, column(row, 6)?);
-        let (old_numbers, bodies): (Vec<i64>, Vec<String>) = (column(row, 7)?, column(row, 8)?);
-        let mut kept = Kept::default();
+        let (endpoints, befores): (Vec<i64>, Vec<i32>) = (column(row, 3)?, column(row, 4)?);
+        let mut open: HashMap<i32, Vec<(i64, i32)>> = HashMap::new();
+        for (kind, own) in column(row, 2)?.into_iter().zip(endpoints.into_iter().zip(befores)) {
+            open.entry(kind).or_default().push(own);
+        }
+        let (deliveries, bodies): (Vec<i32>, Vec<String>) = (column(row, 6)?, column(row, 8)?);
+        let repeated: Vec<i64> = column(row, 7)?;
+        let old = column(row, 5)?.into_iter().zip(deliveries.into_iter().zip(bodies));
+        let old: HashMap<i32, (i32, String)> = old.collect();
+        let mut kept = Kept { repeated, ..Kept::default() };
         for (place, ((event, _), kind)) in self.events.iter().zip(kind_of).enumerate() {
             if let Some(number) = numbers.get(place).copied().flatten() {
                 let wanted = usize::try_from(kind - 1).ok().and_then(|kind| wanted.get(kind));
-                kept.outcomes.push(Ok(published(event, wanted, Novelty::New)));
-                for ((of, endpoint), before) in kinds.iter().zip(&endpoints).zip(&befores) {
-                    if of == kind {
-                        let delivery = first_delivery(number) + i64::from(*before);
-                        kept.handed.push((place, delivery, *endpoint));
-                    }
+                kept.outcomes.push(Ok(published(event, *wanted.unwrap_or(&0), Novelty::New)));
+                for (endpoint, before) in open.get(kind).into_iter().flatten() {
+                    let delivery = first_delivery(number) + i64::from(*before);
+                    kept.handed.push((place, delivery, *endpoint));
                 }
                 continue;
             }
-            // If its key was forgotten just now, whoever publishes it again publishes it anew.
-            let old = places.iter().position(|old| *old == limit(place + 1));
-            let old = old.ok_or(sqlx::Error::RowNotFound)?;
-            kept.repeated.extend(old_numbers.get(old));
-            let is_same = |stored: &String| event.is_same_content(stored.as_bytes());
-            kept.outcomes.push(if bodies.get(old).is_some_and(is_same) {
-                Ok(published(event, deliveries.get(old), Novelty::Repeated))
+            let (deliveries, stored) =
+                old.get(&limit(place + 1)).ok_or(sqlx::Error::RowNotFound)?;
+            kept.outcomes.push(if event.is_same_content(stored.as_bytes()) {
+                Ok(published(event, *deliveries, Novelty::Repeated))
             } else {
                 Err(Conflict { event: event.id.clone() })
             });
@@ -98,9 +98,8 @@ impl Publication<'_> {
     }
 }
 
-fn published(event: &SerializedEvent, deliveries: Option<&i32>, novelty: Novelty) -> Published {
-    let deliveries = deliveries.map_or(0, |deliveries| count(*deliveries));
-    let deliveries = usize::try_from(deliveries).unwrap_or(usize::MAX);
+fn published(event: &SerializedEvent, deliveries: i32, novelty: Novelty) -> Published {
+    let deliveries = usize::try_from(count(deliveries)).unwrap_or(usize::MAX);
     Published { event: event.id.clone(), deliveries, novelty }
 }
 

@@ -152,10 +152,11 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
         .flat_map(|request| request.events.iter().map(|event| (event, request.now)))
         .collect();
     let Some(now) = events.iter().map(|(_, now)| *now).max() else { return Ok(Vec::new()) };
+    let bytes = events.iter().map(|(event, _)| event.body.len()).sum();
     let publication = Publication {
         events: events.iter().map(|(event, now)| (&***event, Some(*now))).collect(),
         worker: Some(shared.workers.id),
-        offer: shared.offer(now),
+        offer: shared.offer(now, (events.len(), bytes)),
     };
     let tries = AtomicU32::new(0);
     let kept = persistently(async || {
@@ -175,7 +176,7 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
     .await
     // What failed may have been kept all the same.
     .inspect_err(|_| shared.change())?;
-    let token = publication.offer.map_or(0, |offer| offer.token);
+    let (token, until) = publication.offer.map_or((0, now), |offer| (offer.token, offer.until));
     if tries.into_inner() > 1 && !kept.repeated.is_empty() {
         // The try before was committed, and nobody heard what it claimed.
         let _due_later = attempt(give_up(shared, &kept.repeated, token)).await;
@@ -187,7 +188,7 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
     }
     let handed = kept.handed.into_iter().filter_map(|(index, id, endpoint)| {
         let (event, since) = events.get(index)?;
-        Some(Handed { id, endpoint, token, since: *since, event: Arc::clone(event) })
+        Some(Handed { id, endpoint, token, since: *since, until, event: Arc::clone(event) })
     });
     shared.put(handed.collect(), now).await;
     Ok(kept.outcomes)

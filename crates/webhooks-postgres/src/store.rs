@@ -17,7 +17,6 @@ use webhooks_dispatch::{
 use webhooks_registry::SealingKeys;
 
 use crate::claim::{Dues, Registrations, Turns};
-
 use crate::error::{attempt, persistently, store_error};
 use crate::handed::Lanes;
 use crate::publish::{Publisher, Request};
@@ -29,7 +28,8 @@ use crate::{OpenError, PostgresOptions, notify};
 ///
 /// What was answered is committed. Cheap to clone; all clones are one store, and one worker among
 /// those of other processes. Open it in the tokio runtime that it is used in. Dropping the last
-/// clone ends it; [`close`](Self::close) also tells the other workers.
+/// clone ends it; [`close`](Self::close) also hands back what was claimed for this process and not
+/// taken by a worker yet, and tells the other workers.
 ///
 /// # Example
 /// ```no_run
@@ -194,6 +194,7 @@ impl PostgresStore {
         tasks.spawn(publisher.run());
         tasks.spawn(notify::listen(Arc::clone(&shared), listening));
         tasks.spawn(notify::beat(Arc::clone(&shared)));
+        tasks.spawn(notify::tidy(Arc::clone(&shared)));
         Self { shared, publisher: requests, tasks: Arc::new(Mutex::new(tasks)) }
     }
 

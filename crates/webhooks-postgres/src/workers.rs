@@ -60,7 +60,8 @@ impl Workers {
     /// Returns whether this worker shares the work with nobody; `None` if it has no share itself.
     pub(crate) fn is_alone(&self) -> Option<bool> {
         let state = self.state();
-        state.members.contains(&self.id).then_some(state.members.len() == 1)
+        let is_member = self.is_fresh(&state) && state.members.contains(&self.id);
+        is_member.then_some(state.members.len() == 1)
     }
 
     /// Returns whether the others still count on this worker, as far as it can know.
