@@ -19,8 +19,13 @@ const SLOW_FACTOR: usize = 4;
 /// The most that `concurrency` can be, far beyond what a process can have open.
 const MAX_CONCURRENCY: usize = 1 << 20;
 
-/// How many deliveries at most are claimed for one endpoint at a time, and at least.
-const PER_ENDPOINT: (usize, usize) = (16, 64);
+/// Below how many deliveries that are ready more are claimed, and up to how many; for each flight
+/// that may start. A claim is answered before what is ready runs out.
+const LOW: usize = 2;
+const HIGH: usize = 3;
+
+/// How many deliveries at least are claimed for one endpoint at a time, and at most.
+const PER_ENDPOINT: (usize, usize) = (16, 128);
 
 /// How long an idle lane is remembered, with what it knows of its endpoint.
 const IDLE: Duration = Duration::from_secs(600);
@@ -111,7 +116,7 @@ impl Scheduler {
         if self.is_stopped || !self.wants_more() {
             return None;
         }
-        let limit = 2 * self.concurrency - self.ready_deliveries;
+        let limit = HIGH * self.concurrency - self.ready_deliveries;
         self.asked = (self.stirred, limit);
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
@@ -124,7 +129,7 @@ impl Scheduler {
 
     /// Returns whether the lanes run low.
     pub(crate) fn has_room(&self) -> bool {
-        self.ready_deliveries < self.concurrency
+        self.ready_deliveries < LOW * self.concurrency
     }
 
     /// Returns whether the lanes run low, and a claim may bring more.
@@ -137,7 +142,7 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        (2 * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        (2 * LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
     }
 
     /// Takes in what was claimed, with leases that last until then.
