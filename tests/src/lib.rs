@@ -12,6 +12,7 @@ pub mod crash;
 mod docs;
 mod first;
 mod forward;
+mod invariants;
 mod names;
 pub mod postgres;
 mod raw_server;

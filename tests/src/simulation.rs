@@ -7,17 +7,14 @@
 mod faulty_store;
 mod faulty_transport;
 mod finale;
-mod leases;
-mod limits;
 mod moods;
 mod plan;
 mod record;
 mod script;
-mod tally;
 mod watcher;
 
 // The public interface is:
-pub use self::tally::Tally;
+pub use crate::invariants::Tally;
 
 use std::sync::Arc;
 

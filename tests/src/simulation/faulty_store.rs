@@ -13,8 +13,9 @@ use webhooks_dispatch::{
 use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
 
 use super::Sabotage;
-use super::leases::{Key, number};
-use super::record::{WorkerNumber, World};
+use super::plan::number;
+use super::record::World;
+use crate::invariants::{Footing, Grant, Key, WorkerNumber};
 
 /// A worker's way to the store.
 #[derive(Debug, Clone)]
@@ -54,13 +55,15 @@ impl FaultyStore {
             let [before, after] =
                 [(); 2].map(|()| Duration::from_millis(record.rng.u64(..longest)));
             let worker = self.worker;
-            record.workers[worker].faults += 1;
+            record.checker.workers[worker].faults += 1;
             match fault {
-                Fault::Undone => record.tally.failed_before += 1,
-                Fault::Done => record.tally.failed_after += 1,
-                _ => record.tally.stalled += 1,
+                Fault::Undone => record.checker.tally.failed_before += 1,
+                Fault::Done => record.checker.tally.failed_after += 1,
+                _ => record.checker.tally.stalled += 1,
             }
-            record.note(self.world.now(), format_args!("store of {worker}: {fault:?} {call}"));
+            record
+                .checker
+                .note(self.world.now(), format_args!("store of {worker}: {fault:?} {call}"));
             (fault, before, after)
         };
         self.world.clock.sleep(before).await;
@@ -82,7 +85,7 @@ impl FaultyStore {
     }
 
     fn recover(&self) {
-        let worker = &mut self.world.record().workers[self.worker];
+        let worker = &mut self.world.record().checker.workers[self.worker];
         worker.faults -= 1;
         worker.last_fault = Some(self.world.now());
     }
@@ -102,7 +105,7 @@ impl FaultyStore {
                     && endpoint.wants(&serialized.event_type)
                 {
                     let key = Key { event: *event, endpoint: number(id.as_str()) };
-                    record.deliveries.accept(key, self.world.now());
+                    record.checker.deliveries.accept(key, self.world.now());
                 }
             }
         }
@@ -111,10 +114,10 @@ impl FaultyStore {
     /// Notes that an endpoint is gone or inactive: what waits for it is cancelled.
     fn close(&self, endpoint: &EndpointId, why: &'static str) {
         let mut record = self.world.record();
-        record.note(self.world.now(), format_args!("{endpoint} is closed: {why}"));
-        record.tally.endpoint_changes += 1;
+        record.checker.note(self.world.now(), format_args!("{endpoint} is closed: {why}"));
+        record.checker.tally.endpoint_changes += 1;
         let endpoint = number(endpoint.as_str());
-        for (key, delivery) in &mut record.deliveries.by_key {
+        for (key, delivery) in &mut record.checker.deliveries.by_key {
             if key.endpoint == endpoint && delivery.is_open {
                 delivery.cancel(why);
             }
@@ -133,6 +136,19 @@ impl FaultyStore {
         } else if let Some(claimed) = claimed.first() {
             *stash = Some(claimed.clone());
         }
+    }
+}
+
+fn grant(claimed: &Claimed, until: Timestamp, footing: Footing) -> Grant {
+    let Claimed { claim, registration, event, progress } = claimed;
+    let endpoint = number(registration.id.as_str());
+    Grant {
+        claim: *claim,
+        key: Key { event: number(&event.id.to_string()), endpoint },
+        attempt: progress.next_attempt_of_policy(),
+        since: progress.since,
+        until,
+        footing,
     }
 }
 
@@ -163,11 +179,11 @@ impl DeliveryStore for FaultyStore {
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let fault = self.begin("claim").await?;
         let until = request.now + request.lease;
+        let footing = if fault.0 == Fault::Done { Footing::Unheard } else { Footing::Firm };
         let mut claimed = self.inner.claim(request).await?;
         for claimed in &claimed {
-            let is_unheard = fault.0 == Fault::Done;
-            let times = self.times();
-            self.world.record().on_claimed(self.worker, claimed, times, until, is_unheard);
+            let grant = grant(claimed, until, footing);
+            self.world.record().checker.on_claimed(self.worker, &grant, self.times());
         }
         self.ignore_lease(&mut claimed);
         self.end(fault).await?;
@@ -189,12 +205,14 @@ impl DeliveryStore for FaultyStore {
         } else {
             self.inner.settle(settlements.clone(), now).await?
         };
-        for (settlement, settled) in settlements.iter().zip(&settled) {
-            self.world.record().on_settled(settlement, *settled, self.times());
+        for (Settlement { claim, outcome, .. }, settled) in settlements.iter().zip(&settled) {
+            if let Settled::Kept { .. } = settled {
+                self.world.record().checker.on_settled(*claim, *outcome, self.times());
+            }
         }
         self.end(fault).await?;
         let answered = settlements.iter().filter(|settlement| settlement.attempt.is_some()).count();
-        self.world.record().workers[self.worker].unsettled -= answered;
+        self.world.record().checker.on_answered(self.worker, answered);
         Ok(settled)
     }
 
@@ -202,7 +220,7 @@ impl DeliveryStore for FaultyStore {
         let fault = self.begin("extend").await?;
         let lost = self.inner.extend(claims.clone(), until).await?;
         for claim in claims.into_iter().filter(|claim| !lost.contains(claim)) {
-            self.world.record().on_extended(claim, until);
+            self.world.record().checker.on_extended(claim, until);
         }
         self.end(fault).await?;
         Ok(lost)
@@ -221,8 +239,8 @@ impl DeliveryStore for FaultyStore {
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
         self.inner.cancel(delivery, now).await?;
         let mut record = self.world.record();
-        record.note(self.world.now(), format_args!("{delivery} is cancelled"));
-        if let Some(delivery) = record.deliveries.by_id(delivery) {
+        record.checker.note(self.world.now(), format_args!("{delivery} is cancelled"));
+        if let Some(delivery) = record.checker.deliveries.by_id(delivery) {
             delivery.cancel("by hand");
         }
         Ok(())
@@ -243,19 +261,19 @@ impl DeliveryStore for FaultyStore {
         }
         let mut record = self.world.record();
         let now = self.world.now();
-        record.tally.replayed += u64::try_from(replayed.deliveries).unwrap_or(u64::MAX);
+        record.checker.tally.replayed += u64::try_from(replayed.deliveries).unwrap_or(u64::MAX);
         for found in open {
             let event = number(&found.event.to_string());
             let key = Key { event, endpoint: number(found.endpoint.as_str()) };
-            let is_known = record.deliveries.by_key.contains_key(&key);
-            let delivery = record.deliveries.accept(key, now);
+            let is_known = record.checker.deliveries.by_key.contains_key(&key);
+            let delivery = record.checker.deliveries.accept(key, now);
             if !is_known || !delivery.is_open {
                 delivery.is_open = true;
                 delivery.was_replayed = true;
                 delivery.was_taken = false;
                 delivery.cancelled = None;
                 delivery.due_at = None;
-                record.note(now, format_args!("{key} is replayed"));
+                record.checker.note(now, format_args!("{key} is replayed"));
             }
         }
         Ok(replayed)

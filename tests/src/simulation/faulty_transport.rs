@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use webhooks_dispatch::{Clock as _, Request, Response, Transport, TransportError};
 
-use super::leases::{Key, number};
-use super::limits::Ending;
 use super::moods::{Mood, Reaction, react};
-use super::record::{WorkerNumber, World};
+use super::plan::number;
+use super::record::World;
+use crate::invariants::{Ending, Key, WorkerNumber};
 
 /// A worker's way to the receivers.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ struct Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let now = self.world.now();
-        self.world.record().on_end(self.worker, self.key, self.claim, self.ending, now);
+        self.world.record().checker.on_end(self.worker, self.key, self.claim, self.ending, now);
     }
 }
 
@@ -43,13 +43,15 @@ impl FaultyTransport {
         let now = self.world.now();
         let time = self.world.clock.now();
         let mut record = self.world.record();
-        let claim = record.on_send(self.worker, key, (now, time));
+        let claim = record.checker.on_send(self.worker, key, (now, time));
         let plan = &record.endpoints[key.endpoint];
         let mood = if record.is_healed { Mood::Well } else { plan.mood(now) };
         let pace = plan.pace;
         let (after, reaction) = react(mood, self.patience, request.timeout, &mut record.rng);
-        record.note(now, format_args!("e{} is {mood:?}: {reaction:?} in {after:?}", key.endpoint));
-        record.tally.panics += u64::from(reaction == Reaction::Panic);
+        record
+            .checker
+            .note(now, format_args!("e{} is {mood:?}: {reaction:?} in {after:?}", key.endpoint));
+        record.checker.tally.panics += u64::from(reaction == Reaction::Panic);
         let (world, worker, ending) = (Arc::clone(&self.world), self.worker, Ending::Dropped);
         (Exchange { world, worker, key, claim, ending }, pace.unwrap_or(after), reaction)
     }

@@ -5,12 +5,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
-use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Outcome, Query};
+use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Query};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 
-use super::leases::{Delivery, Key, number};
-use super::plan::{EVENT_TYPES, EndpointPlan, tenant, url};
+use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
 use super::script::{Script, id};
+use crate::invariants::Key;
 
 /// How long everything may take that waits when all is well again: far more than the longest
 /// lease, pause and queue of a run together.
@@ -90,14 +90,14 @@ async fn all_slots_are_free(script: &mut Script) {
             (endpoint.tenant(tenant(LAST_TENANT)).timeout(pace * 2)).max_in_flight(NonZeroU32::MIN);
         let plan = EndpointPlan { endpoint, moods: Vec::new(), pace: Some(pace) };
         script.plan.endpoints.push(plan.clone());
-        script.world.record().endpoints.push(plan);
+        script.world.record().add_endpoint(plan);
         script.register(number).await;
     }
     let worker = script.workers[0].as_ref().map_or(0, |(number, _)| *number);
-    script.world.record().workers[worker].most_in_flight = 0;
+    script.world.record().checker.workers[worker].most_in_flight = 0;
     script.publish(LAST_TENANT, EVENT_TYPES[0]).await;
     script.world.clock.sleep(pace * 2).await;
-    let found = script.world.record().workers[worker].most_in_flight;
+    let found = script.world.record().checker.workers[worker].most_in_flight;
     if found != expected {
         let line = format_args!("{found} of {expected} can be used");
         script.world.violate(format_args!("slots come back: {line}"));
@@ -120,32 +120,5 @@ async fn everything_ended_well(script: &Script) {
         }
     }
     let now = script.world.now();
-    let mut record = script.world.record();
-    let mut wrong = None;
-    for (key, delivery) in &record.deliveries.by_key {
-        let found = kept.get(key).copied();
-        if !ended_well(delivery, found) {
-            wrong.get_or_insert((*key, found));
-        }
-    }
-    let cancelled = kept.values().filter(|status| **status == DeliveryStatus::Cancelled).count();
-    record.tally.cancelled += u64::try_from(cancelled).unwrap_or(u64::MAX);
-    if let Some((key, found)) = wrong {
-        let found = found.map_or("lost", DeliveryStatus::as_str);
-        record.violate(now, format_args!("accepted means delivered: {key} is {found}"));
-    }
-}
-
-/// Returns whether a delivery ended as the run saw it end.
-fn ended_well(delivery: &Delivery, found: Option<DeliveryStatus>) -> bool {
-    let last = delivery.claims.iter().rev().find_map(|claim| claim.settled);
-    match found {
-        None => !delivery.is_promised,
-        Some(DeliveryStatus::Delivered) => delivery.was_taken,
-        Some(DeliveryStatus::Failed) => last == Some(Outcome::Failed),
-        Some(DeliveryStatus::Cancelled) => {
-            delivery.cancelled.is_some() || last == Some(Outcome::Cancelled)
-        }
-        Some(_) => false,
-    }
+    script.world.record().checker.on_end_of_run(&kept, now);
 }

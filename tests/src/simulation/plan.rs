@@ -153,6 +153,11 @@ pub(super) fn url(number: usize) -> String {
     format!("https://example.com/e{number}")
 }
 
+/// Returns the number at the end of an id.
+pub(super) fn number(id: &str) -> usize {
+    id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
+}
+
 impl EndpointPlan {
     fn draw(number: usize, tenants: usize, rng: &mut fastrand::Rng) -> Self {
         let milliseconds = |rng: &mut fastrand::Rng, range| Duration::from_millis(rng.u64(range));

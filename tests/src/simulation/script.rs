@@ -13,12 +13,11 @@ use super::Sabotage;
 use super::faulty_store::FaultyStore;
 use super::faulty_transport::FaultyTransport;
 use super::finale;
-use super::leases::Key;
-use super::limits::Limits;
-use super::plan::{EVENT_TYPES, Plan, Step, tenant};
-use super::record::{WorkerNumber, WorkerRecord, World};
+use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step, number, tenant};
+use super::record::World;
 use super::watcher::Watcher;
 use crate::SimulatedClock;
+use crate::invariants::{Key, Limits, WorkerNumber};
 
 /// How often a publisher tries.
 const PUBLISH_TRIES: usize = 3;
@@ -59,10 +58,13 @@ impl Script {
     fn new(plan: Plan, world: &Arc<World>) -> Self {
         let store = MemoryStore::new();
         let mut record = world.record();
-        record.endpoints.clone_from(&plan.endpoints);
-        record.limits = Limits::of(&plan);
+        let limits = Limits::of(&plan.settings);
+        record.checker.limits = Limits { retry_after_cap: RETRY_AFTER_CAP, ..limits };
         record.store_faults = plan.store_faults;
         record.on_time = on_time(&plan);
+        for endpoint in &plan.endpoints {
+            record.add_endpoint(endpoint.clone());
+        }
         drop(record);
         let publisher = engine(&plan, world, &store, 0);
         let workers = (0..plan.workers).map(|_| None).collect();
@@ -90,11 +92,7 @@ impl Script {
         if self.workers[worker].is_some() {
             return;
         }
-        let number = {
-            let mut record = self.world.record();
-            record.workers.push(WorkerRecord::default());
-            record.workers.len() - 1
-        };
+        let number = self.world.record().checker.add_worker();
         self.world.note(format_args!("worker {number} starts"));
         let engine = engine(&self.plan, &self.world, &self.store, number);
         self.workers[worker] = Some((number, engine.start()));
@@ -139,7 +137,7 @@ impl Script {
         for _ in 0..PUBLISH_TRIES {
             match self.publisher.publish(&made).await {
                 Ok(published) => return self.promise(event, &made, &published).await,
-                Err(PublishError::Store(_)) => self.world.record().tally.refused += 1,
+                Err(PublishError::Store(_)) => self.world.record().checker.tally.refused += 1,
                 Err(error) => self.world.violate(format_args!("publish is idempotent: {error}")),
             }
         }
@@ -150,10 +148,10 @@ impl Script {
         let now = self.world.now();
         let is_again = {
             let mut record = self.world.record();
-            record.note(now, format_args!("event {event} is accepted: {published:?}"));
-            record.tally.accepted += 1;
+            record.checker.note(now, format_args!("event {event} is accepted: {published:?}"));
+            record.checker.tally.accepted += 1;
             let all = Key { event, endpoint: 0 }..=Key { event, endpoint: usize::MAX };
-            for (_, delivery) in record.deliveries.by_key.range_mut(all) {
+            for (_, delivery) in record.checker.deliveries.by_key.range_mut(all) {
                 delivery.is_promised = true;
             }
             record.rng.u8(..10) == 0
@@ -162,7 +160,7 @@ impl Script {
             return;
         }
         if let Ok(again) = self.publisher.publish(made).await {
-            self.world.record().tally.repeated += 1;
+            self.world.record().checker.tally.repeated += 1;
             if again.novelty != Novelty::Repeated || again.deliveries < published.deliveries {
                 self.world.violate(format_args!("publish is idempotent: {again:?}"));
             }
@@ -180,10 +178,10 @@ impl Script {
         let page = self.store.deliveries(Query { status, ..Query::default() }).await;
         let page = page.expect("memory does not fail");
         let Some(found) = page.items.last() else { return };
-        let event = super::leases::number(&found.event.to_string());
-        let key = Key { event, endpoint: super::leases::number(found.endpoint.as_str()) };
+        let event = number(&found.event.to_string());
+        let key = Key { event, endpoint: number(found.endpoint.as_str()) };
         self.publisher.cancel(found.id).await.expect("it was open just now");
-        if let Some(delivery) = self.world.record().deliveries.by_key.get_mut(&key) {
+        if let Some(delivery) = self.world.record().checker.deliveries.by_key.get_mut(&key) {
             delivery.cancel("by hand");
         }
     }
@@ -204,29 +202,28 @@ impl Script {
 
     async fn crash(&mut self, worker: usize) {
         let Some((number, running)) = self.workers[worker].take() else { return };
-        self.world.record().tally.crashes += 1;
+        self.world.record().checker.tally.crashes += 1;
         drop(running);
         self.ended(number).await;
     }
 
     pub(super) async fn shut_down(&mut self, worker: usize, grace: Duration) {
         let Some((number, running)) = self.workers[worker].take() else { return };
-        self.world.record().tally.shutdowns += 1;
+        self.world.record().checker.tally.shutdowns += 1;
         let report = running.shutdown(grace).await;
         self.world.note(format_args!("worker {number} is shut down: {report:?}"));
         self.ended(number).await;
         let mut record = self.world.record();
         if record.store_faults.is_none() || record.is_healed {
-            let left = record.deliveries.by_key.iter().find(|(_, delivery)| {
-                let held = |claim: &super::leases::ClaimRecord| {
-                    claim.worker == number && claim.settled.is_none()
-                };
-                delivery.is_open && delivery.claims.last().is_some_and(held)
+            let left = record.checker.deliveries.by_key.iter().find(|(_, delivery)| {
+                let last = delivery.claims.last();
+                delivery.is_open
+                    && last.is_some_and(|last| last.worker == number && last.settled.is_none())
             });
             let left = left.map(|(key, _)| *key);
             if let Some(key) = left {
                 let line = format_args!("a shutdown hands back: {key} is still claimed");
-                record.violate(self.world.now(), line);
+                record.checker.violate(self.world.now(), line);
             }
         }
     }
@@ -234,8 +231,8 @@ impl Script {
     /// Waits until all tasks of a worker are gone.
     async fn ended(&self, worker: WorkerNumber) {
         self.world.clock.sleep(Duration::from_millis(1)).await;
-        let in_flight = self.world.record().workers[worker].in_flight;
-        self.world.record().on_worker_ended(worker);
+        let in_flight = self.world.record().checker.workers[worker].in_flight;
+        self.world.record().checker.on_worker_ended(worker);
         if in_flight > 0 {
             self.world.violate(format_args!("tasks are owned: {in_flight} exchanges go on"));
         }

@@ -15,9 +15,9 @@ pub(super) struct Watcher {
 impl Observer for Watcher {
     fn observe(&self, occurrence: &Occurrence<'_>) {
         let mut record = self.world.record();
-        record.note(self.world.now(), format_args!("observed: {occurrence:?}"));
+        record.checker.note(self.world.now(), format_args!("observed: {occurrence:?}"));
         if record.rng.u8(..50) == 0 {
-            record.tally.observer_panics += 1;
+            record.checker.tally.observer_panics += 1;
             drop(record);
             std::panic::resume_unwind(Box::new("a planned panic"));
         }

@@ -4,34 +4,38 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use webhooks_core::Timestamp;
-use webhooks_dispatch::BreakerSettings;
+use webhooks_dispatch::{BreakerSettings, EngineSettings};
 
+use super::checker::{Checker, WorkerNumber};
 use super::leases::Key;
-use super::plan::{Plan, RETRY_AFTER_CAP};
-use super::record::{Record, WorkerNumber};
 
 /// The bounds of a worker.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
-    pub(super) in_flight: usize,
-    pub(super) max_unsettled: usize,
-    pub(super) breaker: BreakerSettings,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
+    pub(crate) in_flight: usize,
+    pub(crate) max_unsettled: usize,
+    pub(crate) breaker: BreakerSettings,
+    /// How far `Retry-After` can push a retry.
+    pub(crate) retry_after_cap: Duration,
+    /// How long after it was decided on a request may be seen.
+    pub(crate) lag: Duration,
 }
 
 impl Limits {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let settings = &plan.settings;
+    /// Returns what the settings promise.
+    pub(crate) fn of(settings: &EngineSettings) -> Self {
         Self {
             in_flight: settings.concurrency * 5,
             max_unsettled: settings.max_unsettled,
             breaker: settings.breaker,
+            ..Self::default()
         }
     }
 }
 
 /// What one worker has going with one endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     in_flight: u32,
     /// The tokens in its bucket at a time.
     bucket: Option<(f64, Duration)>,
@@ -50,7 +54,7 @@ pub(super) struct Lines {
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     Answered {
         status: u16,
         retry_after: Option<u64>,
@@ -61,9 +65,9 @@ pub(super) enum Ending {
     Dropped,
 }
 
-impl Record {
+impl Checker {
     /// Notes that a request arrived, and checks that it may; returns the claim that it was sent by.
-    pub(super) fn on_send(
+    pub(crate) fn on_send(
         &mut self,
         worker: WorkerNumber,
         key: Key,
@@ -139,12 +143,13 @@ impl Record {
             return;
         }
         let Some(delivery) = self.deliveries.by_key.get(&key) else { return };
-        let place = delivery.place;
+        let place = delivery.earliest;
         let earlier = (self.deliveries.by_key.iter())
             .find(|(other, earlier)| {
                 other.endpoint == key.endpoint
                     && earlier.is_open
-                    && earlier.place < place
+                    && !earlier.may_have_ended
+                    && earlier.latest.is_some_and(|latest| latest < place)
                     && !earlier.was_replayed
             })
             .map(|(earlier, _)| *earlier);
@@ -166,7 +171,8 @@ impl Record {
         let is_uncertain = delivery.is_uncertain;
         let is_first = !delivery.claims.iter().any(|claim| claim.is_sent);
         let waited = now.saturating_sub(delivery.accepted_at);
-        let is_late = is_first && self.on_time.is_some_and(|most| waited > most);
+        let on_time = self.endpoints[key.endpoint].on_time;
+        let is_late = is_first && on_time.is_some_and(|most| waited > most);
         let index = (delivery.claims.iter())
             .rposition(|claim| claim.worker == worker && !claim.is_sent && claim.settled.is_none());
         let Some(index) = index else {
@@ -177,7 +183,7 @@ impl Record {
         claim.is_sent = true;
         let (is_allowed, until) = (claim.is_allowed, claim.until);
         self.tally.duplicates += u64::from(was_taken);
-        if until <= time && !is_uncertain {
+        if until + self.limits.lag <= time && !is_uncertain {
             self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
         }
         if !is_allowed && !is_uncertain {
@@ -186,7 +192,7 @@ impl Record {
         if due_at.is_some_and(|due_at| due_at > time) && !is_uncertain {
             self.violate(now, format_args!("retries wait: {key} is sent before it is due"));
         }
-        if is_late && self.endpoints[key.endpoint].is_prompt() {
+        if is_late {
             let line = format_args!("{key} after {:.3} s", waited.as_secs_f64());
             self.violate(now, format_args!("the healthy are served on time: {line}"));
         }
@@ -194,7 +200,7 @@ impl Record {
     }
 
     /// Notes how an exchange ended.
-    pub(super) fn on_end(
+    pub(crate) fn on_end(
         &mut self,
         worker: WorkerNumber,
         key: Key,
@@ -205,10 +211,10 @@ impl Record {
         self.note(now, format_args!("worker {worker} ends {key}: {ending:?}"));
         self.workers[worker].in_flight -= 1;
         self.tally.broken_off += u64::from(ending == Ending::Dropped);
-        let breaker = self.limits.breaker;
+        let limits = &self.limits;
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         lines.in_flight = lines.in_flight.saturating_sub(1);
-        let opened = lines.learn(ending, &breaker, now);
+        let opened = lines.learn(ending, limits, now);
         self.tally.openings += u64::from(opened);
         let Ending::Answered { status, .. } = ending else { return };
         let is_success = (200..300).contains(&status);
@@ -220,8 +226,13 @@ impl Record {
         }
     }
 
+    /// Notes that the store answered, in whatever way, for results of so many exchanges.
+    pub(crate) fn on_answered(&mut self, worker: WorkerNumber, exchanges: usize) {
+        self.workers[worker].unsettled -= exchanges;
+    }
+
     /// Forgets what ended with a worker.
-    pub(super) fn on_worker_ended(&mut self, worker: WorkerNumber) {
+    pub(crate) fn on_worker_ended(&mut self, worker: WorkerNumber) {
         self.workers[worker].has_ended = true;
         let lines: BTreeMap<_, _> = std::mem::take(&mut self.lines);
         self.lines = lines.into_iter().filter(|((of, _), _)| *of != worker).collect();
@@ -232,14 +243,15 @@ impl Lines {
     /// Follows the breaker as far as it is promised: after so many failures in a row nothing is
     /// sent for the first pause, and then one at a time until one succeeds. Returns whether it
     /// opened.
-    fn learn(&mut self, ending: Ending, breaker: &BreakerSettings, now: Duration) -> bool {
+    fn learn(&mut self, ending: Ending, limits: &Limits, now: Duration) -> bool {
         let is_trouble = match ending {
             Ending::Answered { status, retry_after } => {
                 let is_trouble = status == 429 || status >= 500;
                 let asked = Duration::from_secs(retry_after.unwrap_or_default());
                 if is_trouble && retry_after.is_some() {
                     self.closed_at = Some(now);
-                    self.quiet_until = self.quiet_until.max(now + asked.min(RETRY_AFTER_CAP));
+                    self.quiet_until =
+                        self.quiet_until.max(now + asked.min(limits.retry_after_cap));
                 }
                 if (200..300).contains(&status) {
                     (self.troubles, self.is_probing) = (0, false);
@@ -252,6 +264,7 @@ impl Lines {
         if !is_trouble || now < self.deaf_until {
             return false;
         }
+        let breaker = &limits.breaker;
         self.troubles += 1;
         if !self.is_probing && self.troubles < breaker.failures {
             return false;

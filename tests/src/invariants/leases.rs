@@ -1,4 +1,4 @@
-//! Deliveries as the run has seen them: accepted, claimed, sent, settled; and which repeats are
+//! Deliveries as a run has seen them: accepted, claimed, sent, settled; and which repeats are
 //! explained.
 
 use std::collections::BTreeMap;
@@ -6,15 +6,15 @@ use std::fmt;
 use std::time::Duration;
 
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::{Claim, Claimed, Outcome, Settled, Settlement};
+use webhooks_dispatch::{Claim, Outcome};
 
-use super::record::{Record, WorkerNumber};
+use super::checker::{Checker, WorkerNumber};
 
 /// One event for one endpoint, by the numbers of both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) event: usize,
-    pub(super) endpoint: usize,
+pub(crate) struct Key {
+    pub(crate) event: usize,
+    pub(crate) endpoint: usize,
 }
 
 impl fmt::Display for Key {
@@ -25,67 +25,107 @@ impl fmt::Display for Key {
 
 /// All deliveries of a run.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries {
-    pub(super) by_key: BTreeMap<Key, Delivery>,
+pub(crate) struct Deliveries {
+    pub(crate) by_key: BTreeMap<Key, Delivery>,
     by_id: BTreeMap<DeliveryId, Key>,
-    accepted: usize,
+    /// How many places there are in the order of acceptance so far.
+    places: usize,
 }
 
 /// What was seen of a delivery.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
-pub(super) struct Delivery {
-    /// Its place in the order of acceptance.
-    pub(super) place: usize,
+pub(crate) struct Delivery {
+    /// Its place in the order of acceptance: the earliest it may have, and the latest, if it was
+    /// accepted for sure.
+    pub(super) earliest: usize,
+    pub(super) latest: Option<usize>,
     pub(super) accepted_at: Duration,
     /// Whether publish returned `Ok`, so that it must not be lost.
-    pub(super) is_promised: bool,
-    pub(super) id: Option<DeliveryId>,
-    pub(super) is_open: bool,
+    pub(crate) is_promised: bool,
+    pub(crate) id: Option<DeliveryId>,
+    pub(crate) is_open: bool,
+    /// Whether the store was asked to end it, and may have done so.
+    pub(super) may_have_ended: bool,
     /// Why it was cancelled from outside.
-    pub(super) cancelled: Option<&'static str>,
-    pub(super) was_replayed: bool,
+    pub(crate) cancelled: Option<&'static str>,
+    pub(crate) was_replayed: bool,
     /// Whether it was cancelled while a claim waited to be sent. If it is replayed, requests don't
     /// tell which claim they are sent by.
-    pub(super) is_uncertain: bool,
+    pub(crate) is_uncertain: bool,
     /// Whether the endpoint answered 2xx, and the engine heard it.
-    pub(super) was_taken: bool,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) claims: Vec<ClaimRecord>,
+    pub(crate) was_taken: bool,
+    pub(crate) due_at: Option<Timestamp>,
+    pub(crate) claims: Vec<ClaimRecord>,
+}
+
+/// A delivery that is handed out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    pub(crate) claim: Claim,
+    pub(crate) key: Key,
+    /// The number of the coming attempt by which the retry policy counts.
+    pub(crate) attempt: u32,
+    /// When the delivery was accepted, or last replayed.
+    pub(crate) since: Timestamp,
+    /// The lease lasts so long at least.
+    pub(crate) until: Timestamp,
+    pub(crate) footing: Footing,
+}
+
+/// How far a claim can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Footing {
+    /// It holds, and its worker knows.
+    Firm,
+    /// It holds, and its worker never heard of it.
+    Unheard,
+    /// The store crashed since it was asked for, and may have forgotten it.
+    Shaken,
 }
 
 /// What was seen of a claim.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
-pub(super) struct ClaimRecord {
-    pub(super) token: u64,
-    pub(super) worker: WorkerNumber,
+pub(crate) struct ClaimRecord {
+    pub(crate) token: u64,
+    pub(crate) worker: WorkerNumber,
     granted_at: Duration,
     pub(super) until: Timestamp,
-    /// Whether the worker never heard of it.
-    is_unheard: bool,
+    footing: Footing,
     /// Whether the retry policy has an attempt left for it.
-    pub(super) is_allowed: bool,
-    pub(super) is_last: bool,
-    pub(super) is_expired_at: Timestamp,
-    pub(super) is_sent: bool,
+    pub(crate) is_allowed: bool,
+    pub(crate) is_last: bool,
+    pub(crate) is_expired_at: Timestamp,
+    pub(crate) is_sent: bool,
     /// Whether the delivery was cancelled meanwhile.
     is_over: bool,
+    /// Whether the store was asked to put the delivery back, and may have done so.
+    may_be_back: bool,
     /// The status code that was answered, 0 if none was.
-    pub(super) status: Option<u16>,
-    pub(super) settled: Option<Outcome>,
+    pub(crate) status: Option<u16>,
+    pub(crate) settled: Option<Outcome>,
 }
 
 impl Deliveries {
-    /// Notes that a delivery was accepted.
-    pub(super) fn accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
-        self.accepted += 1;
-        let place = self.accepted;
-        let delivery = Delivery { place, accepted_at: now, is_open: true, ..Delivery::default() };
+    /// Notes that a delivery was accepted just now.
+    pub(crate) fn accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
+        let places = self.places + 1;
+        let delivery = self.may_accept(key, now);
+        delivery.latest.get_or_insert(places);
+        delivery
+    }
+
+    /// Notes that a delivery is accepted now or later, if at all.
+    pub(crate) fn may_accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
+        self.places += 1;
+        let earliest = self.places;
+        let delivery =
+            Delivery { earliest, accepted_at: now, is_open: true, ..Delivery::default() };
         self.by_key.entry(key).or_insert(delivery)
     }
 
-    pub(super) fn by_id(&mut self, id: DeliveryId) -> Option<&mut Delivery> {
+    pub(crate) fn by_id(&mut self, id: DeliveryId) -> Option<&mut Delivery> {
         self.by_key.get_mut(self.by_id.get(&id)?)
     }
 
@@ -95,9 +135,17 @@ impl Deliveries {
     }
 }
 
+impl ClaimRecord {
+    /// Returns whether others may have the delivery, though the lease has not ended, and the store
+    /// has not said so.
+    fn may_be_over(&self) -> bool {
+        self.is_over || self.may_be_back || self.footing == Footing::Shaken
+    }
+}
+
 impl Delivery {
     /// Notes that it was cancelled from outside.
-    pub(super) fn cancel(&mut self, why: &'static str) {
+    pub(crate) fn cancel(&mut self, why: &'static str) {
         self.is_open = false;
         self.cancelled = Some(why);
         if let Some(last) = self.claims.last_mut() {
@@ -107,28 +155,16 @@ impl Delivery {
     }
 }
 
-/// Returns the number at the end of an id.
-pub(super) fn number(id: &str) -> usize {
-    id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
-}
-
-pub(super) fn key_of(claimed: &Claimed) -> Key {
-    let event = number(&claimed.event.id.to_string());
-    Key { event, endpoint: number(claimed.registration.id.as_str()) }
-}
-
-impl Record {
-    /// Notes that a delivery was handed out, and asks what became of the claim before.
-    pub(super) fn on_claimed(
+impl Checker {
+    /// Notes that a delivery was handed out, and asks what became of the claim before. `time` is
+    /// that by which leases had to have ended.
+    pub(crate) fn on_claimed(
         &mut self,
         worker: WorkerNumber,
-        claimed: &Claimed,
+        grant: &Grant,
         (now, time): (Duration, Timestamp),
-        until: Timestamp,
-        is_unheard: bool,
     ) {
-        let key = key_of(claimed);
-        let Claim { delivery: id, token } = claimed.claim;
+        let Grant { claim: Claim { delivery: id, token }, key, attempt, footing, .. } = *grant;
         self.note(now, format_args!("worker {worker} claims {key} by {token}"));
         self.deliveries.by_id.insert(id, key);
         if !self.deliveries.by_key.contains_key(&key) {
@@ -137,19 +173,19 @@ impl Record {
         }
         let Some(delivery) = self.deliveries.by_key.get_mut(&key) else { return };
         delivery.id = Some(id);
-        let attempt = claimed.progress.next_attempt_of_policy();
-        let endpoint = &claimed.registration.endpoint;
+        let endpoint = &self.endpoints[key.endpoint].endpoint;
         let record = ClaimRecord {
             token,
             worker,
             granted_at: now,
-            until,
-            is_unheard,
+            until: grant.until,
+            footing,
             is_allowed: attempt == 1 || endpoint.retry.delay(attempt - 1, 0).is_some(),
             is_last: endpoint.retry.delay(attempt, 0).is_none(),
-            is_expired_at: claimed.progress.since + endpoint.max_age,
+            is_expired_at: grant.since + endpoint.max_age,
             is_sent: false,
             is_over: false,
+            may_be_back: false,
             status: None,
             settled: None,
         };
@@ -157,11 +193,12 @@ impl Record {
         let before = delivery.claims.last().map(|last| {
             let worker = self.workers[last.worker];
             let is_faulty = worker.had_fault_since(last.granted_at);
-            let is_explained = last.is_unheard || worker.has_ended || is_faulty;
-            (last.is_over || last.settled.is_some(), last.until, is_explained)
+            let is_explained = last.footing == Footing::Unheard || worker.has_ended || is_faulty;
+            (last.may_be_over() || last.settled.is_some(), last.until, is_explained)
         });
         delivery.claims.push(record);
         match before {
+            _ if footing == Footing::Shaken => {}
             _ if !is_open => {
                 self.violate(now, format_args!("settled for good: {key} is handed out again"));
             }
@@ -179,21 +216,19 @@ impl Record {
         }
     }
 
-    pub(super) fn on_extended(&mut self, claim: Claim, until: Timestamp) {
+    pub(crate) fn on_extended(&mut self, claim: Claim, until: Timestamp) {
         if let Some(record) = self.deliveries.claim(claim) {
             record.until = record.until.max(until);
         }
     }
 
-    /// Notes what the store made of a settlement.
-    pub(super) fn on_settled(
+    /// Notes that the store kept a settlement.
+    pub(crate) fn on_settled(
         &mut self,
-        settlement: &Settlement,
-        settled: Settled,
+        claim: Claim,
+        outcome: Outcome,
         (now, time): (Duration, Timestamp),
     ) {
-        let Settled::Kept { .. } = settled else { return };
-        let (claim, outcome) = (settlement.claim, settlement.outcome);
         let Some(key) = self.deliveries.by_id.get(&claim.delivery).copied() else { return };
         self.note(now, format_args!("{key} is settled by {}: {outcome:?}", claim.token));
         let Some(record) = self.deliveries.claim(claim) else { return };

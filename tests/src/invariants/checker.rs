@@ -1,0 +1,121 @@
+//! What a run writes down: a trace with a hash, and the first promise that was broken.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Arguments, Write as _};
+use std::time::Duration;
+
+use webhooks_registry::Endpoint;
+
+use super::Tally;
+use super::leases::Deliveries;
+use super::limits::{Limits, Lines};
+
+/// The number of a worker over the whole run; a worker that starts again is another one.
+pub(crate) type WorkerNumber = usize;
+
+/// Follows a run.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    pub(crate) tally: Tally,
+    /// The endpoints, by their numbers.
+    pub(crate) endpoints: Vec<Terms>,
+    pub(crate) deliveries: Deliveries,
+    pub(crate) workers: Vec<WorkerRecord>,
+    pub(crate) limits: Limits,
+    /// What each worker has in flight at each endpoint.
+    pub(super) lines: BTreeMap<(WorkerNumber, usize), Lines>,
+    pub(crate) violation: Option<String>,
+    log: Log,
+}
+
+/// What holds for an endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) endpoint: Endpoint,
+    /// How late it is served at most, if that is promised.
+    pub(crate) on_time: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WorkerRecord {
+    pub(crate) has_ended: bool,
+    pub(crate) in_flight: usize,
+    pub(crate) most_in_flight: usize,
+    /// How many exchanges were made, or are, whose results the store has not answered for.
+    pub(crate) unsettled: usize,
+    /// How many of its store calls fail or stall at present, and when one last did.
+    pub(crate) faults: usize,
+    pub(crate) last_fault: Option<Duration>,
+}
+
+/// A hash of all lines (FNV-1a), and the lines if wanted.
+#[derive(Debug)]
+struct Log {
+    hash: u64,
+    lines: Option<Vec<String>>,
+}
+
+impl WorkerRecord {
+    /// Returns whether its store failed or stalled since then.
+    pub(super) fn had_fault_since(&self, then: Duration) -> bool {
+        self.faults > 0 || self.last_fault.is_some_and(|last| last >= then)
+    }
+}
+
+impl Checker {
+    /// Returns a checker of a run that begins; `verbose` has it keep the trace as text.
+    pub(crate) fn new(verbose: bool) -> Self {
+        Self {
+            tally: Tally::default(),
+            endpoints: Vec::new(),
+            deliveries: Deliveries::default(),
+            workers: Vec::new(),
+            limits: Limits::default(),
+            lines: BTreeMap::new(),
+            violation: None,
+            log: Log { hash: 0xcbf2_9ce4_8422_2325, lines: verbose.then(Vec::new) },
+        }
+    }
+
+    /// Returns the number of a worker that starts.
+    pub(crate) fn add_worker(&mut self) -> WorkerNumber {
+        self.workers.push(WorkerRecord::default());
+        self.workers.len() - 1
+    }
+
+    pub(crate) fn note(&mut self, now: Duration, line: Arguments<'_>) {
+        // Neither fails: nothing is written anywhere but to memory.
+        let _infallible = write!(Hasher(&mut self.log.hash), "{} {line}", now.as_micros());
+        if let Some(lines) = &mut self.log.lines {
+            lines.push(format!("{:>12.6} {line}", now.as_secs_f64()));
+        }
+    }
+
+    /// Notes that a promise was broken; the first one counts.
+    pub(crate) fn violate(&mut self, now: Duration, line: Arguments<'_>) {
+        self.note(now, format_args!("VIOLATION {line}"));
+        let seconds = now.as_secs_f64();
+        self.violation.get_or_insert_with(|| format!("{line} (after {seconds:.6} s)"));
+    }
+
+    /// Returns the hash of the trace.
+    pub(crate) fn hash(&self) -> u64 {
+        self.log.hash
+    }
+
+    /// Returns the trace, if it was kept.
+    pub(crate) fn take_trace(&mut self) -> Vec<String> {
+        self.log.lines.take().unwrap_or_default()
+    }
+}
+
+struct Hasher<'h>(&'h mut u64);
+
+impl fmt::Write for Hasher<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            *self.0 = (*self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! The end of a run: how everything ended must be how the run saw it end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use webhooks_core::DeliveryStatus;
+use webhooks_dispatch::Outcome;
+
+use super::checker::Checker;
+use super::leases::{Delivery, Key};
+
+impl Checker {
+    /// Checks what the store keeps of each delivery at the end: what was promised must be there.
+    pub(crate) fn on_end_of_run(&mut self, kept: &BTreeMap<Key, DeliveryStatus>, now: Duration) {
+        let mut wrong = None;
+        for (key, delivery) in &self.deliveries.by_key {
+            let found = kept.get(key).copied();
+            if !ended_well(delivery, found) {
+                wrong.get_or_insert((*key, found));
+            }
+        }
+        let cancelled =
+            kept.values().filter(|status| **status == DeliveryStatus::Cancelled).count();
+        self.tally.cancelled += u64::try_from(cancelled).unwrap_or(u64::MAX);
+        if let Some((key, found)) = wrong {
+            let found = found.map_or("lost", DeliveryStatus::as_str);
+            self.violate(now, format_args!("accepted means delivered: {key} is {found}"));
+        }
+    }
+}
+
+/// Returns whether a delivery ended as the run saw it end.
+fn ended_well(delivery: &Delivery, found: Option<DeliveryStatus>) -> bool {
+    let last = delivery.claims.iter().rev().find_map(|claim| claim.settled);
+    match found {
+        None => !delivery.is_promised,
+        Some(DeliveryStatus::Delivered) => delivery.was_taken,
+        Some(DeliveryStatus::Failed) => last == Some(Outcome::Failed),
+        Some(DeliveryStatus::Cancelled) => {
+            delivery.cancelled.is_some() || last == Some(Outcome::Cancelled)
+        }
+        Some(_) => false,
+    }
+}
