@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use webhooks_dispatch::EngineSettings;
+
 /// The id of the endpoint.
 pub const ENDPOINT: &str = "receiver";
 
@@ -19,3 +21,14 @@ pub const ENDPOINTS: [&str; 2] = ["free", "ordered"];
 
 /// How long claims last there: what a killed process held is delivered by others after that.
 pub const LEASE: Duration = Duration::from_secs(5);
+
+/// Returns the settings of the engines there.
+pub fn cluster_settings() -> EngineSettings {
+    EngineSettings {
+        concurrency: CONCURRENCY,
+        max_unsettled: MAX_UNSETTLED,
+        linger: Duration::from_millis(2),
+        lease: LEASE,
+        ..EngineSettings::default()
+    }
+}

@@ -6,6 +6,7 @@
 )]
 
 mod clock;
+pub mod cluster;
 pub mod conformance;
 pub mod crash;
 #[cfg(doctest)]

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use webhooks_core::{RetryPolicy, Timestamp};
+use webhooks_core::{EndpointId, RetryPolicy};
+use webhooks_dispatch::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::{Endpoint, EndpointStore as _};
-use webhooks_tests::crash::{ENDPOINTS, LEASE, MAX_UNSETTLED};
+use webhooks_tests::cluster::{Journal, judge};
+use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, cluster_settings};
 use webhooks_tests::postgres::Cluster;
 use webhooks_tests::{Received, Receiver};
 
@@ -26,28 +27,35 @@ const CRASH: usize = KILLS / 2;
 /// flight, the crash what all of them were settling.
 const MOST_REPEATED: usize = (KILLS + 2 * PROCESSES) * MAX_UNSETTLED;
 
-/// How long it may take to settle what was taken, on a machine that is busy.
-const SETTLING: Duration = Duration::from_secs(2);
-
 /// A process, and what it says it published.
 struct Worker {
+    life: String,
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-fn start(database: &str, life: &str) -> Worker {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
-    let command = command.arg(database).arg(life).stdin(Stdio::null()).kill_on_drop(true);
-    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    Worker { process, lines }
+/// What the processes of a run share.
+struct Run {
+    database: String,
+    /// The test's own end of the journal, and where it is.
+    journal: Journal,
+    file: tempfile::NamedTempFile,
 }
 
-impl Worker {
-    /// Kills the process; what it said before it died was accepted too.
-    async fn kill(mut self, accepted: &mut BTreeSet<String>) {
-        self.process.kill().await.unwrap();
-        while let Ok(Some(line)) = self.lines.next_line().await {
+impl Run {
+    fn start(&self, life: &str) -> Worker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        command.arg(&self.database).arg(self.file.path()).arg(life).stdin(Stdio::null());
+        let mut process = command.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Worker { life: life.to_owned(), process, lines }
+    }
+
+    /// Kills a process; what it said before it died was accepted too.
+    async fn kill(&self, mut worker: Worker, accepted: &mut BTreeSet<String>) {
+        worker.process.kill().await.unwrap();
+        self.journal.note_kill(&worker.life);
+        while let Ok(Some(line)) = worker.lines.next_line().await {
             accepted.insert(line);
         }
     }
@@ -58,35 +66,11 @@ fn refuses(n: usize) -> bool {
     n.is_multiple_of(7)
 }
 
-/// Returns what an endpoint took, in order, each with the number of its request.
-fn taken_by<'r>(received: &'r [Received], endpoint: &str) -> Vec<(usize, &'r str)> {
+/// Returns what an endpoint took, in order.
+fn taken_by<'r>(received: &'r [Received], endpoint: &str) -> Vec<&'r str> {
     let is_its = |request: &Received| request.uri.query() == Some(endpoint);
     let taken = (1..).zip(received).filter(|(n, request)| !refuses(*n) && is_its(request));
-    taken.map(|(n, request)| (n, request.headers["x-webhook-event-id"].to_str().unwrap())).collect()
-}
-
-/// When each request came, by its number from 1; and when something was killed.
-#[derive(Default)]
-struct Times {
-    requests: BTreeMap<usize, Timestamp>,
-    kills: Vec<Timestamp>,
-}
-
-impl Times {
-    /// Notes that something is killed now.
-    fn kill(&mut self, what: &str) {
-        let now = Timestamp::now();
-        println!("{now}: {what} is killed");
-        self.kills.push(now);
-    }
-
-    /// Returns whether a kill explains that what was taken by this request is taken once more: it
-    /// was claimed then, and perhaps not settled yet.
-    fn explain(&self, request: usize) -> bool {
-        let taken_at = self.requests[&request];
-        let until = taken_at + LEASE + SETTLING;
-        self.kills.iter().any(|killed_at| (taken_at..=until).contains(killed_at))
-    }
+    taken.map(|(_, request)| request.headers["x-webhook-event-id"].to_str().unwrap()).collect()
 }
 
 /// Returns the name and the number of an event.
@@ -95,11 +79,39 @@ fn parts(id: &str) -> (&str, usize) {
     (name, number.parse().unwrap())
 }
 
+/// Registers the endpoints, which lead to the receiver; returns them.
+async fn register(store: &PostgresStore, url: &str) -> BTreeMap<EndpointId, Endpoint> {
+    let mut endpoints = BTreeMap::new();
+    for id in ENDPOINTS {
+        let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);
+        let endpoint = Endpoint::new(&format!("{url}?{id}"), "my-secret-key").unwrap().retry(retry);
+        let endpoint = if id == "ordered" { endpoint.ordered() } else { endpoint };
+        store.register(id.parse().unwrap(), endpoint.clone()).await.unwrap();
+        endpoints.insert(id.parse().unwrap(), endpoint);
+    }
+    endpoints
+}
+
+/// Returns all deliveries that the store keeps.
+async fn deliveries(store: &PostgresStore) -> Vec<DeliveryRecord> {
+    let mut query = Query { limit: Query::MAX_LIMIT, ..Query::default() };
+    let mut all = Vec::new();
+    loop {
+        let page = store.deliveries(query.clone()).await.unwrap();
+        all.extend(page.items);
+        query.after = page.next;
+        if query.after.is_none() {
+            return all;
+        }
+    }
+}
+
 /// Goal: what any of the processes accepted arrives at every endpoint, whatever is killed; what
-/// arrives twice is explained by what was in flight; and an ordered endpoint gets the events of each
-/// publisher in order all the same. Method: four processes publish and deliver under load; one after
-/// another is killed after a random number of events and replaced; in the middle the server crashes,
-/// which the processes survive. The last process delivers what is left.
+/// arrives twice is explained by what was in flight; an ordered endpoint gets the events in order all
+/// the same; and no process goes beyond its bounds. Method: four processes publish and deliver under
+/// load; one after another is killed after a random number of events and replaced; in the middle the
+/// server crashes, which the processes survive. The last process delivers what is left. All write down
+/// what they do, and the simulation's checker judges it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server() {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -107,26 +119,20 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
     println!("seed {seed}: repeat by CRASH_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let cluster = Cluster::start(&std::env::temp_dir(), "");
-    let times = Arc::new(Mutex::new(Times::default()));
-    let seen = Arc::clone(&times);
     let receiver = Receiver::start(move |n, _| {
-        seen.lock().unwrap().requests.insert(n, Timestamp::now());
         let code = if refuses(n) { 503 } else { 200 };
         http::Response::builder().status(code).body(http_body_util::Full::default()).unwrap()
     })
     .await;
     let database = cluster.database().await;
     let store = PostgresStore::open(&database).await.unwrap();
-    for endpoint in ENDPOINTS {
-        let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);
-        let url = format!("{}?{endpoint}", receiver.url());
-        let settings = Endpoint::new(&url, "my-secret-key").unwrap().retry(retry);
-        let settings = if endpoint == "ordered" { settings.ordered() } else { settings };
-        store.register(endpoint.parse().unwrap(), settings).await.unwrap();
-    }
+    let endpoints = register(&store, &receiver.url()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let journal = Journal::open(file.path(), "test");
+    let run = Run { database, journal, file };
     let mut accepted = BTreeSet::new();
     let mut workers: Vec<Worker> =
-        (0..PROCESSES).map(|n| start(&database, &format!("first{n}"))).collect();
+        (0..PROCESSES).map(|n| run.start(&format!("first{n}"))).collect();
     for kill in 0..KILLS {
         let victim = random.usize(..PROCESSES);
         let mut left = if random.u8(..10) == 0 { 0 } else { random.usize(30..90) };
@@ -135,34 +141,36 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
             accepted.insert(line.expect("it publishes until it is killed"));
             left -= 1;
         }
-        let next = start(&database, &format!("life{kill}"));
-        std::mem::replace(&mut workers[victim], next).kill(&mut accepted).await;
-        times.lock().unwrap().kill(&format!("process {victim}"));
+        let next = run.start(&format!("life{kill}"));
+        run.kill(std::mem::replace(&mut workers[victim], next), &mut accepted).await;
         if kill == CRASH {
             cluster.crash();
-            times.lock().unwrap().kill("the server");
+            run.journal.note_crash();
         }
     }
     for worker in workers {
-        worker.kill(&mut accepted).await;
-        times.lock().unwrap().kill("the last of the processes");
+        run.kill(worker, &mut accepted).await;
     }
-    let status = start(&database, "drain").process.wait().await.unwrap();
+    let status = run.start("drain").process.wait().await.unwrap();
     assert!(status.success(), "{status}");
-    check(&accepted, &receiver.received(), &times.lock().unwrap());
+    let kept = deliveries(&store).await;
+    let tally = judge(run.file.path(), &endpoints, &cluster_settings(), &kept);
+    let tally = tally.unwrap_or_else(|story| {
+        let (_, journal) = run.file.keep().unwrap();
+        panic!("seed {seed}, journal {}:\n{story}", journal.display());
+    });
+    println!("{tally}");
+    let received = receiver.received();
+    let told = usize::try_from(tally.attempts).unwrap();
+    assert!(received.len() <= told, "{} requests came, {told} were sent", received.len());
+    check(&accepted, &received);
 }
 
-fn check(accepted: &BTreeSet<String>, received: &[Received], times: &Times) {
+fn check(accepted: &BTreeSet<String>, received: &[Received]) {
     assert!(accepted.len() > 2 * MOST_REPEATED, "{} accepted: it was under load", accepted.len());
     for endpoint in ENDPOINTS {
         let taken = taken_by(received, endpoint);
-        let mut last_taken = BTreeMap::new();
-        for (request, id) in &taken {
-            let before = last_taken.insert(*id, *request);
-            let is_explained = before.is_none_or(|before| times.explain(before));
-            assert!(is_explained, "{id} was taken again by {endpoint}, and nothing was killed");
-        }
-        let different: BTreeSet<&str> = taken.iter().map(|(_, id)| *id).collect();
+        let different: BTreeSet<&str> = taken.iter().copied().collect();
         let lost: Vec<&String> =
             accepted.iter().filter(|id| !different.contains(id.as_str())).collect();
         let repeated = taken.len() - different.len();
@@ -175,7 +183,7 @@ fn check(accepted: &BTreeSet<String>, received: &[Received], times: &Times) {
         assert!(repeated <= MOST_REPEATED, "{repeated} repeated, {MOST_REPEATED} explained");
     }
     let mut last = BTreeMap::new();
-    for (_, id) in taken_by(received, "ordered") {
+    for id in taken_by(received, "ordered") {
         let (name, number) = parts(id);
         let before = last.insert(name, number);
         assert!(before.is_none_or(|before| before <= number), "{id} comes after {before:?}");

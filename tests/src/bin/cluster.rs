@@ -1,9 +1,9 @@
 //! One of the processes that share a PostgreSQL in the cluster test: it publishes and delivers until
 //! it is killed.
 //!
-//! `cluster DATABASE LIFE` publishes events, one after another, and writes the id of each on a line
-//! of its own once it is accepted. `cluster DATABASE drain` publishes nothing, delivers what is left,
-//! and ends.
+//! `cluster DATABASE JOURNAL LIFE` publishes events, one after another, and writes the id of each on
+//! a line of its own once it is accepted. `cluster DATABASE JOURNAL drain` publishes nothing, delivers
+//! what is left, and ends.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
 use std::io::Write as _;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use tokio::time::interval;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
-use webhooks_dispatch::{Engine, EngineSettings, HistoryStore as _};
+use webhooks_dispatch::{Engine, HistoryStore as _};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::{PostgresOptions, PostgresStore};
-use webhooks_tests::crash::{CONCURRENCY, ENDPOINTS, LEASE, MAX_UNSETTLED};
+use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};
+use webhooks_tests::crash::{ENDPOINTS, cluster_settings};
 
-type ClusterEngine = Engine<PostgresStore, HttpTransport>;
+type ClusterEngine = Engine<RecordingStore, RecordingTransport>;
 
 /// How long to wait before what failed is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,19 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [database, life] = &arguments[..] else {
-        return println!("usage: cluster DATABASE LIFE|drain");
+    let [database, journal, life] = &arguments[..] else {
+        return println!("usage: cluster DATABASE JOURNAL LIFE|drain");
     };
-    let settings = EngineSettings {
-        concurrency: CONCURRENCY,
-        max_unsettled: MAX_UNSETTLED,
-        linger: Duration::from_millis(2),
-        lease: LEASE,
-        ..EngineSettings::default()
-    };
+    let journal = Journal::open(journal.as_ref(), life);
     let store = open(database).await;
-    let engine =
-        Engine::new(store.clone(), HttpTransport::development().unwrap()).settings(settings);
+    let transport = HttpTransport::development().unwrap();
+    let transport = RecordingTransport::new(transport, journal.clone());
+    let engine = Engine::new(RecordingStore::new(store.clone(), journal), transport)
+        .settings(cluster_settings());
     let worker = engine.start();
     if life == "drain" {
         let mut ticks = interval(PAUSE);

@@ -52,7 +52,7 @@ pub(crate) struct Delivery {
     pub(crate) was_replayed: bool,
     /// Whether it was cancelled while a claim waited to be sent. If it is replayed, requests don't
     /// tell which claim they are sent by.
-    pub(crate) is_uncertain: bool,
+    pub(super) is_uncertain: bool,
     /// Whether the endpoint answered 2xx, and the engine heard it.
     pub(crate) was_taken: bool,
     pub(crate) due_at: Option<Timestamp>,
@@ -80,30 +80,31 @@ pub(crate) enum Footing {
     Firm,
     /// It holds, and its worker never heard of it.
     Unheard,
-    /// The store crashed since it was asked for, and may have forgotten it.
-    Shaken,
+    /// It may not hold: the store crashed since it was asked for, or its lease had ended when the
+    /// worker heard of it.
+    Doubtful,
 }
 
 /// What was seen of a claim.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(crate) struct ClaimRecord {
-    pub(crate) token: u64,
+    token: u64,
     pub(crate) worker: WorkerNumber,
     granted_at: Duration,
     pub(super) until: Timestamp,
     footing: Footing,
     /// Whether the retry policy has an attempt left for it.
-    pub(crate) is_allowed: bool,
-    pub(crate) is_last: bool,
-    pub(crate) is_expired_at: Timestamp,
-    pub(crate) is_sent: bool,
+    pub(super) is_allowed: bool,
+    is_last: bool,
+    is_expired_at: Timestamp,
+    pub(super) is_sent: bool,
     /// Whether the delivery was cancelled meanwhile.
     is_over: bool,
     /// Whether the store was asked to put the delivery back, and may have done so.
     may_be_back: bool,
     /// The status code that was answered, 0 if none was.
-    pub(crate) status: Option<u16>,
+    pub(super) status: Option<u16>,
     pub(crate) settled: Option<Outcome>,
 }
 
@@ -139,7 +140,11 @@ impl ClaimRecord {
     /// Returns whether others may have the delivery, though the lease has not ended, and the store
     /// has not said so.
     fn may_be_over(&self) -> bool {
-        self.is_over || self.may_be_back || self.footing == Footing::Shaken
+        self.is_over || self.may_be_back || self.is_doubtful()
+    }
+
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.footing == Footing::Doubtful
     }
 }
 
@@ -189,6 +194,8 @@ impl Checker {
             status: None,
             settled: None,
         };
+        // What was asked for by another claim has not been done then, and never will be.
+        delivery.may_have_ended &= footing != Footing::Firm;
         let is_open = delivery.is_open;
         let before = delivery.claims.last().map(|last| {
             let worker = self.workers[last.worker];
@@ -198,7 +205,7 @@ impl Checker {
         });
         delivery.claims.push(record);
         match before {
-            _ if footing == Footing::Shaken => {}
+            _ if footing == Footing::Doubtful => {}
             _ if !is_open => {
                 self.violate(now, format_args!("settled for good: {key} is handed out again"));
             }
@@ -216,9 +223,31 @@ impl Checker {
         }
     }
 
+    /// Notes that the store crashed: what it had handed out, it may have forgotten.
+    pub(crate) fn on_store_crashed(&mut self, now: Duration) {
+        self.note(now, format_args!("the store crashes"));
+        let claims = self.deliveries.by_key.values_mut().flat_map(|delivery| &mut delivery.claims);
+        for claim in claims.filter(|claim| claim.settled.is_none()) {
+            claim.footing = Footing::Doubtful;
+        }
+    }
+
     pub(crate) fn on_extended(&mut self, claim: Claim, until: Timestamp) {
         if let Some(record) = self.deliveries.claim(claim) {
             record.until = record.until.max(until);
+        }
+    }
+
+    /// Notes that the store is asked to keep a settlement: from now on it may hold.
+    pub(crate) fn on_settling(&mut self, claim: Claim, outcome: Outcome, now: Duration) {
+        let Some(key) = self.deliveries.by_id.get(&claim.delivery).copied() else { return };
+        self.note(now, format_args!("{key} may be settled by {}: {outcome:?}", claim.token));
+        if matches!(outcome, Outcome::Released | Outcome::Retrying { .. }) {
+            if let Some(record) = self.deliveries.claim(claim) {
+                record.may_be_back = true;
+            }
+        } else if let Some(delivery) = self.deliveries.by_id(claim.delivery) {
+            delivery.may_have_ended = true;
         }
     }
 

@@ -182,6 +182,8 @@ impl Checker {
         let claim = &mut delivery.claims[index];
         claim.is_sent = true;
         let (is_allowed, until) = (claim.is_allowed, claim.until);
+        // Another may have had it meanwhile, and put it back for later.
+        let is_due = due_at.is_none_or(|due_at| due_at <= time) || claim.is_doubtful();
         self.tally.duplicates += u64::from(was_taken);
         if until + self.limits.lag <= time && !is_uncertain {
             self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
@@ -189,7 +191,7 @@ impl Checker {
         if !is_allowed && !is_uncertain {
             self.violate(now, format_args!("retries are bounded: {key} is sent once too often"));
         }
-        if due_at.is_some_and(|due_at| due_at > time) && !is_uncertain {
+        if !is_due && !is_uncertain {
             self.violate(now, format_args!("retries wait: {key} is sent before it is due"));
         }
         if is_late {
@@ -228,7 +230,8 @@ impl Checker {
 
     /// Notes that the store answered, in whatever way, for results of so many exchanges.
     pub(crate) fn on_answered(&mut self, worker: WorkerNumber, exchanges: usize) {
-        self.workers[worker].unsettled -= exchanges;
+        let unsettled = &mut self.workers[worker].unsettled;
+        *unsettled = unsettled.saturating_sub(exchanges);
     }
 
     /// Forgets what ended with a worker.

@@ -1,0 +1,10 @@
+//! A run of real processes on a real database: each writes down what it does, and a judge reads it.
+
+mod journal;
+mod judge;
+mod recording;
+
+// The public interface is:
+pub use self::journal::Journal;
+pub use self::judge::judge;
+pub use self::recording::{RecordingStore, RecordingTransport};

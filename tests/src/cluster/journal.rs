@@ -1,0 +1,204 @@
+//! The journal of a run: what its processes did, a line each, in the order in which it happened.
+//!
+//! All processes append to one local file, each line by one write, so that the kernel puts them in
+//! order: a line that was written because of another comes after it, whichever process wrote them.
+//! What was written survives a kill. A line that a kill cut short was not written, and what it would have told
+//! was not done.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use webhooks_core::{DeliveryId, EndpointId, EventId, Timestamp};
+use webhooks_dispatch::Outcome;
+
+/// A process's end of the journal. All clones are one.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    file: Arc<File>,
+    process: Arc<str>,
+    calls: Arc<AtomicU64>,
+}
+
+/// What one process did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Line {
+    /// By the clock that leases go by.
+    pub(super) at: Timestamp,
+    /// The process that did it, or to which it was done.
+    pub(super) process: String,
+    pub(super) happening: Happening,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Happening {
+    /// The store is asked for something, by a number of the process's own.
+    Asked { call: u64, question: Question },
+    /// The store answered, or failed.
+    Answered { call: u64, answer: Option<Answer> },
+    /// A request is sent, by a number of the process's own.
+    Sent { exchange: u64, event: EventId, endpoint: EndpointId },
+    /// An exchange ended.
+    Ended { exchange: u64, response: Response },
+    /// The process is gone.
+    Killed,
+    /// The server crashed and is back.
+    Crashed,
+}
+
+/// What the store is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Question {
+    Publish { events: Vec<EventId> },
+    Claim { now: Timestamp, until: Timestamp },
+    Extend { claims: Vec<Claim>, until: Timestamp },
+    Settle { settlements: Vec<Settlement> },
+}
+
+/// What the store answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// How many endpoints get each event; `None` if its id stands for another event.
+    Published {
+        deliveries: Vec<Option<usize>>,
+    },
+    Claimed {
+        claimed: Vec<Claimed>,
+    },
+    Extended {
+        lost: Vec<Claim>,
+    },
+    /// Whether each settlement was kept.
+    Settled {
+        kept: Vec<bool>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "webhooks_dispatch::Claim")]
+struct ClaimParts {
+    delivery: DeliveryId,
+    token: u64,
+}
+
+/// A claim, as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim(#[serde(with = "ClaimParts")] pub(super) webhooks_dispatch::Claim);
+
+/// A delivery that was handed out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Claimed {
+    pub(super) claim: Claim,
+    pub(super) event: EventId,
+    pub(super) endpoint: EndpointId,
+    /// The number of the coming attempt.
+    pub(super) attempt: u32,
+    pub(super) since: Timestamp,
+}
+
+/// What became of a claimed delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Settlement {
+    pub(super) claim: Claim,
+    #[serde(with = "OutcomeNames")]
+    pub(super) outcome: Outcome,
+    /// Whether an attempt was made.
+    pub(super) is_tried: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Outcome")]
+enum OutcomeNames {
+    Delivered,
+    Retrying { due_at: Timestamp },
+    Failed,
+    Cancelled,
+    Released,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Response {
+    Status(u16),
+    /// The transport failed.
+    Broken,
+    /// The engine broke it off.
+    Dropped,
+}
+
+impl Journal {
+    /// Opens the journal of a run, for the process of this name, which no other has.
+    pub fn open(path: &Path, process: &str) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = Arc::new(file.expect("the journal can be written"));
+        Self { file, process: process.into(), calls: Arc::default() }
+    }
+
+    /// Notes that a process was killed, and is gone.
+    pub fn note_kill(&self, process: &str) {
+        self.write_for(process, Happening::Killed);
+    }
+
+    /// Notes that the server crashed, and is back.
+    pub fn note_crash(&self) {
+        self.write(Happening::Crashed);
+    }
+
+    /// Returns a number that no call and no exchange of the process had before.
+    pub(super) fn number(&self) -> u64 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn write(&self, happening: Happening) {
+        self.write_for(&self.process, happening);
+    }
+
+    fn write_for(&self, process: &str, happening: Happening) {
+        let line = Line { at: Timestamp::now(), process: process.to_owned(), happening };
+        let line = serde_json::to_string(&line).expect("a line is JSON");
+        // The break comes first, so that it ends a line that a kill cut short.
+        let written = (&*self.file).write_all(format!("\n{line}").as_bytes());
+        written.expect("the journal can be written");
+    }
+}
+
+/// Reads what was written, without lines that were cut short.
+pub(super) fn read(path: &Path) -> Vec<Line> {
+    let text = std::fs::read(path).expect("the journal can be read");
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_all_processes_are_read_in_order_without_one_that_was_cut_short() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let [one, other] = ["one", "other"].map(|process| Journal::open(file.path(), process));
+        let question = || Question::Publish { events: vec!["evt-1".parse().unwrap()] };
+        one.write(Happening::Asked { call: 1, question: question() });
+        other.write(Happening::Asked { call: 1, question: question() });
+        (&*one.file).write_all(b"\n{\"at\":\"2026").unwrap();
+        other.note_kill("one");
+        let lines = read(file.path());
+        let processes: Vec<&str> = lines.iter().map(|line| &*line.process).collect();
+        assert_eq!(processes, ["one", "other", "one"]);
+        assert!(matches!(lines[2].happening, Happening::Killed));
+    }
+
+    #[test]
+    fn settlements_are_read_as_they_were_written() {
+        let claim = webhooks_dispatch::Claim { delivery: DeliveryId::from_u64(7), token: u64::MAX };
+        let outcome = Outcome::Retrying { due_at: Timestamp::from_unix_microseconds(1_234_567) };
+        let settlement = Settlement { claim: Claim(claim), outcome, is_tried: true };
+        let text = serde_json::to_string(&settlement).unwrap();
+        let read: Settlement = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.claim.0, read.outcome), (claim, outcome), "{text}");
+    }
+}

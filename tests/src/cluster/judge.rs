@@ -1,0 +1,198 @@
+//! The judge: reads a journal, and tells the checker of invariants what happened, line by line.
+//!
+//! A call changes the database at some moment between its two lines. One that failed, or was cut
+//! off by a kill, may have changed it or not, then or a little later. So that nothing right is
+//! reported, each thing counts when it is sure that it can be relied on, or may be already:
+//!
+//! * An event may be accepted from the moment it is published, and is once that is answered.
+//!   Another came before it if it was answered for before this one was published.
+//! * A claim counts once it is answered: nobody acts on it before. One whose answer was lost is
+//!   not known; what it took lies until that lease ends.
+//! * A lease lasts at least as long as was asked for, by the time of the claim that comes after. It
+//!   may last longer: the store may have granted it earlier than it was claimed. So nothing is
+//!   said of when a delivery must be handed out again, but that it must be in the end. An extension
+//!   counts once it is answered.
+//! * A settlement may hold from the moment it is asked for, answered or not: the delivery may be
+//!   with another, or be over, so that the next one in order goes. It holds once it is answered.
+//! * Claims do not wait for the disk. When the server crashes, those that are not settled may be
+//!   forgotten, be they answered or not, and others may have the deliveries.
+//! * A claim that was heard of when its lease had ended may be another's already.
+//! * A worker that lives loses a lease only if it stalled, or its store did.
+//! * What a worker counts (flights, results that are not settled) it counts up before the line and
+//!   down after it, so the judge never counts more than the worker.
+//!
+//! In which order results reach a worker's breakers no journal tells; when one opens is left to the
+//! simulation.
+
+mod story;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use webhooks_core::{DeliveryStatus, EndpointId, EventId, Timestamp};
+use webhooks_dispatch::{BreakerSettings, DeliveryRecord, EngineSettings};
+use webhooks_registry::Endpoint;
+
+use self::story::{Call, Story};
+use super::journal::{self, Happening, Line, Response};
+use crate::invariants::{Checker, Ending, Footing, Key, Limits, Tally, Terms, WorkerNumber};
+
+/// How long after it was decided on a request may be seen, on a machine that is busy.
+const LAG: Duration = Duration::from_secs(1);
+
+/// The part of a lease that a worker may be silent, or wait for one call of the store, without
+/// having stalled. It looks after its leases each quarter, and makes a few calls in between.
+const STALL: u32 = 20;
+
+/// Judges a run of these endpoints, which all events went to, by engines with these settings, after
+/// which the store kept these deliveries. Returns what was exercised.
+///
+/// # Errors
+/// The first promise that was broken, and the story around it.
+pub fn judge(
+    journal: &Path,
+    endpoints: &BTreeMap<EndpointId, Endpoint>,
+    settings: &EngineSettings,
+    kept: &[DeliveryRecord],
+) -> Result<Tally, String> {
+    let kept = kept.iter().map(|found| (found.event.clone(), found.endpoint.clone(), found.status));
+    judge_lines(&journal::read(journal), endpoints, settings, kept)
+}
+
+fn judge_lines(
+    lines: &[Line],
+    endpoints: &BTreeMap<EndpointId, Endpoint>,
+    settings: &EngineSettings,
+    kept: impl IntoIterator<Item = (EventId, EndpointId, DeliveryStatus)>,
+) -> Result<Tally, String> {
+    let began = lines.first().map_or(Timestamp::UNIX_EPOCH, |line| line.at);
+    let mut judge = Judge::new(endpoints, settings, began);
+    for line in lines {
+        judge.follow(line);
+        if judge.story.checker.violation.is_some() {
+            return Err(judge.story.tell());
+        }
+    }
+    let ended = lines.last().map_or(Duration::ZERO, |line| line.at.saturating_since(began));
+    judge.story.end(kept, ended);
+    if judge.story.checker.violation.is_some() {
+        return Err(judge.story.tell());
+    }
+    Ok(judge.story.checker.tally)
+}
+
+struct Judge {
+    began: Timestamp,
+    stall: Duration,
+    /// Those that live.
+    processes: BTreeMap<String, Process>,
+    story: Story,
+}
+
+struct Process {
+    worker: WorkerNumber,
+    /// When it last gave a sign of life.
+    heard_at: Timestamp,
+    /// The calls that are not answered.
+    calls: BTreeMap<u64, Call>,
+    /// The exchanges that have not ended, with their claims.
+    exchanges: BTreeMap<u64, (Key, Option<usize>)>,
+}
+
+impl Judge {
+    fn new(
+        endpoints: &BTreeMap<EndpointId, Endpoint>,
+        settings: &EngineSettings,
+        began: Timestamp,
+    ) -> Self {
+        let mut checker = Checker::new(true);
+        let breaker = BreakerSettings { failures: u32::MAX, ..settings.breaker };
+        checker.limits = Limits { breaker, lag: LAG, ..Limits::of(settings) };
+        let terms = |endpoint: &Endpoint| Terms { endpoint: endpoint.clone(), on_time: None };
+        checker.endpoints = endpoints.values().map(terms).collect();
+        let endpoints = endpoints.keys().cloned().zip(0..).collect();
+        let story = Story { checker, events: BTreeMap::new(), endpoints };
+        Self { began, stall: settings.lease / STALL, processes: BTreeMap::new(), story }
+    }
+
+    fn follow(&mut self, line: &Line) {
+        let (at, now) = (line.at, line.at.saturating_since(self.began));
+        match &line.happening {
+            Happening::Crashed => return self.on_crashed(now),
+            Happening::Killed => return self.on_killed(&line.process),
+            _ => {}
+        }
+        let story = &mut self.story;
+        let process = self.processes.entry(line.process.clone()).or_insert_with(|| {
+            let worker = story.checker.add_worker();
+            story.checker.note(now, format_args!("worker {worker} is {}", line.process));
+            Process { worker, heard_at: at, calls: BTreeMap::new(), exchanges: BTreeMap::new() }
+        });
+        let worker = process.worker;
+        self.note_stalls(at, now);
+        let story = &mut self.story;
+        let Some(process) = self.processes.get_mut(&line.process) else { return };
+        process.heard_at = at;
+        match &line.happening {
+            Happening::Asked { call, question } => {
+                story.on_asked(worker, question, now);
+                let (question, footing) = (question.clone(), Footing::Firm);
+                process.calls.insert(*call, Call { asked_at: at, question, footing });
+            }
+            Happening::Answered { call, answer } => {
+                let Some(call) = process.calls.remove(call) else { return };
+                match answer {
+                    Some(answer) => story.on_answered(worker, &call, answer, (now, at)),
+                    None => story.on_failed(worker, &call.question, now),
+                }
+            }
+            Happening::Sent { exchange, event, endpoint } => {
+                let Some(key) = story.key(event, endpoint, now) else { return };
+                let claim = story.checker.on_send(worker, key, (now, at));
+                process.exchanges.insert(*exchange, (key, claim));
+            }
+            Happening::Ended { exchange, response } => {
+                let Some((key, claim)) = process.exchanges.remove(exchange) else { return };
+                story.checker.on_end(worker, key, claim, ending(*response), now);
+            }
+            Happening::Crashed | Happening::Killed => {}
+        }
+    }
+
+    /// Notes which workers stall: leases of theirs may run out.
+    fn note_stalls(&mut self, at: Timestamp, now: Duration) {
+        for process in self.processes.values() {
+            let first_call = process.calls.values().next().map(|call| call.asked_at);
+            let since = first_call.map_or(process.heard_at, |asked| asked.min(process.heard_at));
+            if at.saturating_since(since) >= self.stall {
+                self.story.checker.workers[process.worker].last_fault = Some(now);
+            }
+        }
+    }
+
+    fn on_killed(&mut self, process: &str) {
+        // One that was killed before it did anything is not known.
+        if let Some(process) = self.processes.remove(process) {
+            self.story.checker.tally.crashes += 1;
+            self.story.checker.on_worker_ended(process.worker);
+        }
+    }
+
+    fn on_crashed(&mut self, now: Duration) {
+        self.story.checker.on_store_crashed(now);
+        for call in self.processes.values_mut().flat_map(|process| process.calls.values_mut()) {
+            call.footing = Footing::Doubtful;
+        }
+    }
+}
+
+fn ending(response: Response) -> Ending {
+    match response {
+        Response::Status(status) => Ending::Answered { status, retry_after: None },
+        Response::Broken => Ending::Broken,
+        Response::Dropped => Ending::Dropped,
+    }
+}

@@ -1,0 +1,223 @@
+//! The store and the transport of a process, with all that matters written down: before it is done,
+//! and once it is known how it went.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::{
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    ReplayRequest, Replayed, Request, SerializedEvent, Settled, Settlement, StoreError, Transport,
+    TransportError, Wakeups,
+};
+use webhooks_http::HttpTransport;
+use webhooks_postgres::PostgresStore;
+use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+
+use super::journal::{self, Answer, Happening, Journal, Question, Response};
+
+/// A store that writes down what it is asked and what it answers.
+#[derive(Debug, Clone)]
+pub struct RecordingStore {
+    inner: PostgresStore,
+    journal: Journal,
+}
+
+impl RecordingStore {
+    /// Wraps a store.
+    pub fn new(inner: PostgresStore, journal: Journal) -> Self {
+        Self { inner, journal }
+    }
+
+    async fn record<T>(
+        &self,
+        question: Question,
+        call: impl Future<Output = Result<T, StoreError>>,
+        answer: impl FnOnce(&T) -> Answer,
+    ) -> Result<T, StoreError> {
+        let number = self.journal.number();
+        self.journal.write(Happening::Asked { call: number, question });
+        let result = call.await;
+        let answer = result.as_ref().ok().map(answer);
+        self.journal.write(Happening::Answered { call: number, answer });
+        result
+    }
+}
+
+impl DeliveryStore for RecordingStore {
+    async fn publish(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
+        let ids = events.iter().map(|event| event.id.clone()).collect();
+        let deliveries = |published: &Result<Published, Conflict>| {
+            published.as_ref().ok().map(|published| published.deliveries)
+        };
+        self.record(
+            Question::Publish { events: ids },
+            self.inner.publish(events, now),
+            |published| Answer::Published {
+                deliveries: published.iter().map(deliveries).collect(),
+            },
+        )
+        .await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        let question = Question::Claim { now: request.now, until: request.now + request.lease };
+        self.record(question, Box::pin(self.inner.claim(request)), |claimed| Answer::Claimed {
+            claimed: claimed.iter().map(told).collect(),
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let told = |settlement: &Settlement| journal::Settlement {
+            claim: journal::Claim(settlement.claim),
+            outcome: settlement.outcome,
+            is_tried: settlement.attempt.is_some(),
+        };
+        let question = Question::Settle { settlements: settlements.iter().map(told).collect() };
+        let is_kept = |settled: &Settled| matches!(settled, Settled::Kept { .. });
+        self.record(question, Box::pin(self.inner.settle(settlements, now)), |settled| {
+            Answer::Settled { kept: settled.iter().map(is_kept).collect() }
+        })
+        .await
+    }
+
+    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        let told = |claims: &[Claim]| claims.iter().copied().map(journal::Claim).collect();
+        let question = Question::Extend { claims: told(&claims), until };
+        self.record(question, Box::pin(self.inner.extend(claims, until)), |lost| Answer::Extended {
+            lost: told(lost),
+        })
+        .await
+    }
+
+    async fn next_due(
+        &self,
+        busy: Arc<BTreeSet<EndpointId>>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.next_due(busy).await
+    }
+
+    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
+        self.inner.cancel(delivery, now).await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        self.inner.replay(request).await
+    }
+
+    async fn hand_back(&self) -> usize {
+        self.inner.hand_back().await
+    }
+
+    fn wakeups(&self) -> Wakeups {
+        self.inner.wakeups()
+    }
+}
+
+fn told(claimed: &Claimed) -> journal::Claimed {
+    journal::Claimed {
+        claim: journal::Claim(claimed.claim),
+        event: claimed.event.id.clone(),
+        endpoint: claimed.registration.id.clone(),
+        attempt: claimed.progress.next_attempt_of_policy(),
+        since: claimed.progress.since,
+    }
+}
+
+impl EndpointStore for RecordingStore {
+    async fn register(
+        &self,
+        id: EndpointId,
+        endpoint: Endpoint,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.register(id, endpoint).await
+    }
+
+    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.inner.unregister(id).await
+    }
+
+    async fn disable(
+        &self,
+        id: EndpointId,
+        reason: DisableReason,
+    ) -> Result<bool, EndpointStoreError> {
+        self.inner.disable(id, reason).await
+    }
+
+    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn list(
+        &self,
+        tenant: Option<TenantId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        self.inner.list(tenant, after, limit).await
+    }
+}
+
+// Nothing there changes anything.
+crate::forward_history!(RecordingStore);
+
+/// A transport that writes down what is sent, and how it ended. The query of an endpoint's URL is its
+/// id.
+#[derive(Debug, Clone)]
+pub struct RecordingTransport {
+    inner: HttpTransport,
+    journal: Journal,
+}
+
+impl RecordingTransport {
+    /// Wraps a transport.
+    pub fn new(inner: HttpTransport, journal: Journal) -> Self {
+        Self { inner, journal }
+    }
+}
+
+/// Notes how an exchange ended, even if it is dropped.
+struct Exchange<'j> {
+    journal: &'j Journal,
+    number: u64,
+    response: Response,
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        let (exchange, response) = (self.number, self.response);
+        self.journal.write(Happening::Ended { exchange, response });
+    }
+}
+
+impl Transport for RecordingTransport {
+    async fn send(&self, request: Request) -> Result<webhooks_dispatch::Response, TransportError> {
+        let id = request.headers.get("x-webhook-event-id").and_then(|id| id.to_str().ok());
+        let event: EventId = id.and_then(|id| id.parse().ok()).expect("the event's id is sent");
+        let (_, query) = request.url.as_str().rsplit_once('?').expect("a URL with a query");
+        let endpoint = query.parse().expect("the endpoint's id");
+        let (journal, number) = (&self.journal, self.journal.number());
+        journal.write(Happening::Sent { exchange: number, event, endpoint });
+        let mut exchange = Exchange { journal, number, response: Response::Dropped };
+        let result = self.inner.send(request).await;
+        exchange.response = match &result {
+            Ok(response) => Response::Status(response.status),
+            Err(_) => Response::Broken,
+        };
+        result
+    }
+
+    fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {
+        self.inner.check(endpoint)
+    }
+}
