@@ -1,0 +1,66 @@
+//! What the database refuses, and what others hold on to.
+
+use webhooks_dispatch::StoreError;
+
+use super::*;
+
+/// Goal: whoever uses the store can tell a full disk and broken data from a server that is away.
+/// Method: a trigger raises the server's own codes.
+#[tokio::test]
+async fn a_full_disk_and_broken_data_are_told_as_such() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    let mut admin = connect(&url).await;
+    let event = || vec![SerializedEvent::new(&Event::new("created", 1).unwrap())];
+    for (code, is_told) in [
+        ("53100", (|error| matches!(error, StoreError::Full { .. })) as fn(&StoreError) -> bool),
+        ("XX001", |error| matches!(error, StoreError::Corrupt { .. })),
+        ("XX002", |error| matches!(error, StoreError::Corrupt { .. })),
+        ("53400", |error| matches!(error, StoreError::Unavailable { .. })),
+    ] {
+        let refuse = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE 'no' USING ERRCODE = '{code}'; END $$;
+             CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON webhooks.events
+             FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&mut admin).await.unwrap();
+        let error = store.publish(event(), Timestamp::now()).await.unwrap_err();
+        assert!(is_told(&error), "{code}: {error:?}");
+    }
+    sqlx::raw_sql("DROP TRIGGER refuse ON webhooks.events").execute(&mut admin).await.unwrap();
+    assert!(store.publish(event(), Timestamp::now()).await.unwrap()[0].is_ok());
+}
+
+/// Goal: a report that reads an old partition keeps it, and nothing else; retention goes on later.
+/// Method: a transaction has read the events of long ago and stays open.
+#[tokio::test]
+async fn retention_waits_for_whoever_reads_and_goes_on_later() {
+    let url = Cluster::shared().database().await;
+    let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
+    let store = options.open().await.unwrap();
+    let long_ago = Timestamp::now().saturating_sub(Duration::from_secs(60));
+    let event = Event::new("created", 1).unwrap().id(EventId::new("old").unwrap());
+    let published = store.publish(vec![SerializedEvent::new(&event)], long_ago).await.unwrap();
+    assert!(published[0].is_ok());
+    let mut reader = connect(&url).await;
+    let mut report = reader.begin().await.unwrap();
+    let count = "SELECT count(*) FROM webhooks.events";
+    let read: i64 = sqlx::query_scalar(count).fetch_one(&mut *report).await.unwrap();
+    assert_eq!(read, 1);
+    let before = Timestamp::now().saturating_sub(Duration::from_secs(30));
+    assert_eq!(store.prune(before, 10).await.unwrap(), 1);
+    assert_eq!(store.prune(before, 10).await.unwrap(), 0);
+    let old = "SELECT count(*) FROM webhooks.partitions WHERE end_at < now() - interval '30 s'";
+    let old = async || -> i64 {
+        sqlx::query_scalar(old).fetch_one(&mut connect(&url).await).await.unwrap()
+    };
+    assert_eq!(old().await, 1);
+    publish(&store, ["meanwhile".to_owned()]).await;
+    report.commit().await.unwrap();
+    assert_eq!(store.prune(before, 10).await.unwrap(), 0);
+    assert_eq!(old().await, 0);
+    let events = store.events(Query::default()).await.unwrap().items;
+    let ids: Vec<String> = events.iter().map(|found| found.event.id.to_string()).collect();
+    assert_eq!(ids, ["meanwhile"]);
+}
