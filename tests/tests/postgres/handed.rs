@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use webhooks_dispatch::Novelty;
+use webhooks_dispatch::{EngineSettings, Novelty};
 
 use super::*;
 
@@ -235,4 +235,37 @@ async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
     assert_eq!(published[0].as_ref().unwrap().novelty, Novelty::Repeated);
     assert_eq!(waiting(&url).await, (1, 0));
     assert_eq!(eventually_claimed(&store).await, ["unheard"]);
+}
+
+/// Goal: an endpoint that never answers keeps no other waiting, though both have things handed over and
+/// in the database. Method: what is published for both arrives at the other one, all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
+    let url = Cluster::shared().database().await;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&arrived);
+    let transport = FnTransport::new(move |url: String, _, _, _| {
+        let count = Arc::clone(&count);
+        async move {
+            if url.contains("hangs") {
+                std::future::pending::<()>().await;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            (200, "")
+        }
+    });
+    let settings = EngineSettings { concurrency: 8, ..EngineSettings::default() };
+    let engine = Engine::new(open(&url).await, transport).settings(settings);
+    for name in ["hangs", "works"] {
+        let endpoint = Endpoint::new(&format!("https://example.com/{name}"), SECRET).unwrap();
+        engine.store().register(id(name), endpoint).await.unwrap();
+    }
+    let worker = engine.start();
+    for batch in 0..40 {
+        publish(engine.store(), (0..25).map(|n| format!("event-{batch}-{n}"))).await;
+    }
+    eventually(async || (arrived.load(Ordering::SeqCst) == 1_000).then_some(())).await;
+    let report = worker.shutdown(Duration::ZERO).await;
+    assert!(report.broken_off > 0, "{report:?}");
+    assert_eq!(waiting(&url).await, (1_000, 0));
 }
