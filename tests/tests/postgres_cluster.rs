@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the seed of a failure comes by the environment")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use webhooks_tests::{Received, Receiver};
 
 const PROCESSES: usize = 4;
 const KILLS: usize = 24;
+
+/// How many exchanges the endpoint that is not ordered may have in flight, over all processes.
+const MAX_IN_FLIGHT: u32 = 6;
 
 /// The kill after which the server crashes.
 const CRASH: usize = KILLS / 2;
@@ -85,7 +89,11 @@ async fn register(store: &PostgresStore, url: &str) -> BTreeMap<EndpointId, Endp
     for id in ENDPOINTS {
         let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);
         let endpoint = Endpoint::new(&format!("{url}?{id}"), "my-secret-key").unwrap().retry(retry);
-        let endpoint = if id == "ordered" { endpoint.ordered() } else { endpoint };
+        let endpoint = if id == "ordered" {
+            endpoint.ordered()
+        } else {
+            endpoint.max_in_flight(NonZeroU32::new(MAX_IN_FLIGHT).unwrap())
+        };
         store.register(id.parse().unwrap(), endpoint.clone()).await.unwrap();
         endpoints.insert(id.parse().unwrap(), endpoint);
     }
@@ -144,8 +152,10 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
         let next = run.start(&format!("life{kill}"));
         run.kill(std::mem::replace(&mut workers[victim], next), &mut accepted).await;
         if kill == CRASH {
-            cluster.crash();
+            cluster.stop();
+            // Nobody claims anything before it is back.
             run.journal.note_crash();
+            cluster.resume();
         }
     }
     for worker in workers {

@@ -25,7 +25,7 @@ const LOW: usize = 2;
 const HIGH: usize = 3;
 
 /// How many deliveries at least are claimed for one endpoint at a time, and at most.
-const PER_ENDPOINT: (usize, usize) = (16, 128);
+const PER_ENDPOINT: (usize, usize) = (16, 64);
 
 /// How long an idle lane is remembered, with what it knows of its endpoint.
 const IDLE: Duration = Duration::from_secs(600);
@@ -142,7 +142,7 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        (2 * LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        (LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
     }
 
     /// Takes in what was claimed, with leases that last until then.
@@ -463,7 +463,8 @@ impl Scheduler {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
-        let is_full = lane.queue.len() * 2 >= per_endpoint || lane.standing == Standing::Waiting;
+        let is_full =
+            lane.queue.len() * 4 >= per_endpoint * 3 || lane.standing == Standing::Waiting;
         if lane.standing == Standing::Idle && lane.can_start(most, slow_share) {
             lane.standing = Standing::Ready;
             self.ready_deliveries += lane.queue.len();

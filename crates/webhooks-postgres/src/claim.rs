@@ -274,7 +274,7 @@ impl Shared {
                         handed.refuse(endpoint, now);
                         unserved.push(released(claim));
                     }
-                    None => {}
+                    None => handed.refuse(endpoint, now),
                 }
             }
         }

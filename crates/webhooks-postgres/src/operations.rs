@@ -24,6 +24,10 @@ const REOPEN: &str = "
     SELECT id, endpoint, CASE WHEN $3 THEN 'epoch' ELSE $2 END, event_at, $2, attempts, attempts
     FROM reopened ORDER BY id";
 
+/// Lets deliveries be added to events by one after another, as their ids follow each other. It comes
+/// before the lock of the endpoint, which settlements may wait for.
+const ADD: &str = "SELECT pg_advisory_xact_lock(7305000, 5)";
+
 /// A delivery, as operations need it.
 struct Found {
     endpoint: EndpointId,
@@ -98,6 +102,8 @@ impl Shared {
                 failed_ones.await.map_err(failed)?
             }
             Replay::Missed { endpoint, since } => {
+                let lock = sqlx::query(ADD).persistent(false).execute(transaction.on());
+                lock.await.map_err(failed)?;
                 let (number, found) = self.active(transaction.on(), endpoint).await?;
                 let missed = replay_missed(transaction.on(), number, &found, *since, &request);
                 missed.await.map_err(failed)?
@@ -198,8 +204,6 @@ async fn replay_missed(
 ) -> Result<Replayed, sqlx::Error> {
     // An endpoint that was registered anew has had what its earlier rows have.
     const ROWS: &str = "SELECT number FROM webhooks.endpoints WHERE id = $1";
-    // Deliveries are added to an event by one after another, as their ids follow each other.
-    const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 5)";
     const EVENTS: &str = "
         SELECT v.number, v.type, v.tenant = $5
             AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
@@ -225,7 +229,6 @@ async fn replay_missed(
                       AND d.event_at = v.accepted_at)),
                $2, CASE WHEN $4 THEN 'epoch' ELSE $3 END, v.accepted_at, $3
         FROM webhooks.events v WHERE v.number = ANY ($1) ORDER BY v.number";
-    sqlx::query(LOCK).persistent(false).execute(&mut *connection).await?;
     let endpoint = &registration.endpoint;
     let numbers: Vec<i64> = sqlx::query_scalar(ROWS)
         .persistent(false)

@@ -46,17 +46,29 @@ pub(super) enum Happening {
     Ended { exchange: u64, response: Response },
     /// The process is gone.
     Killed,
-    /// The server crashed and is back.
+    /// The server crashed, and is not back yet.
     Crashed,
 }
 
 /// What the store is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Question {
-    Publish { events: Vec<EventId> },
-    Claim { now: Timestamp, until: Timestamp },
-    Extend { claims: Vec<Claim>, until: Timestamp },
-    Settle { settlements: Vec<Settlement> },
+    Publish {
+        events: Vec<EventId>,
+    },
+    Claim {
+        now: Timestamp,
+        until: Timestamp,
+    },
+    Extend {
+        claims: Vec<Claim>,
+        until: Timestamp,
+    },
+    Settle {
+        settlements: Vec<Settlement>,
+    },
+    /// When something is due.
+    NextDue,
 }
 
 /// What the store answers.
@@ -76,6 +88,7 @@ pub(super) enum Answer {
     Settled {
         kept: Vec<bool>,
     },
+    Due,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +156,7 @@ impl Journal {
         self.write_for(process, Happening::Killed);
     }
 
-    /// Notes that the server crashed, and is back.
+    /// Notes that the server crashed, before it is back.
     pub fn note_crash(&self) {
         self.write(Happening::Crashed);
     }
@@ -167,10 +180,22 @@ impl Journal {
 }
 
 /// Reads what was written, without lines that were cut short.
+///
+/// # Panics
+/// If there are more of these than processes that were killed.
 pub(super) fn read(path: &Path) -> Vec<Line> {
     let text = std::fs::read(path).expect("the journal can be read");
-    let lines = text.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    let texts = text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty());
+    let (mut lines, mut cut): (Vec<Line>, usize) = (Vec::new(), 0);
+    for text in texts {
+        match serde_json::from_slice(text) {
+            Ok(line) => lines.push(line),
+            Err(_) => cut += 1,
+        }
+    }
+    let kills = lines.iter().filter(|line| matches!(line.happening, Happening::Killed)).count();
+    assert!(cut <= kills, "{cut} lines cannot be read, and {kills} processes were killed");
+    lines
 }
 
 #[cfg(test)]

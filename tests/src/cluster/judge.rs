@@ -40,7 +40,8 @@ use self::story::{Call, Story};
 use super::journal::{self, Happening, Line, Response};
 use crate::invariants::{Checker, Ending, Footing, Key, Limits, Tally, Terms, WorkerNumber};
 
-/// How long after it was decided on a request may be seen, on a machine that is busy.
+/// How long after it was decided on a request may be seen, on a machine that is busy; beside the time
+/// that its process was silent just before.
 const LAG: Duration = Duration::from_secs(1);
 
 /// The part of a lease that a worker may be silent, or wait for one call of the store, without
@@ -135,6 +136,8 @@ impl Judge {
         self.note_stalls(at, now);
         let story = &mut self.story;
         let Some(process) = self.processes.get_mut(&line.process) else { return };
+        let silence = at.saturating_since(process.heard_at);
+        story.checker.limits.lag = LAG + silence;
         process.heard_at = at;
         match &line.happening {
             Happening::Asked { call, question } => {

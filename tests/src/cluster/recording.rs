@@ -103,7 +103,8 @@ impl DeliveryStore for RecordingStore {
         &self,
         busy: Arc<BTreeSet<EndpointId>>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        self.inner.next_due(busy).await
+        let due = Box::pin(self.inner.next_due(busy));
+        self.record(Question::NextDue, due, |_| Answer::Due).await
     }
 
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {

@@ -44,7 +44,7 @@ impl Story {
                     self.checker.on_settling(settlement.claim.0, settlement.outcome, now);
                 }
             }
-            Question::Claim { .. } | Question::Extend { .. } => {}
+            Question::Claim { .. } | Question::Extend { .. } | Question::NextDue => {}
         }
     }
 
@@ -86,6 +86,7 @@ impl Story {
                 let tried = settlements.iter().filter(|settlement| settlement.is_tried);
                 self.checker.on_answered(worker, tried.count());
             }
+            (Question::NextDue, Answer::Due) => {}
             (question, answer) => {
                 self.checker.violate(now, format_args!("{answer:?} answers {question:?}"));
             }
