@@ -463,8 +463,7 @@ impl Scheduler {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
-        let is_full =
-            lane.queue.len() * 4 >= per_endpoint * 3 || lane.standing == Standing::Waiting;
+        let is_full = lane.queue.len() >= per_endpoint || lane.standing == Standing::Waiting;
         if lane.standing == Standing::Idle && lane.can_start(most, slow_share) {
             lane.standing = Standing::Ready;
             self.ready_deliveries += lane.queue.len();

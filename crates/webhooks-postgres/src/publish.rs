@@ -78,6 +78,8 @@ impl Publisher {
                 group.push(request);
             }
             self.publish(group).await;
+            // Whoever has just been answered may have more, which then goes with the next group.
+            tokio::task::yield_now().await;
         }
     }
 
