@@ -44,8 +44,7 @@ impl HistoryStore for PostgresStore {
         const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
             FROM webhooks.events v WHERE true";
         const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries d
-            WHERE d.id >= webhooks.first_delivery(v.number)
-              AND d.id < webhooks.first_delivery(v.number + 1) AND d.event_at = v.accepted_at";
+            WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
         let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
