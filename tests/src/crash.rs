@@ -22,13 +22,17 @@ pub const ENDPOINTS: [&str; 2] = ["free", "ordered"];
 /// How long claims last there: what a killed process held is delivered by others after that.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// Returns the settings of the engines there.
-pub fn cluster_settings() -> EngineSettings {
+/// Returns the settings of the engine that is killed.
+pub fn settings() -> EngineSettings {
     EngineSettings {
         concurrency: CONCURRENCY,
         max_unsettled: MAX_UNSETTLED,
         linger: Duration::from_millis(2),
-        lease: LEASE,
         ..EngineSettings::default()
     }
+}
+
+/// Returns the settings of the engines of the test with many processes.
+pub fn cluster_settings() -> EngineSettings {
+    EngineSettings { lease: LEASE, ..settings() }
 }

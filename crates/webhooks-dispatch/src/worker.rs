@@ -338,23 +338,22 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
-        // However short the grace time, what has not started is handed back.
-        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
-        let _in_time = within(clock, last_moment, self.hand_back()).await;
-        let held = within(clock, last_moment, shared.parts.store.hand_back()).await;
+        // However short the grace time, the store gets a moment.
+        let last_moment = || deadline.max(clock.now() + STORE_PAUSE);
+        let handing_back_until = last_moment();
+        let _in_time = within(clock, handing_back_until, self.hand_back()).await;
+        let held = within(clock, handing_back_until, shared.parts.store.hand_back()).await;
         self.handed_back += held.unwrap_or_default();
         let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
         let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
         self.pilots.shutdown().await;
         // The settler ends when the last result is settled, and no sender is left.
         self.results = mpsc::channel(1).0;
-        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
-        self.all_end(|driver| &mut driver.settler, last_moment).await;
+        self.all_end(|driver| &mut driver.settler, last_moment()).await;
         self.settler.shutdown().await;
         let held = shared.scheduler().held();
         let unsettled = held.len().saturating_sub(broken_off);
-        let last_moment = deadline.max(clock.now() + STORE_PAUSE);
-        let _in_time = within(clock, last_moment, self.release(held)).await;
+        let _in_time = within(clock, last_moment(), self.release(held)).await;
         ShutdownReport { handed_back: self.handed_back, broken_off, unsettled }
     }
 

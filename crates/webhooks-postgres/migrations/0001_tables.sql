@@ -39,6 +39,10 @@ CREATE FUNCTION webhooks.event_of(p_delivery bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_delivery >> 20;
 CREATE FUNCTION webhooks.first_delivery(p_event bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_event << 20;
+-- Whether a delivery is one of an event: a range, for which indexes by id serve.
+CREATE FUNCTION webhooks.is_of(p_delivery bigint, p_event bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN p_delivery >= p_event << 20 AND p_delivery < (p_event + 1) << 20;
 
 -- Which ids are taken. A table of its own, because no index of a partitioned table spans partitions.
 CREATE TABLE webhooks.event_keys (

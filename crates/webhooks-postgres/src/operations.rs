@@ -207,26 +207,19 @@ async fn replay_missed(
     const EVENTS: &str = "
         SELECT v.number, v.type, v.tenant = $5
             AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
-                            WHERE w.id >= webhooks.first_delivery(v.number)
-                              AND w.id < webhooks.first_delivery(v.number + 1)
-                              AND w.endpoint = ANY ($4))
+                            WHERE webhooks.is_of(w.id, v.number) AND w.endpoint = ANY ($4))
             AND NOT EXISTS (SELECT 1 FROM webhooks.ended d
-                            WHERE d.id >= webhooks.first_delivery(v.number)
-                              AND d.id < webhooks.first_delivery(v.number + 1)
-                              AND d.event_at = v.accepted_at AND d.endpoint = ANY ($4))
+                            WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
+                              AND d.endpoint = ANY ($4))
         FROM webhooks.events v WHERE v.number > $1 AND v.accepted_at >= $2
         ORDER BY v.number LIMIT $3";
     const INSERT: &str = "
         INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
         SELECT 1 + greatest(
                    webhooks.first_delivery(v.number) - 1,
-                   (SELECT max(w.id) FROM webhooks.waiting w
-                    WHERE w.id >= webhooks.first_delivery(v.number)
-                      AND w.id < webhooks.first_delivery(v.number + 1)),
+                   (SELECT max(w.id) FROM webhooks.waiting w WHERE webhooks.is_of(w.id, v.number)),
                    (SELECT max(d.id) FROM webhooks.ended d
-                    WHERE d.id >= webhooks.first_delivery(v.number)
-                      AND d.id < webhooks.first_delivery(v.number + 1)
-                      AND d.event_at = v.accepted_at)),
+                    WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
                $2, CASE WHEN $4 THEN 'epoch' ELSE $3 END, v.accepted_at, $3
         FROM webhooks.events v WHERE v.number = ANY ($1) ORDER BY v.number";
     let endpoint = &registration.endpoint;

@@ -10,6 +10,7 @@ use webhooks_core::Timestamp;
 use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
 
 use crate::error::{attempt, closed, persistently, rest, store_error};
+use crate::hand_over::Offer;
 use crate::handed::Handed;
 use crate::publication::Publication;
 use crate::store::Shared;
@@ -178,21 +179,23 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
     .await
     // What failed may have been kept all the same.
     .inspect_err(|_| shared.change())?;
-    let (token, until) = publication.offer.map_or((0, now), |offer| (offer.token, offer.until));
-    if tries.into_inner() > 1 && !kept.repeated.is_empty() {
-        // The try before was committed, and nobody heard what it claimed.
-        let _due_later = attempt(give_up(shared, &kept.repeated, token)).await;
-        shared.change();
+    if let Some(Offer { token, until, .. }) = publication.offer {
+        if tries.into_inner() > 1 && !kept.repeated.is_empty() {
+            // The try before was committed, and nobody heard what it claimed.
+            let _due_later = attempt(give_up(shared, &kept.repeated, token)).await;
+        }
+        let handed = kept.handed.iter().filter_map(|(index, id, endpoint)| {
+            let (event, since) = *events.get(*index)?;
+            let event = Arc::clone(event);
+            Some(Handed { id: *id, endpoint: *endpoint, token, since, until, event })
+        });
+        shared.put(handed.collect(), now).await;
     }
+    // What was published before counts too: some of it may have been given up just now.
     let deliveries: usize = kept.outcomes.iter().flatten().map(|kept| kept.deliveries).sum();
     if deliveries > kept.handed.len() {
         shared.change();
     }
-    let handed = kept.handed.into_iter().filter_map(|(index, id, endpoint)| {
-        let (event, since) = events.get(index)?;
-        Some(Handed { id, endpoint, token, since: *since, until, event: Arc::clone(event) })
-    });
-    shared.put(handed.collect(), now).await;
     Ok(kept.outcomes)
 }
 
@@ -209,8 +212,7 @@ fn answer(group: Vec<Request>, outcomes: Outcomes) {
 async fn give_up(shared: &Shared, events: &[i64], token: i64) -> Result<(), sqlx::Error> {
     const GIVE_UP: &str = "UPDATE webhooks.waiting SET leased_until = NULL, token = NULL
         FROM unnest($1::bigint[]) AS event(number)
-        WHERE id >= webhooks.first_delivery(event.number)
-          AND id < webhooks.first_delivery(event.number + 1) AND token = $2";
+        WHERE webhooks.is_of(id, event.number) AND token = $2";
     let mut call = shared.call().await?;
     sqlx::query(GIVE_UP).persistent(false).bind(events).bind(token).execute(call.on()).await?;
     call.end().await

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use webhooks_core::{EndpointId, Event, EventId, RetryPolicy, Timestamp};
-use webhooks_dispatch::{Engine, EngineSettings, HistoryStore as _, Observer, Occurrence};
+use webhooks_dispatch::{Engine, HistoryStore as _, Observer, Occurrence};
 use webhooks_http::HttpTransport;
 use webhooks_registry::Endpoint;
 use webhooks_sqlite::SqliteStore;
-use webhooks_tests::crash::{CONCURRENCY, ENDPOINT, MAX_UNSETTLED, PUBLISHERS};
+use webhooks_tests::crash::{ENDPOINT, PUBLISHERS, settings};
 
 type CrashEngine = Engine<SqliteStore, HttpTransport>;
 
@@ -25,15 +25,9 @@ async fn main() {
         return println!("usage: crash STORE URL LIFE|drain");
     };
     let store = SqliteStore::open(store).await.unwrap();
-    let settings = EngineSettings {
-        concurrency: CONCURRENCY,
-        max_unsettled: MAX_UNSETTLED,
-        linger: Duration::from_millis(2),
-        ..EngineSettings::default()
-    };
     let settled = std::sync::Arc::new(Notify::new());
     let engine = Engine::new(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(settings).observer(Settled(std::sync::Arc::clone(&settled)));
+    let engine = engine.settings(settings()).observer(Settled(std::sync::Arc::clone(&settled)));
     if engine.endpoints().get(ENDPOINT).await.unwrap().is_none() {
         let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);
         let endpoint = Endpoint::new(url, "my-secret-key").unwrap().retry(retry);

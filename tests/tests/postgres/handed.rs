@@ -30,16 +30,9 @@ async fn waiting(url: &str) -> (i64, i64) {
 async fn open_another(url: &str) -> PostgresStore {
     let store = open(url).await;
     publish(&store, ["another".to_owned()]).await;
-    let claimed = eventually(async || {
-        let claimed = claim(&store, 10).await;
-        (!claimed.is_empty()).then_some(claimed)
-    });
-    settle(&store, &claimed.await, Outcome::Delivered).await;
+    let claimed = claim_at_last(&store, 10).await;
+    settle(&store, &claimed, Outcome::Delivered).await;
     store
-}
-
-fn events(claimed: &[Claimed]) -> Vec<String> {
-    claimed.iter().map(|claimed| claimed.event.id.to_string()).collect()
 }
 
 /// Goal: what a process publishes that also delivers is its own from the start, with a claim that
@@ -78,11 +71,7 @@ async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
     assert_eq!(waiting(&url).await, (2, 2));
     there.register(id("crm"), rotated.clone().ordered()).await.unwrap();
     for expected in ["b", "c"] {
-        let claimed = eventually(async || {
-            let claimed = claim(&here, 10).await;
-            (!claimed.is_empty()).then_some(claimed)
-        });
-        let claimed = claimed.await;
+        let claimed = claim_at_last(&here, 10).await;
         assert_eq!(events(&claimed), [expected], "one at a time");
         settle(&here, &claimed, Outcome::Delivered).await;
     }

@@ -91,6 +91,25 @@ async fn settle(store: &PostgresStore, claimed: &[Claimed], outcome: Outcome) ->
     store.settle(claimed.iter().map(settlement).collect(), Timestamp::now()).await.unwrap()
 }
 
+/// Claims until there is something.
+async fn claim_at_last(store: &PostgresStore, per_endpoint: usize) -> Vec<Claimed> {
+    eventually(async || {
+        let claimed = claim(store, per_endpoint).await;
+        (!claimed.is_empty()).then_some(claimed)
+    })
+    .await
+}
+
+fn events(claimed: &[Claimed]) -> Vec<String> {
+    claimed.iter().map(|claimed| claimed.event.id.to_string()).collect()
+}
+
+/// Returns the ids of the events that are kept, the last one first.
+async fn kept(store: &PostgresStore) -> Vec<String> {
+    let events = store.events(Query::default()).await.unwrap().items;
+    events.iter().map(|found| found.event.id.to_string()).collect()
+}
+
 /// Looks again and again until it finds what must come.
 async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
     let mut ticks = interval(Duration::from_millis(20));
@@ -266,19 +285,13 @@ async fn the_store_survives_crashes_of_the_server() {
     cluster.crash();
     publish_at_last(&store, "after").await;
     for _ in ["meanwhile", "after"] {
-        let claimed = eventually(async || {
-            let claimed = claim(&store, 1).await;
-            (!claimed.is_empty()).then_some(claimed)
-        });
-        let claimed = claimed.await;
+        let claimed = claim_at_last(&store, 1).await;
         assert!(matches!(
             settle(&store, &claimed, Outcome::Delivered).await[..],
             [Settled::Kept { .. }]
         ));
     }
-    let events = store.events(Query::default()).await.unwrap().items;
-    let ids: Vec<String> = events.iter().map(|found| found.event.id.to_string()).collect();
-    assert_eq!(ids, ["after", "meanwhile", "before"]);
+    assert_eq!(kept(&store).await, ["after", "meanwhile", "before"]);
 }
 
 /// Goal: after a failover that leaves the old primary as a replica, the store finds the new one.
@@ -306,12 +319,7 @@ async fn sessions_that_can_only_read_are_replaced() {
 
 /// Claims until there is something, and returns its events.
 async fn eventually_claimed(store: &PostgresStore) -> Vec<String> {
-    eventually(async || {
-        let claimed = claim(store, 10_000).await;
-        let ids = claimed.iter().map(|claimed| claimed.event.id.to_string()).collect::<Vec<_>>();
-        (!ids.is_empty()).then_some(ids)
-    })
-    .await
+    events(&claim_at_last(store, 10_000).await)
 }
 
 /// Goal: an endpoint that becomes ordered gets all in order, however much waits and whoever publishes
