@@ -254,6 +254,61 @@ async fn an_open_transaction_holds_up_no_other_publisher() {
     assert_eq!(claimed(&store).await, ["first", "other", "same"]);
 }
 
+/// Goal: the same content is the same, whatever characters it has. Method: JSON may hold what texts of
+/// PostgreSQL don't.
+#[tokio::test]
+async fn repeating_an_event_is_no_error_whatever_its_payload_holds() {
+    let (url, _store) = open().await;
+    let mut connection = connect(&url).await;
+    let payloads =
+        [r#""a\u0000""#, r#""\ud800""#, r#"{"\u0000": 1}"#, r#"",\"timestamp\":\"1\"}""#];
+    for (n, payload) in payloads.iter().enumerate() {
+        let publish = async |connection: &mut PgConnection, payload: &str, second: i32| {
+            let publish = "SELECT webhooks.publish('a', $1::json, id => $2,
+                occurred_at => to_timestamp($3))";
+            let call = sqlx::query(publish).bind(payload.to_owned()).bind(format!("event-{n}"));
+            call.bind(f64::from(second) / 8.0).execute(connection).await.map(drop)
+        };
+        publish(&mut connection, payload, 1).await.unwrap();
+        publish(&mut connection, payload, 2).await.unwrap();
+        let error = publish(&mut connection, r#""other""#, 2).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23505", "{error}");
+    }
+}
+
+/// Goal: whoever makes a partition makes the same one. Method: sessions that show times in their own
+/// way, and whose days have not all 24 hours.
+#[tokio::test]
+async fn partitions_are_the_same_whatever_session_makes_them() {
+    let (url, _store) = open().await;
+    let mut connection = connect(&url).await;
+    for (session, at, expected) in [
+        (
+            "SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Shanghai'",
+            "2040-01-02 12:00Z",
+            "2040-01-02",
+        ),
+        (
+            "SET datestyle = 'German'; SET timezone = 'America/New_York'",
+            "2040-03-11 12:00Z",
+            "2040-03-11",
+        ),
+        ("SET datestyle = 'ISO'; SET timezone = 'UTC'", "2040-03-12 12:00Z", "2040-03-12"),
+    ] {
+        let make = format!("{session}; SELECT webhooks.ensure_partition('{at}')");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql("RESET datestyle; RESET timezone").execute(&mut connection).await.unwrap();
+        let bounds = "SELECT pg_get_expr(c.relpartbound, c.oid) FROM webhooks.partitions p
+            JOIN pg_class c ON c.relname = 'events_' || p.suffix
+            WHERE p.start_at <= $1::text::timestamptz AND $1::text::timestamptz < p.end_at
+              AND p.end_at = p.start_at + interval '24 hours'";
+        let bounds: String =
+            sqlx::query_scalar(bounds).bind(at).fetch_one(&mut connection).await.unwrap();
+        let is_start = bounds.contains(&format!("FROM ('{expected} 00:00:00+00')"));
+        assert!(is_start, "{session}: {bounds}");
+    }
+}
+
 /// Goal: a program may publish without any other right. Method: a role that may use the schema only.
 #[tokio::test]
 async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {

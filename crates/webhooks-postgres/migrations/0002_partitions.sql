@@ -1,7 +1,9 @@
 -- Makes the partitions for a time, unless they exist. A table is made first and attached then, which
--- keeps nobody from reading or writing meanwhile.
+-- keeps nobody from reading or writing meanwhile. Bounds are computed and written in UTC, whatever the
+-- caller's session shows: a day has 24 hours in it, and an offset is no abbreviation.
 CREATE FUNCTION webhooks.ensure_partition(p_at timestamptz) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = webhooks, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' AS $$
 DECLARE
     v_width  interval;
     v_start  timestamptz;
@@ -33,7 +35,7 @@ END $$;
 -- Makes the partitions of now and of the two spans that follow, so that nobody who publishes has to:
 -- whoever makes one in a transaction of theirs keeps others waiting until it ends.
 CREATE FUNCTION webhooks.ensure_ahead() RETURNS void
-LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
+LANGUAGE sql SET search_path = webhooks, pg_temp SET timezone = 'UTC' AS $$
     SELECT ensure_partition(clock_timestamp() + n * s.partition_width)
     FROM settings s CROSS JOIN generate_series(0, 2) AS n
 $$;
