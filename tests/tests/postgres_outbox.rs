@@ -254,6 +254,35 @@ async fn an_open_transaction_holds_up_no_other_publisher() {
     assert_eq!(claimed(&store).await, ["first", "other", "same"]);
 }
 
+/// Goal: however many ids are held, everybody else of the group is published before the first of them
+/// is given up. Method: a transaction holds a hundred ids, which are published before a free one.
+#[tokio::test]
+async fn many_held_ids_hold_up_no_other_publisher_of_their_group() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    for n in 0..100 {
+        let _published = publish_in(&mut transaction, &event(&format!("held-{n}"))).await.unwrap();
+    }
+    let mut publishers = JoinSet::new();
+    for n in 0..101 {
+        let id = if n < 100 { format!("held-{n}") } else { "free".to_owned() };
+        let store = store.clone();
+        publishers.spawn(async move {
+            let events = vec![SerializedEvent::new(&event(&id))];
+            (id, store.publish(events, Timestamp::now()).await.is_ok())
+        });
+    }
+    let first = publishers.join_next().await.unwrap().unwrap();
+    assert_eq!(first, ("free".to_owned(), true));
+    transaction.commit().await.unwrap();
+    while let Some(published) = publishers.join_next().await {
+        let (id, is_published) = published.unwrap();
+        assert!(is_published, "{id}");
+    }
+    assert_eq!(claimed(&store).await.len(), 101);
+}
+
 /// Goal: the same content is the same, whatever characters it has. Method: JSON may hold what texts of
 /// PostgreSQL don't.
 #[tokio::test]

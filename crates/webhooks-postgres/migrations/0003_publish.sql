@@ -148,6 +148,27 @@ BEGIN
     END IF;
 END $$;
 
+-- Returns the places, from 1, of the events whose keys an open transaction holds, without waiting for
+-- any of them longer than a moment. Keeps nothing.
+CREATE FUNCTION webhooks.held_keys(p_ids text[], p_tenants text[]) RETURNS integer[]
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET lock_timeout = '1ms' AS $$
+DECLARE
+    v_held integer[] := '{}';
+BEGIN
+    FOR v_place IN 1 .. cardinality(p_ids) LOOP
+        BEGIN
+            INSERT INTO event_keys (id, tenant, event, event_at)
+            VALUES (p_ids[v_place], p_tenants[v_place], 0, 'epoch');
+            -- Nobody holds it, and neither do we.
+            RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception';
+        EXCEPTION
+            WHEN lock_not_available THEN v_held := v_held || v_place;
+            WHEN unique_violation OR triggered_action_exception THEN NULL;
+        END;
+    END LOOP;
+    RETURN v_held;
+END $$;
+
 -- Wakes the workers that live, when the transaction is committed: once, however often it is called.
 CREATE FUNCTION webhooks.notify_others(p_worker bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$

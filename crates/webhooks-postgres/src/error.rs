@@ -99,6 +99,21 @@ where
     attempt(call()).await
 }
 
+/// Returns whether the server ended a statement that took too long.
+pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
+    has_code(error, "57014")
+}
+
+/// Returns whether a lock was waited for in vain.
+pub(crate) fn is_held(error: &sqlx::Error) -> bool {
+    has_code(error, "55P03")
+}
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let found = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    found.as_deref() == Some(code)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the database and its network have no other clock")]
 pub(crate) async fn rest(pause: Duration) {
     tokio::time::sleep(pause).await;

@@ -1,5 +1,6 @@
 //! Publishing: whatever waits is published in one transaction, by one statement.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
 
-use crate::error::{attempt, closed, persistently, rest, store_error};
+use crate::error::{attempt, closed, is_cancelled, is_held, persistently, rest, store_error};
 use crate::hand_over::Offer;
 use crate::handed::Handed;
 use crate::publication::Publication;
@@ -21,8 +22,9 @@ const QUEUE: usize = 1_024;
 /// How many events are published together, unless one caller has more.
 const MAX_GROUP: usize = 256;
 
-/// How many callers may be tried again beside the others, because a transaction holds an id of theirs.
-const MAX_HELD: usize = 256;
+/// How many groups of callers may be tried again beside the others, because transactions hold ids of
+/// theirs. Each takes a connection for a moment.
+const MAX_HELD: usize = 32;
 
 /// How often these are tried again, each try waiting as long as `webhooks.publish_all` does for
 /// whoever holds the id; and how long to wait in between, so that it is about a second in all.
@@ -84,69 +86,137 @@ impl Publisher {
         }
     }
 
-    /// Publishes a group at once; if the database refuses that, each caller's events alone, so that
-    /// one bad event does no harm to others.
+    /// Publishes a group at once; if the database refuses that, apart from those whose ids somebody
+    /// holds, who are tried again meanwhile and keep nobody else waiting.
     async fn publish(&mut self, group: Vec<Request>) {
         while self.held.try_join_next().is_some() {}
-        match commit(&self.shared, &group).await {
-            Ok(outcomes) => answer(group, outcomes),
-            Err(error @ sqlx::Error::Database(_)) => {
-                // Of a caller who was alone it is known already.
-                let mut known = (group.len() == 1).then_some(error);
-                for request in group {
-                    let outcome = match known.take() {
-                        Some(error) => Err(error),
-                        None => commit(&self.shared, std::slice::from_ref(&request)).await,
-                    };
-                    self.answer_one(request, outcome);
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                let mut first = Some(store_error(error));
-                for request in group {
-                    let source = || StoreError::Unavailable { source: text.clone().into() };
-                    let error = first.take().unwrap_or_else(source);
-                    let _unheard = request.reply.send(Err(error));
-                }
+        if let Some((held, error)) = publish_apart(&self.shared, group).await {
+            if self.held.len() < MAX_HELD {
+                self.held.spawn(publish_held(Arc::clone(&self.shared), held, error));
+            } else {
+                refuse(held, error);
             }
         }
         self.shared.waker.wake();
     }
+}
 
-    /// Tells a caller what became of its events. If somebody's open transaction holds an id of theirs,
-    /// they are tried again meanwhile, and keep nobody else waiting.
-    fn answer_one(&mut self, request: Request, outcome: Result<Outcomes, sqlx::Error>) {
-        match outcome {
-            Err(error) if is_held(&error) && self.held.len() < MAX_HELD => {
-                self.held.spawn(publish_held(Arc::clone(&self.shared), request));
-            }
+/// Callers whose ids somebody's open transaction holds, and the error that says so.
+type Held = (Vec<Request>, sqlx::Error);
+
+/// Publishes a group, as a whole if possible, and answers it; returns those whose ids are held.
+async fn publish_apart(shared: &Shared, group: Vec<Request>) -> Option<Held> {
+    let error = match commit(shared, &group).await {
+        Ok(outcomes) => {
+            answer(group, outcomes);
+            return None;
+        }
+        Err(error) => error,
+    };
+    if !matches!(error, sqlx::Error::Database(_)) || is_cancelled(&error) {
+        refuse(group, error);
+        return None;
+    }
+    if group.len() == 1 {
+        // Of a caller who is alone it is known already.
+        if is_held(&error) {
+            return Some((group, error));
+        }
+        refuse(group, error);
+        return None;
+    }
+    let (free, held) = match part(shared, group).await {
+        Ok(parted) => parted,
+        Err((group, error)) => {
+            refuse(group, error);
+            return None;
+        }
+    };
+    let late = match commit(shared, &free).await {
+        Ok(outcomes) => {
+            answer(free, outcomes);
+            Vec::new()
+        }
+        // What is held is no id, but what all of them need.
+        Err(error) if is_held(&error) => free,
+        Err(sqlx::Error::Database(_)) => publish_one_by_one(shared, free).await,
+        Err(error) => {
+            refuse(free, error);
+            Vec::new()
+        }
+    };
+    let held: Vec<Request> = held.into_iter().chain(late).collect();
+    (!held.is_empty()).then_some((held, error))
+}
+
+/// Publishes each caller's events alone, so that one bad event does no harm to others; returns those
+/// whose ids are held.
+async fn publish_one_by_one(shared: &Shared, group: Vec<Request>) -> Vec<Request> {
+    let mut held = Vec::new();
+    for request in group {
+        match commit(shared, std::slice::from_ref(&request)).await {
+            Err(error) if is_held(&error) => held.push(request),
             outcome => {
                 // Whoever stopped waiting does not want the answer.
                 let _unheard = request.reply.send(outcome.map_err(store_error));
             }
         }
     }
+    held
 }
 
-/// Publishes the events of a caller of which another transaction holds an id, as soon as that ends.
-async fn publish_held(shared: Arc<Shared>, request: Request) {
-    let mut outcome = Err(sqlx::Error::RowNotFound);
+/// Parts a group into callers whose ids are free, and callers of whose ids an open transaction holds
+/// one.
+async fn part(
+    shared: &Shared,
+    group: Vec<Request>,
+) -> Result<(Vec<Request>, Vec<Request>), (Vec<Request>, sqlx::Error)> {
+    const HELD: &str = "SELECT webhooks.held_keys($1, $2)";
+    let events = || group.iter().flat_map(|request| &request.events);
+    let ids: Vec<String> = events().map(|event| event.id.to_string()).collect();
+    let tenants: Vec<&str> = events().map(|event| event.tenant.as_str()).collect();
+    let find = persistently(async || {
+        let mut call = shared.call().await?;
+        let find = sqlx::query_scalar(HELD).persistent(false).bind(&ids).bind(&tenants);
+        let held: Vec<i32> = find.fetch_one(call.on()).await?;
+        call.end().await?;
+        Ok(held)
+    });
+    let places: BTreeSet<usize> = match find.await {
+        Ok(held) => held.into_iter().filter_map(|place| usize::try_from(place).ok()).collect(),
+        Err(error) => return Err((group, error)),
+    };
+    let mut last = 0;
+    let is_free = |request: &Request| {
+        let first = last + 1;
+        last += request.events.len();
+        places.range(first..=last).next().is_none()
+    };
+    Ok(group.into_iter().partition(is_free))
+}
+
+/// Tells callers that nothing of theirs was published.
+fn refuse(group: Vec<Request>, error: sqlx::Error) {
+    let text = error.to_string();
+    let mut first = Some(store_error(error));
+    for request in group {
+        let source = || StoreError::Unavailable { source: text.clone().into() };
+        let error = first.take().unwrap_or_else(source);
+        let _unheard = request.reply.send(Err(error));
+    }
+}
+
+/// Publishes the events of callers of which other transactions hold ids, as soon as those end.
+async fn publish_held(shared: Arc<Shared>, group: Vec<Request>, error: sqlx::Error) {
+    let mut held = (group, error);
     for _ in 0..TRIES {
         rest(PAUSE).await;
-        outcome = commit(&shared, std::slice::from_ref(&request)).await;
-        if !outcome.as_ref().is_err_and(is_held) {
-            break;
-        }
+        let left = publish_apart(&shared, held.0).await;
+        shared.waker.wake();
+        let Some(left) = left else { return };
+        held = left;
     }
-    let _unheard = request.reply.send(outcome.map_err(store_error));
-    shared.waker.wake();
-}
-
-/// Returns whether a lock was waited for in vain.
-fn is_held(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.as_deref() == Some("55P03")
+    refuse(held.0, held.1);
 }
 
 /// Publishes the events of these callers in one transaction, and hands over what may be.
