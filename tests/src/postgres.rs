@@ -22,6 +22,11 @@ pub struct Cluster {
 const GUARD: &str =
     r#"cat > "/dev/null"; "$@" --silent -D "$0/data" -m immediate stop; rm -rf "$0""#;
 
+/// What runs a pooler: it says so when the socket is there, and ends it at the end of its input.
+const POOLER: &str = r#"pgbouncer -q "$1" > "/dev/null" &
+    until [ -S "$0" ]; do kill -0 $! || exit 1; sleep 0.02; done
+    echo; cat; kill $!"#;
+
 /// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
 const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
 
@@ -103,12 +108,29 @@ impl Cluster {
         self.url(&format!("test_{number}"))
     }
 
+    /// Makes a new database whose texts have this encoding, and returns its URL.
+    pub async fn encoded_database(&self, encoding: &str) -> String {
+        let name = format!("test_{}", encoding.to_lowercase());
+        let mut connection = connect(&self.url("postgres")).await;
+        let create =
+            format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.expect("made");
+        connection.close().await.expect("closed");
+        self.url(&name)
+    }
+
     /// Starts a pooler before the server, which hands connections on after each transaction.
     ///
     /// # Panics
     /// If PgBouncer is not installed, or does not start.
     pub fn pooler(&self) -> Pooler {
-        let folder = self.folder.join("pooler");
+        self.pooler_in("pooler")
+    }
+
+    /// As [`pooler`](Self::pooler), for a test that has another one beside it: in a folder of this
+    /// name.
+    pub fn pooler_in(&self, name: &str) -> Pooler {
+        let folder = self.folder.join(name);
         let settings = format!(
             "[databases]\n* = host={} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
              default_pool_size = 2\nmax_client_conn = 200\nauth_type = any\nlisten_addr =\n\
@@ -121,10 +143,14 @@ impl Cluster {
         std::fs::write(&file, settings).expect("the settings can be written");
         // As long as the server's guard, it ends with this process; dropping it ends it earlier.
         let mut pgbouncer = as_user("sh");
-        pgbouncer.args(["-c", "pgbouncer -q \"$1\" & cat; kill $!", "pooler"]).arg(file);
+        pgbouncer.args(["-c", POOLER]).arg(folder.join(".s.PGSQL.6432")).arg(file);
         let pgbouncer = pgbouncer.current_dir("/").env("PATH", PATH).stdin(Stdio::piped());
-        let process = pgbouncer.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Pooler { folder, _process: process.expect("sh runs") }
+        let process = pgbouncer.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut process = process.expect("sh runs");
+        let mut said = [0];
+        let output = process.stdout.as_mut().expect("it is piped");
+        std::io::Read::read_exact(output, &mut said).expect("the pooler has started");
+        Pooler { folder, _process: process }
     }
 
     fn url(&self, database: &str) -> String {

@@ -71,6 +71,11 @@ DECLARE
     v_pruned integer := 0;
     v_table  text;
 BEGIN
+    -- The second look at what waits must see what was committed since the first one.
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'webhooks.prune needs a transaction that is read committed'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     -- One at a time: another worker's turn is as good.
     IF NOT pg_try_advisory_xact_lock(7305000, 3) THEN
         RETURN 0;

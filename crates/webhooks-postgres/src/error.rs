@@ -6,19 +6,16 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 use webhooks_dispatch::StoreError;
-use webhooks_registry::{SealError, StoredEndpointError};
 
 /// Says why a store cannot be opened. No error shows an address or a password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// An endpoint's row cannot be read.
-    #[error("cannot read endpoint {endpoint:?} of the store")]
-    Endpoint {
-        /// The endpoint's id.
-        endpoint: String,
-        /// Why.
-        source: StoredEndpointError,
+    /// The database does not hold every character: its encoding is not UTF-8.
+    #[error("the database has the encoding {found:?}, and the store needs UTF8")]
+    Encoding {
+        /// The encoding of the database.
+        found: String,
     },
     /// A later version of this program made or changed the schema.
     #[error(
@@ -29,14 +26,6 @@ pub enum OpenError {
         found: i32,
         /// The latest version that is known here.
         known: i32,
-    },
-    /// The secrets of an endpoint cannot be decrypted.
-    #[error("cannot decrypt the secrets of endpoint {endpoint:?} of the store")]
-    Seal {
-        /// The endpoint's id.
-        endpoint: String,
-        /// Why.
-        source: SealError,
     },
     /// The database cannot be reached, does not let us in, or refuses the schema.
     #[error("cannot open the store")]
@@ -59,6 +48,18 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
+/// Says that the settings or secrets of an endpoint cannot be read, and why. It shows nothing of
+/// them.
+#[derive(Debug, Error)]
+#[error("cannot read endpoint {endpoint:?} of the store")]
+#[non_exhaustive]
+pub struct UnreadableEndpoint {
+    /// The endpoint's id.
+    pub endpoint: String,
+    /// Why.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// How long to wait before a call is made again that failed in passing: a restart or a failover
 /// takes some seconds.
 const PAUSES: [Duration; 5] = [
@@ -71,6 +72,9 @@ const PAUSES: [Duration; 5] = [
 
 /// How long a call may take. A server that vanished without a word would otherwise keep it, and
 /// with it whoever publishes, claims or says that it lives, until the network gives up.
+///
+/// It is longer than a call waits for a connection and the server for a statement, so that what a
+/// server that lives does not finish in time is ended by the server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes a call once. One that takes too long is given up, which closes its connection.
@@ -90,6 +94,25 @@ pub(crate) async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
+    while_passing(call, is_passing).await
+}
+
+/// As [`persistently`], for calls that read for people: one that took too long is not made again,
+/// since it would take as long again.
+pub(crate) async fn reading<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    while_passing(call, |error| is_passing(error) && !is_late(error)).await
+}
+
+async fn while_passing<T, F>(
+    call: impl Fn() -> F,
+    is_passing: impl Fn(&sqlx::Error) -> bool,
+) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
     for pause in PAUSES {
         match attempt(call()).await {
             Err(error) if is_passing(&error) => rest(pause).await,
@@ -97,6 +120,11 @@ where
         }
     }
     attempt(call()).await
+}
+
+/// Returns whether a call was given up because it took too long.
+fn is_late(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Returns whether the server ended a statement that took too long.
@@ -173,11 +201,26 @@ impl BadRow {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
         let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
         assert!(is_passing(&outcome.unwrap_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_took_too_long_is_made_again_unless_it_reads_for_people() {
+        let count = AtomicUsize::new(0);
+        let call = || {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<Result<(), _>>()
+        };
+        reading(call).await.unwrap_err();
+        assert_eq!(count.swap(0, Ordering::SeqCst), 1);
+        persistently(call).await.unwrap_err();
+        assert_eq!(count.into_inner(), 1 + PAUSES.len());
     }
 }

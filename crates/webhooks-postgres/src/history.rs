@@ -13,7 +13,7 @@ use webhooks_dispatch::{
 use webhooks_registry::Subscription;
 
 use crate::PostgresStore;
-use crate::error::{BadRow, persistently, store_error};
+use crate::error::{BadRow, reading, store_error};
 use crate::row::{self, At};
 
 impl HistoryStore for PostgresStore {
@@ -28,7 +28,7 @@ impl HistoryStore for PostgresStore {
             JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
             WHERE k.tenant = $1 AND k.id = $2";
         let find = async || {
-            let mut call = self.shared.call().await?;
+            let mut call = self.shared.reading_call().await?;
             let select = sqlx::query(SELECT)
                 .persistent(call.prepares())
                 .bind(tenant.as_str())
@@ -37,7 +37,7 @@ impl HistoryStore for PostgresStore {
             call.end().await?;
             row.map(|row| event_record(&row)).transpose()
         };
-        persistently(find).await.map_err(store_error)
+        reading(find).await.map_err(store_error)
     }
 
     async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
@@ -131,7 +131,7 @@ impl HistoryStore for PostgresStore {
         const FAILING: &str =
             "SELECT failing_since FROM webhooks.endpoints WHERE id = $1 AND is_current";
         let count = async || {
-            let mut call = self.shared.call().await?;
+            let mut call = self.shared.reading_call().await?;
             let failing =
                 sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(endpoint.as_str());
             let failing: Option<Option<At>> = failing.fetch_optional(call.on()).await?;
@@ -149,7 +149,7 @@ impl HistoryStore for PostgresStore {
             }
             Ok(statistics)
         };
-        persistently(count).await.map_err(store_error)
+        reading(count).await.map_err(store_error)
     }
 
     /// Forgets by partitions: an event goes when the partition that it lies in has ended before
@@ -167,7 +167,7 @@ impl PostgresStore {
             WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)";
         let Some(event) = &query.event else { return Ok(None) };
         let find = async || {
-            let mut call = self.shared.call().await?;
+            let mut call = self.shared.reading_call().await?;
             let numbers = sqlx::query_scalar(NUMBERS).persistent(call.prepares());
             let tenant = query.tenant.as_ref().map(TenantId::as_str);
             let numbers = numbers.bind(event.to_string()).bind(tenant);
@@ -175,7 +175,7 @@ impl PostgresStore {
             call.end().await?;
             Ok(numbers)
         };
-        persistently(find).await.map(Some).map_err(store_error)
+        reading(find).await.map(Some).map_err(store_error)
     }
 
     /// Reads a page, and looks whether anything follows it.
@@ -186,14 +186,14 @@ impl PostgresStore {
         read: impl Fn(&PgRow) -> Result<(Cursor, T), sqlx::Error> + Sync,
     ) -> Result<Page<T>, StoreError> {
         let find = async || {
-            let mut call = self.shared.call().await?;
+            let mut call = self.shared.reading_call().await?;
             let mut statement = statement();
             statement.push(" LIMIT ").push_bind(row::limit(limit + 1));
             let rows = statement.build().persistent(call.prepares()).fetch_all(call.on()).await?;
             call.end().await?;
             rows.iter().map(&read).collect::<Result<Vec<_>, _>>()
         };
-        let mut found = persistently(find).await.map_err(store_error)?;
+        let mut found = reading(find).await.map_err(store_error)?;
         let is_more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().map(|(cursor, _)| *cursor).filter(|_| is_more);

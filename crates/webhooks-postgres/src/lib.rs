@@ -21,7 +21,7 @@ mod store;
 mod workers;
 
 // The public interface is:
-pub use error::OpenError;
+pub use error::{OpenError, UnreadableEndpoint};
 pub use open::PostgresOptions;
 pub use outbox::{PublishInError, publish_in};
 pub use store::PostgresStore;

@@ -3,15 +3,23 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use webhooks_registry::{SealingKey, SealingKeys};
 
-use crate::{OpenError, PostgresStore, migrate};
+use crate::{OpenError, PostgresStore, UnreadableEndpoint, endpoints, migrate};
 
 /// How many connections a store has at most, unless set: one publishes, one claims, one settles,
-/// and the others are for those who look.
+/// one says that the worker lives, and a quarter of all is for those who look.
 const CONNECTIONS: u32 = 8;
+
+/// How long a statement may take, in the server: together with [`PATIENCE`] less than a call may.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How many endpoints are read at a time when a store is opened, and how many of those that cannot be
+/// read are told.
+const PAGE: i64 = 1_000;
+const MAX_TOLD: usize = 100;
 
 /// How long a call waits for a free connection, or for a server that starts.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +54,8 @@ pub struct PostgresOptions {
     listen: Option<Connect>,
     connections: u32,
     prepares: bool,
+    is_pooled: bool,
+    statement_timeout: Duration,
     partition_width: Option<Duration>,
     pub(crate) keys: SealingKeys,
     pub(crate) heartbeat: Duration,
@@ -96,6 +106,8 @@ impl PostgresOptions {
             listen: None,
             connections: CONNECTIONS,
             prepares: true,
+            is_pooled: false,
+            statement_timeout: STATEMENT_TIMEOUT,
             partition_width: None,
             keys: SealingKeys::default(),
             heartbeat: HEARTBEAT,
@@ -104,29 +116,49 @@ impl PostgresOptions {
 
     /// Encrypts the secrets of endpoints by the first of these keys; the others open what was
     /// encrypted by them before. Secrets that are not encrypted by the first key yet are, when the
-    /// store is opened.
+    /// store is opened; those that no key opens stay as they are, and
+    /// [`unreadable`](PostgresStore::unreadable) names them.
+    ///
+    /// Every process that shares the store must have a key before the first one encrypts by it:
+    /// `docs/operations.md` tells how to rotate.
     pub fn sealing_keys(self, keys: impl IntoIterator<Item = SealingKey>) -> Self {
         Self { keys: SealingKeys::new(keys), ..self }
     }
 
-    /// Sets how many connections the store has at most: 8 unless set, at least 2.
+    /// Sets how many connections the store has at most, beside the one that listens: 8 unless set,
+    /// at least 3. A quarter of them, and at least one, serves history and lists alone.
     pub fn connections(self, connections: u32) -> Self {
-        Self { connections: connections.max(2), ..self }
+        Self { connections: connections.max(3), ..self }
+    }
+
+    /// Sets how long the server lets a statement of the store take: 15 s unless set, at least 10 ms,
+    /// and 15 s at most. What takes longer fails, as
+    /// [`StoreError::Unavailable`](webhooks_dispatch::StoreError::Unavailable).
+    pub fn statement_timeout(self, timeout: Duration) -> Self {
+        let statement_timeout = timeout.clamp(Duration::from_millis(10), STATEMENT_TIMEOUT);
+        Self { statement_timeout, ..self }
     }
 
     /// Sets by which URL to listen, if the other one leads to a pooler that hands connections on
-    /// after each transaction: notifications need a connection that stays.
+    /// after each transaction: notifications need a connection that stays. It says
+    /// [`behind_pooler`](Self::behind_pooler) too.
     ///
     /// # Errors
     /// [`OpenError::Url`] when it is no URL of a PostgreSQL database.
     pub fn listen_url(self, url: &str) -> Result<Self, OpenError> {
-        Ok(Self { listen: Some(Connect::parse(url)?), ..self })
+        Ok(Self { listen: Some(Connect::parse(url)?), ..self }.behind_pooler())
     }
 
-    /// Prepares no statements and makes each call in a transaction, for poolers that keep no
-    /// prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`.
+    /// Makes each call in a transaction with settings of its own, for poolers that hand connections
+    /// on after each transaction: the settings of a session would become those of others.
+    pub fn behind_pooler(self) -> Self {
+        Self { is_pooled: true, ..self }
+    }
+
+    /// Prepares no statements, for poolers that keep none: PgBouncer before 1.21, or with
+    /// `max_prepared_statements = 0`. It says [`behind_pooler`](Self::behind_pooler) too.
     pub fn without_prepared_statements(self) -> Self {
-        Self { prepares: false, ..self }
+        Self { prepares: false, ..self }.behind_pooler()
     }
 
     /// Sets which span of time a partition holds; a day unless set. Partitions that exist stay.
@@ -145,8 +177,9 @@ impl PostgresOptions {
     /// # Errors
     /// [`OpenError`] when the database cannot be used.
     pub async fn open(self) -> Result<PostgresStore, OpenError> {
-        let pool = self.pool(&self.database, self.connections);
-        let mut transaction = pool.begin().await?;
+        let pool = self.pool(&self.database, self.connections - self.readers());
+        let mut transaction = pool.begin_with(BEGIN).await?;
+        check_encoding(&mut transaction).await?;
         migrate::run(&mut transaction).await?;
         if let Some(width) = self.partition_width {
             let update =
@@ -157,10 +190,42 @@ impl PostgresOptions {
         }
         let ahead = sqlx::query("SELECT webhooks.ensure_ahead()").persistent(false);
         ahead.execute(&mut *transaction).await?;
-        seal_anew(&mut transaction, &self.keys).await?;
+        let unreadable = seal_anew(&mut transaction, &self.keys).await?;
         transaction.commit().await?;
-        let listening = self.pool(self.listen.as_ref().unwrap_or(&self.database), 1);
-        Ok(PostgresStore::start(self, pool, listening))
+        Ok(PostgresStore::start(self, pool, unreadable))
+    }
+
+    /// Returns how many of the connections serve those who look.
+    fn readers(&self) -> u32 {
+        (self.connections / 4).max(1)
+    }
+
+    /// Returns the connections of those who look.
+    pub(crate) fn reading_pool(&self) -> PgPool {
+        self.pool(&self.database, self.readers())
+    }
+
+    /// Returns what makes the connection to listen on, a pool of its own each time: sqlx gives a
+    /// connection back to its pool only when the server has answered, which one that is lost never
+    /// does.
+    pub(crate) fn listening(&self) -> impl Fn() -> PgPool + Send + 'static {
+        let options = self.clone();
+        move || options.pool(options.listen.as_ref().unwrap_or(&options.database), 1)
+    }
+
+    /// Returns how a transaction begins. What the database sets for sessions does not hold in it.
+    pub(crate) fn begin(&self) -> String {
+        let timeout = self.statement_timeout.as_millis();
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout}")
+    }
+
+    /// Returns what a session is set to, if it is ours alone.
+    fn session(&self) -> String {
+        let timeout = self.statement_timeout.as_millis();
+        format!(
+            "SET statement_timeout = {timeout};
+            SET default_transaction_isolation = 'read committed'"
+        )
     }
 
     fn pool(&self, connect: &Connect, connections: u32) -> PgPool {
@@ -168,7 +233,17 @@ impl PostgresOptions {
         if !self.prepares {
             connect = connect.statement_cache_capacity(0);
         }
+        let session = (!self.is_pooled).then(|| self.session());
         PgPoolOptions::new()
+            .after_connect(move |connection, _| {
+                let session = session.clone();
+                Box::pin(async move {
+                    if let Some(session) = session {
+                        sqlx::raw_sql(AssertSqlSafe(session)).execute(connection).await?;
+                    }
+                    Ok(())
+                })
+            })
             .max_connections(connections)
             .acquire_timeout(PATIENCE)
             // One in steady use is not tested: a call that finds it broken is made again. Others may
@@ -185,28 +260,74 @@ impl PostgresOptions {
             .connect_lazy_with(connect)
     }
 
-    /// Returns whether calls must not rely on prepared statements.
+    /// Returns whether each call must be a transaction.
     pub(crate) fn needs_transactions(&self) -> bool {
-        !self.prepares
+        self.is_pooled
+    }
+
+    /// Returns whether statements may stay prepared.
+    pub(crate) fn prepares(&self) -> bool {
+        self.prepares
     }
 }
 
-/// Encrypts the secrets that the first key has not encrypted yet.
-async fn seal_anew(connection: &mut PgConnection, keys: &SealingKeys) -> Result<(), OpenError> {
-    const SELECT: &str = "SELECT number, id, secrets FROM webhooks.endpoints
-        WHERE is_current ORDER BY number";
+/// How the transaction begins that opens a store: it may take long, and wait for another one.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+const NO_TIMEOUT: &str = "SET LOCAL statement_timeout = 0";
+
+/// Refuses a database that cannot hold every text.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), OpenError> {
+    sqlx::raw_sql(NO_TIMEOUT).execute(&mut *connection).await?;
+    let found = sqlx::query_scalar("SHOW server_encoding").persistent(false);
+    let found: String = found.fetch_one(connection).await?;
+    if found == "UTF8" { Ok(()) } else { Err(OpenError::Encoding { found }) }
+}
+
+/// Encrypts the secrets that the first key has not encrypted yet; returns the first endpoints that
+/// cannot be read.
+async fn seal_anew(
+    connection: &mut PgConnection,
+    keys: &SealingKeys,
+) -> Result<Vec<UnreadableEndpoint>, OpenError> {
+    let select =
+        format!("{} WHERE is_current AND number > $1 ORDER BY number LIMIT $2", endpoints::SELECT);
+    let (mut unreadable, mut after) = (Vec::new(), 0_i64);
+    loop {
+        let select = sqlx::query(AssertSqlSafe(select.as_str())).persistent(false);
+        let rows = select.bind(after).bind(PAGE).fetch_all(&mut *connection).await?;
+        let Some(last) = rows.last() else { return Ok(unreadable) };
+        after = last.try_get(0)?;
+        for row in &rows {
+            let unread = match endpoints::registration(row, keys) {
+                Ok(_) => seal_row(connection, row, keys).await?.err(),
+                Err(error) => Some(error.into()),
+            };
+            if let Some(source) = unread.filter(|_| unreadable.len() < MAX_TOLD) {
+                unreadable.push(UnreadableEndpoint { endpoint: row.try_get(1)?, source });
+            }
+        }
+    }
+}
+
+/// Encrypts the secrets of a row of [`endpoints::SELECT`], unless the first key has encrypted them.
+async fn seal_row(
+    connection: &mut PgConnection,
+    row: &PgRow,
+    keys: &SealingKeys,
+) -> Result<Result<(), Box<dyn std::error::Error + Send + Sync>>, sqlx::Error> {
     const UPDATE: &str = "UPDATE webhooks.endpoints SET secrets = $3
         WHERE number = $1 AND secrets = $2";
-    for row in sqlx::query(SELECT).persistent(false).fetch_all(&mut *connection).await? {
-        let (number, id, secrets): (i64, String, Vec<u8>) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if keys.is_current(&id, &secrets) {
-            continue;
-        }
-        let sealed = keys.open(&id, &secrets).and_then(|opened| keys.seal(&id, &opened));
-        let sealed = sealed.map_err(|source| OpenError::Seal { endpoint: id, source })?;
-        let update = sqlx::query(UPDATE).persistent(false).bind(number).bind(secrets).bind(sealed);
-        update.execute(&mut *connection).await?;
+    let (number, id, secrets): (i64, &str, &[u8]) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
+    if keys.is_current(id, secrets) {
+        return Ok(Ok(()));
     }
-    Ok(())
+    let sealed = keys.open(id, secrets).and_then(|opened| keys.seal(id, &opened));
+    let sealed = match sealed {
+        Ok(sealed) => sealed,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let update = sqlx::query(UPDATE).persistent(false).bind(number).bind(secrets).bind(sealed);
+    update.execute(connection).await?;
+    Ok(Ok(()))
 }

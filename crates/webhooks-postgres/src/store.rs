@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
@@ -21,7 +21,7 @@ use crate::error::{attempt, persistently, store_error};
 use crate::handed::Lanes;
 use crate::publish::{Publisher, Request};
 use crate::workers::Workers;
-use crate::{OpenError, PostgresOptions, notify};
+use crate::{OpenError, PostgresOptions, UnreadableEndpoint, notify};
 
 /// Keeps endpoints, events and deliveries in a PostgreSQL database that any number of processes
 /// share.
@@ -46,13 +46,17 @@ use crate::{OpenError, PostgresOptions, notify};
 #[derive(Clone)]
 pub struct PostgresStore {
     pub(crate) shared: Arc<Shared>,
+    unreadable: Arc<[UnreadableEndpoint]>,
     publisher: mpsc::Sender<Request>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// What the store shares with its tasks.
 pub(crate) struct Shared {
-    pub(crate) pool: PgPool,
+    /// For all that must go on.
+    pool: PgPool,
+    /// For what people ask, which may take long: they keep nobody else waiting.
+    reading: PgPool,
     pub(crate) keys: SealingKeys,
     pub(crate) workers: Workers,
     pub(crate) registrations: Mutex<Registrations>,
@@ -65,7 +69,10 @@ pub(crate) struct Shared {
     /// Counts what may change what is due.
     changes: AtomicU64,
     pub(crate) waker: Waker,
+    /// How a transaction begins: with the settings that a session has otherwise.
+    begin: Arc<str>,
     needs_transactions: bool,
+    prepares: bool,
 }
 
 impl Shared {
@@ -90,16 +97,32 @@ impl Shared {
 
     /// Begins a transaction; on another connection if the first one turns out to be broken.
     pub(crate) async fn begin(&self) -> Result<Call, sqlx::Error> {
-        persistently(|| Call::transaction(&self.pool)).await
+        persistently(|| self.transaction(&self.pool)).await
     }
 
     /// Begins a call that may be made again.
     pub(crate) async fn call(&self) -> Result<Call, sqlx::Error> {
+        self.call_of(&self.pool).await
+    }
+
+    /// Begins a call that reads for people.
+    pub(crate) async fn reading_call(&self) -> Result<Call, sqlx::Error> {
+        self.call_of(&self.reading).await
+    }
+
+    async fn call_of(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
         if self.needs_transactions {
-            return Call::transaction(&self.pool).await;
+            return self.transaction(pool).await;
         }
-        let connection = self.pool.acquire().await?;
-        Ok(Call { connection, state: State::Statement, prepares: true })
+        let connection = pool.acquire().await?;
+        Ok(Call { connection, state: State::Statement, prepares: self.prepares })
+    }
+
+    async fn transaction(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
+        let connection = pool.acquire().await?;
+        let mut call = Call { connection, state: State::Transaction, prepares: self.prepares };
+        sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.begin))).execute(call.on()).await?;
+        Ok(call)
     }
 }
 
@@ -123,13 +146,6 @@ enum State {
 }
 
 impl Call {
-    async fn transaction(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        let connection = pool.acquire().await?;
-        let mut call = Self { connection, state: State::Transaction, prepares: false };
-        sqlx::raw_sql("BEGIN").execute(call.on()).await?;
-        Ok(call)
-    }
-
     pub(crate) fn on(&mut self) -> &mut sqlx::PgConnection {
         &mut self.connection
     }
@@ -175,10 +191,18 @@ impl PostgresStore {
         PostgresOptions::new(url)?.open().await
     }
 
-    pub(crate) fn start(options: PostgresOptions, pool: PgPool, listening: PgPool) -> Self {
-        let needs_transactions = options.needs_transactions();
+    pub(crate) fn start(
+        options: PostgresOptions,
+        pool: PgPool,
+        unreadable: Vec<UnreadableEndpoint>,
+    ) -> Self {
+        let listening = options.listening();
         let shared = Arc::new(Shared {
             pool,
+            reading: options.reading_pool(),
+            begin: options.begin().into(),
+            needs_transactions: options.needs_transactions(),
+            prepares: options.prepares(),
             keys: options.keys,
             workers: Workers::new(options.heartbeat),
             registrations: Mutex::default(),
@@ -187,15 +211,26 @@ impl PostgresStore {
             dues: Mutex::default(),
             changes: AtomicU64::new(0),
             waker: Waker::new(),
-            needs_transactions,
         });
         let (publisher, requests) = Publisher::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
-        tasks.spawn(notify::listen(Arc::clone(&shared), listening));
+        tasks.spawn(notify::listen(Arc::clone(&shared), listening()));
         tasks.spawn(notify::beat(Arc::clone(&shared)));
         tasks.spawn(notify::tidy(Arc::clone(&shared)));
-        Self { shared, publisher: requests, tasks: Arc::new(Mutex::new(tasks)) }
+        let tasks = Arc::new(Mutex::new(tasks));
+        Self { shared, unreadable: unreadable.into(), publisher: requests, tasks }
+    }
+
+    /// Returns the endpoints that could not be read when the store was opened, the first hundred of
+    /// them, and why.
+    ///
+    /// Nothing is delivered to such an endpoint by this process, and lists pass over it. What waits
+    /// for it goes on when a process with the right key claims it, or when the endpoint is registered
+    /// anew; [`unregister`](webhooks_registry::EndpointStore::unregister) removes it.
+    #[must_use]
+    pub fn unreadable(&self) -> &[UnreadableEndpoint] {
+        &self.unreadable
     }
 
     /// Tells the other workers that this one is gone, and closes all connections. Other clones of
@@ -207,7 +242,7 @@ impl PostgresStore {
         self.shared.stop().await;
         // Without it, the others notice by themselves a little later.
         let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
-        self.shared.pool.close().await;
+        tokio::join!(self.shared.pool.close(), self.shared.reading.close());
     }
 }
 

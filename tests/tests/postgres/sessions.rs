@@ -1,0 +1,193 @@
+//! What the sessions of the database's users are set to, and what statements may take.
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::task::JoinSet;
+use webhooks_dispatch::StoreError;
+use webhooks_postgres::OpenError;
+
+use super::*;
+
+/// Makes a database whose sessions are set to all that could lead the store astray.
+async fn hostile_database() -> String {
+    let url = Cluster::shared().database().await;
+    let alter = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''repeatable read''',
+                       current_database());
+        EXECUTE format('ALTER DATABASE %I SET datestyle = ''SQL, DMY''', current_database());
+        EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Shanghai''', current_database());
+    END $$";
+    sqlx::raw_sql(alter).execute(&mut connect(&url).await).await.unwrap();
+    url
+}
+
+/// Has every change refused by a transaction that is not read committed.
+async fn demand_read_committed(url: &str) {
+    let demand = "
+        CREATE FUNCTION demand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE 'a transaction is %', current_setting('transaction_isolation');
+            END IF;
+            RETURN NULL;
+        END $$;
+        DO $$ DECLARE v_table text; BEGIN
+            FOREACH v_table IN ARRAY ARRAY['endpoints', 'subscriptions', 'event_keys', 'events',
+                                           'ended', 'waiting', 'workers', 'partitions'] LOOP
+                EXECUTE format('CREATE TRIGGER demand AFTER INSERT OR UPDATE OR DELETE
+                    ON webhooks.%I FOR EACH STATEMENT EXECUTE FUNCTION demand()', v_table);
+            END LOOP;
+        END $$";
+    sqlx::raw_sql(demand).execute(&mut connect(url).await).await.unwrap();
+}
+
+/// Goal: the store works as ever whatever the database sets for its sessions, and each of its changes
+/// is made by a transaction that is read committed. Method: triggers refuse every other change.
+#[tokio::test]
+async fn it_conforms_whatever_the_database_sets() {
+    conformance::exercise(|| async {
+        let url = hostile_database().await;
+        let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
+        let store = options.open().await.unwrap();
+        demand_read_committed(&url).await;
+        store
+    })
+    .await;
+}
+
+/// As [`it_conforms_whatever_the_database_sets`], where the store has no session of its own.
+#[tokio::test]
+async fn it_conforms_behind_a_pooler_whatever_the_database_sets() {
+    let pooler = Cluster::shared().pooler_in("hostile");
+    conformance::exercise(|| async {
+        let database = hostile_database().await;
+        let options = PostgresOptions::new(&pooler.url(&database)).unwrap();
+        let options = options.listen_url(&database).unwrap().without_prepared_statements();
+        let options = options.partition_width(Duration::from_secs(1));
+        let store = options.open().await.unwrap();
+        demand_read_committed(&database).await;
+        store
+    })
+    .await;
+}
+
+/// Goal: behind a pooler the store leaves the sessions of others as they are. Method: others read
+/// their settings by the server connections that the store has used.
+#[tokio::test]
+async fn behind_a_pooler_the_sessions_of_others_stay_as_they_are() {
+    let (cluster, url) = (Cluster::shared(), Cluster::shared().database().await);
+    let pooler = cluster.pooler_in("others");
+    let pooled = pooler.url(&url);
+    let options = PostgresOptions::new(&pooled).unwrap().without_prepared_statements();
+    let store = options.open().await.unwrap();
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["a".to_owned()]).await;
+    assert_eq!(kept(&store).await, ["a"]);
+    store.close().await;
+    for _ in 0..4 {
+        let other: PgConnectOptions = pooled.parse().unwrap();
+        let mut other = PgConnection::connect_with(&other.extra_float_digits(None)).await.unwrap();
+        let shown = sqlx::raw_sql("SHOW statement_timeout").fetch_one(&mut other).await.unwrap();
+        assert_eq!(sqlx::Row::get::<&str, _>(&shown, 0), "0");
+    }
+}
+
+#[tokio::test]
+async fn retention_refuses_a_snapshot_that_would_hide_a_replay() {
+    let url = hostile_database().await;
+    let _store = open(&url).await;
+    let prune = sqlx::raw_sql("SELECT webhooks.prune(now(), 10)");
+    let error = prune.execute(&mut connect(&url).await).await.unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "25000", "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let url = Cluster::shared().encoded_database(encoding).await;
+        let error = PostgresStore::open(&url).await.unwrap_err();
+        let expected =
+            format!("the database has the encoding {encoding:?}, and the store needs UTF8");
+        assert_eq!(error.to_string(), expected);
+        assert!(matches!(error, OpenError::Encoding { .. }));
+        let made = "SELECT to_regnamespace('webhooks') IS NOT NULL";
+        let is_made: bool =
+            sqlx::query_scalar(made).fetch_one(&mut connect(&url).await).await.unwrap();
+        assert!(!is_made);
+    }
+}
+
+/// Returns how many sessions of the database wait for a lock.
+async fn stuck(url: &str) -> i64 {
+    let count = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    sqlx::query_scalar(count).fetch_one(&mut connect(url).await).await.unwrap()
+}
+
+/// Goal: people who look keep nobody from publishing and claiming, however many they are and however
+/// long it takes. Method: what they read is locked.
+#[tokio::test]
+async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    let mut admin = connect(&url).await;
+    let mut lock = admin.begin().await.unwrap();
+    let command = "LOCK TABLE webhooks.ended IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(command).execute(&mut *lock).await.unwrap();
+    let mut readers = JoinSet::new();
+    for n in 0..32 {
+        let store = store.clone();
+        readers.spawn(async move {
+            if n % 2 == 0 {
+                store.deliveries(Query::default()).await.map(drop)
+            } else {
+                store.statistics(id("crm"), Timestamp::UNIX_EPOCH).await.map(drop)
+            }
+        });
+    }
+    eventually(async || (stuck(&url).await >= 2).then_some(())).await;
+    for n in 0..20 {
+        publish(&store, [format!("event-{n}")]).await;
+        assert_eq!(claim_at_last(&store, 1).await.len(), 1);
+    }
+    assert_eq!(stuck(&url).await, 2, "a quarter of all connections are for those who read");
+    lock.rollback().await.unwrap();
+    while let Some(read) = readers.join_next().await {
+        read.unwrap().unwrap();
+    }
+}
+
+/// Goal: what takes too long is ended in the server, and a read is not made again. Method: a table that
+/// is read is replaced by a function that counts its calls, which no rollback takes back, and sleeps.
+#[tokio::test]
+async fn a_read_that_takes_too_long_is_ended_and_not_repeated() {
+    let url = Cluster::shared().database().await;
+    let pooler = Cluster::shared().pooler_in("slow");
+    let options = |url: &str| {
+        PostgresOptions::new(url).unwrap().statement_timeout(Duration::from_millis(100))
+    };
+    let direct = options(&url).open().await.unwrap();
+    let pooled = options(&pooler.url(&url)).without_prepared_statements().open().await.unwrap();
+    let replace = "
+        CREATE SEQUENCE calls;
+        ALTER TABLE webhooks.event_keys RENAME TO real_keys;
+        CREATE FUNCTION slow() RETURNS SETOF webhooks.real_keys LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM nextval('public.calls');
+            PERFORM pg_sleep(600);
+        END $$;
+        CREATE VIEW webhooks.event_keys AS SELECT * FROM public.slow()";
+    let mut admin = connect(&url).await;
+    sqlx::raw_sql(replace).execute(&mut admin).await.unwrap();
+    for (store, calls) in [(direct, 1), (pooled, 2)] {
+        let query = Query { event: Some(EventId::new("a").unwrap()), ..Query::default() };
+        let error = store.events(query).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        let count = "SELECT last_value FROM calls";
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&mut admin).await.unwrap();
+        assert_eq!(count, calls);
+        let sleeping = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        let sleeping: i64 = sqlx::query_scalar(sleeping).fetch_one(&mut admin).await.unwrap();
+        assert_eq!(sleeping, 0);
+    }
+}
