@@ -12,9 +12,10 @@ use webhooks_registry::{
 
 use crate::PostgresStore;
 use crate::claim::drain;
-use crate::error::{persistently, store_error};
+use crate::error::{persistently, reading, store_error};
 use crate::row;
 use crate::share::max_workers;
+use crate::store::Call;
 
 /// Reads endpoints, for [`registration`].
 pub(crate) const SELECT: &str =
@@ -31,43 +32,46 @@ impl EndpointStore for PostgresStore {
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         endpoint.check().map_err(RegisterError::Endpoint)?;
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
-        let owner = current.as_ref().map(|(_, current)| &current.endpoint.tenant);
-        if owner.is_some_and(|owner| *owner != endpoint.tenant) {
-            return Err(RegisterError::OtherTenant { id: id.to_string() }.into());
+        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
+        if current.as_ref().is_some_and(|current| current.tenant != endpoint.tenant) {
+            let error = RegisterError::OtherTenant { id: id.to_string() };
+            return Err(transaction.refuse(error).await.into());
         }
         let stored = StoredEndpoint::new(&endpoint);
         let secrets = self.shared.keys.seal(id.as_str(), &stored.secrets);
         let secrets =
             secrets.map_err(|error| EndpointStoreError::Unavailable { source: error.into() })?;
         let kept = match &current {
-            Some((number, current)) if current.endpoint.active => {
+            Some(Locked { number, is_active: true, .. }) => {
                 update(transaction.on(), *number, &endpoint, &stored.settings, &secrets).await
             }
             _ => {
-                let replaced = current.as_ref().map(|(number, _)| *number);
+                let replaced = current.as_ref().map(|current| current.number);
                 insert(transaction.on(), replaced, &id, &endpoint, &stored.settings, &secrets).await
             }
         };
         kept.map_err(unavailable)?;
         transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
-        Ok(current.map(|(_, current)| Arc::new(current)))
+        Ok(current.map(|current| Arc::new(current.read_or_stand_in(&self.shared.keys))))
     }
 
+    /// An endpoint that cannot be read is removed all the same; a stand-in is returned for it, which
+    /// has its id and tenant, is inactive, and leads to `https://unreadable.invalid/`.
     async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
         // Its secrets are of no use to anybody any more.
         const RETIRE: &str = "UPDATE webhooks.endpoints
             SET is_current = false, active = false, secrets = '' WHERE number = $1";
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
-        let (number, current) = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
+        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
+        let Some(current) = current else { return Err(unknown(transaction, &id).await) };
+        let number = current.number;
         let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.on());
         retire.await.map_err(unavailable)?;
         close(transaction.on(), number).await.map_err(unavailable)?;
         transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
-        Ok(Arc::new(current))
+        Ok(Arc::new(current.read_or_stand_in(&self.shared.keys)))
     }
 
     async fn disable(
@@ -79,12 +83,17 @@ impl EndpointStore for PostgresStore {
             SET active = false, disabled = $2, settings = $3::json, version = version + 1
             WHERE number = $1";
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id, &self.shared.keys).await.map_err(unavailable)?;
-        let (number, current) = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
-        if !current.endpoint.active {
+        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
+        let Some(locked) = current else { return Err(unknown(transaction, &id).await) };
+        if !locked.is_active {
             transaction.end().await.map_err(unavailable)?;
             return Ok(false);
         }
+        let (number, current) = (locked.number, locked.read(&self.shared.keys));
+        let current = match current {
+            Ok(current) => current,
+            Err(error) => return Err(unavailable(transaction.refuse(error).await)),
+        };
         let stored = StoredEndpoint::new(&current.disabled(reason).endpoint);
         let disable = sqlx::query(DISABLE)
             .persistent(false)
@@ -118,37 +127,102 @@ impl EndpointStore for PostgresStore {
         after: Option<EndpointId>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
+        let (mut found, mut after) = (Vec::new(), after);
+        while found.len() < limit {
+            let most = limit - found.len();
+            let page = reading(|| self.rows(tenant.as_ref(), after.as_ref(), most));
+            let page = page.await.map_err(unavailable)?;
+            let is_last = page.len() < most;
+            for row in page {
+                let id = row::endpoint_id(&row, 1).map_err(unavailable)?;
+                // One that cannot be read keeps nobody from the others.
+                found.extend(registration(&row, &self.shared.keys).map(Arc::new));
+                after = Some(id);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl PostgresStore {
+    /// Returns the rows of endpoints, at most so many, those after an id.
+    async fn rows(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
         let select = format!(
             "{SELECT} WHERE is_current AND ($1::text IS NULL OR tenant = $1) AND id > $2
             ORDER BY id LIMIT $3"
         );
-        let list = async || {
-            let mut call = self.shared.call().await?;
-            let rows = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
-                .persistent(false)
-                .bind(tenant.as_ref().map(TenantId::as_str))
-                .bind(after.as_ref().map_or("", EndpointId::as_str))
-                .bind(row::limit(limit))
-                .fetch_all(call.on())
-                .await?;
-            call.end().await?;
-            rows.iter().map(|row| registration(row, &self.shared.keys).map(Arc::new)).collect()
-        };
-        persistently(list).await.map_err(unavailable)
+        let mut call = self.shared.reading_call().await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(select))
+            .persistent(false)
+            .bind(tenant.map(TenantId::as_str))
+            .bind(after.map_or("", EndpointId::as_str))
+            .bind(row::limit(limit))
+            .fetch_all(call.on())
+            .await?;
+        call.end().await?;
+        Ok(rows)
     }
+}
+
+/// An endpoint whose row is locked. It can be replaced or removed without being read.
+pub(crate) struct Locked {
+    pub(crate) number: i64,
+    id: EndpointId,
+    tenant: TenantId,
+    is_active: bool,
+    row: PgRow,
+}
+
+impl Locked {
+    /// Reads the endpoint.
+    pub(crate) fn read(&self, keys: &SealingKeys) -> Result<Registration, sqlx::Error> {
+        registration(&self.row, keys)
+    }
+
+    /// Reads the endpoint, or returns one that stands for it if it cannot be read.
+    fn read_or_stand_in(self, keys: &SealingKeys) -> Registration {
+        self.read(keys).unwrap_or_else(|_unreadable| {
+            let mut endpoint = stand_in();
+            endpoint.tenant = self.tenant;
+            Registration::new(self.id, endpoint)
+        })
+    }
+}
+
+/// Returns an endpoint that nothing can be delivered to, and whose secret nobody knows.
+#[expect(clippy::expect_used, reason = "both texts are well formed")]
+fn stand_in() -> Endpoint {
+    let secret = format!("{:032x}", fastrand::u128(..));
+    let endpoint = Endpoint::new("https://unreadable.invalid/", &secret);
+    endpoint.expect("it is a URL and a secret").inactive()
 }
 
 /// Locks an id until the transaction ends, and returns the endpoint that has it.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     id: &EndpointId,
-    keys: &SealingKeys,
-) -> Result<Option<(i64, Registration)>, sqlx::Error> {
-    let select = format!("{SELECT} WHERE id = $1 AND is_current FOR NO KEY UPDATE");
+) -> Result<Option<Locked>, sqlx::Error> {
+    const SELECT: &str = "SELECT number, id, settings::text, secrets, disabled, tenant, active
+        FROM webhooks.endpoints WHERE id = $1 AND is_current FOR NO KEY UPDATE";
     sqlx::query(LOCK).persistent(false).bind(id.as_str()).execute(&mut *connection).await?;
-    let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false).bind(id.as_str());
-    let row = select.fetch_optional(connection).await?;
-    row.map(|row| Ok((row.try_get(0)?, registration(&row, keys)?))).transpose()
+    let select = sqlx::query(SELECT).persistent(false).bind(id.as_str());
+    let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
+    let (number, is_active) = (row.try_get(0)?, row.try_get(6)?);
+    let tenant = row::tenant(&row, 5)?;
+    Ok(Some(Locked { number, id: id.clone(), tenant, is_active, row }))
+}
+
+/// Ends a call for an endpoint that there is not.
+async fn unknown(call: Call, id: &EndpointId) -> EndpointStoreError {
+    call.refuse(UnknownEndpoint { id: id.to_string() }).await.into()
 }
 
 /// Changes an endpoint; what waits for it goes to the new one. If it becomes ordered, claims put what

@@ -5,7 +5,7 @@ use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
 use webhooks_dispatch::{OperationError, Replay, ReplayRequest, Replayed};
 use webhooks_registry::Registration;
 
-use crate::endpoints::lock;
+use crate::endpoints::{Locked, lock};
 use crate::error::store_error;
 use crate::row::{self, At};
 use crate::store::{Call, Shared};
@@ -92,27 +92,36 @@ impl Shared {
 
     pub(crate) async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         let mut transaction = self.begin().await.map_err(failed)?;
-        let replayed = match &request.replay {
-            Replay::Delivery(delivery) => {
-                self.replay_one(transaction.on(), *delivery, request.now).await?
-            }
-            Replay::Failed { endpoint, since } => {
-                let (number, found) = self.active(transaction.on(), endpoint).await?;
-                let failed_ones = replay_failed(transaction.on(), number, &found, *since, &request);
-                failed_ones.await.map_err(failed)?
-            }
-            Replay::Missed { endpoint, since } => {
-                let lock = sqlx::query(ADD).persistent(false).execute(transaction.on());
-                lock.await.map_err(failed)?;
-                let (number, found) = self.active(transaction.on(), endpoint).await?;
-                let missed = replay_missed(transaction.on(), number, &found, *since, &request);
-                missed.await.map_err(failed)?
-            }
+        let replayed = match self.replay_in(transaction.on(), &request).await {
+            Ok(replayed) => replayed,
+            Err(error @ OperationError::Store(_)) => return Err(error),
+            Err(error) => return Err(transaction.refuse(error).await),
         };
         self.notify(&mut transaction).await.map_err(failed)?;
         transaction.end().await.map_err(failed)?;
         self.wake();
         Ok(replayed)
+    }
+
+    /// Makes due again what is asked for.
+    async fn replay_in(
+        &self,
+        connection: &mut PgConnection,
+        request: &ReplayRequest,
+    ) -> Result<Replayed, OperationError> {
+        match &request.replay {
+            Replay::Delivery(delivery) => self.replay_one(connection, *delivery, request.now).await,
+            Replay::Failed { endpoint, since } => {
+                let (number, found) = self.active(connection, endpoint).await?;
+                replay_failed(connection, number, &found, *since, request).await.map_err(failed)
+            }
+            Replay::Missed { endpoint, since } => {
+                let lock = sqlx::query(ADD).persistent(false).execute(&mut *connection);
+                lock.await.map_err(failed)?;
+                let (number, found) = self.active(connection, endpoint).await?;
+                replay_missed(connection, number, &found, *since, request).await.map_err(failed)
+            }
+        }
     }
 
     /// Wakes the other workers when the transaction is committed.
@@ -149,7 +158,9 @@ impl Shared {
         connection: &mut PgConnection,
         endpoint: &EndpointId,
     ) -> Result<(i64, Registration), OperationError> {
-        let found = lock(connection, endpoint, &self.keys).await.map_err(failed)?;
+        let found = lock(connection, endpoint).await.map_err(failed)?;
+        let read = |found: Locked| Ok((found.number, found.read(&self.keys)?));
+        let found = found.map(read).transpose().map_err(failed)?;
         let found = found.filter(|(_, registration)| registration.endpoint.active);
         found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint.clone() })
     }

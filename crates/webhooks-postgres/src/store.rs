@@ -165,6 +165,13 @@ impl Call {
         self.end_by("ROLLBACK").await
     }
 
+    /// Ends a call because of this error, which is not the connection's.
+    pub(crate) async fn refuse<E>(self, error: E) -> E {
+        // If that fails, the connection is closed, and the server ends the transaction.
+        let _closed = self.abandon().await;
+        error
+    }
+
     async fn end_by(mut self, command: &'static str) -> Result<(), sqlx::Error> {
         if self.state == State::Transaction {
             sqlx::raw_sql(command).execute(self.on()).await?;

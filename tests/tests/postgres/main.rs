@@ -21,6 +21,7 @@ use webhooks_tests::conformance;
 use webhooks_tests::postgres::{Cluster, connect};
 
 mod handed;
+mod keys;
 mod refusals;
 mod sessions;
 

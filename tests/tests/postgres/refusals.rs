@@ -1,6 +1,7 @@
 //! What the database refuses, and what others hold on to.
 
-use webhooks_dispatch::StoreError;
+use webhooks_core::DeliveryId;
+use webhooks_dispatch::{Replay, ReplayRequest, StoreError};
 
 use super::*;
 
@@ -61,4 +62,45 @@ async fn retention_waits_for_whoever_reads_and_goes_on_later() {
     assert_eq!(store.prune(before, 10).await.unwrap(), 0);
     assert_eq!(old().await, 0);
     assert_eq!(kept(&store).await, ["meanwhile"]);
+}
+
+/// Returns the sessions that serve the database, but that of who asks.
+async fn sessions(url: &str) -> BTreeSet<i32> {
+    let sessions = "SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'
+          AND pid <> pg_backend_pid()";
+    let sessions: Vec<i32> =
+        sqlx::query_scalar(sessions).fetch_all(&mut connect(url).await).await.unwrap();
+    sessions.into_iter().collect()
+}
+
+/// Goal: a request that is refused costs no connection. Method: the sessions that served before all
+/// wrong requests are still there after them.
+#[tokio::test]
+async fn a_wrong_request_costs_no_connection() {
+    let url = Cluster::shared().database().await;
+    let store = open_beating(&url, Duration::from_secs(60)).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["open".to_owned()]).await;
+    let open = store.deliveries(Query::default()).await.unwrap().items[0].id;
+    let before = sessions(&url).await;
+    let other = endpoint().tenant("acme".parse().unwrap());
+    for _ in 0..10 {
+        store.unregister(id("nope")).await.unwrap_err();
+        store.disable(id("nope"), DisableReason::Gone).await.unwrap_err();
+        store.register(id("crm"), other.clone()).await.unwrap_err();
+        let since = Timestamp::UNIX_EPOCH;
+        for replay in [
+            Replay::Delivery(open),
+            Replay::Delivery(DeliveryId::from_u64(1)),
+            Replay::Failed { endpoint: id("nope"), since },
+            Replay::Missed { endpoint: id("nope"), since },
+        ] {
+            let request = ReplayRequest { replay, after: None, limit: 10, now: Timestamp::now() };
+            store.replay(request).await.unwrap_err();
+        }
+        store.cancel(DeliveryId::from_u64(1), Timestamp::now()).await.unwrap_err();
+    }
+    let after = sessions(&url).await;
+    assert!(before.is_subset(&after), "{before:?} served before, {after:?} after");
 }
