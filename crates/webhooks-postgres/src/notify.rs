@@ -1,11 +1,12 @@
 //! What goes on in the background: hearing of others' commits, and heartbeats.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use sqlx::{Executor as _, PgPool};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use webhooks_core::Timestamp;
 
 use crate::error::{attempt, rest};
@@ -18,33 +19,70 @@ const POLL: Duration = Duration::from_secs(1);
 /// of what was not notified because nobody was there yet.
 const LONG_POLL: Duration = Duration::from_secs(5);
 
+/// How many heartbeats' time a connection may be silent before it is tried, and how long it may take to
+/// answer: as long as workers wait for each other.
+const SILENCE: u32 = 5;
+
 /// Wakes this process's worker when another process has committed something. Without a connection
 /// to listen on, or before the first notification has come, it looks every second: a pooler may
 /// accept a LISTEN and deliver nothing.
-pub(crate) async fn listen(shared: Arc<Shared>, pool: PgPool) {
+pub(crate) async fn listen(shared: Arc<Shared>, connect: impl Fn() -> PgPool) {
     loop {
-        if shared.workers.is_active()
-            && let Ok(mut listener) = PgListener::connect_with(&pool).await
-            && attempt(listener.listen("webhooks")).await.is_ok()
-        {
-            // Something may have come before it listened.
-            shared.wake();
-            let mut poll = POLL;
-            while shared.workers.is_active() {
-                match timeout(poll, listener.try_recv()).await {
-                    Ok(Ok(Some(_))) => {
-                        // What has come meanwhile is one wake-up.
-                        while listener.next_buffered().is_some() {}
-                        poll = LONG_POLL;
-                    }
-                    Err(_elapsed) => {}
-                    // The connection is gone.
-                    Ok(Ok(None) | Err(_)) => break,
+        if shared.workers.is_active() {
+            let mut listening = pin!(start(connect()));
+            let started = loop {
+                match timeout(POLL, &mut listening).await {
+                    Ok(started) => break started,
+                    Err(_elapsed) => shared.wake(),
                 }
-                shared.wake();
+            };
+            if let Ok(listener) = started {
+                hear(&shared, listener).await;
             }
         }
         rest(POLL).await;
+        shared.wake();
+    }
+}
+
+async fn start(pool: PgPool) -> Result<PgListener, sqlx::Error> {
+    attempt(async {
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen("webhooks").await?;
+        Ok(listener)
+    })
+    .await
+}
+
+/// Wakes the worker as long as it is one and the connection lives.
+async fn hear(shared: &Shared, mut listener: PgListener) {
+    // Something may have come before it listened.
+    shared.wake();
+    let patience = shared.workers.heartbeat() * SILENCE;
+    let (mut poll, mut looked, mut heard) = (POLL, Instant::now(), Instant::now());
+    while shared.workers.is_active() {
+        let next = (looked + poll).min(heard + patience);
+        match timeout_at(next, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => {
+                // What has come meanwhile is one wake-up.
+                while listener.next_buffered().is_some() {}
+                poll = LONG_POLL;
+                heard = Instant::now();
+            }
+            Err(_elapsed) if Instant::now() < looked + poll => {
+                // Silence may be that of a network that dropped the connection without a word.
+                match timeout(patience, (&mut listener).execute("SELECT 1")).await {
+                    Ok(Ok(_)) => heard = Instant::now(),
+                    Ok(Err(_)) | Err(_) => return,
+                }
+                continue;
+            }
+            Err(_elapsed) => {}
+            // The connection is gone.
+            Ok(Ok(None) | Err(_)) => return,
+        }
+        looked = Instant::now();
         shared.wake();
     }
 }

@@ -222,7 +222,7 @@ impl PostgresStore {
         let (publisher, requests) = Publisher::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
-        tasks.spawn(notify::listen(Arc::clone(&shared), listening()));
+        tasks.spawn(notify::listen(Arc::clone(&shared), listening));
         tasks.spawn(notify::beat(Arc::clone(&shared)));
         tasks.spawn(notify::tidy(Arc::clone(&shared)));
         let tasks = Arc::new(Mutex::new(tasks));

@@ -22,6 +22,7 @@ use webhooks_tests::postgres::{Cluster, connect};
 
 mod handed;
 mod keys;
+mod listening;
 mod refusals;
 mod sessions;
 
