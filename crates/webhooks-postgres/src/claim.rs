@@ -108,6 +108,7 @@ impl Shared {
     /// Claims what was handed over, or what waits in the database, in turn.
     pub(crate) async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let mut turns = self.claiming.lock().await;
+        self.workers.lease(request.lease);
         let members = persistently(|| self.workers.join(self)).await.map_err(store_error)?;
         if members.is_empty() {
             // It has no share, or no more.

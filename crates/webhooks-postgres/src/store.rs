@@ -281,10 +281,12 @@ impl DeliveryStore for PostgresStore {
         settlements: Vec<Settlement>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
+        self.shared.workers.work();
         self.shared.settle(settlements, now).await
     }
 
     async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+        self.shared.workers.work();
         self.shared.extend(claims, until).await
     }
 

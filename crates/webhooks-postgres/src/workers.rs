@@ -10,8 +10,8 @@ use crate::store::Shared;
 /// After how many heartbeats without one a worker is taken for dead.
 const EXPIRY: u32 = 5;
 
-/// How long a worker that claims nothing stays one: longer than an engine that has nothing to do
-/// takes between two claims.
+/// How long a worker that shows no sign of work stays one, at least: longer than an engine that has
+/// nothing to do takes between two claims. One whose claims last longer stays one as long as they do.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// This process as a worker among others.
@@ -27,7 +27,10 @@ struct State {
     members: Arc<[i64]>,
     /// When the others last heard of this one.
     seen: Option<Instant>,
-    claimed: Option<Instant>,
+    /// When it last claimed, or showed otherwise that it works.
+    worked: Option<Instant>,
+    /// How long its claims last.
+    lease: Duration,
 }
 
 impl Workers {
@@ -46,7 +49,7 @@ impl Workers {
     pub(crate) async fn join(&self, shared: &Shared) -> Result<Arc<[i64]>, sqlx::Error> {
         let is_fresh = {
             let mut state = self.state();
-            state.claimed = Some(Instant::now());
+            state.worked = Some(Instant::now());
             self.is_fresh(&state)
         };
         if !is_fresh {
@@ -55,6 +58,18 @@ impl Workers {
         let state = self.state();
         let is_member = state.members.contains(&self.id);
         Ok(if is_member { Arc::clone(&state.members) } else { Arc::default() })
+    }
+
+    /// Notes how long this worker's claims last.
+    pub(crate) fn lease(&self, lease: Duration) {
+        self.state().lease = lease;
+    }
+
+    /// Notes that this worker, if it is one, settles or extends what it has claimed: it stays one
+    /// although it has no room for more.
+    pub(crate) fn work(&self) {
+        let mut state = self.state();
+        state.worked = state.worked.map(|_| Instant::now());
     }
 
     /// Returns whether this worker shares the work with nobody; `None` if it has no share itself.
@@ -69,9 +84,10 @@ impl Workers {
         state.seen.is_some_and(|seen| seen.elapsed() < self.heartbeat * (EXPIRY - 1))
     }
 
-    /// Returns whether this process claims, and its heart should beat.
+    /// Returns whether this process claims or has claims, and its heart should beat.
     pub(crate) fn is_active(&self) -> bool {
-        self.state().claimed.is_some_and(|claimed| claimed.elapsed() < IDLE)
+        let state = self.state();
+        state.worked.is_some_and(|worked| worked.elapsed() < IDLE.max(state.lease))
     }
 
     /// Says that this worker lives; returns whether the others have changed.
@@ -112,5 +128,59 @@ impl Workers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+    use webhooks_core::{DeliveryId, Timestamp};
+    use webhooks_dispatch::{Claim, DeliveryStore as _, Outcome, Settlement};
+
+    use super::*;
+    use crate::{PostgresOptions, PostgresStore};
+
+    /// Returns a store without a server.
+    fn unreachable() -> PostgresStore {
+        let options = PostgresOptions::new("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let pool = options.reading_pool();
+        PostgresStore::start(options, pool, Vec::new())
+    }
+
+    /// Goal: a worker whose lanes are full stays one as long as it works. Method: it claims once, and
+    /// then only settles and extends, each a little before it would count as idle.
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_only_settles_or_extends_stays_one() {
+        let store = unreachable();
+        let workers = &store.shared.workers;
+        store.extend(Vec::new(), Timestamp::now()).await.unwrap_err();
+        assert!(!workers.is_active(), "it never claimed");
+        workers.join(&store.shared).await.unwrap_err();
+        let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
+        let settlement = Settlement { claim, outcome: Outcome::Delivered, attempt: None };
+        // The calls, which fail, take their time too.
+        let nearly = IDLE * 3 / 4;
+        for _ in 0..3 {
+            advance(nearly).await;
+            assert!(workers.is_active());
+            store.extend(vec![claim], Timestamp::now()).await.unwrap_err();
+            advance(nearly).await;
+            assert!(workers.is_active());
+            store.settle(vec![settlement.clone()], Timestamp::now()).await.unwrap_err();
+        }
+        advance(IDLE).await;
+        assert!(!workers.is_active());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_stays_one_as_long_as_its_claims_last() {
+        let store = unreachable();
+        let workers = &store.shared.workers;
+        workers.lease(IDLE * 3);
+        workers.join(&store.shared).await.unwrap_err();
+        advance(IDLE * 2).await;
+        assert!(workers.is_active());
+        advance(IDLE).await;
+        assert!(!workers.is_active());
     }
 }
