@@ -14,6 +14,7 @@ mod docs;
 mod first;
 mod forward;
 mod invariants;
+pub mod model;
 mod names;
 pub mod postgres;
 mod raw_server;

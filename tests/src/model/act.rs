@@ -1,0 +1,448 @@
+//! What each step does.
+
+use super::promises::{Promise, broken, broken_by_claim, broken_by_send, follows};
+use super::state::{
+    Client, Clock, DELIVERIES, Holder, Lease, Plan, Publication, Row, Stage, State, Status, Waiting,
+};
+use super::steps::{Step, has_all_ended, is_due, is_early, is_free, is_open, wanted};
+use super::{Deviation, Scope};
+
+/// How many attempts a delivery has.
+const ATTEMPTS: u8 = 2;
+
+/// Returns the state after a step, and the promise that the step broke, if it did.
+pub(super) fn act(scope: &Scope, before: &State, step: Step) -> (State, Option<Promise>) {
+    let mut act = Act { scope, state: before.clone(), broken: None };
+    act.step(step);
+    let broken = act.broken.or_else(|| broken(scope, before, step, &act.state));
+    (act.state.canonical(scope), broken)
+}
+
+struct Act<'s> {
+    scope: &'s Scope,
+    state: State,
+    broken: Option<Promise>,
+}
+
+impl Act<'_> {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Publish { worker, event, is_handed } => self.publish(worker, event, is_handed),
+            Step::Commit(event) => self.commit(event),
+            Step::Abort(event) => self.abort(event),
+            Step::Answer(event) => self.answer(event),
+            Step::LoseAnswer(event) => {
+                self.fault();
+                if let Publication::Committed { client, .. } = &mut self.state.publications[event] {
+                    *client = Client::Unheard;
+                }
+            }
+            Step::LoseConnection(event) => {
+                self.fault();
+                if let Publication::Begun { client, .. } = &mut self.state.publications[event] {
+                    *client = Client::Held;
+                }
+            }
+            Step::PublishAgain(event) => self.publish_again(event),
+            Step::Plan(worker) => self.plan(worker),
+            Step::Claim { worker, most, is_heard } => self.claim(worker, most, is_heard),
+            Step::Take(held) => self.take(held.place),
+            Step::Send { held, is_success } => self.send(held.place, is_success),
+            Step::Forget(held) => self.forget(held.place),
+            Step::Settle { held, is_heard } => self.settle(held.place, is_heard),
+            Step::Release(held) => self.release(held.place),
+            Step::Extend(held) => self.extend(held.place),
+            Step::LeaseEnds(delivery) => self.end_lease(delivery),
+            Step::LeaseIsLost(delivery) => {
+                self.fault();
+                self.end_lease(delivery);
+            }
+            Step::RetryIsDue(delivery) => {
+                if let Some(row) = self.state.waiting_mut(delivery) {
+                    row.is_later = false;
+                }
+            }
+            Step::ClockSteps(worker, is_ahead) => {
+                self.fault();
+                self.state.workers[worker].clock =
+                    if is_ahead { Clock::Ahead } else { Clock::Behind };
+            }
+            Step::ClockIsRight(worker) => self.state.workers[worker].clock = Clock::Right,
+            Step::Crash(worker) => self.crash(worker),
+            Step::Cancel { worker, delivery } => self.cancel(worker, delivery),
+            Step::ReplayFind(delivery) => {
+                self.state.left.replays -= 1;
+                self.state.replaying = Some(delivery);
+            }
+            Step::ReplayCommit => self.replay(),
+            Step::Disable { endpoint, drains } => self.disable(endpoint, drains),
+            Step::Register(endpoint) => {
+                // Whoever registers it again gets a new row.
+                self.state.endpoints[endpoint].is_active = true;
+                self.state.endpoints[endpoint].generation += 1;
+            }
+            Step::Drain(delivery) => self.end(delivery, Status::Cancelled),
+            Step::Look(event) => {
+                self.state.left.prunes -= 1;
+                self.state.pruning = Some(event);
+            }
+            Step::Drop(event) => self.drop_partition(event),
+        }
+    }
+
+    fn fault(&mut self) {
+        self.state.left.faults -= 1;
+    }
+
+    /// The transaction begins, and reads the subscriptions.
+    fn publish(&mut self, by: usize, event: usize, is_handed: bool) {
+        let follows = follows(&self.state, event);
+        let wants = wanted(self.scope, &self.state);
+        let client = Client::Listens;
+        self.state.publications[event] =
+            Publication::Begun { by, wants, is_handed, follows, client };
+    }
+
+    fn commit(&mut self, event: usize) {
+        let Publication::Begun { by, wants, is_handed, follows, client } =
+            self.state.publications[event]
+        else {
+            return;
+        };
+        for delivery in self.scope.deliveries_of(event) {
+            let Some(generation) = wants[self.scope.endpoint_of(delivery)] else { continue };
+            let token = 0;
+            let is_lost = client == Client::Crashed;
+            let lease = is_handed.then_some(Lease { token, is_over: false, is_lost });
+            let waiting = Waiting { attempts: 0, is_later: false, lease, has_event: true };
+            let row = &mut self.state.deliveries[delivery];
+            (row.row, row.generation, row.follows) = (Row::Waiting(waiting), generation, follows);
+            if is_handed && !is_lost {
+                self.hold(delivery, by, token, Stage::Answering);
+            }
+        }
+        self.state.publications[event] = match client {
+            Client::Crashed => Publication::Done,
+            _ => Publication::Committed { by, client },
+        };
+    }
+
+    /// The server rolls a transaction back that nobody listens to. Whoever lives publishes anew.
+    fn abort(&mut self, event: usize) {
+        let Publication::Begun { by, is_handed, client, .. } = self.state.publications[event]
+        else {
+            return;
+        };
+        match client {
+            Client::Crashed => self.state.publications[event] = Publication::Done,
+            _ => self.publish(by, event, is_handed),
+        }
+    }
+
+    /// The publisher hears what it claimed, and puts it into memory.
+    fn answer(&mut self, event: usize) {
+        for holder in self.answering(event) {
+            self.state.holders[holder].stage = Stage::Handed;
+        }
+        self.state.publications[event] = Publication::Done;
+    }
+
+    /// The publisher's next try finds that the event has been published, and hands back what that
+    /// had claimed.
+    fn publish_again(&mut self, event: usize) {
+        let Publication::Committed { client, .. } = self.state.publications[event] else { return };
+        let forgets = match client {
+            Client::Held => Deviation::ForgetsHeldPublications,
+            _ => Deviation::ForgetsLostPublications,
+        };
+        for holder in self.answering(event).into_iter().rev() {
+            let holder = self.state.holders.remove(holder);
+            if !self.scope.deviates(forgets) {
+                self.put_back(&holder);
+            }
+        }
+        self.state.publications[event] = Publication::Done;
+    }
+
+    /// Returns the places of what a publication claimed and nobody has heard of.
+    fn answering(&self, event: usize) -> Vec<usize> {
+        let holders = self.state.holders.iter().enumerate();
+        let is_own = |holder: &Holder| {
+            holder.stage == Stage::Answering && self.scope.event_of(holder.delivery) == event
+        };
+        holders.filter(|(_, holder)| is_own(holder)).map(|(place, _)| place).collect()
+    }
+
+    /// The first statement of a claim: which endpoints, and up to which delivery.
+    fn plan(&mut self, worker: usize) {
+        let mut plan = Plan { open: [None; DELIVERIES], bound: DELIVERIES };
+        for delivery in 0..DELIVERIES {
+            if is_due(self.scope, &self.state, worker, delivery) {
+                let generation = self.state.deliveries[delivery].generation;
+                plan.open[self.scope.endpoint_of(delivery)] = Some(generation);
+                if self.scope.is_ordered() {
+                    plan.bound = delivery;
+                }
+            }
+        }
+        self.state.workers[worker].plan = Some(plan);
+    }
+
+    /// A claim, or its second statement, whose rows are those of the first one's endpoints.
+    fn claim(&mut self, worker: usize, most: usize, is_heard: bool) {
+        let plan = self.state.workers[worker].plan.take();
+        let clock = self.state.workers[worker].clock;
+        let is_picked = |delivery: usize| {
+            let Some(plan) = plan else {
+                return is_due(self.scope, &self.state, worker, delivery);
+            };
+            let Some(waiting) = self.state.waiting(delivery) else { return false };
+            plan.open[self.scope.endpoint_of(delivery)]
+                == Some(self.state.deliveries[delivery].generation)
+                && delivery <= plan.bound
+                && is_free(self.scope, waiting, clock)
+                && (self.scope.is_ordered() || !is_early(self.scope, waiting, clock))
+        };
+        let picked: Vec<usize> = (0..DELIVERIES).filter(|one| is_picked(*one)).take(most).collect();
+        if !is_heard {
+            self.fault();
+        }
+        // One transaction claims them all.
+        let is_broken = |one: &usize| broken_by_claim(self.scope, &self.state, (worker, *one));
+        let found = picked.iter().find_map(is_broken);
+        self.broken = self.broken.or(found);
+        for delivery in picked {
+            let token = self.state.fresh_token(delivery);
+            if let Some(waiting) = self.state.waiting_mut(delivery) {
+                waiting.lease = Some(Lease { token, is_over: false, is_lost: !is_heard });
+            }
+            if is_heard {
+                self.hold(delivery, worker, token, Stage::Queued);
+            }
+        }
+    }
+
+    /// A claim of what was handed over, as of when it reads the endpoint.
+    fn take(&mut self, place: usize) {
+        let holder = self.state.holders[place];
+        let is_open = is_open(self.scope, &self.state, holder.delivery);
+        let is_held = self.state.holds(&holder);
+        if !is_open || (!is_held && !self.scope.deviates(Deviation::TakesWhatHasEnded)) {
+            self.state.holders.remove(place);
+            return;
+        }
+        if !is_held && !holder.has_lapsed {
+            self.broken = Some(Promise::EndedIsNotHandedOut);
+        }
+        self.state.holders[place].stage = Stage::Queued;
+    }
+
+    fn send(&mut self, place: usize, is_success: bool) {
+        let holder = self.state.holders[place];
+        self.state.holders[place].stage = Stage::Sent { is_success };
+        if holder.is_void {
+            // It was ended while it was on its way; what was replayed since is another claim's.
+            return;
+        }
+        self.state.deliveries[holder.delivery].is_excused |= holder.has_lapsed;
+        self.broken = broken_by_send(self.scope, &self.state, holder.delivery);
+        let sent = &mut self.state.deliveries[holder.delivery];
+        sent.is_excused &= !sent.is_sent;
+        sent.is_sent = true;
+        sent.was_taken |= is_success;
+    }
+
+    /// A worker whose lease has ended before it sent anything. What was handed over is handed back.
+    fn forget(&mut self, place: usize) {
+        let holder = self.state.holders.remove(place);
+        if holder.stage == Stage::Handed {
+            self.put_back(&holder);
+        }
+    }
+
+    fn settle(&mut self, place: usize, is_heard: bool) {
+        let mut holder = self.state.holders.remove(place);
+        let Stage::Sent { is_success } = holder.stage else { return };
+        let is_fenced = !self.scope.deviates(Deviation::SettlesUnfenced);
+        let delivery = holder.delivery;
+        if is_open(self.scope, &self.state, delivery) && (self.state.holds(&holder) || !is_fenced) {
+            match self.state.waiting(delivery) {
+                Some(_) if is_success => self.settle_as(delivery, Status::Delivered),
+                Some(row) if row.attempts + 1 >= ATTEMPTS => {
+                    self.settle_as(delivery, Status::Failed);
+                }
+                Some(mut row) => {
+                    (row.attempts, row.is_later, row.lease) = (row.attempts + 1, true, None);
+                    let delivery = &mut self.state.deliveries[delivery];
+                    delivery.row = Row::Waiting(row);
+                    (delivery.is_sent, delivery.is_excused) = (false, false);
+                }
+                None => {}
+            }
+            holder.is_void = true;
+        }
+        if !is_heard {
+            // It settles again.
+            self.fault();
+            self.state.holders.push(holder);
+        }
+    }
+
+    fn settle_as(&mut self, delivery: usize, status: Status) {
+        self.state.deliveries[delivery].row = Row::Ended(status);
+        self.state.deliveries[delivery].is_sent = false;
+        self.state.deliveries[delivery].is_excused = false;
+    }
+
+    /// What was not sent is settled as released.
+    fn release(&mut self, place: usize) {
+        let holder = self.state.holders.remove(place);
+        self.put_back(&holder);
+    }
+
+    fn extend(&mut self, place: usize) {
+        let holder = self.state.holders[place];
+        if !self.state.holds(&holder) {
+            if holder.stage == Stage::Queued {
+                self.state.holders.remove(place);
+            }
+            return;
+        }
+        self.state.holders[place].has_lapsed = false;
+        if let Some(lease) = self.lease_mut(holder.delivery) {
+            lease.is_over = false;
+        }
+    }
+
+    /// A lease ends by the store's clock.
+    fn end_lease(&mut self, delivery: usize) {
+        let Some(lease) = self.lease_mut(delivery) else { return };
+        lease.is_over = true;
+        let token = lease.token;
+        let mut was_sent = false;
+        for holder in &mut self.state.holders {
+            if holder.delivery == delivery && holder.token == token {
+                holder.has_lapsed = true;
+                was_sent |= matches!(holder.stage, Stage::Sent { .. });
+            }
+        }
+        self.state.deliveries[delivery].is_excused |= was_sent;
+    }
+
+    /// A process dies, and another one starts in its place.
+    fn crash(&mut self, worker: usize) {
+        self.fault();
+        for holder in std::mem::take(&mut self.state.holders) {
+            if holder.worker != worker {
+                self.state.holders.push(holder);
+                continue;
+            }
+            let is_held = self.state.holds(&holder);
+            if let Some(lease) = self.lease_mut(holder.delivery).filter(|_| is_held) {
+                lease.is_lost = true;
+                let was_sent = matches!(holder.stage, Stage::Sent { .. });
+                self.state.deliveries[holder.delivery].is_excused |= was_sent;
+            }
+        }
+        for publication in &mut self.state.publications {
+            match publication {
+                Publication::Begun { by, client, .. } if *by == worker => *client = Client::Crashed,
+                Publication::Committed { by, .. } if *by == worker => {
+                    *publication = Publication::Done;
+                }
+                _ => {}
+            }
+        }
+        self.state.workers[worker].plan = None;
+        self.state.workers[worker].clock = Clock::Right;
+    }
+
+    /// A delivery is cancelled through a process, which takes it out of its own memory.
+    fn cancel(&mut self, worker: usize, delivery: usize) {
+        self.state.left.cancels -= 1;
+        self.end(delivery, Status::Cancelled);
+        self.state.holders.retain(|holder| {
+            (holder.worker, holder.delivery, holder.stage) != (worker, delivery, Stage::Handed)
+        });
+    }
+
+    /// Makes what a replay has read due again, if it has not changed since.
+    fn replay(&mut self) {
+        let Some(delivery) = self.state.replaying.take() else { return };
+        // The endpoint may have been registered anew since: then the delivery waits for one that is
+        // gone, and is cancelled, as if it had been replayed before.
+        let is_open = self.state.endpoints[self.scope.endpoint_of(delivery)].is_active;
+        let row = self.state.deliveries[delivery].row;
+        let is_replayed = match row {
+            Row::Ended(_) => true,
+            Row::Waiting(_) => self.scope.deviates(Deviation::ReplaysWhatIsOpen),
+            _ => false,
+        };
+        if !is_open || !is_replayed {
+            return;
+        }
+        let has_event = self.state.waiting(delivery).is_none_or(|waiting| waiting.has_event);
+        let waiting = Waiting { attempts: 0, is_later: false, lease: None, has_event };
+        let replayed = &mut self.state.deliveries[delivery];
+        replayed.row = Row::Waiting(waiting);
+        (replayed.is_sent, replayed.is_excused, replayed.was_taken) = (false, false, false);
+        replayed.was_replayed = true;
+    }
+
+    /// An endpoint gets nothing more. What waits is cancelled, except what others have locked.
+    fn disable(&mut self, endpoint: usize, drains: bool) {
+        self.state.left.disables -= 1;
+        for delivery in 0..DELIVERIES {
+            let is_own = self.scope.endpoint_of(delivery) == endpoint
+                && is_open(self.scope, &self.state, delivery);
+            if is_own && drains {
+                self.end(delivery, Status::Cancelled);
+            }
+        }
+        self.state.endpoints[endpoint].is_active = false;
+    }
+
+    /// A partition is dropped, unless a second look finds something that waits.
+    fn drop_partition(&mut self, event: usize) {
+        self.state.pruning = None;
+        let looks = !self.scope.deviates(Deviation::PrunesWithoutSecondLook);
+        if looks && !has_all_ended(self.scope, &self.state, event) {
+            return;
+        }
+        for delivery in self.scope.deliveries_of(event) {
+            match &mut self.state.deliveries[delivery].row {
+                Row::Waiting(waiting) => waiting.has_event = false,
+                row @ Row::Ended(_) => *row = Row::Pruned,
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends what waits, whoever has it.
+    fn end(&mut self, delivery: usize, status: Status) {
+        if self.state.waiting(delivery).is_some() {
+            self.state.deliveries[delivery].row = Row::Ended(status);
+            self.state.void(delivery);
+        }
+    }
+
+    fn hold(&mut self, delivery: usize, worker: usize, token: u8, stage: Stage) {
+        let (has_lapsed, is_void) = (false, false);
+        self.state.holders.push(Holder { delivery, worker, token, stage, has_lapsed, is_void });
+    }
+
+    /// Gives a claim back, if it still holds, so that any worker can make it anew.
+    fn put_back(&mut self, holder: &Holder) {
+        let is_open = is_open(self.scope, &self.state, holder.delivery);
+        if is_open
+            && self.state.holds(holder)
+            && let Some(waiting) = self.state.waiting_mut(holder.delivery)
+        {
+            waiting.lease = None;
+        }
+    }
+
+    fn lease_mut(&mut self, delivery: usize) -> Option<&mut Lease> {
+        self.state.waiting_mut(delivery)?.lease.as_mut()
+    }
+}

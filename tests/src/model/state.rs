@@ -1,0 +1,292 @@
+//! A state of the model: the rows of the store, what its calls have read or not answered yet, and
+//! what workers have in memory.
+
+use super::Scope;
+
+/// How many workers, and how many deliveries at most, the model has.
+pub(super) const WORKERS: usize = 2;
+pub(super) const DELIVERIES: usize = 2;
+
+/// Everything that can differ between two moments.
+///
+/// Tokens are random in the store; here they are small numbers, and [`State::canonical`] names them
+/// by where they occur, so that states that differ in tokens alone are one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) deliveries: [Delivery; DELIVERIES],
+    pub(super) publications: [Publication; DELIVERIES],
+    pub(super) endpoints: [Endpoint; DELIVERIES],
+    pub(super) workers: [Worker; WORKERS],
+    /// What processes have in memory.
+    pub(super) holders: Vec<Holder>,
+    /// The delivery that a replay has read, and has not changed yet.
+    pub(super) replaying: Option<usize>,
+    /// The event whose partition a prune has looked at, and has not dropped yet.
+    pub(super) pruning: Option<usize>,
+    pub(super) left: Left,
+}
+
+/// How often something may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Left {
+    pub(super) faults: u8,
+    pub(super) cancels: u8,
+    pub(super) replays: u8,
+    pub(super) disables: u8,
+    pub(super) prunes: u8,
+}
+
+/// A delivery: its row, and what the promises need to know of its past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
+pub(super) struct Delivery {
+    pub(super) row: Row,
+    /// Which row of its endpoint it belongs to.
+    pub(super) generation: u8,
+    /// Whether it was sent since it was published, tried again by a settlement, or replayed.
+    pub(super) is_sent: bool,
+    /// Whether a crash or a lost lease explains that it is sent once more.
+    pub(super) is_excused: bool,
+    /// Whether the endpoint has answered 2xx since it was published or replayed.
+    pub(super) was_taken: bool,
+    pub(super) was_replayed: bool,
+    /// Whether all deliveries of smaller numbers had been committed when it was accepted.
+    pub(super) follows: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Row {
+    /// None was made, or not yet.
+    Absent,
+    Waiting(Waiting),
+    Ended(Status),
+    /// It went with its partition.
+    Pruned,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Waiting {
+    /// Attempts that failed.
+    pub(super) attempts: u8,
+    /// Whether its retry is not due yet.
+    pub(super) is_later: bool,
+    pub(super) lease: Option<Lease>,
+    /// Whether its event is still there.
+    pub(super) has_event: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Lease {
+    pub(super) token: u8,
+    /// Whether it has ended by the store's clock.
+    pub(super) is_over: bool,
+    /// Whether a crash or a lost answer explains that nobody holds it.
+    pub(super) is_lost: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Status {
+    Delivered,
+    Failed,
+    Cancelled,
+}
+
+/// A publication of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Publication {
+    NotYet,
+    /// Its transaction has read the subscriptions: the rows of the endpoints that want it.
+    Begun {
+        by: usize,
+        wants: [Option<u8>; DELIVERIES],
+        is_handed: bool,
+        follows: bool,
+        client: Client,
+    },
+    /// It is committed, and the process that published it waits for the answer.
+    Committed {
+        by: usize,
+        client: Client,
+    },
+    Done,
+}
+
+/// Whether the process that publishes still hears its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Client {
+    Listens,
+    /// It lost the answer of a committed transaction, and tries again by the same token.
+    Unheard,
+    /// It lost the connection while the transaction ran. Its next try meets that transaction, and a
+    /// later one is made by another token.
+    Held,
+    Crashed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Endpoint {
+    pub(super) is_active: bool,
+    /// The number of its current row.
+    pub(super) generation: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Worker {
+    pub(super) clock: Clock,
+    pub(super) plan: Option<Plan>,
+}
+
+/// What a worker's own clock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Clock {
+    Right,
+    Ahead,
+    Behind,
+}
+
+/// What the first statement of a claim has found: the endpoints to claim for, and the last delivery
+/// that may be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Plan {
+    pub(super) open: [Option<u8>; DELIVERIES],
+    pub(super) bound: usize,
+}
+
+/// A claim in the memory of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Holder {
+    pub(super) delivery: usize,
+    pub(super) worker: usize,
+    pub(super) token: u8,
+    pub(super) stage: Stage,
+    /// Whether its lease ended by the store's clock.
+    pub(super) has_lapsed: bool,
+    /// Whether somebody asked the store to end it, or the store may have done so.
+    pub(super) is_void: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// The store's call that claimed it is not answered yet.
+    Answering,
+    /// It was handed over, and waits for the worker's next claim.
+    Handed,
+    /// The worker has it, and has not sent it.
+    Queued,
+    /// It was sent, and is not settled.
+    Sent { is_success: bool },
+}
+
+impl State {
+    pub(super) fn new(left: Left) -> Self {
+        let delivery = Delivery {
+            row: Row::Absent,
+            generation: 0,
+            is_sent: false,
+            is_excused: false,
+            was_taken: false,
+            was_replayed: false,
+            follows: false,
+        };
+        Self {
+            deliveries: [delivery; DELIVERIES],
+            publications: [Publication::NotYet; DELIVERIES],
+            endpoints: [Endpoint { is_active: true, generation: 0 }; DELIVERIES],
+            workers: [Worker { clock: Clock::Right, plan: None }; WORKERS],
+            holders: Vec::new(),
+            replaying: None,
+            pruning: None,
+            left,
+        }
+    }
+
+    pub(super) fn waiting(&self, delivery: usize) -> Option<Waiting> {
+        match self.deliveries[delivery].row {
+            Row::Waiting(waiting) => Some(waiting),
+            _ => None,
+        }
+    }
+
+    pub(super) fn waiting_mut(&mut self, delivery: usize) -> Option<&mut Waiting> {
+        match &mut self.deliveries[delivery].row {
+            Row::Waiting(waiting) => Some(waiting),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lease(&self, delivery: usize) -> Option<Lease> {
+        self.waiting(delivery)?.lease
+    }
+
+    /// Returns whether a claim is still the one that the store has.
+    pub(super) fn holds(&self, holder: &Holder) -> bool {
+        self.lease(holder.delivery).is_some_and(|lease| lease.token == holder.token)
+    }
+
+    /// Returns a token that nothing about the delivery has.
+    pub(super) fn fresh_token(&self, delivery: usize) -> u8 {
+        let held = self.holders.iter().filter(|holder| holder.delivery == delivery);
+        let tokens = held.map(|holder| holder.token);
+        let last = tokens.chain(self.lease(delivery).map(|lease| lease.token)).max();
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Notes that claims of a delivery hold no more, or may not, by no fault of those who have them.
+    pub(super) fn void(&mut self, delivery: usize) {
+        for holder in self.holders.iter_mut().filter(|holder| holder.delivery == delivery) {
+            holder.is_void = true;
+        }
+    }
+
+    /// Returns the state without what makes no difference any more, and with its tokens named by
+    /// where they occur.
+    pub(super) fn canonical(mut self, scope: &Scope) -> Self {
+        for delivery in &mut self.deliveries {
+            delivery.follows &= scope.is_ordered();
+            delivery.was_replayed &= scope.is_ordered();
+            match &mut delivery.row {
+                Row::Waiting(waiting) => {
+                    if let Some(lease) = &mut waiting.lease {
+                        lease.is_lost &= !lease.is_over;
+                    }
+                }
+                _ => {
+                    (delivery.is_sent, delivery.is_excused, delivery.was_taken) =
+                        Default::default();
+                }
+            }
+        }
+        self.holders.sort_unstable();
+        for delivery in 0..DELIVERIES {
+            let mut names = [u8::MAX; 32];
+            let mut next = 0;
+            let mut name = |token: &mut u8| {
+                let known = &mut names[usize::from(*token)];
+                if *known == u8::MAX {
+                    *known = next;
+                    next += 1;
+                }
+                *token = *known;
+            };
+            if let Some(lease) = self.waiting_mut(delivery).and_then(|row| row.lease.as_mut()) {
+                name(&mut lease.token);
+            }
+            for holder in self.holders.iter_mut().filter(|holder| holder.delivery == delivery) {
+                name(&mut holder.token);
+            }
+        }
+        self.holders.sort_unstable();
+        self
+    }
+
+    /// Returns whether all that was accepted has ended, and nobody is at work.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_idle = |publication: &Publication| {
+            matches!(publication, Publication::NotYet | Publication::Done)
+        };
+        self.holders.is_empty()
+            && self.publications.iter().all(is_idle)
+            && self.deliveries.iter().all(|delivery| !matches!(delivery.row, Row::Waiting(_)))
+            && self.replaying.is_none()
+    }
+}

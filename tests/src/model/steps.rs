@@ -1,0 +1,306 @@
+//! The steps that a state allows.
+
+use super::state::{
+    Client, Clock, DELIVERIES, Holder, Publication, Row, Stage, State, WORKERS, Waiting,
+};
+use super::{Deviation, Scope, Shape};
+
+/// A claim in a process's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, missing_docs, reason = "traces name them")]
+pub struct Held {
+    pub worker: usize,
+    pub delivery: usize,
+    /// Its place among all.
+    pub place: usize,
+}
+
+/// A step. Numbers are those of workers, deliveries, events and endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    missing_docs,
+    reason = "traces name them; act.rs says what each does"
+)]
+pub enum Step {
+    // Publishing.
+    Publish { worker: usize, event: usize, is_handed: bool },
+    Commit(usize),
+    Abort(usize),
+    Answer(usize),
+    LoseAnswer(usize),
+    LoseConnection(usize),
+    PublishAgain(usize),
+    // Claiming.
+    Plan(usize),
+    Claim { worker: usize, most: usize, is_heard: bool },
+    Take(Held),
+    // Working.
+    Send { held: Held, is_success: bool },
+    Forget(Held),
+    Settle { held: Held, is_heard: bool },
+    Release(Held),
+    Extend(Held),
+    // Time and faults.
+    LeaseEnds(usize),
+    LeaseIsLost(usize),
+    RetryIsDue(usize),
+    ClockSteps(usize, bool),
+    ClockIsRight(usize),
+    Crash(usize),
+    // Operators.
+    Cancel { worker: usize, delivery: usize },
+    ReplayFind(usize),
+    ReplayCommit,
+    Disable { endpoint: usize, drains: bool },
+    Register(usize),
+    Drain(usize),
+    Look(usize),
+    Drop(usize),
+}
+
+impl Step {
+    /// Returns whether it happens sooner or later by itself: neither a fault, nor a command, nor a
+    /// choice of a worker that undoes its progress.
+    pub(super) fn is_fair(self) -> bool {
+        match self {
+            Self::Claim { is_heard, .. } | Self::Settle { is_heard, .. } => is_heard,
+            Self::Publish { .. }
+            | Self::LoseAnswer(_)
+            | Self::LoseConnection(_)
+            | Self::Extend(_)
+            | Self::LeaseIsLost(_)
+            | Self::ClockSteps(..)
+            | Self::Crash(_)
+            | Self::Cancel { .. }
+            | Self::ReplayFind(_)
+            | Self::Disable { .. }
+            | Self::Register(_)
+            | Self::Look(_)
+            | Self::Drop(_)
+            | Self::Release(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// Returns all steps from a state.
+pub(super) fn steps(scope: &Scope, state: &State) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(32);
+    publications(scope, state, &mut steps);
+    claims(scope, state, &mut steps);
+    for (place, holder) in state.holders.iter().enumerate() {
+        work(scope, state, (place, holder), &mut steps);
+    }
+    time(scope, state, &mut steps);
+    operators(scope, state, &mut steps);
+    steps
+}
+
+fn publications(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
+    let has_fault = state.left.faults > 0;
+    for event in 0..scope.events() {
+        match state.publications[event] {
+            Publication::NotYet => {
+                let is_next = |earlier: &Publication| *earlier != Publication::NotYet;
+                if state.publications[..event].iter().all(is_next) {
+                    // Workers are alike until one has published.
+                    for worker in 0..if event == 0 { 1 } else { WORKERS } {
+                        steps.push(Step::Publish { worker, event, is_handed: false });
+                        if !scope.is_ordered() {
+                            steps.push(Step::Publish { worker, event, is_handed: true });
+                        }
+                    }
+                }
+            }
+            Publication::Begun { client, .. } => {
+                steps.push(Step::Commit(event));
+                if client != Client::Listens {
+                    steps.push(Step::Abort(event));
+                } else if has_fault {
+                    steps.push(Step::LoseConnection(event));
+                }
+            }
+            Publication::Committed { client: Client::Listens, .. } => {
+                steps.push(Step::Answer(event));
+                if has_fault {
+                    steps.push(Step::LoseAnswer(event));
+                }
+            }
+            Publication::Committed { .. } => steps.push(Step::PublishAgain(event)),
+            Publication::Done => {}
+        }
+    }
+}
+
+fn claims(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
+    let is_planned = scope.deviates(Deviation::ClaimsInTwoStatements);
+    for worker in 0..WORKERS {
+        let has_plan = state.workers[worker].plan.is_some();
+        if !has_plan && (0..DELIVERIES).any(|delivery| is_due(scope, state, worker, delivery)) {
+            if is_planned {
+                steps.push(Step::Plan(worker));
+                continue;
+            }
+        } else if !has_plan {
+            continue;
+        }
+        for most in 1..=if scope.is_ordered() && !is_planned { 1 } else { DELIVERIES } {
+            steps.push(Step::Claim { worker, most, is_heard: true });
+            if state.left.faults > 0 {
+                steps.push(Step::Claim { worker, most, is_heard: false });
+            }
+        }
+    }
+}
+
+/// Returns whether a delivery waits for an endpoint that is active, and may be claimed by what its
+/// own row and those of its endpoint say: what the first statement of a claim looks at.
+pub(super) fn is_due(scope: &Scope, state: &State, worker: usize, delivery: usize) -> bool {
+    let clock = state.workers[worker].clock;
+    let Some(waiting) = state.waiting(delivery) else { return false };
+    let is_leased =
+        |other: usize| state.waiting(other).is_some_and(|other| !is_free(scope, other, clock));
+    let is_head = (0..delivery).all(|earlier| state.waiting(earlier).is_none());
+    is_open(scope, state, delivery)
+        && is_free(scope, waiting, clock)
+        && !is_early(scope, waiting, clock)
+        && (!scope.is_ordered() || (is_head && !(0..DELIVERIES).any(is_leased)))
+}
+
+/// Returns whether the endpoint's row that a delivery belongs to is active.
+pub(super) fn is_open(scope: &Scope, state: &State, delivery: usize) -> bool {
+    let endpoint = state.endpoints[scope.endpoint_of(delivery)];
+    endpoint.is_active && endpoint.generation == state.deliveries[delivery].generation
+}
+
+/// Returns whether a claim sees nobody's lease.
+pub(super) fn is_free(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
+    let Some(lease) = waiting.lease else { return true };
+    let own = scope.deviates(Deviation::LeasesByOwnClock).then_some(clock);
+    scope.deviates(Deviation::ClaimsIgnoreLeases)
+        || match own {
+            Some(Clock::Ahead) => true,
+            Some(Clock::Behind) => false,
+            _ => lease.is_over,
+        }
+}
+
+/// Returns whether a claim sees a retry that is not due.
+pub(super) fn is_early(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
+    let is_ahead = scope.deviates(Deviation::LeasesByOwnClock) && clock == Clock::Ahead;
+    waiting.is_later && !is_ahead
+}
+
+fn work(scope: &Scope, state: &State, (place, holder): (usize, &Holder), steps: &mut Vec<Step>) {
+    let is_slow = scope.deviates(Deviation::LeasesByOwnClock)
+        && state.workers[holder.worker].clock == Clock::Behind;
+    let held = Held { worker: holder.worker, delivery: holder.delivery, place };
+    let is_believed = !holder.has_lapsed || is_slow;
+    match holder.stage {
+        Stage::Answering => {}
+        Stage::Handed => {
+            steps.push(if is_believed { Step::Take(held) } else { Step::Forget(held) });
+            steps.push(Step::Release(held));
+        }
+        Stage::Queued if is_believed => {
+            steps.push(Step::Send { held, is_success: true });
+            steps.push(Step::Send { held, is_success: false });
+            steps.push(Step::Release(held));
+        }
+        Stage::Queued => steps.push(Step::Forget(held)),
+        Stage::Sent { .. } => {
+            steps.push(Step::Settle { held, is_heard: true });
+            if state.left.faults > 0 {
+                steps.push(Step::Settle { held, is_heard: false });
+            }
+        }
+    }
+    if holder.has_lapsed && matches!(holder.stage, Stage::Queued | Stage::Sent { .. }) {
+        steps.push(Step::Extend(held));
+    }
+}
+
+fn time(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
+    for delivery in 0..DELIVERIES {
+        let Some(waiting) = state.waiting(delivery) else { continue };
+        if waiting.is_later {
+            steps.push(Step::RetryIsDue(delivery));
+        }
+        let Some(lease) = waiting.lease.filter(|lease| !lease.is_over) else { continue };
+        let is_held = state.holders.iter().any(|one| one.delivery == delivery && state.holds(one));
+        if !is_held || lease.is_lost {
+            steps.push(Step::LeaseEnds(delivery));
+        } else if state.left.faults > 0 {
+            steps.push(Step::LeaseIsLost(delivery));
+        }
+    }
+    for worker in 0..WORKERS {
+        if state.workers[worker].clock != Clock::Right {
+            steps.push(Step::ClockIsRight(worker));
+        } else if state.left.faults > 0 && scope.deviates(Deviation::LeasesByOwnClock) {
+            // By the store's clock and a monotonic one, it would change nothing.
+            steps.extend([true, false].map(|is_ahead| Step::ClockSteps(worker, is_ahead)));
+        }
+        if state.left.faults > 0 {
+            steps.push(Step::Crash(worker));
+        }
+    }
+}
+
+fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
+    let left = state.left;
+    for delivery in 0..DELIVERIES {
+        let row = state.deliveries[delivery].row;
+        let is_waiting = matches!(row, Row::Waiting(_));
+        if left.cancels > 0 && is_waiting && is_open(scope, state, delivery) {
+            steps.extend((0..WORKERS).map(|worker| Step::Cancel { worker, delivery }));
+        }
+        let is_ended = matches!(row, Row::Ended(_))
+            || (is_waiting && scope.deviates(Deviation::ReplaysWhatIsOpen));
+        if left.replays > 0 && is_ended && is_open(scope, state, delivery) {
+            steps.push(Step::ReplayFind(delivery));
+        }
+        let leaves = scope.deviates(Deviation::LeavesWhatIsGone);
+        if is_waiting && !is_open(scope, state, delivery) && !leaves {
+            steps.push(Step::Drain(delivery));
+        }
+    }
+    if state.replaying.is_some() {
+        steps.push(Step::ReplayCommit);
+    }
+    // One endpoint is disabled; of two, the other one goes on.
+    if left.disables > 0 && state.endpoints[0].is_active {
+        steps.extend([true, false].map(|drains| Step::Disable { endpoint: 0, drains }));
+    }
+    if !state.endpoints[0].is_active {
+        steps.push(Step::Register(0));
+    }
+    for event in 0..scope.events() {
+        if left.prunes > 0 && state.pruning.is_none() && has_all_ended(scope, state, event) {
+            steps.push(Step::Look(event));
+        }
+    }
+    // A replay that has read a partition keeps it from being dropped until it is committed.
+    if let Some(event) = state.pruning
+        && state.replaying.is_none()
+    {
+        steps.push(Step::Drop(event));
+    }
+}
+
+/// Returns whether deliveries of an event have ended, and none waits.
+pub(super) fn has_all_ended(scope: &Scope, state: &State, event: usize) -> bool {
+    let rows = || scope.deliveries_of(event).map(|delivery| state.deliveries[delivery].row);
+    rows().any(|row| matches!(row, Row::Ended(_)))
+        && !rows().any(|row| matches!(row, Row::Waiting(_)))
+}
+
+/// Returns the rows of the endpoints that want an event, as a transaction sees them.
+pub(super) fn wanted(scope: &Scope, state: &State) -> [Option<u8>; DELIVERIES] {
+    let endpoints = if scope.shape == Shape::OneEvent { DELIVERIES } else { 1 };
+    std::array::from_fn(|number| {
+        let endpoint = state.endpoints[number];
+        (number < endpoints && endpoint.is_active).then_some(endpoint.generation)
+    })
+}
