@@ -5,6 +5,9 @@
 //! memory where it is not. The model knows what a transaction reads and writes, and nothing of SQL.
 //! A promise is checked in each step, and from each state every run without further faults must come
 //! to its end with everything settled.
+//!
+//! It leaves out the shares that workers have of endpoints, so that both may claim for an ordered
+//! one; how workers are woken; crashes of the server; and replays of what was missed.
 
 mod act;
 mod promises;
@@ -66,7 +69,8 @@ pub enum Deviation {
     /// A claim takes what is leased.
     ClaimsIgnoreLeases,
     /// A claim finds the head of an ordered endpoint in one statement, and takes it in the next one,
-    /// which does not look again.
+    /// which does not look again. In the store, the endpoint must also go from one worker to another
+    /// in between.
     ClaimsInTwoStatements,
     /// What was claimed by a publication that the connection was lost in is not handed back if the
     /// next try met the transaction while it ran.
