@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{Clock as _, Engine, HistoryStore as _, SystemClock};
 use webhooks_http::HttpTransport;
-use webhooks_registry::Endpoint;
+use webhooks_registry::{Endpoint, EndpointKey};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::Receiver;
 
@@ -52,7 +52,7 @@ async fn sender(store: &Path, url: &str) -> Result<(), AnyError> {
 }
 
 async fn waiting(engine: &Engine<SqliteStore, HttpTransport>) -> Result<u64, AnyError> {
-    let shop = EndpointId::new("shop")?;
+    let shop = EndpointKey::of_default_tenant(EndpointId::new("shop")?);
     let statistics = engine.history().statistics(shop, Timestamp::UNIX_EPOCH).await?;
     Ok(statistics.pending + statistics.retrying)
 }

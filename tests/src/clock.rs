@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::Clock;
+use webhooks_dispatch::{Clock, MonotonicTime};
 
 /// The paused clock of a tokio test (`start_paused = true`), from 2026 on.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +27,10 @@ impl SimulatedClock {
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_seconds(1_767_225_600) + self.elapsed()
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        MonotonicTime::from_origin(self.elapsed())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is a Clock")]

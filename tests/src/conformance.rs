@@ -1,6 +1,7 @@
 //! What every store does: one suite, written against the ports, that each store passes.
 
 mod claim;
+mod endpoints;
 mod history;
 mod order;
 mod publish;
@@ -14,10 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, ClaimRequest, Claimed, DeliveryStore, HistoryStore, Outcome, Published, Query,
-    SerializedEvent, Settled, Settlement,
+    Attempt, ClaimRequest, Claimed, DeliveryStore, HistoryStore, MonotonicTime, Now, Outcome,
+    Published, Query, SerializedEvent, Settled, Settlement,
 };
-use webhooks_registry::{Endpoint, EndpointStore};
+use webhooks_registry::{Endpoint, EndpointKey, EndpointStore};
 
 /// A store that the suite can be run on.
 pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}
@@ -34,6 +35,7 @@ where
     publish::exercise(&factory).await;
     claim::exercise(&factory).await;
     settle::exercise(&factory).await;
+    endpoints::exercise(&factory).await;
     order::exercise(&factory).await;
     replay::exercise(&factory).await;
     history::exercise(&factory).await;
@@ -44,10 +46,20 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix_seconds(1_767_225_600 + seconds)
 }
 
+/// Returns a time of the test by both clocks.
+pub(crate) fn clocks(wall: Timestamp) -> Now {
+    Now { wall, monotonic: MonotonicTime::from_origin(wall.saturating_since(at(0))) }
+}
+
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 pub(crate) fn endpoint_id(id: &str) -> EndpointId {
     EndpointId::new(id).expect("a valid id")
+}
+
+/// Returns the key of an endpoint of the default tenant.
+pub(crate) fn key(id: &str) -> EndpointKey {
+    EndpointKey::of_default_tenant(endpoint_id(id))
 }
 
 pub(crate) fn endpoint() -> Endpoint {
@@ -80,6 +92,7 @@ pub(crate) async fn publish(
 }
 
 pub(crate) fn request(now: Timestamp) -> ClaimRequest {
+    let now = clocks(now);
     ClaimRequest { now, lease: LEASE, limit: 100, per_endpoint: 100, busy: Arc::default() }
 }
 
@@ -92,8 +105,8 @@ pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) 
         if !claimed.is_empty() {
             return claimed;
         }
-        let due = store.next_due(Arc::clone(&request.busy)).await.expect("a store that works");
-        if due.is_none_or(|due| due > request.now) {
+        let due = store.next_due(Arc::clone(&request.busy), request.now).await;
+        if due.expect("a store that works").is_none_or(|due| !due.is_zero()) {
             return claimed;
         }
         wakeups.next().await;
@@ -112,13 +125,15 @@ pub(crate) async fn claim(store: &impl DeliveryStore, now: Timestamp) -> Vec<Cla
     }
 }
 
-pub(crate) async fn next_due(store: &impl DeliveryStore) -> Option<Timestamp> {
-    store.next_due(Arc::new(BTreeSet::new())).await.expect("a store that works")
+/// Returns when something is due, as a store tells it at a time.
+pub(crate) async fn next_due(store: &impl DeliveryStore, now: Timestamp) -> Option<Timestamp> {
+    let due = store.next_due(Arc::new(BTreeSet::new()), clocks(now)).await;
+    due.expect("a store that works").map(|wait| now + wait)
 }
 
 /// Returns what became of a claimed delivery, with an attempt if one is part of that.
 pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
-    let is_tried = !matches!(outcome, Outcome::Released | Outcome::Cancelled);
+    let is_tried = !matches!(outcome, Outcome::Released | Outcome::Expired);
     let is_delivered = outcome == Outcome::Delivered;
     let attempt = is_tried.then(|| Attempt {
         started_at: at(1),

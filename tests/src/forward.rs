@@ -45,7 +45,7 @@ macro_rules! forward_history {
 
             async fn statistics(
                 &self,
-                endpoint: webhooks_core::EndpointId,
+                endpoint: webhooks_registry::EndpointKey,
                 since: webhooks_core::Timestamp,
             ) -> Result<webhooks_dispatch::Statistics, webhooks_dispatch::StoreError> {
                 self.inner.statistics(endpoint, since).await
@@ -57,6 +57,65 @@ macro_rules! forward_history {
                 limit: usize,
             ) -> Result<usize, webhooks_dispatch::StoreError> {
                 self.inner.prune(before, limit).await
+            }
+        }
+    };
+}
+
+/// Implements `EndpointStore` for a store that has another as its field `inner`, which keeps endpoints.
+#[macro_export]
+macro_rules! forward_endpoints {
+    ($store:ty) => {
+        impl webhooks_registry::EndpointStore for $store {
+            async fn register(
+                &self,
+                id: webhooks_core::EndpointId,
+                endpoint: webhooks_registry::Endpoint,
+            ) -> Result<webhooks_registry::Registered, webhooks_registry::EndpointStoreError> {
+                self.inner.register(id, endpoint).await
+            }
+
+            async fn unregister(
+                &self,
+                key: webhooks_registry::EndpointKey,
+            ) -> Result<
+                std::sync::Arc<webhooks_registry::Registration>,
+                webhooks_registry::EndpointStoreError,
+            > {
+                self.inner.unregister(key).await
+            }
+
+            async fn set_state(
+                &self,
+                key: webhooks_registry::EndpointKey,
+                change: webhooks_registry::StateChange,
+            ) -> Result<
+                Option<std::sync::Arc<webhooks_registry::Registration>>,
+                webhooks_registry::EndpointStoreError,
+            > {
+                self.inner.set_state(key, change).await
+            }
+
+            async fn get(
+                &self,
+                key: webhooks_registry::EndpointKey,
+            ) -> Result<
+                Option<std::sync::Arc<webhooks_registry::Registration>>,
+                webhooks_registry::EndpointStoreError,
+            > {
+                self.inner.get(key).await
+            }
+
+            async fn list(
+                &self,
+                tenant: Option<webhooks_core::TenantId>,
+                after: Option<webhooks_registry::EndpointKey>,
+                limit: usize,
+            ) -> Result<
+                Vec<std::sync::Arc<webhooks_registry::Registration>>,
+                webhooks_registry::EndpointStoreError,
+            > {
+                self.inner.list(tenant, after, limit).await
             }
         }
     };

@@ -177,6 +177,13 @@ impl Pooler {
     }
 }
 
+/// Makes leases go by the time that callers say it is: for tests under a simulated time.
+pub async fn simulate_leases(url: &str) {
+    const CLOCK: &str = "CREATE OR REPLACE FUNCTION webhooks.lease_clock(p_now timestamptz)
+        RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT p_now $$";
+    sqlx::raw_sql(CLOCK).execute(&mut connect(url).await).await.expect("replaced");
+}
+
 /// Connects to a database for a test's own statements.
 pub async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.expect("the server runs")

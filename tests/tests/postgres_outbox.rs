@@ -8,7 +8,9 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, DeliveryStore as _, Novelty, SerializedEvent, StoreError};
+use webhooks_dispatch::{
+    ClaimRequest, Clock as _, DeliveryStore as _, Novelty, SerializedEvent, StoreError, SystemClock,
+};
 use webhooks_postgres::{PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
@@ -25,7 +27,8 @@ async fn open() -> (String, PostgresStore) {
 async fn claimed(store: &PostgresStore) -> Vec<String> {
     let mut events = Vec::new();
     loop {
-        let (now, busy) = (Timestamp::now() + Duration::from_secs(1), Arc::default());
+        let (mut now, busy) = (SystemClock.clocks(), Arc::default());
+        now.wall = now.wall + Duration::from_secs(1);
         let lease = Duration::from_secs(600);
         let request = ClaimRequest { now, lease, limit: 500, per_endpoint: 500, busy };
         let claimed = store.claim(request).await.unwrap();

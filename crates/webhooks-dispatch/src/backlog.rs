@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_registry::{Endpoint, Registration};
+use webhooks_core::{DeliveryId, TenantId, Timestamp};
+use webhooks_registry::{Endpoint, EndpointNumber, Registration};
 
 use self::lane::Lane;
-use crate::{Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement};
+use crate::{
+    Claim, ClaimRequest, Claimed, MonotonicTime, Now, Outcome, Progress, SerializedEvent,
+    Settlement,
+};
 
 /// The order of an endpoint's deliveries: by due time, then by acceptance. Those of an ordered
 /// endpoint are all due at the epoch, so that acceptance alone counts.
@@ -53,7 +56,7 @@ pub struct Waiting {
 #[expect(clippy::exhaustive_structs, reason = "stores read it")]
 pub struct Refill {
     /// The endpoint.
-    pub endpoint: EndpointId,
+    pub endpoint: EndpointNumber,
     /// The first place to read.
     pub from: Place,
     /// How many at most.
@@ -68,35 +71,31 @@ pub struct Refill {
 #[derive(Debug)]
 pub struct Backlog {
     window: Window,
+    /// The wall clock at the last claim.
     now: Timestamp,
-    lanes: HashMap<EndpointId, Lane>,
+    lanes: HashMap<EndpointNumber, Lane>,
     /// Lanes with something due, by tenant.
-    ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointId)>>,
+    ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
     /// Lanes with nothing due before a later time.
-    later: BTreeSet<(Timestamp, EndpointId)>,
+    later: BTreeSet<(Timestamp, EndpointNumber)>,
     /// Lanes that run low and have more on disk.
-    low: BTreeSet<EndpointId>,
+    low: BTreeSet<EndpointNumber>,
     /// The tenant that was served last.
     served: Option<TenantId>,
     leases: BTreeMap<DeliveryId, Lease>,
     /// No lease ends before this.
-    leases_end: Timestamp,
+    leases_end: MonotonicTime,
     next_token: u64,
     bytes: usize,
-}
-
-/// Returns a time that does not come.
-fn never() -> Timestamp {
-    Timestamp::from_unix_microseconds(u64::MAX)
 }
 
 #[derive(Debug)]
 struct Lease {
     token: u64,
-    until: Timestamp,
+    until: MonotonicTime,
     /// Set while the store writes what became of the delivery: then the lease does not end.
     held: bool,
-    endpoint: EndpointId,
+    endpoint: EndpointNumber,
     place: Place,
     waiting: Waiting,
 }
@@ -113,13 +112,13 @@ impl Backlog {
             low: BTreeSet::new(),
             served: None,
             leases: BTreeMap::new(),
-            leases_end: never(),
+            leases_end: MonotonicTime::NEVER,
             next_token: 1,
             bytes: 0,
         }
     }
 
-    /// Opens the lane of an active endpoint, or changes it; closes it if the endpoint is inactive.
+    /// Opens the lane of an endpoint, or changes it; closes it if the endpoint is disabled.
     ///
     /// `spilled_from` is the first place of those on disk, for a lane that is new;
     /// `blocked_until` is when an ordered endpoint goes on.
@@ -129,11 +128,11 @@ impl Backlog {
         spilled_from: Option<Place>,
         blocked_until: Timestamp,
     ) {
-        if !registration.endpoint.active {
-            return self.close(&registration.id);
+        let number = registration.number;
+        if !registration.state.is_open() {
+            return self.close(number);
         }
-        let id = &registration.id;
-        match self.lanes.get_mut(id) {
+        match self.lanes.get_mut(&number) {
             Some(lane) => {
                 let before = lane.bytes();
                 lane.change(registration, &mut self.leases);
@@ -141,30 +140,37 @@ impl Backlog {
             }
             None => {
                 let lane = Lane::new(Arc::clone(registration), spilled_from, blocked_until);
-                self.lanes.insert(id.clone(), lane);
+                self.lanes.insert(number, lane);
             }
         }
-        self.list(id);
+        self.list(number);
     }
 
-    /// Forgets an endpoint, and ends all claims on its deliveries.
-    pub fn close(&mut self, endpoint: &EndpointId) {
-        let Some(lane) = self.lanes.remove(endpoint) else { return };
+    /// Notes whether the last attempt for an endpoint failed, as its store remembers.
+    pub fn set_failing(&mut self, endpoint: EndpointNumber, is_failing: bool) {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.is_failing = is_failing;
+        }
+    }
+
+    /// Removes the lane of an endpoint, and ends all claims on its deliveries.
+    pub fn close(&mut self, endpoint: EndpointNumber) {
+        let Some(lane) = self.lanes.remove(&endpoint) else { return };
         self.unlist(endpoint, &lane);
-        self.low.remove(endpoint);
+        self.low.remove(&endpoint);
         self.bytes -= lane.bytes();
-        self.leases.retain(|_, lease| lease.endpoint != *endpoint);
+        self.leases.retain(|_, lease| lease.endpoint != endpoint);
     }
 
     /// Adds a delivery, if its endpoint has a lane. An ordered endpoint's has no due time.
     pub fn push(
         &mut self,
-        endpoint: &EndpointId,
+        endpoint: EndpointNumber,
         due_at: Timestamp,
         id: DeliveryId,
         waiting: Waiting,
     ) {
-        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
         let room = self.window.bytes.saturating_sub(self.bytes);
         lane.push((lane.due(due_at), id), waiting, self.window.per_endpoint, room);
@@ -173,9 +179,9 @@ impl Backlog {
     }
 
     /// Takes out a delivery that waits or is claimed, whose claim then ends.
-    pub fn remove(&mut self, endpoint: &EndpointId, due_at: Timestamp, id: DeliveryId) {
+    pub fn remove(&mut self, endpoint: EndpointNumber, due_at: Timestamp, id: DeliveryId) {
         let leased = self.leases.remove(&id).is_some();
-        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
         lane.change_of(id);
         if leased {
@@ -190,13 +196,13 @@ impl Backlog {
     /// Claims what is due: the lanes of one tenant after another, each by due time.
     pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.advance(request.now);
-        let until = request.now + request.lease;
+        let until = request.now.monotonic + request.lease;
         let mut claimed = Vec::new();
         for endpoint in self.plan(request) {
             let room = request.per_endpoint.min(request.limit - claimed.len());
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             let before = lane.bytes();
-            for (place, waiting) in lane.take(request.now, room) {
+            for (place, waiting) in lane.take(request.now.wall, room) {
                 let token = self.next_token;
                 self.next_token += 1;
                 claimed.push(Claimed {
@@ -204,21 +210,21 @@ impl Backlog {
                     registration: Arc::clone(&lane.registration),
                     event: Arc::clone(&waiting.event),
                     progress: waiting.progress,
+                    is_failing: lane.is_failing,
                 });
-                let endpoint = endpoint.clone();
                 let lease = Lease { token, until, held: false, endpoint, place, waiting };
                 self.leases.insert(place.1, lease);
             }
             self.bytes = self.bytes - before + lane.bytes();
             self.served = Some(lane.registration.endpoint.tenant.clone());
-            self.list(&endpoint);
+            self.list(endpoint);
         }
         self.leases_end = self.leases_end.min(until);
         claimed
     }
 
     /// Returns the lanes to claim from, in turn, none of them busy and all with something due.
-    fn plan(&self, request: &ClaimRequest) -> Vec<EndpointId> {
+    fn plan(&self, request: &ClaimRequest) -> Vec<EndpointNumber> {
         use std::ops::Bound::{Excluded, Unbounded};
 
         let after = self.served.as_ref().map_or(Unbounded, Excluded);
@@ -228,11 +234,11 @@ impl Backlog {
         let mut turns = VecDeque::new();
         for (_, lanes) in first.chain(rest) {
             // One that has nothing in memory waits for its refill.
-            let is_free = |id: &&EndpointId| {
-                !request.busy.contains(*id)
-                    && self.lanes.get(*id).is_some_and(|lane| lane.len() > 0)
+            let is_free = |number: &EndpointNumber| {
+                !request.busy.contains(number)
+                    && self.lanes.get(number).is_some_and(|lane| lane.len() > 0)
             };
-            let mut lanes = lanes.iter().map(|(_, id)| id).filter(is_free);
+            let mut lanes = lanes.iter().map(|(_, number)| *number).filter(is_free);
             if let Some(lane) = lanes.next() {
                 turns.push_back((lane, lanes));
             }
@@ -246,9 +252,9 @@ impl Backlog {
             if planned >= request.limit {
                 break;
             }
-            let available = |lane: &Lane| lane.available(request.now, request.per_endpoint);
-            planned += self.lanes.get(lane).map_or(0, available);
-            plan.push(lane.clone());
+            let available = |lane: &Lane| lane.available(request.now.wall, request.per_endpoint);
+            planned += self.lanes.get(&lane).map_or(0, available);
+            plan.push(lane);
             if let Some(lane) = lanes.next() {
                 turns.push_back((lane, lanes));
             }
@@ -278,9 +284,9 @@ impl Backlog {
     }
 
     /// Borrows the endpoint and the delivery of a claim that holds.
-    pub fn claimed(&self, claim: Claim) -> Option<(&EndpointId, &Waiting)> {
+    pub fn claimed(&self, claim: Claim) -> Option<(&Registration, &Waiting)> {
         let lease = self.leases.get(&claim.delivery).filter(|lease| lease.token == claim.token)?;
-        Some((&lease.endpoint, &lease.waiting))
+        Some((&self.lanes.get(&lease.endpoint)?.registration, &lease.waiting))
     }
 
     /// Ends a claim that holds, and puts the delivery back if it is to be tried again.
@@ -302,15 +308,20 @@ impl Backlog {
                 if lane.registration.endpoint.ordered {
                     lane.blocked_until = due_at;
                 }
-                self.push(&endpoint, due_at, id, waiting);
+                lane.is_failing = true;
+                self.push(endpoint, due_at, id, waiting);
             }
-            Outcome::Released => self.push(&endpoint, place.0, id, waiting),
-            Outcome::Delivered | Outcome::Failed | Outcome::Cancelled => self.list(&endpoint),
+            Outcome::Released => self.push(endpoint, place.0, id, waiting),
+            Outcome::Delivered | Outcome::Failed => {
+                lane.is_failing = settlement.outcome == Outcome::Failed;
+                self.list(endpoint);
+            }
+            Outcome::Expired => self.list(endpoint),
         }
     }
 
     /// Makes a claim last until a later time; returns whether it still held.
-    pub fn extend(&mut self, claim: Claim, until: Timestamp) -> bool {
+    pub fn extend(&mut self, claim: Claim, until: MonotonicTime) -> bool {
         match self.leases.get_mut(&claim.delivery) {
             Some(lease) if lease.token == claim.token => {
                 lease.until = lease.until.max(until);
@@ -320,13 +331,16 @@ impl Backlog {
         }
     }
 
-    /// Returns when there may be something to claim for endpoints that are not busy.
-    pub fn next_due(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
-        let is_free = |(_, id): &&(Timestamp, EndpointId)| !busy.contains(id);
-        let ready = self.ready.values().flatten().find(is_free).map(|(due, _)| *due);
-        let later = || self.later.iter().find(is_free).map(|(due, _)| *due);
-        let lease = (!self.leases.is_empty()).then_some(self.leases_end);
-        ready.or_else(later).into_iter().chain(lease).min()
+    /// Returns how long it takes until there may be something to claim for endpoints that are not
+    /// busy.
+    pub fn next_due(&self, busy: &BTreeSet<EndpointNumber>, now: Now) -> Option<Duration> {
+        let is_free = |(_, number): &&(Timestamp, EndpointNumber)| !busy.contains(number);
+        let ready = self.ready.values().flatten().find(is_free);
+        let due = ready.or_else(|| self.later.iter().find(is_free));
+        let due = due.map(|(due, _)| due.saturating_since(now.wall));
+        let lease =
+            (!self.leases.is_empty()).then(|| self.leases_end.saturating_since(now.monotonic));
+        due.into_iter().chain(lease).min()
     }
 
     /// Returns whether something should be read from disk.
@@ -354,10 +368,10 @@ impl Backlog {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
         for ((due_at, id), waiting) in lane.end_refill(refill, found) {
             if !self.leases.contains_key(&id) {
-                self.push(&refill.endpoint, due_at, id, waiting);
+                self.push(refill.endpoint, due_at, id, waiting);
             }
         }
-        self.list(&refill.endpoint);
+        self.list(refill.endpoint);
     }
 
     /// Has a part asked for again that could not be read.
@@ -365,30 +379,44 @@ impl Backlog {
         if let Some(lane) = self.lanes.get_mut(&refill.endpoint) {
             lane.cancel_refill();
         }
-        self.list(&refill.endpoint);
+        self.list(refill.endpoint);
     }
 
     /// Moves time on: leases end, and lanes become ready.
-    fn advance(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
-        if !self.leases.is_empty() && self.leases_end <= self.now {
-            self.end_leases();
+    fn advance(&mut self, now: Now) {
+        let has_stepped_back = now.wall < self.now;
+        self.now = now.wall;
+        if !self.leases.is_empty() && self.leases_end <= now.monotonic {
+            self.end_leases(now.monotonic);
+        }
+        if has_stepped_back {
+            self.unready();
         }
         while let Some((due, _)) = self.later.first()
             && *due <= self.now
-            && let Some((due, id)) = self.later.pop_first()
+            && let Some((due, number)) = self.later.pop_first()
         {
-            if let Some(lane) = self.lanes.get_mut(&id) {
+            if let Some(lane) = self.lanes.get_mut(&number) {
                 let tenant = lane.registration.endpoint.tenant.clone();
                 lane.listed = Some((due, true));
-                self.ready.entry(tenant).or_default().insert((due, id));
+                self.ready.entry(tenant).or_default().insert((due, number));
             }
         }
     }
 
-    fn end_leases(&mut self) {
+    /// Puts lanes back that are ready no more: the wall clock stepped back.
+    fn unready(&mut self) {
+        let is_early = |(due, _): &&(Timestamp, EndpointNumber)| *due > self.now;
+        let early: Vec<EndpointNumber> =
+            (self.ready.values().flatten()).filter(is_early).map(|(_, number)| *number).collect();
+        for number in early {
+            self.list(number);
+        }
+    }
+
+    fn end_leases(&mut self, now: MonotonicTime) {
         let ended: Vec<DeliveryId> = (self.leases.iter())
-            .filter(|(_, lease)| !lease.held && lease.until <= self.now)
+            .filter(|(_, lease)| !lease.held && lease.until <= now)
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
@@ -398,19 +426,19 @@ impl Backlog {
             if let Some(lane) = self.lanes.get_mut(&endpoint) {
                 lane.leased -= 1;
             }
-            self.push(&endpoint, place.0, id, waiting);
+            self.push(endpoint, place.0, id, waiting);
         }
         // One that is held may have ended; look again soon.
-        let soon = self.now + Duration::from_secs(1);
+        let soon = now + Duration::from_secs(1);
         let ends = self.leases.values().map(|lease| lease.until.max(soon)).min();
-        self.leases_end = ends.unwrap_or_else(never);
+        self.leases_end = ends.unwrap_or(MonotonicTime::NEVER);
     }
 
     /// Puts a lane where its next due time belongs.
-    fn list(&mut self, endpoint: &EndpointId) {
-        let Some(lane) = self.lanes.get_mut(endpoint) else { return };
+    fn list(&mut self, endpoint: EndpointNumber) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.is_low(self.window.per_endpoint) {
-            self.low.insert(endpoint.clone());
+            self.low.insert(endpoint);
         }
         let next = lane.next_due().map(|due| (due, due <= self.now));
         if next == lane.listed {
@@ -425,38 +453,38 @@ impl Backlog {
                     Some(lanes) => lanes,
                     None => self.ready.entry(tenant.clone()).or_default(),
                 };
-                lanes.insert((due, endpoint.clone()));
+                lanes.insert((due, endpoint));
             }
             Some((due, false)) => {
-                self.later.insert((due, endpoint.clone()));
+                self.later.insert((due, endpoint));
             }
             None => {}
         }
     }
 
-    fn unlist(&mut self, endpoint: &EndpointId, lane: &Lane) {
+    fn unlist(&mut self, endpoint: EndpointNumber, lane: &Lane) {
         let tenant = &lane.registration.endpoint.tenant;
         Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, lane.listed);
     }
 
     fn unlist_at(
-        ready: &mut BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointId)>>,
-        later: &mut BTreeSet<(Timestamp, EndpointId)>,
+        ready: &mut BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
+        later: &mut BTreeSet<(Timestamp, EndpointNumber)>,
         tenant: &TenantId,
-        endpoint: &EndpointId,
+        endpoint: EndpointNumber,
         listed: Option<(Timestamp, bool)>,
     ) {
         match listed {
             Some((due, true)) => {
                 if let Some(lanes) = ready.get_mut(tenant) {
-                    lanes.remove(&(due, endpoint.clone()));
+                    lanes.remove(&(due, endpoint));
                     if lanes.is_empty() {
                         ready.remove(tenant);
                     }
                 }
             }
             Some((due, false)) => {
-                later.remove(&(due, endpoint.clone()));
+                later.remove(&(due, endpoint));
             }
             None => {}
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webhooks_core::Timestamp;
+use crate::MonotonicTime;
 
 /// When an endpoint in trouble is left alone, and for how long.
 ///
@@ -39,7 +39,7 @@ pub(crate) struct Breaker {
     failures: u32,
     openings: u32,
     /// Until when it is open, if it is.
-    open_until: Option<Timestamp>,
+    open_until: Option<MonotonicTime>,
 }
 
 impl Breaker {
@@ -51,8 +51,8 @@ impl Breaker {
     pub(crate) fn on_failure(
         &mut self,
         settings: &BreakerSettings,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+        now: MonotonicTime,
+    ) -> Option<MonotonicTime> {
         // What was in flight when it opened tells nothing new.
         if self.open_until.is_some_and(|until| now < until) {
             return None;
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn it_opens_after_so_many_failures_and_longer_after_each_failed_probe() {
         let settings = BreakerSettings::default();
-        let mut now = Timestamp::from_unix_seconds(0);
+        let mut now = MonotonicTime::default();
         let mut breaker = Breaker::default();
         for _ in 0..4 {
             assert_eq!(breaker.on_failure(&settings, now), None);

@@ -76,8 +76,8 @@ pub(crate) enum Signal {
     Alive,
     /// It is not there, or overwhelmed.
     Trouble {
-        /// Until when it asked to be left alone.
-        until: Option<Timestamp>,
+        /// For how long it asked to be left alone.
+        pause: Option<Duration>,
     },
 }
 
@@ -95,10 +95,10 @@ pub(crate) fn signal(
         Ok(response) if is_success(response.status) => Signal::Well,
         Ok(response) if response.status == 429 || response.status >= 500 => {
             let asked = retry_after(&response.headers, now);
-            Signal::Trouble { until: asked.map(|asked| now + policy.capped(asked)) }
+            Signal::Trouble { pause: asked.map(|asked| policy.capped(asked)) }
         }
         Ok(_) | Err(AttemptError::Signing(_)) => Signal::Alive,
-        Err(AttemptError::Transport(_)) => Signal::Trouble { until: None },
+        Err(AttemptError::Transport(_)) => Signal::Trouble { pause: None },
     }
 }
 

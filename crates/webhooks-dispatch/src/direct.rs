@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use webhooks_core::{DeliveryResult, DeliveryStatus, Event};
-use webhooks_registry::{DisableReason, Endpoint, Registration, Registry};
+use webhooks_registry::{DisableReason, Registration, Registry};
 
 use crate::explain::explain;
 use crate::flight::attempt;
@@ -104,9 +104,8 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
     ///
     /// An endpoint that answers 410 is made inactive in the registry. One that is unregistered or
-    /// made inactive while it waits for a retry ends as cancelled, and so does one whose id went to
-    /// another tenant or that wants the event no more; one that is replaced otherwise gets the
-    /// retry at its new URL. All results come together, so the slowest policy, and a receiver's
+    /// made inactive while it waits for a retry ends as cancelled, and so does one that wants the
+    /// event no more; one that is replaced otherwise gets the retry at its new URL. All results come together, so the slowest policy, and a receiver's
     /// `Retry-After` up to that policy's cap, say when.
     ///
     /// # Cancellation
@@ -148,8 +147,8 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 Step::Retry { at } => {
                     self.clock.sleep(at.saturating_since(now)).await;
                     // It may have another URL or secret by now, be gone, or be another tenant's.
-                    match self.registry.get(registration.id.as_str()) {
-                        Some(current) if is_wanted(&current.endpoint, event) => {
+                    match self.registry.get_of(&registration.key()) {
+                        Some(current) if is_wanted(&current, event) => {
                             registration = current;
                             number += 1;
                             continue;
@@ -193,8 +192,8 @@ impl<T, C> fmt::Debug for Dispatcher<T, C> {
     }
 }
 
-fn is_wanted(endpoint: &Endpoint, event: &SerializedEvent) -> bool {
-    endpoint.active && endpoint.tenant == event.tenant && endpoint.wants(&event.event_type)
+fn is_wanted(registration: &Registration, event: &SerializedEvent) -> bool {
+    registration.state.is_open() && registration.endpoint.wants(&event.event_type)
 }
 
 #[cfg(test)]

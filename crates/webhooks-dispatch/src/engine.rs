@@ -5,20 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{DeliveryId, EndpointId, Event, TenantId};
-use webhooks_registry::{Endpoint, EndpointStore, EndpointStoreError, RegisterError, Registration};
-
-use crate::observe::Observers;
-use crate::scheduler::Scheduler;
-use crate::worker::Desk;
-use crate::{
-    BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Observer, Occurrence,
-    OperationError, Published, Replay, ReplayRequest, SerializedEvent, StoreError, SystemClock,
-    Transport, Worker,
+use webhooks_core::{DeliveryId, EndpointId, Event, TenantId, Timestamp};
+use webhooks_registry::{
+    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError,
+    RegisterError, Registered, Registration, StateChange,
 };
 
-/// How many deliveries or events a replay looks at in one step, so that others get their turn.
-const REPLAY_PORTION: usize = 500;
+use crate::observe::Observers;
+use crate::replaying::Replaying;
+use crate::scheduler::Scheduler;
+use crate::steady::SteadyTime;
+use crate::worker::Desk;
+use crate::{
+    BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Now, Observer,
+    Occurrence, OperationError, Published, Replay, SerializedEvent, StoreError, SystemClock,
+    Transport, Worker,
+};
 
 /// How an engine works. Every bound has a default that suits a small server.
 ///
@@ -48,8 +50,9 @@ pub struct EngineSettings {
     pub max_unsettled: usize,
     /// When an endpoint in trouble is left alone.
     pub breaker: BreakerSettings,
-    /// How long an endpoint may fail without a success before it is disabled: 5 days unless set;
-    /// never if `None`.
+    /// How long an endpoint may be tried and fail each time before it is disabled: 5 days unless
+    /// set; never if `None`. Pauses of more than 30 hours without an attempt count for nothing, and
+    /// a delivery that has retries left is tried to its end.
     pub disable_after: Option<Duration>,
     /// How long events are remembered whose deliveries have ended: 30 days unless set.
     pub retention: Duration,
@@ -115,12 +118,26 @@ pub(crate) struct Parts<S, T, C> {
     pub(crate) store: S,
     pub(crate) transport: T,
     pub(crate) clock: C,
+    pub(crate) time: Mutex<SteadyTime>,
     pub(crate) settings: EngineSettings,
     pub(crate) observers: Observers,
     pub(crate) workers: Workers,
     pub(crate) random: Mutex<fastrand::Rng>,
     #[cfg(feature = "sabotage")]
     pub(crate) leaks_slots: bool,
+}
+
+impl<S, T, C: Clock> Parts<S, T, C> {
+    /// Returns the present time, as it is to be believed.
+    pub(crate) fn now(&self) -> Now {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.clocks())
+    }
+
+    /// Returns whether an age that began at `since` is sure enough to give something up for good.
+    pub(crate) fn is_sure_since(&self, since: Timestamp, now: Now) -> bool {
+        let time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        time.is_sure_since(since, now.monotonic)
+    }
 }
 
 /// Says why an event was not published. It was not kept.
@@ -162,10 +179,12 @@ where
 {
     /// Returns an engine by a clock of yours, with the default settings.
     pub fn with_clock(store: S, transport: T, clock: C) -> Self {
+        let time = SteadyTime::new(clock.clocks());
         let parts = Parts {
             store,
             transport,
             clock,
+            time: Mutex::new(time),
             settings: EngineSettings::default(),
             observers: Observers::default(),
             workers: Workers::default(),
@@ -215,7 +234,7 @@ where
     /// Returns the endpoints, to register and unregister them.
     pub fn endpoints(&self) -> Endpoints<'_, S, T> {
         let Parts { store, transport, workers, .. } = &*self.parts;
-        Endpoints { store, transport, workers }
+        Endpoints { store, transport, workers, tenant: None }
     }
 
     /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from, and
@@ -264,7 +283,7 @@ where
         if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
             return Err(PublishError::TooLarge { len: event.body.len(), max });
         }
-        let published = self.parts.store.publish(serialized, self.parts.clock.now()).await?;
+        let published = self.parts.store.publish(serialized, self.parts.now().wall).await?;
         for Published { event, deliveries, novelty } in published.iter().flatten() {
             if *novelty == Novelty::New {
                 let deliveries = *deliveries;
@@ -279,7 +298,7 @@ where
     /// # Errors
     /// [`OperationError`] when there is no such delivery, or it has ended already.
     pub async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        self.parts.store.cancel(delivery, self.parts.clock.now()).await
+        self.parts.store.cancel(delivery, self.parts.now().wall).await
     }
 
     /// Makes deliveries due once more, with their retries from the start; returns how many.
@@ -288,17 +307,12 @@ where
     /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
     /// fails in between; then a part is replayed, and the same call does the rest.
     pub async fn replay(&self, replay: Replay) -> Result<usize, OperationError> {
-        let (now, limit) = (self.parts.clock.now(), REPLAY_PORTION);
-        let mut request = ReplayRequest { replay, limit, now, after: None };
-        let mut deliveries = 0;
-        loop {
-            let replayed = self.parts.store.replay(request.clone()).await?;
-            deliveries += replayed.deliveries;
-            if replayed.next.is_none() {
-                return Ok(deliveries);
-            }
-            request.after = replayed.next;
-        }
+        self.replaying(replay).finish().await
+    }
+
+    /// Returns a replay that its caller carries on, portion by portion.
+    pub fn replaying(&self, replay: Replay) -> Replaying<'_, S> {
+        Replaying::new(&self.parts.store, replay, self.parts.now().wall)
     }
 }
 
@@ -334,12 +348,12 @@ impl Workers {
 
     /// Has all workers start nothing more for an endpoint as it was: what they hold is handed
     /// back, and claimed again if it is still wanted.
-    pub(crate) fn recall(&self, endpoint: &EndpointId) {
+    pub(crate) fn recall(&self, endpoint: EndpointNumber) {
         self.tell(|scheduler| scheduler.recall(endpoint));
     }
 
     /// Has all workers forget what they learned of an endpoint.
-    fn forgive(&self, endpoint: &EndpointId) {
+    fn forgive(&self, endpoint: EndpointNumber) {
         self.tell(|scheduler| scheduler.forgive(endpoint));
     }
 
@@ -353,44 +367,104 @@ impl Workers {
 }
 
 /// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
+///
+/// Operations on an id mean the default tenant's endpoint, unless [`tenant`](Self::tenant) names
+/// another one.
 #[derive(Debug)]
 pub struct Endpoints<'e, S, T> {
     store: &'e S,
     transport: &'e T,
     workers: &'e Workers,
+    tenant: Option<TenantId>,
 }
 
 impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
-    /// Registers an endpoint, replacing the one that has this id, which is returned. What waits
-    /// for it goes to the new one, at once if only its breaker was in the way.
+    /// Returns the endpoints of a tenant. Those that are registered by it become this tenant's.
+    #[must_use]
+    pub fn tenant(self, tenant: TenantId) -> Self {
+        Self { tenant: Some(tenant), ..self }
+    }
+
+    /// Registers an endpoint, replacing the one that has this id. What waits for it goes to the new
+    /// one, at once if only its breaker was in the way. An endpoint that is equal to the one that is
+    /// there changes nothing, and an endpoint that was paused or disabled stays so.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when the id is malformed or another tenant's, the transport would
-    /// not deliver there, or the store fails.
+    /// [`EndpointStoreError`] when the id is malformed, the endpoint exceeds a bound, the transport
+    /// would not deliver there, or the store fails.
     pub async fn register(
         &self,
         id: &str,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    ) -> Result<Registered, EndpointStoreError> {
         let id = parse(id)?;
+        let endpoint = match &self.tenant {
+            Some(tenant) => endpoint.tenant(tenant.clone()),
+            None => endpoint,
+        };
         self.transport
             .check(&endpoint)
             .map_err(|source| EndpointStoreError::Refused { source: source.into() })?;
-        let replaced = self.store.register(id.clone(), endpoint).await?;
-        self.workers.recall(&id);
-        self.workers.forgive(&id);
-        Ok(replaced)
+        let registered = self.store.register(id, endpoint).await?;
+        if let Registered::Changed { before } = &registered {
+            self.workers.recall(before.number);
+            self.workers.forgive(before.number);
+        }
+        Ok(registered)
     }
 
-    /// Forgets an endpoint and returns it. What waits for it is cancelled.
+    /// Removes an endpoint and returns it. What waits for it is cancelled.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
     pub async fn unregister(&self, id: &str) -> Result<Arc<Registration>, EndpointStoreError> {
-        let id = parse(id)?;
-        let removed = self.store.unregister(id.clone()).await?;
-        self.workers.recall(&id);
+        let removed = self.store.unregister(self.key(id)?).await?;
+        self.workers.recall(removed.number);
         Ok(removed)
+    }
+
+    /// Makes a disabled endpoint active again; returns whether it was disabled. What it missed can
+    /// be replayed.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
+    pub async fn enable(&self, id: &str) -> Result<bool, EndpointStoreError> {
+        self.set_state(id, StateChange::Enable).await
+    }
+
+    /// Lets what is published for an endpoint wait until it is resumed; returns whether it was
+    /// active. Exchanges that have started are finished. What waits longer than the endpoint's
+    /// `max_age` is given up when it is resumed.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when no endpoint has this id, it is disabled, or the store fails.
+    pub async fn pause(&self, id: &str) -> Result<bool, EndpointStoreError> {
+        self.set_state(id, StateChange::Pause).await
+    }
+
+    /// Delivers what has waited for a paused endpoint; returns whether it was paused.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when no endpoint has this id, it is disabled, or the store fails.
+    pub async fn resume(&self, id: &str) -> Result<bool, EndpointStoreError> {
+        self.set_state(id, StateChange::Resume).await
+    }
+
+    /// Disables an endpoint, and cancels what waits for it; returns whether it was not disabled
+    /// before. It stays registered, and its history stays.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
+    pub async fn disable(&self, id: &str) -> Result<bool, EndpointStoreError> {
+        self.set_state(id, StateChange::Disable(DisableReason::Manual)).await
+    }
+
+    async fn set_state(&self, id: &str, change: StateChange) -> Result<bool, EndpointStoreError> {
+        let Some(before) = self.store.set_state(self.key(id)?, change).await? else {
+            return Ok(false);
+        };
+        self.workers.recall(before.number);
+        Ok(true)
     }
 
     /// Returns the endpoint with this id.
@@ -398,21 +472,25 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
     /// # Errors
     /// [`EndpointStoreError`] when the id is malformed, or the store fails.
     pub async fn get(&self, id: &str) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.store.get(parse(id)?).await
+        self.store.get(self.key(id)?).await
     }
 
-    /// Returns at most `limit` endpoints ordered by id, those after `after`; of one tenant if it
-    /// is named.
+    /// Returns at most `limit` endpoints ordered by tenant and id, those after `after`; of one
+    /// tenant if it is named.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.
     pub async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         self.store.list(tenant, after, limit).await
+    }
+
+    fn key(&self, id: &str) -> Result<EndpointKey, RegisterError> {
+        Ok(EndpointKey::new(self.tenant.clone().unwrap_or_default(), parse(id)?))
     }
 }
 

@@ -3,9 +3,9 @@
 use webhooks_core::{
     DeliveryId, DeliveryStatus, EndpointId, Event, EventId, EventType, TenantId, Timestamp,
 };
-use webhooks_registry::Subscription;
+use webhooks_registry::{EndpointKey, Subscription};
 
-use crate::{Attempt, StoreError};
+use crate::{Attempt, CancelReason, StoreError};
 
 /// Reads what a store remembers, the newest first, and makes it forget.
 ///
@@ -55,7 +55,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// [`StoreError`] when the store fails.
     fn statistics(
         &self,
-        endpoint: EndpointId,
+        endpoint: EndpointKey,
         since: Timestamp,
     ) -> impl Future<Output = Result<Statistics, StoreError>> + Send;
 
@@ -77,7 +77,8 @@ pub trait HistoryStore: Send + Sync + 'static {
 pub struct Query {
     /// Those of this tenant.
     pub tenant: Option<TenantId>,
-    /// Those of this endpoint; events have none, and are then those that it got.
+    /// Those of the endpoints with this id, of any tenant unless one is named; events have none, and
+    /// are then those that such an endpoint got.
     pub endpoint: Option<EndpointId>,
     /// Those of this event.
     pub event: Option<EventId>,
@@ -171,6 +172,8 @@ pub struct DeliveryRecord {
     pub endpoint: EndpointId,
     /// Where it stands.
     pub status: DeliveryStatus,
+    /// Why it was cancelled, if it was.
+    pub cancelled: Option<CancelReason>,
     /// How many attempts were made.
     pub attempts: u32,
     /// When it was accepted, or last replayed.

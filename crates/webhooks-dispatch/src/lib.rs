@@ -11,12 +11,16 @@ mod excerpt;
 mod explain;
 mod flight;
 mod headers;
+mod health;
 mod history;
 mod memory;
 mod observe;
 mod rate;
+mod replay;
+mod replaying;
 mod scheduler;
 mod serialized;
+mod steady;
 mod store;
 mod transport;
 mod worker;
@@ -24,23 +28,27 @@ mod worker;
 // The public interface is:
 pub use breaker::BreakerSettings;
 pub use callback::{CallbackOutcome, FnTransport};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, MonotonicTime, Now, SystemClock};
 pub use decide::{Step, decide};
 pub use direct::Dispatcher;
 pub use engine::{Endpoints, Engine, EngineSettings, PublishError};
 pub use excerpt::Excerpt;
 pub use flight::AttemptError;
 pub use headers::{SigningError, signed_headers};
+pub use health::{Failing, Health};
 pub use history::{
     AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
 };
 pub use memory::MemoryStore;
 pub use observe::{Observer, Occurrence, Subject};
+pub use replay::{
+    Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
+};
+pub use replaying::Replaying;
 pub use serialized::SerializedEvent;
 pub use store::{
-    Attempt, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Health, Novelty,
-    OperationError, Outcome, Progress, Published, Replay, ReplayRequest, Replayed, Settled,
-    Settlement, StoreError, Waker, Wakeups,
+    Attempt, CancelReason, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Novelty,
+    OperationError, Outcome, Progress, Published, Settled, Settlement, StoreError, Waker, Wakeups,
 };
 pub use transport::{ErrorClass, Request, Response, Transport, TransportError};
 pub use worker::{ShutdownReport, Worker};

@@ -1,22 +1,24 @@
 //! The store in memory: for tests, and for programs that accept the loss.
 
 mod history;
+mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration, Registry,
-    UnknownEndpoint,
+    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
+    Registration, Registry, StateChange, UnknownEndpoint,
 };
 
 use crate::backlog::{Backlog, Waiting, Window, due_in_order};
 use crate::{
-    Attempt, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Health, Novelty,
-    OperationError, Outcome, Progress, Published, Replay, ReplayRequest, Replayed, SerializedEvent,
-    Settled, Settlement, StoreError, Waker, Wakeups,
+    Attempt, CancelReason, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Failing, Health,
+    Novelty, Now, OperationError, Outcome, Progress, Published, ReplayRequest, Replayed,
+    SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
 };
 
 /// How many events whose deliveries have all ended are remembered unless told otherwise.
@@ -52,10 +54,11 @@ struct State {
     by_id: HashMap<(TenantId, EventId), u64>,
     deliveries: BTreeMap<DeliveryId, Entry>,
     attempts: BTreeMap<(DeliveryId, u32), Attempt>,
-    failing_since: HashMap<EndpointId, Timestamp>,
+    failing: HashMap<EndpointNumber, Failing>,
     /// Events whose deliveries have all ended, in this order.
     ended: VecDeque<u64>,
     history: usize,
+    next_endpoint: u64,
     next_event: u64,
     next_delivery: u64,
 }
@@ -71,7 +74,9 @@ struct EventEntry {
 struct Entry {
     event: u64,
     endpoint: EndpointId,
+    number: EndpointNumber,
     status: DeliveryStatus,
+    cancelled: Option<CancelReason>,
     progress: Progress,
     due_at: Timestamp,
 }
@@ -101,9 +106,10 @@ impl MemoryStore {
             by_id: HashMap::new(),
             deliveries: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            failing_since: HashMap::new(),
+            failing: HashMap::new(),
             ended: VecDeque::new(),
             history: events,
+            next_endpoint: 1,
             next_event: 1,
             next_delivery: 1,
         };
@@ -162,16 +168,23 @@ impl DeliveryStore for MemoryStore {
         Ok(settled)
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let until = now.monotonic + lease;
         let mut state = self.state();
         Ok(claims.into_iter().filter(|claim| !state.backlog.extend(*claim, until)).collect())
     }
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.state().backlog.next_due(&busy))
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
+        Ok(self.state().backlog.next_due(&busy, now))
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
@@ -181,9 +194,9 @@ impl DeliveryStore for MemoryStore {
         if !entry.is_open() {
             return Err(OperationError::Status { delivery, status: entry.status });
         }
-        let (endpoint, due_at) = (entry.endpoint.clone(), entry.due_at);
-        state.backlog.remove(&endpoint, due_at, delivery);
-        state.end(delivery, DeliveryStatus::Cancelled);
+        let (endpoint, due_at) = (entry.number, entry.due_at);
+        state.backlog.remove(endpoint, due_at, delivery);
+        state.cancel(delivery, CancelReason::Manual);
         drop(state);
         self.wake();
         Ok(())
@@ -239,10 +252,16 @@ impl State {
         let progress = Progress::start(now);
         let waiting = Waiting { event: Arc::clone(&event.event), progress };
         let due_at = due_in_order(&registration.endpoint, now);
-        let endpoint = registration.id.clone();
-        self.backlog.push(&endpoint, due_at, id, waiting);
-        let status = DeliveryStatus::Pending;
-        let entry = Entry { event: number, endpoint, status, progress, due_at };
+        self.backlog.push(registration.number, due_at, id, waiting);
+        let entry = Entry {
+            event: number,
+            endpoint: registration.id.clone(),
+            number: registration.number,
+            status: DeliveryStatus::Pending,
+            cancelled: None,
+            progress,
+            due_at,
+        };
         self.deliveries.insert(id, entry);
     }
 
@@ -255,7 +274,9 @@ impl State {
         let Some(entry) = self.deliveries.get_mut(&claim.delivery) else {
             return Settled::LeaseLost;
         };
-        let endpoint = entry.endpoint.clone();
+        let endpoint = entry.number;
+        let tenant = self.events.get(&entry.event).map(|event| event.event.tenant.clone());
+        let key = tenant.map(|tenant| EndpointKey::new(tenant, entry.endpoint.clone()));
         if let Some(attempt) = settlement.attempt {
             entry.progress.attempts = entry.progress.next_attempt();
             self.attempts.insert((claim.delivery, entry.progress.attempts), attempt);
@@ -263,25 +284,40 @@ impl State {
         match settlement.outcome {
             Outcome::Delivered => self.end(claim.delivery, DeliveryStatus::Delivered),
             Outcome::Failed => self.end(claim.delivery, DeliveryStatus::Failed),
-            Outcome::Cancelled => self.end(claim.delivery, DeliveryStatus::Cancelled),
+            Outcome::Expired => self.cancel(claim.delivery, CancelReason::Expired),
             Outcome::Retrying { due_at } => {
                 entry.status = DeliveryStatus::Retrying;
-                let is_ordered = (self.registry.get(endpoint.as_str()))
+                let is_ordered = (key.and_then(|key| self.registry.get_of(&key)))
                     .is_some_and(|registration| registration.endpoint.ordered);
                 entry.due_at = if is_ordered { Timestamp::UNIX_EPOCH } else { due_at };
             }
             Outcome::Released => {}
         }
-        let health = match settlement.outcome {
-            Outcome::Delivered if self.failing_since.remove(&endpoint).is_some() => {
-                Health::Recovered
-            }
+        Settled::Kept { health: self.health(endpoint, settlement.outcome, now) }
+    }
+
+    /// Notes how an endpoint fares after an outcome, and returns it.
+    fn health(&mut self, endpoint: EndpointNumber, outcome: Outcome, now: Timestamp) -> Health {
+        match outcome {
+            Outcome::Delivered if self.failing.remove(&endpoint).is_some() => Health::Recovered,
             Outcome::Failed | Outcome::Retrying { .. } => {
-                Health::Failing { since: *self.failing_since.entry(endpoint).or_insert(now) }
+                let before = self.failing.get(&endpoint).copied();
+                let failing =
+                    before.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
+                self.failing.insert(endpoint, failing);
+                let before = before.map_or(Duration::ZERO, |so_far| so_far.tried_for);
+                Health::Failing { failing, before }
             }
             _ => Health::Well,
-        };
-        Settled::Kept { health }
+        }
+    }
+
+    /// Gives up a delivery that is open.
+    fn cancel(&mut self, delivery: DeliveryId, reason: CancelReason) {
+        if let Some(entry) = self.deliveries.get_mut(&delivery) {
+            entry.cancelled = Some(reason);
+        }
+        self.end(delivery, DeliveryStatus::Cancelled);
     }
 
     /// Ends a delivery that is open.
@@ -325,118 +361,45 @@ impl State {
         true
     }
 
-    fn replay(&mut self, request: &ReplayRequest) -> Result<Replayed, OperationError> {
-        match &request.replay {
-            Replay::Delivery(delivery) => {
-                let delivery = *delivery;
-                let entry = self.deliveries.get(&delivery);
-                let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
-                if entry.is_open() {
-                    return Err(OperationError::Status { delivery, status: entry.status });
-                }
-                let endpoint = entry.endpoint.clone();
-                let registration = self.active(&endpoint)?;
-                self.reopen(delivery, &registration, request.now);
-                Ok(Replayed { deliveries: 1, next: None })
-            }
-            Replay::Failed { endpoint, since } => self.replay_failed(endpoint, *since, request),
-            Replay::Missed { endpoint, since } => self.replay_missed(endpoint, *since, request),
-        }
-    }
-
-    fn replay_failed(
-        &mut self,
-        endpoint: &EndpointId,
-        since: Timestamp,
-        request: &ReplayRequest,
-    ) -> Result<Replayed, OperationError> {
-        let registration = self.active(endpoint)?;
-        let first = DeliveryId::from_u64(request.after.map_or(0, |after| after + 1));
-        let failed: Vec<DeliveryId> = (self.deliveries.range(first..))
-            .filter(|(_, entry)| entry.endpoint == *endpoint)
-            .filter(|(_, entry)| entry.status == DeliveryStatus::Failed)
-            .filter(|(_, entry)| (since..request.now).contains(&entry.progress.since))
-            .map(|(id, _)| *id)
-            .take(request.limit)
-            .collect();
-        for delivery in &failed {
-            self.reopen(*delivery, &registration, request.now);
-        }
-        let next = failed.last().filter(|_| failed.len() == request.limit);
-        Ok(Replayed { deliveries: failed.len(), next: next.map(|id| id.as_u64()) })
-    }
-
-    fn replay_missed(
-        &mut self,
-        endpoint: &EndpointId,
-        since: Timestamp,
-        request: &ReplayRequest,
-    ) -> Result<Replayed, OperationError> {
-        let registration = self.active(endpoint)?;
-        let first = request.after.map_or(0, |after| after + 1);
-        let wanted = &registration.endpoint;
-        let seen: Vec<(u64, bool)> = (self.events.range(first..))
-            .filter(|(_, entry)| entry.accepted_at >= since)
-            .take(request.limit)
-            .map(|(number, entry)| {
-                let is_wanted = entry.event.tenant == wanted.tenant
-                    && wanted.wants(&entry.event.event_type)
-                    && !(entry.deliveries.iter())
-                        .any(|id| self.deliveries.get(id).is_some_and(|d| d.endpoint == *endpoint));
-                (*number, is_wanted)
-            })
-            .collect();
-        let missed: Vec<u64> =
-            seen.iter().filter(|(_, is_wanted)| *is_wanted).map(|(number, _)| *number).collect();
-        for number in &missed {
-            self.deliver(*number, &registration, request.now);
-        }
-        let next = seen.last().filter(|_| seen.len() == request.limit);
-        Ok(Replayed { deliveries: missed.len(), next: next.map(|(number, _)| *number) })
-    }
-
-    fn active(&self, endpoint: &EndpointId) -> Result<Arc<Registration>, OperationError> {
-        let found = self.registry.get(endpoint.as_str());
-        let found = found.filter(|registration| registration.endpoint.active);
-        found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint.clone() })
-    }
-
-    /// Makes a delivery that has ended due once more.
-    fn reopen(&mut self, delivery: DeliveryId, registration: &Registration, now: Timestamp) {
-        let Some(entry) = self.deliveries.get_mut(&delivery) else { return };
-        let Some(event) = self.events.get_mut(&entry.event) else { return };
-        event.open += 1;
-        entry.status = DeliveryStatus::Pending;
-        entry.progress = entry.progress.replayed(now);
-        entry.due_at = due_in_order(&registration.endpoint, now);
-        let waiting = Waiting { event: Arc::clone(&event.event), progress: entry.progress };
-        self.backlog.push(&registration.id, entry.due_at, delivery, waiting);
-    }
-
-    /// Cancels what waits for an endpoint that is gone or inactive.
-    fn close(&mut self, endpoint: &EndpointId) {
+    /// Cancels what waits for an endpoint that is removed or disabled.
+    fn close(&mut self, endpoint: EndpointNumber, reason: CancelReason) {
         self.backlog.close(endpoint);
+        self.failing.remove(&endpoint);
         let open: Vec<DeliveryId> = (self.deliveries.iter())
-            .filter(|(_, entry)| entry.is_open() && entry.endpoint == *endpoint)
+            .filter(|(_, entry)| entry.is_open() && entry.number == endpoint)
             .map(|(id, _)| *id)
             .collect();
         for delivery in open {
-            self.end(delivery, DeliveryStatus::Cancelled);
+            self.cancel(delivery, reason);
         }
     }
 
-    /// Follows a change of an endpoint.
-    fn follow(&mut self, registration: &Arc<Registration>) {
-        if !registration.endpoint.active {
-            return self.close(&registration.id);
+    /// Puts a changed endpoint in the place of the one before.
+    fn replace(
+        &mut self,
+        before: Option<&Registration>,
+        mut after: Registration,
+    ) -> Result<(), EndpointStoreError> {
+        let was_open = before.is_some_and(|before| before.state.is_open());
+        if !was_open {
+            after.number = EndpointNumber::from_u64(self.next_endpoint);
+            self.next_endpoint += 1;
         }
-        if registration.endpoint.ordered {
+        let key = after.key();
+        self.registry.restore(after)?;
+        let Some(after) = self.registry.get_of(&key) else { return Ok(()) };
+        if !after.state.is_open() {
+            self.close(after.number, CancelReason::Disabled);
+            return Ok(());
+        }
+        if after.endpoint.ordered {
             let open = self.deliveries.values_mut().filter(|entry| entry.is_open());
-            for entry in open.filter(|entry| entry.endpoint == registration.id) {
+            for entry in open.filter(|entry| entry.number == after.number) {
                 entry.due_at = Timestamp::UNIX_EPOCH;
             }
         }
-        self.backlog.open(registration, None, Timestamp::UNIX_EPOCH);
+        self.backlog.open(&after, None, Timestamp::UNIX_EPOCH);
+        Ok(())
     }
 }
 
@@ -445,53 +408,60 @@ impl EndpointStore for MemoryStore {
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    ) -> Result<Registered, EndpointStoreError> {
         let mut state = self.state();
-        let replaced = state.registry.restore(Registration::new(id.clone(), endpoint))?;
-        if let Some(registration) = state.registry.get(id.as_str()) {
-            state.failing_since.remove(&id);
-            state.follow(&registration);
-        }
+        let before = state.registry.get_of(&EndpointKey::new(endpoint.tenant.clone(), id.clone()));
+        let registered = match before {
+            None => {
+                let added = Registration::new(EndpointNumber::default(), id, endpoint);
+                state.replace(None, added)?;
+                Registered::Added
+            }
+            Some(before) => match before.again(endpoint) {
+                None => Registered::Unchanged,
+                Some(after) => {
+                    state.replace(Some(&before), after)?;
+                    Registered::Changed { before }
+                }
+            },
+        };
         drop(state);
         self.wake();
-        Ok(replaced)
+        Ok(registered)
     }
 
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
         let mut state = self.state();
-        let removed = state.registry.unregister(id.as_str())?;
-        state.failing_since.remove(&id);
-        state.close(&id);
+        let removed = state.registry.unregister_of(&key)?;
+        state.close(removed.number, CancelReason::Unregistered);
         drop(state);
         self.wake();
         Ok(removed)
     }
 
-    async fn disable(
+    async fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
+        key: EndpointKey,
+        change: StateChange,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let mut state = self.state();
-        let current = state.registry.get(id.as_str());
-        let current = current.ok_or_else(|| UnknownEndpoint { id: id.to_string() })?;
-        match state.registry.disable(&current, reason) {
-            Some(disabled) => {
-                state.follow(&disabled);
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+        let before = state.registry.get_of(&key);
+        let before = before.ok_or_else(|| UnknownEndpoint { id: key.id.to_string() })?;
+        let Some(after) = before.state.after(change)? else { return Ok(None) };
+        state.replace(Some(&before), before.in_state(after))?;
+        drop(state);
+        self.wake();
+        Ok(Some(before))
     }
 
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.state().registry.get(id.as_str()))
+    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        Ok(self.state().registry.get_of(&key))
     }
 
     async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         Ok(self.state().registry.page(tenant.as_ref(), after.as_ref(), limit))

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, EventId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_registry::DisableReason;
 
 use crate::StoreError;
@@ -80,15 +80,29 @@ pub enum Occurrence<'a> {
         /// Which delivery.
         delivery: Subject<'a>,
     },
-    /// An endpoint was made inactive.
+    /// The engine disabled an endpoint.
     EndpointDisabled {
+        /// The endpoint's tenant.
+        tenant: &'a TenantId,
         /// The endpoint.
         endpoint: &'a EndpointId,
         /// Why.
         reason: DisableReason,
     },
+    /// An endpoint has failed for a tenth of the time after which it is disabled. It is told once,
+    /// until the endpoint takes an event.
+    EndpointFailing {
+        /// The endpoint's tenant.
+        tenant: &'a TenantId,
+        /// The endpoint.
+        endpoint: &'a EndpointId,
+        /// When the first failure since its last success was settled.
+        since: Timestamp,
+    },
     /// An endpoint that had been failing took an event.
     EndpointRecovered {
+        /// The endpoint's tenant.
+        tenant: &'a TenantId,
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
@@ -107,6 +121,8 @@ pub struct Subject<'a> {
     pub id: DeliveryId,
     /// The event.
     pub event: &'a EventId,
+    /// The tenant of both.
+    pub tenant: &'a TenantId,
     /// The endpoint.
     pub endpoint: &'a EndpointId,
     /// The number of the attempt, from 1; of the last one made, 0 if none was.

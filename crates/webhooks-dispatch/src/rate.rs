@@ -9,8 +9,9 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use webhooks_core::Timestamp;
 use webhooks_registry::RateLimit;
+
+use crate::MonotonicTime;
 
 /// A token bucket that starts full.
 pub(crate) struct Rate {
@@ -20,7 +21,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    pub(crate) fn new(limit: RateLimit, now: Timestamp) -> Self {
+    pub(crate) fn new(limit: RateLimit, now: MonotonicTime) -> Self {
         let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
         let clock = Now::default();
         clock.set(now);
@@ -33,13 +34,9 @@ impl Rate {
     }
 
     /// Takes a token, or returns when there will be one.
-    pub(crate) fn take(&self, now: Timestamp) -> Result<(), Timestamp> {
+    pub(crate) fn take(&self, now: MonotonicTime) -> Result<(), MonotonicTime> {
         self.now.set(now);
-        self.bucket.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(self.now.now());
-            // Timestamps are cut to the microsecond; one more makes sure that the time has come.
-            now + wait + std::time::Duration::from_micros(1)
-        })
+        self.bucket.check().map_err(|not_until| now + not_until.wait_time_from(self.now.now()))
     }
 }
 
@@ -54,8 +51,9 @@ impl fmt::Debug for Rate {
 struct Now(Arc<AtomicU64>);
 
 impl Now {
-    fn set(&self, now: Timestamp) {
-        let nanoseconds = now.as_unix_microseconds().saturating_mul(1_000);
+    fn set(&self, now: MonotonicTime) {
+        let elapsed = now.saturating_since(MonotonicTime::default()).as_nanos();
+        let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX);
         self.0.fetch_max(nanoseconds, Ordering::Relaxed);
     }
 }
@@ -77,7 +75,7 @@ mod tests {
     #[test]
     fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
         let [per_second, burst] = [10, 3].map(|n| NonZeroU32::new(n).unwrap());
-        let mut now = Timestamp::from_unix_seconds(1_767_225_600);
+        let mut now = MonotonicTime::default();
         let start = now;
         let rate = Rate::new(RateLimit { per_second, burst }, now);
         let mut taken = 0;

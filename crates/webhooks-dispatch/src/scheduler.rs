@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{EndpointId, TenantId, Timestamp};
+use webhooks_core::TenantId;
+use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use self::lane::{Lane, Standing};
 use crate::breaker::BreakerSettings;
 use crate::decide::Signal;
-use crate::{Claim, ClaimRequest, Claimed};
+use crate::{Claim, ClaimRequest, Claimed, MonotonicTime, Now};
 
 /// How many slow flights there may be for each quick one. They cost a socket and some memory.
 const SLOW_FACTOR: usize = 4;
@@ -39,9 +40,11 @@ const IDLE: Duration = Duration::from_secs(600);
 pub(crate) struct Scheduler {
     concurrency: usize,
     breaker: BreakerSettings,
-    now: Timestamp,
+    now: MonotonicTime,
     lanes: Vec<Lane>,
-    by_endpoint: HashMap<EndpointId, usize>,
+    by_endpoint: HashMap<EndpointNumber, usize>,
+    /// The same by what names endpoints: one that is enabled again has a new number.
+    by_key: HashMap<EndpointKey, usize>,
     free: Vec<usize>,
     /// The lanes that can start a flight, by tenant; tenants in turn.
     turns: VecDeque<TenantId>,
@@ -49,13 +52,13 @@ pub(crate) struct Scheduler {
     /// How many deliveries the ready lanes hold.
     ready_deliveries: usize,
     /// The lanes that wait, by when they go on.
-    waiting: BTreeSet<(Timestamp, usize)>,
+    waiting: BTreeSet<(MonotonicTime, usize)>,
     /// The endpoints that nothing is claimed for.
-    busy: Arc<BTreeSet<EndpointId>>,
+    busy: Arc<BTreeSet<EndpointNumber>>,
     /// All claims held: those that wait in lanes, and those in flight.
-    held: BTreeMap<Claim, Timestamp>,
+    held: BTreeMap<Claim, MonotonicTime>,
     /// No lease of those that wait in lanes ends before this.
-    leases_end: Timestamp,
+    leases_end: MonotonicTime,
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
     /// Counts what may have brought something to claim: changes of the store, free lanes, time.
@@ -86,9 +89,10 @@ impl Scheduler {
         Self {
             concurrency: concurrency.clamp(1, MAX_CONCURRENCY),
             breaker,
-            now: Timestamp::UNIX_EPOCH,
+            now: MonotonicTime::default(),
             lanes: Vec::new(),
             by_endpoint: HashMap::new(),
+            by_key: HashMap::new(),
             free: Vec::new(),
             turns: VecDeque::new(),
             ready: HashMap::new(),
@@ -96,7 +100,7 @@ impl Scheduler {
             waiting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
-            leases_end: never(),
+            leases_end: MonotonicTime::NEVER,
             released: Vec::new(),
             stirred: 0,
             asked: (0, 0),
@@ -111,8 +115,8 @@ impl Scheduler {
     }
 
     /// Returns what to claim, if there is room for more.
-    pub(crate) fn request(&mut self, now: Timestamp, lease: Duration) -> Option<ClaimRequest> {
-        self.advance(now);
+    pub(crate) fn request(&mut self, now: Now, lease: Duration) -> Option<ClaimRequest> {
+        self.advance(now.monotonic);
         if self.is_stopped || !self.wants_more() {
             return None;
         }
@@ -137,7 +141,7 @@ impl Scheduler {
         self.has_room() && self.dry_at != Some(self.stirred)
     }
 
-    pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointId>> {
+    pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointNumber>> {
         Arc::clone(&self.busy)
     }
 
@@ -146,7 +150,7 @@ impl Scheduler {
     }
 
     /// Takes in what was claimed, with leases that last until then.
-    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: Timestamp) {
+    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: MonotonicTime) {
         let (asked_at, limit) = self.asked;
         if claimed.len() < limit {
             self.dry_at = Some(asked_at);
@@ -170,9 +174,14 @@ impl Scheduler {
     }
 
     fn lane(&mut self, claimed: &Claimed) -> usize {
-        let id = &claimed.registration.id;
-        if let Some(index) = self.by_endpoint.get(id) {
+        let number = claimed.registration.number;
+        if let Some(index) = self.by_endpoint.get(&number) {
             return *index;
+        }
+        let key = claimed.registration.key();
+        if let Some(index) = self.by_key.get(&key).copied() {
+            self.renumber(index, number);
+            return index;
         }
         let lane = Lane::new(&claimed.registration, self.now);
         let index = match self.free.pop() {
@@ -185,12 +194,25 @@ impl Scheduler {
                 self.lanes.len() - 1
             }
         };
-        self.by_endpoint.insert(id.clone(), index);
+        self.by_endpoint.insert(number, index);
+        self.by_key.insert(key, index);
         index
     }
 
+    /// Has a lane go on for an endpoint that began anew: what is in flight and what its rate allows
+    /// are as they were.
+    fn renumber(&mut self, index: usize, number: EndpointNumber) {
+        let before = std::mem::replace(&mut self.lanes[index].endpoint, number);
+        self.by_endpoint.remove(&before);
+        self.by_endpoint.insert(number, index);
+        self.set_busy(before, false);
+        self.displace(index);
+        self.empty(index);
+        self.forgive(number);
+    }
+
     /// Returns the next delivery to carry out, if a flight is free.
-    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Flight> {
+    pub(crate) fn take(&mut self, now: MonotonicTime) -> Option<Flight> {
         self.advance(now);
         if self.leases_end <= self.now {
             self.drop_lapsed();
@@ -251,7 +273,7 @@ impl Scheduler {
     }
 
     /// Notes that a flight has ended, and what that tells of its endpoint.
-    pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: Timestamp) {
+    pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: MonotonicTime) {
         self.advance(now);
         if !self.leaks(signal) {
             self.give_back(flight);
@@ -294,7 +316,7 @@ impl Scheduler {
     }
 
     /// Lets a lane wait; what it holds is handed back.
-    fn close(&mut self, index: usize, until: Timestamp) {
+    fn close(&mut self, index: usize, until: MonotonicTime) {
         self.displace(index);
         let lane = &mut self.lanes[index];
         let mut until = until;
@@ -305,22 +327,22 @@ impl Scheduler {
         lane.standing = Standing::Waiting;
         lane.waits_until = until;
         self.waiting.insert((until, index));
-        let endpoint = lane.endpoint.clone();
+        let endpoint = lane.endpoint;
         self.empty(index);
         self.set_busy(endpoint, true);
     }
 
     /// Hands back what waits for an endpoint: it has changed, or is gone.
-    pub(crate) fn recall(&mut self, endpoint: &EndpointId) {
-        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+    pub(crate) fn recall(&mut self, endpoint: EndpointNumber) {
+        let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         self.displace(index);
         self.empty(index);
         self.place(index);
     }
 
     /// Forgets what was learned of an endpoint: it may have been mended.
-    pub(crate) fn forgive(&mut self, endpoint: &EndpointId) {
-        let Some(index) = self.by_endpoint.get(endpoint).copied() else { return };
+    pub(crate) fn forgive(&mut self, endpoint: EndpointNumber) {
+        let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         let lane = &mut self.lanes[index];
         if lane.standing == Standing::Waiting {
             self.waiting.remove(&(lane.waits_until, index));
@@ -362,7 +384,7 @@ impl Scheduler {
             }
         }
         let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
-        self.leases_end = ends.min().unwrap_or_else(never);
+        self.leases_end = ends.min().unwrap_or(MonotonicTime::NEVER);
         self.drop_unheld();
     }
 
@@ -379,13 +401,13 @@ impl Scheduler {
     }
 
     /// Returns the claims whose leases end before then.
-    pub(crate) fn ending(&self, before: Timestamp) -> Vec<Claim> {
+    pub(crate) fn ending(&self, before: MonotonicTime) -> Vec<Claim> {
         let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
         ending.map(|(claim, _)| *claim).collect()
     }
 
     /// Notes that claims last until then.
-    pub(crate) fn extended(&mut self, claims: &[Claim], until: Timestamp) {
+    pub(crate) fn extended(&mut self, claims: &[Claim], until: MonotonicTime) {
         for claim in claims {
             if let Some(lease_end) = self.held.get_mut(claim) {
                 *lease_end = until.max(*lease_end);
@@ -417,12 +439,12 @@ impl Scheduler {
     }
 
     /// Returns when a lane goes on that waits.
-    pub(crate) fn wakes_at(&self) -> Option<Timestamp> {
+    pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
         self.waiting.first().map(|(until, _)| *until)
     }
 
     /// Forgets lanes that have long been idle.
-    pub(crate) fn sweep(&mut self, now: Timestamp) {
+    pub(crate) fn sweep(&mut self, now: MonotonicTime) {
         self.advance(now);
         for index in 0..self.lanes.len() {
             let lane = &self.lanes[index];
@@ -431,13 +453,14 @@ impl Scheduler {
                 && self.by_endpoint.get(&lane.endpoint) == Some(&index)
             {
                 self.by_endpoint.remove(&lane.endpoint);
+                self.by_key.remove(&lane.key());
                 self.free.push(index);
             }
         }
     }
 
     /// Moves time on: lanes whose wait is over go on.
-    fn advance(&mut self, now: Timestamp) {
+    fn advance(&mut self, now: MonotonicTime) {
         self.now = self.now.max(now);
         while let Some((until, index)) = self.waiting.first().copied()
             && until <= self.now
@@ -475,7 +498,7 @@ impl Scheduler {
                 }
             }
         }
-        let endpoint = self.lanes[index].endpoint.clone();
+        let endpoint = self.lanes[index].endpoint;
         self.set_busy(endpoint, is_full);
     }
 
@@ -491,7 +514,7 @@ impl Scheduler {
         }
     }
 
-    fn set_busy(&mut self, endpoint: EndpointId, is_busy: bool) {
+    fn set_busy(&mut self, endpoint: EndpointNumber, is_busy: bool) {
         if self.busy.contains(&endpoint) != is_busy {
             let busy = Arc::make_mut(&mut self.busy);
             if is_busy {
@@ -502,11 +525,6 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// Returns a time later than any lease ends.
-fn never() -> Timestamp {
-    Timestamp::from_unix_microseconds(u64::MAX)
 }
 
 #[cfg(test)]

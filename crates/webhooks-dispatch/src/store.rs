@@ -11,9 +11,9 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, Timestamp};
-use webhooks_registry::Registration;
+use webhooks_registry::{EndpointNumber, Registration};
 
-use crate::{ErrorClass, Excerpt, SerializedEvent};
+use crate::{ErrorClass, Excerpt, Health, Now, ReplayRequest, Replayed, SerializedEvent};
 
 /// Keeps events and deliveries, and hands out what is due.
 ///
@@ -63,25 +63,28 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send;
 
-    /// Makes claims last until a later time; returns those that were lost.
+    /// Makes claims last for `lease` from now, or longer if they do already; returns those that were
+    /// lost.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails; the claims then end when they would have.
     fn extend(
         &self,
         claims: Vec<Claim>,
-        until: Timestamp,
+        lease: Duration,
+        now: Now,
     ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
-    /// Returns when there may be something to claim for endpoints that are not `busy`; `None` if
-    /// only a change can bring something.
+    /// Returns how long it takes until there may be something to claim for endpoints that are not
+    /// `busy`; `None` if only a change can bring something.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
     fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
     /// Gives up a delivery that waits or is in flight.
     ///
@@ -151,7 +154,7 @@ pub struct Conflict {
 #[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
 pub struct ClaimRequest {
     /// The present time.
-    pub now: Timestamp,
+    pub now: Now,
     /// How long the claims last unless extended.
     pub lease: Duration,
     /// How many deliveries at most.
@@ -159,7 +162,7 @@ pub struct ClaimRequest {
     /// How many of them at most for one endpoint.
     pub per_endpoint: usize,
     /// The endpoints that get nothing at present: full, or waiting.
-    pub busy: Arc<BTreeSet<EndpointId>>,
+    pub busy: Arc<BTreeSet<EndpointNumber>>,
 }
 
 /// A right to deliver, until its lease ends. The token fences: a store rejects all but the latest.
@@ -185,6 +188,8 @@ pub struct Claimed {
     pub event: Arc<SerializedEvent>,
     /// How many attempts were made, and since when.
     pub progress: Progress,
+    /// Whether the endpoint's last attempt failed, as far as the store knows.
+    pub is_failing: bool,
 }
 
 /// How far a delivery has come.
@@ -247,8 +252,8 @@ pub enum Outcome {
     },
     /// It is given up after its attempts.
     Failed,
-    /// It is given up for another reason.
-    Cancelled,
+    /// It grew older than its endpoint allows, and is given up without an attempt.
+    Expired,
     /// Nothing was tried: it is due again as it was.
     Released,
 }
@@ -295,69 +300,6 @@ pub enum Settled {
     LeaseLost,
 }
 
-/// How an endpoint fares, as its attempts tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
-pub enum Health {
-    /// The last attempt succeeded, or there was none.
-    Well,
-    /// This attempt succeeded, after failures.
-    Recovered,
-    /// Every attempt since then failed.
-    Failing {
-        /// When the first of these failures was settled.
-        since: Timestamp,
-    },
-}
-
-/// Which deliveries to make due once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "stores must know each")]
-pub enum Replay {
-    /// This one, which has ended.
-    Delivery(DeliveryId),
-    /// All failed ones of an endpoint that were accepted since then.
-    Failed {
-        /// The endpoint.
-        endpoint: EndpointId,
-        /// The earliest acceptance.
-        since: Timestamp,
-    },
-    /// Events accepted since then that the endpoint wants and has no delivery of: they came
-    /// before it was registered, or before it wanted them.
-    Missed {
-        /// The endpoint.
-        endpoint: EndpointId,
-        /// The earliest acceptance.
-        since: Timestamp,
-    },
-}
-
-/// A wish to replay, in portions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
-pub struct ReplayRequest {
-    /// Which deliveries.
-    pub replay: Replay,
-    /// How many deliveries or events are looked at, at most.
-    pub limit: usize,
-    /// The time at which the replay began, the same for all portions.
-    pub now: Timestamp,
-    /// [`Replayed::next`] of the portion before.
-    pub after: Option<u64>,
-}
-
-/// Says what a portion of a replay did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "stores build it")]
-#[must_use]
-pub struct Replayed {
-    /// How many deliveries were made due.
-    pub deliveries: usize,
-    /// Where the next portion goes on; `None` after the last.
-    pub next: Option<u64>,
-}
-
 /// Says why a store failed. Nothing was changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -382,10 +324,48 @@ pub enum StoreError {
     },
 }
 
+/// Why a delivery was given up without its attempts being spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Its endpoint was disabled.
+    Disabled,
+    /// It grew older than its endpoint allows.
+    Expired,
+    /// Somebody asked for it.
+    Manual,
+    /// Its endpoint was unregistered.
+    Unregistered,
+}
+
+impl CancelReason {
+    /// Returns the word that stores keep.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Manual => "manual",
+            Self::Unregistered => "unregistered",
+        }
+    }
+
+    /// Returns the reason of a word, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::Disabled, Self::Expired, Self::Manual, Self::Unregistered];
+        all.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
 /// Says why an operation on a delivery was not done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OperationError {
+    /// The endpoint is disabled. Enable it first.
+    #[error("endpoint {endpoint} is disabled; enable it first")]
+    DisabledEndpoint {
+        /// The id that was asked for.
+        endpoint: EndpointId,
+    },
     /// The delivery's status does not allow it.
     #[error("delivery {delivery} is {status}")]
     Status {
@@ -397,14 +377,20 @@ pub enum OperationError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tenant has no such event, or no more.
+    #[error("there is no event {event}")]
+    UnknownEvent {
+        /// The id that was asked for.
+        event: EventId,
+    },
     /// There is no such delivery, or no more.
     #[error("there is no delivery {delivery}")]
     UnknownDelivery {
         /// The id that was asked for.
         delivery: DeliveryId,
     },
-    /// The endpoint is not registered, or not active.
-    #[error("endpoint {endpoint} is not registered or not active")]
+    /// The endpoint is not registered.
+    #[error("endpoint {endpoint} is not registered")]
     UnknownEndpoint {
         /// The id that was asked for.
         endpoint: EndpointId,

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
-use webhooks_core::Timestamp;
 use webhooks_registry::EndpointStore;
 
 use self::pilot::Flown;
 use crate::engine::Parts;
 use crate::scheduler::Scheduler;
 use crate::{
-    Claim, Clock, DeliveryStore, HistoryStore, Occurrence, Outcome, Settlement, Transport, Wakeups,
+    Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence, Outcome, Settlement,
+    Transport, Wakeups,
 };
 
 /// How long the worker waits after the store failed before it asks again.
@@ -128,8 +128,8 @@ struct Driver<S, T, C> {
     pilots: JoinSet<()>,
     results: mpsc::Sender<Flown>,
     settler: JoinSet<()>,
-    leases_checked: Timestamp,
-    swept: Timestamp,
+    leases_checked: MonotonicTime,
+    swept: MonotonicTime,
     /// How many deliveries were handed back since it was told to stop.
     handed_back: usize,
 }
@@ -150,7 +150,7 @@ where
         {
             scheduler.leaks_slots = parts.leaks_slots;
         }
-        let (wakeups, now) = (parts.store.wakeups(), parts.clock.now());
+        let (wakeups, now) = (parts.store.wakeups(), parts.clock.monotonic());
         let desk = Arc::new(Desk { scheduler: Mutex::new(scheduler), work: Notify::new() });
         parts.workers.add(&desk);
         let shared = Arc::new(Shared { parts, desk, room: Arc::new(Semaphore::new(room)) });
@@ -171,7 +171,7 @@ where
                     biased;
                     pause = &mut step => pause,
                     grace = &mut stopped => {
-                        let deadline = clock.now() + grace.unwrap_or_default();
+                        let deadline = clock.monotonic() + grace.unwrap_or_default();
                         shared.scheduler().stop();
                         // A call to the store is under way; what it claims is handed back.
                         let _in_time = within(clock, deadline, step).await;
@@ -182,7 +182,7 @@ where
             // Several may be true at once; the order makes runs repeatable.
             tokio::select! {
                 biased;
-                grace = &mut stopped => break clock.now() + grace.unwrap_or_default(),
+                grace = &mut stopped => break clock.monotonic() + grace.unwrap_or_default(),
                 () = shared.desk.work.notified() => {}
                 () = self.wakeups.next() => shared.scheduler().stir(),
                 () = clock.sleep(pause) => shared.scheduler().stir(),
@@ -198,12 +198,12 @@ where
         let is_claimed = self.claim().await;
         self.launch();
         self.hand_back().await;
-        let now = self.shared.parts.clock.now();
-        if now.saturating_since(self.swept) >= SWEEP_EVERY {
-            self.shared.scheduler().sweep(now);
+        let now = self.shared.parts.now();
+        if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
+            self.shared.scheduler().sweep(now.monotonic);
             // As long as there is more to forget, the next step goes on.
             if self.prune(now).await < PRUNE {
-                self.swept = now;
+                self.swept = now.monotonic;
             }
         }
         if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
@@ -212,11 +212,11 @@ where
     /// Claims as much as there is room for; returns whether the store did its part.
     async fn claim(&self) -> bool {
         let parts = &self.shared.parts;
-        let (now, lease) = (parts.clock.now(), parts.settings.lease);
+        let (now, lease) = (parts.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
         match parts.store.claim(request).await {
             Ok(claimed) => {
-                self.shared.scheduler().offer(claimed, now + lease);
+                self.shared.scheduler().offer(claimed, now.monotonic + lease);
                 true
             }
             Err(error) => {
@@ -254,7 +254,7 @@ where
             .map(|claim| Settlement { claim, outcome: Outcome::Released, attempt: None })
             .collect();
         let released = settlements.len();
-        let now = self.shared.parts.clock.now();
+        let now = self.shared.parts.now().wall;
         // If it fails, they come back when their leases end.
         if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
             self.shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
@@ -263,9 +263,14 @@ where
     }
 
     /// Forgets some of what is old; returns how much.
-    async fn prune(&self, now: Timestamp) -> usize {
+    async fn prune(&self, now: Now) -> usize {
         let parts = &self.shared.parts;
-        match parts.store.prune(now.saturating_sub(parts.settings.retention), PRUNE).await {
+        let before = now.wall.saturating_sub(parts.settings.retention);
+        // A clock that is wrong at the start must not cost the history.
+        if !parts.is_sure_since(before, now) {
+            return 0;
+        }
+        match parts.store.prune(before, PRUNE).await {
             Ok(forgotten) => forgotten,
             Err(error) => {
                 parts.observers.tell(&Occurrence::StoreFailed { error: &error });
@@ -277,14 +282,14 @@ where
     /// Extends the leases that would otherwise end soon; returns whether the store did its part.
     async fn keep_leases(&mut self) -> bool {
         let parts = &self.shared.parts;
-        let (now, lease) = (parts.clock.now(), parts.settings.lease);
-        if !self.until_upkeep(now).is_zero() {
+        let (now, lease) = (parts.now(), parts.settings.lease);
+        if !self.until_upkeep(now.monotonic).is_zero() {
             return true;
         }
-        let until = now + lease;
-        let ending = self.shared.scheduler().ending(now + lease / 2);
+        let until = now.monotonic + lease;
+        let ending = self.shared.scheduler().ending(now.monotonic + lease / 2);
         if !ending.is_empty() {
-            match parts.store.extend(ending.clone(), until).await {
+            match parts.store.extend(ending.clone(), lease, now).await {
                 Ok(lost) => {
                     let mut scheduler = self.shared.scheduler();
                     scheduler.extended(&ending, until);
@@ -297,12 +302,12 @@ where
                 }
             }
         }
-        self.leases_checked = now;
+        self.leases_checked = now.monotonic;
         true
     }
 
     /// Returns how long the leases need no care.
-    fn until_upkeep(&self, now: Timestamp) -> Duration {
+    fn until_upkeep(&self, now: MonotonicTime) -> Duration {
         (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
     }
 
@@ -317,7 +322,7 @@ where
             (scheduler.wakes_at(), scheduler.has_room().then(|| scheduler.busy()))
         };
         let due = match busy {
-            Some(busy) => match parts.store.next_due(busy).await {
+            Some(busy) => match parts.store.next_due(busy, parts.now()).await {
                 Ok(due) => due,
                 Err(error) => {
                     parts.observers.tell(&Occurrence::StoreFailed { error: &error });
@@ -327,19 +332,18 @@ where
             // The lanes are full: a landing makes room, and tells.
             None => None,
         };
-        let now = parts.clock.now();
-        let upkeep = self.until_upkeep(now);
-        let next = due.into_iter().chain(wakes_at).min();
-        let pause = next.map_or(upkeep, |next| next.saturating_since(now).min(upkeep));
-        pause.max(SHORTEST_WAIT)
+        let now = parts.clock.monotonic();
+        let wakes_in = wakes_at.map(|at| at.saturating_since(now));
+        let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
+        pause.min(self.until_upkeep(now)).max(SHORTEST_WAIT)
     }
 
-    async fn finish(mut self, deadline: Timestamp) -> ShutdownReport {
+    async fn finish(mut self, deadline: MonotonicTime) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
         // However short the grace time, the store gets a moment.
-        let last_moment = || deadline.max(clock.now() + STORE_PAUSE);
+        let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
         let handing_back_until = last_moment();
         let _in_time = within(clock, handing_back_until, self.hand_back()).await;
         let held = within(clock, handing_back_until, shared.parts.store.hand_back()).await;
@@ -362,22 +366,23 @@ where
     async fn all_end(
         &mut self,
         which: fn(&mut Self) -> &mut JoinSet<()>,
-        deadline: Timestamp,
+        deadline: MonotonicTime,
     ) -> bool {
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         loop {
-            let upkeep = clock.now() + self.until_upkeep(clock.now()).max(SHORTEST_WAIT);
+            let now = clock.monotonic();
+            let upkeep = now + self.until_upkeep(now).max(SHORTEST_WAIT);
             let tasks = which(self);
             let ended = async { while tasks.join_next().await.is_some() {} };
             if within(clock, deadline.min(upkeep), ended).await.is_some() {
                 return true;
             }
-            if clock.now() >= deadline {
+            if clock.monotonic() >= deadline {
                 return false;
             }
             if within(clock, deadline, self.keep_leases()).await == Some(false) {
-                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.now()))).await;
+                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.monotonic()))).await;
             }
         }
     }
@@ -386,12 +391,12 @@ where
 /// Waits for a future, no longer than until then.
 async fn within<F: Future>(
     clock: &impl Clock,
-    deadline: Timestamp,
+    deadline: MonotonicTime,
     future: F,
 ) -> Option<F::Output> {
     tokio::select! {
         biased;
         output = future => Some(output),
-        () = clock.sleep(deadline.saturating_since(clock.now())) => None,
+        () = clock.sleep(deadline.saturating_since(clock.monotonic())) => None,
     }
 }

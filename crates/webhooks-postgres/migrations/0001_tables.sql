@@ -1,27 +1,31 @@
 -- Numbers only ever grow and are never used again. Texts that are compared have the collation "C",
 -- so that their order is that of their bytes, whatever the database's locale.
 
--- An endpoint, or one that was: an endpoint that is registered again after it was unregistered or
--- made inactive gets a new row, so that nothing is left over for it.
+-- An endpoint, or one that was: an endpoint that is enabled after it was disabled, or registered after
+-- it was unregistered, gets a new row, so that nothing that waited before is mistaken for what waits
+-- now. Rows of one tenant and id are one endpoint to everybody else.
 CREATE TABLE webhooks.endpoints (
     number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id            text COLLATE "C" NOT NULL,
     tenant        text COLLATE "C" NOT NULL,
     settings      json NOT NULL,                -- without the secrets
     secrets       bytea NOT NULL,               -- JSON, encrypted if a key is configured
-    version       bigint NOT NULL DEFAULT 1,    -- grows with each change of the four above
-    active        boolean NOT NULL,
+    version       bigint NOT NULL DEFAULT 1,    -- grows with each change of settings or state
+    state         text NOT NULL,                -- active, paused, disabled, unregistered
+    is_open       boolean NOT NULL GENERATED ALWAYS AS (state IN ('active', 'paused')) STORED,
     is_current    boolean NOT NULL DEFAULT true,-- false once unregistered or replaced by a newer row
     is_ordered    boolean NOT NULL,
     max_workers   integer NOT NULL,             -- how many may serve it, so that each has a share
-    disabled      text,                         -- why it was made inactive: failing, gone
+    disabled      text,                         -- why it was disabled: failing, gone, manual
     failing_since timestamptz,                  -- the first failure since the last success
+    failed_at     timestamptz,                  -- the last failure that was noted
+    tried_for     bigint,                       -- microseconds in which it was tried and failed
     blocked_until timestamptz NOT NULL DEFAULT 'epoch' -- when an ordered endpoint goes on
 );
-CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (id) WHERE is_current;
-CREATE INDEX endpoints_id ON webhooks.endpoints (id);
+CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
+CREATE INDEX endpoints_id ON webhooks.endpoints (id, tenant);
 
--- What active endpoints want: '*', 'user.*', 'user.created'.
+-- What endpoints that are not disabled want: '*', 'user.*', 'user.created'.
 CREATE TABLE webhooks.subscriptions (
     tenant     text COLLATE "C" NOT NULL,
     pattern    text COLLATE "C" NOT NULL,
@@ -75,6 +79,7 @@ CREATE TABLE webhooks.ended (
     since            timestamptz NOT NULL,      -- when it was accepted, or last replayed
     attempts         integer NOT NULL,
     earlier_attempts integer NOT NULL,          -- those before it was last replayed
+    cancelled        text,                      -- why: disabled, expired, manual, unregistered
     started_at       timestamptz,               -- of the attempt, as all that follows
     duration_us      bigint,                    -- microseconds
     status_code      integer,
@@ -85,7 +90,8 @@ CREATE TABLE webhooks.ended (
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
 CREATE INDEX ended_endpoint ON webhooks.ended (endpoint, id);
-CREATE INDEX ended_failed ON webhooks.ended (endpoint, id) WHERE status = 'failed';
+CREATE INDEX ended_undelivered ON webhooks.ended (endpoint, id)
+    WHERE status IN ('failed', 'cancelled');
 
 -- Attempts that did not end their delivery.
 CREATE TABLE webhooks.retried (
@@ -125,6 +131,11 @@ CREATE TABLE webhooks.waiting (
 );
 CREATE INDEX waiting_due ON webhooks.waiting (endpoint, due_at, id);
 
+-- The clock that leases go by: the server's, so that it does not matter what the clocks of workers say.
+-- Tests under a simulated time put one in its place that returns the caller's time.
+CREATE FUNCTION webhooks.lease_clock(p_now timestamptz) RETURNS timestamptz
+LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
+
 -- The workers that live: each says so every other second.
 CREATE TABLE webhooks.workers (
     id        bigint PRIMARY KEY,
@@ -150,17 +161,17 @@ CREATE TABLE webhooks.partitions (
 -- For people who look: deliveries with the names of what they are about.
 CREATE VIEW webhooks.deliveries AS
 SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
-       all_.status, all_.attempts, all_.since, all_.due_at,
+       all_.status, all_.cancelled, all_.attempts, all_.since, all_.due_at,
        webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number
 FROM (
     SELECT w.id, w.event_at, w.endpoint,
-           CASE WHEN NOT e.active THEN 'cancelled'
+           CASE WHEN NOT e.is_open THEN 'cancelled'
                 WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END AS status,
-           w.since, w.attempts,
-           CASE WHEN e.active THEN greatest(w.due_at, w.since) END AS due_at
+           CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.since, w.attempts,
+           CASE WHEN e.is_open THEN greatest(w.due_at, w.since) END AS due_at
     FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event_at, endpoint, status, since, attempts, NULL FROM webhooks.ended
+    SELECT id, event_at, endpoint, status, cancelled, since, attempts, NULL FROM webhooks.ended
 ) all_
 JOIN webhooks.events ON events.number = webhooks.event_of(all_.id) AND events.accepted_at = all_.event_at
 JOIN webhooks.endpoints ON endpoints.number = all_.endpoint;

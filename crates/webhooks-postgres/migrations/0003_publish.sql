@@ -20,7 +20,7 @@ END $$;
 -- which are a tenant, a type and its patterns each, counted from 1.
 --
 -- Deliveries to an endpoint of `p_open` are claimed at once for the worker that publishes, by a token
--- until a time. `p_worker` is woken by its own process: the others are notified, if there are any and
+-- and for a lease. `p_worker` is woken by its own process: the others are notified, if there are any and
 -- something is left for them. An event without a time is accepted now.
 --
 -- Returns, in one row of arrays:
@@ -33,7 +33,7 @@ END $$;
 CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
     p_tenants text[], p_types text[], p_patterns text[], p_worker bigint,
-    p_open bigint[], p_until timestamptz, p_token bigint,
+    p_open bigint[], p_lease interval, p_token bigint,
     OUT numbers bigint[], OUT wanted integer[],
     OUT open_kinds integer[], OUT open_endpoints bigint[], OUT open_befores integer[],
     OUT old_places integer[], OUT old_deliveries integer[], OUT old_numbers bigint[],
@@ -50,6 +50,7 @@ DECLARE
     v_befores   integer[];
     v_ordered   boolean[];
     v_open      boolean[];
+    v_until     timestamptz;
 BEGIN
     -- Somebody's open transaction may have published one of the ids. A store waits for that only
     -- shortly, since it publishes for many callers at once.
@@ -118,10 +119,11 @@ BEGIN
         FROM generate_series(1, cardinality(p_types)) AS k(kind)
         LEFT JOIN unnest(v_kinds) AS w(kind) USING (kind)
         GROUP BY kind ORDER BY kind);
+    v_until := lease_clock(p_times[1]) + p_lease;
     INSERT INTO waiting (id, endpoint, due_at, event_at, since, leased_until, token)
     SELECT first_delivery(g.number) + w.before, w.endpoint,
            CASE WHEN w.is_ordered THEN 'epoch' ELSE g.at END, g.at, g.at,
-           CASE WHEN w.is_open THEN p_until END, CASE WHEN w.is_open THEN p_token END
+           CASE WHEN w.is_open THEN v_until END, CASE WHEN w.is_open THEN p_token END
     FROM unnest(numbers, p_kinds, p_times) AS g(number, kind, at)
     JOIN unnest(v_kinds, v_endpoints, v_befores, v_ordered, v_open)
          AS w(kind, endpoint, before, is_ordered, is_open) USING (kind)

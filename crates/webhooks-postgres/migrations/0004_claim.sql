@@ -15,8 +15,8 @@ $$;
 -- The endpoints that have deliveries waiting, each with its first: one look into the index an
 -- endpoint, however many wait for it. An ordered one is late if some of what waits for it is not in
 -- order yet: it was published, or tried again, when the endpoint was not. It has the settings of the functions that call it.
-CREATE FUNCTION webhooks.walk(p_busy text[], p_worker bigint, p_workers bigint[])
-RETURNS TABLE (number bigint, id text, tenant text, is_active boolean, is_ordered boolean,
+CREATE FUNCTION webhooks.walk(p_busy bigint[], p_worker bigint, p_workers bigint[])
+RETURNS TABLE (number bigint, tenant text, is_active boolean, is_ordered boolean,
                blocked_until timestamptz, first_due timestamptz, first_id bigint, is_late boolean)
 LANGUAGE plpgsql STABLE ROWS 10 AS $$
 #variable_conflict use_column
@@ -30,11 +30,11 @@ BEGIN
             ORDER BY endpoint, due_at, id LIMIT 1
         ) next
     )
-    SELECT e.number, e.id, e.tenant, e.active, e.is_ordered, e.blocked_until, walk.due_at, walk.id,
-           e.is_ordered AND e.active AND EXISTS (
+    SELECT e.number, e.tenant, e.is_open, e.is_ordered, e.blocked_until, walk.due_at, walk.id,
+           e.is_ordered AND e.is_open AND EXISTS (
                SELECT 1 FROM waiting w WHERE w.endpoint = e.number AND w.due_at > 'epoch')
     FROM walk JOIN endpoints e ON e.number = walk.endpoint
-    WHERE NOT e.active OR (e.id NOT IN (SELECT unnest(p_busy)) AND (
+    WHERE NOT e.is_open OR (e.state = 'active' AND e.number NOT IN (SELECT unnest(p_busy)) AND (
         cardinality(p_workers) <= e.max_workers
         OR may_serve(e.number, e.max_workers, p_worker, p_workers)));
 END $$;
@@ -48,11 +48,11 @@ END $$;
 -- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
 -- not wait for the disk.
 CREATE FUNCTION webhooks.claim(
-    p_now timestamptz, p_until timestamptz, p_token bigint, p_limit integer, p_per_endpoint integer,
-    p_busy text[], p_served text, p_worker bigint, p_workers bigint[]
+    p_now timestamptz, p_lease interval, p_token bigint, p_limit integer, p_per_endpoint integer,
+    p_busy bigint[], p_served text, p_worker bigint, p_workers bigint[]
 ) RETURNS TABLE (
     id bigint, endpoint bigint, version bigint, since timestamptz, attempts integer,
-    earlier_attempts integer, event_id text, tenant text, type text, body text)
+    earlier_attempts integer, event_id text, tenant text, type text, body text, is_failing boolean)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -66,6 +66,7 @@ DECLARE
     v_late      bigint[];
     v_ids_late  bigint[];
     v_claimed   bigint;
+    v_clock     timestamptz := lease_clock(p_now);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
@@ -87,7 +88,7 @@ BEGIN
                 SELECT 1 FROM (
                     SELECT w.leased_until FROM waiting w WHERE w.endpoint = number
                     ORDER BY w.due_at, w.id LIMIT 64
-                ) front WHERE front.leased_until > p_now))))
+                ) front WHERE front.leased_until > v_clock))))
     ) plan;
     -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
     -- Rows are locked in the order of their ids, as settlements do.
@@ -107,18 +108,18 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT w.id, w.due_at FROM waiting w
             WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
-              AND (w.leased_until IS NULL OR w.leased_until <= p_now)
+              AND (w.leased_until IS NULL OR w.leased_until <= v_clock)
             ORDER BY w.due_at, w.id LIMIT p_per_endpoint
             FOR UPDATE SKIP LOCKED
         ) due
         LIMIT p_limit
     ), leased AS (
-        UPDATE waiting w SET leased_until = p_until, token = p_token
+        UPDATE waiting w SET leased_until = v_clock + p_lease, token = p_token
         FROM picked WHERE w.id = picked.id
         RETURNING w.*, picked.place
     )
     SELECT l.id, l.endpoint, e.version, l.since, l.attempts, l.earlier_attempts,
-           v.id, v.tenant, v.type, v.body
+           v.id, v.tenant, v.type, v.body, e.failing_since IS NOT NULL
     FROM leased l
     JOIN endpoints e ON e.number = l.endpoint
     JOIN events v ON v.number = event_of(l.id) AND v.accepted_at = l.event_at
@@ -127,23 +128,24 @@ BEGIN
     IF v_claimed < p_limit THEN
         RETURN QUERY
         SELECT NULL::bigint, d.endpoint, NULL::bigint, d.due_at, NULL::integer, NULL::integer,
-               d.id, NULL, NULL, NULL
-        FROM dues(p_busy, p_worker, p_workers) d;
+               NULL, NULL, NULL, NULL, NULL::boolean
+        FROM dues(p_now, p_busy, p_worker, p_workers) d;
     END IF;
     RETURN QUERY
     SELECT NULL::bigint, g.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
-           NULL, NULL, NULL, NULL
+           NULL, NULL, NULL, NULL, NULL::boolean
     FROM unnest(v_gone) AS g(endpoint);
     RETURN QUERY
     SELECT NULL::bigint, l.endpoint, 0::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
-           NULL, NULL, NULL, NULL
+           NULL, NULL, NULL, NULL, NULL::boolean
     FROM unnest(v_late) AS l(endpoint);
 END $$;
 
--- When there may be something to claim for each endpoint: the first that waits, or the first lease
--- that ends. Of an ordered endpoint all leases must have ended.
-CREATE FUNCTION webhooks.dues(p_busy text[], p_worker bigint, p_workers bigint[])
-RETURNS TABLE (endpoint bigint, id text, due_at timestamptz)
+-- When there may be something to claim for each endpoint, by the caller's clock: the first that waits,
+-- or the first lease that ends. Of an ordered endpoint all leases must have ended.
+CREATE FUNCTION webhooks.dues(
+    p_now timestamptz, p_busy bigint[], p_worker bigint, p_workers bigint[]
+) RETURNS TABLE (endpoint bigint, due_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -151,7 +153,7 @@ SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT walk.number, walk.id, CASE
+    SELECT walk.number, CASE
         WHEN walk.is_late THEN 'epoch'
         WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
         ELSE least(leases.earliest, (
@@ -159,7 +161,8 @@ BEGIN
             WHERE w.endpoint = walk.number AND w.leased_until IS NULL
             ORDER BY w.due_at, w.id LIMIT 1)) END
     FROM walk(p_busy, p_worker, p_workers) walk CROSS JOIN LATERAL (
-        SELECT min(front.leased_until) AS earliest, max(front.leased_until) AS latest
+        SELECT min(front.leased_until) + (p_now - lease_clock(p_now)) AS earliest,
+               max(front.leased_until) + (p_now - lease_clock(p_now)) AS latest
         FROM (SELECT w.leased_until FROM waiting w WHERE w.endpoint = walk.number
               ORDER BY w.due_at, w.id LIMIT 64) front
     ) leases

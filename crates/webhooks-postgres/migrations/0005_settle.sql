@@ -1,12 +1,13 @@
 -- Keeps what became of claimed deliveries, given in the order of their ids, none twice by one claim.
--- Returns the places of those whose claim held, a row for each endpoint: with since when that had been
--- failing, and whether it is ordered. A claim holds as long as nobody else has taken the delivery and
+-- Returns the places of those whose claim held, a row for each endpoint: with how it had been failing,
+-- and whether it is ordered. A claim holds as long as nobody else has taken the delivery and
 -- the endpoint is there. Places are the order in which endpoints answered.
 CREATE FUNCTION webhooks.settle(
     p_now timestamptz, p_places integer[], p_ids bigint[], p_tokens bigint[], p_outcomes text[],
     p_dues timestamptz[], p_started timestamptz[], p_durations bigint[], p_codes integer[],
     p_classes text[], p_errors text[], p_headers text[], p_responses bytea[], p_worker bigint
-) RETURNS TABLE (endpoint bigint, is_ordered boolean, failing_since timestamptz, places integer[])
+) RETURNS TABLE (endpoint bigint, is_ordered boolean, failing_since timestamptz,
+    failed_at timestamptz, tried_for bigint, places integer[])
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -19,9 +20,9 @@ DECLARE
     v_endpoints bigint[];
     v_ordered   boolean[];
     v_changed   record;
-    v_since     timestamptz;
-    v_blocked   timestamptz;
-    v_failing   timestamptz;
+    v_before    record;
+    v_after     record;
+    v_pause     interval;
 BEGIN
     -- Rows are locked in the order of their ids, and endpoints after them in the order of their
     -- numbers, so that nobody waits in a circle. One statement by itself does so.
@@ -35,17 +36,18 @@ BEGIN
              headers, response)
     ), gone AS (
         DELETE FROM waiting w USING given g, endpoints e
-        WHERE g.outcome IN ('delivered', 'failed', 'cancelled')
-          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.active
+        WHERE g.outcome IN ('delivered', 'failed', 'expired')
+          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.is_open
         RETURNING w.id, w.event_at, w.endpoint, w.since, w.earlier_attempts, e.is_ordered,
                   w.attempts + (g.started_at IS NOT NULL)::integer AS attempts, g.place, g.outcome,
                   g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), kept AS (
         INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts,
-                           started_at, duration_us, status_code, error_class, error,
+                           cancelled, started_at, duration_us, status_code, error_class, error,
                            response_headers, response)
-        SELECT id, event_at, endpoint, outcome, since, attempts, earlier_attempts,
-               started_at, duration_us, code, class, error, headers, response
+        SELECT id, event_at, endpoint,
+               CASE outcome WHEN 'expired' THEN 'cancelled' ELSE outcome END, since, attempts,
+               earlier_attempts, CASE outcome WHEN 'expired' THEN outcome END, started_at, duration_us, code, class, error, headers, response
         FROM gone
     ), back AS (
         UPDATE waiting w SET leased_until = NULL, token = NULL,
@@ -54,7 +56,7 @@ BEGIN
                           ELSE w.due_at END
         FROM given g, endpoints e
         WHERE g.outcome IN ('retrying', 'released')
-          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.active
+          AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.is_open
         RETURNING w.id, w.event_at, w.endpoint, w.attempts, e.is_ordered, g.place, g.outcome,
                   g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), tried AS (
@@ -78,7 +80,8 @@ BEGIN
         WHERE e.number = ANY (v_endpoints) AND e.failing_since IS NOT NULL
     ) THEN
         RETURN QUERY
-        SELECT h.endpoint, bool_or(h.is_ordered), NULL::timestamptz, array_agg(h.place)
+        SELECT h.endpoint, bool_or(h.is_ordered), NULL::timestamptz, NULL::timestamptz,
+               NULL::bigint, array_agg(h.place)
         FROM unnest(v_places, v_endpoints, v_ordered) AS h(place, endpoint, is_ordered)
         GROUP BY h.endpoint;
         RETURN;
@@ -93,22 +96,41 @@ BEGIN
              AS h(place, outcome, due_at, endpoint, is_ordered)
         GROUP BY h.endpoint ORDER BY h.endpoint
     LOOP
-        SELECT e.failing_since, e.blocked_until INTO v_since, v_blocked FROM endpoints e
-        WHERE e.number = v_changed.endpoint FOR NO KEY UPDATE;
-        v_failing := CASE
-            WHEN v_changed.last = 'delivered' THEN NULL
-            WHEN v_changed.last IS NULL THEN v_since
-            WHEN v_changed.has_success OR v_since IS NULL THEN p_now
-            ELSE v_since END;
-        v_changed.blocked_until := coalesce(v_changed.blocked_until, v_blocked);
+        SELECT e.failing_since, e.failed_at, e.tried_for, e.blocked_until INTO v_before
+        FROM endpoints e WHERE e.number = v_changed.endpoint FOR NO KEY UPDATE;
+        v_after := v_before;
+        v_pause := p_now - v_before.failed_at;
+        -- As `Failing` of webhooks-dispatch does.
+        IF v_changed.last = 'delivered' THEN
+            v_after.failing_since := NULL;
+            v_after.failed_at := NULL;
+            v_after.tried_for := NULL;
+        ELSIF v_changed.last IS NULL THEN
+            NULL;
+        ELSIF v_changed.has_success OR v_before.failing_since IS NULL THEN
+            v_after.failing_since := p_now;
+            v_after.failed_at := p_now;
+            v_after.tried_for := 0;
+        ELSIF v_pause >= interval '1 second' THEN
+            v_after.failed_at := p_now;
+            IF v_pause <= interval '30 hours' THEN
+                v_after.tried_for := v_before.tried_for
+                    + (extract(epoch FROM v_pause) * 1000000)::bigint;
+            END IF;
+        END IF;
+        v_after.blocked_until := coalesce(v_changed.blocked_until, v_before.blocked_until);
         -- Most often an endpoint that fails goes on failing, and its row stays as it is.
-        IF (v_failing, v_changed.blocked_until) IS DISTINCT FROM (v_since, v_blocked) THEN
-            UPDATE endpoints e SET failing_since = v_failing, blocked_until = v_changed.blocked_until
+        IF v_after IS DISTINCT FROM v_before THEN
+            UPDATE endpoints e SET failing_since = v_after.failing_since,
+                failed_at = v_after.failed_at, tried_for = v_after.tried_for,
+                blocked_until = v_after.blocked_until
             WHERE e.number = v_changed.endpoint;
         END IF;
         endpoint := v_changed.endpoint;
         is_ordered := v_changed.is_ordered;
-        failing_since := v_since;
+        failing_since := v_before.failing_since;
+        failed_at := v_before.failed_at;
+        tried_for := v_before.tried_for;
         places := v_changed.places;
         RETURN NEXT;
     END LOOP;
@@ -127,8 +149,9 @@ BEGIN
             ORDER BY due_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED)
         RETURNING *
     )
-    INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts)
-    SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts FROM gone;
+    INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
+    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.since, g.attempts, g.earlier_attempts, e.state
+    FROM gone g JOIN endpoints e ON e.number = g.endpoint;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END $$;

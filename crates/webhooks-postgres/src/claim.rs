@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
-use webhooks_core::{EndpointId, Timestamp};
+use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement, StoreError,
+    Claim, ClaimRequest, Claimed, MonotonicTime, Now, Outcome, Progress, SerializedEvent,
+    Settlement, StoreError,
 };
-use webhooks_registry::Registration;
+use webhooks_registry::{EndpointNumber, Registration};
 
 use crate::endpoints;
 use crate::error::{attempt, persistently, store_error};
+use crate::hand_over::elapsed;
 use crate::row::{self, At};
 use crate::share::shared;
 use crate::store::Shared;
@@ -35,19 +38,19 @@ pub(crate) struct Registrations {
 pub(crate) struct Dues {
     /// After how many changes it was found; never if `None`.
     found_at: Option<u64>,
-    busy: Arc<BTreeSet<EndpointId>>,
-    by_endpoint: BTreeMap<EndpointId, Timestamp>,
+    busy: Arc<BTreeSet<EndpointNumber>>,
+    by_endpoint: BTreeMap<EndpointNumber, MonotonicTime>,
 }
 
 impl Dues {
     /// Returns whether it holds after so many changes, and of all that are not busy.
-    fn are_known(&self, changes: u64, busy: &BTreeSet<EndpointId>) -> bool {
+    fn are_known(&self, changes: u64, busy: &BTreeSet<EndpointNumber>) -> bool {
         self.found_at == Some(changes) && self.busy.is_subset(busy)
     }
 
     /// Returns what is due next for endpoints that are not busy.
-    fn next(&self, busy: &BTreeSet<EndpointId>) -> Option<Timestamp> {
-        let is_free = |(endpoint, _): &(&EndpointId, &Timestamp)| !busy.contains(*endpoint);
+    fn next(&self, busy: &BTreeSet<EndpointNumber>) -> Option<MonotonicTime> {
+        let is_free = |(endpoint, _): &(&EndpointNumber, &MonotonicTime)| !busy.contains(*endpoint);
         self.by_endpoint.iter().filter(is_free).map(|(_, due_at)| *due_at).min()
     }
 }
@@ -74,7 +77,7 @@ struct Found {
     /// Whether some of what waits for an ordered endpoint was put into order.
     is_repaired: bool,
     /// What is due next, if all that is due was claimed.
-    dues: BTreeMap<EndpointId, Timestamp>,
+    dues: BTreeMap<EndpointNumber, MonotonicTime>,
 }
 
 /// A delivery that was claimed.
@@ -84,6 +87,8 @@ pub(crate) struct Delivery {
     pub(crate) version: i64,
     pub(crate) event: Arc<SerializedEvent>,
     pub(crate) progress: Progress,
+    /// Whether its endpoint's last attempt failed.
+    pub(crate) is_failing: bool,
 }
 
 impl Delivery {
@@ -95,6 +100,7 @@ impl Delivery {
             version: row.try_get(2)?,
             event: Arc::new(row::event(row, 6)?),
             progress: row::progress(row, 3)?,
+            is_failing: row.try_get(10)?,
         })
     }
 }
@@ -118,14 +124,14 @@ impl Shared {
         let stale = {
             let mut handed = self.handed();
             handed.start(request.lease);
-            handed.stale(request.now)
+            handed.stale(elapsed())
         };
-        self.hand_back(stale, request.now).await;
+        self.hand_back(stale, request.now.wall).await;
         // The database is asked in every other turn, unless it is known to have nothing.
         let is_dry = {
             let dues = self.dues();
             dues.are_known(self.changes(), &request.busy)
-                && dues.next(&request.busy).is_none_or(|due_at| due_at > request.now)
+                && dues.next(&request.busy).is_none_or(|due_at| due_at > request.now.monotonic)
         };
         if turns.is_of_database && !is_dry {
             turns.is_of_database = false;
@@ -171,7 +177,7 @@ impl Shared {
             self.wake();
         }
         let is_none = found.deliveries.is_empty();
-        let claimed = self.claimed(found.deliveries, members, request.now).await?;
+        let claimed = self.claimed(found.deliveries, members, request.now.wall).await?;
         if let Some(error) = found.unreadable.filter(|_| is_none) {
             return Err(store_error(error));
         }
@@ -197,13 +203,14 @@ impl Shared {
         members: &[i64],
     ) -> Result<Found, sqlx::Error> {
         const CLAIM: &str = "SELECT id, endpoint, version, since, attempts, earlier_attempts,
-            event_id, tenant, type, body FROM webhooks.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let busy: Vec<&str> = request.busy.iter().map(EndpointId::as_str).collect();
+            event_id, tenant, type, body, is_failing
+            FROM webhooks.claim($1, $2 * interval '1 microsecond', $3, $4, $5, $6, $7, $8, $9)";
+        let busy: Vec<i64> = request.busy.iter().map(|number| row::endpoint(*number)).collect();
         let mut call = self.call().await?;
         let rows = sqlx::query(CLAIM)
             .persistent(call.prepares())
-            .bind(At(request.now))
-            .bind(At(request.now + request.lease))
+            .bind(At(request.now.wall))
+            .bind(row::micros(request.lease))
             .bind(token)
             .bind(row::limit(request.limit))
             .bind(row::limit(request.per_endpoint))
@@ -226,7 +233,10 @@ impl Shared {
                     }
                 }
                 (None, Some(At(due_at))) => {
-                    found.dues.insert(row::endpoint_id(&row, 6)?, due_at);
+                    let endpoint = row::endpoint_number(row.try_get(1)?);
+                    // What is due later is so by a clock that may step; the wait for it goes on.
+                    let wait = due_at.saturating_since(request.now.wall);
+                    found.dues.insert(endpoint, request.now.monotonic + wait);
                 }
                 (None, None) => match row.try_get::<Option<i64>, _>(2)? {
                     Some(_late) => found.is_repaired = true,
@@ -262,20 +272,20 @@ impl Shared {
         let (mut claimed, mut unserved) = (Vec::with_capacity(found.len()), Vec::new());
         {
             let (registrations, mut handed) = (self.registrations(), self.handed());
-            for Delivery { claim, endpoint, version, event, progress } in found {
+            for Delivery { claim, endpoint, version, event, progress, is_failing } in found {
                 // One whose endpoint cannot be read here is due again when its lease ends, for a
                 // worker that can; it must not keep the others waiting.
                 match registrations.known.get(&(endpoint, version)) {
                     Some(Some(registration)) => {
-                        handed.claimed(endpoint, registration, now);
+                        handed.claimed(endpoint, registration, elapsed());
                         let registration = Arc::clone(registration);
-                        claimed.push(Claimed { claim, registration, event, progress });
+                        claimed.push(Claimed { claim, registration, event, progress, is_failing });
                     }
                     Some(None) => {
-                        handed.refuse(endpoint, now);
+                        handed.refuse(endpoint, elapsed());
                         unserved.push(released(claim));
                     }
-                    None => handed.refuse(endpoint, now),
+                    None => handed.refuse(endpoint, elapsed()),
                 }
             }
         }
@@ -296,7 +306,7 @@ impl Shared {
         missing: &BTreeSet<(i64, i64)>,
         members: &[i64],
     ) -> Result<Option<sqlx::Error>, sqlx::Error> {
-        let select = format!("{} WHERE number = ANY ($1) AND active", endpoints::SELECT);
+        let select = format!("{} WHERE number = ANY ($1) AND is_open", endpoints::SELECT);
         let numbers: Vec<i64> = missing.iter().map(|(number, _)| *number).collect();
         let mut call = self.call().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(call.prepares());
@@ -337,10 +347,12 @@ impl Shared {
     pub(crate) async fn extend(
         &self,
         claims: Vec<Claim>,
-        until: Timestamp,
+        lease: Duration,
+        now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
         const EXTEND: &str = "
-            UPDATE webhooks.waiting SET leased_until = greatest(leased_until, $3)
+            UPDATE webhooks.waiting SET leased_until = greatest(
+                leased_until, webhooks.lease_clock($4) + $3 * interval '1 microsecond')
             FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
             WHERE waiting.id = claim.id AND waiting.token = claim.token
             RETURNING waiting.id, waiting.token";
@@ -352,7 +364,8 @@ impl Shared {
                 .persistent(call.prepares())
                 .bind(&ids)
                 .bind(&tokens)
-                .bind(At(until))
+                .bind(row::micros(lease))
+                .bind(At(now.wall))
                 .fetch_all(call.on())
                 .await?;
             call.end().await?;
@@ -366,37 +379,40 @@ impl Shared {
         Ok(claims.into_iter().filter(is_lost).collect())
     }
 
-    /// Returns when something may be due; asks the database only if something has changed since the
+    /// Returns how long it takes until something may be due; asks the database only if something has changed since the
     /// last claim.
     pub(crate) async fn next_due(
         &self,
-        busy: &BTreeSet<EndpointId>,
-    ) -> Result<Option<Timestamp>, sqlx::Error> {
-        const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3)";
+        busy: &BTreeSet<EndpointNumber>,
+        now: Now,
+    ) -> Result<Option<Duration>, sqlx::Error> {
+        const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3, $4)";
         if self.handed().has_some(busy) {
-            return Ok(Some(Timestamp::UNIX_EPOCH));
+            return Ok(Some(Duration::ZERO));
         }
         {
             let dues = self.dues();
             if dues.are_known(self.changes(), busy) {
-                return Ok(dues.next(busy));
+                let next = dues.next(busy);
+                return Ok(next.map(|next| next.saturating_since(now.monotonic)));
             }
         }
         let members = self.workers.join(self).await?;
         if members.is_empty() {
             return Ok(None);
         }
-        let names: Vec<&str> = busy.iter().map(EndpointId::as_str).collect();
+        let busy: Vec<i64> = busy.iter().map(|number| row::endpoint(*number)).collect();
         let mut call = self.call().await?;
         let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
             .persistent(call.prepares())
-            .bind(names)
+            .bind(At(now.wall))
+            .bind(busy)
             .bind(self.workers.id)
             .bind(&*members)
             .fetch_one(call.on())
             .await?;
         call.end().await?;
-        Ok(due_at.map(|At(due_at)| due_at))
+        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall)))
     }
 
     fn dues(&self) -> MutexGuard<'_, Dues> {

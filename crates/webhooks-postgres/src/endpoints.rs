@@ -1,4 +1,4 @@
-//! Endpoints: registered, replaced, disabled, forgotten.
+//! Endpoints: registered, changed, unregistered.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointStore, EndpointStoreError, RegisterError, Registration,
-    SealingKeys, StoredEndpoint, UnknownEndpoint,
+    Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStore, EndpointStoreError,
+    RegisterError, Registered, Registration, SealingKeys, StateChange, StoredEndpoint,
+    UnknownEndpoint,
 };
 
 use crate::PostgresStore;
@@ -19,9 +20,10 @@ use crate::store::Call;
 
 /// Reads endpoints, for [`registration`].
 pub(crate) const SELECT: &str =
-    "SELECT number, id, settings::text, secrets, disabled FROM webhooks.endpoints";
+    "SELECT number, tenant, id, settings::text, secrets, state, disabled
+    FROM webhooks.endpoints";
 
-/// Locks an id, whether or not an endpoint has it.
+/// Locks an id of a tenant, whether or not an endpoint has it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7305001, hashtext($1))";
 
 impl EndpointStore for PostgresStore {
@@ -29,91 +31,94 @@ impl EndpointStore for PostgresStore {
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    ) -> Result<Registered, EndpointStoreError> {
         endpoint.check().map_err(RegisterError::Endpoint)?;
-        let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
-        if current.as_ref().is_some_and(|current| current.tenant != endpoint.tenant) {
-            let error = RegisterError::OtherTenant { id: id.to_string() };
-            return Err(transaction.refuse(error).await.into());
-        }
+        let key = EndpointKey::new(endpoint.tenant.clone(), id);
         let stored = StoredEndpoint::new(&endpoint);
-        let secrets = self.shared.keys.seal(id.as_str(), &stored.secrets);
+        let secrets = self.shared.keys.seal(&key.to_string(), &stored.secrets);
         let secrets =
             secrets.map_err(|error| EndpointStoreError::Unavailable { source: error.into() })?;
-        let kept = match &current {
-            Some(Locked { number, is_active: true, .. }) => {
-                update(transaction.on(), *number, &endpoint, &stored.settings, &secrets).await
-            }
-            _ => {
-                let replaced = current.as_ref().map(|current| current.number);
-                insert(transaction.on(), replaced, &id, &endpoint, &stored.settings, &secrets).await
-            }
+        let mut transaction = self.shared.begin().await.map_err(unavailable)?;
+        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
+        let before = locked.as_ref().map(|locked| locked.read_or_stand_in(&self.shared.keys));
+        let added =
+            || Registration::new(EndpointNumber::default(), key.id.clone(), endpoint.clone());
+        let after = match &before {
+            None => Some(added()),
+            Some(before) => before.again(endpoint.clone()),
         };
-        kept.map_err(unavailable)?;
+        let Some(after) = after else {
+            transaction.end().await.map_err(unavailable)?;
+            return Ok(Registered::Unchanged);
+        };
+        let change = Change { after: &after, settings: &stored.settings, secrets: &secrets };
+        change.keep(transaction.on(), locked.as_ref()).await.map_err(unavailable)?;
         transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
-        Ok(current.map(|current| Arc::new(current.read_or_stand_in(&self.shared.keys))))
+        Ok(before
+            .map_or(Registered::Added, |before| Registered::Changed { before: Arc::new(before) }))
     }
 
     /// An endpoint that cannot be read is removed all the same; a stand-in is returned for it, which
-    /// has its id and tenant, is inactive, and leads to `https://unreadable.invalid/`.
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
+    /// has its id and tenant, is disabled, and leads to `https://unreadable.invalid/`.
+    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
         // Its secrets are of no use to anybody any more.
         const RETIRE: &str = "UPDATE webhooks.endpoints
-            SET is_current = false, active = false, secrets = '' WHERE number = $1";
+            SET is_current = false, state = 'unregistered', secrets = '' WHERE number = $1";
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
-        let Some(current) = current else { return Err(unknown(transaction, &id).await) };
-        let number = current.number;
+        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
+        let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
+        let number = locked.number;
         let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.on());
         retire.await.map_err(unavailable)?;
         close(transaction.on(), number).await.map_err(unavailable)?;
         transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
-        Ok(Arc::new(current.read_or_stand_in(&self.shared.keys)))
+        Ok(Arc::new(locked.read_or_stand_in(&self.shared.keys)))
     }
 
-    async fn disable(
+    async fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
-        const DISABLE: &str = "UPDATE webhooks.endpoints
-            SET active = false, disabled = $2, settings = $3::json, version = version + 1
-            WHERE number = $1";
+        key: EndpointKey,
+        change: StateChange,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let current = lock(transaction.on(), &id).await.map_err(unavailable)?;
-        let Some(locked) = current else { return Err(unknown(transaction, &id).await) };
-        if !locked.is_active {
-            transaction.end().await.map_err(unavailable)?;
-            return Ok(false);
-        }
-        let (number, current) = (locked.number, locked.read(&self.shared.keys));
-        let current = match current {
-            Ok(current) => current,
-            Err(error) => return Err(unavailable(transaction.refuse(error).await)),
+        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
+        let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
+        let state = match locked.state.after(change) {
+            Ok(Some(state)) => state,
+            Ok(None) => {
+                transaction.end().await.map_err(unavailable)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(transaction.refuse(error).await.into()),
         };
-        let stored = StoredEndpoint::new(&current.disabled(reason).endpoint);
-        let disable = sqlx::query(DISABLE)
-            .persistent(false)
-            .bind(number)
-            .bind(word(reason))
-            .bind(stored.settings);
-        disable.execute(transaction.on()).await.map_err(unavailable)?;
-        close(transaction.on(), number).await.map_err(unavailable)?;
+        let before = locked.read_or_stand_in(&self.shared.keys);
+        if state.is_open() && !locked.state.is_open() {
+            // What is to be sent must be readable.
+            if let Err(error) = locked.read(&self.shared.keys) {
+                return Err(unavailable(transaction.refuse(error).await));
+            }
+            let (settings, secrets) = locked.stored().map_err(unavailable)?;
+            let after = before.in_state(state);
+            let change = Change { after: &after, settings, secrets };
+            change.keep(transaction.on(), Some(&locked)).await.map_err(unavailable)?;
+        } else {
+            enter(transaction.on(), locked.number, state).await.map_err(unavailable)?;
+        }
         transaction.end().await.map_err(unavailable)?;
         self.shared.wake();
-        Ok(true)
+        Ok(Some(Arc::new(before)))
     }
 
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        let select = format!("{SELECT} WHERE id = $1 AND is_current");
+    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        let select = format!("{SELECT} WHERE tenant = $1 AND id = $2 AND is_current");
         let get = async || {
             let mut call = self.shared.call().await?;
             let statement = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
                 .persistent(false)
-                .bind(id.as_str());
+                .bind(key.tenant.as_str())
+                .bind(key.id.as_str());
             let row = statement.fetch_optional(call.on()).await?;
             call.end().await?;
             row.map(|row| registration(&row, &self.shared.keys).map(Arc::new)).transpose()
@@ -124,7 +129,7 @@ impl EndpointStore for PostgresStore {
     async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         let (mut found, mut after) = (Vec::new(), after);
@@ -134,10 +139,9 @@ impl EndpointStore for PostgresStore {
             let page = page.await.map_err(unavailable)?;
             let is_last = page.len() < most;
             for row in page {
-                let id = row::endpoint_id(&row, 1).map_err(unavailable)?;
+                after = Some(key(&row).map_err(unavailable)?);
                 // One that cannot be read keeps nobody from the others.
                 found.extend(registration(&row, &self.shared.keys).map(Arc::new));
-                after = Some(id);
             }
             if is_last {
                 break;
@@ -148,22 +152,23 @@ impl EndpointStore for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Returns the rows of endpoints, at most so many, those after an id.
+    /// Returns the rows of endpoints, at most so many, those after one.
     async fn rows(
         &self,
         tenant: Option<&TenantId>,
-        after: Option<&EndpointId>,
+        after: Option<&EndpointKey>,
         limit: usize,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let select = format!(
-            "{SELECT} WHERE is_current AND ($1::text IS NULL OR tenant = $1) AND id > $2
-            ORDER BY id LIMIT $3"
+            "{SELECT} WHERE is_current AND ($1::text IS NULL OR tenant = $1)
+            AND (tenant, id) > ($2, $3) ORDER BY tenant, id LIMIT $4"
         );
         let mut call = self.shared.reading_call().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select))
             .persistent(false)
             .bind(tenant.map(TenantId::as_str))
-            .bind(after.map_or("", EndpointId::as_str))
+            .bind(after.map_or("", |after| after.tenant.as_str()))
+            .bind(after.map_or("", |after| after.id.as_str()))
             .bind(row::limit(limit))
             .fetch_all(call.on())
             .await?;
@@ -175,9 +180,8 @@ impl PostgresStore {
 /// An endpoint whose row is locked. It can be replaced or removed without being read.
 pub(crate) struct Locked {
     pub(crate) number: i64,
-    id: EndpointId,
-    tenant: TenantId,
-    is_active: bool,
+    key: EndpointKey,
+    pub(crate) state: EndpointState,
     row: PgRow,
 }
 
@@ -188,12 +192,18 @@ impl Locked {
     }
 
     /// Reads the endpoint, or returns one that stands for it if it cannot be read.
-    fn read_or_stand_in(self, keys: &SealingKeys) -> Registration {
+    fn read_or_stand_in(&self, keys: &SealingKeys) -> Registration {
         self.read(keys).unwrap_or_else(|_unreadable| {
             let mut endpoint = stand_in();
-            endpoint.tenant = self.tenant;
-            Registration::new(self.id, endpoint)
+            endpoint.tenant = self.key.tenant.clone();
+            let number = row::endpoint_number(self.number);
+            Registration::new(number, self.key.id.clone(), endpoint).in_state(self.state)
         })
+    }
+
+    /// Borrows what is stored of it: its settings, and its secrets as they are.
+    fn stored(&self) -> Result<(&str, &[u8]), sqlx::Error> {
+        Ok((self.row.try_get(3)?, self.row.try_get(4)?))
     }
 }
 
@@ -205,83 +215,130 @@ fn stand_in() -> Endpoint {
     endpoint.expect("it is a URL and a secret").inactive()
 }
 
-/// Locks an id until the transaction ends, and returns the endpoint that has it.
+/// Locks an id of a tenant until the transaction ends, and returns the endpoint that has it.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
-    id: &EndpointId,
+    key: &EndpointKey,
 ) -> Result<Option<Locked>, sqlx::Error> {
-    const SELECT: &str = "SELECT number, id, settings::text, secrets, disabled, tenant, active
-        FROM webhooks.endpoints WHERE id = $1 AND is_current FOR NO KEY UPDATE";
-    sqlx::query(LOCK).persistent(false).bind(id.as_str()).execute(&mut *connection).await?;
-    let select = sqlx::query(SELECT).persistent(false).bind(id.as_str());
+    let select = format!("{SELECT} WHERE tenant = $1 AND id = $2 AND is_current FOR NO KEY UPDATE");
+    sqlx::query(LOCK).persistent(false).bind(key.to_string()).execute(&mut *connection).await?;
+    let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false);
+    let select = select.bind(key.tenant.as_str()).bind(key.id.as_str());
     let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
-    let (number, is_active) = (row.try_get(0)?, row.try_get(6)?);
-    let tenant = row::tenant(&row, 5)?;
-    Ok(Some(Locked { number, id: id.clone(), tenant, is_active, row }))
+    let (number, state) = (row.try_get(0)?, state(&row)?);
+    Ok(Some(Locked { number, key: key.clone(), state, row }))
 }
 
 /// Ends a call for an endpoint that there is not.
-async fn unknown(call: Call, id: &EndpointId) -> EndpointStoreError {
-    call.refuse(UnknownEndpoint { id: id.to_string() }).await.into()
+async fn unknown(call: Call, key: &EndpointKey) -> EndpointStoreError {
+    call.refuse(UnknownEndpoint { id: key.id.to_string() }).await.into()
 }
 
-/// Changes an endpoint; what waits for it goes to the new one. If it becomes ordered, claims put what
-/// waits into order.
-async fn update(
+/// An endpoint as it is to be, and what is stored of it.
+struct Change<'c> {
+    after: &'c Registration,
+    settings: &'c str,
+    secrets: &'c [u8],
+}
+
+impl Change<'_> {
+    /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
+    async fn keep(
+        &self,
+        connection: &mut PgConnection,
+        before: Option<&Locked>,
+    ) -> Result<(), sqlx::Error> {
+        let is_open = self.after.state.is_open();
+        match before {
+            Some(before) if before.state.is_open() || !is_open => {
+                self.update(connection, before).await
+            }
+            _ => self.insert(connection, before.map(|before| before.number)).await,
+        }
+    }
+
+    /// Changes an endpoint's row; what waits for it goes to the new one. If it becomes ordered, claims
+    /// put what waits into order.
+    async fn update(
+        &self,
+        connection: &mut PgConnection,
+        before: &Locked,
+    ) -> Result<(), sqlx::Error> {
+        const UPDATE: &str = "UPDATE webhooks.endpoints
+            SET settings = $2::json, secrets = $3, is_ordered = $4, max_workers = $5,
+                version = version + 1,
+                blocked_until = CASE WHEN $4 THEN blocked_until ELSE 'epoch' END
+            WHERE number = $1";
+        let endpoint = &self.after.endpoint;
+        sqlx::query(UPDATE)
+            .persistent(false)
+            .bind(before.number)
+            .bind(self.settings)
+            .bind(self.secrets)
+            .bind(endpoint.ordered)
+            .bind(most_workers(endpoint))
+            .execute(&mut *connection)
+            .await?;
+        if self.after.state != before.state {
+            enter(connection, before.number, self.after.state).await?;
+        }
+        if self.after.state.is_open() {
+            subscribe(connection, before.number, endpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds an endpoint's row in place of one that got nothing any more, if there was one.
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        replaced: Option<i64>,
+    ) -> Result<(), sqlx::Error> {
+        // The secrets of the old one are of no use to anybody any more.
+        const RETIRE: &str =
+            "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
+        const INSERT: &str = "INSERT INTO webhooks.endpoints
+            (id, tenant, settings, secrets, state, disabled, is_ordered, max_workers)
+            VALUES ($1, $2, $3::json, $4, $5, $6, $7, $8) RETURNING number";
+        sqlx::query(RETIRE).persistent(false).bind(replaced).execute(&mut *connection).await?;
+        let Registration { id, endpoint, state, .. } = self.after;
+        let number: i64 = sqlx::query_scalar(INSERT)
+            .persistent(false)
+            .bind(id.as_str())
+            .bind(endpoint.tenant.as_str())
+            .bind(self.settings)
+            .bind(self.secrets)
+            .bind(state.as_str())
+            .bind(state.disabled().map(|reason| reason.as_str()))
+            .bind(endpoint.ordered)
+            .bind(most_workers(endpoint))
+            .fetch_one(&mut *connection)
+            .await?;
+        if state.is_open() { subscribe(connection, number, endpoint).await } else { Ok(()) }
+    }
+}
+
+/// Changes the state of an endpoint's row.
+async fn enter(
     connection: &mut PgConnection,
     number: i64,
-    endpoint: &Endpoint,
-    settings: &str,
-    secrets: &[u8],
+    state: EndpointState,
 ) -> Result<(), sqlx::Error> {
-    const UPDATE: &str = "UPDATE webhooks.endpoints
-        SET settings = $2::json, secrets = $3, active = $4, is_ordered = $5, max_workers = $6,
-            version = version + 1, disabled = NULL, failing_since = NULL, blocked_until = 'epoch'
+    const ENTER: &str = "UPDATE webhooks.endpoints
+        SET state = $2, disabled = $3, version = version + 1,
+            failing_since = CASE WHEN $4 THEN failing_since END,
+            failed_at = CASE WHEN $4 THEN failed_at END,
+            tried_for = CASE WHEN $4 THEN tried_for END
         WHERE number = $1";
-    sqlx::query(UPDATE)
+    sqlx::query(ENTER)
         .persistent(false)
         .bind(number)
-        .bind(settings)
-        .bind(secrets)
-        .bind(endpoint.active)
-        .bind(endpoint.ordered)
-        .bind(most_workers(endpoint))
+        .bind(state.as_str())
+        .bind(state.disabled().map(|reason| reason.as_str()))
+        .bind(state.is_open())
         .execute(&mut *connection)
         .await?;
-    if !endpoint.active {
-        return close(connection, number).await;
-    }
-    subscribe(connection, number, endpoint).await
-}
-
-/// Adds an endpoint in place of one that was inactive, if there was one.
-async fn insert(
-    connection: &mut PgConnection,
-    replaced: Option<i64>,
-    id: &EndpointId,
-    endpoint: &Endpoint,
-    settings: &str,
-    secrets: &[u8],
-) -> Result<(), sqlx::Error> {
-    // The secrets of the old one are of no use to anybody any more.
-    const RETIRE: &str =
-        "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
-    const INSERT: &str = "INSERT INTO webhooks.endpoints
-        (id, tenant, settings, secrets, active, is_ordered, max_workers)
-        VALUES ($1, $2, $3::json, $4, $5, $6, $7) RETURNING number";
-    sqlx::query(RETIRE).persistent(false).bind(replaced).execute(&mut *connection).await?;
-    let number: i64 = sqlx::query_scalar(INSERT)
-        .persistent(false)
-        .bind(id.as_str())
-        .bind(endpoint.tenant.as_str())
-        .bind(settings)
-        .bind(secrets)
-        .bind(endpoint.active)
-        .bind(endpoint.ordered)
-        .bind(most_workers(endpoint))
-        .fetch_one(&mut *connection)
-        .await?;
-    if endpoint.active { subscribe(connection, number, endpoint).await } else { Ok(()) }
+    if state.is_open() { Ok(()) } else { close(connection, number).await }
 }
 
 fn most_workers(endpoint: &Endpoint) -> i32 {
@@ -325,33 +382,27 @@ async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::E
 
 /// Reads an endpoint from the columns of [`SELECT`].
 pub(crate) fn registration(row: &PgRow, keys: &SealingKeys) -> Result<Registration, sqlx::Error> {
-    let id = row::endpoint_id(row, 1)?;
-    let (settings, secrets): (String, &[u8]) = (row.try_get(2)?, row.try_get(3)?);
-    let secrets = keys.open(id.as_str(), secrets).map_err(|error| in_column(3, error))?;
+    let key = key(row)?;
+    let (settings, secrets): (String, &[u8]) = (row.try_get(3)?, row.try_get(4)?);
+    let secrets = keys.open(&key.to_string(), secrets).map_err(|error| in_column(4, error))?;
     let stored = StoredEndpoint { settings, secrets };
-    let endpoint = stored.to_endpoint().map_err(|error| in_column(2, error))?;
-    let disabled: Option<&str> = row.try_get(4)?;
-    let registration = Registration::new(id, endpoint);
-    Ok(match disabled {
-        Some(word) => registration.disabled(reason(word)),
-        None => registration,
-    })
+    let endpoint = stored.to_endpoint().map_err(|error| in_column(3, error))?;
+    let number = row::endpoint_number(row.try_get(0)?);
+    Ok(Registration::new(number, key.id, endpoint).in_state(state(row)?))
+}
+
+/// Reads what names an endpoint from the columns of [`SELECT`].
+pub(crate) fn key(row: &PgRow) -> Result<EndpointKey, sqlx::Error> {
+    Ok(EndpointKey::new(row::tenant(row, 1)?, row::endpoint_id(row, 2)?))
+}
+
+fn state(row: &PgRow) -> Result<EndpointState, sqlx::Error> {
+    let (state, disabled): (&str, Option<&str>) = (row.try_get(5)?, row.try_get(6)?);
+    Ok(EndpointState::from_words(state, disabled))
 }
 
 fn in_column(column: usize, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_string(), source: source.into() }
-}
-
-/// The words for why an endpoint was disabled.
-fn word(reason: DisableReason) -> &'static str {
-    match reason {
-        DisableReason::Gone => "gone",
-        _ => "failing",
-    }
-}
-
-fn reason(word: &str) -> DisableReason {
-    if word == "gone" { DisableReason::Gone } else { DisableReason::Failing }
 }
 
 fn unavailable(error: sqlx::Error) -> EndpointStoreError {

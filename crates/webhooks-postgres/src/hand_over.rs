@@ -4,8 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{ClaimRequest, Claimed, Progress, StoreError};
+use webhooks_dispatch::{
+    ClaimRequest, Claimed, Clock as _, MonotonicTime, Progress, StoreError, SystemClock,
+};
 
 use crate::claim::{Delivery, released};
 use crate::error::{persistently, store_error};
@@ -17,8 +21,10 @@ use crate::store::Shared;
 pub(crate) struct Offer {
     /// The endpoints, by number.
     pub(crate) open: Vec<i64>,
-    /// When the claims end.
-    pub(crate) until: Timestamp,
+    /// How long the claims last.
+    pub(crate) lease: Duration,
+    /// When they end at the earliest.
+    pub(crate) until: MonotonicTime,
     pub(crate) token: i64,
 }
 
@@ -38,12 +44,17 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// Returns the present time by which what is handed over waits: it is this process's affair alone.
+pub(crate) fn elapsed() -> MonotonicTime {
+    SystemClock.monotonic()
+}
+
 impl Shared {
     /// Returns what may be handed over of so many events, of so many bytes together.
-    pub(crate) fn offer(&self, now: Timestamp, events: (usize, usize)) -> Option<Offer> {
-        let is_alone = self.workers.is_alone()?;
-        let (open, until) = self.handed().open(now, events, is_alone)?;
-        Some(Offer { open, until, token: fastrand::i64(1..) })
+    pub(crate) fn offer(&self, events: (usize, usize)) -> Option<Offer> {
+        let (is_alone, now) = (self.workers.is_alone()?, elapsed());
+        let (open, lease) = self.handed().open(now, events, is_alone)?;
+        Some(Offer { open, lease, until: now + lease, token: fastrand::i64(1..) })
     }
 
     /// Hands deliveries over.
@@ -67,43 +78,46 @@ impl Shared {
         }
         let numbers: BTreeSet<i64> = taken.handed.iter().map(|handed| handed.endpoint).collect();
         let versions = persistently(|| self.versions(&numbers)).await.map_err(store_error)?;
-        let (mut deliveries, mut ordered) = (Vec::new(), Vec::new());
+        let (mut deliveries, mut unfit) = (Vec::new(), Vec::new());
         for handed in &taken.handed {
             // What was handed over for an endpoint that is gone has been cancelled.
             match versions.get(&handed.endpoint) {
-                Some((version, false)) => deliveries.push(Delivery {
+                Some((version, false, is_failing)) => deliveries.push(Delivery {
+                    is_failing: *is_failing,
                     claim: row::claim(handed.id, handed.token),
                     endpoint: handed.endpoint,
                     version: *version,
                     event: Arc::clone(&handed.event),
                     progress: Progress::start(handed.since),
                 }),
-                Some((_, true)) => ordered.push(handed.clone()),
+                Some((_, true, _)) => unfit.push(handed.clone()),
                 None => {}
             }
         }
-        let claimed = self.claimed(deliveries, members, request.now).await?;
+        let claimed = self.claimed(deliveries, members, request.now.wall).await?;
         taken.handed.clear();
-        self.hand_back(ordered, request.now).await;
+        self.hand_back(unfit, request.now.wall).await;
         Ok(claimed)
     }
 
-    /// Returns the versions of these endpoints, and whether they are ordered, but of those that are
-    /// gone.
+    /// Returns the versions of these endpoints, except of those that are gone; whether what was handed
+    /// over for them must wait after all, since they are ordered or paused; and whether they fail.
     async fn versions(
         &self,
         numbers: &BTreeSet<i64>,
-    ) -> Result<BTreeMap<i64, (i64, bool)>, sqlx::Error> {
-        const VERSIONS: &str = "SELECT number, version, is_ordered FROM webhooks.endpoints
-            WHERE number = ANY ($1) AND active";
+    ) -> Result<BTreeMap<i64, (i64, bool, bool)>, sqlx::Error> {
+        const VERSIONS: &str = "SELECT number, version, is_ordered OR state = 'paused',
+                failing_since IS NOT NULL
+            FROM webhooks.endpoints WHERE number = ANY ($1) AND is_open";
         let mut call = self.call().await?;
-        let versions: Vec<(i64, i64, bool)> = sqlx::query_as(VERSIONS)
+        let versions: Vec<(i64, i64, bool, bool)> = sqlx::query_as(VERSIONS)
             .persistent(call.prepares())
             .bind(Vec::from_iter(numbers))
             .fetch_all(call.on())
             .await?;
         call.end().await?;
-        let by_number = |(number, version, is_ordered)| (number, (version, is_ordered));
+        let by_number =
+            |(number, version, must_wait, is_failing)| (number, (version, must_wait, is_failing));
         Ok(versions.into_iter().map(by_number).collect())
     }
 
@@ -128,8 +142,8 @@ impl Shared {
     pub(crate) async fn tidy(&self, now: Timestamp) {
         let stale = {
             let mut handed = self.handed();
-            handed.sweep(now);
-            handed.stale(now)
+            handed.sweep(elapsed());
+            handed.stale(elapsed())
         };
         self.hand_back(stale, now).await;
     }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, SerializedEvent};
-use webhooks_registry::Registration;
+use webhooks_core::{TenantId, Timestamp};
+use webhooks_dispatch::{ClaimRequest, MonotonicTime, SerializedEvent};
+use webhooks_registry::{EndpointNumber, Registration};
+
+use crate::row;
 
 /// How long a delivery may wait here: its lease lasts that much longer than the worker asks for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ pub(crate) struct Handed {
     /// When it was accepted.
     pub(crate) since: Timestamp,
     /// When its lease ends.
-    pub(crate) until: Timestamp,
+    pub(crate) until: MonotonicTime,
     pub(crate) event: Arc<SerializedEvent>,
 }
 
@@ -59,23 +61,21 @@ pub(crate) struct Lanes {
 
 #[derive(Debug)]
 struct Lane {
-    endpoint: EndpointId,
     tenant: TenantId,
     /// By the ends of the leases.
     queue: VecDeque<Handed>,
     /// When the worker last claimed something for the endpoint, how many in that second, and how
     /// many in the second before.
-    claimed_at: Timestamp,
+    claimed_at: MonotonicTime,
     claimed: usize,
     claimed_before: usize,
     /// When something had last waited too long, or was not for this worker.
-    slow_at: Option<Timestamp>,
+    slow_at: Option<MonotonicTime>,
 }
 
 impl Lane {
-    fn new(registration: &Registration, now: Timestamp) -> Self {
+    fn new(registration: &Registration, now: MonotonicTime) -> Self {
         Self {
-            endpoint: registration.id.clone(),
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
             claimed_at: now,
@@ -85,12 +85,12 @@ impl Lane {
         }
     }
 
-    fn is_used(&self, now: Timestamp) -> bool {
+    fn is_used(&self, now: MonotonicTime) -> bool {
         !self.queue.is_empty() || now.saturating_since(self.claimed_at) < IDLE
     }
 
     /// Moves time on to a claim.
-    fn advance(&mut self, now: Timestamp) {
+    fn advance(&mut self, now: MonotonicTime) {
         match second(now).saturating_sub(second(self.claimed_at)) {
             0 => {}
             1 => self.claimed_before = std::mem::take(&mut self.claimed),
@@ -100,7 +100,7 @@ impl Lane {
     }
 
     /// Returns how many may wait: as many as were lately claimed in a second.
-    fn room(&self, now: Timestamp) -> usize {
+    fn room(&self, now: MonotonicTime) -> usize {
         let lately = match second(now).saturating_sub(second(self.claimed_at)) {
             0 => self.claimed.max(self.claimed_before),
             1 => self.claimed,
@@ -111,8 +111,8 @@ impl Lane {
     }
 }
 
-fn second(time: Timestamp) -> u64 {
-    time.as_unix_microseconds() / 1_000_000
+fn second(time: MonotonicTime) -> u64 {
+    time.saturating_since(MonotonicTime::default()).as_secs()
 }
 
 impl Lanes {
@@ -123,7 +123,7 @@ impl Lanes {
 
     /// Notes that the worker claimed a delivery for an endpoint; from now on those to come may be
     /// handed over. An ordered endpoint has no lane: its first delivery alone can be claimed.
-    pub(crate) fn claimed(&mut self, number: i64, registration: &Registration, now: Timestamp) {
+    pub(crate) fn claimed(&mut self, number: i64, registration: &Registration, now: MonotonicTime) {
         let is_known = self.by_endpoint.contains_key(&number);
         if !is_known && (registration.endpoint.ordered || self.by_endpoint.len() >= MOST_LANES) {
             return;
@@ -134,7 +134,7 @@ impl Lanes {
     }
 
     /// Notes that an endpoint is not for this worker.
-    pub(crate) fn refuse(&mut self, number: i64, now: Timestamp) {
+    pub(crate) fn refuse(&mut self, number: i64, now: MonotonicTime) {
         if let Some(lane) = self.by_endpoint.get_mut(&number) {
             (lane.claimed, lane.claimed_before) = (0, 0);
             lane.slow_at = Some(now);
@@ -142,14 +142,14 @@ impl Lanes {
     }
 
     /// Returns the endpoints that so many events, of so many bytes together, may be handed over for,
-    /// and until when these are leased; `None` if there are none. `is_alone` says that no other
+    /// and for how long these are leased; `None` if there are none. `is_alone` says that no other
     /// worker could serve them.
     pub(crate) fn open(
         &self,
-        now: Timestamp,
+        now: MonotonicTime,
         events: (usize, usize),
         is_alone: bool,
-    ) -> Option<(Vec<i64>, Timestamp)> {
+    ) -> Option<(Vec<i64>, Duration)> {
         let (count, bytes) = events;
         let lease = self.lease.filter(|_| self.bytes + bytes <= MOST_BYTES)?;
         let most = if is_alone { MOST } else { FIRST_ROOM };
@@ -158,7 +158,7 @@ impl Lanes {
         let lanes = MOST_IN_ALL.saturating_sub(self.count) / count.max(1);
         let open = self.by_endpoint.iter().filter(has_room).take(lanes);
         let open: Vec<i64> = open.map(|(number, _)| *number).collect();
-        (!open.is_empty()).then(|| (open, now + lease + PATIENCE))
+        (!open.is_empty()).then(|| (open, lease + PATIENCE))
     }
 
     /// Takes in a delivery; returns it if its lane, or the worker, is gone meanwhile.
@@ -188,11 +188,10 @@ impl Lanes {
     }
 
     /// Returns the lanes to take from, in turn.
-    fn plan(&self, busy: &BTreeSet<EndpointId>) -> Vec<i64> {
+    fn plan(&self, busy: &BTreeSet<EndpointNumber>) -> Vec<i64> {
         let mut by_tenant: BTreeMap<(bool, &TenantId), Vec<(Timestamp, i64)>> = BTreeMap::new();
-        for (number, lane) in
-            self.by_endpoint.iter().filter(|(_, lane)| !busy.contains(&lane.endpoint))
-        {
+        let is_free = |(number, _): &(&i64, &Lane)| !busy.contains(&row::endpoint_number(**number));
+        for (number, lane) in self.by_endpoint.iter().filter(is_free) {
             if let Some(first) = lane.queue.front() {
                 let was_served = self.served.as_ref().is_some_and(|served| lane.tenant <= *served);
                 let lanes = by_tenant.entry((was_served, &lane.tenant)).or_default();
@@ -210,13 +209,14 @@ impl Lanes {
     }
 
     /// Returns whether something waits for an endpoint that is not busy.
-    pub(crate) fn has_some(&self, busy: &BTreeSet<EndpointId>) -> bool {
-        let mut lanes = self.by_endpoint.values();
-        lanes.any(|lane| !lane.queue.is_empty() && !busy.contains(&lane.endpoint))
+    pub(crate) fn has_some(&self, busy: &BTreeSet<EndpointNumber>) -> bool {
+        let is_free = |number: i64| !busy.contains(&row::endpoint_number(number));
+        let mut lanes = self.by_endpoint.iter();
+        lanes.any(|(number, lane)| !lane.queue.is_empty() && is_free(*number))
     }
 
     /// Takes what has waited too long, to be handed back: its lease ends before one of now would.
-    pub(crate) fn stale(&mut self, now: Timestamp) -> Vec<Handed> {
+    pub(crate) fn stale(&mut self, now: MonotonicTime) -> Vec<Handed> {
         let least = now + self.lease.unwrap_or_default();
         let mut stale = Vec::new();
         for lane in self.by_endpoint.values_mut() {
@@ -236,7 +236,7 @@ impl Lanes {
     }
 
     /// Forgets lanes that nothing is claimed for any more.
-    pub(crate) fn sweep(&mut self, now: Timestamp) {
+    pub(crate) fn sweep(&mut self, now: MonotonicTime) {
         self.by_endpoint.retain(|_, lane| lane.is_used(now));
     }
 

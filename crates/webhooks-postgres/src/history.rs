@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{QueryBuilder, Row as _};
-use webhooks_core::{EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, AttemptRecord, Cursor, DeliveryRecord, ErrorClass, EventRecord, HistoryStore, Page,
-    Query, Statistics, StoreError,
+    Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
+    HistoryStore, Page, Query, Statistics, StoreError,
 };
-use webhooks_registry::Subscription;
+use webhooks_registry::{EndpointKey, Subscription};
 
 use crate::PostgresStore;
 use crate::error::{BadRow, reading, store_error};
@@ -69,7 +69,7 @@ impl HistoryStore for PostgresStore {
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
-                d.attempts, d.since, d.due_at
+                d.attempts, d.since, d.due_at, d.cancelled
             FROM webhooks.deliveries d WHERE true";
         let numbers = self.numbers(&query).await?;
         let statement = || {
@@ -115,29 +115,31 @@ impl HistoryStore for PostgresStore {
 
     async fn statistics(
         &self,
-        endpoint: EndpointId,
+        endpoint: EndpointKey,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
         const COUNT: &str = "
-            SELECT CASE WHEN NOT e.active THEN 'cancelled'
+            SELECT CASE WHEN NOT e.is_open THEN 'cancelled'
                         WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END,
                    count(*)
             FROM webhooks.endpoints e JOIN webhooks.waiting w ON w.endpoint = e.number
-            WHERE e.id = $1 AND w.since >= $2 GROUP BY 1
+            WHERE e.tenant = $1 AND e.id = $2 AND w.since >= $3 GROUP BY 1
             UNION ALL
             SELECT d.status, count(*)
             FROM webhooks.endpoints e JOIN webhooks.ended d ON d.endpoint = e.number
-            WHERE e.id = $1 AND d.since >= $2 GROUP BY 1";
-        const FAILING: &str =
-            "SELECT failing_since FROM webhooks.endpoints WHERE id = $1 AND is_current";
+            WHERE e.tenant = $1 AND e.id = $2 AND d.since >= $3 GROUP BY 1";
+        const FAILING: &str = "SELECT failing_since FROM webhooks.endpoints
+            WHERE tenant = $1 AND id = $2 AND is_current";
+        let (tenant, id) = (endpoint.tenant.as_str(), endpoint.id.as_str());
         let count = async || {
             let mut call = self.shared.reading_call().await?;
             let failing =
-                sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(endpoint.as_str());
+                sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(tenant).bind(id);
             let failing: Option<Option<At>> = failing.fetch_optional(call.on()).await?;
             let count = sqlx::query(COUNT)
                 .persistent(call.prepares())
-                .bind(endpoint.as_str())
+                .bind(tenant)
+                .bind(id)
                 .bind(At(since));
             let rows = count.fetch_all(call.on()).await?;
             call.end().await?;
@@ -268,6 +270,7 @@ fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
 
 fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
     let (At(since), due_at): (At, Option<At>) = (row.try_get(7)?, row.try_get(8)?);
+    let cancelled: Option<&str> = row.try_get(9)?;
     Ok(DeliveryRecord {
         id: row::delivery_id(row.try_get(0)?),
         event: row::event_id(row, 1)?,
@@ -275,6 +278,7 @@ fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
         tenant: row::tenant(row, 3)?,
         endpoint: row::endpoint_id(row, 4)?,
         status: row::parsed(row, 5, str::parse, "the status of a delivery")?,
+        cancelled: cancelled.and_then(CancelReason::from_word),
         attempts: row::count(row.try_get(6)?),
         since,
         due_at: due_at.map(|At(due_at)| due_at),

@@ -13,6 +13,7 @@ mod operations;
 mod outbox;
 mod publication;
 mod publish;
+mod replay;
 mod retention;
 mod row;
 mod settle;

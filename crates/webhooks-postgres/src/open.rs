@@ -303,7 +303,7 @@ async fn seal_anew(
                 Err(error) => Some(error.into()),
             };
             if let Some(source) = unread.filter(|_| unreadable.len() < MAX_TOLD) {
-                unreadable.push(UnreadableEndpoint { endpoint: row.try_get(1)?, source });
+                unreadable.push(UnreadableEndpoint { endpoint: row.try_get(2)?, source });
             }
         }
     }
@@ -317,12 +317,12 @@ async fn seal_row(
 ) -> Result<Result<(), Box<dyn std::error::Error + Send + Sync>>, sqlx::Error> {
     const UPDATE: &str = "UPDATE webhooks.endpoints SET secrets = $3
         WHERE number = $1 AND secrets = $2";
-    let (number, id, secrets): (i64, &str, &[u8]) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
-    if keys.is_current(id, secrets) {
+    let (number, secrets): (i64, &[u8]) = (row.try_get(0)?, row.try_get(4)?);
+    let key = endpoints::key(row)?.to_string();
+    if keys.is_current(&key, secrets) {
         return Ok(Ok(()));
     }
-    let sealed = keys.open(id, secrets).and_then(|opened| keys.seal(id, &opened));
+    let sealed = keys.open(&key, secrets).and_then(|opened| keys.seal(&key, &opened));
     let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(error) => return Ok(Err(error.into())),

@@ -8,7 +8,7 @@ use webhooks_core::{EventType, TenantId, Timestamp};
 use webhooks_dispatch::{Conflict, Novelty, Published, SerializedEvent};
 
 use crate::hand_over::Offer;
-use crate::row::{At, count, limit};
+use crate::row::{self, At, count, limit};
 
 /// Events to publish by the function of the schema that does so for all callers.
 pub(crate) struct Publication<'e> {
@@ -38,7 +38,8 @@ impl Publication<'_> {
     ) -> Result<Kept, sqlx::Error> {
         const PUBLISH: &str = "SELECT numbers, wanted, open_kinds, open_endpoints, open_befores,
                 old_places, old_deliveries, old_numbers, old_bodies
-            FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                $10 * interval '1 microsecond', $11)";
         let events = || self.events.iter().map(|(event, _)| *event);
         let bodies: Result<Vec<&str>, _> =
             events().map(|event| std::str::from_utf8(&event.body)).collect();
@@ -56,7 +57,7 @@ impl Publication<'_> {
             .bind(kinds.iter().map(|(_, event_type)| patterns(event_type)).collect::<Vec<_>>())
             .bind(self.worker)
             .bind(offer.map_or(&[][..], |offer| &offer.open))
-            .bind(offer.map(|offer| At(offer.until)))
+            .bind(offer.map(|offer| row::micros(offer.lease)))
             .bind(offer.map(|offer| offer.token))
             .fetch_one(connection)
             .await?;
@@ -114,6 +115,11 @@ where
 /// Returns the id of an event's first delivery, as `webhooks.first_delivery` does.
 fn first_delivery(event: i64) -> i64 {
     event << 20
+}
+
+/// Returns the number of a delivery's event, as `webhooks.event_of` does.
+pub(crate) fn event_of(delivery: i64) -> i64 {
+    delivery >> 20
 }
 
 /// What decides who wants an event.

@@ -13,7 +13,7 @@ use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
 use crate::error::{attempt, closed, is_cancelled, is_held, persistently, rest, store_error};
 use crate::hand_over::Offer;
 use crate::handed::Handed;
-use crate::publication::Publication;
+use crate::publication::{Publication, event_of};
 use crate::store::Shared;
 
 /// How many callers may wait to be published; more wait to be queued.
@@ -38,6 +38,8 @@ type Outcomes = Vec<Result<Published, Conflict>>;
 pub(crate) struct Request {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
+    /// By which tries before may have claimed some of them.
+    tokens: Vec<i64>,
     reply: oneshot::Sender<Result<Outcomes, StoreError>>,
 }
 
@@ -50,7 +52,8 @@ impl Request {
     ) -> Result<Outcomes, StoreError> {
         let (reply, answer) = oneshot::channel();
         let events = events.into_iter().map(Arc::new).collect();
-        publisher.send(Self { events, now, reply }).await.map_err(|_gone| closed())?;
+        let tokens = Vec::new();
+        publisher.send(Self { events, now, tokens, reply }).await.map_err(|_gone| closed())?;
         answer.await.map_err(|_gone| closed())?
     }
 }
@@ -105,8 +108,8 @@ impl Publisher {
 type Held = (Vec<Request>, sqlx::Error);
 
 /// Publishes a group, as a whole if possible, and answers it; returns those whose ids are held.
-async fn publish_apart(shared: &Shared, group: Vec<Request>) -> Option<Held> {
-    let error = match commit(shared, &group).await {
+async fn publish_apart(shared: &Shared, mut group: Vec<Request>) -> Option<Held> {
+    let error = match commit(shared, &mut group).await {
         Ok(outcomes) => {
             answer(group, outcomes);
             return None;
@@ -125,14 +128,14 @@ async fn publish_apart(shared: &Shared, group: Vec<Request>) -> Option<Held> {
         refuse(group, error);
         return None;
     }
-    let (free, held) = match part(shared, group).await {
+    let (mut free, held) = match part(shared, group).await {
         Ok(parted) => parted,
         Err((group, error)) => {
             refuse(group, error);
             return None;
         }
     };
-    let late = match commit(shared, &free).await {
+    let late = match commit(shared, &mut free).await {
         Ok(outcomes) => {
             answer(free, outcomes);
             Vec::new()
@@ -153,8 +156,8 @@ async fn publish_apart(shared: &Shared, group: Vec<Request>) -> Option<Held> {
 /// whose ids are held.
 async fn publish_one_by_one(shared: &Shared, group: Vec<Request>) -> Vec<Request> {
     let mut held = Vec::new();
-    for request in group {
-        match commit(shared, std::slice::from_ref(&request)).await {
+    for mut request in group {
+        match commit(shared, std::slice::from_mut(&mut request)).await {
             Err(error) if is_held(&error) => held.push(request),
             outcome => {
                 // Whoever stopped waiting does not want the answer.
@@ -220,16 +223,25 @@ async fn publish_held(shared: Arc<Shared>, group: Vec<Request>, error: sqlx::Err
 }
 
 /// Publishes the events of these callers in one transaction, and hands over what may be.
-async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Error> {
+async fn commit(shared: &Shared, group: &mut [Request]) -> Result<Outcomes, sqlx::Error> {
+    let offer = {
+        let events = || group.iter().flat_map(|request| &request.events);
+        shared.offer((events().count(), events().map(|event| event.body.len()).sum()))
+    };
+    let mut unheard: BTreeSet<i64> = BTreeSet::new();
+    for request in &mut *group {
+        unheard.extend(&request.tokens);
+        request.tokens.extend(offer.as_ref().map(|offer| offer.token));
+    }
+    let group = &*group;
     let events: Vec<(&Arc<SerializedEvent>, Timestamp)> = (group.iter())
         .flat_map(|request| request.events.iter().map(|event| (event, request.now)))
         .collect();
     let Some(now) = events.iter().map(|(_, now)| *now).max() else { return Ok(Vec::new()) };
-    let bytes = events.iter().map(|(event, _)| event.body.len()).sum();
     let publication = Publication {
         events: events.iter().map(|(event, now)| (&***event, Some(*now))).collect(),
         worker: Some(shared.workers.id),
-        offer: shared.offer(now, (events.len(), bytes)),
+        offer,
     };
     let tries = AtomicU32::new(0);
     let kept = persistently(async || {
@@ -249,11 +261,20 @@ async fn commit(shared: &Shared, group: &[Request]) -> Result<Outcomes, sqlx::Er
     .await
     // What failed may have been kept all the same.
     .inspect_err(|_| shared.change())?;
-    if let Some(Offer { token, until, .. }) = publication.offer {
-        if tries.into_inner() > 1 && !kept.repeated.is_empty() {
-            // The try before was committed, and nobody heard what it claimed.
-            let _due_later = attempt(give_up(shared, &kept.repeated, token)).await;
+    if tries.into_inner() > 1 {
+        unheard.extend(publication.offer.as_ref().map(|offer| offer.token));
+    }
+    if !unheard.is_empty() {
+        // A try before may have been committed, and nobody heard what it claimed. An event that was
+        // given twice is repeated and new.
+        let fresh: BTreeSet<i64> = kept.handed.iter().map(|(_, id, _)| event_of(*id)).collect();
+        let repeated = kept.repeated.iter().copied().filter(|event| !fresh.contains(event));
+        let repeated: Vec<i64> = repeated.collect();
+        if !repeated.is_empty() {
+            let _due_later = attempt(give_up(shared, &repeated, unheard)).await;
         }
+    }
+    if let Some(Offer { token, until, .. }) = publication.offer {
         let handed = kept.handed.iter().filter_map(|(index, id, endpoint)| {
             let (event, since) = *events.get(*index)?;
             let event = Arc::clone(event);
@@ -278,12 +299,17 @@ fn answer(group: Vec<Request>, outcomes: Outcomes) {
     }
 }
 
-/// Gives up what was claimed by this token of these events.
-async fn give_up(shared: &Shared, events: &[i64], token: i64) -> Result<(), sqlx::Error> {
+/// Gives up what was claimed by these tokens of these events.
+async fn give_up(
+    shared: &Shared,
+    events: &[i64],
+    tokens: BTreeSet<i64>,
+) -> Result<(), sqlx::Error> {
+    let tokens = Vec::from_iter(tokens);
     const GIVE_UP: &str = "UPDATE webhooks.waiting SET leased_until = NULL, token = NULL
         FROM unnest($1::bigint[]) AS event(number)
-        WHERE webhooks.is_of(id, event.number) AND token = $2";
+        WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";
     let mut call = shared.call().await?;
-    sqlx::query(GIVE_UP).persistent(false).bind(events).bind(token).execute(call.on()).await?;
+    sqlx::query(GIVE_UP).persistent(false).bind(events).bind(tokens).execute(call.on()).await?;
     call.end().await
 }

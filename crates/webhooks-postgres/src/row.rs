@@ -1,5 +1,7 @@
 //! Values as rows hold them.
 
+use std::time::Duration;
+
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -7,6 +9,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValu
 use sqlx::{Decode, Encode, Row as _, Type};
 use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
 use webhooks_dispatch::{Claim, Progress, SerializedEvent};
+use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;
 
@@ -56,6 +59,20 @@ pub(crate) fn delivery_id(number: i64) -> DeliveryId {
 
 pub(crate) fn claim(delivery: i64, token: i64) -> Claim {
     Claim { delivery: delivery_id(delivery), token: unsigned(token) }
+}
+
+/// The number of an endpoint's row.
+pub(crate) fn endpoint(number: EndpointNumber) -> i64 {
+    integer(number.as_u64())
+}
+
+pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
+    EndpointNumber::from_u64(unsigned(number))
+}
+
+/// A span as PostgreSQL counts it, in microseconds.
+pub(crate) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// PostgreSQL's integers are signed; what does not fit is as good as the largest.

@@ -1,10 +1,14 @@
 //! Settling: what became of claimed deliveries, and the attempts that were made.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{Attempt, ErrorClass, Health, Outcome, Settled, Settlement, StoreError};
+use webhooks_dispatch::{
+    Attempt, ErrorClass, Failing, Health, Outcome, Settled, Settlement, StoreError,
+};
 
 use crate::error::{attempt, store_error};
 use crate::row::{self, At};
@@ -13,8 +17,8 @@ use crate::store::Shared;
 /// A settlement that was kept.
 struct Kept {
     endpoint: i64,
-    /// Since when the endpoint had been failing before all of them.
-    failing_since: Option<Timestamp>,
+    /// How the endpoint had been failing before all of them.
+    failing: Option<Failing>,
     is_ordered: bool,
 }
 
@@ -46,7 +50,8 @@ impl Shared {
         settlements: &[Settlement],
         now: Timestamp,
     ) -> Result<BTreeMap<usize, Kept>, sqlx::Error> {
-        const SETTLE: &str = "SELECT endpoint, is_ordered, failing_since, places
+        const SETTLE: &str =
+            "SELECT endpoint, is_ordered, failing_since, failed_at, tried_for, places
             FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         let mut sorted: Vec<(usize, &Settlement)> = settlements.iter().enumerate().collect();
         sorted.sort_by_key(|(_, one)| one.claim);
@@ -77,15 +82,22 @@ impl Shared {
         let mut kept = BTreeMap::new();
         for row in rows {
             let (endpoint, is_ordered) = (row.try_get(0)?, row.try_get(1)?);
-            let failing_since: Option<At> = row.try_get(2)?;
-            let failing_since = failing_since.map(|At(since)| since);
-            let places: Vec<i32> = row.try_get(3)?;
+            let failing = failing(&row)?;
+            let places: Vec<i32> = row.try_get(5)?;
             for place in places.into_iter().filter_map(|place| usize::try_from(place).ok()) {
-                kept.insert(place, Kept { endpoint, failing_since, is_ordered });
+                kept.insert(place, Kept { endpoint, failing, is_ordered });
             }
         }
         Ok(kept)
     }
+}
+
+/// Reads how an endpoint had been failing.
+fn failing(row: &PgRow) -> Result<Option<Failing>, sqlx::Error> {
+    let (since, last): (Option<At>, Option<At>) = (row.try_get(2)?, row.try_get(3)?);
+    let tried_for: Option<i64> = row.try_get(4)?;
+    let tried_for = Duration::from_micros(row::unsigned(tried_for.unwrap_or_default()));
+    Ok(since.zip(last).map(|(At(since), At(last))| Failing { since, last, tried_for }))
 }
 
 fn column<T>(sorted: &[(usize, &Settlement)], value: impl Fn(&Settlement) -> T) -> Vec<T> {
@@ -97,7 +109,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Delivered => "delivered",
         Outcome::Retrying { .. } => "retrying",
         Outcome::Failed => "failed",
-        Outcome::Cancelled => "cancelled",
+        Outcome::Expired => "expired",
         Outcome::Released => "released",
     }
 }
@@ -139,25 +151,28 @@ fn answers(
         answers.push(match kept.get(&index) {
             None => Settled::LeaseLost,
             Some(kept) => {
-                let since = failing.entry(kept.endpoint).or_insert(kept.failing_since);
-                Settled::Kept { health: health(since, settlement.outcome, now) }
+                let so_far = failing.entry(kept.endpoint).or_insert(kept.failing);
+                Settled::Kept { health: health(so_far, settlement.outcome, now) }
             }
         });
     }
     answers
 }
 
-/// Returns how an endpoint fares after an outcome, and notes since when it fails.
-fn health(failing_since: &mut Option<Timestamp>, outcome: Outcome, now: Timestamp) -> Health {
+/// Returns how an endpoint fares after an outcome, and notes how it fails.
+fn health(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Health {
     match outcome {
-        Outcome::Delivered => match failing_since.take() {
+        Outcome::Delivered => match failing.take() {
             Some(_) => Health::Recovered,
             None => Health::Well,
         },
         Outcome::Failed | Outcome::Retrying { .. } => {
-            Health::Failing { since: *failing_since.get_or_insert(now) }
+            let before = failing.map_or(Duration::ZERO, |so_far| so_far.tried_for);
+            let after = failing.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
+            *failing = Some(after);
+            Health::Failing { failing: after, before }
         }
-        Outcome::Cancelled | Outcome::Released => Health::Well,
+        Outcome::Expired | Outcome::Released => Health::Well,
     }
 }
 
@@ -172,12 +187,11 @@ mod tests {
         Timestamp::from_unix_seconds(seconds)
     }
 
-    fn check(failing_since: Option<u64>, outcomes: &[Outcome], expected: &[Health]) {
+    fn check(failing: Option<Failing>, outcomes: &[Outcome], expected: &[Health]) {
         let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
         let settlement = |outcome: &Outcome| Settlement { claim, outcome: *outcome, attempt: None };
         let settlements: Vec<Settlement> = outcomes.iter().map(settlement).collect();
-        let failing_since = failing_since.map(at);
-        let kept = || Kept { endpoint: 1, failing_since, is_ordered: false };
+        let kept = || Kept { endpoint: 1, failing, is_ordered: false };
         let kept = (0..outcomes.len()).map(|index| (index, kept())).collect();
         let expected: Vec<Settled> =
             expected.iter().map(|health| Settled::Kept { health: *health }).collect();
@@ -186,13 +200,21 @@ mod tests {
 
     #[test]
     fn health_follows_the_outcomes_of_a_batch_one_after_another() {
-        let (failing, since) = (|since| Health::Failing { since: at(since) }, Some(3));
-        check(None, &[Outcome::Delivered, Outcome::Failed], &[Health::Well, failing(9)]);
-        check(since, &[Outcome::Failed, Outcome::Released], &[failing(3), Health::Well]);
+        let seconds = Duration::from_secs;
+        let failing = |failing: Failing, before| Health::Failing { failing, before };
+        let first = failing(Failing::first(at(9)), Duration::ZERO);
+        let before = Failing { since: at(3), last: at(5), tried_for: seconds(2) };
+        let after = Failing { since: at(3), last: at(9), tried_for: seconds(6) };
+        check(None, &[Outcome::Delivered, Outcome::Failed], &[Health::Well, first]);
         check(
-            since,
+            Some(before),
+            &[Outcome::Failed, Outcome::Failed, Outcome::Released],
+            &[failing(after, seconds(2)), failing(after, seconds(6)), Health::Well],
+        );
+        check(
+            Some(before),
             &[Outcome::Failed, Outcome::Delivered, Outcome::Delivered, Outcome::Failed],
-            &[failing(3), Health::Recovered, Health::Well, failing(9)],
+            &[failing(after, seconds(2)), Health::Recovered, Health::Well, first],
         );
     }
 }

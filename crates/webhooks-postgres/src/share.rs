@@ -61,8 +61,8 @@ pub(crate) fn shared(
     }
     let mut endpoint = endpoint.clone().max_in_flight(max_in_flight);
     endpoint.rate_limit = rate_limit;
-    let mut shared = Registration::new(registration.id.clone(), endpoint);
-    shared.disabled = registration.disabled;
+    let mut shared = (**registration).clone();
+    shared.endpoint = endpoint;
     Some(Arc::new(shared))
 }
 
@@ -70,6 +70,8 @@ pub(crate) fn shared(
 mod tests {
     use proptest::collection::btree_set;
     use proptest::prelude::*;
+
+    use webhooks_registry::EndpointNumber;
 
     use super::*;
 
@@ -131,7 +133,8 @@ mod tests {
         let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
         let endpoint = endpoint.rate_limit(NonZeroU32::new(100).unwrap(), three);
         let id = webhooks_core::EndpointId::new("crm").unwrap();
-        let registration = Arc::new(Registration::new(id, endpoint));
+        let number = EndpointNumber::from_u64(7);
+        let registration = Arc::new(Registration::new(number, id, endpoint));
         let workers: Vec<i64> = (1..=5).collect();
         let parts = workers.iter().filter_map(|worker| shared(&registration, 7, *worker, &workers));
         let parts: Vec<_> = parts
@@ -141,8 +144,11 @@ mod tests {
         assert_eq!(parts.iter().map(|(in_flight, _)| in_flight.get()).sum::<u32>(), 32);
         assert_eq!(parts.iter().map(|(_, rate)| rate.per_second.get()).sum::<u32>(), 100);
         assert!(parts.iter().all(|(_, rate)| rate.burst.get() == 1));
-        let ordered =
-            Registration::new(registration.id.clone(), registration.endpoint.clone().ordered());
+        let ordered = Registration::new(
+            number,
+            registration.id.clone(),
+            registration.endpoint.clone().ordered(),
+        );
         let ordered = Arc::new(ordered);
         let owners =
             workers.iter().filter(|worker| shared(&ordered, 7, **worker, &workers).is_some());

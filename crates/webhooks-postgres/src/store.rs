@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
     ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
 };
-use webhooks_registry::SealingKeys;
+use webhooks_registry::{EndpointNumber, SealingKeys};
 
 use crate::claim::{Dues, Registrations, Turns};
 use crate::error::{attempt, persistently, store_error};
@@ -285,16 +286,22 @@ impl DeliveryStore for PostgresStore {
         self.shared.settle(settlements, now).await
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
         self.shared.workers.work();
-        self.shared.extend(claims, until).await
+        self.shared.extend(claims, lease, now).await
     }
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        persistently(|| self.shared.next_due(&busy)).await.map_err(store_error)
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
+        persistently(|| self.shared.next_due(&busy, now)).await.map_err(store_error)
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {

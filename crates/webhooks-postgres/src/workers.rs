@@ -135,10 +135,16 @@ impl Workers {
 mod tests {
     use tokio::time::advance;
     use webhooks_core::{DeliveryId, Timestamp};
-    use webhooks_dispatch::{Claim, DeliveryStore as _, Outcome, Settlement};
+    use webhooks_dispatch::{
+        Claim, Clock as _, DeliveryStore as _, Now, Outcome, Settlement, SystemClock,
+    };
 
     use super::*;
     use crate::{PostgresOptions, PostgresStore};
+
+    fn now() -> Now {
+        SystemClock.clocks()
+    }
 
     /// Returns a store without a server.
     fn unreachable() -> PostgresStore {
@@ -153,7 +159,7 @@ mod tests {
     async fn a_worker_that_only_settles_or_extends_stays_one() {
         let store = unreachable();
         let workers = &store.shared.workers;
-        store.extend(Vec::new(), Timestamp::now()).await.unwrap_err();
+        store.extend(Vec::new(), IDLE, now()).await.unwrap_err();
         assert!(!workers.is_active(), "it never claimed");
         workers.join(&store.shared).await.unwrap_err();
         let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
@@ -163,7 +169,7 @@ mod tests {
         for _ in 0..3 {
             advance(nearly).await;
             assert!(workers.is_active());
-            store.extend(vec![claim], Timestamp::now()).await.unwrap_err();
+            store.extend(vec![claim], IDLE, now()).await.unwrap_err();
             advance(nearly).await;
             assert!(workers.is_active());
             store.settle(vec![settlement.clone()], Timestamp::now()).await.unwrap_err();

@@ -7,7 +7,7 @@ use webhooks_core::{EndpointId, EventType, TenantId};
 
 use crate::{Registration, Subscription};
 
-/// Active endpoints by tenant and pattern. An endpoint without subscriptions stands under `*`.
+/// Endpoints that are not disabled, by tenant and pattern. An endpoint without subscriptions stands under `*`.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     tenants: HashMap<TenantId, Patterns>,
@@ -16,9 +16,9 @@ pub(crate) struct Index {
 type Patterns = HashMap<String, BTreeMap<EndpointId, Arc<Registration>>>;
 
 impl Index {
-    /// Puts an endpoint in, if it is active, under its patterns: those of [`patterns_of`].
+    /// Puts an endpoint in, unless it is disabled, under its patterns: those of [`patterns_of`].
     pub(crate) fn insert(&mut self, registration: &Arc<Registration>, patterns: Vec<String>) {
-        if !registration.endpoint.active {
+        if !registration.state.is_open() {
             return;
         }
         let tenant = self.tenants.entry(registration.endpoint.tenant.clone()).or_default();

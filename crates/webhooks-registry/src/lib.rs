@@ -6,10 +6,12 @@ mod endpoint;
 mod endpoint_url;
 mod hidden;
 mod index;
+mod key;
 mod registry;
 #[cfg(feature = "seal")]
 mod seal;
 mod secret;
+mod state;
 mod store;
 mod stored;
 mod subscription;
@@ -19,10 +21,12 @@ pub use access::{ClientCredentials, EndpointTls};
 pub use custom_header::HeaderError;
 pub use endpoint::{Endpoint, EndpointError, HeaderProfile, RateLimit};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
-pub use registry::{DisableReason, RegisterError, Registration, Registry, UnknownEndpoint};
+pub use key::{EndpointKey, EndpointNumber};
+pub use registry::{RegisterError, Registration, Registry, UnknownEndpoint};
 #[cfg(feature = "seal")]
 pub use seal::{SealError, SealingKey, SealingKeyError, SealingKeys};
 pub use secret::{Secret, SecretError};
-pub use store::{EndpointStore, EndpointStoreError};
+pub use state::{DisableReason, EndpointState, IsDisabled, StateChange};
+pub use store::{EndpointStore, EndpointStoreError, Registered};
 pub use stored::{StoredEndpoint, StoredEndpointError};
 pub use subscription::{Subscription, SubscriptionError};

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId, excerpt};
 
 use crate::index::{Index, patterns_of};
-use crate::{Endpoint, EndpointError};
+use crate::{DisableReason, Endpoint, EndpointError, EndpointKey, EndpointNumber, EndpointState};
 
 /// The endpoints of a program, in memory; shared between threads by reference.
 ///
@@ -35,45 +34,77 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct State {
-    by_id: BTreeMap<EndpointId, Arc<Registration>>,
+    by_key: BTreeMap<EndpointKey, Arc<Registration>>,
     index: Index,
+    /// The last number that was given to an endpoint.
+    last_number: u64,
 }
 
 /// An endpoint under its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
+    /// The number by which its store knows it.
+    pub number: EndpointNumber,
     /// The id that the endpoint was registered under.
     pub id: EndpointId,
-    /// The endpoint.
+    /// The endpoint, as it was registered.
     pub endpoint: Endpoint,
-    /// Why it was made inactive, if that was not its owner's wish.
-    pub disabled: Option<DisableReason>,
+    /// Whether it gets deliveries.
+    pub state: EndpointState,
 }
 
 impl Registration {
-    /// Returns the endpoint under this id.
-    pub fn new(id: EndpointId, endpoint: Endpoint) -> Self {
-        Self { id, endpoint, disabled: None }
+    /// Returns an endpoint that is registered for the first time under an id.
+    pub fn new(number: EndpointNumber, id: EndpointId, endpoint: Endpoint) -> Self {
+        let manual = EndpointState::Disabled(DisableReason::Manual);
+        let state = if endpoint.active { EndpointState::Active } else { manual };
+        Self { number, id, endpoint, state }
     }
 
-    /// Returns the same endpoint made inactive for a reason.
+    /// Returns the same endpoint in another state.
     #[must_use]
-    pub fn disabled(&self, reason: DisableReason) -> Self {
-        let endpoint = self.endpoint.clone().inactive();
-        Self { id: self.id.clone(), endpoint, disabled: Some(reason) }
+    pub fn in_state(&self, state: EndpointState) -> Self {
+        Self { state, ..self.clone() }
     }
-}
 
-/// Why an endpoint was made inactive although its owner did not ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum DisableReason {
-    /// Nothing but failures for too long.
-    Failing,
-    /// It answered 410 Gone.
-    Gone,
+    /// Returns what stands after an endpoint is registered again under its id; `None` if that
+    /// changes nothing.
+    ///
+    /// Settings are replaced. The state changes only if `active` differs from the last
+    /// registration: what an operator or the engine did to the state stays.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_core::EndpointId;
+    /// use webhooks_registry::{DisableReason, Endpoint, EndpointNumber, EndpointState, Registration};
+    ///
+    /// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?;
+    /// let id = EndpointId::new("crm")?;
+    /// let gone = EndpointState::Disabled(DisableReason::Gone);
+    /// let seen = Registration::new(EndpointNumber::from_u64(1), id, endpoint.clone()).in_state(gone);
+    /// assert_eq!(seen.again(endpoint.clone()), None);
+    /// let moved = Endpoint::new("https://example.com/moved", "my-secret-key")?;
+    /// assert_eq!(seen.again(moved).map(|after| after.state), Some(gone));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn again(&self, endpoint: Endpoint) -> Option<Self> {
+        if self.endpoint == endpoint {
+            return None;
+        }
+        let state = match (self.endpoint.active, endpoint.active) {
+            (false, true) if !self.state.is_open() => EndpointState::Active,
+            (true, false) if self.state.is_open() => EndpointState::Disabled(DisableReason::Manual),
+            _ => self.state,
+        };
+        Some(Self { number: self.number, id: self.id.clone(), endpoint, state })
+    }
+
+    /// Returns what names the endpoint.
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey::new(self.endpoint.tenant.clone(), self.id.clone())
+    }
 }
 
 /// Says why an endpoint cannot be registered.
@@ -86,12 +117,6 @@ pub enum RegisterError {
     /// The id is malformed.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The id belongs to an endpoint of another tenant, which is left as it is.
-    #[error("endpoint id {id:?} is taken by another tenant")]
-    OtherTenant {
-        /// The id.
-        id: String,
-    },
 }
 
 /// Says that no endpoint is registered under an id.
@@ -108,41 +133,41 @@ impl Registry {
         Self::default()
     }
 
-    /// Registers an endpoint, replacing the one that has this id, which is returned.
+    /// Registers an endpoint, replacing the one that its tenant has under this id, which is
+    /// returned.
     ///
     /// # Errors
-    /// [`RegisterError`] when the endpoint has more than 256 subscriptions, or when the id is
-    /// malformed, or another tenant's: ids are unique over all tenants, since results name
-    /// endpoints by them alone.
+    /// [`RegisterError`] when the endpoint exceeds a bound or the id is malformed.
     pub fn register(
         &self,
         id: &str,
         endpoint: Endpoint,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
         let id = EndpointId::new(id)?;
-        self.restore(Registration::new(id, endpoint))
+        let number = {
+            let mut state = self.write();
+            state.last_number += 1;
+            EndpointNumber::from_u64(state.last_number)
+        };
+        self.restore(Registration::new(number, id, endpoint))
     }
 
-    /// Registers an endpoint as a store kept it, replacing the one that has this id, which is
-    /// returned.
+    /// Registers an endpoint as a store knows it, replacing the one that its tenant has under this
+    /// id, which is returned.
     ///
     /// # Errors
-    /// [`RegisterError`] when the id is another tenant's, or the endpoint is out of bounds.
+    /// [`RegisterError`] when the endpoint exceeds a bound.
     pub fn restore(
         &self,
         registration: Registration,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
         registration.endpoint.check()?;
-        let id = registration.id.clone();
+        let key = registration.key();
         let registration = Arc::new(registration);
         // Made before the lock is taken, so that readers do not wait for it.
         let patterns = patterns_of(&registration).map(str::to_owned).collect();
         let mut state = self.write();
-        let owner = state.by_id.get(&id).map(|current| &current.endpoint.tenant);
-        if owner.is_some_and(|owner| *owner != registration.endpoint.tenant) {
-            return Err(RegisterError::OtherTenant { id: id.to_string() });
-        }
-        let replaced = state.by_id.insert(id, Arc::clone(&registration));
+        let replaced = state.by_key.insert(key, Arc::clone(&registration));
         if let Some(replaced) = &replaced {
             state.index.remove(replaced);
         }
@@ -150,57 +175,73 @@ impl Registry {
         Ok(replaced)
     }
 
-    /// Forgets an endpoint and returns it.
+    /// Removes an endpoint of the default tenant and returns it.
     ///
     /// # Errors
-    /// [`UnknownEndpoint`] when no endpoint has this id.
+    /// [`UnknownEndpoint`] when the default tenant has no endpoint with this id.
     pub fn unregister(&self, id: &str) -> Result<Arc<Registration>, UnknownEndpoint> {
-        let unknown = |id| UnknownEndpoint { id };
-        let key = EndpointId::new(id).map_err(|_malformed| unknown(excerpt(id)))?;
+        match EndpointId::new(id) {
+            Ok(id) => self.unregister_of(&EndpointKey::of_default_tenant(id)),
+            Err(_malformed) => Err(UnknownEndpoint { id: excerpt(id) }),
+        }
+    }
+
+    /// Removes a tenant's endpoint and returns it.
+    ///
+    /// # Errors
+    /// [`UnknownEndpoint`] when the tenant has no endpoint with this id.
+    pub fn unregister_of(&self, key: &EndpointKey) -> Result<Arc<Registration>, UnknownEndpoint> {
         let mut state = self.write();
-        let removed = state.by_id.remove(&key).ok_or_else(|| unknown(key.to_string()))?;
+        let removed = state.by_key.remove(key);
+        let removed = removed.ok_or_else(|| UnknownEndpoint { id: key.id.to_string() })?;
         state.index.remove(&removed);
         Ok(removed)
     }
 
-    /// Makes an endpoint inactive, unless it was replaced or forgotten since it was looked up, or
-    /// is inactive already; returns what stands there now if it did.
+    /// Disables an endpoint, unless it was replaced or removed since it was looked up, or is
+    /// disabled already; returns what stands there now if it did.
     pub fn disable(
         &self,
         seen: &Arc<Registration>,
         reason: DisableReason,
     ) -> Option<Arc<Registration>> {
         let mut state = self.write();
-        let current = state.by_id.get(&seen.id)?;
-        if !Arc::ptr_eq(current, seen) || !seen.endpoint.active {
+        let key = seen.key();
+        let current = state.by_key.get(&key)?;
+        if !Arc::ptr_eq(current, seen) || !seen.state.is_open() {
             return None;
         }
         state.index.remove(seen);
-        let disabled = Arc::new(seen.disabled(reason));
-        state.by_id.insert(seen.id.clone(), Arc::clone(&disabled));
+        let disabled = Arc::new(seen.in_state(EndpointState::Disabled(reason)));
+        state.by_key.insert(key, Arc::clone(&disabled));
         Some(disabled)
     }
 
-    /// Returns the endpoint with this id.
+    /// Returns the endpoint of the default tenant with this id.
     pub fn get(&self, id: &str) -> Option<Arc<Registration>> {
-        self.read().by_id.get(&EndpointId::new(id).ok()?).cloned()
+        self.get_of(&EndpointKey::of_default_tenant(EndpointId::new(id).ok()?))
     }
 
-    /// Returns all endpoints, active or not, ordered by id.
+    /// Returns a tenant's endpoint.
+    pub fn get_of(&self, key: &EndpointKey) -> Option<Arc<Registration>> {
+        self.read().by_key.get(key).cloned()
+    }
+
+    /// Returns all endpoints in any state, ordered by tenant and id.
     pub fn list(&self) -> Vec<Arc<Registration>> {
-        self.read().by_id.values().cloned().collect()
+        self.read().by_key.values().cloned().collect()
     }
 
-    /// Returns at most `limit` endpoints, active or not, ordered by id, those after `after`; of one
-    /// tenant if it is named.
+    /// Returns at most `limit` endpoints in any state, ordered by tenant and id, those after
+    /// `after`; of one tenant if it is named.
     pub fn page(
         &self,
         tenant: Option<&TenantId>,
-        after: Option<&EndpointId>,
+        after: Option<&EndpointKey>,
         limit: usize,
     ) -> Vec<Arc<Registration>> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        (self.read().by_id.range::<EndpointId, _>((after, Bound::Unbounded)))
+        (self.read().by_key.range::<EndpointKey, _>((after, Bound::Unbounded)))
             .map(|(_, registration)| registration)
             .filter(|found| tenant.is_none_or(|tenant| *tenant == found.endpoint.tenant))
             .take(limit)
@@ -208,7 +249,8 @@ impl Registry {
             .collect()
     }
 
-    /// Returns the active endpoints of the event's tenant that want the event, ordered by id.
+    /// Returns the endpoints of the event's tenant that want the event and are not disabled, ordered
+    /// by id.
     ///
     /// The cost grows with the endpoints found and the depth of the event type, not with the
     /// endpoints registered.
@@ -216,7 +258,8 @@ impl Registry {
         self.matching_type(&event.tenant, &event.event_type)
     }
 
-    /// Returns the active endpoints of a tenant that want events of this type, ordered by id.
+    /// Returns the endpoints of a tenant that want events of this type and are not disabled, ordered
+    /// by id.
     pub fn matching_type(
         &self,
         tenant: &TenantId,

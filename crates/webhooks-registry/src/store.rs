@@ -5,70 +5,105 @@ use std::sync::Arc;
 
 use webhooks_core::{EndpointId, TenantId};
 
-use crate::{DisableReason, Endpoint, RegisterError, Registration, UnknownEndpoint};
+use crate::{
+    Endpoint, EndpointKey, IsDisabled, RegisterError, Registration, StateChange, UnknownEndpoint,
+};
 
 /// Keeps endpoints durably. What it returned `Ok` for survives a crash.
+///
+/// Whatever calls come at once, the outcome is that of some order of them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not store endpoints: implement `EndpointStore`"
 )]
 pub trait EndpointStore: Send + Sync + 'static {
-    /// Registers an endpoint, replacing the one that has this id, which is returned. Deliveries
-    /// that wait for it go to the new one.
+    /// Registers an endpoint of its tenant under an id, replacing the one that is there as
+    /// [`Registration::again`] says. Deliveries that wait go to the new one.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when the id is another tenant's, or the store fails.
+    /// [`EndpointStoreError`] when the endpoint exceeds a bound, or the store fails.
     fn register(
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> impl Future<Output = Result<Option<Arc<Registration>>, EndpointStoreError>> + Send;
+    ) -> impl Future<Output = Result<Registered, EndpointStoreError>> + Send;
 
-    /// Forgets an endpoint and returns it. Deliveries that wait for it are cancelled.
+    /// Removes an endpoint and returns it. Deliveries that wait for it are cancelled. What it got
+    /// is remembered under its id.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
+    /// [`EndpointStoreError`] when there is no such endpoint, or the store fails.
     fn unregister(
         &self,
-        id: EndpointId,
+        key: EndpointKey,
     ) -> impl Future<Output = Result<Arc<Registration>, EndpointStoreError>> + Send;
 
-    /// Makes an endpoint inactive for a reason, if it is active; returns whether it was.
-    /// Deliveries that wait for it are cancelled.
+    /// Changes an endpoint's state as [`EndpointState::after`](crate::EndpointState::after) says; returns the endpoint as it was
+    /// before, and `None` if nothing changed. Deliveries that wait for one that is disabled are
+    /// cancelled; those that wait for one that is paused go on waiting.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
-    fn disable(
+    /// [`EndpointStoreError`] when there is no such endpoint, its state does not allow the change,
+    /// or the store fails.
+    fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> impl Future<Output = Result<bool, EndpointStoreError>> + Send;
+        key: EndpointKey,
+        change: StateChange,
+    ) -> impl Future<Output = Result<Option<Arc<Registration>>, EndpointStoreError>> + Send;
 
-    /// Returns the endpoint with this id.
+    /// Returns an endpoint.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.
     fn get(
         &self,
-        id: EndpointId,
+        key: EndpointKey,
     ) -> impl Future<Output = Result<Option<Arc<Registration>>, EndpointStoreError>> + Send;
 
-    /// Returns at most `limit` endpoints, active or not, ordered by id, those after `after`; of one
-    /// tenant if it is named.
+    /// Returns at most `limit` endpoints in any state, ordered by tenant and id, those after
+    /// `after`; of one tenant if it is named.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.
     fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Arc<Registration>>, EndpointStoreError>> + Send;
+}
+
+/// Says what registering an endpoint changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth way")]
+pub enum Registered {
+    /// There was no endpoint under this id.
+    Added,
+    /// The endpoint under this id was another one.
+    Changed {
+        /// The endpoint as it was before.
+        before: Arc<Registration>,
+    },
+    /// The endpoint under this id was equal.
+    Unchanged,
+}
+
+impl Registered {
+    /// Returns the endpoint as it was before, if it was changed.
+    pub fn before(self) -> Option<Arc<Registration>> {
+        match self {
+            Self::Changed { before } => Some(before),
+            Self::Added | Self::Unchanged => None,
+        }
+    }
 }
 
 /// Says why a store of endpoints did not do as it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointStoreError {
+    /// A disabled endpoint can be neither paused nor resumed.
+    #[error(transparent)]
+    IsDisabled(#[from] IsDisabled),
     /// The transport would not deliver to the endpoint.
     #[error("deliveries cannot go to the endpoint")]
     Refused {

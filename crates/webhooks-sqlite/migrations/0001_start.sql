@@ -1,19 +1,24 @@
 -- Times are microseconds since 1970 (UTC). Numbers only ever grow and are never used again.
 
--- An endpoint, or one that was: an endpoint that is registered again after it was unregistered or
--- made inactive gets a new row, so that nothing is left over for it.
+-- An endpoint, or one that was: an endpoint that is enabled after it was disabled, or registered after
+-- it was unregistered, gets a new row, so that nothing that waited before is mistaken for what waits
+-- now. Rows of one tenant and id are one endpoint to everybody else.
 CREATE TABLE endpoints (
     number        INTEGER PRIMARY KEY,
+    tenant        TEXT NOT NULL,
     id            TEXT NOT NULL,
     settings      TEXT NOT NULL,                -- JSON, without the secrets
     secrets       BLOB NOT NULL,                -- JSON, encrypted if a key is configured
-    active        INTEGER NOT NULL,             -- 0 or 1
-    disabled      TEXT,                         -- why it was made inactive: failing, gone
+    state         TEXT NOT NULL,                -- active, paused, disabled, unregistered
+    disabled      TEXT,                         -- why it was disabled: failing, gone, manual
     failing_since INTEGER,                      -- the first failure since the last success
+    failed_at     INTEGER,                      -- the last failure that was noted
+    tried_for     INTEGER,                      -- microseconds in which it was tried and failed
     blocked_until INTEGER NOT NULL DEFAULT 0,   -- when an ordered endpoint goes on
     is_current    INTEGER NOT NULL DEFAULT 1    -- 0 once unregistered or replaced by a newer row
 );
-CREATE UNIQUE INDEX endpoints_current ON endpoints (id) WHERE is_current = 1;
+CREATE UNIQUE INDEX endpoints_current ON endpoints (tenant, id) WHERE is_current = 1;
+CREATE INDEX endpoints_id ON endpoints (tenant, id);
 
 CREATE TABLE events (
     number      INTEGER PRIMARY KEY,
@@ -24,6 +29,7 @@ CREATE TABLE events (
     body        TEXT NOT NULL                   -- the JSON that receivers get
 );
 CREATE UNIQUE INDEX events_id ON events (id, tenant);
+CREATE INDEX events_tenant ON events (tenant, number);
 
 CREATE TABLE deliveries (
     number           INTEGER PRIMARY KEY,
@@ -33,11 +39,13 @@ CREATE TABLE deliveries (
     since            INTEGER NOT NULL,          -- when it was accepted, or last replayed
     attempts         INTEGER NOT NULL DEFAULT 0,
     earlier_attempts INTEGER NOT NULL DEFAULT 0,-- those before it was last replayed
-    due_at           INTEGER                    -- NULL once it has ended; 0 if its endpoint is ordered
+    due_at           INTEGER,                   -- NULL once it has ended; 0 if its endpoint is ordered
+    cancelled        TEXT                       -- why: disabled, expired, manual, unregistered
 );
 CREATE INDEX deliveries_event ON deliveries (event);
 CREATE INDEX deliveries_due ON deliveries (endpoint, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_failed ON deliveries (endpoint) WHERE status = 'failed';
+CREATE INDEX deliveries_undelivered ON deliveries (endpoint)
+    WHERE status IN ('failed', 'cancelled');
 
 CREATE TABLE attempts (
     delivery    INTEGER NOT NULL,               -- deliveries.number
@@ -60,7 +68,8 @@ INSERT INTO counters VALUES ('event', 1), ('delivery', 1);
 
 -- For people who look: deliveries with the names of what they are about.
 CREATE VIEW delivery_list AS
-SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, endpoints.id AS endpoint,
+SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, deliveries.cancelled,
+       endpoints.id AS endpoint,
        CASE typeof(events.id) WHEN 'blob' THEN lower(
            substr(hex(events.id), 1, 8) || '-' || substr(hex(events.id), 9, 4) || '-' ||
            substr(hex(events.id), 13, 4) || '-' || substr(hex(events.id), 17, 4) || '-' ||

@@ -1,127 +1,149 @@
-//! Endpoints: registered, replaced, disabled, forgotten.
+//! Endpoints: registered, changed, unregistered.
 
 use std::sync::Arc;
 
 use rusqlite::params;
-use webhooks_core::{EndpointId, Timestamp};
+use webhooks_core::Timestamp;
 use webhooks_registry::{
-    DisableReason, EndpointStoreError, RegisterError, Registration, SealError, StoredEndpoint,
-    UnknownEndpoint,
+    EndpointKey, EndpointState, EndpointStoreError, RegisterError, Registered, Registration,
+    SealError, StateChange, StoredEndpoint, UnknownEndpoint,
 };
 
+use crate::row;
 use crate::store::Shared;
-use crate::tables::{Tables, reason_word};
+use crate::tables::Tables;
 use crate::writer::Write;
+
+/// An endpoint as it was and as it is to be.
+struct Change {
+    before: Option<Arc<Registration>>,
+    after: Registration,
+}
+
+impl Change {
+    /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
+    fn write(&mut self, tables: &Tables) -> rusqlite::Result<Result<(), SealError>> {
+        const UPDATE: &str = "UPDATE endpoints
+            SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5 WHERE number = ?1";
+        // The secrets of the old one are of no use to anybody any more.
+        const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
+        const INSERT: &str =
+            "INSERT INTO endpoints (tenant, id, settings, secrets, state, disabled)
+            VALUES (?, ?, ?, ?, ?, ?)";
+        const REORDER: &str = "UPDATE deliveries SET due_at = 0
+            WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
+        let Self { before, after } = self;
+        let (key, state) = (after.key(), after.state);
+        let stored = StoredEndpoint::new(&after.endpoint);
+        let secrets = match tables.keys.seal(&key.to_string(), &stored.secrets) {
+            Ok(secrets) => secrets,
+            Err(error) => return Ok(Err(error)),
+        };
+        let disabled = state.disabled().map(|reason| reason.as_str());
+        let was_open = before.as_ref().map(|before| before.state.is_open());
+        let number = row::endpoint(after.number);
+        if was_open == Some(true) || (was_open == Some(false) && !state.is_open()) {
+            let parameters = params![number, stored.settings, secrets, state.as_str(), disabled];
+            tables.execute(UPDATE, parameters)?;
+            if !state.is_open() {
+                tables.cancel_some(number)?;
+            } else if after.endpoint.ordered {
+                tables.execute(REORDER, [number])?;
+            }
+            return Ok(Ok(()));
+        }
+        if was_open.is_some() {
+            tables.execute(RETIRE, [number])?;
+        }
+        let (tenant, id) = (key.tenant.as_str(), key.id.as_str());
+        let word = state.as_str();
+        tables.execute(INSERT, params![tenant, id, stored.settings, secrets, word, disabled])?;
+        after.number = row::endpoint_number(tables.connection().last_insert_rowid());
+        Ok(Ok(()))
+    }
+
+    /// Follows in memory; returns the endpoint as it was before.
+    fn finish(
+        self,
+        tables: &mut Tables,
+        shared: &Shared,
+    ) -> Result<Option<Arc<Registration>>, RegisterError> {
+        let Self { before, after } = self;
+        let key = after.key();
+        let replaced = shared.registry.restore(after)?;
+        let Some(after) = shared.registry.get_of(&key) else { return Ok(replaced) };
+        if let Some(before) = before.filter(|before| before.state.is_open())
+            && !after.state.is_open()
+        {
+            tables.start_draining(before.number);
+        }
+        shared.backlog().open(&after, None, Timestamp::UNIX_EPOCH);
+        Ok(replaced)
+    }
+}
 
 pub(crate) struct Register {
     registration: Registration,
-    number: i64,
-    /// The row that the new one replaces, because the endpoint was inactive.
-    replaced: Option<i64>,
-    refused: Option<EndpointStoreError>,
+    outcome: Result<Option<Change>, EndpointStoreError>,
 }
 
 impl Register {
+    /// Registers an endpoint, which has no number yet.
     pub(crate) fn new(registration: Registration) -> Self {
-        Self { registration, number: 0, replaced: None, refused: None }
+        Self { registration, outcome: Ok(None) }
+    }
+
+    fn change(&self, shared: &Shared) -> Result<Option<Change>, EndpointStoreError> {
+        let registration = &self.registration;
+        registration.endpoint.check().map_err(RegisterError::Endpoint)?;
+        let before = shared.registry.get_of(&registration.key());
+        let after = match &before {
+            None => Some(registration.clone()),
+            Some(before) => before.again(registration.endpoint.clone()),
+        };
+        Ok(after.map(|after| Change { before, after }))
     }
 }
 
 impl Write for Register {
-    type Answer = Result<Option<Arc<Registration>>, EndpointStoreError>;
+    type Answer = Result<Registered, EndpointStoreError>;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        const UPDATE: &str = "UPDATE endpoints SET settings = ?2, secrets = ?3, active = ?4,
-            disabled = NULL, failing_since = NULL, blocked_until = 0 WHERE number = ?1";
-        // The secrets of the old one are of no use to anybody any more.
-        const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
-        const INSERT: &str =
-            "INSERT INTO endpoints (id, settings, secrets, active) VALUES (?, ?, ?, ?)";
-        const REORDER: &str = "UPDATE deliveries SET due_at = 0
-            WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
-        let Registration { id, endpoint, .. } = &self.registration;
-        self.refused = None;
-        let current = shared.registry.get(id.as_str());
-        if current.as_ref().is_some_and(|current| current.endpoint.tenant != endpoint.tenant) {
-            let taken = RegisterError::OtherTenant { id: id.to_string() };
-            self.refused = Some(taken.into());
-            return Ok(());
-        }
-        if let Err(error) = endpoint.check() {
-            self.refused = Some(RegisterError::Endpoint(error).into());
-            return Ok(());
-        }
-        let stored = StoredEndpoint::new(endpoint);
-        let secrets = match tables.keys.seal(id.as_str(), &stored.secrets) {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                self.refused = Some(unavailable(error));
-                return Ok(());
-            }
-        };
-        let was_active = current.is_some_and(|current| current.endpoint.active);
-        let number = tables.number(id);
-        self.replaced = number.filter(|_| !was_active);
-        match number {
-            Some(number) if was_active => {
-                let parameters = params![number, stored.settings, secrets, endpoint.active];
-                tables.execute(UPDATE, parameters)?;
-                if endpoint.ordered {
-                    tables.execute(REORDER, [number])?;
-                }
-                self.number = number;
-            }
-            _ => {
-                if let Some(number) = number {
-                    tables.execute(RETIRE, [number])?;
-                }
-                let parameters = params![id.as_str(), stored.settings, secrets, endpoint.active];
-                tables.execute(INSERT, parameters)?;
-                self.number = tables.connection().last_insert_rowid();
-            }
+        self.outcome = self.change(shared);
+        if let Ok(Some(change)) = &mut self.outcome
+            && let Err(error) = change.write(tables)?
+        {
+            self.outcome = Err(unavailable(error));
         }
         Ok(())
     }
 
     fn finish(self, tables: &mut Tables, shared: &Shared) -> Self::Answer {
-        if let Some(refused) = self.refused {
-            return Err(refused);
-        }
-        let id = self.registration.id.clone();
-        tables.forget(&id);
-        tables.set_number(&id, self.number);
-        if let Some(replaced) = self.replaced {
-            tables.start_draining(replaced);
-        }
-        let replaced = shared.registry.restore(self.registration)?;
-        if let Some(registration) = shared.registry.get(id.as_str()) {
-            if !registration.endpoint.active {
-                tables.start_draining(self.number);
-            }
-            shared.backlog().open(&registration, None, Timestamp::UNIX_EPOCH);
-        }
-        Ok(replaced)
+        let Some(change) = self.outcome? else { return Ok(Registered::Unchanged) };
+        let before = change.finish(tables, shared)?;
+        Ok(before.map_or(Registered::Added, |before| Registered::Changed { before }))
     }
 }
 
 pub(crate) struct Unregister {
-    id: EndpointId,
+    key: EndpointKey,
 }
 
 impl Unregister {
-    pub(crate) fn new(id: EndpointId) -> Self {
-        Self { id }
+    pub(crate) fn new(key: EndpointKey) -> Self {
+        Self { key }
     }
 }
 
 impl Write for Unregister {
     type Answer = Result<Arc<Registration>, EndpointStoreError>;
 
-    fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         // Its secrets are of no use to anybody any more.
-        const RETIRE: &str = "UPDATE endpoints SET is_current = 0, active = 0, secrets = x''
-            WHERE number = ?";
-        if let Some(number) = tables.number(&self.id) {
+        const RETIRE: &str = "UPDATE endpoints
+            SET is_current = 0, state = 'unregistered', secrets = x'' WHERE number = ?";
+        if let Some(current) = shared.registry.get_of(&self.key) {
+            let number = row::endpoint(current.number);
             tables.execute(RETIRE, [number])?;
             tables.cancel_some(number)?;
         }
@@ -129,54 +151,49 @@ impl Write for Unregister {
     }
 
     fn finish(self, tables: &mut Tables, shared: &Shared) -> Self::Answer {
-        if let Some(number) = tables.number(&self.id) {
-            tables.start_draining(number);
-        }
-        tables.forget(&self.id);
-        shared.backlog().close(&self.id);
-        Ok(shared.registry.unregister(self.id.as_str())?)
+        let removed = shared.registry.unregister_of(&self.key)?;
+        tables.start_draining(removed.number);
+        shared.backlog().close(removed.number);
+        Ok(removed)
     }
 }
 
-pub(crate) struct Disable {
-    id: EndpointId,
-    reason: DisableReason,
+pub(crate) struct SetState {
+    key: EndpointKey,
+    change: StateChange,
+    outcome: Result<Option<Change>, EndpointStoreError>,
 }
 
-impl Disable {
-    pub(crate) fn new(id: EndpointId, reason: DisableReason) -> Self {
-        Self { id, reason }
+impl SetState {
+    pub(crate) fn new(key: EndpointKey, change: StateChange) -> Self {
+        Self { key, change, outcome: Ok(None) }
+    }
+
+    fn change(&self, shared: &Shared) -> Result<Option<Change>, EndpointStoreError> {
+        let before = shared.registry.get_of(&self.key);
+        let before = before.ok_or_else(|| UnknownEndpoint { id: self.key.id.to_string() })?;
+        let after: Option<EndpointState> = before.state.after(self.change)?;
+        let after = after.map(|state| before.in_state(state));
+        Ok(after.map(|after| Change { before: Some(before), after }))
     }
 }
 
-impl Write for Disable {
-    type Answer = Result<bool, EndpointStoreError>;
+impl Write for SetState {
+    type Answer = Result<Option<Arc<Registration>>, EndpointStoreError>;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        const DISABLE: &str = "UPDATE endpoints SET active = 0, disabled = ?2, settings = ?3
-            WHERE number = ?1";
-        let current = shared.registry.get(self.id.as_str());
-        let current = current.filter(|current| current.endpoint.active);
-        if let (Some(current), Some(number)) = (current, tables.number(&self.id)) {
-            let stored = StoredEndpoint::new(&current.disabled(self.reason).endpoint);
-            let reason = reason_word(self.reason);
-            tables.execute(DISABLE, params![number, reason, stored.settings])?;
-            tables.cancel_some(number)?;
+        self.outcome = self.change(shared);
+        if let Ok(Some(change)) = &mut self.outcome
+            && let Err(error) = change.write(tables)?
+        {
+            self.outcome = Err(unavailable(error));
         }
         Ok(())
     }
 
     fn finish(self, tables: &mut Tables, shared: &Shared) -> Self::Answer {
-        let current = shared.registry.get(self.id.as_str());
-        let current = current.ok_or_else(|| UnknownEndpoint { id: self.id.to_string() })?;
-        let disabled = shared.registry.disable(&current, self.reason);
-        if disabled.is_some() {
-            shared.backlog().close(&self.id);
-            if let Some(number) = tables.number(&self.id) {
-                tables.start_draining(number);
-            }
-        }
-        Ok(disabled.is_some())
+        let Some(change) = self.outcome? else { return Ok(None) };
+        Ok(change.finish(tables, shared)?)
     }
 }
 

@@ -7,10 +7,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use webhooks_core::{DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, AttemptRecord, Cursor, DeliveryRecord, ErrorClass, EventRecord, HistoryStore, Page,
-    Query, Statistics, StoreError,
+    Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
+    HistoryStore, Page, Query, Statistics, StoreError,
 };
-use webhooks_registry::Subscription;
+use webhooks_registry::{EndpointKey, Subscription};
 
 use crate::SqliteStore;
 use crate::error::BadRow;
@@ -59,7 +59,8 @@ impl HistoryStore for SqliteStore {
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         const SELECT: &str = "
             SELECT deliveries.number, events.id, events.type, events.tenant, endpoints.id,
-                   deliveries.status, deliveries.attempts, deliveries.since, deliveries.due_at
+                   deliveries.status, deliveries.attempts, deliveries.since, deliveries.due_at,
+                   deliveries.cancelled, endpoints.state
             FROM deliveries JOIN events ON events.number = deliveries.event
             JOIN endpoints ON endpoints.number = deliveries.endpoint";
         self.read(move |connection| {
@@ -104,20 +105,23 @@ impl HistoryStore for SqliteStore {
     /// Counts row by row, which takes about a second for ten million deliveries.
     async fn statistics(
         &self,
-        endpoint: EndpointId,
+        endpoint: EndpointKey,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
         const COUNT: &str = "SELECT status, count(*) FROM deliveries
-            WHERE endpoint IN (SELECT number FROM endpoints WHERE id = ?) AND since >= ?
+            WHERE endpoint IN (SELECT number FROM endpoints WHERE tenant = ?1 AND id = ?2)
+              AND since >= ?3
             GROUP BY status";
-        const FAILING: &str = "SELECT failing_since FROM endpoints WHERE id = ? AND is_current = 1";
+        const FAILING: &str = "SELECT failing_since FROM endpoints
+            WHERE tenant = ? AND id = ? AND is_current = 1";
         self.read(move |connection| {
+            let key = [endpoint.tenant.as_str(), endpoint.id.as_str()];
             let failing: Option<Option<i64>> =
-                connection.query_row(FAILING, [endpoint.as_str()], |row| row.get(0)).optional()?;
+                connection.query_row(FAILING, key, |row| row.get(0)).optional()?;
             let failing_since = failing.flatten().map(row::time);
             let mut statistics = Statistics { failing_since, ..Statistics::default() };
             let mut statement = connection.prepare_cached(COUNT)?;
-            let parameters = params![endpoint.as_str(), row::micros(since)];
+            let parameters = params![key[0], key[1], row::micros(since)];
             let mut rows = statement.query(parameters)?;
             while let Some(row) = rows.next()? {
                 statistics.count(status(row, 0)?, row::unsigned(row.get(1)?));
@@ -201,7 +205,13 @@ impl Filter {
             self.add("deliveries.number = ?", row::number(delivery));
         }
         if let Some(status) = query.status {
-            self.add("deliveries.status = ?", status.as_str().to_owned());
+            // What waits for a row that gets nothing more is as good as cancelled.
+            self.add(
+                "CASE WHEN deliveries.due_at IS NOT NULL
+                      AND endpoints.state IN ('disabled', 'unregistered')
+                 THEN 'cancelled' ELSE deliveries.status END = ?",
+                status.as_str().to_owned(),
+            );
         }
     }
 }
@@ -240,13 +250,23 @@ fn event_record(row: &Row<'_>, first: usize) -> rusqlite::Result<EventRecord> {
 fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
     let since = row::time(row.get(7)?);
     let due_at: Option<i64> = row.get(8)?;
+    let cancelled: Option<String> = row.get(9)?;
+    let closed = match row.get_ref(10)?.as_str()? {
+        "disabled" => Some(CancelReason::Disabled),
+        "unregistered" => Some(CancelReason::Unregistered),
+        _ => None,
+    };
+    // What waits for a row that gets nothing more is cancelled bit by bit.
+    let closed = closed.filter(|_| due_at.is_some());
+    let due_at = due_at.filter(|_| closed.is_none());
     Ok(DeliveryRecord {
         id: row::delivery_id(row.get(0)?),
         event: row::event_id(row, 1)?,
         event_type: row::event_type(row, 2)?,
         tenant: row::tenant(row, 3)?,
         endpoint: endpoint(row, 4)?,
-        status: status(row, 5)?,
+        status: if closed.is_some() { DeliveryStatus::Cancelled } else { status(row, 5)? },
+        cancelled: closed.or_else(|| cancelled.as_deref().and_then(CancelReason::from_word)),
         attempts: row.get(6)?,
         since,
         due_at: due_at.map(|due_at| row::time(due_at).max(since)),

@@ -7,6 +7,7 @@ mod migrate;
 mod open;
 mod operations;
 mod publish;
+mod replay;
 mod retention;
 mod row;
 mod settle;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rusqlite::params;
-use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{Conflict, Novelty, Progress, Published, SerializedEvent};
+use webhooks_registry::EndpointNumber;
 
 use crate::row;
 use crate::store::Shared;
@@ -16,7 +17,7 @@ pub(crate) struct Publish {
     now: Timestamp,
     outcomes: Vec<Result<Published, Conflict>>,
     /// The deliveries that were made: of which event, to whom, due when.
-    deliveries: Vec<(usize, EndpointId, Timestamp, DeliveryId)>,
+    deliveries: Vec<(usize, EndpointNumber, Timestamp, DeliveryId)>,
 }
 
 impl Publish {
@@ -45,7 +46,7 @@ impl Write for Publish {
             let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
             for registration in &matching {
                 let (id, due_at) = insert.delivery(number, registration, self.now)?;
-                self.deliveries.push((index, registration.id.clone(), due_at, id));
+                self.deliveries.push((index, registration.number, due_at, id));
             }
             let deliveries = matching.len();
             let novelty = Novelty::New;
@@ -63,7 +64,7 @@ impl Write for Publish {
         let mut backlog = shared.backlog();
         for (index, endpoint, due_at, id) in self.deliveries {
             if let Some(event) = self.events.get(index) {
-                backlog.push(&endpoint, due_at, id, waiting(event, progress));
+                backlog.push(endpoint, due_at, id, waiting(event, progress));
             }
         }
         self.outcomes

@@ -4,6 +4,7 @@ use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use webhooks_core::{DeliveryId, EventId, EventType, TenantId, Timestamp};
 use webhooks_dispatch::{Progress, SerializedEvent};
+use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;
 
@@ -23,6 +24,15 @@ pub(crate) fn number(delivery: DeliveryId) -> i64 {
 
 pub(crate) fn delivery_id(number: i64) -> DeliveryId {
     DeliveryId::from_u64(unsigned(number))
+}
+
+/// The number of an endpoint's row.
+pub(crate) fn endpoint(number: EndpointNumber) -> i64 {
+    integer(number.as_u64())
+}
+
+pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
+    EndpointNumber::from_u64(unsigned(number))
 }
 
 /// SQLite's integers are signed; what does not fit is as good as the largest.

@@ -1,20 +1,34 @@
 //! Settling: what became of claimed deliveries, and the attempts that were made.
 
+use std::time::Duration;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, params};
-use webhooks_core::{DeliveryId, EndpointId, Timestamp};
-use webhooks_dispatch::{Attempt, ErrorClass, Excerpt, Health, Outcome, Settled, Settlement};
+use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::{
+    Attempt, CancelReason, ErrorClass, Excerpt, Failing, Health, Outcome, Settled, Settlement,
+};
+use webhooks_registry::EndpointNumber;
 
 use crate::row;
 use crate::store::Shared;
 use crate::tables::Tables;
 use crate::writer::Write;
 
+/// Whom a claim that holds is for, and with what.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    endpoint: EndpointNumber,
+    is_ordered: bool,
+    /// The number of the attempt.
+    attempt: u32,
+}
+
 pub(crate) struct Settle {
     settlements: Vec<Settlement>,
     now: Timestamp,
     /// Of each settlement, whether its claim holds and for whom, once that was asked.
-    held: Vec<Option<(EndpointId, u32)>>,
+    held: Vec<Option<Held>>,
     settled: Vec<Settled>,
 }
 
@@ -32,9 +46,11 @@ impl Settle {
         for settlement in &self.settlements {
             let is_held = backlog.hold(settlement.claim);
             let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
-            let attempt = claimed
-                .map(|(endpoint, waiting)| (endpoint.clone(), waiting.progress.next_attempt()));
-            self.held.push(attempt);
+            self.held.push(claimed.map(|(registration, waiting)| Held {
+                endpoint: registration.number,
+                is_ordered: registration.endpoint.ordered,
+                attempt: waiting.progress.next_attempt(),
+            }));
         }
     }
 }
@@ -47,17 +63,17 @@ impl Write for Settle {
         self.settled.clear();
         let mut rows = Rows::prepare(tables)?;
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            let Some((endpoint, number)) = held else { continue };
-            rows.keep(settlement, *number, endpoint, shared)?;
+            let Some(held) = held else { continue };
+            rows.keep(settlement, *held)?;
             if let Some(attempt) = &settlement.attempt {
-                rows.keep_attempt(settlement.claim.delivery, *number, attempt)?;
+                rows.keep_attempt(settlement.claim.delivery, held.attempt, attempt)?;
             }
         }
         drop(rows);
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             self.settled.push(match held {
-                Some((endpoint, _)) => {
-                    let health = health(tables, endpoint, settlement.outcome, self.now)?;
+                Some(held) => {
+                    let health = health(tables, held.endpoint, settlement.outcome, self.now)?;
                     Settled::Kept { health }
                 }
                 None => Settled::LeaseLost,
@@ -95,8 +111,8 @@ struct Rows<'t> {
 
 impl<'t> Rows<'t> {
     fn prepare(tables: &'t Tables) -> rusqlite::Result<Self> {
-        const DELIVERY: &str =
-            "UPDATE deliveries SET status = ?2, attempts = ?3, due_at = ?4 WHERE number = ?1";
+        const DELIVERY: &str = "UPDATE deliveries
+            SET status = ?2, attempts = ?3, due_at = ?4, cancelled = ?5 WHERE number = ?1";
         const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
             status_code, error_class, error, response_headers, response)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -105,42 +121,30 @@ impl<'t> Rows<'t> {
         Ok(Self { tables, delivery, attempt })
     }
 
-    fn keep(
-        &mut self,
-        settlement: &Settlement,
-        number: u32,
-        endpoint: &EndpointId,
-        shared: &Shared,
-    ) -> rusqlite::Result<()> {
-        let attempts = if settlement.attempt.is_some() { number } else { number - 1 };
+    fn keep(&mut self, settlement: &Settlement, held: Held) -> rusqlite::Result<()> {
+        let attempts = held.attempt - u32::from(settlement.attempt.is_none());
         let (status, due_at) = match settlement.outcome {
             Outcome::Delivered => ("delivered", None),
             Outcome::Failed => ("failed", None),
-            Outcome::Cancelled => ("cancelled", None),
-            Outcome::Retrying { due_at } => {
-                ("retrying", Some(self.retry(endpoint, due_at, shared)?))
-            }
+            Outcome::Expired => ("cancelled", None),
+            Outcome::Retrying { due_at } => ("retrying", Some(self.retry(held, due_at)?)),
             // It is as it was.
             Outcome::Released => return Ok(()),
         };
+        let cancelled = (settlement.outcome == Outcome::Expired).then_some(CancelReason::Expired);
+        let cancelled = cancelled.map(CancelReason::as_str);
         let delivery = row::number(settlement.claim.delivery);
-        self.delivery.execute(params![delivery, status, attempts, due_at]).map(drop)
+        self.delivery.execute(params![delivery, status, attempts, due_at, cancelled]).map(drop)
     }
 
-    /// Returns what is kept as the time of a retry; an ordered endpoint waits for it as a whole.
-    fn retry(
-        &self,
-        endpoint: &EndpointId,
-        due_at: Timestamp,
-        shared: &Shared,
-    ) -> rusqlite::Result<i64> {
+    /// Returns what is stored as the time of a retry; an ordered endpoint waits for it as a whole.
+    fn retry(&self, held: Held, due_at: Timestamp) -> rusqlite::Result<i64> {
         const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
-        let registration = shared.registry.get(endpoint.as_str());
-        if !registration.is_some_and(|registration| registration.endpoint.ordered) {
+        if !held.is_ordered {
             return Ok(row::micros(due_at));
         }
-        let number = self.tables.number(endpoint);
-        self.tables.execute(BLOCK, params![row::micros(due_at), number])?;
+        let parameters = params![row::micros(due_at), row::endpoint(held.endpoint)];
+        self.tables.execute(BLOCK, parameters)?;
         Ok(0)
     }
 
@@ -172,26 +176,33 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// Returns how an endpoint fares, and keeps it where it changed.
+/// Returns how an endpoint fares, and stores it where that changed.
 fn health(
     tables: &mut Tables,
-    endpoint: &EndpointId,
+    endpoint: EndpointNumber,
     outcome: Outcome,
     now: Timestamp,
 ) -> rusqlite::Result<Health> {
-    const UPDATE: &str = "UPDATE endpoints SET failing_since = ? WHERE number = ?";
-    let since = tables.failing_since.get(endpoint).copied();
-    match (outcome, since) {
+    const UPDATE: &str = "UPDATE endpoints
+        SET failing_since = ?2, failed_at = ?3, tried_for = ?4 WHERE number = ?1";
+    let number = row::endpoint(endpoint);
+    let before = tables.failing.get(&endpoint).copied();
+    match (outcome, before) {
         (Outcome::Delivered, Some(_)) => {
-            tables.failing_since.remove(endpoint);
-            tables.execute(UPDATE, params![None::<i64>, tables.number(endpoint)])?;
+            tables.failing.remove(&endpoint);
+            tables.execute(UPDATE, params![number, None::<i64>, None::<i64>, None::<i64>])?;
             Ok(Health::Recovered)
         }
-        (Outcome::Failed | Outcome::Retrying { .. }, Some(since)) => Ok(Health::Failing { since }),
-        (Outcome::Failed | Outcome::Retrying { .. }, None) => {
-            tables.failing_since.insert(endpoint.clone(), now);
-            tables.execute(UPDATE, params![row::micros(now), tables.number(endpoint)])?;
-            Ok(Health::Failing { since: now })
+        (Outcome::Failed | Outcome::Retrying { .. }, before) => {
+            let failing = before.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
+            if before != Some(failing) {
+                tables.failing.insert(endpoint, failing);
+                let tried_for = i64::try_from(failing.tried_for.as_micros()).unwrap_or(i64::MAX);
+                let (since, last) = (row::micros(failing.since), row::micros(failing.last));
+                tables.execute(UPDATE, params![number, since, last, tried_for])?;
+            }
+            let before = before.map_or(Duration::ZERO, |so_far| so_far.tried_for);
+            Ok(Health::Failing { failing, before })
         }
         _ => Ok(Health::Well),
     }

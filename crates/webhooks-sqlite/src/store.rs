@@ -6,25 +6,28 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::Backlog;
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
     ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
 };
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration, Registry,
+    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
+    Registration, Registry, StateChange,
 };
 
 use crate::OpenError;
-use crate::endpoints::{Disable, Register, Unregister};
+use crate::endpoints::{Register, SetState, Unregister};
 use crate::error::{closed, store_error};
 use crate::open::{SqliteOptions, lock, reading, writing};
-use crate::operations::{Cancel, Replaying};
+use crate::operations::Cancel;
 use crate::publish::Publish;
+use crate::replay::Replaying;
 use crate::settle::Settle;
 use crate::tables::Tables;
 use crate::writer::{Command, Job, Write, Writer};
@@ -195,16 +198,23 @@ impl DeliveryStore for SqliteStore {
         self.write(Settle::new(settlements, now)).await
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let until = now.monotonic + lease;
         let mut backlog = self.shared.backlog();
         Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
     }
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.shared.backlog().next_due(&busy))
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
+        Ok(self.shared.backlog().next_due(&busy, now))
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
@@ -225,30 +235,31 @@ impl EndpointStore for SqliteStore {
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.write(Register::new(Registration::new(id, endpoint))).await.map_err(unavailable)?
+    ) -> Result<Registered, EndpointStoreError> {
+        let registration = Registration::new(EndpointNumber::default(), id, endpoint);
+        self.write(Register::new(registration)).await.map_err(unavailable)?
     }
 
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.write(Unregister::new(id)).await.map_err(unavailable)?
+    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.write(Unregister::new(key)).await.map_err(unavailable)?
     }
 
-    async fn disable(
+    async fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
-        self.write(Disable::new(id, reason)).await.map_err(unavailable)?
+        key: EndpointKey,
+        change: StateChange,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.write(SetState::new(key, change)).await.map_err(unavailable)?
     }
 
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.shared.registry.get(id.as_str()))
+    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        Ok(self.shared.registry.get_of(&key))
     }
 
     async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         Ok(self.shared.registry.page(tenant.as_ref(), after.as_ref(), limit))

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::{Place, Refill, Waiting, due_in_order};
-use webhooks_dispatch::{Progress, SerializedEvent};
-use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
+use webhooks_dispatch::{Failing, Progress, SerializedEvent};
+use webhooks_registry::{
+    EndpointKey, EndpointNumber, EndpointState, Registration, SealingKeys, StoredEndpoint,
+};
 
 use crate::OpenError;
+use crate::error::BadRow;
 use crate::row;
 use crate::store::Shared;
 
@@ -21,9 +25,8 @@ pub(crate) struct Tables {
     connection: Connection,
     pub(crate) keys: SealingKeys,
     next: Numbers,
-    /// The current row of each endpoint.
-    numbers: HashMap<EndpointId, i64>,
-    pub(crate) failing_since: HashMap<EndpointId, Timestamp>,
+    /// The endpoints that fail, with what their rows say of it.
+    pub(crate) failing: HashMap<EndpointNumber, Failing>,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
 }
@@ -38,10 +41,11 @@ struct Numbers {
 /// An endpoint's row, as it is read when the store is opened.
 struct EndpointRow {
     number: i64,
+    tenant: String,
     id: String,
     stored: StoredEndpoint,
     sealed: Vec<u8>,
-    disabled: Option<String>,
+    state: EndpointState,
     blocked_until: i64,
 }
 
@@ -57,8 +61,7 @@ impl Tables {
             connection,
             keys,
             next: Numbers { event: 1, delivery: 1 },
-            numbers: HashMap::new(),
-            failing_since: HashMap::new(),
+            failing: HashMap::new(),
             draining: Vec::new(),
         };
         tables.load_counters().map_err(failed)?;
@@ -84,32 +87,36 @@ impl Tables {
     }
 
     fn load_failing(&mut self) -> rusqlite::Result<()> {
-        const FAILING: &str = "SELECT id, failing_since FROM endpoints
+        const FAILING: &str = "SELECT number, failing_since, failed_at, tried_for FROM endpoints
             WHERE is_current = 1 AND failing_since IS NOT NULL";
         let mut statement = self.connection.prepare(FAILING)?;
-        let rows = statement
-            .query_map((), |row| Ok((row.get::<_, String>(0)?, row::time(row.get(1)?))))?
-            .collect::<rusqlite::Result<Vec<_>>>()?;
-        self.failing_since = rows
-            .into_iter()
-            .filter_map(|(id, since)| Some((EndpointId::new(&id).ok()?, since)))
-            .collect();
+        let rows = statement.query_map((), |row| {
+            let failing = Failing {
+                since: row::time(row.get(1)?),
+                last: row::time(row.get(2)?),
+                tried_for: Duration::from_micros(row::unsigned(row.get(3)?)),
+            };
+            Ok((row::endpoint_number(row.get(0)?), failing))
+        })?;
+        self.failing = rows.collect::<rusqlite::Result<_>>()?;
         Ok(())
     }
 
     fn endpoint_rows(&self) -> rusqlite::Result<Vec<EndpointRow>> {
         const ENDPOINTS: &str = "
-            SELECT number, id, settings, secrets, disabled, blocked_until
+            SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until
             FROM endpoints WHERE is_current = 1 ORDER BY number";
         let mut statement = self.connection.prepare(ENDPOINTS)?;
         let rows = statement.query_map((), |row| {
+            let (state, disabled): (String, Option<String>) = (row.get(5)?, row.get(6)?);
             Ok(EndpointRow {
                 number: row.get(0)?,
-                id: row.get(1)?,
-                stored: StoredEndpoint { settings: row.get(2)?, secrets: Vec::new().into() },
-                sealed: row.get(3)?,
-                disabled: row.get(4)?,
-                blocked_until: row.get(5)?,
+                tenant: row.get(1)?,
+                id: row.get(2)?,
+                stored: StoredEndpoint { settings: row.get(3)?, secrets: Vec::new().into() },
+                sealed: row.get(4)?,
+                state: EndpointState::from_words(&state, disabled.as_deref()),
+                blocked_until: row.get(7)?,
             })
         })?;
         rows.collect()
@@ -117,42 +124,44 @@ impl Tables {
 
     fn load_endpoint(&mut self, row: EndpointRow, shared: &Shared) -> Result<(), OpenError> {
         let path = || shared.path.clone();
-        let EndpointRow { number, id, mut stored, sealed, disabled, blocked_until } = row;
-        let sealing = |source| OpenError::Seal { path: path(), endpoint: id.clone(), source };
-        stored.secrets = self.keys.open(&id, &sealed).map_err(sealing)?;
-        let endpoint = stored.to_endpoint().map_err(|source| OpenError::Endpoint {
-            path: path(),
-            endpoint: id.clone(),
-            source,
-        })?;
+        let EndpointRow { number, tenant, id, mut stored, sealed, state, blocked_until } = row;
         let failed = |source| OpenError::Sqlite { path: path(), source };
-        if !self.keys.is_current(&id, &sealed) {
-            let sealed = self.keys.seal(&id, &stored.secrets).map_err(sealing)?;
+        let unreadable =
+            |source| OpenError::Endpoint { path: path(), endpoint: id.clone(), source };
+        let bad = |_why| failed(BadRow::of("the id of an endpoint").in_column(1));
+        let key = EndpointKey::new(
+            TenantId::new(&tenant).map_err(bad)?,
+            EndpointId::new(&id).map_err(bad)?,
+        );
+        let sealing = |source| OpenError::Seal { path: path(), endpoint: id.clone(), source };
+        stored.secrets = self.keys.open(&key.to_string(), &sealed).map_err(sealing)?;
+        let endpoint = stored.to_endpoint().map_err(unreadable)?;
+        if !self.keys.is_current(&key.to_string(), &sealed) {
+            let sealed = self.keys.seal(&key.to_string(), &stored.secrets).map_err(sealing)?;
             let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
             self.connection.execute(update, params![sealed, number]).map_err(failed)?;
         }
-        let bad = |_why| failed(crate::error::BadRow::of("the id of an endpoint").in_column(1));
-        let id = EndpointId::new(&id).map_err(bad)?;
-        let mut registration = Registration::new(id.clone(), endpoint);
-        registration.disabled = disabled.as_deref().map(reason);
+        let number = row::endpoint_number(number);
+        let registration = Registration::new(number, key.id.clone(), endpoint).in_state(state);
         // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
         let _none = shared.registry.restore(registration);
-        if let Some(registration) = shared.registry.get(id.as_str()) {
+        if let Some(registration) = shared.registry.get_of(&key) {
             let first = self.first_place(number).map_err(failed)?;
-            shared.backlog().open(&registration, first, row::time(blocked_until));
+            let mut backlog = shared.backlog();
+            backlog.open(&registration, first, row::time(blocked_until));
+            backlog.set_failing(number, self.failing.contains_key(&number));
         }
-        self.numbers.insert(id, number);
         Ok(())
     }
 
     /// Returns the place of the first delivery that waits for an endpoint.
-    pub(crate) fn first_place(&self, endpoint: i64) -> rusqlite::Result<Option<Place>> {
+    pub(crate) fn first_place(&self, endpoint: EndpointNumber) -> rusqlite::Result<Option<Place>> {
         const FIRST: &str = "SELECT due_at, number FROM deliveries
             WHERE endpoint = ? AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
         let mut statement = self.connection.prepare_cached(FIRST)?;
         let place =
             |row: &rusqlite::Row<'_>| Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)));
-        statement.query_row([endpoint], place).optional()
+        statement.query_row([row::endpoint(endpoint)], place).optional()
     }
 
     /// Reads deliveries that wait for an endpoint, in the order of their places.
@@ -164,7 +173,7 @@ impl Tables {
             WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
               AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
             ORDER BY deliveries.due_at, deliveries.number LIMIT ?4";
-        let Some(endpoint) = self.number(&refill.endpoint) else { return Ok(Vec::new()) };
+        let endpoint = row::endpoint(refill.endpoint);
         let (due_at, number) = refill.from;
         let mut statement = self.connection.prepare_cached(WAITING)?;
         let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
@@ -195,19 +204,6 @@ impl Tables {
         let _reread = self.load_counters().and_then(|()| self.load_failing());
     }
 
-    pub(crate) fn number(&self, endpoint: &EndpointId) -> Option<i64> {
-        self.numbers.get(endpoint).copied()
-    }
-
-    pub(crate) fn set_number(&mut self, endpoint: &EndpointId, number: i64) {
-        self.numbers.insert(endpoint.clone(), number);
-    }
-
-    pub(crate) fn forget(&mut self, endpoint: &EndpointId) {
-        self.numbers.remove(endpoint);
-        self.failing_since.remove(endpoint);
-    }
-
     /// Runs a statement that stays prepared; returns how many rows it changed.
     pub(crate) fn execute(
         &self,
@@ -232,7 +228,6 @@ impl Tables {
             event: self.connection.prepare_cached(EVENT)?,
             delivery: self.connection.prepare_cached(DELIVERY)?,
             next: &mut self.next,
-            numbers: &self.numbers,
         })
     }
 
@@ -243,9 +238,10 @@ impl Tables {
         self.execute(SAVE, [self.next.event, self.next.delivery]).map(drop)
     }
 
-    /// Has the deliveries cancelled that wait for an endpoint that is gone.
-    pub(crate) fn start_draining(&mut self, endpoint: i64) {
-        self.draining.push(endpoint);
+    /// Has the deliveries cancelled that wait for a row that gets nothing more.
+    pub(crate) fn start_draining(&mut self, endpoint: EndpointNumber) {
+        self.failing.remove(&endpoint);
+        self.draining.push(row::endpoint(endpoint));
     }
 
     /// Cancels some of what waits for an endpoint that is gone; returns whether there may be more.
@@ -262,7 +258,9 @@ impl Tables {
 
     /// Cancels some of what waits for an endpoint; returns how many.
     pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
-        const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL
+        const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL,
+            cancelled = (SELECT CASE state WHEN 'unregistered' THEN state ELSE 'disabled' END
+                         FROM endpoints WHERE number = ?1)
             WHERE number IN (SELECT number FROM deliveries
                              WHERE endpoint = ?1 AND due_at IS NOT NULL LIMIT ?2)";
         self.execute(CANCEL, [endpoint, DRAIN])
@@ -270,7 +268,8 @@ impl Tables {
 
     /// Returns the endpoints that are gone and have deliveries that wait.
     fn left_over(&self) -> rusqlite::Result<Vec<i64>> {
-        const LEFT: &str = "SELECT number FROM endpoints WHERE (active = 0 OR is_current = 0)
+        const LEFT: &str =
+            "SELECT number FROM endpoints WHERE state IN ('disabled', 'unregistered')
             AND EXISTS (SELECT 1 FROM deliveries
                         WHERE endpoint = endpoints.number AND due_at IS NOT NULL)";
         let mut statement = self.connection.prepare(LEFT)?;
@@ -283,7 +282,6 @@ pub(crate) struct Insert<'t> {
     event: CachedStatement<'t>,
     delivery: CachedStatement<'t>,
     next: &'t mut Numbers,
-    numbers: &'t HashMap<EndpointId, i64>,
 }
 
 impl Insert<'_> {
@@ -314,7 +312,7 @@ impl Insert<'_> {
         now: Timestamp,
     ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
         let number = self.next.delivery;
-        let endpoint = self.numbers.get(&registration.id);
+        let endpoint = row::endpoint(registration.number);
         let due_at = due_in_order(&registration.endpoint, now);
         let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
         self.delivery.execute(parameters)?;
@@ -325,16 +323,4 @@ impl Insert<'_> {
 
 pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> Waiting {
     Waiting { event: Arc::clone(event), progress }
-}
-
-/// The words for why an endpoint was disabled.
-pub(crate) fn reason_word(reason: DisableReason) -> &'static str {
-    match reason {
-        DisableReason::Gone => "gone",
-        _ => "failing",
-    }
-}
-
-fn reason(word: &str) -> DisableReason {
-    if word == "gone" { DisableReason::Gone } else { DisableReason::Failing }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, EventType, Timestamp};
-use webhooks_dispatch::{ClaimRequest, DeliveryStore, SerializedEvent};
+use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore, SerializedEvent, SystemClock};
 use webhooks_registry::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 
@@ -80,16 +80,18 @@ async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
     let mut wakeups = store.wakeups();
     let mut deliveries = 0;
     while deliveries < batches * BATCH {
-        let now = Timestamp::now();
+        let now = SystemClock.clocks();
         let lease = Duration::from_secs(3600);
         let request =
             ClaimRequest { now, lease, limit: BATCH, per_endpoint: 32, busy: Arc::default() };
         let claimed = store.claim(request).await.unwrap();
         if claimed.len() < BATCH {
-            assert!(!claimed.is_empty() || store.next_due(Arc::default()).await.unwrap().is_some());
+            assert!(
+                !claimed.is_empty() || store.next_due(Arc::default(), now).await.unwrap().is_some()
+            );
             wakeups.next().await;
         }
-        let settled = store.settle(settlements(&claimed, now), now).await.unwrap();
+        let settled = store.settle(settlements(&claimed, now.wall), now.wall).await.unwrap();
         deliveries += settled.len();
     }
     deliveries

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use webhooks_core::{EndpointId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, DeliveryStore as _};
+use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore as _, Now, SystemClock};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
@@ -94,8 +94,14 @@ pub(crate) async fn claim_and_settle(
     let mut deliveries = 0;
     for _ in 0..batches {
         let lease = Duration::from_secs(3600);
-        let request =
-            ClaimRequest { now, lease, limit: BATCH, per_endpoint: 32, busy: Arc::default() };
+        let clocks = Now { wall: now, ..SystemClock.clocks() };
+        let request = ClaimRequest {
+            now: clocks,
+            lease,
+            limit: BATCH,
+            per_endpoint: 32,
+            busy: Arc::default(),
+        };
         let claimed = store.claim(request).await.unwrap();
         if claimed.is_empty() {
             break;

@@ -14,6 +14,7 @@ use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{Engine, HistoryStore as _};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_registry::EndpointKey;
 use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};
 use webhooks_tests::crash::{ENDPOINTS, cluster_settings};
 
@@ -78,7 +79,7 @@ async fn publish(engine: &ClusterEngine, name: &str) {
 async fn open_deliveries(engine: &ClusterEngine) -> Option<u64> {
     let mut open = 0;
     for endpoint in ENDPOINTS {
-        let endpoint = EndpointId::new(endpoint).unwrap();
+        let endpoint = EndpointKey::of_default_tenant(EndpointId::new(endpoint).unwrap());
         let statistics = engine.history().statistics(endpoint, Timestamp::UNIX_EPOCH).await.ok()?;
         open += statistics.pending + statistics.retrying;
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use webhooks_core::{EndpointId, Event, EventId, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Engine, HistoryStore as _, Observer, Occurrence};
 use webhooks_http::HttpTransport;
-use webhooks_registry::Endpoint;
+use webhooks_registry::{Endpoint, EndpointKey};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{ENDPOINT, PUBLISHERS, settings};
 
@@ -61,7 +61,7 @@ async fn publish(engine: CrashEngine, name: String) {
 }
 
 async fn open_deliveries(engine: &CrashEngine) -> u64 {
-    let endpoint = EndpointId::new(ENDPOINT).unwrap();
+    let endpoint = EndpointKey::of_default_tenant(EndpointId::new(ENDPOINT).unwrap());
     let statistics = engine.history().statistics(endpoint, Timestamp::UNIX_EPOCH).await.unwrap();
     statistics.pending + statistics.retrying
 }

@@ -129,7 +129,7 @@ enum OutcomeNames {
     Delivered,
     Retrying { due_at: Timestamp },
     Failed,
-    Cancelled,
+    Expired,
     Released,
 }
 

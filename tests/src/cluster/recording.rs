@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EventId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, OperationError, Published,
+    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
     ReplayRequest, Replayed, Request, SerializedEvent, Settled, Settlement, StoreError, Transport,
     TransportError, Wakeups,
 };
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+use webhooks_registry::{Endpoint, EndpointNumber};
 
 use super::journal::{self, Answer, Happening, Journal, Question, Response};
 
@@ -65,7 +66,8 @@ impl DeliveryStore for RecordingStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        let question = Question::Claim { now: request.now, until: request.now + request.lease };
+        let question =
+            Question::Claim { now: request.now.wall, until: request.now.wall + request.lease };
         self.record(question, Box::pin(self.inner.claim(request)), |claimed| Answer::Claimed {
             claimed: claimed.iter().map(told).collect(),
         })
@@ -90,20 +92,27 @@ impl DeliveryStore for RecordingStore {
         .await
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let until = now.wall + lease;
         let told = |claims: &[Claim]| claims.iter().copied().map(journal::Claim).collect();
         let question = Question::Extend { claims: told(&claims), until };
-        self.record(question, Box::pin(self.inner.extend(claims, until)), |lost| Answer::Extended {
-            lost: told(lost),
+        self.record(question, Box::pin(self.inner.extend(claims, lease, now)), |lost| {
+            Answer::Extended { lost: told(lost) }
         })
         .await
     }
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let due = Box::pin(self.inner.next_due(busy));
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
+        let due = Box::pin(self.inner.next_due(busy, now));
         self.record(Question::NextDue, due, |_| Answer::Due).await
     }
 
@@ -134,41 +143,7 @@ fn told(claimed: &Claimed) -> journal::Claimed {
     }
 }
 
-impl EndpointStore for RecordingStore {
-    async fn register(
-        &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.inner.register(id, endpoint).await
-    }
-
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.inner.unregister(id).await
-    }
-
-    async fn disable(
-        &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
-        self.inner.disable(id, reason).await
-    }
-
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.inner.get(id).await
-    }
-
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointId>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        self.inner.list(tenant, after, limit).await
-    }
-}
-
+crate::forward_endpoints!(RecordingStore);
 // Nothing there changes anything.
 crate::forward_history!(RecordingStore);
 

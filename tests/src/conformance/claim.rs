@@ -7,7 +7,7 @@ use webhooks_core::DeliveryId;
 use webhooks_dispatch::{ClaimRequest, Claimed, Outcome, Settled};
 
 use super::{
-    AnyStore, LEASE, at, claim, claim_as, endpoint, endpoint_id, event, ids, next_due, publish,
+    AnyStore, LEASE, at, claim, claim_as, clocks, endpoint, event, ids, key, next_due, publish,
     register, request, settle, tenant,
 };
 
@@ -57,13 +57,13 @@ async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl 
     publish(&store, &[event("a")], at(0)).await;
     let first = claim(&store, at(0)).await.remove(0);
     assert!(claim(&store, at(59)).await.is_empty(), "the lease lasts a minute");
-    assert_eq!(next_due(&store).await, Some(at(0) + LEASE));
+    assert_eq!(next_due(&store, at(59)).await, Some(at(0) + LEASE));
     let second = claim(&store, at(60)).await.remove(0);
     assert_eq!(second.claim.delivery, first.claim.delivery);
     assert_ne!(second.claim.token, first.claim.token);
     assert_eq!(second.progress.attempts, 0, "a lost claim is no attempt");
     assert_eq!(settle(&store, &first, Outcome::Failed, at(61)).await, Settled::LeaseLost);
-    let lost = store.extend(vec![first.claim, second.claim], at(500)).await;
+    let lost = store.extend(vec![first.claim, second.claim], LEASE * 5, clocks(at(61))).await;
     assert_eq!(lost.expect("a store that works"), [first.claim]);
     let settled = settle(&store, &second, Outcome::Delivered, at(62)).await;
     assert!(matches!(settled, Settled::Kept { .. }));
@@ -75,7 +75,7 @@ async fn an_extended_lease_lasts(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let claimed = claim(&store, at(0)).await.remove(0);
-    let lost = store.extend(vec![claimed.claim], at(100)).await;
+    let lost = store.extend(vec![claimed.claim], LEASE, clocks(at(40))).await;
     assert_eq!(lost.expect("a store that works"), []);
     assert!(claim(&store, at(99)).await.is_empty());
     assert_eq!(claim(&store, at(100)).await.len(), 1);
@@ -86,7 +86,8 @@ async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
     register(&store, "b", endpoint()).await;
     let events: Vec<_> = (0..10).map(|n| event(&format!("event-{n}"))).collect();
     publish(&store, &events, at(0)).await;
-    let busy = Arc::new(BTreeSet::from([endpoint_id("a")]));
+    let a = store.get(key("a")).await.expect("a store that works").expect("it is registered");
+    let busy = Arc::new(BTreeSet::from([a.number]));
     let others = ClaimRequest { per_endpoint: 3, busy: Arc::clone(&busy), ..request(at(0)) };
     let claimed = claim_as(&store, others).await;
     assert!((1..=3).contains(&claimed.len()));
@@ -102,8 +103,8 @@ async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
         .await
         .is_empty()
     {}
-    let due = store.next_due(busy).await.expect("a store that works");
-    assert_eq!(due, Some(at(0) + LEASE), "what waits for a busy endpoint is not due");
+    let due = store.next_due(busy, clocks(at(0))).await.expect("a store that works");
+    assert_eq!(due, Some(LEASE), "what waits for a busy endpoint is not due");
 }
 
 /// Goal: a tenant with much to deliver does not keep another waiting. Method: ten endpoints with
@@ -130,12 +131,12 @@ async fn tenants_take_turns(store: impl AnyStore) {
 
 async fn what_is_not_due_waits(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
-    assert_eq!(next_due(&store).await, None);
+    assert_eq!(next_due(&store, at(0)).await, None);
     publish(&store, &[event("a")], at(0)).await;
     let claimed = claim(&store, at(0)).await.remove(0);
     let retrying = Outcome::Retrying { due_at: at(1_000) };
     let _kept = settle(&store, &claimed, retrying, at(5)).await;
-    assert_eq!(next_due(&store).await, Some(at(1_000)));
+    assert_eq!(next_due(&store, at(5)).await, Some(at(1_000)));
     assert!(claim(&store, at(999)).await.is_empty());
     let claimed = claim(&store, at(1_000)).await.remove(0);
     assert_eq!(claimed.progress.attempts, 1);

@@ -61,7 +61,7 @@ async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
     let _kept = settle(&store, &claimed[0], Outcome::Delivered, at(1)).await;
     register(&store, "a", endpoint()).await;
     assert_eq!(ids(&claim(&store, at(1)).await), ["b", "c"], "and back");
-    assert!(next_due(&store).await > Some(at(1)));
+    assert!(next_due(&store, at(1)).await > Some(at(1)));
 }
 
 async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
@@ -74,6 +74,6 @@ async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
     store.cancel(third.id, at(1)).await.expect("it waits");
     assert!(claim(&store, at(1)).await.is_empty(), "the head still waits for its retry");
     store.cancel(head.claim.delivery, at(1)).await.expect("it waits");
-    assert!(next_due(&store).await.is_some_and(|due| due <= at(1)));
+    assert!(next_due(&store, at(1)).await.is_some_and(|due| due <= at(1)));
     assert_eq!(ids(&claim(&store, at(1)).await), ["b"]);
 }

@@ -1,36 +1,48 @@
 //! Replaying: what has ended, what failed, what an endpoint missed.
 
-use webhooks_core::{DeliveryId, Event};
-use webhooks_dispatch::{OperationError, Outcome, Replay, ReplayRequest};
-
-use super::{
-    AnyStore, at, claim, endpoint, endpoint_id, event, ids, publish, register, settle, status,
+use webhooks_core::{DeliveryId, Event, EventId, TenantId};
+use webhooks_dispatch::{
+    OperationError, Outcome, Query, Replay, ReplayMode, ReplayRequest, Settled, Undelivered,
 };
+use webhooks_registry::{DisableReason, StateChange};
+
+use super::endpoints::set_state;
+use super::{AnyStore, at, claim, endpoint, event, ids, key, publish, register, settle, status};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     a_delivery_that_ended_is_replayed_with_its_retries_anew(factory().await).await;
     all_failed_of_an_endpoint_are_replayed_in_portions(factory().await).await;
     an_endpoint_gets_what_it_missed(factory().await).await;
     what_was_had_before_a_new_registration_is_not_missed(factory().await).await;
+    an_endpoint_gets_what_it_did_not_get_through_all_its_changes(factory().await).await;
+    an_event_is_replayed_to_all_that_did_not_get_it(factory().await).await;
     what_cannot_be_replayed_is_said(factory().await).await;
 }
 
 fn request(replay: Replay, now: u64) -> ReplayRequest {
-    ReplayRequest { replay, limit: 2, now: at(now), after: None }
+    ReplayRequest { replay, limit: 2, now: at(now), after: None, mode: ReplayMode::Replay }
 }
 
-/// Replays portion by portion and returns how many deliveries that made due.
+/// Replays portion by portion and returns how many deliveries that made due, as a dry run told
+/// before.
 async fn replay(store: &impl AnyStore, replay: Replay, now: u64) -> usize {
-    let mut request = request(replay, now);
+    let request = request(replay, now);
+    let dry = ReplayRequest { mode: ReplayMode::DryRun, ..request.clone() };
+    let counted = run(store, dry).await;
+    let replayed = run(store, request).await;
+    assert_eq!(counted, replayed, "a dry run counts what a replay does");
+    replayed
+}
+
+async fn run(store: &impl AnyStore, mut request: ReplayRequest) -> usize {
     let mut deliveries = 0;
     loop {
         let portion = store.replay(request.clone()).await.expect("it can be replayed");
         assert!(portion.deliveries <= request.limit);
         deliveries += portion.deliveries;
-        if portion.next.is_none() {
-            return deliveries;
-        }
-        request.after = portion.next;
+        let Some(next) = portion.next else { return deliveries };
+        // A cursor survives as text.
+        request.after = Some(next.to_string().parse().expect("a cursor"));
     }
 }
 
@@ -42,7 +54,7 @@ async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl Any
         let _kept = settle(&store, &claimed, outcome, at(n)).await;
     }
     let first = DeliveryId::from_u64(1);
-    let page = store.deliveries(webhooks_dispatch::Query::default()).await;
+    let page = store.deliveries(Query::default()).await;
     let delivery = page.expect("a store that works").items[0].id;
     assert!(delivery >= first);
     assert_eq!(replay(&store, Replay::Delivery(delivery), 100).await, 1);
@@ -67,7 +79,7 @@ async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore
         let outcome = if is_fifth { Outcome::Delivered } else { Outcome::Failed };
         let _kept = settle(&store, &claimed, outcome, at(10)).await;
     }
-    let failed = Replay::Failed { endpoint: endpoint_id("a"), since: at(1) };
+    let failed = Replay::of_endpoint(key("a"), Undelivered::FAILED).since(at(1));
     assert_eq!(replay(&store, failed.clone(), 20).await, 4);
     let mut replayed = claim(&store, at(20)).await;
     replayed.sort_by_key(|claimed| claimed.claim.delivery);
@@ -93,7 +105,7 @@ async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
     let before = claim(&store, at(6)).await.len();
     assert_eq!(before, 3, "one that was wanted, and the last for both");
 
-    let missed = |id| Replay::Missed { endpoint: endpoint_id(id), since: at(2) };
+    let missed = |id| Replay::of_endpoint(key(id), Undelivered::MISSED).since(at(2));
     assert_eq!(replay(&store, missed("late"), 10).await, 4, "2, 3, 4 and the deleted one");
     assert_eq!(replay(&store, missed("late"), 11).await, 0, "it has them now");
     assert_eq!(replay(&store, missed("changed"), 12).await, 3, "2, 3 and 4");
@@ -109,12 +121,93 @@ async fn what_was_had_before_a_new_registration_is_not_missed(store: impl AnySto
     register(&store, "a", endpoint().inactive()).await;
     publish(&store, &[event("missed")], at(1)).await;
     register(&store, "a", endpoint()).await;
-    let missed = Replay::Missed { endpoint: endpoint_id("a"), since: at(0) };
+    let missed = Replay::of_endpoint(key("a"), Undelivered::MISSED);
     assert_eq!(replay(&store, missed.clone(), 2).await, 1);
     assert_eq!(ids(&claim(&store, at(2)).await), ["missed"]);
-    store.unregister(endpoint_id("a")).await.expect("it is registered");
+    store.unregister(key("a")).await.expect("it is registered");
     register(&store, "a", endpoint()).await;
     assert_eq!(replay(&store, missed, 3).await, 0, "nor after it was forgotten in between");
+}
+
+/// Goal: whatever an operator does in between, what an endpoint's id did not get can be replayed.
+/// Method: one delivery fails, one is cancelled by each way of losing its endpoint, and one event is
+/// missed each time; afterwards all of it is replayed at once.
+async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint().events(["user.deleted"]).expect("a valid pattern")).await;
+    publish(&store, &[event("delivered"), event("failed"), event("disabled")], at(0)).await;
+    for claimed in claim(&store, at(0)).await {
+        let outcome = match &*claimed.event.id.to_string() {
+            "delivered" => Outcome::Delivered,
+            "failed" => Outcome::Failed,
+            _ => Outcome::Retrying { due_at: at(9_000) },
+        };
+        let _kept = settle(&store, &claimed, outcome, at(0)).await;
+    }
+    let failing = StateChange::Disable(DisableReason::Failing);
+    set_state(&store, "a", failing).await;
+    publish(&store, &[event("missed-while-disabled")], at(1)).await;
+    set_state(&store, "a", StateChange::Enable).await;
+    publish(&store, &[event("unregistered")], at(2)).await;
+    store.unregister(key("a")).await.expect("it is registered");
+    publish(&store, &[event("missed-while-gone")], at(3)).await;
+    register(&store, "a", endpoint()).await;
+    let all = Replay::of_endpoint(key("a"), Undelivered::ALL);
+    let part = |which| Replay::of_endpoint(key("a"), which);
+    for (which, expected) in
+        [(Undelivered::FAILED, 1), (Undelivered::CANCELLED, 2), (Undelivered::MISSED, 2)]
+    {
+        let dry = ReplayRequest { mode: ReplayMode::DryRun, ..request(part(which), 10) };
+        assert_eq!(run(&store, dry).await, expected, "{which:?}");
+    }
+    assert_eq!(replay(&store, all.clone().since(at(1)).until(at(3)), 10).await, 2);
+    assert_eq!(replay(&store, all.clone(), 11).await, 3);
+    assert_eq!(replay(&store, all, 12).await, 0);
+    let mut replayed = claim(&store, at(12)).await;
+    replayed.sort_by_key(|claimed| claimed.event.id.clone());
+    let expected =
+        ["disabled", "failed", "missed-while-disabled", "missed-while-gone", "unregistered"];
+    assert_eq!(ids(&replayed), expected);
+    for claimed in &replayed {
+        let settled = settle(&store, claimed, Outcome::Delivered, at(12)).await;
+        assert!(matches!(settled, Settled::Kept { .. }));
+    }
+    let statistics = store.statistics(key("a"), at(0)).await.expect("a store that works");
+    assert_eq!((statistics.delivered, statistics.failed, statistics.cancelled), (6, 0, 0));
+}
+
+async fn an_event_is_replayed_to_all_that_did_not_get_it(store: impl AnyStore) {
+    for id in ["well", "failing", "disabled", "gone"] {
+        register(&store, id, endpoint()).await;
+    }
+    publish(&store, &[event("one"), event("two")], at(0)).await;
+    for claimed in claim(&store, at(0)).await {
+        let outcome = match claimed.registration.id.as_str() {
+            "well" => Outcome::Delivered,
+            _ => Outcome::Failed,
+        };
+        let _kept = settle(&store, &claimed, outcome, at(0)).await;
+    }
+    set_state(&store, "disabled", StateChange::Disable(DisableReason::Manual)).await;
+    store.unregister(key("gone")).await.expect("it is registered");
+    register(&store, "late", endpoint()).await;
+    register(&store, "later", endpoint()).await;
+    let one = event("one").id;
+    let all = Replay::of_event(TenantId::default(), one.clone(), Undelivered::ALL);
+    assert_eq!(run(&store, ReplayRequest { limit: 9, ..request(all.clone(), 1) }).await, 3);
+    let claimed = claim(&store, at(1)).await;
+    let mut endpoints: Vec<&str> =
+        claimed.iter().map(|claimed| claimed.registration.id.as_str()).collect();
+    endpoints.sort_unstable();
+    assert_eq!(endpoints, ["failing", "late", "later"]);
+    assert!(claimed.iter().all(|claimed| claimed.event.id == one));
+    assert_eq!(run(&store, ReplayRequest { limit: 9, ..request(all, 2) }).await, 0);
+    let ids: Vec<DeliveryId> = {
+        let page = store.deliveries(Query::default()).await.expect("a store that works");
+        page.items.iter().map(|found| found.id).collect()
+    };
+    let replayed = replay(&store, Replay::Deliveries(ids), 3).await;
+    assert_eq!(replayed, 3, "both of well's, and the other one of failing's");
 }
 
 async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
@@ -131,9 +224,14 @@ async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
     assert!(matches!(error, OperationError::Status { .. }));
     let unknown = DeliveryId::from_u64(424_242);
     check(Replay::Delivery(unknown), "there is no delivery dlv_424242").await;
-    let nobody = Replay::Failed { endpoint: endpoint_id("nobody"), since: at(0) };
-    check(nobody, "endpoint nobody is not registered or not active").await;
+    let nobody = Replay::of_endpoint(key("nobody"), Undelivered::ALL);
+    check(nobody, "endpoint nobody is not registered").await;
+    let unheard = EventId::new("unheard").expect("a valid id");
+    let unheard = Replay::of_event(TenantId::default(), unheard, Undelivered::ALL);
+    check(unheard, "there is no event unheard").await;
     let _kept = settle(&store, &claimed, Outcome::Failed, at(1)).await;
-    register(&store, "a", endpoint().inactive()).await;
-    check(Replay::Delivery(delivery), "endpoint a is not registered or not active").await;
+    set_state(&store, "a", StateChange::Disable(DisableReason::Manual)).await;
+    let disabled = "endpoint a is disabled; enable it first";
+    check(Replay::Delivery(delivery), disabled).await;
+    check(Replay::of_endpoint(key("a"), Undelivered::ALL), disabled).await;
 }

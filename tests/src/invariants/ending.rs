@@ -37,7 +37,7 @@ fn ended_well(delivery: &Delivery, found: Option<DeliveryStatus>) -> bool {
         Some(DeliveryStatus::Delivered) => delivery.was_taken,
         Some(DeliveryStatus::Failed) => last == Some(Outcome::Failed),
         Some(DeliveryStatus::Cancelled) => {
-            delivery.cancelled.is_some() || last == Some(Outcome::Cancelled)
+            delivery.cancelled.is_some() || last == Some(Outcome::Expired)
         }
         Some(_) => false,
     }

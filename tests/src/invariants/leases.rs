@@ -269,7 +269,7 @@ impl Checker {
             Outcome::Delivered => is_success,
             Outcome::Retrying { .. } => is_sent && !is_success && !is_last,
             Outcome::Failed => is_sent && !is_success && (is_last || status == Some(410)),
-            Outcome::Cancelled => is_expired && !is_sent,
+            Outcome::Expired => is_expired && !is_sent,
             Outcome::Released => true,
         };
         if !fits && !self.deliveries.by_id(claim.delivery).is_some_and(|found| found.is_uncertain) {
@@ -279,7 +279,7 @@ impl Checker {
         }
         self.tally.delivered += u64::from(outcome == Outcome::Delivered);
         self.tally.failed += u64::from(outcome == Outcome::Failed);
-        self.tally.expired += u64::from(outcome == Outcome::Cancelled);
+        self.tally.expired += u64::from(outcome == Outcome::Expired);
         self.tally.released += u64::from(outcome == Outcome::Released);
         if let Some(delivery) = self.deliveries.by_id(claim.delivery) {
             match outcome {

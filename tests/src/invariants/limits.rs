@@ -234,6 +234,16 @@ impl Checker {
         *unsettled = unsettled.saturating_sub(exchanges);
     }
 
+    /// Notes that an endpoint gets nothing more until it begins anew: then it may have been mended.
+    pub(crate) fn forgive(&mut self, endpoint: usize) {
+        for ((_, of), lines) in &mut self.lines {
+            if *of == endpoint {
+                let (in_flight, bucket) = (lines.in_flight, lines.bucket);
+                *lines = Lines { in_flight, bucket, ..Lines::default() };
+            }
+        }
+    }
+
     /// Forgets what ended with a worker.
     pub(crate) fn on_worker_ended(&mut self, worker: WorkerNumber) {
         self.workers[worker].has_ended = true;

@@ -7,10 +7,13 @@ use std::time::Duration;
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
     Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, Health, HistoryStore as _,
-    MemoryStore, Novelty, OperationError, Published, Query, ReplayRequest, Replayed,
+    MemoryStore, Novelty, Now, OperationError, Published, Query, ReplayRequest, Replayed,
     SerializedEvent, Settled, Settlement, StoreError, Wakeups,
 };
-use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+use webhooks_registry::{
+    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
+    Registration, StateChange,
+};
 
 use super::Sabotage;
 use super::plan::number;
@@ -99,8 +102,8 @@ impl FaultyStore {
         let all = self.inner.list(None, None, usize::MAX).await.expect("memory does not fail");
         let mut record = self.world.record();
         for (event, serialized) in events {
-            for Registration { id, endpoint, .. } in all.iter().map(|found| &**found) {
-                if endpoint.active
+            for Registration { id, endpoint, state, .. } in all.iter().map(|found| &**found) {
+                if state.is_open()
                     && endpoint.tenant == serialized.tenant
                     && endpoint.wants(&serialized.event_type)
                 {
@@ -117,6 +120,7 @@ impl FaultyStore {
         record.checker.note(self.world.now(), format_args!("{endpoint} is closed: {why}"));
         record.checker.tally.endpoint_changes += 1;
         let endpoint = number(endpoint.as_str());
+        record.checker.forgive(endpoint);
         for (key, delivery) in &mut record.checker.deliveries.by_key {
             if key.endpoint == endpoint && delivery.is_open {
                 delivery.cancel(why);
@@ -140,7 +144,7 @@ impl FaultyStore {
 }
 
 fn grant(claimed: &Claimed, until: Timestamp, footing: Footing) -> Grant {
-    let Claimed { claim, registration, event, progress } = claimed;
+    let Claimed { claim, registration, event, progress, .. } = claimed;
     let endpoint = number(registration.id.as_str());
     Grant {
         claim: *claim,
@@ -178,7 +182,7 @@ impl DeliveryStore for FaultyStore {
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let fault = self.begin("claim").await?;
-        let until = request.now + request.lease;
+        let until = request.now.wall + request.lease;
         let footing = if fault.0 == Fault::Done { Footing::Unheard } else { Footing::Firm };
         let mut claimed = self.inner.claim(request).await?;
         for claimed in &claimed {
@@ -216,9 +220,15 @@ impl DeliveryStore for FaultyStore {
         Ok(settled)
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
         let fault = self.begin("extend").await?;
-        let lost = self.inner.extend(claims.clone(), until).await?;
+        let until = now.wall + lease;
+        let lost = self.inner.extend(claims.clone(), lease, now).await?;
         for claim in claims.into_iter().filter(|claim| !lost.contains(claim)) {
             self.world.record().checker.on_extended(claim, until);
         }
@@ -228,10 +238,11 @@ impl DeliveryStore for FaultyStore {
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
         let fault = self.begin("next_due").await?;
-        let due = self.inner.next_due(busy).await?;
+        let due = self.inner.next_due(busy, now).await?;
         self.end(fault).await?;
         Ok(due)
     }
@@ -289,40 +300,40 @@ impl EndpointStore for FaultyStore {
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    ) -> Result<Registered, EndpointStoreError> {
         self.world.note(format_args!("{id} is registered"));
         self.inner.register(id, endpoint).await
     }
 
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
-        let removed = self.inner.unregister(id.clone()).await?;
-        self.close(&id, "unregistered");
+    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
+        let removed = self.inner.unregister(key.clone()).await?;
+        self.close(&key.id, "unregistered");
         Ok(removed)
     }
 
-    async fn disable(
+    async fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
+        key: EndpointKey,
+        change: StateChange,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
-        let fault = self.begin("disable").await.map_err(failed)?;
-        let is_disabled = self.inner.disable(id.clone(), reason).await?;
-        if is_disabled {
-            self.close(&id, "disabled");
+        let fault = self.begin("set_state").await.map_err(failed)?;
+        let before = self.inner.set_state(key.clone(), change).await?;
+        if before.is_some() && matches!(change, StateChange::Disable(_)) {
+            self.close(&key.id, "disabled");
         }
         self.end(fault).await.map_err(failed)?;
-        Ok(is_disabled)
+        Ok(before)
     }
 
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.inner.get(id).await
+    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.get(key).await
     }
 
     async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         self.inner.list(tenant, after, limit).await

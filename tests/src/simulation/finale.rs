@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
 use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Query};
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _};
 
 use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
-use super::script::{Script, id};
+use super::script::Script;
 use crate::invariants::Key;
 
 /// How long everything may take that waits when all is well again: far more than the longest
@@ -29,10 +29,13 @@ pub(super) async fn play(script: &mut Script) {
     script.world.record().is_healed = true;
     script.world.clock.sleep(STALLS_END).await;
     for endpoint in 0..script.plan.endpoints.len() {
-        let found = script.store.get(id(endpoint)).await.expect("memory does not fail");
-        if found.is_none_or(|found| !found.endpoint.active) {
+        let found = script.store.get(script.key(endpoint)).await.expect("memory does not fail");
+        if found.is_none() {
             script.register(endpoint).await;
         }
+        let EndpointKey { tenant, id } = script.key(endpoint);
+        let endpoints = script.publisher.endpoints().tenant(tenant);
+        endpoints.enable(id.as_str()).await.expect("it is registered");
     }
     for worker in 0..script.workers.len() {
         script.start(worker);

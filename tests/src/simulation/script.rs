@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryStatus, Event, EventId, Timestamp};
+use webhooks_core::{DeliveryStatus, Event, EventId};
 use webhooks_dispatch::{
     Clock as _, Engine, HistoryStore as _, MemoryStore, Novelty, PublishError, Published, Query,
-    Replay, Worker,
+    Replay, Undelivered, Worker,
 };
+
+use webhooks_registry::EndpointKey;
 
 use super::Sabotage;
 use super::faulty_store::FaultyStore;
@@ -88,6 +90,12 @@ impl Script {
         self.publisher.endpoints().register(&id, settings).await.expect("the id is its tenant's");
     }
 
+    /// Returns what names an endpoint.
+    pub(super) fn key(&self, endpoint: usize) -> EndpointKey {
+        let tenant = self.plan.endpoints[endpoint].endpoint.tenant.clone();
+        EndpointKey::new(tenant, id(endpoint))
+    }
+
     pub(super) fn start(&mut self, worker: usize) {
         if self.workers[worker].is_some() {
             return;
@@ -111,18 +119,20 @@ impl Script {
             Step::Register { endpoint } => self.register(endpoint).await,
             Step::ReplayDelivery => self.replay_delivery().await,
             Step::ReplayFailed { endpoint } => {
-                let (endpoint, since) = (id(endpoint), Timestamp::UNIX_EPOCH);
-                self.replay(Replay::Failed { endpoint, since }).await;
+                let endpoint = self.key(endpoint);
+                self.replay(Replay::of_endpoint(endpoint, Undelivered::FAILED)).await;
             }
             Step::ReplayMissed { endpoint } => {
-                let (endpoint, since) = (id(endpoint), Timestamp::UNIX_EPOCH);
-                self.replay(Replay::Missed { endpoint, since }).await;
+                let endpoint = self.key(endpoint);
+                self.replay(Replay::of_endpoint(endpoint, Undelivered::MISSED)).await;
             }
             Step::Shutdown { worker, grace } => self.shut_down(worker, grace).await,
             Step::Start { worker } => self.start(worker),
             Step::Unregister { endpoint } => {
                 // It may be gone already.
-                let _gone = self.publisher.endpoints().unregister(&format!("e{endpoint}")).await;
+                let EndpointKey { tenant, id } = self.key(endpoint);
+                let endpoints = self.publisher.endpoints().tenant(tenant);
+                let _gone = endpoints.unregister(id.as_str()).await;
             }
         }
     }

@@ -20,7 +20,7 @@ use webhooks_dispatch::{
     Clock as _, Engine, EngineSettings, ErrorClass, HistoryStore as _, Observer, Occurrence,
     Published, Query, Request, Response, Transport, TransportError,
 };
-use webhooks_registry::Endpoint;
+use webhooks_registry::{Endpoint, EndpointKey};
 use webhooks_tests::SimulatedClock;
 
 use self::switched::Switched;
@@ -144,10 +144,11 @@ impl Observer for Watcher {
             }
             Occurrence::Expired { delivery } => format!("{} expired", delivery.event),
             Occurrence::LeaseLost { delivery } => format!("{} lost its lease", delivery.event),
-            Occurrence::EndpointDisabled { endpoint, reason } => {
+            Occurrence::EndpointDisabled { endpoint, reason, .. } => {
                 format!("{endpoint} disabled: {reason:?}")
             }
-            Occurrence::EndpointRecovered { endpoint } => format!("{endpoint} recovered"),
+            Occurrence::EndpointFailing { endpoint, .. } => format!("{endpoint} failing"),
+            Occurrence::EndpointRecovered { endpoint, .. } => format!("{endpoint} recovered"),
             other => format!("{other:?}"),
         };
         self.0.lock().unwrap().told.push(line);
@@ -270,8 +271,8 @@ impl Fixture {
     }
 }
 
-fn endpoint_id(id: &str) -> EndpointId {
-    EndpointId::new(id).unwrap()
+fn key(id: &str) -> EndpointKey {
+    EndpointKey::of_default_tenant(EndpointId::new(id).unwrap())
 }
 
 /// Checks that two lists are the same, whatever their order.

@@ -5,11 +5,10 @@ use std::num::NonZeroU32;
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
     EngineSettings, HistoryStore as _, Novelty, OperationError, PublishError, Query, Replay,
+    Undelivered,
 };
 
-use crate::{
-    Answer, MINUTE, Receipt, SECOND, endpoint, endpoint_id, event, fixture, settings, well,
-};
+use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, key, settings, well};
 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_too_large_is_refused() {
@@ -128,12 +127,12 @@ async fn all_that_failed_is_replayed_however_much() {
         let _published = fixture.publish(&format!("event-{number}")).await;
     }
     fixture.pass(2 * MINUTE).await;
-    let (endpoint, since) = (endpoint_id("a"), Timestamp::UNIX_EPOCH);
-    let replayed = fixture.engine.replay(Replay::Failed { endpoint, since }).await.unwrap();
+    let failed = Replay::of_endpoint(key("a"), Undelivered::FAILED);
+    let replayed = fixture.engine.replay(failed).await.unwrap();
     assert_eq!(replayed, 1_200, "in portions of 500");
     fixture.pass(MINUTE).await;
-    let endpoint = endpoint_id("a");
-    let statistics = fixture.engine.history().statistics(endpoint, since).await.unwrap();
+    let history = fixture.engine.history();
+    let statistics = history.statistics(key("a"), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!((statistics.delivered, statistics.failed), (1_200, 0));
     drop(worker);
 }
@@ -144,8 +143,7 @@ async fn events_that_came_before_the_endpoint_are_replayed() {
     let worker = fixture.engine.start();
     fixture.publish_many(3).await;
     fixture.register("a", endpoint("a")).await;
-    let (endpoint, since) = (endpoint_id("a"), Timestamp::UNIX_EPOCH);
-    let replay = Replay::Missed { endpoint, since };
+    let replay = Replay::of_endpoint(key("a"), Undelivered::MISSED);
     assert_eq!(fixture.engine.replay(replay.clone()).await.unwrap(), 3);
     fixture.pass(SECOND).await;
     assert_eq!(fixture.receipts().len(), 3);

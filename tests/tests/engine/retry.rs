@@ -1,7 +1,10 @@
 //! What follows an answer: delivered, again, given up, disabled.
 
+use std::time::Duration;
+
 use webhooks_core::RetryPolicy;
 use webhooks_dispatch::EngineSettings;
+use webhooks_registry::DisableReason;
 
 use crate::{Answer, MINUTE, Receipt, SECOND, assert_same, endpoint, fixture, settings, well};
 
@@ -91,7 +94,7 @@ async fn gone_disables_the_endpoint_and_cancels_what_waits() {
     assert_eq!(fixture.count("cancelled").await, 2);
     fixture.assert_told("a disabled: Gone");
     let found = fixture.engine.endpoints().get("a").await.unwrap().unwrap();
-    assert!(!found.endpoint.active);
+    assert_eq!(found.state.disabled(), Some(DisableReason::Gone));
     assert_eq!(fixture.publish("later").await.deliveries, 0);
     drop(worker);
 }
@@ -99,7 +102,7 @@ async fn gone_disables_the_endpoint_and_cancels_what_waits() {
 #[tokio::test(start_paused = true)]
 async fn gone_is_heeded_even_if_the_store_fails_meanwhile() {
     let fixture = fixture(settings(), |_| Answer::Status(410));
-    fixture.store.fail("disable", 1);
+    fixture.store.fail("set_state", 1);
     fixture.register("a", endpoint("a").ordered()).await;
     fixture.publish_many(3).await;
     let worker = fixture.engine.start();
@@ -110,20 +113,49 @@ async fn gone_is_heeded_even_if_the_store_fails_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_fails_for_long_enough_is_disabled() {
+async fn an_endpoint_that_fails_for_long_enough_is_disabled_and_told_of_before() {
     let settings = EngineSettings { disable_after: Some(5 * MINUTE), ..settings() };
     let fixture = fixture(settings, |_| Answer::Reset);
-    let patient = RetryPolicy::fixed(MINUTE, 100).without_jitter();
-    fixture.register("a", endpoint("a").retry(patient)).await;
+    let hourly = RetryPolicy::fixed(MINUTE, 3).without_jitter();
+    fixture.register("a", endpoint("a").retry(hourly)).await;
     let worker = fixture.engine.start();
     let _published = fixture.publish("x").await;
-    fixture.pass(4 * MINUTE + 30 * SECOND).await;
-    assert!(fixture.engine.endpoints().get("a").await.unwrap().unwrap().endpoint.active);
+    fixture.pass(30 * SECOND).await;
+    assert!(!fixture.told().iter().any(|told| told == "a failing"));
+    fixture.pass(35 * SECOND).await;
+    fixture.assert_told("a failing");
+    fixture.pass(9 * MINUTE).await;
+    assert_eq!(fixture.statuses("x").await, ["failed"], "tried to its end");
+    let _published = fixture.publish("y").await;
+    let _published = fixture.publish("z").await;
     fixture.pass(60 * MINUTE).await;
     fixture.assert_told("a disabled: Failing");
-    assert_eq!(fixture.statuses("x").await, ["cancelled"]);
-    let last = *fixture.seconds("a").last().unwrap();
-    assert!((300..=660).contains(&last), "{last}");
+    let found = fixture.engine.endpoints().get("a").await.unwrap().unwrap();
+    assert_eq!(found.state.disabled(), Some(DisableReason::Failing));
+    assert_eq!(fixture.told().iter().filter(|told| *told == "a failing").count(), 1);
+    drop(worker);
+}
+
+/// Goal: two hiccups a week apart disable nobody, and a retry that would succeed is made. Method: a
+/// receiver that fails at its first and its second attempt, six days apart.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_endpoint_with_two_hiccups_stays_and_its_retry_is_made() {
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let answer = |receipt: &Receipt| match (&*receipt.event, receipt.time) {
+        ("first", _) | ("second", 1) => Answer::Status(503),
+        _ => Answer::Status(200),
+    };
+    let fixture = fixture(settings(), answer);
+    let policy = RetryPolicy::fixed(SECOND, 2).without_jitter();
+    fixture.register("a", endpoint("a").retry(policy)).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("first").await;
+    fixture.pass(6 * DAY).await;
+    assert_eq!(fixture.statuses("first").await, ["failed"]);
+    let _published = fixture.publish("second").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.statuses("second").await, ["delivered"]);
+    fixture.assert_told("a recovered");
     drop(worker);
 }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore, OperationError,
-    Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Wakeups,
+    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore, Now,
+    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
+    StoreError, Wakeups,
 };
-use webhooks_registry::{DisableReason, Endpoint, EndpointStore, EndpointStoreError, Registration};
+use webhooks_registry::{
+    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
+    Registration, StateChange,
+};
 use webhooks_tests::SimulatedClock;
 
 /// A store in memory with switches.
@@ -98,17 +102,23 @@ impl DeliveryStore for Switched {
         self.inner.settle(settlements, now).await
     }
 
-    async fn extend(&self, claims: Vec<Claim>, until: Timestamp) -> Result<Vec<Claim>, StoreError> {
+    async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
         self.enter("extend").await?;
-        self.inner.extend(claims, until).await
+        self.inner.extend(claims, lease, now).await
     }
 
     async fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointId>>,
-    ) -> Result<Option<Timestamp>, StoreError> {
+        busy: Arc<BTreeSet<EndpointNumber>>,
+        now: Now,
+    ) -> Result<Option<Duration>, StoreError> {
         self.enter("next_due").await?;
-        self.inner.next_due(busy).await
+        self.inner.next_due(busy, now).await
     }
 
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
@@ -129,32 +139,32 @@ impl EndpointStore for Switched {
         &self,
         id: EndpointId,
         endpoint: Endpoint,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    ) -> Result<Registered, EndpointStoreError> {
         self.inner.register(id, endpoint).await
     }
 
-    async fn unregister(&self, id: EndpointId) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.inner.unregister(id).await
+    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.inner.unregister(key).await
     }
 
-    async fn disable(
+    async fn set_state(
         &self,
-        id: EndpointId,
-        reason: DisableReason,
-    ) -> Result<bool, EndpointStoreError> {
+        key: EndpointKey,
+        change: StateChange,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
-        self.enter("disable").await.map_err(failed)?;
-        self.inner.disable(id, reason).await
+        self.enter("set_state").await.map_err(failed)?;
+        self.inner.set_state(key, change).await
     }
 
-    async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.inner.get(id).await
+    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        self.inner.get(key).await
     }
 
     async fn list(
         &self,
         tenant: Option<TenantId>,
-        after: Option<EndpointId>,
+        after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         self.inner.list(tenant, after, limit).await

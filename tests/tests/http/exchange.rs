@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
-use webhooks_dispatch::{Clock, Dispatcher, Engine, ErrorClass, MemoryStore, Transport as _};
+use webhooks_dispatch::{
+    Clock, Dispatcher, Engine, ErrorClass, MemoryStore, MonotonicTime, Transport as _,
+};
 use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_registry::{Endpoint, EndpointStoreError, HeaderProfile, Registry};
 use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
@@ -27,6 +29,10 @@ struct StoppedClock;
 impl Clock for StoppedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_microseconds(1_767_225_601_250_000)
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        MonotonicTime::default()
     }
 
     fn sleep(&self, _: Duration) -> impl Future<Output = ()> + Send {

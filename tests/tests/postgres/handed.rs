@@ -10,7 +10,7 @@ use webhooks_dispatch::{EngineSettings, Novelty};
 use super::*;
 
 /// Opens a store whose worker has claimed for an endpoint `crm` before.
-async fn open_claiming(url: &str) -> PostgresStore {
+pub(super) async fn open_claiming(url: &str) -> PostgresStore {
     let store = open_beating(url, Duration::from_secs(60)).await;
     store.register(id("crm"), endpoint()).await.unwrap();
     publish(&store, ["first".to_owned()]).await;
@@ -21,7 +21,7 @@ async fn open_claiming(url: &str) -> PostgresStore {
 }
 
 /// Returns how many deliveries wait, and how many of them are leased.
-async fn waiting(url: &str) -> (i64, i64) {
+pub(super) async fn waiting(url: &str) -> (i64, i64) {
     let count = "SELECT count(*), count(leased_until) FROM webhooks.waiting";
     sqlx::query_as(count).fetch_one(&mut connect(url).await).await.unwrap()
 }
@@ -43,8 +43,8 @@ async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     let (here, there) = (open_claiming(&url).await, open_another(&url).await);
     publish(&here, ["a".to_owned(), "b".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    let due_at = here.next_due(Arc::default()).await.unwrap();
-    assert!(due_at.is_some_and(|due_at| due_at <= Timestamp::now()));
+    let due = here.next_due(Arc::default(), SystemClock.clocks()).await.unwrap();
+    assert_eq!(due, Some(Duration::ZERO));
     assert!(claim(&there, 10).await.is_empty());
     let claimed = claim(&here, 10).await;
     assert_eq!(events(&claimed), ["a", "b"]);
@@ -78,7 +78,7 @@ async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
     there.register(id("crm"), rotated.clone()).await.unwrap();
     publish(&here, ["d".to_owned()]).await;
     assert_eq!(waiting(&url).await, (1, 1));
-    assert!(there.disable(id("crm"), DisableReason::Gone).await.unwrap());
+    assert!(there.set_state(key("crm"), GONE).await.unwrap().is_some());
     assert!(claim(&here, 10).await.is_empty());
     assert_eq!(waiting(&url).await, (0, 0));
 }
@@ -97,7 +97,8 @@ async fn what_is_not_taken_in_time_is_handed_back() {
     assert_eq!(waiting(&url).await, (1, 1));
     let late = claim(&here, 10).await;
     assert_eq!(events(&late), ["late"]);
-    let lost = here.extend(vec![late[0].claim], Timestamp::now()).await.unwrap();
+    let lease = Duration::from_secs(60);
+    let lost = here.extend(vec![late[0].claim], lease, SystemClock.clocks()).await.unwrap();
     assert!(lost.is_empty(), "it is claimed anew");
     publish(&here, ["given-back".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));

@@ -16,7 +16,7 @@ async fn listed(store: &PostgresStore, limit: usize) -> Vec<String> {
         if page.len() < limit {
             return all;
         }
-        after = page.last().map(|last| last.id.clone());
+        after = page.last().map(|last| last.key());
     }
 }
 
@@ -50,7 +50,7 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     for limit in 1..5 {
         assert_eq!(listed(&store, limit).await, ["a", "c", "e"], "by {limit}");
     }
-    store.get(id("b-lost")).await.unwrap_err();
+    store.get(key("b-lost")).await.unwrap_err();
     publish(&store, ["first".to_owned()]).await;
     let claimed = claim(&store, 10).await;
     let to: BTreeSet<&str> =
@@ -59,11 +59,11 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     // One is replaced as it is, the others are removed first.
     store.register(id("b-lost"), endpoint()).await.unwrap();
     for name in ["d-lost", "c-damaged"] {
-        let removed = store.unregister(id(name)).await.unwrap();
+        let removed = store.unregister(key(name)).await.unwrap();
         assert_eq!(removed.endpoint.url.as_str(), "https://unreadable.invalid/");
         assert!(!removed.endpoint.active);
-        assert!(store.get(id(name)).await.unwrap().is_none());
-        assert!(store.register(id(name), endpoint()).await.unwrap().is_none());
+        assert!(store.get(key(name)).await.unwrap().is_none());
+        assert_eq!(store.register(id(name), endpoint()).await.unwrap(), Registered::Added);
     }
     assert_eq!(listed(&store, 10).await, ["a", "b-lost", "c", "c-damaged", "d-lost", "e"]);
     let events = vec![SerializedEvent::new(&Event::new("created", 2).unwrap())];
@@ -88,11 +88,11 @@ async fn keys_are_rotated_in_steps_while_processes_of_the_step_before_go_on() {
         let now = keyed(&url, keys).open().await.unwrap();
         assert!(now.unreadable().is_empty());
         for (n, store) in [&before, &now].into_iter().enumerate() {
-            assert_eq!(store.get(id("crm")).await.unwrap().unwrap().endpoint, endpoint());
+            assert_eq!(store.get(key("crm")).await.unwrap().unwrap().endpoint, endpoint());
             let name = format!("endpoint-{step}-{n}");
             store.register(id(&name), endpoint()).await.unwrap();
             for reader in [&before, &now] {
-                assert!(reader.get(id(&name)).await.unwrap().is_some(), "{name}");
+                assert!(reader.get(key(&name)).await.unwrap().is_some(), "{name}");
             }
         }
         before.close().await;

@@ -12,19 +12,24 @@ use sqlx::postgres::PgListener;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Claimed, DeliveryStore as _, Engine, FnTransport, HistoryStore as _, Outcome,
-    Query, SerializedEvent, Settled, Settlement,
+    ClaimRequest, Claimed, Clock as _, DeliveryStore as _, Engine, FnTransport, HistoryStore as _,
+    Outcome, Query, SerializedEvent, Settled, Settlement, SystemClock,
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
-use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _, SealingKey};
+use webhooks_registry::{
+    DisableReason, Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey, StateChange,
+};
 use webhooks_tests::conformance;
-use webhooks_tests::postgres::{Cluster, connect};
+use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 
 mod handed;
 mod keys;
 mod listening;
 mod refusals;
 mod sessions;
+mod unheard;
+
+const GONE: StateChange = StateChange::Disable(DisableReason::Gone);
 
 const SECRET: &str = "my-very-own-secret";
 
@@ -37,7 +42,9 @@ async fn the_shared_store_conforms() {
     conformance::exercise(|| async {
         let url = Cluster::shared().database().await;
         let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
-        options.open().await.unwrap()
+        let store = options.open().await.unwrap();
+        simulate_leases(&url).await;
+        store
     })
     .await;
 }
@@ -53,7 +60,10 @@ async fn it_conforms_behind_a_pooler() {
         let database = cluster.database().await;
         let options = PostgresOptions::new(&pooler.url(&database)).unwrap();
         let options = options.listen_url(&database).unwrap().without_prepared_statements();
-        options.partition_width(Duration::from_secs(1)).open().await.unwrap()
+        let options = options.partition_width(Duration::from_secs(1));
+        let store = options.open().await.unwrap();
+        simulate_leases(&database).await;
+        store
     })
     .await;
 }
@@ -71,6 +81,10 @@ fn id(id: &str) -> EndpointId {
     EndpointId::new(id).unwrap()
 }
 
+fn key(name: &str) -> EndpointKey {
+    EndpointKey::of_default_tenant(id(name))
+}
+
 fn endpoint() -> Endpoint {
     Endpoint::new("https://example.com/", SECRET).unwrap()
 }
@@ -83,7 +97,7 @@ async fn publish(store: &PostgresStore, ids: impl IntoIterator<Item = String>) {
 }
 
 async fn claim(store: &PostgresStore, per_endpoint: usize) -> Vec<Claimed> {
-    let (now, lease) = (Timestamp::now(), Duration::from_secs(60));
+    let (now, lease) = (SystemClock.clocks(), Duration::from_secs(60));
     let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint, busy: Arc::default() };
     store.claim(request).await.unwrap()
 }
@@ -140,10 +154,10 @@ async fn rotation_and_disablement_hold_everywhere_at_once() {
     let rotated = Endpoint::new("https://example.com/", "another-secret").unwrap();
     here.register(id("crm"), rotated.clone()).await.unwrap();
     assert_eq!(claim(&there, 1).await[0].registration.endpoint, rotated);
-    assert!(here.disable(id("crm"), DisableReason::Gone).await.unwrap());
+    assert!(here.set_state(key("crm"), GONE).await.unwrap().is_some());
     assert!(claim(&there, 10).await.is_empty());
     assert_eq!(settle(&there, &before, Outcome::Delivered).await, [Settled::LeaseLost]);
-    let statistics = here.statistics(id("crm"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let statistics = here.statistics(key("crm"), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!((statistics.pending, statistics.cancelled), (0, 3));
 }
 
@@ -311,7 +325,7 @@ async fn sessions_that_can_only_read_are_replaced() {
         WHERE datname = current_database() AND pid <> pg_backend_pid();
     END $$";
     sqlx::raw_sql(alter).execute(&mut admin).await.unwrap();
-    assert!(store.get(id("crm")).await.unwrap().is_some(), "it can be read");
+    assert!(store.get(key("crm")).await.unwrap().is_some(), "it can be read");
     let alter = "DO $$ BEGIN
         EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database());
     END $$";
@@ -355,7 +369,7 @@ async fn a_claim_counts_although_cleaning_up_fails() {
     let store = open(&url).await;
     store.register(id("gone"), endpoint()).await.unwrap();
     publish(&store, (0..1_001).map(|n| format!("event-{n}"))).await;
-    store.unregister(id("gone")).await.unwrap();
+    store.unregister(key("gone")).await.unwrap();
     store.register(id("crm"), endpoint()).await.unwrap();
     publish(&store, ["a".to_owned()]).await;
     let mut connection = connect(&url).await;
@@ -401,8 +415,8 @@ async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
     store.register(id("crm"), endpoint()).await.unwrap();
-    assert!(store.disable(id("crm"), DisableReason::Gone).await.unwrap());
-    store.register(id("crm"), endpoint()).await.unwrap();
+    assert!(store.set_state(key("crm"), GONE).await.unwrap().is_some());
+    assert!(store.set_state(key("crm"), StateChange::Enable).await.unwrap().is_some());
     let left = "SELECT length(secrets) FROM webhooks.endpoints WHERE NOT is_current";
     let left: i32 = sqlx::query_scalar(left).fetch_one(&mut connect(&url).await).await.unwrap();
     assert_eq!(left, 0);
@@ -411,7 +425,7 @@ async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
 /// Opens a store without a key in a database in which every secret is encrypted afterwards, but that
 /// of an endpoint of its own.
 async fn open_beside(url: &str, keyed: &PostgresStore) -> PostgresStore {
-    let registration = keyed.unregister(id("crm")).await.unwrap();
+    let registration = keyed.unregister(key("crm")).await.unwrap();
     let keyless = open(url).await;
     keyed.register(id("crm"), registration.endpoint.clone()).await.unwrap();
     keyless.register(id("plain"), endpoint()).await.unwrap();
@@ -421,21 +435,21 @@ async fn open_beside(url: &str, keyed: &PostgresStore) -> PostgresStore {
 #[tokio::test]
 async fn secrets_are_encrypted_and_errors_show_no_password() {
     let url = Cluster::shared().database().await;
-    let key = |byte| SealingKey::from_bytes([byte; 32]);
+    let sealing = |byte| SealingKey::from_bytes([byte; 32]);
     let keyed = |keys: Vec<SealingKey>| PostgresOptions::new(&url).unwrap().sealing_keys(keys);
-    let store = keyed(vec![key(1)]).open().await.unwrap();
+    let store = keyed(vec![sealing(1)]).open().await.unwrap();
     store.register(id("crm"), endpoint()).await.unwrap();
     let kept: Vec<u8> = sqlx::query_scalar("SELECT secrets FROM webhooks.endpoints")
         .fetch_one(&mut connect(&url).await)
         .await
         .unwrap();
     assert!(!kept.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
-    let other = keyed(vec![key(2)]).open().await.unwrap();
+    let other = keyed(vec![sealing(2)]).open().await.unwrap();
     let told = other.unreadable()[0].to_string();
     assert_eq!(told, "cannot read endpoint \"crm\" of the store");
-    keyed(vec![key(2), key(1)]).open().await.unwrap().close().await;
-    let store = keyed(vec![key(2)]).open().await.unwrap();
-    assert_eq!(store.get(id("crm")).await.unwrap().unwrap().endpoint, endpoint());
+    keyed(vec![sealing(2), sealing(1)]).open().await.unwrap().close().await;
+    let store = keyed(vec![sealing(2)]).open().await.unwrap();
+    assert_eq!(store.get(key("crm")).await.unwrap().unwrap().endpoint, endpoint());
     // A worker that lacks the key goes on with what it can read.
     let keyless = open_beside(&url, &store).await;
     publish(&store, ["event-1".to_owned()]).await;

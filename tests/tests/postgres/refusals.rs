@@ -1,7 +1,7 @@
 //! What the database refuses, and what others hold on to.
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{Replay, ReplayRequest, StoreError};
+use webhooks_dispatch::{Replay, ReplayMode, ReplayRequest, StoreError, Undelivered};
 
 use super::*;
 
@@ -81,22 +81,23 @@ async fn a_wrong_request_costs_no_connection() {
     let url = Cluster::shared().database().await;
     let store = open_beating(&url, Duration::from_secs(60)).await;
     store.register(id("crm"), endpoint()).await.unwrap();
+    store.register(id("off"), endpoint().inactive()).await.unwrap();
     publish(&store, ["open".to_owned()]).await;
     let open = store.deliveries(Query::default()).await.unwrap().items[0].id;
     let before = sessions(&url).await;
-    let other = endpoint().tenant("acme".parse().unwrap());
     for _ in 0..10 {
-        store.unregister(id("nope")).await.unwrap_err();
-        store.disable(id("nope"), DisableReason::Gone).await.unwrap_err();
-        store.register(id("crm"), other.clone()).await.unwrap_err();
-        let since = Timestamp::UNIX_EPOCH;
+        store.unregister(key("nope")).await.unwrap_err();
+        store.set_state(key("nope"), StateChange::Disable(DisableReason::Gone)).await.unwrap_err();
+        let resume = store.set_state(key("off"), StateChange::Resume);
+        resume.await.unwrap_err();
         for replay in [
             Replay::Delivery(open),
             Replay::Delivery(DeliveryId::from_u64(1)),
-            Replay::Failed { endpoint: id("nope"), since },
-            Replay::Missed { endpoint: id("nope"), since },
+            Replay::of_endpoint(key("nope"), Undelivered::ALL),
+            Replay::of_endpoint(key("off"), Undelivered::MISSED),
         ] {
-            let request = ReplayRequest { replay, after: None, limit: 10, now: Timestamp::now() };
+            let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
+            let request = ReplayRequest { replay, after: None, limit: 10, now, mode };
             store.replay(request).await.unwrap_err();
         }
         store.cancel(DeliveryId::from_u64(1), Timestamp::now()).await.unwrap_err();

@@ -49,6 +49,7 @@ async fn it_conforms_whatever_the_database_sets() {
         let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
         let store = options.open().await.unwrap();
         demand_read_committed(&url).await;
+        simulate_leases(&url).await;
         store
     })
     .await;
@@ -65,6 +66,7 @@ async fn it_conforms_behind_a_pooler_whatever_the_database_sets() {
         let options = options.partition_width(Duration::from_secs(1));
         let store = options.open().await.unwrap();
         demand_read_committed(&database).await;
+        simulate_leases(&database).await;
         store
     })
     .await;
@@ -141,7 +143,7 @@ async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
             if n % 2 == 0 {
                 store.deliveries(Query::default()).await.map(drop)
             } else {
-                store.statistics(id("crm"), Timestamp::UNIX_EPOCH).await.map(drop)
+                store.statistics(key("crm"), Timestamp::UNIX_EPOCH).await.map(drop)
             }
         });
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_registry::Registration;
+use webhooks_registry::{EndpointState, Registration};
 
 use super::{Lease, Place, Refill, Waiting, due_in_order};
 
@@ -27,6 +27,8 @@ pub(super) struct Lane {
     pub(super) leased: usize,
     /// When an ordered endpoint goes on.
     pub(super) blocked_until: Timestamp,
+    /// Whether the last attempt failed.
+    pub(super) is_failing: bool,
     /// Where the backlog lists the lane: when it is due, and whether that had come.
     pub(super) listed: Option<(Timestamp, bool)>,
 }
@@ -56,6 +58,7 @@ impl Lane {
             stuffed: false,
             leased: 0,
             blocked_until,
+            is_failing: false,
             listed: None,
         }
     }
@@ -86,7 +89,7 @@ impl Lane {
             self.bytes = 0;
             self.stuffed = false;
         }
-        for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.id) {
+        for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
             lease.place.0 = Timestamp::UNIX_EPOCH;
         }
     }
@@ -178,7 +181,8 @@ impl Lane {
     /// refill.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let is_ordered = self.registration.endpoint.ordered;
-        if is_ordered && self.leased > 0 {
+        let is_paused = self.registration.state == EndpointState::Paused;
+        if is_paused || (is_ordered && self.leased > 0) {
             return None;
         }
         let first = self.queue.first_key_value().map(|(place, _)| *place);

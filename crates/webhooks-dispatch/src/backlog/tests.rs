@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use webhooks_core::Event;
+use webhooks_core::{EndpointId, Event};
 use webhooks_registry::Endpoint;
 
 use super::*;
@@ -17,7 +17,17 @@ fn registration(name: &str, is_ordered: bool) -> Arc<Registration> {
     let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
     let endpoint = endpoint.tenant(TenantId::new(if name == "c" { "two" } else { "one" }).unwrap());
     let endpoint = if is_ordered { endpoint.ordered() } else { endpoint };
-    Arc::new(Registration::new(EndpointId::new(name).unwrap(), endpoint))
+    let id = EndpointId::new(name).unwrap();
+    let number = NAMES.iter().position(|other| *other == name).unwrap();
+    Arc::new(Registration::new(number_of(number), id, endpoint))
+}
+
+fn number_of(endpoint: usize) -> EndpointNumber {
+    EndpointNumber::from_u64(endpoint as u64)
+}
+
+fn endpoint_of(number: EndpointNumber) -> usize {
+    usize::try_from(number.as_u64()).unwrap()
 }
 
 /// Something that happens to a backlog; numbers choose among what is there.
@@ -33,6 +43,7 @@ enum Step {
     Push { endpoint: usize, due_in: u64, bytes: usize },
     Register { endpoint: usize, is_ordered: bool },
     Remove { waiting: usize },
+    StepClock { forward: bool, seconds: u64 },
     Settle { held: usize, kind: u8, due_in: u64 },
 }
 
@@ -51,6 +62,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_usize, any::<bool>())
             .prop_map(|(endpoint, is_ordered)| Step::Register { endpoint, is_ordered }),
         2 => any::<usize>().prop_map(|waiting| Step::Remove { waiting }),
+        1 => (any::<bool>(), 0..200_u64)
+            .prop_map(|(forward, seconds)| Step::StepClock { forward, seconds }),
         6 => (any::<usize>(), 0..5_u8, 0..60_u64)
             .prop_map(|(held, kind, due_in)| Step::Settle { held, kind, due_in }),
     ]
@@ -69,7 +82,9 @@ struct Pair {
     refills: Vec<(Refill, Vec<(Place, Waiting)>)>,
     /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
     held: Vec<(usize, Place, Claim, Claim)>,
+    /// The wall clock, which may step, and the one that goes evenly.
     now: u64,
+    elapsed: u64,
     next: u64,
 }
 
@@ -82,7 +97,8 @@ impl Pair {
             ordered: [false, true, false],
             refills: Vec::new(),
             held: Vec::new(),
-            now: 0,
+            now: 1_000,
+            elapsed: 0,
             next: 1,
         };
         for endpoint in 0..3 {
@@ -103,9 +119,8 @@ impl Pair {
             Step::Claim { limit, per_endpoint } => self.claim(limit, per_endpoint)?,
             Step::ClaimAll => self.claim_all()?,
             Step::Close { endpoint } => {
-                let id = EndpointId::new(NAMES[endpoint]).unwrap();
-                self.small.close(&id);
-                self.all.close(&id);
+                self.small.close(number_of(endpoint));
+                self.all.close(number_of(endpoint));
                 self.disk[endpoint].clear();
                 self.held.retain(|(of, ..)| *of != endpoint);
                 self.open(endpoint);
@@ -113,12 +128,12 @@ impl Pair {
             Step::EndRefill => self.end_refills(),
             Step::Extend { held, by } => {
                 if let Some((_, _, small, all)) = self.pick(held) {
-                    let until = at(self.now + by);
+                    let until = MonotonicTime::from_origin(Duration::from_secs(self.elapsed + by));
                     let extended = self.small.extend(small, until);
                     prop_assert_eq!(extended, self.all.extend(all, until));
                 }
             }
-            Step::Pass { seconds } => self.now += seconds,
+            Step::Pass { seconds } => self.pass(seconds),
             Step::Push { endpoint, due_in, bytes } => self.push(endpoint, due_in, bytes),
             Step::Register { endpoint, is_ordered } => {
                 if is_ordered && !self.ordered[endpoint] {
@@ -133,9 +148,16 @@ impl Pair {
                 self.open(endpoint);
             }
             Step::Remove { waiting } => self.remove(waiting),
+            Step::StepClock { forward: true, seconds } => self.now += seconds,
+            Step::StepClock { seconds, .. } => self.now = self.now.saturating_sub(seconds),
             Step::Settle { held, kind, due_in } => self.settle(held, kind, due_in),
         }
         self.check()
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += seconds;
+        self.elapsed += seconds;
     }
 
     fn push(&mut self, endpoint: usize, due_in: u64, bytes: usize) {
@@ -147,9 +169,8 @@ impl Pair {
         let due_at = self.due(endpoint, due_in);
         // As stores do: first on disk, then in memory.
         self.disk[endpoint].insert((due_at, id), waiting.clone());
-        let name = EndpointId::new(NAMES[endpoint]).unwrap();
-        self.small.push(&name, due_at, id, waiting.clone());
-        self.all.push(&name, due_at, id, waiting);
+        self.small.push(number_of(endpoint), due_at, id, waiting.clone());
+        self.all.push(number_of(endpoint), due_at, id, waiting);
     }
 
     fn due(&self, endpoint: usize, due_in: u64) -> Timestamp {
@@ -164,9 +185,8 @@ impl Pair {
         };
         self.disk[endpoint].remove(&place);
         self.held.retain(|(_, (_, id), ..)| *id != place.1);
-        let name = EndpointId::new(NAMES[endpoint]).unwrap();
-        self.small.remove(&name, place.0, place.1);
-        self.all.remove(&name, place.0, place.1);
+        self.small.remove(number_of(endpoint), place.0, place.1);
+        self.all.remove(number_of(endpoint), place.0, place.1);
     }
 
     fn settle(&mut self, held: usize, kind: u8, due_in: u64) {
@@ -203,8 +223,8 @@ impl Pair {
 
     fn begin_refills(&mut self) {
         for refill in self.small.refills(2) {
-            let endpoint = NAMES.iter().position(|name| *name == refill.endpoint.as_str()).unwrap();
-            let found = self.disk[endpoint].range(refill.from..).take(refill.limit);
+            let found =
+                self.disk[endpoint_of(refill.endpoint)].range(refill.from..).take(refill.limit);
             let found = found.map(|(place, row)| (*place, row.clone())).collect();
             self.refills.push((refill, found));
         }
@@ -217,7 +237,8 @@ impl Pair {
     }
 
     fn request(&self, limit: usize, per_endpoint: usize) -> ClaimRequest {
-        let (now, lease) = (at(self.now), Duration::from_secs(30));
+        let monotonic = MonotonicTime::from_origin(Duration::from_secs(self.elapsed));
+        let (now, lease) = (Now { wall: at(self.now), monotonic }, Duration::from_secs(30));
         ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() }
     }
 
@@ -262,8 +283,7 @@ impl Pair {
             prop_assert!(other.is_some(), "{} is not due, or handed out already", id);
             let Some(other) = other else { continue };
             prop_assert_eq!(progress, other.progress);
-            let name = registration.id.as_str();
-            let endpoint = NAMES.iter().position(|other| *other == name).unwrap();
+            let endpoint = endpoint_of(registration.number);
             let place = self.disk[endpoint].keys().find(|(_, other)| *other == id).copied();
             prop_assert!(place.is_some(), "{} has ended", id);
             let Some(place) = place else { continue };
@@ -304,7 +324,7 @@ proptest! {
         }
         // In the end everything that is left is due, and comes.
         for _ in 0..200 {
-            pair.now += 100;
+            pair.pass(100);
             pair.claim_all()?;
             while !pair.held.is_empty() {
                 pair.settle(0, 0, 0);

@@ -86,7 +86,7 @@ async fn an_endpoint_that_is_gone_is_made_inactive_and_not_tried_again() {
     let dispatcher = Dispatcher::new(registry(), port);
     let results = dispatcher.dispatch_with_retry(&event(), Some(9)).await;
     assert_eq!(results[0].error.as_deref(), Some("endpoint answered 410 Gone"));
-    assert!(!dispatcher.registry().get("crm").unwrap().endpoint.active);
+    assert!(!dispatcher.registry().get("crm").unwrap().state.is_open());
     assert!(dispatcher.dispatch(&event()).await.is_empty());
 }
 

@@ -1,6 +1,9 @@
 //! What the store in memory remembers.
 
-use webhooks_core::{DeliveryId, EndpointId, Event, EventId, TenantId, Timestamp};
+use std::collections::HashSet;
+
+use webhooks_core::{DeliveryId, Event, EventId, TenantId, Timestamp};
+use webhooks_registry::EndpointKey;
 
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::{
@@ -41,6 +44,7 @@ impl HistoryStore for MemoryStore {
                     tenant: event.event.tenant.clone(),
                     endpoint: entry.endpoint.clone(),
                     status: entry.status,
+                    cancelled: entry.cancelled,
                     attempts: entry.progress.attempts,
                     since: entry.progress.since,
                     due_at: entry.is_open().then(|| entry.due_at.max(entry.progress.since)),
@@ -73,14 +77,20 @@ impl HistoryStore for MemoryStore {
 
     async fn statistics(
         &self,
-        endpoint: EndpointId,
+        endpoint: EndpointKey,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
         let state = self.state();
-        let failing_since = state.failing_since.get(&endpoint).copied();
+        let current = state.registry.get_of(&endpoint);
+        let failing = current.and_then(|current| state.failing.get(&current.number));
+        let failing_since = failing.map(|failing| failing.since);
         let mut statistics = Statistics { failing_since, ..Statistics::default() };
         for entry in state.deliveries.values() {
-            if entry.endpoint == endpoint && entry.progress.since >= since {
+            let is_tenants = || {
+                let event = state.events.get(&entry.event);
+                event.is_some_and(|event| event.event.tenant == endpoint.tenant)
+            };
+            if entry.endpoint == endpoint.id && entry.progress.since >= since && is_tenants() {
                 statistics.count(entry.status, 1);
             }
         }
@@ -89,14 +99,20 @@ impl HistoryStore for MemoryStore {
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut state = self.state();
-        let old: Vec<u64> = (state.events.iter())
-            .take_while(|(_, entry)| entry.accepted_at < before)
-            .filter(|(_, entry)| entry.open == 0)
-            .map(|(number, _)| *number)
+        // What has not ended is not among these, however much of it there is.
+        let old: Vec<u64> = (state.ended.iter())
+            .filter(|number| {
+                let entry = state.events.get(number);
+                entry.is_some_and(|entry| entry.open == 0 && entry.accepted_at < before)
+            })
+            .copied()
             .take(limit)
             .collect();
         let forgotten = old.iter().filter(|number| state.forget(**number)).count();
-        state.ended.retain(|number| !old.contains(number));
+        if forgotten > 0 {
+            let old: HashSet<u64> = old.into_iter().collect();
+            state.ended.retain(|number| !old.contains(number));
+        }
         Ok(forgotten)
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use webhooks_core::{EndpointId, TenantId, Timestamp};
-use webhooks_registry::Registration;
+use webhooks_core::{EndpointId, TenantId};
+use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
-use crate::Claimed;
 use crate::breaker::{Breaker, BreakerSettings};
 use crate::decide::Signal;
 use crate::rate::Rate;
+use crate::{Claimed, MonotonicTime};
 
 /// How many flights an endpoint may have before it has shown that it takes them.
 const FIRST_ALLOWANCE: usize = 2;
@@ -28,15 +28,16 @@ pub(super) enum Standing {
 /// The claimed deliveries of one endpoint, and what its attempts have told.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) endpoint: EndpointId,
+    pub(super) endpoint: EndpointNumber,
+    id: EndpointId,
     pub(super) tenant: TenantId,
     pub(super) queue: VecDeque<Claimed>,
     pub(super) standing: Standing,
-    pub(super) waits_until: Timestamp,
+    pub(super) waits_until: MonotonicTime,
     pub(super) in_flight: usize,
     /// How many flights last.
     pub(super) slow: usize,
-    pub(super) used_at: Timestamp,
+    pub(super) used_at: MonotonicTime,
     max_in_flight: usize,
     /// How many flights it may have now: one more with each success, half with each failure.
     allowance: usize,
@@ -45,13 +46,14 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(registration: &Registration, now: Timestamp) -> Self {
+    pub(super) fn new(registration: &Registration, now: MonotonicTime) -> Self {
         Self {
-            endpoint: registration.id.clone(),
+            endpoint: registration.number,
+            id: registration.id.clone(),
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
             standing: Standing::Idle,
-            waits_until: Timestamp::UNIX_EPOCH,
+            waits_until: MonotonicTime::default(),
             in_flight: 0,
             slow: 0,
             used_at: now,
@@ -62,8 +64,13 @@ impl Lane {
         }
     }
 
+    /// Returns what names its endpoint.
+    pub(super) fn key(&self) -> EndpointKey {
+        EndpointKey::new(self.tenant.clone(), self.id.clone())
+    }
+
     /// Takes over the endpoint's settings as they are now.
-    pub(super) fn update(&mut self, registration: &Arc<Registration>, now: Timestamp) {
+    pub(super) fn update(&mut self, registration: &Arc<Registration>, now: MonotonicTime) {
         let endpoint = &registration.endpoint;
         self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
         if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
@@ -85,12 +92,12 @@ impl Lane {
     }
 
     /// Takes a token for the flight that starts now, or returns when there will be one.
-    pub(super) fn token(&self, now: Timestamp) -> Result<(), Timestamp> {
+    pub(super) fn token(&self, now: MonotonicTime) -> Result<(), MonotonicTime> {
         self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now))
     }
 
     /// Starts a flight.
-    pub(super) fn start(&mut self, now: Timestamp) -> Option<Claimed> {
+    pub(super) fn start(&mut self, now: MonotonicTime) -> Option<Claimed> {
         let claimed = self.queue.pop_front()?;
         self.in_flight += 1;
         self.used_at = now;
@@ -102,8 +109,8 @@ impl Lane {
         &mut self,
         signal: Signal,
         settings: &BreakerSettings,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+        now: MonotonicTime,
+    ) -> Option<MonotonicTime> {
         match signal {
             Signal::Well => {
                 self.allowance = (self.allowance + 1).min(self.max_in_flight.max(1));
@@ -111,10 +118,11 @@ impl Lane {
                 None
             }
             Signal::Alive => None,
-            Signal::Trouble { until } => {
+            Signal::Trouble { pause } => {
                 self.allowance = (self.allowance / 2).max(1);
                 let opened = self.breaker.on_failure(settings, now);
-                opened.into_iter().chain(until).max().filter(|until| *until > now)
+                let asked = pause.map(|pause| now + pause);
+                opened.into_iter().chain(asked).max().filter(|until| *until > now)
             }
         }
     }

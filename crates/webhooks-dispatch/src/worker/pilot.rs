@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
-use webhooks_core::Timestamp;
 use webhooks_registry::{DisableReason, Registration};
 
 use super::Shared;
@@ -15,7 +14,7 @@ use crate::explain::explain;
 use crate::flight::attempt;
 use crate::scheduler::Flight;
 use crate::{
-    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Outcome, Response,
+    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
     SerializedEvent, Settlement, Step, Transport, decide,
 };
 
@@ -39,7 +38,7 @@ pub(super) fn next<S, T, C: Clock>(
     shared: &Shared<S, T, C>,
 ) -> Option<(Flight, OwnedSemaphorePermit)> {
     let room = Arc::clone(&shared.room).try_acquire_owned().ok()?;
-    let flight = shared.scheduler().take(shared.parts.clock.now())?;
+    let flight = shared.scheduler().take(shared.parts.clock.monotonic())?;
     Some((flight, room))
 }
 
@@ -53,7 +52,7 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
     let mut next_up = Some((flight, room));
     while let Some((flight, room)) = next_up {
         let mut landing =
-            Landing { shared: &shared, flight, signal: Signal::Trouble { until: None } };
+            Landing { shared: &shared, flight, signal: Signal::Trouble { pause: None } };
         let flown = fly(&shared, &mut landing, room).await;
         // The slot is free before the result is settled.
         drop(landing);
@@ -78,7 +77,7 @@ struct Landing<'s, S, T, C: Clock> {
 
 impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
     fn drop(&mut self) {
-        let now = self.shared.parts.clock.now();
+        let now = self.shared.parts.clock.monotonic();
         self.shared.scheduler().land(&self.flight, self.signal, now);
     }
 }
@@ -89,12 +88,13 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     room: OwnedSemaphorePermit,
 ) -> Flown {
     let parts = &*shared.parts;
-    let Claimed { claim, registration, event, progress } = landing.flight.claimed.clone();
+    let Claimed { claim, registration, event, progress, .. } = landing.flight.claimed.clone();
     let endpoint = &registration.endpoint;
-    let started_at = parts.clock.now();
-    if started_at.saturating_since(progress.since) >= endpoint.max_age {
+    let started_at = parts.now();
+    let is_old = started_at.wall.saturating_since(progress.since) >= endpoint.max_age;
+    if is_old && parts.is_sure_since(progress.since, started_at) {
         landing.signal = Signal::Alive;
-        let settlement = Settlement { claim, outcome: Outcome::Cancelled, attempt: None };
+        let settlement = Settlement { claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
         return Flown { settlement, registration, event, number, disable: None, room };
     }
@@ -106,7 +106,8 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     let patience = parts.settings.patience;
     let outcome =
         attempt(&parts.transport, &parts.clock, endpoint, &event, patience, on_slow).await;
-    let now = parts.clock.now();
+    let ended_at = parts.now();
+    let now = ended_at.wall;
     landing.signal = signal(&endpoint.retry, &outcome, now);
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
@@ -117,15 +118,15 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
         Step::Fail => (Outcome::Failed, None),
         Step::Disable => (Outcome::Failed, Some(DisableReason::Gone)),
     };
-    let attempt = Some(record(started_at, now, step, &outcome));
+    let attempt = Some(record(started_at, ended_at, step, &outcome));
     let settlement = Settlement { claim, outcome: settled, attempt };
     Flown { settlement, registration, event, number, disable, room }
 }
 
 /// Returns what is kept of an attempt.
 fn record(
-    started_at: Timestamp,
-    ended_at: Timestamp,
+    started_at: Now,
+    ended_at: Now,
     step: Step,
     outcome: &Result<Response, AttemptError>,
 ) -> Attempt {
@@ -139,8 +140,8 @@ fn record(
         Err(_) => (String::new(), Bytes::new()),
     };
     Attempt {
-        started_at,
-        duration: ended_at.saturating_since(started_at),
+        started_at: started_at.wall,
+        duration: ended_at.monotonic.saturating_since(started_at.monotonic),
         status_code,
         error_class,
         error: (step != Step::Deliver).then(|| explain(outcome)),

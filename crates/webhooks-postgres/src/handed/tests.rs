@@ -1,5 +1,6 @@
 use proptest::prelude::*;
-use webhooks_core::Event;
+use webhooks_core::{EndpointId, Event};
+use webhooks_dispatch::Now;
 use webhooks_registry::Endpoint;
 
 use super::*;
@@ -9,8 +10,13 @@ const LEASE: Duration = Duration::from_mins(1);
 /// One small event.
 const ONE: (usize, usize) = (1, 1);
 
-fn at(milliseconds: u64) -> Timestamp {
-    Timestamp::from_unix_seconds(1_000) + Duration::from_millis(milliseconds)
+fn at(milliseconds: u64) -> MonotonicTime {
+    MonotonicTime::from_origin(Duration::from_secs(1_000) + Duration::from_millis(milliseconds))
+}
+
+/// Returns the time of acceptance that belongs to a time.
+fn wall(at: MonotonicTime) -> Timestamp {
+    Timestamp::UNIX_EPOCH + at.saturating_since(MonotonicTime::default())
 }
 
 /// The endpoint of this number. Every third one belongs to a tenant of its own.
@@ -18,12 +24,14 @@ fn registration(number: i64) -> Registration {
     let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
     let tenant = if number % 3 == 0 { format!("small-{number}") } else { "large".to_owned() };
     let endpoint = endpoint.tenant(TenantId::new(&tenant).unwrap());
-    Registration::new(EndpointId::new(&format!("e{number}")).unwrap(), endpoint)
+    let id = EndpointId::new(&format!("e{number}")).unwrap();
+    Registration::new(row::endpoint_number(number), id, endpoint)
 }
 
-fn delivery(id: i64, endpoint: i64, since: Timestamp) -> Handed {
+fn delivery(id: i64, endpoint: i64, at: MonotonicTime) -> Handed {
     let event = Arc::new(SerializedEvent::new(&Event::new("created", id).unwrap()));
-    Handed { id, endpoint, token: 1, since, until: since + LEASE + PATIENCE, event }
+    let (since, until) = (wall(at), at + LEASE + PATIENCE);
+    Handed { id, endpoint, token: 1, since, until, event }
 }
 
 /// Lanes of a worker that has claimed this often for each endpoint at the start.
@@ -38,7 +46,8 @@ fn lanes(claims: &[(i64, usize)]) -> Lanes {
     lanes
 }
 
-fn request(now: Timestamp) -> ClaimRequest {
+fn request(now: MonotonicTime) -> ClaimRequest {
+    let now = Now { wall: wall(now), monotonic: now };
     ClaimRequest { now, lease: LEASE, limit: 1_000, per_endpoint: 1_000, busy: Arc::default() }
 }
 
@@ -47,10 +56,10 @@ fn ids(handed: &[Handed]) -> Vec<i64> {
 }
 
 /// Hands over until there is no room; returns how many there was room for.
-fn fill(lanes: &mut Lanes, now: Timestamp, is_alone: bool) -> usize {
+fn fill(lanes: &mut Lanes, now: MonotonicTime, is_alone: bool) -> usize {
     let mut put = 0;
-    while let Some((open, until)) = lanes.open(now, ONE, is_alone) {
-        assert_eq!(until, now + LEASE + PATIENCE);
+    while let Some((open, lease)) = lanes.open(now, ONE, is_alone) {
+        assert_eq!(lease, LEASE + PATIENCE);
         lanes.put(delivery(0, open[0], now)).unwrap();
         put += 1;
     }
@@ -63,8 +72,8 @@ fn nothing_is_handed_over_before_a_worker_claims_for_the_endpoint_or_after_it_st
     assert!(lanes.open(at(0), ONE, true).is_none());
     lanes.start(LEASE);
     assert!(lanes.open(at(0), ONE, true).is_none());
-    let ordered =
-        Registration::new(EndpointId::new("ordered").unwrap(), registration(1).endpoint.ordered());
+    let mut ordered = registration(2);
+    ordered.endpoint = ordered.endpoint.ordered();
     lanes.claimed(2, &ordered, at(0));
     assert!(lanes.open(at(0), ONE, true).is_none());
     lanes.claimed(1, &registration(1), at(0));
@@ -209,7 +218,7 @@ proptest! {
                     waits.push((id, number, now));
                 }
                 Step::Take { limit, per_endpoint, busy } => {
-                    let busy = busy.map(|number| registration(number).id);
+                    let busy = busy.map(|number| registration(number).number);
                     let busy = Arc::new(BTreeSet::from_iter(busy));
                     let has_some = lanes.has_some(&busy);
                     let request = ClaimRequest { limit, per_endpoint, busy, ..request(now) };
@@ -220,7 +229,7 @@ proptest! {
                         let own = taken.iter().filter(|taken| taken.endpoint == number);
                         let own: Vec<i64> = own.map(|taken| taken.id).collect();
                         prop_assert!(own.len() <= per_endpoint);
-                        prop_assert!(own.is_empty() || !request.busy.contains(&registration(number).id));
+                        prop_assert!(own.is_empty() || !request.busy.contains(&registration(number).number));
                         let first = waits.iter().filter(|(_, of, _)| *of == number).map(|(id, ..)| *id);
                         prop_assert_eq!(&own, &first.take(own.len()).collect::<Vec<_>>());
                     }
@@ -230,7 +239,7 @@ proptest! {
                     now = now + Duration::from_millis(milliseconds);
                     let mut stale = ids(&lanes.stale(now));
                     stale.sort_unstable();
-                    let is_stale = |since: Timestamp| now.saturating_since(since) > PATIENCE;
+                    let is_stale = |since: MonotonicTime| now.saturating_since(since) > PATIENCE;
                     let expected = waits.iter().filter(|(_, _, since)| is_stale(*since));
                     prop_assert_eq!(stale, expected.map(|(id, ..)| *id).collect::<Vec<_>>());
                     waits.retain(|(_, _, since)| !is_stale(*since));

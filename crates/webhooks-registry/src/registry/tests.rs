@@ -76,13 +76,43 @@ fn tenants_get_their_own_events_alone() {
 }
 
 #[test]
-fn a_tenant_cannot_take_anothers_endpoint() {
+fn an_id_names_an_endpoint_within_its_tenant_alone() {
     let registry = Registry::new();
-    registry.register("crm", endpoint(&[])).unwrap();
     let acme = TenantId::new("acme").unwrap();
-    let error = registry.register("crm", endpoint(&[]).tenant(acme)).unwrap_err();
-    assert_eq!(error.to_string(), "endpoint id \"crm\" is taken by another tenant");
-    assert_eq!(ids(&registry.matching(&event("created"))), ["crm"]);
+    let theirs = EndpointKey::new(acme.clone(), EndpointId::new("crm").unwrap());
+    assert_eq!(registry.register("crm", endpoint(&[])).unwrap(), None);
+    assert_eq!(registry.register("crm", endpoint(&[]).tenant(acme.clone())).unwrap(), None);
+    registry.unregister("crm").unwrap();
+    assert!(registry.matching(&event("created")).is_empty());
+    assert_eq!(ids(&registry.matching(&event("created").tenant(acme))), ["crm"]);
+    assert!(registry.get("crm").is_none() && registry.get_of(&theirs).is_some());
+    registry.unregister_of(&theirs).unwrap();
+    assert_eq!(registry.unregister_of(&theirs).unwrap_err().id, "crm");
+}
+
+#[test]
+fn only_a_changed_wish_changes_the_state() {
+    let failing = EndpointState::Disabled(DisableReason::Failing);
+    let manual = EndpointState::Disabled(DisableReason::Manual);
+    let id = EndpointId::new("crm").unwrap();
+    let number = EndpointNumber::from_u64(1);
+    let check = |was: bool, state, is: bool, expected| {
+        let mut before = Registration::new(number, id.clone(), endpoint(&["a"])).in_state(state);
+        before.endpoint.active = was;
+        let mut after = endpoint(&["b"]);
+        after.active = is;
+        assert_eq!(before.again(after).unwrap().state, expected, "{was} {state:?} {is}");
+        assert_eq!(before.again(before.endpoint.clone()), None);
+    };
+    check(true, EndpointState::Active, true, EndpointState::Active);
+    check(true, EndpointState::Paused, true, EndpointState::Paused);
+    check(true, failing, true, failing);
+    check(true, EndpointState::Active, false, manual);
+    check(true, EndpointState::Paused, false, manual);
+    check(true, failing, false, failing);
+    check(false, manual, true, EndpointState::Active);
+    check(false, EndpointState::Paused, true, EndpointState::Paused);
+    check(false, EndpointState::Active, false, EndpointState::Active);
 }
 
 #[test]
@@ -119,9 +149,9 @@ fn deactivating_spares_an_endpoint_that_was_replaced_meanwhile() {
 
     let seen = registry.get("a").unwrap();
     let disabled = registry.disable(&seen, DisableReason::Gone).unwrap();
-    assert_eq!(disabled.disabled, Some(DisableReason::Gone));
+    assert_eq!(disabled.state.disabled(), Some(DisableReason::Gone));
     assert!(registry.matching(&event("created")).is_empty());
-    assert!(!registry.get("a").unwrap().endpoint.active);
+    assert!(!registry.get("a").unwrap().state.is_open());
 }
 
 fn pattern() -> impl Strategy<Value = String> {

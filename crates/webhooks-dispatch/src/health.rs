@@ -1,0 +1,74 @@
+//! How an endpoint fares: for how long it has been tried, and failed each time.
+
+use std::time::Duration;
+
+use webhooks_core::Timestamp;
+
+/// The longest pause between two failures that counts as trying throughout: the longest delay of the
+/// Standard Webhooks schedule is 24 h, and jitter adds a fifth. A longer one is time without traffic.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60 * 60);
+
+/// How much later a failure must be than the last one that was noted to be noted itself: so an
+/// endpoint that fails a thousand times a second costs its store one row a second.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
+
+/// How an endpoint fares, as its attempts tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
+pub enum Health {
+    /// The last attempt succeeded, or there was none.
+    Well,
+    /// This attempt succeeded, after failures.
+    Recovered,
+    /// Every attempt since the last success failed.
+    Failing {
+        /// The failures so far.
+        failing: Failing,
+        /// How long the endpoint had been tried before this failure.
+        before: Duration,
+    },
+}
+
+/// The failures of an endpoint since its last success.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use webhooks_core::Timestamp;
+/// use webhooks_dispatch::Failing;
+///
+/// const HOUR: Duration = Duration::from_secs(3_600);
+/// let monday = Timestamp::from_unix_seconds(1_767_571_200);
+/// let failing = Failing::first(monday).again(monday + HOUR);
+/// assert_eq!(failing.tried_for, HOUR);
+/// let next_week = failing.again(monday + HOUR * 24 * 7);
+/// assert_eq!(next_week.tried_for, HOUR, "days without an attempt count for nothing");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it of their columns")]
+pub struct Failing {
+    /// When the first failure was settled.
+    pub since: Timestamp,
+    /// When the last failure was settled that was noted.
+    pub last: Timestamp,
+    /// How long the endpoint was tried throughout, and failed each time.
+    pub tried_for: Duration,
+}
+
+impl Failing {
+    /// Returns the first failure after a success.
+    pub fn first(now: Timestamp) -> Self {
+        Self { since: now, last: now, tried_for: Duration::ZERO }
+    }
+
+    /// Returns the failures with one more. It is equal if the failure need not be noted.
+    #[must_use]
+    pub fn again(self, now: Timestamp) -> Self {
+        let pause = now.saturating_since(self.last);
+        if pause < NOTED_EVERY {
+            return self;
+        }
+        let tried = if pause <= LONGEST_PAUSE { pause } else { Duration::ZERO };
+        Self { last: now, tried_for: self.tried_for.saturating_add(tried), ..self }
+    }
+}

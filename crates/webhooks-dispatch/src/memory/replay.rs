@@ -1,0 +1,199 @@
+//! What the store in memory makes due once more.
+
+use std::sync::Arc;
+
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
+use webhooks_registry::{EndpointKey, Registration};
+
+use super::{Entry, State};
+use crate::backlog::{Waiting, due_in_order};
+use crate::{
+    OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
+};
+
+/// What a portion looked at.
+struct Portion {
+    /// The deliveries that have ended, and where they go now.
+    ended: Vec<(DeliveryId, Arc<Registration>)>,
+    /// The events that were missed, and who missed them.
+    missed: Vec<(u64, Arc<Registration>)>,
+    next: Option<ReplayCursor>,
+}
+
+impl State {
+    pub(super) fn replay(&mut self, request: &ReplayRequest) -> Result<Replayed, OperationError> {
+        let portion = match &request.replay {
+            Replay::Delivery(delivery) => self.one(*delivery)?,
+            Replay::Deliveries(ids) => self.several(ids, request),
+            Replay::Endpoint { endpoint, which, since, until } => {
+                self.of_endpoint(endpoint, *which, (*since, *until), request)?
+            }
+            Replay::Event { tenant, event, which } => {
+                self.of_event(tenant, event, *which, request)?
+            }
+        };
+        let deliveries = portion.ended.len() + portion.missed.len();
+        if request.mode == ReplayMode::Replay {
+            for (delivery, registration) in portion.ended {
+                self.reopen(delivery, &registration, request.now);
+            }
+            for (event, registration) in portion.missed {
+                self.deliver(event, &registration, request.now);
+            }
+        }
+        Ok(Replayed { deliveries, next: portion.next })
+    }
+
+    fn one(&self, delivery: DeliveryId) -> Result<Portion, OperationError> {
+        let entry = self.deliveries.get(&delivery);
+        let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
+        if entry.is_open() {
+            return Err(OperationError::Status { delivery, status: entry.status });
+        }
+        let key = self.key(entry).ok_or(OperationError::UnknownDelivery { delivery })?;
+        let ended = vec![(delivery, self.open(&key)?)];
+        Ok(Portion { ended, missed: Vec::new(), next: None })
+    }
+
+    fn several(&self, ids: &[DeliveryId], request: &ReplayRequest) -> Portion {
+        let done = match request.after {
+            Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        let portion = ids.iter().skip(done).take(request.limit);
+        let ended = portion.filter_map(|id| self.one(*id).ok()).flat_map(|one| one.ended).collect();
+        let done = done.saturating_add(request.limit);
+        let next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+        Portion { ended, missed: Vec::new(), next }
+    }
+
+    fn of_endpoint(
+        &self,
+        endpoint: &EndpointKey,
+        which: Undelivered,
+        (since, until): (Timestamp, Option<Timestamp>),
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        let registration = self.open(endpoint)?;
+        let mut portion = Portion { ended: Vec::new(), missed: Vec::new(), next: None };
+        let Some(begin) = request.begin(which) else { return Ok(portion) };
+        let last = match begin {
+            ReplayCursor::Ended(after) => {
+                let until = until.map_or(request.now, |until| until.min(request.now));
+                let ended: Vec<DeliveryId> = (self
+                    .deliveries
+                    .range(DeliveryId::from_u64(after + 1)..))
+                .filter(|(_, entry)| entry.endpoint == endpoint.id && which.includes(entry.status))
+                .filter(|(_, entry)| (since..until).contains(&entry.progress.since))
+                .filter(|(_, entry)| self.key(entry).is_some_and(|key| key == *endpoint))
+                .map(|(id, _)| *id)
+                .take(request.limit)
+                .collect();
+                let last = ended.last().filter(|_| ended.len() == request.limit);
+                let last = last.map(|id| id.as_u64());
+                portion.ended =
+                    ended.into_iter().map(|id| (id, Arc::clone(&registration))).collect();
+                last
+            }
+            ReplayCursor::Missed(after) => {
+                let seen: Vec<u64> = (self.events.range(after + 1..))
+                    .filter(|(_, entry)| entry.accepted_at >= since)
+                    .filter(|(_, entry)| until.is_none_or(|until| entry.accepted_at < until))
+                    .map(|(number, _)| *number)
+                    .take(request.limit)
+                    .collect();
+                let last = seen.last().copied().filter(|_| seen.len() == request.limit);
+                let missed =
+                    seen.into_iter().filter(|event| self.has_missed(*event, &registration));
+                portion.missed = missed.map(|event| (event, Arc::clone(&registration))).collect();
+                last
+            }
+        };
+        portion.next = ReplayRequest::next(begin, which, last);
+        Ok(portion)
+    }
+
+    fn of_event(
+        &self,
+        tenant: &TenantId,
+        event: &EventId,
+        which: Undelivered,
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        let number = self.by_id.get(&(tenant.clone(), event.clone())).copied();
+        let found = number.and_then(|number| Some((number, self.events.get(&number)?)));
+        let (number, entry) =
+            found.ok_or_else(|| OperationError::UnknownEvent { event: event.clone() })?;
+        let mut portion = Portion { ended: Vec::new(), missed: Vec::new(), next: None };
+        let Some(begin) = request.begin(which) else { return Ok(portion) };
+        let last = match begin {
+            ReplayCursor::Ended(after) => {
+                let mut looked: Vec<DeliveryId> = entry.deliveries.clone();
+                looked.sort_unstable();
+                looked.retain(|id| id.as_u64() > after);
+                looked.truncate(request.limit);
+                let last = looked.last().filter(|_| looked.len() == request.limit);
+                let last = last.map(|id| id.as_u64());
+                let is_included = |id: &DeliveryId| {
+                    self.deliveries.get(id).is_some_and(|d| which.includes(d.status))
+                };
+                let included = looked.into_iter().filter(is_included);
+                portion.ended =
+                    included.filter_map(|id| self.one(id).ok()).flat_map(|one| one.ended).collect();
+                last
+            }
+            ReplayCursor::Missed(_) => {
+                let matching = self.registry.matching_type(tenant, &entry.event.event_type);
+                let missed = matching.into_iter().filter(|found| self.has_missed(number, found));
+                portion.missed = missed.map(|registration| (number, registration)).collect();
+                None
+            }
+        };
+        portion.next = ReplayRequest::next(begin, which, last);
+        Ok(portion)
+    }
+
+    /// Returns whether an endpoint wants an event and has no delivery of it.
+    fn has_missed(&self, event: u64, registration: &Registration) -> bool {
+        let Some(entry) = self.events.get(&event) else { return false };
+        let mut deliveries = entry.deliveries.iter().filter_map(|id| self.deliveries.get(id));
+        let endpoint = &registration.endpoint;
+        entry.event.tenant == endpoint.tenant
+            && endpoint.wants(&entry.event.event_type)
+            && !deliveries.any(|delivery| delivery.endpoint == registration.id)
+    }
+
+    /// Returns an endpoint that deliveries are stored for.
+    fn open(&self, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
+        let endpoint = || key.id.clone();
+        let found = self.registry.get_of(key);
+        let found =
+            found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
+        if !found.state.is_open() {
+            return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
+        }
+        Ok(found)
+    }
+
+    fn key(&self, entry: &Entry) -> Option<EndpointKey> {
+        let event = self.events.get(&entry.event)?;
+        Some(EndpointKey::new(event.event.tenant.clone(), entry.endpoint.clone()))
+    }
+
+    /// Makes a delivery that has ended due once more.
+    fn reopen(&mut self, delivery: DeliveryId, registration: &Registration, now: Timestamp) {
+        let Some(entry) = self.deliveries.get_mut(&delivery) else { return };
+        let Some(event) = self.events.get_mut(&entry.event) else { return };
+        if entry.is_open() {
+            return;
+        }
+        event.open += 1;
+        entry.number = registration.number;
+        entry.status = DeliveryStatus::Pending;
+        entry.cancelled = None;
+        entry.progress = entry.progress.replayed(now);
+        entry.due_at = due_in_order(&registration.endpoint, now);
+        let waiting = Waiting { event: Arc::clone(&event.event), progress: entry.progress };
+        self.backlog.push(registration.number, entry.due_at, delivery, waiting);
+    }
+}

@@ -1,0 +1,111 @@
+//! A replay as its caller sees it: portion after portion, to be watched, stopped and resumed.
+
+use std::fmt;
+
+use webhooks_core::Timestamp;
+
+use crate::{DeliveryStore, OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest};
+
+/// How many deliveries or events a replay looks at in one step, so that others get their turn.
+const PORTION: usize = 500;
+
+/// A replay that its caller carries on, portion by portion.
+///
+/// It stops when it is dropped, and nothing that was replayed is undone. To resume it later, also in
+/// another process, keep [`started_at`](Self::started_at) and [`cursor`](Self::cursor).
+///
+/// # Example
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_core::{EndpointId, Event};
+/// use webhooks_dispatch::{Engine, FnTransport, MemoryStore, Replay, Undelivered};
+/// use webhooks_registry::{Endpoint, EndpointKey};
+///
+/// let engine = Engine::new(MemoryStore::new(), FnTransport::new(|_, _, _, _| async { (200, "") }));
+/// engine.publish(&Event::new("created", 1)?).await?;
+/// engine.endpoints().register("crm", Endpoint::new("https://example.com/", "my-secret-key")?).await?;
+/// let crm = EndpointKey::of_default_tenant(EndpointId::new("crm")?);
+/// let mut replaying = engine.replaying(Replay::of_endpoint(crm, Undelivered::ALL));
+/// let mut deliveries = 0;
+/// while let Some(portion) = replaying.next().await? {
+///     deliveries += portion;
+/// }
+/// assert_eq!(deliveries, 1, "the event that came before the endpoint");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a replay does nothing before `next`"]
+pub struct Replaying<'e, S> {
+    store: &'e S,
+    request: ReplayRequest,
+    is_done: bool,
+}
+
+impl<'e, S: DeliveryStore> Replaying<'e, S> {
+    pub(crate) fn new(store: &'e S, replay: Replay, now: Timestamp) -> Self {
+        let mode = ReplayMode::Replay;
+        let request = ReplayRequest { replay, limit: PORTION, now, after: None, mode };
+        Self { store, request, is_done: false }
+    }
+
+    /// Changes nothing, and only counts.
+    pub fn dry_run(mut self) -> Self {
+        self.request.mode = ReplayMode::DryRun;
+        self
+    }
+
+    /// Goes on where an equal replay that began at `started_at` was stopped.
+    pub fn resume(mut self, started_at: Timestamp, cursor: Option<ReplayCursor>) -> Self {
+        self.request.now = started_at;
+        self.request.after = cursor;
+        self
+    }
+
+    /// Carries on; returns how many deliveries a portion made due, and `None` after the last one.
+    ///
+    /// # Errors
+    /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
+    /// fails; then the same call makes the portion again.
+    ///
+    /// # Cancellation
+    /// A dropped future may or may not have replayed its portion. The next call makes it again,
+    /// which leaves out what was replayed.
+    pub async fn next(&mut self) -> Result<Option<usize>, OperationError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let replayed = self.store.replay(self.request.clone()).await?;
+        self.is_done = replayed.next.is_none();
+        self.request.after = replayed.next.or(self.request.after);
+        Ok(Some(replayed.deliveries))
+    }
+
+    /// Carries on to the end; returns how many deliveries were made due from here on.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn finish(mut self) -> Result<usize, OperationError> {
+        let mut deliveries = 0;
+        while let Some(portion) = self.next().await? {
+            deliveries += portion;
+        }
+        Ok(deliveries)
+    }
+
+    /// Returns when the replay began. What is accepted or replayed from then on is left out.
+    pub fn started_at(&self) -> Timestamp {
+        self.request.now
+    }
+
+    /// Returns where the next portion goes on; `None` before the first.
+    pub fn cursor(&self) -> Option<ReplayCursor> {
+        self.request.after
+    }
+}
+
+impl<S> fmt::Debug for Replaying<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replaying").field("request", &self.request).finish_non_exhaustive()
+    }
+}

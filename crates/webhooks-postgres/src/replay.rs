@@ -1,0 +1,450 @@
+//! Replay: deliveries that have ended, or never were, made due.
+
+use sqlx::{PgConnection, Row as _};
+use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::{
+    OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
+};
+use webhooks_registry::{Endpoint, EndpointKey};
+
+use crate::claim::drain;
+use crate::endpoints::lock;
+use crate::operations::{Found, failed, find};
+use crate::row::{self, At};
+use crate::store::Shared;
+
+/// How many events are looked at for each one that may be missed: those of other tenants are passed
+/// over, and cost little.
+const LOOK: usize = 40;
+
+/// Lets deliveries be added to events of a tenant by one after another, as their ids follow each
+/// other. It comes before the lock of the endpoint, which settlements may wait for.
+const ADD: &str = "SELECT pg_advisory_xact_lock(7305003, hashtext($1))";
+
+/// An endpoint that deliveries are stored for; it stays so until the transaction ends.
+struct Open {
+    number: i64,
+    endpoint: Endpoint,
+}
+
+/// A delivery or an event, and the row of the endpoint that it goes to.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    number: i64,
+    endpoint: i64,
+    is_ordered: bool,
+}
+
+/// What a portion looked at.
+#[derive(Default)]
+struct Portion {
+    ended: Vec<Target>,
+    missed: Vec<Target>,
+    next: Option<ReplayCursor>,
+}
+
+impl Shared {
+    pub(crate) async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        let mut transaction = self.begin().await.map_err(failed)?;
+        let portion = match self.portion(transaction.on(), &request).await {
+            Ok(portion) => portion,
+            // The connection may be broken, and is closed.
+            Err(error @ OperationError::Store(_)) => return Err(error),
+            Err(error) => return Err(transaction.refuse(error).await),
+        };
+        let deliveries = portion.ended.len() + portion.missed.len();
+        if request.mode == ReplayMode::Replay {
+            reopen(transaction.on(), &portion.ended, request.now).await.map_err(failed)?;
+            deliver(transaction.on(), &portion.missed, request.now).await.map_err(failed)?;
+            self.notify(&mut transaction).await.map_err(failed)?;
+        }
+        transaction.end().await.map_err(failed)?;
+        self.wake();
+        Ok(Replayed { deliveries, next: portion.next })
+    }
+
+    async fn portion(
+        &self,
+        connection: &mut PgConnection,
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        match &request.replay {
+            Replay::Delivery(delivery) => {
+                let ended = vec![self.target(connection, *delivery).await?];
+                Ok(Portion { ended, ..Portion::default() })
+            }
+            Replay::Deliveries(ids) => self.several(connection, ids, request).await,
+            Replay::Endpoint { endpoint, which, since, until } => {
+                self.of_endpoint(connection, endpoint, *which, (*since, *until), request).await
+            }
+            Replay::Event { tenant, event, which } => {
+                self.of_event(connection, (tenant, event), *which, request).await
+            }
+        }
+    }
+
+    /// Returns where a delivery that has ended goes.
+    async fn target(
+        &self,
+        connection: &mut PgConnection,
+        delivery: DeliveryId,
+    ) -> Result<Target, OperationError> {
+        let found = find(connection, delivery).await.map_err(failed)?;
+        let Found { endpoint, status, is_open } =
+            found.ok_or(OperationError::UnknownDelivery { delivery })?;
+        if is_open {
+            return Err(OperationError::Status { delivery, status });
+        }
+        let open = self.open(connection, &endpoint).await?;
+        // It may wait for a row of before yet, as good as cancelled.
+        take_out(connection, row::number(delivery)).await.map_err(failed)?;
+        Ok(open.target(row::number(delivery)))
+    }
+
+    async fn several(
+        &self,
+        connection: &mut PgConnection,
+        ids: &[DeliveryId],
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        let done = match request.after {
+            Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        let mut portion = Portion::default();
+        for delivery in ids.iter().skip(done).take(request.limit) {
+            match self.target(connection, *delivery).await {
+                Ok(target) => portion.ended.push(target),
+                Err(error @ OperationError::Store(_)) => return Err(error),
+                Err(_passed_over) => {}
+            }
+        }
+        let done = done.saturating_add(request.limit);
+        portion.next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+        Ok(portion)
+    }
+
+    async fn of_endpoint(
+        &self,
+        connection: &mut PgConnection,
+        endpoint: &EndpointKey,
+        which: Undelivered,
+        (since, until): (Timestamp, Option<Timestamp>),
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        if let Some(ReplayCursor::Missed(_)) = request.begin(which) {
+            add(connection, &endpoint.tenant).await.map_err(failed)?;
+        }
+        let open = self.open(connection, endpoint).await?;
+        let mut portion = Portion::default();
+        let Some(begin) = request.begin(which) else { return Ok(portion) };
+        let last = match begin {
+            ReplayCursor::Ended(after) => {
+                let drained = drain_before(connection, endpoint, open.number).await;
+                if drained.map_err(failed)? {
+                    portion.next = Some(begin);
+                    return Ok(portion);
+                }
+                let until = until.map_or(request.now, |until| until.min(request.now));
+                let ended =
+                    ended(connection, endpoint, after, which, (since, until), request.limit);
+                let ended = ended.await.map_err(failed)?;
+                let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
+                portion.ended = ended.into_iter().map(|delivery| open.target(delivery)).collect();
+                last
+            }
+            ReplayCursor::Missed(after) => {
+                let missed =
+                    missed(connection, endpoint, &open, after, (since, until), request.limit);
+                let (missed, last) = missed.await.map_err(failed)?;
+                portion.missed = missed.into_iter().map(|event| open.target(event)).collect();
+                last
+            }
+        };
+        portion.next = ReplayRequest::next(begin, which, last.map(row::unsigned));
+        Ok(portion)
+    }
+
+    async fn of_event(
+        &self,
+        connection: &mut PgConnection,
+        (tenant, event): (&TenantId, &EventId),
+        which: Undelivered,
+        request: &ReplayRequest,
+    ) -> Result<Portion, OperationError> {
+        const EVENT: &str = "SELECT event FROM webhooks.event_keys WHERE id = $1 AND tenant = $2";
+        const LOOK: &str = "SELECT id FROM webhooks.deliveries
+            WHERE webhooks.is_of(id, $1) AND id > $2 ORDER BY id LIMIT $3";
+        let found = sqlx::query_scalar(EVENT).persistent(false).bind(event.to_string());
+        let found: Option<i64> =
+            found.bind(tenant.as_str()).fetch_optional(&mut *connection).await.map_err(failed)?;
+        let number = found.ok_or_else(|| OperationError::UnknownEvent { event: event.clone() })?;
+        let mut portion = Portion::default();
+        let Some(begin) = request.begin(which) else { return Ok(portion) };
+        let last = match begin {
+            ReplayCursor::Ended(after) => {
+                let look = sqlx::query_scalar(LOOK).persistent(false).bind(number);
+                let look = look.bind(row::integer(after)).bind(row::limit(request.limit));
+                let looked: Vec<i64> = look.fetch_all(&mut *connection).await.map_err(failed)?;
+                for delivery in &looked {
+                    let id = row::delivery_id(*delivery);
+                    let found = find(connection, id).await.map_err(failed)?;
+                    if !found.is_some_and(|found| !found.is_open && which.includes(found.status)) {
+                        continue;
+                    }
+                    match self.target(connection, id).await {
+                        Ok(target) => portion.ended.push(target),
+                        Err(error @ OperationError::Store(_)) => return Err(error),
+                        Err(_passed_over) => {}
+                    }
+                }
+                looked.last().filter(|_| looked.len() >= request.limit).copied()
+            }
+            ReplayCursor::Missed(_) => {
+                add(connection, tenant).await.map_err(failed)?;
+                portion.missed = missed_by(connection, number, tenant).await.map_err(failed)?;
+                None
+            }
+        };
+        portion.next = ReplayRequest::next(begin, which, last.map(row::unsigned));
+        Ok(portion)
+    }
+
+    /// Returns an endpoint that deliveries are stored for.
+    async fn open(
+        &self,
+        connection: &mut PgConnection,
+        key: &EndpointKey,
+    ) -> Result<Open, OperationError> {
+        let endpoint = || key.id.clone();
+        let locked = lock(connection, key).await.map_err(failed)?;
+        let locked =
+            locked.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
+        if !locked.state.is_open() {
+            return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
+        }
+        let registration = locked.read(&self.keys).map_err(failed)?;
+        Ok(Open { number: locked.number, endpoint: registration.endpoint })
+    }
+}
+
+impl Open {
+    fn target(&self, number: i64) -> Target {
+        Target { number, endpoint: self.number, is_ordered: self.endpoint.ordered }
+    }
+}
+
+async fn add(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query(ADD).persistent(false).bind(tenant.as_str()).execute(connection).await.map(drop)
+}
+
+/// Cancels a delivery that waits for a row that gets nothing more, if it does.
+async fn take_out(connection: &mut PgConnection, delivery: i64) -> Result<(), sqlx::Error> {
+    const TAKE_OUT: &str = "
+        WITH gone AS (
+            DELETE FROM webhooks.waiting w USING webhooks.endpoints e
+            WHERE w.id = $1 AND e.number = w.endpoint AND NOT e.is_open RETURNING w.*, e.state
+        )
+        INSERT INTO webhooks.ended
+            (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
+        SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts, state
+        FROM gone";
+    sqlx::query(TAKE_OUT).persistent(false).bind(delivery).execute(connection).await.map(drop)
+}
+
+/// Cancels some of what waits for the rows that an endpoint had before; returns whether there was
+/// any.
+async fn drain_before(
+    connection: &mut PgConnection,
+    endpoint: &EndpointKey,
+    current: i64,
+) -> Result<bool, sqlx::Error> {
+    const BEFORE: &str = "SELECT e.number FROM webhooks.endpoints e
+        WHERE e.tenant = $1 AND e.id = $2 AND e.number <> $3
+          AND EXISTS (SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = e.number)
+        LIMIT 1";
+    let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
+    let before = before.bind(endpoint.id.as_str()).bind(current);
+    match before.fetch_optional(&mut *connection).await? {
+        Some(before) => drain(connection, before).await.map(|drained| drained > 0),
+        None => Ok(false),
+    }
+}
+
+/// Returns the first deliveries after one that have ended for an endpoint, in order.
+async fn ended(
+    connection: &mut PgConnection,
+    endpoint: &EndpointKey,
+    after: u64,
+    which: Undelivered,
+    (since, until): (Timestamp, Timestamp),
+    limit: usize,
+) -> Result<Vec<i64>, sqlx::Error> {
+    // Each row's deliveries are read in order, no more of them than are asked for.
+    const ENDED: &str = "SELECT d.id
+        FROM webhooks.endpoints e CROSS JOIN LATERAL (
+            SELECT id FROM webhooks.ended
+            WHERE endpoint = e.number AND status IN ('failed', 'cancelled') AND id > $3
+              AND (status = 'failed' AND $4 OR status = 'cancelled' AND $5)
+              AND since >= $6 AND since < $7
+            ORDER BY id LIMIT $8
+        ) d
+        WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $8";
+    sqlx::query_scalar(ENDED)
+        .persistent(false)
+        .bind(endpoint.tenant.as_str())
+        .bind(endpoint.id.as_str())
+        .bind(row::integer(after))
+        .bind(which.failed)
+        .bind(which.cancelled)
+        .bind(At(since))
+        .bind(At(until))
+        .bind(row::limit(limit))
+        .fetch_all(connection)
+        .await
+}
+
+/// Looks at events after one; returns those of its tenant that an endpoint missed, and the last one
+/// that was looked at if there may be more.
+async fn missed(
+    connection: &mut PgConnection,
+    key: &EndpointKey,
+    open: &Open,
+    after: u64,
+    (since, until): (Timestamp, Option<Timestamp>),
+    limit: usize,
+) -> Result<(Vec<i64>, Option<i64>), sqlx::Error> {
+    // An endpoint that was enabled or registered anew has had what its earlier rows have.
+    const MISSED: &str = "
+        WITH looked AS MATERIALIZED (
+            SELECT number, accepted_at, tenant, type FROM webhooks.events
+            WHERE number > $1 AND accepted_at >= $4 AND ($5::timestamptz IS NULL OR accepted_at < $5)
+            ORDER BY number LIMIT $6
+        ), rows AS (SELECT number FROM webhooks.endpoints WHERE tenant = $2 AND id = $3)
+        SELECT v.number, v.type, false FROM looked v
+        WHERE v.tenant = $2
+          AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
+                          WHERE webhooks.is_of(w.id, v.number) AND w.endpoint IN (SELECT * FROM rows))
+          AND NOT EXISTS (SELECT 1 FROM webhooks.ended d
+                          WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
+                            AND d.endpoint IN (SELECT * FROM rows))
+        UNION ALL
+        SELECT max(number), '', true FROM looked HAVING count(*) >= $6
+        ORDER BY 1";
+    let looked = limit.saturating_mul(LOOK);
+    let rows = sqlx::query(MISSED)
+        .persistent(false)
+        .bind(row::integer(after))
+        .bind(key.tenant.as_str())
+        .bind(key.id.as_str())
+        .bind(At(since))
+        .bind(until.map(At))
+        .bind(row::limit(looked))
+        .fetch_all(connection)
+        .await?;
+    let (mut missed, mut last) = (Vec::new(), None);
+    for row in &rows {
+        let number: i64 = row.try_get(0)?;
+        if row.try_get(2)? {
+            last = Some(number);
+        } else if open.endpoint.wants(&row::event_type(row, 1)?) {
+            missed.push(number);
+        }
+    }
+    if missed.len() > limit {
+        missed.truncate(limit);
+        last = missed.last().copied();
+    }
+    Ok((missed, last))
+}
+
+/// Returns the endpoints of its tenant that want an event and have no delivery of it.
+async fn missed_by(
+    connection: &mut PgConnection,
+    event: i64,
+    tenant: &TenantId,
+) -> Result<Vec<Target>, sqlx::Error> {
+    const MISSED: &str = "
+        SELECT DISTINCT s.endpoint, s.is_ordered
+        FROM webhooks.event_keys k
+        JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
+        JOIN webhooks.subscriptions s ON s.tenant = k.tenant
+             AND s.pattern = ANY (string_to_array(webhooks.patterns(v.type), ' '))
+        JOIN webhooks.endpoints e ON e.number = s.endpoint
+        WHERE k.event = $1 AND k.tenant = $2 AND v.number = $1 AND NOT EXISTS (
+            SELECT 1 FROM webhooks.endpoints o
+            WHERE o.tenant = e.tenant AND o.id = e.id AND (
+                EXISTS (SELECT 1 FROM webhooks.waiting w
+                        WHERE webhooks.is_of(w.id, $1) AND w.endpoint = o.number)
+                OR EXISTS (SELECT 1 FROM webhooks.ended d
+                           WHERE webhooks.is_of(d.id, $1) AND d.event_at = v.accepted_at
+                             AND d.endpoint = o.number)))
+        ORDER BY s.endpoint";
+    let missed = sqlx::query_as(MISSED).persistent(false).bind(event).bind(tenant.as_str());
+    let missed: Vec<(i64, bool)> = missed.fetch_all(connection).await?;
+    let target = |(endpoint, is_ordered)| Target { number: event, endpoint, is_ordered };
+    Ok(missed.into_iter().map(target).collect())
+}
+
+/// Makes deliveries that have ended due once more. The attempts that ended them do so no more.
+async fn reopen(
+    connection: &mut PgConnection,
+    ended: &[Target],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    const REOPEN: &str = "
+        WITH given AS (
+            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::boolean[])
+            AS g(id, endpoint, is_ordered)
+        ), reopened AS (
+            DELETE FROM webhooks.ended d USING given g WHERE d.id = g.id
+            RETURNING d.*, g.endpoint AS target, g.is_ordered
+        ), retried AS (
+            INSERT INTO webhooks.retried
+            SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
+                   response_headers, response
+            FROM reopened WHERE started_at IS NOT NULL
+        )
+        INSERT INTO webhooks.waiting
+            (id, endpoint, due_at, event_at, since, attempts, earlier_attempts)
+        SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, attempts,
+               attempts
+        FROM reopened ORDER BY id";
+    if ended.is_empty() {
+        return Ok(());
+    }
+    bind(REOPEN, ended).bind(At(now)).execute(connection).await.map(drop)
+}
+
+/// Adds deliveries of events that were missed.
+async fn deliver(
+    connection: &mut PgConnection,
+    missed: &[Target],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    const INSERT: &str = "
+        INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
+                   webhooks.first_delivery(v.number) - 1,
+                   (SELECT max(w.id) FROM webhooks.waiting w WHERE webhooks.is_of(w.id, v.number)),
+                   (SELECT max(d.id) FROM webhooks.ended d
+                    WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
+               g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
+        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
+        JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint";
+    if missed.is_empty() {
+        return Ok(());
+    }
+    bind(INSERT, missed).bind(At(now)).execute(connection).await.map(drop)
+}
+
+fn bind(
+    statement: &'static str,
+    targets: &[Target],
+) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(statement)
+        .persistent(false)
+        .bind(targets.iter().map(|target| target.number).collect::<Vec<_>>())
+        .bind(targets.iter().map(|target| target.endpoint).collect::<Vec<_>>())
+        .bind(targets.iter().map(|target| target.is_ordered).collect::<Vec<_>>())
+}

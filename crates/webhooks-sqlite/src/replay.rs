@@ -1,0 +1,392 @@
+//! Replay: deliveries that have ended, or never were, made due.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, params};
+use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+use webhooks_dispatch::backlog::{Waiting, due_in_order};
+use webhooks_dispatch::{
+    OperationError, Progress, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed,
+    Undelivered,
+};
+use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
+
+use crate::operations::{Found, find};
+use crate::row;
+use crate::store::Shared;
+use crate::tables::{Tables, waiting};
+use crate::writer::Write;
+
+pub(crate) struct Replaying {
+    request: ReplayRequest,
+    outcome: Result<Replayed, OperationError>,
+    due: Vec<(EndpointNumber, Timestamp, DeliveryId, Waiting)>,
+}
+
+/// What a portion looked at.
+#[derive(Default)]
+struct Portion {
+    /// Deliveries that have ended, and where they go now.
+    ended: Vec<(i64, Arc<Registration>)>,
+    /// Events that were missed, and who missed them.
+    missed: Vec<(i64, Arc<Registration>)>,
+    next: Option<ReplayCursor>,
+}
+
+/// A replay is refused, or SQLite fails.
+enum Failure {
+    Refused(OperationError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The rows of an endpoint, those it had before included.
+const ROWS: &str = "SELECT number FROM endpoints WHERE tenant = ? AND id = ? ORDER BY number";
+
+impl Replaying {
+    pub(crate) fn new(request: ReplayRequest) -> Self {
+        Self { request, outcome: Ok(Replayed { deliveries: 0, next: None }), due: Vec::new() }
+    }
+
+    fn replay(&mut self, tables: &mut Tables, shared: &Shared) -> Result<Replayed, Failure> {
+        let portion = self.portion(tables, shared)?;
+        let deliveries = portion.ended.len() + portion.missed.len();
+        if self.request.mode == ReplayMode::Replay {
+            for (delivery, registration) in &portion.ended {
+                self.reopen(tables, registration, *delivery)?;
+            }
+            for (event, registration) in &portion.missed {
+                self.deliver(tables, registration, *event)?;
+            }
+        }
+        Ok(Replayed { deliveries, next: portion.next })
+    }
+
+    fn portion(&self, tables: &Tables, shared: &Shared) -> Result<Portion, Failure> {
+        let request = &self.request;
+        match &request.replay {
+            Replay::Delivery(delivery) => {
+                let ended = vec![(row::number(*delivery), target(tables, shared, *delivery)?)];
+                Ok(Portion { ended, ..Portion::default() })
+            }
+            Replay::Deliveries(ids) => several(tables, shared, ids, request),
+            Replay::Endpoint { endpoint, which, since, until } => {
+                of_endpoint(tables, shared, endpoint, *which, (*since, *until), request)
+            }
+            Replay::Event { tenant, event, which } => {
+                of_event(tables, shared, (tenant, event), *which, request)
+            }
+        }
+    }
+
+    /// Makes a delivery that has ended due once more, for the endpoint's row of today.
+    fn reopen(
+        &mut self,
+        tables: &Tables,
+        registration: &Registration,
+        delivery: i64,
+    ) -> rusqlite::Result<()> {
+        const READ: &str = "
+            SELECT deliveries.since, deliveries.attempts, deliveries.earlier_attempts,
+                   events.id, events.tenant, events.type, events.body
+            FROM deliveries JOIN events ON events.number = deliveries.event
+            WHERE deliveries.number = ?";
+        const REOPEN: &str = "UPDATE deliveries SET status = 'pending', cancelled = NULL,
+            since = ?2, earlier_attempts = attempts, due_at = ?3, endpoint = ?4 WHERE number = ?1";
+        let now = self.request.now;
+        let mut statement = tables.connection().prepare_cached(READ)?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
+        let (progress, event) = statement.query_row([delivery], read)?;
+        let due_at = due_in_order(&registration.endpoint, now);
+        let endpoint = row::endpoint(registration.number);
+        let parameters = params![delivery, row::micros(now), row::micros(due_at), endpoint];
+        tables.execute(REOPEN, parameters)?;
+        let waiting = waiting(&Arc::new(event), progress.replayed(now));
+        self.due.push((registration.number, due_at, row::delivery_id(delivery), waiting));
+        Ok(())
+    }
+
+    /// Adds a delivery of an event that was missed.
+    fn deliver(
+        &mut self,
+        tables: &mut Tables,
+        registration: &Registration,
+        event: i64,
+    ) -> rusqlite::Result<()> {
+        const READ: &str = "SELECT id, tenant, type, body FROM events WHERE number = ?";
+        let now = self.request.now;
+        let read = {
+            let mut statement = tables.connection().prepare_cached(READ)?;
+            statement.query_row([event], |row| row::event(row, 0))?
+        };
+        let (id, due_at) = tables.insert()?.delivery(event, registration, now)?;
+        let waiting = waiting(&Arc::new(read), Progress::start(now));
+        self.due.push((registration.number, due_at, id, waiting));
+        Ok(())
+    }
+}
+
+impl Write for Replaying {
+    type Answer = Result<Replayed, OperationError>;
+
+    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+        self.due.clear();
+        self.outcome = match self.replay(tables, shared) {
+            Ok(replayed) => Ok(replayed),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Sqlite(error)) => return Err(error),
+        };
+        Ok(())
+    }
+
+    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+        let mut backlog = shared.backlog();
+        for (endpoint, due_at, id, waiting) in self.due {
+            backlog.push(endpoint, due_at, id, waiting);
+        }
+        self.outcome
+    }
+}
+
+/// Returns where a delivery that has ended goes.
+fn target(
+    tables: &Tables,
+    shared: &Shared,
+    delivery: DeliveryId,
+) -> Result<Arc<Registration>, Failure> {
+    let found = find(tables, delivery)?;
+    let Found { endpoint, status, due_at, .. } =
+        found.ok_or(OperationError::UnknownDelivery { delivery })?;
+    if due_at.is_some() {
+        return Err(OperationError::Status { delivery, status }.into());
+    }
+    Ok(open(shared, &endpoint)?)
+}
+
+fn several(
+    tables: &Tables,
+    shared: &Shared,
+    ids: &[DeliveryId],
+    request: &ReplayRequest,
+) -> Result<Portion, Failure> {
+    let done = match request.after {
+        Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
+        _ => 0,
+    };
+    let mut portion = Portion::default();
+    for delivery in ids.iter().skip(done).take(request.limit) {
+        match target(tables, shared, *delivery) {
+            Ok(registration) => portion.ended.push((row::number(*delivery), registration)),
+            Err(Failure::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let done = done.saturating_add(request.limit);
+    portion.next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+    Ok(portion)
+}
+
+fn of_endpoint(
+    tables: &Tables,
+    shared: &Shared,
+    endpoint: &EndpointKey,
+    which: Undelivered,
+    (since, until): (Timestamp, Option<Timestamp>),
+    request: &ReplayRequest,
+) -> Result<Portion, Failure> {
+    let registration = open(shared, endpoint)?;
+    let mut portion = Portion::default();
+    let Some(begin) = request.begin(which) else { return Ok(portion) };
+    let with = |number| (number, Arc::clone(&registration));
+    let last = match begin {
+        ReplayCursor::Ended(after) => {
+            let rows = rows_of(tables, endpoint)?;
+            // What waits for a row of before is cancelled first, bit by bit.
+            let old = rows.iter().filter(|row| row::endpoint_number(**row) != registration.number);
+            for row in old {
+                if tables.cancel_some(*row)? > 0 {
+                    portion.next = Some(begin);
+                    return Ok(portion);
+                }
+            }
+            let until = until.map_or(request.now, |until| until.min(request.now));
+            let ended = ended(tables, &rows, after, which, (since, until), request.limit)?;
+            let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
+            portion.ended = ended.into_iter().map(with).collect();
+            last
+        }
+        ReplayCursor::Missed(after) => {
+            let (missed, last) =
+                missed(tables, &registration, after, (since, until), request.limit)?;
+            portion.missed = missed.into_iter().map(with).collect();
+            last
+        }
+    };
+    portion.next = ReplayRequest::next(begin, which, last.map(row::unsigned));
+    Ok(portion)
+}
+
+fn rows_of(tables: &Tables, endpoint: &EndpointKey) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = tables.connection().prepare_cached(ROWS)?;
+    let parameters = [endpoint.tenant.as_str(), endpoint.id.as_str()];
+    statement.query_map(parameters, |row| row.get(0))?.collect()
+}
+
+/// Returns the first deliveries after one that have ended for any of these rows, in order.
+fn ended(
+    tables: &Tables,
+    rows: &[i64],
+    after: u64,
+    which: Undelivered,
+    (since, until): (Timestamp, Timestamp),
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    const ENDED: &str = "SELECT number FROM deliveries INDEXED BY deliveries_undelivered
+        WHERE endpoint = ?1 AND status IN ('failed', 'cancelled') AND number > ?2
+          AND (?3 AND status = 'failed' OR ?4 AND status = 'cancelled')
+          AND since >= ?5 AND since < ?6 ORDER BY number LIMIT ?7";
+    let mut statement = tables.connection().prepare_cached(ENDED)?;
+    let mut found = Vec::new();
+    for endpoint in rows {
+        let parameters = params![
+            endpoint,
+            row::integer(after),
+            which.failed,
+            which.cancelled,
+            row::micros(since),
+            row::micros(until),
+            i64::try_from(limit).unwrap_or(i64::MAX),
+        ];
+        for number in statement.query_map(parameters, |row| row.get(0))? {
+            found.push(number?);
+        }
+    }
+    found.sort_unstable();
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Looks at the events of an endpoint's tenant after one; returns those that the endpoint missed,
+/// and the last one that was looked at if there may be more.
+fn missed(
+    tables: &Tables,
+    registration: &Registration,
+    after: u64,
+    (since, until): (Timestamp, Option<Timestamp>),
+    limit: usize,
+) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
+    const EVENTS: &str = "
+        SELECT number, type, accepted_at, EXISTS (
+            SELECT 1 FROM deliveries WHERE event = events.number AND endpoint IN (
+                SELECT endpoints.number FROM endpoints WHERE tenant = ?2 AND id = ?3))
+        FROM events INDEXED BY events_tenant
+        WHERE tenant = ?2 AND number > ?1 ORDER BY number LIMIT ?4";
+    let endpoint = &registration.endpoint;
+    let mut statement = tables.connection().prepare_cached(EVENTS)?;
+    let parameters = params![
+        row::integer(after),
+        endpoint.tenant.as_str(),
+        registration.id.as_str(),
+        i64::try_from(limit).unwrap_or(i64::MAX),
+    ];
+    let mut rows = statement.query(parameters)?;
+    let (mut missed, mut looked, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        let (number, accepted_at): (i64, i64) = (row.get(0)?, row.get(2)?);
+        (looked, last) = (looked + 1, Some(number));
+        let accepted_at = row::time(accepted_at);
+        let is_in_time = accepted_at >= since && until.is_none_or(|until| accepted_at < until);
+        if is_in_time && !row.get::<_, bool>(3)? && endpoint.wants(&row::event_type(row, 1)?) {
+            missed.push(number);
+        }
+    }
+    Ok((missed, last.filter(|_| looked >= limit)))
+}
+
+fn of_event(
+    tables: &Tables,
+    shared: &Shared,
+    (tenant, event): (&TenantId, &EventId),
+    which: Undelivered,
+    request: &ReplayRequest,
+) -> Result<Portion, Failure> {
+    const EVENT: &str = "SELECT number, type FROM events WHERE id = ? AND tenant = ?";
+    const LOOK: &str = "SELECT number FROM deliveries
+        WHERE event = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+    const HAVE: &str = "SELECT DISTINCT endpoints.id FROM deliveries
+        JOIN endpoints ON endpoints.number = deliveries.endpoint WHERE deliveries.event = ?";
+    let found = {
+        let mut statement = tables.connection().prepare_cached(EVENT)?;
+        let parameters = params![row::EventKey(event), tenant.as_str()];
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row::event_type(row, 1)?));
+        statement.query_row(parameters, read).optional()?
+    };
+    let (number, event_type): (i64, _) =
+        found.ok_or_else(|| OperationError::UnknownEvent { event: event.clone() })?;
+    let mut portion = Portion::default();
+    let Some(begin) = request.begin(which) else { return Ok(portion) };
+    let last = match begin {
+        ReplayCursor::Ended(after) => {
+            let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+            let mut statement = tables.connection().prepare_cached(LOOK)?;
+            let parameters = params![number, row::integer(after), limit];
+            let looked: Vec<i64> =
+                statement.query_map(parameters, |row| row.get(0))?.collect::<Result<_, _>>()?;
+            for delivery in &looked {
+                if let Some((delivery, registration)) =
+                    undelivered(tables, shared, *delivery, which)?
+                {
+                    portion.ended.push((delivery, registration));
+                }
+            }
+            looked.last().filter(|_| looked.len() >= request.limit).copied()
+        }
+        ReplayCursor::Missed(_) => {
+            let mut statement = tables.connection().prepare_cached(HAVE)?;
+            let have: HashSet<String> =
+                statement.query_map([number], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let matching = shared.registry.matching_type(tenant, &event_type).into_iter();
+            let missed = matching.filter(|found| !have.contains(found.id.as_str()));
+            portion.missed = missed.map(|registration| (number, registration)).collect();
+            None
+        }
+    };
+    portion.next = ReplayRequest::next(begin, which, last.map(row::unsigned));
+    Ok(portion)
+}
+
+/// Returns a delivery and where it goes, if it ended as asked for and its endpoint can get it.
+fn undelivered(
+    tables: &Tables,
+    shared: &Shared,
+    delivery: i64,
+    which: Undelivered,
+) -> rusqlite::Result<Option<(i64, Arc<Registration>)>> {
+    let found = find(tables, row::delivery_id(delivery))?;
+    let found = found.filter(|found| found.due_at.is_none() && which.includes(found.status));
+    let target = found.and_then(|found| open(shared, &found.endpoint).ok());
+    Ok(target.map(|registration| (delivery, registration)))
+}
+
+/// Returns an endpoint that deliveries are stored for.
+fn open(shared: &Shared, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
+    let endpoint = || key.id.clone();
+    let found = shared.registry.get_of(key);
+    let found = found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
+    if !found.state.is_open() {
+        return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
+    }
+    Ok(found)
+}
