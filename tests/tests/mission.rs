@@ -55,7 +55,8 @@ fn an_endpoint_has_the_documented_defaults() {
     let endpoint = endpoint();
     assert!(endpoint.active);
     assert!(endpoint.subscriptions.is_empty(), "all events");
-    assert_eq!(endpoint.retry, RetryPolicy::fixed(Duration::from_secs(1), 3));
+    assert_eq!(endpoint.retry, None);
+    assert_eq!(RetryPolicy::default(), RetryPolicy::fixed(Duration::from_secs(1), 3));
     assert_eq!(endpoint.timeout, Duration::from_secs(30));
     assert_eq!(endpoint.algorithm, Algorithm::HmacSha256);
 }

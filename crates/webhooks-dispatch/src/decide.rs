@@ -67,6 +67,9 @@ pub fn decide(
     }
 }
 
+/// How long an endpoint that said that it is gone is left alone until it is disabled.
+const GONE_PAUSE: Duration = Duration::from_secs(10);
+
 /// What an attempt tells of its endpoint as a whole, beside what becomes of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -85,7 +88,8 @@ pub(crate) enum Signal {
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
 /// and failed exchanges mean trouble too; 3xx and 4xx are about the one event, and so is what could
-/// not be signed. `Retry-After` counts up to the policy's cap.
+/// not be signed; but 410 means that nothing more is wanted. `Retry-After` counts up to the policy's
+/// cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
     outcome: &Result<Response, AttemptError>,
@@ -93,6 +97,10 @@ pub(crate) fn signal(
 ) -> Signal {
     match outcome {
         Ok(response) if is_success(response.status) => Signal::Well,
+        // It is disabled in a moment, and if the store fails, its next answer asks again.
+        Ok(response) if response.status == StatusCode::GONE => {
+            Signal::Trouble { pause: Some(GONE_PAUSE) }
+        }
         Ok(response) if response.status == 429 || response.status >= 500 => {
             let asked = retry_after(&response.headers, now);
             Signal::Trouble { pause: asked.map(|asked| policy.capped(asked)) }

@@ -132,7 +132,7 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
         loop {
             let outcome = self.fly(&registration, event).await;
             let now = self.clock.now();
-            let policy = registration.endpoint.retry.clone();
+            let policy = registration.endpoint.retry.clone().unwrap_or_default();
             let policy = match max_retries {
                 Some(retries) => policy.retries(retries),
                 None => policy,

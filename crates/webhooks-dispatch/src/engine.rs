@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{DeliveryId, EndpointId, Event, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, Event, RetryPolicy, TenantId, Timestamp};
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError,
     RegisterError, Registered, Registration, StateChange,
@@ -48,6 +48,9 @@ pub struct EngineSettings {
     /// How many exchanges may be in flight or not settled yet: 2,048 unless set. A crash can
     /// repeat so many.
     pub max_unsettled: usize,
+    /// When a failed delivery is tried again whose endpoint does not say it: by the Standard Webhooks
+    /// schedule, nine times over 75 hours, unless set.
+    pub retry: RetryPolicy,
     /// When an endpoint in trouble is left alone.
     pub breaker: BreakerSettings,
     /// How long an endpoint may be tried and fail each time before it is disabled: 5 days unless
@@ -71,6 +74,7 @@ impl Default for EngineSettings {
             lease: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             max_unsettled: 2_048,
+            retry: RetryPolicy::standard(),
             breaker: BreakerSettings::default(),
             disable_after: Some(5 * DAY),
             retention: 30 * DAY,

@@ -40,7 +40,7 @@ pub use history::{
     AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
 };
 pub use memory::MemoryStore;
-pub use observe::{Observer, Occurrence, Subject};
+pub use observe::{Observer, Occurrence, Subject, WorkerPart};
 pub use replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };

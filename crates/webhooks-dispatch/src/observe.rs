@@ -106,11 +106,31 @@ pub enum Occurrence<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
+    /// A part of a worker panicked, which is a bug of the engine or of what was given to it. The worker
+    /// goes on.
+    WorkerFailed {
+        /// Which part.
+        part: WorkerPart,
+    },
     /// The store failed. The engine goes on trying; nothing is lost.
     StoreFailed {
         /// What it said.
         error: &'a StoreError,
     },
+}
+
+/// A part of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerPart {
+    /// It disables endpoints.
+    Disabler,
+    /// It claims, and starts the others.
+    Driver,
+    /// It carries deliveries out.
+    Pilot,
+    /// It settles results.
+    Settler,
 }
 
 /// Which delivery something is about.

@@ -315,6 +315,13 @@ impl Scheduler {
         self.held.remove(claim);
     }
 
+    /// Forgets the claims that do not wait in lanes: nobody will settle them, and their leases end.
+    pub(crate) fn abandon(&mut self) {
+        let waiting = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
+        let waiting: BTreeSet<Claim> = waiting.collect();
+        self.held.retain(|claim, _| waiting.contains(claim));
+    }
+
     /// Lets a lane wait; what it holds is handed back.
     fn close(&mut self, index: usize, until: MonotonicTime) {
         self.displace(index);

@@ -1,13 +1,17 @@
 //! A worker: claims, carries out, settles, and waits for more.
 
+mod disabler;
 mod pilot;
 mod settler;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use webhooks_registry::EndpointStore;
@@ -17,7 +21,7 @@ use crate::engine::Parts;
 use crate::scheduler::Scheduler;
 use crate::{
     Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence, Outcome, Settlement,
-    Transport, Wakeups,
+    Transport, Wakeups, WorkerPart,
 };
 
 /// How long the worker waits after the store failed before it asks again.
@@ -53,6 +57,11 @@ pub struct ShutdownReport {
     /// How many results could not be settled: the store failed to the end. They are due again when
     /// their leases end.
     pub unsettled: usize,
+    /// How often a part of the worker panicked, and it went on.
+    pub failures: u64,
+    /// Whether the worker had ended by itself before, because of a bug. What it had claimed is due again
+    /// when its leases end; the other numbers are unknown then, and zero.
+    pub had_died: bool,
 }
 
 impl Worker {
@@ -77,7 +86,14 @@ impl Worker {
             // The driver is gone only if it panicked; then there is nothing left to stop.
             let _gone = stop.send(grace);
         }
-        (&mut self.driver).await.unwrap_or_default()
+        let died = |_panic| ShutdownReport { had_died: true, ..ShutdownReport::default() };
+        (&mut self.driver).await.unwrap_or_else(died)
+    }
+
+    /// Returns whether the worker delivers. It ends by itself only because of a bug that it could not
+    /// contain, or with its runtime.
+    pub fn is_running(&self) -> bool {
+        !self.driver.is_finished()
     }
 }
 
@@ -99,11 +115,19 @@ struct Shared<S, T, C> {
     desk: Arc<Desk>,
     /// Room for exchanges in flight and results that are not settled yet.
     room: Arc<Semaphore>,
+    /// How often a part panicked.
+    failures: AtomicU64,
+    /// How often the store did as it was asked: what fails in between is not the whole store's fault.
+    answers: AtomicU64,
 }
 
 impl<S, T, C> Shared<S, T, C> {
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.desk.scheduler()
+    }
+
+    fn has_answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +152,7 @@ struct Driver<S, T, C> {
     pilots: JoinSet<()>,
     results: mpsc::Sender<Flown>,
     settler: JoinSet<()>,
+    disabler: JoinSet<()>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
     /// How many deliveries were handed back since it was told to stop.
@@ -143,7 +168,6 @@ where
     fn new(parts: Arc<Parts<S, T, C>>) -> Self {
         let settings = &parts.settings;
         let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
-        let (results, flown) = mpsc::channel(room);
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
         #[cfg(feature = "sabotage")]
@@ -153,12 +177,49 @@ where
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.monotonic());
         let desk = Arc::new(Desk { scheduler: Mutex::new(scheduler), work: Notify::new() });
         parts.workers.add(&desk);
-        let shared = Arc::new(Shared { parts, desk, room: Arc::new(Semaphore::new(room)) });
-        let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&shared), flown));
-        let pilots = JoinSet::new();
-        let (leases_checked, swept, handed_back) = (now, now, 0);
-        Self { shared, wakeups, pilots, results, settler, leases_checked, swept, handed_back }
+        let room = Arc::new(Semaphore::new(room));
+        let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { parts, desk, room, failures, answers });
+        let mut driver = Self {
+            shared,
+            wakeups,
+            pilots: JoinSet::new(),
+            results: mpsc::channel(1).0,
+            settler: JoinSet::new(),
+            disabler: JoinSet::new(),
+            leases_checked: now,
+            swept: now,
+            handed_back: 0,
+        };
+        driver.start_settling();
+        driver
+    }
+
+    /// Starts the settler, and what it passes endpoints on to.
+    fn start_settling(&mut self) {
+        let settings = &self.shared.parts.settings;
+        let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
+        let (results, flown) = mpsc::channel(room);
+        let (wishes, wished) = mpsc::channel(disabler::QUEUE);
+        self.results = results;
+        self.settler.spawn(settler::run(Arc::clone(&self.shared), flown, wishes));
+        self.disabler.spawn(disabler::run(Arc::clone(&self.shared), wished));
+    }
+
+    /// Starts the settler anew if it has ended, which only a bug can do: what was on its way to it is
+    /// due again when its lease ends.
+    fn heal(&mut self) {
+        while self.disabler.try_join_next().is_some() {}
+        if self.settler.try_join_next().is_some() {
+            self.tell_failure(WorkerPart::Settler);
+            self.shared.scheduler().abandon();
+            self.start_settling();
+        }
+    }
+
+    fn tell_failure(&self, part: WorkerPart) {
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        self.shared.parts.observers.tell(&Occurrence::WorkerFailed { part });
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<Duration>) -> ShutdownReport {
@@ -166,7 +227,7 @@ where
         let clock = &shared.parts.clock;
         let deadline = loop {
             let pause = {
-                let mut step = pin!(self.step());
+                let mut step = pin!(self.contained_step());
                 tokio::select! {
                     biased;
                     pause = &mut step => pause,
@@ -191,9 +252,21 @@ where
         self.finish(deadline).await
     }
 
+    /// Takes a step; if it panics, which is a bug of the store or the clock, another one follows.
+    async fn contained_step(&mut self) -> Duration {
+        match AssertUnwindSafe(self.step()).catch_unwind().await {
+            Ok(pause) => pause,
+            Err(_panic) => {
+                self.tell_failure(WorkerPart::Driver);
+                STORE_PAUSE
+            }
+        }
+    }
+
     /// Does what can be done now, and returns how long to wait if nothing happens.
     async fn step(&mut self) -> Duration {
         while self.pilots.try_join_next().is_some() {}
+        self.heal();
         let is_kept = self.keep_leases().await;
         let is_claimed = self.claim().await;
         self.launch();
@@ -216,6 +289,7 @@ where
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
         match parts.store.claim(request).await {
             Ok(claimed) => {
+                self.shared.has_answered();
                 self.shared.scheduler().offer(claimed, now.monotonic + lease);
                 true
             }
@@ -291,6 +365,7 @@ where
         if !ending.is_empty() {
             match parts.store.extend(ending.clone(), lease, now).await {
                 Ok(lost) => {
+                    self.shared.has_answered();
                     let mut scheduler = self.shared.scheduler();
                     scheduler.extended(&ending, until);
                     scheduler.lose(&lost);
@@ -355,10 +430,14 @@ where
         self.results = mpsc::channel(1).0;
         self.all_end(|driver| &mut driver.settler, last_moment()).await;
         self.settler.shutdown().await;
+        self.all_end(|driver| &mut driver.disabler, last_moment()).await;
+        self.disabler.shutdown().await;
         let held = shared.scheduler().held();
         let unsettled = held.len().saturating_sub(broken_off);
         let _in_time = within(clock, last_moment(), self.release(held)).await;
-        ShutdownReport { handed_back: self.handed_back, broken_off, unsettled }
+        let failures = shared.failures.load(Ordering::Relaxed);
+        let handed_back = self.handed_back;
+        ShutdownReport { handed_back, broken_off, unsettled, failures, had_died: false }
     }
 
     /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases

@@ -63,8 +63,9 @@ pub struct Endpoint {
     pub subscriptions: Vec<Subscription>,
     /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
-    /// When a failed delivery is tried again.
-    pub retry: RetryPolicy,
+    /// When a failed delivery is tried again. If `None`, direct dispatch retries 3 times after 1 s,
+    /// and durable delivery by the Standard Webhooks schedule, over 75 hours, unless set otherwise.
+    pub retry: Option<RetryPolicy>,
     /// How long a whole exchange may last, from resolving the name to the end of the response.
     pub timeout: Duration,
     /// Whether it gets anything at all.
@@ -162,8 +163,8 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Returns an active endpoint of the default tenant that wants all events, retries 3 times
-    /// after 1 s, gives an exchange 30 s, and signs with HMAC-SHA256.
+    /// Returns an active endpoint of the default tenant that wants all events, has no retry policy of
+    /// its own, gives an exchange 30 s, and signs with HMAC-SHA256.
     ///
     /// A secret that starts with `whsec_` signs by [`HeaderProfile::Standard`], any other by
     /// [`HeaderProfile::XWebhook`].
@@ -179,7 +180,7 @@ impl Endpoint {
             tenant: TenantId::default(),
             subscriptions: Vec::new(),
             algorithm: Algorithm::default(),
-            retry: RetryPolicy::default(),
+            retry: None,
             timeout: DEFAULT_TIMEOUT,
             active: true,
             ordered: false,
@@ -312,7 +313,7 @@ impl Endpoint {
     /// Sets when a failed delivery is tried again.
     #[must_use]
     pub fn retry(self, retry: RetryPolicy) -> Self {
-        Self { retry, ..self }
+        Self { retry: Some(retry), ..self }
     }
 
     /// Sets how long a whole exchange may last, from resolving the name to the end of the response.

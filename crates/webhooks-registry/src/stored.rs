@@ -58,7 +58,7 @@ struct Settings {
     subscriptions: Vec<String>,
     algorithm: String,
     profiles: Vec<HeaderProfile>,
-    retry: RetryPolicy,
+    retry: Option<RetryPolicy>,
     timeout_ms: u64,
     active: bool,
     ordered: bool,
@@ -111,10 +111,10 @@ impl StoredEndpoint {
             .events(settings.subscriptions)?
             .tenant(settings.tenant)
             .algorithm(algorithm(&settings.algorithm))
-            .retry(settings.retry)
             .timeout(Duration::from_millis(settings.timeout_ms))
             .max_in_flight(settings.max_in_flight)
             .max_age(Duration::from_millis(settings.max_age_ms));
+        endpoint.retry = settings.retry;
         endpoint.active = settings.active;
         endpoint.ordered = settings.ordered;
         endpoint.rate_limit = settings.rate_limit;

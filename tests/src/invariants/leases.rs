@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_core::{DeliveryId, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Claim, Outcome};
 
 use super::checker::{Checker, WorkerNumber};
@@ -179,14 +179,16 @@ impl Checker {
         let Some(delivery) = self.deliveries.by_key.get_mut(&key) else { return };
         delivery.id = Some(id);
         let endpoint = &self.endpoints[key.endpoint].endpoint;
+        let standard = RetryPolicy::standard();
+        let retry = endpoint.retry.as_ref().unwrap_or(&standard);
         let record = ClaimRecord {
             token,
             worker,
             granted_at: now,
             until: grant.until,
             footing,
-            is_allowed: attempt == 1 || endpoint.retry.delay(attempt - 1, 0).is_some(),
-            is_last: endpoint.retry.delay(attempt, 0).is_none(),
+            is_allowed: attempt == 1 || retry.delay(attempt - 1, 0).is_some(),
+            is_last: retry.delay(attempt, 0).is_none(),
             is_expired_at: grant.since + endpoint.max_age,
             is_sent: false,
             is_over: false,

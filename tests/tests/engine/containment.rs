@@ -1,8 +1,20 @@
 //! Panics of others cost nothing but the exchange that they happen in.
 
-use webhooks_dispatch::{EngineSettings, Observer, Occurrence};
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, fixture, settings, well};
+use webhooks_core::Timestamp;
+use webhooks_dispatch::{
+    Clock, Engine, EngineSettings, ErrorClass, MemoryStore, MonotonicTime, Observer, Occurrence,
+    Request, Response, Transport, TransportError,
+};
+use webhooks_tests::SimulatedClock;
+
+use crate::switched::Poison;
+use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, settings, well};
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_transport_costs_no_slot() {
@@ -36,7 +48,7 @@ impl Observer for Panicking {
 #[tokio::test(start_paused = true)]
 async fn a_panicking_observer_costs_nothing_and_others_are_told() {
     let mut fixture = fixture(settings(), well);
-    let log = std::sync::Arc::clone(&fixture.log);
+    let log = Arc::clone(&fixture.log);
     fixture.engine = fixture.engine.observer(Panicking).observer(crate::Watcher(log));
     fixture.register("a", endpoint("a")).await;
     let worker = fixture.engine.start();
@@ -46,4 +58,177 @@ async fn a_panicking_observer_costs_nothing_and_others_are_told() {
     let told = fixture.told().iter().filter(|told| *told == "event-9 delivered by 1").count();
     assert_eq!(told, 2, "the one before, and the one after");
     drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_has_failed_and_the_worker_goes_on() {
+    for call in ["claim", "settle", "next_due", "set_state"] {
+        let answer = |receipt: &Receipt| match &*receipt.endpoint {
+            "gone" => Answer::Status(410),
+            _ => Answer::Status(200),
+        };
+        let fixture = fixture(settings(), answer);
+        fixture.store.panic(call, 3);
+        fixture.register("a", endpoint("a")).await;
+        fixture.register("gone", endpoint("gone").ordered()).await;
+        let worker = fixture.engine.start();
+        fixture.publish_many(10).await;
+        fixture.pass(2 * MINUTE).await;
+        assert_eq!(fixture.count("delivered").await, 10, "{call}");
+        assert!(worker.is_running());
+        let report = worker.shutdown(SECOND).await;
+        assert_eq!((report.unsettled, report.had_died), (0, false), "{call}");
+        let is_told = |told: &String| told.contains("WorkerFailed") || told.contains("StoreFailed");
+        let is_told = fixture.told().iter().any(is_told);
+        assert!(is_told || call == "set_state", "{:#?}", fixture.told());
+    }
+}
+
+/// Goal: a result that the store can never keep stops nobody else's, is told, and does not hold its
+/// delivery for ever. Method: one delivery's settlements fail, whatever else is in the batch.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_settled_stops_no_other() {
+    let fixture = fixture(EngineSettings { lease: 20 * SECOND, ..settings() }, well);
+    fixture.register("a", endpoint("a")).await;
+    fixture.publish_many(100).await;
+    let bad = fixture.delivery("event-50").await;
+    fixture.store.poison(Poison::Delivery(bad));
+    let worker = fixture.engine.start();
+    fixture.pass(30 * SECOND).await;
+    assert_eq!(fixture.count("delivered").await, 99);
+    let _published = fixture.publish("later").await;
+    fixture.pass(SECOND).await;
+    assert_eq!(fixture.statuses("later").await, ["delivered"], "others go on");
+    assert_eq!(fixture.times("event-50"), 1);
+    fixture.pass(2 * MINUTE).await;
+    fixture.assert_told("event-50 lost its lease");
+    assert!(fixture.times("event-50") > 1, "it is due again when its lease has ended");
+    assert_eq!(fixture.times("event-51"), 1);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_whose_texts_the_store_refuses_is_settled_without_them() {
+    let fixture = fixture(settings(), |receipt| match &*receipt.event {
+        "event-1" => Answer::Reset,
+        _ => Answer::Status(200),
+    });
+    fixture.store.poison(Poison::ErrorText);
+    fixture.register("a", endpoint("a").retry(webhooks_core::RetryPolicy::none())).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(3).await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.statuses("event-1").await, ["failed"]);
+    assert_eq!(fixture.count("delivered").await, 2);
+    drop(worker);
+}
+
+/// Goal: the day after a long outage, disabling a thousand endpoints holds up no result. Method: each
+/// takes eight seconds, and one healthy endpoint goes on beside them.
+#[tokio::test(start_paused = true)]
+async fn disabling_many_endpoints_holds_up_no_result() {
+    let answer = |receipt: &Receipt| match &*receipt.endpoint {
+        "well" => Answer::Status(200),
+        _ => Answer::Status(410),
+    };
+    let fixture = fixture(settings(), answer);
+    fixture.store.slow_down("set_state", 8 * SECOND);
+    for number in 0..200 {
+        fixture.register(&number.to_string(), endpoint(&number.to_string())).await;
+    }
+    fixture.register("well", endpoint("well")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    assert_eq!(fixture.count("failed").await, 200);
+    let _published = fixture.publish("y").await;
+    fixture.pass(SECOND).await;
+    assert!(fixture.statuses("y").await.contains(&"delivered"));
+    fixture.store.slow_down("set_state", Duration::ZERO);
+    fixture.pass(MINUTE).await;
+    let disabled = fixture.told().iter().filter(|told| told.ends_with("disabled: Gone")).count();
+    assert_eq!(disabled, 200);
+    drop(worker);
+}
+
+/// An error whose text panics.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::panic::resume_unwind(Box::new("a planned panic"));
+    }
+}
+
+impl Error for Unspeakable {}
+
+/// A transport that fails once by an error that panics when it is told.
+#[derive(Debug, Default)]
+struct Rude(AtomicBool);
+
+impl Transport for Rude {
+    async fn send(&self, _: Request) -> Result<Response, TransportError> {
+        if self.0.swap(true, Ordering::SeqCst) {
+            return Ok(Response { status: 200, ..Response::default() });
+        }
+        Err(TransportError::new(ErrorClass::Other).caused_by(Unspeakable))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_told_is_an_attempt_that_failed() {
+    let clock = SimulatedClock::start();
+    let engine = Engine::with_clock(MemoryStore::new(), Rude::default(), clock);
+    engine.endpoints().register("a", endpoint("a")).await.unwrap();
+    let worker = engine.start();
+    for id in ["x", "y"] {
+        let _published = engine.publish(&event(id)).await.unwrap();
+    }
+    clock.sleep(MINUTE).await;
+    let key = crate::key("a");
+    let history = webhooks_dispatch::HistoryStore::statistics;
+    let statistics = history(engine.store(), key, Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(statistics.delivered, 2, "{statistics:?}");
+    let report = worker.shutdown(SECOND).await;
+    assert_eq!((report.failures, report.unsettled), (1, 0));
+}
+
+/// A clock that stops working.
+#[derive(Debug, Clone)]
+struct Broken {
+    inner: SimulatedClock,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Clock for Broken {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        self.inner.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        if self.is_broken.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        }
+        self.inner.sleep(duration)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_has_died_says_so() {
+    let (inner, is_broken) = (SimulatedClock::start(), Arc::new(AtomicBool::new(false)));
+    let clock = Broken { inner, is_broken: Arc::clone(&is_broken) };
+    let transport = webhooks_dispatch::FnTransport::new(|_, _, _, _| async { (200, "") });
+    let engine = Engine::with_clock(MemoryStore::new(), transport, clock);
+    let worker = engine.start();
+    inner.sleep(SECOND).await;
+    assert!(worker.is_running());
+    is_broken.store(true, Ordering::SeqCst);
+    inner.sleep(MINUTE).await;
+    assert!(!worker.is_running());
+    assert!(worker.shutdown(SECOND).await.had_died);
 }

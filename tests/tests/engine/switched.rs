@@ -24,12 +24,23 @@ pub(crate) struct Switched {
     switches: Arc<Mutex<Switches>>,
 }
 
+/// What a store cannot keep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Poison {
+    Delivery(DeliveryId),
+    ErrorText,
+}
+
 #[derive(Debug, Default)]
 struct Switches {
     /// How often calls of a name fail from now on.
     failing: BTreeMap<&'static str, usize>,
     /// How long calls of a name take.
     slow: BTreeMap<&'static str, Duration>,
+    /// How often calls of a name panic from now on.
+    panicking: BTreeMap<&'static str, usize>,
+    /// What no settlement may hold: a delivery, or a text in an attempt's error.
+    poison: Option<Poison>,
     calls: BTreeMap<&'static str, usize>,
 }
 
@@ -48,6 +59,30 @@ impl Switched {
         self.switches.lock().unwrap().slow.insert(call, by);
     }
 
+    /// Makes so many calls of a name panic.
+    pub(crate) fn panic(&self, call: &'static str, times: usize) {
+        self.switches.lock().unwrap().panicking.insert(call, times);
+    }
+
+    /// Makes settling fail with anything like this in it.
+    pub(crate) fn poison(&self, poison: Poison) {
+        self.switches.lock().unwrap().poison = Some(poison);
+    }
+
+    fn is_poisoned(&self, settlements: &[Settlement]) -> bool {
+        let poison = self.switches.lock().unwrap().poison;
+        let has_error = |one: &Settlement| {
+            one.attempt
+                .as_ref()
+                .is_some_and(|a| a.error.as_ref().is_some_and(|error| error.contains("connection")))
+        };
+        settlements.iter().any(|one| match poison {
+            Some(Poison::Delivery(delivery)) => one.claim.delivery == delivery,
+            Some(Poison::ErrorText) => has_error(one),
+            None => false,
+        })
+    }
+
     /// Returns how many calls of a name there were.
     pub(crate) fn calls(&self, call: &str) -> usize {
         self.switches.lock().unwrap().calls.get(call).copied().unwrap_or_default()
@@ -63,6 +98,11 @@ impl Switched {
             self.clock.sleep(slow).await;
         }
         let mut switches = self.switches.lock().unwrap();
+        if let Some(left) = switches.panicking.get_mut(call).filter(|left| **left > 0) {
+            *left -= 1;
+            drop(switches);
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        }
         match switches.failing.get_mut(call) {
             Some(left) if *left > 0 => {
                 *left -= 1;
@@ -99,6 +139,9 @@ impl DeliveryStore for Switched {
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
         self.enter("settle").await?;
+        if self.is_poisoned(&settlements) {
+            return Err(StoreError::Unavailable { source: "poisoned".into() });
+        }
         self.inner.settle(settlements, now).await
     }
 

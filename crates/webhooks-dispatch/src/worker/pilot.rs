@@ -1,8 +1,11 @@
 //! The tasks that carry deliveries out, one exchange after another.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use webhooks_registry::{DisableReason, Registration};
@@ -14,8 +17,8 @@ use crate::explain::explain;
 use crate::flight::attempt;
 use crate::scheduler::Flight;
 use crate::{
-    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
-    SerializedEvent, Settlement, Step, Transport, decide,
+    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Occurrence, Outcome,
+    Response, SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
 };
 
 /// A delivery that was carried out, to be settled.
@@ -30,7 +33,7 @@ pub(super) struct Flown {
     pub(super) disable: Option<DisableReason>,
     /// The room that the result takes until it is settled.
     #[expect(dead_code, reason = "held until it is dropped")]
-    pub(super) room: OwnedSemaphorePermit,
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// Returns the next flight, if there is one and room to keep its result.
@@ -51,15 +54,29 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
 ) {
     let mut next_up = Some((flight, room));
     while let Some((flight, room)) = next_up {
-        let mut landing =
-            Landing { shared: &shared, flight, signal: Signal::Trouble { pause: None } };
-        let flown = fly(&shared, &mut landing, room).await;
+        let signal = Signal::Trouble { pause: None };
+        let mut landing = Landing { shared: &shared, flight, signal };
+        let flown = match AssertUnwindSafe(fly(&shared, &mut landing)).catch_unwind().await {
+            Ok(flown) => flown,
+            // Somebody's clock, or the text of somebody's error, panicked after the exchange, or
+            // before: it counts as an attempt, so that it comes to an end.
+            Err(_panic) => {
+                let part = WorkerPart::Pilot;
+                shared.parts.observers.tell(&Occurrence::WorkerFailed { part });
+                shared.failures.fetch_add(1, Ordering::Relaxed);
+                let panicked = Err(TransportError::new(ErrorClass::Panic).into());
+                let started_at = shared.parts.now();
+                conclude(&shared, &mut landing, started_at, &panicked)
+            }
+        };
+        let flown = Flown { room: Some(room), ..flown };
         // The slot is free before the result is settled.
         drop(landing);
+        let claim = flown.settlement.claim;
         // There is room for as many results as there are permits, so it fails only without a
-        // settler; then the worker ends, and the delivery is due again when its lease does.
+        // settler; then the delivery is due again when its lease ends.
         if results.try_send(flown).is_err() {
-            return;
+            return shared.scheduler().settled(&claim);
         }
         next_up = next(&shared);
         if next_up.is_none() || shared.scheduler().has_more_to_do() {
@@ -78,14 +95,18 @@ struct Landing<'s, S, T, C: Clock> {
 impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
     fn drop(&mut self) {
         let now = self.shared.parts.clock.monotonic();
-        self.shared.scheduler().land(&self.flight, self.signal, now);
+        let mut scheduler = self.shared.scheduler();
+        scheduler.land(&self.flight, self.signal, now);
+        if std::thread::panicking() {
+            // Nobody will settle it, so nobody may extend its claim for ever.
+            scheduler.settled(&self.flight.claimed.claim);
+        }
     }
 }
 
 async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     shared: &Shared<S, T, C>,
     landing: &mut Landing<'_, S, T, C>,
-    room: OwnedSemaphorePermit,
 ) -> Flown {
     let parts = &*shared.parts;
     let Claimed { claim, registration, event, progress, .. } = landing.flight.claimed.clone();
@@ -96,7 +117,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
         landing.signal = Signal::Alive;
         let settlement = Settlement { claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
-        return Flown { settlement, registration, event, number, disable: None, room };
+        return Flown { settlement, registration, event, number, disable: None, room: None };
     }
     let flight = &mut landing.flight;
     let on_slow = || {
@@ -106,21 +127,34 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     let patience = parts.settings.patience;
     let outcome =
         attempt(&parts.transport, &parts.clock, endpoint, &event, patience, on_slow).await;
+    conclude(shared, landing, started_at, &outcome)
+}
+
+/// Decides what follows an exchange that has ended.
+fn conclude<S, T, C: Clock>(
+    shared: &Shared<S, T, C>,
+    landing: &mut Landing<'_, S, T, C>,
+    started_at: Now,
+    outcome: &Result<Response, AttemptError>,
+) -> Flown {
+    let parts = &*shared.parts;
+    let Claimed { claim, registration, event, progress, .. } = landing.flight.claimed.clone();
+    let policy = registration.endpoint.retry.as_ref().unwrap_or(&parts.settings.retry);
     let ended_at = parts.now();
     let now = ended_at.wall;
-    landing.signal = signal(&endpoint.retry, &outcome, now);
+    landing.signal = signal(policy, outcome, now);
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
-    let step = decide(&endpoint.retry, progress.next_attempt_of_policy(), &outcome, now, random);
+    let step = decide(policy, progress.next_attempt_of_policy(), outcome, now, random);
     let (settled, disable) = match step {
         Step::Deliver => (Outcome::Delivered, None),
         Step::Retry { at } => (Outcome::Retrying { due_at: at }, None),
         Step::Fail => (Outcome::Failed, None),
         Step::Disable => (Outcome::Failed, Some(DisableReason::Gone)),
     };
-    let attempt = Some(record(started_at, ended_at, step, &outcome));
+    let attempt = Some(record(started_at, ended_at, step, outcome));
     let settlement = Settlement { claim, outcome: settled, attempt };
-    Flown { settlement, registration, event, number, disable, room }
+    Flown { settlement, registration, event, number, disable, room: None }
 }
 
 /// Returns what is kept of an attempt.

@@ -1,35 +1,72 @@
-//! The task that keeps what became of deliveries, many in one commit.
+//! The task that settles what became of deliveries, many in one commit.
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
-use webhooks_registry::{DisableReason, EndpointStore, Registration, StateChange};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc::{Receiver, Sender};
+use webhooks_registry::DisableReason;
 
 use super::Shared;
+use super::disabler::Wish;
 use super::pilot::Flown;
-use crate::{Clock, DeliveryStore, Health, Occurrence, Outcome, Settled, Settlement, Subject};
+use crate::{
+    Attempt, Clock, DeliveryStore, Health, Occurrence, Outcome, Settled, Settlement, StoreError,
+    Subject,
+};
 
 /// How many results are settled together at most.
 const MAX_BATCH: usize = 512;
 
-/// After which part of the time that disables an endpoint its failures are told.
-const WARNED_AFTER: u32 = 10;
-
 /// How long to wait after the store failed before it is asked again: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Settles results until the last sender is gone.
-pub(super) async fn run<S, T, C>(shared: Arc<Shared<S, T, C>>, mut flown: Receiver<Flown>)
-where
-    S: DeliveryStore + EndpointStore,
+/// How often a result that fails alone is tried before it is set aside, so that others go on.
+const TRIES_ALONE: u32 = 3;
+
+/// How often a result that was set aside is tried again while others succeed; the second half of the
+/// tries leave out its texts, which may be what the store refuses.
+const TRIES_ASIDE: u32 = 6;
+
+/// How long to wait until results that were set aside are tried again, if nothing else comes.
+const RETRY_ASIDE: Duration = Duration::from_secs(5);
+
+/// After which part of the time that disables an endpoint its failures are told.
+const WARNED_AFTER: u32 = 10;
+
+/// Settles results until the last sender is gone, and passes on wishes to disable endpoints.
+pub(super) async fn run<S, T, C>(
+    shared: Arc<Shared<S, T, C>>,
+    mut flown: Receiver<Flown>,
+    wishes: Sender<Wish>,
+) where
+    S: DeliveryStore,
     T: Send + Sync + 'static,
     C: Clock,
 {
+    let mut settler = Settler { shared: &shared, wishes, aside: Vec::new(), answers: 0 };
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    while flown.recv_many(&mut batch, MAX_BATCH).await > 0 {
+    loop {
+        let received = {
+            let receive = flown.recv_many(&mut batch, MAX_BATCH);
+            if settler.aside.is_empty() {
+                Some(receive.await)
+            } else {
+                tokio::select! {
+                    biased;
+                    received = receive => Some(received),
+                    () = shared.parts.clock.sleep(RETRY_ASIDE) => None,
+                }
+            }
+        };
+        let is_last = received == Some(0);
         let linger = shared.parts.settings.linger;
-        if batch.len() < MAX_BATCH && !linger.is_zero() && !flown.is_closed() {
+        if received.is_some() && batch.len() < MAX_BATCH && !linger.is_zero() && !flown.is_closed()
+        {
             shared.parts.clock.sleep(linger).await;
         }
         while batch.len() < MAX_BATCH
@@ -37,45 +74,184 @@ where
         {
             batch.push(more);
         }
-        settle(&shared, &batch).await;
-        batch.clear();
+        settler.settle(std::mem::take(&mut batch)).await;
+        settler.retry_aside().await;
         // There is room for more results, and perhaps a delivery that waited for it.
         shared.desk.work.notify_one();
+        if is_last {
+            return;
+        }
     }
 }
 
-async fn settle<S, T, C>(shared: &Shared<S, T, C>, batch: &[Flown])
+struct Settler<'s, S, T, C> {
+    shared: &'s Shared<S, T, C>,
+    wishes: Sender<Wish>,
+    /// Results that failed alone, and how often they were tried since. They take room as all results
+    /// do, so that there are no more of them than may be unsettled.
+    aside: Vec<(Flown, u32)>,
+    /// How often the store had answered when they were last tried.
+    answers: u64,
+}
+
+impl<S, T, C> Settler<'_, S, T, C>
 where
-    S: DeliveryStore + EndpointStore,
+    S: DeliveryStore,
     C: Clock,
 {
-    let parts = &shared.parts;
-    let mut pause = PAUSES.0;
-    let settled = loop {
-        let settlements: Vec<Settlement> =
-            batch.iter().map(|flown| flown.settlement.clone()).collect();
-        let now = parts.now().wall;
-        match parts.store.settle(settlements, now).await {
-            Ok(settled) => break settled,
-            Err(error) => {
-                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
-                parts.clock.sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
+    /// Settles results in their order. When the store fails, fewer and fewer of them are tried at
+    /// once, so that one that cannot be settled is found and set aside.
+    async fn settle(&mut self, mut left: Vec<Flown>) {
+        let (mut size, mut pause, mut alone) = (left.len(), PAUSES.0, 0);
+        while !left.is_empty() {
+            let part = &left[..size.clamp(1, left.len())];
+            let settlements = part.iter().map(|flown| flown.settlement.clone()).collect();
+            match self.ask(settlements).await {
+                Ok(settled) => {
+                    self.finish(part, settled);
+                    let done = part.len();
+                    left.drain(..done);
+                    (size, pause, alone) = (done * 2, PAUSES.0, 0);
+                    continue;
+                }
+                Err(error) => self.tell_failure(&error),
+            }
+            if part.len() > 1 {
+                size = part.len().div_ceil(2);
+            } else {
+                alone += 1;
+                if alone == TRIES_ALONE {
+                    self.aside.push((left.remove(0), 0));
+                    (size, alone) = (left.len(), 0);
+                }
+            }
+            self.shared.parts.clock.sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Tries once more what was set aside; gives up what has failed too often while the store did
+    /// something else.
+    async fn retry_aside(&mut self) {
+        if self.aside.is_empty() {
+            return;
+        }
+        let answers = self.shared.answers.load(Ordering::Relaxed);
+        let counts = u32::from(std::mem::replace(&mut self.answers, answers) != answers);
+        for (flown, tries) in std::mem::take(&mut self.aside) {
+            let mut settlement = flown.settlement.clone();
+            if tries >= TRIES_ASIDE / 2 {
+                settlement.attempt = settlement.attempt.map(without_texts);
+            }
+            match self.ask(vec![settlement]).await {
+                Ok(settled) => self.finish(std::slice::from_ref(&flown), settled),
+                Err(error) => {
+                    self.tell_failure(&error);
+                    if tries + counts < TRIES_ASIDE {
+                        self.aside.push((flown, tries + counts));
+                    } else {
+                        // It is due again when its lease ends, which nobody extends any more.
+                        let claim = flown.settlement.claim;
+                        self.shared.scheduler().settled(&claim);
+                        self.tell(&flown, Settled::LeaseLost);
+                    }
+                }
             }
         }
-    };
-    {
-        let mut scheduler = shared.scheduler();
-        for flown in batch {
-            scheduler.settled(&flown.settlement.claim);
+    }
+
+    /// Asks the store to settle. A panic of the store counts as a failure of it.
+    async fn ask(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+        let parts = &self.shared.parts;
+        let expected = settlements.len();
+        let now = parts.now().wall;
+        let settle = AssertUnwindSafe(async { parts.store.settle(settlements, now).await });
+        let settled = settle.catch_unwind().await.unwrap_or_else(|_panic| {
+            Err(StoreError::Unavailable { source: "the store panicked".into() })
+        })?;
+        if settled.len() != expected {
+            let source = "the store did not answer every settlement".into();
+            return Err(StoreError::Unavailable { source });
+        }
+        self.shared.has_answered();
+        Ok(settled)
+    }
+
+    fn tell_failure(&self, error: &StoreError) {
+        self.shared.parts.observers.tell(&Occurrence::StoreFailed { error });
+    }
+
+    fn finish(&self, part: &[Flown], settled: Vec<Settled>) {
+        {
+            let mut scheduler = self.shared.scheduler();
+            for flown in part {
+                scheduler.settled(&flown.settlement.claim);
+            }
+        }
+        let disable_after = self.shared.parts.settings.disable_after;
+        let mut wished = BTreeSet::new();
+        for (flown, settled) in part.iter().zip(settled) {
+            self.tell(flown, settled);
+            if let Some(reason) = verdict(disable_after, flown, settled)
+                && wished.insert(flown.registration.number)
+            {
+                let wish = Wish { seen: Arc::clone(&flown.registration), reason };
+                // If too many wait, the endpoint's next answer asks again.
+                let _asked_again = self.wishes.try_send(wish);
+            }
         }
     }
-    for (flown, settled) in batch.iter().zip(settled) {
-        tell(shared, flown, settled);
-        if let Some(reason) = verdict(parts.settings.disable_after, flown, settled) {
-            disable(shared, &flown.registration, reason).await;
+
+    /// Tells observers what became of a delivery.
+    fn tell(&self, flown: &Flown, settled: Settled) {
+        let parts = &self.shared.parts;
+        let observers = &parts.observers;
+        let (tenant, endpoint) = (&flown.event.tenant, &flown.registration.id);
+        let delivery = Subject {
+            id: flown.settlement.claim.delivery,
+            event: &flown.event.id,
+            tenant,
+            endpoint,
+            attempt: flown.number,
+        };
+        let Settled::Kept { health } = settled else {
+            return observers.tell(&Occurrence::LeaseLost { delivery });
+        };
+        let attempt = flown.settlement.attempt.as_ref();
+        let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
+        match flown.settlement.outcome {
+            Outcome::Delivered => {
+                let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
+                observers.tell(&Occurrence::Delivered { delivery, duration });
+            }
+            Outcome::Retrying { due_at } => {
+                let retry_at = due_at;
+                observers.tell(&Occurrence::AttemptFailed { delivery, error, retry_at });
+            }
+            Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, error }),
+            Outcome::Expired => observers.tell(&Occurrence::Expired { delivery }),
+            Outcome::Released => {}
+        }
+        match health {
+            Health::Recovered => {
+                observers.tell(&Occurrence::EndpointRecovered { tenant, endpoint })
+            }
+            Health::Failing { failing, before } => {
+                let warned_after = parts.settings.disable_after.map(|span| span / WARNED_AFTER);
+                if warned_after.is_some_and(|span| before < span && span <= failing.tried_for) {
+                    let since = failing.since;
+                    observers.tell(&Occurrence::EndpointFailing { tenant, endpoint, since });
+                }
+            }
+            Health::Well => {}
         }
     }
+}
+
+/// Returns an attempt without what receivers and errors said.
+fn without_texts(attempt: Attempt) -> Attempt {
+    let error = attempt.error.map(|_text| "it cannot be stored what went wrong".to_owned());
+    Attempt { error, response_headers: String::new(), response: Bytes::new(), ..attempt }
 }
 
 /// Says whether the endpoint should be disabled: it said that it is gone, or has been tried and
@@ -94,73 +270,5 @@ fn verdict(
             (is_given_up && is_too_long).then_some(DisableReason::Failing)
         }
         Settled::Kept { .. } => None,
-    }
-}
-
-async fn disable<S, T, C>(shared: &Shared<S, T, C>, seen: &Registration, reason: DisableReason)
-where
-    S: EndpointStore,
-{
-    let (store, key) = (&shared.parts.store, seen.key());
-    // If the store fails, or the endpoint is gone by now, the next failure asks again. One that was
-    // registered anew since did not answer so.
-    if let Ok(Some(current)) = store.get(key.clone()).await
-        && is_same(&current, seen)
-        && let Ok(Some(_)) = store.set_state(key, StateChange::Disable(reason)).await
-    {
-        shared.parts.workers.recall(seen.number);
-        let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
-        let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
-        shared.parts.observers.tell(&disabled);
-    }
-}
-
-/// Returns whether an endpoint is still the one that was seen. Its limits may differ: a store that
-/// workers share hands each a part of them. Whether it is paused does not matter.
-fn is_same(current: &Registration, seen: &Registration) -> bool {
-    let mut current = current.clone();
-    current.endpoint.max_in_flight = seen.endpoint.max_in_flight;
-    current.endpoint.rate_limit = seen.endpoint.rate_limit;
-    (current.number, &current.endpoint) == (seen.number, &seen.endpoint)
-}
-
-fn tell<S, T, C>(shared: &Shared<S, T, C>, flown: &Flown, settled: Settled) {
-    let observers = &shared.parts.observers;
-    let delivery = Subject {
-        id: flown.settlement.claim.delivery,
-        event: &flown.event.id,
-        tenant: &flown.event.tenant,
-        endpoint: &flown.registration.id,
-        attempt: flown.number,
-    };
-    let Settled::Kept { health } = settled else {
-        return observers.tell(&Occurrence::LeaseLost { delivery });
-    };
-    let attempt = flown.settlement.attempt.as_ref();
-    let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
-    match flown.settlement.outcome {
-        Outcome::Delivered => {
-            let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
-            observers.tell(&Occurrence::Delivered { delivery, duration });
-        }
-        Outcome::Retrying { due_at } => {
-            let retry_at = due_at;
-            observers.tell(&Occurrence::AttemptFailed { delivery, error, retry_at });
-        }
-        Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, error }),
-        Outcome::Expired => observers.tell(&Occurrence::Expired { delivery }),
-        Outcome::Released => {}
-    }
-    let (tenant, endpoint) = (&flown.event.tenant, &flown.registration.id);
-    match health {
-        Health::Recovered => observers.tell(&Occurrence::EndpointRecovered { tenant, endpoint }),
-        Health::Failing { failing, before } => {
-            let warned_after = shared.parts.settings.disable_after.map(|span| span / WARNED_AFTER);
-            if warned_after.is_some_and(|span| before < span && span <= failing.tried_for) {
-                let since = failing.since;
-                observers.tell(&Occurrence::EndpointFailing { tenant, endpoint, since });
-            }
-        }
-        Health::Well => {}
     }
 }

@@ -1,0 +1,73 @@
+//! The task that disables endpoints which are gone or have failed for too long.
+//!
+//! It is apart from settling, since each costs a transaction of its own: the day after a long outage
+//! has many of them.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc::Receiver;
+use webhooks_registry::{
+    DisableReason, EndpointStore, EndpointStoreError, Registration, StateChange,
+};
+
+use super::Shared;
+use crate::Occurrence;
+
+/// How many endpoints may wait to be disabled.
+pub(super) const QUEUE: usize = 1_024;
+
+/// An endpoint that should be disabled, as it was when it answered.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) seen: Arc<Registration>,
+    pub(super) reason: DisableReason,
+}
+
+/// Disables endpoints until the last sender is gone.
+pub(super) async fn run<S, T, C>(shared: Arc<Shared<S, T, C>>, mut wishes: Receiver<Wish>)
+where
+    S: EndpointStore,
+    T: Send + Sync + 'static,
+    C: Send + Sync + 'static,
+{
+    while let Some(Wish { seen, reason }) = wishes.recv().await {
+        let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
+        // If the store fails or panics, or the endpoint is gone by now, its next answer asks again.
+        if let Ok(Ok(true)) = disable.await {
+            shared.parts.workers.recall(seen.number);
+            let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
+            let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
+            shared.parts.observers.tell(&disabled);
+        }
+    }
+}
+
+/// Disables an endpoint, unless it was registered anew since it answered; returns whether it did.
+async fn disable<S, T, C>(
+    shared: &Shared<S, T, C>,
+    seen: &Registration,
+    reason: DisableReason,
+) -> Result<bool, EndpointStoreError>
+where
+    S: EndpointStore,
+{
+    let (store, key) = (&shared.parts.store, seen.key());
+    match store.get(key.clone()).await? {
+        Some(current) if is_same(&current, seen) => {
+            let before = store.set_state(key, StateChange::Disable(reason)).await?;
+            Ok(before.is_some())
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Returns whether an endpoint is still the one that was seen. Its limits may differ: a store that
+/// workers share hands each a part of them. Whether it is paused does not matter.
+fn is_same(current: &Registration, seen: &Registration) -> bool {
+    let mut current = current.clone();
+    current.endpoint.max_in_flight = seen.endpoint.max_in_flight;
+    current.endpoint.rate_limit = seen.endpoint.rate_limit;
+    (current.number, &current.endpoint) == (seen.number, &seen.endpoint)
+}
