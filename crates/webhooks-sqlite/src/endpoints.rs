@@ -27,6 +27,9 @@ impl Register {
     }
 }
 
+// The commands on endpoints end their groups: `finish` changes registrations, row numbers and lanes,
+// by which all others decide. They read registrations and row numbers, which neither `Publish` nor
+// `Settle` nor `Prune` changes; what those wrote for the endpoint, the statements find in the rows.
 impl Write for Register {
     type Answer = Result<Option<Arc<Registration>>, EndpointStoreError>;
 

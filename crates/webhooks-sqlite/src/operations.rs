@@ -21,13 +21,18 @@ struct Found {
     endpoint: EndpointId,
     status: DeliveryStatus,
     due_at: Option<Timestamp>,
-    /// Whether its endpoint's row is the current one.
+    /// The number of its endpoint's row.
+    row: i64,
+    /// Whether that row is the current one.
     is_current: bool,
+    /// Whether anything is delivered for that row; else what waits for it is being cancelled.
+    is_live: bool,
 }
 
 fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Option<Found>> {
     const FIND: &str = "
-        SELECT endpoints.id, deliveries.status, deliveries.due_at, endpoints.is_current
+        SELECT endpoints.id, deliveries.status, deliveries.due_at, endpoints.number,
+               endpoints.is_current, endpoints.is_current AND endpoints.active
         FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
         WHERE deliveries.number = ?";
     let mut statement = tables.connection().prepare_cached(FIND)?;
@@ -41,7 +46,9 @@ fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Option<Found>
                 .parse()
                 .map_err(|_why| BadRow::of("the status of a delivery").in_column(1))?,
             due_at: due_at.map(row::time),
-            is_current: row.get(3)?,
+            row: row.get(3)?,
+            is_current: row.get(4)?,
+            is_live: row.get(5)?,
         })
     });
     found.optional()
@@ -58,6 +65,7 @@ impl Cancel {
     }
 }
 
+// It ends its group: it takes the lease away in `finish`, and `Settle` decides by the lease.
 impl Write for Cancel {
     type Answer = Result<(), OperationError>;
 
@@ -75,10 +83,13 @@ impl Write for Cancel {
             Some(Found { status, due_at: None, .. }) => {
                 Err(OperationError::Status { delivery, status })
             }
-            Some(Found { endpoint, due_at: Some(due_at), .. }) => {
+            // The drain just has not come to it yet.
+            Some(Found { is_live: false, .. }) => {
+                Err(OperationError::Status { delivery, status: DeliveryStatus::Cancelled })
+            }
+            Some(Found { endpoint, due_at: Some(due_at), row: number, .. }) => {
                 tables.execute(CANCEL, [row::number(delivery)])?;
-                tables
-                    .execute(UNBLOCK, params![tables.number(&endpoint), row::number(delivery)])?;
+                tables.execute(UNBLOCK, [number, row::number(delivery)])?;
                 Ok((endpoint, due_at))
             }
         };
@@ -235,6 +246,8 @@ impl Replaying {
     }
 }
 
+// It ends its group, as all that are not frequent do. It reads registrations and row numbers, which
+// neither `Publish` nor `Settle` nor `Prune` changes, and deliveries from their rows.
 impl Write for Replaying {
     type Answer = Result<Replayed, OperationError>;
 

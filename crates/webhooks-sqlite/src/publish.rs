@@ -31,6 +31,10 @@ impl Publish {
 impl Write for Publish {
     type Answer = Vec<Result<Published, Conflict>>;
 
+    // It only adds deliveries to the backlog. No command decides by what waits there: ids that are
+    // taken, and deliveries, are looked up in the rows. The next numbers grow in `write`.
+    const ENDS_GROUP: bool = false;
+
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.outcomes.clear();
         self.deliveries.clear();

@@ -22,6 +22,10 @@ impl Prune {
 impl Write for Prune {
     type Answer = usize;
 
+    // It changes nothing in memory: what it deletes has ended, so that no lane and no lease knows
+    // of it.
+    const ENDS_GROUP: bool = false;
+
     fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
         const EVENTS: &str = "
             SELECT number, accepted_at, EXISTS (SELECT 1 FROM deliveries

@@ -25,9 +25,6 @@ impl Settle {
 
     /// Holds the claims, so that no lease ends between the commit and what follows it.
     fn hold(&mut self, shared: &Shared) {
-        if !self.held.is_empty() {
-            return;
-        }
         let mut backlog = shared.backlog();
         for settlement in &self.settlements {
             let is_held = backlog.hold(settlement.claim);
@@ -41,6 +38,13 @@ impl Settle {
 
 impl Write for Settle {
     type Answer = Vec<Settled>;
+
+    // It changes leases and lanes in memory, and `failing_since`. Of the commands that may follow,
+    // none but another `Settle` reads those. `write` holds the leases and notes `failing_since`, so
+    // that a second settlement of the same claim finds it held and the second failure finds the
+    // first. What `Cancel`, `Replaying` and the commands on endpoints read of deliveries, they
+    // read from the rows.
+    const ENDS_GROUP: bool = false;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.hold(shared);
@@ -76,9 +80,9 @@ impl Write for Settle {
         self.settled
     }
 
-    fn give_up(&mut self, shared: &Shared) {
+    fn undo(&mut self, shared: &Shared) {
         let mut backlog = shared.backlog();
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+        for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
             if held.is_some() {
                 backlog.let_go(settlement.claim);
             }

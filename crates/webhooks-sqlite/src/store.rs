@@ -89,6 +89,16 @@ impl SqliteStore {
     }
 
     pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
+        let (store, writer) = Self::prepare(options)?;
+        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
+        let thread =
+            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
+        *store.shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(store)
+    }
+
+    /// Opens the file; returns the store, and its writer before that runs.
+    pub(crate) fn prepare(options: SqliteOptions) -> Result<(Self, Writer), OpenError> {
         let SqliteOptions { path, keys, window, max_bytes } = options;
         let lock = lock(&path)?;
         let connection = writing(&path, max_bytes)?;
@@ -104,11 +114,7 @@ impl SqliteStore {
         let tables = Tables::load(connection, keys, &shared)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
-        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
-        let thread =
-            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(Self { shared, commands })
+        Ok((Self { shared, commands }, writer))
     }
 
     /// Waits until everything is written and the file is free for others. Other clones of this
@@ -123,6 +129,11 @@ impl SqliteStore {
             // A writer that panicked has freed the file too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.shared.backlog()
     }
 
     /// Has the writer carry out a command, and returns its answer.

@@ -14,7 +14,7 @@ use crate::row;
 use crate::store::Shared;
 
 /// How many deliveries of an endpoint that is gone are cancelled in one transaction.
-const DRAIN: i64 = 1_000;
+const DRAIN: i64 = if cfg!(test) { 2 } else { 1_000 };
 
 /// The connection that writes, the next numbers, and the endpoints' rows.
 pub(crate) struct Tables {
@@ -260,11 +260,15 @@ impl Tables {
         Ok(true)
     }
 
-    /// Cancels some of what waits for an endpoint; returns how many.
+    /// Cancels some of what waits for a row of `endpoints`; returns how many. A row for which
+    /// something is delivered keeps everything.
     pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
         const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL
-            WHERE number IN (SELECT number FROM deliveries
-                             WHERE endpoint = ?1 AND due_at IS NOT NULL LIMIT ?2)";
+            WHERE number IN (
+                SELECT number FROM deliveries
+                WHERE endpoint = (SELECT number FROM endpoints
+                                  WHERE number = ?1 AND (active = 0 OR is_current = 0))
+                  AND due_at IS NOT NULL LIMIT ?2)";
         self.execute(CANCEL, [endpoint, DRAIN])
     }
 
