@@ -76,6 +76,8 @@ pub struct Backlog {
     later: BTreeSet<(Timestamp, EndpointId)>,
     /// Lanes that run low and have more on disk.
     low: BTreeSet<EndpointId>,
+    /// Lanes whose refill failed, by the time at which it is tried again.
+    retries: BTreeSet<(Timestamp, EndpointId)>,
     /// The tenant that was served last.
     served: Option<TenantId>,
     leases: BTreeMap<DeliveryId, Lease>,
@@ -111,6 +113,7 @@ impl Backlog {
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             low: BTreeSet::new(),
+            retries: BTreeSet::new(),
             served: None,
             leases: BTreeMap::new(),
             leases_end: never(),
@@ -152,6 +155,9 @@ impl Backlog {
         let Some(lane) = self.lanes.remove(endpoint) else { return };
         self.unlist(endpoint, &lane);
         self.low.remove(endpoint);
+        if let Some(at) = lane.retry_at() {
+            self.retries.remove(&(at, endpoint.clone()));
+        }
         self.bytes -= lane.bytes();
         self.leases.retain(|_, lease| lease.endpoint != *endpoint);
     }
@@ -326,7 +332,8 @@ impl Backlog {
         let ready = self.ready.values().flatten().find(is_free).map(|(due, _)| *due);
         let later = || self.later.iter().find(is_free).map(|(due, _)| *due);
         let lease = (!self.leases.is_empty()).then_some(self.leases_end);
-        ready.or_else(later).into_iter().chain(lease).min()
+        let retry = self.retries.first().map(|(at, _)| *at);
+        ready.or_else(later).into_iter().chain(lease).chain(retry).min()
     }
 
     /// Returns whether something should be read from disk.
@@ -348,11 +355,12 @@ impl Backlog {
         refills
     }
 
-    /// Takes in what was read from disk; fewer than asked for means that there was no more. What
-    /// changed since the store began to read, after [`refills`](Self::refills), is known here.
-    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>) {
+    /// Takes in what was read from disk. `next` is the place to read on from; `None` if there was
+    /// no more. What changed since the store began to read, after [`refills`](Self::refills), is
+    /// known here.
+    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>, next: Option<Place>) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        for ((due_at, id), waiting) in lane.end_refill(refill, found) {
+        for ((due_at, id), waiting) in lane.end_refill(refill, found, next) {
             if !self.leases.contains_key(&id) {
                 self.push(&refill.endpoint, due_at, id, waiting);
             }
@@ -360,12 +368,27 @@ impl Backlog {
         self.list(&refill.endpoint);
     }
 
-    /// Has a part asked for again that could not be read.
+    /// Has a part asked for again that could not be read: after a second, and after twice the time
+    /// with each further failure, up to a minute.
     pub fn retry_refill(&mut self, refill: &Refill) {
-        if let Some(lane) = self.lanes.get_mut(&refill.endpoint) {
-            lane.cancel_refill();
+        let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
+        if let Some(at) = lane.cancel_refill(refill, self.now) {
+            self.retries.insert((at, refill.endpoint.clone()));
         }
         self.list(&refill.endpoint);
+    }
+
+    /// Lets lanes be refilled whose refill failed, once they have waited.
+    fn end_retries(&mut self) {
+        while let Some((at, _)) = self.retries.first()
+            && *at <= self.now
+            && let Some((_, endpoint)) = self.retries.pop_first()
+        {
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.allow_refill();
+            }
+            self.list(&endpoint);
+        }
     }
 
     /// Moves time on: leases end, and lanes become ready.
@@ -374,6 +397,7 @@ impl Backlog {
         if !self.leases.is_empty() && self.leases_end <= self.now {
             self.end_leases();
         }
+        self.end_retries();
         while let Some((due, _)) = self.later.first()
             && *due <= self.now
             && let Some((due, id)) = self.later.pop_first()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
+use webhooks_core::DeliveryId;
 use webhooks_dispatch::StoreError;
 use webhooks_registry::{SealError, StoredEndpointError};
 
@@ -95,6 +96,14 @@ pub(crate) struct Closed;
 
 pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable { source: Closed.into() }
+}
+
+/// Says that a delivery is passed over.
+#[derive(Debug, Error)]
+#[error("{delivery} cannot be read, and is passed over until the store is opened again")]
+pub(crate) struct UnreadableDelivery {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) source: rusqlite::Error,
 }
 
 /// Says that a row holds what no row should.

@@ -7,11 +7,13 @@ mod migrate;
 mod open;
 mod operations;
 mod publish;
+mod refill;
 mod retention;
 mod row;
 mod settle;
 mod store;
 mod tables;
+mod troubles;
 mod writer;
 
 // The public interface is:

@@ -27,6 +27,7 @@ use crate::operations::{Cancel, Replaying};
 use crate::publish::Publish;
 use crate::settle::Settle;
 use crate::tables::Tables;
+use crate::troubles::Troubles;
 use crate::writer::{Command, Job, Write, Writer};
 
 /// How many commands may wait for the writer; more wait with their callers.
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     backlog: Mutex<Backlog>,
     pub(crate) waker: Waker,
+    pub(crate) troubles: Troubles,
     readers: Mutex<Vec<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
@@ -107,6 +109,7 @@ impl SqliteStore {
             registry: Registry::new(),
             backlog: Mutex::new(Backlog::new(window)),
             waker: Waker::new(),
+            troubles: Troubles::default(),
             readers: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
@@ -129,6 +132,11 @@ impl SqliteStore {
             // A writer that panicked has freed the file too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.shared.troubles
     }
 
     #[cfg(test)]
@@ -185,6 +193,10 @@ impl DeliveryStore for SqliteStore {
     }
 
     /// Claims from memory: one process owns the file, so claims need not outlive it.
+    ///
+    /// A claim that finds nothing tells what went wrong since in the writer's own work, one error a
+    /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
+    /// now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let mut backlog = self.shared.backlog();
         let claimed = backlog.claim(&request);
@@ -195,7 +207,8 @@ impl DeliveryStore for SqliteStore {
             let nudge: Job = Box::new(crate::writer::Nudge);
             let _full = self.commands.try_send(nudge);
         }
-        Ok(claimed)
+        let trouble = if claimed.is_empty() { self.shared.troubles.take() } else { None };
+        trouble.map_or(Ok(claimed), Err)
     }
 
     async fn settle(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
-use webhooks_dispatch::backlog::{Place, Refill, Waiting, due_in_order};
+use webhooks_dispatch::backlog::{Place, Waiting, due_in_order};
 use webhooks_dispatch::{Progress, SerializedEvent};
 use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
 
@@ -153,28 +153,6 @@ impl Tables {
         let place =
             |row: &rusqlite::Row<'_>| Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)));
         statement.query_row([endpoint], place).optional()
-    }
-
-    /// Reads deliveries that wait for an endpoint, in the order of their places.
-    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Vec<(Place, Waiting)>> {
-        const WAITING: &str = "
-            SELECT deliveries.due_at, deliveries.number, deliveries.since, deliveries.attempts,
-                   deliveries.earlier_attempts, events.id, events.tenant, events.type, events.body
-            FROM deliveries JOIN events ON events.number = deliveries.event
-            WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
-              AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
-            ORDER BY deliveries.due_at, deliveries.number LIMIT ?4";
-        let Some(endpoint) = self.number(&refill.endpoint) else { return Ok(Vec::new()) };
-        let (due_at, number) = refill.from;
-        let mut statement = self.connection.prepare_cached(WAITING)?;
-        let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
-        let parameters = params![endpoint, row::micros(due_at), row::number(number), limit];
-        let rows = statement.query_map(parameters, |row| {
-            let place = (row::time(row.get(0)?), row::delivery_id(row.get(1)?));
-            let event = Arc::new(row::event(row, 5)?);
-            Ok((place, Waiting { event, progress: row::progress(row, 2)? }))
-        })?;
-        rows.collect()
     }
 
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {

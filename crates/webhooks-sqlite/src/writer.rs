@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use webhooks_dispatch::StoreError;
 
 use crate::error::store_error;
+use crate::refill::Found;
 use crate::store::Shared;
 use crate::tables::Tables;
 
@@ -213,7 +214,7 @@ impl Writer {
         }
     }
 
-    /// Reads into memory what runs low there.
+    /// Reads into memory what runs low there. What cannot be read now is asked for again later.
     fn refill(&mut self) {
         loop {
             let refills = self.shared.backlog().refills(REFILLS);
@@ -221,12 +222,19 @@ impl Writer {
                 return;
             }
             for refill in refills {
-                // What cannot be read now is asked for again.
                 let found = self.tables.waiting(&refill);
                 let mut backlog = self.shared.backlog();
                 match found {
-                    Ok(found) => backlog.refill(&refill, found),
-                    Err(_) => return backlog.retry_refill(&refill),
+                    Ok(Found { waiting, next, unreadable }) => {
+                        backlog.refill(&refill, waiting, next);
+                        for why in unreadable {
+                            self.shared.troubles.add(why);
+                        }
+                    }
+                    Err(error) => {
+                        backlog.retry_refill(&refill);
+                        self.shared.troubles.add(store_error(error));
+                    }
                 }
             }
             self.shared.waker.wake();

@@ -28,6 +28,7 @@ enum Step {
     ClaimAll,
     Close { endpoint: usize },
     EndRefill,
+    FailRefills,
     Extend { held: usize, by: u64 },
     Pass { seconds: u64 },
     Push { endpoint: usize, due_in: u64, bytes: usize },
@@ -40,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::BeginRefill),
         2 => Just(Step::EndRefill),
+        1 => Just(Step::FailRefills),
         3 => (1..5_usize, 1..4_usize)
             .prop_map(|(limit, per_endpoint)| Step::Claim { limit, per_endpoint }),
         2 => Just(Step::ClaimAll),
@@ -66,7 +68,7 @@ struct Pair {
     disk: [Rows; 3],
     ordered: [bool; 3],
     /// What was read from disk and not taken in yet.
-    refills: Vec<(Refill, Vec<(Place, Waiting)>)>,
+    refills: Vec<(Refill, Vec<(Place, Waiting)>, Option<Place>)>,
     /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
     held: Vec<(usize, Place, Claim, Claim)>,
     now: u64,
@@ -111,6 +113,11 @@ impl Pair {
                 self.open(endpoint);
             }
             Step::EndRefill => self.end_refills(),
+            Step::FailRefills => {
+                for (refill, ..) in std::mem::take(&mut self.refills) {
+                    self.small.retry_refill(&refill);
+                }
+            }
             Step::Extend { held, by } => {
                 if let Some((_, _, small, all)) = self.pick(held) {
                     let until = at(self.now + by);
@@ -205,14 +212,16 @@ impl Pair {
         for refill in self.small.refills(2) {
             let endpoint = NAMES.iter().position(|name| *name == refill.endpoint.as_str()).unwrap();
             let found = self.disk[endpoint].range(refill.from..).take(refill.limit);
-            let found = found.map(|(place, row)| (*place, row.clone())).collect();
-            self.refills.push((refill, found));
+            let found: Vec<_> = found.map(|(place, row)| (*place, row.clone())).collect();
+            let last = found.last().filter(|_| found.len() >= refill.limit);
+            let next = last.map(|((due, id), _)| (*due, DeliveryId::from_u64(id.as_u64() + 1)));
+            self.refills.push((refill, found, next));
         }
     }
 
     fn end_refills(&mut self) {
-        for (refill, found) in std::mem::take(&mut self.refills) {
-            self.small.refill(&refill, found);
+        for (refill, found, next) in std::mem::take(&mut self.refills) {
+            self.small.refill(&refill, found, next);
         }
     }
 
@@ -231,6 +240,9 @@ impl Pair {
     /// Claims all that is due, with refills until there is nothing more.
     fn claim_all(&mut self) -> Result<(), TestCaseError> {
         let mut rounds = 0;
+        if self.small.retries.first().is_some() {
+            self.now += 60;
+        }
         loop {
             self.end_refills();
             self.begin_refills();
@@ -313,4 +325,55 @@ proptest! {
         }
         prop_assert!(pair.disk.iter().all(BTreeMap::is_empty));
     }
+}
+
+/// Goal: a lane that cannot be read is asked for again after a while, ever longer, and makes nobody
+/// busy meanwhile; what it holds in memory is handed out all the same.
+#[test]
+fn a_refill_that_failed_is_tried_again_after_a_pause() {
+    let mut pair = Pair::new(Window { per_endpoint: 2, bytes: 1_000 });
+    for _ in 0..5 {
+        pair.push(0, 0, 1);
+    }
+    let mut pauses = Vec::new();
+    pair.claim(2, 2).unwrap();
+    while !pair.held.is_empty() {
+        pair.settle(0, 0, 0);
+    }
+    for _ in 0..8 {
+        assert!(pair.small.is_low());
+        pair.begin_refills();
+        assert!(!pair.small.is_low());
+        pair.step(&Step::FailRefills).unwrap();
+        assert!(!pair.small.is_low(), "it is not asked for at once");
+        let due = pair.small.next_due(&BTreeSet::new()).unwrap();
+        pauses.push(due.saturating_since(at(pair.now)).as_secs());
+        assert!(pair.small.claim(&pair.request(9, 9)).is_empty());
+        pair.now += pauses.last().unwrap();
+        assert!(pair.small.claim(&pair.request(9, 9)).is_empty());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    pair.claim_all().unwrap();
+    assert_eq!(pair.held.len(), 3);
+    // A refill that worked starts the pauses anew.
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.claim(2, 2).unwrap();
+    pair.begin_refills();
+    pair.step(&Step::FailRefills).unwrap();
+    assert_eq!(pair.small.next_due(&BTreeSet::new()), Some(at(pair.now + 1)));
+}
+
+#[test]
+fn a_lane_that_is_closed_is_not_asked_for_again() {
+    let mut pair = Pair::new(Window { per_endpoint: 1, bytes: 1_000 });
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.claim(1, 1).unwrap();
+    pair.begin_refills();
+    pair.step(&Step::FailRefills).unwrap();
+    pair.small.close(&EndpointId::new("a").unwrap());
+    assert_eq!(pair.small.next_due(&BTreeSet::new()), None);
+    assert!(pair.small.retries.is_empty());
 }

@@ -7,6 +7,7 @@
 mod side;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -16,7 +17,7 @@ use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, Te
 use rusqlite::types::Value;
 use webhooks_core::{DeliveryId, EndpointId};
 use webhooks_dispatch::backlog::Window;
-use webhooks_dispatch::{Claim, Claimed, DeliveryStore as _};
+use webhooks_dispatch::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
 
 use self::side::{Awaited, Order, Side, answer, at, name};
 
@@ -300,15 +301,34 @@ fn a_live_row_is_not_drained() {
     let mut side = Side::new(ROOMY, false);
     let mut orders = vec![register(true, false)];
     orders.extend((0..5).map(publish));
-    let mut awaited: Vec<Awaited> =
-        orders.iter().map(|order| side.queue(order, &[], at(0))).collect();
-    side.run();
-    for awaited in &mut awaited {
-        drop(answer(awaited));
-    }
+    side.do_all(&orders, at(0));
     let number = side.writer.tables.number(&name(0)).unwrap();
     side.writer.tables.start_draining(number);
     side.drain();
     assert_eq!(side.claim(10, 10, at(0)).len(), 5);
     assert_eq!(side.reopened().claim_all(at(0)).len(), 5);
+}
+
+/// Goal: a backlog that cannot be read now is read later; until then others go on, nobody is busy,
+/// and it is told. Method: the table is away for a while.
+#[test]
+fn a_backlog_that_cannot_be_read_now_is_read_later() {
+    let mut side = Side::new(NARROW, false);
+    let other = |endpoint| Order::Register { endpoint, active: true, ordered: false, picky: false };
+    side.do_all(&[other(0), other(1)], at(0));
+    side.do_all(&(0..9).map(publish).collect::<Vec<_>>(), at(0));
+    side.execute("ALTER TABLE events RENAME TO away");
+    let claimed = side.claim(100, 100, at(0));
+    assert!((2..18).contains(&claimed.len()), "{}", claimed.len());
+    assert!(!side.store.backlog().is_low());
+    let due = side.store.next_due(Arc::default()).now_or_never().unwrap().unwrap();
+    assert_eq!(due, Some(at(1)), "nobody asks before");
+    let lease = Duration::from_secs(30);
+    let (limit, per_endpoint, now) = (9, 9, at(0));
+    let request = ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() };
+    let told = side.store.claim(request).now_or_never().unwrap().unwrap_err();
+    assert!(matches!(told, StoreError::Unavailable { .. }), "{told:?}");
+    side.execute("ALTER TABLE away RENAME TO events");
+    while side.store.troubles().take().is_some() {}
+    assert_eq!(claimed.len() + side.claim_all(at(2)).len(), 18);
 }

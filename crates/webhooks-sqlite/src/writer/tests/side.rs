@@ -180,6 +180,19 @@ impl Side {
         }
     }
 
+    pub(crate) fn do_all(&mut self, orders: &[Order], now: Timestamp) -> Vec<String> {
+        let mut awaited: Vec<Awaited> =
+            orders.iter().map(|order| self.queue(order, &[], now)).collect();
+        self.run();
+        awaited.iter_mut().map(answer).collect()
+    }
+
+    /// Changes the file by another connection.
+    pub(crate) fn execute(&self, statement: &str) {
+        let connection = Connection::open(self.folder.path().join("store.db")).unwrap();
+        connection.execute_batch(statement).unwrap();
+    }
+
     pub(crate) fn claim(
         &mut self,
         limit: usize,
@@ -199,7 +212,8 @@ impl Side {
         loop {
             self.writer.refill();
             let claimed = self.claim(100, 100, now);
-            if claimed.is_empty() && !self.store.backlog().is_low() {
+            let due = self.store.next_due(Arc::default()).now_or_never().unwrap().unwrap();
+            if claimed.is_empty() && due.is_none_or(|due| due > now) {
                 return all;
             }
             all.extend(claimed);
