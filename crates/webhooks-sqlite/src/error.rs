@@ -23,6 +23,21 @@ pub enum OpenError {
         /// Why.
         source: StoredEndpointError,
     },
+    /// The file can be neither found nor made.
+    #[error("cannot find or make store {path:?}")]
+    File {
+        /// The path that was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file has several names (hard links). SQLite keeps a log beside each, and the lock cannot
+    /// tell that they are one file.
+    #[error("store {path:?} has several names; remove the other hard links")]
+    HardLinks {
+        /// The store's file.
+        path: PathBuf,
+    },
     /// Another process, or another store in this one, has the file open.
     #[error("store {path:?} is in use by {holder}; stop it first, or use another file")]
     InUse {
@@ -30,6 +45,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Who, as far as is known.
         holder: String,
+    },
+    /// SQLite cannot keep a write-ahead log beside the file, as on some network file systems.
+    #[error("store {path:?} cannot have a write-ahead log: its journal mode is {mode:?}")]
+    Journal {
+        /// The store's file.
+        path: PathBuf,
+        /// The mode that SQLite uses instead.
+        mode: String,
     },
     /// The file beside the store that locks it cannot be made or locked.
     #[error("cannot lock store {path:?}")]
@@ -50,6 +73,13 @@ pub enum OpenError {
         found: i64,
         /// The latest version that is known here.
         known: i64,
+    },
+    /// The path names no file: it is empty, `:memory:` or a URI. A store is a file, since everything
+    /// that it accepts must outlive the process.
+    #[error("{path:?} is no file; a store needs one (for a store in memory, use `MemoryStore`)")]
+    NoFile {
+        /// The path that was given.
+        path: PathBuf,
     },
     /// The secrets of an endpoint cannot be decrypted.
     #[error("cannot decrypt the secrets of endpoint {endpoint:?} of store {path:?}")]

@@ -22,7 +22,7 @@ use webhooks_registry::{
 use crate::OpenError;
 use crate::endpoints::{Disable, Register, Unregister};
 use crate::error::{closed, store_error};
-use crate::open::{SqliteOptions, lock, reading, writing};
+use crate::open::{SqliteOptions, locate, lock, reading, writing};
 use crate::operations::{Cancel, Replaying};
 use crate::publish::Publish;
 use crate::settle::Settle;
@@ -102,6 +102,7 @@ impl SqliteStore {
     /// Opens the file; returns the store, and its writer before that runs.
     pub(crate) fn prepare(options: SqliteOptions) -> Result<(Self, Writer), OpenError> {
         let SqliteOptions { path, keys, window, max_bytes } = options;
+        let path = locate(&path)?;
         let lock = lock(&path)?;
         let connection = writing(&path, max_bytes)?;
         let shared = Arc::new(Shared {

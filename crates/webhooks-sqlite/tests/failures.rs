@@ -130,7 +130,50 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     assert!(chain(&error).contains("file is not a database"), "{}", chain(&error));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     let error = open_error(&folder.path().join("no/such/folder.db")).await;
-    assert!(matches!(error, OpenError::Lock { .. }), "{error:?}");
+    assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+}
+
+/// Goal: one file is one store, by whatever path it is named.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_is_one_store_under_all_its_names() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("real")).unwrap();
+    symlink(at("real"), at("folder")).unwrap();
+    symlink(at("real/store.db"), at("link.db")).unwrap();
+    // The first opens a link to a file that is not there yet.
+    let store = SqliteStore::open(at("link.db")).await.unwrap();
+    store.register(crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await.unwrap();
+    for name in
+        ["real/store.db", "link.db", "folder/store.db", "real/./store.db", "real/../link.db"]
+    {
+        let error = open_error(&at(name)).await;
+        assert!(matches!(error, OpenError::InUse { .. }), "{name}: {error:?}");
+    }
+    publish(&store, "1").await;
+    let page = store.events(Query::default()).await.unwrap();
+    assert_eq!(page.items.len(), 1, "readers find the file too");
+    store.close().await;
+
+    std::fs::hard_link(at("real/store.db"), at("other.db")).unwrap();
+    for name in ["real/store.db", "other.db"] {
+        let error = open_error(&at(name)).await;
+        assert!(matches!(error, OpenError::HardLinks { .. }), "{name}: {error:?}");
+    }
+    std::fs::remove_file(at("other.db")).unwrap();
+    assert_eq!(claim(&SqliteStore::open(at("folder/store.db")).await.unwrap()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_path_that_names_no_file_is_refused() {
+    for path in ["", ":memory:", "file:store.db?mode=memory"] {
+        let error = open_error(Path::new(path)).await;
+        assert!(matches!(error, OpenError::NoFile { .. }), "{path:?}: {error:?}");
+        assert!(error.to_string().contains("is no file"), "{error}");
+    }
 }
 
 #[tokio::test]

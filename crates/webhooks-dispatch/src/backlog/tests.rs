@@ -61,6 +61,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// What one endpoint has on disk.
 type Rows = BTreeMap<Place, Waiting>;
 
+/// What a refill found, and where to read on.
+type Read = (Refill, Vec<(Place, Waiting)>, Option<Place>);
+
 /// A backlog with a small window and its disk, beside one that holds everything.
 struct Pair {
     small: Backlog,
@@ -68,7 +71,7 @@ struct Pair {
     disk: [Rows; 3],
     ordered: [bool; 3],
     /// What was read from disk and not taken in yet.
-    refills: Vec<(Refill, Vec<(Place, Waiting)>, Option<Place>)>,
+    refills: Vec<Read>,
     /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
     held: Vec<(usize, Place, Claim, Claim)>,
     now: u64,
