@@ -20,6 +20,9 @@ use crate::row;
 /// The columns of an event's record, for [`event_record`].
 const EVENT: &str = "events.id, events.tenant, events.type, events.body, events.accepted_at";
 
+/// How many small commands one call of `prune` makes, at most.
+const PRUNES: usize = 20;
+
 impl HistoryStore for SqliteStore {
     async fn event(
         &self,
@@ -128,7 +131,16 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.write(Prune::new(before, limit)).await
+        let mut deleted = 0;
+        // Other commands come in between. The rest is left to the next call.
+        for _ in 0..PRUNES {
+            let pruned = self.write(Prune::new(before, limit - deleted)).await?;
+            deleted += pruned.deleted;
+            if !pruned.is_more || deleted >= limit {
+                break;
+            }
+        }
+        Ok(deleted)
     }
 }
 

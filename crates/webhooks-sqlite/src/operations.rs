@@ -89,6 +89,7 @@ impl Write for Cancel {
             }
             Some(Found { endpoint, due_at: Some(due_at), row: number, .. }) => {
                 tables.execute(CANCEL, [row::number(delivery)])?;
+                tables.ended(delivery)?;
                 tables.execute(UNBLOCK, [number, row::number(delivery)])?;
                 Ok((endpoint, due_at))
             }

@@ -58,6 +58,13 @@ impl Write for Settle {
             }
         }
         drop(rows);
+        for settlement in (self.settlements.iter().zip(&self.held))
+            .filter_map(|(settlement, held)| held.as_ref().map(|_| settlement))
+        {
+            if is_end(settlement.outcome) {
+                tables.ended(settlement.claim.delivery)?;
+            }
+        }
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             self.settled.push(match held {
                 Some((endpoint, _)) => {
@@ -88,6 +95,10 @@ impl Write for Settle {
             }
         }
     }
+}
+
+fn is_end(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered | Outcome::Failed | Outcome::Cancelled)
 }
 
 /// Changes deliveries and adds attempts, by statements that are looked up once.

@@ -10,6 +10,7 @@ use webhooks_dispatch::{Progress, SerializedEvent};
 use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
 
 use crate::OpenError;
+use crate::retention::Search;
 use crate::row;
 use crate::store::Shared;
 
@@ -24,6 +25,7 @@ pub(crate) struct Tables {
     /// The current row of each endpoint.
     numbers: HashMap<EndpointId, i64>,
     pub(crate) failing_since: HashMap<EndpointId, Timestamp>,
+    pub(crate) search: Search,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
 }
@@ -59,6 +61,7 @@ impl Tables {
             next: Numbers { event: 1, delivery: 1 },
             numbers: HashMap::new(),
             failing_since: HashMap::new(),
+            search: Search::default(),
             draining: Vec::new(),
         };
         tables.load_counters().map_err(failed)?;
@@ -169,6 +172,7 @@ impl Tables {
             // If even that fails, SQLite has rolled back by itself, or the next `BEGIN` says so.
             let _rolled_back = self.connection.execute_batch("ROLLBACK");
         }
+        self.search.restart();
         // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
         let _reread = self.load_counters().and_then(|()| self.load_failing());
     }
@@ -234,6 +238,7 @@ impl Tables {
         self.commit()?;
         if cancelled == 0 {
             self.draining.pop();
+            self.many_ended();
         }
         Ok(true)
     }

@@ -4,7 +4,7 @@
 //! and groups them; the other finds one at a time. Answers, claims and all rows must be equal, also
 //! after the files are opened again. The writers run in the test's thread.
 
-mod side;
+pub(crate) mod side;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,11 +16,14 @@ use webhooks_core::{DeliveryId, EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{
     Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, Outcome, Replay, ReplayRequest,
-    SerializedEvent, Settlement,
+    SerializedEvent, Settled, Settlement,
 };
-use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _};
+use webhooks_registry::{DisableReason, Endpoint, EndpointStore as _, Registration};
 
+use crate::endpoints::Register;
+use crate::publish::Publish;
 use crate::retention::Prune;
+use crate::settle::Settle;
 use crate::store::Shared;
 use crate::tables::Tables;
 use crate::writer::{Write, Writer};
@@ -136,7 +139,9 @@ impl Side {
             Order::Fail => Box::pin(async move { format!("{:?}", store.write(Fail).await) }),
             Order::Prune { age } => Box::pin(async move {
                 let before = now.saturating_sub(Duration::from_secs(age));
-                format!("{:?}", store.write(Prune::new(before, 3)).await)
+                // How many it looks at depends on what was rolled back before.
+                let pruned = store.write(Prune::new(before, 3)).await;
+                format!("{:?}", pruned.map(|pruned| pruned.deleted))
             }),
             Order::Publish { event, wanted } => Box::pin(async move {
                 let id = EventId::new(&format!("event-{event}")).unwrap();
@@ -185,6 +190,42 @@ impl Side {
             orders.iter().map(|order| self.queue(order, &[], now)).collect();
         self.run();
         awaited.iter_mut().map(answer).collect()
+    }
+
+    /// Carries out one command, and returns what it answers.
+    pub(crate) fn write<W: Write>(&mut self, write: W) -> W::Answer {
+        let store = self.store.clone();
+        let mut awaited = Box::pin(store.write(write));
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(awaited.as_mut().poll(&mut context).is_pending());
+        self.run();
+        match awaited.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => answer.unwrap(),
+            Poll::Pending => panic!("the writer has not answered"),
+        }
+    }
+
+    pub(crate) fn publish(&mut self, id: &str, event_type: &str, now: Timestamp) {
+        let event = Event::new(event_type, 1).unwrap().id(EventId::new(id).unwrap());
+        let published = self.write(Publish::new(vec![SerializedEvent::new(&event)], now));
+        assert!(published[0].is_ok());
+    }
+
+    /// Settles deliveries as delivered.
+    pub(crate) fn settle(&mut self, claimed: &[Claimed], now: Timestamp) -> Vec<Settled> {
+        let claims: Vec<Claim> = claimed.iter().map(|claimed| claimed.claim).collect();
+        let picks: Vec<(usize, u8)> = (0..claims.len()).map(|n| (n, 0)).collect();
+        self.write(Settle::new(settlements(&picks, &claims, now), now))
+    }
+
+    pub(crate) fn register_many(&mut self, count: usize) {
+        for n in 0..count {
+            let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+            let id = EndpointId::new(&format!("endpoint-{n}")).unwrap();
+            let registered = self.write(Register::new(Registration::new(id, endpoint)));
+            assert!(registered.is_ok());
+        }
     }
 
     /// Changes the file by another connection.
