@@ -128,6 +128,27 @@ pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable { source: Closed.into() }
 }
 
+/// Says that what is left of the file's size is kept for what was accepted.
+#[derive(Debug, Error)]
+#[error("the file has come to its limit, but for the reserve for what was accepted")]
+pub(crate) struct OnlyReserve;
+
+/// Says that outcomes were kept without their attempts.
+#[derive(Debug, Error)]
+#[error("{count} attempts were not recorded; the outcomes of their deliveries were")]
+pub(crate) struct LostAttempts {
+    pub(crate) count: usize,
+    pub(crate) source: Option<rusqlite::Error>,
+}
+
+/// Says that a delivery's outcome could not be kept.
+#[derive(Debug, Error)]
+#[error("the outcome of {delivery} was not kept; it is due again when its lease ends")]
+pub(crate) struct LostOutcome {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) source: rusqlite::Error,
+}
+
 /// Says that a delivery is passed over.
 #[derive(Debug, Error)]
 #[error("{delivery} cannot be read, and is passed over until the store is opened again")]

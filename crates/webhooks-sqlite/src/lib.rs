@@ -3,6 +3,7 @@
 mod endpoints;
 mod error;
 mod history;
+mod limit;
 mod migrate;
 mod open;
 mod operations;

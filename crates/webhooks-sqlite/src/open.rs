@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 use webhooks_dispatch::backlog::Window;
 use webhooks_registry::{SealingKey, SealingKeys};
 
-use crate::{OpenError, SqliteStore, migrate, row};
+use crate::limit::Limit;
+use crate::{OpenError, SqliteStore, migrate};
 
 /// How many deliveries of one endpoint are held in memory, of those that wait.
 const PER_ENDPOINT: usize = 1_024;
@@ -85,8 +86,13 @@ impl SqliteOptions {
         Self { window, ..self }
     }
 
-    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. When
-    /// it is reached, publishing fails as on a full disk. The log beside it takes 64 MiB more.
+    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. The log
+    /// beside it takes 64 MiB more.
+    ///
+    /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::StoreError::Full) when an event
+    /// and its deliveries would leave less than an eighth of it. That reserve is for what was
+    /// accepted: settling and cancelling, registering and replaying may use it. When less than a
+    /// thirty-second is left, outcomes are kept without their attempts.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes: Some(max_bytes), ..self }
     }
@@ -170,7 +176,10 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the connection that writes, with the schema up to date.
-pub(crate) fn writing(path: &Path, max_bytes: Option<u64>) -> Result<Connection, OpenError> {
+pub(crate) fn writing(
+    path: &Path,
+    max_bytes: Option<u64>,
+) -> Result<(Connection, Option<Limit>), OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     let found = migrate::version(&connection).map_err(failed)?;
@@ -184,22 +193,15 @@ pub(crate) fn writing(path: &Path, max_bytes: Option<u64>) -> Result<Connection,
         return Err(OpenError::Journal { path: path.to_owned(), mode });
     }
     migrate::run(&mut connection).map_err(failed)?;
-    if let Some(max_bytes) = max_bytes {
-        limit(&connection, max_bytes).map_err(failed)?;
-    }
+    let limit = max_bytes.map(|max_bytes| Limit::set(&connection, max_bytes));
+    let limit = limit.transpose().map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(connection)
+    Ok((connection, limit))
 }
 
 /// Asks for the write-ahead log; returns the mode that SQLite uses now.
 fn use_log(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
-}
-
-fn limit(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
-    let page: i64 = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-    let pages = row::integer(max_bytes) / page.max(1);
-    connection.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), (), |_| Ok(()))
 }
 
 /// Opens a connection that only reads.
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn a_commit_is_on_disk_before_it_is_answered() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = writing(&folder.path().join("store.db"), None).unwrap();
+        let (connection, _) = writing(&folder.path().join("store.db"), None).unwrap();
         let pragma = |name: &str| -> String {
             let value = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
             connection.query_row(&value, (), |row| row.get(0)).unwrap()

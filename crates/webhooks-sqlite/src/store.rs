@@ -104,7 +104,7 @@ impl SqliteStore {
         let SqliteOptions { path, keys, window, max_bytes } = options;
         let path = locate(&path)?;
         let lock = lock(&path)?;
-        let connection = writing(&path, max_bytes)?;
+        let (connection, limit) = writing(&path, max_bytes)?;
         let shared = Arc::new(Shared {
             path,
             registry: Registry::new(),
@@ -115,7 +115,7 @@ impl SqliteStore {
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
         });
-        let tables = Tables::load(connection, keys, &shared)?;
+        let tables = Tables::load(connection, limit, keys, &shared)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
         Ok((Self { shared, commands }, writer))
@@ -190,7 +190,7 @@ impl DeliveryStore for SqliteStore {
         events: Vec<SerializedEvent>,
         now: Timestamp,
     ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
-        self.write(Publish::new(events, now)).await
+        self.write(Publish::new(events, now)).await?
     }
 
     /// Claims from memory: one process owns the file, so claims need not outlive it.

@@ -10,6 +10,7 @@ use webhooks_dispatch::{Progress, SerializedEvent};
 use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
 
 use crate::OpenError;
+use crate::limit::{Limit, Room};
 use crate::retention::Search;
 use crate::row;
 use crate::store::Shared;
@@ -26,6 +27,7 @@ pub(crate) struct Tables {
     numbers: HashMap<EndpointId, i64>,
     pub(crate) failing_since: HashMap<EndpointId, Timestamp>,
     pub(crate) search: Search,
+    limit: Option<Limit>,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
 }
@@ -51,6 +53,7 @@ impl Tables {
     /// Reads what is kept in memory: the endpoints, and where the backlog of each begins.
     pub(crate) fn load(
         connection: Connection,
+        limit: Option<Limit>,
         keys: SealingKeys,
         shared: &Shared,
     ) -> Result<Self, OpenError> {
@@ -62,6 +65,7 @@ impl Tables {
             numbers: HashMap::new(),
             failing_since: HashMap::new(),
             search: Search::default(),
+            limit,
             draining: Vec::new(),
         };
         tables.load_counters().map_err(failed)?;
@@ -166,6 +170,29 @@ impl Tables {
         self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
     }
 
+    /// Returns whether the transaction goes on: some errors end it.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Writes so that a failure undoes this alone, unless it ends the transaction.
+    pub(crate) fn savepoint(
+        &self,
+        write: impl FnOnce() -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        self.execute("SAVEPOINT part", ())?;
+        let outcome = write();
+        if self.is_writing() {
+            let undo = outcome.is_err().then(|| self.execute("ROLLBACK TO part", ()));
+            let undone = undo.transpose().and_then(|_| self.execute("RELEASE part", ()));
+            if undone.is_err() {
+                // Half of it must not be committed with the rest.
+                self.connection.execute_batch("ROLLBACK")?;
+            }
+        }
+        outcome
+    }
+
     /// Returns to what was committed, on disk and in memory.
     pub(crate) fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
@@ -175,6 +202,17 @@ impl Tables {
         self.search.restart();
         // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
         let _reread = self.load_counters().and_then(|()| self.load_failing());
+    }
+
+    /// Returns how many bytes there are below the limit and its reserves, those of this transaction
+    /// counted as taken; `None` without a limit.
+    pub(crate) fn room(&self) -> rusqlite::Result<Option<Room>> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        let pragma = |pragma: &str| -> rusqlite::Result<i64> {
+            self.connection.prepare_cached(pragma)?.query_row((), |row| row.get(0))
+        };
+        let used = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+        Ok(Some(limit.room(used)))
     }
 
     pub(crate) fn number(&self, endpoint: &EndpointId) -> Option<i64> {

@@ -47,6 +47,11 @@ pub(crate) trait Write: Send + 'static {
 
     /// Undoes in memory what [`write`](Self::write) did there: the transaction was rolled back.
     fn undo(&mut self, _shared: &Shared) {}
+
+    /// After it failed alone, makes it do with less; returns whether it could, and is tried again.
+    fn reduce(&mut self, _error: &rusqlite::Error) -> bool {
+        false
+    }
 }
 
 /// The same with its types hidden, and with the sender of its answer.
@@ -55,6 +60,7 @@ pub(crate) trait AnyCommand: Send {
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, tables: &mut Tables, shared: &Shared);
     fn undo(&mut self, shared: &Shared);
+    fn reduce(&mut self, error: &rusqlite::Error) -> bool;
     fn give_up(self: Box<Self>, error: StoreError);
 }
 
@@ -88,6 +94,10 @@ impl<W: Write> AnyCommand for Command<W> {
         self.write.undo(shared);
     }
 
+    fn reduce(&mut self, error: &rusqlite::Error) -> bool {
+        self.write.reduce(error)
+    }
+
     fn give_up(self: Box<Self>, error: StoreError) {
         let _unheard = self.reply.send(Err(error));
     }
@@ -109,6 +119,10 @@ impl AnyCommand for Nudge {
     fn finish(self: Box<Self>, _: &mut Tables, _: &Shared) {}
 
     fn undo(&mut self, _: &Shared) {}
+
+    fn reduce(&mut self, _: &rusqlite::Error) -> bool {
+        false
+    }
 
     fn give_up(self: Box<Self>, _: StoreError) {}
 }
@@ -172,19 +186,22 @@ impl Writer {
     /// Commits a group at once; if that fails, each of it alone and in the same order, so that one
     /// bad command does no harm to others.
     fn commit(&mut self, mut group: Vec<Job>) {
-        match self.transact(&mut group) {
-            Ok(()) => group.into_iter().for_each(|job| self.answer(job, Ok(()))),
-            Err(error) if group.len() == 1 => {
-                if let Some(job) = group.pop() {
-                    self.answer(job, Err(error));
+        let mut outcome = self.transact(&mut group);
+        let is_alone = group.len() == 1;
+        let is_committed = outcome.is_ok();
+        for mut job in group {
+            if !is_committed {
+                if !is_alone {
+                    outcome = self.transact(std::slice::from_mut(&mut job));
+                }
+                while let Err(error) = &outcome
+                    && job.reduce(error)
+                {
+                    outcome = self.transact(std::slice::from_mut(&mut job));
                 }
             }
-            Err(_) => {
-                for mut job in group {
-                    let outcome = self.transact(std::slice::from_mut(&mut job));
-                    self.answer(job, outcome);
-                }
-            }
+            let outcome = std::mem::replace(&mut outcome, Ok(()));
+            self.answer(job, outcome);
         }
         self.shared.waker.wake();
     }

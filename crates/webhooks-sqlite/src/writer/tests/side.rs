@@ -209,7 +209,7 @@ impl Side {
     pub(crate) fn publish(&mut self, id: &str, event_type: &str, now: Timestamp) {
         let event = Event::new(event_type, 1).unwrap().id(EventId::new(id).unwrap());
         let published = self.write(Publish::new(vec![SerializedEvent::new(&event)], now));
-        assert!(published[0].is_ok());
+        assert!(published.unwrap()[0].is_ok());
     }
 
     /// Settles deliveries as delivered.
