@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::{EndpointId, Timestamp};
+use webhooks_dispatch::backlog::Place;
 use webhooks_registry::{
     DisableReason, EndpointStoreError, RegisterError, Registration, SealError, StoredEndpoint,
     UnknownEndpoint,
 };
 
+use crate::load::Unreadable;
 use crate::store::Shared;
 use crate::tables::{Tables, reason_word};
 use crate::writer::Write;
@@ -18,12 +20,14 @@ pub(crate) struct Register {
     number: i64,
     /// The row that the new one replaces, because the endpoint was inactive.
     replaced: Option<i64>,
+    /// Where the backlog of an endpoint begins whose row could not be read.
+    first: Option<Place>,
     refused: Option<EndpointStoreError>,
 }
 
 impl Register {
     pub(crate) fn new(registration: Registration) -> Self {
-        Self { registration, number: 0, replaced: None, refused: None }
+        Self { registration, number: 0, replaced: None, first: None, refused: None }
     }
 }
 
@@ -44,8 +48,15 @@ impl Write for Register {
             WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
         let Registration { id, endpoint, .. } = &self.registration;
         self.refused = None;
-        let current = shared.registry.get(id.as_str());
-        if current.as_ref().is_some_and(|current| current.endpoint.tenant != endpoint.tenant) {
+        let (owner, was_active) = match shared.registry.get(id.as_str()) {
+            Some(current) => (Some(current.endpoint.tenant.clone()), current.endpoint.active),
+            // What waits goes to the new endpoint if it surely is the same tenant's.
+            None => match shared.unreadable().get(id) {
+                Some(found) => (found.tenant.clone(), found.is_active && found.tenant.is_some()),
+                None => (None, false),
+            },
+        };
+        if owner.is_some_and(|owner| owner != endpoint.tenant) {
             let taken = RegisterError::OtherTenant { id: id.to_string() };
             self.refused = Some(taken.into());
             return Ok(());
@@ -62,7 +73,6 @@ impl Write for Register {
                 return Ok(());
             }
         };
-        let was_active = current.is_some_and(|current| current.endpoint.active);
         let number = tables.number(id);
         self.replaced = number.filter(|_| !was_active);
         match number {
@@ -73,6 +83,7 @@ impl Write for Register {
                     tables.execute(REORDER, [number])?;
                 }
                 self.number = number;
+                self.first = tables.first_place(number)?;
             }
             _ => {
                 if let Some(number) = number {
@@ -91,6 +102,7 @@ impl Write for Register {
             return Err(refused);
         }
         let id = self.registration.id.clone();
+        shared.unreadable().remove(&id);
         tables.forget(&id);
         tables.set_number(&id, self.number);
         if let Some(replaced) = self.replaced {
@@ -101,7 +113,8 @@ impl Write for Register {
             if !registration.endpoint.active {
                 tables.start_draining(self.number);
             }
-            shared.backlog().open(&registration, None, Timestamp::UNIX_EPOCH);
+            // An endpoint that has a lane keeps it.
+            shared.backlog().open(&registration, self.first, Timestamp::UNIX_EPOCH);
         }
         Ok(replaced)
     }
@@ -137,7 +150,11 @@ impl Write for Unregister {
         }
         tables.forget(&self.id);
         shared.backlog().close(&self.id);
-        Ok(shared.registry.unregister(self.id.as_str())?)
+        let unreadable = shared.unreadable().remove(&self.id).and_then(Unreadable::known);
+        match unreadable {
+            Some(known) => Ok(known),
+            None => Ok(shared.registry.unregister(self.id.as_str())?),
+        }
     }
 }
 

@@ -7,22 +7,12 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::StoreError;
-use webhooks_registry::{SealError, StoredEndpointError};
+use webhooks_registry::SealError;
 
 /// Says why a store cannot be opened. Its file is as it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// An endpoint's row cannot be read.
-    #[error("cannot read endpoint {endpoint:?} of store {path:?}")]
-    Endpoint {
-        /// The store's file.
-        path: PathBuf,
-        /// The endpoint's id.
-        endpoint: String,
-        /// Why.
-        source: StoredEndpointError,
-    },
     /// The file can be neither found nor made.
     #[error("cannot find or make store {path:?}")]
     File {
@@ -81,7 +71,8 @@ pub enum OpenError {
         /// The path that was given.
         path: PathBuf,
     },
-    /// The secrets of an endpoint cannot be decrypted.
+    /// The secrets of endpoints cannot be decrypted: no key is configured, or none of the keys opens
+    /// any of them.
     #[error("cannot decrypt the secrets of endpoint {endpoint:?} of store {path:?}")]
     Seal {
         /// The store's file.
@@ -147,6 +138,14 @@ pub(crate) struct LostAttempts {
 pub(crate) struct LostOutcome {
     pub(crate) delivery: DeliveryId,
     pub(crate) source: rusqlite::Error,
+}
+
+/// Says that an endpoint gets nothing, because its row cannot be read.
+#[derive(Debug, Error)]
+#[error("endpoint {endpoint:?} cannot be read and is inactive: {why}")]
+pub(crate) struct UnreadableEndpoint {
+    pub(crate) endpoint: String,
+    pub(crate) why: String,
 }
 
 /// Says that a delivery is passed over.

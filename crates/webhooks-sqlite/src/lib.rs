@@ -4,6 +4,7 @@ mod endpoints;
 mod error;
 mod history;
 mod limit;
+mod load;
 mod migrate;
 mod open;
 mod operations;

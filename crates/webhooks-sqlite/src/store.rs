@@ -1,6 +1,6 @@
 //! The store: its ports, each a command to the writer, a look into memory, or a read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,8 @@ use webhooks_registry::{
 
 use crate::OpenError;
 use crate::endpoints::{Disable, Register, Unregister};
-use crate::error::{closed, store_error};
+use crate::error::{UnreadableEndpoint, closed, store_error};
+use crate::load::Unreadable;
 use crate::open::{SqliteOptions, locate, lock, reading, writing};
 use crate::operations::{Cancel, Replaying};
 use crate::publish::Publish;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     backlog: Mutex<Backlog>,
     pub(crate) waker: Waker,
     pub(crate) troubles: Troubles,
+    unreadable: Mutex<HashMap<EndpointId, Unreadable>>,
     readers: Mutex<Vec<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
@@ -78,6 +80,11 @@ impl Shared {
     // A panic cannot leave it half changed in a way that matters: the disk has the truth.
     pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoints whose rows could not be read when the store was opened.
+    pub(crate) fn unreadable(&self) -> MutexGuard<'_, HashMap<EndpointId, Unreadable>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +118,7 @@ impl SqliteStore {
             backlog: Mutex::new(Backlog::new(window)),
             waker: Waker::new(),
             troubles: Troubles::default(),
+            unreadable: Mutex::default(),
             readers: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
@@ -266,7 +274,13 @@ impl EndpointStore for SqliteStore {
         self.write(Disable::new(id, reason)).await.map_err(unavailable)?
     }
 
+    /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
     async fn get(&self, id: EndpointId) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+        if let Some(Unreadable { why, .. }) = self.shared.unreadable().get(&id) {
+            let (endpoint, why) = (id.to_string(), why.clone());
+            let source = UnreadableEndpoint { endpoint, why }.into();
+            return Err(EndpointStoreError::Unavailable { source });
+        }
         Ok(self.shared.registry.get(id.as_str()))
     }
 

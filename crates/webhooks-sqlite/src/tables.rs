@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
 use webhooks_dispatch::backlog::{Place, Waiting, due_in_order};
 use webhooks_dispatch::{Progress, SerializedEvent};
-use webhooks_registry::{DisableReason, Registration, SealingKeys, StoredEndpoint};
+use webhooks_registry::{DisableReason, Registration, SealingKeys};
 
 use crate::OpenError;
 use crate::limit::{Limit, Room};
@@ -39,16 +39,6 @@ struct Numbers {
     delivery: i64,
 }
 
-/// An endpoint's row, as it is read when the store is opened.
-struct EndpointRow {
-    number: i64,
-    id: String,
-    stored: StoredEndpoint,
-    sealed: Vec<u8>,
-    disabled: Option<String>,
-    blocked_until: i64,
-}
-
 impl Tables {
     /// Reads what is kept in memory: the endpoints, and where the backlog of each begins.
     pub(crate) fn load(
@@ -70,10 +60,7 @@ impl Tables {
         };
         tables.load_counters().map_err(failed)?;
         tables.load_failing().map_err(failed)?;
-        let rows = tables.endpoint_rows().map_err(failed)?;
-        for row in rows {
-            tables.load_endpoint(row, shared)?;
-        }
+        tables.load_endpoints(shared)?;
         tables.draining = tables.left_over().map_err(failed)?;
         Ok(tables)
     }
@@ -101,54 +88,6 @@ impl Tables {
             .into_iter()
             .filter_map(|(id, since)| Some((EndpointId::new(&id).ok()?, since)))
             .collect();
-        Ok(())
-    }
-
-    fn endpoint_rows(&self) -> rusqlite::Result<Vec<EndpointRow>> {
-        const ENDPOINTS: &str = "
-            SELECT number, id, settings, secrets, disabled, blocked_until
-            FROM endpoints WHERE is_current = 1 ORDER BY number";
-        let mut statement = self.connection.prepare(ENDPOINTS)?;
-        let rows = statement.query_map((), |row| {
-            Ok(EndpointRow {
-                number: row.get(0)?,
-                id: row.get(1)?,
-                stored: StoredEndpoint { settings: row.get(2)?, secrets: Vec::new().into() },
-                sealed: row.get(3)?,
-                disabled: row.get(4)?,
-                blocked_until: row.get(5)?,
-            })
-        })?;
-        rows.collect()
-    }
-
-    fn load_endpoint(&mut self, row: EndpointRow, shared: &Shared) -> Result<(), OpenError> {
-        let path = || shared.path.clone();
-        let EndpointRow { number, id, mut stored, sealed, disabled, blocked_until } = row;
-        let sealing = |source| OpenError::Seal { path: path(), endpoint: id.clone(), source };
-        stored.secrets = self.keys.open(&id, &sealed).map_err(sealing)?;
-        let endpoint = stored.to_endpoint().map_err(|source| OpenError::Endpoint {
-            path: path(),
-            endpoint: id.clone(),
-            source,
-        })?;
-        let failed = |source| OpenError::Sqlite { path: path(), source };
-        if !self.keys.is_current(&id, &sealed) {
-            let sealed = self.keys.seal(&id, &stored.secrets).map_err(sealing)?;
-            let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
-            self.connection.execute(update, params![sealed, number]).map_err(failed)?;
-        }
-        let bad = |_why| failed(crate::error::BadRow::of("the id of an endpoint").in_column(1));
-        let id = EndpointId::new(&id).map_err(bad)?;
-        let mut registration = Registration::new(id.clone(), endpoint);
-        registration.disabled = disabled.as_deref().map(reason);
-        // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
-        let _none = shared.registry.restore(registration);
-        if let Some(registration) = shared.registry.get(id.as_str()) {
-            let first = self.first_place(number).map_err(failed)?;
-            shared.backlog().open(&registration, first, row::time(blocked_until));
-        }
-        self.numbers.insert(id, number);
         Ok(())
     }
 
@@ -360,6 +299,6 @@ pub(crate) fn reason_word(reason: DisableReason) -> &'static str {
     }
 }
 
-fn reason(word: &str) -> DisableReason {
+pub(crate) fn reason(word: &str) -> DisableReason {
     if word == "gone" { DisableReason::Gone } else { DisableReason::Failing }
 }
