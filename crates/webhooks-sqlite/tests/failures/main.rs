@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, poll_fn};
+use futures_util::future::{join, join_all, join3, poll_fn};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
     Attempt, ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, Novelty, Outcome, Query,
-    SerializedEvent, Settlement, StoreError,
+    SerializedEvent, Settled, Settlement, StoreError,
 };
 use webhooks_registry::{Endpoint, EndpointStore as _, SealingKey};
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};
@@ -216,6 +216,65 @@ async fn secrets_are_encrypted_and_keys_rotate() {
     let store = keyed(vec![key(2)]).open().await.unwrap();
     assert_eq!(store.get(crm()).await.unwrap().unwrap().endpoint, endpoint);
     store.close().await;
+}
+
+/// Goal: commands that wait behind a slow commit come out one after the other, also on disk. Method:
+/// a lock keeps the writer waiting until all have gathered.
+#[tokio::test]
+async fn commands_that_wait_together_are_as_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_with_endpoint(&folder).await;
+    let erp = EndpointId::new("erp").unwrap();
+    let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
+    store.register(erp.clone(), endpoint.clone()).await.unwrap();
+    publish(&store, "1").await;
+    let claimed = claim(&store).await;
+    let of_erp = claimed.iter().find(|claimed| claimed.registration.id == erp).unwrap();
+    let due_at = now() + Duration::from_secs(1);
+    let retry = Settlement { outcome: Outcome::Retrying { due_at }, ..settlement(of_erp) };
+    let other = Connection::open(folder.path().join("store.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut all = Box::pin(join(
+        join3(publish(&store, "2"), store.unregister(crm()), store.register(crm(), endpoint)),
+        join(store.cancel(of_erp.claim.delivery, now()), store.settle(vec![retry], now())),
+    ));
+    poll_fn(|context| {
+        assert!(all.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    other.execute_batch("COMMIT").unwrap();
+    let (((), gone, came), (cancelled, settled)) = all.await;
+    assert!(gone.is_ok() && cancelled.is_ok(), "{gone:?} {cancelled:?}");
+    assert_eq!(came.unwrap(), None, "it was unregistered before");
+    assert_eq!(settled.unwrap(), [Settled::LeaseLost]);
+    publish(&store, "3").await;
+    store.close().await;
+    let store = open(&folder).await;
+    assert!(store.get(crm()).await.unwrap().is_some());
+    let claimed = claim(&store).await;
+    let mut events: Vec<String> =
+        claimed.iter().map(|c| format!("{} {}", c.registration.id, c.event.id)).collect();
+    events.sort();
+    assert_eq!(events, ["crm 3", "erp 2", "erp 3"]);
+}
+
+#[tokio::test]
+async fn secrets_are_encrypted_anew_in_one_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder).await;
+    let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
+    for n in 0..20 {
+        let id = EndpointId::new(&format!("crm-{n}")).unwrap();
+        store.register(id, endpoint.clone()).await.unwrap();
+    }
+    store.close().await;
+    let keys = [SealingKey::from_bytes([1; 32])];
+    let options = SqliteOptions::new(folder.path().join("store.db")).sealing_keys(keys);
+    let store = options.open().await.unwrap();
+    assert_eq!(commits(&folder), 1);
+    let listed = store.list(None, None, 100).await.unwrap();
+    assert!(listed.len() == 20 && listed.iter().all(|found| found.endpoint == endpoint));
 }
 
 /// Goal: what waits is committed at once, and readers don't wait for the writer. Method: a lock
