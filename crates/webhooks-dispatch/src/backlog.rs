@@ -71,8 +71,9 @@ pub struct Refill {
 #[derive(Debug)]
 pub struct Backlog {
     window: Window,
-    /// The wall clock at the last claim.
+    /// Both clocks at the last claim.
     now: Timestamp,
+    monotonic: MonotonicTime,
     lanes: HashMap<EndpointNumber, Lane>,
     /// Lanes with something due, by tenant.
     ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
@@ -80,6 +81,8 @@ pub struct Backlog {
     later: BTreeSet<(Timestamp, EndpointNumber)>,
     /// Lanes that run low and have more on disk.
     low: BTreeSet<EndpointNumber>,
+    /// Lanes whose refill failed, by the time at which it is tried again.
+    retries: BTreeSet<(MonotonicTime, EndpointNumber)>,
     /// The tenant that was served last.
     served: Option<TenantId>,
     leases: BTreeMap<DeliveryId, Lease>,
@@ -106,10 +109,12 @@ impl Backlog {
         Self {
             window,
             now: Timestamp::UNIX_EPOCH,
+            monotonic: MonotonicTime::default(),
             lanes: HashMap::new(),
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             low: BTreeSet::new(),
+            retries: BTreeSet::new(),
             served: None,
             leases: BTreeMap::new(),
             leases_end: MonotonicTime::NEVER,
@@ -158,6 +163,9 @@ impl Backlog {
         let Some(lane) = self.lanes.remove(&endpoint) else { return };
         self.unlist(endpoint, &lane);
         self.low.remove(&endpoint);
+        if let Some(at) = lane.retry_at() {
+            self.retries.remove(&(at, endpoint));
+        }
         self.bytes -= lane.bytes();
         self.leases.retain(|_, lease| lease.endpoint != endpoint);
     }
@@ -338,9 +346,10 @@ impl Backlog {
         let ready = self.ready.values().flatten().find(is_free);
         let due = ready.or_else(|| self.later.iter().find(is_free));
         let due = due.map(|(due, _)| due.saturating_since(now.wall));
-        let lease =
-            (!self.leases.is_empty()).then(|| self.leases_end.saturating_since(now.monotonic));
-        due.into_iter().chain(lease).min()
+        let lease = (!self.leases.is_empty()).then_some(self.leases_end);
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let wait = |at: MonotonicTime| at.saturating_since(now.monotonic);
+        due.into_iter().chain(lease.map(wait)).chain(retry.map(wait)).min()
     }
 
     /// Returns whether something should be read from disk.
@@ -362,11 +371,12 @@ impl Backlog {
         refills
     }
 
-    /// Takes in what was read from disk; fewer than asked for means that there was no more. What
-    /// changed since the store began to read, after [`refills`](Self::refills), is known here.
-    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>) {
+    /// Takes in what was read from disk. `next` is the place to read on from; `None` if there was
+    /// no more. What changed since the store began to read, after [`refills`](Self::refills), is
+    /// known here.
+    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>, next: Option<Place>) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        for ((due_at, id), waiting) in lane.end_refill(refill, found) {
+        for ((due_at, id), waiting) in lane.end_refill(refill, found, next) {
             if !self.leases.contains_key(&id) {
                 self.push(refill.endpoint, due_at, id, waiting);
             }
@@ -374,24 +384,40 @@ impl Backlog {
         self.list(refill.endpoint);
     }
 
-    /// Has a part asked for again that could not be read.
+    /// Has a part asked for again that could not be read: after a second, and after twice the time
+    /// with each further failure, up to a minute.
     pub fn retry_refill(&mut self, refill: &Refill) {
-        if let Some(lane) = self.lanes.get_mut(&refill.endpoint) {
-            lane.cancel_refill();
+        let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
+        if let Some(at) = lane.cancel_refill(refill, self.monotonic) {
+            self.retries.insert((at, refill.endpoint));
         }
         self.list(refill.endpoint);
+    }
+
+    /// Lets lanes be refilled whose refill failed, once they have waited.
+    fn end_retries(&mut self) {
+        while let Some((at, _)) = self.retries.first()
+            && *at <= self.monotonic
+            && let Some((_, endpoint)) = self.retries.pop_first()
+        {
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.allow_refill();
+            }
+            self.list(endpoint);
+        }
     }
 
     /// Moves time on: leases end, and lanes become ready.
     fn advance(&mut self, now: Now) {
         let has_stepped_back = now.wall < self.now;
-        self.now = now.wall;
+        (self.now, self.monotonic) = (now.wall, now.monotonic);
         if !self.leases.is_empty() && self.leases_end <= now.monotonic {
             self.end_leases(now.monotonic);
         }
         if has_stepped_back {
             self.unready();
         }
+        self.end_retries();
         while let Some((due, _)) = self.later.first()
             && *due <= self.now
             && let Some((due, number)) = self.later.pop_first()

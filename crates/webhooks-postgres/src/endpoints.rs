@@ -6,9 +6,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStore, EndpointStoreError,
-    RegisterError, Registered, Registration, SealingKeys, StateChange, StoredEndpoint,
-    UnknownEndpoint,
+    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStore,
+    EndpointStoreError, RegisterError, Registered, Registration, SealingKeys, StateChange,
+    StoredEndpoint, UnknownEndpoint,
 };
 
 use crate::PostgresStore;
@@ -309,7 +309,7 @@ impl Change<'_> {
             .bind(self.settings)
             .bind(self.secrets)
             .bind(state.as_str())
-            .bind(state.disabled().map(|reason| reason.as_str()))
+            .bind(state.disabled().map(DisableReason::as_str))
             .bind(endpoint.ordered)
             .bind(most_workers(endpoint))
             .fetch_one(&mut *connection)
@@ -334,7 +334,7 @@ async fn enter(
         .persistent(false)
         .bind(number)
         .bind(state.as_str())
-        .bind(state.disabled().map(|reason| reason.as_str()))
+        .bind(state.disabled().map(DisableReason::as_str))
         .bind(state.is_open())
         .execute(&mut *connection)
         .await?;

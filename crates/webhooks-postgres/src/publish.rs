@@ -305,10 +305,10 @@ async fn give_up(
     events: &[i64],
     tokens: BTreeSet<i64>,
 ) -> Result<(), sqlx::Error> {
-    let tokens = Vec::from_iter(tokens);
     const GIVE_UP: &str = "UPDATE webhooks.waiting SET leased_until = NULL, token = NULL
         FROM unnest($1::bigint[]) AS event(number)
         WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";
+    let tokens = Vec::from_iter(tokens);
     let mut call = shared.call().await?;
     sqlx::query(GIVE_UP).persistent(false).bind(events).bind(tokens).execute(call.on()).await?;
     call.end().await

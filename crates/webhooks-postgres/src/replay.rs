@@ -120,7 +120,7 @@ impl Shared {
             }
         }
         let done = done.saturating_add(request.limit);
-        portion.next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+        portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
         Ok(portion)
     }
 

@@ -46,7 +46,8 @@ pub enum EndpointUrlError {
         /// The scheme found.
         scheme: String,
     },
-    /// The URL is longer than 2,048 bytes.
+    /// The URL is longer than 2,048 bytes, as it was given or in its canonical form, in which
+    /// other characters than ASCII's are escaped.
     #[error("the URL has {len} bytes; at most {MAX_LEN} are allowed")]
     TooLong {
         /// The length found, in bytes.
@@ -73,6 +74,10 @@ impl EndpointUrl {
         }
         if url.fragment().is_some() {
             return Err(EndpointUrlError::Fragment);
+        }
+        // Stores keep the canonical form, and must be able to read it back.
+        if url.as_str().len() > MAX_LEN {
+            return Err(EndpointUrlError::TooLong { len: url.as_str().len() });
         }
         Ok(Self(Arc::new(url)))
     }
@@ -131,6 +136,8 @@ mod tests {
         check("https://example.com/#part", "the URL has a fragment; remove '#' and what follows");
         let long = format!("https://example.com/{}", "x".repeat(2048));
         check(&long, "the URL has 2068 bytes; at most 2048 are allowed");
+        let long = format!("https://example.com/{}", "é".repeat(700));
+        check(&long, "the URL has 4220 bytes; at most 2048 are allowed");
     }
 
     #[test]
@@ -140,6 +147,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_passes_passes_again_as_it_is_shown(
+            text in "https?://(e\\.example|é|[::1])(:80)?/[ -~é\u{10000}]{0,1000}",
+        ) {
+            if let Ok(url) = EndpointUrl::new(&text) {
+                prop_assert_eq!(EndpointUrl::new(url.as_str()), Ok(url));
+            }
+        }
+
         #[test]
         fn no_text_panics_and_what_passes_has_a_host(text in "(https?:)?[/\\\\]{0,3}.{0,40}") {
             if let Ok(url) = EndpointUrl::new(&text) {

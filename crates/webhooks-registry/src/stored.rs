@@ -59,12 +59,12 @@ struct Settings {
     algorithm: String,
     profiles: Vec<HeaderProfile>,
     retry: Option<RetryPolicy>,
-    timeout_ms: u64,
+    timeout: Duration,
     active: bool,
     ordered: bool,
     max_in_flight: NonZeroU32,
     rate_limit: Option<RateLimit>,
-    max_age_ms: u64,
+    max_age: Duration,
 }
 
 impl StoredEndpoint {
@@ -82,12 +82,12 @@ impl StoredEndpoint {
             algorithm: endpoint.algorithm.to_string(),
             profiles: endpoint.header_profiles().to_vec(),
             retry: endpoint.retry.clone(),
-            timeout_ms: milliseconds(endpoint.timeout),
+            timeout: endpoint.timeout,
             active: endpoint.active,
             ordered: endpoint.ordered,
             max_in_flight: endpoint.max_in_flight,
             rate_limit: endpoint.rate_limit,
-            max_age_ms: milliseconds(endpoint.max_age),
+            max_age: endpoint.max_age,
         };
         let secrets = Secrets::of(endpoint);
         Self {
@@ -111,9 +111,9 @@ impl StoredEndpoint {
             .events(settings.subscriptions)?
             .tenant(settings.tenant)
             .algorithm(algorithm(&settings.algorithm))
-            .timeout(Duration::from_millis(settings.timeout_ms))
+            .timeout(settings.timeout)
             .max_in_flight(settings.max_in_flight)
-            .max_age(Duration::from_millis(settings.max_age_ms));
+            .max_age(settings.max_age);
         endpoint.retry = settings.retry;
         endpoint.active = settings.active;
         endpoint.ordered = settings.ordered;
@@ -129,10 +129,6 @@ fn algorithm(name: &str) -> Algorithm {
     hmacs.into_iter().find(|algorithm| algorithm.as_str() == name).unwrap_or(Algorithm::Token)
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl fmt::Debug for StoredEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs often carry tokens, and the settings hold the URL.
@@ -142,6 +138,9 @@ impl fmt::Debug for StoredEndpoint {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
     use webhooks_core::Timestamp;
 
     use super::*;
@@ -181,6 +180,76 @@ mod tests {
         let by_token = plain.clone().client_credentials(credentials).unwrap();
         assert_eq!(StoredEndpoint::new(&by_token).to_endpoint().unwrap(), by_token);
         assert_eq!(StoredEndpoint::new(&plain).to_endpoint().unwrap(), plain);
+    }
+
+    fn duration() -> impl Strategy<Value = Duration> {
+        let small = (0..100_u64, 0..1_000_000_000_u32).prop_map(|(s, n)| Duration::new(s, n));
+        prop_oneof![small, any::<u64>().prop_map(Duration::from_secs), Just(Duration::MAX)]
+    }
+
+    fn retry() -> impl Strategy<Value = RetryPolicy> {
+        prop_oneof![
+            (duration(), any::<u32>()).prop_map(|(delay, n)| RetryPolicy::fixed(delay, n)),
+            (duration(), duration(), any::<u32>())
+                .prop_map(|(initial, cap, n)| RetryPolicy::exponential(initial, cap, n)),
+            vec(duration(), 0..5).prop_map(RetryPolicy::schedule),
+            duration().prop_map(|cap| RetryPolicy::standard().retry_after_cap(cap)),
+        ]
+    }
+
+    /// Returns an endpoint with generated settings; `None` if they are refused.
+    fn endpoint() -> impl Strategy<Value = Option<Endpoint>> {
+        let url = "https://(e\\.example|é)/[ !$-~é\u{10000}]{0,200}";
+        let texts = (url, "[ -~é]{1,40}", vec("[a-z]{1,8}(\\.\\*)?", 0..4), "[a-z0-9_-]{1,20}");
+        let times = (duration(), duration(), retry(), option::of(any::<u64>()));
+        let numbers = (any::<(bool, bool, bool)>(), 1..=u32::MAX, option::of(1..=u32::MAX));
+        let access = (option::of("[ -~é]{0,30}"), option::of((url, "[ -~é]{0,30}")), any::<bool>());
+        (texts, times, numbers, access).prop_map(|(texts, times, numbers, access)| {
+            let ((url, secret, events, tenant), (timeout, max_age, retry, expiry)) = (texts, times);
+            let ((active, ordered, is_512), in_flight, rate) = numbers;
+            let (header, credentials, has_tls) = access;
+            let in_flight = NonZeroU32::new(in_flight)?;
+            let mut endpoint = Endpoint::new(&url, "first").ok()?.events(events).ok()?;
+            if let Some(expiry) = expiry {
+                let (at, now) = (Timestamp::from_unix_microseconds(expiry), Timestamp::UNIX_EPOCH);
+                endpoint = endpoint.rotate(Secret::new(&secret).ok()?, at, now).ok()?;
+            }
+            endpoint = endpoint
+                .tenant(TenantId::new(&tenant).ok()?)
+                .timeout(timeout)
+                .max_age(max_age)
+                .retry(retry)
+                .max_in_flight(in_flight);
+            (endpoint.active, endpoint.ordered) = (active, ordered);
+            endpoint.rate_limit =
+                rate.and_then(NonZeroU32::new).map(|n| RateLimit { per_second: n, burst: n });
+            if is_512 {
+                endpoint = endpoint.algorithm(Algorithm::HmacSha512);
+            }
+            if let Some(value) = header {
+                endpoint = endpoint.header("x-key", &value).ok()?;
+            }
+            if let Some((url, text)) = credentials {
+                let mut credentials =
+                    ClientCredentials::new(EndpointUrl::new(&url).ok()?, &text, &text);
+                credentials.scope = has_tls.then_some(text);
+                endpoint = endpoint.client_credentials(credentials).ok()?;
+            }
+            if has_tls {
+                endpoint = endpoint.tls(EndpointTls::default().pinned_roots(&secret)).ok()?;
+            }
+            Some(endpoint)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stored_is_read_back(endpoint in endpoint()) {
+            if let Some(endpoint) = endpoint {
+                prop_assert!(endpoint.check().is_ok());
+                prop_assert_eq!(StoredEndpoint::new(&endpoint).to_endpoint().unwrap(), endpoint);
+            }
+        }
     }
 
     #[test]

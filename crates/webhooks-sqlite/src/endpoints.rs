@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::Timestamp;
+use webhooks_dispatch::backlog::Place;
 use webhooks_registry::{
-    EndpointKey, EndpointState, EndpointStoreError, RegisterError, Registered, Registration,
-    SealError, StateChange, StoredEndpoint, UnknownEndpoint,
+    DisableReason, EndpointKey, EndpointState, EndpointStoreError, RegisterError, Registered,
+    Registration, SealError, StateChange, StoredEndpoint, UnknownEndpoint,
 };
 
 use crate::row;
@@ -18,13 +19,17 @@ use crate::writer::Write;
 struct Change {
     before: Option<Arc<Registration>>,
     after: Registration,
+    /// Where the backlog of an endpoint begins whose row could not be read.
+    first: Option<Place>,
 }
 
 impl Change {
     /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
     fn write(&mut self, tables: &Tables) -> rusqlite::Result<Result<(), SealError>> {
         const UPDATE: &str = "UPDATE endpoints
-            SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5 WHERE number = ?1";
+            SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5,
+                blocked_until = CASE WHEN ?6 THEN blocked_until ELSE 0 END
+            WHERE number = ?1";
         // The secrets of the old one are of no use to anybody any more.
         const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
         const INSERT: &str =
@@ -32,24 +37,26 @@ impl Change {
             VALUES (?, ?, ?, ?, ?, ?)";
         const REORDER: &str = "UPDATE deliveries SET due_at = 0
             WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
-        let Self { before, after } = self;
+        let Self { before, after, first } = self;
         let (key, state) = (after.key(), after.state);
         let stored = StoredEndpoint::new(&after.endpoint);
         let secrets = match tables.keys.seal(&key.to_string(), &stored.secrets) {
             Ok(secrets) => secrets,
             Err(error) => return Ok(Err(error)),
         };
-        let disabled = state.disabled().map(|reason| reason.as_str());
+        let disabled = state.disabled().map(DisableReason::as_str);
         let was_open = before.as_ref().map(|before| before.state.is_open());
         let number = row::endpoint(after.number);
         if was_open == Some(true) || (was_open == Some(false) && !state.is_open()) {
-            let parameters = params![number, stored.settings, secrets, state.as_str(), disabled];
+            let (word, ordered) = (state.as_str(), after.endpoint.ordered);
+            let parameters = params![number, stored.settings, secrets, word, disabled, ordered];
             tables.execute(UPDATE, parameters)?;
             if !state.is_open() {
                 tables.cancel_some(number)?;
             } else if after.endpoint.ordered {
                 tables.execute(REORDER, [number])?;
             }
+            *first = tables.first_place(after.number)?;
             return Ok(Ok(()));
         }
         if was_open.is_some() {
@@ -68,17 +75,17 @@ impl Change {
         tables: &mut Tables,
         shared: &Shared,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
-        let Self { before, after } = self;
+        let Self { before, after, first } = self;
         let key = after.key();
+        shared.unreadable().remove(&key);
         let replaced = shared.registry.restore(after)?;
         let Some(after) = shared.registry.get_of(&key) else { return Ok(replaced) };
-        if let Some(before) = before.filter(|before| before.state.is_open())
-            && !after.state.is_open()
-        {
-            tables.start_draining(before.number);
+        if before.as_ref().is_some_and(|before| before.state.is_open()) && !after.state.is_open() {
+            tables.start_draining(after.number);
         }
-        shared.backlog().open(&after, None, Timestamp::UNIX_EPOCH);
-        Ok(replaced)
+        // An endpoint that has a lane keeps it.
+        shared.backlog().open(&after, first, Timestamp::UNIX_EPOCH);
+        Ok(replaced.or(before))
     }
 }
 
@@ -96,15 +103,18 @@ impl Register {
     fn change(&self, shared: &Shared) -> Result<Option<Change>, EndpointStoreError> {
         let registration = &self.registration;
         registration.endpoint.check().map_err(RegisterError::Endpoint)?;
-        let before = shared.registry.get_of(&registration.key());
+        let before = current(shared, &registration.key());
         let after = match &before {
             None => Some(registration.clone()),
             Some(before) => before.again(registration.endpoint.clone()),
         };
-        Ok(after.map(|after| Change { before, after }))
+        Ok(after.map(|after| Change { before, after, first: None }))
     }
 }
 
+// The commands on endpoints end their groups: `finish` changes registrations and lanes, by which all
+// others decide. They read registrations, which neither `Publish` nor `Settle` nor `Prune` changes;
+// what those wrote for the endpoint, the statements find in the rows.
 impl Write for Register {
     type Answer = Result<Registered, EndpointStoreError>;
 
@@ -142,7 +152,7 @@ impl Write for Unregister {
         // Its secrets are of no use to anybody any more.
         const RETIRE: &str = "UPDATE endpoints
             SET is_current = 0, state = 'unregistered', secrets = x'' WHERE number = ?";
-        if let Some(current) = shared.registry.get_of(&self.key) {
+        if let Some(current) = current(shared, &self.key) {
             let number = row::endpoint(current.number);
             tables.execute(RETIRE, [number])?;
             tables.cancel_some(number)?;
@@ -151,7 +161,11 @@ impl Write for Unregister {
     }
 
     fn finish(self, tables: &mut Tables, shared: &Shared) -> Self::Answer {
-        let removed = shared.registry.unregister_of(&self.key)?;
+        let unreadable = shared.unreadable().remove(&self.key);
+        let removed = match unreadable {
+            Some(unreadable) => unreadable.known,
+            None => shared.registry.unregister_of(&self.key)?,
+        };
         tables.start_draining(removed.number);
         shared.backlog().close(removed.number);
         Ok(removed)
@@ -170,11 +184,14 @@ impl SetState {
     }
 
     fn change(&self, shared: &Shared) -> Result<Option<Change>, EndpointStoreError> {
+        if let Some(error) = shared.unreadable_error(&self.key) {
+            return Err(error);
+        }
         let before = shared.registry.get_of(&self.key);
         let before = before.ok_or_else(|| UnknownEndpoint { id: self.key.id.to_string() })?;
         let after: Option<EndpointState> = before.state.after(self.change)?;
         let after = after.map(|state| before.in_state(state));
-        Ok(after.map(|after| Change { before: Some(before), after }))
+        Ok(after.map(|after| Change { before: Some(before), after, first: None }))
     }
 }
 
@@ -195,6 +212,12 @@ impl Write for SetState {
         let Some(change) = self.outcome? else { return Ok(None) };
         Ok(change.finish(tables, shared)?)
     }
+}
+
+/// Returns an endpoint, or what is known of one whose row cannot be read.
+fn current(shared: &Shared, key: &EndpointKey) -> Option<Arc<Registration>> {
+    let unreadable = shared.unreadable().get(key).map(|found| Arc::clone(&found.known));
+    unreadable.or_else(|| shared.registry.get_of(key))
 }
 
 fn unavailable(error: SealError) -> EndpointStoreError {

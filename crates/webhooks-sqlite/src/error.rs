@@ -5,22 +5,28 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
+use webhooks_core::DeliveryId;
 use webhooks_dispatch::StoreError;
-use webhooks_registry::{SealError, StoredEndpointError};
+use webhooks_registry::SealError;
 
 /// Says why a store cannot be opened. Its file is as it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// An endpoint's row cannot be read.
-    #[error("cannot read endpoint {endpoint:?} of store {path:?}")]
-    Endpoint {
+    /// The file can be neither found nor made.
+    #[error("cannot find or make store {path:?}")]
+    File {
+        /// The path that was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file has several names (hard links). SQLite keeps a log beside each, and the lock cannot
+    /// tell that they are one file.
+    #[error("store {path:?} has several names; remove the other hard links")]
+    HardLinks {
         /// The store's file.
         path: PathBuf,
-        /// The endpoint's id.
-        endpoint: String,
-        /// Why.
-        source: StoredEndpointError,
     },
     /// Another process, or another store in this one, has the file open.
     #[error("store {path:?} is in use by {holder}; stop it first, or use another file")]
@@ -29,6 +35,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Who, as far as is known.
         holder: String,
+    },
+    /// SQLite cannot keep a write-ahead log beside the file, as on some network file systems.
+    #[error("store {path:?} cannot have a write-ahead log: its journal mode is {mode:?}")]
+    Journal {
+        /// The store's file.
+        path: PathBuf,
+        /// The mode that SQLite uses instead.
+        mode: String,
     },
     /// The file beside the store that locks it cannot be made or locked.
     #[error("cannot lock store {path:?}")]
@@ -50,7 +64,15 @@ pub enum OpenError {
         /// The latest version that is known here.
         known: i64,
     },
-    /// The secrets of an endpoint cannot be decrypted.
+    /// The path names no file: it is empty, `:memory:` or a URI. A store is a file, since everything
+    /// that it accepts must outlive the process.
+    #[error("{path:?} is no file; a store needs one (for a store in memory, use `MemoryStore`)")]
+    NoFile {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The secrets of endpoints cannot be decrypted: no key is configured, or none of the keys opens
+    /// any of them.
     #[error("cannot decrypt the secrets of endpoint {endpoint:?} of store {path:?}")]
     Seal {
         /// The store's file.
@@ -95,6 +117,43 @@ pub(crate) struct Closed;
 
 pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable { source: Closed.into() }
+}
+
+/// Says that what is left of the file's size is kept for what was accepted.
+#[derive(Debug, Error)]
+#[error("the file has come to its limit, but for the reserve for what was accepted")]
+pub(crate) struct OnlyReserve;
+
+/// Says that outcomes were kept without their attempts.
+#[derive(Debug, Error)]
+#[error("{count} attempts were not recorded; the outcomes of their deliveries were")]
+pub(crate) struct LostAttempts {
+    pub(crate) count: usize,
+    pub(crate) source: Option<rusqlite::Error>,
+}
+
+/// Says that a delivery's outcome could not be kept.
+#[derive(Debug, Error)]
+#[error("the outcome of {delivery} was not kept; it is due again when its lease ends")]
+pub(crate) struct LostOutcome {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) source: rusqlite::Error,
+}
+
+/// Says that an endpoint gets nothing, because its row cannot be read.
+#[derive(Debug, Error)]
+#[error("endpoint {endpoint:?} cannot be read and is inactive: {why}")]
+pub(crate) struct UnreadableEndpoint {
+    pub(crate) endpoint: String,
+    pub(crate) why: String,
+}
+
+/// Says that a delivery is passed over.
+#[derive(Debug, Error)]
+#[error("{delivery} cannot be read, and is passed over until the store is opened again")]
+pub(crate) struct UnreadableDelivery {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) source: rusqlite::Error,
 }
 
 /// Says that a row holds what no row should.

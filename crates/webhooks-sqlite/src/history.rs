@@ -20,6 +20,14 @@ use crate::row;
 /// The columns of an event's record, for [`event_record`].
 const EVENT: &str = "events.id, events.tenant, events.type, events.body, events.accepted_at";
 
+/// How many small commands one call of `prune` makes, at most.
+const PRUNES: usize = 20;
+
+/// A delivery's status: what waits for a row that gets nothing more is as good as cancelled.
+const STATUS: &str = "
+    CASE WHEN deliveries.due_at IS NOT NULL AND endpoints.state IN ('disabled', 'unregistered')
+    THEN 'cancelled' ELSE deliveries.status END";
+
 impl HistoryStore for SqliteStore {
     async fn event(
         &self,
@@ -108,19 +116,21 @@ impl HistoryStore for SqliteStore {
         endpoint: EndpointKey,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
-        const COUNT: &str = "SELECT status, count(*) FROM deliveries
-            WHERE endpoint IN (SELECT number FROM endpoints WHERE tenant = ?1 AND id = ?2)
-              AND since >= ?3
-            GROUP BY status";
         const FAILING: &str = "SELECT failing_since FROM endpoints
             WHERE tenant = ? AND id = ? AND is_current = 1";
+        let count = format!(
+            "SELECT {STATUS} AS state, count(*)
+             FROM endpoints JOIN deliveries ON deliveries.endpoint = endpoints.number
+             WHERE endpoints.tenant = ?1 AND endpoints.id = ?2 AND deliveries.since >= ?3
+             GROUP BY state"
+        );
         self.read(move |connection| {
             let key = [endpoint.tenant.as_str(), endpoint.id.as_str()];
             let failing: Option<Option<i64>> =
                 connection.query_row(FAILING, key, |row| row.get(0)).optional()?;
             let failing_since = failing.flatten().map(row::time);
             let mut statistics = Statistics { failing_since, ..Statistics::default() };
-            let mut statement = connection.prepare_cached(COUNT)?;
+            let mut statement = connection.prepare_cached(&count)?;
             let parameters = params![key[0], key[1], row::micros(since)];
             let mut rows = statement.query(parameters)?;
             while let Some(row) = rows.next()? {
@@ -132,7 +142,16 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.write(Prune::new(before, limit)).await
+        let mut deleted = 0;
+        // Other commands come in between. The rest is left to the next call.
+        for _ in 0..PRUNES {
+            let pruned = self.write(Prune::new(before, limit - deleted)).await?;
+            deleted += pruned.deleted;
+            if !pruned.is_more || deleted >= limit {
+                break;
+            }
+        }
+        Ok(deleted)
     }
 }
 
@@ -205,13 +224,7 @@ impl Filter {
             self.add("deliveries.number = ?", row::number(delivery));
         }
         if let Some(status) = query.status {
-            // What waits for a row that gets nothing more is as good as cancelled.
-            self.add(
-                "CASE WHEN deliveries.due_at IS NOT NULL
-                      AND endpoints.state IN ('disabled', 'unregistered')
-                 THEN 'cancelled' ELSE deliveries.status END = ?",
-                status.as_str().to_owned(),
-            );
+            self.add(&format!("{STATUS} = ?"), status.as_str().to_owned());
         }
     }
 }

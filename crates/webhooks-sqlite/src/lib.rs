@@ -3,16 +3,20 @@
 mod endpoints;
 mod error;
 mod history;
+mod limit;
+mod load;
 mod migrate;
 mod open;
 mod operations;
 mod publish;
+mod refill;
 mod replay;
 mod retention;
 mod row;
 mod settle;
 mod store;
 mod tables;
+mod troubles;
 mod writer;
 
 // The public interface is:

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 use webhooks_dispatch::backlog::Window;
 use webhooks_registry::{SealingKey, SealingKeys};
 
-use crate::{OpenError, SqliteStore, migrate, row};
+use crate::limit::Limit;
+use crate::{OpenError, SqliteStore, migrate};
 
 /// How many deliveries of one endpoint are held in memory, of those that wait.
 const PER_ENDPOINT: usize = 1_024;
@@ -17,7 +18,7 @@ const PER_ENDPOINT: usize = 1_024;
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
 /// The settings of SQLite, and why:
-/// * `journal_mode`: with a write-ahead log, readers don't wait for the writer, and a commit is one
+/// * `journal_mode=WAL`, by [`use_log`]: with a write-ahead log, readers don't wait for the writer, and a commit is one
 ///   append.
 /// * `synchronous=FULL`: a commit is on disk before it is answered. `NORMAL` would lose the last
 ///   commits when the power fails.
@@ -29,7 +30,6 @@ const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// * `busy_timeout`: somebody may look at the file with another program, which locks it shortly.
 const SETTINGS: &str = "
     PRAGMA busy_timeout = 5000;
-    PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 4096;
     PRAGMA cache_size = -65536;
@@ -86,8 +86,13 @@ impl SqliteOptions {
         Self { window, ..self }
     }
 
-    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. When
-    /// it is reached, publishing fails as on a full disk. The log beside it takes 64 MiB more.
+    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. The log
+    /// beside it takes 64 MiB more.
+    ///
+    /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::StoreError::Full) when an event
+    /// and its deliveries would leave less than an eighth of it. That reserve is for what was
+    /// accepted: settling and cancelling, registering and replaying may use it. When less than a
+    /// thirty-second is left, outcomes are kept without their attempts.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes: Some(max_bytes), ..self }
     }
@@ -103,6 +108,42 @@ impl SqliteOptions {
             Err(OpenError::Thread { source })
         })
     }
+}
+
+/// Returns the one path of a store's file, by whatever path it is named; makes the file if there is
+/// none. The lock and SQLite's own files beside it go by this path.
+pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
+    let text = path.as_os_str().to_string_lossy();
+    // To SQLite, these are no names of files: the database would be in memory, or a URI.
+    if text.is_empty() || text == ":memory:" || text.starts_with("file:") {
+        return Err(OpenError::NoFile { path: path.to_owned() });
+    }
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    // A file that is there is not opened: SQLite's locks on it would end when it is closed.
+    if !path.exists() {
+        let made = options.write(true).create(true).truncate(false).open(path);
+        made.map_err(failed)?;
+    }
+    let path = path.canonicalize().map_err(failed)?;
+    if names(&path).map_err(failed)? > 1 {
+        return Err(OpenError::HardLinks { path });
+    }
+    Ok(path)
+}
+
+/// Returns how many names a file has.
+#[cfg(unix)]
+fn names(path: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = path.metadata()?;
+    Ok(if metadata.is_file() { metadata.nlink() } else { 1 })
+}
+
+#[cfg(not(unix))]
+fn names(_: &Path) -> std::io::Result<u64> {
+    Ok(1)
 }
 
 /// Locks the store for this process; the lock ends with the file.
@@ -135,7 +176,10 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the connection that writes, with the schema up to date.
-pub(crate) fn writing(path: &Path, max_bytes: Option<u64>) -> Result<Connection, OpenError> {
+pub(crate) fn writing(
+    path: &Path,
+    max_bytes: Option<u64>,
+) -> Result<(Connection, Option<Limit>), OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     let found = migrate::version(&connection).map_err(failed)?;
@@ -144,18 +188,20 @@ pub(crate) fn writing(path: &Path, max_bytes: Option<u64>) -> Result<Connection,
         return Err(OpenError::Newer { path, found, known });
     }
     connection.execute_batch(SETTINGS).map_err(failed)?;
-    migrate::run(&mut connection).map_err(failed)?;
-    if let Some(max_bytes) = max_bytes {
-        limit(&connection, max_bytes).map_err(failed)?;
+    let mode = use_log(&connection).map_err(failed)?;
+    if mode != "wal" {
+        return Err(OpenError::Journal { path: path.to_owned(), mode });
     }
+    migrate::run(&mut connection).map_err(failed)?;
+    let limit = max_bytes.map(|max_bytes| Limit::set(&connection, max_bytes));
+    let limit = limit.transpose().map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(connection)
+    Ok((connection, limit))
 }
 
-fn limit(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
-    let page: i64 = connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
-    let pages = row::integer(max_bytes) / page.max(1);
-    connection.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), (), |_| Ok(()))
+/// Asks for the write-ahead log; returns the mode that SQLite uses now.
+fn use_log(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
 }
 
 /// Opens a connection that only reads.
@@ -174,12 +220,19 @@ mod tests {
     #[test]
     fn a_commit_is_on_disk_before_it_is_answered() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = writing(&folder.path().join("store.db"), None).unwrap();
+        let (connection, _) = writing(&folder.path().join("store.db"), None).unwrap();
         let pragma = |name: &str| -> String {
             let value = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
             connection.query_row(&value, (), |row| row.get(0)).unwrap()
         };
         assert_eq!(pragma("journal_mode"), "wal");
         assert_eq!(pragma("synchronous"), "2", "FULL");
+    }
+
+    #[test]
+    fn a_file_that_can_have_no_log_is_refused() {
+        // What SQLite takes for a name of no file is the one place where it has none.
+        let error = writing(Path::new(":memory:"), None).unwrap_err();
+        assert!(matches!(&error, OpenError::Journal { mode, .. } if mode == "memory"), "{error:?}");
     }
 }

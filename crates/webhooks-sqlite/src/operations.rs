@@ -59,6 +59,7 @@ impl Cancel {
     }
 }
 
+// It ends its group: it takes the lease away in `finish`, and `Settle` decides by the lease.
 impl Write for Cancel {
     type Answer = Result<(), OperationError>;
 
@@ -79,6 +80,7 @@ impl Write for Cancel {
             Some(Found { number, due_at: Some(due_at), .. }) => {
                 let reason = CancelReason::Manual.as_str();
                 tables.execute(CANCEL, params![row::number(delivery), reason])?;
+                tables.ended(delivery)?;
                 tables.execute(UNBLOCK, params![row::endpoint(number), row::number(delivery)])?;
                 Ok((number, due_at))
             }

@@ -4,18 +4,25 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::{Conflict, Novelty, Progress, Published, SerializedEvent};
+use webhooks_dispatch::{Conflict, Novelty, Progress, Published, SerializedEvent, StoreError};
 use webhooks_registry::EndpointNumber;
 
+use crate::error::OnlyReserve;
+use crate::limit;
 use crate::row;
 use crate::store::Shared;
 use crate::tables::{Tables, waiting};
 use crate::writer::Write;
 
+/// About how many bytes a delivery takes with its index entries.
+const DELIVERY: i64 = 128;
+
 pub(crate) struct Publish {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
     outcomes: Vec<Result<Published, Conflict>>,
+    /// Whether there is no room for it.
+    is_refused: bool,
     /// The deliveries that were made: of which event, to whom, due when.
     deliveries: Vec<(usize, EndpointNumber, Timestamp, DeliveryId)>,
 }
@@ -25,16 +32,35 @@ impl Publish {
         let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         let outcomes = Vec::with_capacity(events.len());
         let deliveries = Vec::with_capacity(events.len());
-        Self { events, now, outcomes, deliveries }
+        Self { events, now, outcomes, is_refused: false, deliveries }
+    }
+
+    /// Returns whether the events and their deliveries would take what is kept for others.
+    fn is_too_much(&self, tables: &Tables, shared: &Shared) -> rusqlite::Result<bool> {
+        let Some(room) = tables.room()? else { return Ok(false) };
+        let sizes = self.events.iter().map(|event| {
+            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let deliveries = i64::try_from(matching.len()).unwrap_or(i64::MAX);
+            limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY))
+        });
+        Ok(sizes.fold(0, i64::saturating_add) > room.events)
     }
 }
 
 impl Write for Publish {
-    type Answer = Vec<Result<Published, Conflict>>;
+    type Answer = Result<Vec<Result<Published, Conflict>>, StoreError>;
+
+    // It only adds deliveries to the backlog. No command decides by what waits there: ids that are
+    // taken, and deliveries, are looked up in the rows. The next numbers grow in `write`.
+    const ENDS_GROUP: bool = false;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.outcomes.clear();
         self.deliveries.clear();
+        self.is_refused = self.is_too_much(tables, shared)?;
+        if self.is_refused {
+            return Ok(());
+        }
         let mut repeats = Vec::new();
         let mut insert = tables.insert()?;
         for (index, event) in self.events.iter().enumerate() {
@@ -60,6 +86,9 @@ impl Write for Publish {
     }
 
     fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+        if self.is_refused {
+            return Err(StoreError::Full { source: OnlyReserve.into() });
+        }
         let progress = Progress::start(self.now);
         let mut backlog = shared.backlog();
         for (index, endpoint, due_at, id) in self.deliveries {
@@ -67,7 +96,7 @@ impl Write for Publish {
                 backlog.push(endpoint, due_at, id, waiting(event, progress));
             }
         }
-        self.outcomes
+        Ok(self.outcomes)
     }
 }
 

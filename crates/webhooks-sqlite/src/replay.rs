@@ -138,6 +138,8 @@ impl Replaying {
     }
 }
 
+// It ends its group, as all that are not frequent do. It reads registrations, which neither `Publish`
+// nor `Settle` nor `Prune` changes, and deliveries from their rows.
 impl Write for Replaying {
     type Answer = Result<Replayed, OperationError>;
 
@@ -194,7 +196,7 @@ fn several(
         }
     }
     let done = done.saturating_add(request.limit);
-    portion.next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+    portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
     Ok(portion)
 }
 

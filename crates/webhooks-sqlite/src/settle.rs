@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, params};
+use rusqlite::{CachedStatement, ErrorCode, params};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
     Attempt, CancelReason, ErrorClass, Excerpt, Failing, Health, Outcome, Settled, Settlement,
+    StoreError,
 };
 use webhooks_registry::EndpointNumber;
 
+use crate::error::{LostAttempts, LostOutcome};
+use crate::limit;
 use crate::row;
 use crate::store::Shared;
 use crate::tables::Tables;
@@ -30,18 +33,39 @@ pub(crate) struct Settle {
     /// Of each settlement, whether its claim holds and for whom, once that was asked.
     held: Vec<Option<Held>>,
     settled: Vec<Settled>,
+    care: Care,
+    /// How many attempts were not recorded, and why if that was no lack of room.
+    lost_attempts: LostAttempts,
+    /// The outcomes that could not be kept.
+    lost: Vec<LostOutcome>,
+}
+
+/// How settlements are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// Without looking back: if one fails, all do.
+    Together,
+    /// Each so that it can fail alone.
+    OneByOne,
+    /// The same, and outcomes alone, which need next to no room.
+    OutcomesOneByOne,
 }
 
 impl Settle {
     pub(crate) fn new(settlements: Vec<Settlement>, now: Timestamp) -> Self {
-        Self { settlements, now, held: Vec::new(), settled: Vec::new() }
+        Self {
+            settlements,
+            now,
+            held: Vec::new(),
+            settled: Vec::new(),
+            care: Care::Together,
+            lost_attempts: LostAttempts { count: 0, source: None },
+            lost: Vec::new(),
+        }
     }
 
     /// Holds the claims, so that no lease ends between the commit and what follows it.
     fn hold(&mut self, shared: &Shared) {
-        if !self.held.is_empty() {
-            return;
-        }
         let mut backlog = shared.backlog();
         for settlement in &self.settlements {
             let is_held = backlog.hold(settlement.claim);
@@ -53,53 +77,154 @@ impl Settle {
             }));
         }
     }
+
+    /// Writes outcomes and attempts; fails if none can be kept.
+    fn write_rows(&mut self, tables: &Tables) -> rusqlite::Result<()> {
+        let mut room = tables.room()?.map_or(i64::MAX, |room| room.attempts);
+        let mut rows = Rows::prepare(tables)?;
+        let mut kept = 0_usize;
+        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            let Some(held) = held else { continue };
+            let mut attempt = settlement.attempt.as_ref();
+            if let Some(made) = attempt {
+                room = room.saturating_sub(size(made));
+                if room < 0 || self.care == Care::OutcomesOneByOne {
+                    self.lost_attempts.count += 1;
+                    attempt = None;
+                }
+            }
+            let mut keep = |attempt: Option<&Attempt>| {
+                rows.keep(settlement, *held)?;
+                attempt.map_or(Ok(()), |attempt| {
+                    rows.keep_attempt(settlement.claim.delivery, held.attempt, attempt)
+                })
+            };
+            if self.care == Care::Together {
+                keep(attempt)?;
+                continue;
+            }
+            let outcome = match tables.savepoint(|| keep(attempt)) {
+                Err(error) if attempt.is_some() && tables.is_writing() => {
+                    self.lost_attempts.count += 1;
+                    self.lost_attempts.source = Some(error);
+                    tables.savepoint(|| keep(None))
+                }
+                outcome => outcome,
+            };
+            match outcome {
+                Ok(()) => kept += 1,
+                Err(source) if tables.is_writing() => {
+                    let delivery = settlement.claim.delivery;
+                    self.lost.push(LostOutcome { delivery, source });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.lost.pop() {
+            Some(lost) if kept == 0 => Err(lost.source),
+            lost => {
+                self.lost.extend(lost);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns whether a delivery's outcome was not kept although its claim holds.
+    fn is_lost(&self, delivery: DeliveryId) -> bool {
+        self.lost.iter().any(|lost| lost.delivery == delivery)
+    }
 }
 
 impl Write for Settle {
     type Answer = Vec<Settled>;
 
+    // It changes leases and lanes in memory, and `failing`. Of the commands that may follow, none but
+    // another `Settle` reads those. `write` holds the leases and notes in `failing` what it saw, so
+    // that a second settlement of the same claim finds it held and the second failure finds the
+    // first. What `Cancel`, `Replaying` and the commands on endpoints read of deliveries, they
+    // read from the rows.
+    const ENDS_GROUP: bool = false;
+
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.hold(shared);
         self.settled.clear();
-        let mut rows = Rows::prepare(tables)?;
+        self.lost.clear();
+        self.lost_attempts = LostAttempts { count: 0, source: None };
+        self.write_rows(tables)?;
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            let Some(held) = held else { continue };
-            rows.keep(settlement, *held)?;
-            if let Some(attempt) = &settlement.attempt {
-                rows.keep_attempt(settlement.claim.delivery, held.attempt, attempt)?;
-            }
-        }
-        drop(rows);
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+            let delivery = settlement.claim.delivery;
             self.settled.push(match held {
-                Some(held) => {
+                Some(held) if !self.is_lost(delivery) => {
+                    if is_end(settlement.outcome) {
+                        tables.ended(delivery)?;
+                    }
                     let health = health(tables, held.endpoint, settlement.outcome, self.now)?;
                     Settled::Kept { health }
                 }
-                None => Settled::LeaseLost,
+                _ => Settled::LeaseLost,
             });
         }
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+    fn finish(mut self, _: &mut Tables, shared: &Shared) -> Self::Answer {
         let mut backlog = shared.backlog();
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            if held.is_some() {
-                backlog.settle(settlement);
+            match held {
+                Some(_) if self.is_lost(settlement.claim.delivery) => {
+                    backlog.let_go(settlement.claim);
+                }
+                Some(_) => backlog.settle(settlement),
+                None => {}
             }
+        }
+        for lost in std::mem::take(&mut self.lost) {
+            shared.troubles.add(StoreError::Unavailable { source: lost.into() });
+        }
+        if self.lost_attempts.count > 0 {
+            let is_full = self.lost_attempts.source.is_none();
+            let source = self.lost_attempts.into();
+            shared.troubles.add(if is_full {
+                StoreError::Full { source }
+            } else {
+                StoreError::Unavailable { source }
+            });
         }
         self.settled
     }
 
-    fn give_up(&mut self, shared: &Shared) {
+    fn undo(&mut self, shared: &Shared) {
         let mut backlog = shared.backlog();
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+        for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
             if held.is_some() {
                 backlog.let_go(settlement.claim);
             }
         }
     }
+
+    fn reduce(&mut self, error: &rusqlite::Error) -> bool {
+        self.care = match (self.care, error.sqlite_error_code()) {
+            // It is not about what is written.
+            (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => return false,
+            // SQLite ends the whole transaction when there is no room.
+            (Care::Together, Some(ErrorCode::DiskFull)) | (Care::OneByOne, _) => {
+                Care::OutcomesOneByOne
+            }
+            (Care::Together, _) => Care::OneByOne,
+            (Care::OutcomesOneByOne, _) => return false,
+        };
+        true
+    }
+}
+
+/// Returns about how many bytes the record of an attempt takes.
+fn size(attempt: &Attempt) -> i64 {
+    let error = attempt.error.as_ref().map_or(0, String::len);
+    limit::size(attempt.response.len() + attempt.response_headers.len() + error)
+}
+
+fn is_end(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Delivered | Outcome::Failed | Outcome::Expired)
 }
 
 /// Changes deliveries and adds attempts, by statements that are looked up once.

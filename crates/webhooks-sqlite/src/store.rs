@@ -1,6 +1,6 @@
 //! The store: its ports, each a command to the writer, a look into memory, or a read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,13 +23,15 @@ use webhooks_registry::{
 
 use crate::OpenError;
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{closed, store_error};
-use crate::open::{SqliteOptions, lock, reading, writing};
+use crate::error::{UnreadableEndpoint, closed, store_error};
+use crate::load::Unreadable;
+use crate::open::{SqliteOptions, locate, lock, reading, writing};
 use crate::operations::Cancel;
 use crate::publish::Publish;
 use crate::replay::Replaying;
 use crate::settle::Settle;
 use crate::tables::Tables;
+use crate::troubles::Troubles;
 use crate::writer::{Command, Job, Write, Writer};
 
 /// How many commands may wait for the writer; more wait with their callers.
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     backlog: Mutex<Backlog>,
     pub(crate) waker: Waker,
+    pub(crate) troubles: Troubles,
+    unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
     readers: Mutex<Vec<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
@@ -79,6 +83,18 @@ impl Shared {
     // A panic cannot leave it half changed in a way that matters: the disk has the truth.
     pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The endpoints whose rows could not be read when the store was opened.
+    pub(crate) fn unreadable(&self) -> MutexGuard<'_, HashMap<EndpointKey, Unreadable>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says why an endpoint's row could not be read, if that is so.
+    pub(crate) fn unreadable_error(&self, key: &EndpointKey) -> Option<EndpointStoreError> {
+        let why = self.unreadable().get(key)?.why.clone();
+        let source = UnreadableEndpoint { endpoint: key.id.to_string(), why }.into();
+        Some(EndpointStoreError::Unavailable { source })
     }
 }
 
@@ -92,26 +108,35 @@ impl SqliteStore {
     }
 
     pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
+        let (store, writer) = Self::prepare(options)?;
+        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
+        let thread =
+            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
+        *store.shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(store)
+    }
+
+    /// Opens the file; returns the store, and its writer before that runs.
+    pub(crate) fn prepare(options: SqliteOptions) -> Result<(Self, Writer), OpenError> {
         let SqliteOptions { path, keys, window, max_bytes } = options;
+        let path = locate(&path)?;
         let lock = lock(&path)?;
-        let connection = writing(&path, max_bytes)?;
+        let (connection, limit) = writing(&path, max_bytes)?;
         let shared = Arc::new(Shared {
             path,
             registry: Registry::new(),
             backlog: Mutex::new(Backlog::new(window)),
             waker: Waker::new(),
+            troubles: Troubles::default(),
+            unreadable: Mutex::default(),
             readers: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
         });
-        let tables = Tables::load(connection, keys, &shared)?;
+        let tables = Tables::load(connection, limit, keys, &shared)?;
         let (commands, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
-        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
-        let thread =
-            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(Self { shared, commands })
+        Ok((Self { shared, commands }, writer))
     }
 
     /// Waits until everything is written and the file is free for others. Other clones of this
@@ -126,6 +151,21 @@ impl SqliteStore {
             // A writer that panicked has freed the file too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    #[cfg(test)]
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.shared.troubles
+    }
+
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.shared.backlog()
     }
 
     /// Has the writer carry out a command, and returns its answer.
@@ -173,10 +213,14 @@ impl DeliveryStore for SqliteStore {
         events: Vec<SerializedEvent>,
         now: Timestamp,
     ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
-        self.write(Publish::new(events, now)).await
+        self.write(Publish::new(events, now)).await?
     }
 
     /// Claims from memory: one process owns the file, so claims need not outlive it.
+    ///
+    /// A claim that finds nothing tells what went wrong since in the writer's own work, one error a
+    /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
+    /// now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let mut backlog = self.shared.backlog();
         let claimed = backlog.claim(&request);
@@ -187,7 +231,8 @@ impl DeliveryStore for SqliteStore {
             let nudge: Job = Box::new(crate::writer::Nudge);
             let _full = self.commands.try_send(nudge);
         }
-        Ok(claimed)
+        let trouble = if claimed.is_empty() { self.shared.troubles.take() } else { None };
+        trouble.map_or(Ok(claimed), Err)
     }
 
     async fn settle(
@@ -252,8 +297,12 @@ impl EndpointStore for SqliteStore {
         self.write(SetState::new(key, change)).await.map_err(unavailable)?
     }
 
+    /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.shared.registry.get_of(&key))
+        match self.shared.unreadable_error(&key) {
+            Some(error) => Err(error),
+            None => Ok(self.shared.registry.get_of(&key)),
+        }
     }
 
     async fn list(

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::backlog::{Place, Refill, Waiting, due_in_order};
+use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::backlog::{Place, Waiting, due_in_order};
 use webhooks_dispatch::{Failing, Progress, SerializedEvent};
-use webhooks_registry::{
-    EndpointKey, EndpointNumber, EndpointState, Registration, SealingKeys, StoredEndpoint,
-};
+use webhooks_registry::{EndpointNumber, Registration, SealingKeys};
 
 use crate::OpenError;
-use crate::error::BadRow;
+use crate::limit::{Limit, Room};
+use crate::retention::Search;
 use crate::row;
 use crate::store::Shared;
 
 /// How many deliveries of an endpoint that is gone are cancelled in one transaction.
-const DRAIN: i64 = 1_000;
+const DRAIN: i64 = if cfg!(test) { 2 } else { 1_000 };
 
 /// The connection that writes, the next numbers, and the endpoints' rows.
 pub(crate) struct Tables {
@@ -27,6 +26,8 @@ pub(crate) struct Tables {
     next: Numbers,
     /// The endpoints that fail, with what their rows say of it.
     pub(crate) failing: HashMap<EndpointNumber, Failing>,
+    pub(crate) search: Search,
+    limit: Option<Limit>,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
 }
@@ -38,21 +39,11 @@ struct Numbers {
     delivery: i64,
 }
 
-/// An endpoint's row, as it is read when the store is opened.
-struct EndpointRow {
-    number: i64,
-    tenant: String,
-    id: String,
-    stored: StoredEndpoint,
-    sealed: Vec<u8>,
-    state: EndpointState,
-    blocked_until: i64,
-}
-
 impl Tables {
     /// Reads what is kept in memory: the endpoints, and where the backlog of each begins.
     pub(crate) fn load(
         connection: Connection,
+        limit: Option<Limit>,
         keys: SealingKeys,
         shared: &Shared,
     ) -> Result<Self, OpenError> {
@@ -62,14 +53,13 @@ impl Tables {
             keys,
             next: Numbers { event: 1, delivery: 1 },
             failing: HashMap::new(),
+            search: Search::default(),
+            limit,
             draining: Vec::new(),
         };
         tables.load_counters().map_err(failed)?;
         tables.load_failing().map_err(failed)?;
-        let rows = tables.endpoint_rows().map_err(failed)?;
-        for row in rows {
-            tables.load_endpoint(row, shared)?;
-        }
+        tables.load_endpoints(shared)?;
         tables.draining = tables.left_over().map_err(failed)?;
         Ok(tables)
     }
@@ -102,58 +92,6 @@ impl Tables {
         Ok(())
     }
 
-    fn endpoint_rows(&self) -> rusqlite::Result<Vec<EndpointRow>> {
-        const ENDPOINTS: &str = "
-            SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until
-            FROM endpoints WHERE is_current = 1 ORDER BY number";
-        let mut statement = self.connection.prepare(ENDPOINTS)?;
-        let rows = statement.query_map((), |row| {
-            let (state, disabled): (String, Option<String>) = (row.get(5)?, row.get(6)?);
-            Ok(EndpointRow {
-                number: row.get(0)?,
-                tenant: row.get(1)?,
-                id: row.get(2)?,
-                stored: StoredEndpoint { settings: row.get(3)?, secrets: Vec::new().into() },
-                sealed: row.get(4)?,
-                state: EndpointState::from_words(&state, disabled.as_deref()),
-                blocked_until: row.get(7)?,
-            })
-        })?;
-        rows.collect()
-    }
-
-    fn load_endpoint(&mut self, row: EndpointRow, shared: &Shared) -> Result<(), OpenError> {
-        let path = || shared.path.clone();
-        let EndpointRow { number, tenant, id, mut stored, sealed, state, blocked_until } = row;
-        let failed = |source| OpenError::Sqlite { path: path(), source };
-        let unreadable =
-            |source| OpenError::Endpoint { path: path(), endpoint: id.clone(), source };
-        let bad = |_why| failed(BadRow::of("the id of an endpoint").in_column(1));
-        let key = EndpointKey::new(
-            TenantId::new(&tenant).map_err(bad)?,
-            EndpointId::new(&id).map_err(bad)?,
-        );
-        let sealing = |source| OpenError::Seal { path: path(), endpoint: id.clone(), source };
-        stored.secrets = self.keys.open(&key.to_string(), &sealed).map_err(sealing)?;
-        let endpoint = stored.to_endpoint().map_err(unreadable)?;
-        if !self.keys.is_current(&key.to_string(), &sealed) {
-            let sealed = self.keys.seal(&key.to_string(), &stored.secrets).map_err(sealing)?;
-            let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
-            self.connection.execute(update, params![sealed, number]).map_err(failed)?;
-        }
-        let number = row::endpoint_number(number);
-        let registration = Registration::new(number, key.id.clone(), endpoint).in_state(state);
-        // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
-        let _none = shared.registry.restore(registration);
-        if let Some(registration) = shared.registry.get_of(&key) {
-            let first = self.first_place(number).map_err(failed)?;
-            let mut backlog = shared.backlog();
-            backlog.open(&registration, first, row::time(blocked_until));
-            backlog.set_failing(number, self.failing.contains_key(&number));
-        }
-        Ok(())
-    }
-
     /// Returns the place of the first delivery that waits for an endpoint.
     pub(crate) fn first_place(&self, endpoint: EndpointNumber) -> rusqlite::Result<Option<Place>> {
         const FIRST: &str = "SELECT due_at, number FROM deliveries
@@ -164,28 +102,6 @@ impl Tables {
         statement.query_row([row::endpoint(endpoint)], place).optional()
     }
 
-    /// Reads deliveries that wait for an endpoint, in the order of their places.
-    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Vec<(Place, Waiting)>> {
-        const WAITING: &str = "
-            SELECT deliveries.due_at, deliveries.number, deliveries.since, deliveries.attempts,
-                   deliveries.earlier_attempts, events.id, events.tenant, events.type, events.body
-            FROM deliveries JOIN events ON events.number = deliveries.event
-            WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
-              AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
-            ORDER BY deliveries.due_at, deliveries.number LIMIT ?4";
-        let endpoint = row::endpoint(refill.endpoint);
-        let (due_at, number) = refill.from;
-        let mut statement = self.connection.prepare_cached(WAITING)?;
-        let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
-        let parameters = params![endpoint, row::micros(due_at), row::number(number), limit];
-        let rows = statement.query_map(parameters, |row| {
-            let place = (row::time(row.get(0)?), row::delivery_id(row.get(1)?));
-            let event = Arc::new(row::event(row, 5)?);
-            Ok((place, Waiting { event, progress: row::progress(row, 2)? }))
-        })?;
-        rows.collect()
-    }
-
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(()).map(drop)
     }
@@ -194,14 +110,49 @@ impl Tables {
         self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
     }
 
+    /// Returns whether the transaction goes on: some errors end it.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Writes so that a failure undoes this alone, unless it ends the transaction.
+    pub(crate) fn savepoint(
+        &self,
+        write: impl FnOnce() -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        self.execute("SAVEPOINT part", ())?;
+        let outcome = write();
+        if self.is_writing() {
+            let undo = outcome.is_err().then(|| self.execute("ROLLBACK TO part", ()));
+            let undone = undo.transpose().and_then(|_| self.execute("RELEASE part", ()));
+            if undone.is_err() {
+                // Half of it must not be committed with the rest.
+                self.connection.execute_batch("ROLLBACK")?;
+            }
+        }
+        outcome
+    }
+
     /// Returns to what was committed, on disk and in memory.
     pub(crate) fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
             // If even that fails, SQLite has rolled back by itself, or the next `BEGIN` says so.
             let _rolled_back = self.connection.execute_batch("ROLLBACK");
         }
+        self.search.restart();
         // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
         let _reread = self.load_counters().and_then(|()| self.load_failing());
+    }
+
+    /// Returns how many bytes there are below the limit and its reserves, those of this transaction
+    /// counted as taken; `None` without a limit.
+    pub(crate) fn room(&self) -> rusqlite::Result<Option<Room>> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        let pragma = |pragma: &str| -> rusqlite::Result<i64> {
+            self.connection.prepare_cached(pragma)?.query_row((), |row| row.get(0))
+        };
+        let used = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+        Ok(Some(limit.room(used)))
     }
 
     /// Runs a statement that stays prepared; returns how many rows it changed.
@@ -252,17 +203,21 @@ impl Tables {
         self.commit()?;
         if cancelled == 0 {
             self.draining.pop();
+            self.many_ended();
         }
         Ok(true)
     }
 
-    /// Cancels some of what waits for an endpoint; returns how many.
+    /// Cancels some of what waits for a row of `endpoints`; returns how many. A row for which
+    /// something is delivered keeps everything.
     pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
         const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL,
-            cancelled = (SELECT CASE state WHEN 'unregistered' THEN state ELSE 'disabled' END
-                         FROM endpoints WHERE number = ?1)
-            WHERE number IN (SELECT number FROM deliveries
-                             WHERE endpoint = ?1 AND due_at IS NOT NULL LIMIT ?2)";
+                cancelled = (SELECT state FROM endpoints WHERE number = ?1)
+            WHERE number IN (
+                SELECT number FROM deliveries
+                WHERE endpoint = (SELECT number FROM endpoints
+                                  WHERE number = ?1 AND state IN ('disabled', 'unregistered'))
+                  AND due_at IS NOT NULL LIMIT ?2)";
         self.execute(CANCEL, [endpoint, DRAIN])
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use webhooks_dispatch::StoreError;
 
 use crate::error::store_error;
+use crate::refill::Found;
 use crate::store::Shared;
 use crate::tables::Tables;
 
@@ -24,9 +25,19 @@ const REFILLS: usize = 32;
 pub(crate) type Job = Box<dyn AnyCommand>;
 
 /// What the writer does for somebody.
+///
+/// The writer calls `write` for each command of a group, commits, and then calls `finish` for each.
+/// So `write` sees the rows of the commands before it in its group, and memory (endpoints, backlog,
+/// row numbers) as it was before all of them.
 pub(crate) trait Write: Send + 'static {
     /// What the caller gets.
     type Answer: Send + 'static;
+
+    /// Whether no command may come after this one in its group.
+    ///
+    /// It must be `true` if `finish` changes any memory by which the `write` of another command
+    /// decides. Only a command that states why others may follow it sets it to `false`.
+    const ENDS_GROUP: bool = true;
 
     /// Writes within a transaction. It may be called again if that was rolled back.
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()>;
@@ -34,15 +45,23 @@ pub(crate) trait Write: Send + 'static {
     /// Follows in memory, once it is committed, and returns the answer.
     fn finish(self, tables: &mut Tables, shared: &Shared) -> Self::Answer;
 
-    /// Undoes in memory what [`write`](Self::write) did there: it could not be committed.
-    fn give_up(&mut self, _shared: &Shared) {}
+    /// Undoes in memory what [`write`](Self::write) did there: the transaction was rolled back.
+    fn undo(&mut self, _shared: &Shared) {}
+
+    /// After it failed alone, makes it do with less; returns whether it could, and is tried again.
+    fn reduce(&mut self, _error: &rusqlite::Error) -> bool {
+        false
+    }
 }
 
-/// The same with its types hidden, and with whoever waits for the answer.
+/// The same with its types hidden, and with the sender of its answer.
 pub(crate) trait AnyCommand: Send {
+    fn ends_group(&self) -> bool;
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, tables: &mut Tables, shared: &Shared);
-    fn give_up(self: Box<Self>, shared: &Shared, error: StoreError);
+    fn undo(&mut self, shared: &Shared);
+    fn reduce(&mut self, error: &rusqlite::Error) -> bool;
+    fn give_up(self: Box<Self>, error: StoreError);
 }
 
 pub(crate) struct Command<W: Write> {
@@ -57,6 +76,10 @@ impl<W: Write> Command<W> {
 }
 
 impl<W: Write> AnyCommand for Command<W> {
+    fn ends_group(&self) -> bool {
+        W::ENDS_GROUP
+    }
+
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
         self.write.write(tables, shared)
     }
@@ -67,8 +90,15 @@ impl<W: Write> AnyCommand for Command<W> {
         let _unheard = reply.send(Ok(write.finish(tables, shared)));
     }
 
-    fn give_up(mut self: Box<Self>, shared: &Shared, error: StoreError) {
-        self.write.give_up(shared);
+    fn undo(&mut self, shared: &Shared) {
+        self.write.undo(shared);
+    }
+
+    fn reduce(&mut self, error: &rusqlite::Error) -> bool {
+        self.write.reduce(error)
+    }
+
+    fn give_up(self: Box<Self>, error: StoreError) {
         let _unheard = self.reply.send(Err(error));
     }
 }
@@ -77,19 +107,32 @@ impl<W: Write> AnyCommand for Command<W> {
 pub(crate) struct Nudge;
 
 impl AnyCommand for Nudge {
+    // It changes nothing.
+    fn ends_group(&self) -> bool {
+        false
+    }
+
     fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
         Ok(())
     }
 
     fn finish(self: Box<Self>, _: &mut Tables, _: &Shared) {}
 
-    fn give_up(self: Box<Self>, _: &Shared, _: StoreError) {}
+    fn undo(&mut self, _: &Shared) {}
+
+    fn reduce(&mut self, _: &rusqlite::Error) -> bool {
+        false
+    }
+
+    fn give_up(self: Box<Self>, _: StoreError) {}
 }
 
 pub(crate) struct Writer {
     tables: Tables,
     shared: Arc<Shared>,
     queue: Receiver<Job>,
+    /// Returns whether a command is the last one of its group.
+    is_last: fn(&Job) -> bool,
     _lock: File,
 }
 
@@ -100,13 +143,13 @@ impl Writer {
         queue: Receiver<Job>,
         lock: File,
     ) -> Self {
-        Self { tables, shared, queue, _lock: lock }
+        let is_last = |job: &Job| job.ends_group();
+        Self { tables, shared, queue, is_last, _lock: lock }
     }
 
     /// Writes until the last caller is gone, or the store is closed.
     pub(crate) fn run(mut self) {
         self.refill();
-        let mut group = Vec::with_capacity(MAX_GROUP);
         loop {
             let first = match self.queue.try_recv() {
                 Ok(job) => Some(job),
@@ -117,14 +160,7 @@ impl Writer {
                 Err(TryRecvError::Empty) => self.queue.blocking_recv(),
             };
             let Some(first) = first else { return };
-            group.push(first);
-            while group.len() < MAX_GROUP
-                && let Ok(job) = self.queue.try_recv()
-            {
-                group.push(job);
-            }
-            self.commit(&mut group);
-            self.refill();
+            self.carry_out(first);
             if self.shared.is_closing.load(Ordering::Acquire) {
                 // What waits is still carried out.
                 self.queue.close();
@@ -132,22 +168,40 @@ impl Writer {
         }
     }
 
-    /// Commits a group at once; if that fails, each of it alone, so that one bad command does no
-    /// harm to others.
-    fn commit(&mut self, group: &mut Vec<Job>) {
-        match (self.transact(group), group.len()) {
-            (Ok(()), _) => group.drain(..).for_each(|job| self.answer(job, Ok(()))),
-            (Err(error), 1) => {
-                if let Some(job) = group.pop() {
-                    self.answer(job, Err(error));
+    /// Carries out a command, together with those that wait behind it and may follow it.
+    fn carry_out(&mut self, first: Job) {
+        let mut is_last = (self.is_last)(&first);
+        let mut group = vec![first];
+        while !is_last
+            && group.len() < MAX_GROUP
+            && let Ok(job) = self.queue.try_recv()
+        {
+            is_last = (self.is_last)(&job);
+            group.push(job);
+        }
+        self.commit(group);
+        self.refill();
+    }
+
+    /// Commits a group at once; if that fails, each of it alone and in the same order, so that one
+    /// bad command does no harm to others.
+    fn commit(&mut self, mut group: Vec<Job>) {
+        let mut outcome = self.transact(&mut group);
+        let is_alone = group.len() == 1;
+        let is_committed = outcome.is_ok();
+        for mut job in group {
+            if !is_committed {
+                if !is_alone {
+                    outcome = self.transact(std::slice::from_mut(&mut job));
+                }
+                while let Err(error) = &outcome
+                    && job.reduce(error)
+                {
+                    outcome = self.transact(std::slice::from_mut(&mut job));
                 }
             }
-            (Err(_), _) => {
-                for mut job in group.drain(..) {
-                    let outcome = self.transact(std::slice::from_mut(&mut job));
-                    self.answer(job, outcome);
-                }
-            }
+            let outcome = std::mem::replace(&mut outcome, Ok(()));
+            self.answer(job, outcome);
         }
         self.shared.waker.wake();
     }
@@ -163,6 +217,9 @@ impl Writer {
         let outcome = written.and_then(|()| self.tables.commit());
         if outcome.is_err() {
             self.tables.roll_back();
+            for job in group {
+                job.undo(&self.shared);
+            }
         }
         outcome
     }
@@ -170,11 +227,11 @@ impl Writer {
     fn answer(&mut self, job: Job, outcome: rusqlite::Result<()>) {
         match outcome {
             Ok(()) => job.finish(&mut self.tables, &self.shared),
-            Err(error) => job.give_up(&self.shared, store_error(error)),
+            Err(error) => job.give_up(store_error(error)),
         }
     }
 
-    /// Reads into memory what runs low there.
+    /// Reads into memory what runs low there. What cannot be read now is asked for again later.
     fn refill(&mut self) {
         loop {
             let refills = self.shared.backlog().refills(REFILLS);
@@ -182,12 +239,19 @@ impl Writer {
                 return;
             }
             for refill in refills {
-                // What cannot be read now is asked for again.
                 let found = self.tables.waiting(&refill);
                 let mut backlog = self.shared.backlog();
                 match found {
-                    Ok(found) => backlog.refill(&refill, found),
-                    Err(_) => return backlog.retry_refill(&refill),
+                    Ok(Found { waiting, next, unreadable }) => {
+                        backlog.refill(&refill, waiting, next);
+                        for why in unreadable {
+                            self.shared.troubles.add(why);
+                        }
+                    }
+                    Err(error) => {
+                        backlog.retry_refill(&refill);
+                        self.shared.troubles.add(store_error(error));
+                    }
                 }
             }
             self.shared.waker.wake();
@@ -202,3 +266,6 @@ impl Writer {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -164,7 +164,6 @@ struct Fixture {
 }
 
 /// Returns an engine whose receivers answer so.
-#[expect(clippy::needless_pass_by_value, reason = "callers make them for this call")]
 fn fixture(
     settings: EngineSettings,
     answer: impl Fn(&Receipt) -> Answer + Send + Sync + 'static,

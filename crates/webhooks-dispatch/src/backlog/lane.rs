@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::{EndpointState, Registration};
 
 use super::{Lease, Place, Refill, Waiting, due_in_order};
+use crate::MonotonicTime;
 
 /// The lane is refilled when it holds less than this part of what it may.
 const LOW: usize = 4;
+
+/// How long a lane waits after a refill that failed: the first time, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The deliveries that wait for one endpoint: the first places in memory, the rest on disk.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Lane {
     /// The first place of those on disk alone; everything before it is here.
     spilled_from: Option<Place>,
     refilling: Option<Refilling>,
+    /// How the last refill failed, if it did.
+    failed: Option<FailedRefill>,
     /// Whether something made room since the last delivery came: until something is taken, a
     /// refill would bring nothing.
     stuffed: bool,
@@ -31,6 +38,14 @@ pub(super) struct Lane {
     pub(super) is_failing: bool,
     /// Where the backlog lists the lane: when it is due, and whether that had come.
     pub(super) listed: Option<(Timestamp, bool)>,
+}
+
+/// When a refill that failed is tried again, and how long that is after the failure.
+#[derive(Debug, Clone, Copy)]
+struct FailedRefill {
+    /// `None` once the time has come.
+    retry_at: Option<MonotonicTime>,
+    pause: Duration,
 }
 
 /// What happened since a store began to read from disk; what it finds may be older.
@@ -55,6 +70,7 @@ impl Lane {
             bytes: 0,
             spilled_from,
             refilling: None,
+            failed: None,
             stuffed: false,
             leased: 0,
             blocked_until,
@@ -187,13 +203,22 @@ impl Lane {
         }
         let first = self.queue.first_key_value().map(|(place, _)| *place);
         let (due, _) = first.or(self.spilled_from)?;
+        if first.is_none() && self.retry_at().is_some() {
+            return None;
+        }
         Some(if is_ordered { self.blocked_until } else { due })
+    }
+
+    /// Returns when a refill that failed is tried again, if that is still to come.
+    pub(super) fn retry_at(&self) -> Option<MonotonicTime> {
+        self.failed.and_then(|failed| failed.retry_at)
     }
 
     /// Returns whether there is more on disk, little here, and nobody reading yet.
     pub(super) fn is_low(&self, limit: usize) -> bool {
         self.spilled_from.is_some()
             && self.refilling.is_none()
+            && self.retry_at().is_none()
             && !self.stuffed
             && self.queue.len() <= limit / LOW
     }
@@ -204,8 +229,24 @@ impl Lane {
         Some(from)
     }
 
-    pub(super) fn cancel_refill(&mut self) {
-        self.refilling = None;
+    /// Ends a refill that failed; returns when it is tried again, if the lane is the one that asked.
+    pub(super) fn cancel_refill(
+        &mut self,
+        refill: &Refill,
+        now: MonotonicTime,
+    ) -> Option<MonotonicTime> {
+        self.refilling.take_if(|refilling| refilling.from == refill.from)?;
+        let pause = self.failed.map_or(PAUSES.0, |failed| (failed.pause * 2).min(PAUSES.1));
+        let at = now + pause;
+        self.failed = Some(FailedRefill { retry_at: Some(at), pause });
+        Some(at)
+    }
+
+    /// Lets the lane be refilled after a refill that failed.
+    pub(super) fn allow_refill(&mut self) {
+        if let Some(failed) = &mut self.failed {
+            failed.retry_at = None;
+        }
     }
 
     /// Notes how far the disk was read, and returns what of it still stands.
@@ -213,6 +254,7 @@ impl Lane {
         &mut self,
         refill: &Refill,
         mut found: Vec<(Place, Waiting)>,
+        next: Option<Place>,
     ) -> Vec<(Place, Waiting)> {
         // The lane may be another one than that which asked.
         let Some(refilling) = self.refilling.take_if(|refilling| refilling.from == refill.from)
@@ -221,10 +263,9 @@ impl Lane {
         };
         // Meanwhile more may have been spilled before the place that was read from.
         if self.spilled_from == Some(refill.from) {
-            let last = found.last().filter(|_| found.len() >= refill.limit);
-            let after = last.map(|((due, id), _)| (*due, DeliveryId::from_u64(id.as_u64() + 1)));
-            self.spilled_from = after.into_iter().chain(refilling.spilled).min();
+            self.spilled_from = next.into_iter().chain(refilling.spilled).min();
         }
+        self.failed = None;
         found.retain(|((_, id), _)| !refilling.changed.contains(id));
         found
     }

@@ -38,12 +38,13 @@ enum Step {
     ClaimAll,
     Close { endpoint: usize },
     EndRefill,
+    FailRefills,
     Extend { held: usize, by: u64 },
     Pass { seconds: u64 },
     Push { endpoint: usize, due_in: u64, bytes: usize },
     Register { endpoint: usize, is_ordered: bool },
     Remove { waiting: usize },
-    StepClock { forward: bool, seconds: u64 },
+    JumpClock { forward: bool, seconds: u64 },
     Settle { held: usize, kind: u8, due_in: u64 },
 }
 
@@ -51,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::BeginRefill),
         2 => Just(Step::EndRefill),
+        1 => Just(Step::FailRefills),
         3 => (1..5_usize, 1..4_usize)
             .prop_map(|(limit, per_endpoint)| Step::Claim { limit, per_endpoint }),
         2 => Just(Step::ClaimAll),
@@ -63,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(endpoint, is_ordered)| Step::Register { endpoint, is_ordered }),
         2 => any::<usize>().prop_map(|waiting| Step::Remove { waiting }),
         1 => (any::<bool>(), 0..200_u64)
-            .prop_map(|(forward, seconds)| Step::StepClock { forward, seconds }),
+            .prop_map(|(forward, seconds)| Step::JumpClock { forward, seconds }),
         6 => (any::<usize>(), 0..5_u8, 0..60_u64)
             .prop_map(|(held, kind, due_in)| Step::Settle { held, kind, due_in }),
     ]
@@ -72,6 +74,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// What one endpoint has on disk.
 type Rows = BTreeMap<Place, Waiting>;
 
+/// What a refill found, and where to read on.
+type Read = (Refill, Vec<(Place, Waiting)>, Option<Place>);
+
 /// A backlog with a small window and its disk, beside one that holds everything.
 struct Pair {
     small: Backlog,
@@ -79,7 +84,7 @@ struct Pair {
     disk: [Rows; 3],
     ordered: [bool; 3],
     /// What was read from disk and not taken in yet.
-    refills: Vec<(Refill, Vec<(Place, Waiting)>)>,
+    refills: Vec<Read>,
     /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
     held: Vec<(usize, Place, Claim, Claim)>,
     /// The wall clock, which may step, and the one that goes evenly.
@@ -126,6 +131,11 @@ impl Pair {
                 self.open(endpoint);
             }
             Step::EndRefill => self.end_refills(),
+            Step::FailRefills => {
+                for (refill, ..) in std::mem::take(&mut self.refills) {
+                    self.small.retry_refill(&refill);
+                }
+            }
             Step::Extend { held, by } => {
                 if let Some((_, _, small, all)) = self.pick(held) {
                     let until = MonotonicTime::from_origin(Duration::from_secs(self.elapsed + by));
@@ -148,8 +158,8 @@ impl Pair {
                 self.open(endpoint);
             }
             Step::Remove { waiting } => self.remove(waiting),
-            Step::StepClock { forward: true, seconds } => self.now += seconds,
-            Step::StepClock { seconds, .. } => self.now = self.now.saturating_sub(seconds),
+            Step::JumpClock { forward: true, seconds } => self.now += seconds,
+            Step::JumpClock { seconds, .. } => self.now = self.now.saturating_sub(seconds),
             Step::Settle { held, kind, due_in } => self.settle(held, kind, due_in),
         }
         self.check()
@@ -223,22 +233,28 @@ impl Pair {
 
     fn begin_refills(&mut self) {
         for refill in self.small.refills(2) {
-            let found =
-                self.disk[endpoint_of(refill.endpoint)].range(refill.from..).take(refill.limit);
-            let found = found.map(|(place, row)| (*place, row.clone())).collect();
-            self.refills.push((refill, found));
+            let found = self.disk[endpoint_of(refill.endpoint)].range(refill.from..);
+            let found: Vec<_> =
+                found.take(refill.limit).map(|(place, row)| (*place, row.clone())).collect();
+            let last = found.last().filter(|_| found.len() >= refill.limit);
+            let next = last.map(|((due, id), _)| (*due, DeliveryId::from_u64(id.as_u64() + 1)));
+            self.refills.push((refill, found, next));
         }
     }
 
     fn end_refills(&mut self) {
-        for (refill, found) in std::mem::take(&mut self.refills) {
-            self.small.refill(&refill, found);
+        for (refill, found, next) in std::mem::take(&mut self.refills) {
+            self.small.refill(&refill, found, next);
         }
     }
 
-    fn request(&self, limit: usize, per_endpoint: usize) -> ClaimRequest {
+    fn clocks(&self) -> Now {
         let monotonic = MonotonicTime::from_origin(Duration::from_secs(self.elapsed));
-        let (now, lease) = (Now { wall: at(self.now), monotonic }, Duration::from_secs(30));
+        Now { wall: at(self.now), monotonic }
+    }
+
+    fn request(&self, limit: usize, per_endpoint: usize) -> ClaimRequest {
+        let (now, lease) = (self.clocks(), Duration::from_secs(30));
         ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() }
     }
 
@@ -252,6 +268,9 @@ impl Pair {
     /// Claims all that is due, with refills until there is nothing more.
     fn claim_all(&mut self) -> Result<(), TestCaseError> {
         let mut rounds = 0;
+        if self.small.retries.first().is_some() {
+            self.pass(60);
+        }
         loop {
             self.end_refills();
             self.begin_refills();
@@ -333,4 +352,56 @@ proptest! {
         }
         prop_assert!(pair.disk.iter().all(BTreeMap::is_empty));
     }
+}
+
+/// Goal: a lane that cannot be read is asked for again after a while, ever longer, and makes nobody
+/// busy meanwhile; what it holds in memory is handed out all the same.
+#[test]
+fn a_refill_that_failed_is_tried_again_after_a_pause() {
+    let mut pair = Pair::new(Window { per_endpoint: 2, bytes: 1_000 });
+    for _ in 0..5 {
+        pair.push(0, 0, 1);
+    }
+    let mut pauses = Vec::new();
+    pair.claim(2, 2).unwrap();
+    while !pair.held.is_empty() {
+        pair.settle(0, 0, 0);
+    }
+    for _ in 0..8 {
+        assert!(pair.small.is_low());
+        pair.begin_refills();
+        assert!(!pair.small.is_low());
+        pair.step(&Step::FailRefills).unwrap();
+        assert!(!pair.small.is_low(), "it is not asked for at once");
+        let due = pair.small.next_due(&BTreeSet::new(), pair.clocks()).unwrap();
+        pauses.push(due.as_secs());
+        assert!(pair.small.claim(&pair.request(9, 9)).is_empty());
+        pair.pass(due.as_secs());
+        assert!(pair.small.claim(&pair.request(9, 9)).is_empty());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    pair.claim_all().unwrap();
+    assert_eq!(pair.held.len(), 3);
+    // A refill that worked starts the pauses anew.
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.claim(2, 2).unwrap();
+    pair.begin_refills();
+    pair.step(&Step::FailRefills).unwrap();
+    let due = pair.small.next_due(&BTreeSet::new(), pair.clocks());
+    assert_eq!(due, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_lane_that_is_closed_is_not_asked_for_again() {
+    let mut pair = Pair::new(Window { per_endpoint: 1, bytes: 1_000 });
+    pair.push(0, 0, 1);
+    pair.push(0, 0, 1);
+    pair.claim(1, 1).unwrap();
+    pair.begin_refills();
+    pair.step(&Step::FailRefills).unwrap();
+    pair.small.close(number_of(0));
+    assert_eq!(pair.small.next_due(&BTreeSet::new(), pair.clocks()), None);
+    assert!(pair.small.retries.is_empty());
 }

@@ -63,7 +63,7 @@ impl State {
         let portion = ids.iter().skip(done).take(request.limit);
         let ended = portion.filter_map(|id| self.one(*id).ok()).flat_map(|one| one.ended).collect();
         let done = done.saturating_add(request.limit);
-        let next = (done < ids.len()).then(|| ReplayCursor::Ended(done as u64));
+        let next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
         Portion { ended, missed: Vec::new(), next }
     }
 

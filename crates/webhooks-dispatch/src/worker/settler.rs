@@ -234,7 +234,7 @@ where
         }
         match health {
             Health::Recovered => {
-                observers.tell(&Occurrence::EndpointRecovered { tenant, endpoint })
+                observers.tell(&Occurrence::EndpointRecovered { tenant, endpoint });
             }
             Health::Failing { failing, before } => {
                 let warned_after = parts.settings.disable_after.map(|span| span / WARNED_AFTER);

@@ -1,0 +1,124 @@
+//! Refills: what waits on disk, read into memory; rows that cannot be read are passed over.
+
+use std::sync::Arc;
+
+use rusqlite::{ErrorCode, Row};
+use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::StoreError;
+use webhooks_dispatch::backlog::{Place, Refill, Waiting};
+
+use crate::error::UnreadableDelivery;
+use crate::row;
+use crate::tables::Tables;
+
+/// The columns that [`waiting`] reads, from the third on; before them comes the place.
+const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.since,
+    deliveries.attempts, deliveries.earlier_attempts, events.id, events.tenant, events.type,
+    events.body";
+
+/// What was read of an endpoint's backlog.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) waiting: Vec<(Place, Waiting)>,
+    /// The place to read on from, if there may be more.
+    pub(crate) next: Option<Place>,
+    /// Why rows were passed over.
+    pub(crate) unreadable: Vec<StoreError>,
+}
+
+impl Found {
+    /// Takes in a delivery, or notes why it cannot be read. A failure that may pass is returned.
+    fn add(&mut self, place: Place, read: rusqlite::Result<Waiting>) -> rusqlite::Result<()> {
+        match read {
+            Ok(waiting) => self.waiting.push((place, waiting)),
+            Err(source) if is_of_one_row(&source) => {
+                let why = UnreadableDelivery { delivery: place.1, source };
+                self.unreadable.push(StoreError::Corrupt { source: why.into() });
+            }
+            Err(source) => return Err(source),
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an error is about what a row holds, or the pages on which it lies.
+fn is_of_one_row(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => code == ErrorCode::DatabaseCorrupt,
+        None => true,
+    }
+}
+
+impl Tables {
+    /// Reads deliveries that wait for an endpoint, in the order of their places.
+    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Found> {
+        match self.waiting_at_once(refill) {
+            // A damaged page ends the statement: one by one, the others can still be read.
+            Err(error) if is_of_one_row(&error) => self.waiting_one_by_one(refill),
+            found => found,
+        }
+    }
+
+    fn waiting_at_once(&self, refill: &Refill) -> rusqlite::Result<Found> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+             WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
+               AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
+             ORDER BY deliveries.due_at, deliveries.number LIMIT ?4"
+        );
+        let mut found = Found::default();
+        let (mut count, mut last) = (0, None);
+        let mut statement = self.connection().prepare_cached(&select)?;
+        let mut rows = statement.query(parameters(refill))?;
+        while let Some(row) = rows.next()? {
+            let place = place(row)?;
+            found.add(place, waiting(row))?;
+            (count, last) = (count + 1, Some(place));
+        }
+        found.next = last.filter(|_| count >= refill.limit).map(after);
+        Ok(found)
+    }
+
+    /// Reads the places from their index, and then row by row.
+    fn waiting_one_by_one(&self, refill: &Refill) -> rusqlite::Result<Found> {
+        const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
+            WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
+            ORDER BY due_at, number LIMIT ?4";
+        let select = format!(
+            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+             WHERE deliveries.number = ?"
+        );
+        let mut found = Found::default();
+        let places: Vec<Place> = {
+            let mut statement = self.connection().prepare_cached(PLACES)?;
+            let rows = statement.query_map(parameters(refill), place)?;
+            rows.collect::<Result<_, _>>()?
+        };
+        let mut statement = self.connection().prepare_cached(&select)?;
+        for place in &places {
+            found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
+        }
+        found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
+        Ok(found)
+    }
+}
+
+fn parameters(refill: &Refill) -> impl rusqlite::Params {
+    let endpoint = row::endpoint(refill.endpoint);
+    let (due_at, number) = refill.from;
+    let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
+    [endpoint, row::micros(due_at), row::number(number), limit]
+}
+
+fn place(row: &Row<'_>) -> rusqlite::Result<(Timestamp, DeliveryId)> {
+    Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)))
+}
+
+fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
+}
+
+/// Returns the first place behind another one.
+fn after((due_at, id): Place) -> Place {
+    (due_at, DeliveryId::from_u64(id.as_u64().saturating_add(1)))
+}
