@@ -119,10 +119,10 @@ impl HistoryStore for SqliteStore {
         const FAILING: &str = "SELECT failing_since FROM endpoints
             WHERE tenant = ? AND id = ? AND is_current = 1";
         let count = format!(
-            "SELECT {STATUS} AS state, count(*)
+            "SELECT {STATUS}, count(*)
              FROM endpoints JOIN deliveries ON deliveries.endpoint = endpoints.number
              WHERE endpoints.tenant = ?1 AND endpoints.id = ?2 AND deliveries.since >= ?3
-             GROUP BY state"
+             GROUP BY 1"
         );
         self.read(move |connection| {
             let key = [endpoint.tenant.as_str(), endpoint.id.as_str()];
