@@ -30,6 +30,15 @@ const DEFAULT_MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(32).unwrap();
 /// which leaves room around the 75 hours of the longest common retry schedule.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long an exchange may last at most: it holds a slot that others of its tenant may wait for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How many exchanges an endpoint may have in flight at most.
+const MAX_MAX_IN_FLIGHT: u32 = 1_024;
+
+/// How old a delivery may get at most: a year, whatever its length.
+const MAX_MAX_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// How many secrets an endpoint may have: what a receiver checks at most.
 const MAX_SECRETS: usize = 16;
 
@@ -66,18 +75,20 @@ pub struct Endpoint {
     /// When a failed delivery is tried again. If `None`, direct dispatch retries 3 times after 1 s,
     /// and durable delivery by the Standard Webhooks schedule, over 75 hours, unless set otherwise.
     pub retry: Option<RetryPolicy>,
-    /// How long a whole exchange may last, from resolving the name to the end of the response.
+    /// How long a whole exchange may last, from resolving the name to the end of the response: 10
+    /// minutes at most.
     pub timeout: Duration,
     /// Whether it gets anything at all.
     pub active: bool,
     /// Whether events arrive strictly in the order in which they were accepted: each waits until
     /// the one before is delivered or given up. For durable delivery; direct dispatch ignores it.
     pub ordered: bool,
-    /// How many exchanges it has in flight at once, in durable delivery.
+    /// How many exchanges it has in flight at once, in durable delivery: 1,024 at most.
     pub max_in_flight: NonZeroU32,
     /// How often it may be called, in durable delivery; no limit if `None`.
     pub rate_limit: Option<RateLimit>,
-    /// How old a delivery may get, from acceptance, before it is given up, in durable delivery.
+    /// How old a delivery may get, from acceptance, before it is given up, in durable delivery: 366
+    /// days at most.
     pub max_age: Duration,
     /// How to get the token that it asks for, if it asks for one.
     pub client_credentials: Option<Arc<ClientCredentials>>,
@@ -125,6 +136,14 @@ pub enum EndpointError {
     /// No header profile is named.
     #[error("an endpoint needs at least one header profile")]
     NoProfile,
+    /// A setting is outside its range.
+    #[error("the {setting} must be {range}")]
+    OutOfRange {
+        /// Which setting.
+        setting: &'static str,
+        /// What it may be.
+        range: &'static str,
+    },
     /// The profile needs a secret that starts with `whsec_`.
     #[error("header profile {profile:?} needs a secret that starts with whsec_")]
     ProfileNeedsStandardSecret {
@@ -316,7 +335,8 @@ impl Endpoint {
         Self { retry: Some(retry), ..self }
     }
 
-    /// Sets how long a whole exchange may last, from resolving the name to the end of the response.
+    /// Sets how long a whole exchange may last, from resolving the name to the end of the response:
+    /// 30 s unless set, 10 minutes at most.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -334,7 +354,7 @@ impl Endpoint {
         Self { ordered: true, ..self }
     }
 
-    /// Sets how many exchanges it has in flight at once; 32 unless set.
+    /// Sets how many exchanges it has in flight at once: 32 unless set, 1,024 at most.
     #[must_use]
     pub fn max_in_flight(self, max_in_flight: NonZeroU32) -> Self {
         Self { max_in_flight, ..self }
@@ -346,7 +366,7 @@ impl Endpoint {
         Self { rate_limit: Some(RateLimit { per_second, burst }), ..self }
     }
 
-    /// Sets how old a delivery may get before it is given up; a week unless set.
+    /// Sets how old a delivery may get before it is given up: a week unless set, 366 days at most.
     #[must_use]
     pub fn max_age(self, max_age: Duration) -> Self {
         Self { max_age, ..self }
@@ -403,6 +423,16 @@ impl Endpoint {
         if self.subscriptions.len() > MAX_SUBSCRIPTIONS {
             return Err(EndpointError::TooManySubscriptions);
         }
+        let Self { timeout, max_in_flight, max_age, .. } = self;
+        for (fits, setting, range) in [
+            (is_within(*timeout, MAX_TIMEOUT), "timeout", "over 0 s and 10 minutes at most"),
+            (max_in_flight.get() <= MAX_MAX_IN_FLIGHT, "max_in_flight", "from 1 to 1024"),
+            (is_within(*max_age, MAX_MAX_AGE), "max_age", "over 0 s and 366 days at most"),
+        ] {
+            if !fits {
+                return Err(EndpointError::OutOfRange { setting, range });
+            }
+        }
         custom_header::check_count(self.headers.len())?;
         if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
             return Err(EndpointError::Authorization);
@@ -417,6 +447,10 @@ impl Endpoint {
             _ => Ok(()),
         }
     }
+}
+
+fn is_within(duration: Duration, max: Duration) -> bool {
+    !duration.is_zero() && duration <= max
 }
 
 #[cfg(test)]
@@ -441,6 +475,29 @@ mod tests {
             Err(EndpointError::ProfileNeedsStandardSecret { profile })
         );
         assert_eq!(endpoint("plain").profiles([]), Err(EndpointError::NoProfile));
+    }
+
+    #[test]
+    fn no_setting_holds_a_slot_or_a_delivery_for_ever() {
+        let max_in_flight = |n| endpoint("plain").max_in_flight(NonZeroU32::new(n).unwrap());
+        let (timeout, max_age) =
+            (|t| endpoint("plain").timeout(t), |age| endpoint("plain").max_age(age));
+        let just_over = |max| max + Duration::from_nanos(1);
+        let least = Duration::from_nanos(1);
+        for fits in [timeout(least), timeout(MAX_TIMEOUT), max_age(least), max_age(MAX_MAX_AGE)] {
+            assert_eq!(fits.check(), Ok(()));
+        }
+        assert_eq!(max_in_flight(MAX_MAX_IN_FLIGHT).check(), Ok(()));
+        for (setting, out) in [
+            ("timeout", timeout(Duration::ZERO)),
+            ("timeout", timeout(just_over(MAX_TIMEOUT))),
+            ("max_in_flight", max_in_flight(MAX_MAX_IN_FLIGHT + 1)),
+            ("max_age", max_age(Duration::ZERO)),
+            ("max_age", max_age(just_over(MAX_MAX_AGE))),
+        ] {
+            let error = out.check().unwrap_err();
+            assert!(error.to_string().starts_with(&format!("the {setting} must be")), "{error}");
+        }
     }
 
     #[test]

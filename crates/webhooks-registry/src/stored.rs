@@ -197,12 +197,16 @@ mod tests {
         ]
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     /// Returns an endpoint with generated settings; `None` if they are refused.
     fn endpoint() -> impl Strategy<Value = Option<Endpoint>> {
         let url = "https://(e\\.example|é)/[ !$-~é\u{10000}]{0,200}";
         let texts = (url, "[ -~é]{1,40}", vec("[a-z]{1,8}(\\.\\*)?", 0..4), "[a-z0-9_-]{1,20}");
-        let times = (duration(), duration(), retry(), option::of(any::<u64>()));
-        let numbers = (any::<(bool, bool, bool)>(), 1..=u32::MAX, option::of(1..=u32::MAX));
+        let nanos = |most: Duration| (1..=most.as_nanos() as u64).prop_map(Duration::from_nanos);
+        let (timeout, max_age) = (nanos(MINUTE * 10), nanos(MINUTE * 60 * 24 * 366));
+        let times = (timeout, max_age, retry(), option::of(any::<u64>()));
+        let numbers = (any::<(bool, bool, bool)>(), 1..=1_024_u32, option::of(1..=u32::MAX));
         let access = (option::of("[ -~é]{0,30}"), option::of((url, "[ -~é]{0,30}")), any::<bool>());
         (texts, times, numbers, access).prop_map(|(texts, times, numbers, access)| {
             let ((url, secret, events, tenant), (timeout, max_age, retry, expiry)) = (texts, times);

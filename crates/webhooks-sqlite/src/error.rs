@@ -115,9 +115,10 @@ pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
 #[error("the store is closed")]
 pub(crate) struct Closed;
 
-pub(crate) fn closed() -> StoreError {
-    StoreError::Unavailable { source: Closed.into() }
-}
+/// Says that the store's writer has panicked.
+#[derive(Debug, Error)]
+#[error("the thread that writes has panicked, which is a bug; open the store again")]
+pub(crate) struct Panicked;
 
 /// Says that what is left of the file's size is kept for what was accepted.
 #[derive(Debug, Error)]

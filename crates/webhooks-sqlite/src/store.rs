@@ -1,10 +1,11 @@
 //! The store: its ports, each a command to the writer, a look into memory, or a read.
 
 use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use webhooks_registry::{
 
 use crate::OpenError;
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{UnreadableEndpoint, closed, store_error};
+use crate::error::{Closed, Panicked, UnreadableEndpoint, store_error};
 use crate::load::Unreadable;
 use crate::open::{SqliteOptions, locate, lock, reading, writing};
 use crate::operations::Cancel;
@@ -77,12 +78,31 @@ pub(crate) struct Shared {
     readers: Mutex<Vec<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
+    /// Set once the writer has ended, and with it the lock on the file: how it did.
+    pub(crate) ended: OnceLock<WriterEnd>,
+}
+
+/// How the writer has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WriterEnd {
+    Closed,
+    Panicked,
 }
 
 impl Shared {
     // A panic cannot leave it half changed in a way that matters: the disk has the truth.
     pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails once the writer has ended: from then on the file may be another process's, and memory
+    /// no longer what is on disk.
+    fn check_open(&self) -> Result<(), StoreError> {
+        match self.ended.get() {
+            None => Ok(()),
+            Some(WriterEnd::Closed) => Err(unavailable(Closed)),
+            Some(WriterEnd::Panicked) => Err(unavailable(Panicked)),
+        }
     }
 
     /// The endpoints whose rows could not be read when the store was opened.
@@ -132,6 +152,7 @@ impl SqliteStore {
             readers: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
+            ended: OnceLock::new(),
         });
         let tables = Tables::load(connection, limit, keys, &shared)?;
         let (commands, queue) = mpsc::channel(QUEUE);
@@ -172,8 +193,13 @@ impl SqliteStore {
     pub(crate) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(Command::new(write, reply));
-        self.commands.send(job).await.map_err(|_gone| closed())?;
-        answer.await.map_err(|_gone| closed())?
+        if self.commands.send(job).await.is_err() {
+            self.shared.check_open()?;
+            // It takes no more, and is about to end.
+            return Err(unavailable(Closed));
+        }
+        // It carries out all that it took, whatever happens, unless it panics.
+        answer.await.map_err(|_gone| unavailable(Panicked))?
     }
 
     /// Reads on a connection of its own, in a thread that may block.
@@ -222,6 +248,7 @@ impl DeliveryStore for SqliteStore {
     /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
     /// now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
+        self.shared.check_open()?;
         let mut backlog = self.shared.backlog();
         let claimed = backlog.claim(&request);
         let is_low = backlog.is_low();
@@ -249,6 +276,7 @@ impl DeliveryStore for SqliteStore {
         lease: Duration,
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
+        self.shared.check_open()?;
         let until = now.monotonic + lease;
         let mut backlog = self.shared.backlog();
         Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
@@ -259,6 +287,7 @@ impl DeliveryStore for SqliteStore {
         busy: Arc<BTreeSet<EndpointNumber>>,
         now: Now,
     ) -> Result<Option<Duration>, StoreError> {
+        self.shared.check_open()?;
         Ok(self.shared.backlog().next_due(&busy, now))
     }
 
@@ -282,11 +311,11 @@ impl EndpointStore for SqliteStore {
         endpoint: Endpoint,
     ) -> Result<Registered, EndpointStoreError> {
         let registration = Registration::new(EndpointNumber::default(), id, endpoint);
-        self.write(Register::new(registration)).await.map_err(unavailable)?
+        self.write(Register::new(registration)).await.map_err(of_endpoints)?
     }
 
     async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.write(Unregister::new(key)).await.map_err(unavailable)?
+        self.write(Unregister::new(key)).await.map_err(of_endpoints)?
     }
 
     async fn set_state(
@@ -294,7 +323,7 @@ impl EndpointStore for SqliteStore {
         key: EndpointKey,
         change: StateChange,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.write(SetState::new(key, change)).await.map_err(unavailable)?
+        self.write(SetState::new(key, change)).await.map_err(of_endpoints)?
     }
 
     /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
@@ -315,6 +344,10 @@ impl EndpointStore for SqliteStore {
     }
 }
 
-fn unavailable(error: StoreError) -> EndpointStoreError {
+fn unavailable(source: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { source: source.into() }
+}
+
+fn of_endpoints(error: StoreError) -> EndpointStoreError {
     EndpointStoreError::Unavailable { source: error.into() }
 }

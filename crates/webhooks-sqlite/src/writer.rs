@@ -12,7 +12,7 @@ use webhooks_dispatch::StoreError;
 
 use crate::error::store_error;
 use crate::refill::Found;
-use crate::store::Shared;
+use crate::store::{Shared, WriterEnd};
 use crate::tables::Tables;
 
 /// How many commands are committed together at most.
@@ -127,6 +127,18 @@ impl AnyCommand for Nudge {
     fn give_up(self: Box<Self>, _: StoreError) {}
 }
 
+/// Tells, when it goes, that the writer has ended, and how.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let is_panic = std::thread::panicking();
+        let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
+        let _first = self.0.ended.set(end);
+        self.0.waker.wake();
+    }
+}
+
 pub(crate) struct Writer {
     tables: Tables,
     shared: Arc<Shared>,
@@ -149,6 +161,7 @@ impl Writer {
 
     /// Writes until the last caller is gone, or the store is closed.
     pub(crate) fn run(mut self) {
+        let _ended = Ending(Arc::clone(&self.shared));
         self.refill();
         loop {
             let first = match self.queue.try_recv() {

@@ -20,7 +20,9 @@ use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
 use webhooks_registry::{DisableReason, StateChange};
 
-use self::side::{Awaited, Order, Side, answer, at, clocks, key};
+use crate::SqliteStore;
+
+use self::side::{Awaited, Bug, Order, Side, answer, at, clocks, key};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -309,6 +311,30 @@ fn what_a_failed_group_believed_is_forgotten() {
         Step::Orders(vec![settle.clone(), settle, Order::Fail]),
     ];
     check(ROOMY, &steps, false).unwrap();
+}
+
+/// Goal: a writer that dies is not unseen: every call says so, also those that need memory alone.
+#[tokio::test]
+async fn a_writer_that_panics_is_told_by_every_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let first = store.write(Bug).await.unwrap_err();
+    // It waits until the thread has ended.
+    store.clone().close().await;
+    let claims = vec![];
+    let told = [
+        first,
+        store.publish(vec![], at(0)).await.unwrap_err(),
+        store.next_due(Arc::default(), clocks(0)).await.unwrap_err(),
+        store.extend(claims, Duration::ZERO, clocks(0)).await.unwrap_err(),
+    ];
+    for error in told {
+        let StoreError::Unavailable { source } = error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("has panicked"), "{source}");
+    }
+    drop(store);
+    assert!(SqliteStore::open(&path).await.is_ok(), "the file is free");
 }
 
 /// Goal: what waits for a live row is never cancelled, whoever asks for it.

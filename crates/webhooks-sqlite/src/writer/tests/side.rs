@@ -84,6 +84,21 @@ impl Write for Fail {
     fn finish(self, _: &mut Tables, _: &Shared) {}
 }
 
+/// Panics when memory follows, as a bug would make it.
+pub(crate) struct Bug;
+
+impl Write for Bug {
+    type Answer = ();
+
+    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self, _: &mut Tables, _: &Shared) {
+        std::panic::panic_any("a bug")
+    }
+}
+
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix_seconds(1_000_000 + seconds)
 }
