@@ -181,6 +181,12 @@ pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable { source: io::Error::other("the store is closed").into() }
 }
 
+/// Says that the publisher ended without an answer.
+pub(crate) fn lost() -> StoreError {
+    let why = "the store was closed, or has a bug; whether it was published is not known";
+    StoreError::Unavailable { source: io::Error::other(why).into() }
+}
+
 /// Says that a row holds what no row should.
 #[derive(Debug, Error)]
 #[error("{what} of the store cannot be read")]

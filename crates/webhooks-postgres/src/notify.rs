@@ -1,9 +1,11 @@
 //! What goes on in the background: hearing of others' commits, and heartbeats.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::postgres::PgListener;
 use sqlx::{Executor as _, PgPool};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
@@ -23,10 +25,17 @@ const LONG_POLL: Duration = Duration::from_secs(5);
 /// answer: as long as workers wait for each other.
 const SILENCE: u32 = 5;
 
+/// Runs a task again when it panics, which is a bug: it costs a moment, and not the worker's leases.
+pub(crate) async fn lasting<F: Future<Output = ()>>(task: impl Fn() -> F) {
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        rest(POLL).await;
+    }
+}
+
 /// Wakes this process's worker when another process has committed something. Without a connection
 /// to listen on, or before the first notification has come, it looks every second: a pooler may
 /// accept a LISTEN and deliver nothing.
-pub(crate) async fn listen(shared: Arc<Shared>, connect: impl Fn() -> PgPool) {
+pub(crate) async fn listen(shared: Arc<Shared>, connect: Arc<impl Fn() -> PgPool>) {
     loop {
         if shared.workers.is_active() {
             let mut listening = pin!(start(connect()));
@@ -112,5 +121,23 @@ pub(crate) async fn tidy(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         shared.tidy(Timestamp::now()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_goes_on() {
+        let runs = AtomicU32::new(0);
+        let run = || async {
+            let run = runs.fetch_add(1, Ordering::Relaxed);
+            assert!(run == 2, "a bug");
+        };
+        lasting(run).await;
+        assert_eq!(runs.into_inner(), 3);
     }
 }

@@ -1,16 +1,18 @@
 //! Publishing: whatever waits is published in one transaction, by one statement.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
 
-use crate::error::{attempt, closed, is_cancelled, is_held, persistently, rest, store_error};
+use crate::error::{attempt, closed, is_cancelled, is_held, lost, persistently, rest, store_error};
 use crate::hand_over::Offer;
 use crate::handed::Handed;
 use crate::publication::{Publication, event_of};
@@ -54,7 +56,7 @@ impl Request {
         let events = events.into_iter().map(Arc::new).collect();
         let tokens = Vec::new();
         publisher.send(Self { events, now, tokens, reply }).await.map_err(|_gone| closed())?;
-        answer.await.map_err(|_gone| closed())?
+        answer.await.map_err(|_gone| lost())?
     }
 }
 
@@ -83,7 +85,8 @@ impl Publisher {
                 events += request.events.len();
                 group.push(request);
             }
-            self.publish(group).await;
+            // A panic here is a bug; it costs this group, whose callers are told, and not the rest.
+            let _panic = AssertUnwindSafe(self.publish(group)).catch_unwind().await;
             // Whoever has just been answered may have more, which then goes with the next group.
             tokio::task::yield_now().await;
         }

@@ -20,6 +20,7 @@ use webhooks_registry::{EndpointNumber, SealingKeys};
 use crate::claim::{Dues, Registrations, Turns};
 use crate::error::{attempt, persistently, store_error};
 use crate::handed::Lanes;
+use crate::notify::lasting;
 use crate::publish::{Publisher, Request};
 use crate::workers::Workers;
 use crate::{OpenError, PostgresOptions, UnreadableEndpoint, notify};
@@ -223,9 +224,12 @@ impl PostgresStore {
         let (publisher, requests) = Publisher::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
-        tasks.spawn(notify::listen(Arc::clone(&shared), listening));
-        tasks.spawn(notify::beat(Arc::clone(&shared)));
-        tasks.spawn(notify::tidy(Arc::clone(&shared)));
+        let of = |shared: &Arc<Shared>| Arc::clone(shared);
+        let (listener, beating, tidying) = (of(&shared), of(&shared), of(&shared));
+        let listening = Arc::new(listening);
+        tasks.spawn(lasting(move || notify::listen(of(&listener), Arc::clone(&listening))));
+        tasks.spawn(lasting(move || notify::beat(of(&beating))));
+        tasks.spawn(lasting(move || notify::tidy(of(&tidying))));
         let tasks = Arc::new(Mutex::new(tasks));
         Self { shared, unreadable: unreadable.into(), publisher: requests, tasks }
     }
