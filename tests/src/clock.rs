@@ -1,21 +1,30 @@
 //! A clock that jumps to the next thing that anybody waits for.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Clock, MonotonicTime};
 
-/// The paused clock of a tokio test (`start_paused = true`), from 2026 on.
+/// The paused clock of a tokio test (`start_paused = true`), from 2026 on. Its wall clock can step.
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedClock {
     start: Instant,
+    /// By how many seconds the wall clock is off, for all copies.
+    off: &'static AtomicI64,
 }
 
 impl SimulatedClock {
     /// Returns a clock that starts now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        // A few bytes for each test, so that clocks can be copied as they are used: everywhere.
+        Self { start: Instant::now(), off: Box::leak(Box::default()) }
+    }
+
+    /// Sets by how many seconds the wall clock is off from now on.
+    pub fn step(&self, off: i64) {
+        self.off.store(off, Ordering::Relaxed);
     }
 
     /// Returns how much simulated time has passed since the start.
@@ -26,7 +35,9 @@ impl SimulatedClock {
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_seconds(1_767_225_600) + self.elapsed()
+        let off = self.off.load(Ordering::Relaxed);
+        let start = 1_767_225_600_u64.saturating_add_signed(off);
+        Timestamp::from_unix_seconds(start) + self.elapsed()
     }
 
     fn monotonic(&self) -> MonotonicTime {

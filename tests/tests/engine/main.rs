@@ -1,6 +1,7 @@
 //! What the engine promises, a test each, under a simulated clock.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod clocks;
 mod containment;
 mod leases;
 mod limits;
@@ -169,9 +170,18 @@ fn fixture(
     answer: impl Fn(&Receipt) -> Answer + Send + Sync + 'static,
 ) -> Fixture {
     let clock = SimulatedClock::start();
+    fixture_over(Switched::new(clock), clock, settings, answer)
+}
+
+/// Returns an engine over a store that is there already.
+fn fixture_over(
+    store: Switched,
+    clock: SimulatedClock,
+    settings: EngineSettings,
+    answer: impl Fn(&Receipt) -> Answer + Send + Sync + 'static,
+) -> Fixture {
     let log = Arc::new(Mutex::new(Log::default()));
     let receivers = Receivers { clock, answer: Arc::new(answer), log: Arc::clone(&log) };
-    let store = Switched::new(clock);
     let engine = Engine::with_clock(store.clone(), receivers, clock)
         .settings(EngineSettings { seed: Some(7), ..settings })
         .observer(Watcher(Arc::clone(&log)));
