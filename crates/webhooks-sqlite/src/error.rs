@@ -115,6 +115,11 @@ pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
 #[error("the store is closed")]
 pub(crate) struct Closed;
 
+/// Says that a read was ended.
+#[derive(Debug, Error)]
+#[error("the read took longer than 30 s; ask for a shorter span, or for one endpoint")]
+pub(crate) struct SlowRead;
+
 /// Says that the store's writer has panicked.
 #[derive(Debug, Error)]
 #[error("the thread that writes has panicked, which is a bug; open the store again")]

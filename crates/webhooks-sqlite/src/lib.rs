@@ -9,6 +9,7 @@ mod migrate;
 mod open;
 mod operations;
 mod publish;
+mod readers;
 mod refill;
 mod replay;
 mod retention;

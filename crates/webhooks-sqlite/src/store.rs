@@ -24,11 +24,12 @@ use webhooks_registry::{
 
 use crate::OpenError;
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{Closed, Panicked, UnreadableEndpoint, store_error};
+use crate::error::{Closed, Panicked, UnreadableEndpoint};
 use crate::load::Unreadable;
-use crate::open::{SqliteOptions, locate, lock, reading, writing};
+use crate::open::{SqliteOptions, locate, lock, writing};
 use crate::operations::Cancel;
 use crate::publish::Publish;
+use crate::readers::{EmptyLog, Readers};
 use crate::replay::Replaying;
 use crate::settle::Settle;
 use crate::tables::Tables;
@@ -37,9 +38,6 @@ use crate::writer::{Command, Job, Write, Writer};
 
 /// How many commands may wait for the writer; more wait with their callers.
 const QUEUE: usize = 1_024;
-
-/// How many idle connections for reading are kept.
-const READERS: usize = 4;
 
 /// Keeps endpoints, events and deliveries in one SQLite file of this process.
 ///
@@ -75,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) waker: Waker,
     pub(crate) troubles: Troubles,
     unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Arc<Readers>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
     /// Set once the writer has ended, and with it the lock on the file: how it did.
@@ -143,13 +141,13 @@ impl SqliteStore {
         let lock = lock(&path)?;
         let (connection, limit) = writing(&path, max_bytes)?;
         let shared = Arc::new(Shared {
+            readers: Arc::new(Readers::new(&path)),
             path,
             registry: Registry::new(),
             backlog: Mutex::new(Backlog::new(window)),
             waker: Waker::new(),
             troubles: Troubles::default(),
             unreadable: Mutex::default(),
-            readers: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
             ended: OnceLock::new(),
@@ -202,28 +200,18 @@ impl SqliteStore {
         answer.await.map_err(|_gone| unavailable(Panicked))?
     }
 
-    /// Reads on a connection of its own, in a thread that may block.
+    /// Reads on a connection of its own. A read that takes longer than 30 s fails; one whose caller is
+    /// gone ends.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let read = tokio::task::spawn_blocking(move || {
-            let readers = || shared.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = readers().pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => reading(&shared.path)?,
-            };
-            let found = read(&connection);
-            let mut readers = readers();
-            if readers.len() < READERS {
-                readers.push(connection);
-            }
-            found
-        });
-        let read = read.await.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
-        read.map_err(store_error)
+        let readers = &self.shared.readers;
+        if let Some(_alone) = readers.silence().await? {
+            self.write(EmptyLog).await?;
+        }
+        let turn = readers.turn().await?;
+        Arc::clone(readers).read(turn, read).await
     }
 }
 

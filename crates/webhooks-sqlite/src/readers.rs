@@ -1,0 +1,251 @@
+//! Reading: connections beside the writer's, bounded in number and in time.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use webhooks_dispatch::StoreError;
+
+use crate::error::{Closed, SlowRead, store_error};
+use crate::open::reading;
+use crate::store::Shared;
+use crate::tables::Tables;
+use crate::writer::Write;
+
+/// How many reads go on at once; more wait.
+const READERS: u32 = 4;
+
+/// How long a read may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many steps SQLite makes between two looks at whether a read should go on: about a millisecond.
+const STEPS: i32 = 100_000;
+
+/// How long the log may get, in bytes, before a read waits until it is short again.
+const LONG_LOG: u64 = 64 * 1024 * 1024;
+
+/// The connections that read.
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// Ends a read whose caller is gone.
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path) -> Self {
+        let turns = usize::try_from(READERS).unwrap_or(1);
+        let turns = Arc::new(Semaphore::new(turns));
+        Self { path: path.to_owned(), idle: Mutex::default(), turns, patience: PATIENCE }
+    }
+
+    /// Waits for a turn to read, which ends when it is dropped.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let turns = Arc::clone(&self.turns);
+        turns.acquire_owned().await.map_err(closed)
+    }
+
+    /// Waits until nobody reads, if the log is so long that it should be emptied: SQLite can begin it
+    /// anew only while nobody reads, and reads that overlap would let it grow without end.
+    pub(crate) async fn silence(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+        if !self.is_log_long() {
+            return Ok(None);
+        }
+        let turns = Arc::clone(&self.turns);
+        let all = turns.acquire_many_owned(READERS).await.map_err(closed)?;
+        // Somebody else may have waited for the same.
+        Ok(self.is_log_long().then_some(all))
+    }
+
+    fn is_log_long(&self) -> bool {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG)
+    }
+
+    /// Reads in a thread that may block, and ends the read when its caller is gone or it takes longer
+    /// than 30 s.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: Arc<Self>,
+        turn: OwnedSemaphorePermit,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let _caller = Caller(Arc::clone(&is_over));
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let idle = self.idle().pop();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => reading(&self.path)?,
+            };
+            let until = until(self.patience);
+            let is_over = move || is_over.load(Ordering::Relaxed) || is_past(until);
+            connection.progress_handler(STEPS, Some(is_over))?;
+            let found = read(&connection);
+            connection.progress_handler(STEPS, None::<fn() -> bool>)?;
+            self.idle().push(connection);
+            found
+        });
+        let read = read.await.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
+        read.map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => {
+                StoreError::Unavailable { source: SlowRead.into() }
+            }
+            _ => store_error(error),
+        })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
+fn until(patience: Duration) -> Instant {
+    Instant::now() + patience
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
+fn is_past(until: Instant) -> bool {
+    Instant::now() > until
+}
+
+fn closed(_: AcquireError) -> StoreError {
+    StoreError::Unavailable { source: Closed.into() }
+}
+
+/// Empties the log, while nobody reads.
+pub(crate) struct EmptyLog;
+
+impl Write for EmptyLog {
+    type Answer = ();
+
+    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self, tables: &mut Tables, _: &Shared) {
+        // It ends its group, so no transaction is open. If it fails, the next read tries again.
+        let _again =
+            tables.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::Poll;
+
+    use futures_util::future::{join_all, poll_fn};
+    use webhooks_core::Timestamp;
+    use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent};
+
+    use super::*;
+    use crate::SqliteStore;
+
+    /// Runs until somebody ends it.
+    const ENDLESS: &str = "
+        WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n)
+        SELECT count(*) FROM n";
+
+    /// Polls once, and expects that it goes on.
+    async fn begin<F: Future + Unpin>(future: &mut F) {
+        poll_fn(|context| {
+            assert!(std::pin::Pin::new(&mut *future).poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_read_whose_caller_is_gone_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("store.db")).await.unwrap();
+        let (began, begins) = mpsc::channel();
+        let reads = (0..READERS).map(|_| {
+            let (store, began) = (store.clone(), began.clone());
+            Box::pin(async move {
+                let endless = move |connection: &Connection| {
+                    began.send(()).unwrap();
+                    connection.query_row(ENDLESS, (), |row| row.get::<_, i64>(0))
+                };
+                store.read(endless).await
+            })
+        });
+        let mut all = join_all(reads);
+        begin(&mut all).await;
+        (0..READERS).for_each(|_| begins.recv().unwrap());
+        let mut another = Box::pin(store.events(Query::default()));
+        begin(&mut another).await;
+        drop(all);
+        assert_eq!(another.await.unwrap().items.len(), 0, "there is a turn for it");
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_too_long_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let _store = SqliteStore::open(&path).await.unwrap();
+        let readers = Arc::new(Readers { patience: Duration::ZERO, ..Readers::new(&path) });
+        let endless = |connection: &Connection| connection.query_row(ENDLESS, (), |_| Ok(()));
+        let turn = readers.turn().await.unwrap();
+        let error = Arc::clone(&readers).read(turn, endless).await.unwrap_err();
+        let StoreError::Unavailable { source } = error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("took longer"), "{source}");
+        let turn = readers.turn().await.unwrap();
+        let quick = |connection: &Connection| connection.query_row("SELECT 1", (), |_| Ok(()));
+        assert!(readers.read(turn, quick).await.is_ok(), "the connection is as good as new");
+    }
+
+    /// Goal: reads that overlap don't let the log grow for ever. Method: one read goes on while more
+    /// is written than the log should hold; then two more come.
+    #[tokio::test]
+    async fn a_long_log_is_emptied_before_more_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let (end, ends) = mpsc::channel::<()>();
+        let (began, begins) = mpsc::channel();
+        let mut first = Box::pin(store.read(move |connection| {
+            let count = "SELECT count(*) FROM events";
+            let mut statement = connection.prepare(count)?;
+            let mut rows = statement.query(())?;
+            let _row = rows.next()?;
+            began.send(()).unwrap();
+            ends.recv().unwrap();
+            Ok(())
+        }));
+        begin(&mut first).await;
+        begins.recv().unwrap();
+        let large = "x".repeat(8 << 20);
+        for n in 0..9 {
+            let event = webhooks_core::Event::new("created", format!("{n}{large}")).unwrap();
+            let published =
+                store.publish(vec![SerializedEvent::new(&event)], Timestamp::UNIX_EPOCH);
+            assert!(published.await.unwrap()[0].is_ok());
+        }
+        let log = || std::fs::metadata(folder.path().join("store.db-wal")).unwrap().len();
+        assert!(log() > LONG_LOG);
+        let mut others = join_all((0..2).map(|_| Box::pin(store.events(Query::default()))));
+        begin(&mut others).await;
+        end.send(()).unwrap();
+        first.await.unwrap();
+        for page in others.await {
+            assert_eq!(page.unwrap().items.len(), 9);
+        }
+        assert_eq!(log(), 0);
+    }
+}
