@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use webhooks_dispatch::EngineSettings;
 
-/// The id of the endpoint.
-pub const ENDPOINT: &str = "receiver";
-
 /// How many tasks publish at once.
 pub const PUBLISHERS: usize = 4;
 

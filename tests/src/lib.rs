@@ -16,6 +16,7 @@ mod forward;
 mod invariants;
 pub mod model;
 mod names;
+pub mod operator;
 pub mod postgres;
 mod raw_server;
 mod receiver;

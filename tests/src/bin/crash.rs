@@ -1,76 +1,118 @@
-//! The process that the crash test kills: it publishes and delivers until then.
+//! The process that the crash tests kill: it publishes, delivers and is operated until then.
 //!
-//! `crash STORE URL LIFE` publishes events and writes the id of each on a line of its own once it
-//! is accepted. `crash STORE URL drain` publishes nothing, delivers what is left, and ends.
+//! `crash STORE URL OPERATOR LIFE` publishes events and writes `accepted` and the id of each on a line
+//! of its own once it is accepted; what its operator does stands between them. `crash STORE URL
+//! OPERATORS begin` registers the endpoints of all operators, and ends. `crash STORE URL OPERATORS drain`
+//! publishes nothing, makes their endpoints active, replays and delivers what is left, and ends. STORE
+//! is a file or the URL of a database.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
-use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use webhooks_core::{EndpointId, Event, EventId, RetryPolicy, Timestamp};
-use webhooks_dispatch::{Engine, HistoryStore as _, Observer, Occurrence};
+use webhooks_core::{Event, EventId};
+use webhooks_dispatch::{DeliveryStore, Engine, HistoryStore, Observer, Occurrence};
 use webhooks_http::HttpTransport;
-use webhooks_registry::{Endpoint, EndpointKey};
+use webhooks_postgres::PostgresOptions;
+use webhooks_registry::EndpointStore;
 use webhooks_sqlite::SqliteStore;
-use webhooks_tests::crash::{ENDPOINT, PUBLISHERS, settings};
+use webhooks_tests::crash::{PUBLISHERS, cluster_settings};
+use webhooks_tests::operator::{Operator, tell};
 
-type CrashEngine = Engine<SqliteStore, HttpTransport>;
+/// How often a process looks whether all is delivered, and says that it lives.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [store, url, life] = &arguments[..] else {
-        return println!("usage: crash STORE URL LIFE|drain");
+    let [store, url, operator, life] = &arguments[..] else {
+        return println!("usage: crash STORE URL OPERATOR LIFE|begin|drain");
     };
-    let store = SqliteStore::open(store).await.unwrap();
-    let settled = std::sync::Arc::new(Notify::new());
+    let operator = operator.parse().unwrap();
+    if store.starts_with("postgres") {
+        let store = PostgresOptions::new(store).unwrap().heartbeat(PAUSE).open().await.unwrap();
+        run(store.clone(), url, operator, life).await;
+        store.close().await;
+    } else {
+        run(SqliteStore::open(store).await.unwrap(), url, operator, life).await;
+    }
+}
+
+async fn run<S>(store: S, url: &str, operator: usize, life: &str)
+where
+    S: DeliveryStore + EndpointStore + HistoryStore,
+{
+    let occurred = Arc::new(Notify::new());
     let engine = Engine::new(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(settings()).observer(Settled(std::sync::Arc::clone(&settled)));
-    if engine.endpoints().get(ENDPOINT).await.unwrap().is_none() {
-        let retry = RetryPolicy::fixed(Duration::from_millis(20), 1_000);
-        let endpoint = Endpoint::new(url, "my-secret-key").unwrap().retry(retry);
-        engine.endpoints().register(ENDPOINT, endpoint).await.unwrap();
+    let engine = engine.settings(cluster_settings()).observer(Occurred(Arc::clone(&occurred)));
+    let operators =
+        |count| (0..count).map(|number| Operator::new(engine.clone(), url, number)).collect();
+    match life {
+        "begin" => return begin(operators(operator)).await,
+        "drain" => return drain(&engine, operators(operator)).await,
+        _ => {}
     }
-    let worker = engine.start();
-    if life == "drain" {
-        while open_deliveries(&engine).await > 0 {
-            settled.notified().await;
-        }
-        worker.shutdown(Duration::from_secs(10)).await;
-        return;
-    }
+    let operator = Operator::new(engine.clone(), url, operator);
+    operator.begin().await;
+    let _worker = engine.start();
     let mut publishers = JoinSet::new();
     for publisher in 0..PUBLISHERS {
         publishers.spawn(publish(engine.clone(), format!("{life}-{publisher}")));
     }
-    publishers.join_all().await;
+    operator.operate(fastrand::Rng::with_seed(seed_of(life)), &occurred).await;
+}
+
+async fn begin<S>(operators: Vec<Operator<S, HttpTransport>>)
+where
+    S: DeliveryStore + EndpointStore + HistoryStore,
+{
+    for operator in operators {
+        operator.begin().await;
+    }
+}
+
+async fn drain<S>(engine: &Engine<S, HttpTransport>, operators: Vec<Operator<S, HttpTransport>>)
+where
+    S: DeliveryStore + EndpointStore + HistoryStore,
+{
+    let worker = engine.start();
+    for operator in &operators {
+        operator.end().await;
+    }
+    let mut ticks = tokio::time::interval(PAUSE);
+    for operator in &operators {
+        while operator.open().await > 0 {
+            ticks.tick().await;
+        }
+    }
+    worker.shutdown(Duration::from_secs(10)).await;
 }
 
 /// Publishes until killed, and says what was accepted.
-async fn publish(engine: CrashEngine, name: String) {
+async fn publish<S>(engine: Engine<S, HttpTransport>, name: String)
+where
+    S: DeliveryStore + EndpointStore + HistoryStore,
+{
     for number in 0.. {
         let id = format!("{name}-{number}");
         let event = Event::new("order.paid", &id).unwrap().id(EventId::new(&id).unwrap());
         let _published = engine.publish(&event).await.unwrap();
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{id}").unwrap();
-        out.flush().unwrap();
+        tell(&format!("accepted {id}"));
     }
 }
 
-async fn open_deliveries(engine: &CrashEngine) -> u64 {
-    let endpoint = EndpointKey::of_default_tenant(EndpointId::new(ENDPOINT).unwrap());
-    let statistics = engine.history().statistics(endpoint, Timestamp::UNIX_EPOCH).await.unwrap();
-    statistics.pending + statistics.retrying
+/// Returns the seed of an operator's changes: the number behind the last `-` of its life's name.
+fn seed_of(life: &str) -> u64 {
+    life.rsplit('-').next().and_then(|seed| seed.parse().ok()).unwrap()
 }
 
-/// Tells whenever something was settled.
+/// Tells whenever something occurred.
 #[derive(Debug)]
-struct Settled(std::sync::Arc<Notify>);
+struct Occurred(Arc<Notify>);
 
-impl Observer for Settled {
+impl Observer for Occurred {
     fn observe(&self, _: &Occurrence<'_>) {
         self.0.notify_one();
     }
