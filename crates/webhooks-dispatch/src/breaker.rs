@@ -32,18 +32,32 @@ impl Default for BreakerSettings {
     }
 }
 
+/// After how many of the longest pauses without a failure earlier ones tell nothing more.
+const FORGOTTEN_AFTER: u32 = 2;
+
 /// Counts failures in a row. While it is open, deliveries wait and burn no attempts; then one goes
-/// out as a probe, which closes or opens it again.
+/// out as a probe, which closes or opens it again. Any answer that is no failure closes it, even
+/// one that refuses the delivery: the endpoint is there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Breaker {
     failures: u32,
     openings: u32,
+    /// Set if the endpoint was known to fail before anything was sent to it.
+    is_on_probation: bool,
     /// Until when it is open, if it is.
     open_until: Option<MonotonicTime>,
+    /// When it last failed.
+    failed_at: MonotonicTime,
 }
 
 impl Breaker {
-    pub(crate) fn on_success(&mut self) {
+    /// Returns the breaker of an endpoint that is known to fail: it opens at the first failure.
+    pub(crate) fn on_probation(now: MonotonicTime) -> Self {
+        Self { is_on_probation: true, failed_at: now, ..Self::default() }
+    }
+
+    /// Closes it: the endpoint answered.
+    pub(crate) fn on_answer(&mut self) {
         *self = Self::default();
     }
 
@@ -57,8 +71,10 @@ impl Breaker {
         if self.open_until.is_some_and(|until| now < until) {
             return None;
         }
+        self.age(settings, now);
+        self.failed_at = now;
         self.failures = self.failures.saturating_add(1);
-        if self.openings == 0 && self.failures < settings.failures {
+        if !self.is_probing() && self.failures < settings.failures {
             return None;
         }
         let factor = 2_u32.checked_pow(self.openings).unwrap_or(u32::MAX);
@@ -68,14 +84,24 @@ impl Breaker {
         self.open_until
     }
 
+    /// Forgets failures that are so long ago that they tell nothing more.
+    pub(crate) fn age(&mut self, settings: &BreakerSettings, now: MonotonicTime) {
+        if self.is_forgettable(settings, now) {
+            *self = Self::default();
+        }
+    }
+
     /// Returns whether the next delivery is a probe: it goes out alone.
     pub(crate) fn is_probing(self) -> bool {
-        self.openings > 0
+        self.openings > 0 || self.is_on_probation
     }
 
     /// Returns whether nothing failed lately.
-    pub(crate) fn is_at_rest(self) -> bool {
-        self.failures == 0 && self.openings == 0
+    pub(crate) fn is_forgettable(self, settings: &BreakerSettings, now: MonotonicTime) -> bool {
+        let is_at_rest = self.failures == 0 && !self.is_probing();
+        let last = self.open_until.unwrap_or_default().max(self.failed_at);
+        let memory = settings.longest_pause.saturating_mul(FORGOTTEN_AFTER);
+        is_at_rest || now.saturating_since(last) >= memory
     }
 }
 
@@ -99,8 +125,40 @@ mod tests {
             assert!(breaker.is_probing());
             now = until;
         }
-        breaker.on_success();
-        assert!(breaker.is_at_rest() && !breaker.is_probing());
+        breaker.on_answer();
+        assert!(breaker.is_forgettable(&settings, now) && !breaker.is_probing());
+        assert_eq!(breaker.on_failure(&settings, now), None);
+    }
+
+    #[test]
+    fn failures_that_are_long_apart_do_not_add_up() {
+        let settings = BreakerSettings::default();
+        let mut now = MonotonicTime::default();
+        let mut breaker = Breaker::default();
+        for _ in 0..100 {
+            assert_eq!(breaker.on_failure(&settings, now), None);
+            now = now + settings.longest_pause * FORGOTTEN_AFTER;
+        }
+        for _ in 0..settings.failures {
+            breaker.on_failure(&settings, now);
+        }
+        let until = now + settings.first_pause;
+        assert!(breaker.is_probing() && !breaker.is_forgettable(&settings, until));
+        let later = until + settings.longest_pause * FORGOTTEN_AFTER;
+        breaker.age(&settings, later);
+        assert!(!breaker.is_probing(), "what failed so long ago tells nothing");
+    }
+
+    #[test]
+    fn on_probation_it_opens_at_the_first_failure_and_closes_at_the_first_answer() {
+        let settings = BreakerSettings::default();
+        let now = MonotonicTime::default();
+        let mut breaker = Breaker::on_probation(now);
+        assert!(breaker.is_probing());
+        assert_eq!(breaker.on_failure(&settings, now), Some(now + settings.first_pause));
+        let mut breaker = Breaker::on_probation(now);
+        breaker.on_answer();
+        assert!(!breaker.is_probing());
         assert_eq!(breaker.on_failure(&settings, now), None);
     }
 }

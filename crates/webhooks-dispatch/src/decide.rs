@@ -77,6 +77,8 @@ pub(crate) enum Signal {
     Well,
     /// It is there, and refused this event.
     Alive,
+    /// Nothing: it was not asked.
+    Nothing,
     /// It is not there, or overwhelmed.
     Trouble {
         /// For how long it asked to be left alone.
@@ -87,9 +89,9 @@ pub(crate) enum Signal {
 /// Returns what an attempt that ended at `now` tells of its endpoint.
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
-/// and failed exchanges mean trouble too; 3xx and 4xx are about the one event, and so is what could
-/// not be signed; but 410 means that nothing more is wanted. `Retry-After` counts up to the policy's
-/// cap.
+/// and failed exchanges mean trouble too; 3xx and 4xx are about the one event; but 410 means that
+/// nothing more is wanted. What could not be signed was not sent, and tells nothing. `Retry-After`
+/// counts up to the policy's cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
     outcome: &Result<Response, AttemptError>,
@@ -105,7 +107,8 @@ pub(crate) fn signal(
             let asked = retry_after(&response.headers, now);
             Signal::Trouble { pause: asked.map(|asked| policy.capped(asked)) }
         }
-        Ok(_) | Err(AttemptError::Signing(_)) => Signal::Alive,
+        Ok(_) => Signal::Alive,
+        Err(AttemptError::Signing(_)) => Signal::Nothing,
         Err(AttemptError::Transport(_)) => Signal::Trouble { pause: None },
     }
 }

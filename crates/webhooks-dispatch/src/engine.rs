@@ -1,21 +1,20 @@
 //! Durable delivery: what was published is delivered, through crashes and restarts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
 use webhooks_core::{DeliveryId, EndpointId, Event, RetryPolicy, TenantId, Timestamp};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError,
-    RegisterError, Registered, Registration, StateChange,
+    DisableReason, Endpoint, EndpointKey, EndpointStore, EndpointStoreError, RegisterError,
+    Registered, Registration, StateChange,
 };
 
 use crate::observe::Observers;
 use crate::replaying::Replaying;
-use crate::scheduler::Scheduler;
 use crate::steady::SteadyTime;
-use crate::worker::Desk;
+use crate::workers::Workers;
 use crate::{
     BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Now, Observer,
     Occurrence, OperationError, Published, Replay, SerializedEvent, StoreError, SystemClock,
@@ -36,7 +35,8 @@ use crate::{
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
 pub struct EngineSettings {
     /// How many exchanges start and are in flight at once: 256 unless set. Those that last longer
-    /// than `patience` count apart, and there may be four times as many.
+    /// than `patience` count apart, and there may be four times as many. Of 8 and more a part is
+    /// kept for endpoints that answer quickly, so that those that hang never have all.
     pub concurrency: usize,
     /// How long an exchange may last before it counts as slow: 1 s unless set.
     pub patience: Duration,
@@ -339,37 +339,6 @@ impl<S: fmt::Debug, T, C> fmt::Debug for Engine<S, T, C> {
     }
 }
 
-/// The workers of an engine, as far as they must hear of changes of endpoints.
-#[derive(Debug, Default)]
-pub(crate) struct Workers(Mutex<Vec<Weak<Desk>>>);
-
-impl Workers {
-    pub(crate) fn add(&self, desk: &Arc<Desk>) {
-        let mut desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        desks.retain(|desk| desk.strong_count() > 0);
-        desks.push(Arc::downgrade(desk));
-    }
-
-    /// Has all workers start nothing more for an endpoint as it was: what they hold is handed
-    /// back, and claimed again if it is still wanted.
-    pub(crate) fn recall(&self, endpoint: EndpointNumber) {
-        self.tell(|scheduler| scheduler.recall(endpoint));
-    }
-
-    /// Has all workers forget what they learned of an endpoint.
-    fn forgive(&self, endpoint: EndpointNumber) {
-        self.tell(|scheduler| scheduler.forgive(endpoint));
-    }
-
-    fn tell(&self, change: impl Fn(&mut Scheduler)) {
-        let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for desk in desks.iter().filter_map(Weak::upgrade) {
-            change(&mut desk.scheduler());
-            desk.work.notify_one();
-        }
-    }
-}
-
 /// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
 ///
 /// Operations on an id mean the default tenant's endpoint, unless [`tenant`](Self::tenant) names
@@ -423,7 +392,7 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
     pub async fn unregister(&self, id: &str) -> Result<Arc<Registration>, EndpointStoreError> {
         let removed = self.store.unregister(self.key(id)?).await?;
-        self.workers.recall(removed.number);
+        self.workers.forget(removed.number);
         Ok(removed)
     }
 
@@ -467,7 +436,10 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         let Some(before) = self.store.set_state(self.key(id)?, change).await? else {
             return Ok(false);
         };
-        self.workers.recall(before.number);
+        match change {
+            StateChange::Disable(_) => self.workers.forget(before.number),
+            _ => self.workers.recall(before.number),
+        }
         Ok(true)
     }
 

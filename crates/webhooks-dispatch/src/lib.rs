@@ -24,6 +24,7 @@ mod steady;
 mod store;
 mod transport;
 mod worker;
+mod workers;
 
 // The public interface is:
 pub use breaker::BreakerSettings;

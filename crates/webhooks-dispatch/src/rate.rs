@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
@@ -17,6 +18,10 @@ use crate::MonotonicTime;
 pub(crate) struct Rate {
     limit: RateLimit,
     now: Now,
+    /// How long the bucket takes to refill by one token.
+    interval: Duration,
+    /// When it is full again if nothing more is taken.
+    full_at: MonotonicTime,
     bucket: RateLimiter<NotKeyed, InMemoryState, Now, NoOpMiddleware<Nanos>>,
 }
 
@@ -25,7 +30,9 @@ impl Rate {
         let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
         let clock = Now::default();
         clock.set(now);
-        Self { limit, now: clock.clone(), bucket: RateLimiter::direct_with_clock(quota, clock) }
+        let interval = quota.replenish_interval();
+        let bucket = RateLimiter::direct_with_clock(quota, clock.clone());
+        Self { limit, now: clock, interval, full_at: now, bucket }
     }
 
     /// Returns the limit that it was made for.
@@ -34,9 +41,17 @@ impl Rate {
     }
 
     /// Takes a token, or returns when there will be one.
-    pub(crate) fn take(&self, now: MonotonicTime) -> Result<(), MonotonicTime> {
+    pub(crate) fn take(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
         self.now.set(now);
-        self.bucket.check().map_err(|not_until| now + not_until.wait_time_from(self.now.now()))
+        let taken = self.bucket.check();
+        taken.map_err(|not_until| now + not_until.wait_time_from(self.now.now()))?;
+        self.full_at = self.full_at.max(now) + self.interval;
+        Ok(())
+    }
+
+    /// Returns whether the bucket is full: one that is made anew allows no more.
+    pub(crate) fn is_full(&self, now: MonotonicTime) -> bool {
+        self.full_at <= now
     }
 }
 
@@ -77,7 +92,7 @@ mod tests {
         let [per_second, burst] = [10, 3].map(|n| NonZeroU32::new(n).unwrap());
         let mut now = MonotonicTime::default();
         let start = now;
-        let rate = Rate::new(RateLimit { per_second, burst }, now);
+        let mut rate = Rate::new(RateLimit { per_second, burst }, now);
         let mut taken = 0;
         while taken < 23 {
             match rate.take(now) {
@@ -90,5 +105,7 @@ mod tests {
         }
         let elapsed = now.saturating_since(start).as_millis();
         assert!((2_000..2_010).contains(&elapsed), "20 past the burst take 2 s: {elapsed} ms");
+        assert!(!rate.is_full(now + Duration::from_millis(299)));
+        assert!(rate.is_full(now + Duration::from_millis(301)));
     }
 }

@@ -1,21 +1,24 @@
 //! What flies next: lanes of claimed deliveries, a turn for each tenant, bounds on the flights.
 
+mod claims;
+mod known;
 mod lane;
+mod slots;
+mod turns;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::TenantId;
+use webhooks_core::Timestamp;
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use self::lane::{Lane, Standing};
+use self::slots::{SLOW_FACTOR, Slots, Trust};
+use self::turns::Turns;
 use crate::breaker::BreakerSettings;
 use crate::decide::Signal;
 use crate::{Claim, ClaimRequest, Claimed, MonotonicTime, Now};
-
-/// How many slow flights there may be for each quick one. They cost a socket and some memory.
-const SLOW_FACTOR: usize = 4;
 
 /// The most that `concurrency` can be, far beyond what a process can have open.
 const MAX_CONCURRENCY: usize = 1 << 20;
@@ -28,14 +31,21 @@ const HIGH: usize = 3;
 /// How many deliveries at least are claimed for one endpoint at a time, and at most.
 const PER_ENDPOINT: (usize, usize) = (16, 64);
 
-/// How long an idle lane is remembered, with what it knows of its endpoint.
-const IDLE: Duration = Duration::from_secs(600);
+/// How many deliveries are claimed for one endpoint at a time while lanes are parked, so that one
+/// claim finds many endpoints, or while more than `MANY` are held for each flight that may start.
+const FEW_PER_ENDPOINT: usize = 4;
+const MANY: usize = 20;
+
+/// How long ago a delivery was accepted that says nothing against its endpoint.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A pure structure: it takes deliveries that were claimed, and says which of them to carry out.
 ///
 /// Two bounds hold the flights: `concurrency` for those that have just started, and a wider one
 /// for those that last, so that endpoints that hang do not keep others from starting. An endpoint
-/// with slow flights may hold no more than its share of the wider one.
+/// with slow flights may hold no more than its share of the wider one. Of both, parts are kept for
+/// endpoints that answer quickly (see [`Slots`]); a lane that finds its part taken is parked, and
+/// nothing more is claimed for it.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     concurrency: usize,
@@ -45,12 +55,17 @@ pub(crate) struct Scheduler {
     by_endpoint: HashMap<EndpointNumber, usize>,
     /// The same by what names endpoints: one that is enabled again has a new number.
     by_key: HashMap<EndpointKey, usize>,
-    free: Vec<usize>,
-    /// The lanes that can start a flight, by tenant; tenants in turn.
-    turns: VecDeque<TenantId>,
-    ready: HashMap<TenantId, VecDeque<usize>>,
+    free: BTreeSet<usize>,
+    /// The lanes that can start a flight.
+    turns: Turns,
     /// How many deliveries the ready lanes hold.
     ready_deliveries: usize,
+    /// The lanes that wait for a slot of their part, by trust and in turn.
+    parked: BTreeMap<(Trust, u64), usize>,
+    /// How many lanes were parked so far.
+    parkings: u64,
+    /// How many deliveries the parked lanes hold.
+    parked_deliveries: usize,
     /// The lanes that wait, by when they go on.
     waiting: BTreeSet<(MonotonicTime, usize)>,
     /// The endpoints that nothing is claimed for.
@@ -65,11 +80,11 @@ pub(crate) struct Scheduler {
     stirred: u64,
     /// The count when the present claim was asked for, and how much it may bring.
     asked: (u64, usize),
+    /// The wall clock then.
+    asked_at: Timestamp,
     /// The count when a claim was asked for that brought less.
     dry_at: Option<u64>,
-    flights: usize,
-    /// How many of the flights last.
-    slow: usize,
+    slots: Slots,
     slow_lanes: usize,
     is_stopped: bool,
     #[cfg(feature = "sabotage")]
@@ -81,22 +96,27 @@ pub(crate) struct Scheduler {
 pub(crate) struct Flight {
     pub(crate) claimed: Claimed,
     lane: usize,
+    /// The trust that it started with.
+    trust: Trust,
     is_slow: bool,
 }
 
 impl Scheduler {
     pub(crate) fn new(concurrency: usize, breaker: BreakerSettings) -> Self {
+        let concurrency = concurrency.clamp(1, MAX_CONCURRENCY);
         Self {
-            concurrency: concurrency.clamp(1, MAX_CONCURRENCY),
+            concurrency,
             breaker,
             now: MonotonicTime::default(),
             lanes: Vec::new(),
             by_endpoint: HashMap::new(),
             by_key: HashMap::new(),
-            free: Vec::new(),
-            turns: VecDeque::new(),
-            ready: HashMap::new(),
+            free: BTreeSet::new(),
+            turns: Turns::default(),
             ready_deliveries: 0,
+            parked: BTreeMap::new(),
+            parkings: 0,
+            parked_deliveries: 0,
             waiting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
@@ -104,9 +124,9 @@ impl Scheduler {
             released: Vec::new(),
             stirred: 0,
             asked: (0, 0),
+            asked_at: Timestamp::UNIX_EPOCH,
             dry_at: None,
-            flights: 0,
-            slow: 0,
+            slots: Slots::new(concurrency),
             slow_lanes: 0,
             is_stopped: false,
             #[cfg(feature = "sabotage")]
@@ -122,6 +142,7 @@ impl Scheduler {
         }
         let limit = HIGH * self.concurrency - self.ready_deliveries;
         self.asked = (self.stirred, limit);
+        self.asked_at = now.wall;
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
@@ -146,7 +167,11 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        (LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        if self.parked.is_empty() && self.held.len() < MANY * self.concurrency {
+            (LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+        } else {
+            FEW_PER_ENDPOINT
+        }
     }
 
     /// Takes in what was claimed, with leases that last until then.
@@ -164,51 +189,16 @@ impl Scheduler {
             }
             self.held.insert(claimed.claim, lease_end);
             self.leases_end = self.leases_end.min(lease_end);
-            lane.update(&claimed.registration, self.now);
+            let is_fresh = self.asked_at.saturating_since(claimed.progress.since) < FRESH;
+            lane.update(&claimed, is_fresh, &self.breaker, self.now);
             lane.queue.push_back(claimed);
-            if lane.standing == Standing::Ready {
-                self.ready_deliveries += 1;
+            match lane.standing {
+                Standing::Ready => self.ready_deliveries += 1,
+                Standing::Parked(_) => self.parked_deliveries += 1,
+                Standing::Idle | Standing::Waiting => {}
             }
             self.place(index);
         }
-    }
-
-    fn lane(&mut self, claimed: &Claimed) -> usize {
-        let number = claimed.registration.number;
-        if let Some(index) = self.by_endpoint.get(&number) {
-            return *index;
-        }
-        let key = claimed.registration.key();
-        if let Some(index) = self.by_key.get(&key).copied() {
-            self.renumber(index, number);
-            return index;
-        }
-        let lane = Lane::new(&claimed.registration, self.now);
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.lanes[index] = lane;
-                index
-            }
-            None => {
-                self.lanes.push(lane);
-                self.lanes.len() - 1
-            }
-        };
-        self.by_endpoint.insert(number, index);
-        self.by_key.insert(key, index);
-        index
-    }
-
-    /// Has a lane go on for an endpoint that began anew: what is in flight and what its rate allows
-    /// are as they were.
-    fn renumber(&mut self, index: usize, number: EndpointNumber) {
-        let before = std::mem::replace(&mut self.lanes[index].endpoint, number);
-        self.by_endpoint.remove(&before);
-        self.by_endpoint.insert(number, index);
-        self.set_busy(before, false);
-        self.displace(index);
-        self.empty(index);
-        self.forgive(number);
     }
 
     /// Returns the next delivery to carry out, if a flight is free.
@@ -217,14 +207,9 @@ impl Scheduler {
         if self.leases_end <= self.now {
             self.drop_lapsed();
         }
-        while self.has_free_slot() && !self.is_stopped {
-            let tenant = self.turns.pop_front()?;
-            let Some(lanes) = self.ready.get_mut(&tenant) else { continue };
-            let Some(index) = lanes.pop_front() else {
-                self.ready.remove(&tenant);
-                continue;
-            };
-            self.turns.push_back(tenant);
+        while self.slots.has_any() && !self.is_stopped {
+            self.unpark();
+            let index = self.turns.pop()?;
             let (most, slow_share) = self.shares();
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
@@ -233,29 +218,65 @@ impl Scheduler {
                 // Others took the room meanwhile. It goes on when a flight of its own ends.
                 continue;
             }
+            let trust = lane.trust();
+            if !self.slots.has_room(trust) {
+                self.park(index, trust);
+                continue;
+            }
             if let Err(until) = lane.token(self.now) {
                 self.close(index, until);
                 continue;
             }
             if let Some(claimed) = lane.start(self.now) {
-                self.flights += 1;
+                self.slots.start(trust);
                 self.place(index);
-                return Some(Flight { claimed, lane: index, is_slow: false });
+                return Some(Flight { claimed, lane: index, trust, is_slow: false });
             }
             self.place(index);
         }
         None
     }
 
-    /// Returns whether one more may be in flight. Flights that last don't count, as many as there
-    /// is room for.
-    fn has_free_slot(&self) -> bool {
-        self.flights - self.slow.min(self.concurrency * SLOW_FACTOR) < self.concurrency
+    /// Has a lane wait for a slot of its part. What it holds is handed back if the parked ones hold
+    /// much already, and is claimed again in its turn.
+    fn park(&mut self, index: usize, trust: Trust) {
+        let lane = &mut self.lanes[index];
+        lane.standing = Standing::Parked(self.parkings);
+        lane.parked_as = trust;
+        self.parked.insert((trust, self.parkings), index);
+        self.parkings += 1;
+        let (held, endpoint) = (lane.queue.len(), lane.endpoint);
+        if self.parked_deliveries + held > HIGH * self.concurrency {
+            self.empty(index);
+        } else {
+            self.parked_deliveries += held;
+        }
+        self.set_busy(endpoint, true);
+    }
+
+    /// Has the first lane of each trust go on that waits for a slot, if there is one.
+    fn unpark(&mut self) {
+        for index in self.unparkable() {
+            self.displace(index);
+            self.place(index);
+        }
+    }
+
+    /// Returns the first parked lane of each trust that there is a slot for.
+    fn unparkable(&self) -> Vec<usize> {
+        if self.parked.is_empty() {
+            return Vec::new();
+        }
+        let first = |trust| self.parked.range((trust, 0)..=(trust, u64::MAX)).next();
+        let has_room = |trust: &Trust| self.slots.has_room(*trust);
+        Trust::ALL.into_iter().filter(has_room).filter_map(first).map(|(_, index)| *index).collect()
     }
 
     /// Returns whether there may be something to claim, or to start beside what has just started.
     pub(crate) fn has_more_to_do(&self) -> bool {
-        self.wants_more() || (self.has_free_slot() && !self.turns.is_empty())
+        self.wants_more()
+            || (self.slots.has_any() && !self.turns.is_empty())
+            || !self.unparkable().is_empty()
     }
 
     /// Notes that a flight lasts.
@@ -263,7 +284,7 @@ impl Scheduler {
         if std::mem::replace(&mut flight.is_slow, true) {
             return;
         }
-        self.slow += 1;
+        self.slots.slow_down(flight.trust);
         let lane = &mut self.lanes[flight.lane];
         lane.slow += 1;
         if lane.slow == 1 {
@@ -279,19 +300,20 @@ impl Scheduler {
             self.give_back(flight);
         }
         let lane = &mut self.lanes[flight.lane];
-        if let Some(until) = lane.learn(signal, &self.breaker, self.now) {
-            self.close(flight.lane, until);
-        } else {
-            self.place(flight.lane);
+        if let Some(until) = lane.learn(signal, flight.is_slow, &self.breaker, self.now) {
+            return self.close(flight.lane, until);
         }
+        if matches!(lane.standing, Standing::Parked(_)) && lane.trust() != lane.parked_as {
+            self.displace(flight.lane);
+        }
+        self.place(flight.lane);
     }
 
     fn give_back(&mut self, flight: &Flight) {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
-        self.flights -= 1;
+        self.slots.end(flight.trust, flight.is_slow);
         if flight.is_slow {
-            self.slow -= 1;
             lane.slow -= 1;
             if lane.slow == 0 {
                 self.slow_lanes -= 1;
@@ -308,18 +330,6 @@ impl Scheduler {
     #[expect(clippy::unused_self, reason = "the other one needs it")]
     fn leaks(&self, _signal: Signal) -> bool {
         false
-    }
-
-    /// Forgets a claim whose delivery was settled.
-    pub(crate) fn settled(&mut self, claim: &Claim) {
-        self.held.remove(claim);
-    }
-
-    /// Forgets the claims that do not wait in lanes: nobody will settle them, and their leases end.
-    pub(crate) fn abandon(&mut self) {
-        let waiting = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
-        let waiting: BTreeSet<Claim> = waiting.collect();
-        self.held.retain(|claim, _| waiting.contains(claim));
     }
 
     /// Lets a lane wait; what it holds is handed back.
@@ -339,89 +349,6 @@ impl Scheduler {
         self.set_busy(endpoint, true);
     }
 
-    /// Hands back what waits for an endpoint: it has changed, or is gone.
-    pub(crate) fn recall(&mut self, endpoint: EndpointNumber) {
-        let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
-        self.displace(index);
-        self.empty(index);
-        self.place(index);
-    }
-
-    /// Forgets what was learned of an endpoint: it may have been mended.
-    pub(crate) fn forgive(&mut self, endpoint: EndpointNumber) {
-        let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
-        let lane = &mut self.lanes[index];
-        if lane.standing == Standing::Waiting {
-            self.waiting.remove(&(lane.waits_until, index));
-            lane.standing = Standing::Idle;
-        }
-        lane.forgive();
-        self.place(index);
-    }
-
-    /// Hands back what a lane holds, which is none of the ready ones.
-    fn empty(&mut self, index: usize) {
-        for claimed in self.lanes[index].queue.drain(..) {
-            self.held.remove(&claimed.claim);
-            self.released.push(claimed.claim);
-        }
-    }
-
-    /// Returns the claims to hand back.
-    pub(crate) fn released(&mut self) -> Vec<Claim> {
-        std::mem::take(&mut self.released)
-    }
-
-    /// Drops claims that were lost, unless they are in flight already.
-    pub(crate) fn lose(&mut self, lost: &[Claim]) {
-        if lost.is_empty() {
-            return;
-        }
-        for claim in lost {
-            self.held.remove(claim);
-        }
-        self.drop_unheld();
-    }
-
-    /// Drops claims whose leases have ended: others may have them by now.
-    fn drop_lapsed(&mut self) {
-        for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
-            if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
-                self.held.remove(&claimed.claim);
-            }
-        }
-        let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
-        self.leases_end = ends.min().unwrap_or(MonotonicTime::NEVER);
-        self.drop_unheld();
-    }
-
-    fn drop_unheld(&mut self) {
-        for index in 0..self.lanes.len() {
-            let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
-            if !self.lanes[index].queue.iter().all(is_held) {
-                self.displace(index);
-                let held = &self.held;
-                self.lanes[index].queue.retain(|claimed| held.contains_key(&claimed.claim));
-                self.place(index);
-            }
-        }
-    }
-
-    /// Returns the claims whose leases end before then.
-    pub(crate) fn ending(&self, before: MonotonicTime) -> Vec<Claim> {
-        let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
-        ending.map(|(claim, _)| *claim).collect()
-    }
-
-    /// Notes that claims last until then.
-    pub(crate) fn extended(&mut self, claims: &[Claim], until: MonotonicTime) {
-        for claim in claims {
-            if let Some(lease_end) = self.held.get_mut(claim) {
-                *lease_end = until.max(*lease_end);
-            }
-        }
-    }
-
     /// Starts nothing more, and hands back what has not started.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
@@ -435,35 +362,17 @@ impl Scheduler {
         self.is_stopped
     }
 
-    /// Returns the claims that were neither settled nor handed back.
-    pub(crate) fn held(&self) -> Vec<Claim> {
-        self.held.keys().copied().collect()
-    }
-
     /// Returns how many flights there are.
     pub(crate) fn flights(&self) -> usize {
-        self.flights
+        self.slots.flights()
     }
 
     /// Returns when a lane goes on that waits.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
-        self.waiting.first().map(|(until, _)| *until)
-    }
-
-    /// Forgets lanes that have long been idle.
-    pub(crate) fn sweep(&mut self, now: MonotonicTime) {
-        self.advance(now);
-        for index in 0..self.lanes.len() {
-            let lane = &self.lanes[index];
-            if lane.is_forgettable()
-                && self.now.saturating_since(lane.used_at) >= IDLE
-                && self.by_endpoint.get(&lane.endpoint) == Some(&index)
-            {
-                self.by_endpoint.remove(&lane.endpoint);
-                self.by_key.remove(&lane.key());
-                self.free.push(index);
-            }
+        if self.slots.has_any() && !self.unparkable().is_empty() {
+            return Some(self.now);
         }
+        self.waiting.first().map(|(until, _)| *until)
     }
 
     /// Moves time on: lanes whose wait is over go on.
@@ -484,7 +393,7 @@ impl Scheduler {
     /// fewer it may have: however many endpoints begin to hang, the last slots go one to each.
     fn shares(&self) -> (usize, usize) {
         let room = self.concurrency * SLOW_FACTOR;
-        let most = room.saturating_sub(self.flights) / (SLOW_FACTOR - 1);
+        let most = room.saturating_sub(self.slots.flights()) / (SLOW_FACTOR - 1);
         (most, room / self.slow_lanes.max(1))
     }
 
@@ -493,32 +402,32 @@ impl Scheduler {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
-        let is_full = lane.queue.len() >= per_endpoint || lane.standing == Standing::Waiting;
         if lane.standing == Standing::Idle && lane.can_start(most, slow_share) {
             lane.standing = Standing::Ready;
             self.ready_deliveries += lane.queue.len();
-            match self.ready.get_mut(&lane.tenant) {
-                Some(lanes) => lanes.push_back(index),
-                None => {
-                    self.ready.insert(lane.tenant.clone(), VecDeque::from([index]));
-                    self.turns.push_back(lane.tenant.clone());
-                }
-            }
+            self.turns.push(&lane.tenant, index);
         }
-        let endpoint = self.lanes[index].endpoint;
-        self.set_busy(endpoint, is_full);
+        let is_closed = matches!(lane.standing, Standing::Parked(_) | Standing::Waiting);
+        let is_busy = is_closed || lane.queue.len() >= per_endpoint;
+        let endpoint = lane.endpoint;
+        self.set_busy(endpoint, is_busy);
     }
 
-    /// Takes a lane from among those that can start a flight.
+    /// Takes a lane from among those that can start a flight, or wait for a slot.
     fn displace(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
-        if lane.standing == Standing::Ready {
-            lane.standing = Standing::Idle;
-            self.ready_deliveries -= lane.queue.len();
-            if let Some(lanes) = self.ready.get_mut(&lane.tenant) {
-                lanes.retain(|other| *other != index);
+        match lane.standing {
+            Standing::Ready => {
+                self.ready_deliveries -= lane.queue.len();
+                self.turns.remove(&lane.tenant, index);
             }
+            Standing::Parked(turn) => {
+                self.parked_deliveries -= lane.queue.len();
+                self.parked.remove(&(lane.parked_as, turn));
+            }
+            Standing::Idle | Standing::Waiting => return,
         }
+        lane.standing = Standing::Idle;
     }
 
     fn set_busy(&mut self, endpoint: EndpointNumber, is_busy: bool) {

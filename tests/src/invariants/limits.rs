@@ -46,6 +46,8 @@ pub(crate) struct Lines {
     open_until: Duration,
     /// Until when failures tell nothing new: what was in flight when it opened.
     deaf_until: Duration,
+    /// When the breaker forgets its failures at the earliest, unless there are more.
+    forgets_at: Duration,
     /// When the endpoint last asked, or the breaker opened. What takes off at the same moment
     /// cannot know.
     closed_at: Option<Duration>,
@@ -121,6 +123,7 @@ impl Checker {
 
     fn check_breaker(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
+        lines.age(now);
         let is_known = lines.closed_at.is_some_and(|closed_at| closed_at < now);
         let quiet = is_known && now < lines.quiet_until;
         let open = is_known && now < lines.open_until;
@@ -253,10 +256,18 @@ impl Checker {
 }
 
 impl Lines {
+    /// Forgets failures that are long ago.
+    fn age(&mut self, now: Duration) {
+        if now >= self.forgets_at {
+            (self.troubles, self.is_probing) = (0, false);
+        }
+    }
+
     /// Follows the breaker as far as it is promised: after so many failures in a row nothing is
-    /// sent for the first pause, and then one at a time until one succeeds. Returns whether it
-    /// opened.
+    /// sent for the first pause, and then one at a time until one is answered without trouble.
+    /// Returns whether it opened.
     fn learn(&mut self, ending: Ending, limits: &Limits, now: Duration) -> bool {
+        self.age(now);
         let is_trouble = match ending {
             Ending::Answered { status, retry_after } => {
                 let is_trouble = status == 429 || status >= 500;
@@ -266,7 +277,7 @@ impl Lines {
                     self.quiet_until =
                         self.quiet_until.max(now + asked.min(limits.retry_after_cap));
                 }
-                if (200..300).contains(&status) {
+                if !is_trouble {
                     (self.troubles, self.is_probing) = (0, false);
                     self.deaf_until = Duration::ZERO;
                 }
@@ -278,6 +289,7 @@ impl Lines {
             return false;
         }
         let breaker = &limits.breaker;
+        self.forgets_at = now + breaker.longest_pause * 2;
         self.troubles += 1;
         if !self.is_probing && self.troubles < breaker.failures {
             return false;

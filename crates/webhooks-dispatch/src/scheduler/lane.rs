@@ -1,11 +1,11 @@
 //! What the scheduler knows of one endpoint.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use webhooks_core::{EndpointId, TenantId};
-use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
+use webhooks_registry::{EndpointKey, EndpointNumber};
 
+use super::slots::Trust;
 use crate::breaker::{Breaker, BreakerSettings};
 use crate::decide::Signal;
 use crate::rate::Rate;
@@ -19,6 +19,8 @@ const FIRST_ALLOWANCE: usize = 2;
 pub(super) enum Standing {
     /// It holds nothing, or has as many flights as it may.
     Idle,
+    /// It waits for a slot, in this turn.
+    Parked(u64),
     /// It can start a flight.
     Ready,
     /// It waits: for its breaker, its rate, or because its endpoint asked.
@@ -29,52 +31,95 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) endpoint: EndpointNumber,
-    id: EndpointId,
+    /// Its id; `None` if the lane is vacant.
+    id: Option<EndpointId>,
     pub(super) tenant: TenantId,
     pub(super) queue: VecDeque<Claimed>,
     pub(super) standing: Standing,
     pub(super) waits_until: MonotonicTime,
+    /// The trust as which it was parked last.
+    pub(super) parked_as: Trust,
     pub(super) in_flight: usize,
     /// How many flights last.
     pub(super) slow: usize,
     pub(super) used_at: MonotonicTime,
+    /// Set if the endpoint was disabled or unregistered.
+    pub(super) is_gone: bool,
     max_in_flight: usize,
     /// How many flights it may have now: one more with each success, half with each failure.
     allowance: usize,
+    /// What its exchanges told, or its store.
+    record: Trust,
     breaker: Breaker,
     rate: Option<Rate>,
 }
 
 impl Lane {
-    pub(super) fn new(registration: &Registration, now: MonotonicTime) -> Self {
+    /// Returns the lane of an endpoint. One that is known to fail is on probation.
+    pub(super) fn new(claimed: &Claimed, now: MonotonicTime) -> Self {
+        let Claimed { registration, is_failing, .. } = claimed;
         Self {
             endpoint: registration.number,
-            id: registration.id.clone(),
+            id: Some(registration.id.clone()),
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
             standing: Standing::Idle,
             waits_until: MonotonicTime::default(),
+            parked_as: Trust::Failing,
             in_flight: 0,
             slow: 0,
             used_at: now,
+            is_gone: false,
             max_in_flight: 1,
             allowance: FIRST_ALLOWANCE,
-            breaker: Breaker::default(),
+            record: if *is_failing { Trust::Failing } else { Trust::Fresh },
+            breaker: if *is_failing { Breaker::on_probation(now) } else { Breaker::default() },
             rate: None,
         }
     }
 
-    /// Returns what names its endpoint.
-    pub(super) fn key(&self) -> EndpointKey {
-        EndpointKey::new(self.tenant.clone(), self.id.clone())
+    /// Returns what names its endpoint, unless it is vacant.
+    pub(super) fn key(&self) -> Option<EndpointKey> {
+        Some(EndpointKey::new(self.tenant.clone(), self.id.clone()?))
     }
 
-    /// Takes over the endpoint's settings as they are now.
-    pub(super) fn update(&mut self, registration: &Arc<Registration>, now: MonotonicTime) {
-        let endpoint = &registration.endpoint;
+    /// Lets go of all that it has of its endpoint.
+    pub(super) fn vacate(&mut self) {
+        self.id = None;
+        self.tenant = TenantId::default();
+        self.queue = VecDeque::new();
+        self.rate = None;
+    }
+
+    /// Takes over the endpoint's settings as they are now. `is_fresh` says whether what was claimed
+    /// was accepted just now.
+    pub(super) fn update(
+        &mut self,
+        claimed: &Claimed,
+        is_fresh: bool,
+        settings: &BreakerSettings,
+        now: MonotonicTime,
+    ) {
+        let endpoint = &claimed.registration.endpoint;
+        self.is_gone = false;
         self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
         if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
             self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
+        }
+        self.breaker.age(settings, now);
+        if matches!(self.record, Trust::Fresh | Trust::Stale) && self.queue.is_empty() {
+            self.record = if is_fresh { Trust::Fresh } else { Trust::Stale };
+        }
+    }
+
+    /// Returns how quickly it can be expected to answer. What is in flight for long may be the first
+    /// that never ends.
+    pub(super) fn trust(&self) -> Trust {
+        match self.record {
+            _ if self.breaker.is_probing() => Trust::Failing,
+            Trust::Fresh if self.slow > 0 => Trust::Stale,
+            Trust::Quick if self.slow > 0 => Trust::Slow,
+            record => record,
         }
     }
 
@@ -92,8 +137,8 @@ impl Lane {
     }
 
     /// Takes a token for the flight that starts now, or returns when there will be one.
-    pub(super) fn token(&self, now: MonotonicTime) -> Result<(), MonotonicTime> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(now))
+    pub(super) fn token(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
+        self.rate.as_mut().map_or(Ok(()), |rate| rate.take(now))
     }
 
     /// Starts a flight.
@@ -108,22 +153,28 @@ impl Lane {
     pub(super) fn learn(
         &mut self,
         signal: Signal,
+        was_slow: bool,
         settings: &BreakerSettings,
         now: MonotonicTime,
     ) -> Option<MonotonicTime> {
+        self.record = recorded(self.record, signal, was_slow);
         match signal {
             Signal::Well => {
                 self.allowance = (self.allowance + 1).min(self.max_in_flight.max(1));
-                self.breaker.on_success();
+                self.breaker.on_answer();
                 None
             }
-            Signal::Alive => None,
+            Signal::Alive => {
+                self.breaker.on_answer();
+                None
+            }
             Signal::Trouble { pause } => {
                 self.allowance = (self.allowance / 2).max(1);
                 let opened = self.breaker.on_failure(settings, now);
                 let asked = pause.map(|pause| now + pause);
                 opened.into_iter().chain(asked).max().filter(|until| *until > now)
             }
+            Signal::Nothing => None,
         }
     }
 
@@ -131,14 +182,28 @@ impl Lane {
     pub(super) fn forgive(&mut self) {
         self.breaker = Breaker::default();
         self.allowance = FIRST_ALLOWANCE;
+        self.record = Trust::Fresh;
     }
 
     /// Returns whether nothing would be lost if it were forgotten.
-    pub(super) fn is_forgettable(&self) -> bool {
+    pub(super) fn is_forgettable(&self, settings: &BreakerSettings, now: MonotonicTime) -> bool {
         self.queue.is_empty()
             && self.in_flight == 0
             && self.standing == Standing::Idle
-            && self.breaker.is_at_rest()
-            && self.rate.is_none()
+            && self.breaker.is_forgettable(settings, now)
+            && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
+    }
+}
+
+/// Returns the record of an endpoint after an exchange. A failure that came quickly took no slot for
+/// long, and a single one that did not costs a known endpoint one step.
+fn recorded(record: Trust, signal: Signal, was_slow: bool) -> Trust {
+    match (signal, record) {
+        (Signal::Nothing, record) => record,
+        (Signal::Well | Signal::Alive, _) if was_slow => Trust::Slow,
+        (Signal::Well | Signal::Alive, _) => Trust::Quick,
+        (Signal::Trouble { .. }, Trust::Quick | Trust::Slow) if !was_slow => record,
+        (Signal::Trouble { .. }, Trust::Quick) => Trust::Slow,
+        (Signal::Trouble { .. }, _) => Trust::Failing,
     }
 }

@@ -36,7 +36,7 @@ where
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
         // If the store fails or panics, or the endpoint is gone by now, its next answer asks again.
         if let Ok(Ok(true)) = disable.await {
-            shared.parts.workers.recall(seen.number);
+            shared.parts.workers.forget(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
             let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
             shared.parts.observers.tell(&disabled);

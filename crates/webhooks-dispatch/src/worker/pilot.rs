@@ -114,7 +114,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     let started_at = parts.now();
     let is_old = started_at.wall.saturating_since(progress.since) >= endpoint.max_age;
     if is_old && parts.is_sure_since(progress.since, started_at) {
-        landing.signal = Signal::Alive;
+        landing.signal = Signal::Nothing;
         let settlement = Settlement { claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
         return Flown { settlement, registration, event, number, disable: None, room: None };

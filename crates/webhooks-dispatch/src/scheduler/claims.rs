@@ -1,0 +1,87 @@
+//! The claims that the scheduler holds, until they are settled, handed back or lost.
+
+use std::collections::BTreeSet;
+
+use super::{Claim, Claimed, MonotonicTime, Scheduler};
+
+impl Scheduler {
+    /// Forgets a claim whose delivery was settled.
+    pub(crate) fn settled(&mut self, claim: &Claim) {
+        self.held.remove(claim);
+    }
+
+    /// Forgets the claims that do not wait in lanes: nobody will settle them, and their leases end.
+    pub(crate) fn abandon(&mut self) {
+        let waiting = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
+        let waiting: BTreeSet<Claim> = waiting.collect();
+        self.held.retain(|claim, _| waiting.contains(claim));
+    }
+
+    /// Returns the claims that were neither settled nor handed back.
+    pub(crate) fn held(&self) -> Vec<Claim> {
+        self.held.keys().copied().collect()
+    }
+
+    /// Hands back what a lane holds, which is neither ready nor counted as parked.
+    pub(super) fn empty(&mut self, index: usize) {
+        for claimed in self.lanes[index].queue.drain(..) {
+            self.held.remove(&claimed.claim);
+            self.released.push(claimed.claim);
+        }
+    }
+
+    /// Returns the claims to hand back.
+    pub(crate) fn released(&mut self) -> Vec<Claim> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Drops claims that were lost, unless they are in flight already.
+    pub(crate) fn lose(&mut self, lost: &[Claim]) {
+        if lost.is_empty() {
+            return;
+        }
+        for claim in lost {
+            self.held.remove(claim);
+        }
+        self.drop_unheld();
+    }
+
+    /// Drops claims whose leases have ended: others may have them by now.
+    pub(super) fn drop_lapsed(&mut self) {
+        for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
+            if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
+                self.held.remove(&claimed.claim);
+            }
+        }
+        let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
+        self.leases_end = ends.min().unwrap_or(MonotonicTime::NEVER);
+        self.drop_unheld();
+    }
+
+    fn drop_unheld(&mut self) {
+        for index in 0..self.lanes.len() {
+            let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
+            if !self.lanes[index].queue.iter().all(is_held) {
+                self.displace(index);
+                let held = &self.held;
+                self.lanes[index].queue.retain(|claimed| held.contains_key(&claimed.claim));
+                self.place(index);
+            }
+        }
+    }
+
+    /// Returns the claims whose leases end before then.
+    pub(crate) fn ending(&self, before: MonotonicTime) -> Vec<Claim> {
+        let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
+        ending.map(|(claim, _)| *claim).collect()
+    }
+
+    /// Notes that claims last until then.
+    pub(crate) fn extended(&mut self, claims: &[Claim], until: MonotonicTime) {
+        for claim in claims {
+            if let Some(lease_end) = self.held.get_mut(claim) {
+                *lease_end = until.max(*lease_end);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What the scheduler does when many endpoints fail, and what it remembers of them.
+
+use super::*;
+
+const TROUBLE: Signal = Signal::Trouble { pause: None };
+
+fn known_to_fail(number: u64, to: &Arc<Registration>) -> Claimed {
+    Claimed { is_failing: true, ..claimed(number, to) }
+}
+
+fn end(scheduler: &mut Scheduler, flight: &Flight, signal: Signal, now: MonotonicTime) {
+    scheduler.land(flight, signal, now);
+    scheduler.settled(&flight.claimed.claim);
+}
+
+/// Takes a delivery that was claimed for an endpoint, and ends it at once.
+fn exchange(scheduler: &mut Scheduler, claimed: Claimed, signal: Signal, now: MonotonicTime) {
+    scheduler.offer(vec![claimed], now + LEASE);
+    let flight = scheduler.take(now).unwrap();
+    end(scheduler, &flight, signal, now);
+}
+
+#[test]
+fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_first_failure() {
+    let mut scheduler = scheduler(100);
+    let to = registration("a", endpoint());
+    scheduler.offer((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    let flights = take_all(&mut scheduler, at(0));
+    assert_eq!(flights.len(), 1);
+    end(&mut scheduler, &flights[0], TROUBLE, at(0));
+    assert!(take_all(&mut scheduler, at(9_999)).is_empty());
+    assert_eq!((scheduler.released().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
+    scheduler.offer((5..10).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    let _in_the_pause = scheduler.released();
+    scheduler.offer(Vec::new(), at(0) + LEASE);
+    assert!(take_all(&mut scheduler, at(10_000)).is_empty());
+    scheduler.offer((10..15).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    let flights = take_all(&mut scheduler, at(10_000));
+    assert_eq!(flights.len(), 1, "a probe");
+    end(&mut scheduler, &flights[0], Signal::Well, at(10_000));
+    assert!(take_all(&mut scheduler, at(10_000)).len() > 1);
+}
+
+#[test]
+fn an_answer_that_refuses_a_probe_is_a_sign_of_life() {
+    let mut scheduler = scheduler(100);
+    let to = registration("a", endpoint());
+    scheduler.offer((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    let probe = scheduler.take(at(0)).unwrap();
+    end(&mut scheduler, &probe, Signal::Nothing, at(0));
+    let probe = scheduler.take(at(0)).unwrap();
+    assert!(scheduler.take(at(0)).is_none(), "a delivery that was not sent tells nothing");
+    end(&mut scheduler, &probe, Signal::Alive, at(0));
+    assert_eq!(take_all(&mut scheduler, at(0)).len(), 2);
+}
+
+/// Goal: whatever waits for endpoints that hang, an endpoint that was quick starts at once, and one
+/// of which nothing is known, too. Method: 5,000 that are known to fail and 5,000 that may have
+/// waited long; all that may start does, and lasts.
+#[test]
+fn endpoints_that_hang_leave_slots_and_claims_to_others() {
+    let mut scheduler = scheduler(256);
+    let well = registration("well", endpoint());
+    show_quick(&mut scheduler, &well, 1_000_000);
+    let long_ago = clocks(at(0)).wall.saturating_sub(Duration::from_secs(60));
+    let mut flights = Vec::new();
+    let mut number = 0;
+    for _ in 0..10_000 {
+        scheduler.stir();
+        let request = scheduler.request(clocks(at(0)), LEASE).unwrap();
+        if number == 10_000 {
+            assert!(request.busy.len() > 8_000, "nothing is claimed for what has no slot");
+            break;
+        }
+        let most = u64::try_from(request.limit / request.per_endpoint).unwrap();
+        let batch = number..(number + most).min(10_000);
+        number = batch.end;
+        let claimed = batch.flat_map(|number| {
+            let to = registration(&format!("sick-{number}"), endpoint());
+            (0..u64::try_from(request.per_endpoint).unwrap()).map(move |nth| {
+                let mut claimed = claimed(number * 100 + nth, &to);
+                claimed.is_failing = number % 2 == 0;
+                claimed.progress = Progress::start(long_ago);
+                claimed
+            })
+        });
+        scheduler.offer(claimed.collect(), at(0) + LEASE);
+        let mut started = take_all(&mut scheduler, at(0));
+        for flight in &mut started {
+            scheduler.slow_down(flight);
+        }
+        flights.extend(started);
+    }
+    assert_eq!(number, 10_000);
+    assert!(scheduler.held().len() < 30 * 256, "{} claims held", scheduler.held().len());
+    for to in [well, registration("new", endpoint())] {
+        let mut claimed = claimed(2_000_000, &to);
+        claimed.progress = Progress::start(clocks(at(0)).wall);
+        scheduler.offer(vec![claimed], at(0) + LEASE);
+        let flight = scheduler.take(at(0)).unwrap();
+        assert_eq!(flight.claimed.registration.id, to.id);
+    }
+    for flight in flights.drain(..) {
+        end(&mut scheduler, &flight, TROUBLE, at(30_000));
+    }
+    assert_eq!(take_all(&mut scheduler, at(30_000)).len(), 64, "others have their turn");
+}
+
+/// Goal: an endpoint that turns out to be quick no longer waits for a slot among those of which
+/// nothing is known. Method: eight slots, two of them for such; three endpoints want two each.
+#[test]
+fn a_parked_endpoint_that_turns_out_well_goes_on_at_once() {
+    let mut scheduler = scheduler(8);
+    scheduler.request(clocks(at(0)), LEASE);
+    let lanes = ["well", "b", "c"].map(|id| registration(id, endpoint()));
+    for (lane, first) in lanes.iter().zip((0..).step_by(10)) {
+        offer(&mut scheduler, lane, first, 2);
+    }
+    let flights = take_all(&mut scheduler, at(0));
+    assert_eq!((ids(&flights), scheduler.parked.len()), (vec![0, 10], 3));
+    end(&mut scheduler, &flights[0], Signal::Well, at(0));
+    assert_eq!(ids(&take_all(&mut scheduler, at(0))), [1, 20]);
+}
+
+#[test]
+fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
+    let mut scheduler = scheduler(10);
+    let limited = endpoint().rate_limit(count(1), count(1));
+    let gone = [registration("failing", endpoint()), registration("limited", limited.clone())];
+    for to in &gone {
+        exchange(&mut scheduler, known_to_fail(1, to), TROUBLE, at(0));
+    }
+    // What is in flight ends first, and its slot and its rate count until then.
+    let last = registration("last", limited);
+    scheduler.offer(vec![claimed(2, &last)], at(0) + LEASE);
+    let flight = scheduler.take(at(0)).unwrap();
+    for to in gone.iter().chain([&last]) {
+        scheduler.forget(to.number);
+    }
+    scheduler.sweep(at(1_000));
+    assert_eq!((scheduler.lanes.len(), scheduler.by_endpoint.len()), (3, 1));
+    end(&mut scheduler, &flight, TROUBLE, at(1_000));
+    scheduler.sweep(at(1_000));
+    assert!(scheduler.lanes.is_empty() && scheduler.free.is_empty());
+    assert!(scheduler.by_endpoint.is_empty() && scheduler.by_key.is_empty());
+    assert!(scheduler.busy.is_empty() && scheduler.waiting.is_empty());
+    assert!(scheduler.turns.is_empty() && scheduler.held.is_empty());
+}
+
+#[test]
+fn endpoints_that_failed_or_were_limited_are_forgotten_when_that_tells_nothing_more() {
+    let mut scheduler = scheduler(10);
+    let limited = endpoint().rate_limit(count(1), count(1));
+    exchange(&mut scheduler, claimed(1, &registration("limited", limited)), Signal::Well, at(0));
+    exchange(&mut scheduler, known_to_fail(2, &registration("sick", endpoint())), TROUBLE, at(0));
+    scheduler.sweep(at(599_000));
+    assert_eq!(scheduler.by_endpoint.len(), 2);
+    scheduler.sweep(at(600_000));
+    assert_eq!(scheduler.by_endpoint.len(), 1, "the breaker may still open for longer");
+    scheduler.sweep(at(610_000));
+    assert!(scheduler.lanes.is_empty() && scheduler.by_key.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
+    let mut scheduler = scheduler(10);
+    let limits = || endpoint().rate_limit(count(1), count(1)).max_in_flight(count(1));
+    let before = registration("a", limits());
+    scheduler.offer(vec![claimed(1, &before)], at(0) + LEASE);
+    let flight = scheduler.take(at(0)).unwrap();
+    scheduler.forget(before.number);
+    scheduler.sweep(at(0));
+    let id = EndpointId::new("a").unwrap();
+    let after = Arc::new(Registration::new(EndpointNumber::from_u64(1), id, limits()));
+    scheduler.offer(vec![claimed(2, &after)], at(0) + LEASE);
+    assert!(scheduler.take(at(5_000)).is_none(), "one in flight");
+    end(&mut scheduler, &flight, Signal::Well, at(5_000));
+    assert!(scheduler.take(at(5_000)).is_some());
+    scheduler.sweep(at(5_000));
+    scheduler.offer(vec![claimed(3, &after)], at(0) + LEASE);
+    assert!(scheduler.take(at(5_500)).is_none(), "one a second");
+}

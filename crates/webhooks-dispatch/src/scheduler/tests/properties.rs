@@ -1,0 +1,173 @@
+//! Whatever happens, bounds hold, and nothing that was offered is stuck.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens to a scheduler; numbers choose among what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Forget { endpoint: usize },
+    Land { flight: usize, signal: Signal },
+    Lose { held: usize },
+    Offer { endpoint: usize, deliveries: u64 },
+    Pass { milliseconds: u64 },
+    SlowDown { flight: usize },
+    Take { most: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let longest = (0..200_000_u64).prop_map(|pause| Some(Duration::from_millis(pause)));
+    let pause = prop_oneof![Just(None), longest];
+    let signal = prop_oneof![
+        3 => Just(Signal::Well),
+        1 => Just(Signal::Alive),
+        1 => Just(Signal::Nothing),
+        2 => pause.prop_map(|pause| Signal::Trouble { pause }),
+    ];
+    prop_oneof![
+        1 => (0..6_usize).prop_map(|endpoint| Step::Forget { endpoint }),
+        5 => (any::<usize>(), signal).prop_map(|(flight, signal)| Step::Land { flight, signal }),
+        1 => any::<usize>().prop_map(|held| Step::Lose { held }),
+        4 => (0..6_usize, 1..20_u64)
+            .prop_map(|(endpoint, deliveries)| Step::Offer { endpoint, deliveries }),
+        2 => (0..20_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
+        3 => any::<usize>().prop_map(|flight| Step::SlowDown { flight }),
+        5 => (1..10_usize).prop_map(|most| Step::Take { most }),
+    ]
+}
+
+/// A scheduler, and what is known of it from outside.
+struct Watched {
+    scheduler: Scheduler,
+    endpoints: Vec<Arc<Registration>>,
+    flights: Vec<Flight>,
+    /// Claims that were offered, and neither taken nor released nor lost.
+    waiting: BTreeSet<Claim>,
+    now: u64,
+    next: u64,
+}
+
+impl Watched {
+    fn new(concurrency: usize) -> Self {
+        let endpoints = (0..6).map(|number| {
+            let tenant = TenantId::new(["one", "two"][number % 2]).unwrap();
+            let endpoint = endpoint().tenant(tenant).max_in_flight(count(number + 1));
+            let is_limited = number == 3;
+            let limited = |endpoint: Endpoint| endpoint.rate_limit(count(5), count(2));
+            let endpoint = if is_limited { limited(endpoint) } else { endpoint };
+            registration(&number.to_string(), endpoint)
+        });
+        Self {
+            scheduler: scheduler(concurrency),
+            endpoints: endpoints.collect(),
+            flights: Vec::new(),
+            waiting: BTreeSet::new(),
+            now: 0,
+            next: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Forget { endpoint } => {
+                self.scheduler.forget(self.endpoints[endpoint].number);
+                self.scheduler.sweep(at(self.now));
+            }
+            Step::Land { flight, signal } => {
+                if !self.flights.is_empty() {
+                    let flight = self.flights.swap_remove(flight % self.flights.len());
+                    self.scheduler.land(&flight, signal, at(self.now));
+                    self.scheduler.settled(&flight.claimed.claim);
+                }
+            }
+            Step::Lose { held } => {
+                let held_now = self.scheduler.held();
+                if let Some(claim) = held_now.get(held % held_now.len().max(1)) {
+                    self.scheduler.lose(&[*claim]);
+                    self.waiting.remove(claim);
+                }
+            }
+            Step::Offer { endpoint, deliveries } => {
+                let to = Arc::clone(&self.endpoints[endpoint]);
+                let offered = self.next..self.next + deliveries;
+                let is_failing = endpoint % 3 == 2;
+                let offered: Vec<Claimed> =
+                    offered.map(|number| Claimed { is_failing, ..claimed(number, &to) }).collect();
+                self.waiting.extend(offered.iter().map(|claimed| claimed.claim));
+                self.scheduler.offer(offered, at(0) + LEASE);
+                self.next += deliveries;
+            }
+            Step::Pass { milliseconds } => self.now += milliseconds,
+            Step::SlowDown { flight } => {
+                if !self.flights.is_empty() {
+                    let flight = flight % self.flights.len();
+                    self.scheduler.slow_down(&mut self.flights[flight]);
+                }
+            }
+            Step::Take { most } => {
+                for _ in 0..most {
+                    let Some(flight) = self.scheduler.take(at(self.now)) else { break };
+                    assert!(self.waiting.remove(&flight.claimed.claim), "it was offered, and once");
+                    self.flights.push(flight);
+                }
+            }
+        }
+        for claim in self.scheduler.released() {
+            assert!(self.waiting.remove(&claim), "it was offered, and has not flown");
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let concurrency = self.scheduler.concurrency;
+        let slow = self.flights.iter().filter(|flight| flight.is_slow).count();
+        assert_eq!(self.scheduler.flights(), self.flights.len());
+        assert!(self.flights.len() - slow.min(concurrency * SLOW_FACTOR) <= concurrency);
+        for registration in &self.endpoints {
+            let mine = |flight: &&Flight| flight.claimed.registration.id == registration.id;
+            let mine = self.flights.iter().filter(mine).count();
+            assert!(mine <= registration.endpoint.max_in_flight.get() as usize);
+        }
+        let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
+        assert_eq!(queued, self.waiting.len(), "what waits is what was offered");
+        let ready = self.scheduler.lanes.iter().filter(|lane| lane.standing == Standing::Ready);
+        let ready: usize = ready.map(|lane| lane.queue.len()).sum();
+        assert_eq!(ready, self.scheduler.ready_deliveries);
+        let is_parked = |lane: &&Lane| matches!(lane.standing, Standing::Parked(_));
+        let parked: Vec<&Lane> = self.scheduler.lanes.iter().filter(is_parked).collect();
+        assert_eq!(parked.len(), self.scheduler.parked.len());
+        let parked: usize = parked.iter().map(|lane| lane.queue.len()).sum();
+        assert_eq!(parked, self.scheduler.parked_deliveries);
+        // What is known to the scheduler can be found, and nothing else is.
+        let known = self.scheduler.lanes.len() - self.scheduler.free.len();
+        assert_eq!(known, self.scheduler.by_endpoint.len());
+        assert_eq!(known, self.scheduler.by_key.len());
+    }
+}
+
+proptest! {
+    #[test]
+    fn bounds_hold_and_nothing_offered_is_stuck(
+        concurrency in 1..5_usize,
+        steps in vec(step(), 1..120),
+    ) {
+        let mut watched = Watched::new(concurrency);
+        for step in &steps {
+            watched.step(step);
+        }
+        // All is well from here on.
+        for _ in 0..2_000 {
+            watched.step(&Step::Pass { milliseconds: 1_000 });
+            watched.step(&Step::Take { most: 100 });
+            watched.step(&Step::Land { flight: 0, signal: Signal::Well });
+            if watched.waiting.is_empty() && watched.flights.is_empty() {
+                break;
+            }
+        }
+        prop_assert!(watched.waiting.is_empty(), "{:?}", watched.waiting);
+        prop_assert_eq!(watched.scheduler.flights(), 0);
+        prop_assert!(watched.scheduler.held().is_empty());
+    }
+}
