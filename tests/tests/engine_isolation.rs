@@ -42,7 +42,8 @@ async fn healthy(hangs_from: Option<Duration>, tenants: [&str; 2]) -> Vec<Durati
         }
     });
     let settings = EngineSettings { seed: Some(1), ..EngineSettings::default() };
-    let engine = Engine::with_clock(MemoryStore::new(), transport, clock).settings(settings);
+    let engine =
+        Engine::builder(MemoryStore::new(), transport).clock(clock).settings(settings).build();
     for number in 0..ENDPOINTS {
         let is_sick = number % 2 == 1;
         let kind = if is_sick { "sick" } else { "healthy" };

@@ -141,7 +141,8 @@ impl Outage {
             Receivers { outage: self, clock, published: Arc::default(), waits: Arc::default() };
         let settings = EngineSettings { seed: Some(1), ..EngineSettings::default() };
         let transport = receivers.transport();
-        let engine = Engine::with_clock(MemoryStore::new(), transport, clock).settings(settings);
+        let engine =
+            Engine::builder(MemoryStore::new(), transport).clock(clock).settings(settings).build();
         let tenants = self.tenants();
         self.register(&engine, &tenants).await;
         for number in 0..BACKLOG {

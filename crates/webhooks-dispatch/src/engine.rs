@@ -16,7 +16,7 @@ use crate::replaying::Replaying;
 use crate::steady::SteadyTime;
 use crate::workers::Workers;
 use crate::{
-    BreakerSettings, Clock, Conflict, DeliveryStore, HistoryStore, Novelty, Now, Observer,
+    BreakerSettings, Clock, Conflict, DeliveryStore, EngineBuilder, HistoryStore, Novelty, Now,
     Occurrence, OperationError, Published, Replay, SerializedEvent, StoreError, SystemClock,
     Transport, Worker,
 };
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
 /// let settings = EngineSettings { concurrency: 64, ..EngineSettings::default() };
-/// let engine = Engine::new(MemoryStore::new(), transport).settings(settings);
+/// let engine = Engine::builder(MemoryStore::new(), transport).settings(settings).build();
 /// ```
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
@@ -41,9 +41,10 @@ pub struct EngineSettings {
     /// How long an exchange may last before it counts as slow: 1 s unless set.
     pub patience: Duration,
     /// How long a claim lasts before another worker may take the delivery over: 60 s unless set.
-    /// A live worker extends its claims.
+    /// A live worker extends its claims. At least 1 s.
     pub lease: Duration,
-    /// How long results are gathered before they are settled together: 5 ms unless set.
+    /// How long results are gathered before they are settled together: 5 ms unless set, and a quarter
+    /// of `lease` at most.
     pub linger: Duration,
     /// How many exchanges may be in flight or not settled yet: 2,048 unless set. A crash can
     /// repeat so many.
@@ -57,7 +58,8 @@ pub struct EngineSettings {
     /// set; never if `None`. Pauses of more than 30 hours without an attempt count for nothing, and
     /// a delivery that has retries left is tried to its end.
     pub disable_after: Option<Duration>,
-    /// How long events are remembered whose deliveries have ended: 30 days unless set.
+    /// How long events are remembered whose deliveries have ended: 30 days unless set, at least a
+    /// minute. Publishing is idempotent for as long.
     pub retention: Duration,
     /// How large an event's body may be, in bytes: 1 MiB unless set.
     pub max_body: usize,
@@ -171,7 +173,21 @@ where
 {
     /// Returns an engine by the system's clock, with the default settings.
     pub fn new(store: S, transport: T) -> Self {
-        Self::with_clock(store, transport, SystemClock)
+        Self::builder(store, transport).build()
+    }
+
+    /// Returns what makes an engine that differs from [`new`](Self::new)'s.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore};
+    ///
+    /// let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+    /// let settings = EngineSettings { concurrency: 64, ..EngineSettings::default() };
+    /// let engine = Engine::builder(MemoryStore::new(), transport).settings(settings).build();
+    /// ```
+    pub fn builder(store: S, transport: T) -> EngineBuilder<S, T> {
+        EngineBuilder::new(store, transport)
     }
 }
 
@@ -181,55 +197,6 @@ where
     T: Transport,
     C: Clock,
 {
-    /// Returns an engine by a clock of yours, with the default settings.
-    pub fn with_clock(store: S, transport: T, clock: C) -> Self {
-        let time = SteadyTime::new(clock.clocks());
-        let parts = Parts {
-            store,
-            transport,
-            clock,
-            time: Mutex::new(time),
-            settings: EngineSettings::default(),
-            observers: Observers::default(),
-            workers: Workers::default(),
-            random: Mutex::new(fastrand::Rng::new()),
-            #[cfg(feature = "sabotage")]
-            leaks_slots: false,
-        };
-        Self { parts: Arc::new(parts) }
-    }
-
-    /// Sets how it works. To be called before anything else; later it changes nothing.
-    #[must_use]
-    pub fn settings(self, settings: EngineSettings) -> Self {
-        self.change(|parts| {
-            if let Some(seed) = settings.seed {
-                parts.random = Mutex::new(fastrand::Rng::with_seed(seed));
-            }
-            parts.settings = settings;
-        })
-    }
-
-    /// Adds an observer. To be called before anything else; later it changes nothing.
-    #[must_use]
-    pub fn observer(self, observer: impl Observer) -> Self {
-        self.change(|parts| parts.observers.push(Arc::new(observer)))
-    }
-
-    /// Plants a bug that the simulation must find: failed exchanges never give their slot back.
-    #[cfg(feature = "sabotage")]
-    #[must_use]
-    pub fn dangerous_leak_slots(self) -> Self {
-        self.change(|parts| parts.leaks_slots = true)
-    }
-
-    fn change(mut self, change: impl FnOnce(&mut Parts<S, T, C>)) -> Self {
-        if let Some(parts) = Arc::get_mut(&mut self.parts) {
-            change(parts);
-        }
-        self
-    }
-
     /// Borrows the store.
     pub fn store(&self) -> &S {
         &self.parts.store

@@ -2,6 +2,7 @@
 
 pub mod backlog;
 mod breaker;
+mod builder;
 mod callback;
 mod clock;
 mod decide;
@@ -28,6 +29,7 @@ mod workers;
 
 // The public interface is:
 pub use breaker::BreakerSettings;
+pub use builder::EngineBuilder;
 pub use callback::{CallbackOutcome, FnTransport};
 pub use clock::{Clock, MonotonicTime, Now, SystemClock};
 pub use decide::{Step, decide};

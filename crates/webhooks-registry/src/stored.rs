@@ -203,8 +203,11 @@ mod tests {
     fn endpoint() -> impl Strategy<Value = Option<Endpoint>> {
         let url = "https://(e\\.example|é)/[ !$-~é\u{10000}]{0,200}";
         let texts = (url, "[ -~é]{1,40}", vec("[a-z]{1,8}(\\.\\*)?", 0..4), "[a-z0-9_-]{1,20}");
-        let nanos = |most: Duration| (1..=most.as_nanos() as u64).prop_map(Duration::from_nanos);
-        let (timeout, max_age) = (nanos(MINUTE * 10), nanos(MINUTE * 60 * 24 * 366));
+        let up_to = |most: Duration| {
+            (0..most.as_secs(), 1..=999_999_999_u32)
+                .prop_map(|(secs, nanos)| Duration::new(secs, nanos))
+        };
+        let (timeout, max_age) = (up_to(MINUTE * 10), up_to(MINUTE * 60 * 24 * 366));
         let times = (timeout, max_age, retry(), option::of(any::<u64>()));
         let numbers = (any::<(bool, bool, bool)>(), 1..=1_024_u32, option::of(1..=u32::MAX));
         let access = (option::of("[ -~é]{0,30}"), option::of((url, "[ -~é]{0,30}")), any::<bool>());

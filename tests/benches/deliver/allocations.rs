@@ -40,8 +40,8 @@ async fn deliver() {
         tokio::task::yield_now().await;
         (200, "")
     });
-    let engine = Engine::new(MemoryStore::with_history(1_000), transport);
-    let engine = engine.settings(settings).observer(delivered.clone());
+    let engine = Engine::builder(MemoryStore::with_history(1_000), transport);
+    let engine = engine.settings(settings).observer(delivered.clone()).build();
     engine.endpoints().register("a", endpoint("http://127.0.0.1/")).await.unwrap();
     let worker = engine.start();
     for _ in 0..=DELIVERIES / 64 {

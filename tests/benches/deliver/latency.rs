@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use webhooks_core::{Event, EventType};
-use webhooks_dispatch::{Engine, EngineSettings};
+use webhooks_dispatch::Engine;
 use webhooks_http::HttpTransport;
 use webhooks_sqlite::SqliteStore;
 
@@ -99,7 +99,6 @@ async fn round(receiver: &Receiver, seconds: usize, backlog: usize) -> Vec<Durat
     let folder = folder();
     let store = SqliteStore::open(folder.path().join("bench.db")).await.unwrap();
     let engine = Engine::new(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(EngineSettings::default());
     for n in 0..HEALTHY {
         let healthy = endpoint(&receiver.url("timed")).events([format!("healthy.n{n}")]).unwrap();
         engine.endpoints().register(&format!("healthy-{n}"), healthy).await.unwrap();

@@ -109,8 +109,8 @@ where
     let room = Arc::new(Semaphore::new(AHEAD));
     let delivered = Delivered { count: Arc::default(), more: Arc::default(), room };
     let settings = EngineSettings { concurrency: CONCURRENCY, ..EngineSettings::default() };
-    let engine = Engine::new(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(settings).observer(delivered.clone());
+    let engine = Engine::builder(store, HttpTransport::development().unwrap());
+    let engine = engine.settings(settings).observer(delivered.clone()).build();
     engine.endpoints().register("receiver", endpoint(url)).await.unwrap();
     let worker = engine.start();
     let batches = deliveries / BATCH;

@@ -33,8 +33,9 @@ async fn main() {
     let store = open(database).await;
     let transport = HttpTransport::development().unwrap();
     let transport = RecordingTransport::new(transport, journal.clone());
-    let engine = Engine::new(RecordingStore::new(store.clone(), journal), transport)
-        .settings(cluster_settings());
+    let engine = Engine::builder(RecordingStore::new(store.clone(), journal), transport)
+        .settings(cluster_settings())
+        .build();
     let worker = engine.start();
     if life == "drain" {
         let mut ticks = interval(PAUSE);

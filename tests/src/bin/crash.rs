@@ -45,8 +45,9 @@ where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
     let occurred = Arc::new(Notify::new());
-    let engine = Engine::new(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(cluster_settings()).observer(Occurred(Arc::clone(&occurred)));
+    let engine = Engine::builder(store, HttpTransport::development().unwrap());
+    let engine =
+        engine.settings(cluster_settings()).observer(Occurred(Arc::clone(&occurred))).build();
     let operators =
         |count| (0..count).map(|number| Operator::new(engine.clone(), url, number)).collect();
     match life {

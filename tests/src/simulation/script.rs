@@ -276,11 +276,13 @@ fn engine(
         worker,
         stash: Arc::default(),
     };
-    let engine = Engine::with_clock(store, transport, world.clock)
+    let engine = Engine::builder(store, transport)
+        .clock(world.clock)
         .settings(plan.settings.clone())
         .observer(Watcher { world: Arc::clone(world) });
     let leaks_slots = world.record().sabotages(Sabotage::PermitLeaked);
-    if leaks_slots { engine.dangerous_leak_slots() } else { engine }
+    let engine = if leaks_slots { engine.dangerous_leak_slots() } else { engine };
+    engine.build()
 }
 
 /// Returns when healthy endpoints are served at the latest, if sick ones cannot take all slots.

@@ -14,7 +14,9 @@ use webhooks_dispatch::{
 use webhooks_tests::SimulatedClock;
 
 use crate::switched::Poison;
-use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, settings, well};
+use crate::{
+    Answer, MINUTE, Receipt, Receivers, SECOND, Watcher, endpoint, event, fixture, settings, well,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_transport_costs_no_slot() {
@@ -49,7 +51,14 @@ impl Observer for Panicking {
 async fn a_panicking_observer_costs_nothing_and_others_are_told() {
     let mut fixture = fixture(settings(), well);
     let log = Arc::clone(&fixture.log);
-    fixture.engine = fixture.engine.observer(Panicking).observer(crate::Watcher(log));
+    let (clock, answer) = (fixture.clock, Arc::new(well));
+    let receivers = Receivers { clock, answer, log: Arc::clone(&log) };
+    fixture.engine = Engine::builder(fixture.store.clone(), receivers)
+        .clock(clock)
+        .observer(Watcher(Arc::clone(&log)))
+        .observer(Panicking)
+        .observer(Watcher(log))
+        .build();
     fixture.register("a", endpoint("a")).await;
     let worker = fixture.engine.start();
     fixture.publish_many(10).await;
@@ -179,7 +188,7 @@ impl Transport for Rude {
 #[tokio::test(start_paused = true)]
 async fn an_error_that_panics_when_it_is_told_is_an_attempt_that_failed() {
     let clock = SimulatedClock::start();
-    let engine = Engine::with_clock(MemoryStore::new(), Rude::default(), clock);
+    let engine = Engine::builder(MemoryStore::new(), Rude::default()).clock(clock).build();
     engine.endpoints().register("a", endpoint("a")).await.unwrap();
     let worker = engine.start();
     for id in ["x", "y"] {
@@ -223,7 +232,7 @@ async fn a_worker_that_has_died_says_so() {
     let (inner, is_broken) = (SimulatedClock::start(), Arc::new(AtomicBool::new(false)));
     let clock = Broken { inner, is_broken: Arc::clone(&is_broken) };
     let transport = webhooks_dispatch::FnTransport::new(|_, _, _, _| async { (200, "") });
-    let engine = Engine::with_clock(MemoryStore::new(), transport, clock);
+    let engine = Engine::builder(MemoryStore::new(), transport).clock(clock).build();
     let worker = engine.start();
     inner.sleep(SECOND).await;
     assert!(worker.is_running());

@@ -182,9 +182,11 @@ fn fixture_over(
 ) -> Fixture {
     let log = Arc::new(Mutex::new(Log::default()));
     let receivers = Receivers { clock, answer: Arc::new(answer), log: Arc::clone(&log) };
-    let engine = Engine::with_clock(store.clone(), receivers, clock)
+    let engine = Engine::builder(store.clone(), receivers)
+        .clock(clock)
         .settings(EngineSettings { seed: Some(7), ..settings })
-        .observer(Watcher(Arc::clone(&log)));
+        .observer(Watcher(Arc::clone(&log)))
+        .build();
     Fixture { engine, store, clock, log }
 }
 

@@ -245,7 +245,7 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
         }
     });
     let settings = EngineSettings { concurrency: 8, ..EngineSettings::default() };
-    let engine = Engine::new(open(&url).await, transport).settings(settings);
+    let engine = Engine::builder(open(&url).await, transport).settings(settings).build();
     for name in ["hangs", "works"] {
         let endpoint = Endpoint::new(&format!("https://example.com/{name}"), SECRET).unwrap();
         engine.store().register(id(name), endpoint).await.unwrap();
