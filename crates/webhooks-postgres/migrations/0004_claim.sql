@@ -66,6 +66,9 @@ DECLARE
     v_late      bigint[];
     v_ids_late  bigint[];
     v_claimed   bigint;
+    v_heads     bigint[];
+    v_locked    bigint[];
+    v_shut      bigint[] := '{}';
     v_clock     timestamptz := lease_clock(p_now);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -74,10 +77,11 @@ BEGIN
     SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
-           array_agg(number) FILTER (WHERE NOT is_active), array_agg(number) FILTER (WHERE is_late)
-    INTO v_endpoints, v_dues, v_ids, v_gone, v_late
+           array_agg(number) FILTER (WHERE NOT is_active), array_agg(number) FILTER (WHERE is_late),
+           array_agg(bound_id) FILTER (WHERE is_open AND is_ordered)
+    INTO v_endpoints, v_dues, v_ids, v_gone, v_late, v_heads
     FROM (
-        SELECT number, tenant, is_active, is_late, is_active AND NOT is_late AS is_open,
+        SELECT number, tenant, is_active, is_late, is_ordered, is_active AND NOT is_late AS is_open,
                tenant <= p_served AS turn,
                CASE WHEN is_ordered THEN first_due ELSE p_now END AS bound_due,
                CASE WHEN is_ordered THEN first_id ELSE 9223372036854775807 END AS bound_id,
@@ -101,6 +105,17 @@ BEGIN
         PERFORM 1 FROM waiting w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
         UPDATE waiting w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
     END IF;
+    -- What was seen may be over: a worker may have settled that an ordered endpoint is to wait. So its
+    -- first delivery is locked, and then its pause is read, by a statement that sees what led to it.
+    IF v_heads IS NOT NULL THEN
+        v_locked := ARRAY(
+            SELECT w.id FROM waiting w WHERE w.id = ANY (v_heads)
+            ORDER BY w.id FOR UPDATE SKIP LOCKED);
+        v_shut := ARRAY(
+            SELECT e.number FROM unnest(v_endpoints, v_ids) AS p(endpoint, id)
+            JOIN endpoints e ON e.number = p.endpoint
+            WHERE e.is_ordered AND (e.blocked_until > p_now OR p.id <> ALL (v_locked)));
+    END IF;
     RETURN QUERY
     WITH picked AS (
         SELECT due.id, due.due_at, p.place
@@ -112,6 +127,7 @@ BEGIN
             ORDER BY w.due_at, w.id LIMIT p_per_endpoint
             FOR UPDATE SKIP LOCKED
         ) due
+        WHERE p.endpoint <> ALL (v_shut)
         LIMIT p_limit
     ), leased AS (
         UPDATE waiting w SET leased_until = v_clock + p_lease, token = p_token

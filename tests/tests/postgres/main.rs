@@ -25,6 +25,7 @@ use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 mod handed;
 mod keys;
 mod listening;
+mod races;
 mod refusals;
 mod sessions;
 mod unheard;
