@@ -1,6 +1,7 @@
 //! The rate limit of an endpoint: governor's bucket, under the engine's clock.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,11 @@ use governor::{Quota, RateLimiter};
 use webhooks_registry::RateLimit;
 
 use crate::MonotonicTime;
+
+/// What governor can count in nanoseconds; registries allow no more.
+const SHORTEST_INTERVAL: Duration = Duration::from_nanos(1);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 
 /// A token bucket that starts full.
 pub(crate) struct Rate {
@@ -27,10 +33,11 @@ pub(crate) struct Rate {
 
 impl Rate {
     pub(crate) fn new(limit: RateLimit, now: MonotonicTime) -> Self {
-        let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
+        let interval = limit.interval().clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+        let quota = Quota::with_period(interval).unwrap_or_else(|| Quota::per_second(limit.calls));
+        let quota = quota.allow_burst(limit.burst.min(MAX_BURST));
         let clock = Now::default();
         clock.set(now);
-        let interval = quota.replenish_interval();
         let bucket = RateLimiter::direct_with_clock(quota, clock.clone());
         Self { limit, now: clock, interval, full_at: now, bucket }
     }
@@ -83,18 +90,19 @@ impl Clock for Now {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
-        let [per_second, burst] = [10, 3].map(|n| NonZeroU32::new(n).unwrap());
-        let mut now = MonotonicTime::default();
-        let start = now;
-        let mut rate = Rate::new(RateLimit { per_second, burst }, now);
+    fn limit(calls: u32, per: Duration, burst: u32) -> RateLimit {
+        let [calls, burst] = [calls, burst].map(|n| NonZeroU32::new(n).unwrap());
+        RateLimit { calls, per, burst }
+    }
+
+    /// Takes so many tokens as soon as they are there; returns when the last one was.
+    fn take(rate: &mut Rate, tokens: u32, mut now: MonotonicTime) -> MonotonicTime {
         let mut taken = 0;
-        while taken < 23 {
+        while taken < tokens {
             match rate.take(now) {
                 Ok(()) => taken += 1,
                 Err(until) => {
@@ -103,9 +111,34 @@ mod tests {
                 }
             }
         }
-        let elapsed = now.saturating_since(start).as_millis();
-        assert!((2_000..2_010).contains(&elapsed), "20 past the burst take 2 s: {elapsed} ms");
-        assert!(!rate.is_full(now + Duration::from_millis(299)));
-        assert!(rate.is_full(now + Duration::from_millis(301)));
+        now
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+        let start = MonotonicTime::default();
+        for (per, milliseconds) in [(1, 2_000), (60, 120_000), (3_600, 7_200_000)] {
+            let mut rate = Rate::new(limit(10, Duration::from_secs(per), 3), start);
+            let now = take(&mut rate, 23, start);
+            let elapsed = now.saturating_since(start).as_millis();
+            let expected = milliseconds..=milliseconds + 1;
+            assert!(expected.contains(&elapsed), "20 past the burst take 2 periods: {elapsed} ms");
+            let refills_in = Duration::from_millis(300) * u32::try_from(per).unwrap();
+            let millisecond = Duration::from_millis(1);
+            assert!(!rate.is_full(now + refills_in.saturating_sub(millisecond)));
+            assert!(rate.is_full(now + refills_in + millisecond));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_limit_panics_and_a_burst_goes_at_once(
+            calls in 1_u32.., nanoseconds: u64, burst in 1_u32.., at: u64,
+        ) {
+            let now = MonotonicTime::from_origin(Duration::from_nanos(at / 4));
+            let mut rate = Rate::new(limit(calls, Duration::from_nanos(nanoseconds), burst), now);
+            prop_assert_eq!(take(&mut rate, burst.min(100), now), now);
+            let _later = take(&mut rate, 3, now);
+        }
     }
 }

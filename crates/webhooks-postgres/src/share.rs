@@ -16,7 +16,7 @@ const PRIME: i64 = 2_147_483_647;
 /// Returns how many workers may serve an endpoint, so that each has a part of every limit.
 pub(crate) fn max_workers(endpoint: &Endpoint) -> NonZeroU32 {
     let in_flight = if endpoint.ordered { NonZeroU32::MIN } else { endpoint.max_in_flight };
-    endpoint.rate_limit.map_or(in_flight, |rate| in_flight.min(rate.per_second).min(rate.burst))
+    endpoint.rate_limit.map_or(in_flight, |rate| in_flight.min(rate.calls).min(rate.burst))
 }
 
 /// Returns how many workers come before this one in the endpoint's order. The function
@@ -50,8 +50,9 @@ pub(crate) fn shared(
     let in_flight = if endpoint.ordered { NonZeroU32::MIN } else { endpoint.max_in_flight };
     let max_in_flight = share(in_flight, rank, workers)?;
     let rate_limit = match endpoint.rate_limit {
-        Some(RateLimit { per_second, burst }) => Some(RateLimit {
-            per_second: share(per_second, rank, workers)?,
+        Some(RateLimit { calls, per, burst }) => Some(RateLimit {
+            calls: share(calls, rank, workers)?,
+            per,
             burst: share(burst, rank, workers)?,
         }),
         None => None,
@@ -68,6 +69,8 @@ pub(crate) fn shared(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::collection::btree_set;
     use proptest::prelude::*;
 
@@ -142,8 +145,25 @@ mod tests {
             .collect();
         assert_eq!(parts.len(), 3);
         assert_eq!(parts.iter().map(|(in_flight, _)| in_flight.get()).sum::<u32>(), 32);
-        assert_eq!(parts.iter().map(|(_, rate)| rate.per_second.get()).sum::<u32>(), 100);
+        assert_eq!(parts.iter().map(|(_, rate)| rate.calls.get()).sum::<u32>(), 100);
         assert!(parts.iter().all(|(_, rate)| rate.burst.get() == 1));
+        // Two calls an hour are for two workers, and each has one.
+        let seldom = RateLimit {
+            calls: NonZeroU32::new(2).unwrap(),
+            per: Duration::from_hours(1),
+            burst: three,
+        };
+        let seldom = Registration::new(
+            number,
+            registration.id.clone(),
+            registration.endpoint.clone().rate_limited(seldom),
+        );
+        let seldom = Arc::new(seldom);
+        let parts = workers.iter().filter_map(|worker| shared(&seldom, 7, *worker, &workers));
+        let parts: Vec<_> = parts.map(|part| part.endpoint.rate_limit.unwrap()).collect();
+        assert_eq!(parts.len(), 2);
+        let one_an_hour = |part: &RateLimit| part.interval() == Duration::from_hours(1);
+        assert!(parts.iter().all(one_an_hour), "{parts:?}");
         let ordered = Registration::new(
             number,
             registration.id.clone(),

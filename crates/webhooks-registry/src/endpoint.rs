@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::custom_header::{self, HeaderError};
 use crate::{
-    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, Secret, SecretError,
+    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, RateLimit, Secret, SecretError,
     Subscription, SubscriptionError,
 };
 
@@ -97,16 +97,6 @@ pub struct Endpoint {
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
     headers: HeaderMap,
-}
-
-/// How often an endpoint may be called: a token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::exhaustive_structs, reason = "a bucket has a rate and a size, nothing else")]
-pub struct RateLimit {
-    /// How many calls a second it refills by.
-    pub per_second: NonZeroU32,
-    /// How many calls it holds when full, which may be made at once.
-    pub burst: NonZeroU32,
 }
 
 /// Which headers carry id, timestamp and signature.
@@ -360,10 +350,17 @@ impl Endpoint {
         Self { max_in_flight, ..self }
     }
 
-    /// Sets how often it may be called; no limit unless set.
+    /// Sets how often it may be called each second; no limit unless set. For other periods see
+    /// [`rate_limited`](Self::rate_limited).
     #[must_use]
     pub fn rate_limit(self, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
-        Self { rate_limit: Some(RateLimit { per_second, burst }), ..self }
+        self.rate_limited(RateLimit::per_second(per_second, burst))
+    }
+
+    /// Sets how often it may be called; no limit unless set.
+    #[must_use]
+    pub fn rate_limited(self, limit: RateLimit) -> Self {
+        Self { rate_limit: Some(limit), ..self }
     }
 
     /// Sets how old a delivery may get before it is given up: a week unless set, 366 days at most.
@@ -433,6 +430,7 @@ impl Endpoint {
                 return Err(EndpointError::OutOfRange { setting, range });
             }
         }
+        self.rate_limit.map_or(Ok(()), RateLimit::check)?;
         custom_header::check_count(self.headers.len())?;
         if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
             return Err(EndpointError::Authorization);

@@ -7,6 +7,7 @@ mod endpoint_url;
 mod hidden;
 mod index;
 mod key;
+mod rate_limit;
 mod registry;
 #[cfg(feature = "seal")]
 mod seal;
@@ -19,9 +20,10 @@ mod subscription;
 // The public interface is:
 pub use access::{ClientCredentials, EndpointTls};
 pub use custom_header::HeaderError;
-pub use endpoint::{Endpoint, EndpointError, HeaderProfile, RateLimit};
+pub use endpoint::{Endpoint, EndpointError, HeaderProfile};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
 pub use key::{EndpointKey, EndpointNumber};
+pub use rate_limit::RateLimit;
 pub use registry::{RegisterError, Registration, Registry, UnknownEndpoint};
 #[cfg(feature = "seal")]
 pub use seal::{SealError, SealingKey, SealingKeyError, SealingKeys};

@@ -1,9 +1,12 @@
 //! Endpoints: registered, changed, paused, disabled, unregistered; and what each means for what waits.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use webhooks_dispatch::{CancelReason, Outcome, Query, Settled};
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, EndpointStoreError, HeaderProfile, Registered,
-    StateChange,
+    DisableReason, EndpointKey, EndpointState, EndpointStoreError, HeaderProfile, RateLimit,
+    Registered, StateChange,
 };
 
 use super::{
@@ -38,6 +41,7 @@ async fn state(store: &impl AnyStore, id: &str) -> EndpointState {
 }
 
 async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) {
+    let two = NonZeroU32::MIN.saturating_add(1);
     let rich = webhooks_registry::Endpoint::new(
         "https://example.com/hook?a=1",
         &format!("whsec_{}", "A".repeat(32)),
@@ -48,6 +52,7 @@ async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) {
     .profiles([HeaderProfile::Svix, HeaderProfile::XWebhook])
     .expect("they fit the secret")
     .tenant(tenant("acme"))
+    .rate_limited(RateLimit { calls: two, per: Duration::from_secs(60 * 60), burst: two })
     .ordered();
     register(&store, "b", rich.clone()).await;
     register(&store, "d", endpoint()).await;
@@ -232,7 +237,7 @@ async fn an_ordered_head_waits_for_its_retry_through_a_change(store: impl AnySto
     let head = claim(&store, at(0)).await.remove(0);
     let _kept = settle(&store, &head, Outcome::Retrying { due_at: at(900) }, at(0)).await;
     register(&store, "a", endpoint().ordered()).await;
-    register(&store, "a", endpoint().ordered().timeout(std::time::Duration::from_secs(9))).await;
+    register(&store, "a", endpoint().ordered().timeout(Duration::from_secs(9))).await;
     assert!(claim(&store, at(899)).await.is_empty());
     assert_eq!(ids(&claim(&store, at(900)).await), ["a"]);
 }

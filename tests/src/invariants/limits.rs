@@ -110,7 +110,8 @@ impl Checker {
 
     fn check_rate(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
         let Some(limit) = self.endpoints[key.endpoint].endpoint.rate_limit else { return };
-        let (rate, burst) = (f64::from(limit.per_second.get()), f64::from(limit.burst.get()));
+        let rate = f64::from(limit.calls.get()) / limit.per.as_secs_f64();
+        let burst = f64::from(limit.burst.get());
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         let (tokens, at) = lines.bucket.unwrap_or((burst, now));
         let tokens = (tokens + now.saturating_sub(at).as_secs_f64() * rate).min(burst) - 1.0;

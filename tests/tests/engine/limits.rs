@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use webhooks_core::RetryPolicy;
 use webhooks_dispatch::{BreakerSettings, EngineSettings};
+use webhooks_registry::RateLimit;
 
 use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, settings, tenant};
 
@@ -85,6 +86,53 @@ async fn a_rate_limit_holds() {
     fixture.pass(MINUTE).await;
     assert_eq!(fixture.seconds("a"), [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]);
     assert_eq!(fixture.seconds("b"), [0; 13], "the limit is its own");
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_of_less_than_one_a_second_holds() {
+    let fixture = fixture(settings(), |_| Answer::Status(200));
+    let limit = RateLimit { calls: count(2), per: MINUTE, burst: count(1) };
+    fixture.register("a", endpoint("a").rate_limited(limit)).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(5).await;
+    fixture.pass(10 * MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 30, 60, 90, 120]);
+    drop(worker);
+}
+
+/// Goal: an endpoint that refuses its probe is there, and gets what waits at once. Method: its
+/// breaker opens by errors, and from then on it refuses everything.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_refused_closes_the_breaker() {
+    let answer =
+        |receipt: &Receipt| Answer::Status(if receipt.at < 5 * SECOND { 500 } else { 404 });
+    let fixture = fixture(breaker(), answer);
+    fixture.register("a", endpoint("a").retry(RetryPolicy::none())).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(20).await;
+    fixture.pass(MINUTE).await;
+    let [early, late]: [Vec<u64>; 2] =
+        fixture.seconds("a").into_iter().partition::<Vec<u64>, _>(|at| *at < 5).into();
+    assert!(early.len() <= 4, "{early:?}");
+    assert_eq!((early.len() + late.len(), late.iter().max()), (20, Some(&10)), "{late:?}");
+    drop(worker);
+}
+
+/// Goal: what is left alone for being known to fail is known after a restart. Method: a worker fails
+/// once; the next one sends one delivery, and then none for the first pause.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_fails_is_on_probation_after_a_restart() {
+    let fixture = fixture(breaker(), |_| Answer::Status(500));
+    fixture.register("a", endpoint("a").retry(RetryPolicy::none())).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("first").await;
+    fixture.pass(SECOND).await;
+    worker.shutdown(SECOND).await;
+    fixture.publish_many(50).await;
+    let worker = fixture.engine.start();
+    fixture.pass(20 * SECOND).await;
+    assert_eq!(fixture.seconds("a"), [0, 1, 11]);
     drop(worker);
 }
 

@@ -199,7 +199,7 @@ fn is_shared(parts: &[Vec<Claimed>]) -> bool {
     let all = parts.iter().flatten().map(|claimed| &claimed.registration);
     let (wide, narrow): (Vec<_>, Vec<_>) = all.partition(|found| found.id.as_str() == "wide");
     let in_flight: u32 = wide.iter().map(|wide| wide.endpoint.max_in_flight.get()).sum();
-    let rates = wide.iter().map(|wide| wide.endpoint.rate_limit.unwrap().per_second.get());
+    let rates = wide.iter().map(|wide| wide.endpoint.rate_limit.unwrap().calls.get());
     let different: BTreeSet<&str> = narrow.iter().map(|narrow| narrow.id.as_str()).collect();
     (wide.len(), in_flight, rates.sum()) == (parts.len(), 10, 10_u32)
         && (narrow.len(), different.len()) == (40, 40)

@@ -107,8 +107,9 @@ impl Lane {
             self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
         }
         self.breaker.age(settings, now);
-        if matches!(self.record, Trust::Fresh | Trust::Stale) && self.queue.is_empty() {
-            self.record = if is_fresh { Trust::Fresh } else { Trust::Stale };
+        if matches!(self.record, Trust::Fresh | Trust::Stale) {
+            let is_first = self.queue.is_empty();
+            self.record = if is_fresh && is_first { Trust::Fresh } else { Trust::Stale };
         }
     }
 

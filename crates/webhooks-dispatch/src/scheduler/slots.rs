@@ -11,11 +11,11 @@ pub(super) const KEPT_FROM: usize = 8;
 pub(super) enum Trust {
     /// It failed, and not quickly; or its store says so; or its breaker has opened.
     Failing,
-    /// Nothing is known of it, and what is sent to it has waited.
+    /// Nothing is known of it, and something has waited for it, or more than one delivery does.
     Stale,
     /// It answers, but not quickly.
     Slow,
-    /// Nothing is known of it, and what is sent to it was accepted just now.
+    /// Nothing is known of it, and one delivery waits for it that was accepted just now.
     Fresh,
     /// Its last exchange was quick.
     Quick,

@@ -1,0 +1,104 @@
+//! How often an endpoint may be called.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::EndpointError;
+
+/// The most calls that a period may have, and that a bucket may hold.
+const MAX_CALLS: u32 = 1_000_000;
+const MAX_BURST: u32 = 100_000;
+
+/// The shortest and the longest period.
+const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
+
+/// How often an endpoint may be called: a token bucket.
+///
+/// # Example
+/// ```
+/// use std::num::NonZeroU32;
+/// use std::time::Duration;
+/// use webhooks_registry::{Endpoint, RateLimit};
+///
+/// let one = NonZeroU32::MIN;
+/// let each_minute = RateLimit { calls: one, per: Duration::from_secs(60), burst: one };
+/// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?.rate_limited(each_minute);
+/// assert!(endpoint.check().is_ok());
+/// # Ok::<(), webhooks_registry::EndpointError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "a bucket has a rate and a size, nothing else")]
+pub struct RateLimit {
+    /// How many calls it refills by in a period: 1,000,000 at most.
+    pub calls: NonZeroU32,
+    /// The period: from 1 s to 24 h.
+    pub per: Duration,
+    /// How many calls it holds when full, which may be made at once: 100,000 at most.
+    pub burst: NonZeroU32,
+}
+
+impl RateLimit {
+    /// Returns a limit of so many calls each second.
+    pub fn per_second(calls: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { calls, per: Duration::from_secs(1), burst }
+    }
+
+    /// Returns the time between two calls once the bucket is empty.
+    pub fn interval(self) -> Duration {
+        self.per / self.calls.get()
+    }
+
+    /// Allows the limit by returning `Ok`.
+    pub(crate) fn check(self) -> Result<(), EndpointError> {
+        let (shortest, longest) = PERIODS;
+        for (fits, setting, range) in [
+            (self.calls.get() <= MAX_CALLS, "calls of the rate limit", "from 1 to 1000000"),
+            (
+                (shortest..=longest).contains(&self.per),
+                "period of the rate limit",
+                "from 1 s to 24 h",
+            ),
+            (self.burst.get() <= MAX_BURST, "burst of the rate limit", "from 1 to 100000"),
+        ] {
+            if !fits {
+                return Err(EndpointError::OutOfRange { setting, range });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+
+    #[test]
+    fn limits_are_bounded() {
+        let count = |number| NonZeroU32::new(number).unwrap();
+        let is_allowed = |calls, milliseconds, burst| {
+            let per = Duration::from_millis(milliseconds);
+            let limit = RateLimit { calls: count(calls), per, burst: count(burst) };
+            let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+            endpoint.rate_limited(limit).check().is_ok()
+        };
+        assert!(is_allowed(1, 1_000, 1));
+        assert!(is_allowed(MAX_CALLS, 86_400_000, MAX_BURST));
+        assert!(!is_allowed(MAX_CALLS + 1, 1_000, 1));
+        assert!(!is_allowed(1, 999, 1));
+        assert!(!is_allowed(1, 86_400_001, 1));
+        assert!(!is_allowed(1, 1_000, MAX_BURST + 1));
+    }
+
+    #[test]
+    fn calls_are_spread_over_the_period() {
+        let limit = RateLimit {
+            calls: NonZeroU32::new(4).unwrap(),
+            per: Duration::from_secs(60),
+            burst: NonZeroU32::MIN,
+        };
+        assert_eq!(limit.interval(), Duration::from_secs(15));
+    }
+}
