@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::RetryPolicy;
 use webhooks_dispatch::EngineSettings;
-use webhooks_registry::DisableReason;
+use webhooks_registry::{DisableReason, Endpoint};
 
 use crate::{Answer, MINUTE, Receipt, SECOND, assert_same, endpoint, fixture, settings, well};
 
@@ -240,5 +240,24 @@ async fn an_answer_to_the_old_endpoint_does_not_disable_the_new_one() {
     fixture.register("id", endpoint("new")).await;
     fixture.pass(MINUTE).await;
     assert!(fixture.engine.endpoints().get("id").await.unwrap().unwrap().endpoint.active);
+    drop(worker);
+}
+
+/// Goal: an endpoint that says nothing of retries outlives a restart of its receiver. Method: it is
+/// down for a minute and gets one event, so that no breaker helps.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_a_policy_gets_what_came_while_it_was_down() {
+    let fixture = fixture(settings(), |receipt: &Receipt| match receipt.at {
+        at if at < MINUTE => Answer::Reset,
+        _ => Answer::Status(200),
+    });
+    let without_policy = Endpoint::new("https://example.com/a", "my-secret-key").unwrap();
+    fixture.register("a", without_policy).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.statuses("x").await, ["retrying"]);
+    fixture.pass(10 * MINUTE).await;
+    assert_eq!((fixture.times("x"), fixture.statuses("x").await), (3, vec!["delivered"]));
     drop(worker);
 }
