@@ -126,6 +126,11 @@ impl<S, T, C> Shared<S, T, C> {
         self.desk.scheduler()
     }
 
+    fn tell_failure(&self, part: WorkerPart) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.parts.observers.tell(&Occurrence::WorkerFailed { part });
+    }
+
     fn has_answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
@@ -211,15 +216,10 @@ where
     fn heal(&mut self) {
         while self.disabler.try_join_next().is_some() {}
         if self.settler.try_join_next().is_some() {
-            self.tell_failure(WorkerPart::Settler);
+            self.shared.tell_failure(WorkerPart::Settler);
             self.shared.scheduler().abandon();
             self.start_settling();
         }
-    }
-
-    fn tell_failure(&self, part: WorkerPart) {
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
-        self.shared.parts.observers.tell(&Occurrence::WorkerFailed { part });
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<Duration>) -> ShutdownReport {
@@ -257,7 +257,7 @@ where
         match AssertUnwindSafe(self.step()).catch_unwind().await {
             Ok(pause) => pause,
             Err(_panic) => {
-                self.tell_failure(WorkerPart::Driver);
+                self.shared.tell_failure(WorkerPart::Driver);
                 STORE_PAUSE
             }
         }

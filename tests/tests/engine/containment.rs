@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use webhooks_core::Timestamp;
@@ -89,7 +89,7 @@ async fn a_store_that_panics_has_failed_and_the_worker_goes_on() {
         assert_eq!((report.unsettled, report.had_died), (0, false), "{call}");
         let is_told = |told: &String| told.contains("WorkerFailed") || told.contains("StoreFailed");
         let is_told = fixture.told().iter().any(is_told);
-        assert!(is_told || call == "set_state", "{:#?}", fixture.told());
+        assert!(is_told, "{call}: {:#?}", fixture.told());
     }
 }
 
@@ -160,6 +160,32 @@ async fn disabling_many_endpoints_holds_up_no_result() {
     drop(worker);
 }
 
+/// Goal: an endpoint that could not be disabled is no secret, and its next answer asks again. Method:
+/// the store fails or panics once when it is told to disable it.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_could_not_be_disabled_is_told_and_its_next_answer_asks_again() {
+    for (is_panic, told) in [(false, "StoreFailed"), (true, "WorkerFailed { part: Disabler }")] {
+        let fixture = fixture(settings(), |_| Answer::Status(410));
+        if is_panic {
+            fixture.store.panic("set_state", 1);
+        } else {
+            fixture.store.fail("set_state", 1);
+        }
+        fixture.register("a", endpoint("a")).await;
+        let worker = fixture.engine.start();
+        let _published = fixture.publish("x").await;
+        fixture.pass(MINUTE).await;
+        let lines = fixture.told();
+        assert!(lines.iter().any(|line| line.contains(told)), "{told}: {lines:#?}");
+        assert!(!lines.iter().any(|line| line == "a disabled: Gone"), "{lines:#?}");
+        let _published = fixture.publish("y").await;
+        fixture.pass(MINUTE).await;
+        fixture.assert_told("a disabled: Gone");
+        let report = worker.shutdown(SECOND).await;
+        assert_eq!(report.failures, u64::from(is_panic));
+    }
+}
+
 /// An error whose text panics.
 #[derive(Debug)]
 struct Unspeakable;
@@ -201,6 +227,74 @@ async fn an_error_that_panics_when_it_is_told_is_an_attempt_that_failed() {
     assert_eq!(statistics.delivered, 2, "{statistics:?}");
     let report = worker.shutdown(SECOND).await;
     assert_eq!((report.failures, report.unsettled), (1, 0));
+}
+
+/// A clock that cannot be read for some readings.
+#[derive(Debug, Clone)]
+struct Flawed {
+    inner: SimulatedClock,
+    failures: Arc<AtomicUsize>,
+}
+
+impl Flawed {
+    fn fail(&self) {
+        let fewer = |left: usize| left.checked_sub(1);
+        if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        }
+    }
+}
+
+impl Clock for Flawed {
+    fn now(&self) -> Timestamp {
+        self.fail();
+        self.inner.now()
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        self.fail();
+        self.inner.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        self.inner.sleep(duration)
+    }
+}
+
+/// Goal: a clock that cannot be read costs neither the process nor a slot, nor a delivery. Method: it
+/// fails for any number of readings while the only exchange that may fly is under way.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_panics_during_an_exchange_costs_no_slot_and_no_delivery() {
+    for failures in 1..12 {
+        let (inner, flaw) = (SimulatedClock::start(), Arc::new(AtomicUsize::new(0)));
+        let clock = Flawed { inner, failures: Arc::clone(&flaw) };
+        let planned = Arc::new(AtomicUsize::new(failures));
+        let transport = webhooks_dispatch::FnTransport::new(move |_, _, _, _| {
+            let (flaw, planned) = (Arc::clone(&flaw), Arc::clone(&planned));
+            async move {
+                inner.sleep(SECOND).await;
+                flaw.fetch_add(planned.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+                (200, "")
+            }
+        });
+        let settings = EngineSettings { concurrency: 1, ..settings() };
+        let engine = Engine::builder(MemoryStore::new(), transport);
+        let engine = engine.clock(clock).settings(settings).build();
+        engine.endpoints().register("a", endpoint("a")).await.unwrap();
+        let worker = engine.start();
+        for id in ["x", "y"] {
+            let _published = engine.publish(&event(id)).await.unwrap();
+        }
+        inner.sleep(10 * MINUTE).await;
+        let history = webhooks_dispatch::HistoryStore::statistics;
+        let since = Timestamp::UNIX_EPOCH;
+        let statistics = history(engine.store(), crate::key("a"), since).await.unwrap();
+        assert_eq!(statistics.delivered, 2, "{failures} failures: {statistics:?}");
+        assert!(worker.is_running());
+        let report = worker.shutdown(SECOND).await;
+        assert!(report.failures > 0, "{failures} failures: {report:?}");
+        assert_eq!((report.unsettled, report.had_died), (0, false), "{failures} failures");
+    }
 }
 
 /// A clock that stops working.

@@ -13,7 +13,7 @@ use webhooks_registry::{
 };
 
 use super::Shared;
-use crate::Occurrence;
+use crate::{Occurrence, StoreError, WorkerPart};
 
 /// How many endpoints may wait to be disabled.
 pub(super) const QUEUE: usize = 1_024;
@@ -34,8 +34,22 @@ where
 {
     while let Some(Wish { seen, reason }) = wishes.recv().await {
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
-        // If the store fails or panics, or the endpoint is gone by now, its next answer asks again.
-        if let Ok(Ok(true)) = disable.await {
+        // If the store fails or panics, the endpoint's next answer asks again.
+        let is_disabled = match disable.await {
+            Ok(Ok(is_disabled)) => is_disabled,
+            Ok(Err(EndpointStoreError::Unavailable { source })) => {
+                let error = StoreError::Unavailable { source };
+                shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                false
+            }
+            // It is gone by now.
+            Ok(Err(_)) => false,
+            Err(_panic) => {
+                shared.tell_failure(WorkerPart::Disabler);
+                false
+            }
+        };
+        if is_disabled {
             shared.parts.workers.forget(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
             let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };

@@ -1,7 +1,6 @@
 //! The tasks that carry deliveries out, one exchange after another.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -17,8 +16,8 @@ use crate::explain::explain;
 use crate::flight::attempt;
 use crate::scheduler::Flight;
 use crate::{
-    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Occurrence, Outcome,
-    Response, SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
+    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
+    SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
 };
 
 /// A delivery that was carried out, to be settled.
@@ -45,8 +44,22 @@ pub(super) fn next<S, T, C: Clock>(
     Some((flight, room))
 }
 
-/// Carries out deliveries until there is none.
+/// Carries out deliveries until there is none, and tells if that ends in a panic.
 pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
+    shared: Arc<Shared<S, T, C>>,
+    results: Sender<Flown>,
+    flight: Flight,
+    room: OwnedSemaphorePermit,
+) {
+    let deliver = deliver(Arc::clone(&shared), results, flight, room);
+    if AssertUnwindSafe(deliver).catch_unwind().await.is_err() {
+        shared.tell_failure(WorkerPart::Pilot);
+        // Its slot is free: the driver gives it to somebody else.
+        shared.desk.work.notify_one();
+    }
+}
+
+async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
     shared: Arc<Shared<S, T, C>>,
     results: Sender<Flown>,
     flight: Flight,
@@ -61,9 +74,7 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
             // Somebody's clock, or the text of somebody's error, panicked after the exchange, or
             // before: it counts as an attempt, so that it comes to an end.
             Err(_panic) => {
-                let part = WorkerPart::Pilot;
-                shared.parts.observers.tell(&Occurrence::WorkerFailed { part });
-                shared.failures.fetch_add(1, Ordering::Relaxed);
+                shared.tell_failure(WorkerPart::Pilot);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
                 let started_at = shared.parts.now();
                 conclude(&shared, &mut landing, started_at, &panicked)
@@ -94,7 +105,10 @@ struct Landing<'s, S, T, C: Clock> {
 
 impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
     fn drop(&mut self) {
-        let now = self.shared.parts.clock.monotonic();
+        // A clock that panics here, while a panic of it is being contained, would end the process.
+        // The scheduler takes a time that is too early for the last one that it knows.
+        let read = AssertUnwindSafe(|| self.shared.parts.clock.monotonic());
+        let now = catch_unwind(read).unwrap_or_default();
         let mut scheduler = self.shared.scheduler();
         scheduler.land(&self.flight, self.signal, now);
         if std::thread::panicking() {
