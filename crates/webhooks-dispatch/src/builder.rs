@@ -12,8 +12,14 @@ use crate::steady::SteadyTime;
 use crate::workers::Workers;
 use crate::{Clock, DeliveryStore, Engine, EngineSettings, Observer, SystemClock, Transport};
 
-/// A claim must outlast a round trip to the store.
-const MIN_LEASE: Duration = Duration::from_secs(1);
+/// How long a lease may be. When a worker extends it, a quarter is left at worst: enough for a call that
+/// fails, the pause after it, and another call. No lease needs to be long, since it is extended, and
+/// after a crash it is waited for.
+const LEASE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60 * 60));
+
+/// The longest time that results are gathered: a quarter of the shortest lease, so that they are settled
+/// while their leases last.
+const MAX_LINGER: Duration = Duration::from_secs(1);
 
 /// Publishing is idempotent for as long as events are remembered.
 const MIN_RETENTION: Duration = Duration::from_secs(60);
@@ -63,7 +69,7 @@ where
         }
     }
 
-    /// Sets how it works. A setting below its bound counts as the bound.
+    /// Sets how it works. A setting beyond a bound counts as the bound.
     pub fn settings(self, settings: EngineSettings) -> Self {
         Self { settings, ..self }
     }
@@ -106,15 +112,13 @@ impl<S, T, C> fmt::Debug for EngineBuilder<S, T, C> {
     }
 }
 
-/// Raises what would bring the engine to a standstill, or forget events that it has just accepted.
+/// Bounds what would bring the engine to a standstill, or forget events that it has just accepted.
 fn bounded(settings: EngineSettings) -> EngineSettings {
-    let lease = settings.lease.max(MIN_LEASE);
     EngineSettings {
         concurrency: settings.concurrency.max(1),
         max_unsettled: settings.max_unsettled.max(1),
-        lease,
-        // Results must be settled while their leases last.
-        linger: settings.linger.min(lease / 4),
+        lease: settings.lease.clamp(LEASE.0, LEASE.1),
+        linger: settings.linger.min(MAX_LINGER),
         retention: settings.retention.max(MIN_RETENTION),
         ..settings
     }
@@ -136,8 +140,10 @@ mod tests {
         };
         let raised = bounded(nothing);
         assert_eq!((raised.concurrency, raised.max_unsettled), (1, 1));
-        assert_eq!((raised.lease, raised.linger), (MIN_LEASE, MIN_LEASE / 4));
+        assert_eq!((raised.lease, raised.linger), (LEASE.0, MAX_LINGER));
         assert_eq!(raised.retention, MIN_RETENTION);
+        let endless = EngineSettings { lease: Duration::MAX, ..EngineSettings::default() };
+        assert_eq!(bounded(endless).lease, LEASE.1);
         let usual = EngineSettings::default();
         assert_eq!(format!("{:?}", bounded(usual.clone())), format!("{usual:?}"));
     }

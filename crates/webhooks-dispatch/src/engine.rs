@@ -41,10 +41,9 @@ pub struct EngineSettings {
     /// How long an exchange may last before it counts as slow: 1 s unless set.
     pub patience: Duration,
     /// How long a claim lasts before another worker may take the delivery over: 60 s unless set.
-    /// A live worker extends its claims. At least 1 s.
+    /// A live worker extends its claims. From 4 s to an hour.
     pub lease: Duration,
-    /// How long results are gathered before they are settled together: 5 ms unless set, and a quarter
-    /// of `lease` at most.
+    /// How long results are gathered before they are settled together: 5 ms unless set, 1 s at most.
     pub linger: Duration,
     /// How many exchanges may be in flight or not settled yet: 2,048 unless set. A crash can
     /// repeat so many.

@@ -7,6 +7,7 @@ mod leases;
 mod limits;
 mod operations;
 mod retry;
+mod setup;
 mod shutdown;
 mod store_faults;
 mod switched;
