@@ -66,6 +66,8 @@ struct State {
 struct EventEntry {
     event: Arc<SerializedEvent>,
     accepted_at: Timestamp,
+    /// How many deliveries it was given when it was accepted.
+    accepted_for: usize,
     deliveries: Vec<DeliveryId>,
     /// How many of them have not ended.
     open: usize,
@@ -217,7 +219,7 @@ impl State {
     fn publish(&mut self, event: SerializedEvent, now: Timestamp) -> Result<Published, Conflict> {
         let key = (event.tenant.clone(), event.id.clone());
         if let Some(known) = self.by_id.get(&key).and_then(|number| self.events.get(number)) {
-            let deliveries = known.deliveries.len();
+            let deliveries = known.accepted_for;
             if !event.is_same_content(&known.event.body) {
                 return Err(Conflict { event: event.id });
             }
@@ -230,7 +232,9 @@ impl State {
         let matching = self.registry.matching_type(&event.tenant, &event.event_type);
         let id = event.id.clone();
         let event = Arc::new(event);
-        let entry = EventEntry { event, accepted_at: now, deliveries: Vec::new(), open: 0 };
+        let accepted_for = matching.len();
+        let entry =
+            EventEntry { event, accepted_at: now, accepted_for, deliveries: Vec::new(), open: 0 };
         self.events.insert(number, entry);
         self.by_id.insert(key, number);
         for registration in &matching {
@@ -239,7 +243,7 @@ impl State {
         if matching.is_empty() {
             self.ended.push_back(number);
         }
-        Ok(Published { event: id, deliveries: matching.len(), novelty: Novelty::New })
+        Ok(Published { event: id, deliveries: accepted_for, novelty: Novelty::New })
     }
 
     /// Adds a delivery of an event.

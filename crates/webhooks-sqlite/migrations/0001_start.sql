@@ -26,6 +26,7 @@ CREATE TABLE events (
     tenant      TEXT NOT NULL,
     type        TEXT NOT NULL,
     accepted_at INTEGER NOT NULL,
+    deliveries  INTEGER NOT NULL,               -- how many it was given when it was accepted
     body        TEXT NOT NULL                   -- the JSON that receivers get
 );
 CREATE UNIQUE INDEX events_id ON events (id, tenant);

@@ -64,17 +64,17 @@ impl Write for Publish {
         let mut repeats = Vec::new();
         let mut insert = tables.insert()?;
         for (index, event) in self.events.iter().enumerate() {
-            let Some(number) = insert.event(event, self.now)? else {
+            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let deliveries = matching.len();
+            let Some(number) = insert.event(event, self.now, deliveries)? else {
                 repeats.push(index);
                 self.outcomes.push(Err(Conflict { event: event.id.clone() }));
                 continue;
             };
-            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
             for registration in &matching {
                 let (id, due_at) = insert.delivery(number, registration, self.now)?;
                 self.deliveries.push((index, registration.number, due_at, id));
             }
-            let deliveries = matching.len();
             let novelty = Novelty::New;
             self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, novelty }));
         }
@@ -105,9 +105,7 @@ fn repeated(
     tables: &Tables,
     event: &SerializedEvent,
 ) -> rusqlite::Result<Result<Published, Conflict>> {
-    const STORED: &str = "
-        SELECT body, (SELECT count(*) FROM deliveries WHERE event = events.number)
-        FROM events WHERE id = ? AND tenant = ?";
+    const STORED: &str = "SELECT body, deliveries FROM events WHERE id = ? AND tenant = ?";
     let mut statement = tables.connection().prepare_cached(STORED)?;
     let parameters = params![row::EventKey(&event.id), event.tenant.as_str()];
     let (body, deliveries): (String, i64) =

@@ -170,8 +170,9 @@ impl Tables {
 
     /// Returns what adds events and deliveries, for many of them.
     pub(crate) fn insert(&mut self) -> rusqlite::Result<Insert<'_>> {
-        const EVENT: &str = "INSERT INTO events (number, id, tenant, type, accepted_at, body)
-            VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
+        const EVENT: &str = "INSERT INTO events
+            (number, id, tenant, type, accepted_at, deliveries, body)
+            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
         const DELIVERY: &str =
             "INSERT INTO deliveries (number, event, endpoint, status, since, due_at)
             VALUES (?, ?, ?, 'pending', ?, ?)";
@@ -245,6 +246,7 @@ impl Insert<'_> {
         &mut self,
         event: &SerializedEvent,
         now: Timestamp,
+        deliveries: usize,
     ) -> rusqlite::Result<Option<i64>> {
         let number = self.next.event;
         let added = self.event.execute(params![
@@ -253,6 +255,7 @@ impl Insert<'_> {
             event.tenant.as_str(),
             event.event_type.as_str(),
             row::micros(now),
+            i64::try_from(deliveries).unwrap_or(i64::MAX),
             row::Json(&event.body),
         ])?;
         self.next.event += i64::from(added > 0);

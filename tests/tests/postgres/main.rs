@@ -1,5 +1,5 @@
 //! The shared store on a real PostgreSQL: what every store does, and what only this one does.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -25,6 +25,7 @@ use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 mod handed;
 mod keys;
 mod listening;
+mod order;
 mod races;
 mod refusals;
 mod sessions;

@@ -1,0 +1,277 @@
+//! What two processes do at once comes out as one after the other would have done it.
+//!
+//! Method: two stores on one database are given random commands, one each at a time. Their answers and
+//! what is then in the database must be what a store in memory answers and holds after the same commands
+//! one by one, in one of the two orders. What is due is claimed after each pair.
+
+use std::collections::BTreeMap;
+
+use webhooks_dispatch::{
+    Attempt, Claim, MemoryStore, MonotonicTime, Now, OperationError, Replay, ReplayMode,
+    ReplayRequest, Undelivered,
+};
+use webhooks_tests::conformance::AnyStore;
+
+use super::*;
+
+const RUNS: u64 = 12;
+const PAIRS: usize = 30;
+const ENDPOINTS: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Debug, Clone)]
+enum Order {
+    Cancel { event: String, endpoint: &'static str },
+    Publish { event: String },
+    Register { endpoint: &'static str, is_ordered: bool },
+    Replay { endpoint: &'static str, which: Undelivered },
+    SetState { endpoint: &'static str, change: StateChange },
+    Settle { event: String, endpoint: &'static str, outcome: u8 },
+    Unregister { endpoint: &'static str },
+}
+
+fn order(random: &mut fastrand::Rng) -> Order {
+    let endpoint = ENDPOINTS[random.usize(..ENDPOINTS.len())];
+    let event = format!("event-{}", random.u8(..12));
+    match random.u8(..20) {
+        0..2 => Order::Cancel { event, endpoint },
+        2..8 => Order::Publish { event },
+        8..11 => Order::Register { endpoint, is_ordered: random.u8(..3) == 0 },
+        // An ordered endpoint gets what it missed in another place in memory: behind what it has.
+        11..13 => {
+            Order::Replay { endpoint, which: Undelivered { missed: false, ..Undelivered::ALL } }
+        }
+        13..16 => {
+            let changes = [GONE, StateChange::Enable, StateChange::Pause, StateChange::Resume];
+            Order::SetState { endpoint, change: changes[random.usize(..4)] }
+        }
+        16..19 => Order::Settle { event, endpoint, outcome: random.u8(..4) },
+        _ => Order::Unregister { endpoint },
+    }
+}
+
+/// A pair of commands that were given at once, and when.
+type Pair = (u64, [Order; 2]);
+
+/// A store, by one or two handles, and what is claimed from it.
+struct World<S> {
+    handles: [S; 2],
+    held: BTreeMap<(String, String), Claim>,
+}
+
+fn clocks_at(seconds: u64) -> Now {
+    let monotonic = MonotonicTime::from_origin(Duration::from_secs(seconds));
+    Now { wall: Timestamp::from_unix_seconds(1_767_225_600 + seconds), monotonic }
+}
+
+impl<S: AnyStore> World<S> {
+    fn new(handles: [S; 2]) -> Self {
+        Self { handles, held: BTreeMap::new() }
+    }
+
+    async fn carry_out(&self, handle: usize, order: &Order, seconds: u64) -> String {
+        let (store, now) = (&self.handles[handle], clocks_at(seconds).wall);
+        match order.clone() {
+            Order::Cancel { event, endpoint } => {
+                let event = Some(EventId::new(&event).unwrap());
+                let query = Query { event, endpoint: Some(id(endpoint)), ..Query::default() };
+                let found = store.deliveries(query).await.unwrap().items;
+                let Some(found) = found.first() else { return "none".to_owned() };
+                match store.cancel(found.id, now).await {
+                    Err(OperationError::Status { status, .. }) => status.to_string(),
+                    cancelled => format!("{}", cancelled.is_ok()),
+                }
+            }
+            Order::Publish { event } => {
+                let event = Event::new("created", 1).unwrap().id(EventId::new(&event).unwrap());
+                let event = SerializedEvent::new(&event.timestamp(clocks_at(0).wall));
+                let published = store.publish(vec![event], now).await.unwrap().remove(0);
+                format!("{published:?}")
+            }
+            Order::Register { endpoint: name, is_ordered } => {
+                let mut endpoint = endpoint();
+                endpoint.ordered = is_ordered;
+                let registered = store.register(id(name), endpoint).await.unwrap();
+                match registered {
+                    Registered::Changed { before } => {
+                        format!("was {} {}", before.state.as_str(), before.endpoint.ordered)
+                    }
+                    other => format!("{other:?}"),
+                }
+            }
+            Order::Replay { endpoint, which } => {
+                let replay = Replay::of_endpoint(key(endpoint), which);
+                let mode = ReplayMode::Replay;
+                let mut request = ReplayRequest { replay, limit: 100, now, after: None, mode };
+                let mut count = 0;
+                loop {
+                    match store.replay(request.clone()).await {
+                        Ok(portion) => {
+                            (count, request.after) = (count + portion.deliveries, portion.next)
+                        }
+                        Err(error) => return format!("{error}"),
+                    }
+                    if request.after.is_none() {
+                        return count.to_string();
+                    }
+                }
+            }
+            Order::SetState { endpoint, change } => {
+                let changed = store.set_state(key(endpoint), change).await;
+                format!("{:?}", changed.map(|before| before.map(|before| before.state)).ok())
+            }
+            Order::Settle { event, endpoint, outcome } => {
+                let Some(claim) = self.held.get(&(event, endpoint.to_owned())).copied() else {
+                    return "none".to_owned();
+                };
+                let retrying = Outcome::Retrying { due_at: now + Duration::from_secs(2) };
+                let outcome = [Outcome::Delivered, Outcome::Failed, Outcome::Released, retrying]
+                    [usize::from(outcome)];
+                let attempt = (outcome != Outcome::Released).then(|| attempt(now));
+                let settlement = Settlement { claim, outcome, attempt };
+                let settled = store.settle(vec![settlement], now).await.unwrap();
+                format!("{}", settled[0] == Settled::LeaseLost)
+            }
+            Order::Unregister { endpoint } => {
+                format!("{:?}", store.unregister(key(endpoint)).await.is_ok())
+            }
+        }
+    }
+
+    /// Claims what is due; returns what that is. A shared store may know only a little later.
+    async fn claim(&mut self, seconds: u64) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        // What has just become ordered is put into order by claims, before anything of it is claimed.
+        for _ in 0..3 {
+            let (now, lease) = (clocks_at(seconds), Duration::from_secs(36_000));
+            let (limit, per_endpoint, busy) = (1_000, 1_000, Arc::default());
+            let request = ClaimRequest { now, lease, limit, per_endpoint, busy };
+            for claimed in self.handles[0].claim(request).await.unwrap() {
+                let name = (claimed.event.id.to_string(), claimed.registration.id.to_string());
+                self.held.insert(name.clone(), claimed.claim);
+                all.push(name);
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// Returns what the store tells of endpoints and deliveries.
+    async fn rows(&self) -> Vec<String> {
+        let store = &self.handles[1];
+        let endpoints = store.list(None, None, 100).await.unwrap().into_iter();
+        let mut rows: Vec<String> = endpoints
+            .map(|found| format!("{} {:?} {}", found.id, found.state, found.endpoint.ordered))
+            .collect();
+        for found in
+            store.deliveries(Query { limit: 1_000, ..Query::default() }).await.unwrap().items
+        {
+            let (event, endpoint, attempts) = (found.event, found.endpoint, found.attempts);
+            let (status, why) = (found.status, found.cancelled);
+            rows.push(format!("{event} for {endpoint}: {status} {why:?}, {attempts} attempts"));
+        }
+        rows.sort();
+        // In which order events were accepted decides what an ordered endpoint gets later.
+        let events = store.events(Query { limit: 1_000, ..Query::default() }).await.unwrap().items;
+        rows.extend(events.iter().map(|found| found.event.id.to_string()));
+        rows
+    }
+
+    /// Returns the answers to a pair, in the order of the pair, and what is then to be seen.
+    async fn one_by_one(&mut self, (seconds, pair): &Pair, first: usize) -> Seen {
+        let mut answers = [String::new(), String::new()];
+        for nth in [first, 1 - first] {
+            answers[nth] = self.carry_out(nth, &pair[nth], *seconds).await;
+        }
+        Seen { answers, rows: self.rows().await }
+    }
+
+    async fn at_once(&mut self, (seconds, pair): &Pair) -> Seen {
+        let (one, other) = tokio::join!(
+            self.carry_out(0, &pair[0], *seconds),
+            self.carry_out(1, &pair[1], *seconds)
+        );
+        Seen { answers: [one, other], rows: self.rows().await }
+    }
+
+    /// Claims until all has come that is due after one of the orders; returns which one that is.
+    async fn claim_all(&mut self, seconds: u64, due: &[Option<Due>; 2]) -> Option<usize> {
+        let mut ticks = interval(Duration::from_millis(10));
+        let mut claimed = Due::new();
+        let claiming = async {
+            loop {
+                let is_all = |due: &Option<Due>| due.as_ref() == Some(&claimed);
+                if let Some(order) = due.iter().position(is_all) {
+                    return Some(order);
+                }
+                let is_part = |due: &Due| claimed.is_subset(due);
+                due.iter().flatten().find(|due| is_part(due))?;
+                claimed.extend(self.claim(seconds).await);
+                ticks.tick().await;
+            }
+        };
+        let order = timeout(DEADLINE, claiming).await.ok().flatten();
+        assert!(order.is_some(), "{claimed:?} was handed out, due is one of {due:?}");
+        order
+    }
+}
+
+/// What is due: events and endpoints.
+type Due = BTreeSet<(String, String)>;
+
+fn attempt(started_at: Timestamp) -> Attempt {
+    Attempt {
+        started_at,
+        duration: Duration::from_millis(1),
+        status_code: Some(200),
+        error_class: None,
+        error: None,
+        response_headers: String::new(),
+        response: bytes::Bytes::new(),
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Seen {
+    answers: [String; 2],
+    rows: Vec<String>,
+}
+
+/// Returns a store in memory after pairs in these orders.
+async fn memory(history: &[(Pair, usize)]) -> World<MemoryStore> {
+    let store = MemoryStore::new();
+    let mut world = World::new([store.clone(), store]);
+    for (pair, first) in history {
+        world.one_by_one(pair, *first).await;
+        world.claim(pair.0).await;
+    }
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_processes_do_at_once_comes_out_in_an_order() {
+    let first_seed = fastrand::u64(..);
+    for seed in (first_seed..).take(usize::try_from(RUNS).unwrap()) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let url = Cluster::shared().database().await;
+        let mut world = World::new([open(&url).await, open(&url).await]);
+        simulate_leases(&url).await;
+        let mut history: Vec<(Pair, usize)> = Vec::new();
+        for seconds in (1..).take(PAIRS) {
+            let pair = (seconds, [order(&mut random), order(&mut random)]);
+            let seen = world.at_once(&pair).await;
+            let (mut expected, mut due) = (Vec::new(), [None, None]);
+            for first in [0, 1] {
+                let mut after = memory(&history).await;
+                expected.push(after.one_by_one(&pair, first).await);
+                if expected[first] == seen {
+                    due[first] = Some(after.claim(seconds).await.into_iter().collect());
+                }
+            }
+            println!("seed {seed}, {pair:?}");
+            let is_known = expected.contains(&seen);
+            assert!(is_known, "{seen:#?} is neither of {expected:#?}");
+            let first = world.claim_all(seconds, &due).await.unwrap();
+            history.push((pair, first));
+        }
+    }
+}
