@@ -106,7 +106,7 @@ impl<S: AnyStore> World<S> {
                 loop {
                     match store.replay(request.clone()).await {
                         Ok(portion) => {
-                            (count, request.after) = (count + portion.deliveries, portion.next)
+                            (count, request.after) = (count + portion.deliveries, portion.next);
                         }
                         Err(error) => return format!("{error}"),
                     }
@@ -258,7 +258,7 @@ async fn what_two_processes_do_at_once_comes_out_in_an_order() {
         let mut history: Vec<(Pair, usize)> = Vec::new();
         for seconds in (1..).take(PAIRS) {
             let pair = (seconds, [order(&mut random), order(&mut random)]);
-            let seen = world.at_once(&pair).await;
+            let seen = Box::pin(world.at_once(&pair)).await;
             let (mut expected, mut due) = (Vec::new(), [None, None]);
             for first in [0, 1] {
                 let mut after = memory(&history).await;
