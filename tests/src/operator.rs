@@ -2,12 +2,14 @@
 //!
 //! It says what it is about to do, and the state that it finds afterwards. Who reads that knows what
 //! the next process must find: the last state that was told, or the one after what was begun.
+//! A state is a word and, behind a `-`, the settings with which the endpoint was registered last.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::sync::Notify;
-use webhooks_core::{DeliveryStatus, EndpointId, Timestamp};
+use webhooks_core::{DeliveryStatus, EndpointId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
     DeliveryRecord, DeliveryStore, Engine, HistoryStore, OperationError, Query, Replay, Transport,
     Undelivered,
@@ -22,20 +24,34 @@ pub fn endpoints_of(operator: usize) -> [String; 2] {
 }
 
 /// What is done to the endpoints.
-const STEADY_CHANGES: [&str; 4] = ["pause", "resume", "resume", "register"];
-const SWITCHED_CHANGES: [&str; 11] = [
+const STEADY_CHANGES: [&str; 5] = ["pause", "resume", "resume", "register", "order"];
+const SWITCHED_CHANGES: [&str; 19] = [
     "pause",
+    "resume",
     "resume",
     "register",
     "register",
+    "order",
+    "hurry",
+    "hurry",
     "disable",
     "enable",
     "enable",
     "unregister",
     "cancel",
     "cancel",
-    "replay",
+    "replay-cancelled",
+    "replay-event",
+    "replay-failed",
+    "replay-ids",
+    "replay-missed",
 ];
+
+/// How many of the deliveries that a replay must reach are looked at.
+const LOOKED_AT: usize = 20;
+
+/// How long a failed delivery waits for its retry.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// Changes endpoints until it is killed.
 #[derive(Debug)]
@@ -59,10 +75,16 @@ where
 
     /// Registers the steady endpoint, as programs do when they start, and tells both states.
     pub async fn begin(&self) {
+        self.look().await;
+        self.change(&self.steady, "register").await;
+    }
+
+    /// Tells both states as they are found: what a process was about to do when it was killed may have
+    /// come about.
+    async fn look(&self) {
         for endpoint in [&*self.steady, &*self.switched] {
             tell(&format!("found {endpoint} {}", self.state(endpoint).await));
         }
-        self.change(&self.steady, "register").await;
     }
 
     /// Makes a random change after each occurrence, until killed.
@@ -78,7 +100,10 @@ where
     }
 
     /// Makes both endpoints active, says what is cancelled, and replays all that was not delivered.
+    /// The worker must run: an exchange that began before a patient endpoint was registered may fail
+    /// for good, so this replays until nothing is left.
     pub async fn end(&self) {
+        self.look().await;
         for endpoint in [&*self.steady, &*self.switched] {
             for change in ["register", "enable", "resume"] {
                 self.change(endpoint, change).await;
@@ -88,14 +113,21 @@ where
         loop {
             let page = self.engine.history().deliveries(query.clone()).await;
             let page = page.expect("a store that works");
-            page.items.iter().for_each(|found| tell(&format!("cancelled-kept {}", found.id)));
+            page.items
+                .iter()
+                .for_each(|found| tell(&format!("cancelled-kept {} {}", self.switched, found.id)));
             query.after = page.next;
             if query.after.is_none() {
                 break;
             }
         }
+        self.change(&self.switched, "replay-all").await;
+    }
+
+    /// Replays what failed since the end began; returns how much that was.
+    pub async fn replay_rest(&self) -> usize {
         let replay = Replay::of_endpoint(key(&self.switched), Undelivered::ALL);
-        self.engine.replay(replay).await.expect("a replay");
+        self.engine.replay(replay).await.expect("the endpoint is active")
     }
 
     /// Returns how many deliveries wait or are in flight.
@@ -115,8 +147,9 @@ where
         let endpoints = self.engine.endpoints();
         // What the state does not allow is refused and changes nothing.
         let _refused = match change {
-            "register" => {
-                let _outcome = endpoints.register(id, self.endpoint(id)).await.expect("it fits");
+            "register" | "order" | "hurry" => {
+                let endpoint = self.endpoint(id, change);
+                let _outcome = endpoints.register(id, endpoint).await.expect("it fits");
                 true
             }
             "unregister" => endpoints.unregister(id).await.is_ok(),
@@ -125,20 +158,61 @@ where
             "resume" => endpoints.resume(id).await.is_ok(),
             "disable" => endpoints.disable(id).await.is_ok(),
             "cancel" => self.cancel_one().await.is_ok(),
-            _ => {
-                let replay = Replay::of_endpoint(key(id), Undelivered::MISSED);
-                self.engine.replay(replay).await.is_ok()
-            }
+            _ => self.replay(change).await.is_ok(),
         };
         tell(&format!("state {id} {}", self.state(id).await));
+    }
+
+    /// Replays deliveries of the switched endpoint, and tells of those that had ended before: how many
+    /// there were, how many the answer speaks of, and how many were made due.
+    async fn replay(&self, change: &str) -> Result<(), OperationError> {
+        let status = match change {
+            "replay-failed" | "replay-event" => DeliveryStatus::Failed,
+            _ => DeliveryStatus::Cancelled,
+        };
+        let query = Query { limit: LOOKED_AT, ..self.those(status) };
+        let ended = self.engine.history().deliveries(query).await?.items;
+        let of_endpoint = |which| Some(Replay::of_endpoint(key(&self.switched), which));
+        let replay = match change {
+            "replay-all" => of_endpoint(Undelivered::ALL),
+            "replay-cancelled" => of_endpoint(Undelivered::CANCELLED),
+            "replay-failed" => of_endpoint(Undelivered::FAILED),
+            "replay-missed" => of_endpoint(Undelivered::MISSED),
+            "replay-ids" => Some(Replay::Deliveries(ended.iter().map(|one| one.id).collect())),
+            // What other operators cancelled is left to them.
+            _ => ended.first().map(|one| {
+                let which = Undelivered { cancelled: false, ..Undelivered::ALL };
+                Replay::of_event(TenantId::default(), one.event.clone(), which)
+            }),
+        };
+        let Some(replay) = replay else { return Ok(()) };
+        let ended = match replay {
+            Replay::Event { .. } => ended.into_iter().take(1).collect(),
+            Replay::Endpoint { which, .. } if !which.includes(status) => Vec::new(),
+            _ => ended,
+        };
+        let was_closed = is_closed(&self.state(&self.switched).await);
+        let answered = self.engine.replay(replay).await?;
+        // One that is disabled or gone is passed over. A database may carry out a change of a process
+        // that was killed a little later, so this looks twice.
+        let is_closed = was_closed || is_closed(&self.state(&self.switched).await);
+        let ended = if is_closed { Vec::new() } else { ended };
+        let mut due = 0;
+        for before in &ended {
+            let query = Query { delivery: Some(before.id), ..Query::default() };
+            let found = self.engine.history().deliveries(query).await?.items;
+            due += usize::from(found.first().is_some_and(|after| after.since > before.since));
+        }
+        tell(&format!("replayed {} {change} {} {answered} {due}", self.switched, ended.len()));
+        Ok(())
     }
 
     async fn cancel_one(&self) -> Result<(), OperationError> {
         let query = Query { limit: 1, ..self.those(DeliveryStatus::Pending) };
         let page = self.engine.history().deliveries(query).await?;
-        if let Some(DeliveryRecord { id, .. }) = page.items.first() {
+        if let Some(DeliveryRecord { id, event, .. }) = page.items.first() {
             self.engine.cancel(*id).await?;
-            tell(&format!("cancelled {id}"));
+            tell(&format!("cancelled {} {id} {event}", self.switched));
         }
         Ok(())
     }
@@ -149,26 +223,49 @@ where
         Query { endpoint, status: Some(status), ..Query::default() }
     }
 
-    async fn state(&self, id: &str) -> &'static str {
+    async fn state(&self, id: &str) -> String {
         let found = self.engine.endpoints().get(id).await.expect("a store that works");
-        found.map_or("gone", |found| found.state.as_str())
+        let Some(found) = found else { return "gone".to_owned() };
+        let settings = [("", "register"), ("-ordered", "order"), ("-hasty", "hurry")];
+        let stored =
+            settings.iter().find(|(_, change)| self.endpoint(id, change) == found.endpoint);
+        let (settings, _) = stored.expect("it was registered by one of these");
+        format!("{}{settings}", found.state.as_str())
     }
 
-    fn endpoint(&self, id: &str) -> Endpoint {
-        let retry = webhooks_core::RetryPolicy::fixed(std::time::Duration::from_millis(20), 1_000);
+    /// Returns what a change registers: an endpoint as usual, in order, or without retries.
+    fn endpoint(&self, id: &str, change: &str) -> Endpoint {
+        let retries = if change == "hurry" { 0 } else { 1_000 };
         let endpoint = Endpoint::new(&format!("{}?{id}", self.url), "my-secret-key");
-        endpoint.expect("a URL").retry(retry)
+        let endpoint = endpoint.expect("a URL").retry(RetryPolicy::fixed(RETRY_AFTER, retries));
+        if change == "order" { endpoint.ordered() } else { endpoint }
     }
 }
 
+/// Whether an endpoint in this state gets nothing.
+fn is_closed(state: &str) -> bool {
+    state == "gone" || state.starts_with("disabled")
+}
+
 /// Returns the state after a change, as those who read what was told expect it.
-pub fn after<'s>(state: &'s str, change: &str) -> &'s str {
-    match (change, state) {
-        ("register", "gone") | ("enable", "disabled") | ("resume", "paused") => "active",
+pub fn after(state: &str, change: &str) -> String {
+    let (word, settings) = match state.split_once('-') {
+        Some((word, settings)) => (word, format!("-{settings}")),
+        None => (state, String::new()),
+    };
+    let after = match (change, word) {
+        ("register" | "order" | "hurry", "gone") => "active",
+        ("enable", "disabled") | ("resume", "paused") => "active",
         ("pause", "active") => "paused",
         ("disable", "active" | "paused") => "disabled",
-        ("unregister", _) => "gone",
-        _ => state,
+        ("unregister", _) => return "gone".to_owned(),
+        _ => word,
+    };
+    match change {
+        "register" => after.to_owned(),
+        "order" => format!("{after}-ordered"),
+        "hurry" => format!("{after}-hasty"),
+        _ => format!("{after}{settings}"),
     }
 }
 

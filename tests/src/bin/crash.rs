@@ -1,7 +1,8 @@
 //! The process that the crash tests kill: it publishes, delivers and is operated until then.
 //!
 //! `crash STORE URL OPERATOR LIFE` publishes events and writes `accepted` and the id of each on a line
-//! of its own once it is accepted; what its operator does stands between them. `crash STORE URL
+//! of its own once it is accepted; what its operator does, and `sent` with each endpoint and event that
+//! a request is sent for, stands between them. `crash STORE URL
 //! OPERATORS begin` registers the endpoints of all operators, and ends. `crash STORE URL OPERATORS drain`
 //! publishes nothing, makes their endpoints active, replays and delivers what is left, and ends. STORE
 //! is a file or the URL of a database.
@@ -13,10 +14,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId};
-use webhooks_dispatch::{DeliveryStore, Engine, HistoryStore, Observer, Occurrence};
+use webhooks_dispatch::{
+    DeliveryStore, Engine, HistoryStore, Observer, Occurrence, Request, Response, Transport,
+    TransportError,
+};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresOptions;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::{Endpoint, EndpointStore};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{PUBLISHERS, cluster_settings};
 use webhooks_tests::operator::{Operator, tell};
@@ -45,7 +49,7 @@ where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
     let occurred = Arc::new(Notify::new());
-    let engine = Engine::builder(store, HttpTransport::development().unwrap());
+    let engine = Engine::builder(store, Telling(HttpTransport::development().unwrap()));
     let engine =
         engine.settings(cluster_settings()).observer(Occurred(Arc::clone(&occurred))).build();
     let operators =
@@ -65,7 +69,7 @@ where
     operator.operate(fastrand::Rng::with_seed(seed_of(life)), &occurred).await;
 }
 
-async fn begin<S>(operators: Vec<Operator<S, HttpTransport>>)
+async fn begin<S>(operators: Vec<Operator<S, Telling>>)
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
@@ -74,7 +78,7 @@ where
     }
 }
 
-async fn drain<S>(engine: &Engine<S, HttpTransport>, operators: Vec<Operator<S, HttpTransport>>)
+async fn drain<S>(engine: &Engine<S, Telling>, operators: Vec<Operator<S, Telling>>)
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
@@ -84,15 +88,20 @@ where
     }
     let mut ticks = tokio::time::interval(PAUSE);
     for operator in &operators {
-        while operator.open().await > 0 {
-            ticks.tick().await;
+        loop {
+            while operator.open().await > 0 {
+                ticks.tick().await;
+            }
+            if operator.replay_rest().await == 0 {
+                break;
+            }
         }
     }
     worker.shutdown(Duration::from_secs(10)).await;
 }
 
 /// Publishes until killed, and says what was accepted.
-async fn publish<S>(engine: Engine<S, HttpTransport>, name: String)
+async fn publish<S>(engine: Engine<S, Telling>, name: String)
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
@@ -107,6 +116,23 @@ where
 /// Returns the seed of an operator's changes: the number behind the last `-` of its life's name.
 fn seed_of(life: &str) -> u64 {
     life.rsplit('-').next().and_then(|seed| seed.parse().ok()).unwrap()
+}
+
+/// Says what is sent, before it is.
+#[derive(Debug)]
+struct Telling(HttpTransport);
+
+impl Transport for Telling {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let event = request.headers["x-webhook-event-id"].to_str().unwrap();
+        let (_, endpoint) = request.url.as_str().rsplit_once('?').unwrap();
+        tell(&format!("sent {endpoint} {event}"));
+        self.0.send(request).await
+    }
+
+    fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {
+        self.0.check(endpoint)
+    }
 }
 
 /// Tells whenever something occurred.
