@@ -97,3 +97,20 @@ async fn a_lease_of_no_time_stops_no_worker() {
     assert_eq!(fixture.statuses("x").await, ["delivered"]);
     drop(worker);
 }
+
+/// Goal: once a change of an endpoint is answered, nothing begins for it as it was. Method: a claim is
+/// answered by the store, and heard of only after the endpoint has moved.
+#[tokio::test(start_paused = true)]
+async fn what_was_claimed_before_a_change_and_heard_of_after_it_goes_where_the_endpoint_is_now() {
+    let fixture = fixture(crate::settings(), |_| Answer::Status(200));
+    fixture.register("id", endpoint("a")).await;
+    fixture.store.slow_down("answer", 5 * SECOND);
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(SECOND).await;
+    fixture.register("id", endpoint("b")).await;
+    fixture.pass(MINUTE).await;
+    assert!(fixture.seconds("a").is_empty());
+    assert_eq!(fixture.statuses("x").await, ["delivered"]);
+    drop(worker);
+}
