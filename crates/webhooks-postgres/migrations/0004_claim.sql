@@ -73,7 +73,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
-    -- one is in flight; transactions that committed late may have put others before that.
+    -- one is in flight.
     SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
@@ -90,10 +90,8 @@ BEGIN
         FROM walk(p_busy, p_worker, p_workers)
         WHERE NOT is_active OR is_late OR (first_due <= p_now AND NOT (is_ordered AND (
             blocked_until > p_now OR EXISTS (
-                SELECT 1 FROM (
-                    SELECT w.leased_until, w.token FROM waiting w WHERE w.endpoint = number
-                    ORDER BY w.due_at, w.id LIMIT 64
-                ) front WHERE front.leased_until > v_clock AND front.token <> p_token))))
+                SELECT 1 FROM waiting w
+                WHERE w.id = first_id AND w.leased_until > v_clock AND w.token <> p_token))))
     ) plan;
     -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
     -- Rows are locked in the order of their ids, as settlements do.
@@ -108,8 +106,8 @@ BEGIN
     END IF;
     -- An ordered endpoint may go to another worker meanwhile. So whoever claims for it has its row
     -- alone, as settlements of retries do, and looks again: it must not be blocked, its first delivery
-    -- must be the same, and what came before that late must not be leased. Nobody waits for the row, so
-    -- that nobody waits in a circle.
+    -- must be the same, and none may be leased. Nobody waits for the row, so that nobody waits in a
+    -- circle.
     IF v_ordered IS NOT NULL THEN
         v_ordered := ARRAY(
             SELECT e.number FROM endpoints e
@@ -126,8 +124,12 @@ BEGIN
             WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
               AND (p.id = 9223372036854775807 OR (
                   w.id = p.id AND p.endpoint = ANY (v_ordered) AND NOT EXISTS (
-                      SELECT 1 FROM waiting b
-                      WHERE b.endpoint = p.endpoint AND (b.due_at, b.id) < (p.due_at, p.id))))
+                      SELECT 1 FROM (
+                          SELECT f.due_at, f.id, f.leased_until, f.token FROM waiting f
+                          WHERE f.endpoint = p.endpoint ORDER BY f.due_at, f.id LIMIT 64
+                      ) front
+                      WHERE (front.due_at, front.id) < (p.due_at, p.id)
+                         OR (front.leased_until > v_clock AND front.token <> p_token))))
               AND (w.leased_until IS NULL OR w.leased_until <= v_clock OR w.token = p_token)
             ORDER BY w.due_at, w.id LIMIT p_per_endpoint
             FOR UPDATE SKIP LOCKED

@@ -110,8 +110,7 @@ impl Shared {
         // Another replay may have been quicker.
         let found = find(connection, deliveries).await.map_err(failed)?;
         let mut targets = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let delivery = *delivery;
+        for delivery in deliveries.iter().copied() {
             let target = match found.get(&delivery) {
                 None => Err(OperationError::UnknownDelivery { delivery }),
                 Some(Found { status, is_open: true, .. }) => {
@@ -145,9 +144,9 @@ impl Shared {
             _ => 0,
         };
         let mut portion = Portion::default();
-        let ids_now: BTreeSet<DeliveryId> =
+        let given: BTreeSet<DeliveryId> =
             ids.iter().skip(done).take(request.limit).copied().collect();
-        let targets = self.targets(connection, &Vec::from_iter(ids_now), |_| true).await?;
+        let targets = self.targets(connection, &Vec::from_iter(given), |_| true).await?;
         portion.ended = targets.into_iter().filter_map(Result::ok).collect();
         let done = done.saturating_add(request.limit);
         portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
@@ -168,11 +167,11 @@ impl Shared {
                 add(connection, &endpoint.tenant).await.map_err(failed)?;
             }
             // It may wait for others, and so comes before the lock of the endpoint.
-            Some(begin @ ReplayCursor::Ended(_)) => {
-                if drain_before(connection, endpoint).await.map_err(failed)? {
-                    portion.next = Some(begin);
-                    return Ok(portion);
-                }
+            Some(begin @ ReplayCursor::Ended(_))
+                if drain_before(connection, endpoint).await.map_err(failed)? =>
+            {
+                portion.next = Some(begin);
+                return Ok(portion);
             }
             _ => {}
         }
