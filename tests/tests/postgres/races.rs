@@ -24,10 +24,7 @@ async fn replay(store: &PostgresStore, replay: Replay) -> Result<Replayed, Opera
 fn begin<T: Send + 'static>(
     store: &PostgresStore,
     call: impl AsyncFnOnce(PostgresStore) -> T + Send + 'static,
-) -> JoinHandle<T>
-where
-    T: Send + 'static,
-{
+) -> JoinHandle<T> {
     let store = store.clone();
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || runtime.block_on(call(store)))
