@@ -10,6 +10,7 @@
 //! one; how workers are woken; crashes of the server; and replays of what was missed.
 
 mod act;
+mod claims;
 mod promises;
 mod search;
 mod state;
@@ -58,7 +59,7 @@ pub enum Command {
     Disable,
     /// Partitions are dropped.
     Prune,
-    /// A delivery is replayed.
+    /// A delivery is replayed: it goes to the row that its endpoint has by then.
     Replay,
 }
 
@@ -69,9 +70,13 @@ pub enum Deviation {
     /// A claim takes what is leased.
     ClaimsIgnoreLeases,
     /// A claim finds the head of an ordered endpoint in one statement, and takes it in the next one,
-    /// which does not look again. In the store, the endpoint must also go from one worker to another
-    /// in between.
+    /// which does not look again.
     ClaimsInTwoStatements,
+    /// What is handed over is marked with what its process knows of cancellations when it hears that
+    /// it was published, and not with what it knew before.
+    CountsWhenAnswered,
+    /// A claim of which the answer was lost does not take what it claimed when it is made again.
+    ForgetsLostClaims,
     /// What was claimed by a publication that the connection was lost in is not handed back if the
     /// next try met the transaction while it ran.
     ForgetsHeldPublications,
@@ -87,7 +92,8 @@ pub enum Deviation {
     ReplaysWhatIsOpen,
     /// A settlement holds whoever has claimed the delivery since.
     SettlesUnfenced,
-    /// What was handed over is taken out of memory though another process has ended it.
+    /// What was handed over is taken out of memory though another process has cancelled it, since
+    /// nobody counts cancellations.
     TakesWhatHasEnded,
 }
 

@@ -20,7 +20,8 @@ CREATE TABLE webhooks.endpoints (
     failing_since timestamptz,                  -- the first failure since the last success
     failed_at     timestamptz,                  -- the last failure that was noted
     tried_for     bigint,                       -- microseconds in which it was tried and failed
-    blocked_until timestamptz NOT NULL DEFAULT 'epoch' -- when an ordered endpoint goes on
+    blocked_until timestamptz NOT NULL DEFAULT 'epoch', -- when an ordered endpoint goes on
+    cancels       bigint NOT NULL DEFAULT 0     -- how many of its deliveries were cancelled by hand
 );
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
 CREATE INDEX endpoints_id ON webhooks.endpoints (id, tenant);

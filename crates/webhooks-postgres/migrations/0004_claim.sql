@@ -45,6 +45,8 @@ END $$;
 -- ordered one that was put into order, to come back for at once; and, if all that is due was
 -- claimed, a row with a time for each endpoint that has more to come, so that nobody need ask.
 --
+-- Whoever does not hear the answer claims again by the same token, and gets what it claimed.
+--
 -- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
 -- not wait for the disk.
 CREATE FUNCTION webhooks.claim(
@@ -65,23 +67,22 @@ DECLARE
     v_gone      bigint[];
     v_late      bigint[];
     v_ids_late  bigint[];
+    v_ordered   bigint[];
     v_claimed   bigint;
-    v_heads     bigint[];
-    v_locked    bigint[];
-    v_shut      bigint[] := '{}';
     v_clock     timestamptz := lease_clock(p_now);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
-    -- one is in flight; transactions that committed late may have put others before that.
+    -- one is in flight.
     SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(number) FILTER (WHERE NOT is_active), array_agg(number) FILTER (WHERE is_late),
-           array_agg(bound_id) FILTER (WHERE is_open AND is_ordered)
-    INTO v_endpoints, v_dues, v_ids, v_gone, v_late, v_heads
+           array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open AND is_ordered)
+    INTO v_endpoints, v_dues, v_ids, v_gone, v_late, v_ordered
     FROM (
-        SELECT number, tenant, is_active, is_late, is_ordered, is_active AND NOT is_late AS is_open,
+        SELECT number, tenant, is_active, is_ordered, is_late,
+               is_active AND NOT is_late AS is_open,
                tenant <= p_served AS turn,
                CASE WHEN is_ordered THEN first_due ELSE p_now END AS bound_due,
                CASE WHEN is_ordered THEN first_id ELSE 9223372036854775807 END AS bound_id,
@@ -89,10 +90,8 @@ BEGIN
         FROM walk(p_busy, p_worker, p_workers)
         WHERE NOT is_active OR is_late OR (first_due <= p_now AND NOT (is_ordered AND (
             blocked_until > p_now OR EXISTS (
-                SELECT 1 FROM (
-                    SELECT w.leased_until FROM waiting w WHERE w.endpoint = number
-                    ORDER BY w.due_at, w.id LIMIT 64
-                ) front WHERE front.leased_until > v_clock))))
+                SELECT 1 FROM waiting w
+                WHERE w.id = first_id AND w.leased_until > v_clock AND w.token <> p_token))))
     ) plan;
     -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
     -- Rows are locked in the order of their ids, as settlements do.
@@ -105,16 +104,16 @@ BEGIN
         PERFORM 1 FROM waiting w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
         UPDATE waiting w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
     END IF;
-    -- What was seen may be over: a worker may have settled that an ordered endpoint is to wait. So its
-    -- first delivery is locked, and then its pause is read, by a statement that sees what led to it.
-    IF v_heads IS NOT NULL THEN
-        v_locked := ARRAY(
-            SELECT w.id FROM waiting w WHERE w.id = ANY (v_heads)
-            ORDER BY w.id FOR UPDATE SKIP LOCKED);
-        v_shut := ARRAY(
-            SELECT e.number FROM unnest(v_endpoints, v_ids) AS p(endpoint, id)
-            JOIN endpoints e ON e.number = p.endpoint
-            WHERE e.is_ordered AND (e.blocked_until > p_now OR p.id <> ALL (v_locked)));
+    -- An ordered endpoint may go to another worker meanwhile. So whoever claims for it has its row
+    -- alone, as settlements of retries do, and looks again: it must not be blocked, its first delivery
+    -- must be the same, and none may be leased. Nobody waits for the row, so that nobody waits in a
+    -- circle.
+    IF v_ordered IS NOT NULL THEN
+        v_ordered := ARRAY(
+            SELECT e.number FROM endpoints e
+            WHERE e.number = ANY (v_ordered[1:p_limit]) AND e.state = 'active'
+              AND e.blocked_until <= p_now
+            FOR NO KEY UPDATE SKIP LOCKED);
     END IF;
     RETURN QUERY
     WITH picked AS (
@@ -123,11 +122,18 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT w.id, w.due_at FROM waiting w
             WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
-              AND (w.leased_until IS NULL OR w.leased_until <= v_clock)
+              AND (p.id = 9223372036854775807 OR (
+                  w.id = p.id AND p.endpoint = ANY (v_ordered) AND NOT EXISTS (
+                      SELECT 1 FROM (
+                          SELECT f.due_at, f.id, f.leased_until, f.token FROM waiting f
+                          WHERE f.endpoint = p.endpoint ORDER BY f.due_at, f.id LIMIT 64
+                      ) front
+                      WHERE (front.due_at, front.id) < (p.due_at, p.id)
+                         OR (front.leased_until > v_clock AND front.token <> p_token))))
+              AND (w.leased_until IS NULL OR w.leased_until <= v_clock OR w.token = p_token)
             ORDER BY w.due_at, w.id LIMIT p_per_endpoint
             FOR UPDATE SKIP LOCKED
         ) due
-        WHERE p.endpoint <> ALL (v_shut)
         LIMIT p_limit
     ), leased AS (
         UPDATE waiting w SET leased_until = v_clock + p_lease, token = p_token

@@ -137,12 +137,20 @@ BEGIN
 END $$;
 
 -- Cancels some of what waits for an endpoint that is gone; returns how many. What somebody holds
--- just now is left for the next time.
-CREATE FUNCTION webhooks.drain(p_endpoint bigint, p_limit integer) RETURNS integer
+-- just now is left for the next time, or waited for: then rows are locked in the order of their ids.
+CREATE FUNCTION webhooks.drain(
+    p_endpoint bigint, p_limit integer, p_waits boolean DEFAULT false
+) RETURNS integer
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     v_count integer;
 BEGIN
+    IF p_waits THEN
+        PERFORM 1 FROM waiting w WHERE w.id = ANY (ARRAY(
+            SELECT f.id FROM waiting f WHERE f.endpoint = p_endpoint
+            ORDER BY f.due_at, f.id LIMIT p_limit))
+        ORDER BY w.id FOR UPDATE;
+    END IF;
     WITH gone AS (
         DELETE FROM waiting WHERE id IN (
             SELECT id FROM waiting WHERE endpoint = p_endpoint

@@ -1,5 +1,6 @@
 //! Endpoints: registered, changed, unregistered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
@@ -227,6 +228,35 @@ pub(crate) async fn lock(
     let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
     let (number, state) = (row.try_get(0)?, state(&row)?);
     Ok(Some(Locked { number, key: key.clone(), state, row }))
+}
+
+/// Locks ids until the transaction ends, and returns the endpoints that have them.
+///
+/// Whoever locks several does so here: ids in the order of what they are locked by, and then rows in
+/// the order of their numbers, as settlements do. So nobody waits in a circle.
+pub(crate) async fn lock_all(
+    connection: &mut PgConnection,
+    keys: &BTreeSet<EndpointKey>,
+) -> Result<Vec<(EndpointKey, Locked)>, sqlx::Error> {
+    const LOCK_ALL: &str = "SELECT pg_advisory_xact_lock(7305001, hash) FROM (
+        SELECT DISTINCT hashtext(key) AS hash FROM unnest($1::text[]) AS k(key) ORDER BY 1) h";
+    let select = format!(
+        "{SELECT} WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+        AND is_current ORDER BY number FOR NO KEY UPDATE"
+    );
+    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    sqlx::query(LOCK_ALL).persistent(false).bind(names).execute(&mut *connection).await?;
+    let rows = sqlx::query(sqlx::AssertSqlSafe(select))
+        .persistent(false)
+        .bind(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    let locked = |row: PgRow| {
+        let (number, key, state) = (row.try_get(0)?, key(&row)?, state(&row)?);
+        Ok((key.clone(), Locked { number, key, state, row }))
+    };
+    rows.into_iter().map(locked).collect()
 }
 
 /// Ends a call for an endpoint that there is not.

@@ -19,13 +19,24 @@ use crate::store::Shared;
 
 /// What may be handed over of what is published.
 pub(crate) struct Offer {
-    /// The endpoints, by number.
-    pub(crate) open: Vec<i64>,
+    /// The endpoints, by number, with how many of their deliveries were cancelled by hand, if that is
+    /// known.
+    pub(crate) open: BTreeMap<i64, Option<i64>>,
     /// How long the claims last.
     pub(crate) lease: Duration,
     /// When they end at the earliest.
     pub(crate) until: MonotonicTime,
     pub(crate) token: i64,
+}
+
+/// An endpoint that something was handed over for, as it is now.
+struct Current {
+    version: i64,
+    /// Whether what was handed over must wait after all: the endpoint is ordered or paused.
+    must_wait: bool,
+    is_failing: bool,
+    /// How many of its deliveries were cancelled by hand.
+    cancels: i64,
 }
 
 /// What was taken, until it is claimed. If it is dropped before, it waits again.
@@ -77,20 +88,36 @@ impl Shared {
             return Ok(Vec::new());
         }
         let numbers: BTreeSet<i64> = taken.handed.iter().map(|handed| handed.endpoint).collect();
-        let versions = persistently(|| self.versions(&numbers)).await.map_err(store_error)?;
+        let current = persistently(|| self.current(&numbers)).await.map_err(store_error)?;
+        let is_doubtful = |handed: &&Handed| {
+            let current = current.get(&handed.endpoint);
+            current.is_some_and(|current| handed.cancels != Some(current.cancels))
+        };
+        let doubtful: Vec<&Handed> = taken.handed.iter().filter(is_doubtful).collect();
+        let mut lost: BTreeSet<i64> = doubtful.iter().map(|handed| handed.id).collect();
+        if !doubtful.is_empty() {
+            let held = persistently(|| self.held(&doubtful)).await.map_err(store_error)?;
+            lost.retain(|id| !held.contains(id));
+        }
+        {
+            let mut lanes = self.handed();
+            for (number, current) in &current {
+                lanes.count_cancels(*number, current.cancels);
+            }
+        }
         let (mut deliveries, mut unfit) = (Vec::new(), Vec::new());
-        for handed in &taken.handed {
+        for handed in taken.handed.iter().filter(|handed| !lost.contains(&handed.id)) {
             // What was handed over for an endpoint that is gone has been cancelled.
-            match versions.get(&handed.endpoint) {
-                Some((version, false, is_failing)) => deliveries.push(Delivery {
-                    is_failing: *is_failing,
+            match current.get(&handed.endpoint) {
+                Some(current) if current.must_wait => unfit.push(handed.clone()),
+                Some(current) => deliveries.push(Delivery {
+                    is_failing: current.is_failing,
                     claim: row::claim(handed.id, handed.token),
                     endpoint: handed.endpoint,
-                    version: *version,
+                    version: current.version,
                     event: Arc::clone(&handed.event),
                     progress: Progress::start(handed.since),
                 }),
-                Some((_, true, _)) => unfit.push(handed.clone()),
                 None => {}
             }
         }
@@ -100,25 +127,40 @@ impl Shared {
         Ok(claimed)
     }
 
-    /// Returns the versions of these endpoints, except of those that are gone; whether what was handed
-    /// over for them must wait after all, since they are ordered or paused; and whether they fail.
-    async fn versions(
+    /// Returns these endpoints as they are, except those that are gone.
+    async fn current(
         &self,
         numbers: &BTreeSet<i64>,
-    ) -> Result<BTreeMap<i64, (i64, bool, bool)>, sqlx::Error> {
-        const VERSIONS: &str = "SELECT number, version, is_ordered OR state = 'paused',
-                failing_since IS NOT NULL
+    ) -> Result<BTreeMap<i64, Current>, sqlx::Error> {
+        const CURRENT: &str = "SELECT number, version, is_ordered OR state = 'paused',
+                failing_since IS NOT NULL, cancels
             FROM webhooks.endpoints WHERE number = ANY ($1) AND is_open";
         let mut call = self.call().await?;
-        let versions: Vec<(i64, i64, bool, bool)> = sqlx::query_as(VERSIONS)
+        let rows: Vec<(i64, i64, bool, bool, i64)> = sqlx::query_as(CURRENT)
             .persistent(call.prepares())
             .bind(Vec::from_iter(numbers))
             .fetch_all(call.on())
             .await?;
         call.end().await?;
-        let by_number =
-            |(number, version, must_wait, is_failing)| (number, (version, must_wait, is_failing));
-        Ok(versions.into_iter().map(by_number).collect())
+        let by_number = |(number, version, must_wait, is_failing, cancels)| {
+            (number, Current { version, must_wait, is_failing, cancels })
+        };
+        Ok(rows.into_iter().map(by_number).collect())
+    }
+
+    /// Returns the ids of those whose claims hold: they were not cancelled.
+    async fn held(&self, handed: &[&Handed]) -> Result<BTreeSet<i64>, sqlx::Error> {
+        const HELD: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
+            JOIN webhooks.waiting w ON w.id = claim.id AND w.token = claim.token";
+        let mut call = self.call().await?;
+        let held: Vec<i64> = sqlx::query_scalar(HELD)
+            .persistent(call.prepares())
+            .bind(handed.iter().map(|handed| handed.id).collect::<Vec<_>>())
+            .bind(handed.iter().map(|handed| handed.token).collect::<Vec<_>>())
+            .fetch_all(call.on())
+            .await?;
+        call.end().await?;
+        Ok(held.into_iter().collect())
     }
 
     /// Gives claims up, so that any worker can make them anew.

@@ -40,6 +40,9 @@ pub(crate) struct Handed {
     pub(crate) since: Timestamp,
     /// When its lease ends.
     pub(crate) until: MonotonicTime,
+    /// How many deliveries of its endpoint had been cancelled by hand before it was published, if that
+    /// is known. If more are so when it is taken, it may be one of them.
+    pub(crate) cancels: Option<i64>,
     pub(crate) event: Arc<SerializedEvent>,
 }
 
@@ -71,6 +74,8 @@ struct Lane {
     claimed_before: usize,
     /// When something had last waited too long, or was not for this worker.
     slow_at: Option<MonotonicTime>,
+    /// How many deliveries of it were cancelled by hand, as last read.
+    cancels: Option<i64>,
 }
 
 impl Lane {
@@ -82,6 +87,7 @@ impl Lane {
             claimed: 0,
             claimed_before: 0,
             slow_at: None,
+            cancels: None,
         }
     }
 
@@ -141,15 +147,22 @@ impl Lanes {
         }
     }
 
+    /// Notes how many deliveries of an endpoint were cancelled by hand, as read just now.
+    pub(crate) fn count_cancels(&mut self, number: i64, cancels: i64) {
+        if let Some(lane) = self.by_endpoint.get_mut(&number) {
+            lane.cancels = lane.cancels.max(Some(cancels));
+        }
+    }
+
     /// Returns the endpoints that so many events, of so many bytes together, may be handed over for,
-    /// and for how long these are leased; `None` if there are none. `is_alone` says that no other
-    /// worker could serve them.
+    /// each with how many of its deliveries are known to be cancelled by hand, and for how long these
+    /// are leased; `None` if there are none. `is_alone` says that no other worker could serve them.
     pub(crate) fn open(
         &self,
         now: MonotonicTime,
         events: (usize, usize),
         is_alone: bool,
-    ) -> Option<(Vec<i64>, Duration)> {
+    ) -> Option<(BTreeMap<i64, Option<i64>>, Duration)> {
         let (count, bytes) = events;
         let lease = self.lease.filter(|_| self.bytes + bytes <= MOST_BYTES)?;
         let most = if is_alone { MOST } else { FIRST_ROOM };
@@ -157,7 +170,8 @@ impl Lanes {
             |(_, lane): &(&i64, &Lane)| lane.queue.len() + count <= lane.room(now).min(most);
         let lanes = MOST_IN_ALL.saturating_sub(self.count) / count.max(1);
         let open = self.by_endpoint.iter().filter(has_room).take(lanes);
-        let open: Vec<i64> = open.map(|(number, _)| *number).collect();
+        let open: BTreeMap<i64, Option<i64>> =
+            open.map(|(number, lane)| (*number, lane.cancels)).collect();
         (!open.is_empty()).then(|| (open, lease + PATIENCE))
     }
 

@@ -1,5 +1,8 @@
 //! Operations on single deliveries: cancel.
 
+use std::collections::BTreeMap;
+
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{DeliveryId, DeliveryStatus};
 use webhooks_dispatch::OperationError;
@@ -9,6 +12,9 @@ use crate::error::store_error;
 use crate::row;
 use crate::store::{Call, Shared};
 
+/// How often a delivery is looked for that is replayed whenever it was not found waiting.
+const TRIES: usize = 10;
+
 /// A delivery, as operations need it.
 pub(crate) struct Found {
     pub(crate) endpoint: EndpointKey,
@@ -17,57 +23,77 @@ pub(crate) struct Found {
     pub(crate) is_open: bool,
 }
 
-/// Reads a delivery. One that waits for a row that gets nothing more is as good as cancelled.
+/// Reads deliveries, those of them that there are. One that waits for a row that gets nothing more is
+/// as good as cancelled.
 pub(crate) async fn find(
     connection: &mut PgConnection,
-    delivery: DeliveryId,
-) -> Result<Option<Found>, sqlx::Error> {
-    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL
-        FROM webhooks.deliveries WHERE id = $1";
-    let find = sqlx::query(FIND).persistent(false).bind(row::number(delivery));
-    let Some(row) = find.fetch_optional(connection).await? else { return Ok(None) };
-    Ok(Some(Found {
-        endpoint: EndpointKey::new(row::tenant(&row, 0)?, row::endpoint_id(&row, 1)?),
-        status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
-        is_open: row.try_get(3)?,
-    }))
+    deliveries: &[DeliveryId],
+) -> Result<BTreeMap<DeliveryId, Found>, sqlx::Error> {
+    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id
+        FROM webhooks.deliveries WHERE id = ANY ($1)";
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
+    let rows = sqlx::query(FIND).persistent(false).bind(ids).fetch_all(connection).await?;
+    let found = |row: PgRow| {
+        let found = Found {
+            endpoint: EndpointKey::new(row::tenant(&row, 0)?, row::endpoint_id(&row, 1)?),
+            status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
+            is_open: row.try_get(3)?,
+        };
+        Ok((row::delivery_id(row.try_get(4)?), found))
+    };
+    rows.into_iter().map(found).collect()
 }
 
 impl Shared {
     pub(crate) async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        // If it was the first one of an ordered endpoint, the next one need not wait for its retry.
+        // If it was the first one of an ordered endpoint, the next one need not wait for its retry:
+        // also not for one that was settled while this statement waited for the row, so the row of
+        // the endpoint is changed in any case. Workers that have deliveries of it in memory see by
+        // its count that they must look again.
         const CANCEL: &str = "
             WITH gone AS (
                 DELETE FROM webhooks.waiting w USING webhooks.endpoints e
                 WHERE w.id = $1 AND e.number = w.endpoint AND e.is_open RETURNING w.*
-            ), freed AS (
-                UPDATE webhooks.endpoints e SET blocked_until = 'epoch' FROM gone
-                WHERE e.number = gone.endpoint AND e.is_ordered AND e.blocked_until > 'epoch'
-                  AND NOT EXISTS (
-                      SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = gone.endpoint
-                        AND (w.due_at, w.id) < (gone.due_at, gone.id))
+            ), noted AS (
+                UPDATE webhooks.endpoints e SET cancels = e.cancels + 1,
+                    blocked_until = CASE WHEN e.is_ordered AND NOT EXISTS (
+                        SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = gone.endpoint
+                          AND (w.due_at, w.id) < (gone.due_at, gone.id)
+                    ) THEN 'epoch' ELSE e.blocked_until END
+                FROM gone WHERE e.number = gone.endpoint
             )
             INSERT INTO webhooks.ended
                 (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
             SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts, 'manual'
             FROM gone";
-        let mut transaction = self.begin().await.map_err(failed)?;
-        let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
-        let cancelled = cancel.execute(transaction.on()).await.map_err(failed)?;
-        if cancelled.rows_affected() == 0 {
-            let found = find(transaction.on(), delivery).await.map_err(failed)?;
+        let mut status = None;
+        for _ in 0..TRIES {
+            let mut transaction = self.begin().await.map_err(failed)?;
+            let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
+            let cancelled = cancel.execute(transaction.on()).await.map_err(failed)?;
+            if cancelled.rows_affected() > 0 {
+                self.notify(&mut transaction).await.map_err(failed)?;
+                transaction.end().await.map_err(failed)?;
+                self.handed().forget(row::number(delivery));
+                // The next one of an ordered endpoint may follow.
+                self.wake();
+                return Ok(());
+            }
+            let found = find(transaction.on(), &[delivery]).await.map_err(failed)?;
             transaction.end().await.map_err(failed)?;
-            return Err(match found {
-                Some(Found { status, .. }) => OperationError::Status { delivery, status },
-                None => OperationError::UnknownDelivery { delivery },
-            });
+            let Some(found) = found.get(&delivery) else {
+                return Err(OperationError::UnknownDelivery { delivery });
+            };
+            status = Some(found.status);
+            // One that waits was replayed between the two statements.
+            if !found.is_open {
+                break;
+            }
         }
-        self.notify(&mut transaction).await.map_err(failed)?;
-        transaction.end().await.map_err(failed)?;
-        self.handed().forget(row::number(delivery));
-        // The next one of an ordered endpoint may follow.
-        self.wake();
-        Ok(())
+        Err(match status {
+            Some(status) => OperationError::Status { delivery, status },
+            None => OperationError::UnknownDelivery { delivery },
+        })
     }
 
     /// Wakes the other workers when the transaction is committed.

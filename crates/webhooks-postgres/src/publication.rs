@@ -56,7 +56,7 @@ impl Publication<'_> {
             .bind(kinds.iter().map(|(_, event_type)| event_type.as_str()).collect::<Vec<_>>())
             .bind(kinds.iter().map(|(_, event_type)| patterns(event_type)).collect::<Vec<_>>())
             .bind(self.worker)
-            .bind(offer.map_or(&[][..], |offer| &offer.open))
+            .bind(offer.map_or_else(Vec::new, |offer| offer.open.keys().copied().collect()))
             .bind(offer.map(|offer| row::micros(offer.lease)))
             .bind(offer.map(|offer| offer.token))
             .fetch_one(connection)

@@ -277,11 +277,12 @@ async fn commit(shared: &Shared, group: &mut [Request]) -> Result<Outcomes, sqlx
             let _due_later = attempt(give_up(shared, &repeated, unheard)).await;
         }
     }
-    if let Some(Offer { token, until, .. }) = publication.offer {
+    if let Some(Offer { token, until, open, .. }) = publication.offer {
         let handed = kept.handed.iter().filter_map(|(index, id, endpoint)| {
             let (event, since) = *events.get(*index)?;
-            let event = Arc::clone(event);
-            Some(Handed { id: *id, endpoint: *endpoint, token, since, until, event })
+            let (endpoint, event) = (*endpoint, Arc::clone(event));
+            let cancels = open.get(&endpoint).copied().flatten();
+            Some(Handed { id: *id, endpoint, token, since, until, cancels, event })
         });
         shared.put(handed.collect(), now).await;
     }

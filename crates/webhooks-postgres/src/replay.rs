@@ -1,14 +1,16 @@
 //! Replay: deliveries that have ended, or never were, made due.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::{PgConnection, Row as _};
-use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
     OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
 use webhooks_registry::{Endpoint, EndpointKey};
 
-use crate::claim::drain;
-use crate::endpoints::lock;
+use crate::claim::DRAIN;
+use crate::endpoints::{Locked, lock, lock_all};
 use crate::operations::{Found, failed, find};
 use crate::row::{self, At};
 use crate::store::Shared;
@@ -52,10 +54,11 @@ impl Shared {
             Err(error @ OperationError::Store(_)) => return Err(error),
             Err(error) => return Err(transaction.refuse(error).await),
         };
-        let deliveries = portion.ended.len() + portion.missed.len();
+        let mut deliveries = portion.ended.len() + portion.missed.len();
         if request.mode == ReplayMode::Replay {
-            reopen(transaction.on(), &portion.ended, request.now).await.map_err(failed)?;
-            deliver(transaction.on(), &portion.missed, request.now).await.map_err(failed)?;
+            let reopened = reopen(transaction.on(), &portion.ended, request.now).await;
+            let delivered = deliver(transaction.on(), &portion.missed, request.now).await;
+            deliveries = reopened.map_err(failed)? + delivered.map_err(failed)?;
             self.notify(&mut transaction).await.map_err(failed)?;
         }
         transaction.end().await.map_err(failed)?;
@@ -70,8 +73,10 @@ impl Shared {
     ) -> Result<Portion, OperationError> {
         match &request.replay {
             Replay::Delivery(delivery) => {
-                let ended = vec![self.target(connection, *delivery).await?];
-                Ok(Portion { ended, ..Portion::default() })
+                let mut targets = self.targets(connection, &[*delivery], |_| true).await?;
+                let unknown = OperationError::UnknownDelivery { delivery: *delivery };
+                let target = targets.pop().unwrap_or(Err(unknown))?;
+                Ok(Portion { ended: vec![target], ..Portion::default() })
             }
             Replay::Deliveries(ids) => self.several(connection, ids, request).await,
             Replay::Endpoint { endpoint, which, since, until } => {
@@ -83,22 +88,49 @@ impl Shared {
         }
     }
 
-    /// Returns where a delivery that has ended goes.
-    async fn target(
+    /// Returns where deliveries go that have ended with a status that is wanted, or why one goes
+    /// nowhere; those of another status that have ended are left out. Each is given once.
+    ///
+    /// All replays lock in this order: what waits, by ids, and then endpoints. So nobody waits in a
+    /// circle, and of what has ended then, nobody else replays anything.
+    async fn targets(
         &self,
         connection: &mut PgConnection,
-        delivery: DeliveryId,
-    ) -> Result<Target, OperationError> {
-        let found = find(connection, delivery).await.map_err(failed)?;
-        let Found { endpoint, status, is_open } =
-            found.ok_or(OperationError::UnknownDelivery { delivery })?;
-        if is_open {
-            return Err(OperationError::Status { delivery, status });
+        deliveries: &[DeliveryId],
+        is_wanted: impl Fn(DeliveryStatus) -> bool,
+    ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
+        let before = find(connection, deliveries).await.map_err(failed)?;
+        let has_ended = |found: &&Found| !found.is_open && is_wanted(found.status);
+        let keys: BTreeSet<EndpointKey> =
+            before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
+        // Some may wait for rows of before yet, as good as cancelled.
+        take_out(connection, deliveries).await.map_err(failed)?;
+        let locked = lock_all(connection, &keys).await.map_err(failed)?;
+        let locked: BTreeMap<EndpointKey, Locked> = locked.into_iter().collect();
+        // Another replay may have been quicker.
+        let found = find(connection, deliveries).await.map_err(failed)?;
+        let mut targets = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries.iter().copied() {
+            let target = match found.get(&delivery) {
+                None => Err(OperationError::UnknownDelivery { delivery }),
+                Some(Found { status, is_open: true, .. }) => {
+                    Err(OperationError::Status { delivery, status: *status })
+                }
+                Some(Found { status, .. }) if !is_wanted(*status) => continue,
+                // It ended just now: when it was asked for, it waited.
+                Some(Found { endpoint, .. }) if !keys.contains(endpoint) => {
+                    let status =
+                        before.get(&delivery).map_or(DeliveryStatus::Pending, |found| found.status);
+                    Err(OperationError::Status { delivery, status })
+                }
+                Some(Found { endpoint, .. }) => match self.read(endpoint, locked.get(endpoint)) {
+                    Err(error @ OperationError::Store(_)) => return Err(error),
+                    open => open.map(|open| open.target(row::number(delivery))),
+                },
+            };
+            targets.push(target);
         }
-        let open = self.open(connection, &endpoint).await?;
-        // It may wait for a row of before yet, as good as cancelled.
-        take_out(connection, row::number(delivery)).await.map_err(failed)?;
-        Ok(open.target(row::number(delivery)))
+        Ok(targets)
     }
 
     async fn several(
@@ -112,13 +144,10 @@ impl Shared {
             _ => 0,
         };
         let mut portion = Portion::default();
-        for delivery in ids.iter().skip(done).take(request.limit) {
-            match self.target(connection, *delivery).await {
-                Ok(target) => portion.ended.push(target),
-                Err(error @ OperationError::Store(_)) => return Err(error),
-                Err(_passed_over) => {}
-            }
-        }
+        let given: BTreeSet<DeliveryId> =
+            ids.iter().skip(done).take(request.limit).copied().collect();
+        let targets = self.targets(connection, &Vec::from_iter(given), |_| true).await?;
+        portion.ended = targets.into_iter().filter_map(Result::ok).collect();
         let done = done.saturating_add(request.limit);
         portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
         Ok(portion)
@@ -132,19 +161,24 @@ impl Shared {
         (since, until): (Timestamp, Option<Timestamp>),
         request: &ReplayRequest,
     ) -> Result<Portion, OperationError> {
-        if let Some(ReplayCursor::Missed(_)) = request.begin(which) {
-            add(connection, &endpoint.tenant).await.map_err(failed)?;
+        let mut portion = Portion::default();
+        match request.begin(which) {
+            Some(ReplayCursor::Missed(_)) => {
+                add(connection, &endpoint.tenant).await.map_err(failed)?;
+            }
+            // It may wait for others, and so comes before the lock of the endpoint.
+            Some(begin @ ReplayCursor::Ended(_))
+                if drain_before(connection, endpoint).await.map_err(failed)? =>
+            {
+                portion.next = Some(begin);
+                return Ok(portion);
+            }
+            _ => {}
         }
         let open = self.open(connection, endpoint).await?;
-        let mut portion = Portion::default();
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
-                let drained = drain_before(connection, endpoint, open.number).await;
-                if drained.map_err(failed)? {
-                    portion.next = Some(begin);
-                    return Ok(portion);
-                }
                 let until = until.map_or(request.now, |until| until.min(request.now));
                 let ended =
                     ended(connection, endpoint, after, which, (since, until), request.limit);
@@ -186,18 +220,10 @@ impl Shared {
                 let look = sqlx::query_scalar(LOOK).persistent(false).bind(number);
                 let look = look.bind(row::integer(after)).bind(row::limit(request.limit));
                 let looked: Vec<i64> = look.fetch_all(&mut *connection).await.map_err(failed)?;
-                for delivery in &looked {
-                    let id = row::delivery_id(*delivery);
-                    let found = find(connection, id).await.map_err(failed)?;
-                    if !found.is_some_and(|found| !found.is_open && which.includes(found.status)) {
-                        continue;
-                    }
-                    match self.target(connection, id).await {
-                        Ok(target) => portion.ended.push(target),
-                        Err(error @ OperationError::Store(_)) => return Err(error),
-                        Err(_passed_over) => {}
-                    }
-                }
+                let ids: Vec<DeliveryId> = looked.iter().map(|id| row::delivery_id(*id)).collect();
+                let includes = |status| which.includes(status);
+                let targets = self.targets(connection, &ids, includes).await?;
+                portion.ended = targets.into_iter().filter_map(Result::ok).collect();
                 looked.last().filter(|_| looked.len() >= request.limit).copied()
             }
             ReplayCursor::Missed(_) => {
@@ -216,8 +242,13 @@ impl Shared {
         connection: &mut PgConnection,
         key: &EndpointKey,
     ) -> Result<Open, OperationError> {
-        let endpoint = || key.id.clone();
         let locked = lock(connection, key).await.map_err(failed)?;
+        self.read(key, locked.as_ref())
+    }
+
+    /// Returns an endpoint that deliveries are stored for, as it was found.
+    fn read(&self, key: &EndpointKey, locked: Option<&Locked>) -> Result<Open, OperationError> {
+        let endpoint = || key.id.clone();
         let locked =
             locked.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
         if !locked.state.is_open() {
@@ -238,37 +269,53 @@ async fn add(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), sql
     sqlx::query(ADD).persistent(false).bind(tenant.as_str()).execute(connection).await.map(drop)
 }
 
-/// Cancels a delivery that waits for a row that gets nothing more, if it does.
-async fn take_out(connection: &mut PgConnection, delivery: i64) -> Result<(), sqlx::Error> {
+/// Cancels those of these deliveries that wait for rows that get nothing more.
+async fn take_out(
+    connection: &mut PgConnection,
+    deliveries: &[DeliveryId],
+) -> Result<(), sqlx::Error> {
+    const LOCK: &str = "SELECT w.id FROM webhooks.waiting w
+        JOIN webhooks.endpoints e ON e.number = w.endpoint
+        WHERE w.id = ANY ($1) AND NOT e.is_open ORDER BY w.id FOR UPDATE OF w";
     const TAKE_OUT: &str = "
         WITH gone AS (
             DELETE FROM webhooks.waiting w USING webhooks.endpoints e
-            WHERE w.id = $1 AND e.number = w.endpoint AND NOT e.is_open RETURNING w.*, e.state
+            WHERE w.id = ANY ($1) AND e.number = w.endpoint AND NOT e.is_open
+            RETURNING w.*, e.state
         )
         INSERT INTO webhooks.ended
             (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
         SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts, state
         FROM gone";
-    sqlx::query(TAKE_OUT).persistent(false).bind(delivery).execute(connection).await.map(drop)
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
+    let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
+    let locked: Vec<i64> = lock.fetch_all(&mut *connection).await?;
+    if locked.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(TAKE_OUT).persistent(false).bind(locked).execute(connection).await.map(drop)
 }
 
-/// Cancels some of what waits for the rows that an endpoint had before; returns whether there was
-/// any.
+/// Cancels some of what waits for the rows that an open endpoint had before; returns whether there was
+/// any. It waits for whoever does so just now, so that the caller sees what became of it.
 async fn drain_before(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
-    current: i64,
 ) -> Result<bool, sqlx::Error> {
     const BEFORE: &str = "SELECT e.number FROM webhooks.endpoints e
-        WHERE e.tenant = $1 AND e.id = $2 AND e.number <> $3
+        JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
+             AND c.is_current AND c.is_open
+        WHERE e.tenant = $1 AND e.id = $2 AND NOT e.is_current
           AND EXISTS (SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = e.number)
         LIMIT 1";
+    const DRAIN_IT: &str = "SELECT webhooks.drain($1, $2, true)";
     let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
-    let before = before.bind(endpoint.id.as_str()).bind(current);
-    match before.fetch_optional(&mut *connection).await? {
-        Some(before) => drain(connection, before).await.map(|drained| drained > 0),
-        None => Ok(false),
-    }
+    let before: Option<i64> =
+        before.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(before) = before else { return Ok(false) };
+    let drain = sqlx::query(DRAIN_IT).persistent(false).bind(before).bind(DRAIN);
+    drain.execute(connection).await?;
+    Ok(true)
 }
 
 /// Returns the first deliveries after one that have ended for an endpoint, in order.
@@ -386,12 +433,13 @@ async fn missed_by(
     Ok(missed.into_iter().map(target).collect())
 }
 
-/// Makes deliveries that have ended due once more. The attempts that ended them do so no more.
+/// Makes deliveries that have ended due once more, and returns how many. The attempts that ended them
+/// do so no more.
 async fn reopen(
     connection: &mut PgConnection,
     ended: &[Target],
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
     const REOPEN: &str = "
         WITH given AS (
             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::boolean[])
@@ -411,17 +459,18 @@ async fn reopen(
                attempts
         FROM reopened ORDER BY id";
     if ended.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    bind(REOPEN, ended).bind(At(now)).execute(connection).await.map(drop)
+    let done = bind(REOPEN, ended).bind(At(now)).execute(connection).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// Adds deliveries of events that were missed.
+/// Adds deliveries of events that were missed, and returns how many.
 async fn deliver(
     connection: &mut PgConnection,
     missed: &[Target],
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
     const INSERT: &str = "
         INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
         SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
@@ -433,9 +482,10 @@ async fn deliver(
         FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
         JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint";
     if missed.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    bind(INSERT, missed).bind(At(now)).execute(connection).await.map(drop)
+    let done = bind(INSERT, missed).bind(At(now)).execute(connection).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
 fn bind(

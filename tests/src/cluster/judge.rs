@@ -8,8 +8,9 @@
 //!   Another came before it if it was answered for before this one was published.
 //! * A claim counts once it is answered: nobody acts on it before. One whose answer was lost is
 //!   not known; what it took lies until that lease ends.
-//! * A lease lasts at least as long as was asked for, by the time of the claim that comes after. It
-//!   may last longer: the store may have granted it earlier than it was claimed. So nothing is
+//! * A lease lasts at least as long as was asked for, until the answer to the claim that comes after:
+//!   it goes by the database's clock, which a claim reads between its question and its answer. It may
+//!   last longer: the store may have granted it later than it was asked for. So nothing is
 //!   said of when a delivery must be handed out again, but that it must be in the end. An extension
 //!   counts once it is answered.
 //! * A settlement may hold from the moment it is asked for, answered or not: the delivery may be

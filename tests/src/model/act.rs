@@ -1,10 +1,11 @@
 //! What each step does.
 
-use super::promises::{Promise, broken, broken_by_claim, broken_by_send, follows};
+use super::promises::{Promise, broken, broken_by_send, follows};
 use super::state::{
-    Client, Clock, DELIVERIES, Holder, Lease, Plan, Publication, Row, Stage, State, Status, Waiting,
+    Client, Clock, DELIVERIES, Endpoint, Holder, Lease, Publication, Row, Stage, State, Status,
+    Waiting,
 };
-use super::steps::{Step, has_all_ended, is_due, is_early, is_free, is_open, wanted};
+use super::steps::{Step, has_all_ended, is_open, wanted};
 use super::{Deviation, Scope};
 
 /// How many attempts a delivery has.
@@ -18,10 +19,10 @@ pub(super) fn act(scope: &Scope, before: &State, step: Step) -> (State, Option<P
     (act.state.canonical(scope), broken)
 }
 
-struct Act<'s> {
-    scope: &'s Scope,
-    state: State,
-    broken: Option<Promise>,
+pub(super) struct Act<'s> {
+    pub(super) scope: &'s Scope,
+    pub(super) state: State,
+    pub(super) broken: Option<Promise>,
 }
 
 impl Act<'_> {
@@ -46,6 +47,7 @@ impl Act<'_> {
             Step::PublishAgain(event) => self.publish_again(event),
             Step::Plan(worker) => self.plan(worker),
             Step::Claim { worker, most, is_heard } => self.claim(worker, most, is_heard),
+            Step::ClaimAgain(worker) => self.claim_again(worker),
             Step::Take(held) => self.take(held.place),
             Step::Send { held, is_success } => self.send(held.place, is_success),
             Step::Forget(held) => self.forget(held.place),
@@ -78,8 +80,12 @@ impl Act<'_> {
             Step::Disable { endpoint, drains } => self.disable(endpoint, drains),
             Step::Register(endpoint) => {
                 // Whoever registers it again gets a new row.
-                self.state.endpoints[endpoint].is_active = true;
-                self.state.endpoints[endpoint].generation += 1;
+                let generation = self.state.endpoints[endpoint].generation + 1;
+                self.state.endpoints[endpoint] =
+                    Endpoint { is_active: true, generation, was_cancelled: false };
+                for worker in &mut self.state.workers {
+                    worker.knows[endpoint] = false;
+                }
             }
             Step::Drain(delivery) => self.end(delivery, Status::Cancelled),
             Step::Look(event) => {
@@ -90,7 +96,7 @@ impl Act<'_> {
         }
     }
 
-    fn fault(&mut self) {
+    pub(super) fn fault(&mut self) {
         self.state.left.faults -= 1;
     }
 
@@ -98,13 +104,13 @@ impl Act<'_> {
     fn publish(&mut self, by: usize, event: usize, is_handed: bool) {
         let follows = follows(&self.state, event);
         let wants = wanted(self.scope, &self.state);
-        let client = Client::Listens;
+        let (knows, client) = (self.state.workers[by].knows, Client::Listens);
         self.state.publications[event] =
-            Publication::Begun { by, wants, is_handed, follows, client };
+            Publication::Begun { by, wants, is_handed, knows, follows, client };
     }
 
     fn commit(&mut self, event: usize) {
-        let Publication::Begun { by, wants, is_handed, follows, client } =
+        let Publication::Begun { by, wants, is_handed, knows, follows, client } =
             self.state.publications[event]
         else {
             return;
@@ -119,6 +125,9 @@ impl Act<'_> {
             (row.row, row.generation, row.follows) = (Row::Waiting(waiting), generation, follows);
             if is_handed && !is_lost {
                 self.hold(delivery, by, token, Stage::Answering);
+                if let Some(holder) = self.state.holders.last_mut() {
+                    holder.knows = knows[self.scope.endpoint_of(delivery)];
+                }
             }
         }
         self.state.publications[event] = match client {
@@ -142,7 +151,12 @@ impl Act<'_> {
     /// The publisher hears what it claimed, and puts it into memory.
     fn answer(&mut self, event: usize) {
         for holder in self.answering(event) {
-            self.state.holders[holder].stage = Stage::Handed;
+            let held = &mut self.state.holders[holder];
+            held.stage = Stage::Handed;
+            if self.scope.deviates(Deviation::CountsWhenAnswered) {
+                let knows = self.state.workers[held.worker].knows;
+                held.knows = knows[self.scope.endpoint_of(held.delivery)];
+            }
         }
         self.state.publications[event] = Publication::Done;
     }
@@ -171,70 +185,6 @@ impl Act<'_> {
             holder.stage == Stage::Answering && self.scope.event_of(holder.delivery) == event
         };
         holders.filter(|(_, holder)| is_own(holder)).map(|(place, _)| place).collect()
-    }
-
-    /// The first statement of a claim: which endpoints, and up to which delivery.
-    fn plan(&mut self, worker: usize) {
-        let mut plan = Plan { open: [None; DELIVERIES], bound: DELIVERIES };
-        for delivery in 0..DELIVERIES {
-            if is_due(self.scope, &self.state, worker, delivery) {
-                let generation = self.state.deliveries[delivery].generation;
-                plan.open[self.scope.endpoint_of(delivery)] = Some(generation);
-                if self.scope.is_ordered() {
-                    plan.bound = delivery;
-                }
-            }
-        }
-        self.state.workers[worker].plan = Some(plan);
-    }
-
-    /// A claim, or its second statement, whose rows are those of the first one's endpoints.
-    fn claim(&mut self, worker: usize, most: usize, is_heard: bool) {
-        let plan = self.state.workers[worker].plan.take();
-        let clock = self.state.workers[worker].clock;
-        let is_picked = |delivery: usize| {
-            let Some(plan) = plan else {
-                return is_due(self.scope, &self.state, worker, delivery);
-            };
-            let Some(waiting) = self.state.waiting(delivery) else { return false };
-            plan.open[self.scope.endpoint_of(delivery)]
-                == Some(self.state.deliveries[delivery].generation)
-                && delivery <= plan.bound
-                && is_free(self.scope, waiting, clock)
-                && (self.scope.is_ordered() || !is_early(self.scope, waiting, clock))
-        };
-        let picked: Vec<usize> = (0..DELIVERIES).filter(|one| is_picked(*one)).take(most).collect();
-        if !is_heard {
-            self.fault();
-        }
-        // One transaction claims them all.
-        let is_broken = |one: &usize| broken_by_claim(self.scope, &self.state, (worker, *one));
-        let found = picked.iter().find_map(is_broken);
-        self.broken = self.broken.or(found);
-        for delivery in picked {
-            let token = self.state.fresh_token(delivery);
-            if let Some(waiting) = self.state.waiting_mut(delivery) {
-                waiting.lease = Some(Lease { token, is_over: false, is_lost: !is_heard });
-            }
-            if is_heard {
-                self.hold(delivery, worker, token, Stage::Queued);
-            }
-        }
-    }
-
-    /// A claim of what was handed over, as of when it reads the endpoint.
-    fn take(&mut self, place: usize) {
-        let holder = self.state.holders[place];
-        let is_open = is_open(self.scope, &self.state, holder.delivery);
-        let is_held = self.state.holds(&holder);
-        if !is_open || (!is_held && !self.scope.deviates(Deviation::TakesWhatHasEnded)) {
-            self.state.holders.remove(place);
-            return;
-        }
-        if !is_held && !holder.has_lapsed {
-            self.broken = Some(Promise::EndedIsNotHandedOut);
-        }
-        self.state.holders[place].stage = Stage::Queued;
     }
 
     fn send(&mut self, place: usize, is_success: bool) {
@@ -354,6 +304,7 @@ impl Act<'_> {
             }
         }
         self.state.workers[worker].plan = None;
+        self.state.workers[worker].knows = [false; DELIVERIES];
         self.state.workers[worker].clock = Clock::Right;
     }
 
@@ -361,6 +312,7 @@ impl Act<'_> {
     fn cancel(&mut self, worker: usize, delivery: usize) {
         self.state.left.cancels -= 1;
         self.end(delivery, Status::Cancelled);
+        self.state.endpoints[self.scope.endpoint_of(delivery)].was_cancelled = true;
         self.state.holders.retain(|holder| {
             (holder.worker, holder.delivery, holder.stage) != (worker, delivery, Stage::Handed)
         });
@@ -369,22 +321,28 @@ impl Act<'_> {
     /// Makes what a replay has read due again, if it has not changed since.
     fn replay(&mut self) {
         let Some(delivery) = self.state.replaying.take() else { return };
-        // The endpoint may have been registered anew since: then the delivery waits for one that is
-        // gone, and is cancelled, as if it had been replayed before.
-        let is_open = self.state.endpoints[self.scope.endpoint_of(delivery)].is_active;
+        // It goes to the endpoint's row of now, whichever it belonged to.
+        let endpoint = self.state.endpoints[self.scope.endpoint_of(delivery)];
         let row = self.state.deliveries[delivery].row;
+        // What waits for a row of before is as good as cancelled.
+        let is_left_over = matches!(row, Row::Waiting(_))
+            && self.state.deliveries[delivery].generation != endpoint.generation;
         let is_replayed = match row {
             Row::Ended(_) => true,
-            Row::Waiting(_) => self.scope.deviates(Deviation::ReplaysWhatIsOpen),
+            Row::Waiting(_) => is_left_over || self.scope.deviates(Deviation::ReplaysWhatIsOpen),
             _ => false,
         };
-        if !is_open || !is_replayed {
+        if !endpoint.is_active || !is_replayed {
             return;
+        }
+        if is_left_over {
+            self.state.void(delivery);
         }
         let has_event = self.state.waiting(delivery).is_none_or(|waiting| waiting.has_event);
         let waiting = Waiting { attempts: 0, is_later: false, lease: None, has_event };
         let replayed = &mut self.state.deliveries[delivery];
         replayed.row = Row::Waiting(waiting);
+        replayed.generation = endpoint.generation;
         (replayed.is_sent, replayed.is_excused, replayed.was_taken) = (false, false, false);
         replayed.was_replayed = true;
     }
@@ -426,9 +384,12 @@ impl Act<'_> {
         }
     }
 
-    fn hold(&mut self, delivery: usize, worker: usize, token: u8, stage: Stage) {
+    pub(super) fn hold(&mut self, delivery: usize, worker: usize, token: u8, stage: Stage) {
         let (has_lapsed, is_void) = (false, false);
-        self.state.holders.push(Holder { delivery, worker, token, stage, has_lapsed, is_void });
+        let (generation, knows) = (self.state.deliveries[delivery].generation, false);
+        let holder =
+            Holder { delivery, worker, token, stage, generation, knows, has_lapsed, is_void };
+        self.state.holders.push(holder);
     }
 
     /// Gives a claim back, if it still holds, so that any worker can make it anew.
@@ -442,7 +403,7 @@ impl Act<'_> {
         }
     }
 
-    fn lease_mut(&mut self, delivery: usize) -> Option<&mut Lease> {
+    pub(super) fn lease_mut(&mut self, delivery: usize) -> Option<&mut Lease> {
         self.state.waiting_mut(delivery)?.lease.as_mut()
     }
 }

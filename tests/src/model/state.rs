@@ -100,6 +100,8 @@ pub(super) enum Publication {
         by: usize,
         wants: [Option<u8>; DELIVERIES],
         is_handed: bool,
+        /// What its process knew of cancellations then, by endpoints.
+        knows: [bool; DELIVERIES],
         follows: bool,
         client: Client,
     },
@@ -128,12 +130,16 @@ pub(super) struct Endpoint {
     pub(super) is_active: bool,
     /// The number of its current row.
     pub(super) generation: u8,
+    /// Whether a delivery of that row was cancelled by hand, which the row counts.
+    pub(super) was_cancelled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) plan: Option<Plan>,
+    /// Whether the count of cancellations that it read last has the one, by endpoints.
+    pub(super) knows: [bool; DELIVERIES],
 }
 
 /// What a worker's own clock says.
@@ -159,6 +165,10 @@ pub(super) struct Holder {
     pub(super) worker: usize,
     pub(super) token: u8,
     pub(super) stage: Stage,
+    /// Which row of its endpoint the delivery belonged to when it was claimed.
+    pub(super) generation: u8,
+    /// Whether the count of cancellations had the one before it was handed over.
+    pub(super) knows: bool,
     /// Whether its lease ended by the store's clock.
     pub(super) has_lapsed: bool,
     /// Whether somebody asked the store to end it, or the store may have done so.
@@ -169,6 +179,8 @@ pub(super) struct Holder {
 pub(super) enum Stage {
     /// The store's call that claimed it is not answered yet.
     Answering,
+    /// The answer of the call that claimed it was lost; the worker claims again by the same token.
+    Unheard,
     /// It was handed over, and waits for the worker's next claim.
     Handed,
     /// The worker has it, and has not sent it.
@@ -191,8 +203,10 @@ impl State {
         Self {
             deliveries: [delivery; DELIVERIES],
             publications: [Publication::NotYet; DELIVERIES],
-            endpoints: [Endpoint { is_active: true, generation: 0 }; DELIVERIES],
-            workers: [Worker { clock: Clock::Right, plan: None }; WORKERS],
+            endpoints: [Endpoint { is_active: true, generation: 0, was_cancelled: false };
+                DELIVERIES],
+            workers: [Worker { clock: Clock::Right, plan: None, knows: [false; DELIVERIES] };
+                WORKERS],
             holders: Vec::new(),
             replaying: None,
             pruning: None,
@@ -221,6 +235,13 @@ impl State {
     /// Returns whether a claim is still the one that the store has.
     pub(super) fn holds(&self, holder: &Holder) -> bool {
         self.lease(holder.delivery).is_some_and(|lease| lease.token == holder.token)
+    }
+
+    /// Returns whether a worker does not know yet what its last claim has claimed: it claims again
+    /// before it does anything else.
+    pub(super) fn is_unheard(&self, worker: usize) -> bool {
+        let mut holders = self.holders.iter();
+        holders.any(|holder| holder.worker == worker && holder.stage == Stage::Unheard)
     }
 
     /// Returns a token that nothing about the delivery has.
@@ -256,6 +277,15 @@ impl State {
                 }
             }
         }
+        if scope.is_ordered() {
+            self.endpoints.iter_mut().for_each(|endpoint| endpoint.was_cancelled = false);
+        }
+        self.forget_counts(scope.events());
+        for holder in &mut self.holders {
+            if !matches!(holder.stage, Stage::Answering | Stage::Handed) {
+                (holder.generation, holder.knows) = (0, false);
+            }
+        }
         self.holders.sort_unstable();
         for delivery in 0..DELIVERIES {
             let mut names = [u8::MAX; 32];
@@ -277,6 +307,22 @@ impl State {
         }
         self.holders.sort_unstable();
         self
+    }
+
+    /// Takes away counts of cancellations once nothing is handed over any more.
+    fn forget_counts(&mut self, events: usize) {
+        let is_handed = |holder: &Holder| matches!(holder.stage, Stage::Answering | Stage::Handed);
+        let is_handing = |publication: &Publication| match publication {
+            Publication::NotYet => true,
+            Publication::Begun { is_handed, .. } => *is_handed,
+            _ => false,
+        };
+        if !self.holders.iter().any(is_handed)
+            && !self.publications[..events].iter().any(is_handing)
+        {
+            self.endpoints.iter_mut().for_each(|endpoint| endpoint.was_cancelled = false);
+            self.workers.iter_mut().for_each(|worker| worker.knows = [false; DELIVERIES]);
+        }
     }
 
     /// Returns whether all that was accepted has ended, and nobody is at work.

@@ -34,6 +34,7 @@ pub enum Step {
     // Claiming.
     Plan(usize),
     Claim { worker: usize, most: usize, is_heard: bool },
+    ClaimAgain(usize),
     Take(Held),
     // Working.
     Send { held: Held, is_success: bool },
@@ -92,7 +93,7 @@ pub(super) fn steps(scope: &Scope, state: &State) -> Vec<Step> {
     for (place, holder) in state.holders.iter().enumerate() {
         work(scope, state, (place, holder), &mut steps);
     }
-    time(scope, state, &mut steps);
+    time(state, &mut steps);
     operators(scope, state, &mut steps);
     steps
 }
@@ -134,8 +135,13 @@ fn publications(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
 }
 
 fn claims(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
-    let is_planned = scope.deviates(Deviation::ClaimsInTwoStatements);
+    let looks_once = scope.deviates(Deviation::ClaimsInTwoStatements);
+    let is_planned = scope.is_ordered() || looks_once;
     for worker in 0..WORKERS {
+        if state.is_unheard(worker) {
+            steps.push(Step::ClaimAgain(worker));
+            continue;
+        }
         let has_plan = state.workers[worker].plan.is_some();
         if !has_plan && (0..DELIVERIES).any(|delivery| is_due(scope, state, worker, delivery)) {
             if is_planned {
@@ -145,7 +151,7 @@ fn claims(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
         } else if !has_plan {
             continue;
         }
-        for most in 1..=if scope.is_ordered() && !is_planned { 1 } else { DELIVERIES } {
+        for most in 1..=if scope.is_ordered() && !looks_once { 1 } else { DELIVERIES } {
             steps.push(Step::Claim { worker, most, is_heard: true });
             if state.left.faults > 0 {
                 steps.push(Step::Claim { worker, most, is_heard: false });
@@ -186,10 +192,14 @@ pub(super) fn is_free(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
         }
 }
 
-/// Returns whether a claim sees a retry that is not due.
+/// Returns whether a claim sees something that is not due, by its worker's clock.
 pub(super) fn is_early(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
-    let is_ahead = scope.deviates(Deviation::LeasesByOwnClock) && clock == Clock::Ahead;
-    waiting.is_later && !is_ahead
+    match clock {
+        Clock::Right => waiting.is_later,
+        Clock::Ahead => false,
+        // Nothing that was published lately is due, unless it is ordered.
+        Clock::Behind => waiting.is_later || !scope.is_ordered(),
+    }
 }
 
 fn work(scope: &Scope, state: &State, (place, holder): (usize, &Holder), steps: &mut Vec<Step>) {
@@ -198,7 +208,8 @@ fn work(scope: &Scope, state: &State, (place, holder): (usize, &Holder), steps: 
     let held = Held { worker: holder.worker, delivery: holder.delivery, place };
     let is_believed = !holder.has_lapsed || is_slow;
     match holder.stage {
-        Stage::Answering => {}
+        Stage::Answering | Stage::Unheard => {}
+        Stage::Handed if state.is_unheard(holder.worker) => {}
         Stage::Handed => {
             steps.push(if is_believed { Step::Take(held) } else { Step::Forget(held) });
             steps.push(Step::Release(held));
@@ -221,7 +232,7 @@ fn work(scope: &Scope, state: &State, (place, holder): (usize, &Holder), steps: 
     }
 }
 
-fn time(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
+fn time(state: &State, steps: &mut Vec<Step>) {
     for delivery in 0..DELIVERIES {
         let Some(waiting) = state.waiting(delivery) else { continue };
         if waiting.is_later {
@@ -238,8 +249,7 @@ fn time(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     for worker in 0..WORKERS {
         if state.workers[worker].clock != Clock::Right {
             steps.push(Step::ClockIsRight(worker));
-        } else if state.left.faults > 0 && scope.deviates(Deviation::LeasesByOwnClock) {
-            // By the store's clock and a monotonic one, it would change nothing.
+        } else if state.left.faults > 0 {
             steps.extend([true, false].map(|is_ahead| Step::ClockSteps(worker, is_ahead)));
         }
         if state.left.faults > 0 {
@@ -256,9 +266,11 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
         if left.cancels > 0 && is_waiting && is_open(scope, state, delivery) {
             steps.extend((0..WORKERS).map(|worker| Step::Cancel { worker, delivery }));
         }
+        let endpoint = state.endpoints[scope.endpoint_of(delivery)];
+        let replays_all = scope.deviates(Deviation::ReplaysWhatIsOpen);
         let is_ended = matches!(row, Row::Ended(_))
-            || (is_waiting && scope.deviates(Deviation::ReplaysWhatIsOpen));
-        if left.replays > 0 && is_ended && is_open(scope, state, delivery) {
+            || (is_waiting && (replays_all || !is_open(scope, state, delivery)));
+        if left.replays > 0 && is_ended && endpoint.is_active {
             steps.push(Step::ReplayFind(delivery));
         }
         let leaves = scope.deviates(Deviation::LeavesWhatIsGone);

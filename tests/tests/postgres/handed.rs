@@ -167,7 +167,7 @@ async fn a_worker_that_is_shut_down_hands_all_back() {
 }
 
 /// Leads to a server; the first connection that speaks of `marker` is cut at the server's answer.
-fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
+pub(super) fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
     let folder = tempfile::tempdir().unwrap().keep();
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
     let is_armed = Arc::new(AtomicBool::new(true));

@@ -5,7 +5,9 @@
 //! one by one, in one of the two orders. What is due is claimed after each pair.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
+use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
     Attempt, Claim, MemoryStore, MonotonicTime, Now, OperationError, Replay, ReplayMode,
     ReplayRequest, Undelivered,
@@ -24,6 +26,7 @@ enum Order {
     Publish { event: String },
     Register { endpoint: &'static str, is_ordered: bool },
     Replay { endpoint: &'static str, which: Undelivered },
+    ReplayDelivery { event: String, endpoint: &'static str },
     SetState { endpoint: &'static str, change: StateChange },
     Settle { event: String, endpoint: &'static str, outcome: u8 },
     Unregister { endpoint: &'static str },
@@ -32,7 +35,7 @@ enum Order {
 fn order(random: &mut fastrand::Rng) -> Order {
     let endpoint = ENDPOINTS[random.usize(..ENDPOINTS.len())];
     let event = format!("event-{}", random.u8(..12));
-    match random.u8(..20) {
+    match random.u8(..22) {
         0..2 => Order::Cancel { event, endpoint },
         2..8 => Order::Publish { event },
         8..11 => Order::Register { endpoint, is_ordered: random.u8(..3) == 0 },
@@ -45,7 +48,25 @@ fn order(random: &mut fastrand::Rng) -> Order {
             Order::SetState { endpoint, change: changes[random.usize(..4)] }
         }
         16..19 => Order::Settle { event, endpoint, outcome: random.u8(..4) },
+        19..21 => Order::ReplayDelivery { event, endpoint },
         _ => Order::Unregister { endpoint },
+    }
+}
+
+/// Returns the delivery of an event to an endpoint, if there is one.
+async fn find(store: &impl AnyStore, event: &str, endpoint: &str) -> Option<DeliveryId> {
+    let event = Some(EventId::new(event).unwrap());
+    let query = Query { event, endpoint: Some(id(endpoint)), ..Query::default() };
+    let found = store.deliveries(query).await.unwrap().items;
+    found.first().map(|found| found.id)
+}
+
+/// Returns what was told of a delivery, whose id differs between stores.
+fn told(done: Result<impl Debug, OperationError>) -> String {
+    match done {
+        Ok(done) => format!("{done:?}"),
+        Err(OperationError::Status { status, .. }) => status.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -72,14 +93,9 @@ impl<S: AnyStore> World<S> {
         let (store, now) = (&self.handles[handle], clocks_at(seconds).wall);
         match order.clone() {
             Order::Cancel { event, endpoint } => {
-                let event = Some(EventId::new(&event).unwrap());
-                let query = Query { event, endpoint: Some(id(endpoint)), ..Query::default() };
-                let found = store.deliveries(query).await.unwrap().items;
-                let Some(found) = found.first() else { return "none".to_owned() };
-                match store.cancel(found.id, now).await {
-                    Err(OperationError::Status { status, .. }) => status.to_string(),
-                    cancelled => format!("{}", cancelled.is_ok()),
-                }
+                let found = find(store, &event, endpoint).await;
+                let Some(found) = found else { return "none".to_owned() };
+                told(store.cancel(found, now).await)
             }
             Order::Publish { event } => {
                 let event = Event::new("created", 1).unwrap().id(EventId::new(&event).unwrap());
@@ -114,6 +130,13 @@ impl<S: AnyStore> World<S> {
                         return count.to_string();
                     }
                 }
+            }
+            Order::ReplayDelivery { event, endpoint } => {
+                let found = find(store, &event, endpoint).await;
+                let Some(found) = found else { return "none".to_owned() };
+                let (replay, mode) = (Replay::Delivery(found), ReplayMode::Replay);
+                let request = ReplayRequest { replay, limit: 100, now, after: None, mode };
+                told(store.replay(request).await.map(|replayed| replayed.deliveries))
             }
             Order::SetState { endpoint, change } => {
                 let changed = store.set_state(key(endpoint), change).await;

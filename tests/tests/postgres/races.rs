@@ -1,13 +1,104 @@
-//! Races that the model of the store finds, on the real one.
+//! Races between processes: an open transaction of the test's own holds a call between two of its
+//! steps while another process acts.
 
-use std::collections::BTreeSet;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use webhooks_core::{DeliveryId, DeliveryStatus};
+use webhooks_dispatch::{OperationError, Replay, ReplayMode, ReplayRequest, Replayed, Undelivered};
 
-use webhooks_registry::EndpointNumber;
-
+use super::handed::{open_claiming, start_faulty_proxy, waiting};
 use super::*;
 
-async fn claim_without(store: &PostgresStore, busy: EndpointNumber) -> Vec<Claimed> {
+/// Returns the delivery of an event.
+async fn delivery_of(store: &PostgresStore, event: &str) -> DeliveryId {
+    let deliveries = store.deliveries(Query::default()).await.unwrap().items;
+    deliveries.iter().find(|one| one.event.to_string() == event).unwrap().id
+}
+
+async fn replay(store: &PostgresStore, replay: Replay) -> Result<Replayed, OperationError> {
+    let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
+    store.replay(ReplayRequest { replay, limit: 100, now, after: None, mode }).await
+}
+
+/// Has a call begun; it goes on by itself.
+fn begin<T: Send + 'static>(
+    store: &PostgresStore,
+    call: impl AsyncFnOnce(PostgresStore) -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let store = store.clone();
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(call(store)))
+}
+
+/// Waits until so many calls wait for locks.
+async fn are_blocked(url: &str, count: i64) {
+    const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let looker = Mutex::new(connect(url).await);
+    eventually(async || {
+        let looking = sqlx::query_scalar(BLOCKED);
+        let blocked: i64 = looking.fetch_one(&mut *looker.lock().await).await.unwrap();
+        (blocked >= count).then_some(())
+    })
+    .await;
+}
+
+async fn run(connection: &mut sqlx::PgConnection, statements: &'static str) {
+    sqlx::raw_sql(statements).execute(connection).await.unwrap();
+}
+
+/// Goal: what is cancelled is not handed out any more, through whichever process it was cancelled,
+/// and what is replayed after that goes out once. Method: it was handed over to another process's
+/// memory.
+#[tokio::test]
+async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open(&url).await);
+    publish(&here, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (3, 3));
+    for event in ["a", "b"] {
+        there.cancel(delivery_of(&there, event).await, Timestamp::now()).await.unwrap();
+    }
+    let b = delivery_of(&there, "b").await;
+    assert_eq!(replay(&there, Replay::Delivery(b)).await.unwrap().deliveries, 1);
+    let mut claimed = claim_until(&here, 2).await;
+    claimed.sort_by_key(|one| one.claim.delivery);
+    assert_eq!(events(&claimed), ["b", "c"]);
+    let settled = settle(&here, &claimed, Outcome::Delivered).await;
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })), "{settled:?}");
+}
+
+/// Claims until it has so much, and once more.
+async fn claim_until(store: &PostgresStore, count: usize) -> Vec<Claimed> {
+    let mut claimed = Vec::new();
+    while claimed.len() < count {
+        claimed.extend(claim_at_last(store, 10).await);
+    }
+    claimed.extend(claim(store, 10).await);
+    claimed
+}
+
+/// Goal: what was handed over before its endpoint was disabled does not come back when that is
+/// enabled, unless it is replayed; then it goes out once.
+#[tokio::test]
+async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replayed() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open_claiming(&url).await, open(&url).await);
+    publish(&here, ["a".to_owned(), "b".to_owned()]).await;
+    assert_eq!(waiting(&url).await, (2, 2));
+    there.set_state(key("crm"), GONE).await.unwrap();
+    there.set_state(key("crm"), StateChange::Enable).await.unwrap();
+    let b = delivery_of(&there, "b").await;
+    assert_eq!(replay(&there, Replay::Delivery(b)).await.unwrap().deliveries, 1);
+    let claimed = claim_until(&here, 1).await;
+    assert_eq!(events(&claimed), ["b"]);
+    let settled = settle(&here, &claimed, Outcome::Delivered).await;
+    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+}
+
+async fn claim_without(store: &PostgresStore, busy: &str) -> Vec<Claimed> {
     let (now, lease) = (SystemClock.clocks(), Duration::from_secs(60));
+    let busy = store.get(key(busy)).await.unwrap().unwrap().number;
     let busy = Arc::new(BTreeSet::from([busy]));
     let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, busy };
     store.claim(request).await.unwrap()
@@ -23,39 +114,201 @@ async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     slow.register(id("late"), endpoint()).await.unwrap();
     publish(&slow, ["late".to_owned()]).await;
     slow.register(id("late"), endpoint().ordered()).await.unwrap();
-    let late = slow.get(key("late")).await.unwrap().unwrap().number;
     // So many that the other worker gets some.
     for number in 0..16 {
         slow.register(id(&format!("crm-{number}")), endpoint().ordered()).await.unwrap();
     }
     publish(&slow, ["a".to_owned()]).await;
     let mut lock = connect(&url).await;
-    let statement = "BEGIN; SELECT id FROM webhooks.waiting WHERE due_at > 'epoch' FOR UPDATE";
-    sqlx::raw_sql(statement).execute(&mut lock).await.unwrap();
-    let claiming = tokio::spawn({
-        let slow = slow.clone();
-        async move { claim(&slow, 10).await }
-    });
-    let looker = tokio::sync::Mutex::new(connect(&url).await);
-    eventually(async || {
-        const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let looking = sqlx::query_scalar(BLOCKED);
-        let blocked: i64 = looking.fetch_one(&mut *looker.lock().await).await.unwrap();
-        (blocked > 0).then_some(())
-    })
-    .await;
+    run(&mut lock, "BEGIN; SELECT id FROM webhooks.waiting WHERE due_at > 'epoch' FOR UPDATE")
+        .await;
+    let claiming = begin(&slow, async |slow| claim(&slow, 10).await);
+    are_blocked(&url, 1).await;
     let quick = open(&url).await;
     let claimed = eventually(async || {
-        let claimed = claim_without(&quick, late).await;
+        let claimed = claim_without(&quick, "late").await;
         (!claimed.is_empty()).then_some(claimed)
     })
     .await;
     let due_at = Timestamp::now() + Duration::from_secs(3_600);
     settle(&quick, &claimed, Outcome::Retrying { due_at }).await;
-    sqlx::raw_sql("COMMIT").execute(&mut lock).await.unwrap();
+    run(&mut lock, "COMMIT").await;
     let retried: BTreeSet<_> = claimed.iter().map(|one| one.claim.delivery).collect();
     let taken = claiming.await.unwrap();
     let early: Vec<_> = taken.iter().filter(|one| retried.contains(&one.claim.delivery)).collect();
     assert!(early.is_empty(), "{} are an hour early", early.len());
+}
+
+/// Goal: what was claimed by a claim whose answer was lost is claimed by its next try, and does not
+/// wait for its lease to end, ordered or not. Method: a proxy swallows the answer to a claim, which it
+/// knows by its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
+    const LEASE: u64 = 0x0000_000a_bcde_f123;
+    const BYTES: &[u8] = &LEASE.to_be_bytes();
+    let url = Cluster::shared().database().await;
+    let (database, folder) = url.split_once("?host=").unwrap();
+    let proxy = start_faulty_proxy(format!("{folder}/.s.PGSQL.5432").into(), BYTES);
+    let (here, there) = (open(&format!("{database}?host={proxy}")).await, open(&url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    here.register(id("shop"), endpoint().ordered()).await.unwrap();
+    publish(&there, ["a".to_owned(), "b".to_owned()]).await;
+    let (now, lease) = (SystemClock.clocks(), Duration::from_micros(LEASE));
+    let busy = Arc::default();
+    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, busy };
+    let claimed = here.claim(request).await.unwrap();
+    assert_eq!(claimed.len(), 3, "two, and the first of the ordered endpoint");
+    assert_eq!(waiting(&url).await, (4, 3));
+    let settled = settle(&here, &claimed, Outcome::Delivered).await;
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })), "{settled:?}");
+}
+
+/// Goal: an answer says what was so at one moment: nobody is told that a delivery cannot be cancelled
+/// because it waits. Method: a delivery that failed is replayed just after a cancellation did not
+/// find it among those that wait, and before that looks why.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    publish(&here, ["a".to_owned()]).await;
+    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
+    let a = delivery_of(&here, "a").await;
+    let mut lock = connect(&url).await;
+    run(&mut lock, "BEGIN; LOCK TABLE webhooks.events").await;
+    let cancelling = begin(&there, async move |there| there.cancel(a, Timestamp::now()).await);
+    are_blocked(&url, 1).await;
+    run(
+        &mut lock,
+        "WITH ended AS (DELETE FROM webhooks.ended RETURNING *)
+         INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+         SELECT id, endpoint, now(), event_at, now() FROM ended; COMMIT",
+    )
+    .await;
+    let cancelled = cancelling.await.unwrap();
+    assert!(cancelled.is_ok(), "it was replayed, and then cancelled: {cancelled:?}");
+}
+
+/// Goal: of two replays of one delivery at once, one makes it due, and the other is told that it
+/// waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    publish(&here, ["a".to_owned()]).await;
+    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
+    let a = delivery_of(&here, "a").await;
+    let mut lock = connect(&url).await;
+    run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.endpoints FOR UPDATE").await;
+    let one = begin(&here, async move |here| replay(&here, Replay::Delivery(a)).await);
+    let several = Replay::Deliveries(vec![a, a]);
+    let other = begin(&there, async move |there| replay(&there, several).await);
+    are_blocked(&url, 2).await;
+    run(&mut lock, "COMMIT").await;
+    let (one, several) = (one.await.unwrap(), other.await.unwrap().unwrap().deliveries);
+    match one {
+        Ok(one) => assert_eq!((one.deliveries, several), (1, 0)),
+        Err(OperationError::Status { status: DeliveryStatus::Pending, .. }) => {
+            assert_eq!(several, 1);
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Goal: nobody who replays waits in a circle. Method: two replay deliveries of two endpoints, the one
+/// in one order and the other in the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn replays_of_several_deliveries_at_once_do_not_wait_in_a_circle() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    here.register(id("shop"), endpoint()).await.unwrap();
+    publish(&here, ["a".to_owned()]).await;
+    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
+    let deliveries = here.deliveries(Query::default()).await.unwrap().items;
+    let ids: Vec<_> = deliveries.iter().map(|one| one.id).collect();
+    assert_eq!(ids.len(), 2);
+    let mut lock = connect(&url).await;
+    run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.endpoints FOR UPDATE").await;
+    let (some, others) = (ids.clone(), ids.into_iter().rev().collect());
+    let some = begin(&here, async |here| replay(&here, Replay::Deliveries(some)).await);
+    let others = begin(&there, async |there| replay(&there, Replay::Deliveries(others)).await);
+    are_blocked(&url, 2).await;
+    run(&mut lock, "COMMIT").await;
+    let (some, others) = (some.await.unwrap().unwrap(), others.await.unwrap().unwrap());
+    assert_eq!(some.deliveries + others.deliveries, 2);
+}
+
+/// Goal: a replay reaches what another process cancels just now, since the endpoint was disabled.
+/// Method: a delivery is left over when the endpoint is disabled, and is being cancelled when what was
+/// cancelled is replayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_reaches_what_another_process_cancels_just_now() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint()).await.unwrap();
+    publish(&store, ["a".to_owned()]).await;
+    let mut lock = connect(&url).await;
+    run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.waiting FOR UPDATE").await;
+    store.set_state(key("crm"), GONE).await.unwrap();
+    store.set_state(key("crm"), StateChange::Enable).await.unwrap();
+    run(&mut lock, "COMMIT; BEGIN; SELECT webhooks.drain(endpoint, 10) FROM webhooks.waiting")
+        .await;
+    let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);
+    let replaying = begin(&store, async |store| {
+        let mut request = ReplayRequest {
+            replay: cancelled,
+            limit: 100,
+            now: Timestamp::now(),
+            after: None,
+            mode: ReplayMode::Replay,
+        };
+        let mut deliveries = 0;
+        loop {
+            let portion = store.replay(request.clone()).await.unwrap();
+            deliveries += portion.deliveries;
+            request.after = portion.next;
+            if request.after.is_none() {
+                return deliveries;
+            }
+        }
+    });
+    let looker = Mutex::new(connect(&url).await);
+    eventually(async || {
+        const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let looking = sqlx::query_scalar(BLOCKED);
+        let blocked: i64 = looking.fetch_one(&mut *looker.lock().await).await.unwrap();
+        (blocked > 0 || replaying.is_finished()).then_some(())
+    })
+    .await;
+    run(&mut lock, "COMMIT").await;
+    assert_eq!(replaying.await.unwrap(), 1);
+}
+
+/// Goal: an ordered endpoint goes on at once when its first delivery is cancelled, though a retry of it
+/// was settled just before. Method: the settlement is committed while the cancellation waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    here.register(id("crm"), endpoint().ordered()).await.unwrap();
+    publish(&here, ["a".to_owned(), "b".to_owned()]).await;
+    assert_eq!(events(&claim(&here, 10).await), ["a"]);
+    let a = delivery_of(&here, "a").await;
+    let mut settling = connect(&url).await;
+    run(
+        &mut settling,
+        "BEGIN;
+         UPDATE webhooks.waiting SET leased_until = NULL, token = NULL, attempts = 1
+         WHERE token IS NOT NULL;
+         UPDATE webhooks.endpoints SET blocked_until = now() + interval '1 hour'",
+    )
+    .await;
+    let cancelling = begin(&there, async move |there| there.cancel(a, Timestamp::now()).await);
+    are_blocked(&url, 1).await;
+    run(&mut settling, "COMMIT").await;
+    cancelling.await.unwrap().unwrap();
+    assert_eq!(events(&claim_at_last(&here, 10).await), ["b"]);
 }

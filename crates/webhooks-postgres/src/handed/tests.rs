@@ -31,7 +31,7 @@ fn registration(number: i64) -> Registration {
 fn delivery(id: i64, endpoint: i64, at: MonotonicTime) -> Handed {
     let event = Arc::new(SerializedEvent::new(&Event::new("created", id).unwrap()));
     let (since, until) = (wall(at), at + LEASE + PATIENCE);
-    Handed { id, endpoint, token: 1, since, until, event }
+    Handed { id, endpoint, token: 1, since, until, cancels: None, event }
 }
 
 /// Lanes of a worker that has claimed this often for each endpoint at the start.
@@ -55,12 +55,18 @@ fn ids(handed: &[Handed]) -> Vec<i64> {
     handed.iter().map(|handed| handed.id).collect()
 }
 
+/// Returns the endpoints that something may be handed over for.
+fn numbers(open: Option<(BTreeMap<i64, Option<i64>>, Duration)>) -> Vec<i64> {
+    open.unwrap().0.into_keys().collect()
+}
+
 /// Hands over until there is no room; returns how many there was room for.
 fn fill(lanes: &mut Lanes, now: MonotonicTime, is_alone: bool) -> usize {
     let mut put = 0;
     while let Some((open, lease)) = lanes.open(now, ONE, is_alone) {
         assert_eq!(lease, LEASE + PATIENCE);
-        lanes.put(delivery(0, open[0], now)).unwrap();
+        let first = *open.keys().next().unwrap();
+        lanes.put(delivery(0, first, now)).unwrap();
         put += 1;
     }
     put
@@ -77,7 +83,7 @@ fn nothing_is_handed_over_before_a_worker_claims_for_the_endpoint_or_after_it_st
     lanes.claimed(2, &ordered, at(0));
     assert!(lanes.open(at(0), ONE, true).is_none());
     lanes.claimed(1, &registration(1), at(0));
-    assert_eq!(lanes.open(at(0), ONE, true).unwrap().0, [1]);
+    assert_eq!(numbers(lanes.open(at(0), ONE, true)), [1]);
     assert_eq!(lanes.put(delivery(5, 2, at(0))).unwrap_err().id, 5);
     lanes.put(delivery(6, 1, at(0))).unwrap();
     assert_eq!(ids(&lanes.stop()), [6]);
@@ -106,15 +112,15 @@ fn what_waits_too_long_is_handed_back_and_its_endpoint_gets_no_more_than_it_take
     }
     assert!(lanes.stale(at(5_000)).is_empty());
     assert_eq!(ids(&lanes.stale(at(6_500))), [0, 1]);
-    assert_eq!(lanes.open(at(6_500), ONE, true).unwrap().0, [2]);
+    assert_eq!(numbers(lanes.open(at(6_500), ONE, true)), [2]);
     assert_eq!(ids(&lanes.take(&request(at(6_600)))), [2]);
-    assert_eq!(lanes.open(at(6_600), ONE, true).unwrap().0, [2]);
+    assert_eq!(numbers(lanes.open(at(6_600), ONE, true)), [2]);
     lanes.claimed(1, &registration(1), at(6_600));
-    assert_eq!(lanes.open(at(6_600), ONE, true).unwrap().0, [1, 2]);
+    assert_eq!(numbers(lanes.open(at(6_600), ONE, true)), [1, 2]);
     lanes.put(delivery(3, 1, at(6_600))).unwrap();
-    assert_eq!(lanes.open(at(6_600), ONE, true).unwrap().0, [2]);
+    assert_eq!(numbers(lanes.open(at(6_600), ONE, true)), [2]);
     lanes.sweep(at(70_000));
-    assert!(lanes.open(at(70_000), ONE, true).is_none_or(|(open, _)| !open.contains(&2)));
+    assert!(lanes.open(at(70_000), ONE, true).is_none_or(|(open, _)| !open.contains_key(&2)));
     assert_eq!(ids(&lanes.stop()), [3]);
 }
 
@@ -123,14 +129,14 @@ fn what_waits_too_long_is_handed_back_and_its_endpoint_gets_no_more_than_it_take
 #[test]
 fn all_of_a_publication_is_handed_over_or_nothing() {
     let mut lanes = lanes(&[(1, 500), (2, 1)]);
-    assert_eq!(lanes.open(at(0), (64, 1), true).unwrap().0, [1, 2]);
-    assert_eq!(lanes.open(at(0), (65, 1), true).unwrap().0, [1]);
-    assert_eq!(lanes.open(at(0), (500, 1), true).unwrap().0, [1]);
+    assert_eq!(numbers(lanes.open(at(0), (64, 1), true)), [1, 2]);
+    assert_eq!(numbers(lanes.open(at(0), (65, 1), true)), [1]);
+    assert_eq!(numbers(lanes.open(at(0), (500, 1), true)), [1]);
     assert!(lanes.open(at(0), (501, 1), true).is_none());
     assert!(lanes.open(at(0), (1, MOST_BYTES + 1), true).is_none());
     lanes.refuse(1, at(0));
-    assert_eq!(lanes.open(at(59_999), ONE, true).unwrap().0, [2]);
-    assert_eq!(lanes.open(at(60_000), ONE, true).unwrap().0, [1, 2]);
+    assert_eq!(numbers(lanes.open(at(59_999), ONE, true)), [2]);
+    assert_eq!(numbers(lanes.open(at(60_000), ONE, true)), [1, 2]);
 }
 
 /// What was published late, or by a worker with a shorter lease, may come behind what lasts longer.
@@ -258,4 +264,21 @@ proptest! {
         left.sort_unstable();
         prop_assert_eq!(left, waits.into_iter().map(|(id, ..)| id).collect::<Vec<_>>());
     }
+}
+
+/// Goal: what is offered says what was known of cancellations before it was published, and what waits
+/// keeps that, whatever is learned meanwhile: a count never goes back.
+#[test]
+fn what_waits_keeps_the_count_of_cancellations_of_when_it_was_offered() {
+    let mut lanes = lanes(&[(1, 1), (2, 1)]);
+    let cancels = |lanes: &Lanes| Vec::from_iter(lanes.open(at(0), ONE, true).unwrap().0);
+    assert_eq!(cancels(&lanes), [(1, None), (2, None)]);
+    lanes.count_cancels(1, 3);
+    assert_eq!(cancels(&lanes), [(1, Some(3)), (2, None)]);
+    lanes.put(Handed { cancels: Some(3), ..delivery(1, 1, at(0)) }).unwrap();
+    lanes.count_cancels(1, 4);
+    lanes.count_cancels(1, 2);
+    assert_eq!(cancels(&lanes), [(1, Some(4)), (2, None)]);
+    let taken = lanes.take(&request(at(0)));
+    assert_eq!(taken[0].cancels, Some(3));
 }

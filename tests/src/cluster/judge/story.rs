@@ -67,11 +67,11 @@ impl Story {
                     self.on_published(event, *deliveries, now);
                 }
             }
-            (Question::Claim { now: time, until }, Answer::Claimed { claimed }) => {
+            (Question::Claim { until, .. }, Answer::Claimed { claimed }) => {
                 let footing = if *until <= at { Footing::Doubtful } else { call.footing };
                 for claimed in claimed {
                     let Some(grant) = self.grant(claimed, *until, footing, now) else { return };
-                    self.checker.on_claimed(worker, &grant, (now, *time));
+                    self.checker.on_claimed(worker, &grant, (now, at));
                 }
             }
             (Question::Extend { claims, until }, Answer::Extended { lost }) => {
