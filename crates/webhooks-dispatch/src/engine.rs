@@ -13,7 +13,6 @@ use webhooks_registry::{
 
 use crate::observe::Observers;
 use crate::replaying::Replaying;
-use crate::scheduler::Scheduler;
 use crate::steady::SteadyTime;
 use crate::worker::Desk;
 use crate::{
@@ -353,18 +352,18 @@ impl Workers {
     /// Has all workers start nothing more for an endpoint as it was: what they hold is handed
     /// back, and claimed again if it is still wanted.
     pub(crate) fn recall(&self, endpoint: EndpointNumber) {
-        self.tell(|scheduler| scheduler.recall(endpoint));
+        self.tell(|desk| desk.recall(endpoint));
     }
 
     /// Has all workers forget what they learned of an endpoint.
     fn forgive(&self, endpoint: EndpointNumber) {
-        self.tell(|scheduler| scheduler.forgive(endpoint));
+        self.tell(|desk| desk.scheduler().forgive(endpoint));
     }
 
-    fn tell(&self, change: impl Fn(&mut Scheduler)) {
+    fn tell(&self, change: impl Fn(&Desk)) {
         let desks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for desk in desks.iter().filter_map(Weak::upgrade) {
-            change(&mut desk.scheduler());
+            change(&desk);
             desk.work.notify_one();
         }
     }

@@ -4,6 +4,7 @@ mod disabler;
 mod pilot;
 mod settler;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
-use webhooks_registry::EndpointStore;
+use webhooks_registry::{EndpointNumber, EndpointStore};
 
 use self::pilot::Flown;
 use crate::engine::Parts;
@@ -136,12 +137,27 @@ impl<S, T, C> Shared<S, T, C> {
 pub(crate) struct Desk {
     scheduler: Mutex<Scheduler>,
     pub(crate) work: Notify,
+    /// While a claim is under way, the endpoints that were changed since it was asked for.
+    recalled: Mutex<Option<BTreeSet<EndpointNumber>>>,
 }
 
 impl Desk {
     // A panic while it is held would be a bug; going on does less harm than stopping.
     pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has nothing more started for an endpoint as it was: neither what is here, nor what a claim
+    /// brings that the store may have answered before the change.
+    pub(crate) fn recall(&self, endpoint: EndpointNumber) {
+        if let Some(recalled) = &mut *self.recalled() {
+            recalled.insert(endpoint);
+        }
+        self.scheduler().recall(endpoint);
+    }
+
+    fn recalled(&self) -> MutexGuard<'_, Option<BTreeSet<EndpointNumber>>> {
+        self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,7 +191,11 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (wakeups, now) = (parts.store.wakeups(), parts.clock.monotonic());
-        let desk = Arc::new(Desk { scheduler: Mutex::new(scheduler), work: Notify::new() });
+        let desk = Arc::new(Desk {
+            scheduler: Mutex::new(scheduler),
+            work: Notify::new(),
+            recalled: Mutex::default(),
+        });
         parts.workers.add(&desk);
         let room = Arc::new(Semaphore::new(room));
         let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -287,10 +307,16 @@ where
         let parts = &self.shared.parts;
         let (now, lease) = (parts.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
+        *self.shared.desk.recalled() = Some(BTreeSet::new());
         match parts.store.claim(request).await {
             Ok(claimed) => {
                 self.shared.has_answered();
-                self.shared.scheduler().offer(claimed, now.monotonic + lease);
+                let mut scheduler = self.shared.scheduler();
+                scheduler.offer(claimed, now.monotonic + lease);
+                let recalled = self.shared.desk.recalled().take();
+                for endpoint in recalled.into_iter().flatten() {
+                    scheduler.recall(endpoint);
+                }
                 true
             }
             Err(error) => {
