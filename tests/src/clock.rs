@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{Clock, MonotonicTime};
 
+/// 2026-01-01T00:00:00Z.
+const START: u64 = 1_767_225_600;
+
 /// The paused clock of a tokio test (`start_paused = true`), from 2026 on. Its wall clock can step.
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedClock {
@@ -27,6 +30,11 @@ impl SimulatedClock {
         self.off.store(off, Ordering::Relaxed);
     }
 
+    /// Returns the time by a wall clock that never steps.
+    pub fn even(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(START) + self.elapsed()
+    }
+
     /// Returns how much simulated time has passed since the start.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
@@ -36,7 +44,7 @@ impl SimulatedClock {
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         let off = self.off.load(Ordering::Relaxed);
-        let start = 1_767_225_600_u64.saturating_add_signed(off);
+        let start = START.saturating_add_signed(off);
         Timestamp::from_unix_seconds(start) + self.elapsed()
     }
 

@@ -4,10 +4,14 @@
 //! watches what the store answered and what the receivers got, and stops at the first thing that
 //! breaks a promise.
 
+mod committer;
 mod faulty_store;
 mod faulty_transport;
 mod finale;
+mod kept;
 mod moods;
+mod operator;
+mod oracle;
 mod plan;
 mod record;
 mod script;
@@ -16,6 +20,8 @@ mod watcher;
 // The public interface is:
 pub use crate::invariants::Tally;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use self::plan::Plan;
@@ -26,6 +32,11 @@ use crate::SimulatedClock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each has its test")]
 pub enum Sabotage {
+    /// The writer lets its groups go on behind commands of this kind.
+    GroupsGoOn {
+        /// A part of the name of the command's type.
+        behind: &'static str,
+    },
     /// The store hands out a delivery that is leased already.
     LeaseIgnored,
     /// A failed exchange never gives its slot back.
@@ -34,10 +45,44 @@ pub enum Sabotage {
     SettleLost,
 }
 
+/// Which store to run over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "each has its test")]
+pub enum Store {
+    /// The one in memory.
+    #[default]
+    Memory,
+    /// The one in a file, whose groups of commands are drawn from the seed, and which can crash.
+    Sqlite,
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "sqlite" => Ok(Self::Sqlite),
+            _ => Err(format!("{text:?} is no store: memory or sqlite")),
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Sqlite => "sqlite",
+        })
+    }
+}
+
 /// How to run a seed.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Options {
+    /// Which store to run over.
+    pub store: Store,
     /// Which bug to plant.
     pub sabotage: Option<Sabotage>,
     /// Whether to keep the trace as text.

@@ -27,7 +27,7 @@ Usage: cargo xtask COMMAND
             measures delivery beside a bare loop of HTTP requests
   bench postgres [--quick] [--json]
             the same with a private PostgreSQL, whose processor time counts too
-  sim --seeds N [--first S] | --seed N
+  sim --seeds N [--first S] | --seed N, and [--store memory|sqlite]
             runs the engine under simulated time and faults, each seed another run;
             one seed alone shows all that happens";
 

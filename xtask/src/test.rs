@@ -52,7 +52,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     // What a receiver takes alone; the workspace's tests bring in every feature.
     run("cargo test -p webhooks-sign --locked")?;
     run("cargo test --workspace --all-features --locked")?;
-    sim::run_seeds(&["--seeds", sim::SEEDS_OF_A_TEST])
+    sim::run_test()
 }
 
 fn install_packages() -> Result<(), Failure> {

@@ -24,3 +24,5 @@ mod writer;
 pub use error::OpenError;
 pub use open::SqliteOptions;
 pub use store::SqliteStore;
+#[cfg(feature = "sabotage")]
+pub use writer::manual::ManualWriter;

@@ -33,6 +33,9 @@ pub(crate) struct Readers {
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
     patience: Duration,
+    /// Whether reads block their callers, so that a run can be repeated.
+    #[cfg(feature = "sabotage")]
+    pub(crate) is_inline: AtomicBool,
 }
 
 /// Ends a read whose caller is gone.
@@ -48,7 +51,14 @@ impl Readers {
     pub(crate) fn new(path: &Path) -> Self {
         let turns = usize::try_from(READERS).unwrap_or(1);
         let turns = Arc::new(Semaphore::new(turns));
-        Self { path: path.to_owned(), idle: Mutex::default(), turns, patience: PATIENCE }
+        Self {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            turns,
+            patience: PATIENCE,
+            #[cfg(feature = "sabotage")]
+            is_inline: AtomicBool::new(false),
+        }
     }
 
     /// Waits for a turn to read, which ends when it is dropped.
@@ -82,30 +92,36 @@ impl Readers {
         turn: OwnedSemaphorePermit,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        #[cfg(feature = "sabotage")]
+        if self.is_inline.load(Ordering::Relaxed) {
+            let is_over = Arc::default();
+            return self.read_now(turn, is_over, read).map_err(read_error);
+        }
         let is_over = Arc::new(AtomicBool::new(false));
         let _caller = Caller(Arc::clone(&is_over));
-        let read = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let idle = self.idle().pop();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => reading(&self.path)?,
-            };
-            let until = until(self.patience);
-            let is_over = move || is_over.load(Ordering::Relaxed) || is_past(until);
-            connection.progress_handler(STEPS, Some(is_over))?;
-            let found = read(&connection);
-            connection.progress_handler(STEPS, None::<fn() -> bool>)?;
-            self.idle().push(connection);
-            found
-        });
-        let read = read.await.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
-        read.map_err(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => {
-                StoreError::Unavailable { source: SlowRead.into() }
-            }
-            _ => store_error(error),
-        })
+        let read = tokio::task::spawn_blocking(move || self.read_now(turn, is_over, read)).await;
+        let read = read.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
+        read.map_err(read_error)
+    }
+
+    fn read_now<T>(
+        &self,
+        _turn: OwnedSemaphorePermit,
+        is_over: Arc<AtomicBool>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => reading(&self.path)?,
+        };
+        let until = until(self.patience);
+        let is_over = move || is_over.load(Ordering::Relaxed) || is_past(until);
+        connection.progress_handler(STEPS, Some(is_over))?;
+        let found = read(&connection);
+        connection.progress_handler(STEPS, None::<fn() -> bool>)?;
+        self.idle().push(connection);
+        found
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -121,6 +137,15 @@ fn until(patience: Duration) -> Instant {
 #[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
 fn is_past(until: Instant) -> bool {
     Instant::now() > until
+}
+
+fn read_error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => {
+            StoreError::Unavailable { source: SlowRead.into() }
+        }
+        _ => store_error(error),
+    }
 }
 
 fn closed(_: AcquireError) -> StoreError {

@@ -61,7 +61,7 @@ const QUEUE: usize = 1_024;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     commands: mpsc::Sender<Job>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) waker: Waker,
     pub(crate) troubles: Troubles,
     unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
-    readers: Arc<Readers>,
+    pub(crate) readers: Arc<Readers>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
     /// Set once the writer has ended, and with it the lock on the file: how it did.
@@ -170,11 +170,6 @@ impl SqliteStore {
             // A writer that panicked has freed the file too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
     }
 
     #[cfg(test)]

@@ -19,6 +19,10 @@ use crate::store::Shared;
 /// How many deliveries of an endpoint that is gone are cancelled in one transaction.
 const DRAIN: i64 = if cfg!(test) { 2 } else { 1_000 };
 
+/// More bytes than a file that is not limited will have.
+#[cfg(feature = "sabotage")]
+const MOST_BYTES: u64 = 1 << 40;
+
 /// The connection that writes, the next numbers, and the endpoints' rows.
 pub(crate) struct Tables {
     connection: Connection,
@@ -100,6 +104,24 @@ impl Tables {
         let place =
             |row: &rusqlite::Row<'_>| Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)));
         statement.query_row([row::endpoint(endpoint)], place).optional()
+    }
+
+    /// Limits the file anew, from what it takes now; without a limit if `None`.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn limit_to(&mut self, more: Option<u64>) -> rusqlite::Result<()> {
+        let page: i64 = self.connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
+        let used: i64 = self.connection.query_row("PRAGMA page_count", (), |row| row.get(0))?;
+        let used = row::unsigned(used.saturating_mul(page));
+        let most = more.map_or(MOST_BYTES, |more| used.saturating_add(more));
+        let limit = Limit::set(&self.connection, most)?;
+        self.limit = more.is_some().then_some(limit);
+        Ok(())
+    }
+
+    /// Returns whether deliveries are left to cancel.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
     }
 
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {

@@ -57,6 +57,11 @@ pub(crate) trait Write: Send + 'static {
 /// The same with its types hidden, and with the sender of its answer.
 pub(crate) trait AnyCommand: Send {
     fn ends_group(&self) -> bool;
+    /// The name of its type.
+    #[cfg(feature = "sabotage")]
+    fn kind(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, tables: &mut Tables, shared: &Shared);
     fn undo(&mut self, shared: &Shared);
@@ -139,12 +144,17 @@ impl Drop for Ending {
     }
 }
 
+/// Returns whether a command is the last one of its group.
+type IsLast = Box<dyn Fn(&Job) -> bool + Send>;
+
 pub(crate) struct Writer {
     tables: Tables,
     shared: Arc<Shared>,
     queue: Receiver<Job>,
     /// Returns whether a command is the last one of its group.
-    is_last: fn(&Job) -> bool,
+    is_last: IsLast,
+    #[cfg(feature = "sabotage")]
+    faults: manual::Faults,
     _lock: File,
 }
 
@@ -155,8 +165,15 @@ impl Writer {
         queue: Receiver<Job>,
         lock: File,
     ) -> Self {
-        let is_last = |job: &Job| job.ends_group();
-        Self { tables, shared, queue, is_last, _lock: lock }
+        Self {
+            tables,
+            shared,
+            queue,
+            is_last: Box::new(|job: &Job| job.ends_group()),
+            #[cfg(feature = "sabotage")]
+            faults: manual::Faults::default(),
+            _lock: lock,
+        }
     }
 
     /// Writes until the last caller is gone, or the store is closed.
@@ -227,6 +244,8 @@ impl Writer {
             group.iter_mut().try_for_each(|job| job.write(tables, shared))
         }));
         let written = written.unwrap_or(Err(rusqlite::Error::InvalidQuery));
+        #[cfg(feature = "sabotage")]
+        let written = written.and_then(|()| self.faults.take_commit());
         let outcome = written.and_then(|()| self.tables.commit());
         if outcome.is_err() {
             self.tables.roll_back();
@@ -253,6 +272,8 @@ impl Writer {
             }
             for refill in refills {
                 let found = self.tables.waiting(&refill);
+                #[cfg(feature = "sabotage")]
+                let found = self.faults.take_refill().and(found);
                 let mut backlog = self.shared.backlog();
                 match found {
                     Ok(Found { waiting, next, unreadable }) => {
@@ -280,5 +301,7 @@ impl Writer {
     }
 }
 
+#[cfg(feature = "sabotage")]
+pub(crate) mod manual;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,13 +2,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use webhooks_tests::simulation::{self, Options, Run, Tally};
+use webhooks_tests::simulation::{self, Options, Run, Store, Tally};
 
-const USAGE: &str = "Usage: cargo xtask sim --seeds N [--first S]\n       cargo xtask sim --seed N";
+const USAGE: &str = "Usage: cargo xtask sim --seeds N [--first S] [--store memory|sqlite]
+       cargo xtask sim --seed N [--store memory|sqlite]";
 
 /// How many seeds pass between two signs of life.
 const PROGRESS: u64 = 5_000;
@@ -16,26 +17,48 @@ const PROGRESS: u64 = 5_000;
 /// How many failures are told.
 const MAX_TOLD: usize = 10;
 
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Wanted {
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    first: Option<u64>,
+    store: Store,
+}
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |text: &str| text.parse::<u64>().ok();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--seed", seed] => number(seed).map(one),
-        ["--seeds", seeds] => number(seeds).map(|seeds| many(0, seeds)),
-        ["--seeds", seeds, "--first", first] | ["--first", first, "--seeds", seeds] => {
-            number(seeds).zip(number(first)).map(|(seeds, first)| many(first, seeds))
+    match Wanted::read(std::env::args().skip(1)) {
+        Some(Wanted { seed: Some(seed), seeds: None, first: None, store }) => one(seed, store),
+        Some(Wanted { seed: None, seeds: Some(seeds), first, store }) => {
+            many(first.unwrap_or_default(), seeds, store)
         }
-        _ => None,
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
     }
-    .unwrap_or_else(|| {
-        eprintln!("{USAGE}");
-        ExitCode::from(2)
-    })
+}
+
+impl Wanted {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut wanted = Self::default();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next()?;
+            match name.as_str() {
+                "--seed" => wanted.seed = Some(value.parse().ok()?),
+                "--seeds" => wanted.seeds = Some(value.parse().ok()?),
+                "--first" => wanted.first = Some(value.parse().ok()?),
+                "--store" => wanted.store = value.parse().ok()?,
+                _ => return None,
+            }
+        }
+        Some(wanted)
+    }
 }
 
 /// Runs one seed and shows all that happens.
-fn one(seed: u64) -> ExitCode {
-    let run = simulation::run(seed, Options { verbose: true, ..Options::default() });
+fn one(seed: u64, store: Store) -> ExitCode {
+    let run = simulation::run(seed, Options { verbose: true, store, ..Options::default() });
     for line in &run.trace {
         println!("{line}");
     }
@@ -43,14 +66,14 @@ fn one(seed: u64) -> ExitCode {
     match run.violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
-            eprintln!("seed {seed}: {violation}");
+            eprintln!("seed {seed} over {store}: {violation}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// Runs many seeds on all processors.
-fn many(first: u64, seeds: u64) -> ExitCode {
+fn many(first: u64, seeds: u64, store: Store) -> ExitCode {
     let next = AtomicU64::new(0);
     let total = Mutex::new((Tally::default(), Vec::new()));
     let work = || {
@@ -65,11 +88,11 @@ fn many(first: u64, seeds: u64) -> ExitCode {
                 eprintln!("{done} of {seeds} seeds");
             }
             let seed = first + done;
-            let run: Run = simulation::run(seed, Options::default());
+            let run: Run = simulation::run(seed, Options { store, ..Options::default() });
             tally += run.tally;
             failures.extend(run.violation.map(|violation| (seed, violation)));
         }
-        let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
         total.0 += tally;
         total.1.extend(failures);
     };
@@ -78,12 +101,12 @@ fn many(first: u64, seeds: u64) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let (tally, mut failures) =
-        total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (tally, mut failures) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     failures.sort();
     for (seed, violation) in failures.iter().take(MAX_TOLD) {
-        eprintln!("seed {seed}: {violation}; replay it: cargo xtask sim --seed {seed}");
+        let again = format!("cargo xtask sim --seed {seed} --store {store}");
+        eprintln!("seed {seed} over {store}: {violation}; replay it: {again}");
     }
-    println!("{tally}{seeds} seeds, {} failures", failures.len());
+    println!("{tally}{seeds} seeds over {store}, {} failures", failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

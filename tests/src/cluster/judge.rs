@@ -113,7 +113,7 @@ impl Judge {
         let mut checker = Checker::new(true);
         let breaker = BreakerSettings { failures: u32::MAX, ..settings.breaker };
         checker.limits = Limits { breaker, lag: LAG, ..Limits::of(settings) };
-        let terms = |endpoint: &Endpoint| Terms { endpoint: endpoint.clone(), on_time: None };
+        let terms = |endpoint: &Endpoint| Terms::new(endpoint.clone(), None);
         checker.endpoints = endpoints.values().map(terms).collect();
         let endpoints = endpoints.keys().cloned().zip(0..).collect();
         let story = Story { checker, events: BTreeMap::new(), endpoints };

@@ -34,6 +34,15 @@ pub(crate) struct Terms {
     pub(crate) endpoint: Endpoint,
     /// How late it is served at most, if that is promised.
     pub(crate) on_time: Option<Duration>,
+    /// The place from which on it is in order, if it is ordered.
+    pub(super) ordered_from: usize,
+}
+
+impl Terms {
+    /// Returns the terms of an endpoint that is set like this from the start.
+    pub(crate) fn new(endpoint: Endpoint, on_time: Option<Duration>) -> Self {
+        Self { endpoint, on_time, ordered_from: 0 }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +90,16 @@ impl Checker {
     pub(crate) fn add_worker(&mut self) -> WorkerNumber {
         self.workers.push(WorkerRecord::default());
         self.workers.len() - 1
+    }
+
+    /// Notes that an endpoint is set in another way from now on.
+    pub(crate) fn change(&mut self, endpoint: usize, settings: Endpoint) {
+        let place = self.deliveries.place();
+        let Some(terms) = self.endpoints.get_mut(endpoint) else { return };
+        if settings.ordered && !terms.endpoint.ordered {
+            terms.ordered_from = place;
+        }
+        terms.endpoint = settings;
     }
 
     pub(crate) fn note(&mut self, now: Duration, line: Arguments<'_>) {

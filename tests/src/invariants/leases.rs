@@ -101,6 +101,8 @@ pub(crate) struct ClaimRecord {
     pub(super) is_sent: bool,
     /// Whether the delivery was cancelled meanwhile.
     is_over: bool,
+    /// Whether the endpoint was closed meanwhile.
+    pub(super) is_closed: bool,
     /// Whether the store was asked to put the delivery back, and may have done so.
     may_be_back: bool,
     /// The status code that was answered, 0 if none was.
@@ -117,6 +119,11 @@ impl Deliveries {
         delivery
     }
 
+    /// Returns how many places there are in the order of acceptance so far.
+    pub(super) fn place(&self) -> usize {
+        self.places
+    }
+
     /// Notes that a delivery is accepted now or later, if at all.
     pub(crate) fn may_accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
         self.places += 1;
@@ -124,6 +131,28 @@ impl Deliveries {
         let delivery =
             Delivery { earliest, accepted_at: now, is_open: true, ..Delivery::default() };
         self.by_key.entry(key).or_insert(delivery)
+    }
+
+    /// Notes that a delivery was replayed, or made for an event that was missed.
+    pub(crate) fn replay(&mut self, key: Key, now: Duration) {
+        let is_known = self.by_key.contains_key(&key);
+        let delivery = self.accept(key, now);
+        delivery.was_replayed = true;
+        if is_known {
+            delivery.is_open = true;
+            delivery.was_taken = false;
+            delivery.cancelled = None;
+            delivery.due_at = None;
+        }
+    }
+
+    /// Notes that a delivery that has ended was forgotten.
+    pub(crate) fn forget(&mut self, key: Key) {
+        if let Some(delivery) = self.by_key.remove(&key)
+            && let Some(id) = delivery.id
+        {
+            self.by_id.remove(&id);
+        }
     }
 
     pub(crate) fn by_id(&mut self, id: DeliveryId) -> Option<&mut Delivery> {
@@ -143,6 +172,11 @@ impl ClaimRecord {
         self.is_over || self.may_be_back || self.is_doubtful()
     }
 
+    /// Returns whether it is still a worker's.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !self.is_over && self.settled.is_none()
+    }
+
     pub(super) fn is_doubtful(&self) -> bool {
         self.footing == Footing::Doubtful
     }
@@ -157,6 +191,14 @@ impl Delivery {
             last.is_over = true;
             self.is_uncertain |= !last.is_sent && last.settled.is_none();
         }
+    }
+}
+
+impl Delivery {
+    /// Notes that it was cancelled with its endpoint.
+    pub(crate) fn close(&mut self, why: &'static str) {
+        self.cancel(why);
+        self.claims.iter_mut().for_each(|claim| claim.is_closed = true);
     }
 }
 
@@ -192,6 +234,7 @@ impl Checker {
             is_expired_at: grant.since + endpoint.max_age,
             is_sent: false,
             is_over: false,
+            is_closed: false,
             may_be_back: false,
             status: None,
             settled: None,
@@ -234,6 +277,13 @@ impl Checker {
         }
     }
 
+    /// Notes that the store and all its workers crashed: no claim of before holds.
+    pub(crate) fn on_all_crashed(&mut self, now: Duration) {
+        self.note(now, format_args!("the store and its workers crash"));
+        let claims = self.deliveries.by_key.values_mut().flat_map(|delivery| &mut delivery.claims);
+        claims.for_each(|claim| claim.is_over = true);
+    }
+
     pub(crate) fn on_extended(&mut self, claim: Claim, until: Timestamp) {
         if let Some(record) = self.deliveries.claim(claim) {
             record.until = record.until.max(until);
@@ -265,7 +315,7 @@ impl Checker {
         let Some(record) = self.deliveries.claim(claim) else { return };
         record.settled = Some(outcome);
         let (status, is_last, is_sent) = (record.status, record.is_last, record.is_sent);
-        let is_expired = record.is_expired_at <= time;
+        let is_expired = record.is_expired_at <= time || self.limits.is_wall_off;
         let is_success = status.is_some_and(|status| (200..300).contains(&status));
         let fits = match outcome {
             Outcome::Delivered => is_success,

@@ -19,6 +19,8 @@ pub(crate) struct Limits {
     pub(crate) retry_after_cap: Duration,
     /// How long after it was decided on a request may be seen.
     pub(crate) lag: Duration,
+    /// Whether the wall clock was off for so long that due times and ages go by it.
+    pub(crate) is_wall_off: bool,
 }
 
 impl Limits {
@@ -148,10 +150,13 @@ impl Checker {
         }
         let Some(delivery) = self.deliveries.by_key.get(&key) else { return };
         let place = delivery.earliest;
+        // What came before it was ordered may be on its way.
+        let from = self.endpoints[key.endpoint].ordered_from;
         let earlier = (self.deliveries.by_key.iter())
             .find(|(other, earlier)| {
                 other.endpoint == key.endpoint
                     && earlier.is_open
+                    && earlier.earliest > from
                     && !earlier.may_have_ended
                     && earlier.latest.is_some_and(|latest| latest < place)
                     && !earlier.was_replayed
@@ -188,6 +193,7 @@ impl Checker {
         let (is_allowed, until) = (claim.is_allowed, claim.until);
         // Another may have had it meanwhile, and put it back for later.
         let is_due = due_at.is_none_or(|due_at| due_at <= time) || claim.is_doubtful();
+        let is_due = is_due || self.limits.is_wall_off;
         self.tally.duplicates += u64::from(was_taken);
         if until + self.limits.lag <= time && !is_uncertain {
             self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
@@ -217,10 +223,16 @@ impl Checker {
         self.note(now, format_args!("worker {worker} ends {key}: {ending:?}"));
         self.workers[worker].in_flight -= 1;
         self.tally.broken_off += u64::from(ending == Ending::Dropped);
+        let claims = self.deliveries.by_key.get(&key).map(|delivery| &delivery.claims);
+        let sent_by = claim.zip(claims).and_then(|(index, claims)| claims.get(index));
+        // The endpoint may be closed since, and a new one begun that knows nothing of it.
+        let is_closed = sent_by.is_some_and(|claim| claim.is_closed);
+        let is_sign_of_life =
+            matches!(ending, Ending::Answered { status, .. } if status != 429 && status < 500);
         let limits = &self.limits;
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         lines.in_flight = lines.in_flight.saturating_sub(1);
-        let opened = lines.learn(ending, limits, now);
+        let opened = (is_sign_of_life || !is_closed) && lines.learn(ending, limits, now);
         self.tally.openings += u64::from(opened);
         let Ending::Answered { status, .. } = ending else { return };
         let is_success = (200..300).contains(&status);

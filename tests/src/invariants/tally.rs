@@ -69,6 +69,20 @@ tally! {
     shutdowns: "workers shut down",
     /// Endpoints that were disabled, unregistered or replaced.
     endpoint_changes: "endpoints changed",
+    /// Groups of commands whose transaction failed.
+    groups_failed: "commit groups failed",
+    /// Stores that crashed, with all their workers.
+    store_crashes: "stores crashed",
+    /// Operators' calls that changed something, or were refused.
+    operations: "operations",
+    /// Events that were forgotten because they were old.
+    pruned: "events forgotten",
+    /// Steps of the wall clock.
+    clock_steps: "steps of the wall clock",
+    /// Times for which a store took no events.
+    full: "times when a store was full",
+    /// Times for which what waits could not be read.
+    unread: "times when a backlog could not be read",
     /// Breakers that opened.
     openings: "breakers opened",
     /// Deliveries that were replayed.

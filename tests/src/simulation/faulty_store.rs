@@ -1,14 +1,14 @@
-//! The store in memory behind calls that fail, stall, or do their work and fail then.
+//! A store behind calls that fail, stall, or do their work and fail then.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, Health, HistoryStore as _,
-    MemoryStore, Novelty, Now, OperationError, Published, Query, ReplayRequest, Replayed,
-    SerializedEvent, Settled, Settlement, StoreError, Wakeups,
+    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
+    DeliveryStore, EventRecord, Health, HistoryStore, Now, OperationError, Page, Published, Query,
+    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError, Wakeups,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
@@ -16,6 +16,9 @@ use webhooks_registry::{
 };
 
 use super::Sabotage;
+use super::committer::Committer;
+use super::kept::Kept;
+use super::oracle::{Changed, Verdict, registration};
 use super::plan::number;
 use super::record::World;
 use crate::invariants::{Footing, Grant, Key, WorkerNumber};
@@ -23,7 +26,8 @@ use crate::invariants::{Footing, Grant, Key, WorkerNumber};
 /// A worker's way to the store.
 #[derive(Debug, Clone)]
 pub(super) struct FaultyStore {
-    pub(super) inner: MemoryStore,
+    pub(super) inner: Kept,
+    pub(super) committer: Arc<Committer>,
     pub(super) world: Arc<World>,
     pub(super) worker: WorkerNumber,
     /// A claim to hand out once more, for sabotage.
@@ -93,39 +97,30 @@ impl FaultyStore {
         worker.last_fault = Some(self.world.now());
     }
 
-    fn times(&self) -> (Duration, Timestamp) {
-        (self.world.now(), self.world.clock.now())
+    /// Returns whether a store in memory, which knows no bound, is to have no room.
+    fn is_memory_full(&self) -> bool {
+        matches!(self.inner, Kept::Memory(_)) && self.world.record().is_full
     }
 
-    /// Notes what was accepted, by asking every endpoint.
-    async fn accept(&self, events: &[(usize, SerializedEvent)]) {
-        let all = self.inner.list(None, None, usize::MAX).await.expect("memory does not fail");
-        let mut record = self.world.record();
-        for (event, serialized) in events {
-            for Registration { id, endpoint, state, .. } in all.iter().map(|found| &**found) {
-                if state.is_open()
-                    && endpoint.tenant == serialized.tenant
-                    && endpoint.wants(&serialized.event_type)
-                {
-                    let key = Key { event: *event, endpoint: number(id.as_str()) };
-                    record.checker.deliveries.accept(key, self.world.now());
-                }
-            }
-        }
+    /// Has the store carry out a call that changes it, and notes what became of it.
+    async fn change<T, F>(&self, call: impl FnOnce(Kept, Arc<World>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.committer.carry_out(call(self.inner.clone(), Arc::clone(&self.world))).await
     }
 
-    /// Notes that an endpoint is gone or inactive: what waits for it is cancelled.
-    fn close(&self, endpoint: &EndpointId, why: &'static str) {
-        let mut record = self.world.record();
-        record.checker.note(self.world.now(), format_args!("{endpoint} is closed: {why}"));
-        record.checker.tally.endpoint_changes += 1;
-        let endpoint = number(endpoint.as_str());
-        record.checker.forgive(endpoint);
-        for (key, delivery) in &mut record.checker.deliveries.by_key {
-            if key.endpoint == endpoint && delivery.is_open {
-                delivery.cancel(why);
-            }
-        }
+    /// Begins and ends a call on endpoints.
+    async fn begin_of_endpoints(
+        &self,
+        call: &str,
+    ) -> Result<(Fault, Duration), EndpointStoreError> {
+        self.begin(call).await.map_err(of_endpoints)
+    }
+
+    async fn end_of_endpoints(&self, fault: (Fault, Duration)) -> Result<(), EndpointStoreError> {
+        self.end(fault).await.map_err(of_endpoints)
     }
 
     /// Hands out once more what is leased already.
@@ -160,6 +155,85 @@ fn unavailable() -> StoreError {
     StoreError::Unavailable { source: "a planned fault".into() }
 }
 
+fn of_endpoints(error: StoreError) -> EndpointStoreError {
+    EndpointStoreError::Unavailable { source: error.into() }
+}
+
+impl World {
+    /// Notes that what a store answered is wrong; returns what it should have been, if anything.
+    fn judge<T>(&self, verdict: Verdict<T>) -> Option<T> {
+        match verdict {
+            Ok(found) => Some(found),
+            Err(why) => {
+                self.violate(format_args!("a store answers by what came before: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Notes what was published.
+    fn on_published(
+        &self,
+        events: &[SerializedEvent],
+        now: Timestamp,
+        published: &[Result<Published, Conflict>],
+    ) {
+        for (event, published) in events.iter().zip(published) {
+            let new = self.record().oracle.publish(event, now, published);
+            for key in self.judge(new).into_iter().flatten() {
+                self.record().checker.deliveries.accept(key, self.now());
+            }
+        }
+    }
+
+    fn on_settled(&self, settlements: &[Settlement], settled: &[Settled]) {
+        let (now, time) = (self.now(), self.even());
+        let monotonic = self.clock.monotonic();
+        for (settlement, settled) in settlements.iter().zip(settled) {
+            let verdict = self.record().oracle.settle(settlement, *settled, monotonic);
+            if let Settled::Kept { .. } = settled {
+                let Settlement { claim, outcome, .. } = settlement;
+                self.record().checker.on_settled(*claim, *outcome, (now, time));
+            }
+            self.judge(verdict);
+        }
+    }
+
+    /// Notes that an endpoint was changed; if it is closed, what waits for it is cancelled.
+    fn on_changed(&self, key: &EndpointKey, verdict: Verdict<Changed>, what: &'static str) {
+        let Some(changed) = self.judge(verdict) else { return };
+        let mut record = self.record();
+        let line = format_args!("{} is {what}: {changed:?}", key.id);
+        record.checker.note(self.now(), line);
+        record.on_changed(key, changed, what);
+    }
+
+    async fn on_replayed(
+        &self,
+        store: &Kept,
+        request: &ReplayRequest,
+        replayed: &Result<Replayed, OperationError>,
+    ) -> Result<(), StoreError> {
+        let status = Some(DeliveryStatus::Pending);
+        let mut pending = BTreeSet::new();
+        for found in store.all(Query { status, ..Query::default() }).await? {
+            let event = number(&found.event.to_string());
+            let key = Key { event, endpoint: number(found.endpoint.as_str()) };
+            self.record().oracle.learn(found.id, key);
+            pending.insert(key);
+        }
+        let due = self.record().oracle.replay(request, replayed, &pending);
+        let now = self.now();
+        for key in self.judge(due).into_iter().flatten() {
+            let mut record = self.record();
+            record.checker.tally.replayed += 1;
+            record.checker.deliveries.replay(key, now);
+            record.checker.note(now, format_args!("{key} is replayed"));
+        }
+        Ok(())
+    }
+}
+
 impl DeliveryStore for FaultyStore {
     async fn publish(
         &self,
@@ -167,27 +241,38 @@ impl DeliveryStore for FaultyStore {
         now: Timestamp,
     ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
         let fault = self.begin("publish").await?;
-        let published = self.inner.publish(events.clone(), now).await?;
-        let is_new = |published: &Result<Published, Conflict>| {
-            matches!(published, Ok(Published { novelty: Novelty::New, .. }))
+        if self.is_memory_full() {
+            self.end(fault).await?;
+            return Err(StoreError::Full { source: "a planned fault".into() });
+        }
+        let publish = |inner: Kept, world: Arc<World>| async move {
+            let published = inner.publish(events.clone(), now).await?;
+            world.on_published(&events, now, &published);
+            Ok(published)
         };
-        let new: Vec<(usize, SerializedEvent)> = (events.into_iter().zip(&published))
-            .filter(|(_, published)| is_new(published))
-            .map(|(event, _)| (number(&event.id.to_string()), event))
-            .collect();
-        self.accept(&new).await;
+        let published: Result<_, StoreError> = self.change(publish).await;
         self.end(fault).await?;
-        Ok(published)
+        published
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         let fault = self.begin("claim").await?;
-        let until = request.now.wall + request.lease;
+        let (asked_at, lease) = (request.now, request.lease);
+        let (now, time) = (self.world.now(), self.world.even());
         let footing = if fault.0 == Fault::Done { Footing::Unheard } else { Footing::Firm };
-        let mut claimed = self.inner.claim(request).await?;
+        // The lease began when it was asked for.
+        let late = self.world.clock.monotonic().saturating_since(asked_at.monotonic);
+        let until = time.saturating_sub(late) + lease;
+        let claimed = self.inner.claim(request).await;
+        self.committer.look();
+        let mut claimed = claimed?;
         for claimed in &claimed {
+            let ends = asked_at.monotonic + lease;
+            let heard = Now { monotonic: self.world.clock.monotonic(), ..asked_at };
+            let verdict = self.world.record().oracle.claim(claimed, heard, ends);
+            self.world.judge(verdict);
             let grant = grant(claimed, until, footing);
-            self.world.record().checker.on_claimed(self.worker, &grant, self.times());
+            self.world.record().checker.on_claimed(self.worker, &grant, (now, time));
         }
         self.ignore_lease(&mut claimed);
         self.end(fault).await?;
@@ -204,18 +289,24 @@ impl DeliveryStore for FaultyStore {
             let mut record = self.world.record();
             record.sabotages(Sabotage::SettleLost) && record.rng.u8(..20) == 0
         };
-        let settled = if is_lost {
-            vec![Settled::Kept { health: Health::Well }; settlements.len()]
-        } else {
-            self.inner.settle(settlements.clone(), now).await?
+        let answered = settlements.iter().filter(|settlement| settlement.attempt.is_some()).count();
+        let settle = move |inner: Kept, world: Arc<World>| async move {
+            let settled = if is_lost {
+                vec![Settled::Kept { health: Health::Well }; settlements.len()]
+            } else {
+                inner.settle(settlements.clone(), now).await?
+            };
+            world.on_settled(&settlements, &settled);
+            Ok(settled)
         };
-        for (Settlement { claim, outcome, .. }, settled) in settlements.iter().zip(&settled) {
-            if let Settled::Kept { .. } = settled {
-                self.world.record().checker.on_settled(*claim, *outcome, self.times());
-            }
+        let settled: Result<_, StoreError> = self.change(settle).await;
+        if settled.is_err() {
+            // A commit that failed by plan. Claims that it should have ended run out.
+            let now = self.world.now();
+            self.world.record().checker.workers[self.worker].last_fault = Some(now);
         }
         self.end(fault).await?;
-        let answered = settlements.iter().filter(|settlement| settlement.attempt.is_some()).count();
+        let settled = settled?;
         self.world.record().checker.on_answered(self.worker, answered);
         Ok(settled)
     }
@@ -227,10 +318,17 @@ impl DeliveryStore for FaultyStore {
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
         let fault = self.begin("extend").await?;
-        let until = now.wall + lease;
         let lost = self.inner.extend(claims.clone(), lease, now).await?;
-        for claim in claims.into_iter().filter(|claim| !lost.contains(claim)) {
-            self.world.record().checker.on_extended(claim, until);
+        let late = self.world.clock.monotonic().saturating_since(now.monotonic);
+        let until = self.world.even().saturating_sub(late) + lease;
+        for claim in claims {
+            let is_lost = lost.contains(&claim);
+            let (ends, present) = (now.monotonic + lease, now.monotonic);
+            let verdict = self.world.record().oracle.extend(claim, is_lost, ends, present);
+            self.world.judge(verdict);
+            if !is_lost {
+                self.world.record().checker.on_extended(claim, until);
+            }
         }
         self.end(fault).await?;
         Ok(lost)
@@ -248,46 +346,33 @@ impl DeliveryStore for FaultyStore {
     }
 
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
-        self.inner.cancel(delivery, now).await?;
-        let mut record = self.world.record();
-        record.checker.note(self.world.now(), format_args!("{delivery} is cancelled"));
-        if let Some(delivery) = record.checker.deliveries.by_id(delivery) {
-            delivery.cancel("by hand");
-        }
-        Ok(())
+        let fault = self.begin("cancel").await?;
+        let cancel = move |inner: Kept, world: Arc<World>| async move {
+            let cancelled = inner.cancel(delivery, now).await;
+            let verdict = world.record().oracle.cancel(delivery, &cancelled);
+            world.judge(verdict);
+            if cancelled.is_ok() {
+                let mut record = world.record();
+                record.checker.note(world.now(), format_args!("{delivery} is cancelled"));
+                record.cancel(delivery, "by hand");
+            }
+            cancelled
+        };
+        let cancelled = self.change(cancel).await;
+        self.end(fault).await?;
+        cancelled
     }
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        let replayed = self.inner.replay(request).await?;
-        let status = Some(DeliveryStatus::Pending);
-        let mut query = Query { status, limit: Query::MAX_LIMIT, ..Query::default() };
-        let mut open = Vec::new();
-        loop {
-            let page = self.inner.deliveries(query.clone()).await?;
-            open.extend(page.items);
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-        let mut record = self.world.record();
-        let now = self.world.now();
-        record.checker.tally.replayed += u64::try_from(replayed.deliveries).unwrap_or(u64::MAX);
-        for found in open {
-            let event = number(&found.event.to_string());
-            let key = Key { event, endpoint: number(found.endpoint.as_str()) };
-            let is_known = record.checker.deliveries.by_key.contains_key(&key);
-            let delivery = record.checker.deliveries.accept(key, now);
-            if !is_known || !delivery.is_open {
-                delivery.is_open = true;
-                delivery.was_replayed = true;
-                delivery.was_taken = false;
-                delivery.cancelled = None;
-                delivery.due_at = None;
-                record.checker.note(now, format_args!("{key} is replayed"));
-            }
-        }
-        Ok(replayed)
+        let fault = self.begin("replay").await?;
+        let replay = move |inner: Kept, world: Arc<World>| async move {
+            let replayed = inner.replay(request.clone()).await;
+            world.on_replayed(&inner, &request, &replayed).await?;
+            replayed
+        };
+        let replayed = self.change(replay).await;
+        self.end(fault).await?;
+        replayed
     }
 
     fn wakeups(&self) -> Wakeups {
@@ -301,20 +386,31 @@ impl EndpointStore for FaultyStore {
         id: EndpointId,
         endpoint: Endpoint,
     ) -> Result<Registered, EndpointStoreError> {
-        self.world.note(format_args!("{id} is registered"));
-        let endpoint_number = number(id.as_str());
-        let registered = self.inner.register(id, endpoint).await?;
-        // Exchanges of its life before may have ended since that was closed.
-        if matches!(registered, Registered::Added) {
-            self.world.record().checker.forgive(endpoint_number);
-        }
-        Ok(registered)
+        let fault = self.begin_of_endpoints("register").await?;
+        let register = move |inner: Kept, world: Arc<World>| async move {
+            let registered = inner.register(id.clone(), endpoint.clone()).await;
+            let registration = registration(id, endpoint);
+            let key = registration.key();
+            let verdict = world.record().oracle.register(registration, &registered);
+            world.on_changed(&key, verdict, "registered");
+            registered
+        };
+        let registered = self.change(register).await;
+        self.end_of_endpoints(fault).await?;
+        registered
     }
 
     async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        let removed = self.inner.unregister(key.clone()).await?;
-        self.close(&key.id, "unregistered");
-        Ok(removed)
+        let fault = self.begin_of_endpoints("unregister").await?;
+        let unregister = move |inner: Kept, world: Arc<World>| async move {
+            let removed = inner.unregister(key.clone()).await;
+            let verdict = world.record().oracle.unregister(&key, &removed);
+            world.on_changed(&key, verdict, "unregistered");
+            removed
+        };
+        let removed = self.change(unregister).await;
+        self.end_of_endpoints(fault).await?;
+        removed
     }
 
     async fn set_state(
@@ -322,17 +418,22 @@ impl EndpointStore for FaultyStore {
         key: EndpointKey,
         change: StateChange,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
-        let fault = self.begin("set_state").await.map_err(failed)?;
-        let before = self.inner.set_state(key.clone(), change).await?;
-        if before.is_some() && matches!(change, StateChange::Disable(_)) {
-            self.close(&key.id, "disabled");
-        }
-        if before.is_some() && change == StateChange::Enable {
-            self.world.record().checker.forgive(number(key.id.as_str()));
-        }
-        self.end(fault).await.map_err(failed)?;
-        Ok(before)
+        let fault = self.begin_of_endpoints("set_state").await?;
+        let set_state = move |inner: Kept, world: Arc<World>| async move {
+            let before = inner.set_state(key.clone(), change).await;
+            let verdict = world.record().oracle.set_state(&key, change, &before);
+            let what = match change {
+                StateChange::Disable(_) => "disabled",
+                StateChange::Enable => "enabled",
+                StateChange::Pause => "paused",
+                StateChange::Resume => "resumed",
+            };
+            world.on_changed(&key, verdict, what);
+            before
+        };
+        let before = self.change(set_state).await;
+        self.end_of_endpoints(fault).await?;
+        before
     }
 
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
@@ -349,5 +450,49 @@ impl EndpointStore for FaultyStore {
     }
 }
 
-// What is remembered is not what is simulated.
-crate::forward_history!(FaultyStore);
+// What is remembered is looked at by the run alone; workers forget.
+impl HistoryStore for FaultyStore {
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+    ) -> Result<Option<EventRecord>, StoreError> {
+        self.inner.event(tenant, id).await
+    }
+
+    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
+        self.inner.deliveries(query).await
+    }
+
+    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+        self.inner.attempts(query).await
+    }
+
+    async fn statistics(
+        &self,
+        endpoint: EndpointKey,
+        since: Timestamp,
+    ) -> Result<Statistics, StoreError> {
+        self.inner.statistics(endpoint, since).await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let fault = self.begin("prune").await?;
+        let prune = move |inner: Kept, world: Arc<World>| async move {
+            let pruned = inner.prune(before, limit).await?;
+            if pruned > 0 {
+                let left = inner.all_events().await?;
+                let left = left.iter().map(|found| number(&found.event.id.to_string()));
+                world.on_pruned(before, pruned, left.collect());
+            }
+            Ok(pruned)
+        };
+        let pruned = self.change(prune).await;
+        self.end(fault).await?;
+        pruned
+    }
+}

@@ -41,8 +41,12 @@ impl FaultyTransport {
         let event = id.map(number).expect("the event's id is sent");
         let key = Key { event, endpoint: number(request.url.as_str()) };
         let now = self.world.now();
-        let time = self.world.clock.now();
+        let time = self.world.even();
         let mut record = self.world.record();
+        if record.silent.get(&key.endpoint).is_some_and(|since| *since < now) {
+            let line = format_args!("a change holds at once: {key} is sent behind it");
+            record.checker.violate(now, line);
+        }
         let claim = record.checker.on_send(self.worker, key, (now, time));
         let plan = &record.endpoints[key.endpoint];
         let mood = if record.is_healed { Mood::Well } else { plan.mood(now) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
 use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Query};
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _};
+use webhooks_registry::{Endpoint, StateChange};
 
 use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
 use super::script::Script;
@@ -27,15 +27,15 @@ const LAST_TENANT: usize = 9;
 pub(super) async fn play(script: &mut Script) {
     script.world.note(format_args!("all is well"));
     script.world.record().is_healed = true;
+    script.mend();
     script.world.clock.sleep(STALLS_END).await;
+    script.join().await;
+    script.shelf.compare(&script.world).await;
     for endpoint in 0..script.plan.endpoints.len() {
-        let found = script.store.get(script.key(endpoint)).await.expect("memory does not fail");
-        if found.is_none() {
-            script.register(endpoint).await;
+        script.register(endpoint).await;
+        for change in [StateChange::Enable, StateChange::Resume] {
+            script.operator().change(endpoint, change).await;
         }
-        let EndpointKey { tenant, id } = script.key(endpoint);
-        let endpoints = script.publisher.endpoints().tenant(tenant);
-        endpoints.enable(id.as_str()).await.expect("it is registered");
     }
     for worker in 0..script.workers.len() {
         script.start(worker);
@@ -65,7 +65,7 @@ async fn all_ended(script: &Script) -> bool {
         let mut open = None;
         for status in [DeliveryStatus::Pending, DeliveryStatus::Retrying] {
             let query = Query { status: Some(status), limit: 1, ..Query::default() };
-            let page = script.store.deliveries(query).await.expect("memory does not fail");
+            let page = script.shelf.store.deliveries(query).await.expect("reads don't fail");
             open = open.or_else(|| page.items.into_iter().next());
         }
         match open {
@@ -97,16 +97,16 @@ async fn all_slots_are_free(script: &mut Script) {
         script.world.record().add_endpoint(plan);
         script.register(number).await;
     }
-    script.publish(LAST_TENANT, EVENT_TYPES[0]).await;
+    script.operator().publish(LAST_TENANT, EVENT_TYPES[0]).await;
     if !all_ended(script).await {
         return;
     }
     for plan in script.world.record().endpoints.iter_mut().skip(first) {
         plan.pace = Some(pace);
     }
-    let worker = script.workers[0].as_ref().map_or(0, |(number, _)| *number);
+    let worker = script.workers[0].as_ref().map_or(0, |running| running.number);
     script.world.record().checker.workers[worker].most_in_flight = 0;
-    script.publish(LAST_TENANT, EVENT_TYPES[0]).await;
+    script.operator().publish(LAST_TENANT, EVENT_TYPES[0]).await;
     script.world.clock.sleep(pace * 2).await;
     let found = script.world.record().checker.workers[worker].most_in_flight;
     if found != expected {
@@ -118,18 +118,11 @@ async fn all_slots_are_free(script: &mut Script) {
 
 async fn everything_ended_well(script: &Script) {
     let mut kept = BTreeMap::new();
-    let mut query = Query { limit: Query::MAX_LIMIT, ..Query::default() };
-    loop {
-        let page = script.store.deliveries(query.clone()).await.expect("memory does not fail");
-        for found in page.items {
-            let event = number(&found.event.to_string());
-            kept.insert(Key { event, endpoint: number(found.endpoint.as_str()) }, found.status);
-        }
-        query.after = page.next;
-        if query.after.is_none() {
-            break;
-        }
+    for found in script.shelf.store.all(Query::default()).await.expect("reads don't fail") {
+        let event = number(&found.event.to_string());
+        kept.insert(Key { event, endpoint: number(found.endpoint.as_str()) }, found.status);
     }
     let now = script.world.now();
     script.world.record().checker.on_end_of_run(&kept, now);
+    script.shelf.compare(&script.world).await;
 }

@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use webhooks_core::{RetryPolicy, TenantId};
-use webhooks_dispatch::{BreakerSettings, EngineSettings};
-use webhooks_registry::Endpoint;
+use webhooks_dispatch::backlog::Window;
+use webhooks_dispatch::{BreakerSettings, EngineSettings, Undelivered};
+use webhooks_registry::{DisableReason, Endpoint, StateChange};
 
 use super::moods::Mood;
 
@@ -21,6 +22,8 @@ pub(super) struct Plan {
     pub(super) endpoints: Vec<EndpointPlan>,
     /// One store call in so many fails or stalls; none if `None`.
     pub(super) store_faults: Option<u32>,
+    /// How much of what waits a store on disk holds in memory.
+    pub(super) window: Window,
     /// Whether workers are left in peace, and healthy endpoints must be served on time.
     pub(super) is_calm: bool,
     pub(super) steps: Vec<(Duration, Step)>,
@@ -35,20 +38,73 @@ pub(super) struct EndpointPlan {
     pub(super) pace: Option<Duration>,
 }
 
-/// Something done to the engine.
+/// Something done to the engine, or to what it stands on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
-    Cancel,
-    Crash { worker: usize },
-    Publish { tenant: usize, event_type: &'static str, events: usize },
-    Register { endpoint: usize },
-    ReplayDelivery,
-    ReplayFailed { endpoint: usize },
-    ReplayMissed { endpoint: usize },
-    Shutdown { worker: usize, grace: Duration },
-    Start { worker: usize },
-    Unregister { endpoint: usize },
+    /// The wall clock is off by so many seconds from now on.
+    Clock {
+        off: i64,
+        is_believed: bool,
+    },
+    Crash {
+        worker: usize,
+    },
+    /// The process ends in which all runs, once so many groups more are committed.
+    CrashStore {
+        groups: usize,
+    },
+    Full(bool),
+    Operate(Operation),
+    Publish {
+        tenant: usize,
+        event_type: &'static str,
+        events: usize,
+    },
+    Shutdown {
+        worker: usize,
+        grace: Duration,
+    },
+    Start {
+        worker: usize,
+    },
+    /// What waits cannot be read, or can again.
+    Unread(bool),
 }
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation {
+    Cancel,
+    Change {
+        endpoint: usize,
+        change: StateChange,
+    },
+    Register {
+        endpoint: usize,
+        active: bool,
+        /// Whether its order is another than planned.
+        ordered: bool,
+        narrow: bool,
+    },
+    ReplayDeliveries,
+    ReplayDelivery,
+    ReplayEndpoint {
+        endpoint: usize,
+        which: Undelivered,
+    },
+    ReplayEvent {
+        which: Undelivered,
+    },
+    Unregister {
+        endpoint: usize,
+    },
+}
+
+const HOUR: i64 = 3_600;
+const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+
+/// After how long a step of the wall clock may be believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(290);
 
 impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
@@ -56,26 +112,46 @@ impl Plan {
         let store_faults = (rng.u8(..2) == 0).then(|| rng.u32(3..40));
         let is_calm = store_faults.is_none() && rng.u8(..2) == 0;
         let tenants = rng.usize(1..=3);
-        let endpoints: Vec<EndpointPlan> =
-            (0..rng.usize(1..=10)).map(|n| EndpointPlan::draw(n, tenants, &mut rng)).collect();
+        let is_outage = rng.u8(..12) == 0;
+        let endpoints: Vec<EndpointPlan> = if is_outage {
+            (0..rng.usize(12..=40))
+                .map(|n| EndpointPlan::draw_outage(n, tenants, &mut rng))
+                .collect()
+        } else {
+            (0..rng.usize(1..=10)).map(|n| EndpointPlan::draw(n, tenants, &mut rng)).collect()
+        };
         let workers = if rng.u8(..3) == 0 { 2 } else { 1 };
-        let span = rng.u64(5..90);
+        // Long enough for retention, or for a step of the clock to be believed.
+        let is_long = rng.u8(..6) == 0;
+        let span = if is_long { rng.u64(600..2_400) } else { rng.u64(5..90) };
         let mut steps = Vec::new();
         for _ in 0..rng.usize(1..=25) {
             let tenant = rng.usize(..tenants);
             let event_type = EVENT_TYPES[rng.usize(..EVENT_TYPES.len())];
-            let events = if rng.u8(..8) == 0 { rng.usize(1..=40) } else { rng.usize(1..=4) };
+            let most = if is_outage { 8 } else { 40 };
+            let events = if rng.u8(..8) == 0 { rng.usize(1..=most) } else { rng.usize(1..=4) };
             steps.push((at(span, &mut rng), Step::Publish { tenant, event_type, events }));
         }
         if !is_calm {
             for _ in 0..rng.usize(0..=6) {
-                disturb(&mut steps, span, workers, endpoints.len(), &mut rng);
+                disturb(&mut steps, span, workers, &mut rng);
             }
+            operate(&mut steps, span, endpoints.len(), &mut rng);
+        }
+        if rng.u8(..4) == 0 {
+            shift_clock(&mut steps, span, &mut rng);
         }
         // Equal times keep their order: a sort that is stable.
         steps.sort_by_key(|(at, _)| *at);
-        let settings = draw_settings(seed, &mut rng);
-        Self { settings, workers, endpoints, store_faults, is_calm, steps }
+        let mut settings = draw_settings(seed, &mut rng);
+        if is_long {
+            settings.retention = Duration::from_secs(rng.u64(300..900));
+        }
+        let window = match rng.u8(..3) {
+            0 => Window { per_endpoint: 1_024, bytes: 1 << 20 },
+            _ => Window { per_endpoint: rng.usize(1..6), bytes: rng.usize(200..5_000) },
+        };
+        Self { settings, workers, endpoints, store_faults, window, is_calm, steps }
     }
 
     /// Returns when all is well from then on: endpoints and store.
@@ -111,35 +187,102 @@ fn draw_settings(seed: u64, rng: &mut fastrand::Rng) -> EngineSettings {
 }
 
 /// Draws something that hinders delivery, and what mends it again.
-fn disturb(
+fn disturb(steps: &mut Vec<(Duration, Step)>, span: u64, workers: usize, rng: &mut fastrand::Rng) {
+    let (at, later) = (at(span, rng), Duration::from_millis(rng.u64(..20_000)));
+    let worker = rng.usize(..workers);
+    match rng.u8(..8) {
+        0 | 1 => {
+            steps.extend([(at, Step::Crash { worker }), (at + later, Step::Start { worker })]);
+        }
+        2 | 3 => {
+            let grace = Duration::from_millis(rng.u64(..10_000));
+            let shutdown = Step::Shutdown { worker, grace };
+            steps.extend([(at, shutdown), (at + later, Step::Start { worker })]);
+        }
+        4 => steps.extend([(at, Step::Full(true)), (at + later, Step::Full(false))]),
+        5 => steps.extend([(at, Step::Unread(true)), (at + later, Step::Unread(false))]),
+        _ => {
+            steps.push((at, Step::CrashStore { groups: rng.usize(..3) }));
+            steps.extend((0..workers).map(|worker| (at + later, Step::Start { worker })));
+        }
+    }
+}
+
+/// Draws what operators do: alone, and at once with others.
+fn operate(
     steps: &mut Vec<(Duration, Step)>,
     span: u64,
-    workers: usize,
     endpoints: usize,
     rng: &mut fastrand::Rng,
 ) {
-    let (at, later) = (at(span, rng), Duration::from_millis(rng.u64(..20_000)));
-    let (worker, endpoint) = (rng.usize(..workers), rng.usize(..endpoints));
-    let ends = [
-        Step::Crash { worker },
-        Step::Shutdown { worker, grace: Duration::from_millis(rng.u64(..10_000)) },
-    ];
-    match rng.u8(..8) {
-        0 | 1 => {
-            let which = rng.usize(..2);
-            steps.extend([(at, ends[which]), (at + later, Step::Start { worker })]);
+    for _ in 0..rng.usize(0..=6) {
+        let at = at(span, rng);
+        let endpoint = rng.usize(..endpoints);
+        let burst = if rng.bool() { 1 } else { rng.usize(2..=6) };
+        for _ in 0..burst {
+            let soon = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..40) });
+            steps.push((at + soon, Step::Operate(Operation::draw(endpoint, rng))));
         }
-        2 => steps.push((at, Step::Register { endpoint })),
-        3 => {
-            let steps_of_endpoint = [Step::Unregister { endpoint }, Step::Register { endpoint }];
-            steps.extend([(at, steps_of_endpoint[0]), (at + later, steps_of_endpoint[1])]);
-            if rng.bool() {
-                steps.push((at + later, Step::ReplayMissed { endpoint }));
-            }
+        if rng.bool() {
+            // What was closed is opened again, and asked for what it missed.
+            let later = at + Duration::from_millis(rng.u64(..20_000));
+            let which = draw_undelivered(rng);
+            let (change, narrow) = (StateChange::Enable, false);
+            steps.extend(
+                [
+                    (later, Operation::Change { endpoint, change }),
+                    (later, Operation::Register { endpoint, active: true, ordered: false, narrow }),
+                    (later, Operation::Change { endpoint, change: StateChange::Resume }),
+                    (later + Duration::from_secs(1), Operation::ReplayEndpoint { endpoint, which }),
+                ]
+                .map(|(at, operation)| (at, Step::Operate(operation))),
+            );
         }
-        4 => steps.push((at, Step::ReplayFailed { endpoint })),
-        5 => steps.push((at, Step::ReplayDelivery)),
-        _ => steps.push((at, Step::Cancel)),
+    }
+}
+
+/// Draws when the wall clock is off, and by how much.
+fn shift_clock(steps: &mut Vec<(Duration, Step)>, span: u64, rng: &mut fastrand::Rng) {
+    for _ in 0..rng.usize(1..=3) {
+        let (at, off) = (at(span, rng), [-2 * HOUR, 2 * HOUR, TEN_YEARS][rng.usize(..3)]);
+        // Ten years for a moment only: nothing can be as old as that.
+        let longest = if off == TEN_YEARS { 280_000 } else { 900_000 };
+        let lasts = Duration::from_millis(rng.u64(100..longest));
+        let is_believed = lasts >= BELIEVED_AFTER;
+        steps.push((at, Step::Clock { off, is_believed }));
+        steps.push((at + lasts, Step::Clock { off: 0, is_believed: false }));
+    }
+}
+
+fn draw_undelivered(rng: &mut fastrand::Rng) -> Undelivered {
+    let which =
+        [Undelivered::ALL, Undelivered::FAILED, Undelivered::CANCELLED, Undelivered::MISSED];
+    which[rng.usize(..4)]
+}
+
+impl Operation {
+    fn draw(endpoint: usize, rng: &mut fastrand::Rng) -> Self {
+        let change = [
+            StateChange::Disable(DisableReason::Manual),
+            StateChange::Enable,
+            StateChange::Pause,
+            StateChange::Resume,
+        ][rng.usize(..4)];
+        match rng.u8(..16) {
+            0..5 => Self::Change { endpoint, change },
+            5..8 => Self::Register {
+                endpoint,
+                active: rng.u8(..4) > 0,
+                ordered: rng.bool(),
+                narrow: rng.u8(..4) == 0,
+            },
+            8 => Self::ReplayDeliveries,
+            9 => Self::ReplayDelivery,
+            10 => Self::ReplayEndpoint { endpoint, which: draw_undelivered(rng) },
+            11 => Self::ReplayEvent { which: draw_undelivered(rng) },
+            12 | 13 => Self::Unregister { endpoint },
+            _ => Self::Cancel,
+        }
     }
 }
 
@@ -203,6 +346,15 @@ impl EndpointPlan {
             }
         }
         Self { endpoint, moods, pace: None }
+    }
+
+    /// Draws one of many that hang, but for a few.
+    fn draw_outage(number: usize, tenants: usize, rng: &mut fastrand::Rng) -> Self {
+        let mut plan = Self::draw(number, tenants, rng);
+        let is_well = rng.u8(..8) == 0;
+        let until = Duration::from_millis(rng.u64(10_000..90_000));
+        plan.moods = if is_well { Vec::new() } else { vec![(until, Mood::Hanging)] };
+        plan
     }
 
     pub(super) fn mood(&self, now: Duration) -> Mood {

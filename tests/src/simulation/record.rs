@@ -1,13 +1,17 @@
 //! What everything in a simulated run shares: its clock, its checker, and what fails when.
 
+use std::collections::BTreeMap;
 use std::fmt::Arguments;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::plan::EndpointPlan;
+use super::oracle::{Changed, Oracle};
+use super::plan::{EndpointPlan, number};
 use super::{Options, Run, Sabotage};
 use crate::SimulatedClock;
 use crate::invariants::{Checker, Terms};
+use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_registry::{EndpointKey, EndpointState};
 
 /// What everything in a run shares.
 #[derive(Debug)]
@@ -22,10 +26,19 @@ pub(super) struct Record {
     pub(super) rng: fastrand::Rng,
     /// Its worker number 0 is the publisher.
     pub(super) checker: Checker,
+    pub(super) oracle: Oracle,
     pub(super) endpoints: Vec<EndpointPlan>,
+    /// How many events were made.
+    pub(super) events: usize,
     /// One store call in so many fails or stalls.
     pub(super) store_faults: Option<u32>,
     pub(super) is_healed: bool,
+    /// Whether the store takes no more events.
+    pub(super) is_full: bool,
+    pub(super) retention: Duration,
+    /// The endpoints of which everybody knows that they get nothing, and since when. What takes off
+    /// at the same moment cannot know.
+    pub(super) silent: BTreeMap<usize, Duration>,
     /// How late healthy endpoints are served at most, if that is promised.
     pub(super) on_time: Option<Duration>,
 }
@@ -38,9 +51,14 @@ impl World {
             options,
             rng: fastrand::Rng::with_seed(!seed),
             checker,
+            oracle: Oracle::default(),
             endpoints: Vec::new(),
+            events: 0,
             store_faults: None,
             is_healed: false,
+            is_full: false,
+            retention: Duration::MAX,
+            silent: BTreeMap::new(),
             on_time: None,
         };
         Self { clock, record: Mutex::new(record) }
@@ -50,8 +68,17 @@ impl World {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn options(&self) -> Options {
+        self.record().options
+    }
+
     pub(super) fn now(&self) -> Duration {
         self.clock.elapsed()
+    }
+
+    /// Returns the time by a wall clock that never steps.
+    pub(super) fn even(&self) -> Timestamp {
+        self.clock.even()
     }
 
     pub(super) fn note(&self, line: Arguments<'_>) {
@@ -66,6 +93,31 @@ impl World {
         self.record().checker.violation.is_some()
     }
 
+    /// Notes which events a store has left.
+    pub(super) fn on_pruned(&self, before: Timestamp, count: usize, mut left: Vec<usize>) {
+        left.sort_unstable();
+        let verdict = self.record().oracle.prune(before, count, &left);
+        let mut record = self.record();
+        let is_early = before > self.even().saturating_sub(record.retention);
+        if is_early && !record.checker.limits.is_wall_off {
+            let line = format_args!("a leap forgets nothing: {count} events, too early");
+            record.checker.violate(self.now(), line);
+        }
+        drop(record);
+        match verdict {
+            Err(why) => self.violate(format_args!("nothing that waits is forgotten: {why}")),
+            Ok(forgotten) => {
+                let mut record = self.record();
+                let pruned = u64::try_from(count).unwrap_or(u64::MAX);
+                record.checker.tally.pruned += pruned;
+                record.checker.note(self.now(), format_args!("{pruned} events are forgotten"));
+                for key in forgotten {
+                    record.checker.deliveries.forget(key);
+                }
+            }
+        }
+    }
+
     pub(super) fn finish(&self) -> Run {
         let checker = &mut self.record().checker;
         let trace = checker.take_trace();
@@ -78,8 +130,42 @@ impl Record {
     /// Adds an endpoint, with the next number.
     pub(super) fn add_endpoint(&mut self, plan: EndpointPlan) {
         let on_time = self.on_time.filter(|_| plan.is_prompt());
-        self.checker.endpoints.push(Terms { endpoint: plan.endpoint.clone(), on_time });
+        self.checker.endpoints.push(Terms::new(plan.endpoint.clone(), on_time));
         self.endpoints.push(plan);
+    }
+
+    /// Notes that a delivery is cancelled.
+    pub(super) fn cancel(&mut self, delivery: DeliveryId, why: &'static str) {
+        let key = self.oracle.key(delivery);
+        if let Some(delivery) = key.and_then(|key| self.checker.deliveries.by_key.get_mut(&key)) {
+            delivery.cancel(why);
+        }
+    }
+
+    /// Notes that an endpoint was changed.
+    pub(super) fn on_changed(&mut self, key: &EndpointKey, changed: Changed, why: &'static str) {
+        self.checker.tally.endpoint_changes += 1;
+        let endpoint = number(key.id.as_str());
+        self.checker.forgive(endpoint);
+        if self.is_active(key) {
+            self.silent.remove(&endpoint);
+        }
+        if let Some(settings) = self.oracle.settings(key) {
+            self.checker.change(endpoint, settings.clone());
+        }
+        for (key, delivery) in &mut self.checker.deliveries.by_key {
+            if key.endpoint == endpoint && delivery.is_open {
+                // A change of the order lets retries go at once.
+                delivery.due_at = None;
+                if changed == Changed::Closed {
+                    delivery.close(why);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_active(&self, key: &EndpointKey) -> bool {
+        self.oracle.state(key) == Some(EndpointState::Active)
     }
 
     pub(super) fn sabotages(&self, sabotage: Sabotage) -> bool {

@@ -3,39 +3,55 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryStatus, Event, EventId};
-use webhooks_dispatch::{
-    Clock as _, Engine, HistoryStore as _, MemoryStore, Novelty, PublishError, Published, Query,
-    Replay, Undelivered, Worker,
-};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use webhooks_dispatch::backlog::Window;
+use webhooks_dispatch::{Clock as _, Engine, MemoryStore, Query, Worker};
+use webhooks_registry::EndpointStore as _;
+use webhooks_sqlite::SqliteOptions;
 
-use webhooks_registry::EndpointKey;
-
-use super::Sabotage;
+use super::committer::Committer;
 use super::faulty_store::FaultyStore;
 use super::faulty_transport::FaultyTransport;
 use super::finale;
-use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step, number, tenant};
+use super::kept::Kept;
+use super::operator::{Operator, SimulatedEngine};
+use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step};
 use super::record::World;
 use super::watcher::Watcher;
-use crate::SimulatedClock;
-use crate::invariants::{Key, Limits, WorkerNumber};
-
-/// How often a publisher tries.
-const PUBLISH_TRIES: usize = 3;
-
-pub(super) type SimulatedEngine = Engine<FaultyStore, FaultyTransport, SimulatedClock>;
+use super::{Sabotage, Store};
+use crate::invariants::{Limits, WorkerNumber};
 
 /// A run.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) plan: Plan,
     pub(super) world: Arc<World>,
-    pub(super) store: MemoryStore,
+    pub(super) shelf: Shelf,
     /// An engine that only publishes.
-    pub(super) publisher: SimulatedEngine,
-    pub(super) workers: Vec<Option<(WorkerNumber, Worker)>>,
-    pub(super) events: usize,
+    publisher: SimulatedEngine,
+    pub(super) workers: Vec<Option<Running>>,
+    /// What publishers and operators are at.
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// A worker, and the engine that it belongs to.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) number: WorkerNumber,
+    worker: Worker,
+    engine: SimulatedEngine,
+}
+
+/// A store, and who writes to it.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    pub(super) store: Kept,
+    committer: Arc<Committer>,
+    writing: Option<JoinHandle<()>>,
+    /// Where the file is, if there is one.
+    folder: Option<TempDir>,
+    window: Window,
 }
 
 /// Plays a plan to its end, or until a promise is broken.
@@ -56,21 +72,82 @@ pub(super) async fn play(plan: Plan, world: &Arc<World>) {
     finale::play(&mut script).await;
 }
 
+impl Shelf {
+    fn new(plan: &Plan, world: &Arc<World>) -> Self {
+        let window = plan.window;
+        match world.options().store {
+            Store::Memory => Self {
+                store: Kept::Memory(MemoryStore::new()),
+                committer: Committer::in_memory(),
+                writing: None,
+                folder: None,
+                window,
+            },
+            Store::Sqlite => {
+                // In memory if there is such a place: a simulation waits for no disk.
+                let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+                Self::open(folder.expect("a folder"), window, world)
+            }
+        }
+    }
+
+    fn open(folder: TempDir, window: Window, world: &Arc<World>) -> Self {
+        let options = SqliteOptions::new(folder.path().join("store.db")).window(window);
+        let (store, mut writer) = options.dangerous_open_manually().expect("the file opens");
+        if let Some(Sabotage::GroupsGoOn { behind }) = world.options().sabotage {
+            writer.go_on_behind(behind);
+        }
+        let store = Kept::Sqlite(store);
+        let committer = Committer::on_disk(writer);
+        let writing = tokio::spawn(Arc::clone(&committer).run(Arc::clone(world)));
+        Self { store, committer, writing: Some(writing), folder: Some(folder), window }
+    }
+
+    /// Ends the store as a crash would, after the next so many groups. Nobody may use it any more.
+    async fn crash(&mut self, groups: usize) {
+        if let Some(writing) = self.writing.take() {
+            writing.abort();
+            let _aborted = writing.await;
+        }
+        self.committer.commit(groups);
+        self.store = Kept::Memory(MemoryStore::new());
+        self.committer = Committer::in_memory();
+    }
+
+    /// Opens the store again as it is on the disk.
+    fn reopen(&mut self, world: &Arc<World>) {
+        if let Some(folder) = self.folder.take() {
+            *self = Self::open(folder, self.window, world);
+        }
+    }
+
+    /// Compares all that is kept with what must be.
+    pub(super) async fn compare(&self, world: &World) {
+        let deliveries = self.store.all(Query::default()).await.expect("reads don't fail");
+        let endpoints = self.store.list(None, None, usize::MAX).await.expect("reads don't fail");
+        let verdict = world.record().oracle.compare(&deliveries, &endpoints);
+        if let Err(why) = verdict {
+            world.violate(format_args!("what was answered is kept: {why}"));
+        }
+    }
+}
+
 impl Script {
     fn new(plan: Plan, world: &Arc<World>) -> Self {
-        let store = MemoryStore::new();
+        let shelf = Shelf::new(&plan, world);
         let mut record = world.record();
         let limits = Limits::of(&plan.settings);
         record.checker.limits = Limits { retry_after_cap: RETRY_AFTER_CAP, ..limits };
         record.store_faults = plan.store_faults;
+        record.retention = plan.settings.retention;
         record.on_time = on_time(&plan);
         for endpoint in &plan.endpoints {
             record.add_endpoint(endpoint.clone());
         }
         drop(record);
-        let publisher = engine(&plan, world, &store, 0);
+        let publisher = engine(&plan, world, &shelf, 0);
         let workers = (0..plan.workers).map(|_| None).collect();
-        Self { plan, world: Arc::clone(world), store, publisher, workers, events: 0 }
+        Self { plan, world: Arc::clone(world), shelf, publisher, workers, tasks: Vec::new() }
     }
 
     async fn begin(&mut self) {
@@ -84,16 +161,19 @@ impl Script {
         }
     }
 
+    /// Registers an endpoint as it is planned.
     pub(super) async fn register(&self, endpoint: usize) {
         let settings = self.plan.endpoints[endpoint].endpoint.clone();
-        let id = format!("e{endpoint}");
-        self.publisher.endpoints().register(&id, settings).await.expect("the id is its tenant's");
+        self.operator().register(endpoint, settings).await;
     }
 
-    /// Returns what names an endpoint.
-    pub(super) fn key(&self, endpoint: usize) -> EndpointKey {
-        let tenant = self.plan.endpoints[endpoint].endpoint.tenant.clone();
-        EndpointKey::new(tenant, id(endpoint))
+    /// Returns somebody who uses the engine of a worker that runs, if one does.
+    pub(super) fn operator(&self) -> Operator {
+        let running = self.workers.iter().flatten().next();
+        let engine = running.map_or(&self.publisher, |running| &running.engine);
+        let alone = running.filter(|_| self.workers.len() == 1).map(|running| running.number);
+        let (world, store) = (Arc::clone(&self.world), self.shelf.store.clone());
+        Operator { world, engine: engine.clone(), store, alone }
     }
 
     pub(super) fn start(&mut self, worker: usize) {
@@ -102,133 +182,124 @@ impl Script {
         }
         let number = self.world.record().checker.add_worker();
         self.world.note(format_args!("worker {number} starts"));
-        let engine = engine(&self.plan, &self.world, &self.store, number);
-        self.workers[worker] = Some((number, engine.start()));
+        let engine = engine(&self.plan, &self.world, &self.shelf, number);
+        let worker_of_engine = engine.start();
+        self.workers[worker] = Some(Running { number, worker: worker_of_engine, engine });
     }
 
     async fn step(&mut self, step: Step) {
         self.world.note(format_args!("{step:?}"));
         match step {
-            Step::Cancel => self.cancel().await,
+            Step::Clock { off, is_believed } => {
+                let mut record = self.world.record();
+                record.checker.tally.clock_steps += 1;
+                record.checker.limits.is_wall_off |= is_believed;
+                self.world.clock.step(off);
+            }
             Step::Crash { worker } => self.crash(worker).await,
+            Step::CrashStore { groups } => self.crash_store(groups).await,
+            Step::Full(is_full) => self.fill(is_full),
+            Step::Operate(operation) => {
+                let operator = self.operator();
+                let task = async move { operator.operate(operation).await };
+                self.tasks.push(tokio::spawn(task));
+            }
             Step::Publish { tenant, event_type, events } => {
-                for _ in 0..events {
-                    self.publish(tenant, event_type).await;
-                }
-            }
-            Step::Register { endpoint } => self.register(endpoint).await,
-            Step::ReplayDelivery => self.replay_delivery().await,
-            Step::ReplayFailed { endpoint } => {
-                let endpoint = self.key(endpoint);
-                self.replay(Replay::of_endpoint(endpoint, Undelivered::FAILED)).await;
-            }
-            Step::ReplayMissed { endpoint } => {
-                let endpoint = self.key(endpoint);
-                self.replay(Replay::of_endpoint(endpoint, Undelivered::MISSED)).await;
+                let operator = self.operator();
+                self.tasks.push(tokio::spawn(async move {
+                    for _ in 0..events {
+                        operator.publish(tenant, event_type).await;
+                    }
+                }));
             }
             Step::Shutdown { worker, grace } => self.shut_down(worker, grace).await,
             Step::Start { worker } => self.start(worker),
-            Step::Unregister { endpoint } => {
-                // It may be gone already.
-                let EndpointKey { tenant, id } = self.key(endpoint);
-                let endpoints = self.publisher.endpoints().tenant(tenant);
-                let _gone = endpoints.unregister(id.as_str()).await;
+            Step::Unread(is_unread) => {
+                self.world.record().checker.tally.unread += u64::from(is_unread);
+                self.shelf.committer.with_writer(|writer| writer.fail_refills(is_unread));
             }
         }
     }
 
-    /// Publishes an event, more than once if need be.
-    pub(super) async fn publish(&mut self, number: usize, event_type: &'static str) {
-        self.events += 1;
-        let event = self.events;
-        let made = Event::new(event_type, event).expect("a valid event").tenant(tenant(number));
-        let made = made.id(EventId::new(&format!("event-{event}")).expect("a valid id"));
-        let made = made.timestamp(self.world.clock.now());
-        for _ in 0..PUBLISH_TRIES {
-            match self.publisher.publish(&made).await {
-                Ok(published) => return self.promise(event, &made, &published).await,
-                Err(PublishError::Store(_)) => self.world.record().checker.tally.refused += 1,
-                Err(error) => self.world.violate(format_args!("publish is idempotent: {error}")),
-            }
-        }
+    pub(super) fn fill(&self, is_full: bool) {
+        let mut record = self.world.record();
+        record.checker.tally.full += u64::from(is_full);
+        record.is_full = is_full;
+        drop(record);
+        self.shelf.committer.with_writer(|writer| {
+            // Less than what publishing must leave to others.
+            let room = is_full.then_some(ROOM);
+            writer.limit(room).expect("the file can be read");
+        });
     }
 
-    /// Holds the engine to what publish returned; now and then asks it to publish again.
-    async fn promise(&self, event: usize, made: &Event, published: &Published) {
-        let now = self.world.now();
-        let is_again = {
-            let mut record = self.world.record();
-            record.checker.note(now, format_args!("event {event} is accepted: {published:?}"));
-            record.checker.tally.accepted += 1;
-            let all = Key { event, endpoint: 0 }..=Key { event, endpoint: usize::MAX };
-            for (_, delivery) in record.checker.deliveries.by_key.range_mut(all) {
-                delivery.is_promised = true;
-            }
-            record.rng.u8(..10) == 0
-        };
-        if !is_again {
-            return;
-        }
-        if let Ok(again) = self.publisher.publish(made).await {
-            self.world.record().checker.tally.repeated += 1;
-            if again.novelty != Novelty::Repeated || again.deliveries < published.deliveries {
-                self.world.violate(format_args!("publish is idempotent: {again:?}"));
-            }
-        }
-        let other = made.clone().source("another");
-        match self.publisher.publish(&other).await {
-            Err(PublishError::Conflict(_) | PublishError::Store(_)) => {}
-            other => self.world.violate(format_args!("publish is idempotent: {other:?}")),
-        }
+    /// Has the clock right, and the store with room and readable.
+    pub(super) fn mend(&self) {
+        self.world.clock.step(0);
+        self.fill(false);
+        self.shelf.committer.with_writer(|writer| writer.fail_refills(false));
     }
 
-    async fn cancel(&self) {
-        let open = [DeliveryStatus::Pending, DeliveryStatus::Retrying];
-        let status = Some(open[self.world.record().rng.usize(..2)]);
-        let page = self.store.deliveries(Query { status, ..Query::default() }).await;
-        let page = page.expect("memory does not fail");
-        let Some(found) = page.items.last() else { return };
-        let event = number(&found.event.to_string());
-        let key = Key { event, endpoint: number(found.endpoint.as_str()) };
-        self.publisher.cancel(found.id).await.expect("it was open just now");
-        if let Some(delivery) = self.world.record().checker.deliveries.by_key.get_mut(&key) {
-            delivery.cancel("by hand");
+    /// Waits until publishers and operators are done.
+    pub(super) async fn join(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.await.expect("nothing panics");
         }
-    }
-
-    async fn replay_delivery(&self) {
-        let ended = [DeliveryStatus::Failed, DeliveryStatus::Delivered, DeliveryStatus::Cancelled];
-        let status = Some(ended[self.world.record().rng.usize(..3)]);
-        let page = self.store.deliveries(Query { status, ..Query::default() }).await;
-        if let Some(found) = page.expect("memory does not fail").items.first() {
-            self.replay(Replay::Delivery(found.id)).await;
-        }
-    }
-
-    async fn replay(&self, replay: Replay) {
-        // The endpoint may be gone or inactive.
-        let _gone = self.publisher.replay(replay).await;
     }
 
     async fn crash(&mut self, worker: usize) {
-        let Some((number, running)) = self.workers[worker].take() else { return };
+        let Some(Running { number, worker, .. }) = self.workers[worker].take() else { return };
         self.world.record().checker.tally.crashes += 1;
-        drop(running);
+        drop(worker);
         self.ended(number).await;
     }
 
+    /// Ends the process in which everything runs; what is on disk stays.
+    async fn crash_store(&mut self, groups: usize) {
+        if self.world.options().store == Store::Memory {
+            return;
+        }
+        self.world.record().checker.tally.store_crashes += 1;
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _aborted = task.await;
+        }
+        let running: Vec<_> = self.workers.iter_mut().filter_map(Option::take).collect();
+        let numbers: Vec<_> = running.iter().map(|running| running.number).collect();
+        drop(running);
+        if let Some(writing) = self.shelf.writing.take() {
+            writing.abort();
+            let _aborted = writing.await;
+        }
+        for number in numbers {
+            self.ended(number).await;
+        }
+        self.shelf.crash(groups).await;
+        self.publisher = engine(&self.plan, &self.world, &self.shelf, 0);
+        self.shelf.reopen(&self.world);
+        {
+            let now = self.world.now();
+            let mut record = self.world.record();
+            record.checker.on_all_crashed(now);
+            record.oracle.restart();
+            record.is_full = false;
+        }
+        self.shelf.compare(&self.world).await;
+        self.publisher = engine(&self.plan, &self.world, &self.shelf, 0);
+    }
+
     pub(super) async fn shut_down(&mut self, worker: usize, grace: Duration) {
-        let Some((number, running)) = self.workers[worker].take() else { return };
+        let Some(Running { number, worker, .. }) = self.workers[worker].take() else { return };
         self.world.record().checker.tally.shutdowns += 1;
-        let report = running.shutdown(grace).await;
+        let report = worker.shutdown(grace).await;
         self.world.note(format_args!("worker {number} is shut down: {report:?}"));
         self.ended(number).await;
         let mut record = self.world.record();
-        if record.store_faults.is_none() || record.is_healed {
+        if record.store_faults.is_none() && !record.is_full || record.is_healed {
             let left = record.checker.deliveries.by_key.iter().find(|(_, delivery)| {
                 let last = delivery.claims.last();
                 delivery.is_open
-                    && last.is_some_and(|last| last.worker == number && last.settled.is_none())
+                    && last.is_some_and(|last| last.worker == number && last.is_unsettled())
             });
             let left = left.map(|(key, _)| *key);
             if let Some(key) = left {
@@ -252,26 +323,23 @@ impl Script {
     pub(super) async fn publish_round(&mut self) {
         for tenant in 0..3 {
             for event_type in EVENT_TYPES {
-                self.publish(tenant, event_type).await;
+                self.operator().publish(tenant, event_type).await;
             }
         }
     }
 }
 
-pub(super) fn id(endpoint: usize) -> webhooks_core::EndpointId {
-    webhooks_core::EndpointId::new(&format!("e{endpoint}")).expect("a valid id")
-}
+/// By how many bytes a file may grow that is full to publishers.
+const ROOM: u64 = 16 * 1024;
 
-fn engine(
-    plan: &Plan,
-    world: &Arc<World>,
-    store: &MemoryStore,
-    worker: WorkerNumber,
-) -> SimulatedEngine {
+fn engine(plan: &Plan, world: &Arc<World>, shelf: &Shelf, worker: WorkerNumber) -> SimulatedEngine {
+    // An engine that starts by a clock that is off believes it, and goes by it; that is not played.
+    world.clock.step(0);
     let patience = plan.settings.patience;
     let transport = FaultyTransport { world: Arc::clone(world), worker, patience };
     let store = FaultyStore {
-        inner: store.clone(),
+        inner: shelf.store.clone(),
+        committer: Arc::clone(&shelf.committer),
         world: Arc::clone(world),
         worker,
         stash: Arc::default(),

@@ -344,7 +344,7 @@ fn a_live_row_is_not_drained() {
     let mut orders = vec![register(true, false)];
     orders.extend((0..5).map(publish));
     side.do_all(&orders, at(0));
-    let number = side.store.shared().registry.get_of(&key(0)).unwrap().number;
+    let number = side.store.shared.registry.get_of(&key(0)).unwrap().number;
     side.writer.tables.start_draining(number);
     side.drain();
     assert_eq!(side.claim(10, 10, clocks(0)).len(), 5);

@@ -141,7 +141,7 @@ impl Side {
         let (store, mut writer) = SqliteStore::prepare(options).unwrap();
         writer.tables.connection().pragma_update(None, "synchronous", "OFF").unwrap();
         if ignores_ends {
-            writer.is_last = |_| false;
+            writer.is_last = Box::new(|_| false);
         }
         writer.refill();
         (store, writer)
