@@ -102,7 +102,7 @@ async fn a_lease_of_no_time_stops_no_worker() {
 /// answered by the store, and heard of only after the endpoint has moved.
 #[tokio::test(start_paused = true)]
 async fn what_was_claimed_before_a_change_and_heard_of_after_it_goes_where_the_endpoint_is_now() {
-    let fixture = fixture(crate::settings(), |_| Answer::Status(200));
+    let fixture = fixture(settings(), |_| Answer::Status(200));
     fixture.register("id", endpoint("a")).await;
     fixture.store.slow_down("answer", 5 * SECOND);
     let worker = fixture.engine.start();
