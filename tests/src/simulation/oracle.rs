@@ -142,7 +142,9 @@ impl Oracle {
                 if *deliveries == known {
                     return Ok(Vec::new());
                 }
-                fails(format!("event {id} got {known} deliveries at first, and {deliveries} were told"))
+                fails(format!(
+                    "event {id} got {known} deliveries at first, and {deliveries} were told"
+                ))
             }
             (Ok(Published { novelty: Novelty::New, deliveries, .. }), None) => {
                 if *deliveries != wanting.len() {
@@ -151,7 +153,10 @@ impl Oracle {
                     return fails(line);
                 }
                 let (tenant, event_type) = (event.tenant.clone(), event.event_type.clone());
-                self.events.insert(id, EventRow { tenant, event_type, accepted_at: now, deliveries: *deliveries });
+                self.events.insert(
+                    id,
+                    EventRow { tenant, event_type, accepted_at: now, deliveries: *deliveries },
+                );
                 Ok(wanting.into_iter().map(|endpoint| self.add(id, endpoint, now)).collect())
             }
             (answer, known) => fails(format!("event {id} (known: {known:?}) gives {answer:?}")),
