@@ -106,6 +106,8 @@ struct Lease {
 impl Backlog {
     /// Returns an empty backlog.
     pub fn new(window: Window) -> Self {
+        // One delivery of each endpoint is held in any case: by none, nothing on disk would be found.
+        let window = Window { per_endpoint: window.per_endpoint.max(1), ..window };
         Self {
             window,
             now: Timestamp::UNIX_EPOCH,

@@ -27,15 +27,17 @@ const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 /// * `cache_size`: 64 MiB, so that the indexes of a large backlog stay in memory.
 /// * `journal_size_limit`: the log is cut back after a burst.
 /// * `temp_store`: sorting needs no files.
-/// * `busy_timeout`: somebody may look at the file with another program, which locks it shortly.
 const SETTINGS: &str = "
-    PRAGMA busy_timeout = 5000;
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 4096;
     PRAGMA cache_size = -65536;
     PRAGMA journal_size_limit = 67108864;
     PRAGMA temp_store = MEMORY;
 ";
+
+/// How long a statement waits for others, in milliseconds: somebody may look at the file with another
+/// program, which locks it shortly.
+pub(crate) const BUSY_TIMEOUT: u32 = 5_000;
 
 /// Statements of one connection that stay prepared.
 const STATEMENTS: usize = 64;
@@ -187,6 +189,7 @@ pub(crate) fn writing(
         let (path, known) = (path.to_owned(), migrate::KNOWN);
         return Err(OpenError::Newer { path, found, known });
     }
+    connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT).map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     let mode = use_log(&connection).map_err(failed)?;
     if mode != "wal" {
@@ -208,7 +211,8 @@ fn use_log(connection: &Connection) -> rusqlite::Result<String> {
 pub(crate) fn reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY;")?;
+    connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT)?;
+    connection.execute_batch("PRAGMA temp_store = MEMORY;")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

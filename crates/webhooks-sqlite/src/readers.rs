@@ -10,7 +10,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use webhooks_dispatch::StoreError;
 
 use crate::error::{Closed, SlowRead, store_error};
-use crate::open::reading;
+use crate::open::{BUSY_TIMEOUT, reading};
 use crate::store::Shared;
 use crate::tables::Tables;
 use crate::writer::Write;
@@ -163,9 +163,13 @@ impl Write for EmptyLog {
     }
 
     fn finish(self, tables: &mut Tables, _: &Shared) {
-        // It ends its group, so no transaction is open. If it fails, the next read tries again.
-        let _again =
-            tables.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+        // It ends its group, so no transaction is open. Another program's reader is not waited for: the
+        // writer has better to do. If it fails, the next read tries again.
+        let connection = tables.connection();
+        let busy = |millis: u32| connection.pragma_update(None, "busy_timeout", millis);
+        let _again = busy(0)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
+        let _as_before = busy(BUSY_TIMEOUT);
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     an_endpoint_gets_what_it_did_not_get_through_all_its_changes(factory().await).await;
     an_event_is_replayed_to_all_that_did_not_get_it(factory().await).await;
     what_cannot_be_replayed_is_said(factory().await).await;
+    a_cursor_beyond_everything_ends_the_replay(factory().await).await;
 }
 
 fn request(replay: Replay, now: u64) -> ReplayRequest {
@@ -43,6 +44,17 @@ async fn run(store: &impl AnyStore, mut request: ReplayRequest) -> usize {
         let Some(next) = portion.next else { return deliveries };
         // A cursor survives as text.
         request.after = Some(next.to_string().parse().expect("a cursor"));
+    }
+}
+
+/// Cursors come from callers, as texts.
+async fn a_cursor_beyond_everything_ends_the_replay(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    for (which, after) in [(Undelivered::FAILED, "ended"), (Undelivered::MISSED, "missed")] {
+        let mut request = request(Replay::of_endpoint(key("a"), which), 0);
+        request.after = Some(format!("{after}-{}", u64::MAX).parse().expect("a cursor"));
+        let portion = store.replay(request).await.expect("it can be replayed");
+        assert_eq!((portion.deliveries, portion.next), (0, None));
     }
 }
 

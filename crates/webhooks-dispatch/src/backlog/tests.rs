@@ -393,6 +393,17 @@ fn a_refill_that_failed_is_tried_again_after_a_pause() {
     assert_eq!(due, Some(Duration::from_secs(1)));
 }
 
+/// A window of none is one of one: what is on disk is found.
+#[test]
+fn a_window_of_nothing_strands_nothing() {
+    let mut pair = Pair::new(Window { per_endpoint: 0, bytes: 0 });
+    for _ in 0..5 {
+        pair.push(0, 0, 1);
+    }
+    pair.claim_all().unwrap();
+    assert_eq!(pair.held.len(), 5);
+}
+
 #[test]
 fn a_lane_that_is_closed_is_not_asked_for_again() {
     let mut pair = Pair::new(Window { per_endpoint: 1, bytes: 1_000 });

@@ -1,5 +1,6 @@
 //! What the store in memory makes due once more.
 
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
@@ -82,7 +83,7 @@ impl State {
                 let until = until.map_or(request.now, |until| until.min(request.now));
                 let ended: Vec<DeliveryId> = (self
                     .deliveries
-                    .range(DeliveryId::from_u64(after + 1)..))
+                    .range((Excluded(DeliveryId::from_u64(after)), Unbounded)))
                 .filter(|(_, entry)| entry.endpoint == endpoint.id && which.includes(entry.status))
                 .filter(|(_, entry)| (since..until).contains(&entry.progress.since))
                 .filter(|(_, entry)| self.key(entry).is_some_and(|key| key == *endpoint))
@@ -96,7 +97,7 @@ impl State {
                 last
             }
             ReplayCursor::Missed(after) => {
-                let seen: Vec<u64> = (self.events.range(after + 1..))
+                let seen: Vec<u64> = (self.events.range((Excluded(after), Unbounded)))
                     .filter(|(_, entry)| entry.accepted_at >= since)
                     .filter(|(_, entry)| until.is_none_or(|until| entry.accepted_at < until))
                     .map(|(number, _)| *number)
