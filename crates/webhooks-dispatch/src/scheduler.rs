@@ -300,6 +300,9 @@ impl Scheduler {
             self.give_back(flight);
         }
         let lane = &mut self.lanes[flight.lane];
+        // An endpoint that began anew meanwhile may have been mended, or be another.
+        let is_current = flight.claimed.registration.number == lane.endpoint;
+        let signal = if is_current { signal } else { Signal::Nothing };
         if let Some(until) = lane.learn(signal, flight.is_slow, &self.breaker, self.now) {
             return self.close(flight.lane, until);
         }

@@ -161,6 +161,12 @@ fn endpoints_that_failed_or_were_limited_are_forgotten_when_that_tells_nothing_m
     assert!(scheduler.lanes.is_empty() && scheduler.by_key.is_empty());
 }
 
+/// Returns an endpoint as it is when it was unregistered and is registered again.
+fn begun_anew(before: &Registration) -> Arc<Registration> {
+    let number = EndpointNumber::from_u64(before.number.as_u64() + 1);
+    Arc::new(Registration::new(number, before.id.clone(), before.endpoint.clone()))
+}
+
 #[test]
 fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
     let mut scheduler = scheduler(10);
@@ -170,8 +176,7 @@ fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
     let flight = scheduler.take(at(0)).unwrap();
     scheduler.forget(before.number);
     scheduler.sweep(at(0));
-    let id = EndpointId::new("a").unwrap();
-    let after = Arc::new(Registration::new(EndpointNumber::from_u64(1), id, limits()));
+    let after = begun_anew(&before);
     scheduler.offer(vec![claimed(2, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(5_000)).is_none(), "one in flight");
     end(&mut scheduler, &flight, Signal::Well, at(5_000));
@@ -179,4 +184,21 @@ fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
     scheduler.sweep(at(5_000));
     scheduler.offer(vec![claimed(3, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(5_500)).is_none(), "one a second");
+}
+
+#[test]
+fn an_endpoint_that_comes_back_is_not_blamed_for_what_was_in_flight_before() {
+    let mut scheduler = Scheduler::new(10, BreakerSettings { failures: 1, ..Default::default() });
+    let before = registration("a", endpoint());
+    scheduler.offer(vec![claimed(1, &before)], at(0) + LEASE);
+    let flight = scheduler.take(at(0)).unwrap();
+    scheduler.forget(before.number);
+    let after = begun_anew(&before);
+    scheduler.offer(vec![claimed(2, &after), claimed(3, &after)], at(0) + LEASE);
+    let own = scheduler.take(at(0)).unwrap();
+    end(&mut scheduler, &flight, Signal::Trouble { pause: None }, at(1_000));
+    assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [3], "its breaker is closed");
+    end(&mut scheduler, &own, Signal::Trouble { pause: None }, at(1_000));
+    scheduler.offer(vec![claimed(4, &after)], at(0) + LEASE);
+    assert!(scheduler.take(at(1_000)).is_none(), "its own failure opens it");
 }
