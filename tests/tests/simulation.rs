@@ -115,3 +115,8 @@ fn an_endpoint_that_is_lost_when_it_is_unregistered_and_registered_is_found() {
 fn an_endpoint_that_stays_off_when_it_is_switched_off_and_on_is_found() {
     check_groups("SetState", &["a store answers by what came before: "]);
 }
+
+#[test]
+fn a_retry_of_what_was_cancelled_is_found() {
+    check_groups("Cancel", &["a store answers by what came before: "]);
+}

@@ -32,6 +32,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let now = self.world.now();
         self.world.record().checker.on_end(self.worker, self.key, self.claim, self.ending, now);
+        if !matches!(self.ending, Ending::Answered { status: 200..300, .. }) {
+            self.world.failures.send_replace(Some(self.key));
+        }
     }
 }
 

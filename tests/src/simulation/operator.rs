@@ -1,10 +1,11 @@
 //! What publishers and operators do, each in a task of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Event, EventId};
 use webhooks_dispatch::{
-    DeliveryRecord, Engine, HistoryStore as _, Novelty, OperationError, PublishError, Published,
+    Clock as _, DeliveryRecord, Engine, HistoryStore as _, Novelty, OperationError, PublishError, Published,
     Query, Replay,
 };
 use webhooks_registry::{DisableReason, EndpointKey, Registered, StateChange};
@@ -19,6 +20,10 @@ use crate::invariants::{Key, WorkerNumber};
 
 /// How often a publisher tries.
 const PUBLISH_TRIES: usize = 3;
+
+/// How many failures an operator watches for, and for how long.
+const FAILURES: usize = 8;
+const WATCH: Duration = Duration::from_secs(10);
 
 /// How many deliveries an operator looks at.
 const LOOK: usize = 20;
@@ -88,7 +93,12 @@ impl Operator {
     pub(super) async fn operate(&self, operation: Operation) {
         self.world.record().checker.tally.operations += 1;
         match operation {
-            Operation::Cancel => self.cancel().await,
+            Operation::Cancel => {
+                if let Some(found) = self.pick(&OPEN).await {
+                    self.cancel(found.id).await;
+                }
+            }
+            Operation::CancelFailing => self.cancel_failing().await,
             Operation::Change { endpoint, change } => self.change(endpoint, change).await,
             Operation::Register { endpoint, active, ordered, narrow } => {
                 let plan = self.world.record().endpoints[endpoint].endpoint.clone();
@@ -192,12 +202,27 @@ impl Operator {
         Some(found.swap_remove(index))
     }
 
-    async fn cancel(&self) {
-        let Some(found) = self.pick(&OPEN).await else { return };
-        match self.engine.cancel(found.id).await {
+    async fn cancel_failing(&self) {
+        let mut failures = self.world.failures.subscribe();
+        for _ in 0..FAILURES {
+            tokio::select! {
+                biased;
+                failed = failures.changed() => failed.expect("the world stays"),
+                () = self.world.clock.sleep(WATCH) => return,
+            }
+            let failed = *failures.borrow_and_update();
+            let id = failed.and_then(|key| self.world.record().oracle.id(key));
+            if let Some(id) = id {
+                self.cancel(id).await;
+            }
+        }
+    }
+
+    async fn cancel(&self, delivery: DeliveryId) {
+        match self.engine.cancel(delivery).await {
             Ok(()) => {
                 let mut record = self.world.record();
-                record.checker.note(self.world.now(), format_args!("{} was cancelled", found.id));
+                record.checker.note(self.world.now(), format_args!("{delivery} was cancelled"));
             }
             // It may have ended meanwhile; the oracle knows.
             Err(OperationError::Status { .. } | OperationError::UnknownDelivery { .. }) => {}

@@ -93,6 +93,11 @@ impl Oracle {
         self.by_id.get(&id).copied()
     }
 
+    /// Returns the id of a delivery, if that is known.
+    pub(super) fn id(&self, key: Key) -> Option<DeliveryId> {
+        self.by_id.iter().find(|(_, found)| **found == key).map(|(id, _)| *id)
+    }
+
     /// Notes by which id a delivery is known.
     pub(super) fn learn(&mut self, id: DeliveryId, key: Key) {
         self.by_id.insert(id, key);

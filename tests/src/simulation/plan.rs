@@ -75,6 +75,8 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation {
     Cancel,
+    /// Cancels what fails next, while its result is on its way to the store.
+    CancelFailing,
     Change {
         endpoint: usize,
         change: StateChange,
@@ -281,6 +283,7 @@ impl Operation {
             10 => Self::ReplayEndpoint { endpoint, which: draw_undelivered(rng) },
             11 => Self::ReplayEvent { which: draw_undelivered(rng) },
             12 | 13 => Self::Unregister { endpoint },
+            14 => Self::CancelFailing,
             _ => Self::Cancel,
         }
     }

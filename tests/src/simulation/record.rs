@@ -9,7 +9,8 @@ use super::oracle::{Changed, Oracle};
 use super::plan::{EndpointPlan, number};
 use super::{Options, Run, Sabotage};
 use crate::SimulatedClock;
-use crate::invariants::{Checker, Terms};
+use crate::invariants::{Checker, Key, Terms};
+use tokio::sync::watch;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointState};
 
@@ -17,6 +18,8 @@ use webhooks_registry::{EndpointKey, EndpointState};
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) clock: SimulatedClock,
+    /// What has just failed.
+    pub(super) failures: watch::Sender<Option<Key>>,
     record: Mutex<Record>,
 }
 
@@ -61,7 +64,7 @@ impl World {
             silent: BTreeMap::new(),
             on_time: None,
         };
-        Self { clock, record: Mutex::new(record) }
+        Self { clock, failures: watch::Sender::default(), record: Mutex::new(record) }
     }
 
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
