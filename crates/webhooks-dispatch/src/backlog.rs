@@ -51,6 +51,13 @@ pub struct Waiting {
     pub progress: Progress,
 }
 
+impl Waiting {
+    /// Returns whether it waits for its first attempt, since it was accepted or replayed.
+    fn is_first(&self) -> bool {
+        self.progress.next_attempt_of_policy() == 1
+    }
+}
+
 /// A part of an endpoint's backlog that should be read from disk, in the order of places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores read it")]
@@ -203,6 +210,21 @@ impl Backlog {
         self.list(endpoint);
     }
 
+    /// Makes due at this time what waits for its first attempt at an endpoint and is due later. The store
+    /// has changed what is on disk in the same way, and is reading none of it.
+    pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let before = lane.bytes();
+        lane.hasten(due_at);
+        self.bytes = self.bytes - before + lane.bytes();
+        for lease in self.leases.values_mut() {
+            if lease.endpoint == endpoint && lease.waiting.is_first() {
+                lease.place.0 = lease.place.0.min(due_at);
+            }
+        }
+        self.list(endpoint);
+    }
+
     /// Claims what is due: the lanes of one tenant after another, each by due time.
     pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.advance(request.now);
@@ -316,7 +338,8 @@ impl Backlog {
         match settlement.outcome {
             Outcome::Retrying { due_at } => {
                 if lane.registration.endpoint.ordered {
-                    lane.blocked_until = due_at;
+                    // Others may be in flight, from before it was ordered.
+                    lane.blocked_until = lane.blocked_until.max(due_at);
                 }
                 lane.is_failing = true;
                 self.push(endpoint, due_at, id, waiting);

@@ -138,6 +138,11 @@ impl<S, T, C: Clock> Parts<S, T, C> {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.clocks())
     }
 
+    /// Returns how often the wall clock was set back, as far as that was believed.
+    pub(crate) fn set_back(&self) -> u64 {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).set_back()
+    }
+
     /// Returns whether an age that began at `since` is sure enough to give something up for good.
     pub(crate) fn is_sure_since(&self, since: Timestamp, now: Now) -> bool {
         let time = self.time.lock().unwrap_or_else(PoisonError::into_inner);

@@ -189,6 +189,12 @@ impl DeliveryStore for MemoryStore {
         Ok(self.state().backlog.next_due(&busy, now))
     }
 
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.state().hasten(now);
+        self.wake();
+        Ok(())
+    }
+
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
         let mut state = self.state();
         let entry = state.deliveries.get(&delivery);
@@ -298,6 +304,19 @@ impl State {
             Outcome::Released => {}
         }
         Settled::Kept { health: self.health(endpoint, settlement.outcome, now) }
+    }
+
+    fn hasten(&mut self, now: Timestamp) {
+        let mut endpoints = BTreeSet::new();
+        for entry in self.deliveries.values_mut() {
+            if entry.status == DeliveryStatus::Pending && entry.due_at > now {
+                entry.due_at = now;
+                endpoints.insert(entry.number);
+            }
+        }
+        for endpoint in endpoints {
+            self.backlog.hasten(endpoint, now);
+        }
     }
 
     /// Notes how an endpoint fares after an outcome, and returns it.

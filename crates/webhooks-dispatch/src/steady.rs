@@ -25,6 +25,8 @@ pub(crate) struct SteadyTime {
     anchor: Now,
     doubted: Option<Doubted>,
     started: Now,
+    /// How often the wall clock was set back, as far as that was believed.
+    set_back: u64,
 }
 
 /// A step that has not lasted yet.
@@ -37,7 +39,7 @@ struct Doubted {
 impl SteadyTime {
     /// Begins to go by the clocks.
     pub(crate) fn new(clocks: Now) -> Self {
-        Self { anchor: clocks, doubted: None, started: clocks }
+        Self { anchor: clocks, doubted: None, started: clocks, set_back: 0 }
     }
 
     /// Returns the time to go by.
@@ -55,10 +57,16 @@ impl SteadyTime {
         if clocks.monotonic.saturating_since(first.monotonic) >= BELIEVED_AFTER {
             self.doubted = None;
             self.anchor = clocks;
+            self.set_back += u64::from(clocks.wall < expected);
             return clocks;
         }
         self.doubted = Some(Doubted { first });
         Now { wall: expected, ..clocks }
+    }
+
+    /// Returns how often the wall clock was set back.
+    pub(crate) fn set_back(&self) -> u64 {
+        self.set_back
     }
 
     /// Returns whether a decision that cannot be undone may go by an age that began at `since`:
@@ -123,6 +131,17 @@ mod tests {
             "it began anew"
         );
         assert_eq!(off_after(&[(10, leap), (100, -7_200), (399, -7_200)]), 0, "another step");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_counted_once() {
+        let mut time = SteadyTime::new(clocks(0, 0));
+        for (elapsed, off, set_back) in
+            [(10, 7_200, 0), (310, 7_200, 0), (320, 0, 0), (620, 0, 1), (630, 0, 1), (640, -1, 1)]
+        {
+            time.read(clocks(elapsed, off));
+            assert_eq!(time.set_back(), set_back, "after {elapsed} s");
+        }
     }
 
     #[test]

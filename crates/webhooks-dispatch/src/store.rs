@@ -86,6 +86,13 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
+    /// Makes due now what waits for its first attempt and is due later: it was accepted by a clock
+    /// that was ahead. A worker asks for it when it starts, and after the wall clock was set back.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    fn hasten(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Gives up a delivery that waits or is in flight.
     ///
     /// # Errors

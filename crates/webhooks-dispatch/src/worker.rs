@@ -186,6 +186,8 @@ struct Driver<S, T, C> {
     disabler: JoinSet<()>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
+    /// How often the wall clock had been set back when the store was last asked to hasten.
+    hastened: Option<u64>,
     /// How many deliveries were handed back since it was told to stop.
     handed_back: usize,
 }
@@ -224,6 +226,7 @@ where
             disabler: JoinSet::new(),
             leases_checked: now,
             swept: now,
+            hastened: None,
             handed_back: 0,
         };
         driver.start_settling();
@@ -298,6 +301,7 @@ where
         while self.pilots.try_join_next().is_some() {}
         self.heal();
         let is_kept = self.keep_leases().await;
+        let is_hastened = self.hasten().await;
         let is_claimed = self.claim().await;
         self.launch();
         self.hand_back().await;
@@ -309,7 +313,22 @@ where
                 self.swept = now.monotonic;
             }
         }
-        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
+        if is_kept && is_hastened && is_claimed { self.pause().await } else { STORE_PAUSE }
+    }
+
+    /// Has what was accepted by a clock that was ahead not wait for that time, when the worker starts and
+    /// after the clock was set back; returns whether the store did its part.
+    async fn hasten(&mut self) -> bool {
+        let parts = &self.shared.parts;
+        let (now, set_back) = (parts.now().wall, parts.set_back());
+        if self.hastened == Some(set_back) {
+            return true;
+        }
+        match parts.store.hasten(now).await {
+            Ok(()) => self.hastened = Some(set_back),
+            Err(error) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+        }
+        self.hastened == Some(set_back)
     }
 
     /// Claims as much as there is room for; returns whether the store did its part.

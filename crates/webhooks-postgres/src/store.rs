@@ -308,6 +308,10 @@ impl DeliveryStore for PostgresStore {
         persistently(|| self.shared.next_due(&busy, now)).await.map_err(store_error)
     }
 
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        persistently(|| self.shared.hasten(now)).await.map_err(store_error)
+    }
+
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
         self.shared.cancel(delivery).await
     }

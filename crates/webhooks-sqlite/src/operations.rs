@@ -1,4 +1,4 @@
-//! Operations on single deliveries: cancel.
+//! Operations on what waits: cancel, hasten.
 
 use rusqlite::{OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
@@ -92,5 +92,43 @@ impl Write for Cancel {
         let (endpoint, due_at) = self.cancelled?;
         shared.backlog().remove(endpoint, due_at, self.delivery);
         Ok(())
+    }
+}
+
+pub(crate) struct Hasten {
+    now: Timestamp,
+    endpoints: Vec<EndpointNumber>,
+}
+
+impl Hasten {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { now, endpoints: Vec::new() }
+    }
+}
+
+// It ends its group: it changes in `finish` when what waits in memory is due, and `Settle` puts
+// deliveries back by that.
+impl Write for Hasten {
+    type Answer = ();
+
+    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+        const HASTEN: &str = "UPDATE deliveries SET due_at = ?2
+            WHERE endpoint = ?1 AND due_at > ?2 AND status = 'pending'";
+        self.endpoints.clear();
+        for registration in shared.registry.page(None, None, usize::MAX) {
+            let endpoint = registration.number;
+            let parameters = params![row::endpoint(endpoint), row::micros(self.now)];
+            if tables.execute(HASTEN, parameters)? > 0 {
+                self.endpoints.push(endpoint);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+        let mut backlog = shared.backlog();
+        for endpoint in self.endpoints {
+            backlog.hasten(endpoint, self.now);
+        }
     }
 }

@@ -27,7 +27,7 @@ use crate::endpoints::{Register, SetState, Unregister};
 use crate::error::{Closed, Panicked, UnreadableEndpoint};
 use crate::load::Unreadable;
 use crate::open::{SqliteOptions, locate, lock, writing};
-use crate::operations::Cancel;
+use crate::operations::{Cancel, Hasten};
 use crate::publish::Publish;
 use crate::readers::{EmptyLog, Readers};
 use crate::replay::Replaying;
@@ -272,6 +272,10 @@ impl DeliveryStore for SqliteStore {
     ) -> Result<Option<Duration>, StoreError> {
         self.shared.check_open()?;
         Ok(self.shared.backlog().next_due(&busy, now))
+    }
+
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(Hasten::new(now)).await
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {

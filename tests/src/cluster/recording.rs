@@ -116,6 +116,10 @@ impl DeliveryStore for RecordingStore {
         self.record(Question::NextDue, due, |_| Answer::Due).await
     }
 
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.inner.hasten(now).await
+    }
+
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
         self.inner.cancel(delivery, now).await
     }

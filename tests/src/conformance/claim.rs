@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{ClaimRequest, Claimed, Outcome, Settled};
+use webhooks_dispatch::{
+    ClaimRequest, Claimed, Outcome, Replay, ReplayMode, ReplayRequest, Settled,
+};
 
 use super::{
     AnyStore, LEASE, at, claim, claim_as, clocks, endpoint, event, ids, key, next_due, publish,
@@ -18,6 +20,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     busy_endpoints_and_limits_are_kept(factory().await).await;
     tenants_take_turns(factory().await).await;
     what_is_not_due_waits(factory().await).await;
+    what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(factory().await).await;
     a_large_backlog_is_handed_out_whole_and_once(factory().await).await;
     a_change_wakes_whoever_waits(factory().await).await;
 }
@@ -191,4 +194,49 @@ async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
     let _kept = settle(&store, &claimed, Outcome::Released, at(0)).await;
     wakeups.next().await;
     assert_eq!(claim(&store, at(0)).await.len(), 1);
+}
+
+/// Goal: a clock that was set back delays nothing but retries. Method: a backlog larger than what a store
+/// holds in memory, of which one was handed back, one is in flight, one waits for a retry, one was
+/// replayed.
+async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(store: impl AnyStore) {
+    const AHEAD: u64 = 7_200;
+    register(&store, "a", endpoint()).await;
+    let events: Vec<_> = (0..40).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(AHEAD)).await;
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        let one = ClaimRequest { limit: 1, ..request(at(AHEAD)) };
+        held.extend(claim_as(&store, one).await);
+    }
+    let due_at = at(AHEAD + 60);
+    let outcomes = [Outcome::Released, Outcome::Retrying { due_at }, Outcome::Failed];
+    for (claimed, outcome) in held.iter().zip(outcomes) {
+        let _kept = settle(&store, claimed, outcome, at(AHEAD)).await;
+    }
+    let now = at(AHEAD + 1);
+    let replay = Replay::Delivery(held[2].claim.delivery);
+    let mode = ReplayMode::Replay;
+    let request = ReplayRequest { replay, limit: 1, now, after: None, mode };
+    let replayed = store.replay(request).await.expect("it has ended");
+    assert_eq!(replayed.deliveries, 1);
+    assert!(claim(&store, at(0)).await.is_empty(), "by this clock it is not due");
+
+    store.hasten(at(0)).await.expect("a store that works");
+    let claimed = claim(&store, at(0)).await;
+    assert_eq!(claimed.len(), 38, "not the retry, nor what is in flight");
+    let retry = held[1].claim.delivery;
+    assert!(claimed.iter().all(|claimed| claimed.claim.delivery != retry));
+    for claimed in &claimed {
+        assert!(matches!(
+            settle(&store, claimed, Outcome::Released, at(1)).await,
+            Settled::Kept { .. }
+        ));
+    }
+    let _kept = settle(&store, &held[3], Outcome::Released, at(1)).await;
+    // One after another is found where it waits now.
+    for claimed in claimed.iter().chain([&held[1], &held[3]]) {
+        store.cancel(claimed.claim.delivery, at(2)).await.expect("it waits");
+    }
+    assert!(claim(&store, due_at).await.is_empty());
 }

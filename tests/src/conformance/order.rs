@@ -8,6 +8,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(factory().await).await;
     an_endpoint_can_become_ordered_with_a_backlog(factory().await).await;
     the_next_one_follows_a_head_that_is_cancelled(factory().await).await;
+    an_endpoint_that_becomes_ordered_waits_for_all_its_retries(factory().await).await;
 }
 
 async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
@@ -76,4 +77,17 @@ async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
     store.cancel(head.claim.delivery, at(1)).await.expect("it waits");
     assert!(next_due(&store, at(1)).await.is_some_and(|due| due <= at(1)));
     assert_eq!(ids(&claim(&store, at(1)).await), ["b"]);
+}
+
+/// What was in flight before may fail after it became ordered: no retry is made before it is due.
+async fn an_endpoint_that_becomes_ordered_waits_for_all_its_retries(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("a"), event("b")], at(0)).await;
+    let claimed = claim(&store, at(0)).await;
+    register(&store, "a", endpoint().ordered()).await;
+    for (claimed, due_at) in claimed.iter().zip([at(900), at(500)]) {
+        let _kept = settle(&store, claimed, Outcome::Retrying { due_at }, at(1)).await;
+    }
+    assert!(claim(&store, at(899)).await.is_empty());
+    assert_eq!(ids(&claim(&store, at(900)).await), ["a"]);
 }

@@ -34,6 +34,10 @@ pub(crate) struct Terms {
     pub(crate) endpoint: Endpoint,
     /// How late it is served at most, if that is promised.
     pub(crate) on_time: Option<Duration>,
+    /// Whether that is promised only for what is accepted after it was seen to answer.
+    pub(crate) must_be_known: bool,
+    /// When it was first seen to answer.
+    pub(super) known_at: Option<Duration>,
     /// The place from which on it is in order, if it is ordered.
     pub(super) ordered_from: usize,
 }
@@ -41,7 +45,7 @@ pub(crate) struct Terms {
 impl Terms {
     /// Returns the terms of an endpoint that is set like this from the start.
     pub(crate) fn new(endpoint: Endpoint, on_time: Option<Duration>) -> Self {
-        Self { endpoint, on_time, ordered_from: 0 }
+        Self { endpoint, on_time, must_be_known: false, known_at: None, ordered_from: 0 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{BreakerSettings, EngineSettings};
 
-use super::checker::{Checker, WorkerNumber};
+use super::checker::{Checker, Terms, WorkerNumber};
 use super::leases::Key;
 
 /// The bounds of a worker.
@@ -48,6 +48,8 @@ pub(crate) struct Lines {
     open_until: Duration,
     /// Until when failures tell nothing new: what was in flight when it opened.
     deaf_until: Duration,
+    /// Whether it may have been forgiven, and then is not deaf.
+    may_hear: bool,
     /// When the breaker forgets its failures at the earliest, unless there are more.
     forgets_at: Duration,
     /// When the endpoint last asked, or the breaker opened. What takes off at the same moment
@@ -180,8 +182,11 @@ impl Checker {
         let is_uncertain = delivery.is_uncertain;
         let is_first = !delivery.claims.iter().any(|claim| claim.is_sent);
         let waited = now.saturating_sub(delivery.accepted_at);
-        let on_time = self.endpoints[key.endpoint].on_time;
-        let is_late = is_first && on_time.is_some_and(|most| waited > most);
+        let Terms { on_time, must_be_known, known_at, .. } = self.endpoints[key.endpoint];
+        let is_promised = !must_be_known || known_at.is_some_and(|at| at < delivery.accepted_at);
+        let on_time = on_time.filter(|_| is_first && is_promised);
+        let is_late = on_time.is_some_and(|most| waited > most);
+        self.tally.beside_outage += u64::from(must_be_known && on_time.is_some());
         let index = (delivery.claims.iter())
             .rposition(|claim| claim.worker == worker && !claim.is_sent && claim.settled.is_none());
         let Some(index) = index else {
@@ -237,6 +242,9 @@ impl Checker {
         let Ending::Answered { status, .. } = ending else { return };
         let is_success = (200..300).contains(&status);
         self.tally.successes += u64::from(is_success);
+        if is_success {
+            self.endpoints[key.endpoint].known_at.get_or_insert(now);
+        }
         let Some(delivery) = self.deliveries.by_key.get_mut(&key) else { return };
         delivery.was_taken |= is_success;
         if let Some(claim) = claim.and_then(|index| delivery.claims.get_mut(index)) {
@@ -250,12 +258,14 @@ impl Checker {
         *unsettled = unsettled.saturating_sub(exchanges);
     }
 
-    /// Notes that an endpoint gets nothing more until it begins anew: then it may have been mended.
+    /// Notes that an endpoint may have been forgiven what it did, as it may have been mended. If it
+    /// was not, its breaker stays deaf to what is in flight.
     pub(crate) fn forgive(&mut self, endpoint: usize) {
         for ((_, of), lines) in &mut self.lines {
             if *of == endpoint {
-                let (in_flight, bucket) = (lines.in_flight, lines.bucket);
-                *lines = Lines { in_flight, bucket, ..Lines::default() };
+                let Lines { in_flight, bucket, deaf_until, .. } = *lines;
+                *lines =
+                    Lines { in_flight, bucket, deaf_until, may_hear: true, ..Lines::default() };
             }
         }
     }
@@ -292,16 +302,20 @@ impl Lines {
                 }
                 if !is_trouble {
                     (self.troubles, self.is_probing) = (0, false);
-                    self.deaf_until = Duration::ZERO;
+                    (self.deaf_until, self.may_hear) = (Duration::ZERO, false);
                 }
                 is_trouble
             }
             Ending::Broken | Ending::Dropped => true,
         };
+        let breaker = &limits.breaker;
         if !is_trouble || now < self.deaf_until {
+            if is_trouble && self.may_hear {
+                self.deaf_until = self.deaf_until.max(now + breaker.first_pause);
+            }
             return false;
         }
-        let breaker = &limits.breaker;
+        self.may_hear = false;
         self.forgets_at = now + breaker.longest_pause * 2;
         self.troubles += 1;
         if !self.is_probing && self.troubles < breaker.failures {

@@ -39,6 +39,8 @@ tally! {
     attempts: "exchanges",
     /// Exchanges that ended with 2xx.
     successes: "exchanges with 2xx",
+    /// First exchanges with endpoints that are well, while most hang.
+    beside_outage: "exchanges on time beside an outage",
     /// Exchanges that the engine broke off.
     broken_off: "exchanges broken off",
     /// Exchanges that panicked.

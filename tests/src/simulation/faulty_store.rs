@@ -323,7 +323,7 @@ impl DeliveryStore for FaultyStore {
         let until = self.world.even().saturating_sub(late) + lease;
         for claim in claims {
             let is_lost = lost.contains(&claim);
-            let (ends, present) = (now.monotonic + lease, now.monotonic);
+            let (ends, present) = (now.monotonic + lease, self.world.clock.monotonic());
             let verdict = self.world.record().oracle.extend(claim, is_lost, ends, present);
             self.world.judge(verdict);
             if !is_lost {
@@ -343,6 +343,14 @@ impl DeliveryStore for FaultyStore {
         let due = self.inner.next_due(busy, now).await?;
         self.end(fault).await?;
         Ok(due)
+    }
+
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        let fault = self.begin("hasten").await?;
+        let hasten = move |inner: Kept, _world| async move { inner.hasten(now).await };
+        let hastened = self.change(hasten).await;
+        self.end(fault).await?;
+        hastened
     }
 
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {

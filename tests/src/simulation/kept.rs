@@ -101,6 +101,10 @@ impl DeliveryStore for Kept {
         of_either!(self, store => store.next_due(busy, now))
     }
 
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        of_either!(self, store => store.hasten(now))
+    }
+
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
         of_either!(self, store => store.cancel(delivery, now))
     }

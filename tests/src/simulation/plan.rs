@@ -1,12 +1,13 @@
 //! What a seed draws before its run: endpoints, settings, faults, and what is done when.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use webhooks_core::{RetryPolicy, TenantId};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{BreakerSettings, EngineSettings, Undelivered};
-use webhooks_registry::{DisableReason, Endpoint, StateChange};
+use webhooks_registry::{DisableReason, Endpoint, RateLimit, StateChange};
 
 use super::moods::Mood;
 
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     pub(super) window: Window,
     /// Whether workers are left in peace, and healthy endpoints must be served on time.
     pub(super) is_calm: bool,
+    /// Whether most endpoints hang.
+    pub(super) is_outage: bool,
     pub(super) steps: Vec<(Duration, Step)>,
 }
 
@@ -105,6 +108,9 @@ pub(super) enum Operation {
 const HOUR: i64 = 3_600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
+/// How short a time may be in which the clock is right, and nobody looks: calls stall for as long.
+const GLIMPSE: Duration = Duration::from_secs(100);
+
 /// After how long a step of the wall clock may be believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(290);
 
@@ -114,7 +120,7 @@ impl Plan {
         let store_faults = (rng.u8(..2) == 0).then(|| rng.u32(3..40));
         let is_calm = store_faults.is_none() && rng.u8(..2) == 0;
         let tenants = rng.usize(1..=3);
-        let is_outage = rng.u8(..12) == 0;
+        let is_outage = rng.u8(..8) == 0;
         let endpoints: Vec<EndpointPlan> = if is_outage {
             (0..rng.usize(12..=40))
                 .map(|n| EndpointPlan::draw_outage(n, tenants, &mut rng))
@@ -124,7 +130,7 @@ impl Plan {
         };
         let workers = if rng.u8(..3) == 0 { 2 } else { 1 };
         // Long enough for retention, or for a step of the clock to be believed.
-        let is_long = rng.u8(..6) == 0;
+        let is_long = !is_outage && rng.u8(..6) == 0;
         let span = if is_long { rng.u64(600..2_400) } else { rng.u64(5..90) };
         let mut steps = Vec::new();
         for _ in 0..rng.usize(1..=25) {
@@ -145,7 +151,14 @@ impl Plan {
         }
         // Equal times keep their order: a sort that is stable.
         steps.sort_by_key(|(at, _)| *at);
+        note_beliefs(&mut steps);
         let mut settings = draw_settings(seed, &mut rng);
+        if is_outage {
+            // Below eight slots none is kept.
+            settings.concurrency = rng.usize(8..=12);
+            settings.max_unsettled = settings.concurrency * rng.usize(6..=8);
+            settings.patience = settings.patience.min(Duration::from_millis(300));
+        }
         if is_long {
             settings.retention = Duration::from_secs(rng.u64(300..900));
         }
@@ -153,7 +166,7 @@ impl Plan {
             0 => Window { per_endpoint: 1_024, bytes: 1 << 20 },
             _ => Window { per_endpoint: rng.usize(1..6), bytes: rng.usize(200..5_000) },
         };
-        Self { settings, workers, endpoints, store_faults, window, is_calm, steps }
+        Self { settings, workers, endpoints, store_faults, window, is_calm, is_outage, steps }
     }
 
     /// Returns when all is well from then on: endpoints and store.
@@ -245,14 +258,35 @@ fn operate(
 
 /// Draws when the wall clock is off, and by how much.
 fn shift_clock(steps: &mut Vec<(Duration, Step)>, span: u64, rng: &mut fastrand::Rng) {
+    let mut steps_of_clock = vec![2 * HOUR, -2 * HOUR, 2 * HOUR, TEN_YEARS];
     for _ in 0..rng.usize(1..=3) {
-        let (at, off) = (at(span, rng), [-2 * HOUR, 2 * HOUR, TEN_YEARS][rng.usize(..3)]);
-        // Ten years for a moment only: nothing can be as old as that.
+        // Ten years once, and for a moment: nothing can be as old as that.
+        let off = steps_of_clock.swap_remove(rng.usize(..steps_of_clock.len()));
         let longest = if off == TEN_YEARS { 280_000 } else { 900_000 };
+        let at = at(span, rng);
         let lasts = Duration::from_millis(rng.u64(100..longest));
-        let is_believed = lasts >= BELIEVED_AFTER;
-        steps.push((at, Step::Clock { off, is_believed }));
+        steps.push((at, Step::Clock { off, is_believed: false }));
         steps.push((at + lasts, Step::Clock { off: 0, is_believed: false }));
+    }
+}
+
+/// Notes which steps of the wall clock may be believed, of all steps in order. Two by the same are one
+/// if the time between is so short that nobody may look at the clock.
+fn note_beliefs(steps: &mut [(Duration, Step)]) {
+    let mut spells: BTreeMap<i64, (Duration, Duration)> = BTreeMap::new();
+    let mut ends_at = Duration::MAX;
+    let mut clocks = Vec::new();
+    for (at, step) in steps.iter_mut().rev() {
+        if let Step::Clock { off, is_believed } = step {
+            clocks.push((*at, ends_at, *off, is_believed));
+            ends_at = *at;
+        }
+    }
+    for (at, ends_at, off, is_believed) in clocks.into_iter().rev() {
+        let before = spells.get(&off).filter(|(_, ended_at)| at - *ended_at < GLIMPSE);
+        let begun_at = before.map_or(at, |(begun_at, _)| *begun_at);
+        spells.insert(off, (begun_at, ends_at));
+        *is_believed = off != 0 && ends_at - begun_at >= BELIEVED_AFTER;
     }
 }
 
@@ -332,9 +366,11 @@ impl EndpointPlan {
             endpoint = endpoint.ordered();
         }
         if rng.u8(..5) == 0 {
-            let [rate, burst] = [rng.u32(1..20), rng.u32(1..6)];
-            let [rate, burst] = [rate, burst].map(|n| NonZeroU32::new(n).expect("not zero"));
-            endpoint = endpoint.rate_limit(rate, burst);
+            let [calls, burst] = [rng.u32(1..20), rng.u32(1..6)];
+            let [calls, burst] = [calls, burst].map(|n| NonZeroU32::new(n).expect("not zero"));
+            // Now and then less than one a second.
+            let per = Duration::from_secs(if rng.bool() { 1 } else { rng.u64(2..10) });
+            endpoint = endpoint.rate_limited(RateLimit { calls, per, burst });
         }
         if rng.u8(..5) == 0 {
             endpoint = endpoint.max_age(milliseconds(rng, 1_000..60_000));
@@ -356,7 +392,12 @@ impl EndpointPlan {
         let mut plan = Self::draw(number, tenants, rng);
         let is_well = rng.u8(..8) == 0;
         let until = Duration::from_millis(rng.u64(10_000..90_000));
-        plan.moods = if is_well { Vec::new() } else { vec![(until, Mood::Hanging)] };
+        if !is_well {
+            plan.moods = vec![(until, Mood::Hanging)];
+            plan.endpoint.timeout = Duration::from_secs(rng.u64(10..30));
+            return plan;
+        }
+        plan.moods = Vec::new();
         plan
     }
 

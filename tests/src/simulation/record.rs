@@ -44,6 +44,8 @@ pub(super) struct Record {
     pub(super) silent: BTreeMap<usize, Duration>,
     /// How late healthy endpoints are served at most, if that is promised.
     pub(super) on_time: Option<Duration>,
+    /// Whether most endpoints hang: then slots are kept for those that answered.
+    pub(super) is_outage: bool,
 }
 
 impl World {
@@ -63,6 +65,7 @@ impl World {
             retention: Duration::MAX,
             silent: BTreeMap::new(),
             on_time: None,
+            is_outage: false,
         };
         Self { clock, failures: watch::Sender::default(), record: Mutex::new(record) }
     }
@@ -133,7 +136,9 @@ impl Record {
     /// Adds an endpoint, with the next number.
     pub(super) fn add_endpoint(&mut self, plan: EndpointPlan) {
         let on_time = self.on_time.filter(|_| plan.is_prompt());
-        self.checker.endpoints.push(Terms::new(plan.endpoint.clone(), on_time));
+        let mut terms = Terms::new(plan.endpoint.clone(), on_time);
+        terms.must_be_known = self.is_outage;
+        self.checker.endpoints.push(terms);
         self.endpoints.push(plan);
     }
 

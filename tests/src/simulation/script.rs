@@ -141,6 +141,7 @@ impl Script {
         record.store_faults = plan.store_faults;
         record.retention = plan.settings.retention;
         record.on_time = on_time(&plan);
+        record.is_outage = plan.is_outage;
         for endpoint in &plan.endpoints {
             record.add_endpoint(endpoint.clone());
         }
@@ -361,12 +362,16 @@ fn on_time(plan: &Plan) -> Option<Duration> {
         .filter(|endpoint| !endpoint.is_always_well())
         .map(|endpoint| in_flight(endpoint.endpoint.max_in_flight.get()))
         .sum();
-    let can_hold =
-        sick <= settings.concurrency * 4 && settings.max_unsettled > settings.concurrency * 5;
+    // Most hang in an outage: then slots are kept for those of which the worker knows that they answer.
+    let are_slots_kept = plan.is_outage && plan.workers == 1;
+    let can_hold = (sick <= settings.concurrency * 4 || are_slots_kept)
+        && settings.max_unsettled > settings.concurrency * 5;
+    let well = plan.endpoints.iter().filter(|endpoint| endpoint.is_always_well()).count();
+    let served = if plan.is_outage { well } else { plan.endpoints.len() };
     let events: usize = (plan.steps.iter())
         .map(|(_, step)| if let Step::Publish { events, .. } = step { *events } else { 0 })
         .sum();
-    let deliveries = u32::try_from(events * plan.endpoints.len()).unwrap_or(u32::MAX);
+    let deliveries = u32::try_from(events * served).unwrap_or(u32::MAX);
     let work = Duration::from_millis(60) * deliveries;
     (plan.is_calm && can_hold).then(|| settings.patience * 10 + work + Duration::from_secs(1))
 }

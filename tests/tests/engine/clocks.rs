@@ -117,3 +117,30 @@ async fn a_process_that_starts_with_a_wrong_clock_gives_nothing_up_before_it_is_
     assert_eq!(second.statuses("x").await, ["delivered"]);
     drop(worker);
 }
+
+/// Goal: what is accepted is due at once, by whatever clock. Method: it waits for an endpoint that is
+/// paused while the clock is two hours ahead, and that is set back, under a worker or before the next one.
+#[tokio::test(start_paused = true)]
+async fn what_was_accepted_by_a_clock_that_was_ahead_is_delivered_at_once() {
+    for starts_again in [false, true] {
+        let before = fixture(settings(), well);
+        before.clock.step(2 * HOUR);
+        let fixture = fixture_over(before.store.clone(), before.clock, settings(), well);
+        fixture.register("a", endpoint("a")).await;
+        let mut worker = fixture.engine.start();
+        fixture.engine.endpoints().pause("a").await.unwrap();
+        let _published = fixture.publish("x").await;
+        fixture.pass(MINUTE).await;
+        fixture.clock.step(0);
+        let again = fixture_over(fixture.store.clone(), fixture.clock, settings(), well);
+        if starts_again {
+            worker.shutdown(SECOND).await;
+            worker = again.engine.start();
+        }
+        fixture.pass(10 * MINUTE).await;
+        fixture.engine.endpoints().resume("a").await.unwrap();
+        fixture.pass(SECOND).await;
+        assert_eq!(fixture.statuses("x").await, ["delivered"], "starts again: {starts_again}");
+        drop(worker);
+    }
+}

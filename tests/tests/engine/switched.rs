@@ -164,6 +164,11 @@ impl DeliveryStore for Switched {
         self.inner.next_due(busy, now).await
     }
 
+    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.enter("hasten").await?;
+        self.inner.hasten(now).await
+    }
+
     async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
         self.inner.cancel(delivery, now).await
     }

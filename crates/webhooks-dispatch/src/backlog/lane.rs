@@ -95,18 +95,28 @@ impl Lane {
             }
             (true, true) | (false, false) => return,
         }
-        let waiting = std::mem::take(&mut self.queue).into_iter();
-        self.queue =
-            waiting.map(|((_, id), waiting)| ((Timestamp::UNIX_EPOCH, id), waiting)).collect();
-        // What is on disk may come before what is here.
-        if self.spilled_from.is_some() {
-            self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
-            self.queue.clear();
-            self.bytes = 0;
-            self.stuffed = false;
-        }
+        self.rearrange(|_, _| Timestamp::UNIX_EPOCH);
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
             lease.place.0 = Timestamp::UNIX_EPOCH;
+        }
+    }
+
+    /// Makes due at this time what waits for its first attempt and is due later.
+    pub(super) fn hasten(&mut self, due_at: Timestamp) {
+        self.rearrange(|due, waiting| if waiting.is_first() { due.min(due_at) } else { due });
+    }
+
+    /// Changes when deliveries are due, after what is on disk was changed in the same way.
+    fn rearrange(&mut self, due_at: impl Fn(Timestamp, &Waiting) -> Timestamp) {
+        let queue = std::mem::take(&mut self.queue).into_iter();
+        if self.spilled_from.is_some() {
+            // What is on disk may come before what is here now.
+            self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
+            self.bytes = 0;
+            self.stuffed = false;
+        } else {
+            let moved = |((due, id), waiting)| ((due_at(due, &waiting), id), waiting);
+            self.queue = queue.map(moved).collect();
         }
     }
 

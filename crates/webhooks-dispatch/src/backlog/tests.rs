@@ -39,6 +39,7 @@ enum Step {
     Close { endpoint: usize },
     EndRefill,
     FailRefills,
+    Hasten { endpoint: usize },
     Extend { held: usize, by: u64 },
     Pass { seconds: u64 },
     Push { endpoint: usize, due_in: u64, bytes: usize },
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::BeginRefill),
         2 => Just(Step::EndRefill),
         1 => Just(Step::FailRefills),
+        1 => (0..3_usize).prop_map(|endpoint| Step::Hasten { endpoint }),
         3 => (1..5_usize, 1..4_usize)
             .prop_map(|(limit, per_endpoint)| Step::Claim { limit, per_endpoint }),
         2 => Just(Step::ClaimAll),
@@ -136,6 +138,7 @@ impl Pair {
                     self.small.retry_refill(&refill);
                 }
             }
+            Step::Hasten { endpoint } => self.hasten(endpoint),
             Step::Extend { held, by } => {
                 if let Some((_, _, small, all)) = self.pick(held) {
                     let until = MonotonicTime::from_origin(Duration::from_secs(self.elapsed + by));
@@ -181,6 +184,19 @@ impl Pair {
         self.disk[endpoint].insert((due_at, id), waiting.clone());
         self.small.push(number_of(endpoint), due_at, id, waiting.clone());
         self.all.push(number_of(endpoint), due_at, id, waiting);
+    }
+
+    /// Makes due now what is due later. (Nothing here has had an attempt.)
+    fn hasten(&mut self, endpoint: usize) {
+        self.end_refills();
+        let now = at(self.now);
+        let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
+        self.disk[endpoint] = rows.map(|((due, id), row)| ((due.min(now), id), row)).collect();
+        for (_, place, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
+            place.0 = place.0.min(now);
+        }
+        self.small.hasten(number_of(endpoint), now);
+        self.all.hasten(number_of(endpoint), now);
     }
 
     fn due(&self, endpoint: usize, due_in: u64) -> Timestamp {
