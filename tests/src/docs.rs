@@ -6,6 +6,9 @@ struct Readme;
 #[doc = include_str!("../../docs/architecture.md")]
 struct Architecture;
 
+#[doc = include_str!("../../docs/endpoints.md")]
+struct Endpoints;
+
 #[doc = include_str!("../../docs/receive.md")]
 struct Receive;
 

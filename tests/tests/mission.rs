@@ -105,7 +105,7 @@ async fn registering_again_replaces_and_unregistering_an_unknown_id_names_it() {
     assert!(dispatcher.dispatch(&event()).await.is_empty());
     registry.unregister("hook").unwrap();
     let error = registry.unregister("hook").unwrap_err();
-    assert_eq!(error.to_string(), "no endpoint \"hook\" is registered");
+    assert_eq!(error.to_string(), "tenant default has no endpoint \"hook\"");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use webhooks_registry::EndpointStore;
 
 use crate::engine::Parts;
@@ -116,7 +117,7 @@ impl<S, T, C> fmt::Debug for EngineBuilder<S, T, C> {
 fn bounded(settings: EngineSettings) -> EngineSettings {
     EngineSettings {
         concurrency: settings.concurrency.max(1),
-        max_unsettled: settings.max_unsettled.max(1),
+        max_unsettled: settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS),
         lease: settings.lease.clamp(LEASE.0, LEASE.1),
         linger: settings.linger.min(MAX_LINGER),
         retention: settings.retention.max(MIN_RETENTION),

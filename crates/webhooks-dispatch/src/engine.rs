@@ -386,7 +386,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.set_state(id, StateChange::Pause).await
     }
 
-    /// Delivers what has waited for a paused endpoint; returns whether it was paused.
+    /// Delivers what has waited for a paused endpoint; returns whether it was paused. If the endpoint
+    /// had failed before, its circuit breaker may be open yet.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, it is disabled, or the store fails.
@@ -422,18 +423,17 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.store.get(self.key(id)?).await
     }
 
-    /// Returns at most `limit` endpoints ordered by tenant and id, those after `after`; of one
-    /// tenant if it is named.
+    /// Returns at most `limit` endpoints ordered by tenant and id, those after `after`: of all tenants,
+    /// or of the one that [`tenant`](Self::tenant) names.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.
     pub async fn list(
         &self,
-        tenant: Option<TenantId>,
         after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        self.store.list(tenant, after, limit).await
+        self.store.list(self.tenant.clone(), after, limit).await
     }
 
     fn key(&self, id: &str) -> Result<EndpointKey, RegisterError> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use webhooks_core::Timestamp;
 
+use crate::Outcome;
+
 /// The longest pause between two failures that counts as trying throughout: the longest delay of the
 /// Standard Webhooks schedule is 24 h, and jitter adds a fifth. A longer one is time without traffic.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60 * 60);
@@ -27,6 +29,25 @@ pub enum Health {
         /// How long the endpoint had been tried before this failure.
         before: Duration,
     },
+}
+
+impl Health {
+    /// Returns how an endpoint fares after an outcome, and notes in `failing` how it fails.
+    pub fn after(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Self {
+        match outcome {
+            Outcome::Delivered => match failing.take() {
+                Some(_) => Self::Recovered,
+                None => Self::Well,
+            },
+            Outcome::Failed | Outcome::Retrying { .. } => {
+                let before = failing.map_or(Duration::ZERO, |so_far| so_far.tried_for);
+                let after = failing.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
+                *failing = Some(after);
+                Self::Failing { failing: after, before }
+            }
+            Outcome::Expired | Outcome::Released => Self::Well,
+        }
+    }
 }
 
 /// The failures of an endpoint since its last success.

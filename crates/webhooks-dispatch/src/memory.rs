@@ -321,18 +321,10 @@ impl State {
 
     /// Notes how an endpoint fares after an outcome, and returns it.
     fn health(&mut self, endpoint: EndpointNumber, outcome: Outcome, now: Timestamp) -> Health {
-        match outcome {
-            Outcome::Delivered if self.failing.remove(&endpoint).is_some() => Health::Recovered,
-            Outcome::Failed | Outcome::Retrying { .. } => {
-                let before = self.failing.get(&endpoint).copied();
-                let failing =
-                    before.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
-                self.failing.insert(endpoint, failing);
-                let before = before.map_or(Duration::ZERO, |so_far| so_far.tried_for);
-                Health::Failing { failing, before }
-            }
-            _ => Health::Well,
-        }
+        let mut failing = self.failing.remove(&endpoint);
+        let health = Health::after(&mut failing, outcome, now);
+        self.failing.extend(failing.map(|failing| (endpoint, failing)));
+        health
     }
 
     /// Gives up a delivery that is open.
@@ -469,7 +461,7 @@ impl EndpointStore for MemoryStore {
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let mut state = self.state();
         let before = state.registry.get_of(&key);
-        let before = before.ok_or_else(|| UnknownEndpoint { id: key.id.to_string() })?;
+        let before = before.ok_or_else(|| UnknownEndpoint::new(&key))?;
         let Some(after) = before.state.after(change)? else { return Ok(None) };
         state.replace(Some(&before), before.in_state(after))?;
         drop(state);

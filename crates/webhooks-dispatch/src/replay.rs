@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
-use webhooks_registry::EndpointKey;
+use webhooks_registry::{EndpointKey, EndpointState};
+
+use crate::OperationError;
 
 /// Which deliveries to make due once more, with their retries from the start.
 ///
@@ -55,7 +57,7 @@ pub enum Replay {
 pub struct Undelivered {
     /// What was given up after its attempts.
     pub failed: bool,
-    /// What was given up for another reason.
+    /// What was given up for another reason: also what somebody cancelled by hand.
     pub cancelled: bool,
     /// Events that the endpoint wants and has no delivery of: they came before it was registered,
     /// before it wanted them, or while it was disabled.
@@ -63,7 +65,7 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// Everything.
+    /// Everything, also what somebody cancelled by hand.
     pub const ALL: Self = Self { failed: true, cancelled: true, missed: true };
     /// What was given up after its attempts.
     pub const FAILED: Self = Self { failed: true, cancelled: false, missed: false };
@@ -93,6 +95,22 @@ impl Replay {
     /// Returns a replay of what the endpoints of its tenant did not get of an event.
     pub fn of_event(tenant: TenantId, event: EventId, which: Undelivered) -> Self {
         Self::Event { tenant, event, which }
+    }
+
+    /// Returns the endpoint that was found under this key, if deliveries may go there.
+    ///
+    /// # Errors
+    /// [`OperationError`] when it is unknown or disabled.
+    pub fn target<E>(
+        key: &EndpointKey,
+        found: Option<(EndpointState, E)>,
+    ) -> Result<E, OperationError> {
+        let endpoint = || key.clone();
+        match found {
+            None => Err(OperationError::UnknownEndpoint { endpoint: endpoint() }),
+            Some((state, found)) if state.is_open() => Ok(found),
+            Some(_) => Err(OperationError::DisabledEndpoint { endpoint: endpoint() }),
+        }
     }
 
     /// Leaves out what was accepted, or last replayed, before a time, in a replay of an endpoint.
@@ -140,6 +158,28 @@ impl ReplayRequest {
             which.missed.then_some(ReplayCursor::Missed(0))
         };
         self.after.or(first)
+    }
+
+    /// Returns which of these deliveries this portion looks at, and where the next one goes on.
+    pub fn portion<'i>(&self, ids: &'i [DeliveryId]) -> (&'i [DeliveryId], Option<ReplayCursor>) {
+        let done = match self.after {
+            Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        let left = ids.get(done..).unwrap_or_default();
+        let portion = left.get(..self.limit).unwrap_or(left);
+        let done = ids.len() - left.len() + portion.len();
+        (portion, (done < ids.len()).then_some(ReplayCursor::Ended(done as u64)))
+    }
+
+    /// Returns the time before which deliveries were accepted or last replayed that count.
+    pub fn before(&self, until: Option<Timestamp>) -> Timestamp {
+        until.map_or(self.now, |until| until.min(self.now))
+    }
+
+    /// Returns whether a delivery was made due by this replay: in a portion whose answer was lost.
+    pub fn has_replayed(&self, since: Timestamp) -> bool {
+        since == self.now
     }
 
     /// Returns where the next portion goes on after one that began here: after the number `last` if

@@ -26,7 +26,9 @@ const PORTION: usize = 500;
 /// engine.publish(&Event::new("created", 1)?).await?;
 /// engine.endpoints().register("crm", Endpoint::new("https://example.com/", "my-secret-key")?).await?;
 /// let crm = EndpointKey::of_default_tenant(EndpointId::new("crm")?);
-/// let mut replaying = engine.replaying(Replay::of_endpoint(crm, Undelivered::ALL));
+/// let replay = Replay::of_endpoint(crm, Undelivered::ALL);
+/// assert_eq!(engine.replaying(replay.clone()).dry_run().finish().await?, 1, "only counted");
+/// let mut replaying = engine.replaying(replay);
 /// let mut deliveries = 0;
 /// while let Some(portion) = replaying.next().await? {
 ///     deliveries += portion;
@@ -62,7 +64,8 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         self
     }
 
-    /// Carries on; returns how many deliveries a portion made due, and `None` after the last one.
+    /// Carries on; returns how many deliveries a portion made due, or would have in a dry run, and
+    /// `None` after the last one.
     ///
     /// # Errors
     /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
@@ -81,7 +84,8 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         Ok(Some(replayed.deliveries))
     }
 
-    /// Carries on to the end; returns how many deliveries were made due from here on.
+    /// Carries on to the end; returns how many deliveries were made due from here on, or would have
+    /// been in a dry run.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -98,7 +102,12 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         self.request.now
     }
 
-    /// Returns where the next portion goes on; `None` before the first.
+    /// Returns whether there is no more.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Returns where the next portion goes on; `None` before the first. After the last one it stays.
     pub fn cursor(&self) -> Option<ReplayCursor> {
         self.request.after
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::Notify;
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, Timestamp};
-use webhooks_registry::{EndpointNumber, Registration};
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
+use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
 use crate::{ErrorClass, Excerpt, Health, Now, ReplayRequest, Replayed, SerializedEvent};
 
@@ -127,7 +128,6 @@ pub trait DeliveryStore: Send + Sync + 'static {
 /// Says that an event was kept, or had been before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
-#[must_use]
 pub struct Published {
     /// The event.
     pub event: EventId,
@@ -363,6 +363,12 @@ impl CancelReason {
     }
 }
 
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Says why an operation on a delivery was not done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -370,8 +376,8 @@ pub enum OperationError {
     /// The endpoint is disabled. Enable it first.
     #[error("endpoint {endpoint} is disabled; enable it first")]
     DisabledEndpoint {
-        /// The id that was asked for.
-        endpoint: EndpointId,
+        /// The endpoint that was asked for.
+        endpoint: EndpointKey,
     },
     /// The delivery's status does not allow it.
     #[error("delivery {delivery} is {status}")]
@@ -399,8 +405,8 @@ pub enum OperationError {
     /// The endpoint is not registered.
     #[error("endpoint {endpoint} is not registered")]
     UnknownEndpoint {
-        /// The id that was asked for.
-        endpoint: EndpointId,
+        /// The endpoint that was asked for.
+        endpoint: EndpointKey,
     },
 }
 

@@ -200,7 +200,6 @@ where
 {
     fn new(parts: Arc<Parts<S, T, C>>) -> Self {
         let settings = &parts.settings;
-        let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
         #[cfg(feature = "sabotage")]
@@ -214,7 +213,7 @@ where
             recalled: Mutex::default(),
         });
         parts.workers.add(&desk);
-        let room = Arc::new(Semaphore::new(room));
+        let room = Arc::new(Semaphore::new(parts.settings.max_unsettled));
         let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
         let shared = Arc::new(Shared { parts, desk, room, failures, answers });
         let mut driver = Self {
@@ -235,9 +234,7 @@ where
 
     /// Starts the settler, and what it passes endpoints on to.
     fn start_settling(&mut self) {
-        let settings = &self.shared.parts.settings;
-        let room = settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS);
-        let (results, flown) = mpsc::channel(room);
+        let (results, flown) = mpsc::channel(self.shared.parts.settings.max_unsettled);
         let (wishes, wished) = mpsc::channel(disabler::QUEUE);
         self.results = results;
         self.settler.spawn(settler::run(Arc::clone(&self.shared), flown, wishes));
@@ -449,7 +446,10 @@ where
         let parts = &self.shared.parts;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();
-            (scheduler.wakes_at(), scheduler.has_room().then(|| scheduler.busy()))
+            // Without room for a result nothing starts; who settles one makes room, and tells.
+            let can_start = self.shared.room.available_permits() > 0;
+            let wakes_at = scheduler.wakes_at().filter(|_| can_start);
+            (wakes_at, scheduler.has_room().then(|| scheduler.busy()))
         };
         let due = match busy {
             Some(busy) => match parts.store.next_due(busy, parts.now()).await {

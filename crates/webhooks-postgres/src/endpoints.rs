@@ -61,7 +61,7 @@ impl EndpointStore for PostgresStore {
     }
 
     /// An endpoint that cannot be read is removed all the same; a stand-in is returned for it, which
-    /// has its id and tenant, is disabled, and leads to `https://unreadable.invalid/`.
+    /// has its id, tenant and state, and leads to `https://unreadable.invalid/`.
     async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
         // Its secrets are of no use to anybody any more.
         const RETIRE: &str = "UPDATE webhooks.endpoints
@@ -213,7 +213,7 @@ impl Locked {
 fn stand_in() -> Endpoint {
     let secret = format!("{:032x}", fastrand::u128(..));
     let endpoint = Endpoint::new("https://unreadable.invalid/", &secret);
-    endpoint.expect("it is a URL and a secret").inactive()
+    endpoint.expect("it is a URL and a secret")
 }
 
 /// Locks an id of a tenant until the transaction ends, and returns the endpoint that has it.
@@ -261,7 +261,7 @@ pub(crate) async fn lock_all(
 
 /// Ends a call for an endpoint that there is not.
 async fn unknown(call: Call, key: &EndpointKey) -> EndpointStoreError {
-    call.refuse(UnknownEndpoint { id: key.id.to_string() }).await.into()
+    call.refuse(UnknownEndpoint::new(key)).await.into()
 }
 
 /// An endpoint as it is to be, and what is stored of it.
@@ -381,11 +381,10 @@ async fn subscribe(
     number: i64,
     endpoint: &Endpoint,
 ) -> Result<(), sqlx::Error> {
-    const FORGET: &str = "DELETE FROM webhooks.subscriptions WHERE endpoint = $1";
     const SUBSCRIBE: &str = "
         INSERT INTO webhooks.subscriptions (tenant, pattern, endpoint, is_ordered)
         SELECT $1, pattern, $2, $3 FROM unnest($4::text[]) AS pattern ON CONFLICT DO NOTHING";
-    sqlx::query(FORGET).persistent(false).bind(number).execute(&mut *connection).await?;
+    unsubscribe(connection, number).await?;
     let mut patterns: Vec<&str> =
         endpoint.subscriptions.iter().map(webhooks_registry::Subscription::as_str).collect();
     if patterns.is_empty() {
@@ -405,9 +404,14 @@ async fn subscribe(
 /// Lets nothing more come for an endpoint, and begins to cancel what waits for it; claims do the
 /// rest.
 async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
-    const FORGET: &str = "DELETE FROM webhooks.subscriptions WHERE endpoint = $1";
-    sqlx::query(FORGET).persistent(false).bind(number).execute(&mut *connection).await?;
+    unsubscribe(connection, number).await?;
     drain(connection, number).await.map(drop)
+}
+
+/// Has an endpoint want nothing.
+async fn unsubscribe(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
+    const UNSUBSCRIBE: &str = "DELETE FROM webhooks.subscriptions WHERE endpoint = $1";
+    sqlx::query(UNSUBSCRIBE).persistent(false).bind(number).execute(connection).await.map(drop)
 }
 
 /// Reads an endpoint from the columns of [`SELECT`].

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use webhooks_registry::{SealingKey, SealingKeys};
 
+use crate::row;
 use crate::{OpenError, PostgresStore, UnreadableEndpoint, endpoints, migrate};
 
 /// How many connections a store has at most, unless set: one publishes, one claims, one settles,
@@ -185,8 +186,8 @@ impl PostgresOptions {
             let update =
                 "UPDATE webhooks.settings SET partition_width = $1 * interval '1 microsecond'
                 WHERE partition_width <> $1 * interval '1 microsecond'";
-            let width = i64::try_from(width.as_micros()).unwrap_or(i64::MAX);
-            sqlx::query(update).persistent(false).bind(width).execute(&mut *transaction).await?;
+            let update = sqlx::query(update).persistent(false).bind(row::micros(width));
+            update.execute(&mut *transaction).await?;
         }
         let ahead = sqlx::query("SELECT webhooks.ensure_ahead()").persistent(false);
         ahead.execute(&mut *transaction).await?;

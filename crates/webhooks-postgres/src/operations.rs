@@ -24,6 +24,8 @@ pub(crate) struct Found {
     pub(crate) status: DeliveryStatus,
     /// Whether it waits or is in flight.
     pub(crate) is_open: bool,
+    /// When it was accepted, or last replayed.
+    pub(crate) since: Timestamp,
 }
 
 /// Reads deliveries, those of them that there are. One that waits for a row that gets nothing more is
@@ -32,7 +34,7 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<BTreeMap<DeliveryId, Found>, sqlx::Error> {
-    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id
+    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, since
         FROM webhooks.deliveries WHERE id = ANY ($1)";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
     let rows = sqlx::query(FIND).persistent(false).bind(ids).fetch_all(connection).await?;
@@ -41,6 +43,7 @@ pub(crate) async fn find(
             endpoint: EndpointKey::new(row::tenant(&row, 0)?, row::endpoint_id(&row, 1)?),
             status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
             is_open: row.try_get(3)?,
+            since: row.try_get::<At, _>(5)?.0,
         };
         Ok((row::delivery_id(row.try_get(4)?), found))
     };

@@ -88,8 +88,8 @@ impl Shared {
         }
     }
 
-    /// Returns where deliveries go that have ended with a status that is wanted, or why one goes
-    /// nowhere; those of another status that have ended are left out. Each is given once.
+    /// Returns where deliveries go that have ended and are wanted, or why one goes nowhere;
+    /// those that have ended and are not wanted are left out. Each is given once.
     ///
     /// All replays lock in this order: what waits, by ids, and then endpoints. So nobody waits in a
     /// circle, and of what has ended then, nobody else replays anything.
@@ -97,10 +97,10 @@ impl Shared {
         &self,
         connection: &mut PgConnection,
         deliveries: &[DeliveryId],
-        is_wanted: impl Fn(DeliveryStatus) -> bool,
+        is_wanted: impl Fn(&Found) -> bool,
     ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
         let before = find(connection, deliveries).await.map_err(failed)?;
-        let has_ended = |found: &&Found| !found.is_open && is_wanted(found.status);
+        let has_ended = |found: &&Found| !found.is_open && is_wanted(found);
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
         // Some may wait for rows of before yet, as good as cancelled.
@@ -116,7 +116,7 @@ impl Shared {
                 Some(Found { status, is_open: true, .. }) => {
                     Err(OperationError::Status { delivery, status: *status })
                 }
-                Some(Found { status, .. }) if !is_wanted(*status) => continue,
+                Some(found) if !is_wanted(found) => continue,
                 // It ended just now: when it was asked for, it waited.
                 Some(Found { endpoint, .. }) if !keys.contains(endpoint) => {
                     let status =
@@ -139,18 +139,12 @@ impl Shared {
         ids: &[DeliveryId],
         request: &ReplayRequest,
     ) -> Result<Portion, OperationError> {
-        let done = match request.after {
-            Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
-            _ => 0,
-        };
-        let mut portion = Portion::default();
-        let given: BTreeSet<DeliveryId> =
-            ids.iter().skip(done).take(request.limit).copied().collect();
-        let targets = self.targets(connection, &Vec::from_iter(given), |_| true).await?;
-        portion.ended = targets.into_iter().filter_map(Result::ok).collect();
-        let done = done.saturating_add(request.limit);
-        portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
-        Ok(portion)
+        let (ids, next) = request.portion(ids);
+        let given: BTreeSet<DeliveryId> = ids.iter().copied().collect();
+        let is_wanted = |found: &Found| !request.has_replayed(found.since);
+        let targets = self.targets(connection, &Vec::from_iter(given), is_wanted).await?;
+        let ended = targets.into_iter().filter_map(Result::ok).collect();
+        Ok(Portion { ended, missed: Vec::new(), next })
     }
 
     async fn of_endpoint(
@@ -179,7 +173,7 @@ impl Shared {
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
-                let until = until.map_or(request.now, |until| until.min(request.now));
+                let until = request.before(until);
                 let ended =
                     ended(connection, endpoint, after, which, (since, until), request.limit);
                 let ended = ended.await.map_err(failed)?;
@@ -221,8 +215,10 @@ impl Shared {
                 let look = look.bind(row::integer(after)).bind(row::limit(request.limit));
                 let looked: Vec<i64> = look.fetch_all(&mut *connection).await.map_err(failed)?;
                 let ids: Vec<DeliveryId> = looked.iter().map(|id| row::delivery_id(*id)).collect();
-                let includes = |status| which.includes(status);
-                let targets = self.targets(connection, &ids, includes).await?;
+                let is_wanted = |found: &Found| {
+                    which.includes(found.status) && !request.has_replayed(found.since)
+                };
+                let targets = self.targets(connection, &ids, is_wanted).await?;
                 portion.ended = targets.into_iter().filter_map(Result::ok).collect();
                 looked.last().filter(|_| looked.len() >= request.limit).copied()
             }
@@ -248,12 +244,7 @@ impl Shared {
 
     /// Returns an endpoint that deliveries are stored for, as it was found.
     fn read(&self, key: &EndpointKey, locked: Option<&Locked>) -> Result<Open, OperationError> {
-        let endpoint = || key.id.clone();
-        let locked =
-            locked.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
-        if !locked.state.is_open() {
-            return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
-        }
+        let locked = Replay::target(key, locked.map(|locked| (locked.state, locked)))?;
         let registration = locked.read(&self.keys).map_err(failed)?;
         Ok(Open { number: locked.number, endpoint: registration.endpoint })
     }

@@ -67,7 +67,7 @@ impl Shared {
             .bind(column(&sorted, |one| word(one.outcome)))
             .bind(column(&sorted, |one| due_at(one.outcome)))
             .bind(attempts().map(|one| Some(At(one?.started_at))).collect::<Vec<_>>())
-            .bind(attempts().map(|one| Some(micros(one?))).collect::<Vec<_>>())
+            .bind(attempts().map(|one| Some(row::micros(one?.duration))).collect::<Vec<_>>())
             .bind(attempts().map(|one| one?.status_code.map(i32::from)).collect::<Vec<_>>())
             .bind(
                 attempts().map(|one| one?.error_class.map(ErrorClass::as_str)).collect::<Vec<_>>(),
@@ -121,10 +121,6 @@ fn due_at(outcome: Outcome) -> Option<At> {
     }
 }
 
-fn micros(attempt: &Attempt) -> i64 {
-    i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// PostgreSQL's texts hold every character but this one.
 fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
@@ -152,28 +148,11 @@ fn answers(
             None => Settled::LeaseLost,
             Some(kept) => {
                 let so_far = failing.entry(kept.endpoint).or_insert(kept.failing);
-                Settled::Kept { health: health(so_far, settlement.outcome, now) }
+                Settled::Kept { health: Health::after(so_far, settlement.outcome, now) }
             }
         });
     }
     answers
-}
-
-/// Returns how an endpoint fares after an outcome, and notes how it fails.
-fn health(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Health {
-    match outcome {
-        Outcome::Delivered => match failing.take() {
-            Some(_) => Health::Recovered,
-            None => Health::Well,
-        },
-        Outcome::Failed | Outcome::Retrying { .. } => {
-            let before = failing.map_or(Duration::ZERO, |so_far| so_far.tried_for);
-            let after = failing.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
-            *failing = Some(after);
-            Health::Failing { failing: after, before }
-        }
-        Outcome::Expired | Outcome::Released => Health::Well,
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::row;
 use crate::store::Shared;
 
 /// After how many heartbeats without one a worker is taken for dead.
@@ -94,14 +95,13 @@ impl Workers {
     pub(crate) async fn beat(&self, shared: &Shared) -> Result<bool, sqlx::Error> {
         const BEAT: &str = "SELECT webhooks.heartbeat($1, $2 * interval '1 microsecond',
             $3 * interval '1 microsecond')";
-        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let now = Instant::now();
         let mut call = shared.call().await?;
         let members: Vec<i64> = sqlx::query_scalar(BEAT)
             .persistent(false)
             .bind(self.id)
-            .bind(micros(self.heartbeat))
-            .bind(micros(self.heartbeat * EXPIRY))
+            .bind(row::micros(self.heartbeat))
+            .bind(row::micros(self.heartbeat * EXPIRY))
             .fetch_one(call.on())
             .await?;
         call.end().await?;

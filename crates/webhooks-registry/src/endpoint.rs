@@ -78,7 +78,8 @@ pub struct Endpoint {
     /// How long a whole exchange may last, from resolving the name to the end of the response: 10
     /// minutes at most.
     pub timeout: Duration,
-    /// Whether it gets anything at all.
+    /// Whether it gets anything at all, as it was registered. What holds in durable delivery is the
+    /// state: it may have been disabled since.
     pub active: bool,
     /// Whether events arrive strictly in the order in which they were accepted: each waits until
     /// the one before is delivered or given up. For durable delivery; direct dispatch ignores it.
@@ -421,15 +422,11 @@ impl Endpoint {
             return Err(EndpointError::TooManySubscriptions);
         }
         let Self { timeout, max_in_flight, max_age, .. } = self;
-        for (fits, setting, range) in [
+        check_ranges([
             (is_within(*timeout, MAX_TIMEOUT), "timeout", "over 0 s and 10 minutes at most"),
             (max_in_flight.get() <= MAX_MAX_IN_FLIGHT, "max_in_flight", "from 1 to 1024"),
             (is_within(*max_age, MAX_MAX_AGE), "max_age", "over 0 s and 366 days at most"),
-        ] {
-            if !fits {
-                return Err(EndpointError::OutOfRange { setting, range });
-            }
-        }
+        ])?;
         self.rate_limit.map_or(Ok(()), RateLimit::check)?;
         custom_header::check_count(self.headers.len())?;
         if self.client_credentials.is_some() && self.headers.contains_key(header::AUTHORIZATION) {
@@ -444,6 +441,16 @@ impl Endpoint {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Returns the first setting that is outside its range: whether it fits, its name, its range.
+pub(crate) fn check_ranges<const N: usize>(
+    settings: [(bool, &'static str, &'static str); N],
+) -> Result<(), EndpointError> {
+    match settings.into_iter().find(|(fits, ..)| !fits) {
+        Some((_, setting, range)) => Err(EndpointError::OutOfRange { setting, range }),
+        None => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::EndpointError;
+use crate::endpoint::check_ranges;
 
 /// The most calls that a period may have, and that a bucket may hold.
 const MAX_CALLS: u32 = 1_000_000;
@@ -53,7 +54,7 @@ impl RateLimit {
     /// Allows the limit by returning `Ok`.
     pub(crate) fn check(self) -> Result<(), EndpointError> {
         let (shortest, longest) = PERIODS;
-        for (fits, setting, range) in [
+        check_ranges([
             (self.calls.get() <= MAX_CALLS, "calls of the rate limit", "from 1 to 1000000"),
             (
                 (shortest..=longest).contains(&self.per),
@@ -61,12 +62,7 @@ impl RateLimit {
                 "from 1 s to 24 h",
             ),
             (self.burst.get() <= MAX_BURST, "burst of the rate limit", "from 1 to 100000"),
-        ] {
-            if !fits {
-                return Err(EndpointError::OutOfRange { setting, range });
-            }
-        }
-        Ok(())
+        ])
     }
 }
 

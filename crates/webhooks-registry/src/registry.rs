@@ -119,12 +119,21 @@ pub enum RegisterError {
     Id(#[from] IdError),
 }
 
-/// Says that no endpoint is registered under an id.
+/// Says that a tenant has no endpoint under an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no endpoint {id:?} is registered")]
+#[error("tenant {tenant} has no endpoint {id:?}")]
 pub struct UnknownEndpoint {
+    /// Where it was looked for.
+    pub tenant: TenantId,
     /// The id that was asked for; of a malformed one, the first 64 characters at most.
     pub id: String,
+}
+
+impl UnknownEndpoint {
+    /// Says that there is no endpoint under this key.
+    pub fn new(key: &EndpointKey) -> Self {
+        Self { tenant: key.tenant.clone(), id: key.id.to_string() }
+    }
 }
 
 impl Registry {
@@ -182,7 +191,9 @@ impl Registry {
     pub fn unregister(&self, id: &str) -> Result<Arc<Registration>, UnknownEndpoint> {
         match EndpointId::new(id) {
             Ok(id) => self.unregister_of(&EndpointKey::of_default_tenant(id)),
-            Err(_malformed) => Err(UnknownEndpoint { id: excerpt(id) }),
+            Err(_malformed) => {
+                Err(UnknownEndpoint { tenant: TenantId::default(), id: excerpt(id) })
+            }
         }
     }
 
@@ -193,7 +204,7 @@ impl Registry {
     pub fn unregister_of(&self, key: &EndpointKey) -> Result<Arc<Registration>, UnknownEndpoint> {
         let mut state = self.write();
         let removed = state.by_key.remove(key);
-        let removed = removed.ok_or_else(|| UnknownEndpoint { id: key.id.to_string() })?;
+        let removed = removed.ok_or_else(|| UnknownEndpoint::new(key))?;
         state.index.remove(&removed);
         Ok(removed)
     }

@@ -56,7 +56,7 @@ pub enum StateChange {
     Disable(DisableReason),
     /// Makes a disabled endpoint active.
     Enable,
-    /// Lets what is published wait.
+    /// Lets what is published wait. It grows older meanwhile: `max_age` goes on.
     Pause,
     /// Delivers what has waited since the endpoint was paused.
     Resume,

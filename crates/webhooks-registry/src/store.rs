@@ -87,16 +87,6 @@ pub enum Registered {
     Unchanged,
 }
 
-impl Registered {
-    /// Returns the endpoint as it was before, if it was changed.
-    pub fn before(self) -> Option<Arc<Registration>> {
-        match self {
-            Self::Changed { before } => Some(before),
-            Self::Added | Self::Unchanged => None,
-        }
-    }
-}
-
 /// Says why a store of endpoints did not do as it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

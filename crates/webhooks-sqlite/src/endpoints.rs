@@ -119,12 +119,7 @@ impl Write for Register {
     type Answer = Result<Registered, EndpointStoreError>;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        self.outcome = self.change(shared);
-        if let Ok(Some(change)) = &mut self.outcome
-            && let Err(error) = change.write(tables)?
-        {
-            self.outcome = Err(unavailable(error));
-        }
+        self.outcome = write(self.change(shared), tables)?;
         Ok(())
     }
 
@@ -188,7 +183,7 @@ impl SetState {
             return Err(error);
         }
         let before = shared.registry.get_of(&self.key);
-        let before = before.ok_or_else(|| UnknownEndpoint { id: self.key.id.to_string() })?;
+        let before = before.ok_or_else(|| UnknownEndpoint::new(&self.key))?;
         let after: Option<EndpointState> = before.state.after(self.change)?;
         let after = after.map(|state| before.in_state(state));
         Ok(after.map(|after| Change { before: Some(before), after, first: None }))
@@ -199,12 +194,7 @@ impl Write for SetState {
     type Answer = Result<Option<Arc<Registration>>, EndpointStoreError>;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        self.outcome = self.change(shared);
-        if let Ok(Some(change)) = &mut self.outcome
-            && let Err(error) = change.write(tables)?
-        {
-            self.outcome = Err(unavailable(error));
-        }
+        self.outcome = write(self.change(shared), tables)?;
         Ok(())
     }
 
@@ -214,12 +204,19 @@ impl Write for SetState {
     }
 }
 
+/// Writes a change that may be made.
+fn write(
+    change: Result<Option<Change>, EndpointStoreError>,
+    tables: &Tables,
+) -> rusqlite::Result<Result<Option<Change>, EndpointStoreError>> {
+    let Ok(Some(mut change)) = change else { return Ok(change) };
+    let written = change.write(tables)?;
+    let failed = |error: SealError| EndpointStoreError::Unavailable { source: error.into() };
+    Ok(written.map_err(failed).map(|()| Some(change)))
+}
+
 /// Returns an endpoint, or what is known of one whose row cannot be read.
 fn current(shared: &Shared, key: &EndpointKey) -> Option<Arc<Registration>> {
     let unreadable = shared.unreadable().get(key).map(|found| Arc::clone(&found.known));
     unreadable.or_else(|| shared.registry.get_of(key))
-}
-
-fn unavailable(error: SealError) -> EndpointStoreError {
-    EndpointStoreError::Unavailable { source: error.into() }
 }

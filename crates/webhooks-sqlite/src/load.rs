@@ -45,7 +45,7 @@ impl Unreadable {
         let stored = StoredEndpoint { settings: row.settings.clone(), secrets };
         let known = stored.to_endpoint().ok();
         let known = known.or_else(|| Endpoint::new("https://unreadable.invalid/", NO_SECRET).ok());
-        let endpoint = known?.inactive().tenant(row.key.tenant.clone());
+        let endpoint = known?.tenant(row.key.tenant.clone());
         let number = row::endpoint_number(row.number);
         let known = Registration::new(number, row.key.id.clone(), endpoint).in_state(row.state);
         Some(Self { known: Arc::new(known), why })

@@ -165,6 +165,9 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
             let _unread = file.take(32).read_to_string(&mut holder);
             let holder = match holder.trim() {
                 "" => "another process".to_owned(),
+                number if number.parse() == Ok(std::process::id()) => {
+                    "another store in this process, or a process of another container".to_owned()
+                }
                 number => format!("process {number}"),
             };
             return Err(OpenError::InUse { path: path.to_owned(), holder });

@@ -19,13 +19,16 @@ pub(crate) struct Found {
     pub(crate) status: DeliveryStatus,
     /// When it is due, if it waits or is in flight.
     pub(crate) due_at: Option<Timestamp>,
+    /// When it was accepted, or last replayed.
+    pub(crate) since: Timestamp,
 }
 
 /// Reads a delivery. One that waits for a row that gets nothing more is as good as cancelled.
 pub(crate) fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Option<Found>> {
     const FIND: &str = "
         SELECT endpoints.tenant, endpoints.id, endpoints.number, deliveries.status,
-               deliveries.due_at, endpoints.state IN ('disabled', 'unregistered')
+               deliveries.due_at, endpoints.state IN ('disabled', 'unregistered'),
+               deliveries.since
         FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
         WHERE deliveries.number = ?";
     let mut statement = tables.connection().prepare_cached(FIND)?;
@@ -43,6 +46,7 @@ pub(crate) fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Op
             endpoint: EndpointKey::new(row::tenant(row, 0)?, id),
             status: if is_cancelled { DeliveryStatus::Cancelled } else { status },
             due_at: due_at.map(row::time).filter(|_| !is_closed),
+            since: row::time(row.get(6)?),
         })
     });
     found.optional()

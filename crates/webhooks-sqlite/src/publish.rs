@@ -40,7 +40,7 @@ impl Publish {
         let Some(room) = tables.room()? else { return Ok(false) };
         let sizes = self.events.iter().map(|event| {
             let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
-            let deliveries = i64::try_from(matching.len()).unwrap_or(i64::MAX);
+            let deliveries = row::count(matching.len());
             limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY))
         });
         Ok(sizes.fold(0, i64::saturating_add) > room.events)

@@ -106,7 +106,7 @@ impl Tables {
 fn parameters(refill: &Refill) -> impl rusqlite::Params {
     let endpoint = row::endpoint(refill.endpoint);
     let (due_at, number) = refill.from;
-    let limit = i64::try_from(refill.limit).unwrap_or(i64::MAX);
+    let limit = row::count(refill.limit);
     [endpoint, row::micros(due_at), row::number(number), limit]
 }
 

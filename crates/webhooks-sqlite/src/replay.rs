@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::{Waiting, due_in_order};
 use webhooks_dispatch::{
     OperationError, Progress, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed,
@@ -81,7 +81,7 @@ impl Replaying {
                 let ended = vec![(row::number(*delivery), target(tables, shared, *delivery)?)];
                 Ok(Portion { ended, ..Portion::default() })
             }
-            Replay::Deliveries(ids) => several(tables, shared, ids, request),
+            Replay::Deliveries(ids) => Ok(several(tables, shared, ids, request)?),
             Replay::Endpoint { endpoint, which, since, until } => {
                 of_endpoint(tables, shared, endpoint, *which, (*since, *until), request)
             }
@@ -182,21 +182,12 @@ fn several(
     shared: &Shared,
     ids: &[DeliveryId],
     request: &ReplayRequest,
-) -> Result<Portion, Failure> {
-    let done = match request.after {
-        Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
-        _ => 0,
-    };
-    let mut portion = Portion::default();
-    for delivery in ids.iter().skip(done).take(request.limit) {
-        match target(tables, shared, *delivery) {
-            Ok(registration) => portion.ended.push((row::number(*delivery), registration)),
-            Err(Failure::Refused(_)) => {}
-            Err(error) => return Err(error),
-        }
+) -> rusqlite::Result<Portion> {
+    let (ids, next) = request.portion(ids);
+    let mut portion = Portion { next, ..Portion::default() };
+    for delivery in ids {
+        portion.ended.extend(again(tables, shared, *delivery, request, |_| true)?);
     }
-    let done = done.saturating_add(request.limit);
-    portion.next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
     Ok(portion)
 }
 
@@ -223,7 +214,7 @@ fn of_endpoint(
                     return Ok(portion);
                 }
             }
-            let until = until.map_or(request.now, |until| until.min(request.now));
+            let until = request.before(until);
             let ended = ended(tables, &rows, after, which, (since, until), request.limit)?;
             let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
             portion.ended = ended.into_iter().map(with).collect();
@@ -269,7 +260,7 @@ fn ended(
             which.cancelled,
             row::micros(since),
             row::micros(until),
-            i64::try_from(limit).unwrap_or(i64::MAX),
+            row::count(limit),
         ];
         for number in statement.query_map(parameters, |row| row.get(0))? {
             found.push(number?);
@@ -301,7 +292,7 @@ fn missed(
         row::integer(after),
         endpoint.tenant.as_str(),
         registration.id.as_str(),
-        i64::try_from(limit).unwrap_or(i64::MAX),
+        row::count(limit),
     ];
     let mut rows = statement.query(parameters)?;
     let (mut missed, mut looked, mut last) = (Vec::new(), 0, None);
@@ -327,7 +318,7 @@ fn of_event(
     const EVENT: &str = "SELECT number, type FROM events WHERE id = ? AND tenant = ?";
     const LOOK: &str = "SELECT number FROM deliveries
         WHERE event = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
-    const HAVE: &str = "SELECT DISTINCT endpoints.id FROM deliveries
+    const HAVE: &str = "SELECT endpoints.id FROM deliveries
         JOIN endpoints ON endpoints.number = deliveries.endpoint WHERE deliveries.event = ?";
     let found = {
         let mut statement = tables.connection().prepare_cached(EVENT)?;
@@ -341,17 +332,14 @@ fn of_event(
     let Some(begin) = request.begin(which) else { return Ok(portion) };
     let last = match begin {
         ReplayCursor::Ended(after) => {
-            let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
             let mut statement = tables.connection().prepare_cached(LOOK)?;
-            let parameters = params![number, row::integer(after), limit];
+            let parameters = params![number, row::integer(after), row::count(request.limit)];
             let looked: Vec<i64> =
                 statement.query_map(parameters, |row| row.get(0))?.collect::<Result<_, _>>()?;
             for delivery in &looked {
-                if let Some((delivery, registration)) =
-                    undelivered(tables, shared, *delivery, which)?
-                {
-                    portion.ended.push((delivery, registration));
-                }
+                let delivery = row::delivery_id(*delivery);
+                let includes = |status| which.includes(status);
+                portion.ended.extend(again(tables, shared, delivery, request, includes)?);
             }
             looked.last().filter(|_| looked.len() >= request.limit).copied()
         }
@@ -369,26 +357,25 @@ fn of_event(
     Ok(portion)
 }
 
-/// Returns a delivery and where it goes, if it ended as asked for and its endpoint can get it.
-fn undelivered(
+/// Returns a delivery and where it goes, if it ended as asked for, its endpoint can get it, and the
+/// replay has not made it due before.
+fn again(
     tables: &Tables,
     shared: &Shared,
-    delivery: i64,
-    which: Undelivered,
+    delivery: DeliveryId,
+    request: &ReplayRequest,
+    is_wanted: impl Fn(DeliveryStatus) -> bool,
 ) -> rusqlite::Result<Option<(i64, Arc<Registration>)>> {
-    let found = find(tables, row::delivery_id(delivery))?;
-    let found = found.filter(|found| found.due_at.is_none() && which.includes(found.status));
+    let found = find(tables, delivery)?;
+    let found = found.filter(|found| {
+        found.due_at.is_none() && is_wanted(found.status) && !request.has_replayed(found.since)
+    });
     let target = found.and_then(|found| open(shared, &found.endpoint).ok());
-    Ok(target.map(|registration| (delivery, registration)))
+    Ok(target.map(|registration| (row::number(delivery), registration)))
 }
 
 /// Returns an endpoint that deliveries are stored for.
 fn open(shared: &Shared, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
-    let endpoint = || key.id.clone();
     let found = shared.registry.get_of(key);
-    let found = found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
-    if !found.state.is_open() {
-        return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
-    }
-    Ok(found)
+    Replay::target(key, found.map(|found| (found.state, found)))
 }

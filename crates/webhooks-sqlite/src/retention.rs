@@ -17,7 +17,7 @@ const VISITS: usize = if cfg!(test) { 100 } else { 1_000 };
 const ROWS: usize = if cfg!(test) { 20 } else { 2_000 };
 
 /// How many events are remembered that are to be looked at again, at most.
-const AGAIN: usize = 10_000;
+const AGAIN: usize = if cfg!(test) { 2_000 } else { 10_000 };
 
 /// How far the search for old events has come. It begins anew when the store is opened.
 ///
@@ -38,6 +38,14 @@ impl Search {
     /// Has everything looked at once more.
     pub(crate) fn restart(&mut self) {
         *self = Self::default();
+    }
+
+    /// Has an event from the future looked at when it is old; if there are too many, when the store is
+    /// opened again, so that they keep no other from being found.
+    fn look_later(&mut self, time: i64, event: i64) {
+        if self.again.len() < AGAIN / 2 {
+            self.again.insert((time, event));
+        }
     }
 
     fn look_again(&mut self, time: i64, event: i64) {
@@ -163,7 +171,7 @@ impl Prune {
                 if time <= newest {
                     return Ok(());
                 }
-                search.look_again(time, event);
+                search.look_later(time, event);
             } else if row.get(2)? {
                 search.passed = event;
             } else {
@@ -186,7 +194,7 @@ impl Prune {
         }
         let mut room = ROWS;
         for event in old {
-            let limit = i64::try_from(room).unwrap_or(i64::MAX);
+            let limit = row::count(room);
             if room > 0 {
                 tables.execute(ATTEMPTS, [event, limit])?;
                 let deleted = tables.execute(DELIVERIES, [event, limit])?;
@@ -298,6 +306,18 @@ mod tests {
         assert_eq!(prune(&mut side, at(3)).0, 0);
         assert_eq!(prune(&mut side, at(1_000_000)).0, 1);
         assert_eq!(prune(&mut side, at(1_000_001)).0, 3, "their time comes too");
+    }
+
+    #[test]
+    fn many_events_from_the_future_keep_no_other_from_being_found() {
+        let mut side = Side::new(WINDOW, false);
+        let many = u32::try_from(AGAIN).unwrap() + 10;
+        publish(&mut side, 0..many, "other", at(1_000_000));
+        publish(&mut side, many..many + 5, "other", at(1));
+        assert_eq!(prune(&mut side, at(2)).0, 5);
+        assert_eq!(prune(&mut side, at(1_000_001)).0, AGAIN / 2, "those that it remembers");
+        side.do_all(&[Order::Fail], at(1_000_001));
+        assert_eq!(prune(&mut side, at(1_000_001)).0, AGAIN / 2 + 10, "the search begins anew");
     }
 
     /// Goal: an event with many deliveries is deleted in portions.

@@ -1,5 +1,7 @@
 //! Values as rows hold them.
 
+use std::time::Duration;
+
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use webhooks_core::{DeliveryId, EventId, EventType, TenantId, Timestamp};
@@ -38,6 +40,16 @@ pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
 /// SQLite's integers are signed; what does not fit is as good as the largest.
 pub(crate) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A duration as a number of microseconds.
+pub(crate) fn span(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// How many of something.
+pub(crate) fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn unsigned(number: i64) -> u64 {

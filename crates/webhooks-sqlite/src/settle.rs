@@ -1,13 +1,10 @@
 //! Settling: what became of claimed deliveries, and the attempts that were made.
 
-use std::time::Duration;
-
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, params};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, CancelReason, ErrorClass, Excerpt, Failing, Health, Outcome, Settled, Settlement,
-    StoreError,
+    Attempt, CancelReason, ErrorClass, Excerpt, Health, Outcome, Settled, Settlement, StoreError,
 };
 use webhooks_registry::EndpointNumber;
 
@@ -291,7 +288,7 @@ impl<'t> Rows<'t> {
             row::number(delivery),
             number,
             row::micros(attempt.started_at),
-            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+            row::span(attempt.duration),
             attempt.status_code,
             attempt.error_class.map(ErrorClass::as_str),
             attempt.error,
@@ -311,25 +308,18 @@ fn health(
 ) -> rusqlite::Result<Health> {
     const UPDATE: &str = "UPDATE endpoints
         SET failing_since = ?2, failed_at = ?3, tried_for = ?4 WHERE number = ?1";
-    let number = row::endpoint(endpoint);
     let before = tables.failing.get(&endpoint).copied();
-    match (outcome, before) {
-        (Outcome::Delivered, Some(_)) => {
-            tables.failing.remove(&endpoint);
-            tables.execute(UPDATE, params![number, None::<i64>, None::<i64>, None::<i64>])?;
-            Ok(Health::Recovered)
-        }
-        (Outcome::Failed | Outcome::Retrying { .. }, before) => {
-            let failing = before.map_or_else(|| Failing::first(now), |so_far| so_far.again(now));
-            if before != Some(failing) {
-                tables.failing.insert(endpoint, failing);
-                let tried_for = i64::try_from(failing.tried_for.as_micros()).unwrap_or(i64::MAX);
-                let (since, last) = (row::micros(failing.since), row::micros(failing.last));
-                tables.execute(UPDATE, params![number, since, last, tried_for])?;
-            }
-            let before = before.map_or(Duration::ZERO, |so_far| so_far.tried_for);
-            Ok(Health::Failing { failing, before })
-        }
-        _ => Ok(Health::Well),
+    let mut after = before;
+    let health = Health::after(&mut after, outcome, now);
+    if after != before {
+        let since = after.map(|failing| row::micros(failing.since));
+        let last = after.map(|failing| row::micros(failing.last));
+        let tried_for = after.map(|failing| row::span(failing.tried_for));
+        tables.execute(UPDATE, params![row::endpoint(endpoint), since, last, tried_for])?;
+        match after {
+            Some(failing) => tables.failing.insert(endpoint, failing),
+            None => tables.failing.remove(&endpoint),
+        };
     }
+    Ok(health)
 }

@@ -277,7 +277,7 @@ impl Insert<'_> {
             event.tenant.as_str(),
             event.event_type.as_str(),
             row::micros(now),
-            i64::try_from(deliveries).unwrap_or(i64::MAX),
+            row::count(deliveries),
             row::Json(&event.body),
         ])?;
         self.next.event += i64::from(added > 0);

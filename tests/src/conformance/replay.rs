@@ -18,6 +18,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     an_event_is_replayed_to_all_that_did_not_get_it(factory().await).await;
     what_cannot_be_replayed_is_said(factory().await).await;
     a_cursor_beyond_everything_ends_the_replay(factory().await).await;
+    a_portion_that_is_asked_for_again_sends_nothing_twice(factory().await).await;
 }
 
 fn request(replay: Replay, now: u64) -> ReplayRequest {
@@ -237,13 +238,37 @@ async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
     let unknown = DeliveryId::from_u64(424_242);
     check(Replay::Delivery(unknown), "there is no delivery dlv_424242").await;
     let nobody = Replay::of_endpoint(key("nobody"), Undelivered::ALL);
-    check(nobody, "endpoint nobody is not registered").await;
+    check(nobody, "endpoint default/nobody is not registered").await;
     let unheard = EventId::new("unheard").expect("a valid id");
     let unheard = Replay::of_event(TenantId::default(), unheard, Undelivered::ALL);
     check(unheard, "there is no event unheard").await;
     let _kept = settle(&store, &claimed, Outcome::Failed, at(1)).await;
     set_state(&store, "a", StateChange::Disable(DisableReason::Manual)).await;
-    let disabled = "endpoint a is disabled; enable it first";
+    let disabled = "endpoint default/a is disabled; enable it first";
     check(Replay::Delivery(delivery), disabled).await;
     check(Replay::of_endpoint(key("a"), Undelivered::ALL), disabled).await;
+}
+
+/// Goal: whoever does not hear the answer to a portion asks again. Method: what it made due is delivered
+/// or fails meanwhile.
+async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint()).await;
+    publish(&store, &[event("x")], at(0)).await;
+    let claimed = claim(&store, at(0)).await;
+    for claimed in &claimed {
+        let _kept = settle(&store, claimed, Outcome::Failed, at(1)).await;
+    }
+    let ids = claimed.iter().map(|claimed| claimed.claim.delivery).collect();
+    let tenant = TenantId::default();
+    let id = EventId::new("x").expect("a valid id");
+    let of_event = Replay::of_event(tenant, id, Undelivered::FAILED);
+    for (replay, now) in [(Replay::Deliveries(ids), 10), (of_event, 20)] {
+        assert_eq!(run(&store, request(replay.clone(), now)).await, 2);
+        for claimed in claim(&store, at(now)).await {
+            let _kept = settle(&store, &claimed, Outcome::Failed, at(now + 1)).await;
+        }
+        assert_eq!(run(&store, request(replay.clone(), now)).await, 0, "{replay:?}");
+        assert!(claim(&store, at(now + 2)).await.is_empty());
+    }
 }

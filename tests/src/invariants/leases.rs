@@ -195,9 +195,11 @@ impl Delivery {
 }
 
 impl Delivery {
-    /// Notes that it was cancelled with its endpoint.
+    /// Notes that its endpoint is closed, and cancels it if it is open.
     pub(crate) fn close(&mut self, why: &'static str) {
-        self.cancel(why);
+        if self.is_open {
+            self.cancel(why);
+        }
         self.claims.iter_mut().for_each(|claim| claim.is_closed = true);
     }
 }

@@ -283,10 +283,11 @@ fn note_beliefs(steps: &mut [(Duration, Step)]) {
         }
     }
     for (at, ends_at, off, is_believed) in clocks.into_iter().rev() {
-        let before = spells.get(&off).filter(|(_, ended_at)| at - *ended_at < GLIMPSE);
+        let before =
+            spells.get(&off).filter(|(_, ended_at)| at.saturating_sub(*ended_at) < GLIMPSE);
         let begun_at = before.map_or(at, |(begun_at, _)| *begun_at);
         spells.insert(off, (begun_at, ends_at));
-        *is_believed = off != 0 && ends_at - begun_at >= BELIEVED_AFTER;
+        *is_believed = off != 0 && ends_at.saturating_sub(begun_at) >= BELIEVED_AFTER;
     }
 }
 

@@ -162,12 +162,15 @@ impl Record {
             self.checker.change(endpoint, settings.clone());
         }
         for (key, delivery) in &mut self.checker.deliveries.by_key {
-            if key.endpoint == endpoint && delivery.is_open {
+            if key.endpoint != endpoint {
+                continue;
+            }
+            if delivery.is_open {
                 // A change of the order lets retries go at once.
                 delivery.due_at = None;
-                if changed == Changed::Closed {
-                    delivery.close(why);
-                }
+            }
+            if changed == Changed::Closed {
+                delivery.close(why);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Secrets at rest: who can read them, and what becomes of endpoints that nobody can read.
 
+use webhooks_registry::EndpointState;
+
 use super::*;
 
 fn keyed(url: &str, bytes: &[u8]) -> PostgresOptions {
@@ -56,12 +58,18 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     let to: BTreeSet<&str> =
         claimed.iter().map(|claimed| claimed.registration.id.as_str()).collect();
     assert_eq!(to, BTreeSet::from(["a", "c", "e"]));
-    // One is replaced as it is, the others are removed first.
-    store.register(id("b-lost"), endpoint()).await.unwrap();
+    // One is replaced as it is, the others are removed first. Its state changes as for any other.
+    for (again, state) in [
+        (endpoint().inactive(), EndpointState::Disabled(DisableReason::Manual)),
+        (endpoint(), EndpointState::Active),
+    ] {
+        store.register(id("b-lost"), again).await.unwrap();
+        assert_eq!(store.get(key("b-lost")).await.unwrap().unwrap().state, state);
+    }
     for name in ["d-lost", "c-damaged"] {
         let removed = store.unregister(key(name)).await.unwrap();
         assert_eq!(removed.endpoint.url.as_str(), "https://unreadable.invalid/");
-        assert!(!removed.endpoint.active);
+        assert_eq!(removed.state, EndpointState::Active);
         assert!(store.get(key(name)).await.unwrap().is_none());
         assert_eq!(store.register(id(name), endpoint()).await.unwrap(), Registered::Added);
     }

@@ -24,7 +24,10 @@ struct Portion {
 impl State {
     pub(super) fn replay(&mut self, request: &ReplayRequest) -> Result<Replayed, OperationError> {
         let portion = match &request.replay {
-            Replay::Delivery(delivery) => self.one(*delivery)?,
+            Replay::Delivery(delivery) => {
+                let ended = vec![(*delivery, self.target(*delivery)?)];
+                Portion { ended, missed: Vec::new(), next: None }
+            }
             Replay::Deliveries(ids) => self.several(ids, request),
             Replay::Endpoint { endpoint, which, since, until } => {
                 self.of_endpoint(endpoint, *which, (*since, *until), request)?
@@ -45,27 +48,33 @@ impl State {
         Ok(Replayed { deliveries, next: portion.next })
     }
 
-    fn one(&self, delivery: DeliveryId) -> Result<Portion, OperationError> {
+    /// Returns where a delivery that has ended goes.
+    fn target(&self, delivery: DeliveryId) -> Result<Arc<Registration>, OperationError> {
         let entry = self.deliveries.get(&delivery);
         let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
         if entry.is_open() {
             return Err(OperationError::Status { delivery, status: entry.status });
         }
-        let key = self.key(entry).ok_or(OperationError::UnknownDelivery { delivery })?;
-        let ended = vec![(delivery, self.open(&key)?)];
-        Ok(Portion { ended, missed: Vec::new(), next: None })
+        self.open(&self.key(entry).ok_or(OperationError::UnknownDelivery { delivery })?)
     }
 
     fn several(&self, ids: &[DeliveryId], request: &ReplayRequest) -> Portion {
-        let done = match request.after {
-            Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
-            _ => 0,
-        };
-        let portion = ids.iter().skip(done).take(request.limit);
-        let ended = portion.filter_map(|id| self.one(*id).ok()).flat_map(|one| one.ended).collect();
-        let done = done.saturating_add(request.limit);
-        let next = (done < ids.len()).then_some(ReplayCursor::Ended(done as u64));
+        let (ids, next) = request.portion(ids);
+        let ended = ids.iter().filter_map(|id| self.again(*id, request)).collect();
         Portion { ended, missed: Vec::new(), next }
+    }
+
+    /// Returns a delivery that has ended and that the replay has not made due before, and where it goes.
+    fn again(
+        &self,
+        delivery: DeliveryId,
+        request: &ReplayRequest,
+    ) -> Option<(DeliveryId, Arc<Registration>)> {
+        let entry = self.deliveries.get(&delivery)?;
+        if request.has_replayed(entry.progress.since) {
+            return None;
+        }
+        Some((delivery, self.target(delivery).ok()?))
     }
 
     fn of_endpoint(
@@ -80,7 +89,7 @@ impl State {
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
-                let until = until.map_or(request.now, |until| until.min(request.now));
+                let until = request.before(until);
                 let ended: Vec<DeliveryId> = (self
                     .deliveries
                     .range((Excluded(DeliveryId::from_u64(after)), Unbounded)))
@@ -139,8 +148,7 @@ impl State {
                     self.deliveries.get(id).is_some_and(|d| which.includes(d.status))
                 };
                 let included = looked.into_iter().filter(is_included);
-                portion.ended =
-                    included.filter_map(|id| self.one(id).ok()).flat_map(|one| one.ended).collect();
+                portion.ended = included.filter_map(|id| self.again(id, request)).collect();
                 last
             }
             ReplayCursor::Missed(_) => {
@@ -166,14 +174,8 @@ impl State {
 
     /// Returns an endpoint that deliveries are stored for.
     fn open(&self, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
-        let endpoint = || key.id.clone();
         let found = self.registry.get_of(key);
-        let found =
-            found.ok_or_else(|| OperationError::UnknownEndpoint { endpoint: endpoint() })?;
-        if !found.state.is_open() {
-            return Err(OperationError::DisabledEndpoint { endpoint: endpoint() });
-        }
-        Ok(found)
+        Replay::target(key, found.map(|found| (found.state, found)))
     }
 
     fn key(&self, entry: &Entry) -> Option<EndpointKey> {

@@ -77,7 +77,8 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
                 shared.tell_failure(WorkerPart::Pilot);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
                 let started_at = shared.parts.now();
-                conclude(&shared, &mut landing, started_at, &panicked)
+                let claimed = landing.flight.claimed.clone();
+                conclude(&shared, claimed, &mut landing.signal, started_at, &panicked)
             }
         };
         let flown = Flown { room: Some(room), ..flown };
@@ -123,14 +124,16 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     landing: &mut Landing<'_, S, T, C>,
 ) -> Flown {
     let parts = &*shared.parts;
-    let Claimed { claim, registration, event, progress, .. } = landing.flight.claimed.clone();
+    let claimed = landing.flight.claimed.clone();
+    let Claimed { claim, registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
     let started_at = parts.now();
     let is_old = started_at.wall.saturating_since(progress.since) >= endpoint.max_age;
     if is_old && parts.is_sure_since(progress.since, started_at) {
         landing.signal = Signal::Nothing;
-        let settlement = Settlement { claim, outcome: Outcome::Expired, attempt: None };
+        let settlement = Settlement { claim: *claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
+        let Claimed { registration, event, .. } = claimed;
         return Flown { settlement, registration, event, number, disable: None, room: None };
     }
     let flight = &mut landing.flight;
@@ -139,24 +142,24 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
         shared.desk.work.notify_one();
     };
     let patience = parts.settings.patience;
-    let outcome =
-        attempt(&parts.transport, &parts.clock, endpoint, &event, patience, on_slow).await;
-    conclude(shared, landing, started_at, &outcome)
+    let outcome = attempt(&parts.transport, &parts.clock, endpoint, event, patience, on_slow).await;
+    conclude(shared, claimed, &mut landing.signal, started_at, &outcome)
 }
 
-/// Decides what follows an exchange that has ended.
+/// Decides what follows an exchange that has ended, and notes what it tells of its endpoint.
 fn conclude<S, T, C: Clock>(
     shared: &Shared<S, T, C>,
-    landing: &mut Landing<'_, S, T, C>,
+    claimed: Claimed,
+    told: &mut Signal,
     started_at: Now,
     outcome: &Result<Response, AttemptError>,
 ) -> Flown {
     let parts = &*shared.parts;
-    let Claimed { claim, registration, event, progress, .. } = landing.flight.claimed.clone();
+    let Claimed { claim, registration, event, progress, .. } = claimed;
     let policy = registration.endpoint.retry.as_ref().unwrap_or(&parts.settings.retry);
     let ended_at = parts.now();
     let now = ended_at.wall;
-    landing.signal = signal(policy, outcome, now);
+    *told = signal(policy, outcome, now);
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
     let step = decide(policy, progress.next_attempt_of_policy(), outcome, now, random);

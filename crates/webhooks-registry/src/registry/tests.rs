@@ -35,7 +35,7 @@ fn unregistering_an_unknown_id_names_it() {
     let registry = Registry::new();
     for id in ["ghost", "not an id"] {
         let error = registry.unregister(id).unwrap_err();
-        assert_eq!(error.to_string(), format!("no endpoint {id:?} is registered"));
+        assert_eq!(error.to_string(), format!("tenant default has no endpoint {id:?}"));
     }
 }
 

@@ -6,7 +6,10 @@ use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{
     DeliveryStore as _, HistoryStore as _, Query, SerializedEvent, StoreError,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey};
+use webhooks_registry::{
+    DisableReason, Endpoint, EndpointKey, EndpointState, EndpointStore as _, Registered,
+    SealingKey, StateChange,
+};
 use webhooks_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::{SECRET, chain, claim, claim_all, now, open, open_with_endpoint, publish};
@@ -122,7 +125,7 @@ async fn an_endpoint_that_cannot_be_read_is_inactive_and_told() {
     assert_eq!(claimed.len(), 1, "what waited");
     assert_eq!(claimed[0].registration.id, id("lost"));
     let gone = store.unregister(key("torn")).await.unwrap();
-    assert!(!gone.endpoint.active);
+    assert_eq!(gone.endpoint.url.as_str(), "https://unreadable.invalid/");
     assert_eq!(store.get(key("torn")).await.unwrap(), None);
     store.close().await;
     let store = options().open().await.unwrap();
@@ -146,4 +149,33 @@ async fn what_waits_for_an_endpoint_that_cannot_be_read_is_kept() {
     store.close().await;
     other.execute("UPDATE endpoints SET settings = ?", [settings]).unwrap();
     assert_eq!(claim(&open(&folder).await).await.len(), 1);
+}
+
+/// Goal: registering anew an endpoint whose row cannot be read changes its state as for any other.
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_read_keeps_its_state_when_it_is_registered_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let endpoint = || Endpoint::new("https://example.com/hook", SECRET).unwrap();
+    let key = |name: &str| EndpointKey::of_default_tenant(EndpointId::new(name).unwrap());
+    let disabled = EndpointState::Disabled(DisableReason::Manual);
+    let store = SqliteOptions::new(&path).open().await.unwrap();
+    for name in ["open", "off", "to-be-off"] {
+        let id = EndpointId::new(name).unwrap();
+        store.register(id, endpoint()).await.unwrap();
+    }
+    let off = StateChange::Disable(DisableReason::Manual);
+    store.set_state(key("off"), off).await.unwrap();
+    store.close().await;
+    let other = Connection::open(&path).unwrap();
+    other.execute("UPDATE endpoints SET settings = '{'", ()).unwrap();
+    let store = SqliteOptions::new(&path).open().await.unwrap();
+    for (name, again, state) in [
+        ("open", endpoint(), EndpointState::Active),
+        ("off", endpoint(), disabled),
+        ("to-be-off", endpoint().inactive(), disabled),
+    ] {
+        store.register(EndpointId::new(name).unwrap(), again).await.unwrap();
+        assert_eq!(store.get(key(name)).await.unwrap().unwrap().state, state, "{name}");
+    }
 }

@@ -82,7 +82,8 @@ impl Oracle {
         match &request.replay {
             Replay::Delivery(id) => Ok(Expected { keys: [self.ended(*id)?].into(), is_all: true }),
             Replay::Deliveries(ids) => {
-                let keys = ids.iter().filter_map(|id| self.ended(*id).ok()).collect();
+                let keys = ids.iter().filter_map(|id| self.ended(*id).ok());
+                let keys = keys.filter(|key| self.is_again(key, request)).collect();
                 Ok(Expected { keys, is_all: request.after.is_none() && next.is_none() })
             }
             Replay::Endpoint { endpoint, which, since, until } => {
@@ -101,7 +102,9 @@ impl Oracle {
                 }
                 let keys = |begin| match begin {
                     ReplayCursor::Ended(_) => (self.of_event(event))
-                        .filter(|(_, row)| which.includes(row.status))
+                        .filter(|(key, row)| {
+                            which.includes(row.status) && self.is_again(key, request)
+                        })
                         .filter(|(_, row)| self.check_open(&row.endpoint).is_ok())
                         .map(|(key, _)| *key)
                         .collect(),
@@ -120,6 +123,11 @@ impl Oracle {
         }
         self.check_open(&row.endpoint)?;
         Ok(*key)
+    }
+
+    /// Returns whether a replay has not made a delivery due before.
+    fn is_again(&self, key: &Key, request: &ReplayRequest) -> bool {
+        self.deliveries.get(key).is_some_and(|row| !request.has_replayed(row.progress.since))
     }
 
     fn check_open(&self, key: &EndpointKey) -> Result<(), Refusal> {
