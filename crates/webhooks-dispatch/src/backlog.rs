@@ -53,7 +53,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// Returns whether it waits for its first attempt, since it was accepted or replayed.
-    fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         self.progress.next_attempt_of_policy() == 1
     }
 }
@@ -68,6 +68,8 @@ pub struct Refill {
     pub from: Place,
     /// How many at most.
     pub limit: usize,
+    /// Which of all refills it is.
+    pub number: u64,
 }
 
 /// The deliveries that wait, by endpoint, and the claims on them.
@@ -96,6 +98,7 @@ pub struct Backlog {
     /// No lease ends before this.
     leases_end: MonotonicTime,
     next_token: u64,
+    next_refill: u64,
     bytes: usize,
 }
 
@@ -128,6 +131,7 @@ impl Backlog {
             leases: BTreeMap::new(),
             leases_end: MonotonicTime::NEVER,
             next_token: 1,
+            next_refill: 1,
             bytes: 0,
         }
     }
@@ -210,8 +214,22 @@ impl Backlog {
         self.list(endpoint);
     }
 
+    /// Returns the first delivery that waits for an endpoint, as far as memory holds it.
+    pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<(DeliveryId, &Waiting)> {
+        self.lanes.get(&endpoint)?.head()
+    }
+
+    /// Has an ordered endpoint go on at once. A store does so when the delivery is removed whose retry it
+    /// waited for: the head, unless the next one waits for a retry too.
+    pub fn unblock(&mut self, endpoint: EndpointNumber) {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.blocked_until = Timestamp::UNIX_EPOCH;
+            self.list(endpoint);
+        }
+    }
+
     /// Makes due at this time what waits for its first attempt at an endpoint and is due later. The store
-    /// has changed what is on disk in the same way, and is reading none of it.
+    /// has changed what is on disk in the same way.
     pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
@@ -389,8 +407,11 @@ impl Backlog {
             && let Some(endpoint) = self.low.pop_first()
         {
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            if let Some(from) = lane.begin_refill() {
-                refills.push(Refill { endpoint, from, limit: self.window.per_endpoint });
+            let number = self.next_refill;
+            if let Some(from) = lane.begin_refill(number) {
+                self.next_refill += 1;
+                let limit = self.window.per_endpoint;
+                refills.push(Refill { endpoint, from, limit, number });
             }
         }
         refills

@@ -203,7 +203,12 @@ impl DeliveryStore for MemoryStore {
             return Err(OperationError::Status { delivery, status: entry.status });
         }
         let (endpoint, due_at) = (entry.number, entry.due_at);
-        state.backlog.remove(endpoint, due_at, delivery);
+        let backlog = &mut state.backlog;
+        let was_head = backlog.head(endpoint).is_some_and(|(head, _)| head == delivery);
+        backlog.remove(endpoint, due_at, delivery);
+        if was_head && backlog.head(endpoint).is_none_or(|(_, next)| next.is_first()) {
+            backlog.unblock(endpoint);
+        }
         state.cancel(delivery, CancelReason::Manual);
         drop(state);
         self.wake();

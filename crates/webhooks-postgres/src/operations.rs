@@ -52,8 +52,8 @@ pub(crate) async fn find(
 
 impl Shared {
     pub(crate) async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        // If it was the first one of an ordered endpoint, the next one need not wait for its retry:
-        // also not for one that was settled while this statement waited for the row, so the row of
+        // If it was the first one of an ordered endpoint, the next one need not wait for its retry,
+        // unless for its own: also not for one that was settled while this statement waited for the row, so the row of
         // the endpoint is changed in any case. Workers that have deliveries of it in memory see by
         // its count that they must look again.
         const CANCEL: &str = "
@@ -65,7 +65,11 @@ impl Shared {
                     blocked_until = CASE WHEN e.is_ordered AND NOT EXISTS (
                         SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = gone.endpoint
                           AND (w.due_at, w.id) < (gone.due_at, gone.id)
-                    ) THEN 'epoch' ELSE e.blocked_until END
+                    ) AND NOT coalesce((
+                        SELECT w.attempts > w.earlier_attempts FROM webhooks.waiting w
+                        WHERE w.endpoint = gone.endpoint AND w.id <> gone.id
+                        ORDER BY w.due_at, w.id LIMIT 1
+                    ), false) THEN 'epoch' ELSE e.blocked_until END
                 FROM gone WHERE e.number = gone.endpoint
             )
             INSERT INTO webhooks.ended

@@ -55,11 +55,14 @@ pub(crate) fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Op
 pub(crate) struct Cancel {
     delivery: DeliveryId,
     cancelled: Result<(EndpointNumber, Timestamp), OperationError>,
+    /// Whether its endpoint, an ordered one, waits no more for its retry.
+    unblocks: bool,
 }
 
 impl Cancel {
     pub(crate) fn new(delivery: DeliveryId) -> Self {
-        Self { delivery, cancelled: Err(OperationError::UnknownDelivery { delivery }) }
+        let cancelled = Err(OperationError::UnknownDelivery { delivery });
+        Self { delivery, cancelled, unblocks: false }
     }
 }
 
@@ -70,11 +73,14 @@ impl Write for Cancel {
     fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
         const CANCEL: &str = "UPDATE deliveries
             SET status = 'cancelled', due_at = NULL, cancelled = ?2 WHERE number = ?1";
-        // If it was the first one of an ordered endpoint, the next one need not wait for its retry.
+        // If it was the first one of an ordered endpoint, the next one need not wait for its retry,
+        // unless for its own.
         const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
             WHERE number = ?1 AND blocked_until > 0 AND NOT EXISTS (
-                SELECT 1 FROM deliveries
-                WHERE endpoint = ?1 AND due_at IS NOT NULL AND number < ?2)";
+                SELECT 1 FROM (
+                    SELECT number, status FROM deliveries
+                    WHERE endpoint = ?1 AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1
+                ) next WHERE next.number < ?2 OR next.status = 'retrying')";
         let delivery = self.delivery;
         self.cancelled = match find(tables, delivery)? {
             None => Err(OperationError::UnknownDelivery { delivery }),
@@ -85,7 +91,8 @@ impl Write for Cancel {
                 let reason = CancelReason::Manual.as_str();
                 tables.execute(CANCEL, params![row::number(delivery), reason])?;
                 tables.ended(delivery)?;
-                tables.execute(UNBLOCK, params![row::endpoint(number), row::number(delivery)])?;
+                let parameters = params![row::endpoint(number), row::number(delivery)];
+                self.unblocks = tables.execute(UNBLOCK, parameters)? > 0;
                 Ok((number, due_at))
             }
         };
@@ -94,7 +101,11 @@ impl Write for Cancel {
 
     fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
         let (endpoint, due_at) = self.cancelled?;
-        shared.backlog().remove(endpoint, due_at, self.delivery);
+        let mut backlog = shared.backlog();
+        backlog.remove(endpoint, due_at, self.delivery);
+        if self.unblocks {
+            backlog.unblock(endpoint);
+        }
         Ok(())
     }
 }

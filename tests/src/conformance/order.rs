@@ -1,6 +1,6 @@
 //! Order: strict where an endpoint asks for it, and its affair alone.
 
-use webhooks_dispatch::{Outcome, Query};
+use webhooks_dispatch::{Outcome, Query, Replay, ReplayMode, ReplayRequest};
 
 use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
 
@@ -9,6 +9,7 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     an_endpoint_can_become_ordered_with_a_backlog(factory().await).await;
     the_next_one_follows_a_head_that_is_cancelled(factory().await).await;
     an_endpoint_that_becomes_ordered_waits_for_all_its_retries(factory().await).await;
+    no_retry_is_made_early_because_another_delivery_is_cancelled(factory().await).await;
 }
 
 async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
@@ -89,5 +90,27 @@ async fn an_endpoint_that_becomes_ordered_waits_for_all_its_retries(store: impl 
         let _kept = settle(&store, claimed, Outcome::Retrying { due_at }, at(1)).await;
     }
     assert!(claim(&store, at(899)).await.is_empty());
-    assert_eq!(ids(&claim(&store, at(900)).await), ["a"]);
+    let head = claim(&store, at(900)).await;
+    assert_eq!(ids(&head), ["a"]);
+    let _kept = settle(&store, &head[0], Outcome::Retrying { due_at: at(990) }, at(900)).await;
+    store.cancel(head[0].claim.delivery, at(901)).await.expect("it waits");
+    assert!(claim(&store, at(989)).await.is_empty(), "the next one waits for a retry too");
+    assert_eq!(ids(&claim(&store, at(990)).await), ["b"]);
+}
+
+/// What is replayed comes before a delivery that waits for its retry; cancelled, it leaves that to wait.
+async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: impl AnyStore) {
+    register(&store, "a", endpoint().ordered()).await;
+    publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
+    let first = claim(&store, at(0)).await.remove(0);
+    let _kept = settle(&store, &first, Outcome::Failed, at(0)).await;
+    let second = claim(&store, at(0)).await.remove(0);
+    let _kept = settle(&store, &second, Outcome::Retrying { due_at: at(500) }, at(0)).await;
+    let replay = Replay::Delivery(first.claim.delivery);
+    let mode = ReplayMode::Replay;
+    let request = ReplayRequest { replay, limit: 1, now: at(1), after: None, mode };
+    assert_eq!(store.replay(request).await.expect("it has ended").deliveries, 1);
+    store.cancel(first.claim.delivery, at(2)).await.expect("it waits");
+    assert!(claim(&store, at(499)).await.is_empty());
+    assert_eq!(ids(&claim(&store, at(500)).await), ["b"]);
 }

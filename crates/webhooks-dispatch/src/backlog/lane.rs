@@ -51,7 +51,7 @@ struct FailedRefill {
 /// What happened since a store began to read from disk; what it finds may be older.
 #[derive(Debug)]
 struct Refilling {
-    from: Place,
+    number: u64,
     /// Deliveries that were settled or removed: memory knows better what became of them.
     changed: BTreeSet<DeliveryId>,
     /// The first place that was left to the disk meanwhile.
@@ -110,7 +110,8 @@ impl Lane {
     fn rearrange(&mut self, due_at: impl Fn(Timestamp, &Waiting) -> Timestamp) {
         let queue = std::mem::take(&mut self.queue).into_iter();
         if self.spilled_from.is_some() {
-            // What is on disk may come before what is here now.
+            // What is on disk may come before what is here now, and a read of it is out of date.
+            self.refilling = None;
             self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
             self.bytes = 0;
             self.stuffed = false;
@@ -158,12 +159,13 @@ impl Lane {
         }
     }
 
-    /// Removes a delivery. If it was the first one, the next one need not wait for its retry.
+    /// Returns the first delivery here.
+    pub(super) fn head(&self) -> Option<(DeliveryId, &Waiting)> {
+        self.queue.first_key_value().map(|((_, id), waiting)| (*id, waiting))
+    }
+
+    /// Removes a delivery.
     pub(super) fn remove(&mut self, place: Place) {
-        let first = self.queue.first_key_value().map(|(first, _)| *first).or(self.spilled_from);
-        if self.leased == 0 && first.is_none_or(|first| place <= first) {
-            self.blocked_until = Timestamp::UNIX_EPOCH;
-        }
         if let Some(waiting) = self.queue.remove(&place) {
             self.bytes -= waiting.event.body.len();
             self.stuffed = false;
@@ -233,9 +235,9 @@ impl Lane {
             && self.queue.len() <= limit / LOW
     }
 
-    pub(super) fn begin_refill(&mut self) -> Option<Place> {
+    pub(super) fn begin_refill(&mut self, number: u64) -> Option<Place> {
         let from = self.spilled_from?;
-        self.refilling = Some(Refilling { from, changed: BTreeSet::new(), spilled: None });
+        self.refilling = Some(Refilling { number, changed: BTreeSet::new(), spilled: None });
         Some(from)
     }
 
@@ -245,7 +247,7 @@ impl Lane {
         refill: &Refill,
         now: MonotonicTime,
     ) -> Option<MonotonicTime> {
-        self.refilling.take_if(|refilling| refilling.from == refill.from)?;
+        self.refilling.take_if(|refilling| refilling.number == refill.number)?;
         let pause = self.failed.map_or(PAUSES.0, |failed| (failed.pause * 2).min(PAUSES.1));
         let at = now + pause;
         self.failed = Some(FailedRefill { retry_at: Some(at), pause });
@@ -267,7 +269,7 @@ impl Lane {
         next: Option<Place>,
     ) -> Vec<(Place, Waiting)> {
         // The lane may be another one than that which asked.
-        let Some(refilling) = self.refilling.take_if(|refilling| refilling.from == refill.from)
+        let Some(refilling) = self.refilling.take_if(|refilling| refilling.number == refill.number)
         else {
             return Vec::new();
         };

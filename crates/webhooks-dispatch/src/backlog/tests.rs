@@ -188,7 +188,6 @@ impl Pair {
 
     /// Makes due now what is due later. (Nothing here has had an attempt.)
     fn hasten(&mut self, endpoint: usize) {
-        self.end_refills();
         let now = at(self.now);
         let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
         self.disk[endpoint] = rows.map(|((due, id), row)| ((due.min(now), id), row)).collect();
@@ -213,6 +212,11 @@ impl Pair {
         self.held.retain(|(_, (_, id), ..)| *id != place.1);
         self.small.remove(number_of(endpoint), place.0, place.1);
         self.all.remove(number_of(endpoint), place.0, place.1);
+        // As stores do, by what is on disk.
+        if self.disk[endpoint].first_key_value().is_none_or(|(first, _)| place < *first) {
+            self.small.unblock(number_of(endpoint));
+            self.all.unblock(number_of(endpoint));
+        }
     }
 
     fn settle(&mut self, held: usize, kind: u8, due_in: u64) {
