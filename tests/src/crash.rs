@@ -16,20 +16,16 @@ pub const MAX_UNSETTLED: usize = 24;
 /// The endpoints of the test with many processes: one as usual, one in order.
 pub const ENDPOINTS: [&str; 2] = ["free", "ordered"];
 
-/// How long claims last there: what a killed process held is delivered by others after that.
+/// How long claims last: what a killed process held is delivered by others after that.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// Returns the settings of the engine that is killed.
+/// Returns the settings of the engines that are killed.
 pub fn settings() -> EngineSettings {
     EngineSettings {
         concurrency: CONCURRENCY,
         max_unsettled: MAX_UNSETTLED,
         linger: Duration::from_millis(2),
+        lease: LEASE,
         ..EngineSettings::default()
     }
-}
-
-/// Returns the settings of the engines of the test with many processes.
-pub fn cluster_settings() -> EngineSettings {
-    EngineSettings { lease: LEASE, ..settings() }
 }

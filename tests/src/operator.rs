@@ -11,10 +11,10 @@ use fastrand::Rng;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, EndpointId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    DeliveryRecord, DeliveryStore, Engine, HistoryStore, OperationError, Query, Replay, Transport,
-    Undelivered,
+    DeliveryRecord, DeliveryStore, Engine, HistoryStore, OperationError, Query, Replay, StoreError,
+    Transport, Undelivered,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore};
+use webhooks_registry::{Endpoint, EndpointKey, EndpointStore, EndpointStoreError};
 
 /// Returns the endpoints of an operator. The first gets everything sooner or later, by what is done to
 /// it: it is paused and resumed. The second gets everything once it is enabled in the end, and what it
@@ -53,6 +53,11 @@ const LOOKED_AT: usize = 20;
 /// How long a failed delivery waits for its retry.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
+/// Says that a store failed: what was asked of it may have come about.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to add")]
+pub struct StoreFailed;
+
 /// Changes endpoints until it is killed.
 #[derive(Debug)]
 pub struct Operator<S, T> {
@@ -74,45 +79,58 @@ where
     }
 
     /// Registers the steady endpoint, as programs do when they start, and tells both states.
-    pub async fn begin(&self) {
-        self.look().await;
-        self.change(&self.steady, "register").await;
+    ///
+    /// # Errors
+    /// [`StoreFailed`] when the store fails.
+    pub async fn begin(&self) -> Result<(), StoreFailed> {
+        self.look().await?;
+        self.change(&self.steady, "register").await
     }
 
-    /// Tells both states as they are found: what a process was about to do when it was killed may have
-    /// come about.
-    async fn look(&self) {
+    /// Tells both states as they are found: what a process was about to do when it was killed, or when
+    /// its store failed, may have come about.
+    async fn look(&self) -> Result<(), StoreFailed> {
         for endpoint in [&*self.steady, &*self.switched] {
-            tell(&format!("found {endpoint} {}", self.state(endpoint).await));
+            tell(&format!("found {endpoint} {}", self.state(endpoint).await?));
         }
+        Ok(())
     }
 
-    /// Makes a random change after each occurrence, until killed.
+    /// Makes a random change after each occurrence, until killed. When the store fails, it looks what
+    /// came about once the store is back.
     pub async fn operate(self, mut random: Rng, occurred: &Notify) {
+        let mut has_failed = false;
         loop {
             occurred.notified().await;
+            if has_failed {
+                has_failed = self.look().await.is_err();
+                continue;
+            }
             let (endpoint, changes) = match random.u8(..4) {
                 0 => (&self.steady, &STEADY_CHANGES[..]),
                 _ => (&self.switched, &SWITCHED_CHANGES[..]),
             };
-            self.change(endpoint, changes[random.usize(..changes.len())]).await;
+            let change = changes[random.usize(..changes.len())];
+            has_failed = self.change(endpoint, change).await.is_err();
         }
     }
 
     /// Makes both endpoints active, says what is cancelled, and replays all that was not delivered.
     /// The worker must run: an exchange that began before a patient endpoint was registered may fail
     /// for good, so this replays until nothing is left.
-    pub async fn end(&self) {
-        self.look().await;
+    ///
+    /// # Errors
+    /// [`StoreFailed`] when the store fails.
+    pub async fn end(&self) -> Result<(), StoreFailed> {
+        self.look().await?;
         for endpoint in [&*self.steady, &*self.switched] {
             for change in ["register", "enable", "resume"] {
-                self.change(endpoint, change).await;
+                self.change(endpoint, change).await?;
             }
         }
         let mut query = Query { limit: Query::MAX_LIMIT, ..self.those(DeliveryStatus::Cancelled) };
         loop {
-            let page = self.engine.history().deliveries(query.clone()).await;
-            let page = page.expect("a store that works");
+            let page = self.engine.history().deliveries(query.clone()).await?;
             page.items
                 .iter()
                 .for_each(|found| tell(&format!("cancelled-kept {} {}", self.switched, found.id)));
@@ -121,7 +139,7 @@ where
                 break;
             }
         }
-        self.change(&self.switched, "replay-all").await;
+        self.change(&self.switched, "replay-all").await
     }
 
     /// Replays what failed since the end began; returns how much that was.
@@ -142,25 +160,30 @@ where
         open
     }
 
-    async fn change(&self, id: &str, change: &str) {
+    async fn change(&self, id: &str, change: &str) -> Result<(), StoreFailed> {
         tell(&format!("begin {id} {change}"));
         let endpoints = self.engine.endpoints();
-        // What the state does not allow is refused and changes nothing.
-        let _refused = match change {
+        let changed = match change {
             "register" | "order" | "hurry" => {
                 let endpoint = self.endpoint(id, change);
-                let _outcome = endpoints.register(id, endpoint).await.expect("it fits");
-                true
+                endpoints.register(id, endpoint).await.map(drop).map_err(StoreFailed::of_endpoints)
             }
-            "unregister" => endpoints.unregister(id).await.is_ok(),
-            "enable" => endpoints.enable(id).await.is_ok(),
-            "pause" => endpoints.pause(id).await.is_ok(),
-            "resume" => endpoints.resume(id).await.is_ok(),
-            "disable" => endpoints.disable(id).await.is_ok(),
-            "cancel" => self.cancel_one().await.is_ok(),
-            _ => self.replay(change).await.is_ok(),
+            "unregister" => {
+                endpoints.unregister(id).await.map(drop).map_err(StoreFailed::of_endpoints)
+            }
+            "enable" => endpoints.enable(id).await.map(drop).map_err(StoreFailed::of_endpoints),
+            "pause" => endpoints.pause(id).await.map(drop).map_err(StoreFailed::of_endpoints),
+            "resume" => endpoints.resume(id).await.map(drop).map_err(StoreFailed::of_endpoints),
+            "disable" => endpoints.disable(id).await.map(drop).map_err(StoreFailed::of_endpoints),
+            "cancel" => self.cancel_one().await.map_err(StoreFailed::of_operation),
+            _ => self.replay(change).await.map_err(StoreFailed::of_operation),
         };
-        tell(&format!("state {id} {}", self.state(id).await));
+        // What the state does not allow is refused and changes nothing.
+        if let Err(Some(failed)) = changed {
+            return Err(failed);
+        }
+        tell(&format!("state {id} {}", self.state(id).await?));
+        Ok(())
     }
 
     /// Replays deliveries of the switched endpoint, and tells of those that had ended before: how many
@@ -191,11 +214,11 @@ where
             Replay::Endpoint { which, .. } if !which.includes(status) => Vec::new(),
             _ => ended,
         };
-        let was_closed = is_closed(&self.state(&self.switched).await);
+        let was_closed = is_closed(&self.state(&self.switched).await?);
         let answered = self.engine.replay(replay).await?;
         // One that is disabled or gone is passed over. A database may carry out a change of a process
         // that was killed a little later, so this looks twice.
-        let is_closed = was_closed || is_closed(&self.state(&self.switched).await);
+        let is_closed = was_closed || is_closed(&self.state(&self.switched).await?);
         let ended = if is_closed { Vec::new() } else { ended };
         let mut due = 0;
         for before in &ended {
@@ -223,14 +246,16 @@ where
         Query { endpoint, status: Some(status), ..Query::default() }
     }
 
-    async fn state(&self, id: &str) -> String {
-        let found = self.engine.endpoints().get(id).await.expect("a store that works");
-        let Some(found) = found else { return "gone".to_owned() };
+    async fn state(&self, id: &str) -> Result<String, StoreError> {
+        let unavailable =
+            |error: EndpointStoreError| StoreError::Unavailable { source: error.into() };
+        let found = self.engine.endpoints().get(id).await.map_err(unavailable)?;
+        let Some(found) = found else { return Ok("gone".to_owned()) };
         let settings = [("", "register"), ("-ordered", "order"), ("-hasty", "hurry")];
         let stored =
             settings.iter().find(|(_, change)| self.endpoint(id, change) == found.endpoint);
         let (settings, _) = stored.expect("it was registered by one of these");
-        format!("{}{settings}", found.state.as_str())
+        Ok(format!("{}{settings}", found.state.as_str()))
     }
 
     /// Returns what a change registers: an endpoint as usual, in order, or without retries.
@@ -239,6 +264,23 @@ where
         let endpoint = Endpoint::new(&format!("{}?{id}", self.url), "my-secret-key");
         let endpoint = endpoint.expect("a URL").retry(RetryPolicy::fixed(RETRY_AFTER, retries));
         if change == "order" { endpoint.ordered() } else { endpoint }
+    }
+}
+
+impl StoreFailed {
+    /// Returns the failure, if it is one of the store.
+    fn of_endpoints(error: EndpointStoreError) -> Option<Self> {
+        matches!(error, EndpointStoreError::Unavailable { .. }).then_some(Self)
+    }
+
+    fn of_operation(error: OperationError) -> Option<Self> {
+        matches!(error, OperationError::Store(_)).then_some(Self)
+    }
+}
+
+impl From<StoreError> for StoreFailed {
+    fn from(_: StoreError) -> Self {
+        Self
     }
 }
 

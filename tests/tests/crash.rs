@@ -229,8 +229,13 @@ fn random() -> Rng {
 }
 
 /// Runs processes that are killed, one of each operator at a time, and the one that delivers what is
-/// left; returns what they said, and what came.
-async fn run(store: &str, operators: usize, kills: usize) -> (Story, Vec<Received>) {
+/// left; in the middle the server crashes, if there is one. Returns what they said, and what came.
+async fn run(
+    store: &str,
+    server: Option<&Cluster>,
+    operators: usize,
+    kills: usize,
+) -> (Story, Vec<Received>) {
     let mut random = random();
     let receiver = Receiver::start(move |n, _| {
         let code = if refuses(n) { 503 } else { 200 };
@@ -254,6 +259,9 @@ async fn run(store: &str, operators: usize, kills: usize) -> (Story, Vec<Receive
         all.swap_remove(victim).kill(&mut story).await;
         all.push(start(victim, operators + kill, random.u32(..)));
         all.swap(victim, operators - 1);
+        if let Some(server) = server.filter(|_| kill == kills / 2) {
+            server.crash();
+        }
     }
     for process in all {
         process.kill(&mut story).await;
@@ -298,18 +306,19 @@ async fn what_was_accepted_survives_fifty_kills() {
     let kills = usize::try_from(setting("CRASH_KILLS").unwrap_or(50)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("crash.db");
-    let (story, received) = run(store.to_str().unwrap(), 1, kills).await;
+    let (story, received) = run(store.to_str().unwrap(), None, 1, kills).await;
     let repeated = check(&story, &received, 1, kills);
     assert!(repeated <= (kills + 1) * MAX_UNSETTLED, "{repeated} repeated by {kills} kills");
 }
 
-/// Goal: the same with processes that share a database, each with an operator of its own.
+/// Goal: the same with processes that share a database, each with an operator of its own, while the
+/// server crashes too, which they survive.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_accepted_survives_operators_and_kills_on_one_database() {
+async fn what_was_accepted_survives_operators_kills_and_a_crash_of_their_database() {
     const PROCESSES: usize = 3;
     let kills = usize::try_from(setting("CRASH_KILLS").unwrap_or(50)).unwrap() / 3;
     let cluster = Cluster::start(&std::env::temp_dir(), "");
     let database = cluster.database().await;
-    let (story, received) = run(&database, PROCESSES, kills).await;
+    let (story, received) = run(&database, Some(&cluster), PROCESSES, kills).await;
     check(&story, &received, PROCESSES, kills);
 }

@@ -14,7 +14,7 @@ use webhooks_dispatch::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::cluster::{Journal, judge};
-use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, cluster_settings};
+use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, settings};
 use webhooks_tests::postgres::Cluster;
 use webhooks_tests::{Received, Receiver};
 
@@ -164,7 +164,7 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
     let status = run.start("drain").process.wait().await.unwrap();
     assert!(status.success(), "{status}");
     let kept = deliveries(&store).await;
-    let tally = judge(run.file.path(), &endpoints, &cluster_settings(), &kept);
+    let tally = judge(run.file.path(), &endpoints, &settings(), &kept);
     let tally = tally.unwrap_or_else(|story| {
         let (_, journal) = run.file.keep().unwrap();
         panic!("seed {seed}, journal {}:\n{story}", journal.display());

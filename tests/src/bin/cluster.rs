@@ -16,7 +16,7 @@ use webhooks_http::HttpTransport;
 use webhooks_postgres::{PostgresOptions, PostgresStore};
 use webhooks_registry::EndpointKey;
 use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};
-use webhooks_tests::crash::{ENDPOINTS, cluster_settings};
+use webhooks_tests::crash::{ENDPOINTS, settings};
 
 type ClusterEngine = Engine<RecordingStore, RecordingTransport>;
 
@@ -34,7 +34,7 @@ async fn main() {
     let transport = HttpTransport::development().unwrap();
     let transport = RecordingTransport::new(transport, journal.clone());
     let engine = Engine::builder(RecordingStore::new(store.clone(), journal), transport)
-        .settings(cluster_settings())
+        .settings(settings())
         .build();
     let worker = engine.start();
     if life == "drain" {

@@ -22,7 +22,7 @@ use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresOptions;
 use webhooks_registry::{Endpoint, EndpointStore};
 use webhooks_sqlite::SqliteStore;
-use webhooks_tests::crash::{PUBLISHERS, cluster_settings};
+use webhooks_tests::crash::{PUBLISHERS, settings};
 use webhooks_tests::operator::{Operator, tell};
 
 /// How often a process looks whether all is delivered, and says that it lives.
@@ -50,8 +50,7 @@ where
 {
     let occurred = Arc::new(Notify::new());
     let engine = Engine::builder(store, Telling(HttpTransport::development().unwrap()));
-    let engine =
-        engine.settings(cluster_settings()).observer(Occurred(Arc::clone(&occurred))).build();
+    let engine = engine.settings(settings()).observer(Occurred(Arc::clone(&occurred))).build();
     let operators =
         |count| (0..count).map(|number| Operator::new(engine.clone(), url, number)).collect();
     match life {
@@ -60,7 +59,7 @@ where
         _ => {}
     }
     let operator = Operator::new(engine.clone(), url, operator);
-    operator.begin().await;
+    operator.begin().await.unwrap();
     let _worker = engine.start();
     let mut publishers = JoinSet::new();
     for publisher in 0..PUBLISHERS {
@@ -74,7 +73,7 @@ where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
     for operator in operators {
-        operator.begin().await;
+        operator.begin().await.unwrap();
     }
 }
 
@@ -84,7 +83,7 @@ where
 {
     let worker = engine.start();
     for operator in &operators {
-        operator.end().await;
+        operator.end().await.unwrap();
     }
     let mut ticks = tokio::time::interval(PAUSE);
     for operator in &operators {
@@ -100,15 +99,19 @@ where
     worker.shutdown(Duration::from_secs(10)).await;
 }
 
-/// Publishes until killed, and says what was accepted.
+/// Publishes until killed, and says what was accepted. What fails is published again: it may have been
+/// accepted all the same.
 async fn publish<S>(engine: Engine<S, Telling>, name: String)
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
 {
+    let mut ticks = tokio::time::interval(PAUSE);
     for number in 0.. {
         let id = format!("{name}-{number}");
         let event = Event::new("order.paid", &id).unwrap().id(EventId::new(&id).unwrap());
-        let _published = engine.publish(&event).await.unwrap();
+        while engine.publish(&event).await.is_err() {
+            ticks.tick().await;
+        }
         tell(&format!("accepted {id}"));
     }
 }
