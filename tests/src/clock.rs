@@ -30,6 +30,11 @@ impl SimulatedClock {
         self.off.store(off, Ordering::Relaxed);
     }
 
+    /// Returns by how many seconds the wall clock is off.
+    pub fn off(&self) -> i64 {
+        self.off.load(Ordering::Relaxed)
+    }
+
     /// Returns the time by a wall clock that never steps.
     pub fn even(&self) -> Timestamp {
         Timestamp::from_unix_seconds(START) + self.elapsed()
@@ -43,8 +48,7 @@ impl SimulatedClock {
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
-        let off = self.off.load(Ordering::Relaxed);
-        let start = START.saturating_add_signed(off);
+        let start = START.saturating_add_signed(self.off());
         Timestamp::from_unix_seconds(start) + self.elapsed()
     }
 

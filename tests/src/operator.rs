@@ -163,20 +163,24 @@ where
     async fn change(&self, id: &str, change: &str) -> Result<(), StoreFailed> {
         tell(&format!("begin {id} {change}"));
         let endpoints = self.engine.endpoints();
+        let of_endpoints = |error: EndpointStoreError| {
+            matches!(error, EndpointStoreError::Unavailable { .. }).then_some(StoreFailed)
+        };
+        let of_operation = |error: OperationError| {
+            matches!(error, OperationError::Store(_)).then_some(StoreFailed)
+        };
         let changed = match change {
             "register" | "order" | "hurry" => {
                 let endpoint = self.endpoint(id, change);
-                endpoints.register(id, endpoint).await.map(drop).map_err(StoreFailed::of_endpoints)
+                endpoints.register(id, endpoint).await.map(drop).map_err(of_endpoints)
             }
-            "unregister" => {
-                endpoints.unregister(id).await.map(drop).map_err(StoreFailed::of_endpoints)
-            }
-            "enable" => endpoints.enable(id).await.map(drop).map_err(StoreFailed::of_endpoints),
-            "pause" => endpoints.pause(id).await.map(drop).map_err(StoreFailed::of_endpoints),
-            "resume" => endpoints.resume(id).await.map(drop).map_err(StoreFailed::of_endpoints),
-            "disable" => endpoints.disable(id).await.map(drop).map_err(StoreFailed::of_endpoints),
-            "cancel" => self.cancel_one().await.map_err(StoreFailed::of_operation),
-            _ => self.replay(change).await.map_err(StoreFailed::of_operation),
+            "unregister" => endpoints.unregister(id).await.map(drop).map_err(of_endpoints),
+            "enable" => endpoints.enable(id).await.map(drop).map_err(of_endpoints),
+            "pause" => endpoints.pause(id).await.map(drop).map_err(of_endpoints),
+            "resume" => endpoints.resume(id).await.map(drop).map_err(of_endpoints),
+            "disable" => endpoints.disable(id).await.map(drop).map_err(of_endpoints),
+            "cancel" => self.cancel_one().await.map_err(of_operation),
+            _ => self.replay(change).await.map_err(of_operation),
         };
         // What the state does not allow is refused and changes nothing.
         if let Err(Some(failed)) = changed {
@@ -264,17 +268,6 @@ where
         let endpoint = Endpoint::new(&format!("{}?{id}", self.url), "my-secret-key");
         let endpoint = endpoint.expect("a URL").retry(RetryPolicy::fixed(RETRY_AFTER, retries));
         if change == "order" { endpoint.ordered() } else { endpoint }
-    }
-}
-
-impl StoreFailed {
-    /// Returns the failure, if it is one of the store.
-    fn of_endpoints(error: EndpointStoreError) -> Option<Self> {
-        matches!(error, EndpointStoreError::Unavailable { .. }).then_some(Self)
-    }
-
-    fn of_operation(error: OperationError) -> Option<Self> {
-        matches!(error, OperationError::Store(_)).then_some(Self)
     }
 }
 

@@ -220,7 +220,7 @@ impl Backlog {
     }
 
     /// Has an ordered endpoint go on at once. A store does so when the delivery is removed whose retry it
-    /// waited for: the head, unless the next one waits for a retry too.
+    /// waited for, and the first that remains waits for none.
     pub fn unblock(&mut self, endpoint: EndpointNumber) {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.blocked_until = Timestamp::UNIX_EPOCH;
@@ -228,15 +228,15 @@ impl Backlog {
         }
     }
 
-    /// Makes due at this time what waits for its first attempt at an endpoint and is due later. The store
-    /// has changed what is on disk in the same way.
-    pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp) {
+    /// Makes due at this time what waits for its first attempt at an endpoint and is due later, up to a
+    /// place. The store has changed what is on disk in the same way.
+    pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: Place) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
-        lane.hasten(due_at);
+        lane.hasten(due_at, through);
         self.bytes = self.bytes - before + lane.bytes();
         for lease in self.leases.values_mut() {
-            if lease.endpoint == endpoint && lease.waiting.is_first() {
+            if lease.endpoint == endpoint && lease.waiting.is_first() && lease.place <= through {
                 lease.place.0 = lease.place.0.min(due_at);
             }
         }
@@ -356,8 +356,7 @@ impl Backlog {
         match settlement.outcome {
             Outcome::Retrying { due_at } => {
                 if lane.registration.endpoint.ordered {
-                    // Others may be in flight, from before it was ordered.
-                    lane.blocked_until = lane.blocked_until.max(due_at);
+                    lane.blocked_until = due_at;
                 }
                 lane.is_failing = true;
                 self.push(endpoint, due_at, id, waiting);

@@ -287,7 +287,7 @@ where
 
     /// Returns a replay that its caller carries on, portion by portion.
     pub fn replaying(&self, replay: Replay) -> Replaying<'_, S> {
-        Replaying::new(&self.parts.store, replay, self.parts.now().wall)
+        Replaying::new(&self.parts.store, replay, || self.parts.now().wall)
     }
 }
 
@@ -313,7 +313,7 @@ impl<S: fmt::Debug, T, C> fmt::Debug for Engine<S, T, C> {
 /// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
 ///
 /// Operations on an id mean the default tenant's endpoint, unless [`tenant`](Self::tenant) names
-/// another one.
+/// another one; lists are of all tenants then.
 #[derive(Debug)]
 pub struct Endpoints<'e, S, T> {
     store: &'e S,

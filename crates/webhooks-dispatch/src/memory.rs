@@ -203,10 +203,10 @@ impl DeliveryStore for MemoryStore {
             return Err(OperationError::Status { delivery, status: entry.status });
         }
         let (endpoint, due_at) = (entry.number, entry.due_at);
+        let was_retrying = entry.status == DeliveryStatus::Retrying;
         let backlog = &mut state.backlog;
-        let was_head = backlog.head(endpoint).is_some_and(|(head, _)| head == delivery);
         backlog.remove(endpoint, due_at, delivery);
-        if was_head && backlog.head(endpoint).is_none_or(|(_, next)| next.is_first()) {
+        if was_retrying && backlog.head(endpoint).is_none_or(|(_, next)| next.is_first()) {
             backlog.unblock(endpoint);
         }
         state.cancel(delivery, CancelReason::Manual);
@@ -319,8 +319,17 @@ impl State {
                 endpoints.insert(entry.number);
             }
         }
+        let last = (Timestamp::from_unix_microseconds(u64::MAX), DeliveryId::from_u64(u64::MAX));
         for endpoint in endpoints {
-            self.backlog.hasten(endpoint, now);
+            self.backlog.hasten(endpoint, now, last);
+        }
+        let retrying = |entry: &&Entry| entry.status == DeliveryStatus::Retrying;
+        let waiting: BTreeSet<EndpointNumber> =
+            self.deliveries.values().filter(retrying).map(|entry| entry.number).collect();
+        for registration in self.registry.list() {
+            if !waiting.contains(&registration.number) {
+                self.backlog.unblock(registration.number);
+            }
         }
     }
 

@@ -140,8 +140,10 @@ pub struct ReplayRequest {
     pub replay: Replay,
     /// How many deliveries or events are looked at, at most.
     pub limit: usize,
-    /// The time at which the replay began, the same for all portions. What is replayed from then on
-    /// is left out.
+    /// When the replay began, the same for all portions. What was accepted or replayed since is left
+    /// out.
+    pub started_at: Timestamp,
+    /// The present time, when what is replayed is due.
     pub now: Timestamp,
     /// [`Replayed::next`] of the portion before.
     pub after: Option<ReplayCursor>,
@@ -172,14 +174,10 @@ impl ReplayRequest {
         (portion, (done < ids.len()).then_some(ReplayCursor::Ended(done as u64)))
     }
 
-    /// Returns the time before which deliveries were accepted or last replayed that count.
-    pub fn before(&self, until: Option<Timestamp>) -> Timestamp {
-        until.map_or(self.now, |until| until.min(self.now))
-    }
-
-    /// Returns whether a delivery was made due by this replay: in a portion whose answer was lost.
+    /// Returns whether a delivery was accepted or replayed since the replay began: by a portion of it
+    /// whose answer was lost, or by others.
     pub fn has_replayed(&self, since: Timestamp) -> bool {
-        since == self.now
+        (self.started_at..=self.now).contains(&since)
     }
 
     /// Returns where the next portion goes on after one that began here: after the number `last` if

@@ -1,5 +1,6 @@
 //! A replay as its caller sees it: portion after portion, to be watched, stopped and resumed.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use webhooks_core::Timestamp;
@@ -40,15 +41,26 @@ const PORTION: usize = 500;
 #[must_use = "a replay does nothing before `next`"]
 pub struct Replaying<'e, S> {
     store: &'e S,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync + 'e>,
     request: ReplayRequest,
     is_done: bool,
 }
 
 impl<'e, S: DeliveryStore> Replaying<'e, S> {
-    pub(crate) fn new(store: &'e S, replay: Replay, now: Timestamp) -> Self {
-        let mode = ReplayMode::Replay;
-        let request = ReplayRequest { replay, limit: PORTION, now, after: None, mode };
-        Self { store, request, is_done: false }
+    pub(crate) fn new(
+        store: &'e S,
+        mut replay: Replay,
+        now: impl Fn() -> Timestamp + Send + Sync + 'e,
+    ) -> Self {
+        if let Replay::Deliveries(ids) = &mut replay {
+            // Each is counted once.
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
+        }
+        let (started_at, mode) = (now(), ReplayMode::Replay);
+        let (limit, after) = (PORTION, None);
+        let request = ReplayRequest { replay, limit, started_at, now: started_at, after, mode };
+        Self { store, now: Box::new(now), request, is_done: false }
     }
 
     /// Changes nothing, and only counts.
@@ -59,7 +71,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
 
     /// Goes on where an equal replay that began at `started_at` was stopped.
     pub fn resume(mut self, started_at: Timestamp, cursor: Option<ReplayCursor>) -> Self {
-        self.request.now = started_at;
+        self.request.started_at = started_at;
         self.request.after = cursor;
         self
     }
@@ -78,6 +90,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         if self.is_done {
             return Ok(None);
         }
+        self.request.now = (self.now)();
         let replayed = self.store.replay(self.request.clone()).await?;
         self.is_done = replayed.next.is_none();
         self.request.after = replayed.next.or(self.request.after);
@@ -99,7 +112,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
 
     /// Returns when the replay began. What is accepted or replayed from then on is left out.
     pub fn started_at(&self) -> Timestamp {
-        self.request.now
+        self.request.started_at
     }
 
     /// Returns whether there is no more.

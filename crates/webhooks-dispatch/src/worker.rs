@@ -184,6 +184,7 @@ struct Driver<S, T, C> {
     results: mpsc::Sender<Flown>,
     settler: JoinSet<()>,
     disabler: JoinSet<()>,
+    hastener: JoinSet<()>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
     /// How often the wall clock had been set back when the store was last asked to hasten.
@@ -223,6 +224,7 @@ where
             results: mpsc::channel(1).0,
             settler: JoinSet::new(),
             disabler: JoinSet::new(),
+            hastener: JoinSet::new(),
             leases_checked: now,
             swept: now,
             hastened: None,
@@ -298,7 +300,7 @@ where
         while self.pilots.try_join_next().is_some() {}
         self.heal();
         let is_kept = self.keep_leases().await;
-        let is_hastened = self.hasten().await;
+        self.hasten();
         let is_claimed = self.claim().await;
         self.launch();
         self.hand_back().await;
@@ -310,22 +312,18 @@ where
                 self.swept = now.monotonic;
             }
         }
-        if is_kept && is_hastened && is_claimed { self.pause().await } else { STORE_PAUSE }
+        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
     /// Has what was accepted by a clock that was ahead not wait for that time, when the worker starts and
-    /// after the clock was set back; returns whether the store did its part.
-    async fn hasten(&mut self) -> bool {
-        let parts = &self.shared.parts;
-        let (now, set_back) = (parts.now().wall, parts.set_back());
-        if self.hastened == Some(set_back) {
-            return true;
+    /// after the clock was set back.
+    fn hasten(&mut self) {
+        while self.hastener.try_join_next().is_some() {}
+        let set_back = self.shared.parts.set_back();
+        if self.hastened != Some(set_back) && self.hastener.is_empty() {
+            self.hastened = Some(set_back);
+            self.hastener.spawn(hasten(Arc::clone(&self.shared)));
         }
-        match parts.store.hasten(now).await {
-            Ok(()) => self.hastened = Some(set_back),
-            Err(error) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
-        }
-        self.hastened == Some(set_back)
     }
 
     /// Claims as much as there is room for; returns whether the store did its part.
@@ -472,6 +470,7 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
+        self.hastener.shutdown().await;
         // However short the grace time, the store gets a moment.
         let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
         let handing_back_until = last_moment();
@@ -518,6 +517,24 @@ where
             if within(clock, deadline, self.keep_leases()).await == Some(false) {
                 clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.monotonic()))).await;
             }
+        }
+    }
+}
+
+/// Asks the store to hasten until it has: twice, since what was accepted by the clock as it was before
+/// may have been on its way to the store.
+async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
+    let parts = &shared.parts;
+    for pause in [Duration::ZERO, SWEEP_EVERY] {
+        parts.clock.sleep(pause).await;
+        loop {
+            let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
+            match hasten.catch_unwind().await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+                Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
+            }
+            parts.clock.sleep(STORE_PAUSE).await;
         }
     }
 }

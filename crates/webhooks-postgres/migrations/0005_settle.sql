@@ -118,8 +118,7 @@ BEGIN
                     + (extract(epoch FROM v_pause) * 1000000)::bigint;
             END IF;
         END IF;
-        -- Others may have been in flight, from before it was ordered. (NULL counts for nothing.)
-        v_after.blocked_until := greatest(v_changed.blocked_until, v_before.blocked_until);
+        v_after.blocked_until := coalesce(v_changed.blocked_until, v_before.blocked_until);
         -- Most often an endpoint that fails goes on failing, and its row stays as it is.
         IF v_after IS DISTINCT FROM v_before THEN
             UPDATE endpoints e SET failing_since = v_after.failing_since,

@@ -8,14 +8,14 @@ use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
 use webhooks_dispatch::OperationError;
 use webhooks_registry::EndpointKey;
 
-use crate::error::store_error;
+use crate::error::{persistently, store_error};
 use crate::row::{self, At};
 use crate::store::{Call, Shared};
 
 /// How often a delivery is looked for that is replayed whenever it was not found waiting.
 const TRIES: usize = 10;
 
-/// How many deliveries are hastened in one transaction.
+/// How many deliveries that are due later one statement looks at.
 const HASTENED: i64 = 1_000;
 
 /// A delivery, as operations need it.
@@ -52,8 +52,8 @@ pub(crate) async fn find(
 
 impl Shared {
     pub(crate) async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        // If it was the first one of an ordered endpoint, the next one need not wait for its retry,
-        // unless for its own: also not for one that was settled while this statement waited for the row, so the row of
+        // Nobody need wait for its retry at an ordered endpoint, unless the first that remains waits
+        // for one: also not for one that was settled while this statement waited for the row, so the row of
         // the endpoint is changed in any case. Workers that have deliveries of it in memory see by
         // its count that they must look again.
         const CANCEL: &str = "
@@ -62,10 +62,8 @@ impl Shared {
                 WHERE w.id = $1 AND e.number = w.endpoint AND e.is_open RETURNING w.*
             ), noted AS (
                 UPDATE webhooks.endpoints e SET cancels = e.cancels + 1,
-                    blocked_until = CASE WHEN e.is_ordered AND NOT EXISTS (
-                        SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = gone.endpoint
-                          AND (w.due_at, w.id) < (gone.due_at, gone.id)
-                    ) AND NOT coalesce((
+                    blocked_until = CASE WHEN e.is_ordered AND gone.attempts > gone.earlier_attempts
+                      AND NOT coalesce((
                         SELECT w.attempts > w.earlier_attempts FROM webhooks.waiting w
                         WHERE w.endpoint = gone.endpoint AND w.id <> gone.id
                         ORDER BY w.due_at, w.id LIMIT 1
@@ -106,32 +104,86 @@ impl Shared {
         })
     }
 
-    /// Makes due now what waits for its first attempt and is due later.
+    /// Makes due now what waits for its first attempt and is due later, and has ordered endpoints go on
+    /// that wait for no retry.
     pub(crate) async fn hasten(&self, now: Timestamp) -> Result<(), sqlx::Error> {
         // One look into the index an endpoint, however many wait.
-        const HASTEN: &str = "
-            WITH late AS (
-                SELECT w.id FROM webhooks.endpoints e CROSS JOIN LATERAL (
-                    SELECT id FROM webhooks.waiting
-                    WHERE endpoint = e.number AND due_at > $1 AND attempts = earlier_attempts
-                    ORDER BY due_at, id LIMIT $2
-                ) found JOIN webhooks.waiting w ON w.id = found.id
-                WHERE e.is_open ORDER BY w.id LIMIT $2 FOR UPDATE OF w SKIP LOCKED
-            )
-            UPDATE webhooks.waiting w SET due_at = $1 FROM late WHERE w.id = late.id";
+        const NEXT: &str = "SELECT e.number FROM webhooks.endpoints e
+            WHERE e.is_open AND e.number > $1 AND EXISTS (
+                SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = e.number AND w.due_at > $2)
+            ORDER BY e.number LIMIT 1";
+        Box::pin(persistently(|| self.unblock(now))).await?;
+        let mut endpoint = 0;
         loop {
-            let mut transaction = self.begin().await?;
-            let hasten = sqlx::query(HASTEN).persistent(false).bind(At(now)).bind(HASTENED);
-            let hastened = hasten.execute(transaction.on()).await?.rows_affected();
-            if hastened > 0 {
-                self.notify(&mut transaction).await?;
+            let next = async || {
+                let mut call = self.call().await?;
+                let next = sqlx::query_scalar(NEXT).persistent(false).bind(endpoint).bind(At(now));
+                let next: Option<i64> = next.fetch_optional(call.on()).await?;
+                call.end().await?;
+                Ok(next)
+            };
+            let Some(next) = persistently(next).await? else { return Ok(()) };
+            endpoint = next;
+            let mut after = Some((now, i64::MAX));
+            while let Some(place) = after {
+                let some = persistently(|| self.hasten_some(endpoint, place, now));
+                after = Box::pin(some).await?;
             }
-            transaction.end().await?;
             self.wake();
-            if hastened < HASTENED.unsigned_abs() {
-                return Ok(());
-            }
         }
+    }
+
+    /// Looks at some of what is due later at an endpoint, behind a place; returns where to go on.
+    async fn hasten_some(
+        &self,
+        endpoint: i64,
+        (due_at, id): (Timestamp, i64),
+        now: Timestamp,
+    ) -> Result<Option<(Timestamp, i64)>, sqlx::Error> {
+        // What is settled meanwhile is locked as it is then, and looked at once more.
+        const HASTEN: &str = "
+            WITH looked AS MATERIALIZED (
+                SELECT due_at, id FROM webhooks.waiting
+                WHERE endpoint = $1 AND (due_at, id) > ($2, $3) ORDER BY due_at, id LIMIT $4
+            ), late AS (
+                SELECT w.id FROM webhooks.waiting w
+                WHERE w.id IN (SELECT id FROM looked)
+                  AND w.due_at > $5 AND w.attempts = w.earlier_attempts
+                ORDER BY w.id FOR UPDATE SKIP LOCKED
+            ), hastened AS (
+                UPDATE webhooks.waiting w SET due_at = $5 FROM late WHERE w.id = late.id
+            )
+            SELECT due_at, id FROM looked ORDER BY due_at, id OFFSET $4 - 1";
+        let mut transaction = self.begin().await?;
+        let hasten = sqlx::query_as(HASTEN).persistent(false).bind(endpoint).bind(At(due_at));
+        let hasten = hasten.bind(id).bind(HASTENED).bind(At(now));
+        let last: Option<(At, i64)> = hasten.fetch_optional(transaction.on()).await?;
+        self.notify(&mut transaction).await?;
+        transaction.end().await?;
+        Ok(last.map(|(At(due_at), id)| (due_at, id)))
+    }
+
+    /// Has ordered endpoints go on that wait for the retry of nothing that waits.
+    async fn unblock(&self, now: Timestamp) -> Result<(), sqlx::Error> {
+        // First the rows are locked, as settlements do; then a statement sees what those left.
+        const LOCK: &str = "SELECT number FROM webhooks.endpoints
+            WHERE is_ordered AND is_open AND blocked_until > $1
+            ORDER BY number FOR NO KEY UPDATE SKIP LOCKED";
+        const UNBLOCK: &str = "UPDATE webhooks.endpoints e SET blocked_until = 'epoch'
+            WHERE e.number = ANY ($1) AND NOT EXISTS (
+                SELECT 1 FROM webhooks.waiting w
+                WHERE w.endpoint = e.number AND w.attempts > w.earlier_attempts)";
+        let mut transaction = self.begin().await?;
+        let lock = sqlx::query_scalar(LOCK).persistent(false).bind(At(now));
+        let locked: Vec<i64> = lock.fetch_all(transaction.on()).await?;
+        if !locked.is_empty() {
+            let unblock = sqlx::query(UNBLOCK).persistent(false).bind(locked);
+            unblock.execute(transaction.on()).await?;
+            self.notify(&mut transaction).await?;
+        }
+        transaction.end().await?;
+        self.wake();
+        Ok(())
     }
 
     /// Wakes the other workers when the transaction is committed.

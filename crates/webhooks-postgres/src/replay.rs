@@ -73,6 +73,11 @@ impl Shared {
     ) -> Result<Portion, OperationError> {
         match &request.replay {
             Replay::Delivery(delivery) => {
+                let found = find(connection, &[*delivery]).await.map_err(failed)?;
+                let found = found.get(delivery);
+                if found.is_some_and(|found| request.has_replayed(found.since)) {
+                    return Ok(Portion::default());
+                }
                 let mut targets = self.targets(connection, &[*delivery], |_| true).await?;
                 let unknown = OperationError::UnknownDelivery { delivery: *delivery };
                 let target = targets.pop().unwrap_or(Err(unknown))?;
@@ -173,9 +178,7 @@ impl Shared {
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
-                let until = request.before(until);
-                let ended =
-                    ended(connection, endpoint, after, which, (since, until), request.limit);
+                let ended = ended(connection, endpoint, after, which, (since, until), request);
                 let ended = ended.await.map_err(failed)?;
                 let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
                 portion.ended = ended.into_iter().map(|delivery| open.target(delivery)).collect();
@@ -315,8 +318,8 @@ async fn ended(
     endpoint: &EndpointKey,
     after: u64,
     which: Undelivered,
-    (since, until): (Timestamp, Timestamp),
-    limit: usize,
+    (since, until): (Timestamp, Option<Timestamp>),
+    request: &ReplayRequest,
 ) -> Result<Vec<i64>, sqlx::Error> {
     // Each row's deliveries are read in order, no more of them than are asked for.
     const ENDED: &str = "SELECT d.id
@@ -324,10 +327,11 @@ async fn ended(
             SELECT id FROM webhooks.ended
             WHERE endpoint = e.number AND status IN ('failed', 'cancelled') AND id > $3
               AND (status = 'failed' AND $4 OR status = 'cancelled' AND $5)
-              AND since >= $6 AND since < $7
-            ORDER BY id LIMIT $8
+              AND since >= $6 AND ($7::timestamptz IS NULL OR since < $7)
+              AND since NOT BETWEEN $8 AND $9
+            ORDER BY id LIMIT $10
         ) d
-        WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $8";
+        WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $10";
     sqlx::query_scalar(ENDED)
         .persistent(false)
         .bind(endpoint.tenant.as_str())
@@ -336,8 +340,10 @@ async fn ended(
         .bind(which.failed)
         .bind(which.cancelled)
         .bind(At(since))
-        .bind(At(until))
-        .bind(row::limit(limit))
+        .bind(until.map(At))
+        .bind(At(request.started_at))
+        .bind(At(request.now))
+        .bind(row::limit(request.limit))
         .fetch_all(connection)
         .await
 }

@@ -309,7 +309,7 @@ impl DeliveryStore for PostgresStore {
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
-        Box::pin(persistently(|| self.shared.hasten(now))).await.map_err(store_error)
+        Box::pin(self.shared.hasten(now)).await.map_err(store_error)
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {

@@ -19,8 +19,9 @@ use crate::writer::Write;
 struct Change {
     before: Option<Arc<Registration>>,
     after: Registration,
-    /// Where the backlog of an endpoint begins whose row could not be read.
+    /// Where the backlog of an endpoint begins whose row could not be read, and when it goes on.
     first: Option<Place>,
+    blocked_until: Timestamp,
 }
 
 impl Change {
@@ -37,7 +38,8 @@ impl Change {
             VALUES (?, ?, ?, ?, ?, ?)";
         const REORDER: &str = "UPDATE deliveries SET due_at = 0
             WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
-        let Self { before, after, first } = self;
+        const BLOCKED: &str = "SELECT blocked_until FROM endpoints WHERE number = ?";
+        let Self { before, after, first, blocked_until } = self;
         let (key, state) = (after.key(), after.state);
         let stored = StoredEndpoint::new(&after.endpoint);
         let secrets = match tables.keys.seal(&key.to_string(), &stored.secrets) {
@@ -57,6 +59,8 @@ impl Change {
                 tables.execute(REORDER, [number])?;
             }
             *first = tables.first_place(after.number)?;
+            let mut statement = tables.connection().prepare_cached(BLOCKED)?;
+            *blocked_until = row::time(statement.query_row([number], |row| row.get(0))?);
             return Ok(Ok(()));
         }
         if was_open.is_some() {
@@ -75,7 +79,7 @@ impl Change {
         tables: &mut Tables,
         shared: &Shared,
     ) -> Result<Option<Arc<Registration>>, RegisterError> {
-        let Self { before, after, first } = self;
+        let Self { before, after, first, blocked_until } = self;
         let key = after.key();
         shared.unreadable().remove(&key);
         let replaced = shared.registry.restore(after)?;
@@ -84,7 +88,9 @@ impl Change {
             tables.start_draining(after.number);
         }
         // An endpoint that has a lane keeps it.
-        shared.backlog().open(&after, first, Timestamp::UNIX_EPOCH);
+        let mut backlog = shared.backlog();
+        backlog.open(&after, first, blocked_until);
+        backlog.set_failing(after.number, tables.failing.contains_key(&after.number));
         Ok(replaced.or(before))
     }
 }
@@ -108,7 +114,12 @@ impl Register {
             None => Some(registration.clone()),
             Some(before) => before.again(registration.endpoint.clone()),
         };
-        Ok(after.map(|after| Change { before, after, first: None }))
+        Ok(after.map(|after| Change {
+            before,
+            after,
+            first: None,
+            blocked_until: Timestamp::UNIX_EPOCH,
+        }))
     }
 }
 
@@ -186,7 +197,12 @@ impl SetState {
         let before = before.ok_or_else(|| UnknownEndpoint::new(&self.key))?;
         let after: Option<EndpointState> = before.state.after(self.change)?;
         let after = after.map(|state| before.in_state(state));
-        Ok(after.map(|after| Change { before: Some(before), after, first: None }))
+        Ok(after.map(|after| Change {
+            before: Some(before),
+            after,
+            first: None,
+            blocked_until: Timestamp::UNIX_EPOCH,
+        }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
+use webhooks_dispatch::backlog::Place;
 use webhooks_dispatch::{CancelReason, OperationError};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
@@ -10,6 +11,9 @@ use crate::row;
 use crate::store::Shared;
 use crate::tables::Tables;
 use crate::writer::Write;
+
+/// How many deliveries one [`Hasten`] looks at, at most.
+const LOOK: usize = if cfg!(test) { 5 } else { 1_000 };
 
 /// A delivery's row, as operations need it.
 pub(crate) struct Found {
@@ -73,26 +77,23 @@ impl Write for Cancel {
     fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
         const CANCEL: &str = "UPDATE deliveries
             SET status = 'cancelled', due_at = NULL, cancelled = ?2 WHERE number = ?1";
-        // If it was the first one of an ordered endpoint, the next one need not wait for its retry,
-        // unless for its own.
         const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
-            WHERE number = ?1 AND blocked_until > 0 AND NOT EXISTS (
-                SELECT 1 FROM (
-                    SELECT number, status FROM deliveries
-                    WHERE endpoint = ?1 AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1
-                ) next WHERE next.number < ?2 OR next.status = 'retrying')";
+            WHERE number = ?1 AND blocked_until > 0 AND ifnull((
+                SELECT status FROM deliveries WHERE endpoint = ?1 AND due_at IS NOT NULL
+                ORDER BY due_at, number LIMIT 1), '') <> 'retrying'";
         let delivery = self.delivery;
         self.cancelled = match find(tables, delivery)? {
             None => Err(OperationError::UnknownDelivery { delivery }),
             Some(Found { status, due_at: None, .. }) => {
                 Err(OperationError::Status { delivery, status })
             }
-            Some(Found { number, due_at: Some(due_at), .. }) => {
+            Some(Found { number, status, due_at: Some(due_at), .. }) => {
                 let reason = CancelReason::Manual.as_str();
                 tables.execute(CANCEL, params![row::number(delivery), reason])?;
                 tables.ended(delivery)?;
-                let parameters = params![row::endpoint(number), row::number(delivery)];
-                self.unblocks = tables.execute(UNBLOCK, parameters)? > 0;
+                // Nobody need wait for its retry, unless the first that remains waits for one.
+                self.unblocks = status == DeliveryStatus::Retrying
+                    && tables.execute(UNBLOCK, [row::endpoint(number)])? > 0;
                 Ok((number, due_at))
             }
         };
@@ -110,40 +111,95 @@ impl Write for Cancel {
     }
 }
 
+/// Where a [`Hasten`] goes on: behind which endpoint, and behind which delivery of the next one.
+pub(crate) type HastenCursor = (Option<EndpointKey>, Option<Place>);
+
+/// Makes due now what waits for its first attempt and is due later; answers where to go on, if there is
+/// more to look at.
 pub(crate) struct Hasten {
     now: Timestamp,
-    endpoints: Vec<EndpointNumber>,
+    from: HastenCursor,
+    next: Option<HastenCursor>,
+    /// The endpoints of which something was looked at, and the last of it.
+    looked: Vec<(EndpointNumber, Place)>,
+    unblocked: Vec<EndpointNumber>,
 }
 
 impl Hasten {
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, endpoints: Vec::new() }
+    pub(crate) fn new(now: Timestamp, from: HastenCursor) -> Self {
+        Self { now, from, next: None, looked: Vec::new(), unblocked: Vec::new() }
+    }
+
+    /// Looks at some of what waits for an endpoint; returns how much that was, and the last of it.
+    fn look(
+        &self,
+        tables: &Tables,
+        endpoint: EndpointNumber,
+        after: Option<Place>,
+        limit: usize,
+    ) -> rusqlite::Result<(usize, Option<Place>)> {
+        const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
+            WHERE endpoint = ?1 AND (due_at, number) > (?2, ?3) ORDER BY due_at, number LIMIT ?4";
+        const HASTEN: &str = "UPDATE deliveries SET due_at = ?2 WHERE number = ?1";
+        let (due_at, delivery) = after.unwrap_or((self.now, DeliveryId::from_u64(u64::MAX)));
+        let number = row::endpoint(endpoint);
+        let late: Vec<(i64, i64, bool)> = {
+            let mut statement = tables.connection().prepare_cached(LATE)?;
+            let parameters =
+                params![number, row::micros(due_at), row::number(delivery), row::count(limit)];
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            statement.query_map(parameters, read)?.collect::<Result<_, _>>()?
+        };
+        for (_, delivery, _) in late.iter().filter(|(_, _, is_pending)| *is_pending) {
+            tables.execute(HASTEN, params![delivery, row::micros(self.now)])?;
+        }
+        let last = late.last().map(|(due_at, id, _)| (row::time(*due_at), row::delivery_id(*id)));
+        Ok((late.len(), last))
     }
 }
 
 // It ends its group: it changes in `finish` when what waits in memory is due, and `Settle` puts
 // deliveries back by that.
 impl Write for Hasten {
-    type Answer = ();
+    type Answer = Option<HastenCursor>;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        const HASTEN: &str = "UPDATE deliveries SET due_at = ?2
-            WHERE endpoint = ?1 AND due_at > ?2 AND status = 'pending'";
-        self.endpoints.clear();
-        for registration in shared.registry.page(None, None, usize::MAX) {
+        const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
+            WHERE number = ?1 AND blocked_until > ?2 AND NOT EXISTS (
+                SELECT 1 FROM deliveries
+                WHERE endpoint = ?1 AND due_at IS NOT NULL AND status = 'retrying')";
+        (self.next, self.looked, self.unblocked) = (None, Vec::new(), Vec::new());
+        let (mut done, mut after) = self.from.clone();
+        let endpoints = shared.registry.page(None, done.as_ref(), LOOK);
+        let is_page_full = endpoints.len() >= LOOK;
+        let mut room = LOOK;
+        for registration in endpoints {
             let endpoint = registration.number;
             let parameters = params![row::endpoint(endpoint), row::micros(self.now)];
-            if tables.execute(HASTEN, parameters)? > 0 {
-                self.endpoints.push(endpoint);
+            if registration.endpoint.ordered && tables.execute(UNBLOCK, parameters)? > 0 {
+                self.unblocked.push(endpoint);
             }
+            let (looked, last) = self.look(tables, endpoint, after.take(), room)?;
+            self.looked.extend(last.map(|last| (endpoint, last)));
+            room -= looked;
+            if room == 0 {
+                self.next = Some((done, last));
+                return Ok(());
+            }
+            done = Some(registration.key());
         }
+        self.next = is_page_full.then_some((done, None));
         Ok(())
     }
 
     fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
         let mut backlog = shared.backlog();
-        for endpoint in self.endpoints {
-            backlog.hasten(endpoint, self.now);
+        for (endpoint, last) in self.looked {
+            backlog.hasten(endpoint, self.now, last);
         }
+        for endpoint in self.unblocked {
+            backlog.unblock(endpoint);
+        }
+        self.next
     }
 }

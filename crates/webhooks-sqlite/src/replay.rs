@@ -78,7 +78,8 @@ impl Replaying {
         let request = &self.request;
         match &request.replay {
             Replay::Delivery(delivery) => {
-                let ended = vec![(row::number(*delivery), target(tables, shared, *delivery)?)];
+                let target = target(tables, shared, *delivery, request)?;
+                let ended = target.into_iter().map(|to| (row::number(*delivery), to)).collect();
                 Ok(Portion { ended, ..Portion::default() })
             }
             Replay::Deliveries(ids) => Ok(several(tables, shared, ids, request)?),
@@ -162,19 +163,23 @@ impl Write for Replaying {
     }
 }
 
-/// Returns where a delivery that has ended goes.
+/// Returns where a delivery that has ended goes, unless the replay has made it due before.
 fn target(
     tables: &Tables,
     shared: &Shared,
     delivery: DeliveryId,
-) -> Result<Arc<Registration>, Failure> {
+    request: &ReplayRequest,
+) -> Result<Option<Arc<Registration>>, Failure> {
     let found = find(tables, delivery)?;
-    let Found { endpoint, status, due_at, .. } =
+    let Found { endpoint, status, due_at, since, .. } =
         found.ok_or(OperationError::UnknownDelivery { delivery })?;
+    if request.has_replayed(since) {
+        return Ok(None);
+    }
     if due_at.is_some() {
         return Err(OperationError::Status { delivery, status }.into());
     }
-    Ok(open(shared, &endpoint)?)
+    Ok(Some(open(shared, &endpoint)?))
 }
 
 fn several(
@@ -214,8 +219,7 @@ fn of_endpoint(
                     return Ok(portion);
                 }
             }
-            let until = request.before(until);
-            let ended = ended(tables, &rows, after, which, (since, until), request.limit)?;
+            let ended = ended(tables, &rows, after, which, (since, until), request)?;
             let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
             portion.ended = ended.into_iter().map(with).collect();
             last
@@ -243,13 +247,14 @@ fn ended(
     rows: &[i64],
     after: u64,
     which: Undelivered,
-    (since, until): (Timestamp, Timestamp),
-    limit: usize,
+    (since, until): (Timestamp, Option<Timestamp>),
+    request: &ReplayRequest,
 ) -> rusqlite::Result<Vec<i64>> {
     const ENDED: &str = "SELECT number FROM deliveries INDEXED BY deliveries_undelivered
         WHERE endpoint = ?1 AND status IN ('failed', 'cancelled') AND number > ?2
           AND (?3 AND status = 'failed' OR ?4 AND status = 'cancelled')
-          AND since >= ?5 AND since < ?6 ORDER BY number LIMIT ?7";
+          AND since >= ?5 AND since < ?6 AND since NOT BETWEEN ?7 AND ?8
+        ORDER BY number LIMIT ?9";
     let mut statement = tables.connection().prepare_cached(ENDED)?;
     let mut found = Vec::new();
     for endpoint in rows {
@@ -259,15 +264,17 @@ fn ended(
             which.failed,
             which.cancelled,
             row::micros(since),
-            row::micros(until),
-            row::count(limit),
+            until.map_or(i64::MAX, row::micros),
+            row::micros(request.started_at),
+            row::micros(request.now),
+            row::count(request.limit),
         ];
         for number in statement.query_map(parameters, |row| row.get(0))? {
             found.push(number?);
         }
     }
     found.sort_unstable();
-    found.truncate(limit);
+    found.truncate(request.limit);
     Ok(found)
 }
 

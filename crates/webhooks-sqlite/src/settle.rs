@@ -261,8 +261,7 @@ impl<'t> Rows<'t> {
 
     /// Returns what is stored as the time of a retry; an ordered endpoint waits for it as a whole.
     fn retry(&self, held: Held, due_at: Timestamp) -> rusqlite::Result<i64> {
-        const BLOCK: &str = "UPDATE endpoints
-            SET blocked_until = max(blocked_until, ?) WHERE number = ?";
+        const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
         if !held.is_ordered {
             return Ok(row::micros(due_at));
         }

@@ -275,7 +275,11 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(Hasten::new(now)).await
+        let mut next = Some((None, None));
+        while let Some(from) = next {
+            next = self.write(Hasten::new(now, from)).await?;
+        }
+        Ok(())
     }
 
     async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {

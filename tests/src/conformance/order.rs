@@ -8,8 +8,8 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
     an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(factory().await).await;
     an_endpoint_can_become_ordered_with_a_backlog(factory().await).await;
     the_next_one_follows_a_head_that_is_cancelled(factory().await).await;
-    an_endpoint_that_becomes_ordered_waits_for_all_its_retries(factory().await).await;
     no_retry_is_made_early_because_another_delivery_is_cancelled(factory().await).await;
+    nobody_waits_for_a_retry_that_is_not_to_be_made(factory().await).await;
 }
 
 async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
@@ -80,24 +80,6 @@ async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
     assert_eq!(ids(&claim(&store, at(1)).await), ["b"]);
 }
 
-/// What was in flight before may fail after it became ordered: no retry is made before it is due.
-async fn an_endpoint_that_becomes_ordered_waits_for_all_its_retries(store: impl AnyStore) {
-    register(&store, "a", endpoint()).await;
-    publish(&store, &[event("a"), event("b")], at(0)).await;
-    let claimed = claim(&store, at(0)).await;
-    register(&store, "a", endpoint().ordered()).await;
-    for (claimed, due_at) in claimed.iter().zip([at(900), at(500)]) {
-        let _kept = settle(&store, claimed, Outcome::Retrying { due_at }, at(1)).await;
-    }
-    assert!(claim(&store, at(899)).await.is_empty());
-    let head = claim(&store, at(900)).await;
-    assert_eq!(ids(&head), ["a"]);
-    let _kept = settle(&store, &head[0], Outcome::Retrying { due_at: at(990) }, at(900)).await;
-    store.cancel(head[0].claim.delivery, at(901)).await.expect("it waits");
-    assert!(claim(&store, at(989)).await.is_empty(), "the next one waits for a retry too");
-    assert_eq!(ids(&claim(&store, at(990)).await), ["b"]);
-}
-
 /// What is replayed comes before a delivery that waits for its retry; cancelled, it leaves that to wait.
 async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: impl AnyStore) {
     register(&store, "a", endpoint().ordered()).await;
@@ -108,9 +90,40 @@ async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: imp
     let _kept = settle(&store, &second, Outcome::Retrying { due_at: at(500) }, at(0)).await;
     let replay = Replay::Delivery(first.claim.delivery);
     let mode = ReplayMode::Replay;
-    let request = ReplayRequest { replay, limit: 1, now: at(1), after: None, mode };
+    let (started_at, now) = (at(1), at(1));
+    let request = ReplayRequest { replay, limit: 1, started_at, now, after: None, mode };
     assert_eq!(store.replay(request).await.expect("it has ended").deliveries, 1);
     store.cancel(first.claim.delivery, at(2)).await.expect("it waits");
     assert!(claim(&store, at(499)).await.is_empty());
     assert_eq!(ids(&claim(&store, at(500)).await), ["b"]);
+}
+
+/// A retry is not to be made if it was cancelled, also behind what was replayed, or made already: by a
+/// clock that was ahead, and is set back.
+async fn nobody_waits_for_a_retry_that_is_not_to_be_made(store: impl AnyStore) {
+    const AHEAD: u64 = 7_200;
+    register(&store, "a", endpoint().ordered()).await;
+    publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
+    let first = claim(&store, at(0)).await.remove(0);
+    let _kept = settle(&store, &first, Outcome::Failed, at(0)).await;
+    let second = claim(&store, at(0)).await.remove(0);
+    let due_at = at(9_000);
+    let _kept = settle(&store, &second, Outcome::Retrying { due_at }, at(0)).await;
+    let (replay, mode) = (Replay::Delivery(first.claim.delivery), ReplayMode::Replay);
+    let (started_at, now) = (at(1), at(1));
+    let request = ReplayRequest { replay, limit: 1, started_at, now, after: None, mode };
+    assert_eq!(store.replay(request).await.expect("it has ended").deliveries, 1);
+    store.cancel(second.claim.delivery, at(2)).await.expect("it waits");
+    let first = claim(&store, at(2)).await.remove(0);
+    assert_eq!(first.event.id.to_string(), "a");
+
+    let due_at = at(AHEAD + 5);
+    let _kept = settle(&store, &first, Outcome::Retrying { due_at }, at(AHEAD)).await;
+    store.hasten(at(10)).await.expect("a store that works");
+    assert!(claim(&store, at(AHEAD)).await.is_empty(), "retries go by the wall clock");
+    let again = claim(&store, at(AHEAD + 5)).await.remove(0);
+    let _kept = settle(&store, &again, Outcome::Delivered, at(AHEAD + 5)).await;
+    assert!(claim(&store, at(10)).await.is_empty());
+    store.hasten(at(10)).await.expect("a store that works");
+    assert_eq!(ids(&claim(&store, at(10)).await), ["c"]);
 }

@@ -22,7 +22,8 @@ pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &imp
 }
 
 fn request(replay: Replay, now: u64) -> ReplayRequest {
-    ReplayRequest { replay, limit: 2, now: at(now), after: None, mode: ReplayMode::Replay }
+    let (now, mode) = (at(now), ReplayMode::Replay);
+    ReplayRequest { replay, limit: 2, started_at: now, now, after: None, mode }
 }
 
 /// Replays portion by portion and returns how many deliveries that made due, as a dry run told
@@ -263,12 +264,21 @@ async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl AnySt
     let tenant = TenantId::default();
     let id = EventId::new("x").expect("a valid id");
     let of_event = Replay::of_event(tenant, id, Undelivered::FAILED);
-    for (replay, now) in [(Replay::Deliveries(ids), 10), (of_event, 20)] {
-        assert_eq!(run(&store, request(replay.clone(), now)).await, 2);
+    let one = Replay::Delivery(claimed[0].claim.delivery);
+    let cases = [(Replay::Deliveries(ids), 2, 10), (of_event, 2, 20), (one, 1, 30)];
+    for (replay, deliveries, now) in cases {
+        assert_eq!(run(&store, request(replay.clone(), now)).await, deliveries);
+        let later = ReplayRequest { now: at(now + 3), ..request(replay.clone(), now) };
+        assert_eq!(run(&store, later.clone()).await, 0, "{replay:?} that waits");
         for claimed in claim(&store, at(now)).await {
             let _kept = settle(&store, &claimed, Outcome::Failed, at(now + 1)).await;
         }
-        assert_eq!(run(&store, request(replay.clone(), now)).await, 0, "{replay:?}");
+        assert_eq!(run(&store, later).await, 0, "{replay:?} that failed again");
         assert!(claim(&store, at(now + 2)).await.is_empty());
     }
+    // What is replayed grows old from then on, not from when the replay began.
+    let replay = Replay::of_endpoint(key("a"), Undelivered::FAILED);
+    let late = ReplayRequest { now: at(900), ..request(replay, 40) };
+    assert_eq!(run(&store, late).await, 1);
+    assert_eq!(claim(&store, at(900)).await[0].progress.since, at(900));
 }

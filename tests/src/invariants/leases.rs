@@ -335,6 +335,14 @@ impl Checker {
         self.tally.failed += u64::from(outcome == Outcome::Failed);
         self.tally.expired += u64::from(outcome == Outcome::Expired);
         self.tally.released += u64::from(outcome == Outcome::Released);
+        if matches!(outcome, Outcome::Retrying { .. })
+            && self.endpoints[key.endpoint].endpoint.ordered
+        {
+            // It waits for this retry; others were in flight when it became ordered.
+            let others = self.deliveries.by_key.iter_mut();
+            let others = others.filter(|(other, _)| other.endpoint == key.endpoint);
+            others.for_each(|(_, other)| other.due_at = None);
+        }
         if let Some(delivery) = self.deliveries.by_id(claim.delivery) {
             match outcome {
                 Outcome::Retrying { due_at } => delivery.due_at = Some(due_at),

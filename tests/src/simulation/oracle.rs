@@ -221,7 +221,7 @@ impl Oracle {
             (Settled::Kept { .. }, None) => {
                 fails(format!("{found:?} is not held, and its outcome {outcome:?} is kept"))
             }
-            (Settled::Kept { .. }, Some((_, row, _))) => {
+            (Settled::Kept { .. }, Some((key, row, _))) => {
                 row.claim = None;
                 row.progress.attempts += u32::from(attempt.is_some());
                 match *outcome {
@@ -232,10 +232,25 @@ impl Oracle {
                     }
                     Outcome::Retrying { due_at } => {
                         (row.status, row.due_at) = (DeliveryStatus::Retrying, Some(due_at));
+                        let endpoint = row.endpoint.clone();
+                        if self.endpoints.get(&endpoint).is_some_and(|found| found.endpoint.ordered)
+                        {
+                            self.forget_dues(&endpoint, key);
+                        }
                     }
                     Outcome::Released => {}
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Notes that an ordered endpoint waits for one retry, the last: those of others, which were in
+    /// flight when it became ordered, may come before they are due.
+    fn forget_dues(&mut self, endpoint: &EndpointKey, except: Key) {
+        for (key, row) in &mut self.deliveries {
+            if row.endpoint == *endpoint && *key != except {
+                row.due_at = None;
             }
         }
     }

@@ -106,7 +106,7 @@ pub(super) enum Operation {
 }
 
 const HOUR: i64 = 3_600;
-const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+pub(super) const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
 /// How short a time may be in which the clock is right, and nobody looks: calls stall for as long.
 const GLIMPSE: Duration = Duration::from_secs(100);

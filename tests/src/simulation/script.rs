@@ -16,7 +16,7 @@ use super::faulty_transport::FaultyTransport;
 use super::finale;
 use super::kept::Kept;
 use super::operator::{Operator, SimulatedEngine};
-use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step};
+use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step, TEN_YEARS};
 use super::record::World;
 use super::watcher::Watcher;
 use super::{Sabotage, Store};
@@ -334,8 +334,11 @@ impl Script {
 const ROOM: u64 = 16 * 1024;
 
 fn engine(plan: &Plan, world: &Arc<World>, shelf: &Shelf, worker: WorkerNumber) -> SimulatedEngine {
-    // An engine that starts by a clock that is off believes it, and goes by it; that is not played.
-    world.clock.step(0);
+    // An engine that starts by a clock that is off believes it. By ten years it would plan retries.
+    if world.clock.off() == TEN_YEARS {
+        world.clock.step(0);
+    }
+    world.record().checker.limits.is_wall_off |= world.clock.off() != 0;
     let patience = plan.settings.patience;
     let transport = FaultyTransport { world: Arc::clone(world), worker, patience };
     let store = FaultyStore {

@@ -84,6 +84,11 @@ fn clocks_at(seconds: u64) -> Now {
     Now { wall: Timestamp::from_unix_seconds(1_767_225_600 + seconds), monotonic }
 }
 
+fn request(replay: Replay, now: Timestamp) -> ReplayRequest {
+    let mode = ReplayMode::Replay;
+    ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
+}
+
 impl<S: AnyStore> World<S> {
     fn new(handles: [S; 2]) -> Self {
         Self { handles, held: BTreeMap::new() }
@@ -115,9 +120,7 @@ impl<S: AnyStore> World<S> {
                 }
             }
             Order::Replay { endpoint, which } => {
-                let replay = Replay::of_endpoint(key(endpoint), which);
-                let mode = ReplayMode::Replay;
-                let mut request = ReplayRequest { replay, limit: 100, now, after: None, mode };
+                let mut request = request(Replay::of_endpoint(key(endpoint), which), now);
                 let mut count = 0;
                 loop {
                     match store.replay(request.clone()).await {
@@ -134,8 +137,7 @@ impl<S: AnyStore> World<S> {
             Order::ReplayDelivery { event, endpoint } => {
                 let found = find(store, &event, endpoint).await;
                 let Some(found) = found else { return "none".to_owned() };
-                let (replay, mode) = (Replay::Delivery(found), ReplayMode::Replay);
-                let request = ReplayRequest { replay, limit: 100, now, after: None, mode };
+                let request = request(Replay::Delivery(found), now);
                 told(store.replay(request).await.map(|replayed| replayed.deliveries))
             }
             Order::SetState { endpoint, change } => {

@@ -17,7 +17,9 @@ async fn delivery_of(store: &PostgresStore, event: &str) -> DeliveryId {
 
 async fn replay(store: &PostgresStore, replay: Replay) -> Result<Replayed, OperationError> {
     let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
-    store.replay(ReplayRequest { replay, limit: 100, now, after: None, mode }).await
+    store
+        .replay(ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode })
+        .await
 }
 
 /// Has a call begun; it goes on by itself.
@@ -260,6 +262,7 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
         let mut request = ReplayRequest {
             replay: cancelled,
             limit: 100,
+            started_at: Timestamp::now(),
             now: Timestamp::now(),
             after: None,
             mode: ReplayMode::Replay,

@@ -97,7 +97,8 @@ async fn a_wrong_request_costs_no_connection() {
             Replay::of_endpoint(key("off"), Undelivered::MISSED),
         ] {
             let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
-            let request = ReplayRequest { replay, after: None, limit: 10, now, mode };
+            let request =
+                ReplayRequest { replay, after: None, limit: 10, started_at: now, now, mode };
             store.replay(request).await.unwrap_err();
         }
         store.cancel(DeliveryId::from_u64(1), Timestamp::now()).await.unwrap_err();

@@ -101,13 +101,16 @@ impl Lane {
         }
     }
 
-    /// Makes due at this time what waits for its first attempt and is due later.
-    pub(super) fn hasten(&mut self, due_at: Timestamp) {
-        self.rearrange(|due, waiting| if waiting.is_first() { due.min(due_at) } else { due });
+    /// Makes due at this time what waits for its first attempt and is due later, up to a place.
+    pub(super) fn hasten(&mut self, due_at: Timestamp, through: Place) {
+        self.rearrange(|place, waiting| {
+            let is_late = waiting.is_first() && place <= through;
+            if is_late { place.0.min(due_at) } else { place.0 }
+        });
     }
 
     /// Changes when deliveries are due, after what is on disk was changed in the same way.
-    fn rearrange(&mut self, due_at: impl Fn(Timestamp, &Waiting) -> Timestamp) {
+    fn rearrange(&mut self, due_at: impl Fn(Place, &Waiting) -> Timestamp) {
         let queue = std::mem::take(&mut self.queue).into_iter();
         if self.spilled_from.is_some() {
             // What is on disk may come before what is here now, and a read of it is out of date.
@@ -116,7 +119,8 @@ impl Lane {
             self.bytes = 0;
             self.stuffed = false;
         } else {
-            let moved = |((due, id), waiting)| ((due_at(due, &waiting), id), waiting);
+            let moved =
+                |(place, waiting): (Place, Waiting)| ((due_at(place, &waiting), place.1), waiting);
             self.queue = queue.map(moved).collect();
         }
     }

@@ -194,8 +194,9 @@ impl Pair {
         for (_, place, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
             place.0 = place.0.min(now);
         }
-        self.small.hasten(number_of(endpoint), now);
-        self.all.hasten(number_of(endpoint), now);
+        let last = (at(u64::MAX / 2), DeliveryId::from_u64(u64::MAX));
+        self.small.hasten(number_of(endpoint), now, last);
+        self.all.hasten(number_of(endpoint), now, last);
     }
 
     fn due(&self, endpoint: usize, due_in: u64) -> Timestamp {

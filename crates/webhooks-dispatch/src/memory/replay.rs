@@ -25,7 +25,11 @@ impl State {
     pub(super) fn replay(&mut self, request: &ReplayRequest) -> Result<Replayed, OperationError> {
         let portion = match &request.replay {
             Replay::Delivery(delivery) => {
-                let ended = vec![(*delivery, self.target(*delivery)?)];
+                let ended = if self.has_replayed(*delivery, request) {
+                    Vec::new()
+                } else {
+                    vec![(*delivery, self.target(*delivery)?)]
+                };
                 Portion { ended, missed: Vec::new(), next: None }
             }
             Replay::Deliveries(ids) => self.several(ids, request),
@@ -70,11 +74,15 @@ impl State {
         delivery: DeliveryId,
         request: &ReplayRequest,
     ) -> Option<(DeliveryId, Arc<Registration>)> {
-        let entry = self.deliveries.get(&delivery)?;
-        if request.has_replayed(entry.progress.since) {
+        if self.has_replayed(delivery, request) {
             return None;
         }
         Some((delivery, self.target(delivery).ok()?))
+    }
+
+    fn has_replayed(&self, delivery: DeliveryId, request: &ReplayRequest) -> bool {
+        let found = self.deliveries.get(&delivery);
+        found.is_some_and(|entry| request.has_replayed(entry.progress.since))
     }
 
     fn of_endpoint(
@@ -89,12 +97,15 @@ impl State {
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
-                let until = request.before(until);
                 let ended: Vec<DeliveryId> = (self
                     .deliveries
                     .range((Excluded(DeliveryId::from_u64(after)), Unbounded)))
                 .filter(|(_, entry)| entry.endpoint == endpoint.id && which.includes(entry.status))
-                .filter(|(_, entry)| (since..until).contains(&entry.progress.since))
+                .filter(|(_, entry)| {
+                    let at = entry.progress.since;
+                    let is_in_time = at >= since && until.is_none_or(|until| at < until);
+                    is_in_time && !request.has_replayed(at)
+                })
                 .filter(|(_, entry)| self.key(entry).is_some_and(|key| key == *endpoint))
                 .map(|(id, _)| *id)
                 .take(request.limit)

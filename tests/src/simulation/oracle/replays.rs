@@ -80,7 +80,13 @@ impl Oracle {
         next: Option<ReplayCursor>,
     ) -> Result<Expected, Refusal> {
         match &request.replay {
-            Replay::Delivery(id) => Ok(Expected { keys: [self.ended(*id)?].into(), is_all: true }),
+            Replay::Delivery(id) => {
+                let known = self.by_id.get(id).filter(|key| self.deliveries.contains_key(key));
+                if known.is_some_and(|key| !self.is_again(key, request)) {
+                    return Ok(Expected { keys: BTreeSet::new(), is_all: true });
+                }
+                Ok(Expected { keys: [self.ended(*id)?].into(), is_all: true })
+            }
             Replay::Deliveries(ids) => {
                 let keys = ids.iter().filter_map(|id| self.ended(*id).ok());
                 let keys = keys.filter(|key| self.is_again(key, request)).collect();
@@ -90,7 +96,7 @@ impl Oracle {
                 self.check_open(endpoint)?;
                 let span = (*since, *until);
                 let keys = |begin| match begin {
-                    ReplayCursor::Ended(_) => self.undelivered(endpoint, *which, span, request.now),
+                    ReplayCursor::Ended(_) => self.undelivered(endpoint, *which, span, request),
                     ReplayCursor::Missed(_) => self.missed(endpoint, span),
                 };
                 Ok(portion(request, *which, next, keys))
@@ -140,13 +146,14 @@ impl Oracle {
         endpoint: &EndpointKey,
         which: Undelivered,
         (since, until): (Timestamp, Option<Timestamp>),
-        now: Timestamp,
+        request: &ReplayRequest,
     ) -> BTreeSet<Key> {
-        let until = until.map_or(now, |until| until.min(now));
         let found = self.deliveries.iter().filter(|(_, row)| {
             row.endpoint == *endpoint
                 && which.includes(row.status)
-                && (since..until).contains(&row.progress.since)
+                && row.progress.since >= since
+                && until.is_none_or(|until| row.progress.since < until)
+                && !request.has_replayed(row.progress.since)
         });
         found.map(|(key, _)| *key).collect()
     }

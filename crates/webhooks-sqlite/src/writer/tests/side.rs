@@ -191,7 +191,10 @@ impl Side {
                         _ => Replay::Deliveries(vec![delivery, DeliveryId::from_u64(1)]),
                     };
                     let mode = ReplayMode::Replay;
-                    let request = ReplayRequest { replay, limit: 4, now, after: None, mode };
+                    // What was published at the same time came before it.
+                    let started_at = now + Duration::from_secs(1);
+                    let request =
+                        ReplayRequest { replay, limit: 4, started_at, now, after: None, mode };
                     format!("{:?}", store.replay(request).await)
                 }),
                 Order::SetState { endpoint, change } => Box::pin(async move {
