@@ -89,7 +89,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
 
     /// Makes due now what waits for its first attempt and is due later: it was accepted by a clock
     /// that was ahead. No ordered endpoint waits for a retry any more that is not to be made. A worker
-    /// asks for it when it starts, and after the wall clock was set back.
+    /// asks for it when it starts, after the wall clock was set back, and every five minutes.
     ///
     /// It may take long, if much is due later: it is done bit by bit, and others go on meanwhile.
     ///

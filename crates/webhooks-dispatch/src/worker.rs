@@ -35,6 +35,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// How often what has long been idle is forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// How often the store is asked to hasten what was accepted by a clock that was ahead.
+const HASTEN_EVERY: Duration = Duration::from_secs(300);
+
 /// How many old events are forgotten in one step, so that it holds up nobody.
 const PRUNE: usize = 200;
 
@@ -187,8 +190,8 @@ struct Driver<S, T, C> {
     hastener: JoinSet<()>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
-    /// How often the wall clock had been set back when the store was last asked to hasten.
-    hastened: Option<u64>,
+    /// How often the wall clock had been set back when the store was last asked to hasten, and when.
+    hastened: Option<(u64, MonotonicTime)>,
     /// How many deliveries were handed back since it was told to stop.
     handed_back: usize,
 }
@@ -315,13 +318,16 @@ where
         if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
-    /// Has what was accepted by a clock that was ahead not wait for that time, when the worker starts and
-    /// after the clock was set back.
+    /// Has what was accepted by a clock that was ahead not wait for that time: when the worker starts,
+    /// after the clock was set back, and now and then, since others may go by another clock.
     fn hasten(&mut self) {
         while self.hastener.try_join_next().is_some() {}
-        let set_back = self.shared.parts.set_back();
-        if self.hastened != Some(set_back) && self.hastener.is_empty() {
-            self.hastened = Some(set_back);
+        let (set_back, now) = (self.shared.parts.set_back(), self.shared.parts.clock.monotonic());
+        let is_done = self
+            .hastened
+            .is_some_and(|(seen, at)| seen == set_back && now.saturating_since(at) < HASTEN_EVERY);
+        if !is_done && self.hastener.is_empty() {
+            self.hastened = Some((set_back, now));
             self.hastener.spawn(hasten(Arc::clone(&self.shared)));
         }
     }
@@ -521,21 +527,17 @@ where
     }
 }
 
-/// Asks the store to hasten until it has: twice, since what was accepted by the clock as it was before
-/// may have been on its way to the store.
+/// Asks the store to hasten until it has.
 async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
     let parts = &shared.parts;
-    for pause in [Duration::ZERO, SWEEP_EVERY] {
-        parts.clock.sleep(pause).await;
-        loop {
-            let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
-            match hasten.catch_unwind().await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
-                Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
-            }
-            parts.clock.sleep(STORE_PAUSE).await;
+    loop {
+        let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
+        match hasten.catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+            Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
         }
+        parts.clock.sleep(STORE_PAUSE).await;
     }
 }
 

@@ -129,7 +129,6 @@ impl Shared {
                 let some = persistently(|| self.hasten_some(endpoint, place, now));
                 after = Box::pin(some).await?;
             }
-            self.wake();
         }
     }
 
@@ -152,15 +151,23 @@ impl Shared {
                 ORDER BY w.id FOR UPDATE SKIP LOCKED
             ), hastened AS (
                 UPDATE webhooks.waiting w SET due_at = $5 FROM late WHERE w.id = late.id
+            ), last AS (
+                SELECT due_at, id FROM looked ORDER BY due_at, id OFFSET $4 - 1
             )
-            SELECT due_at, id FROM looked ORDER BY due_at, id OFFSET $4 - 1";
+            SELECT count(*), (SELECT due_at FROM last), (SELECT id FROM last) FROM late";
         let mut transaction = self.begin().await?;
         let hasten = sqlx::query_as(HASTEN).persistent(false).bind(endpoint).bind(At(due_at));
         let hasten = hasten.bind(id).bind(HASTENED).bind(At(now));
-        let last: Option<(At, i64)> = hasten.fetch_optional(transaction.on()).await?;
-        self.notify(&mut transaction).await?;
+        let (hastened, due_at, id): (i64, Option<At>, Option<i64>) =
+            hasten.fetch_one(transaction.on()).await?;
+        if hastened > 0 {
+            self.notify(&mut transaction).await?;
+        }
         transaction.end().await?;
-        Ok(last.map(|(At(due_at), id)| (due_at, id)))
+        if hastened > 0 {
+            self.wake();
+        }
+        Ok(due_at.zip(id).map(|(At(due_at), id)| (due_at, id)))
     }
 
     /// Has ordered endpoints go on that wait for the retry of nothing that waits.
