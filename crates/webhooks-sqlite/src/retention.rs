@@ -129,7 +129,7 @@ impl Prune {
     }
 
     fn find_again(&mut self, tables: &Tables, search: &mut Search) -> rusqlite::Result<Vec<i64>> {
-        const EVENT: &str = "SELECT EXISTS (SELECT 1 FROM deliveries
+        const EVENT: &str = "SELECT accepted_at, EXISTS (SELECT 1 FROM deliveries
             WHERE event = events.number AND due_at IS NOT NULL) FROM events WHERE number = ?";
         let mut old = Vec::new();
         let mut statement = tables.connection().prepare_cached(EVENT)?;
@@ -139,9 +139,12 @@ impl Prune {
         {
             search.again.pop_first();
             self.pruned.visited += 1;
-            match statement.query_row([event], |row| row.get(0)).optional()? {
-                Some(false) => old.push(event),
-                Some(true) => search.passed = search.passed.max(event),
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            match statement.query_row([event], read).optional()? {
+                // One from the future, before another that was passed over.
+                Some((time, _)) if row::time(time) >= self.before => search.look_later(time, event),
+                Some((_, false)) => old.push(event),
+                Some((_, true)) => search.passed = search.passed.max(event),
                 None => {}
             }
         }
@@ -313,6 +316,20 @@ mod tests {
         assert_eq!(prune(&mut side, at(3)).0, 0);
         assert_eq!(prune(&mut side, at(1_000_000)).0, 1);
         assert_eq!(prune(&mut side, at(1_000_001)).0, 3, "their time comes too");
+    }
+
+    #[test]
+    fn an_event_from_the_future_is_not_forgotten_with_those_that_were_passed_over() {
+        let mut side = Side::new(WINDOW, false);
+        let picky = Order::Register { endpoint: 0, active: true, ordered: false, picky: true };
+        side.do_all(&[picky], at(0));
+        publish(&mut side, 0..1, "wanted", at(1_000_000));
+        publish(&mut side, 1..2, "wanted", at(1));
+        assert_eq!(prune(&mut side, at(2)).0, 0, "both wait");
+        side.do_all(&[Order::Cancel { delivery: 1 }, Order::Cancel { delivery: 2 }], at(2));
+        assert_eq!(prune(&mut side, at(3)).0, 1);
+        assert_eq!(rows(&side)[0], 1, "the one from the future");
+        assert_eq!(prune(&mut side, at(1_000_001)).0, 1);
     }
 
     #[test]
