@@ -32,7 +32,7 @@ const HIGH: usize = 3;
 const PER_ENDPOINT: (usize, usize) = (16, 64);
 
 /// How many deliveries are claimed for one endpoint at a time while lanes are parked, so that one
-/// claim finds many endpoints, or while more than `MANY` are held for each flight that may start.
+/// claim finds many endpoints, or while more than `MANY` wait for each flight that may start.
 const FEW_PER_ENDPOINT: usize = 4;
 const MANY: usize = 20;
 
@@ -72,6 +72,8 @@ pub(crate) struct Scheduler {
     busy: Arc<BTreeSet<EndpointNumber>>,
     /// All claims held: those that wait in lanes, and those in flight.
     held: BTreeMap<Claim, MonotonicTime>,
+    /// How many of them wait in lanes.
+    queued: usize,
     /// No lease of those that wait in lanes ends before this.
     leases_end: MonotonicTime,
     /// Claims to hand back, because their lane has closed.
@@ -120,6 +122,7 @@ impl Scheduler {
             waiting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
+            queued: 0,
             leases_end: MonotonicTime::NEVER,
             released: Vec::new(),
             stirred: 0,
@@ -167,7 +170,7 @@ impl Scheduler {
     }
 
     fn per_endpoint(&self) -> usize {
-        if self.parked.is_empty() && self.held.len() < MANY * self.concurrency {
+        if self.parked.is_empty() && self.queued < MANY * self.concurrency {
             (LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
         } else {
             FEW_PER_ENDPOINT
@@ -192,6 +195,7 @@ impl Scheduler {
             let is_fresh = self.asked_at.saturating_since(claimed.progress.since) < FRESH;
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
             lane.queue.push_back(claimed);
+            self.queued += 1;
             match lane.standing {
                 Standing::Ready => self.ready_deliveries += 1,
                 Standing::Parked(_) => self.parked_deliveries += 1,
@@ -228,6 +232,7 @@ impl Scheduler {
                 continue;
             }
             if let Some(claimed) = lane.start(self.now) {
+                self.queued -= 1;
                 self.slots.start(trust);
                 self.place(index);
                 return Some(Flight { claimed, lane: index, trust, is_slow: false });

@@ -24,6 +24,7 @@ impl Scheduler {
 
     /// Hands back what a lane holds, which is neither ready nor counted as parked.
     pub(super) fn empty(&mut self, index: usize) {
+        self.queued -= self.lanes[index].queue.len();
         for claimed in self.lanes[index].queue.drain(..) {
             self.held.remove(&claimed.claim);
             self.released.push(claimed.claim);
@@ -63,8 +64,10 @@ impl Scheduler {
             let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
                 self.displace(index);
-                let held = &self.held;
-                self.lanes[index].queue.retain(|claimed| held.contains_key(&claimed.claim));
+                let (held, queue) = (&self.held, &mut self.lanes[index].queue);
+                self.queued -= queue.len();
+                queue.retain(|claimed| held.contains_key(&claimed.claim));
+                self.queued += queue.len();
                 self.place(index);
             }
         }

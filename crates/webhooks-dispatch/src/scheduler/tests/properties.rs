@@ -132,6 +132,7 @@ impl Watched {
         }
         let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(queued, self.waiting.len(), "what waits is what was offered");
+        assert_eq!(queued, self.scheduler.queued);
         let ready = self.scheduler.lanes.iter().filter(|lane| lane.standing == Standing::Ready);
         let ready: usize = ready.map(|lane| lane.queue.len()).sum();
         assert_eq!(ready, self.scheduler.ready_deliveries);
