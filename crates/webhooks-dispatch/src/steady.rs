@@ -72,7 +72,9 @@ impl SteadyTime {
     /// Returns whether a decision that cannot be undone may go by an age that began at `since`:
     /// a clock that was wrong when the process started has not been found out yet.
     pub(crate) fn is_sure_since(&self, since: Timestamp, now: MonotonicTime) -> bool {
-        since >= self.started.wall || now.saturating_since(self.started.monotonic) >= BELIEVED_AFTER
+        // One that is found out is doubted before it is believed.
+        let has_lasted = now.saturating_since(self.started.monotonic) >= BELIEVED_AFTER;
+        since >= self.started.wall || (has_lasted && self.doubted.is_none())
     }
 }
 
@@ -142,6 +144,17 @@ mod tests {
             time.read(clocks(elapsed, off));
             assert_eq!(time.set_back(), set_back, "after {elapsed} s");
         }
+    }
+
+    #[test]
+    fn no_age_is_sure_while_a_clock_that_was_wrong_at_the_start_is_being_found_out() {
+        let mut time = SteadyTime::new(clocks(0, 7_200));
+        time.read(clocks(2, 0));
+        time.read(clocks(301, 0));
+        let (since, at) = (clocks(0, 0).wall, |elapsed| clocks(elapsed, 0).monotonic);
+        assert!(!time.is_sure_since(since, at(301)), "it goes by the wrong time yet");
+        time.read(clocks(302, 0));
+        assert!(time.is_sure_since(since, at(302)));
     }
 
     #[test]
