@@ -19,7 +19,7 @@ use webhooks_dispatch::{
     TransportError,
 };
 use webhooks_http::HttpTransport;
-use webhooks_postgres::PostgresOptions;
+use webhooks_postgres::{PostgresOptions, PostgresStore};
 use webhooks_registry::{Endpoint, EndpointStore};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{PUBLISHERS, settings};
@@ -36,11 +36,23 @@ async fn main() {
     };
     let operator = operator.parse().unwrap();
     if store.starts_with("postgres") {
-        let store = PostgresOptions::new(store).unwrap().heartbeat(PAUSE).open().await.unwrap();
+        let store = open(store).await;
         run(store.clone(), url, operator, life).await;
         store.close().await;
     } else {
         run(SqliteStore::open(store).await.unwrap(), url, operator, life).await;
+    }
+}
+
+/// Opens the store; again if the server happens to be down.
+async fn open(database: &str) -> PostgresStore {
+    let options = PostgresOptions::new(database).unwrap().heartbeat(PAUSE);
+    let mut ticks = tokio::time::interval(PAUSE);
+    loop {
+        ticks.tick().await;
+        if let Ok(store) = options.clone().open().await {
+            return store;
+        }
     }
 }
 
@@ -59,7 +71,10 @@ where
         _ => {}
     }
     let operator = Operator::new(engine.clone(), url, operator);
-    operator.begin().await.unwrap();
+    let mut ticks = tokio::time::interval(PAUSE);
+    while operator.begin().await.is_err() {
+        ticks.tick().await;
+    }
     let _worker = engine.start();
     let mut publishers = JoinSet::new();
     for publisher in 0..PUBLISHERS {

@@ -14,6 +14,9 @@ use super::moods::Mood;
 /// How far `Retry-After` can push a retry.
 pub(super) const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
 
+/// How long those take that are well in an outage.
+pub(super) const OUTAGE_PACE: Duration = Duration::from_millis(5);
+
 pub(super) const EVENT_TYPES: [&str; 3] = ["order.paid", "order.shipped", "user.created"];
 
 #[derive(Debug)]
@@ -120,9 +123,10 @@ impl Plan {
         let store_faults = (rng.u8(..2) == 0).then(|| rng.u32(3..40));
         let is_calm = store_faults.is_none() && rng.u8(..2) == 0;
         let tenants = rng.usize(1..=3);
-        let is_outage = rng.u8(..8) == 0;
+        let is_outage = rng.u8(..16) == 0;
         let endpoints: Vec<EndpointPlan> = if is_outage {
-            (0..rng.usize(12..=40))
+            // More than there are slots.
+            (0..rng.usize(60..=120))
                 .map(|n| EndpointPlan::draw_outage(n, tenants, &mut rng))
                 .collect()
         } else {
@@ -399,6 +403,7 @@ impl EndpointPlan {
             return plan;
         }
         plan.moods = Vec::new();
+        plan.pace = Some(OUTAGE_PACE);
         plan
     }
 

@@ -16,7 +16,7 @@ use super::faulty_transport::FaultyTransport;
 use super::finale;
 use super::kept::Kept;
 use super::operator::{Operator, SimulatedEngine};
-use super::plan::{EVENT_TYPES, Plan, RETRY_AFTER_CAP, Step, TEN_YEARS};
+use super::plan::{EVENT_TYPES, OUTAGE_PACE, Plan, RETRY_AFTER_CAP, Step, TEN_YEARS};
 use super::record::World;
 use super::watcher::Watcher;
 use super::{Sabotage, Store};
@@ -370,11 +370,16 @@ fn on_time(plan: &Plan) -> Option<Duration> {
     let can_hold = (sick <= settings.concurrency * 4 || are_slots_kept)
         && settings.max_unsettled > settings.concurrency * 5;
     let well = plan.endpoints.iter().filter(|endpoint| endpoint.is_always_well()).count();
-    let served = if plan.is_outage { well } else { plan.endpoints.len() };
-    let events: usize = (plan.steps.iter())
-        .map(|(_, step)| if let Step::Publish { events, .. } = step { *events } else { 0 })
-        .sum();
-    let deliveries = u32::try_from(events * served).unwrap_or(u32::MAX);
-    let work = Duration::from_millis(60) * deliveries;
+    let events = plan.steps.iter().map(|(_, step)| match step {
+        Step::Publish { events, .. } => *events,
+        _ => 0,
+    });
+    // In an outage most of what is published is not delivered, and a few publications meet.
+    let (deliveries, each) = if plan.is_outage {
+        (events.max().unwrap_or_default() * 3 * well, OUTAGE_PACE * 2)
+    } else {
+        (events.sum::<usize>() * plan.endpoints.len(), Duration::from_millis(60))
+    };
+    let work = each * u32::try_from(deliveries).unwrap_or(u32::MAX);
     (plan.is_calm && can_hold).then(|| settings.patience * 10 + work + Duration::from_secs(1))
 }
