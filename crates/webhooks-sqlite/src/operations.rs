@@ -15,6 +15,11 @@ use crate::writer::Write;
 /// How many deliveries one [`Hasten`] looks at, at most.
 const LOOK: usize = if cfg!(test) { 5 } else { 1_000 };
 
+/// What waits for an endpoint behind a place, in order.
+const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
+    WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) > (?2, ?3)
+    ORDER BY due_at, number LIMIT ?4";
+
 /// A delivery's row, as operations need it.
 pub(crate) struct Found {
     /// The row of its endpoint, and the endpoint.
@@ -120,26 +125,24 @@ pub(crate) struct Hasten {
     now: Timestamp,
     from: HastenCursor,
     next: Option<HastenCursor>,
-    /// The endpoints of which something was looked at, and the last of it.
-    looked: Vec<(EndpointNumber, Place)>,
+    /// The endpoints of which something was hastened, and the last place that was looked at.
+    hastened: Vec<(EndpointNumber, Place)>,
     unblocked: Vec<EndpointNumber>,
 }
 
 impl Hasten {
     pub(crate) fn new(now: Timestamp, from: HastenCursor) -> Self {
-        Self { now, from, next: None, looked: Vec::new(), unblocked: Vec::new() }
+        Self { now, from, next: None, hastened: Vec::new(), unblocked: Vec::new() }
     }
 
     /// Looks at some of what waits for an endpoint; returns how much that was, and the last of it.
     fn look(
-        &self,
+        &mut self,
         tables: &Tables,
         endpoint: EndpointNumber,
         after: Option<Place>,
         limit: usize,
     ) -> rusqlite::Result<(usize, Option<Place>)> {
-        const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
-            WHERE endpoint = ?1 AND (due_at, number) > (?2, ?3) ORDER BY due_at, number LIMIT ?4";
         const HASTEN: &str = "UPDATE deliveries SET due_at = ?2 WHERE number = ?1";
         let (due_at, delivery) = after.unwrap_or((self.now, DeliveryId::from_u64(u64::MAX)));
         let number = row::endpoint(endpoint);
@@ -150,10 +153,12 @@ impl Hasten {
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             statement.query_map(parameters, read)?.collect::<Result<_, _>>()?
         };
+        let mut hastened = 0;
         for (_, delivery, _) in late.iter().filter(|(_, _, is_pending)| *is_pending) {
-            tables.execute(HASTEN, params![delivery, row::micros(self.now)])?;
+            hastened += tables.execute(HASTEN, params![delivery, row::micros(self.now)])?;
         }
         let last = late.last().map(|(due_at, id, _)| (row::time(*due_at), row::delivery_id(*id)));
+        self.hastened.extend(last.filter(|_| hastened > 0).map(|last| (endpoint, last)));
         Ok((late.len(), last))
     }
 }
@@ -168,7 +173,7 @@ impl Write for Hasten {
             WHERE number = ?1 AND blocked_until > ?2 AND NOT EXISTS (
                 SELECT 1 FROM deliveries
                 WHERE endpoint = ?1 AND due_at IS NOT NULL AND status = 'retrying')";
-        (self.next, self.looked, self.unblocked) = (None, Vec::new(), Vec::new());
+        (self.next, self.hastened, self.unblocked) = (None, Vec::new(), Vec::new());
         let (mut done, mut after) = self.from.clone();
         let endpoints = shared.registry.page(None, done.as_ref(), LOOK);
         let is_page_full = endpoints.len() >= LOOK;
@@ -180,7 +185,6 @@ impl Write for Hasten {
                 self.unblocked.push(endpoint);
             }
             let (looked, last) = self.look(tables, endpoint, after.take(), room)?;
-            self.looked.extend(last.map(|last| (endpoint, last)));
             room -= looked;
             if room == 0 {
                 self.next = Some((done, last));
@@ -194,12 +198,29 @@ impl Write for Hasten {
 
     fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
         let mut backlog = shared.backlog();
-        for (endpoint, last) in self.looked {
+        for (endpoint, last) in self.hastened {
             backlog.hasten(endpoint, self.now, last);
         }
         for endpoint in self.unblocked {
             backlog.unblock(endpoint);
         }
         self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// The writer looks at each endpoint every few minutes, however many deliveries there are.
+    #[test]
+    fn what_is_due_later_is_found_by_its_index() {
+        let file = Connection::open_in_memory().unwrap();
+        file.execute_batch(include_str!("../migrations/0001_start.sql")).unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN {LATE}");
+        let plan: String = file.query_row(&plan, [1, 1, 1, 1], |row| row.get(3)).unwrap();
+        assert!(plan.contains("INDEX deliveries_due (endpoint=? AND due_at>?)"), "{plan}");
     }
 }
