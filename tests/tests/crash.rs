@@ -3,15 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "the seed of a failure comes by the environment")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 
 use fastrand::Rng;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use webhooks_tests::crash::MAX_UNSETTLED;
+use tokio::io::{BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+use webhooks_tests::Received;
+use webhooks_tests::crash::{MAX_UNSETTLED, receiver, refuses, spawn};
 use webhooks_tests::operator::{after, endpoints_of};
 use webhooks_tests::postgres::Cluster;
-use webhooks_tests::{Received, Receiver};
 
 /// A process, and what it says.
 struct Running {
@@ -21,10 +20,8 @@ struct Running {
 
 impl Running {
     fn start(store: &str, url: &str, operator: usize, life: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crash"));
-        command.args([store, url, &operator.to_string(), life]).stdin(Stdio::null());
-        let mut process = command.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let arguments = [store, url, &operator.to_string(), life];
+        let (process, lines) = spawn(env!("CARGO_BIN_EXE_crash"), &arguments);
         Self { process, lines }
     }
 
@@ -200,11 +197,6 @@ fn revives(change: &str) -> bool {
     ["replay-all", "replay-cancelled", "replay-ids"].contains(&change)
 }
 
-/// Whether the receiver refuses its n-th request, so that retries are under way too.
-fn refuses(n: usize) -> bool {
-    n.is_multiple_of(7)
-}
-
 /// Returns how often an endpoint took each event.
 fn taken_by(received: &[Received], endpoint: &str) -> BTreeMap<String, usize> {
     let mut taken = BTreeMap::new();
@@ -237,11 +229,7 @@ async fn run(
     kills: usize,
 ) -> (Story, Vec<Received>) {
     let mut random = random();
-    let receiver = Receiver::start(move |n, _| {
-        let code = if refuses(n) { 503 } else { 200 };
-        http::Response::builder().status(code).body(http_body_util::Full::default()).unwrap()
-    })
-    .await;
+    let receiver = receiver().await;
     let url = receiver.url();
     let mut story = Story { is_shared: operators > 1, ..Story::default() };
     // Nobody publishes before all steady endpoints are there.

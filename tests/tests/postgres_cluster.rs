@@ -4,19 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 use webhooks_core::{EndpointId, RetryPolicy};
 use webhooks_dispatch::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_tests::Received;
 use webhooks_tests::cluster::{Journal, judge};
-use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, settings};
+use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, receiver, refuses, settings, spawn};
 use webhooks_tests::postgres::Cluster;
-use webhooks_tests::{Received, Receiver};
 
 const PROCESSES: usize = 4;
 const KILLS: usize = 24;
@@ -48,10 +47,8 @@ struct Run {
 
 impl Run {
     fn start(&self, life: &str) -> Worker {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
-        command.arg(&self.database).arg(self.file.path()).arg(life).stdin(Stdio::null());
-        let mut process = command.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let arguments = [&*self.database, self.file.path().to_str().unwrap(), life];
+        let (process, lines) = spawn(env!("CARGO_BIN_EXE_cluster"), &arguments);
         Worker { life: life.to_owned(), process, lines }
     }
 
@@ -63,11 +60,6 @@ impl Run {
             accepted.insert(line);
         }
     }
-}
-
-/// Whether the receiver refuses its n-th request, so that retries are under way too.
-fn refuses(n: usize) -> bool {
-    n.is_multiple_of(7)
 }
 
 /// Returns what an endpoint took, in order.
@@ -127,11 +119,7 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
     println!("seed {seed}: repeat by CRASH_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let cluster = Cluster::start(&std::env::temp_dir(), "");
-    let receiver = Receiver::start(move |n, _| {
-        let code = if refuses(n) { 503 } else { 200 };
-        http::Response::builder().status(code).body(http_body_util::Full::default()).unwrap()
-    })
-    .await;
+    let receiver = receiver().await;
     let database = cluster.database().await;
     let store = PostgresStore::open(&database).await.unwrap();
     let endpoints = register(&store, &receiver.url()).await;

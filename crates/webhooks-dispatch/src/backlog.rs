@@ -215,7 +215,7 @@ impl Backlog {
     }
 
     /// Returns the first delivery that waits for an endpoint, as far as memory holds it.
-    pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<(DeliveryId, &Waiting)> {
+    pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&Waiting> {
         self.lanes.get(&endpoint)?.head()
     }
 

@@ -206,7 +206,7 @@ impl DeliveryStore for MemoryStore {
         let was_retrying = entry.status == DeliveryStatus::Retrying;
         let backlog = &mut state.backlog;
         backlog.remove(endpoint, due_at, delivery);
-        if was_retrying && backlog.head(endpoint).is_none_or(|(_, next)| next.is_first()) {
+        if was_retrying && backlog.head(endpoint).is_none_or(Waiting::is_first) {
             backlog.unblock(endpoint);
         }
         state.cancel(delivery, CancelReason::Manual);

@@ -105,11 +105,10 @@ impl Replay {
         key: &EndpointKey,
         found: Option<(EndpointState, E)>,
     ) -> Result<E, OperationError> {
-        let endpoint = || key.clone();
         match found {
-            None => Err(OperationError::UnknownEndpoint { endpoint: endpoint() }),
+            None => Err(OperationError::UnknownEndpoint { endpoint: key.clone() }),
             Some((state, found)) if state.is_open() => Ok(found),
-            Some(_) => Err(OperationError::DisabledEndpoint { endpoint: endpoint() }),
+            Some(_) => Err(OperationError::DisabledEndpoint { endpoint: key.clone() }),
         }
     }
 

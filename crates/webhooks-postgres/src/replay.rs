@@ -73,15 +73,9 @@ impl Shared {
     ) -> Result<Portion, OperationError> {
         match &request.replay {
             Replay::Delivery(delivery) => {
-                let found = find(connection, &[*delivery]).await.map_err(failed)?;
-                let found = found.get(delivery);
-                if found.is_some_and(|found| request.has_replayed(found.since)) {
-                    return Ok(Portion::default());
-                }
-                let mut targets = self.targets(connection, &[*delivery], |_| true).await?;
-                let unknown = OperationError::UnknownDelivery { delivery: *delivery };
-                let target = targets.pop().unwrap_or(Err(unknown))?;
-                Ok(Portion { ended: vec![target], ..Portion::default() })
+                let targets = self.targets(connection, &[*delivery], request, |_| true).await?;
+                let ended = targets.into_iter().collect::<Result<_, _>>()?;
+                Ok(Portion { ended, ..Portion::default() })
             }
             Replay::Deliveries(ids) => self.several(connection, ids, request).await,
             Replay::Endpoint { endpoint, which, since, until } => {
@@ -93,8 +87,9 @@ impl Shared {
         }
     }
 
-    /// Returns where deliveries go that have ended and are wanted, or why one goes nowhere;
-    /// those that have ended and are not wanted are left out. Each is given once.
+    /// Returns where deliveries go that have ended with a status that is wanted, or why one goes
+    /// nowhere. Those of another status that have ended are left out, and those that the replay has
+    /// made due before. Each is given once.
     ///
     /// All replays lock in this order: what waits, by ids, and then endpoints. So nobody waits in a
     /// circle, and of what has ended then, nobody else replays anything.
@@ -102,10 +97,13 @@ impl Shared {
         &self,
         connection: &mut PgConnection,
         deliveries: &[DeliveryId],
-        is_wanted: impl Fn(&Found) -> bool,
+        request: &ReplayRequest,
+        is_wanted: impl Fn(DeliveryStatus) -> bool,
     ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
         let before = find(connection, deliveries).await.map_err(failed)?;
-        let has_ended = |found: &&Found| !found.is_open && is_wanted(found);
+        let has_ended = |found: &&Found| {
+            !found.is_open && !request.has_replayed(found.since) && is_wanted(found.status)
+        };
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
         // Some may wait for rows of before yet, as good as cancelled.
@@ -118,10 +116,11 @@ impl Shared {
         for delivery in deliveries.iter().copied() {
             let target = match found.get(&delivery) {
                 None => Err(OperationError::UnknownDelivery { delivery }),
+                Some(found) if request.has_replayed(found.since) => continue,
                 Some(Found { status, is_open: true, .. }) => {
                     Err(OperationError::Status { delivery, status: *status })
                 }
-                Some(found) if !is_wanted(found) => continue,
+                Some(found) if !is_wanted(found.status) => continue,
                 // It ended just now: when it was asked for, it waited.
                 Some(Found { endpoint, .. }) if !keys.contains(endpoint) => {
                     let status =
@@ -146,8 +145,8 @@ impl Shared {
     ) -> Result<Portion, OperationError> {
         let (ids, next) = request.portion(ids);
         let given: BTreeSet<DeliveryId> = ids.iter().copied().collect();
-        let is_wanted = |found: &Found| !request.has_replayed(found.since);
-        let targets = self.targets(connection, &Vec::from_iter(given), is_wanted).await?;
+        let given = Vec::from_iter(given);
+        let targets = self.targets(connection, &given, request, |_| true).await?;
         let ended = targets.into_iter().filter_map(Result::ok).collect();
         Ok(Portion { ended, missed: Vec::new(), next })
     }
@@ -218,10 +217,8 @@ impl Shared {
                 let look = look.bind(row::integer(after)).bind(row::limit(request.limit));
                 let looked: Vec<i64> = look.fetch_all(&mut *connection).await.map_err(failed)?;
                 let ids: Vec<DeliveryId> = looked.iter().map(|id| row::delivery_id(*id)).collect();
-                let is_wanted = |found: &Found| {
-                    which.includes(found.status) && !request.has_replayed(found.since)
-                };
-                let targets = self.targets(connection, &ids, is_wanted).await?;
+                let includes = |status| which.includes(status);
+                let targets = self.targets(connection, &ids, request, includes).await?;
                 portion.ended = targets.into_iter().filter_map(Result::ok).collect();
                 looked.last().filter(|_| looked.len() >= request.limit).copied()
             }

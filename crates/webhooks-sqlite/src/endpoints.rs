@@ -25,12 +25,16 @@ struct Change {
 }
 
 impl Change {
+    fn new(before: Option<Arc<Registration>>, after: Registration) -> Self {
+        Self { before, after, first: None, blocked_until: Timestamp::UNIX_EPOCH }
+    }
+
     /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
     fn write(&mut self, tables: &Tables) -> rusqlite::Result<Result<(), SealError>> {
         const UPDATE: &str = "UPDATE endpoints
             SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5,
                 blocked_until = CASE WHEN ?6 THEN blocked_until ELSE 0 END
-            WHERE number = ?1";
+            WHERE number = ?1 RETURNING blocked_until";
         // The secrets of the old one are of no use to anybody any more.
         const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
         const INSERT: &str =
@@ -38,7 +42,6 @@ impl Change {
             VALUES (?, ?, ?, ?, ?, ?)";
         const REORDER: &str = "UPDATE deliveries SET due_at = 0
             WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
-        const BLOCKED: &str = "SELECT blocked_until FROM endpoints WHERE number = ?";
         let Self { before, after, first, blocked_until } = self;
         let (key, state) = (after.key(), after.state);
         let stored = StoredEndpoint::new(&after.endpoint);
@@ -52,15 +55,14 @@ impl Change {
         if was_open == Some(true) || (was_open == Some(false) && !state.is_open()) {
             let (word, ordered) = (state.as_str(), after.endpoint.ordered);
             let parameters = params![number, stored.settings, secrets, word, disabled, ordered];
-            tables.execute(UPDATE, parameters)?;
+            let mut update = tables.connection().prepare_cached(UPDATE)?;
+            *blocked_until = row::time(update.query_row(parameters, |row| row.get(0))?);
             if !state.is_open() {
                 tables.cancel_some(number)?;
             } else if after.endpoint.ordered {
                 tables.execute(REORDER, [number])?;
             }
             *first = tables.first_place(after.number)?;
-            let mut statement = tables.connection().prepare_cached(BLOCKED)?;
-            *blocked_until = row::time(statement.query_row([number], |row| row.get(0))?);
             return Ok(Ok(()));
         }
         if was_open.is_some() {
@@ -114,12 +116,7 @@ impl Register {
             None => Some(registration.clone()),
             Some(before) => before.again(registration.endpoint.clone()),
         };
-        Ok(after.map(|after| Change {
-            before,
-            after,
-            first: None,
-            blocked_until: Timestamp::UNIX_EPOCH,
-        }))
+        Ok(after.map(|after| Change::new(before, after)))
     }
 }
 
@@ -197,12 +194,7 @@ impl SetState {
         let before = before.ok_or_else(|| UnknownEndpoint::new(&self.key))?;
         let after: Option<EndpointState> = before.state.after(self.change)?;
         let after = after.map(|state| before.in_state(state));
-        Ok(after.map(|after| Change {
-            before: Some(before),
-            after,
-            first: None,
-            blocked_until: Timestamp::UNIX_EPOCH,
-        }))
+        Ok(after.map(|after| Change::new(Some(before), after)))
     }
 }
 

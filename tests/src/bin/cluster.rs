@@ -13,15 +13,11 @@ use tokio::time::interval;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{Engine, HistoryStore as _};
 use webhooks_http::HttpTransport;
-use webhooks_postgres::{PostgresOptions, PostgresStore};
 use webhooks_registry::EndpointKey;
 use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};
-use webhooks_tests::crash::{ENDPOINTS, settings};
+use webhooks_tests::crash::{ENDPOINTS, PAUSE, open, settings};
 
 type ClusterEngine = Engine<RecordingStore, RecordingTransport>;
-
-/// How long to wait before what failed is tried again.
-const PAUSE: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() {
@@ -46,18 +42,6 @@ async fn main() {
         return store.close().await;
     }
     publish(&engine, life).await;
-}
-
-/// Opens the store; again if the server happens to be down.
-async fn open(database: &str) -> PostgresStore {
-    let options = PostgresOptions::new(database).unwrap().heartbeat(PAUSE);
-    let mut ticks = interval(PAUSE);
-    loop {
-        ticks.tick().await;
-        if let Ok(store) = options.clone().open().await {
-            return store;
-        }
-    }
 }
 
 /// Publishes until killed, and says what was accepted. What fails is published again: it may have

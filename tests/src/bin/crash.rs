@@ -19,14 +19,10 @@ use webhooks_dispatch::{
     TransportError,
 };
 use webhooks_http::HttpTransport;
-use webhooks_postgres::{PostgresOptions, PostgresStore};
 use webhooks_registry::{Endpoint, EndpointStore};
 use webhooks_sqlite::SqliteStore;
-use webhooks_tests::crash::{PUBLISHERS, settings};
+use webhooks_tests::crash::{PAUSE, PUBLISHERS, open, settings};
 use webhooks_tests::operator::{Operator, tell};
-
-/// How often a process looks whether all is delivered, and says that it lives.
-const PAUSE: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() {
@@ -41,18 +37,6 @@ async fn main() {
         store.close().await;
     } else {
         run(SqliteStore::open(store).await.unwrap(), url, operator, life).await;
-    }
-}
-
-/// Opens the store; again if the server happens to be down.
-async fn open(database: &str) -> PostgresStore {
-    let options = PostgresOptions::new(database).unwrap().heartbeat(PAUSE);
-    let mut ticks = tokio::time::interval(PAUSE);
-    loop {
-        ticks.tick().await;
-        if let Ok(store) = options.clone().open().await {
-            return store;
-        }
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{
-    ClaimRequest, Claimed, Outcome, Replay, ReplayMode, ReplayRequest, Settled,
-};
+use webhooks_dispatch::{ClaimRequest, Claimed, Outcome, Replay, Settled};
 
+use super::replay::replay;
 use super::{
     AnyStore, LEASE, at, claim, claim_as, clocks, endpoint, event, ids, key, next_due, publish,
     register, request, settle, settlement, tenant,
@@ -215,12 +214,7 @@ async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(store:
     for (claimed, outcome) in held.iter().zip(outcomes) {
         let _kept = settle(&store, claimed, outcome, at(AHEAD)).await;
     }
-    let now = at(AHEAD + 1);
-    let replay = Replay::Delivery(held[2].claim.delivery);
-    let mode = ReplayMode::Replay;
-    let request = ReplayRequest { replay, limit: 1, started_at: now, now, after: None, mode };
-    let replayed = store.replay(request).await.expect("it has ended");
-    assert_eq!(replayed.deliveries, 1);
+    assert_eq!(replay(&store, Replay::Delivery(held[2].claim.delivery), AHEAD + 1).await, 1);
     assert!(claim(&store, at(0)).await.is_empty(), "by this clock it is not due");
 
     store.hasten(at(0)).await.expect("a store that works");

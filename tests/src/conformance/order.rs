@@ -1,7 +1,8 @@
 //! Order: strict where an endpoint asks for it, and its affair alone.
 
-use webhooks_dispatch::{Outcome, Query, Replay, ReplayMode, ReplayRequest};
+use webhooks_dispatch::{Outcome, Query, Replay};
 
+use super::replay::replay;
 use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
@@ -88,11 +89,7 @@ async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: imp
     let _kept = settle(&store, &first, Outcome::Failed, at(0)).await;
     let second = claim(&store, at(0)).await.remove(0);
     let _kept = settle(&store, &second, Outcome::Retrying { due_at: at(500) }, at(0)).await;
-    let replay = Replay::Delivery(first.claim.delivery);
-    let mode = ReplayMode::Replay;
-    let (started_at, now) = (at(1), at(1));
-    let request = ReplayRequest { replay, limit: 1, started_at, now, after: None, mode };
-    assert_eq!(store.replay(request).await.expect("it has ended").deliveries, 1);
+    assert_eq!(replay(&store, Replay::Delivery(first.claim.delivery), 1).await, 1);
     store.cancel(first.claim.delivery, at(2)).await.expect("it waits");
     assert!(claim(&store, at(499)).await.is_empty());
     assert_eq!(ids(&claim(&store, at(500)).await), ["b"]);
@@ -109,10 +106,7 @@ async fn nobody_waits_for_a_retry_that_is_not_to_be_made(store: impl AnyStore) {
     let second = claim(&store, at(0)).await.remove(0);
     let due_at = at(9_000);
     let _kept = settle(&store, &second, Outcome::Retrying { due_at }, at(0)).await;
-    let (replay, mode) = (Replay::Delivery(first.claim.delivery), ReplayMode::Replay);
-    let (started_at, now) = (at(1), at(1));
-    let request = ReplayRequest { replay, limit: 1, started_at, now, after: None, mode };
-    assert_eq!(store.replay(request).await.expect("it has ended").deliveries, 1);
+    assert_eq!(replay(&store, Replay::Delivery(first.claim.delivery), 1).await, 1);
     store.cancel(second.claim.delivery, at(2)).await.expect("it waits");
     let first = claim(&store, at(2)).await.remove(0);
     assert_eq!(first.event.id.to_string(), "a");

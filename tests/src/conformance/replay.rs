@@ -28,7 +28,7 @@ fn request(replay: Replay, now: u64) -> ReplayRequest {
 
 /// Replays portion by portion and returns how many deliveries that made due, as a dry run told
 /// before.
-async fn replay(store: &impl AnyStore, replay: Replay, now: u64) -> usize {
+pub(super) async fn replay(store: &impl AnyStore, replay: Replay, now: u64) -> usize {
     let request = request(replay, now);
     let dry = ReplayRequest { mode: ReplayMode::DryRun, ..request.clone() };
     let counted = run(store, dry).await;

@@ -13,7 +13,8 @@ use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
     ClaimRequest, Claimed, Clock as _, DeliveryStore as _, Engine, FnTransport, HistoryStore as _,
-    Outcome, Query, SerializedEvent, Settled, Settlement, SystemClock,
+    Outcome, Query, Replay, ReplayMode, ReplayRequest, SerializedEvent, Settled, Settlement,
+    SystemClock,
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{
@@ -37,6 +38,12 @@ const SECRET: &str = "my-very-own-secret";
 
 /// How long a test waits for what must come.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Returns the first portion of a replay that begins now.
+fn replay_request(replay: Replay, now: Timestamp) -> ReplayRequest {
+    let mode = ReplayMode::Replay;
+    ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
+}
 
 /// Narrow partitions, so that retention drops some.
 #[tokio::test]

@@ -9,8 +9,7 @@ use std::fmt::Debug;
 
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
-    Attempt, Claim, MemoryStore, MonotonicTime, Now, OperationError, Replay, ReplayMode,
-    ReplayRequest, Undelivered,
+    Attempt, Claim, MemoryStore, MonotonicTime, Now, OperationError, Undelivered,
 };
 use webhooks_tests::conformance::AnyStore;
 
@@ -84,11 +83,6 @@ fn clocks_at(seconds: u64) -> Now {
     Now { wall: Timestamp::from_unix_seconds(1_767_225_600 + seconds), monotonic }
 }
 
-fn request(replay: Replay, now: Timestamp) -> ReplayRequest {
-    let mode = ReplayMode::Replay;
-    ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
-}
-
 impl<S: AnyStore> World<S> {
     fn new(handles: [S; 2]) -> Self {
         Self { handles, held: BTreeMap::new() }
@@ -120,7 +114,7 @@ impl<S: AnyStore> World<S> {
                 }
             }
             Order::Replay { endpoint, which } => {
-                let mut request = request(Replay::of_endpoint(key(endpoint), which), now);
+                let mut request = replay_request(Replay::of_endpoint(key(endpoint), which), now);
                 let mut count = 0;
                 loop {
                     match store.replay(request.clone()).await {
@@ -137,7 +131,7 @@ impl<S: AnyStore> World<S> {
             Order::ReplayDelivery { event, endpoint } => {
                 let found = find(store, &event, endpoint).await;
                 let Some(found) = found else { return "none".to_owned() };
-                let request = request(Replay::Delivery(found), now);
+                let request = replay_request(Replay::Delivery(found), now);
                 told(store.replay(request).await.map(|replayed| replayed.deliveries))
             }
             Order::SetState { endpoint, change } => {

@@ -4,7 +4,7 @@
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use webhooks_core::{DeliveryId, DeliveryStatus};
-use webhooks_dispatch::{OperationError, Replay, ReplayMode, ReplayRequest, Replayed, Undelivered};
+use webhooks_dispatch::{OperationError, Replayed, Undelivered};
 
 use super::handed::{open_claiming, start_faulty_proxy, waiting};
 use super::*;
@@ -15,11 +15,18 @@ async fn delivery_of(store: &PostgresStore, event: &str) -> DeliveryId {
     deliveries.iter().find(|one| one.event.to_string() == event).unwrap().id
 }
 
+/// Returns two stores of a database, and a delivery that failed there.
+async fn with_a_failed_one(url: &str) -> (PostgresStore, PostgresStore, DeliveryId) {
+    let (here, there) = (open(url).await, open(url).await);
+    here.register(id("crm"), endpoint()).await.unwrap();
+    publish(&here, ["a".to_owned()]).await;
+    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
+    let a = delivery_of(&here, "a").await;
+    (here, there, a)
+}
+
 async fn replay(store: &PostgresStore, replay: Replay) -> Result<Replayed, OperationError> {
-    let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
-    store
-        .replay(ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode })
-        .await
+    store.replay(replay_request(replay, Timestamp::now())).await
 }
 
 /// Has a call begun; it goes on by itself.
@@ -171,11 +178,7 @@ async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
     let url = Cluster::shared().database().await;
-    let (here, there) = (open(&url).await, open(&url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
-    publish(&here, ["a".to_owned()]).await;
-    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
-    let a = delivery_of(&here, "a").await;
+    let (_here, there, a) = with_a_failed_one(&url).await;
     let mut lock = connect(&url).await;
     run(&mut lock, "BEGIN; LOCK TABLE webhooks.events").await;
     let cancelling = begin(&there, async move |there| there.cancel(a, Timestamp::now()).await);
@@ -196,11 +199,7 @@ async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
     let url = Cluster::shared().database().await;
-    let (here, there) = (open(&url).await, open(&url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
-    publish(&here, ["a".to_owned()]).await;
-    settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
-    let a = delivery_of(&here, "a").await;
+    let (here, there, a) = with_a_failed_one(&url).await;
     let mut lock = connect(&url).await;
     run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.endpoints FOR UPDATE").await;
     let one = begin(&here, async move |here| replay(&here, Replay::Delivery(a)).await);
@@ -259,14 +258,7 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
         .await;
     let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);
     let replaying = begin(&store, async |store| {
-        let mut request = ReplayRequest {
-            replay: cancelled,
-            limit: 100,
-            started_at: Timestamp::now(),
-            now: Timestamp::now(),
-            after: None,
-            mode: ReplayMode::Replay,
-        };
+        let mut request = replay_request(cancelled, Timestamp::now());
         let mut deliveries = 0;
         loop {
             let portion = store.replay(request.clone()).await.unwrap();

@@ -1,7 +1,7 @@
 //! What the database refuses, and what others hold on to.
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{Replay, ReplayMode, ReplayRequest, StoreError, Undelivered};
+use webhooks_dispatch::{StoreError, Undelivered};
 
 use super::*;
 
@@ -96,10 +96,7 @@ async fn a_wrong_request_costs_no_connection() {
             Replay::of_endpoint(key("nope"), Undelivered::ALL),
             Replay::of_endpoint(key("off"), Undelivered::MISSED),
         ] {
-            let (now, mode) = (Timestamp::now(), ReplayMode::Replay);
-            let request =
-                ReplayRequest { replay, after: None, limit: 10, started_at: now, now, mode };
-            store.replay(request).await.unwrap_err();
+            store.replay(replay_request(replay, Timestamp::now())).await.unwrap_err();
         }
         store.cancel(DeliveryId::from_u64(1), Timestamp::now()).await.unwrap_err();
     }

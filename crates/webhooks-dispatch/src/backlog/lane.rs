@@ -164,8 +164,8 @@ impl Lane {
     }
 
     /// Returns the first delivery here.
-    pub(super) fn head(&self) -> Option<(DeliveryId, &Waiting)> {
-        self.queue.first_key_value().map(|((_, id), waiting)| (*id, waiting))
+    pub(super) fn head(&self) -> Option<&Waiting> {
+        self.queue.first_key_value().map(|(_, waiting)| waiting)
     }
 
     /// Removes a delivery.

@@ -196,9 +196,9 @@ fn an_endpoint_that_comes_back_is_not_blamed_for_what_was_in_flight_before() {
     let after = begun_anew(&before);
     scheduler.offer(vec![claimed(2, &after), claimed(3, &after)], at(0) + LEASE);
     let own = scheduler.take(at(0)).unwrap();
-    end(&mut scheduler, &flight, Signal::Trouble { pause: None }, at(1_000));
+    end(&mut scheduler, &flight, TROUBLE, at(1_000));
     assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [3], "its breaker is closed");
-    end(&mut scheduler, &own, Signal::Trouble { pause: None }, at(1_000));
+    end(&mut scheduler, &own, TROUBLE, at(1_000));
     scheduler.offer(vec![claimed(4, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(1_000)).is_none(), "its own failure opens it");
 }
