@@ -129,6 +129,17 @@ impl SchemeBuilder {
         Self { scheme: Scheme { key, ..self.scheme }, ..self }
     }
 
+    /// Sets the JSON pointers of the fields that identify an event, as
+    /// [`Scheme::event_id_fields`] returns them.
+    pub const fn event_id_fields(self, pointers: &'static [&'static str]) -> Self {
+        Self { scheme: Scheme { event_id: pointers, ..self.scheme }, ..self }
+    }
+
+    /// Sets the size in bytes of the sender's largest body.
+    pub const fn max_body(self, bytes: usize) -> Self {
+        Self { scheme: Scheme { max_body: Some(bytes), ..self.scheme }, ..self }
+    }
+
     /// Returns the scheme.
     ///
     /// # Errors

@@ -100,16 +100,24 @@ pub const DISCORD: Scheme = Scheme {
 };
 
 /// Dropbox. dropbox.com/developers/reference/webhooks.
-pub const DROPBOX: Scheme =
-    Scheme { name: "dropbox", signature: "x-dropbox-signature", ..HEX_OF_BODY };
+pub const DROPBOX: Scheme = Scheme {
+    name: "dropbox",
+    signature: "x-dropbox-signature",
+    repeats_bodies: true,
+    ..HEX_OF_BODY
+};
 
 /// Gitea and Forgejo. docs.gitea.com/usage/webhooks.
 pub const GITEA: Scheme = Scheme { name: "gitea", signature: "x-gitea-signature", ..HEX_OF_BODY };
 
 /// GitHub; `X-GitHub-Delivery` is the id, unsigned. docs.github.com, "Validating webhook
 /// deliveries".
-pub const GITHUB: Scheme =
-    Scheme { name: "github", signature: "x-hub-signature-256", ..SHA256_EQUALS };
+pub const GITHUB: Scheme = Scheme {
+    name: "github",
+    signature: "x-hub-signature-256",
+    max_body: Some(25 << 20),
+    ..SHA256_EQUALS
+};
 
 /// GitLab before 19.0: a token, which does not cover the body. docs.gitlab.com.
 pub const GITLAB_TOKEN: Scheme =

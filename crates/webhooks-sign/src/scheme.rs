@@ -36,6 +36,9 @@ pub struct Scheme {
     pub(crate) parts: &'static [Part],
     pub(crate) tolerance: Tolerance,
     pub(crate) key: KeyFormat,
+    pub(crate) event_id: &'static [&'static str],
+    pub(crate) repeats_bodies: bool,
+    pub(crate) max_body: Option<usize>,
 }
 
 /// How the signature header lists its signatures.
@@ -136,6 +139,24 @@ impl Scheme {
         self.tolerance
     }
 
+    /// Borrows the JSON pointers (RFC 6901) of the fields in the signed body that together identify
+    /// an event in all its attempts. `*` in place of an index is each item of an array. It is empty
+    /// where the scheme signs an id in a header, or the provider documents no such field.
+    pub const fn event_id_fields(&self) -> &'static [&'static str] {
+        self.event_id
+    }
+
+    /// Returns whether different events of the provider have equal bodies by design, so that a body
+    /// does not identify an event.
+    pub const fn repeats_bodies(&self) -> bool {
+        self.repeats_bodies
+    }
+
+    /// Returns the size in bytes that the provider documents for its largest body, if it does.
+    pub const fn max_body(&self) -> Option<usize> {
+        self.max_body
+    }
+
     /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
     /// hexadecimal where the scheme says so.
     ///
@@ -200,4 +221,7 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     parts: &[Part::Body],
     tolerance: Tolerance::DEFAULT,
     key: KeyFormat::Text,
+    event_id: &[],
+    repeats_bodies: false,
+    max_body: None,
 };
