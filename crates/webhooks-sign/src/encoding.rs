@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use base64::{Engine as _, alphabet};
 
 /// How signatures are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Base64 (RFC 4648 §4) with padding.
@@ -42,6 +42,16 @@ impl Encoding {
             Self::Base64 => STANDARD.encode_slice(bytes, out).ok(),
             Self::Hex | Self::LowerHex => encode_hex(bytes, out),
         }
+    }
+}
+
+impl core::fmt::Display for Encoding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Base64 => "padded base64",
+            Self::Hex => "hexadecimal",
+            Self::LowerHex => "hexadecimal in lower case",
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::listed::Listed;
 use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
 use crate::timestamp::parse;
-use crate::{Error, Headers, Key, KeyRing, SignError, Verified, Verifier};
+use crate::{Error, Expected, Headers, Key, KeyRing, SignError, Verified, Verifier};
 
 /// The longest id in bytes. The limit is ours; Standard Webhooks gives none.
 const MAX_ID_LEN: usize = 256;
@@ -154,7 +154,7 @@ impl<'s, 'h> Opened<'s, 'h> {
         }
         let signature = single(headers, scheme.signature)?;
         if let Some(name) = scheme.id {
-            self.id = Some(check_id(single(headers, name)?)?);
+            self.id = Some(check_id(name, single(headers, name)?)?);
         }
         if let Some(source) = scheme.timestamp {
             let text = match source {
@@ -247,18 +247,20 @@ impl Scheme {
     }
 
     /// Returns the one field of this name.
-    fn field<'h>(&self, signature: &'h [u8], name: &str) -> Result<&'h [u8], Error> {
+    fn field<'h>(&self, signature: &'h [u8], name: &'static str) -> Result<&'h [u8], Error> {
+        let malformed =
+            Error::InvalidHeader { header: self.signature, expected: Expected::Field(name) };
         let Grammar::Fields { separator, .. } = self.grammar else {
-            return Err(Error::InvalidHeader);
+            return Err(malformed);
         };
         let fields = || signature.split(|byte| *byte == separator).map(<[u8]>::trim_ascii);
         if !fields().all(|field| field.is_empty() || field.contains(&b'=')) {
-            return Err(Error::InvalidHeader);
+            return Err(malformed);
         }
         let mut values = fields().filter_map(|field| field.strip_prefix(name.as_bytes()));
         match (values.next(), values.next()) {
             (Some(value), None) if !value.is_empty() => Ok(value),
-            _ => Err(Error::InvalidHeader),
+            _ => Err(malformed),
         }
     }
 }
@@ -274,9 +276,9 @@ fn is_valid_id(id: &[u8]) -> bool {
 }
 
 #[inline]
-fn check_id(id: &[u8]) -> Result<&str, Error> {
+fn check_id<'h>(header: &'static str, id: &'h [u8]) -> Result<&'h str, Error> {
     match str::from_utf8(id) {
         Ok(text) if is_valid_id(id) => Ok(text),
-        _ => Err(Error::InvalidHeader),
+        _ => Err(Error::InvalidHeader { header, expected: Expected::Id }),
     }
 }

@@ -39,7 +39,7 @@ pub use algorithm::Algorithm;
 pub use custom::{SchemeBuilder, SchemeError};
 pub use encoding::Encoding;
 pub use envelope::Envelope;
-pub use error::{Error, KeyError, SignError};
+pub use error::{Error, Expected, KeyError, SignError};
 pub use headers::{FromFn, Headers, from_fn};
 pub use key::{Key, KeyFormat};
 pub use key_ring::KeyRing;

@@ -2,9 +2,9 @@
 
 use subtle::Choice;
 
-use crate::Error;
 use crate::mac::Tag;
 use crate::scheme::{Grammar, Scheme};
+use crate::{Error, Expected};
 
 /// How many signatures a header may list.
 ///
@@ -53,7 +53,7 @@ impl<'s, 'h> Listed<'s, 'h> {
                 // Empty items count: who sends sixteen spaces in a row wants no answer.
                 let mut separators = value.iter().filter(|byte| **byte == separator);
                 if separators.nth(MAX_SIGNATURES - 1).is_some() {
-                    return Err(Error::TooManySignatures);
+                    return Err(scheme.too_many());
                 }
                 self.rest = value;
                 scheme.read_next(&mut self.rest, &mut self.first)
@@ -61,9 +61,11 @@ impl<'s, 'h> Listed<'s, 'h> {
         };
         match (first, scheme.grammar) {
             (Some(()), _) => self.check_limit(),
-            (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
+            (None, Grammar::One { .. }) => Err(scheme.malformed()),
             // Nothing that could match: say so before the body is hashed.
-            (None, _) => Err(Error::NoMatch),
+            (None, _) => {
+                Err(Error::NoneListed { header: scheme.signature, expected: scheme.expected() })
+            }
         }
     }
 
@@ -71,7 +73,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     fn check_limit(&self) -> Result<(), Error> {
         let is_curve = self.scheme.algorithm.is_curve();
         if is_curve && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
-            return Err(Error::TooManySignatures);
+            return Err(self.scheme.too_many());
         }
         Ok(())
     }
@@ -99,6 +101,19 @@ impl<'s, 'h> Listed<'s, 'h> {
 }
 
 impl Scheme {
+    fn too_many(&self) -> Error {
+        Error::TooManySignatures { header: self.signature }
+    }
+
+    /// Says that the signature header is malformed.
+    pub(crate) fn malformed(&self) -> Error {
+        Error::InvalidHeader { header: self.signature, expected: self.expected() }
+    }
+
+    fn expected(&self) -> Expected {
+        Expected::Signature(self.item_prefix(), self.encoding)
+    }
+
     #[inline]
     pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {

@@ -5,7 +5,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::headers::Headers;
 use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Encoding, Error, KeyRing, Part, Scheme, Verified};
+use crate::{Algorithm, Encoding, Error, Expected, KeyRing, Part, Scheme, Verified};
 
 /// The URL, and in place of the body the fields of the form: each name and value, joined.
 pub const TWILIO: Scheme = Scheme {
@@ -56,12 +56,14 @@ pub fn verify_body<'h, 'b, const N: usize>(
     body: &'b [u8],
 ) -> Result<Verified<'h, &'b [u8]>, Error> {
     let verified = TWILIO.verifier().url(url).begin(keys, headers, 0)?.finish()?;
-    let (_, query) = url.split_once('?').ok_or(Error::InvalidHeader)?;
+    let malformed =
+        Error::InvalidHeader { header: TWILIO.signature, expected: Expected::Field(BODY_HASH) };
+    let (_, query) = url.split_once('?').ok_or(malformed)?;
     let mut hashes = query.split('&').filter_map(|pair| pair.strip_prefix(BODY_HASH));
-    let expected = hashes.next().ok_or(Error::InvalidHeader)?;
+    let expected = hashes.next().ok_or(malformed)?;
     let mut decoded = [0; 32];
     if Encoding::Hex.decode(expected.as_bytes(), &mut decoded) != Some(decoded.len()) {
-        return Err(Error::InvalidHeader);
+        return Err(malformed);
     }
     let is_same = Sha256::digest(body).as_slice().ct_eq(&decoded);
     if bool::from(is_same) { Ok(verified.with_body(body)) } else { Err(Error::NoMatch) }
