@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use webhooks_core::Timestamp;
-use webhooks_sign::{Algorithm, Key, KeyError};
+use webhooks_sign::{Algorithm, Fingerprint, Key, KeyError};
 use zeroize::Zeroizing;
 
 /// What the text of a Standard Webhooks secret starts with.
@@ -45,7 +45,7 @@ pub struct Secret {
 /// What all clones of a secret share: keys are made once, not for each delivery.
 struct Shared {
     text: Zeroizing<String>,
-    sha256: OnceLock<Key>,
+    sha256: Key,
     sha512: OnceLock<Key>,
 }
 
@@ -89,7 +89,7 @@ impl Secret {
     }
 
     fn with(text: Zeroizing<String>, key: Key) -> Self {
-        let shared = Shared { text, sha256: key.into(), sha512: OnceLock::new() };
+        let shared = Shared { text, sha256: key, sha512: OnceLock::new() };
         Self { shared: Arc::new(shared), expires_at: None }
     }
 
@@ -102,6 +102,12 @@ impl Secret {
     /// Borrows the text, for whoever must keep it: a store.
     pub fn dangerous_text(&self) -> &str {
         &self.shared.text
+    }
+
+    /// Returns four bytes by which this secret and the receiver's are compared without being shown, as
+    /// [`Key::fingerprint`].
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.shared.sha256.fingerprint()
     }
 
     /// Returns until when the secret signs; for ever if `None`.
@@ -130,16 +136,15 @@ impl Secret {
     /// [`SecretError`] when the algorithm is no HMAC.
     pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
         let Shared { text, sha256, sha512 } = &*self.shared;
-        let made = match algorithm {
-            Algorithm::HmacSha256 => sha256,
-            Algorithm::HmacSha512 => sha512,
-            _ => return Err(SecretError { source: KeyError::Algorithm }),
-        };
-        if let Some(key) = made.get() {
-            return Ok(key);
+        match (algorithm, sha512.get()) {
+            (Algorithm::HmacSha256, _) => Ok(sha256),
+            (Algorithm::HmacSha512, Some(made)) => Ok(made),
+            (Algorithm::HmacSha512, None) => {
+                let key = parse(text, algorithm)?;
+                Ok(sha512.get_or_init(|| key))
+            }
+            _ => Err(SecretError { source: KeyError::Algorithm }),
         }
-        let key = parse(text, algorithm)?;
-        Ok(made.get_or_init(|| key))
     }
 }
 

@@ -8,6 +8,7 @@ extern crate std;
 mod algorithm;
 mod check;
 mod custom;
+mod describe;
 #[cfg(feature = "ed25519")]
 mod ed25519;
 mod encoding;
@@ -37,6 +38,7 @@ pub mod x_webhook;
 // The public interface is:
 pub use algorithm::Algorithm;
 pub use custom::{SchemeBuilder, SchemeError};
+pub use describe::Fingerprint;
 pub use encoding::Encoding;
 pub use envelope::Envelope;
 pub use error::{Error, Expected, KeyError, SignError};

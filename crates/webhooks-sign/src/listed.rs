@@ -110,7 +110,7 @@ impl Scheme {
         Error::InvalidHeader { header: self.signature, expected: self.expected() }
     }
 
-    fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> Expected {
         Expected::Signature(self.item_prefix(), self.encoding)
     }
 

@@ -28,6 +28,11 @@ impl PublicKey {
         VerifyingKey::from_sec1_bytes(point).map(Self).or(Err(KeyError::Curve))
     }
 
+    /// Returns the hash of the point.
+    pub(crate) fn hash(&self) -> impl AsRef<[u8]> {
+        Sha256::digest(self.0.to_sec1_point(true).as_bytes())
+    }
+
     pub(crate) fn check(&self) -> Check {
         Check { key: self.0, hash: Sha256::new() }
     }
