@@ -7,7 +7,7 @@ use subtle::Choice;
 use crate::check::Check;
 use crate::headers::single;
 use crate::key::Kind;
-use crate::listed::Listed;
+use crate::listed::{Listed, MAX_HEADERS};
 use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
 use crate::timestamp::parse;
@@ -152,7 +152,11 @@ impl<'s, 'h> Opened<'s, 'h> {
         if scheme.is_missing(method, url) {
             return Err(Error::MissingPart);
         }
-        let signature = single(headers, scheme.signature)?;
+        let (signature, several) = if scheme.more_signatures.is_empty() {
+            (single(headers, scheme.signature)?, None)
+        } else {
+            (&b""[..], Some(scheme.signature_values(headers)?))
+        };
         if let Some(name) = scheme.id {
             self.id = Some(check_id(single(headers, name)?)?);
         }
@@ -165,7 +169,10 @@ impl<'s, 'h> Opened<'s, 'h> {
             tolerance.check(timestamp, now)?;
             (self.timestamp, self.timestamp_text) = (Some(timestamp), text);
         }
-        self.listed.read(signature)
+        match several {
+            None => self.listed.read(signature),
+            Some(values) => self.listed.read_all(values),
+        }
     }
 }
 
@@ -244,6 +251,24 @@ impl Scheme {
             Part::Url => url.is_empty(),
             _ => false,
         })
+    }
+
+    /// Returns the values of the signature headers that are there, where there may be several.
+    fn signature_values<'h>(
+        &self,
+        headers: &'h (impl Headers + ?Sized),
+    ) -> Result<[&'h [u8]; MAX_HEADERS], Error> {
+        let mut values: [&[u8]; MAX_HEADERS] = [b""; MAX_HEADERS];
+        let mut is_any = false;
+        let names = core::iter::once(&self.signature).chain(self.more_signatures);
+        for (slot, name) in values.iter_mut().zip(names) {
+            match single(headers, name) {
+                Ok(value) => (*slot, is_any) = (value, true),
+                Err(Error::MissingHeader) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_any { Ok(values) } else { Err(Error::MissingHeader) }
     }
 
     /// Returns the one field of this name.

@@ -16,15 +16,18 @@ pub(crate) const MAX_SIGNATURES: usize = 16;
 /// times an HMAC. A sender that rotates its key lists two.
 pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
-/// The value of a signature header, found in order.
+/// How many headers may carry signatures. A sender that rotates its key fills two.
+pub(crate) const MAX_HEADERS: usize = 4;
+
+/// The values of the signature headers, found in order.
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
 /// cheaper than carrying room for sixteen around.
 pub(crate) struct Listed<'s, 'h> {
     scheme: &'s Scheme,
     first: Tag,
-    /// What stands behind the first well-formed signature.
-    rest: &'h [u8],
+    /// What stands behind the first well-formed signature, header by header.
+    rest: [&'h [u8]; MAX_HEADERS],
 }
 
 impl<'s, 'h> Listed<'s, 'h> {
@@ -32,7 +35,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// byte by byte and is moved at once makes the processor wait for the bytes.
     #[inline]
     pub(crate) fn new(scheme: &'s Scheme) -> Self {
-        Self { scheme, first: Tag::EMPTY, rest: b"" }
+        Self { scheme, first: Tag::EMPTY, rest: [b""; MAX_HEADERS] }
     }
 
     /// Checks the value of the signature header.
@@ -55,11 +58,30 @@ impl<'s, 'h> Listed<'s, 'h> {
                 if separators.nth(MAX_SIGNATURES - 1).is_some() {
                     return Err(Error::TooManySignatures);
                 }
-                self.rest = value;
-                scheme.read_next(&mut self.rest, &mut self.first)
+                let [rest, ..] = &mut self.rest;
+                *rest = value;
+                scheme.read_next(rest, &mut self.first)
             }
         };
-        match (first, scheme.grammar) {
+        self.check_first(first)
+    }
+
+    /// Checks the values of the signature headers where a scheme has several.
+    pub(crate) fn read_all(&mut self, values: [&'h [u8]; MAX_HEADERS]) -> Result<(), Error> {
+        let separator = self.scheme.separator();
+        let is_separator = |byte: &&u8| Some(**byte) == separator;
+        let mut separators = values.iter().copied().flatten().filter(is_separator);
+        if separators.nth(MAX_SIGNATURES - MAX_HEADERS).is_some() {
+            return Err(Error::TooManySignatures);
+        }
+        self.rest = values;
+        let first = self.scheme.read_next_of(&mut self.rest, &mut self.first);
+        self.check_first(first)
+    }
+
+    #[inline]
+    fn check_first(&self, first: Option<()>) -> Result<(), Error> {
+        match (first, self.scheme.grammar) {
             (Some(()), _) => self.check_limit(),
             (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
             // Nothing that could match: say so before the body is hashed.
@@ -81,7 +103,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     pub(crate) fn contains(&self, expected: &[u8]) -> Choice {
         let mut found = self.first.matches(expected);
         let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
-        while self.scheme.read_next(&mut rest, &mut tag).is_some() {
+        while self.scheme.read_next_of(&mut rest, &mut tag).is_some() {
             found |= tag.matches(expected);
         }
         found
@@ -91,7 +113,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
         let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
         let others = core::iter::from_fn(move || {
-            self.scheme.read_next(&mut rest, &mut tag)?;
+            self.scheme.read_next_of(&mut rest, &mut tag)?;
             Some(tag)
         });
         core::iter::once(self.first).chain(others)
@@ -105,6 +127,12 @@ impl Scheme {
             Grammar::One { .. } => None,
             Grammar::List { separator, .. } | Grammar::Fields { separator, .. } => Some(separator),
         }
+    }
+
+    /// The same over the values of several headers.
+    #[inline]
+    fn read_next_of(&self, rest: &mut [&[u8]; MAX_HEADERS], tag: &mut Tag) -> Option<()> {
+        rest.iter_mut().find_map(|rest| self.read_next(rest, tag))
     }
 
     /// Takes items off the front up to the first well-formed signature, and reads that.

@@ -27,6 +27,8 @@ pub struct Scheme {
     pub(crate) algorithm: Algorithm,
     /// The header that carries the signatures.
     pub(crate) signature: &'static str,
+    /// Further headers that each carry signatures; any of them and the first may be missing.
+    pub(crate) more_signatures: &'static [&'static str],
     pub(crate) grammar: Grammar,
     pub(crate) encoding: Encoding,
     /// The header that carries the id, if one is signed.
@@ -82,7 +84,8 @@ pub enum TimestampSource {
 pub enum TimestampFormat {
     /// Milliseconds since 1970, in decimal.
     Milliseconds,
-    /// RFC 3339 in UTC: `2026-01-01T00:00:00Z`, with or without a fraction of a second.
+    /// RFC 3339: `2026-01-01T00:00:00Z` or `2026-01-01T00:00:00-07:00`, with or without a fraction
+    /// of a second.
     Rfc3339,
     /// Seconds since 1970, in decimal.
     Seconds,
@@ -121,6 +124,12 @@ impl Scheme {
     /// for a scheme of your own.
     pub const fn signature_header(&self) -> &'static str {
         self.signature
+    }
+
+    /// Borrows the names of further headers that carry signatures, for a provider that sends one
+    /// header for each live key. A webhook needs one of all these headers.
+    pub const fn more_signature_headers(&self) -> &'static [&'static str] {
+        self.more_signatures
     }
 
     /// Borrows the name of the header that carries the id, if the scheme signs one.
@@ -214,6 +223,7 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     name: "custom",
     algorithm: Algorithm::HmacSha256,
     signature: "",
+    more_signatures: &[],
     grammar: Grammar::One { prefix: "" },
     encoding: Encoding::Hex,
     id: None,
