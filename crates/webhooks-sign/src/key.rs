@@ -183,6 +183,49 @@ impl Key {
         Self::from_legacy_bytes(algorithm, bytes)
     }
 
+    /// Returns the key of a secret of Supabase's hooks, as its dashboard shows it: `v1,whsec_` and
+    /// base64. Several, separated by `|`, are several keys: give them one by one. Their webhooks
+    /// follow [`STANDARD`](crate::standard::STANDARD).
+    /// supabase.com/docs/guides/auth/auth-hooks.
+    ///
+    /// # Errors
+    /// [`KeyError::Prefix`] when the text does not start with `v1,`, and those of
+    /// [`standard`](Self::standard) for what follows.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::Key;
+    ///
+    /// let secret = concat!("v1,whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    /// assert!(Key::supabase(secret).is_ok());
+    /// ```
+    pub fn supabase(secret: &str) -> Result<Self, KeyError> {
+        if secret.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        let secret = secret.strip_prefix("v1,").ok_or(KeyError::Prefix)?;
+        Self::from_secret(Algorithm::HmacSha256, secret)
+    }
+
+    /// Returns the key of a secret of Polar, as its dashboard shows it: the whole text is the key,
+    /// `polar_whs_` included, and nothing in it is base64. Its webhooks follow
+    /// [`STANDARD`](crate::standard::STANDARD). polar.sh/docs/integrate/webhooks.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the text is empty or that of an ed25519 key (`whpk_`, `whsk_`).
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Key, KeyError};
+    ///
+    /// let secret = "polar_whs_0123456789abcdef";
+    /// assert!(Key::polar(secret).is_ok());
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix);
+    /// ```
+    pub fn polar(secret: &str) -> Result<Self, KeyError> {
+        Self::from_legacy_bytes(Algorithm::HmacSha256, secret.as_bytes())
+    }
+
     /// Returns the key of a secret that a scheme's provider has given.
     pub(crate) fn parse(
         algorithm: Algorithm,

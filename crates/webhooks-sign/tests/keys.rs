@@ -29,6 +29,30 @@ fn what_would_be_no_secret_is_not_written() {
     assert_eq!(write(b"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="), Err(KeyError::Prefix));
 }
 
+#[test]
+fn secrets_of_supabase_and_polar_are_read_as_their_dashboards_show_them() {
+    let sign = |key: Key| x_webhook::sign(&key, b"body").unwrap().to_string();
+    let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let shown = format!("v1,{secret}");
+    assert_eq!(sign(Key::supabase(&shown).unwrap()), sign(Key::standard(secret).unwrap()));
+    let refused = |secret| Key::supabase(secret).unwrap_err();
+    assert_eq!(refused(""), KeyError::Empty);
+    assert_eq!(refused(secret), KeyError::Prefix);
+    assert_eq!(refused("v1,"), KeyError::Empty);
+    assert_eq!(refused("v1,whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="), KeyError::Prefix);
+    assert_eq!(refused(&format!("{shown}|{shown}")), KeyError::Encoding);
+
+    // Polar's guide has the text encoded in base64 for libraries that decode it.
+    for (text, encoded) in [
+        ("polar_whs_0123456789", "cG9sYXJfd2hzXzAxMjM0NTY3ODk="),
+        (secret, "d2hzZWNfTWZLUTlyOEdLWXFyVHdqVVBEOElMUFpJbzJMYUxhU3c="),
+    ] {
+        let decoded = Key::from_legacy_secret(Algorithm::HmacSha256, encoded).unwrap();
+        assert_eq!(sign(Key::polar(text).unwrap()), sign(decoded), "{text}");
+    }
+    assert_eq!(Key::polar("").unwrap_err(), KeyError::Empty);
+}
+
 /// RFC 8032 §7.1, test 1: the seed, the public key, and the signature of the empty message.
 #[cfg(feature = "ed25519")]
 #[test]
