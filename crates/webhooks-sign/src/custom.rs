@@ -25,7 +25,7 @@ impl Scheme {
 
     /// Checks what a scheme of one's own could get wrong.
     pub(crate) fn check(&self) -> Result<(), SchemeError> {
-        if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
+        if self.parts.iter().filter(|part| part.content().is_some()).count() != 1 {
             return Err(SchemeError::Body);
         }
         // A token signs nothing: whatever stands beside it, a stranger may have changed.
@@ -149,6 +149,9 @@ impl SchemeBuilder {
     pub fn build(self) -> Result<Scheme, SchemeError> {
         let Self { scheme, tolerance } = self;
         scheme.check()?;
+        if !scheme.signs(Part::Body) {
+            return Err(SchemeError::Body);
+        }
         match (tolerance, scheme.timestamp) {
             (Some(_), None) => Err(SchemeError::Unsigned),
             (Some(tolerance), Some(_)) => Ok(Scheme { tolerance, ..scheme }),

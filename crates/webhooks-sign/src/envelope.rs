@@ -80,7 +80,7 @@ impl<'a> Parts<'a> {
     #[inline]
     pub(crate) fn part(&self, part: Part) -> &'a [u8] {
         match part {
-            Part::Body => b"",
+            Part::Body | Part::Form | Part::Token => b"",
             Part::Id => self.id,
             Part::Literal(text) => text.as_bytes(),
             Part::Method => self.method,
@@ -123,7 +123,12 @@ impl<'a> Envelope<'a> {
             parse(self.timestamp.as_bytes(), source.format())
                 .or(Err(SignError::InvalidTimestamp))?;
         }
-        if scheme.is_missing(self.method, self.url) { Err(SignError::MissingPart) } else { Ok(()) }
+        let is_missing = |part: &Part| match part {
+            Part::Method => self.method.is_empty(),
+            Part::Url => self.url.is_empty(),
+            _ => false,
+        };
+        if scheme.parts.iter().any(is_missing) { Err(SignError::MissingPart) } else { Ok(()) }
     }
 }
 
@@ -144,14 +149,12 @@ impl<'s, 'h> Opened<'s, 'h> {
         headers: &'h (impl Headers + ?Sized),
         now: u64,
     ) -> Result<(), Error> {
-        let Verifier { scheme, tolerance, method, url } = self.verifier;
+        let Verifier { scheme, tolerance, .. } = self.verifier;
         let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
         if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
             return Err(Error::UnsuitableKey);
         }
-        if scheme.is_missing(method, url) {
-            return Err(Error::MissingPart);
-        }
+        self.verifier.check_given()?;
         let (signature, several) = if scheme.more_signatures.is_empty() {
             (single(headers, scheme.signature)?, None)
         } else {
@@ -242,17 +245,22 @@ impl<'h> Opened<'_, 'h> {
     }
 }
 
-impl Scheme {
-    /// Returns whether the method or the URL is signed but not given.
+impl Verifier<'_> {
+    /// Refuses what the caller should have given otherwise.
     #[inline]
-    fn is_missing(&self, method: &str, url: &str) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Method => method.is_empty(),
-            Part::Url => url.is_empty(),
-            _ => false,
+    fn check_given(&self) -> Result<(), Error> {
+        self.scheme.parts.iter().try_for_each(|part| match part {
+            Part::Method if self.method.is_empty() => Err(Error::MissingPart),
+            Part::Url if self.url.is_empty() => Err(Error::MissingPart),
+            part if part.content().is_some_and(|content| content != self.content) => {
+                Err(Error::OtherContent)
+            }
+            _ => Ok(()),
         })
     }
+}
 
+impl Scheme {
     /// Returns the values of the signature headers that are there, where there may be several.
     fn signature_values<'h>(
         &self,
@@ -299,7 +307,7 @@ fn is_valid_id(id: &[u8]) -> bool {
 }
 
 #[inline]
-fn check_id(id: &[u8]) -> Result<&str, Error> {
+pub(crate) fn check_id(id: &[u8]) -> Result<&str, Error> {
     match str::from_utf8(id) {
         Ok(text) if is_valid_id(id) => Ok(text),
         _ => Err(Error::InvalidHeader),

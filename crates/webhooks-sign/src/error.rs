@@ -46,6 +46,11 @@ pub enum Error {
     /// The scheme signs the method or the URL, and the verifier was not told it: a mistake on this
     /// side.
     MissingPart,
+    /// The scheme signs other [`Content`](crate::Content) than was given: a form is verified by
+    /// [`Verifier::verify_form`](crate::Verifier::verify_form), a token by
+    /// [`Verifier::verify_token`](crate::Verifier::verify_token), and a body by neither. A mistake on
+    /// this side.
+    OtherContent,
     /// The ring is empty or holds a key of another algorithm: a mistake on this side.
     UnsuitableKey,
 }
@@ -72,7 +77,7 @@ impl Error {
 
     /// Returns whether the mistake is on this side: the request was not looked at.
     pub fn is_misuse(self) -> bool {
-        matches!(self, Self::MissingPart | Self::UnsuitableKey)
+        matches!(self, Self::MissingPart | Self::OtherContent | Self::UnsuitableKey)
     }
 }
 
@@ -88,6 +93,9 @@ impl fmt::Display for Error {
             Self::TooManySignatures => "too many signatures are listed",
             Self::NoMatch => "no signature matches",
             Self::MissingPart => "the verifier was not told the method or URL that is signed",
+            Self::OtherContent => {
+                "the scheme signs a form or a token in place of the body, or neither"
+            }
             Self::UnsuitableKey => "the key ring is empty or its keys are for another algorithm",
         })
     }
@@ -147,6 +155,8 @@ pub enum SignError {
     InvalidTimestamp,
     /// The scheme signs the method or the URL, and it is not given.
     MissingPart,
+    /// The scheme signs other [`Content`](crate::Content) than was given.
+    OtherContent,
     /// No key is given, more are than a header may list signatures, or one is for another algorithm
     /// or for verifying alone.
     UnsuitableKey,
@@ -160,6 +170,9 @@ impl fmt::Display for SignError {
             Self::InvalidId => "the id is empty, too long, or has a '.' or invisible character",
             Self::InvalidTimestamp => "the timestamp is malformed",
             Self::MissingPart => "the method or URL that is signed is missing",
+            Self::OtherContent => {
+                "the scheme signs a form or a token in place of the body, or neither"
+            }
             Self::UnsuitableKey => "there is no key, too many, or one for another algorithm",
             Self::Write => "the signature could not be written",
         })
@@ -190,6 +203,7 @@ mod tests {
         check(Error::TimestampTooOld, [false, true, false]);
         check(Error::TimestampTooNew, [false, true, false]);
         check(Error::MissingPart, [false, false, true]);
+        check(Error::OtherContent, [false, false, true]);
         check(Error::UnsuitableKey, [false, false, true]);
         // Forged.
         check(Error::NoMatch, [false; 3]);

@@ -7,6 +7,7 @@ extern crate std;
 
 mod algorithm;
 mod check;
+mod content;
 mod custom;
 #[cfg(feature = "ed25519")]
 mod ed25519;
@@ -36,6 +37,7 @@ pub mod x_webhook;
 
 // The public interface is:
 pub use algorithm::Algorithm;
+pub use content::Content;
 pub use custom::{SchemeBuilder, SchemeError};
 pub use encoding::Encoding;
 pub use envelope::Envelope;

@@ -13,11 +13,8 @@
 //! [`Key::polar`](crate::Key::polar).
 
 mod body;
-pub mod mailgun;
 mod other;
 mod timed;
-#[cfg(feature = "sha1")]
-pub mod twilio;
 
 use crate::scheme::HEX_OF_BODY;
 use crate::{Encoding, Grammar, Scheme};
@@ -60,6 +57,9 @@ pub const ALL: &[Scheme] = &[
     LEMON_SQUEEZY,
     LINE,
     LINEAR,
+    MAILGUN,
+    #[cfg(feature = "sha1")]
+    MANDRILL,
     META,
     MUX,
     NOTION,
@@ -80,6 +80,8 @@ pub const ALL: &[Scheme] = &[
     TELNYX,
     #[cfg(feature = "sha1")]
     TRELLO,
+    #[cfg(feature = "sha1")]
+    TWILIO,
     TWITCH,
     TYPEFORM,
     #[cfg(feature = "sha1")]

@@ -2,7 +2,9 @@
 
 use crate::encoding::Encoding;
 use crate::key::KeyFormat;
-use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier};
+use crate::{
+    Algorithm, Content, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier,
+};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -97,6 +99,8 @@ pub enum TimestampFormat {
 pub enum Part {
     /// The body as it came.
     Body,
+    /// In place of the body, the fields of the form in it: each decoded name and value, sorted.
+    Form,
     /// The id.
     Id,
     /// A fixed text.
@@ -105,6 +109,8 @@ pub enum Part {
     Method,
     /// The timestamp as it is written.
     Timestamp,
+    /// In place of the body, a token that stands in it.
+    Token,
     /// The URL that the sender was given. Never rebuild it from the `Host` header.
     Url,
 }
@@ -135,6 +141,16 @@ impl Scheme {
     /// Borrows the name of the header that carries the id, if the scheme signs one.
     pub const fn id_header(&self) -> Option<&'static str> {
         self.id
+    }
+
+    /// Returns what is signed of the body, which says how its webhooks are verified.
+    pub fn content(&self) -> Content {
+        self.parts.iter().find_map(|part| part.content()).unwrap_or(Content::Body)
+    }
+
+    /// Returns whether a verified webhook has an id that is signed, by which to deduplicate.
+    pub fn signs_id(&self) -> bool {
+        self.id.is_some() || self.content() == Content::Token
     }
 
     /// Returns where the timestamp stands, if the scheme signs one.
@@ -207,7 +223,7 @@ impl Scheme {
     /// Returns the parts ahead of the body and those behind it.
     #[inline]
     pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
-        let at = self.parts.iter().position(|part| *part == Part::Body);
+        let at = self.parts.iter().position(|part| part.content().is_some());
         let (ahead, rest) = self.parts.split_at(at.unwrap_or(self.parts.len()));
         (ahead, rest.split_first().map_or(&[], |(_, behind)| behind))
     }

@@ -47,14 +47,15 @@ impl<'h, B> Verified<'h, B> {
         self.body
     }
 
-    /// Lets go of the headers, for schemes that sign no id.
-    pub(crate) fn without_id(self) -> Verified<'static, B> {
-        let Self { id: _, timestamp, key_index, scheme, body } = self;
-        Verified { id: None, timestamp, key_index, scheme, body }
+    /// Lets go of the body, and keeps what is known of it.
+    pub fn without_body(self) -> Verified<'h, ()> {
+        let Self { id, timestamp, key_index, scheme, body: _ } = self;
+        Verified { id, timestamp, key_index, scheme, body: () }
     }
 
-    pub(crate) fn with_body<C>(self, body: C) -> Verified<'h, C> {
-        let Self { id, timestamp, key_index, scheme, body: _ } = self;
+    /// Puts an id in place of that in the headers, and of what borrows them.
+    pub(crate) fn with_id(self, id: Option<&str>) -> Verified<'_, B> {
+        let Self { id: _, timestamp, key_index, scheme, body } = self;
         Verified { id, timestamp, key_index, scheme, body }
     }
 }

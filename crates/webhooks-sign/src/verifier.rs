@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::envelope::Opened;
-use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
+use crate::{Content, Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
 ///
@@ -29,11 +29,14 @@ pub struct Verifier<'s> {
     pub(crate) tolerance: Tolerance,
     pub(crate) method: &'s str,
     pub(crate) url: &'s str,
+    /// What the caller gives to verify.
+    pub(crate) content: Content,
 }
 
 impl<'s> Verifier<'s> {
     pub(crate) const fn new(scheme: &'s Scheme) -> Self {
-        Self { scheme, tolerance: scheme.tolerance, method: "", url: "" }
+        let (method, url, content) = ("", "", Content::Body);
+        Self { scheme, tolerance: scheme.tolerance, method, url, content }
     }
 
     /// Sets how far the timestamp may lie from `now`. Schemes that sign no timestamp have none to
