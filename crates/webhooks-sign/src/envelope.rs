@@ -143,17 +143,12 @@ impl<'s, 'h> Opened<'s, 'h> {
 
     /// Reads the headers, refusing whatever needs no hashing to refuse.
     #[inline]
-    pub(crate) fn read<const N: usize>(
+    pub(crate) fn read(
         &mut self,
-        keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
         now: u64,
     ) -> Result<(), Error> {
         let Verifier { scheme, tolerance, .. } = self.verifier;
-        let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
-        if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
-            return Err(Error::UnsuitableKey);
-        }
         self.verifier.check_given()?;
         let (signature, several) = if scheme.more_signatures.is_empty() {
             (single(headers, scheme.signature)?, None)
@@ -193,6 +188,12 @@ impl<'h> Opened<'_, 'h> {
     pub(crate) fn finish(&self, mut check: Check) -> Choice {
         self.update(&mut check, self.verifier.scheme.around_body().1);
         check.finish(&self.listed)
+    }
+
+    /// Returns whether a key can verify by this scheme, and not by its twin.
+    #[inline]
+    pub(crate) fn is_for(&self, key: &Key) -> bool {
+        key.algorithm() == self.verifier.scheme.algorithm
     }
 
     /// Returns the place of the first key that verifies a body in memory.

@@ -43,6 +43,9 @@ pub struct Scheme {
     pub(crate) event_id: &'static [&'static str],
     pub(crate) repeats_bodies: bool,
     pub(crate) max_body: Option<usize>,
+    /// The same by another algorithm, whose signatures stand in the same header: keys for either
+    /// will do.
+    pub(crate) twin: Option<&'static Self>,
 }
 
 /// How the signature header lists its signatures.
@@ -121,7 +124,8 @@ impl Scheme {
         self.name
     }
 
-    /// Returns the algorithm, which the keys must be for.
+    /// Returns the algorithm, which the keys must be for. To Standard Webhooks and Svix keys for
+    /// ed25519 may be given as well, where that feature is on.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -250,4 +254,5 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     event_id: &[],
     repeats_bodies: false,
     max_body: None,
+    twin: None,
 };

@@ -49,8 +49,12 @@ impl<'h, B> Verified<'h, B> {
 
     /// Lets go of the body, and keeps what is known of it.
     pub fn without_body(self) -> Verified<'h, ()> {
+        self.with_body(())
+    }
+
+    pub(crate) fn with_body<C>(self, body: C) -> Verified<'h, C> {
         let Self { id, timestamp, key_index, scheme, body: _ } = self;
-        Verified { id, timestamp, key_index, scheme, body: () }
+        Verified { id, timestamp, key_index, scheme, body }
     }
 
     /// Puts an id in place of that in the headers, and of what borrows them.

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::envelope::Opened;
-use crate::{Content, Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
+use crate::{Content, Error, Headers, Key, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
 ///
@@ -83,10 +83,38 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let mut opened = Opened::new(*self);
-        opened.read(keys, headers, now)?;
+        let (verifier, None) = self.suiting(keys)? else {
+            let mut pending = self.begin(keys, headers, now)?;
+            pending.update(body);
+            return Ok(pending.finish()?.with_body(body));
+        };
+        let mut opened = Opened::new(verifier);
+        opened.read(headers, now)?;
         let key_index = opened.find_key(keys, body)?;
         Ok(opened.verified(key_index, body))
+    }
+
+    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
+    #[inline]
+    pub(crate) fn suiting<const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+    ) -> Result<(Self, Option<Self>), Error> {
+        let is_for = |scheme: &Scheme, key: &Key| key.algorithm() == scheme.algorithm;
+        if keys.iter().next().is_some() && keys.iter().all(|key| is_for(self.scheme, key)) {
+            return Ok((*self, None));
+        }
+        let twin = self.scheme.twin.ok_or(Error::UnsuitableKey)?;
+        let by_twin = Self { scheme: twin, ..*self };
+        let is_ours = keys.iter().any(|key| is_for(self.scheme, key));
+        let is_twins = keys.iter().any(|key| is_for(twin, key));
+        let is_either = keys.iter().all(|key| is_for(self.scheme, key) || is_for(twin, key));
+        match (is_ours, is_twins) {
+            _ if !is_either => Err(Error::UnsuitableKey),
+            (true, true) => Ok((*self, Some(by_twin))),
+            (false, true) => Ok((by_twin, None)),
+            _ => Err(Error::UnsuitableKey),
+        }
     }
 
     /// The same by the system's clock.
