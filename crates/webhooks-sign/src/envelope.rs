@@ -58,7 +58,8 @@ impl fmt::Debug for Envelope<'_> {
 /// What the headers said, checked as far as it can be without hashing.
 pub(crate) struct Opened<'s, 'h> {
     verifier: Verifier<'s>,
-    id: Option<&'h str>,
+    /// Visible ASCII.
+    id: Option<&'h [u8]>,
     /// The timestamp in Unix seconds.
     timestamp: Option<u64>,
     /// The timestamp as it is written.
@@ -232,7 +233,7 @@ impl<'h> Opened<'_, 'h> {
     #[inline]
     fn parts(&self) -> Parts<'_> {
         Parts {
-            id: self.id.unwrap_or_default().as_bytes(),
+            id: self.id.unwrap_or_default(),
             timestamp: self.timestamp_text,
             method: self.verifier.method.as_bytes(),
             url: self.verifier.url.as_bytes(),
@@ -308,9 +309,6 @@ fn is_valid_id(id: &[u8]) -> bool {
 }
 
 #[inline]
-pub(crate) fn check_id(id: &[u8]) -> Result<&str, Error> {
-    match str::from_utf8(id) {
-        Ok(text) if is_valid_id(id) => Ok(text),
-        _ => Err(Error::InvalidHeader),
-    }
+pub(crate) fn check_id(id: &[u8]) -> Result<&[u8], Error> {
+    if is_valid_id(id) { Ok(id) } else { Err(Error::InvalidHeader) }
 }

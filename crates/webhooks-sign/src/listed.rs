@@ -26,8 +26,10 @@ pub(crate) const MAX_HEADERS: usize = 4;
 pub(crate) struct Listed<'s, 'h> {
     scheme: &'s Scheme,
     first: Tag,
-    /// What stands behind the first well-formed signature, header by header.
-    rest: [&'h [u8]; MAX_HEADERS],
+    /// What stands behind the first well-formed signature.
+    rest: &'h [u8],
+    /// The values of further headers, where the scheme has several.
+    more: Option<[&'h [u8]; MAX_HEADERS]>,
 }
 
 impl<'s, 'h> Listed<'s, 'h> {
@@ -35,7 +37,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// byte by byte and is moved at once makes the processor wait for the bytes.
     #[inline]
     pub(crate) fn new(scheme: &'s Scheme) -> Self {
-        Self { scheme, first: Tag::EMPTY, rest: [b""; MAX_HEADERS] }
+        Self { scheme, first: Tag::EMPTY, rest: b"", more: None }
     }
 
     /// Checks the value of the signature header.
@@ -58,9 +60,8 @@ impl<'s, 'h> Listed<'s, 'h> {
                 if separators.nth(MAX_SIGNATURES - 1).is_some() {
                     return Err(Error::TooManySignatures);
                 }
-                let [rest, ..] = &mut self.rest;
-                *rest = value;
-                scheme.read_next(rest, &mut self.first)
+                self.rest = value;
+                scheme.read_next(&mut self.rest, &mut self.first)
             }
         };
         self.check_first(first)
@@ -74,8 +75,8 @@ impl<'s, 'h> Listed<'s, 'h> {
         if separators.nth(MAX_SIGNATURES - MAX_HEADERS).is_some() {
             return Err(Error::TooManySignatures);
         }
-        self.rest = values;
-        let first = self.scheme.read_next_of(&mut self.rest, &mut self.first);
+        let more = self.more.insert(values);
+        let first = self.scheme.read_next_of(more, &mut self.first);
         self.check_first(first)
     }
 
@@ -101,22 +102,26 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// Compares each with the one expected, whether or not one matched before.
     #[inline]
     pub(crate) fn contains(&self, expected: &[u8]) -> Choice {
-        let mut found = self.first.matches(expected);
-        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
-        while self.scheme.read_next_of(&mut rest, &mut tag).is_some() {
-            found |= tag.matches(expected);
+        let found = self.first.matches(expected);
+        // Most list one alone, which is no secret.
+        if self.rest.is_empty() && self.more.is_none() {
+            return found;
         }
-        found
+        self.others().fold(found, |found, tag| found | tag.matches(expected))
     }
 
     /// Returns the well-formed signatures of the scheme's own version.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
-        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
-        let others = core::iter::from_fn(move || {
-            self.scheme.read_next_of(&mut rest, &mut tag)?;
+        core::iter::once(self.first).chain(self.others())
+    }
+
+    fn others(&self) -> impl Iterator<Item = Tag> {
+        let (mut rest, mut more, mut tag) = (self.rest, self.more, Tag::EMPTY);
+        core::iter::from_fn(move || {
+            let next = self.scheme.read_next(&mut rest, &mut tag);
+            next.or_else(|| self.scheme.read_next_of(more.as_mut()?, &mut tag))?;
             Some(tag)
-        });
-        core::iter::once(self.first).chain(others)
+        })
     }
 }
 

@@ -32,11 +32,15 @@ fn decimal(text: &[u8]) -> Option<u64> {
 /// Reads one digit or more.
 #[inline]
 fn digits(text: &[u8]) -> Option<u64> {
-    let add = |number: u64, byte: &u8| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    };
-    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
+    // So many digits never overflow; more would lie behind the year 300,000,000,000.
+    if !(1..=19).contains(&text.len()) {
+        return None;
+    }
+    let (number, largest) = text.iter().fold((0_u64, 0), |(number, largest), byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (number.wrapping_mul(10).wrapping_add(u64::from(digit)), digit.max(largest))
+    });
+    (largest < 10).then_some(number)
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]` and `Z` or an offset (RFC 3339 §5.6), from 1970 on.
@@ -133,6 +137,17 @@ mod tests {
             "2021-01-01T00:00:00.5xZ",
             "+021-01-01T00:00:00Z",
         ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn seconds_are_digits_without_a_leading_zero() {
+        let check = |text, expected| check(TimestampFormat::Seconds, text, expected);
+        check("0", Some(0));
+        check("1767225600", Some(1_767_225_600));
+        check("9999999999999999999", Some(9_999_999_999_999_999_999));
+        for text in ["", "00", "01", "+1", "-1", "1 ", "1/", "1:", "1.5", "10000000000000000000"] {
             check(text, None);
         }
     }

@@ -83,25 +83,32 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let (verifier, None) = self.suiting(keys)? else {
+        if !self.suits_all(keys) {
             let mut pending = self.begin(keys, headers, now)?;
             pending.update(body);
             return Ok(pending.finish()?.with_body(body));
-        };
-        let mut opened = Opened::new(verifier);
+        }
+        let mut opened = Opened::new(*self);
         opened.read(headers, now)?;
         let key_index = opened.find_key(keys, body)?;
         Ok(opened.verified(key_index, body))
     }
 
-    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
+    /// Returns whether there are keys, and all are for this scheme and not for its twin.
     #[inline]
+    fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
+        let mut algorithms = keys.iter().map(Key::algorithm);
+        algorithms.next() == Some(self.scheme.algorithm)
+            && algorithms.all(|algorithm| algorithm == self.scheme.algorithm)
+    }
+
+    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
     pub(crate) fn suiting<const N: usize>(
         &self,
         keys: &KeyRing<N>,
     ) -> Result<(Self, Option<Self>), Error> {
         let is_for = |scheme: &Scheme, key: &Key| key.algorithm() == scheme.algorithm;
-        if keys.iter().next().is_some() && keys.iter().all(|key| is_for(self.scheme, key)) {
+        if self.suits_all(keys) {
             return Ok((*self, None));
         }
         let twin = self.scheme.twin.ok_or(Error::UnsuitableKey)?;
