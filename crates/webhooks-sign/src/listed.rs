@@ -2,9 +2,9 @@
 
 use subtle::Choice;
 
-use crate::Error;
 use crate::mac::Tag;
 use crate::scheme::{Grammar, Scheme};
+use crate::{Algorithm, Error};
 
 /// How many signatures a header may list.
 ///
@@ -47,13 +47,13 @@ impl<'s, 'h> Listed<'s, 'h> {
     #[inline]
     pub(crate) fn read(&mut self, value: &'h [u8]) -> Result<(), Error> {
         let scheme = self.scheme;
-        // Most headers list one signature, which then needs no search for its end.
-        // All bytes are looked at, since many at once are sooner than one after the other.
-        let is_in_value = |separator: &u8| {
-            value.iter().fold(0, |any, byte| any | u8::from(byte == separator)) != 0
-        };
-        let first = match scheme.separator().filter(is_in_value) {
-            None => scheme.read_item(value, &mut self.first),
+        // Most headers list one signature, in which no separator can stand: it needs no search.
+        let may_be_one = scheme.separator().is_none() || scheme.algorithm != Algorithm::Token;
+        if may_be_one && scheme.read_text(value, &mut self.first).is_some() {
+            return self.check_limit();
+        }
+        let first = match scheme.separator() {
+            None => None,
             Some(separator) => {
                 // Empty items count: who sends sixteen spaces in a row wants no answer.
                 let mut separators = value.iter().filter(|byte| **byte == separator);
@@ -157,7 +157,11 @@ impl Scheme {
     /// Reads one item; `None` if it is malformed or of another version.
     #[inline]
     fn read_item(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
-        let item = if self.separator().is_some() { item.trim_ascii() } else { item };
+        self.read_text(if self.separator().is_some() { item.trim_ascii() } else { item }, tag)
+    }
+
+    #[inline]
+    fn read_text(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
         let text = item.strip_prefix(self.item_prefix().as_bytes())?;
         self.algorithm.decode(self.encoding, text, tag)
     }
