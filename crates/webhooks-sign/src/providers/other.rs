@@ -9,8 +9,13 @@ const TOKEN: Scheme = Scheme { algorithm: Algorithm::Token, ..HEX_OF_BODY };
 
 /// GitLab's secret token, which does not cover the body; its signing tokens are those of
 /// [`STANDARD`](crate::standard::STANDARD). docs.gitlab.com.
-pub const GITLAB_TOKEN: Scheme =
-    Scheme { name: "gitlab-token", signature: "x-gitlab-token", ..TOKEN };
+pub const GITLAB_TOKEN: Scheme = Scheme {
+    name: "gitlab-token",
+    signature: "x-gitlab-token",
+    // gitlab.com/gitlab-org/gitlab, merge request 38687.
+    max_body: Some(25 << 20),
+    ..TOKEN
+};
 
 /// Mailgun, which signs a time and a token that its JSON body holds, and nothing else of the body:
 /// give them to [`Verifier::verify_token`](crate::Verifier::verify_token). The token is the id, and
