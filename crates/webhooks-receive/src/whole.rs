@@ -33,6 +33,24 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Whole<'_> {
+    /// Checks, before the body is read, what is no matter of the body: the header that signs a form,
+    /// and whether the keys and the URL are what the scheme asks for.
+    pub(crate) fn check_head<const N: usize>(&self, keys: &KeyRing<N>) -> Result<(), Error> {
+        let verifier = self.verifier(self.url);
+        let (checked, is_in_head) = match self.scheme.content() {
+            Content::Form => {
+                (verifier.verify_form(keys, &self.head.headers, &mut [], self.now), true)
+            }
+            Content::Token => (verifier.verify_token(keys, "", "", "", self.now), false),
+            _ => return Err(Error::OtherContent),
+        };
+        match checked {
+            Err(error) if error.is_misuse() => Err(error),
+            Err(error) if is_in_head && error != Error::NoMatch => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Verifies the request with its body. The id of what is returned is the token, if one is
     /// signed.
     pub(crate) fn verify<'b, const N: usize>(
@@ -110,9 +128,16 @@ impl Whole<'_> {
         body: &'b [u8],
     ) -> Result<Verified<'b, ()>, Error> {
         let Event { signature } = serde_json::from_slice(body).or(Err(Error::MissingHeader))?;
-        let SignedToken { timestamp, token, signature } = signature;
-        let verifier = self.verifier(self.url);
-        verifier.verify_token(keys, &timestamp.to_text(), token, signature, self.now)
+        let SignedToken { timestamp, token, signature, parent } = signature;
+        let timestamp = timestamp.to_text();
+        let verify = |signature| {
+            let verifier = self.verifier(self.url);
+            verifier.verify_token(keys, &timestamp, token, signature, self.now)
+        };
+        match (verify(signature), parent) {
+            (Err(Error::NoMatch), Some(parent)) => verify(parent),
+            (verified, _) => verified,
+        }
     }
 }
 
@@ -157,6 +182,9 @@ struct SignedToken<'b> {
     timestamp: Seconds<'b>,
     token: &'b str,
     signature: &'b str,
+    /// By the key of the account, for events of a subaccount, which has a key of its own.
+    #[serde(rename = "parent-signature")]
+    parent: Option<&'b str>,
 }
 
 /// Mailgun's examples have a text, and older ones a number.

@@ -154,12 +154,45 @@ fn events_of_mailgun_are_verified_by_their_token() {
     assert_eq!(verify(&event("1529006854", token, ""), NOW), Ok(Some(token.to_owned())));
     assert_eq!(verify(&own, NOW + 301), Err(Error::TimestampTooOld));
     assert_eq!(verify(&event("1529006854", "other", ""), NOW), Err(Error::NoMatch));
+    // Of a subaccount, whose key we need not have.
+    let by = |own: &str, parent: &str| {
+        let texts = format!(r#""timestamp": "1529006854", "token": "{token}""#);
+        let signatures = format!(r#""signature": "{own}", "parent-signature": "{parent}""#);
+        verify(&format!(r#"{{"signature": {{{texts}, {signatures}}}}}"#), NOW).map(drop)
+    };
+    let other = "0".repeat(64);
+    assert_eq!((by(signature, &other), by(&other, signature)), (Ok(()), Ok(())));
+    assert_eq!(by(&other, &other), Err(Error::NoMatch));
     // Which of the two would the handler see?
     let twice = event("1529006854", token, r#", "signature": {}"#);
     for malformed in ["", "{}", "[]", "token=1", r#"{"signature": {"token": 1}}"#, &twice] {
         let refused = verify(malformed, NOW).unwrap_err();
         assert!(refused.is_malformed(), "{malformed}");
     }
+}
+
+#[test]
+fn a_head_is_checked_before_its_body_is_read() {
+    let check = |scheme: &Scheme, secret: &Scheme, url, header: Option<&str>| {
+        let mut request = Request::post("/");
+        if let Some(value) = header {
+            request = request.header("x-twilio-signature", value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let keys = KeyRing::from(secret.key("secret").unwrap());
+        let tolerance = scheme.tolerance();
+        Whole { scheme, tolerance, head: &head, url, now: 0 }.check_head(&keys)
+    };
+    let signature = sign("https://ex.com/", &[("From", "1")]);
+    let header = Some(signature.as_str());
+    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", header), Ok(()));
+    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", None), Err(Error::MissingHeader));
+    let cut = signature.get(4..);
+    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", cut), Err(Error::InvalidHeader));
+    assert_eq!(check(&TWILIO, &TWILIO, "", header), Err(Error::MissingPart));
+    assert_eq!(check(&TWILIO, &GITHUB, "https://ex.com/", header), Err(Error::UnsuitableKey));
+    assert_eq!(check(&MAILGUN, &MAILGUN, "", None), Ok(()));
+    assert_eq!(check(&MAILGUN, &TWILIO, "", None), Err(Error::UnsuitableKey));
 }
 
 #[test]
