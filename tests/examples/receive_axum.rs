@@ -9,9 +9,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use webhooks_receive::{
-    Guard, MemorySeen, ReceiveLayer, Receiver, ReplayLayer, Standard, VerifiedWebhook,
-};
+use webhooks_receive::{Guard, MemorySeen, ReceiveLayer, Receiver, Standard, VerifiedWebhook};
 use webhooks_sign::Key;
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
@@ -44,8 +42,8 @@ async fn hook(
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::<Standard>::of(Key::standard(SECRET)?)?;
     let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
-    let layers = (ReceiveLayer::new(receiver.clone()), ReplayLayer::new(guard));
-    let app = Router::new().route("/hook", post(hook)).layer(layers).with_state(receiver);
+    let layer = ReceiveLayer::new(receiver.clone()).guard(guard);
+    let app = Router::new().route("/hook", post(hook)).layer(layer).with_state(receiver);
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/hook", listener.local_addr()?);

@@ -51,6 +51,10 @@ macro_rules! forward_history {
                 self.inner.statistics(endpoint, since).await
             }
 
+            async fn waiting(&self, limit: u64) -> Result<u64, webhooks_dispatch::StoreError> {
+                self.inner.waiting(limit).await
+            }
+
             async fn prune(
                 &self,
                 before: webhooks_core::Timestamp,

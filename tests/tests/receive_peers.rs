@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use webhooks_receive::{Guard, MemorySeen, Provider, ReceiveLayer, Receiver, ReplayLayer};
+use webhooks_receive::{Guard, MemorySeen, Provider, ReceiveLayer, Receiver};
 use webhooks_receive::{Standard, Svix};
 use webhooks_sign::Key;
 
@@ -32,8 +32,8 @@ fn hook<P: Provider>(customers: &Customers) -> Router {
         customers.lock().unwrap().push(event["data"]["customer"].as_str().unwrap().to_owned());
         StatusCode::CREATED
     };
-    let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
-    Router::new().route("/", post(handler)).layer(layers)
+    let layer = ReceiveLayer::new(receiver).guard(guard);
+    Router::new().route("/", post(handler)).layer(layer)
 }
 
 /// Lets a peer send to a server of ours, and checks what it was answered.

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod layers;
 mod no_std;
+mod readme;
 mod shell;
 mod sim;
 mod test;
@@ -21,6 +22,7 @@ Usage: cargo xtask COMMAND
   ci        runs check, then test
   layers    prints which crate uses which, and fails if one uses what it must not
   no-std    proves that webhooks-sign needs neither std nor an allocator
+  readme    copies the root README's programs, and runs them against each other
   bench sign [--quick] [--json]
             measures signing beside the bare HMAC and the standardwebhooks crate
   bench deliver [--quick] [--json]
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ["ci"] => check::run_all().and_then(|()| test::run_all()),
         ["layers"] => layers::run(),
         ["no-std"] => no_std::run_all(),
+        ["readme"] => readme::run(),
         ["bench", name, ref flags @ ..] => bench::run_one(name, flags),
         ["bench"] => return misuse("bench needs a name, such as `bench sign`"),
         ["sim", ref flags @ ..] => sim::run_seeds(flags),

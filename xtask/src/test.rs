@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::shell::{Failure, is_installed, root, run};
-use crate::sim;
+use crate::{readme, sim};
 
 /// The programs that tests compare with or start, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -52,6 +52,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     // What a receiver takes alone; the workspace's tests bring in every feature.
     run("cargo test -p webhooks-sign --locked")?;
     run("cargo test --workspace --all-features --locked")?;
+    readme::run()?;
     sim::run_test()
 }
 

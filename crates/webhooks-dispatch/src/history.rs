@@ -59,6 +59,13 @@ pub trait HistoryStore: Send + Sync + 'static {
         since: Timestamp,
     ) -> impl Future<Output = Result<Statistics, StoreError>> + Send;
 
+    /// Returns how many deliveries wait, for their first attempt or a retry, of all tenants: `limit` at
+    /// most are counted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    fn waiting(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// Forgets at most `limit` events accepted before a time, with their deliveries and attempts,
     /// unless a delivery of theirs still waits; returns how many.
     ///

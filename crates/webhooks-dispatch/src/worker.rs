@@ -41,12 +41,24 @@ const HASTEN_EVERY: Duration = Duration::from_secs(300);
 /// How many old events are forgotten in one step, so that it holds up nobody.
 const PRUNE: usize = 200;
 
+/// How many deliveries that still wait are counted when a worker ends.
+const MAX_COUNTED: u64 = 10_000;
+
 /// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
 /// then sent again when its lease ends.
 #[must_use = "a worker ends when it is dropped"]
 pub struct Worker {
-    stop: Option<oneshot::Sender<Duration>>,
+    stop: Option<oneshot::Sender<Stop>>,
     driver: JoinHandle<ShutdownReport>,
+}
+
+/// How a worker is to end.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// When what is in flight has ended, or this time is over.
+    Grace(Duration),
+    /// When nothing is left to do, or this time is over.
+    Drained(Duration),
 }
 
 /// Says how a worker ended.
@@ -61,6 +73,9 @@ pub struct ShutdownReport {
     /// How many results could not be settled: the store failed to the end. They are due again when
     /// their leases end.
     pub unsettled: usize,
+    /// How many deliveries still wait in the store, for whichever worker: 10,000 at most are counted.
+    /// `None` if the store failed to tell.
+    pub waiting: Option<u64>,
     /// How often a part of the worker panicked, and it went on.
     pub failures: u64,
     /// Whether the worker had ended by itself before, because of a bug. What it had claimed is due again
@@ -85,10 +100,24 @@ impl Worker {
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
-    pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
+    pub async fn shutdown(self, grace: Duration) -> ShutdownReport {
+        self.end(Stop::Grace(grace)).await
+    }
+
+    /// Delivers what waits, and ends when nothing more falls due within the grace time: for programs
+    /// that publish and exit. What is to be retried later, and what waits for a paused endpoint,
+    /// stays in the store for the next worker; [`ShutdownReport::waiting`] tells how much.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the worker at once.
+    pub async fn drain(self, grace: Duration) -> ShutdownReport {
+        self.end(Stop::Drained(grace)).await
+    }
+
+    async fn end(mut self, how: Stop) -> ShutdownReport {
         if let Some(stop) = self.stop.take() {
             // The driver is gone only if it panicked; then there is nothing left to stop.
-            let _gone = stop.send(grace);
+            let _gone = stop.send(how);
         }
         let died = |_panic| ShutdownReport { had_died: true, ..ShutdownReport::default() };
         (&mut self.driver).await.unwrap_or_else(died)
@@ -257,34 +286,64 @@ where
         }
     }
 
-    async fn run(mut self, mut stopped: oneshot::Receiver<Duration>) -> ShutdownReport {
+    async fn run(mut self, stopped: oneshot::Receiver<Stop>) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
+        let (mut stopped, mut drained_by) = (Some(stopped), None);
         let deadline = loop {
             let pause = {
                 let mut step = pin!(self.contained_step());
                 tokio::select! {
                     biased;
                     pause = &mut step => pause,
-                    grace = &mut stopped => {
-                        let deadline = clock.monotonic() + grace.unwrap_or_default();
-                        shared.scheduler().stop();
-                        // A call to the store is under way; what it claims is handed back.
-                        let _in_time = within(clock, deadline, step).await;
-                        break deadline;
+                    stop = told(&mut stopped) => match stop {
+                        Stop::Grace(grace) => {
+                            let deadline = clock.monotonic() + grace;
+                            shared.scheduler().stop();
+                            // A call to the store is under way; what it claims is handed back.
+                            let _in_time = within(clock, deadline, step).await;
+                            break deadline;
+                        }
+                        Stop::Drained(grace) => {
+                            drained_by = Some(clock.monotonic() + grace);
+                            step.await
+                        }
                     }
                 }
             };
+            let mut pause = pause;
+            if let Some(by) = drained_by {
+                pause = pause.min(by.saturating_since(clock.monotonic()));
+                if pause.is_zero() || self.is_drained(by).await {
+                    break by;
+                }
+            }
             // Several may be true at once; the order makes runs repeatable.
             tokio::select! {
                 biased;
-                grace = &mut stopped => break clock.monotonic() + grace.unwrap_or_default(),
+                stop = told(&mut stopped) => match stop {
+                    Stop::Grace(grace) => break clock.monotonic() + grace,
+                    Stop::Drained(grace) => drained_by = Some(clock.monotonic() + grace),
+                },
                 () = shared.desk.work.notified() => {}
                 () = self.wakeups.next() => shared.scheduler().stir(),
                 () = clock.sleep(pause) => shared.scheduler().stir(),
             }
         };
         self.finish(deadline).await
+    }
+
+    /// Returns whether the worker holds nothing, and nothing falls due until then.
+    async fn is_drained(&self, by: MonotonicTime) -> bool {
+        let parts = &self.shared.parts;
+        if !self.shared.scheduler().held().is_empty() {
+            return false;
+        }
+        match parts.store.next_due(Arc::default(), parts.now()).await {
+            Ok(due) => due.is_none_or(|due| parts.clock.monotonic() + due > by),
+            // What waits is not known: it may come back.
+            Err(_) => false,
+        }
     }
 
     /// Takes a step; if it panics, which is a bug of the store or the clock, another one follows.
@@ -495,9 +554,11 @@ where
         let held = shared.scheduler().held();
         let unsettled = held.len().saturating_sub(broken_off);
         let _in_time = within(clock, last_moment(), self.release(held)).await;
+        let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;
+        let waiting = waiting.and_then(Result::ok);
         let failures = shared.failures.load(Ordering::Relaxed);
         let handed_back = self.handed_back;
-        ShutdownReport { handed_back, broken_off, unsettled, failures, had_died: false }
+        ShutdownReport { handed_back, broken_off, unsettled, waiting, failures, had_died: false }
     }
 
     /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases
@@ -539,6 +600,15 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
         }
         parts.clock.sleep(STORE_PAUSE).await;
     }
+}
+
+/// Waits until the worker is told how to end, which it is once.
+async fn told(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
+    let Some(receiver) = stopped else { return std::future::pending().await };
+    // Nobody is left to wait for anything.
+    let stop = receiver.await.unwrap_or(Stop::Grace(Duration::ZERO));
+    *stopped = None;
+    stop
 }
 
 /// Waits for a future, no longer than until then.

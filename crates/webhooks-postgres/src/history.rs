@@ -157,6 +157,22 @@ impl HistoryStore for PostgresStore {
     /// Forgets by partitions: an event goes when the partition that it lies in has ended before
     /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
     /// partition waits.
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        // What waits for an endpoint that is closed is cancelled bit by bit.
+        const COUNT: &str = "SELECT count(*) FROM
+            (SELECT 1 FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
+             WHERE e.is_open LIMIT $1) AS waiting";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let count = async || {
+            let mut call = self.shared.reading_call().await?;
+            let count = sqlx::query_scalar(COUNT).persistent(call.prepares()).bind(limit);
+            let count: i64 = count.fetch_one(call.on()).await?;
+            call.end().await?;
+            Ok(row::unsigned(count))
+        };
+        reading(count).await.map_err(store_error)
+    }
+
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.shared.prune(before, limit).await
     }

@@ -19,9 +19,19 @@ pub enum SetupError {
         /// What verification says of them.
         source: webhooks_sign::Error,
     },
-    /// The scheme signs no id, so whoever replays a webhook can change it: use
+    /// The scheme signs the URL, and the keys do not say which: use [`Keys::url`](crate::Keys::url),
+    /// or [`TenantKeys::url`](crate::TenantKeys::url).
+    #[error(
+        "the scheme {scheme:?} signs the URL: say which by `Keys::from(key).url(\"https://…\")`"
+    )]
+    MissingUrl {
+        /// The scheme's name.
+        scheme: &'static str,
+    },
+    /// The scheme signs no id, so whoever replays a webhook can change it, and its provider documents
+    /// no field of the body that is one: use [`Guard::by_fields`](crate::Guard::by_fields) or
     /// [`Guard::by_body`](crate::Guard::by_body).
-    #[error("the scheme {scheme:?} signs no id to remember")]
+    #[error("the scheme {scheme:?} signs no id: use `Guard::by_fields` or `Guard::by_body`")]
     UnsignedId {
         /// The scheme's name.
         scheme: &'static str,
@@ -30,6 +40,15 @@ pub enum SetupError {
     /// that whoever replays it could not change.
     #[error("the scheme {scheme:?} does not sign the body")]
     UnsignedBody {
+        /// The scheme's name.
+        scheme: &'static str,
+    },
+    /// A JSON pointer (RFC 6901) starts with `/`, and a guard needs one at least.
+    #[error("fields are named by JSON pointers, such as \"/event/id\"")]
+    Pointer,
+    /// The provider's events have equal bodies by design, and of two the second would be lost.
+    #[error("the bodies of {scheme:?} repeat by design: handle each, without a guard")]
+    RepeatedBodies {
         /// The scheme's name.
         scheme: &'static str,
     },

@@ -67,16 +67,16 @@ where
             Some(webhook) if webhook.is_by(receiver.settings()) => webhook.clone(),
             _ => receiver.receive(request).await?.into_body(),
         };
-        Ok(Self { body: T::from_webhook(&webhook)?, webhook, provider: PhantomData })
+        let body = T::from_webhook(&webhook);
+        let body = body.inspect_err(|rejection| webhook.by().tell_of(rejection))?;
+        Ok(Self { body, webhook, provider: PhantomData })
     }
 }
 
-impl<T: fmt::Debug, P> fmt::Debug for VerifiedWebhook<T, P> {
+impl<T, P> fmt::Debug for VerifiedWebhook<T, P> {
+    /// Leaves out the body, as [`Webhook`] does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifiedWebhook")
-            .field("body", &self.body)
-            .field("webhook", &self.webhook)
-            .finish_non_exhaustive()
+        f.debug_struct("VerifiedWebhook").field("webhook", &self.webhook).finish_non_exhaustive()
     }
 }
 

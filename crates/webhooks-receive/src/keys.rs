@@ -36,7 +36,10 @@ pub const MAX_KEYS: usize = 4;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Keys(Source);
+pub struct Keys {
+    source: Source,
+    url: Arc<str>,
+}
 
 #[derive(Clone)]
 enum Source {
@@ -47,28 +50,32 @@ enum Source {
 impl Keys {
     /// Looks the keys up for each request.
     pub fn lookup(lookup: impl KeyLookup) -> Self {
-        Self(Source::Lookup(Arc::new(lookup)))
+        Self { source: Source::Lookup(Arc::new(lookup)), url: no_url() }
+    }
+
+    /// Sets the URL that the sender was given, which some schemes sign. Take it from your settings,
+    /// not from the request. Keys that are looked up bring it themselves: [`TenantKeys::url`].
+    #[must_use]
+    pub fn url(self, url: &str) -> Self {
+        Self { url: Arc::from(url), ..self }
     }
 
     /// Returns the keys that are the same for all requests, if they are.
-    pub(crate) fn fixed(&self) -> Option<&Arc<KeyRing<MAX_KEYS>>> {
-        match &self.0 {
-            Source::Fixed(ring) => Some(ring),
+    pub(crate) fn fixed(&self) -> Option<Found> {
+        match &self.source {
+            Source::Fixed(ring) => {
+                Some(Found { tenant: None, ring: Arc::clone(ring), url: Arc::clone(&self.url) })
+            }
             Source::Lookup(_) => None,
         }
     }
 
     /// Returns whose keys verify a request; `None` for a tenant that there is not.
     pub(crate) async fn find(&self, head: &Parts) -> Result<Option<Found>, BoxError> {
-        match &self.0 {
-            Source::Fixed(ring) => Ok(Some(Found { tenant: None, ring: Arc::clone(ring) })),
-            Source::Lookup(lookup) => {
-                // Who has no key cannot have signed anything.
-                let found = lookup.keys(head).await?;
-                let found = found.filter(|keys| keys.ring.iter().next().is_some());
-                Ok(found.map(|TenantKeys { tenant, ring }| Found { tenant: Some(tenant), ring }))
-            }
-        }
+        let Source::Lookup(lookup) = &self.source else { return Ok(self.fixed()) };
+        // Who has no key cannot have signed anything.
+        let found = lookup.keys(head).await?.filter(|keys| keys.ring.iter().next().is_some());
+        Ok(found.map(|TenantKeys { tenant, ring, url }| Found { tenant: Some(tenant), ring, url }))
     }
 }
 
@@ -81,13 +88,13 @@ impl From<Key> for Keys {
 impl<const N: usize> From<KeyRing<N>> for Keys {
     /// Takes a ring of at most [`MAX_KEYS`] keys; a larger one does not compile.
     fn from(ring: KeyRing<N>) -> Self {
-        Self(Source::Fixed(Arc::new(widen(&ring))))
+        Self { source: Source::Fixed(Arc::new(widen(&ring))), url: no_url() }
     }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.source {
             Source::Fixed(_) => "Keys(fixed)",
             Source::Lookup(_) => "Keys(lookup)",
         })
@@ -128,24 +135,56 @@ where
 }
 
 /// The keys of one tenant. Ids are remembered by tenant, so that none can use up another's.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TenantKeys {
     tenant: Arc<str>,
     ring: Arc<KeyRing<MAX_KEYS>>,
+    url: Arc<str>,
 }
 
 impl TenantKeys {
     /// Returns the keys, at most [`MAX_KEYS`], of this tenant: the stored row's own id, not the
     /// request's text, for ids are remembered under it and no two spellings may be two tenants.
     pub fn new<const N: usize>(tenant: impl Into<Arc<str>>, ring: &KeyRing<N>) -> Self {
-        Self { tenant: tenant.into(), ring: Arc::new(widen(ring)) }
+        Self { tenant: tenant.into(), ring: Arc::new(widen(ring)), url: no_url() }
+    }
+
+    /// Sets the URL that the sender was given for this tenant, which some schemes sign.
+    #[must_use]
+    pub fn url(self, url: &str) -> Self {
+        Self { url: Arc::from(url), ..self }
     }
 }
 
-/// Whose keys verify a request.
+impl fmt::Debug for TenantKeys {
+    /// Leaves out the URL, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantKeys")
+            .field("tenant", &self.tenant)
+            .field("ring", &self.ring)
+            .finish_non_exhaustive()
+    }
+}
+
+fn no_url() -> Arc<str> {
+    Arc::from("")
+}
+
+/// The keys that verify a request, and whose they are.
+#[derive(Clone)]
 pub(crate) struct Found {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) ring: Arc<KeyRing<MAX_KEYS>>,
+    /// The URL that the sender was given, or nothing.
+    pub(crate) url: Arc<str>,
+}
+
+impl Found {
+    /// Returns the keys that stand for those of nobody.
+    pub(crate) fn nobody(decoy: &Arc<KeyRing<MAX_KEYS>>) -> Self {
+        // No sender was given this URL, but there is one.
+        Self { tenant: None, ring: Arc::clone(decoy), url: Arc::from("/") }
+    }
 }
 
 fn widen<const N: usize>(ring: &KeyRing<N>) -> KeyRing<MAX_KEYS> {

@@ -1,4 +1,4 @@
-//! The layers of tower: one that verifies, and one inside it that guards against replays.
+//! The layer of tower: it verifies, and guards against replays.
 
 use std::fmt;
 use std::mem;
@@ -10,15 +10,17 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
+use tokio::task::JoinError;
 use tower_layer::Layer;
 use tower_service::Service;
+use webhooks_core::Timestamp;
 
 use crate::{
-    AnyScheme, BoxError, Guard, Guarded, Handshake, MisuseError, Receiver, Rejection, SeenStore,
-    Webhook,
+    AnyScheme, Begun, BoxError, Claim, Guard, Guarded, Handshake, Receiver, Rejection, SeenError,
+    SeenId, SeenStore, Webhook,
 };
 
-/// What the layers answer with: the body of the service inside, or a text of their own.
+/// What the layer answers with: the body of the service inside, or a text of their own.
 type Answer<R> = Response<Either<R, Full<Bytes>>>;
 
 type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>>;
@@ -26,23 +28,22 @@ type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>
 /// Verifies what reaches the service inside, which sees a request with the whole body and a
 /// [`Webhook`] in its extensions, and needs not know of either.
 ///
-/// What is refused never gets there. The [`Rejection`] is then in the extensions of the response,
-/// as an `Arc`, for a layer outside that writes logs.
+/// What is refused never gets there. [`Receiver::on_rejection`] is told, and the [`Rejection`] is in
+/// the extensions of the response, as an `Arc`, for a layer outside.
 ///
 /// # Example
 /// ```
 /// # #[cfg(all(feature = "axum", feature = "memory"))]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use axum::{Router, body::Bytes, routing::post};
-/// use webhooks_receive::{Guard, MemorySeen, Receiver, ReceiveLayer, ReplayLayer, Standard};
+/// use webhooks_receive::{Guard, MemorySeen, Receiver, ReceiveLayer, Standard};
 /// use webhooks_sign::Key;
 ///
 /// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 /// let receiver = Receiver::<Standard>::of(Key::standard(secret)?)?;
 /// let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
-/// // The first is the outermost.
-/// let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
-/// let app: Router = Router::new().route("/hook", post(hook)).layer(layers);
+/// let layer = ReceiveLayer::new(receiver).guard(guard);
+/// let app: Router = Router::new().route("/hook", post(hook)).layer(layer);
 ///
 /// async fn hook(body: Bytes) { /* verified, and not seen before */ }
 /// # Ok(())
@@ -50,66 +51,101 @@ type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>
 /// # #[cfg(not(all(feature = "axum", feature = "memory")))]
 /// # fn main() {}
 /// ```
-pub struct ReceiveLayer<P = AnyScheme> {
+pub struct ReceiveLayer<P = AnyScheme, G = Unguarded> {
     receiver: Receiver<P>,
     handshakes: Arc<[Handshake]>,
+    guard: Option<Guard<G>>,
+    /// Whether the service inside outlives its connection.
+    is_detached: bool,
 }
 
 impl<P> ReceiveLayer<P> {
-    /// Returns the layer of this receiver.
+    /// Returns the layer of this receiver, without a guard: each attempt is handled.
     pub fn new(receiver: Receiver<P>) -> Self {
-        Self { receiver, handshakes: Arc::from([]) }
+        Self { receiver, handshakes: Arc::from([]), guard: None, is_detached: false }
     }
 
+    /// Runs the service inside once for each webhook.
+    ///
+    /// An answer of 2xx is a success. If the store then fails to take note, the answer is sent all
+    /// the same, and the [`SeenError`](crate::SeenError) is in its extensions, as an `Arc`.
+    #[must_use]
+    pub fn guard<G: SeenStore>(self, guard: Guard<G>) -> ReceiveLayer<P, G> {
+        let Self { receiver, handshakes, is_detached, .. } = self;
+        ReceiveLayer { receiver, handshakes, guard: Some(guard), is_detached }
+    }
+}
+
+impl<P, G: SeenStore> ReceiveLayer<P, G> {
     /// Answers these handshakes, so that the service inside sees webhooks alone.
     #[must_use]
     pub fn handshakes(self, handshakes: impl IntoIterator<Item = Handshake>) -> Self {
         Self { handshakes: handshakes.into_iter().collect(), ..self }
     }
+
+    /// Lets the service inside go on when its connection is closed, to the end of its lease: for
+    /// senders that wait less than it takes (Slack 3 s, GitHub 10 s). It needs a
+    /// [`guard`](Self::guard), which bounds its time, and a tokio runtime. [`Guard::idle`] waits for
+    /// those that go on; beyond 1,000 of them, others end with their connections.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { is_detached: true, ..self }
+    }
 }
 
-impl<S, P> Layer<S> for ReceiveLayer<P> {
-    type Service = Receive<S, P>;
+impl<S, P, G> Layer<S> for ReceiveLayer<P, G> {
+    type Service = Receive<S, P, G>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Receive { inner, layer: self.clone() }
     }
 }
 
-impl<P> Clone for ReceiveLayer<P> {
+impl<P, G> Clone for ReceiveLayer<P, G> {
     fn clone(&self) -> Self {
-        let handshakes = Arc::clone(&self.handshakes);
-        Self { receiver: self.receiver.clone(), handshakes }
+        Self {
+            receiver: self.receiver.clone(),
+            handshakes: Arc::clone(&self.handshakes),
+            guard: self.guard.clone(),
+            is_detached: self.is_detached,
+        }
     }
 }
 
-impl<P> fmt::Debug for ReceiveLayer<P> {
+impl<P, G> fmt::Debug for ReceiveLayer<P, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceiveLayer")
             .field("receiver", &self.receiver)
             .field("handshakes", &self.handshakes)
+            .field("guard", &self.guard)
+            .field("is_detached", &self.is_detached)
             .finish()
     }
 }
 
 /// A service that gets verified webhooks alone; made by [`ReceiveLayer`].
 #[derive(Debug)]
-pub struct Receive<S, P = AnyScheme> {
+pub struct Receive<S, P = AnyScheme, G = Unguarded> {
     inner: S,
-    layer: ReceiveLayer<P>,
+    layer: ReceiveLayer<P, G>,
 }
 
-impl<S: Clone, P> Clone for Receive<S, P> {
+impl<S: Clone, P, G> Clone for Receive<S, P, G> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), layer: self.layer.clone() }
     }
 }
 
-impl<S, P, B, R> Service<Request<B>> for Receive<S, P>
+impl<S, P, G, B, R> Service<Request<B>> for Receive<S, P, G>
 where
-    S: Service<Request<Full<Bytes>>, Response = Response<R>, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Full<Bytes>>, Response = Response<R>, Future: Send, Error: Send>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    R: Send + 'static,
     P: 'static,
+    G: SeenStore,
 {
     type Response = Answer<R>;
     type Error = S::Error;
@@ -124,7 +160,10 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             match layer.receive(request).await {
-                Ok(Received::Webhook(request)) => Ok(inner.call(request).await?.map(Either::Left)),
+                Ok(Received::Webhook(webhook, request)) => {
+                    let handled = async move { Handled(inner.call(request).await) };
+                    layer.run(webhook, handled).await
+                }
                 Ok(Received::Answered(answer)) => Ok(answer.map(|text| Either::Right(text.into()))),
                 Err(rejection) => Ok(refuse(rejection)),
             }
@@ -132,13 +171,72 @@ where
     }
 }
 
+/// The store of a [`ReceiveLayer`] without a guard. There is none: it has no values.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_enums, reason = "it has no values")]
+pub enum Unguarded {}
+
+impl SeenStore for Unguarded {
+    async fn begin(&self, _: Claim, _: Timestamp) -> Result<Begun, SeenError> {
+        match *self {}
+    }
+
+    async fn done(&self, _: SeenId, _: Timestamp) -> Result<(), SeenError> {
+        match *self {}
+    }
+
+    async fn release(&self, _: Claim) -> Result<(), SeenError> {
+        match *self {}
+    }
+}
+
+fn answer<R, E>(guarded: Result<Guarded<Handled<R, E>>, Rejection>) -> Result<Answer<R>, E> {
+    match guarded {
+        Ok(Guarded::Ran { result, remembered }) => {
+            let mut response = result.0?.map(Either::Left);
+            if let Err(error) = remembered {
+                response.extensions_mut().insert(Arc::new(error));
+            }
+            Ok(response)
+        }
+        Ok(Guarded::Duplicate) => Ok(Response::new(Either::Right(Full::default()))),
+        Err(rejection) => Ok(refuse(rejection)),
+    }
+}
+
 /// What a request turned out to be.
 enum Received {
-    Webhook(Request<Full<Bytes>>),
+    Webhook(Webhook, Request<Full<Bytes>>),
     Answered(Response<Bytes>),
 }
 
-impl<P> ReceiveLayer<P> {
+impl<P, G: SeenStore> ReceiveLayer<P, G> {
+    /// Runs the service inside, or answers without.
+    async fn run<R: Send + 'static, E: Send + 'static>(
+        &self,
+        webhook: Webhook,
+        handled: impl Future<Output = Handled<R, E>> + Send + 'static,
+    ) -> Result<Answer<R>, E> {
+        let Some(guard) = self.guard.clone() else { return Ok(handled.await.0?.map(Either::Left)) };
+        let detached = self.is_detached.then(|| guard.detach()).flatten();
+        let run = async move { answer(guard.run(&webhook, handled).await) };
+        let Some(counted) = detached else { return run.await };
+        let task = tokio::spawn(async move {
+            let answer = run.await;
+            drop(counted);
+            answer
+        });
+        match task.await.map_err(JoinError::try_into_panic) {
+            Ok(answer) => answer,
+            // As it would be without a task.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(Err(_)) => {
+                Ok(refuse(Rejection::Failed { status: StatusCode::SERVICE_UNAVAILABLE }))
+            }
+        }
+    }
+
     async fn receive<B>(&self, request: Request<B>) -> Result<Received, Rejection>
     where
         B: Body<Error: Into<BoxError>>,
@@ -146,7 +244,8 @@ impl<P> ReceiveLayer<P> {
         let (head, body) = request.into_parts();
         for handshake in &*self.handshakes {
             if let Some(answer) = handshake.answer(&head) {
-                return answer.map(Received::Answered);
+                let tell = |rejection: &_| self.receiver.settings().tell_of(rejection);
+                return answer.map(Received::Answered).inspect_err(tell);
             }
         }
         let received = self.receiver.receive(Request::from_parts(head, body)).await?;
@@ -157,96 +256,8 @@ impl<P> ReceiveLayer<P> {
             }
         }
         let body = Full::new(webhook.body().clone());
-        head.extensions.insert(webhook);
-        Ok(Received::Webhook(Request::from_parts(head, body)))
-    }
-}
-
-/// Runs the service inside once a webhook; goes inside a [`ReceiveLayer`], or answers 500.
-///
-/// An answer of 2xx is a success. If the store then fails to take note, the answer is sent all the
-/// same, and the [`SeenError`](crate::SeenError) is in its extensions, as an `Arc`.
-pub struct ReplayLayer<G> {
-    guard: Guard<G>,
-}
-
-impl<G> ReplayLayer<G> {
-    /// Returns the layer of this guard.
-    pub fn new(guard: Guard<G>) -> Self {
-        Self { guard }
-    }
-}
-
-impl<S, G> Layer<S> for ReplayLayer<G> {
-    type Service = Replay<S, G>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Replay { inner, guard: self.guard.clone() }
-    }
-}
-
-impl<G> Clone for ReplayLayer<G> {
-    fn clone(&self) -> Self {
-        Self { guard: self.guard.clone() }
-    }
-}
-
-impl<G> fmt::Debug for ReplayLayer<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayLayer").field("guard", &self.guard).finish()
-    }
-}
-
-/// A service that runs once a webhook; made by [`ReplayLayer`].
-#[derive(Debug)]
-pub struct Replay<S, G> {
-    inner: S,
-    guard: Guard<G>,
-}
-
-impl<S: Clone, G> Clone for Replay<S, G> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), guard: self.guard.clone() }
-    }
-}
-
-impl<S, G, B, R> Service<Request<B>> for Replay<S, G>
-where
-    S: Service<Request<B>, Response = Response<R>, Future: Send, Error: Send>
-        + Clone
-        + Send
-        + 'static,
-    G: SeenStore,
-    B: Send + 'static,
-    R: Send + 'static,
-{
-    type Response = Answer<R>;
-    type Error = S::Error;
-    type Future = Answering<R, S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let guard = self.guard.clone();
-        Box::pin(async move {
-            let Some(webhook) = request.extensions().get::<Webhook>().cloned() else {
-                return Ok(refuse(Rejection::Misuse { source: MisuseError::Unverified }));
-            };
-            match guard.run(&webhook, async { Handled(inner.call(request).await) }).await {
-                Ok(Guarded::Ran { result, remembered }) => {
-                    let mut response = result.0?.map(Either::Left);
-                    if let Err(error) = remembered {
-                        response.extensions_mut().insert(Arc::new(error));
-                    }
-                    Ok(response)
-                }
-                Ok(Guarded::Duplicate) => Ok(Response::new(Either::Right(Full::default()))),
-                Err(rejection) => Ok(refuse(rejection)),
-            }
-        })
+        head.extensions.insert(webhook.clone());
+        Ok(Received::Webhook(webhook, Request::from_parts(head, body)))
     }
 }
 

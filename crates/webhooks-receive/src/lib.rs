@@ -3,6 +3,7 @@
 mod body;
 mod clock;
 mod error;
+mod explanation;
 #[cfg(feature = "axum")]
 mod extract;
 mod handshake;
@@ -19,16 +20,17 @@ mod whole;
 // The public interface is:
 pub use clock::{Clock, SystemClock};
 pub use error::{BoxError, SetupError};
+pub use explanation::Explanation;
 #[cfg(feature = "axum")]
 pub use extract::{FromWebhook, VerifiedWebhook};
 pub use handshake::{CloudEvents, Handshake};
 pub use keys::{KeyLookup, Keys, MAX_KEYS, TenantKeys};
-pub use layer::{Receive, ReceiveLayer, Replay, ReplayLayer};
+pub use layer::{Receive, ReceiveLayer, Unguarded};
 pub use provider::{
     AnyScheme, GitHub, Meta, Provider, Shopify, Slack, Standard, Stripe, Svix, Twitch, Zoom,
 };
 pub use receiver::Receiver;
-pub use rejection::{MisuseError, Rejection};
+pub use rejection::{JsonError, MisuseError, Rejection};
 #[cfg(feature = "memory")]
 pub use replay::MemorySeen;
 #[cfg(feature = "postgres")]

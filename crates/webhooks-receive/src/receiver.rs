@@ -5,19 +5,20 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use http_body::Body;
-use webhooks_sign::{KeyRing, Scheme, Tolerance, Verifier};
+use webhooks_sign::{Error, KeyRing, Pending, Scheme, Tolerance, Verifier};
 
 use crate::keys::{Found, decoy};
 use crate::{
-    AnyScheme, BoxError, Clock, Keys, MAX_KEYS, Provider, Rejection, SetupError, SystemClock,
-    Webhook, body,
+    AnyScheme, BoxError, Clock, Explanation, Keys, MAX_KEYS, Provider, Rejection, SetupError,
+    SystemClock, Webhook, body,
 };
 
-/// How many bytes a body may have unless set: fifty times what Standard Webhooks calls usual, and
-/// little enough that a thousand at a time fit into memory.
+/// How many bytes a body may have unless set, or the provider documents larger ones: fifty times what
+/// Standard Webhooks calls usual, and little enough that a thousand at a time fit into memory.
 const MAX_BODY: usize = 1024 * 1024;
 
 /// How long a body may take to come unless set. Senders give up on the whole exchange after 5 to
@@ -58,19 +59,30 @@ pub(crate) struct Settings {
     pub(crate) scheme: Scheme,
     pub(crate) tolerance: Tolerance,
     pub(crate) clock: Arc<dyn Clock>,
-    url: Arc<str>,
+    /// What a receiver has in common with those that setters made of it, and with no other.
+    origin: Arc<()>,
     keys: Keys,
     decoy: Arc<KeyRing<MAX_KEYS>>,
     max_body: usize,
     pub(crate) read_deadline: Duration,
     methods: Arc<[Method]>,
+    pub(crate) takes_any_type: bool,
+    on_rejection: Arc<dyn Fn(&Explanation<'_>) + Send + Sync>,
+}
+
+/// What was found out about a request before it was refused.
+#[derive(Default)]
+struct Looked {
+    found: Option<Found>,
+    body: Option<Bytes>,
 }
 
 impl Receiver {
     /// Returns a receiver of what is signed by this scheme with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none.
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn new(scheme: Scheme, keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(scheme, keys.into())
     }
@@ -80,7 +92,8 @@ impl<P: Provider> Receiver<P> {
     /// Returns a receiver of what the provider signs with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none.
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn of(keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(P::SCHEME, keys.into())
     }
@@ -88,36 +101,32 @@ impl<P: Provider> Receiver<P> {
 
 impl<P> Receiver<P> {
     fn with(scheme: Scheme, keys: Keys) -> Result<Self, SetupError> {
-        let unsuitable = |source| SetupError::UnsuitableKeys { scheme: scheme.name(), source };
+        let name = scheme.name();
+        let unsuitable = |source| SetupError::UnsuitableKeys { scheme: name, source };
         let decoy = Arc::new(decoy(&scheme).map_err(unsuitable)?);
-        let ring = keys.fixed().unwrap_or(&decoy);
+        let found = keys.fixed().unwrap_or_else(|| Found::nobody(&decoy));
         // Without headers verification fails in any case; by misuse, it is the keys that are wrong.
         let none = HeaderMap::new();
-        let tried = scheme.verifier().method("POST").url("/").begin(ring, &none, 0);
-        if let Err(source) = tried
-            && source.is_misuse()
-        {
-            return Err(unsuitable(source));
+        let tried = scheme.verifier().method("POST").url(&found.url).begin(&found.ring, &none, 0);
+        match tried.err() {
+            Some(Error::MissingPart) => return Err(SetupError::MissingUrl { scheme: name }),
+            Some(source) if source.is_misuse() => return Err(unsuitable(source)),
+            _ => {}
         }
         let settings = Settings {
             scheme,
             tolerance: scheme.tolerance(),
             clock: Arc::new(SystemClock),
-            url: Arc::from(""),
+            origin: Arc::new(()),
             keys,
             decoy,
-            max_body: MAX_BODY,
+            max_body: scheme.max_body().map_or(MAX_BODY, |documented| documented.max(MAX_BODY)),
             read_deadline: READ_DEADLINE,
             methods: Arc::from([Method::POST]),
+            takes_any_type: false,
+            on_rejection: Arc::new(log),
         };
         Ok(Self { settings: Arc::new(settings), provider: PhantomData })
-    }
-
-    /// Sets the URL that the sender was given, which some schemes sign. Take it from your settings,
-    /// not from the request.
-    #[must_use]
-    pub fn url(self, url: &str) -> Self {
-        self.set(|settings| settings.url = Arc::from(url))
     }
 
     /// Sets how far the timestamp may lie from the clock; what the scheme says unless set.
@@ -126,7 +135,8 @@ impl<P> Receiver<P> {
         self.set(|settings| settings.tolerance = tolerance)
     }
 
-    /// Sets how many bytes a body may have; 1 MiB unless set.
+    /// Sets how many bytes a body may have; 1 MiB unless set, or as many as the provider documents if
+    /// those are more (GitHub 25 MiB).
     #[must_use]
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_body = bytes)
@@ -153,6 +163,33 @@ impl<P> Receiver<P> {
         self.set(|settings| settings.clock = Arc::new(clock))
     }
 
+    /// Takes JSON under any content type, or none: for senders that label it `text/plain`. What is
+    /// signed cannot come from a form on another site, which the content type guards against
+    /// elsewhere.
+    #[must_use]
+    pub fn json_of_any_type(self) -> Self {
+        self.set(|settings| settings.takes_any_type = true)
+    }
+
+    /// Sets who is told of each refused request, and why: your log, or your metrics. Unless set, the
+    /// feature `tracing` logs it, and without that nobody is told.
+    ///
+    /// # Example
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhooks_receive::{GitHub, Receiver};
+    /// use webhooks_sign::providers::GITHUB;
+    ///
+    /// let receiver = Receiver::<GitHub>::of(GITHUB.key("It's a Secret to Everybody")?)?
+    ///     .on_rejection(|explanation| eprintln!("{explanation:#}"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_rejection(self, tell: impl Fn(&Explanation<'_>) + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.on_rejection = Arc::new(tell))
+    }
+
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
@@ -174,38 +211,67 @@ impl<P> Receiver<P> {
         B: Body<Error: Into<BoxError>>,
     {
         let (head, body) = request.into_parts();
-        let Settings { max_body, read_deadline, ref methods, .. } = *self.settings;
-        if !methods.contains(&head.method) {
-            return Err(Rejection::Method { allowed: Arc::clone(methods) });
+        let mut looked = Looked::default();
+        match self.verify(&head, body, &mut looked).await {
+            Ok(webhook) => Ok(Request::from_parts(head, webhook)),
+            Err(rejection) => {
+                let Looked { found, body } = &looked;
+                self.settings.tell(&Explanation {
+                    rejection: &rejection,
+                    settings: &self.settings,
+                    head: Some(&head),
+                    found: found.as_ref(),
+                    body: body.as_ref(),
+                });
+                Err(rejection)
+            }
         }
-        body::check_declared(&head.headers, max_body)?;
-        let found = self.find(&head).await?;
-        let ring = found.as_ref().map_or(&self.settings.decoy, |found| &found.ring);
-        let pending = self.verifier(&head).begin(ring, &head.headers, self.now())?;
-        // With curves it takes 8 KiB, which all futures around this one would have to carry.
-        let mut pending = Box::new(pending);
-        let deadline = self.settings.clock.sleep(read_deadline);
-        let bytes = body::read(body, max_body, deadline, |chunk| pending.update(chunk)).await?;
+    }
+
+    async fn verify<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        looked: &mut Looked,
+    ) -> Result<Webhook, Rejection>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let settings = &*self.settings;
+        let (decoy, now) = (Found::nobody(&settings.decoy), self.now());
+        if !settings.methods.contains(&head.method) {
+            return Err(Rejection::Method { allowed: Arc::clone(&settings.methods) });
+        }
+        body::check_declared(&head.headers, settings.max_body)?;
+        if settings.keys.fixed().is_none() {
+            // A lookup is spared what is malformed or stale.
+            let _headers_are_fine = settings.begin(head, &decoy, now)?;
+        }
+        let found = settings.keys.find(head).await;
+        looked.found = found.map_err(|source| Rejection::Lookup { source })?;
+        // What is wrong with a tenant shows only at the end, so that one that there is not, or whose
+        // keys are unsuitable, takes as long as a wrong signature.
+        let (mut wrong, mut by) = (None, looked.found.as_ref().unwrap_or(&decoy));
+        let mut pending = match (settings.begin(head, by, now), &by.tenant) {
+            (Err(Error::UnsuitableKey), Some(tenant)) => {
+                wrong = Some(Rejection::TenantKeys { tenant: Arc::clone(tenant) });
+                by = &decoy;
+                settings.begin(head, by, now)?
+            }
+            (begun, _) => begun?,
+        };
+        if looked.found.is_none() {
+            wrong = Some(Rejection::UnknownTenant);
+        }
+        let deadline = settings.clock.sleep(settings.read_deadline);
+        let read = body::read(body, settings.max_body, deadline, |chunk| pending.update(chunk));
+        let bytes = read.await?;
         let verified = pending.finish();
-        // Only now, so that a tenant that there is not takes as long as a wrong signature.
-        let Some(found) = found else { return Err(Rejection::UnknownTenant) };
-        let by = Arc::clone(&self.settings);
-        let webhook = Webhook::new(&verified?, bytes, found, &head.headers, by);
-        Ok(Request::from_parts(head, webhook))
-    }
-
-    /// Returns whose keys verify a request. A lookup is spared what is malformed or stale.
-    async fn find(&self, head: &Parts) -> Result<Option<Found>, Rejection> {
-        let Settings { keys, decoy, .. } = &*self.settings;
-        if keys.fixed().is_none() {
-            let _headers_are_fine = self.verifier(head).begin(decoy, &head.headers, self.now())?;
+        looked.body = Some(bytes.clone());
+        if let Some(wrong) = wrong {
+            return Err(wrong);
         }
-        keys.find(head).await.map_err(|source| Rejection::Lookup { source })
-    }
-
-    fn verifier<'s>(&'s self, head: &'s Parts) -> Verifier<'s> {
-        let Settings { scheme, tolerance, url, .. } = &*self.settings;
-        scheme.verifier().tolerance(*tolerance).method(head.method.as_str()).url(url)
+        Ok(Webhook::new(&verified?, bytes, by.clone(), &head.headers, Arc::clone(&self.settings)))
     }
 
     fn now(&self) -> u64 {
@@ -214,6 +280,47 @@ impl<P> Receiver<P> {
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+}
+
+fn log(explanation: &Explanation<'_>) {
+    explanation.log();
+}
+
+impl Settings {
+    /// Checks the headers by these keys. With curves what it returns takes 8 KiB, which all futures
+    /// around this one would have to carry.
+    fn begin<'s, 'h>(
+        &'s self,
+        head: &'h Parts,
+        by: &'s Found,
+        now: u64,
+    ) -> Result<Box<Pending<'s, 'h, MAX_KEYS>>, Error>
+    where
+        'h: 's,
+    {
+        self.verifier(head, by).begin(&by.ring, &head.headers, now).map(Box::new)
+    }
+
+    pub(crate) fn verifier<'s>(&'s self, head: &'s Parts, by: &'s Found) -> Verifier<'s> {
+        let verifier = self.scheme.verifier().tolerance(self.tolerance);
+        verifier.method(head.method.as_str()).url(&by.url)
+    }
+
+    /// Tells whoever wants to know that a request was refused.
+    pub(crate) fn tell(&self, explanation: &Explanation<'_>) {
+        (self.on_rejection)(explanation);
+    }
+
+    /// Tells of a refusal without a request at hand.
+    pub(crate) fn tell_of(&self, rejection: &Rejection) {
+        let (head, found, body) = (None, None, None);
+        self.tell(&Explanation { rejection, settings: self, head, found, body });
+    }
+
+    /// Returns whether these are the settings of the same receiver, whatever was set since.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.origin, &other.origin)
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
+use serde_json::error::Category;
 use thiserror::Error;
 
 use crate::{BoxError, SeenError};
@@ -37,7 +38,7 @@ pub enum Rejection {
     #[error("the body is not the JSON that is expected")]
     InvalidJson {
         /// Where it is not.
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// The signature is forged, or the webhook stale: 401.
     #[error("the webhook is not authentic")]
@@ -48,11 +49,18 @@ pub enum Rejection {
     /// The request names a tenant that there is not: 401, as for a wrong signature.
     #[error("the tenant is unknown")]
     UnknownTenant,
+    /// The lookup found keys for another algorithm: 401, as for a wrong signature, for it would tell
+    /// which tenants there are.
+    #[error("the keys of the tenant {tenant:?} are for another algorithm than the scheme's")]
+    TenantKeys {
+        /// The tenant.
+        tenant: Arc<str>,
+    },
     /// A handshake's token or origin is not the one expected: 403.
     #[error("the handshake is refused")]
     Handshake,
     /// Webhooks do not come by this method: 405, with those by which they do.
-    #[error("webhooks do not come by this method")]
+    #[error("webhooks come by {allowed:?}, not by this method")]
     Method {
         /// The methods by which they come.
         allowed: Arc<[Method]>,
@@ -73,7 +81,7 @@ pub enum Rejection {
         max: usize,
     },
     /// The content type is not JSON: 415.
-    #[error("the content type is not JSON")]
+    #[error("the content type is not JSON; `Receiver::json_of_any_type` takes it all the same")]
     ContentType,
     /// This side is not set up right: 500.
     #[error("the receiver is not set up right")]
@@ -112,16 +120,19 @@ pub enum Rejection {
 #[derive(Debug, Clone, Copy, Error)]
 #[non_exhaustive]
 pub enum MisuseError {
-    /// The receiver was not told the URL that is signed, or a lookup found keys for another
-    /// algorithm.
-    #[error("the receiver does not suit its scheme")]
+    /// The lookup found keys without the URL that is signed.
+    #[error("the keys do not suit the receiver's scheme")]
     Scheme {
-        /// Which of the two.
+        /// What verification says of them.
         source: webhooks_sign::Error,
     },
-    /// The guard's layer is not inside that of the receiver which the guard was made for.
-    #[error("the guard's receiver has not verified what is to be remembered")]
-    Unverified,
+    /// The guard was made for another receiver than the one that verified the webhook.
+    #[error("the guard was made for another receiver than the one that verified the webhook")]
+    OtherReceiver,
+    /// The receiver's tolerance was widened after the guard was made: ids would be forgotten while
+    /// their webhooks still pass.
+    #[error("the receiver's tolerance is longer than the guard remembers ids")]
+    Tolerance,
 }
 
 impl Rejection {
@@ -131,7 +142,9 @@ impl Rejection {
             Self::Malformed { .. } | Self::Interrupted { .. } | Self::InvalidJson { .. } => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Unauthentic { .. } | Self::UnknownTenant => StatusCode::UNAUTHORIZED,
+            Self::Unauthentic { .. } | Self::UnknownTenant | Self::TenantKeys { .. } => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Handshake => StatusCode::FORBIDDEN,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
@@ -143,6 +156,29 @@ impl Rejection {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Failed { status } => *status,
+        }
+    }
+
+    /// Returns the rejection's name in snake case, for metrics: that of the
+    /// [`Error`](webhooks_sign::Error) where verification refused.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed { source } | Self::Unauthentic { source } => source.name(),
+            Self::Interrupted { .. } => "interrupted",
+            Self::InvalidJson { .. } => "invalid_json",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::TenantKeys { .. } => "tenant_keys",
+            Self::Handshake => "handshake",
+            Self::Method { .. } => "method",
+            Self::TimedOut => "timed_out",
+            Self::InProgress { .. } => "in_progress",
+            Self::TooLarge { .. } => "too_large",
+            Self::ContentType => "content_type",
+            Self::Misuse { .. } => "misuse",
+            Self::Lookup { .. } => "lookup",
+            Self::Seen { .. } => "seen",
+            Self::LeaseEnded { .. } => "lease_ended",
+            Self::Failed { .. } => "failed",
         }
     }
 
@@ -181,6 +217,31 @@ impl Rejection {
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_SECONDS),
             _ => None,
         }
+    }
+}
+
+/// Says where a body is not the JSON that is expected. It does not show what stands there, which is
+/// what the webhook is about.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{what} at line {line} column {column}")]
+#[non_exhaustive]
+pub struct JsonError {
+    /// What is wrong: the syntax, or the data.
+    pub what: &'static str,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+}
+
+impl From<&serde_json::Error> for JsonError {
+    fn from(error: &serde_json::Error) -> Self {
+        let what = match error.classify() {
+            Category::Data => "a value of another type or name than expected",
+            Category::Eof => "the text ends too soon",
+            Category::Io | Category::Syntax => "no JSON",
+        };
+        Self { what, line: error.line(), column: error.column() }
     }
 }
 

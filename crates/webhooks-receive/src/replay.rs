@@ -1,6 +1,7 @@
 //! The guard against replays: each webhook is handled once, and again only if that failed.
 
 mod flight;
+mod identity;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "postgres")]
@@ -14,15 +15,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use sha2::{Digest as _, Sha256};
 use webhooks_sign::{Algorithm, Tolerance};
 
 use crate::receiver::Settings;
 use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
 
+pub(crate) use flight::Counted;
 use flight::{Ended, Flights, Held, Role, WAIT, within};
+use identity::Identity;
 #[cfg(feature = "memory")]
 pub use memory::MemorySeen;
 #[cfg(feature = "postgres")]
@@ -88,46 +89,92 @@ pub struct Guard<S> {
     lease: Duration,
 }
 
-/// What two webhooks have in common when they are the same.
-#[derive(Clone, Copy)]
-enum Identity {
-    SignedId,
-    BodyHash,
-}
-
 impl<S: SeenStore> Guard<S> {
-    /// Returns a guard that knows webhooks by the id that their sender signed.
+    /// Returns a guard that knows webhooks by the id that their sender signed: in a header, or in the
+    /// field of the body that the provider documents
+    /// ([`Scheme::event_id_fields`](webhooks_sign::Scheme::event_id_fields)). A body without that
+    /// field, such as the test of a new webhook, is known by its hash.
     ///
     /// `scope` names the destination: what handles them, such as `billing`. Guards that share a
     /// store under one scope, in one process or many, share what is done, so that a webhook which
     /// one has handled the others answer without: give each destination a scope of its own, and
     /// each sender too, or one could use up the ids of another. Tenants are told apart without.
     ///
-    /// The guard knows this receiver and its clones. What another has verified is refused by
-    /// [`run`](Self::run), also if it was made of this one by a setter: set it up first.
+    /// The guard knows this receiver, its clones, and what setters make of it.
     ///
     /// # Errors
-    /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::TtlTooShort`] when the
-    /// receiver's tolerance is some 96 hours.
+    /// [`SetupError::UnsignedId`] when the scheme signs none, [`SetupError::RepeatedBodies`] when
+    /// nothing of a webhook tells it from the next, [`SetupError::TtlTooShort`] when the receiver's
+    /// tolerance is some 96 hours.
     pub fn new<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
-        match scheme.id_header() {
-            Some(_) => Self::with(receiver, scope, store, Identity::SignedId),
-            None => Err(SetupError::UnsignedId { scheme: scheme.name() }),
+        let fields = scheme.event_id_fields();
+        if scheme.id_header().is_some() {
+            Self::with(receiver, scope, store, Identity::SignedId)
+        } else if scheme.repeats_bodies() {
+            Err(SetupError::RepeatedBodies { scheme: scheme.name() })
+        } else if fields.is_empty() {
+            Err(SetupError::UnsignedId { scheme: scheme.name() })
+        } else {
+            Self::by_fields(receiver, scope, store, fields)
         }
     }
 
-    /// Returns a guard that knows webhooks by a hash of their bodies, for schemes that sign no id:
-    /// Stripe, GitHub, Shopify and most others. Two events with the same body are then one.
-    /// `scope` names the destination, as in [`new`](Self::new).
+    /// Returns a guard that knows webhooks by these fields of their JSON together, each given by its
+    /// JSON pointer (RFC 6901), such as `/event/id`; `*` in place of an index is each item of an
+    /// array. Take those that are the same in all attempts, and in no other event. A body without
+    /// any of them is known by its hash. `scope` names the destination, as in [`new`](Self::new).
     ///
     /// # Errors
-    /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when
-    /// the receiver's tolerance is some 96 hours.
+    /// [`SetupError::Pointer`] when one does not start with `/`, or there is none,
+    /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::TtlTooShort`] when the
+    /// receiver's tolerance is some 96 hours.
+    ///
+    /// # Example
+    /// ```
+    /// # #[cfg(feature = "memory")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhooks_receive::{Guard, MemorySeen, Receiver};
+    /// use webhooks_sign::Scheme;
+    ///
+    /// let acme = Scheme::custom("acme", "acme-signature").build()?;
+    /// let receiver = Receiver::new(acme, acme.key("my-secret-key")?)?;
+    /// let guard = Guard::by_fields(&receiver, "billing", MemorySeen::new(), &["/event/id"])?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "memory"))]
+    /// # fn main() {}
+    /// ```
+    pub fn by_fields<P>(
+        receiver: &Receiver<P>,
+        scope: &str,
+        store: S,
+        pointers: &[&str],
+    ) -> Result<Self, SetupError> {
+        check_signed(receiver)?;
+        if pointers.is_empty() || !pointers.iter().all(|pointer| pointer.starts_with('/')) {
+            return Err(SetupError::Pointer);
+        }
+        Self::with(receiver, scope, store, Identity::fields(pointers))
+    }
+
+    /// Returns a guard that knows webhooks by a hash of their bodies. `scope` names the destination,
+    /// as in [`new`](Self::new).
+    ///
+    /// It suits senders that repeat a body byte for byte when they try again, and put something into
+    /// it that no other event has, as GitHub and Shopify do. Two events with the same body are one
+    /// to it: the second is answered 200, and its handler does not run. Of a sender that counts its
+    /// attempts in the body, each attempt is handled.
+    ///
+    /// # Errors
+    /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::RepeatedBodies`] when
+    /// the provider's bodies repeat by design (Dropbox), [`SetupError::TtlTooShort`] when the
+    /// receiver's tolerance is some 96 hours.
     pub fn by_body<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
+        check_signed(receiver)?;
         let scheme = &receiver.settings().scheme;
-        if scheme.algorithm() == Algorithm::Token {
-            return Err(SetupError::UnsignedBody { scheme: scheme.name() });
+        if scheme.repeats_bodies() {
+            return Err(SetupError::RepeatedBodies { scheme: scheme.name() });
         }
         Self::with(receiver, scope, store, Identity::BodyHash)
     }
@@ -139,10 +186,7 @@ impl<S: SeenStore> Guard<S> {
         identity: Identity,
     ) -> Result<Self, SetupError> {
         let settings = receiver.settings();
-        let replayable = match settings.scheme.timestamp_source() {
-            Some(_) => replayable(settings),
-            None => Duration::ZERO,
-        };
+        let replayable = replayable(settings);
         let receiver = Arc::clone(settings);
         let (store, flights) = (Arc::new(store), Flights::default());
         let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
@@ -188,6 +232,15 @@ impl<S: SeenStore> Guard<S> {
     /// Dropping the future drops the handler. The id is given back by a task of the guard's, or
     /// marked as done if the handler had succeeded; [`idle`](Self::idle) waits for it.
     pub async fn run<R: Handled>(
+        &self,
+        webhook: &Webhook,
+        handler: impl Future<Output = R>,
+    ) -> Result<Guarded<R>, Rejection> {
+        let guarded = self.run_once(webhook, handler).await;
+        guarded.inspect_err(|rejection| webhook.by().tell_of(rejection))
+    }
+
+    async fn run_once<R: Handled>(
         &self,
         webhook: &Webhook,
         handler: impl Future<Output = R>,
@@ -245,31 +298,49 @@ impl<S: SeenStore> Guard<S> {
         Ok(Guarded::Ran { result, remembered })
     }
 
-    /// Waits until the ids of handlers that were dropped are given back: at shutdown, or the claims
-    /// end by themselves.
+    /// Counts a handler that outlives its connection, until what is returned is dropped; `None` when
+    /// there are too many.
+    pub(crate) fn detach(&self) -> Option<Counted> {
+        self.flights.detach()
+    }
+
+    /// Waits until the ids of handlers that were dropped are given back, and handlers that outlive
+    /// their connections have ended: at shutdown, or the claims end by themselves.
     pub async fn idle(&self) {
         self.flights.idle().await;
     }
 
     fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
-        let unverified = Rejection::Misuse { source: MisuseError::Unverified };
-        if !webhook.is_by(&self.receiver) {
-            return Err(unverified);
+        let misuse = |source| Rejection::Misuse { source };
+        if !webhook.by().is_same(&self.receiver) {
+            return Err(misuse(MisuseError::OtherReceiver));
+        }
+        // A setter may have changed it since the guard was made.
+        if self.ttl <= replayable(webhook.by()) {
+            return Err(misuse(MisuseError::Tolerance));
         }
         let scope = &*scope_of(&self.scope, webhook.tenant());
-        match self.identity {
-            Identity::SignedId => Ok(SeenId::new(scope, webhook.id().ok_or(unverified)?)),
-            Identity::BodyHash => {
-                let hash = Bytes::copy_from_slice(&Sha256::digest(webhook.body()));
-                Ok(SeenId::new(scope, &format!("sha256:{hash:x}")))
-            }
-        }
+        let id = self.identity.of(webhook).ok_or_else(|| misuse(MisuseError::OtherReceiver))?;
+        Ok(SeenId::new(scope, &id))
+    }
+}
+
+/// Refuses a scheme that repeats a token, and signs no body.
+fn check_signed<P>(receiver: &Receiver<P>) -> Result<(), SetupError> {
+    let scheme = &receiver.settings().scheme;
+    match scheme.algorithm() {
+        Algorithm::Token => Err(SetupError::UnsignedBody { scheme: scheme.name() }),
+        _ => Ok(()),
     }
 }
 
 /// Returns how long after it was first handled a webhook can come to the guard again: verification
 /// looks at the clock before the body comes, and timestamps are whole seconds.
 fn replayable(settings: &Settings) -> Duration {
+    if settings.scheme.timestamp_source().is_none() {
+        // For ever: no time to live would be long enough.
+        return Duration::ZERO;
+    }
     let Tolerance { past, future } = settings.tolerance;
     Duration::from_secs(past.saturating_add(future))
         .saturating_add(settings.read_deadline)
@@ -288,9 +359,10 @@ fn scope_of(scope: &str, tenant: Option<&str>) -> String {
 
 impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
-        let Self { identity, replayable, ttl, lease, .. } = *self;
+        let Self { replayable, ttl, lease, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
         let (scope, receiver) = (Arc::clone(&self.scope), Arc::clone(&self.receiver));
+        let identity = self.identity.clone();
         Self { store, flights, scope, identity, receiver, replayable, ttl, lease }
     }
 }

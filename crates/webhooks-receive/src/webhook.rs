@@ -70,7 +70,8 @@ impl Webhook {
     ///
     /// # Errors
     /// [`Rejection::ContentType`] when the content type is not JSON (`application/json`, or one
-    /// that ends in `+json`), [`Rejection::InvalidJson`] when the body is not what `T` expects.
+    /// that ends in `+json`) and the receiver does not take
+    /// [any type](crate::Receiver::json_of_any_type), [`Rejection::InvalidJson`] when the body is not what `T` expects.
     ///
     /// # Example
     /// ```
@@ -98,10 +99,11 @@ impl Webhook {
     /// }
     /// ```
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
-        if !self.proof.is_json {
+        if !self.proof.is_json && !self.proof.by.takes_any_type {
             return Err(Rejection::ContentType);
         }
-        serde_json::from_slice(&self.body).map_err(|source| Rejection::InvalidJson { source })
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Rejection::InvalidJson { source: (&error).into() })
     }
 
     /// Returns the id, if the scheme signs one.
@@ -129,9 +131,14 @@ impl Webhook {
         self.proof.by.scheme.name()
     }
 
-    /// Returns whether it was this receiver, or a clone of it, that verified the webhook.
+    /// Returns whether it was this receiver, or a clone of it as it is set, that verified the webhook.
     pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.proof.by, receiver)
+    }
+
+    /// Borrows the settings by which the webhook was verified.
+    pub(crate) fn by(&self) -> &Settings {
+        &self.proof.by
     }
 
     /// Returns the key that verified it, for handshakes that sign the answer.

@@ -82,7 +82,7 @@ impl Whole<'_> {
             let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> =
                 form_urlencoded::parse(body).take(MAX_FIELDS + 1).collect();
             if fields.len() > MAX_FIELDS {
-                return Err(Error::InvalidHeader);
+                return Err(Error::NoMatch);
             }
             let mut fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (&**k, &**v)).collect();
             return self.with_each_url(self.url, |verifier| {
@@ -127,7 +127,8 @@ impl Whole<'_> {
         keys: &KeyRing<N>,
         body: &'b [u8],
     ) -> Result<Verified<'b, ()>, Error> {
-        let Event { signature } = serde_json::from_slice(body).or(Err(Error::MissingHeader))?;
+        let missing = Error::MissingHeader { header: "signature" };
+        let Event { signature } = serde_json::from_slice(body).or(Err(missing))?;
         let SignedToken { timestamp, token, signature, parent } = signature;
         let timestamp = timestamp.to_text();
         let verify = |signature| {
@@ -135,7 +136,7 @@ impl Whole<'_> {
             verifier.verify_token(keys, &timestamp, token, signature, self.now)
         };
         match (verify(signature), parent) {
-            (Err(Error::NoMatch), Some(parent)) => verify(parent),
+            (Err(Error::NoMatch | Error::NoneListed { .. }), Some(parent)) => verify(parent),
             (verified, _) => verified,
         }
     }

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use sender::{NOW, StoppedClock};
 use webhooks_receive::{Keys, Receiver, Rejection, TenantKeys};
 use webhooks_sign::standard::{self, STANDARD};
-use webhooks_sign::{Algorithm, Error, Key, KeyRing};
+use webhooks_sign::{Algorithm, Key, KeyRing};
 
 const BODY: &[u8] = b"{}";
 
@@ -34,12 +34,12 @@ fn request(keys: &[Key]) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-async fn check(keys: impl Into<Keys>, signers: &[Key], expected: Result<usize, Error>) {
+async fn check(keys: impl Into<Keys>, signers: &[Key], expected: Result<usize, &str>) {
     let receiver = Receiver::new(STANDARD, keys).unwrap().clock(StoppedClock::new());
     let received = receiver.receive(request(signers)).await;
     let found = received.map(|request| request.body().key_index()).map_err(|refused| {
         let Rejection::Unauthentic { source } = refused else { unreachable!("{refused:?}") };
-        source
+        source.name()
     });
     assert_eq!(found, expected);
 }
@@ -51,8 +51,8 @@ async fn a_receiver_may_have_keys_for_both() {
     check(both(), &[curve()], Ok(1)).await;
     check(both(), &[hmac(), curve()], Ok(0)).await;
     check(curve(), &[hmac(), curve()], Ok(0)).await;
-    check(curve(), &[hmac()], Err(Error::NoMatch)).await;
-    check(hmac(), &[curve()], Err(Error::NoMatch)).await;
+    check(curve(), &[hmac()], Err("none_listed")).await;
+    check(hmac(), &[curve()], Err("none_listed")).await;
     // A sender that goes over lists both, for tenants that have either key or both.
     for (ring, index) in [([hmac(), curve()], 0), ([curve(), hmac()], 0)] {
         let lookup = move |_: &http::request::Parts| {

@@ -18,10 +18,11 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use sender::{NOW, key, receiver, signed};
 use serde::Deserialize;
+use tokio::sync::Notify;
 use tower::ServiceExt as _;
 use webhooks_receive::{
     CloudEvents, GitHub, Guard, Handshake, MemorySeen, Provider, ReceiveLayer, Receiver, Rejection,
-    ReplayLayer, Slack, Standard, VerifiedWebhook, Zoom,
+    Slack, Standard, VerifiedWebhook, Zoom,
 };
 use webhooks_sign::Envelope;
 
@@ -170,8 +171,8 @@ fn guarded(runs: &Arc<AtomicUsize>, status: &Arc<AtomicU16>) -> Router {
     };
     let receiver = receiver();
     let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
-    let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
-    Router::new().route("/hook", post(handler)).layer(layers)
+    let layer = ReceiveLayer::new(receiver).guard(guard);
+    Router::new().route("/hook", post(handler)).layer(layer)
 }
 
 #[tokio::test]
@@ -196,11 +197,70 @@ async fn the_layers_leave_the_handler_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_guard_outside_its_receiver_lets_nothing_through() {
-    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
-    let app = Router::new().route("/hook", post(async || "ran")).layer(ReplayLayer::new(guard));
+async fn a_guard_of_another_receiver_lets_nothing_through() {
+    let other = Receiver::<Standard>::of(key()).unwrap();
+    let guard = Guard::new(&other, "billing", MemorySeen::new()).unwrap();
+    let layer = ReceiveLayer::new(receiver()).guard(guard);
+    let app = Router::new().route("/hook", post(async || "ran")).layer(layer);
     let response = call(&app, request("/hook", "msg_1", "{}")).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// Senders wait for some seconds, and then close the connection. Method: the request's future is
+/// dropped while the handler runs.
+#[tokio::test]
+async fn a_detached_handler_outlives_its_connection_and_others_do_not() {
+    for is_detached in [false, true] {
+        let (begun, go_on, ended) =
+            (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let (begins, waits, counts) = (Arc::clone(&begun), Arc::clone(&go_on), Arc::clone(&ended));
+        let handler = move || async move {
+            begins.notify_one();
+            waits.notified().await;
+            counts.fetch_add(1, Ordering::Relaxed);
+        };
+        let receiver = receiver();
+        let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+        let layer = ReceiveLayer::new(receiver).guard(guard.clone());
+        let layer = if is_detached { layer.detached() } else { layer };
+        let app = Router::new().route("/hook", post(handler)).layer(layer);
+        tokio::select! {
+            biased;
+            () = begun.notified() => {}
+            response = call(&app, request("/hook", "msg_1", "{}")) => unreachable!("{response:?}"),
+        }
+        go_on.notify_one();
+        guard.idle().await;
+        assert_eq!(ended.load(Ordering::Relaxed), usize::from(is_detached));
+        if is_detached {
+            let repeated = call(&app, request("/hook", "msg_1", "{}")).await;
+            assert_eq!(repeated.status(), StatusCode::OK, "it is done");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_detached_handler_that_panics_does_so_as_any() {
+    let receiver = receiver();
+    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let layer = ReceiveLayer::new(receiver).guard(guard).detached();
+    let handler = async || -> StatusCode { unreachable!("on purpose") };
+    let app = Router::new().route("/hook", post(handler)).layer(layer);
+    let called =
+        tokio::spawn(async move { call(&app, request("/hook", "msg_1", "{}")).await.status() });
+    assert!(called.await.unwrap_err().is_panic());
+}
+
+/// What a log shows of an extractor is no place for what webhooks are about.
+#[tokio::test]
+async fn an_extractor_shows_no_body() {
+    let handler = async |hook: VerifiedWebhook<Json<serde_json::Value>, Standard>| {
+        assert_eq!(hook.body["card"], "4242");
+        format!("{hook:?}")
+    };
+    let app = Router::new().route("/hook", post(handler)).with_state(receiver());
+    let shown = text(call(&app, request("/hook", "msg_1", r#"{"card":"4242"}"#)).await).await;
+    assert!(shown.contains("msg_1") && !shown.contains("4242"), "{shown}");
 }
 
 /// Otherwise whoever saw a webhook could use up its id by another method of the route.
@@ -208,9 +268,9 @@ async fn a_guard_outside_its_receiver_lets_nothing_through() {
 async fn a_webhook_that_comes_by_another_method_uses_up_no_id() {
     let receiver = receiver();
     let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
-    let layers = (ReceiveLayer::new(receiver), ReplayLayer::new(guard));
+    let layer = ReceiveLayer::new(receiver).guard(guard);
     let route = get(async || "got").post(async || "posted");
-    let app = Router::new().route("/hook", route).layer(layers);
+    let app = Router::new().route("/hook", route).layer(layer);
     let mut captured = request("/hook", "msg_1", "{}");
     *captured.method_mut() = http::Method::GET;
     assert_eq!(call(&app, captured).await.status(), StatusCode::METHOD_NOT_ALLOWED);

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use sender::StoppedClock;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use webhooks_receive::{Handshake, ReceiveLayer, Receiver};
+use webhooks_receive::{Handshake, Keys, ReceiveLayer, Receiver};
 use webhooks_sign::providers::{ASANA, DISCORD, NOTION, TRELLO, TWITCH, WOO_COMMERCE, X};
 use webhooks_sign::{Envelope, Key, Scheme};
 
@@ -26,8 +26,8 @@ async fn call(
     handshakes: &[Handshake],
     request: Request<Full<Bytes>>,
 ) -> (StatusCode, String) {
-    let receiver = Receiver::new(scheme, key.clone()).unwrap().clock(StoppedClock::new());
-    let receiver = receiver.url("https://example.com/hook");
+    let keys = Keys::from(key.clone()).url("https://example.com/hook");
+    let receiver = Receiver::new(scheme, keys).unwrap().clock(StoppedClock::new());
     let handler = service_fn(async |_: Request<Full<Bytes>>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("handled"))))
     });

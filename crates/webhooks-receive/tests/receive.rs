@@ -101,10 +101,10 @@ async fn both_edges_of_the_tolerance_are_inside() {
         };
         assert_eq!(found, expected, "{at}");
     };
-    check(NOW - 301, Err(Error::TimestampTooOld)).await;
+    check(NOW - 301, Err(Error::TimestampTooOld { age: 301, tolerance: 300 })).await;
     check(NOW - 300, Ok(())).await;
     check(NOW + 300, Ok(())).await;
-    check(NOW + 301, Err(Error::TimestampTooNew)).await;
+    check(NOW + 301, Err(Error::TimestampTooNew { lead: 301, tolerance: 300 })).await;
 
     let strict = receiver().tolerance(Tolerance { past: 5, future: 0 });
     assert!(strict.receive(full(signed("msg_1", NOW - 5, BODY), BODY)).await.is_ok());
@@ -370,13 +370,74 @@ async fn a_url_that_is_signed_comes_from_the_settings() {
         let builder = Request::post("/").header("host", "example.com");
         full(builder.header("x-square-hmacsha256-signature", signature.as_str()), BODY)
     };
-    let receiver = Receiver::new(SQUARE, key).unwrap();
-    let misuse = receiver.receive(request()).await.unwrap_err();
-    let Rejection::Misuse { source: MisuseError::Scheme { source } } = misuse else {
-        panic!("{misuse:?}")
+    let receiver = Receiver::new(SQUARE, Keys::from(key.clone()).url(url)).unwrap();
+    assert!(receiver.receive(request()).await.is_ok());
+    let other = Keys::from(key.clone()).url("https://example.com/other");
+    assert!(Receiver::new(SQUARE, other).unwrap().receive(request()).await.is_err());
+    // Without one, nothing could ever be verified.
+    let refused = Receiver::new(SQUARE, key).unwrap_err();
+    assert!(matches!(refused, SetupError::MissingUrl { scheme: "square" }), "{refused:?}");
+}
+
+/// Each has a URL of its own, which is signed.
+#[tokio::test]
+async fn tenants_bring_the_url_that_their_sender_was_given() {
+    let key = SQUARE.key("signature-key").unwrap();
+    let ring = KeyRing::from(key.clone());
+    let lookup = move |head: &Parts| {
+        let (tenant, ring) = (head.uri.path().to_owned(), ring.clone());
+        async move {
+            let keys = TenantKeys::new(&*tenant, &ring);
+            let url = format!("https://example.com{tenant}");
+            Ok(Some(if tenant == "/no-url" { keys } else { keys.url(&url) }))
+        }
     };
-    assert_eq!(source, Error::MissingPart);
-    assert!(receiver.url(url).receive(request()).await.is_ok());
+    let receiver = Receiver::new(SQUARE, Keys::lookup(lookup)).unwrap();
+    let request = |tenant: &str, signed_for: &str| {
+        let url = &*format!("https://example.com{signed_for}");
+        let signature = SQUARE.sign(&key, &Envelope { url, ..Envelope::default() }, BODY).unwrap();
+        let builder = Request::post(tenant);
+        full(builder.header("x-square-hmacsha256-signature", signature.as_str()), BODY)
+    };
+    for tenant in ["/acme", "/umbrella"] {
+        let received = receiver.receive(request(tenant, tenant)).await.unwrap();
+        assert_eq!(received.body().tenant(), Some(tenant));
+    }
+    let refused = receiver.receive(request("/acme", "/umbrella")).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let misuse = receiver.receive(request("/no-url", "/no-url")).await.unwrap_err();
+    assert!(matches!(misuse, Rejection::Misuse { .. }), "{misuse:?}");
+}
+
+/// Otherwise it would tell which tenants there are.
+#[tokio::test]
+async fn a_tenant_with_keys_of_another_algorithm_looks_like_a_wrong_signature() {
+    let sha512 = webhooks_sign::Key::from_bytes(webhooks_sign::Algorithm::HmacSha512, &[7; 32]);
+    let ring = KeyRing::from(sha512.unwrap());
+    let lookup = move |_: &Parts| {
+        let ring = ring.clone();
+        async move { Ok(Some(TenantKeys::new("acme", &ring))) }
+    };
+    let receiver =
+        Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
+    let refused = receiver.receive(full(signed("msg_1", NOW, BODY), BODY)).await.unwrap_err();
+    assert!(matches!(&refused, Rejection::TenantKeys { tenant } if &**tenant == "acme"));
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// GitHub's pushes have up to 25 MB, and it does not send them again.
+#[tokio::test]
+async fn a_body_may_be_as_large_as_its_provider_documents() {
+    let key = GITHUB.key("secret").unwrap();
+    let body: &'static [u8] = vec![b' '; 3_048_076].leak();
+    let request = || {
+        let signature = GITHUB.sign(&key, &Envelope::default(), body).unwrap();
+        full(Request::post("/").header("x-hub-signature-256", signature.as_str()), body)
+    };
+    let receiver = Receiver::new(GITHUB, key.clone()).unwrap();
+    assert!(receiver.receive(request()).await.is_ok());
+    let refused = receiver.max_body(1024).receive(request()).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[test]
@@ -397,11 +458,21 @@ async fn json_is_parsed_only_where_the_content_type_says_so() {
     };
     let value: serde_json::Value = webhook("application/json", BODY).await.json().unwrap();
     assert_eq!(value["test"], 2_432_232_314_u64);
-    let wrong = webhook("text/plain", BODY).await.json::<serde_json::Value>().unwrap_err();
+    let labelled = async |receiver: Receiver<Standard>| {
+        let mut request = full(signed("msg_1", NOW, BODY), BODY);
+        request.headers_mut().insert("content-type", "text/plain".parse().unwrap());
+        receiver.receive(request).await.unwrap().into_body().json::<serde_json::Value>()
+    };
+    assert!(labelled(receiver().json_of_any_type()).await.is_ok());
+    let wrong = labelled(receiver()).await.unwrap_err();
     assert_eq!(wrong.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let broken = webhook("application/json", b"{").await.json::<serde_json::Value>().unwrap_err();
     assert_eq!(broken.status(), StatusCode::BAD_REQUEST);
     assert!(std::error::Error::source(&broken).is_some());
+    // Logs are no place for what webhooks are about.
+    let secret = webhook("application/json", br#""4242424242""#).await.json::<u64>().unwrap_err();
+    let shown = format!("{secret:?} {}", std::error::Error::source(&secret).unwrap());
+    assert!(shown.contains("line 1") && !shown.contains("4242"), "{shown}");
 }
 
 /// What a framework hands over may be a boxed body, and the future must cross threads.

@@ -1,6 +1,6 @@
 //! The guard: handlers run once, and again only after they failed.
 #![cfg(feature = "memory")]
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 #[path = "shared/sender.rs"]
 mod sender;
@@ -21,11 +21,11 @@ use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
     Begun, Claim, Guard, Guarded, Keys, MemorySeen, MisuseError, Receiver, Rejection, SeenError,
-    SeenId, SeenStore, SetupError, TenantKeys, Webhook,
+    SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
 };
-use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, TWITCH};
+use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWITCH};
 use webhooks_sign::standard::STANDARD;
-use webhooks_sign::{KeyRing, Tolerance};
+use webhooks_sign::{KeyRing, Scheme, Tolerance};
 
 fn request(id: &str) -> Request<Full<Bytes>> {
     signed(id, NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap()
@@ -296,10 +296,88 @@ async fn tenants_do_not_share_ids() {
 
 #[tokio::test]
 async fn what_another_receiver_verified_is_none_of_the_guards() {
-    let guard = Guard::new(&receiver().max_body(1), "billing", MemorySeen::new()).unwrap();
+    let other = Receiver::<Standard>::of(key()).unwrap();
+    let guard = Guard::new(&other, "billing", MemorySeen::new()).unwrap();
     let refused = run(&guard, "msg_1", 204).await.unwrap_err();
     let Rejection::Misuse { source } = refused else { panic!("{refused:?}") };
-    assert!(matches!(source, MisuseError::Unverified), "{source:?}");
+    assert!(matches!(source, MisuseError::OtherReceiver), "{source:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_may_be_set_up_after_its_guard_was_made() {
+    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
+    let later = receiver().max_body(100);
+    let webhook = later.receive(request("msg_1")).await.unwrap().into_body();
+    assert!(guard.run(&webhook, ready(StatusCode::OK)).await.is_ok());
+    // But not so that ids would be forgotten too soon.
+    let always = receiver().tolerance(Tolerance::DANGEROUS_UNLIMITED);
+    let webhook = always.receive(request("msg_2")).await.unwrap().into_body();
+    let refused = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap_err();
+    let Rejection::Misuse { source } = refused else { panic!("{refused:?}") };
+    assert!(matches!(source, MisuseError::Tolerance), "{source:?}");
+}
+
+/// Signs a body by a scheme without id or time, and returns how often it is handled in two attempts.
+async fn handled(
+    scheme: Scheme,
+    guard: impl Fn(&Receiver) -> Guard<MemorySeen>,
+    attempts: [&'static str; 2],
+) -> usize {
+    let key = scheme.key("secret").unwrap();
+    let receiver = Receiver::new(scheme, key.clone()).unwrap();
+    let guard = guard(&receiver);
+    let mut handled = 0;
+    for body in attempts {
+        let signature =
+            scheme.sign(&key, &webhooks_sign::Envelope::default(), body.as_bytes()).unwrap();
+        let request = Request::post("/").header(scheme.signature_header(), signature.as_str());
+        let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
+        let webhook = receiver.receive(request).await.unwrap().into_body();
+        let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
+        handled += usize::from(matches!(guarded, Guarded::Ran { .. }));
+    }
+    handled
+}
+
+/// Many providers count their attempts in the body, so that no two are the same.
+#[tokio::test]
+async fn attempts_are_told_by_the_field_that_they_share() {
+    let attempts = [r#"{"id":"evt_1","attempt":0}"#, r#"{"id":"evt_1","attempt":1}"#];
+    let others = [r#"{"id":"evt_1","at":0}"#, r#"{"id":"evt_2","at":0}"#];
+    let scheme = Scheme::custom("acme", "acme-signature").build().unwrap();
+    let by_id = |receiver: &Receiver| {
+        Guard::by_fields(receiver, "billing", MemorySeen::new(), &["/id"]).unwrap()
+    };
+    let by_body =
+        |receiver: &Receiver| Guard::by_body(receiver, "billing", MemorySeen::new()).unwrap();
+    assert_eq!(handled(scheme, by_id, attempts).await, 1);
+    assert_eq!(handled(scheme, by_body, attempts).await, 2, "what the field is for");
+    assert_eq!(handled(scheme, by_id, others).await, 2);
+    // What has no id is told by all of it.
+    assert_eq!(handled(scheme, by_id, [r#"{"ping":1}"#, r#"{"ping":2}"#]).await, 2);
+    assert_eq!(handled(scheme, by_id, ["ping", "ping"]).await, 1);
+    // A scheme that knows its field needs not be told.
+    let known = Scheme::custom("acme", "acme-signature").event_id_fields(&["/id"]).build().unwrap();
+    let of_scheme =
+        |receiver: &Receiver| Guard::new(receiver, "billing", MemorySeen::new()).unwrap();
+    assert_eq!(handled(known, of_scheme, attempts).await, 1);
+    let receiver = Receiver::new(scheme, scheme.key("secret").unwrap()).unwrap();
+    for pointers in [&[][..], &["id"], &["/id", ""]] {
+        let refused = Guard::by_fields(&receiver, "billing", MemorySeen::new(), pointers);
+        assert!(matches!(refused, Err(SetupError::Pointer)), "{pointers:?}");
+    }
+}
+
+/// Dropbox tells which account has changed, and nothing else: the second change would be lost.
+#[test]
+fn where_bodies_repeat_by_design_there_is_no_guard() {
+    let receiver = Receiver::new(DROPBOX, DROPBOX.key("secret").unwrap()).unwrap();
+    for refused in [
+        Guard::by_body(&receiver, "files", MemorySeen::new()),
+        Guard::new(&receiver, "files", MemorySeen::new()),
+    ] {
+        assert!(matches!(refused, Err(SetupError::RepeatedBodies { scheme: "dropbox" })));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Where deliveries go, and how.
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,17 +173,27 @@ pub enum EndpointError {
     Url(#[from] EndpointUrlError),
 }
 
+impl From<Infallible> for EndpointError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl Endpoint {
     /// Returns an active endpoint of the default tenant that wants all events, has no retry policy of
     /// its own, gives an exchange 30 s, and signs with HMAC-SHA256.
     ///
-    /// A secret that starts with `whsec_` signs by [`HeaderProfile::Standard`], any other by
-    /// [`HeaderProfile::XWebhook`].
+    /// The secret is a [`Secret`] or its text. One that starts with `whsec_`, as those of
+    /// [`Secret::generate`] do, signs by [`HeaderProfile::Standard`], which is what most receivers
+    /// verify. Any other text signs by [`HeaderProfile::XWebhook`].
     ///
     /// # Errors
     /// [`EndpointError`] when the URL or the secret cannot be used.
-    pub fn new(url: &str, secret: &str) -> Result<Self, EndpointError> {
-        let (url, secret) = (EndpointUrl::new(url)?, Secret::new(secret)?);
+    pub fn new(
+        url: &str,
+        secret: impl TryInto<Secret, Error: Into<EndpointError>>,
+    ) -> Result<Self, EndpointError> {
+        let (url, secret) = (EndpointUrl::new(url)?, secret.try_into().map_err(Into::into)?);
         let profile =
             if secret.is_standard() { HeaderProfile::Standard } else { HeaderProfile::XWebhook };
         Ok(Self {

@@ -6,11 +6,20 @@ use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use webhooks_core::Timestamp;
-use webhooks_sign::{Algorithm, Key, KeyError};
+use webhooks_sign::{Algorithm, Fingerprint, Key, KeyError};
 use zeroize::Zeroizing;
 
 /// What the text of a Standard Webhooks secret starts with.
 const STANDARD_PREFIX: &str = "whsec_";
+
+/// The longest text in bytes, as for other credentials.
+const MAX_LEN: usize = 4 * 1024;
+
+/// How many bytes a new secret has: as many as the hash gives.
+const GENERATED_LEN: usize = 32;
+
+/// The longest text of a secret of Standard Webhooks in bytes: the prefix, and 64 bytes in base64.
+const MAX_STANDARD_LEN: usize = 6 + 88;
 
 /// A secret that an endpoint's receiver shares.
 ///
@@ -18,11 +27,14 @@ const STANDARD_PREFIX: &str = "whsec_";
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::Secret;
+/// use webhooks_registry::{Endpoint, Secret};
 ///
-/// let secret = Secret::new("my-secret-key")?;
+/// let secret = Secret::generate();
+/// // Show it to the receiver's owner, once.
+/// assert!(secret.dangerous_text().starts_with("whsec_"));
 /// assert_eq!(format!("{secret:?}"), "Secret(redacted)");
-/// # Ok::<(), webhooks_registry::SecretError>(())
+/// let endpoint = Endpoint::new("https://example.com/webhook", secret)?;
+/// # Ok::<(), webhooks_registry::EndpointError>(())
 /// ```
 #[derive(Clone)]
 pub struct Secret {
@@ -33,7 +45,7 @@ pub struct Secret {
 /// What all clones of a secret share: keys are made once, not for each delivery.
 struct Shared {
     text: Zeroizing<String>,
-    sha256: OnceLock<Key>,
+    sha256: Key,
     sha512: OnceLock<Key>,
 }
 
@@ -46,17 +58,39 @@ pub struct SecretError {
 }
 
 impl Secret {
+    /// Returns a new secret of Standard Webhooks: `whsec_` and the base64 of 32 random bytes.
+    ///
+    /// # Panics
+    /// When the system has no randomness to give.
+    pub fn generate() -> Self {
+        let mut bytes = Zeroizing::new([0; GENERATED_LEN]);
+        // Filled before it grows: no copy stays behind.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_STANDARD_LEN));
+        #[expect(clippy::expect_used, reason = "without randomness nothing can be kept secret")]
+        let key = {
+            getrandom::fill(&mut *bytes).expect("the system's random source");
+            Key::write_secret(&*bytes, &mut *text).expect("32 bytes are a secret");
+            Key::standard(&text).expect("what was written is read")
+        };
+        Self::with(text, key)
+    }
+
     /// Returns the secret with this text: `whsec_` and the base64 of 24 to 64 bytes (Standard
-    /// Webhooks 1.0, "Signature scheme"), or any other text, whose bytes are then the key.
+    /// Webhooks 1.0, "Signature scheme"), or any other text of at most 4 KiB, whose bytes are then
+    /// the key.
     ///
     /// # Errors
-    /// [`SecretError`] when the text is empty, is the text of an ed25519 key (`whpk_`, `whsk_`), or
-    /// starts with `whsec_` and is malformed.
+    /// [`SecretError`] when the text is empty, too long, is the text of an ed25519 key (`whpk_`,
+    /// `whsk_`), starts with `whsec_` and is malformed, or was copied badly: white space or quotes
+    /// surround it, `whsec_` stands behind other text (`v1,whsec_…`) or is spelt otherwise.
     pub fn new(text: &str) -> Result<Self, SecretError> {
         let key = parse(text, Algorithm::HmacSha256)?;
-        let text = Zeroizing::new(text.to_owned());
-        let shared = Shared { text, sha256: key.into(), sha512: OnceLock::new() };
-        Ok(Self { shared: Arc::new(shared), expires_at: None })
+        Ok(Self::with(Zeroizing::new(text.to_owned()), key))
+    }
+
+    fn with(text: Zeroizing<String>, key: Key) -> Self {
+        let shared = Shared { text, sha256: key, sha512: OnceLock::new() };
+        Self { shared: Arc::new(shared), expires_at: None }
     }
 
     /// Sets until when the secret signs. An old one should outlive the rotation by a while.
@@ -68,6 +102,12 @@ impl Secret {
     /// Borrows the text, for whoever must keep it: a store.
     pub fn dangerous_text(&self) -> &str {
         &self.shared.text
+    }
+
+    /// Returns four bytes by which this secret and the receiver's are compared without being shown, as
+    /// [`Key::fingerprint`].
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.shared.sha256.fingerprint()
     }
 
     /// Returns until when the secret signs; for ever if `None`.
@@ -96,24 +136,42 @@ impl Secret {
     /// [`SecretError`] when the algorithm is no HMAC.
     pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
         let Shared { text, sha256, sha512 } = &*self.shared;
-        let made = match algorithm {
-            Algorithm::HmacSha256 => sha256,
-            Algorithm::HmacSha512 => sha512,
-            _ => return Err(SecretError { source: KeyError::Algorithm }),
-        };
-        if let Some(key) = made.get() {
-            return Ok(key);
+        match (algorithm, sha512.get()) {
+            (Algorithm::HmacSha256, _) => Ok(sha256),
+            (Algorithm::HmacSha512, Some(made)) => Ok(made),
+            (Algorithm::HmacSha512, None) => {
+                let key = parse(text, algorithm)?;
+                Ok(sha512.get_or_init(|| key))
+            }
+            _ => Err(SecretError { source: KeyError::Algorithm }),
         }
-        let key = parse(text, algorithm)?;
-        Ok(made.get_or_init(|| key))
     }
 }
 
 fn parse(text: &str, algorithm: Algorithm) -> Result<Key, KeyError> {
-    if text.starts_with(STANDARD_PREFIX) {
-        Key::from_secret(algorithm, text)
-    } else {
-        Key::from_legacy_bytes(algorithm, text.as_bytes())
+    if text.len() > MAX_LEN {
+        return Err(KeyError::Length { min: 1, max: MAX_LEN });
+    }
+    match Key::from_secret(algorithm, text) {
+        // Whatever has no trace of the prefix is a text of one's own.
+        Err(KeyError::Prefix { .. }) => Key::from_legacy_bytes(algorithm, text.as_bytes()),
+        key => key,
+    }
+}
+
+impl TryFrom<&str> for Secret {
+    type Error = SecretError;
+
+    fn try_from(text: &str) -> Result<Self, SecretError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<&String> for Secret {
+    type Error = SecretError;
+
+    fn try_from(text: &String) -> Result<Self, SecretError> {
+        Self::new(text)
     }
 }
 
@@ -134,7 +192,7 @@ impl fmt::Debug for Secret {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_sign::x_webhook;
+    use webhooks_sign::{Encoding, x_webhook};
 
     use super::*;
 
@@ -151,17 +209,38 @@ mod tests {
 
     #[test]
     fn bad_secrets_are_refused_without_being_shown() {
+        let expected = STANDARD_PREFIX;
+        let good = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         for (text, reason) in [
             ("", KeyError::Empty),
             ("whsec_", KeyError::Empty),
-            ("whsec_c2hvcnQ=", KeyError::Length),
-            ("whsec_%%%", KeyError::Encoding),
-            ("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=", KeyError::Prefix),
+            ("whsec_c2hvcnQ=", KeyError::Length { min: 24, max: 64 }),
+            ("whsec_%%%", KeyError::Encoding { expected: Encoding::Base64 }),
+            ("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=", KeyError::Asymmetric),
+            // As people paste them.
+            (&format!("v1,{good}"), KeyError::PrefixInside { expected }),
+            (&good.to_uppercase(), KeyError::PrefixSpelling { expected }),
+            (&good.replace('_', "-"), KeyError::PrefixSpelling { expected }),
+            (&format!("{good}\n"), KeyError::Surrounded),
+            (&format!(" {good}"), KeyError::Surrounded),
+            (&format!("\"{good}\""), KeyError::Surrounded),
+            ("my-secret-key\n", KeyError::Surrounded),
+            ("\u{feff}my-secret-key", KeyError::Surrounded),
+            ("   ", KeyError::Surrounded),
+            (&"x".repeat(MAX_LEN + 1), KeyError::Length { min: 1, max: MAX_LEN }),
         ] {
             let error = Secret::new(text).unwrap_err();
-            assert_eq!(error, SecretError { source: reason });
-            assert!(text.is_empty() || !format!("{error:?} {error}").contains(text));
+            assert_eq!(error, SecretError { source: reason }, "{text:?}");
+            assert!(text.is_empty() || !format!("{error:?} {error} {reason}").contains(text));
         }
+        assert!(Secret::new(&"x".repeat(MAX_LEN)).is_ok());
+    }
+
+    #[test]
+    fn a_new_secret_is_standard_and_no_other_one() {
+        let (one, other) = (Secret::generate(), Secret::generate());
+        assert!(one.is_standard() && one != other);
+        assert_eq!(Secret::new(one.dangerous_text()).unwrap(), one);
     }
 
     #[test]

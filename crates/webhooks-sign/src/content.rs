@@ -5,8 +5,8 @@ use subtle::ConstantTimeEq as _;
 
 use crate::envelope::check_id;
 use crate::{
-    Encoding, Envelope, Error, Headers, Key, KeyRing, Part, Pending, Scheme, SignError, Signature,
-    TimestampSource, Verified, Verifier,
+    Encoding, Envelope, Error, Expected, Headers, Key, KeyRing, Part, Pending, Scheme, SignError,
+    Signature, TimestampSource, Verified, Verifier,
 };
 
 /// What a scheme signs of the body.
@@ -107,12 +107,16 @@ impl Verifier<'_> {
     ) -> Result<Verified<'static, &'b [u8]>, Error> {
         let pending = Pending::begin(self.of(Content::Form), keys, headers, now)?;
         let Verified { timestamp, key_index, scheme, .. } = pending.finish()?;
-        let (_, query) = self.url.split_once('?').ok_or(Error::InvalidHeader)?;
+        let malformed = Error::InvalidHeader {
+            header: self.scheme.signature,
+            expected: Expected::Field(BODY_HASH),
+        };
+        let (_, query) = self.url.split_once('?').ok_or(malformed)?;
         let mut hashes = query.split('&').filter_map(|pair| pair.strip_prefix(BODY_HASH));
-        let expected = hashes.next().ok_or(Error::InvalidHeader)?;
+        let expected = hashes.next().ok_or(malformed)?;
         let mut decoded = [0; 32];
         if Encoding::Hex.decode(expected.as_bytes(), &mut decoded) != Some(decoded.len()) {
-            return Err(Error::InvalidHeader);
+            return Err(malformed);
         }
         let is_same = Sha256::digest(body).as_slice().ct_eq(&decoded);
         let verified = Verified { id: None, timestamp, key_index, scheme, body };
@@ -155,7 +159,7 @@ impl Verifier<'_> {
     ) -> Result<Verified<'t, ()>, Error> {
         let headers = [(self.scheme.signature, signature), (self.scheme.time_header(), timestamp)];
         let mut pending = Pending::begin(self.of(Content::Token), keys, &headers, now)?;
-        let id = check_id(token.as_bytes())?;
+        let id = check_id("token", token.as_bytes())?;
         pending.update(token.as_bytes());
         let Verified { timestamp, key_index, scheme, body, .. } = pending.finish()?;
         Ok(Verified { id: Some(id), timestamp, key_index, scheme, body })
@@ -194,7 +198,7 @@ impl Scheme {
         timestamp: &str,
         token: &str,
     ) -> Result<Signature, SignError> {
-        check_id(token.as_bytes()).or(Err(SignError::InvalidId))?;
+        check_id("token", token.as_bytes()).or(Err(SignError::InvalidId))?;
         let envelope = Envelope { timestamp, ..Envelope::default() };
         self.sign_in_place(key, &envelope, Content::Token, core::iter::once(token.as_bytes()))
     }

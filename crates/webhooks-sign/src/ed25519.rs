@@ -26,14 +26,14 @@ pub(crate) struct KeyPair {
 impl KeyPair {
     /// Reads a public key. Weak ones, for which a signature may fit many messages, are refused.
     pub(crate) fn from_public(bytes: &[u8]) -> Result<Self, KeyError> {
-        let bytes = bytes.try_into().or(Err(KeyError::Length))?;
+        let bytes = bytes.try_into().or(Err(KeyError::Length { min: 32, max: 32 }))?;
         let public = VerifyingKey::from_bytes(bytes).or(Err(KeyError::Curve))?;
         if public.is_weak() { Err(KeyError::Curve) } else { Ok(Self { public, secret: None }) }
     }
 
     /// Reads a secret key: 32 bytes of seed and the 32 bytes of the public key that belongs to it.
     pub(crate) fn from_secret(bytes: &[u8]) -> Result<Self, KeyError> {
-        let bytes: &[u8; 64] = bytes.try_into().or(Err(KeyError::Length))?;
+        let bytes: &[u8; 64] = bytes.try_into().or(Err(KeyError::Length { min: 64, max: 64 }))?;
         let secret = SigningKey::from_keypair_bytes(bytes).or(Err(KeyError::Curve))?;
         Ok(Self { public: secret.verifying_key(), secret: Some(secret) })
     }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{
 use base64::{Engine as _, alphabet};
 
 /// How signatures are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Base64 (RFC 4648 §4) with padding.
@@ -48,6 +48,17 @@ impl Encoding {
             Self::Base64Url => URL_SAFE_NO_PAD.encode_slice(bytes, out).ok(),
             Self::Hex | Self::LowerHex => encode_hex(bytes, out),
         }
+    }
+}
+
+impl core::fmt::Display for Encoding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Base64 => "padded base64",
+            Self::Base64Url => "base64 for URLs without padding",
+            Self::Hex => "hexadecimal",
+            Self::LowerHex => "hexadecimal in lower case",
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::listed::{Listed, MAX_HEADERS};
 use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
 use crate::timestamp::parse;
-use crate::{Error, Headers, Key, KeyRing, SignError, Verified, Verifier};
+use crate::{Error, Expected, Headers, Key, KeyRing, SignError, Verified, Verifier};
 
 /// The longest id in bytes. The limit is ours; Standard Webhooks gives none.
 const MAX_ID_LEN: usize = 256;
@@ -157,7 +157,7 @@ impl<'s, 'h> Opened<'s, 'h> {
             (&b""[..], Some(scheme.signature_values(headers)?))
         };
         if let Some(name) = scheme.id {
-            self.id = Some(check_id(single(headers, name)?)?);
+            self.id = Some(check_id(name, single(headers, name)?)?);
         }
         if let Some(source) = scheme.timestamp {
             let text = match source {
@@ -274,26 +274,28 @@ impl Scheme {
         for (slot, name) in values.iter_mut().zip(names) {
             match single(headers, name) {
                 Ok(value) => (*slot, is_any) = (value, true),
-                Err(Error::MissingHeader) => {}
+                Err(Error::MissingHeader { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        if is_any { Ok(values) } else { Err(Error::MissingHeader) }
+        if is_any { Ok(values) } else { Err(Error::MissingHeader { header: self.signature }) }
     }
 
     /// Returns the one field of this name.
-    fn field<'h>(&self, signature: &'h [u8], name: &str) -> Result<&'h [u8], Error> {
+    fn field<'h>(&self, signature: &'h [u8], name: &'static str) -> Result<&'h [u8], Error> {
+        let malformed =
+            Error::InvalidHeader { header: self.signature, expected: Expected::Field(name) };
         let Grammar::Fields { separator, .. } = self.grammar else {
-            return Err(Error::InvalidHeader);
+            return Err(malformed);
         };
         let fields = || signature.split(|byte| *byte == separator).map(<[u8]>::trim_ascii);
         if !fields().all(|field| field.is_empty() || field.contains(&b'=')) {
-            return Err(Error::InvalidHeader);
+            return Err(malformed);
         }
         let mut values = fields().filter_map(|field| field.strip_prefix(name.as_bytes()));
         match (values.next(), values.next()) {
             (Some(value), None) if !value.is_empty() => Ok(value),
-            _ => Err(Error::InvalidHeader),
+            _ => Err(malformed),
         }
     }
 }
@@ -309,6 +311,7 @@ fn is_valid_id(id: &[u8]) -> bool {
 }
 
 #[inline]
-pub(crate) fn check_id(id: &[u8]) -> Result<&[u8], Error> {
-    if is_valid_id(id) { Ok(id) } else { Err(Error::InvalidHeader) }
+pub(crate) fn check_id<'h>(header: &'static str, id: &'h [u8]) -> Result<&'h [u8], Error> {
+    let expected = Expected::Id;
+    if is_valid_id(id) { Ok(id) } else { Err(Error::InvalidHeader { header, expected }) }
 }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::{Encoding, TimestampFormat};
+
 /// Says why a webhook was refused.
 ///
 /// Answer 400 when [`is_malformed`](Self::is_malformed), 500 when [`is_misuse`](Self::is_misuse),
@@ -19,28 +21,64 @@ use core::fmt;
 ///         _ => 401,
 ///     }
 /// }
-/// assert_eq!(status(Error::InvalidHeader), 400);
-/// assert_eq!(status(Error::TimestampTooOld), 401);
+/// let header = "webhook-id";
+/// assert_eq!(status(Error::MissingHeader { header }), 400);
+/// assert_eq!(status(Error::TimestampTooOld { age: 400, tolerance: 300 }), 401);
 /// assert_eq!(status(Error::UnsuitableKey), 500);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
     /// A header that the scheme needs is missing.
-    MissingHeader,
+    MissingHeader {
+        /// Its name.
+        header: &'static str,
+    },
     /// A header is there more than once, so that nobody can say which one counts.
-    DuplicateHeader,
+    DuplicateHeader {
+        /// Its name.
+        header: &'static str,
+    },
     /// A header does not follow its grammar.
-    InvalidHeader,
+    InvalidHeader {
+        /// Its name.
+        header: &'static str,
+        /// What the scheme has in it.
+        expected: Expected,
+    },
     /// The timestamp is not in the scheme's form.
-    InvalidTimestamp,
+    InvalidTimestamp {
+        /// The form that it should have.
+        expected: TimestampFormat,
+    },
     /// The timestamp lies further back than the tolerance allows: stale, or replayed.
-    TimestampTooOld,
+    TimestampTooOld {
+        /// Its age in seconds.
+        age: u64,
+        /// The greatest age in seconds.
+        tolerance: u64,
+    },
     /// The timestamp lies further ahead than the tolerance allows: a clock is wrong.
-    TimestampTooNew,
+    TimestampTooNew {
+        /// Its lead in seconds.
+        lead: u64,
+        /// The furthest lead in seconds.
+        tolerance: u64,
+    },
     /// The header lists more than 16 items or fields, of whatever version and the time among them,
     /// or more than 4 signatures by a curve (ed25519, P-256), each of which costs far more.
-    TooManySignatures,
+    TooManySignatures {
+        /// Its name.
+        header: &'static str,
+    },
+    /// The header lists no well-formed signature of the scheme's version, so that there is nothing
+    /// to compare: they are of other versions, or lack the prefix.
+    NoneListed {
+        /// Its name.
+        header: &'static str,
+        /// What one looks like.
+        expected: Expected,
+    },
     /// No listed signature fits any key: forged, changed on the way, or signed with another key.
     NoMatch,
     /// The scheme signs the method or the URL, and the verifier was not told it: a mistake on this
@@ -61,62 +99,159 @@ impl Error {
     pub fn is_malformed(self) -> bool {
         matches!(
             self,
-            Self::MissingHeader
-                | Self::DuplicateHeader
-                | Self::InvalidHeader
-                | Self::InvalidTimestamp
-                | Self::TooManySignatures
+            Self::MissingHeader { .. }
+                | Self::DuplicateHeader { .. }
+                | Self::InvalidHeader { .. }
+                | Self::InvalidTimestamp { .. }
+                | Self::TooManySignatures { .. }
         )
     }
 
     /// Returns whether the timestamp is too far from the receiver's clock: the message is stale or
     /// replayed, or a clock is wrong. Whether it is forged was not looked at.
     pub fn is_stale(self) -> bool {
-        matches!(self, Self::TimestampTooOld | Self::TimestampTooNew)
+        matches!(self, Self::TimestampTooOld { .. } | Self::TimestampTooNew { .. })
     }
 
     /// Returns whether the mistake is on this side: the request was not looked at.
     pub fn is_misuse(self) -> bool {
         matches!(self, Self::MissingPart | Self::OtherContent | Self::UnsuitableKey)
     }
+
+    /// Returns the error's name in snake case, for metrics: `missing_header`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MissingHeader { .. } => "missing_header",
+            Self::DuplicateHeader { .. } => "duplicate_header",
+            Self::InvalidHeader { .. } => "invalid_header",
+            Self::InvalidTimestamp { .. } => "invalid_timestamp",
+            Self::TimestampTooOld { .. } => "timestamp_too_old",
+            Self::TimestampTooNew { .. } => "timestamp_too_new",
+            Self::TooManySignatures { .. } => "too_many_signatures",
+            Self::NoneListed { .. } => "none_listed",
+            Self::NoMatch => "no_match",
+            Self::MissingPart => "missing_part",
+            Self::OtherContent => "other_content",
+            Self::UnsuitableKey => "unsuitable_key",
+        }
+    }
 }
+
+/// The lead from which on a timestamp in seconds is taken for one in milliseconds: a century.
+const CENTURY: u64 = 100 * 365 * 24 * 60 * 60;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MissingHeader => "a signature header is missing",
-            Self::DuplicateHeader => "a signature header is given more than once",
-            Self::InvalidHeader => "a signature header is malformed",
-            Self::InvalidTimestamp => "the timestamp is malformed",
-            Self::TimestampTooOld => "the timestamp is too old",
-            Self::TimestampTooNew => "the timestamp is too far in the future",
-            Self::TooManySignatures => "too many signatures are listed",
-            Self::NoMatch => "no signature matches",
-            Self::MissingPart => "the verifier was not told the method or URL that is signed",
-            Self::OtherContent => {
-                "the scheme signs a form or a token in place of the body, or neither"
+        match self {
+            Self::MissingHeader { header } => write!(f, "the header {header:?} is missing"),
+            Self::DuplicateHeader { header } => {
+                write!(f, "the header {header:?} is given more than once")
             }
-            Self::UnsuitableKey => "the key ring is empty or its keys are for another algorithm",
-        })
+            Self::InvalidHeader { header, expected } => {
+                write!(f, "the header {header:?} is malformed: expected {expected}")
+            }
+            Self::InvalidTimestamp { expected } => {
+                write!(f, "the timestamp is malformed: expected {expected}")
+            }
+            Self::TimestampTooOld { age, tolerance } => {
+                write!(f, "the timestamp is {age} s old; at most {tolerance} s are allowed")
+            }
+            Self::TimestampTooNew { lead, .. } if *lead > CENTURY => {
+                f.write_str("the timestamp lies centuries ahead: is it in milliseconds?")
+            }
+            Self::TimestampTooNew { lead, tolerance } => {
+                write!(f, "the timestamp is {lead} s ahead; at most {tolerance} s are allowed")
+            }
+            Self::TooManySignatures { header } => {
+                write!(f, "the header {header:?} lists too many signatures")
+            }
+            Self::NoneListed { header, expected } => {
+                write!(f, "the header {header:?} lists no signature of the form {expected}")
+            }
+            Self::NoMatch => f.write_str(
+                "no signature matches: another secret signed it, or the body was changed",
+            ),
+            Self::MissingPart => {
+                f.write_str("the verifier was not told the method or URL that is signed")
+            }
+            Self::OtherContent => {
+                f.write_str("the scheme signs a form or a token in place of the body, or neither")
+            }
+            Self::UnsuitableKey => {
+                f.write_str("the key ring is empty or its keys are for another algorithm")
+            }
+        }
     }
 }
 
 impl core::error::Error for Error {}
 
-/// Says why a secret cannot be a key.
+/// The form of a header's value, in an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Expected {
+    /// Named fields, such as `t=…,v1=…`, of which this one was looked for.
+    Field(&'static str),
+    /// An id of 1 to 256 visible ASCII characters except `.`.
+    Id,
+    /// A signature: a prefix and an encoding.
+    Signature(&'static str, Encoding),
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => {
+                write!(f, "one field \"{name}…\" beside others of the form name=value")
+            }
+            Self::Id => f.write_str("1 to 256 visible ASCII characters without '.'"),
+            Self::Signature(prefix, encoding) => write!(f, "\"{prefix}<{encoding}>\""),
+        }
+    }
+}
+
+/// Says why a secret cannot be a key. It holds nothing of the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The secret has no bytes: anybody could sign.
     Empty,
     /// The text is not in the form of the scheme: padded base64 (RFC 4648 §4) or hexadecimal.
-    Encoding,
+    Encoding {
+        /// The form of the scheme.
+        expected: Encoding,
+    },
     /// The prefix is not that of the scheme's keys: `whsec_` for HMAC, `whpk_` or `whsk_` for
     /// ed25519.
-    Prefix,
+    Prefix {
+        /// The prefix of the scheme's keys.
+        expected: &'static str,
+    },
+    /// The prefix is spelt otherwise, such as `WHSEC_` or `whsec-`.
+    PrefixSpelling {
+        /// The prefix as it is written.
+        expected: &'static str,
+    },
+    /// The prefix is there, but behind other text, such as the `v1,` that Supabase shows.
+    PrefixInside {
+        /// The prefix that the secret starts with.
+        expected: &'static str,
+    },
+    /// White space, a line break, quotes or a byte order mark surround the secret.
+    Surrounded,
+    /// The text is the secret of a Standard Webhooks sender, whose base64 is the key, but the text
+    /// itself was to be the key.
+    StandardSecret,
+    /// The text is an ed25519 key, of which one half is public: it never becomes an HMAC key.
+    Asymmetric,
     /// The key has another length than Standard Webhooks 1.0, "Signature scheme", or the algorithm
     /// asks for.
-    Length,
+    Length {
+        /// The fewest bytes.
+        min: usize,
+        /// The most bytes.
+        max: usize,
+    },
     /// The key is no point of its curve, a weak one, or its public half belongs to another secret.
     Curve,
     /// The key is for another algorithm, or the algorithm's keys are read otherwise.
@@ -129,16 +264,38 @@ pub enum KeyError {
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "the secret is empty",
-            Self::Encoding => "the secret is not encoded as its scheme says",
-            Self::Prefix => "the secret does not start with the prefix of its scheme",
-            Self::Length => "the secret has the wrong length",
-            Self::Curve => "the key is not a valid point of its curve",
-            Self::Algorithm => "the algorithm takes no such key",
-            Self::Full => "the key ring is full",
-            Self::Write => "the key could not be written",
-        })
+        match self {
+            Self::Empty => f.write_str("the secret is empty"),
+            Self::Encoding { expected } => write!(f, "the secret is not {expected}"),
+            Self::Prefix { expected } => {
+                write!(f, "the secret does not start with {expected:?}")
+            }
+            Self::PrefixSpelling { expected } => {
+                write!(f, "the secret's prefix is spelt {expected:?}")
+            }
+            Self::PrefixInside { expected } => {
+                write!(f, "the secret starts with {expected:?}: remove what stands before it")
+            }
+            Self::Surrounded => {
+                f.write_str("white space, a line break or quotes surround the secret: remove them")
+            }
+            Self::StandardSecret => f.write_str(
+                "the text is a secret of Standard Webhooks, not a key itself: use `Key::standard`",
+            ),
+            Self::Asymmetric => {
+                f.write_str("the text is an ed25519 key, which is no shared secret")
+            }
+            Self::Length { min, max } if min == max => {
+                write!(f, "the key does not have {min} bytes")
+            }
+            Self::Length { min, max } => {
+                write!(f, "the key does not have {min} to {max} bytes")
+            }
+            Self::Curve => f.write_str("the key is not a valid point of its curve"),
+            Self::Algorithm => f.write_str("the algorithm takes no such key"),
+            Self::Full => f.write_str("the key ring is full"),
+            Self::Write => f.write_str("the key could not be written"),
+        }
     }
 }
 
@@ -191,21 +348,23 @@ mod tests {
             let found = [error.is_malformed(), error.is_stale(), error.is_misuse()];
             assert_eq!(found, kinds, "{error:?}");
         };
+        let header = "webhook-id";
         for error in [
-            Error::MissingHeader,
-            Error::DuplicateHeader,
-            Error::InvalidHeader,
-            Error::InvalidTimestamp,
-            Error::TooManySignatures,
+            Error::MissingHeader { header },
+            Error::DuplicateHeader { header },
+            Error::InvalidHeader { header, expected: Expected::Id },
+            Error::InvalidTimestamp { expected: TimestampFormat::Seconds },
+            Error::TooManySignatures { header },
         ] {
             check(error, [true, false, false]);
         }
-        check(Error::TimestampTooOld, [false, true, false]);
-        check(Error::TimestampTooNew, [false, true, false]);
+        check(Error::TimestampTooOld { age: 2, tolerance: 1 }, [false, true, false]);
+        check(Error::TimestampTooNew { lead: 2, tolerance: 1 }, [false, true, false]);
         check(Error::MissingPart, [false, false, true]);
         check(Error::OtherContent, [false, false, true]);
         check(Error::UnsuitableKey, [false, false, true]);
         // Forged.
         check(Error::NoMatch, [false; 3]);
+        check(Error::NoneListed { header, expected: Expected::Id }, [false; 3]);
     }
 }

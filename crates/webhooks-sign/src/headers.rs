@@ -103,12 +103,12 @@ fn is_same_but_for_case(found: &str, name: &str) -> bool {
 #[inline]
 pub(crate) fn single<'h>(
     headers: &'h (impl Headers + ?Sized),
-    name: &'h str,
+    header: &'static str,
 ) -> Result<&'h [u8], Error> {
-    let mut values = headers.values(name);
-    let value = values.next().ok_or(Error::MissingHeader)?;
+    let mut values = headers.values(header);
+    let value = values.next().ok_or(Error::MissingHeader { header })?;
     match values.next() {
-        Some(_) => Err(Error::DuplicateHeader),
+        Some(_) => Err(Error::DuplicateHeader { header }),
         None => Ok(value),
     }
 }

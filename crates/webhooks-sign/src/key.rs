@@ -111,10 +111,12 @@ impl Key {
             return match (strip(PUBLIC_PREFIX), strip(PRIVATE_PREFIX)) {
                 (Some(encoded), _) => parse(encoded, crate::ed25519::KeyPair::from_public),
                 (_, Some(encoded)) => parse(encoded, crate::ed25519::KeyPair::from_secret),
-                _ => Err(KeyError::Prefix),
+                _ => Err(wrong_prefix(PUBLIC_PREFIX, secret)),
             };
         }
-        let encoded = secret.strip_prefix(SECRET_PREFIX).ok_or(KeyError::Prefix)?;
+        let encoded = secret.strip_prefix(SECRET_PREFIX);
+        let encoded = encoded.ok_or_else(|| wrong_prefix(SECRET_PREFIX, secret))?;
+        check_surroundings(encoded)?;
         decode(Encoding::Base64, encoded, |bytes| Self::from_bytes(algorithm, bytes))
     }
 
@@ -124,9 +126,10 @@ impl Key {
     /// [`KeyError`] when there are fewer or more bytes, or the algorithm is no HMAC.
     pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         if !bytes.is_empty() && !STANDARD_LENGTHS.contains(&bytes.len()) {
-            return Err(KeyError::Length);
+            let (min, max) = (*STANDARD_LENGTHS.start(), *STANDARD_LENGTHS.end());
+            return Err(KeyError::Length { min, max });
         }
-        Self::from_legacy_bytes(algorithm, bytes)
+        Self::hmac(algorithm, bytes)
     }
 
     /// Returns the ed25519 key with this seed (RFC 8032 §5.1.5, the "private key"), from a random
@@ -140,14 +143,24 @@ impl Key {
     /// the text of a plain password. Each missing byte makes guessing easier.
     ///
     /// # Errors
-    /// [`KeyError`] when there are no bytes, they are the text of an ed25519 key (`whpk_`,
-    /// `whsk_`), or the algorithm is no HMAC.
+    /// [`KeyError`] when there are no bytes, they are the text of a secret of Standard Webhooks
+    /// (`whsec_`), whose base64 is the key, or of an ed25519 key (`whpk_`, `whsk_`), or the
+    /// algorithm is no HMAC.
     pub fn from_legacy_bytes(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
+        if bytes.starts_with(SECRET_PREFIX.as_bytes()) {
+            return Err(KeyError::StandardSecret);
+        }
+        Self::hmac(algorithm, bytes)
+    }
+
+    /// Returns the HMAC key with these bytes, also if they look like the text of a secret: for some
+    /// providers it is the key.
+    fn hmac(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.is_empty() {
             return Err(KeyError::Empty);
         }
         if ASYMMETRIC_PREFIXES.iter().any(|prefix| bytes.starts_with(prefix.as_bytes())) {
-            return Err(KeyError::Prefix);
+            return Err(KeyError::Asymmetric);
         }
         let mac = Mac::new(algorithm, bytes).ok_or(KeyError::Algorithm)?;
         Ok(Self { kind: Kind::Mac(mac) })
@@ -166,21 +179,21 @@ impl Key {
     /// use webhooks_sign::{Algorithm, Key, KeyError};
     ///
     /// let secret = "c2hvcnQ"; // "short", unpadded
-    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix);
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix { expected: "whsec_" });
     /// assert!(Key::from_legacy_secret(Algorithm::HmacSha256, secret).is_ok());
     /// ```
     pub fn from_legacy_secret(algorithm: Algorithm, secret: &str) -> Result<Self, KeyError> {
         if ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix)) {
-            return Err(KeyError::Prefix);
+            return Err(KeyError::Asymmetric);
         }
         let encoded = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
         let mut buffer = Zeroizing::new([0; MAX_LEGACY_LEN]);
         if Encoding::Base64.decoded_len(encoded.len()) > MAX_LEGACY_LEN {
-            return Err(KeyError::Length);
+            return Err(KeyError::Length { min: 1, max: MAX_LEGACY_LEN });
         }
         let len = decode_lenient(encoded.as_bytes(), buffer.as_mut_slice());
-        let bytes = buffer.get(..len.ok_or(KeyError::Encoding)?).unwrap_or_default();
-        Self::from_legacy_bytes(algorithm, bytes)
+        let len = len.ok_or(KeyError::Encoding { expected: Encoding::Base64 })?;
+        Self::hmac(algorithm, buffer.get(..len).unwrap_or_default())
     }
 
     /// Returns the key of a secret of Supabase's hooks, as its dashboard shows it: `v1,whsec_` and
@@ -203,7 +216,9 @@ impl Key {
         if secret.is_empty() {
             return Err(KeyError::Empty);
         }
-        let secret = secret.strip_prefix("v1,").ok_or(KeyError::Prefix)?;
+        check_surroundings(secret)?;
+        let expected = concat!("v1,", "whsec_");
+        let secret = secret.strip_prefix("v1,").ok_or(KeyError::Prefix { expected })?;
         Self::from_secret(Algorithm::HmacSha256, secret)
     }
 
@@ -212,7 +227,8 @@ impl Key {
     /// [`STANDARD`](crate::standard::STANDARD). polar.sh/docs/integrate/webhooks.
     ///
     /// # Errors
-    /// [`KeyError`] when the text is empty or that of an ed25519 key (`whpk_`, `whsk_`).
+    /// [`KeyError`] when the text is empty, that of an ed25519 key (`whpk_`, `whsk_`), or has white
+    /// space or quotes around it.
     ///
     /// # Example
     /// ```
@@ -220,10 +236,11 @@ impl Key {
     ///
     /// let secret = "polar_whs_0123456789abcdef";
     /// assert!(Key::polar(secret).is_ok());
-    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix);
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix { expected: "whsec_" });
     /// ```
     pub fn polar(secret: &str) -> Result<Self, KeyError> {
-        Self::from_legacy_bytes(Algorithm::HmacSha256, secret.as_bytes())
+        check_surroundings(secret)?;
+        Self::hmac(Algorithm::HmacSha256, secret.as_bytes())
     }
 
     /// Returns the key of a secret that a scheme's provider has given.
@@ -233,6 +250,7 @@ impl Key {
         secret: &str,
     ) -> Result<Self, KeyError> {
         let from_bytes = |bytes: &[u8]| Self::from_provider_bytes(algorithm, bytes);
+        check_surroundings(secret)?;
         match format {
             KeyFormat::Base64 => decode(Encoding::Base64, secret, from_bytes),
             KeyFormat::Hex => decode(Encoding::Hex, secret, from_bytes),
@@ -245,13 +263,13 @@ impl Key {
         let kind = match algorithm {
             _ if bytes.is_empty() => return Err(KeyError::Empty),
             Algorithm::Token => {
-                Kind::Token(Zeroizing::new(Tag::of_token(bytes).ok_or(KeyError::Length)?))
+                Kind::Token(Zeroizing::new(Tag::of_token(bytes).ok_or(KeyError::Algorithm)?))
             }
             #[cfg(feature = "ed25519")]
             Algorithm::Ed25519 => Kind::Ed25519(crate::ed25519::KeyPair::from_public(bytes)?),
             #[cfg(feature = "p256")]
             Algorithm::EcdsaP256 => Kind::EcdsaP256(crate::p256::PublicKey::from_spki(bytes)?),
-            _ => return Self::from_legacy_bytes(algorithm, bytes),
+            _ => return Self::hmac(algorithm, bytes),
         };
         Ok(Self { kind })
     }
@@ -290,10 +308,43 @@ fn decode<T>(
 ) -> Result<T, KeyError> {
     let mut buffer = Zeroizing::new([0; MAX_KEY_LEN]);
     if encoding.decoded_len(text.len()) > MAX_KEY_LEN {
-        return Err(KeyError::Length);
+        let (min, max) = (*STANDARD_LENGTHS.start(), *STANDARD_LENGTHS.end());
+        return Err(KeyError::Length { min, max });
     }
-    let len = encoding.decode(text.as_bytes(), buffer.as_mut_slice()).ok_or(KeyError::Encoding)?;
+    let len = encoding.decode(text.as_bytes(), buffer.as_mut_slice());
+    let len = len.ok_or(KeyError::Encoding { expected: encoding })?;
     use_bytes(buffer.get(..len).unwrap_or_default())
+}
+
+/// Says what is wrong with a secret that does not start with the prefix of its scheme: mostly it was
+/// copied with something around it.
+fn wrong_prefix(expected: &'static str, secret: &str) -> KeyError {
+    // Without the `_` at the end.
+    let (word, _) = expected.split_at(expected.len().saturating_sub(1));
+    let start = secret.as_bytes().get(..word.len()).unwrap_or_default();
+    let is_asymmetric = ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix));
+    if is_asymmetric {
+        KeyError::Asymmetric
+    } else if let Err(surrounded) = check_surroundings(secret) {
+        surrounded
+    } else if start.eq_ignore_ascii_case(word.as_bytes()) {
+        KeyError::PrefixSpelling { expected }
+    } else if secret.contains(expected) {
+        KeyError::PrefixInside { expected }
+    } else {
+        KeyError::Prefix { expected }
+    }
+}
+
+/// Refuses a secret with something around it that was hardly meant: what a file or a shell adds.
+fn check_surroundings(secret: &str) -> Result<(), KeyError> {
+    let is_quote = |character| matches!(character, '"' | '\'' | '`');
+    let is_quoted = secret.starts_with(is_quote) && secret.ends_with(is_quote);
+    let is_mark = |character: char| {
+        character.is_whitespace() || character.is_control() || character == '\u{feff}'
+    };
+    let is_surrounded = secret.starts_with(is_mark) || secret.ends_with(is_mark) || is_quoted;
+    if is_surrounded { Err(KeyError::Surrounded) } else { Ok(()) }
 }
 
 impl fmt::Debug for Key {

@@ -85,7 +85,7 @@ impl Key {
 
 fn write(prefix: &str, bytes: &[u8], out: &mut impl fmt::Write) -> Result<(), KeyError> {
     let mut text = Zeroizing::new([0; MAX_TEXT_LEN]);
-    let len = Encoding::Base64.encode(bytes, text.as_mut_slice()).ok_or(KeyError::Length)?;
+    let len = Encoding::Base64.encode(bytes, text.as_mut_slice()).ok_or(KeyError::Write)?;
     let text = text.get(..len).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
     out.write_str(prefix).and_then(|()| out.write_str(text)).or(Err(KeyError::Write))
 }

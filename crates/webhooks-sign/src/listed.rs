@@ -4,7 +4,7 @@ use subtle::Choice;
 
 use crate::mac::Tag;
 use crate::scheme::{Grammar, Scheme};
-use crate::{Algorithm, Error};
+use crate::{Algorithm, Error, Expected};
 
 /// How many signatures a header may list.
 ///
@@ -58,7 +58,7 @@ impl<'s, 'h> Listed<'s, 'h> {
                 // Empty items count: who sends sixteen spaces in a row wants no answer.
                 let mut separators = value.iter().filter(|byte| **byte == separator);
                 if separators.nth(MAX_SIGNATURES - 1).is_some() {
-                    return Err(Error::TooManySignatures);
+                    return Err(scheme.too_many());
                 }
                 self.rest = value;
                 scheme.read_next(&mut self.rest, &mut self.first)
@@ -73,7 +73,7 @@ impl<'s, 'h> Listed<'s, 'h> {
         let is_separator = |byte: &&u8| Some(**byte) == separator;
         let mut separators = values.iter().copied().flatten().filter(is_separator);
         if separators.nth(MAX_SIGNATURES - MAX_HEADERS).is_some() {
-            return Err(Error::TooManySignatures);
+            return Err(self.scheme.too_many());
         }
         let more = self.more.insert(values);
         let first = self.scheme.read_next_of(more, &mut self.first);
@@ -82,11 +82,14 @@ impl<'s, 'h> Listed<'s, 'h> {
 
     #[inline]
     fn check_first(&self, first: Option<()>) -> Result<(), Error> {
-        match (first, self.scheme.grammar) {
+        let scheme = self.scheme;
+        match (first, scheme.grammar) {
             (Some(()), _) => self.check_limit(),
-            (None, Grammar::One { .. }) => Err(Error::InvalidHeader),
+            (None, Grammar::One { .. }) => Err(scheme.malformed()),
             // Nothing that could match: say so before the body is hashed.
-            (None, _) => Err(Error::NoMatch),
+            (None, _) => {
+                Err(Error::NoneListed { header: scheme.signature, expected: scheme.expected() })
+            }
         }
     }
 
@@ -94,7 +97,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     fn check_limit(&self) -> Result<(), Error> {
         let is_curve = self.scheme.algorithm.is_curve();
         if is_curve && self.iter().nth(MAX_CURVE_SIGNATURES).is_some() {
-            return Err(Error::TooManySignatures);
+            return Err(self.scheme.too_many());
         }
         Ok(())
     }
@@ -126,6 +129,19 @@ impl<'s, 'h> Listed<'s, 'h> {
 }
 
 impl Scheme {
+    fn too_many(&self) -> Error {
+        Error::TooManySignatures { header: self.signature }
+    }
+
+    /// Says that the signature header is malformed.
+    pub(crate) fn malformed(&self) -> Error {
+        Error::InvalidHeader { header: self.signature, expected: self.expected() }
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        Expected::Signature(self.item_prefix(), self.encoding)
+    }
+
     #[inline]
     pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {

@@ -5,8 +5,8 @@ use p256::ecdsa::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use subtle::Choice;
 
-use crate::KeyError;
 use crate::listed::Listed;
+use crate::{Encoding, KeyError};
 
 /// The DER of a `SubjectPublicKeyInfo` for an uncompressed P-256 point (RFC 5480 §2), up to the
 /// point.
@@ -22,8 +22,15 @@ pub(crate) struct PublicKey(VerifyingKey);
 impl PublicKey {
     /// Reads a `SubjectPublicKeyInfo` in DER.
     pub(crate) fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
-        let point = der.strip_prefix(&SPKI_PREFIX).ok_or(KeyError::Encoding)?;
+        let point = der
+            .strip_prefix(&SPKI_PREFIX)
+            .ok_or(KeyError::Encoding { expected: Encoding::Base64 })?;
         VerifyingKey::from_sec1_bytes(point).map(Self).or(Err(KeyError::Curve))
+    }
+
+    /// Returns the hash of the point.
+    pub(crate) fn hash(&self) -> impl AsRef<[u8]> {
+        Sha256::digest(self.0.to_sec1_point(true).as_bytes())
     }
 
     pub(crate) fn check(&self) -> Check {

@@ -33,13 +33,16 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         let (first, second) = verifier.suiting(keys)?;
         let (mut opened, mut twin) = (Opened::new(first), second.map(Opened::new));
         let is_listed = match (opened.read(headers, now), &mut twin) {
-            (Err(Error::NoMatch), Some(twin)) => {
-                twin.read(headers, now)?;
+            (Err(none @ Error::NoneListed { .. }), Some(twin)) => {
+                twin.read(headers, now).map_err(|error| match error {
+                    Error::NoneListed { .. } => none,
+                    error => error,
+                })?;
                 [false, true]
             }
             (read, None) => read.map(|()| [true, false])?,
             (read, Some(twin)) => match read.and_then(|()| twin.read(headers, now)) {
-                Err(Error::NoMatch) => [true, false],
+                Err(Error::NoneListed { .. }) => [true, false],
                 read => read.map(|()| [true, true])?,
             },
         };

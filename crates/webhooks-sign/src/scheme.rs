@@ -84,7 +84,7 @@ pub enum TimestampSource {
 }
 
 /// How a timestamp is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimestampFormat {
     /// Milliseconds since 1970, in decimal.
@@ -94,6 +94,16 @@ pub enum TimestampFormat {
     Rfc3339,
     /// Seconds since 1970, in decimal.
     Seconds,
+}
+
+impl core::fmt::Display for TimestampFormat {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Milliseconds => "milliseconds since 1970 in decimal",
+            Self::Rfc3339 => "RFC 3339 in UTC",
+            Self::Seconds => "seconds since 1970 in decimal",
+        })
+    }
 }
 
 /// A part of the signed bytes.

@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &[u8], format: TimestampFormat) -> Result<u64, Error> 
         TimestampFormat::Milliseconds => decimal(text).and_then(|number| number.checked_div(1000)),
         TimestampFormat::Rfc3339 => rfc3339(text),
     };
-    seconds.ok_or(Error::InvalidTimestamp)
+    seconds.ok_or(Error::InvalidTimestamp { expected: format })
 }
 
 /// Reads canonical digits alone, without sign or leading zero: then the text as received and the

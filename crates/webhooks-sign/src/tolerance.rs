@@ -31,10 +31,11 @@ impl Tolerance {
 
     #[inline]
     pub(crate) fn check(self, timestamp: u64, now: u64) -> Result<(), Error> {
-        if now.saturating_sub(timestamp) > self.past {
-            Err(Error::TimestampTooOld)
-        } else if timestamp.saturating_sub(now) > self.future {
-            Err(Error::TimestampTooNew)
+        let (age, lead) = (now.saturating_sub(timestamp), timestamp.saturating_sub(now));
+        if age > self.past {
+            Err(Error::TimestampTooOld { age, tolerance: self.past })
+        } else if lead > self.future {
+            Err(Error::TimestampTooNew { lead, tolerance: self.future })
         } else {
             Ok(())
         }
@@ -55,11 +56,12 @@ mod tests {
     fn both_edges_are_inside() {
         let tolerance = Tolerance { past: 10, future: 3 };
         let check = |timestamp| tolerance.check(timestamp, 100);
-        assert_eq!(check(89), Err(Error::TimestampTooOld));
+        assert_eq!(check(89), Err(Error::TimestampTooOld { age: 11, tolerance: 10 }));
         assert_eq!(check(90), Ok(()));
         assert_eq!(check(103), Ok(()));
-        assert_eq!(check(104), Err(Error::TimestampTooNew));
-        assert_eq!(check(0), Err(Error::TimestampTooOld));
-        assert_eq!(check(u64::MAX), Err(Error::TimestampTooNew));
+        assert_eq!(check(104), Err(Error::TimestampTooNew { lead: 4, tolerance: 3 }));
+        assert_eq!(check(0), Err(Error::TimestampTooOld { age: 100, tolerance: 10 }));
+        let lead = u64::MAX - 100;
+        assert_eq!(check(u64::MAX), Err(Error::TimestampTooNew { lead, tolerance: 3 }));
     }
 }

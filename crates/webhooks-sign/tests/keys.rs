@@ -2,7 +2,8 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use webhooks_sign::{Algorithm, Key, KeyError, x_webhook};
+use webhooks_sign::providers::{GITHUB, STRIPE};
+use webhooks_sign::{Algorithm, Encoding, Key, KeyError, x_webhook};
 
 proptest! {
     #[test]
@@ -24,9 +25,54 @@ fn what_would_be_no_secret_is_not_written() {
         result
     };
     assert_eq!(write(b""), Err(KeyError::Empty));
-    assert_eq!(write(&[7; 23]), Err(KeyError::Length));
-    assert_eq!(write(&[7; 65]), Err(KeyError::Length));
-    assert_eq!(write(b"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="), Err(KeyError::Prefix));
+    assert_eq!(write(&[7; 23]), Err(KeyError::Length { min: 24, max: 64 }));
+    assert_eq!(write(&[7; 65]), Err(KeyError::Length { min: 24, max: 64 }));
+    assert_eq!(
+        write(b"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="),
+        Err(KeyError::Asymmetric)
+    );
+}
+
+/// A dashboard, a file or a shell adds something, and the text would be another key.
+#[test]
+fn a_secret_that_was_copied_badly_is_refused_with_what_to_mend() {
+    let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let expected = "whsec_";
+    assert!(Key::standard(secret).is_ok());
+    for (text, reason) in [
+        (format!("v1,{secret}"), KeyError::PrefixInside { expected }),
+        (format!("WEBHOOK_SECRET={secret}"), KeyError::PrefixInside { expected }),
+        (secret.replace("whsec_", "WHSEC_"), KeyError::PrefixSpelling { expected }),
+        (secret.replace("whsec_", "whsec-"), KeyError::PrefixSpelling { expected }),
+        (secret.replace("whsec_", "whpsk_"), KeyError::Prefix { expected }),
+        (format!(" {secret}"), KeyError::Surrounded),
+        (format!("{secret}\n"), KeyError::Surrounded),
+        (format!("{secret}\r\n"), KeyError::Surrounded),
+        (format!("\"{secret}\""), KeyError::Surrounded),
+        (format!("'{secret}'"), KeyError::Surrounded),
+        (format!("\u{feff}{secret}"), KeyError::Surrounded),
+        (
+            secret.trim_end_matches('w').to_owned(),
+            KeyError::Encoding { expected: Encoding::Base64 },
+        ),
+    ] {
+        let error = Key::standard(&text).unwrap_err();
+        assert_eq!(error, reason, "{text:?}");
+        assert!(!error.to_string().contains("MfKQ"), "{error}");
+    }
+    // Where the text is the key, as with most providers, the same marks are a mistake too.
+    for text in ["secret\n", " secret", "\"secret\"", "\u{feff}secret"] {
+        assert_eq!(GITHUB.key(text).unwrap_err(), KeyError::Surrounded, "{text:?}");
+    }
+}
+
+/// Receivers that take the text for the key, where the base64 in it is, verify nothing.
+#[test]
+fn a_standard_secret_is_no_plain_one_unless_a_provider_says_so() {
+    let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let plain = Key::from_legacy_bytes(Algorithm::HmacSha256, secret.as_bytes());
+    assert_eq!(plain.unwrap_err(), KeyError::StandardSecret);
+    assert!(STRIPE.key(secret).is_ok(), "Stripe's secrets are text");
 }
 
 #[test]
@@ -35,12 +81,18 @@ fn secrets_of_supabase_and_polar_are_read_as_their_dashboards_show_them() {
     let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     let shown = format!("v1,{secret}");
     assert_eq!(sign(Key::supabase(&shown).unwrap()), sign(Key::standard(secret).unwrap()));
-    let refused = |secret| Key::supabase(secret).unwrap_err();
+    let refused = |secret: &str| Key::supabase(secret).unwrap_err();
     assert_eq!(refused(""), KeyError::Empty);
-    assert_eq!(refused(secret), KeyError::Prefix);
+    let expected = concat!("v1,", "whsec_");
+    assert_eq!(refused(secret), KeyError::Prefix { expected });
+    assert_eq!(refused(&format!("{shown}\n")), KeyError::Surrounded);
     assert_eq!(refused("v1,"), KeyError::Empty);
-    assert_eq!(refused("v1,whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="), KeyError::Prefix);
-    assert_eq!(refused(&format!("{shown}|{shown}")), KeyError::Encoding);
+    let public = "v1,whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    assert_eq!(refused(public), KeyError::Asymmetric);
+    assert_eq!(
+        refused(&format!("{shown}|{shown}")),
+        KeyError::Encoding { expected: Encoding::Base64 }
+    );
 
     // Polar's guide has the text encoded in base64 for libraries that decode it.
     for (text, encoded) in [

@@ -62,7 +62,8 @@ proptest! {
             let own = KeyRing::from(key(signed, 1));
             prop_assert!(x_webhook::verify(&own, &headers, &body).is_ok());
             let other = KeyRing::from(key(expected, 1));
-            prop_assert_eq!(x_webhook::verify(&other, &headers, &body), Err(Error::InvalidHeader));
+            let refused = x_webhook::verify(&other, &headers, &body).map_err(Error::name);
+            prop_assert_eq!(refused, Err("invalid_header"));
         }
     }
 }
@@ -146,7 +147,9 @@ fn a_header_map_shows_duplicates() {
     headers.append("X-Webhook-Signature", signature.as_str().parse().unwrap());
     assert!(x_webhook::verify(&keys, &headers, b"body").is_ok());
     headers.append("X-Webhook-Signature", signature.as_str().parse().unwrap());
-    assert_eq!(x_webhook::verify(&keys, &headers, b"body"), Err(Error::DuplicateHeader));
+    let header = "x-webhook-signature";
+    let refused = Err(Error::DuplicateHeader { header });
+    assert_eq!(x_webhook::verify(&keys, &headers, b"body"), refused);
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_header_that_is_there_twice_is_refused() {
     for (name, value) in headers {
         let upper = name.to_ascii_uppercase();
         let twice: Vec<_> = headers.into_iter().chain([(upper.as_str(), value)]).collect();
-        assert_eq!(verify(&twice), Err(Error::DuplicateHeader), "{name}");
+        assert_eq!(verify(&twice), Err(Error::DuplicateHeader { header: name }));
     }
 }
 
@@ -179,13 +182,13 @@ fn more_than_sixteen_signatures_are_refused_before_hashing() {
     let now = any_input::NOW.to_string();
     let bad = format!("v1,{}=", "A".repeat(43));
     for (count, expected) in
-        [(16, None), (17, Some(Error::TooManySignatures)), (170, Some(Error::TooManySignatures))]
+        [(16, None), (17, Some("too_many_signatures")), (170, Some("too_many_signatures"))]
     {
         let list = vec![bad.as_str(); count].join(" ");
         let headers =
             [("webhook-id", "msg_1"), ("webhook-timestamp", &now), ("webhook-signature", &list)];
         let begun = standard::STANDARD.verifier().begin(&keys, &headers, any_input::NOW);
-        assert_eq!(begun.err(), expected, "{count}");
+        assert_eq!(begun.err().map(Error::name), expected, "{count}");
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "a test")]
 
 use serde_json::Value;
-use webhooks_sign::{Algorithm, Error, Key, KeyRing, x_webhook};
+use webhooks_sign::{Algorithm, Key, KeyRing, x_webhook};
 
 const VECTORS: &str = include_str!("vectors/rfc4231.json");
 
@@ -39,6 +39,7 @@ fn check(algorithm: Algorithm, key: &[u8], data: &[u8], case: &Value, field: &st
     if is_whole {
         assert_eq!(verified.unwrap().body(), &data);
     } else {
-        assert_eq!(verified.unwrap_err(), Error::InvalidHeader, "a cut MAC must be refused");
+        let refused = verified.unwrap_err().name();
+        assert_eq!(refused, "invalid_header", "a cut MAC must be refused");
     }
 }

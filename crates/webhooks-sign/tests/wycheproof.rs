@@ -32,12 +32,13 @@ fn hmac(vectors: &str, algorithm: Algorithm, tag_bits: u64) -> Result<usize, Sch
         let is_whole = group["tagSize"] == tag_bits;
         let expected = match (is_whole, test["result"].as_str().unwrap()) {
             (true, "valid") => Ok(()),
-            (true, _) => Err(Error::NoMatch),
+            (true, _) => Err("no_match"),
             // A cut tag is refused before anything is hashed, valid or not.
-            (false, _) => Err(Error::InvalidHeader),
+            (false, _) => Err("invalid_header"),
         };
         let body = bytes(&test["msg"]);
         let found = scheme.verify(&keys, &headers, &body, 0).map(|_: Verified<'_, _>| ());
+        let found = found.map_err(Error::name);
         assert_eq!(found, expected, "{algorithm} {test}");
     }))
 }

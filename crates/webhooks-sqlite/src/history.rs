@@ -141,6 +141,18 @@ impl HistoryStore for SqliteStore {
         .await
     }
 
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        // By the index `deliveries_due`, which has nothing else.
+        const COUNT: &str = "SELECT count(*) FROM
+            (SELECT 1 FROM deliveries WHERE due_at IS NOT NULL LIMIT ?)";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(move |connection| {
+            let count = connection.query_row(COUNT, [limit], |row| row.get(0))?;
+            Ok(row::unsigned(count))
+        })
+        .await
+    }
+
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut deleted = 0;
         // Other commands come in between. The rest is left to the next call.

@@ -139,6 +139,9 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     for n in 0..6 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
     }
+    for (limit, expected) in [(10, 6), (4, 4), (0, 0)] {
+        assert_eq!(store.waiting(limit).await.expect("a store that works"), expected);
+    }
     for claimed in claim(&store, at(10)).await {
         let is_open = claimed.event.id.to_string() == "event-1";
         let outcome =
@@ -164,6 +167,7 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     ] {
         assert_eq!(page, 3);
     }
+    assert_eq!(store.waiting(10).await.expect("a store that works"), 1);
     assert_eq!(claim(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
     // Whoever publishes a forgotten id again publishes it anew.
     let again = publish(&store, &[event("event-0")], at(9_000)).await;

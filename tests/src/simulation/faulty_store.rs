@@ -488,6 +488,10 @@ impl HistoryStore for FaultyStore {
         self.inner.statistics(endpoint, since).await
     }
 
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        self.inner.waiting(limit).await
+    }
+
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let fault = self.begin("prune").await?;
         let prune = move |inner: Kept, world: Arc<World>| async move {

@@ -185,6 +185,10 @@ impl HistoryStore for Kept {
         of_either!(self, store => store.statistics(endpoint, since))
     }
 
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        of_either!(self, store => store.waiting(limit))
+    }
+
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         of_either!(self, store => store.prune(before, limit))
     }

@@ -134,3 +134,63 @@ async fn results_that_could_not_be_kept_are_told() {
     assert_eq!((fixture.times("x"), fixture.statuses("x").await), (2, vec!["delivered"]));
     drop(worker);
 }
+
+/// What the README's program does: publish, and exit.
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_has_delivered_what_waited_and_ends_at_once() {
+    let fixture = fixture(settings(), |_| Answer::After(SECOND / 2, 200));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(100).await;
+    let report = worker.drain(MINUTE).await;
+    assert_eq!(fixture.count("delivered").await, 100);
+    assert_eq!((report.waiting, report.handed_back, report.unsettled), (Some(0), 0, 0));
+    assert!(fixture.clock.elapsed() < 5 * SECOND, "{:?}", fixture.clock.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_waits_for_retries_that_come_in_time() {
+    let answer = |receipt: &Receipt| Answer::Status(if receipt.time == 1 { 503 } else { 200 });
+    let fixture = fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    let report = worker.drain(MINUTE).await;
+    assert_eq!((report.waiting, fixture.seconds("a")), (Some(0), vec![0, 10]));
+
+    // And not for those that do not.
+    let answer = |receipt: &Receipt| Answer::Status(if receipt.time == 1 { 503 } else { 200 });
+    let fixture = self::fixture(settings(), answer);
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    let report = worker.drain(5 * SECOND).await;
+    assert_eq!((report.waiting, fixture.seconds("a")), (Some(1), vec![0]));
+    assert!(fixture.clock.elapsed() < SECOND, "{:?}", fixture.clock.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_ends_when_its_time_is_over_and_tells_what_waits() {
+    let fixture = fixture(settings(), |_| Answer::After(20 * SECOND, 200));
+    fixture.register("a", endpoint("a")).await;
+    fixture.register("b", endpoint("b")).await;
+    fixture.engine.endpoints().pause("b").await.unwrap();
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    let report = worker.drain(5 * SECOND).await;
+    assert_eq!(fixture.clock.elapsed(), 5 * SECOND);
+    assert_eq!((report.broken_off, report.waiting), (1, Some(2)), "b is paused");
+}
+
+/// Nobody is left to set it right.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_does_not_wait_for_a_paused_endpoint() {
+    let fixture = fixture(settings(), well);
+    fixture.register("a", endpoint("a")).await;
+    fixture.engine.endpoints().pause("a").await.unwrap();
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    let report = worker.drain(MINUTE).await;
+    assert_eq!((report.waiting, fixture.times("x")), (Some(1), 0));
+    assert!(fixture.clock.elapsed() < SECOND, "{:?}", fixture.clock.elapsed());
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use webhooks_core::{DeliveryId, Event, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId, Timestamp};
 use webhooks_registry::EndpointKey;
 
 use super::{Entry, EventEntry, MemoryStore, State};
@@ -95,6 +95,14 @@ impl HistoryStore for MemoryStore {
             }
         }
         Ok(statistics)
+    }
+
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        let state = self.state();
+        let waiting = state.deliveries.values().filter(|entry| {
+            matches!(entry.status, DeliveryStatus::Pending | DeliveryStatus::Retrying)
+        });
+        Ok(waiting.zip(0..limit).count() as u64)
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -21,6 +21,10 @@ use crate::Rejection;
 /// those that wait must not pile up behind a handler that takes its time.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
 
+/// How many handlers may outlive their connections at once. Those beyond are bound to them, as all
+/// are unless asked.
+const MAX_DETACHED: usize = 1_000;
+
 /// How a handler ended, for those that wait for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ended {
@@ -72,6 +76,12 @@ impl Flights {
         });
     }
 
+    pub(super) fn detach(&self) -> Option<Counted> {
+        // Not borrowed any more when it is counted, which would wait for that.
+        let count = *self.settling.borrow();
+        (count < MAX_DETACHED).then(|| Counted::new(self.settling.clone()))
+    }
+
     pub(super) async fn idle(&self) {
         // It fails when the counter is gone, which we have ourselves.
         let mut settling = self.settling.subscribe();
@@ -80,7 +90,7 @@ impl Flights {
 }
 
 /// One of those that are counted, until it is dropped.
-struct Counted(watch::Sender<usize>);
+pub(crate) struct Counted(watch::Sender<usize>);
 
 impl Counted {
     fn new(counter: watch::Sender<usize>) -> Self {

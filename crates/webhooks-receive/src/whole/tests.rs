@@ -56,7 +56,7 @@ fn forms_of_twilio_are_verified_by_their_fields() {
     let json = Sent { content_type: "application/json", ..sent };
     assert_eq!(json.verify(url), Err(Error::NoMatch));
     let many = "a&".repeat(MAX_FIELDS + 1);
-    assert_eq!(Sent { body: &many, ..sent }.verify(url), Err(Error::InvalidHeader));
+    assert_eq!(Sent { body: &many, ..sent }.verify(url), Err(Error::NoMatch));
 }
 
 /// twilio/twilio-python, `tests/unit/test_request_validator.py`.
@@ -85,7 +85,7 @@ fn other_bodies_of_twilio_are_verified_by_their_hash_in_the_query() {
     let url = "https://mycompany.com/myapp.php";
     let signature = sign(&format!("{url}?foo=1"), &[]);
     let unhashed = Sent { uri: "/myapp.php?foo=1", signature: &signature, ..sent };
-    assert_eq!(unhashed.verify(url), Err(Error::InvalidHeader));
+    assert_eq!(unhashed.verify(url).map_err(Error::name), Err("invalid_header"));
 }
 
 #[test]
@@ -152,7 +152,8 @@ fn events_of_mailgun_are_verified_by_their_token() {
     let own = event(r#""1529006854""#, token, "");
     assert_eq!(verify(&own, NOW), Ok(Some(token.to_owned())));
     assert_eq!(verify(&event("1529006854", token, ""), NOW), Ok(Some(token.to_owned())));
-    assert_eq!(verify(&own, NOW + 301), Err(Error::TimestampTooOld));
+    let stale = Error::TimestampTooOld { age: 301, tolerance: 300 };
+    assert_eq!(verify(&own, NOW + 301), Err(stale));
     assert_eq!(verify(&event("1529006854", "other", ""), NOW), Err(Error::NoMatch));
     // Of a subaccount, whose key we need not have.
     let by = |own: &str, parent: &str| {
@@ -181,18 +182,19 @@ fn a_head_is_checked_before_its_body_is_read() {
         let (head, ()) = request.body(()).unwrap().into_parts();
         let keys = KeyRing::from(secret.key("secret").unwrap());
         let tolerance = scheme.tolerance();
-        Whole { scheme, tolerance, head: &head, url, now: 0 }.check_head(&keys)
+        let whole = Whole { scheme, tolerance, head: &head, url, now: 0 };
+        whole.check_head(&keys).map_err(Error::name)
     };
     let signature = sign("https://ex.com/", &[("From", "1")]);
     let header = Some(signature.as_str());
     assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", header), Ok(()));
-    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", None), Err(Error::MissingHeader));
+    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", None), Err("missing_header"));
     let cut = signature.get(4..);
-    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", cut), Err(Error::InvalidHeader));
-    assert_eq!(check(&TWILIO, &TWILIO, "", header), Err(Error::MissingPart));
-    assert_eq!(check(&TWILIO, &GITHUB, "https://ex.com/", header), Err(Error::UnsuitableKey));
+    assert_eq!(check(&TWILIO, &TWILIO, "https://ex.com/", cut), Err("invalid_header"));
+    assert_eq!(check(&TWILIO, &TWILIO, "", header), Err("missing_part"));
+    assert_eq!(check(&TWILIO, &GITHUB, "https://ex.com/", header), Err("unsuitable_key"));
     assert_eq!(check(&MAILGUN, &MAILGUN, "", None), Ok(()));
-    assert_eq!(check(&MAILGUN, &TWILIO, "", None), Err(Error::UnsuitableKey));
+    assert_eq!(check(&MAILGUN, &TWILIO, "", None), Err("unsuitable_key"));
 }
 
 #[test]

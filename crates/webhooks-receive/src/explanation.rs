@@ -1,0 +1,241 @@
+//! What an operator is told of a refused request: what was looked for, and what was there.
+
+use std::error::Error as _;
+use std::fmt;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use http::request::Parts;
+use sha2::{Digest as _, Sha256};
+use webhooks_sign::standard::{STANDARD, SVIX};
+use webhooks_sign::x_webhook::X_WEBHOOK;
+use webhooks_sign::{Algorithm, Error, Scheme, TimestampSource, providers};
+
+use crate::Rejection;
+use crate::keys::Found;
+use crate::receiver::Settings;
+
+/// How many bytes of the value of a header are shown.
+const SHOWN: usize = 64;
+
+/// Says why a request was refused, to its operator and never to its sender; given to
+/// [`Receiver::on_rejection`](crate::Receiver::on_rejection).
+///
+/// `{}` is one line: the reason, and a hint where there is one. `{:#}` is for development: also the
+/// scheme, the headers that it reads, and hashes by which body and keys can be compared with the
+/// sender's. Neither shows a secret, a signature or the body.
+pub struct Explanation<'r> {
+    pub(crate) rejection: &'r Rejection,
+    pub(crate) settings: &'r Settings,
+    pub(crate) head: Option<&'r Parts>,
+    pub(crate) found: Option<&'r Found>,
+    pub(crate) body: Option<&'r Bytes>,
+}
+
+impl Explanation<'_> {
+    /// Borrows what the request was refused for.
+    pub fn rejection(&self) -> &Rejection {
+        self.rejection
+    }
+
+    /// Returns the name of the receiver's scheme.
+    pub fn scheme(&self) -> &'static str {
+        self.settings.scheme.name()
+    }
+
+    /// Returns the tenant whose keys were tried, if keys are looked up and some were found.
+    pub fn tenant(&self) -> Option<&str> {
+        self.found?.tenant.as_deref()
+    }
+
+    /// Returns what may be the matter, where something that was found says more than the reason.
+    pub fn hint(&self) -> Option<String> {
+        let (Rejection::Malformed { source } | Rejection::Unauthentic { source }) = self.rejection
+        else {
+            return None;
+        };
+        let head = self.head?;
+        match source {
+            Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.settings.scheme)),
+            Error::NoMatch if self.body.is_some_and(Bytes::is_empty) => {
+                Some("the body is empty: something may have read it before the receiver".to_owned())
+            }
+            Error::NoMatch if head.headers.contains_key(CONTENT_ENCODING) => {
+                let hint = "the body is compressed: put the receiver outside of whatever \
+                            decompresses it, or inside, as the sender signs it";
+                Some(hint.to_owned())
+            }
+            Error::NoMatch => self.changed_body(head).map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// Tries what is often done to a body on its way.
+    fn changed_body(&self, head: &Parts) -> Option<&'static str> {
+        let (found, body) = (self.found?, self.body?);
+        let now = self.settings.clock.now().as_unix_seconds();
+        let verifies = |body: &[u8]| {
+            let verifier = self.settings.verifier(head, found);
+            verifier.verify(&found.ring, &head.headers, body, now).is_ok()
+        };
+        if verifies(body.trim_ascii_end()) {
+            return Some("it matches the body without white space at the end: something adds it");
+        }
+        if [&b"\n"[..], b"\r\n"].iter().any(|end| verifies(&[body, *end].concat())) {
+            return Some("it matches the body with a line break at the end: something cuts it off");
+        }
+        if verifies(&without_spaces(body)) {
+            return Some("it matches the body without spaces: something formats the JSON anew");
+        }
+        None
+    }
+
+    /// Logs it; the default of a receiver.
+    pub(crate) fn log(&self) {
+        #[cfg(feature = "tracing")]
+        {
+            let (scheme, tenant, reason) = (self.scheme(), self.tenant(), self.rejection.name());
+            if self.rejection.status().is_server_error() {
+                tracing::error!(scheme, tenant, reason, "{self}");
+            } else {
+                tracing::warn!(scheme, tenant, reason, "{self}");
+            }
+        }
+    }
+
+    /// Writes what was looked for and what was there, a line each.
+    fn fmt_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = &self.settings.scheme;
+        write!(f, "\n  scheme  {}: {}", scheme.name(), scheme.describe())?;
+        if let Some(head) = self.head {
+            for name in header_names(scheme) {
+                fmt_header(f, scheme, name, &head.headers)?;
+            }
+            for (name, value) in &head.headers {
+                if name == CONTENT_ENCODING || name == "content-type" || name == "content-length" {
+                    write!(f, "\n  header  {name}: {}", shown(value.as_bytes()))?;
+                }
+            }
+        }
+        if let Some(body) = self.body {
+            let hash = Bytes::copy_from_slice(&Sha256::digest(body));
+            write!(f, "\n  body    {} bytes, SHA-256 {hash:x}", body.len())?;
+        }
+        if let Some(found) = self.found {
+            for (index, key) in found.ring.iter().enumerate() {
+                write!(f, "\n  key     #{index}, fingerprint {}", key.fingerprint())?;
+            }
+        }
+        let now = self.settings.clock.now();
+        write!(f, "\n  clock   {} ({now})", now.as_unix_seconds())
+    }
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "webhook refused with {}: {}", self.rejection.status().as_u16(), self.rejection)?;
+        let mut source = self.rejection.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        if let Some(hint) = self.hint() {
+            write!(f, " ({hint})")?;
+        }
+        if f.alternate() { self.fmt_details(f) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Explanation").field("rejection", &self.rejection).finish_non_exhaustive()
+    }
+}
+
+/// Says by which header a request may be that of another scheme than the receiver's.
+fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
+    let own = [STANDARD, SVIX, X_WEBHOOK];
+    let readers = |name: &str| -> Vec<&str> {
+        let schemes = own.iter().chain(providers::ALL);
+        schemes.filter(|scheme| scheme.signature_header() == name).map(Scheme::name).collect()
+    };
+    let other = headers.keys().map(http::HeaderName::as_str).find_map(|name| {
+        let readers = readers(name);
+        (name != expected.signature_header() && !readers.is_empty()).then_some((name, readers))
+    });
+    match other {
+        Some((name, readers)) => {
+            format!(
+                "the request has {name:?}, which is read by the scheme {}",
+                readers.join(" or ")
+            )
+        }
+        None if !headers.contains_key(expected.signature_header()) => {
+            "the request is not signed: has the sender no secret set?".to_owned()
+        }
+        None => "the request has the signature: something on the way drops headers".to_owned(),
+    }
+}
+
+/// Returns the headers that a scheme reads.
+fn header_names(scheme: &Scheme) -> impl Iterator<Item = &'static str> {
+    let timestamp = match scheme.timestamp_source() {
+        Some(TimestampSource::Header(name, _)) => Some(name),
+        _ => None,
+    };
+    [Some(scheme.signature_header()), scheme.id_header(), timestamp].into_iter().flatten()
+}
+
+/// Writes what is known of a header. The signature is not shown: with a token it is the secret.
+fn fmt_header(
+    f: &mut fmt::Formatter<'_>,
+    scheme: &Scheme,
+    name: &str,
+    headers: &HeaderMap,
+) -> fmt::Result {
+    write!(f, "\n  header  {name}: ")?;
+    let values: Vec<_> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    match &*values {
+        [] => f.write_str("missing"),
+        [value] if name != scheme.signature_header() => f.write_str(&shown(value)),
+        [value] if scheme.algorithm() == Algorithm::Token => write!(f, "{} bytes", value.len()),
+        // As far as the prefix: by it the version and the form are told.
+        [value] => {
+            let prefix: Vec<u8> = value.iter().copied().take(4).collect();
+            write!(f, "{} bytes that begin with {}", value.len(), shown(&prefix))
+        }
+        values => write!(f, "{} times", values.len()),
+    }
+}
+
+/// Returns the start of a text that a stranger chose, escaped.
+fn shown(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value.get(..SHOWN).unwrap_or(value));
+    format!("{text:?}")
+}
+
+/// Returns JSON without white space between its tokens.
+fn without_spaces(json: &[u8]) -> Vec<u8> {
+    let (mut is_text, mut is_escaped) = (false, false);
+    let mut keep = |byte: &u8| {
+        let was_text = is_text;
+        if !is_escaped && *byte == b'"' {
+            is_text = !is_text;
+        }
+        is_escaped = was_text && !is_escaped && *byte == b'\\';
+        was_text || is_text || !byte.is_ascii_whitespace()
+    };
+    json.iter().copied().filter(|byte| keep(byte)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_in_texts_are_kept() {
+        let json = br#" { "a b" : [ 1 , "\" \\" , " " ] } "#;
+        assert_eq!(without_spaces(json), br#"{"a b":[1,"\" \\"," "]}"#);
+    }
+}
