@@ -1,17 +1,25 @@
 //! Handshakes: what senders ask before they send webhooks, answered by pure functions.
 
+mod asana;
 mod cloud_events;
+mod discord;
 mod dropbox;
 mod meta;
+mod notion;
+mod probe;
 mod slack;
+mod twitch;
+mod x;
 mod zoom;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Response};
+use webhooks_sign::Key;
 
 use crate::{Rejection, Webhook};
 
@@ -19,6 +27,9 @@ pub use cloud_events::CloudEvents;
 
 /// How many bytes of a signed body are looked at; handshakes have a few hundred.
 const MAX_SIGNED: usize = 4096;
+
+/// Takes a secret that a request brings, and tells whether one is expected.
+type OnSecret = Arc<dyn Fn(&Parts, &str) -> bool + Send + Sync>;
 
 /// One sender's handshake. Give it to a [`ReceiveLayer`](crate::ReceiveLayer), or call
 /// [`answer`](Self::answer) and [`answer_webhook`](Self::answer_webhook) yourself.
@@ -40,17 +51,43 @@ pub struct Handshake(Kind);
 
 #[derive(Clone)]
 enum Kind {
+    Asana { on_secret: OnSecret },
     CloudEvents(CloudEvents),
+    Discord,
     Dropbox,
     Meta { verify_token: String },
+    Notion { on_token: OnSecret },
+    Probe,
     Slack,
+    Twitch,
+    WooCommerce,
+    X { key: Box<Key> },
     Zoom,
 }
 
 impl Handshake {
+    /// How many bytes to read at most of a body that nobody signed; Notion's has a hundred.
+    pub const MAX_UNSIGNED: usize = 4096;
+
+    /// Asana: an unsigned request whose header brings the secret that signs later ones, and is
+    /// repeated in the answer.
+    ///
+    /// `on_secret` takes the secret, with the head of the request, and returns whether one is
+    /// expected; otherwise the answer is 403. Whoever reaches the URL can send one: expect it at a
+    /// path of its own, while the request to Asana that makes the webhook is under way, or whoever
+    /// comes first chooses the key. It runs on the task of the request and must not block.
+    pub fn asana(on_secret: impl Fn(&Parts, &str) -> bool + Send + Sync + 'static) -> Self {
+        Self(Kind::Asana { on_secret: Arc::new(on_secret) })
+    }
+
     /// CloudEvents' abuse protection: an `OPTIONS` request that asks whether a sender may.
     pub fn cloud_events(policy: CloudEvents) -> Self {
         Self(Kind::CloudEvents(policy))
+    }
+
+    /// Discord: a signed `PING`, of interactions or of webhook events, which is answered in kind.
+    pub fn discord() -> Self {
+        Self(Kind::Discord)
     }
 
     /// Dropbox: a `GET` request whose challenge is echoed.
@@ -63,9 +100,47 @@ impl Handshake {
         Self(Kind::Meta { verify_token: verify_token.into() })
     }
 
+    /// Notion: an unsigned request whose JSON body brings the `verification_token`, which a person
+    /// enters at Notion, and which signs later webhooks from then on.
+    ///
+    /// `on_token` takes the token, with the head of the request, and returns whether one is
+    /// expected; otherwise the answer is 403. Whoever reaches the URL can send one: show it to the
+    /// person who sets the webhook up, for whom Notion alone can confirm it, and make no key of it
+    /// before. It runs on the task of the request and must not block. The token is a secret: keep it
+    /// out of logs.
+    pub fn notion(on_token: impl Fn(&Parts, &str) -> bool + Send + Sync + 'static) -> Self {
+        Self(Kind::Notion { on_token: Arc::new(on_token) })
+    }
+
+    /// Trello, Mandrill and others that look whether somebody is there: a `HEAD` request, or a `GET`
+    /// request without a query, is answered with 200.
+    pub fn probe() -> Self {
+        Self(Kind::Probe)
+    }
+
     /// Slack: a signed webhook of the type `url_verification`, whose challenge is echoed.
     pub fn slack() -> Self {
         Self(Kind::Slack)
+    }
+
+    /// Twitch: a signed webhook that confirms a subscription, whose challenge is echoed.
+    pub fn twitch() -> Self {
+        Self(Kind::Twitch)
+    }
+
+    /// WooCommerce: an unsigned form, sent when a webhook is saved, that is answered with 200. It
+    /// reaches no handler.
+    pub fn woo_commerce() -> Self {
+        Self(Kind::WooCommerce)
+    }
+
+    /// X, formerly Twitter: a `GET` request whose `crc_token` is answered with its HMAC by this key,
+    /// the one that verifies webhooks.
+    ///
+    /// X has the same key sign tokens and webhooks, so that whoever may choose a token could have a
+    /// webhook signed: tokens that could be JSON other than a number or a word are refused.
+    pub fn x(key: Key) -> Self {
+        Self(Kind::X { key: Box::new(key) })
     }
 
     /// Zoom: a signed webhook `endpoint.url_validation`, whose token is answered with its HMAC.
@@ -76,13 +151,46 @@ impl Handshake {
     /// Answers a request that is a handshake and by its nature not signed.
     ///
     /// # Errors
-    /// [`Rejection::Handshake`] when it is one, but the token or the origin is not the one expected.
+    /// [`Rejection::Handshake`] when it is one, but the token, the secret or the origin is not one
+    /// that is expected.
     pub fn answer(&self, head: &Parts) -> Option<Result<Response<Bytes>, Rejection>> {
         match &self.0 {
             Kind::CloudEvents(policy) => policy.answer(head),
             Kind::Dropbox => dropbox::answer(head).map(Ok),
+            Kind::Asana { on_secret } => asana::answer(head, &**on_secret),
             Kind::Meta { verify_token } => meta::answer(head, verify_token),
-            Kind::Slack | Kind::Zoom => None,
+            Kind::Probe => probe::answer(head).map(Ok),
+            Kind::WooCommerce => probe::answer_ping(head).map(Ok),
+            Kind::X { key } => x::answer(head, key),
+            Kind::Discord | Kind::Notion { .. } | Kind::Slack | Kind::Twitch | Kind::Zoom => None,
+        }
+    }
+
+    /// Returns whether a request may be a handshake that nobody signed and whose body tells: read at
+    /// most [`MAX_UNSIGNED`](Self::MAX_UNSIGNED) bytes of it for
+    /// [`answer_unsigned`](Self::answer_unsigned). A webhook is signed, so that it is none.
+    pub fn needs_body(&self, head: &Parts) -> bool {
+        match &self.0 {
+            Kind::Notion { .. } => notion::needs_body(head),
+            _ => false,
+        }
+    }
+
+    /// Answers a request that is a handshake by its body and not signed, if
+    /// [`needs_body`](Self::needs_body) said that it may be one.
+    ///
+    /// # Errors
+    /// [`Rejection::Handshake`] when it is one, but the secret is not one that is expected.
+    pub fn answer_unsigned(
+        &self,
+        head: &Parts,
+        body: &[u8],
+    ) -> Option<Result<Response<Bytes>, Rejection>> {
+        match &self.0 {
+            Kind::Notion { on_token } if self.needs_body(head) => {
+                notion::answer(head, body, &**on_token)
+            }
+            _ => None,
         }
     }
 
@@ -92,9 +200,11 @@ impl Handshake {
             return None;
         }
         match &self.0 {
+            Kind::Discord => discord::answer(webhook.body()),
             Kind::Slack => slack::answer(webhook.body()),
+            Kind::Twitch => twitch::answer(webhook.body()),
             Kind::Zoom => zoom::answer(webhook.body(), webhook.key()?),
-            Kind::CloudEvents(_) | Kind::Dropbox | Kind::Meta { .. } => None,
+            _ => None,
         }
     }
 }
@@ -102,13 +212,20 @@ impl Handshake {
 impl fmt::Debug for Handshake {
     /// Leaves out tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::CloudEvents(policy) => policy.fmt(f),
-            Kind::Dropbox => f.write_str("Dropbox"),
-            Kind::Meta { .. } => f.write_str("Meta"),
-            Kind::Slack => f.write_str("Slack"),
-            Kind::Zoom => f.write_str("Zoom"),
-        }
+        f.write_str(match &self.0 {
+            Kind::CloudEvents(policy) => return policy.fmt(f),
+            Kind::Asana { .. } => "Asana",
+            Kind::Discord => "Discord",
+            Kind::Dropbox => "Dropbox",
+            Kind::Meta { .. } => "Meta",
+            Kind::Notion { .. } => "Notion",
+            Kind::Probe => "Probe",
+            Kind::Slack => "Slack",
+            Kind::Twitch => "Twitch",
+            Kind::WooCommerce => "WooCommerce",
+            Kind::X { .. } => "X",
+            Kind::Zoom => "Zoom",
+        })
     }
 }
 
@@ -123,6 +240,20 @@ fn query_value(head: &Parts, name: &str) -> Option<String> {
 fn echo(text: impl Into<Bytes>) -> Response<Bytes> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     with_headers(text.into(), [(CONTENT_TYPE, plain), no_sniff()])
+}
+
+/// Answers with JSON.
+fn json(value: &serde_json::Value) -> Response<Bytes> {
+    let content_type = HeaderValue::from_static("application/json");
+    with_headers(value.to_string().into(), [(CONTENT_TYPE, content_type), no_sniff()])
+}
+
+/// Returns whether the one content type is this.
+fn has_content_type(head: &Parts, expected: &str) -> bool {
+    let mut values = head.headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case(expected)
 }
 
 fn no_sniff() -> (HeaderName, HeaderValue) {

@@ -2,7 +2,10 @@
 
 use crate::scheme::HEX_OF_BODY;
 use crate::signature::MAX_PREFIX_LEN;
-use crate::{Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampSource, Tolerance};
+use crate::{
+    Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
+    Tolerance,
+};
 
 impl Scheme {
     /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
@@ -20,12 +23,12 @@ impl Scheme {
     /// ```
     pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
         let scheme = Self { name, signature: signature_header, ..HEX_OF_BODY };
-        SchemeBuilder { scheme, tolerance: None }
+        SchemeBuilder { scheme, tolerance: None, may_join: false }
     }
 
     /// Checks what a scheme of one's own could get wrong.
     pub(crate) fn check(&self) -> Result<(), SchemeError> {
-        if self.parts.iter().filter(|part| **part == Part::Body).count() != 1 {
+        if self.parts.iter().filter(|part| part.content().is_some()).count() != 1 {
             return Err(SchemeError::Body);
         }
         // A token signs nothing: whatever stands beside it, a stranger may have changed.
@@ -36,6 +39,9 @@ impl Scheme {
         {
             return Err(SchemeError::Unsigned);
         }
+        if !self.has_one_header_for_each() {
+            return Err(SchemeError::Header);
+        }
         let field = match (self.timestamp, self.grammar) {
             (Some(TimestampSource::Field(name, _)), Grammar::Fields { .. }) => Some(name),
             (Some(TimestampSource::Field(..)), _) => return Err(SchemeError::Field),
@@ -43,6 +49,74 @@ impl Scheme {
         };
         if self.grammar.is_unambiguous(field) { Ok(()) } else { Err(SchemeError::Grammar) }
     }
+
+    /// Returns whether each header that is looked at has a name that can be one, and its own.
+    fn has_one_header_for_each(&self) -> bool {
+        let time = match self.timestamp {
+            Some(TimestampSource::Header(name, _)) => Some(name),
+            _ => None,
+        };
+        let others = self.more_signatures.iter().copied().chain(self.id).chain(time);
+        let mut names = core::iter::once(self.signature).chain(others);
+        core::iter::from_fn(|| names.next().map(|name| (name, names.clone()))).all(
+            |(name, mut behind)| {
+                !name.is_empty()
+                    && name.chars().all(is_token)
+                    && !behind.any(|other| other.eq_ignore_ascii_case(name))
+            },
+        )
+    }
+
+    /// Returns whether the signed bytes can be made of these parts in one way alone, so that no
+    /// byte can be moved from one part to another.
+    fn has_one_split(&self) -> bool {
+        let (ahead, behind) = self.around_body();
+        // What stands ahead of the body is found from the start, and what stands behind it from
+        // the end: the body may hold anything.
+        let follows =
+            ahead.iter().skip(1).map(|part| part.literal().and_then(|text| text.chars().next()));
+        let ends =
+            ahead.iter().zip(follows.chain([None])).all(|(part, next)| self.ends_at(*part, next));
+        let precedes =
+            behind.iter().map(|part| part.literal().and_then(|text| text.chars().next_back()));
+        let begins = behind
+            .iter()
+            .zip([None].into_iter().chain(precedes))
+            .all(|(part, last)| self.ends_at(*part, last));
+        ends && begins
+    }
+
+    /// Returns whether a part ends where this character stands beside it.
+    fn ends_at(&self, part: Part, beside: Option<char>) -> bool {
+        let is_outside =
+            |can_hold: fn(char) -> bool| beside.is_some_and(|beside| !can_hold(beside));
+        match part {
+            Part::Body | Part::Form | Part::Literal(_) | Part::Token => true,
+            Part::Id => is_outside(|c| c.is_ascii_graphic() && c != '.'),
+            Part::Method => is_outside(is_token),
+            Part::Timestamp => match self.timestamp.map(TimestampSource::format) {
+                // No such text is the start or the end of another.
+                Some(TimestampFormat::Rfc3339) => true,
+                _ => is_outside(|c| c.is_ascii_digit()),
+            },
+            // What RFC 3986 leaves out, as far as it is in ASCII.
+            Part::Url => is_outside(|c| !(c.is_ascii_control() || " \"<>\\^`{|}".contains(c))),
+        }
+    }
+}
+
+impl Part {
+    fn literal(self) -> Option<&'static str> {
+        match self {
+            Self::Literal(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Returns whether a character may stand in a token (RFC 9110 §5.6.2): a header's name, a method.
+fn is_token(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
 }
 
 impl Grammar {
@@ -75,7 +149,7 @@ fn is_prefix(text: &str) -> bool {
 /// Returns whether a character separates: it stands in no signature, timestamp or prefix.
 fn is_separator(separator: u8, prefix: &str) -> bool {
     (separator == b' ' || separator.is_ascii_punctuation())
-        && !b"+/=-:.".contains(&separator)
+        && !b"+/=-_:.".contains(&separator)
         && !prefix.as_bytes().contains(&separator)
 }
 
@@ -86,6 +160,7 @@ pub struct SchemeBuilder {
     scheme: Scheme,
     /// Kept apart, to know whether it was set at all.
     tolerance: Option<Tolerance>,
+    may_join: bool,
 }
 
 impl SchemeBuilder {
@@ -115,8 +190,21 @@ impl SchemeBuilder {
     }
 
     /// Sets what is signed, in order.
+    ///
+    /// Between parts there must be a [`Part::Literal`] that tells where one ends: next to an id a
+    /// `.` or what is not visible ASCII, next to a time in digits what is no digit, next to a URL
+    /// or a method what neither can hold, such as a line feed. A time of RFC 3339 ends by itself.
     pub const fn parts(self, parts: &'static [Part]) -> Self {
         Self { scheme: Scheme { parts, ..self.scheme }, ..self }
+    }
+
+    /// Lets parts stand beside each other with nothing that tells where one ends: for a sender that
+    /// exists already and signs so.
+    ///
+    /// Whoever saw a webhook can then move bytes from one part to another, such as from the body to
+    /// the id, and have it handled again under that id.
+    pub const fn dangerous_joined_parts(self) -> Self {
+        Self { may_join: true, ..self }
     }
 
     /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
@@ -144,11 +232,18 @@ impl SchemeBuilder {
     ///
     /// # Errors
     /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
-    /// not signed, there is a tolerance for a timestamp that there is not, or a token is to protect
-    /// more than itself; or when it could not read what it writes.
+    /// not signed, bytes could be moved between its parts, there is a tolerance for a timestamp that
+    /// there is not, or a token is to protect more than itself; or when it could not read what it
+    /// writes.
     pub fn build(self) -> Result<Scheme, SchemeError> {
-        let Self { scheme, tolerance } = self;
+        let Self { scheme, tolerance, may_join } = self;
         scheme.check()?;
+        if !scheme.signs(Part::Body) {
+            return Err(SchemeError::Body);
+        }
+        if !may_join && !scheme.has_one_split() {
+            return Err(SchemeError::Joined);
+        }
         match (tolerance, scheme.timestamp) {
             (Some(_), None) => Err(SchemeError::Unsigned),
             (Some(tolerance), Some(_)) => Ok(Scheme { tolerance, ..scheme }),
@@ -169,6 +264,11 @@ pub enum SchemeError {
     Unsigned,
     /// The timestamp is to be in a field, but the grammar has none.
     Field,
+    /// The name of a header is none, or one header is to carry two things.
+    Header,
+    /// Nothing tells where a part of the signed bytes ends, so that bytes could be moved from it to
+    /// the next: see [`SchemeBuilder::parts`].
+    Joined,
     /// What the grammar writes could not be read back: a prefix is longer than 32 bytes or not
     /// printable ASCII, a separator can stand in what it separates, or two fields have one name or
     /// a name without `=`.
@@ -181,6 +281,8 @@ impl core::fmt::Display for SchemeError {
             Self::Body => "a scheme signs the body, once",
             Self::Unsigned => "what a header names must be signed, and the other way round",
             Self::Field => "only a grammar of fields can hold the timestamp",
+            Self::Header => "a header's name is invalid or used twice",
+            Self::Joined => "a literal must tell where each signed part ends",
             Self::Grammar => "a prefix is too long or a separator or name ambiguous",
         })
     }

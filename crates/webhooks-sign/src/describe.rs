@@ -40,6 +40,7 @@ impl fmt::Display for Description {
         for part in scheme.parts {
             match part {
                 Part::Body => f.write_str("{body}"),
+                Part::Form => f.write_str("{sorted fields of the form}"),
                 Part::Id => write!(f, "{{{}}}", scheme.id.unwrap_or_default()),
                 Part::Literal(text) => f.write_str(text),
                 Part::Method => f.write_str("{method}"),
@@ -48,6 +49,7 @@ impl fmt::Display for Description {
                     Some(TimestampSource::Field(name, _)) => write!(f, "{{{name}…}}"),
                     None => Ok(()),
                 },
+                Part::Token => f.write_str("{token}"),
                 Part::Url => f.write_str("{url}"),
             }?;
         }

@@ -7,7 +7,7 @@ use subtle::Choice;
 use crate::check::Check;
 use crate::headers::single;
 use crate::key::Kind;
-use crate::listed::Listed;
+use crate::listed::{Listed, MAX_HEADERS};
 use crate::matched::Matched;
 use crate::scheme::{Grammar, Part, Scheme, TimestampSource};
 use crate::timestamp::parse;
@@ -58,7 +58,8 @@ impl fmt::Debug for Envelope<'_> {
 /// What the headers said, checked as far as it can be without hashing.
 pub(crate) struct Opened<'s, 'h> {
     verifier: Verifier<'s>,
-    id: Option<&'h str>,
+    /// Visible ASCII.
+    id: Option<&'h [u8]>,
     /// The timestamp in Unix seconds.
     timestamp: Option<u64>,
     /// The timestamp as it is written.
@@ -80,7 +81,7 @@ impl<'a> Parts<'a> {
     #[inline]
     pub(crate) fn part(&self, part: Part) -> &'a [u8] {
         match part {
-            Part::Body => b"",
+            Part::Body | Part::Form | Part::Token => b"",
             Part::Id => self.id,
             Part::Literal(text) => text.as_bytes(),
             Part::Method => self.method,
@@ -123,7 +124,12 @@ impl<'a> Envelope<'a> {
             parse(self.timestamp.as_bytes(), source.format())
                 .or(Err(SignError::InvalidTimestamp))?;
         }
-        if scheme.is_missing(self.method, self.url) { Err(SignError::MissingPart) } else { Ok(()) }
+        let is_missing = |part: &Part| match part {
+            Part::Method => self.method.is_empty(),
+            Part::Url => self.url.is_empty(),
+            _ => false,
+        };
+        if scheme.parts.iter().any(is_missing) { Err(SignError::MissingPart) } else { Ok(()) }
     }
 }
 
@@ -138,21 +144,18 @@ impl<'s, 'h> Opened<'s, 'h> {
 
     /// Reads the headers, refusing whatever needs no hashing to refuse.
     #[inline]
-    pub(crate) fn read<const N: usize>(
+    pub(crate) fn read(
         &mut self,
-        keys: &KeyRing<N>,
         headers: &'h (impl Headers + ?Sized),
         now: u64,
     ) -> Result<(), Error> {
-        let Verifier { scheme, tolerance, method, url } = self.verifier;
-        let is_suitable = |key: &Key| key.algorithm() == scheme.algorithm;
-        if keys.iter().next().is_none() || !keys.iter().all(is_suitable) {
-            return Err(Error::UnsuitableKey);
-        }
-        if scheme.is_missing(method, url) {
-            return Err(Error::MissingPart);
-        }
-        let signature = single(headers, scheme.signature)?;
+        let Verifier { scheme, tolerance, .. } = self.verifier;
+        self.verifier.check_given()?;
+        let (signature, several) = if scheme.more_signatures.is_empty() {
+            (single(headers, scheme.signature)?, None)
+        } else {
+            (&b""[..], Some(scheme.signature_values(headers)?))
+        };
         if let Some(name) = scheme.id {
             self.id = Some(check_id(name, single(headers, name)?)?);
         }
@@ -165,7 +168,10 @@ impl<'s, 'h> Opened<'s, 'h> {
             tolerance.check(timestamp, now)?;
             (self.timestamp, self.timestamp_text) = (Some(timestamp), text);
         }
-        self.listed.read(signature)
+        match several {
+            None => self.listed.read(signature),
+            Some(values) => self.listed.read_all(values),
+        }
     }
 }
 
@@ -183,6 +189,12 @@ impl<'h> Opened<'_, 'h> {
     pub(crate) fn finish(&self, mut check: Check) -> Choice {
         self.update(&mut check, self.verifier.scheme.around_body().1);
         check.finish(&self.listed)
+    }
+
+    /// Returns whether a key can verify by this scheme, and not by its twin.
+    #[inline]
+    pub(crate) fn is_for(&self, key: &Key) -> bool {
+        key.algorithm() == self.verifier.scheme.algorithm
     }
 
     /// Returns the place of the first key that verifies a body in memory.
@@ -221,7 +233,7 @@ impl<'h> Opened<'_, 'h> {
     #[inline]
     fn parts(&self) -> Parts<'_> {
         Parts {
-            id: self.id.unwrap_or_default().as_bytes(),
+            id: self.id.unwrap_or_default(),
             timestamp: self.timestamp_text,
             method: self.verifier.method.as_bytes(),
             url: self.verifier.url.as_bytes(),
@@ -235,15 +247,38 @@ impl<'h> Opened<'_, 'h> {
     }
 }
 
-impl Scheme {
-    /// Returns whether the method or the URL is signed but not given.
+impl Verifier<'_> {
+    /// Refuses what the caller should have given otherwise.
     #[inline]
-    fn is_missing(&self, method: &str, url: &str) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Method => method.is_empty(),
-            Part::Url => url.is_empty(),
-            _ => false,
+    fn check_given(&self) -> Result<(), Error> {
+        self.scheme.parts.iter().try_for_each(|part| match part {
+            Part::Method if self.method.is_empty() => Err(Error::MissingPart),
+            Part::Url if self.url.is_empty() => Err(Error::MissingPart),
+            part if part.content().is_some_and(|content| content != self.content) => {
+                Err(Error::OtherContent)
+            }
+            _ => Ok(()),
         })
+    }
+}
+
+impl Scheme {
+    /// Returns the values of the signature headers that are there, where there may be several.
+    fn signature_values<'h>(
+        &self,
+        headers: &'h (impl Headers + ?Sized),
+    ) -> Result<[&'h [u8]; MAX_HEADERS], Error> {
+        let mut values: [&[u8]; MAX_HEADERS] = [b""; MAX_HEADERS];
+        let mut is_any = false;
+        let names = core::iter::once(&self.signature).chain(self.more_signatures);
+        for (slot, name) in values.iter_mut().zip(names) {
+            match single(headers, name) {
+                Ok(value) => (*slot, is_any) = (value, true),
+                Err(Error::MissingHeader { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_any { Ok(values) } else { Err(Error::MissingHeader { header: self.signature }) }
     }
 
     /// Returns the one field of this name.
@@ -276,9 +311,7 @@ fn is_valid_id(id: &[u8]) -> bool {
 }
 
 #[inline]
-fn check_id<'h>(header: &'static str, id: &'h [u8]) -> Result<&'h str, Error> {
-    match str::from_utf8(id) {
-        Ok(text) if is_valid_id(id) => Ok(text),
-        _ => Err(Error::InvalidHeader { header, expected: Expected::Id }),
-    }
+pub(crate) fn check_id<'h>(header: &'static str, id: &'h [u8]) -> Result<&'h [u8], Error> {
+    let expected = Expected::Id;
+    if is_valid_id(id) { Ok(id) } else { Err(Error::InvalidHeader { header, expected }) }
 }

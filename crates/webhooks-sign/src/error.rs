@@ -84,6 +84,11 @@ pub enum Error {
     /// The scheme signs the method or the URL, and the verifier was not told it: a mistake on this
     /// side.
     MissingPart,
+    /// The scheme signs other [`Content`](crate::Content) than was given: a form is verified by
+    /// [`Verifier::verify_form`](crate::Verifier::verify_form), a token by
+    /// [`Verifier::verify_token`](crate::Verifier::verify_token), and a body by neither. A mistake on
+    /// this side.
+    OtherContent,
     /// The ring is empty or holds a key of another algorithm: a mistake on this side.
     UnsuitableKey,
 }
@@ -110,7 +115,7 @@ impl Error {
 
     /// Returns whether the mistake is on this side: the request was not looked at.
     pub fn is_misuse(self) -> bool {
-        matches!(self, Self::MissingPart | Self::UnsuitableKey)
+        matches!(self, Self::MissingPart | Self::OtherContent | Self::UnsuitableKey)
     }
 
     /// Returns the error's name in snake case, for metrics: `missing_header`.
@@ -126,6 +131,7 @@ impl Error {
             Self::NoneListed { .. } => "none_listed",
             Self::NoMatch => "no_match",
             Self::MissingPart => "missing_part",
+            Self::OtherContent => "other_content",
             Self::UnsuitableKey => "unsuitable_key",
         }
     }
@@ -167,6 +173,9 @@ impl fmt::Display for Error {
             ),
             Self::MissingPart => {
                 f.write_str("the verifier was not told the method or URL that is signed")
+            }
+            Self::OtherContent => {
+                f.write_str("the scheme signs a form or a token in place of the body, or neither")
             }
             Self::UnsuitableKey => {
                 f.write_str("the key ring is empty or its keys are for another algorithm")
@@ -303,6 +312,8 @@ pub enum SignError {
     InvalidTimestamp,
     /// The scheme signs the method or the URL, and it is not given.
     MissingPart,
+    /// The scheme signs other [`Content`](crate::Content) than was given.
+    OtherContent,
     /// No key is given, more are than a header may list signatures, or one is for another algorithm
     /// or for verifying alone.
     UnsuitableKey,
@@ -316,6 +327,9 @@ impl fmt::Display for SignError {
             Self::InvalidId => "the id is empty, too long, or has a '.' or invisible character",
             Self::InvalidTimestamp => "the timestamp is malformed",
             Self::MissingPart => "the method or URL that is signed is missing",
+            Self::OtherContent => {
+                "the scheme signs a form or a token in place of the body, or neither"
+            }
             Self::UnsuitableKey => "there is no key, too many, or one for another algorithm",
             Self::Write => "the signature could not be written",
         })
@@ -347,6 +361,7 @@ mod tests {
         check(Error::TimestampTooOld { age: 2, tolerance: 1 }, [false, true, false]);
         check(Error::TimestampTooNew { lead: 2, tolerance: 1 }, [false, true, false]);
         check(Error::MissingPart, [false, false, true]);
+        check(Error::OtherContent, [false, false, true]);
         check(Error::UnsuitableKey, [false, false, true]);
         // Forged.
         check(Error::NoMatch, [false; 3]);

@@ -196,6 +196,53 @@ impl Key {
         Self::hmac(algorithm, buffer.get(..len).unwrap_or_default())
     }
 
+    /// Returns the key of a secret of Supabase's hooks, as its dashboard shows it: `v1,whsec_` and
+    /// base64. Several, separated by `|`, are several keys: give them one by one. Their webhooks
+    /// follow [`STANDARD`](crate::standard::STANDARD).
+    /// supabase.com/docs/guides/auth/auth-hooks.
+    ///
+    /// # Errors
+    /// [`KeyError::Prefix`] when the text does not start with `v1,`, and those of
+    /// [`standard`](Self::standard) for what follows.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::Key;
+    ///
+    /// let secret = concat!("v1,whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    /// assert!(Key::supabase(secret).is_ok());
+    /// ```
+    pub fn supabase(secret: &str) -> Result<Self, KeyError> {
+        if secret.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        check_surroundings(secret)?;
+        let expected = concat!("v1,", "whsec_");
+        let secret = secret.strip_prefix("v1,").ok_or(KeyError::Prefix { expected })?;
+        Self::from_secret(Algorithm::HmacSha256, secret)
+    }
+
+    /// Returns the key of a secret of Polar, as its dashboard shows it: the whole text is the key,
+    /// `polar_whs_` included, and nothing in it is base64. Its webhooks follow
+    /// [`STANDARD`](crate::standard::STANDARD). polar.sh/docs/integrate/webhooks.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the text is empty, that of an ed25519 key (`whpk_`, `whsk_`), or has white
+    /// space or quotes around it.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::{Key, KeyError};
+    ///
+    /// let secret = "polar_whs_0123456789abcdef";
+    /// assert!(Key::polar(secret).is_ok());
+    /// assert_eq!(Key::standard(secret).unwrap_err(), KeyError::Prefix { expected: "whsec_" });
+    /// ```
+    pub fn polar(secret: &str) -> Result<Self, KeyError> {
+        check_surroundings(secret)?;
+        Self::hmac(Algorithm::HmacSha256, secret.as_bytes())
+    }
+
     /// Returns the key of a secret that a scheme's provider has given.
     pub(crate) fn parse(
         algorithm: Algorithm,

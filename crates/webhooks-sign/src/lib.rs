@@ -7,6 +7,7 @@ extern crate std;
 
 mod algorithm;
 mod check;
+mod content;
 mod custom;
 mod describe;
 #[cfg(feature = "ed25519")]
@@ -37,6 +38,7 @@ pub mod x_webhook;
 
 // The public interface is:
 pub use algorithm::Algorithm;
+pub use content::Content;
 pub use custom::{SchemeBuilder, SchemeError};
 pub use describe::Fingerprint;
 pub use encoding::Encoding;

@@ -4,7 +4,7 @@ use subtle::Choice;
 
 use crate::mac::Tag;
 use crate::scheme::{Grammar, Scheme};
-use crate::{Error, Expected};
+use crate::{Algorithm, Error, Expected};
 
 /// How many signatures a header may list.
 ///
@@ -16,7 +16,10 @@ pub(crate) const MAX_SIGNATURES: usize = 16;
 /// times an HMAC. A sender that rotates its key lists two.
 pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
-/// The value of a signature header, found in order.
+/// How many headers may carry signatures. A sender that rotates its key fills two.
+pub(crate) const MAX_HEADERS: usize = 4;
+
+/// The values of the signature headers, found in order.
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
 /// cheaper than carrying room for sixteen around.
@@ -25,6 +28,8 @@ pub(crate) struct Listed<'s, 'h> {
     first: Tag,
     /// What stands behind the first well-formed signature.
     rest: &'h [u8],
+    /// The values of further headers, where the scheme has several.
+    more: Option<[&'h [u8]; MAX_HEADERS]>,
 }
 
 impl<'s, 'h> Listed<'s, 'h> {
@@ -32,7 +37,7 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// byte by byte and is moved at once makes the processor wait for the bytes.
     #[inline]
     pub(crate) fn new(scheme: &'s Scheme) -> Self {
-        Self { scheme, first: Tag::EMPTY, rest: b"" }
+        Self { scheme, first: Tag::EMPTY, rest: b"", more: None }
     }
 
     /// Checks the value of the signature header.
@@ -42,13 +47,13 @@ impl<'s, 'h> Listed<'s, 'h> {
     #[inline]
     pub(crate) fn read(&mut self, value: &'h [u8]) -> Result<(), Error> {
         let scheme = self.scheme;
-        // Most headers list one signature, which then needs no search for its end.
-        // All bytes are looked at, since many at once are sooner than one after the other.
-        let is_in_value = |separator: &u8| {
-            value.iter().fold(0, |any, byte| any | u8::from(byte == separator)) != 0
-        };
-        let first = match scheme.separator().filter(is_in_value) {
-            None => scheme.read_item(value, &mut self.first),
+        // Most headers list one signature, in which no separator can stand: it needs no search.
+        let may_be_one = scheme.separator().is_none() || scheme.algorithm != Algorithm::Token;
+        if may_be_one && scheme.read_text(value, &mut self.first).is_some() {
+            return self.check_limit();
+        }
+        let first = match scheme.separator() {
+            None => None,
             Some(separator) => {
                 // Empty items count: who sends sixteen spaces in a row wants no answer.
                 let mut separators = value.iter().filter(|byte| **byte == separator);
@@ -59,6 +64,25 @@ impl<'s, 'h> Listed<'s, 'h> {
                 scheme.read_next(&mut self.rest, &mut self.first)
             }
         };
+        self.check_first(first)
+    }
+
+    /// Checks the values of the signature headers where a scheme has several.
+    pub(crate) fn read_all(&mut self, values: [&'h [u8]; MAX_HEADERS]) -> Result<(), Error> {
+        let separator = self.scheme.separator();
+        let is_separator = |byte: &&u8| Some(**byte) == separator;
+        let mut separators = values.iter().copied().flatten().filter(is_separator);
+        if separators.nth(MAX_SIGNATURES - MAX_HEADERS).is_some() {
+            return Err(self.scheme.too_many());
+        }
+        let more = self.more.insert(values);
+        let first = self.scheme.read_next_of(more, &mut self.first);
+        self.check_first(first)
+    }
+
+    #[inline]
+    fn check_first(&self, first: Option<()>) -> Result<(), Error> {
+        let scheme = self.scheme;
         match (first, scheme.grammar) {
             (Some(()), _) => self.check_limit(),
             (None, Grammar::One { .. }) => Err(scheme.malformed()),
@@ -81,22 +105,26 @@ impl<'s, 'h> Listed<'s, 'h> {
     /// Compares each with the one expected, whether or not one matched before.
     #[inline]
     pub(crate) fn contains(&self, expected: &[u8]) -> Choice {
-        let mut found = self.first.matches(expected);
-        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
-        while self.scheme.read_next(&mut rest, &mut tag).is_some() {
-            found |= tag.matches(expected);
+        let found = self.first.matches(expected);
+        // Most list one alone, which is no secret.
+        if self.rest.is_empty() && self.more.is_none() {
+            return found;
         }
-        found
+        self.others().fold(found, |found, tag| found | tag.matches(expected))
     }
 
     /// Returns the well-formed signatures of the scheme's own version.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Tag> {
-        let (mut rest, mut tag) = (self.rest, Tag::EMPTY);
-        let others = core::iter::from_fn(move || {
-            self.scheme.read_next(&mut rest, &mut tag)?;
+        core::iter::once(self.first).chain(self.others())
+    }
+
+    fn others(&self) -> impl Iterator<Item = Tag> {
+        let (mut rest, mut more, mut tag) = (self.rest, self.more, Tag::EMPTY);
+        core::iter::from_fn(move || {
+            let next = self.scheme.read_next(&mut rest, &mut tag);
+            next.or_else(|| self.scheme.read_next_of(more.as_mut()?, &mut tag))?;
             Some(tag)
-        });
-        core::iter::once(self.first).chain(others)
+        })
     }
 }
 
@@ -122,6 +150,12 @@ impl Scheme {
         }
     }
 
+    /// The same over the values of several headers.
+    #[inline]
+    fn read_next_of(&self, rest: &mut [&[u8]; MAX_HEADERS], tag: &mut Tag) -> Option<()> {
+        rest.iter_mut().find_map(|rest| self.read_next(rest, tag))
+    }
+
     /// Takes items off the front up to the first well-formed signature, and reads that.
     #[inline]
     fn read_next(&self, rest: &mut &[u8], tag: &mut Tag) -> Option<()> {
@@ -139,7 +173,11 @@ impl Scheme {
     /// Reads one item; `None` if it is malformed or of another version.
     #[inline]
     fn read_item(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
-        let item = if self.separator().is_some() { item.trim_ascii() } else { item };
+        self.read_text(if self.separator().is_some() { item.trim_ascii() } else { item }, tag)
+    }
+
+    #[inline]
+    fn read_text(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
         let text = item.strip_prefix(self.item_prefix().as_bytes())?;
         self.algorithm.decode(self.encoding, text, tag)
     }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use subtle::Choice;
+
 use crate::check::Check;
 use crate::envelope::Opened;
 use crate::matched::Matched;
@@ -13,7 +15,11 @@ use crate::{Error, Headers, KeyRing, Verified, Verifier};
 #[must_use = "nothing is verified before `finish`"]
 pub struct Pending<'s, 'h, const N: usize> {
     opened: Opened<'s, 'h>,
+    /// The same for keys of another algorithm, where there are both.
+    twin: Option<Opened<'s, 'h>>,
+    /// A key's check at its place in the ring, unless nothing is listed for its algorithm.
     checks: [Option<Check>; N],
+    is_by_twin: [bool; N],
 }
 
 impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
@@ -24,13 +30,33 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         headers: &'h (impl Headers + ?Sized),
         now: u64,
     ) -> Result<Self, Error> {
-        let mut opened = Opened::new(verifier);
-        opened.read(keys, headers, now)?;
+        let (first, second) = verifier.suiting(keys)?;
+        let (mut opened, mut twin) = (Opened::new(first), second.map(Opened::new));
+        let is_listed = match (opened.read(headers, now), &mut twin) {
+            (Err(none @ Error::NoneListed { .. }), Some(twin)) => {
+                twin.read(headers, now).map_err(|error| match error {
+                    Error::NoneListed { .. } => none,
+                    error => error,
+                })?;
+                [false, true]
+            }
+            (read, None) => read.map(|()| [true, false])?,
+            (read, Some(twin)) => match read.and_then(|()| twin.read(headers, now)) {
+                Err(Error::NoneListed { .. }) => [true, false],
+                read => read.map(|()| [true, true])?,
+            },
+        };
+        let [is_first_listed, is_twin_listed] = is_listed;
         let mut checks = [const { None }; N];
-        for (slot, key) in checks.iter_mut().zip(keys.iter()) {
-            *slot = Some(opened.start(key));
+        let mut is_by_twin = [false; N];
+        for ((slot, is_by_twin), key) in checks.iter_mut().zip(&mut is_by_twin).zip(keys.iter()) {
+            *is_by_twin = !opened.is_for(key);
+            *slot = match &twin {
+                Some(twin) if *is_by_twin => is_twin_listed.then(|| twin.start(key)),
+                _ => is_first_listed.then(|| opened.start(key)),
+            };
         }
-        Ok(Self { opened, checks })
+        Ok(Self { opened, twin, checks, is_by_twin })
     }
 
     /// Hashes the next bytes of the body. How the body is cut makes no difference.
@@ -45,11 +71,16 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
     /// # Errors
     /// [`Error::NoMatch`] when none does.
     pub fn finish(self) -> Result<Verified<'h, ()>, Error> {
+        let Self { opened, twin, checks, is_by_twin } = self;
+        let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&opened);
         let mut matched = Matched::default();
-        for check in self.checks.into_iter().flatten() {
-            matched.note(self.opened.finish(check));
+        for (check, is_by_twin) in checks.into_iter().zip(is_by_twin) {
+            let is_match = check.map(|check| by(is_by_twin).finish(check));
+            matched.note(is_match.unwrap_or_else(|| Choice::from(0)));
         }
-        Ok(self.opened.verified(matched.key_index()?, ()))
+        let key_index = matched.key_index()?;
+        let is_by_twin = is_by_twin.get(key_index).copied().unwrap_or_default();
+        Ok(by(is_by_twin).verified(key_index, ()))
     }
 }
 

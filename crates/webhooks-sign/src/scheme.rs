@@ -2,7 +2,9 @@
 
 use crate::encoding::Encoding;
 use crate::key::KeyFormat;
-use crate::{Algorithm, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier};
+use crate::{
+    Algorithm, Content, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier,
+};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -27,6 +29,8 @@ pub struct Scheme {
     pub(crate) algorithm: Algorithm,
     /// The header that carries the signatures.
     pub(crate) signature: &'static str,
+    /// Further headers that each carry signatures; any of them and the first may be missing.
+    pub(crate) more_signatures: &'static [&'static str],
     pub(crate) grammar: Grammar,
     pub(crate) encoding: Encoding,
     /// The header that carries the id, if one is signed.
@@ -39,6 +43,9 @@ pub struct Scheme {
     pub(crate) event_id: &'static [&'static str],
     pub(crate) repeats_bodies: bool,
     pub(crate) max_body: Option<usize>,
+    /// The same by another algorithm, whose signatures stand in the same header: keys for either
+    /// will do.
+    pub(crate) twin: Option<&'static Self>,
 }
 
 /// How the signature header lists its signatures.
@@ -82,7 +89,8 @@ pub enum TimestampSource {
 pub enum TimestampFormat {
     /// Milliseconds since 1970, in decimal.
     Milliseconds,
-    /// RFC 3339 in UTC: `2026-01-01T00:00:00Z`, with or without a fraction of a second.
+    /// RFC 3339: `2026-01-01T00:00:00Z` or `2026-01-01T00:00:00-07:00`, with or without a fraction
+    /// of a second.
     Rfc3339,
     /// Seconds since 1970, in decimal.
     Seconds,
@@ -104,6 +112,8 @@ impl core::fmt::Display for TimestampFormat {
 pub enum Part {
     /// The body as it came.
     Body,
+    /// In place of the body, the fields of the form in it: each decoded name and value, sorted.
+    Form,
     /// The id.
     Id,
     /// A fixed text.
@@ -112,6 +122,8 @@ pub enum Part {
     Method,
     /// The timestamp as it is written.
     Timestamp,
+    /// In place of the body, a token that stands in it.
+    Token,
     /// The URL that the sender was given. Never rebuild it from the `Host` header.
     Url,
 }
@@ -122,7 +134,8 @@ impl Scheme {
         self.name
     }
 
-    /// Returns the algorithm, which the keys must be for.
+    /// Returns the algorithm, which the keys must be for. To Standard Webhooks and Svix keys for
+    /// ed25519 may be given as well, where that feature is on.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -133,9 +146,25 @@ impl Scheme {
         self.signature
     }
 
+    /// Borrows the names of further headers that carry signatures, for a provider that sends one
+    /// header for each live key. A webhook needs one of all these headers.
+    pub const fn more_signature_headers(&self) -> &'static [&'static str] {
+        self.more_signatures
+    }
+
     /// Borrows the name of the header that carries the id, if the scheme signs one.
     pub const fn id_header(&self) -> Option<&'static str> {
         self.id
+    }
+
+    /// Returns what is signed of the body, which says how its webhooks are verified.
+    pub fn content(&self) -> Content {
+        self.parts.iter().find_map(|part| part.content()).unwrap_or(Content::Body)
+    }
+
+    /// Returns whether a verified webhook has an id that is signed, by which to deduplicate.
+    pub fn signs_id(&self) -> bool {
+        self.id.is_some() || self.content() == Content::Token
     }
 
     /// Returns where the timestamp stands, if the scheme signs one.
@@ -208,7 +237,7 @@ impl Scheme {
     /// Returns the parts ahead of the body and those behind it.
     #[inline]
     pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
-        let at = self.parts.iter().position(|part| *part == Part::Body);
+        let at = self.parts.iter().position(|part| part.content().is_some());
         let (ahead, rest) = self.parts.split_at(at.unwrap_or(self.parts.len()));
         (ahead, rest.split_first().map_or(&[], |(_, behind)| behind))
     }
@@ -224,6 +253,7 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     name: "custom",
     algorithm: Algorithm::HmacSha256,
     signature: "",
+    more_signatures: &[],
     grammar: Grammar::One { prefix: "" },
     encoding: Encoding::Hex,
     id: None,
@@ -234,4 +264,5 @@ pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     event_id: &[],
     repeats_bodies: false,
     max_body: None,
+    twin: None,
 };

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::listed::{MAX_CURVE_SIGNATURES, MAX_SIGNATURES};
 use crate::scheme::{Scheme, TimestampSource};
-use crate::{Algorithm, Envelope, Key, SignError, Signature};
+use crate::{Algorithm, Content, Envelope, Key, SignError, Signature};
 
 impl Scheme {
     /// Signs a body with one key: the signature as it stands in the header, prefix included.
@@ -18,11 +18,25 @@ impl Scheme {
         envelope: &Envelope<'_>,
         body: &[u8],
     ) -> Result<Signature, SignError> {
+        self.sign_pieces(key, envelope, Content::Body, envelope.parts().pieces(self, body))
+    }
+
+    /// Signs pieces that stand for this content.
+    pub(crate) fn sign_pieces<'p>(
+        &self,
+        key: &Key,
+        envelope: &Envelope<'_>,
+        content: Content,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<Signature, SignError> {
+        if self.content() != content {
+            return Err(SignError::OtherContent);
+        }
         envelope.check(self)?;
         if key.algorithm() != self.algorithm {
             return Err(SignError::UnsuitableKey);
         }
-        let tag = key.sign(envelope.parts().pieces(self, body))?;
+        let tag = key.sign(pieces)?;
         Signature::new(self.item_prefix(), self.encoding, &tag).ok_or(SignError::Write)
     }
 

@@ -13,8 +13,15 @@ use crate::{
     Signature, TimestampFormat, TimestampSource, Verified,
 };
 
-/// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`.
+/// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`; keys for
+/// ed25519 verify `v1a`, where that feature is on, in one ring with others or alone.
 pub const STANDARD: Scheme = Scheme {
+    #[cfg(feature = "ed25519")]
+    twin: Some(&STANDARD_ASYMMETRIC),
+    ..STANDARD_BY_HMAC
+};
+
+const STANDARD_BY_HMAC: Scheme = Scheme {
     name: "standard",
     signature: "webhook-signature",
     grammar: Grammar::List { separator: b' ', version: "v1," },
@@ -28,21 +35,27 @@ pub const STANDARD: Scheme = Scheme {
 
 /// The same under `svix-id`, `svix-timestamp` and `svix-signature`.
 pub const SVIX: Scheme = Scheme {
+    #[cfg(feature = "ed25519")]
+    twin: Some(&SVIX_ASYMMETRIC),
+    ..SVIX_BY_HMAC
+};
+
+const SVIX_BY_HMAC: Scheme = Scheme {
     name: "svix",
     signature: "svix-signature",
     id: Some("svix-id"),
     timestamp: Some(TimestampSource::Header("svix-timestamp", TimestampFormat::Seconds)),
-    ..STANDARD
+    ..STANDARD_BY_HMAC
 };
 
-/// [`STANDARD`] with ed25519, `v1a`.
+/// [`STANDARD`] with ed25519 alone, `v1a`.
 #[cfg(feature = "ed25519")]
 pub const STANDARD_ASYMMETRIC: Scheme =
-    Scheme { name: "standard-asymmetric", ..asymmetric(STANDARD) };
+    Scheme { name: "standard-asymmetric", ..asymmetric(STANDARD_BY_HMAC) };
 
-/// [`SVIX`] with ed25519, `v1a`.
+/// [`SVIX`] with ed25519 alone, `v1a`.
 #[cfg(feature = "ed25519")]
-pub const SVIX_ASYMMETRIC: Scheme = Scheme { name: "svix-asymmetric", ..asymmetric(SVIX) };
+pub const SVIX_ASYMMETRIC: Scheme = Scheme { name: "svix-asymmetric", ..asymmetric(SVIX_BY_HMAC) };
 
 #[cfg(feature = "ed25519")]
 const fn asymmetric(scheme: Scheme) -> Scheme {
@@ -61,7 +74,8 @@ fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
 
 /// Verifies a webhook by its `webhook-*` headers, within 5 minutes of `now` (Unix seconds).
 ///
-/// The keys say which signatures count: `v1` those for HMAC-SHA256, `v1a` those for ed25519.
+/// The keys say which signatures count: `v1` those for HMAC-SHA256, `v1a` those for ed25519. A ring
+/// may hold both, while a sender goes over from one to the other.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
@@ -90,8 +104,7 @@ pub fn verify<'h, 'b, const N: usize>(
     body: &'b [u8],
     now: u64,
 ) -> Result<Verified<'h, &'b [u8]>, Error> {
-    let first = keys.iter().next().ok_or(Error::UnsuitableKey)?;
-    scheme_of(first.algorithm()).verify(keys, headers, body, now)
+    const { &STANDARD }.verify(keys, headers, body, now)
 }
 
 /// Signs one attempt with one key. `timestamp` is the time of the attempt in Unix seconds.

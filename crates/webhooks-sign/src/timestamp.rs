@@ -32,14 +32,18 @@ fn decimal(text: &[u8]) -> Option<u64> {
 /// Reads one digit or more.
 #[inline]
 fn digits(text: &[u8]) -> Option<u64> {
-    let add = |number: u64, byte: &u8| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    };
-    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
+    // So many digits never overflow; more would lie behind the year 300,000,000,000.
+    if !(1..=19).contains(&text.len()) {
+        return None;
+    }
+    let (number, largest) = text.iter().fold((0_u64, 0), |(number, largest), byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (number.wrapping_mul(10).wrapping_add(u64::from(digit)), digit.max(largest))
+    });
+    (largest < 10).then_some(number)
 }
 
-/// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z` (RFC 3339 §5.6), from 1970 on.
+/// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]` and `Z` or an offset (RFC 3339 §5.6), from 1970 on.
 fn rfc3339(text: &[u8]) -> Option<u64> {
     let (date, rest) = text.split_first_chunk::<19>()?;
     let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2] =
@@ -47,7 +51,11 @@ fn rfc3339(text: &[u8]) -> Option<u64> {
     else {
         return None;
     };
-    let fraction = rest.strip_suffix(b"Z")?;
+    let (fraction, zone) = match rest.strip_suffix(b"Z") {
+        Some(fraction) => (fraction, b"+00:00"),
+        None => rest.split_last_chunk::<6>()?,
+    };
+    let offset = offset(*zone)?;
     if let [dot, places @ ..] = fraction
         && (*dot != b'.' || places.is_empty() || !places.iter().all(u8::is_ascii_digit))
     {
@@ -62,7 +70,22 @@ fn rfc3339(text: &[u8]) -> Option<u64> {
         && hour < 24
         && minute < 60
         && second <= 60;
-    is_in_range.then(|| seconds([year, month, day], [hour, minute, second]))
+    let local = is_in_range.then(|| seconds([year, month, day], [hour, minute, second]))?;
+    local.checked_add_signed(offset)
+}
+
+/// Reads `+HH:MM` or `-HH:MM`, and returns the seconds that lead to UTC.
+fn offset(zone: [u8; 6]) -> Option<i64> {
+    let [sign, h1, h2, b':', m1, m2] = zone else { return None };
+    let (hours, minutes) = (digits(&[h1, h2])?, digits(&[m1, m2])?);
+    let ahead =
+        i64::try_from(hours.checked_mul(60)?.checked_add(minutes)?.checked_mul(60)?).ok()?;
+    match sign {
+        _ if hours > 23 || minutes > 59 => None,
+        b'+' => ahead.checked_neg(),
+        b'-' => Some(ahead),
+        _ => None,
+    }
 }
 
 /// Counts days as Howard Hinnant's `days_from_civil` does: years begin in March, so that the day
@@ -84,13 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn rfc3339_is_read_in_utc_alone() {
+    fn rfc3339_is_read_in_utc_and_with_an_offset() {
         let check = |text, expected| check(TimestampFormat::Rfc3339, text, expected);
         check("1970-01-01T00:00:00Z", Some(0));
         check("2000-02-29T23:59:59Z", Some(951_868_799));
         check("2019-11-16T10:11:12.634234626Z", Some(1_573_899_072));
         check("2100-03-01T00:00:00Z", Some(4_107_542_400));
         check("9999-12-31T23:59:59Z", Some(253_402_300_799));
+        // Box's, in `vectors/providers.json`.
+        check("2020-01-01T00:00:00-07:00", Some(1_577_862_000));
+        check("2021-01-01T00:00:00.25+05:30", Some(1_609_439_400));
+        check("1970-01-01T00:00:00-00:00", Some(0));
         for text in [
             "",
             "1969-12-31T23:59:59Z",
@@ -99,11 +126,28 @@ mod tests {
             "2021-01-01T24:00:00Z",
             "2021-01-01 00:00:00Z",
             "2021-01-01T00:00:00",
-            "2021-01-01T00:00:00+00:00",
+            "2021-01-01T00:00:00+0000",
+            "2021-01-01T00:00:00+24:00",
+            "2021-01-01T00:00:00+00:60",
+            "2021-01-01T00:00:00 00:00",
+            "2021-01-01T00:00:00Z+00:00",
+            "2021-01-01T00:00:00.+00:00",
+            "1970-01-01T00:00:00+00:01",
             "2021-01-01T00:00:00.Z",
             "2021-01-01T00:00:00.5xZ",
             "+021-01-01T00:00:00Z",
         ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn seconds_are_digits_without_a_leading_zero() {
+        let check = |text, expected| check(TimestampFormat::Seconds, text, expected);
+        check("0", Some(0));
+        check("1767225600", Some(1_767_225_600));
+        check("9999999999999999999", Some(9_999_999_999_999_999_999));
+        for text in ["", "00", "01", "+1", "-1", "1 ", "1/", "1:", "1.5", "10000000000000000000"] {
             check(text, None);
         }
     }

@@ -9,7 +9,8 @@ use core::fmt;
 /// [`Pending`](crate::Pending), which has passed it on in chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Verified<'h, B> {
-    pub(crate) id: Option<&'h str>,
+    /// Visible ASCII.
+    pub(crate) id: Option<&'h [u8]>,
     pub(crate) timestamp: Option<u64>,
     pub(crate) key_index: usize,
     pub(crate) scheme: &'static str,
@@ -19,7 +20,7 @@ pub struct Verified<'h, B> {
 impl<'h, B> Verified<'h, B> {
     /// Returns the id of the message, by which to deduplicate, if the scheme signs one.
     pub fn id(&self) -> Option<&'h str> {
-        self.id
+        self.id.and_then(|id| str::from_utf8(id).ok())
     }
 
     /// Returns when the attempt was signed, in Unix seconds, if the scheme signs it.
@@ -47,14 +48,19 @@ impl<'h, B> Verified<'h, B> {
         self.body
     }
 
-    /// Lets go of the headers, for schemes that sign no id.
-    pub(crate) fn without_id(self) -> Verified<'static, B> {
-        let Self { id: _, timestamp, key_index, scheme, body } = self;
-        Verified { id: None, timestamp, key_index, scheme, body }
+    /// Lets go of the body, and keeps what is known of it.
+    pub fn without_body(self) -> Verified<'h, ()> {
+        self.with_body(())
     }
 
     pub(crate) fn with_body<C>(self, body: C) -> Verified<'h, C> {
         let Self { id, timestamp, key_index, scheme, body: _ } = self;
+        Verified { id, timestamp, key_index, scheme, body }
+    }
+
+    /// Puts an id in place of that in the headers, and of what borrows them.
+    pub(crate) fn with_id(self, id: Option<&[u8]>) -> Verified<'_, B> {
+        let Self { id: _, timestamp, key_index, scheme, body } = self;
         Verified { id, timestamp, key_index, scheme, body }
     }
 }
@@ -63,7 +69,7 @@ impl<B> fmt::Debug for Verified<'_, B> {
     /// Leaves out the body: logs are no place for what webhooks are about.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verified")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("timestamp", &self.timestamp)
             .field("key_index", &self.key_index)
             .field("scheme", &self.scheme)

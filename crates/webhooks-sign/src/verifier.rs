@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::envelope::Opened;
-use crate::{Error, Headers, KeyRing, Pending, Scheme, Tolerance, Verified};
+use crate::{Content, Error, Headers, Key, KeyRing, Pending, Scheme, Tolerance, Verified};
 
 /// A scheme, and what the receiver adds to it.
 ///
@@ -29,11 +29,14 @@ pub struct Verifier<'s> {
     pub(crate) tolerance: Tolerance,
     pub(crate) method: &'s str,
     pub(crate) url: &'s str,
+    /// What the caller gives to verify.
+    pub(crate) content: Content,
 }
 
 impl<'s> Verifier<'s> {
     pub(crate) const fn new(scheme: &'s Scheme) -> Self {
-        Self { scheme, tolerance: scheme.tolerance, method: "", url: "" }
+        let (method, url, content) = ("", "", Content::Body);
+        Self { scheme, tolerance: scheme.tolerance, method, url, content }
     }
 
     /// Sets how far the timestamp may lie from `now`. Schemes that sign no timestamp have none to
@@ -80,10 +83,45 @@ impl<'s> Verifier<'s> {
         body: &'b [u8],
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
+        if !self.suits_all(keys) {
+            let mut pending = self.begin(keys, headers, now)?;
+            pending.update(body);
+            return Ok(pending.finish()?.with_body(body));
+        }
         let mut opened = Opened::new(*self);
-        opened.read(keys, headers, now)?;
+        opened.read(headers, now)?;
         let key_index = opened.find_key(keys, body)?;
         Ok(opened.verified(key_index, body))
+    }
+
+    /// Returns whether there are keys, and all are for this scheme and not for its twin.
+    #[inline]
+    fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
+        let mut algorithms = keys.iter().map(Key::algorithm);
+        algorithms.next() == Some(self.scheme.algorithm)
+            && algorithms.all(|algorithm| algorithm == self.scheme.algorithm)
+    }
+
+    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
+    pub(crate) fn suiting<const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+    ) -> Result<(Self, Option<Self>), Error> {
+        let is_for = |scheme: &Scheme, key: &Key| key.algorithm() == scheme.algorithm;
+        if self.suits_all(keys) {
+            return Ok((*self, None));
+        }
+        let twin = self.scheme.twin.ok_or(Error::UnsuitableKey)?;
+        let by_twin = Self { scheme: twin, ..*self };
+        let is_ours = keys.iter().any(|key| is_for(self.scheme, key));
+        let is_twins = keys.iter().any(|key| is_for(twin, key));
+        let is_either = keys.iter().all(|key| is_for(self.scheme, key) || is_for(twin, key));
+        match (is_ours, is_twins) {
+            _ if !is_either => Err(Error::UnsuitableKey),
+            (true, true) => Ok((*self, Some(by_twin))),
+            (false, true) => Ok((by_twin, None)),
+            _ => Err(Error::UnsuitableKey),
+        }
     }
 
     /// The same by the system's clock.

@@ -75,6 +75,36 @@ fn a_standard_secret_is_no_plain_one_unless_a_provider_says_so() {
     assert!(STRIPE.key(secret).is_ok(), "Stripe's secrets are text");
 }
 
+#[test]
+fn secrets_of_supabase_and_polar_are_read_as_their_dashboards_show_them() {
+    let sign = |key: Key| x_webhook::sign(&key, b"body").unwrap().to_string();
+    let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let shown = format!("v1,{secret}");
+    assert_eq!(sign(Key::supabase(&shown).unwrap()), sign(Key::standard(secret).unwrap()));
+    let refused = |secret: &str| Key::supabase(secret).unwrap_err();
+    assert_eq!(refused(""), KeyError::Empty);
+    let expected = concat!("v1,", "whsec_");
+    assert_eq!(refused(secret), KeyError::Prefix { expected });
+    assert_eq!(refused(&format!("{shown}\n")), KeyError::Surrounded);
+    assert_eq!(refused("v1,"), KeyError::Empty);
+    let public = "v1,whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    assert_eq!(refused(public), KeyError::Asymmetric);
+    assert_eq!(
+        refused(&format!("{shown}|{shown}")),
+        KeyError::Encoding { expected: Encoding::Base64 }
+    );
+
+    // Polar's guide has the text encoded in base64 for libraries that decode it.
+    for (text, encoded) in [
+        ("polar_whs_0123456789", "cG9sYXJfd2hzXzAxMjM0NTY3ODk="),
+        (secret, "d2hzZWNfTWZLUTlyOEdLWXFyVHdqVVBEOElMUFpJbzJMYUxhU3c="),
+    ] {
+        let decoded = Key::from_legacy_secret(Algorithm::HmacSha256, encoded).unwrap();
+        assert_eq!(sign(Key::polar(text).unwrap()), sign(decoded), "{text}");
+    }
+    assert_eq!(Key::polar("").unwrap_err(), KeyError::Empty);
+}
+
 /// RFC 8032 §7.1, test 1: the seed, the public key, and the signature of the empty message.
 #[cfg(feature = "ed25519")]
 #[test]

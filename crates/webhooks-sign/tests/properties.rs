@@ -197,7 +197,7 @@ fn a_scheme_of_ones_own_cannot_pretend_to_protect() {
     let scheme = || Scheme::custom("acme", "acme-signature");
     let header = TimestampSource::Header("acme-time", TimestampFormat::Seconds);
     assert_eq!(scheme().timestamp(header).build(), Err(SchemeError::Unsigned));
-    let parts = &[Part::Timestamp, Part::Body];
+    let parts = &[Part::Timestamp, Part::Literal("."), Part::Body];
     assert_eq!(scheme().parts(parts).build(), Err(SchemeError::Unsigned));
     assert_eq!(scheme().id("acme-id").build(), Err(SchemeError::Unsigned));
     let tolerance = Tolerance { past: 60, future: 60 };
@@ -238,7 +238,7 @@ fn a_scheme_of_ones_own_reads_what_it_writes() {
         let builder = Scheme::custom("acme", "acme-signature").grammar(grammar);
         match grammar {
             Grammar::Fields { .. } => {
-                builder.timestamp(field).parts(&[Part::Timestamp, Part::Body])
+                builder.timestamp(field).parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
             }
             _ => builder,
         }

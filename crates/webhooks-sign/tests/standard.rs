@@ -242,17 +242,11 @@ fn an_hmac_key_never_becomes_an_asymmetric_one() {
     assert_eq!(STANDARD_ASYMMETRIC.key(secret).unwrap_err(), refused);
     let key = Key::from_bytes(Algorithm::Ed25519, &[7; 32]);
     assert_eq!(key.unwrap_err(), KeyError::Algorithm);
-    // Nor does either verify by the other's scheme.
+    // Nor does it verify by the scheme of the other alone.
     let headers = [("webhook-id", "msg_1")];
     let hmac = KeyRing::from(Key::standard(secret).unwrap());
     let refused = Err(Error::UnsuitableKey);
     assert_eq!(STANDARD_ASYMMETRIC.verify(&hmac, &headers, b"", 0), refused);
-    let ed25519 = KeyRing::from(Key::ed25519_from_seed(&[7; 32]));
-    assert_eq!(STANDARD.verify(&ed25519, &headers, b"", 0), refused);
-    let both = KeyRing::from(
-        [Key::standard(secret), Ok(Key::ed25519_from_seed(&[7; 32]))].map(Result::unwrap),
-    );
-    assert_eq!(standard::verify(&both, &headers, b"", 0), refused);
 }
 
 #[cfg(feature = "std")]
@@ -277,4 +271,79 @@ fn verify_now_goes_by_the_system_clock() {
     assert_eq!(verify(now - 240), Ok(()));
     assert!(matches!(verify(now - 301), Err(Error::TimestampTooOld { .. })));
     assert!(matches!(verify(now + 360), Err(Error::TimestampTooNew { .. })));
+}
+
+/// Method: each order of the keys in the ring, each subset of the two signatures in the header, and
+/// each of them wrong; whole and streamed.
+#[cfg(feature = "ed25519")]
+#[test]
+fn a_ring_may_hold_keys_for_hmac_and_ed25519() {
+    let now = 1_767_225_600;
+    let (hmac, curve) = (
+        Key::from_bytes(Algorithm::HmacSha256, &[7; 32]).unwrap(),
+        Key::ed25519_from_seed(&[7; 32]),
+    );
+    let sign = |key, body: &[u8]| standard::sign(key, "msg_1", now, body).unwrap().to_string();
+    let (v1, v1a) = (sign(&hmac, b"body"), sign(&curve, b"body"));
+    let (bad, bad_a) = (sign(&hmac, b"bodx"), sign(&curve, b"bodx"));
+    let check = |listed: &[&str], expected: Result<Algorithm, &str>| {
+        for ring in [[hmac.clone(), curve.clone()], [curve.clone(), hmac.clone()]] {
+            let ring = KeyRing::from(ring);
+            let index = |algorithm| ring.iter().position(|key| key.algorithm() == algorithm);
+            let expected = expected.map(|algorithm| index(algorithm).unwrap());
+            for scheme in [STANDARD, SVIX] {
+                let [id, time] = match scheme.name() {
+                    "svix" => ["svix-id", "svix-timestamp"],
+                    _ => ["webhook-id", "webhook-timestamp"],
+                };
+                let (text, value) = (now.to_string(), listed.join(" "));
+                let headers = [(id, "msg_1"), (time, &text), (scheme.signature_header(), &value)];
+                let whole = scheme.verify(&ring, &headers, b"body", now);
+                let found = whole.map(|verified| verified.key_index()).map_err(Error::name);
+                assert_eq!(found, expected, "{listed:?}");
+                let streamed =
+                    scheme.verifier().begin(&ring, &headers, now).and_then(|mut pending| {
+                        b"body".iter().for_each(|byte| pending.update(&[*byte]));
+                        pending.finish()
+                    });
+                let found = streamed.map(|verified| verified.key_index()).map_err(Error::name);
+                assert_eq!(found, expected, "{listed:?}");
+            }
+        }
+    };
+    check(&[&v1], Ok(Algorithm::HmacSha256));
+    check(&[&v1a], Ok(Algorithm::Ed25519));
+    check(&[&bad, &v1a], Ok(Algorithm::Ed25519));
+    check(&[&bad_a, &v1], Ok(Algorithm::HmacSha256));
+    check(&[&bad, &bad_a], Err("no_match"));
+    check(&[&bad], Err("no_match"));
+    check(&["v2,AAAA"], Err("none_listed"));
+    let both = KeyRing::from([hmac.clone(), curve.clone()]);
+    let text = now.to_string();
+    let value = format!("{v1a} {v1}");
+    let headers =
+        [("webhook-id", "msg_1"), ("webhook-timestamp", &text), ("webhook-signature", &value)];
+    assert!(standard::verify(&both, &headers, b"body", now).is_ok());
+    let stale = standard::verify(&both, &headers, b"body", now + 301);
+    assert!(matches!(stale, Err(Error::TimestampTooOld { age: 301, .. })));
+    // Five of a curve are too many, whatever else is listed.
+    let many = format!("{v1} {}", [v1a.as_str(); 5].join(" "));
+    let headers =
+        [("webhook-id", "msg_1"), ("webhook-timestamp", &text), ("webhook-signature", &many)];
+    let begun = STANDARD.verifier().begin(&both, &headers, now);
+    let too_many = Error::TooManySignatures { header: "webhook-signature" };
+    assert_eq!(begun.err(), Some(too_many));
+    let whole = standard::verify(&both, &headers, b"body", now);
+    assert_eq!(whole, Err(too_many));
+
+    // A third algorithm has no place in it, nor has HMAC where ed25519 is asked for alone.
+    let sha512 = Key::from_bytes(Algorithm::HmacSha512, &[7; 32]).unwrap();
+    for (scheme, ring) in [
+        (STANDARD, KeyRing::from([hmac.clone(), sha512.clone()])),
+        (STANDARD, KeyRing::from([curve.clone(), sha512])),
+        (STANDARD_ASYMMETRIC, KeyRing::from([curve, hmac])),
+    ] {
+        let verified = scheme.verify(&ring, &headers, b"body", now);
+        assert_eq!(verified, Err(Error::UnsuitableKey));
+    }
 }

@@ -1,13 +1,12 @@
 //! Zoom: developers.zoom.us/docs/api/webhooks, "Validate your webhook endpoint".
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::Response;
 use serde::Deserialize;
 use serde_json::json;
 use webhooks_sign::{Key, x_webhook};
 
-use super::{no_sniff, with_headers};
+use super::json;
 
 #[derive(Deserialize)]
 struct UrlValidation {
@@ -30,9 +29,8 @@ pub(super) fn answer(body: &[u8], key: &Key) -> Option<Response<Bytes>> {
     // "Hash the plainToken value with HMAC SHA-256, using your secret token as the salt, and output
     // in hex": what `X-Webhook-Signature` is too.
     let encrypted = x_webhook::sign(key, plain.as_bytes()).ok()?;
-    let json = json!({ "plainToken": plain, "encryptedToken": encrypted.as_str() });
-    let content_type = HeaderValue::from_static("application/json");
-    Some(with_headers(json.to_string().into(), [(CONTENT_TYPE, content_type), no_sniff()]))
+    let answer = json!({ "plainToken": plain, "encryptedToken": encrypted.as_str() });
+    Some(json(&answer))
 }
 
 #[cfg(test)]

@@ -1,0 +1,209 @@
+//! Webhooks of schemes that do not sign the body as it came: verified once it is there as a whole.
+//!
+//! A form is signed by its fields, a token by itself; webhooks-sign says how, and here is where
+//! they stand in a request.
+
+use std::borrow::Cow;
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use webhooks_sign::{Content, Error, KeyRing, Scheme, Tolerance, Verified, Verifier};
+
+/// How many fields a form may have: twenty times what the longest known ones have. Each takes
+/// fifty times its shortest text in memory.
+const MAX_FIELDS: usize = 1000;
+
+/// Returns whether the webhooks of a scheme are verified here, and not while they stream in.
+pub(crate) fn is_needed(scheme: &Scheme) -> bool {
+    scheme.content() != Content::Body
+}
+
+/// A request, and what its receiver adds to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole<'a> {
+    pub(crate) scheme: &'a Scheme,
+    pub(crate) tolerance: Tolerance,
+    pub(crate) head: &'a Parts,
+    /// The URL that the sender was given.
+    pub(crate) url: &'a str,
+    /// The time in Unix seconds.
+    pub(crate) now: u64,
+}
+
+impl Whole<'_> {
+    /// Checks, before the body is read, what is no matter of the body: the header that signs a form,
+    /// and whether the keys and the URL are what the scheme asks for.
+    pub(crate) fn check_head<const N: usize>(&self, keys: &KeyRing<N>) -> Result<(), Error> {
+        let verifier = self.verifier(self.url);
+        let (checked, is_in_head) = match self.scheme.content() {
+            Content::Form => {
+                (verifier.verify_form(keys, &self.head.headers, &mut [], self.now), true)
+            }
+            Content::Token => (verifier.verify_token(keys, "", "", "", self.now), false),
+            _ => return Err(Error::OtherContent),
+        };
+        match checked {
+            Err(error) if error.is_misuse() => Err(error),
+            Err(error) if is_in_head && error != Error::NoMatch => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Verifies the request with its body. The id of what is returned is the token, if one is
+    /// signed.
+    pub(crate) fn verify<'b, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        body: &'b [u8],
+    ) -> Result<Verified<'b, ()>, Error> {
+        match self.scheme.content() {
+            Content::Form => self.verify_form(keys, body),
+            Content::Token => self.verify_token(keys, body),
+            _ => Err(Error::OtherContent),
+        }
+    }
+
+    fn verifier<'s>(&'s self, url: &'s str) -> Verifier<'s> {
+        let method = self.head.method.as_str();
+        self.scheme.verifier().tolerance(self.tolerance).method(method).url(url)
+    }
+
+    /// Verifies a form by its fields, a request by GET without a body by the fields in its URL, and
+    /// any other by the hash of the body in its URL.
+    fn verify_form<const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        body: &[u8],
+    ) -> Result<Verified<'static, ()>, Error> {
+        let Self { head, now, .. } = *self;
+        if is_form(&head.headers) {
+            let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+                form_urlencoded::parse(body).take(MAX_FIELDS + 1).collect();
+            if fields.len() > MAX_FIELDS {
+                return Err(Error::NoMatch);
+            }
+            let mut fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (&**k, &**v)).collect();
+            return self.with_each_url(self.url, |verifier| {
+                verifier.verify_form(keys, &head.headers, &mut fields, now)
+            });
+        }
+        let url = self.requested_url().ok_or(Error::NoMatch)?;
+        self.with_each_url(&url, |verifier| {
+            if head.method == Method::GET && body.is_empty() {
+                return verifier.verify_form(keys, &head.headers, &mut [], now);
+            }
+            let verified = verifier.verify_hashed_body(keys, &head.headers, body, now)?;
+            Ok(verified.without_body())
+        })
+    }
+
+    /// Verifies by a URL and, if that fails, by its other spelling.
+    fn with_each_url(
+        &self,
+        url: &str,
+        mut verify: impl FnMut(Verifier<'_>) -> Result<Verified<'static, ()>, Error>,
+    ) -> Result<Verified<'static, ()>, Error> {
+        match (verify(self.verifier(url)), other_spelling(url)) {
+            (Err(Error::NoMatch), Some(other)) => verify(self.verifier(&other)),
+            (verified, _) => verified,
+        }
+    }
+
+    /// Returns the URL that the sender was given, with the query of the request: senders put
+    /// parameters behind its own. `None` if its own are not there, so that the URL is another.
+    fn requested_url(&self) -> Option<String> {
+        let (base, own) = self.url.split_once('?').unwrap_or((self.url, ""));
+        let query = self.head.uri.query().unwrap_or_default();
+        let more = query.strip_prefix(own)?;
+        let is_whole = own.is_empty() || more.is_empty() || more.starts_with('&');
+        is_whole.then(|| if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") })
+    }
+
+    /// Verifies the object `signature` of a JSON body: Mailgun's.
+    fn verify_token<'b, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        body: &'b [u8],
+    ) -> Result<Verified<'b, ()>, Error> {
+        let missing = Error::MissingHeader { header: "signature" };
+        let Event { signature } = serde_json::from_slice(body).or(Err(missing))?;
+        let SignedToken { timestamp, token, signature, parent } = signature;
+        let timestamp = timestamp.to_text();
+        let verify = |signature| {
+            let verifier = self.verifier(self.url);
+            verifier.verify_token(keys, &timestamp, token, signature, self.now)
+        };
+        match (verify(signature), parent) {
+            (Err(Error::NoMatch | Error::NoneListed { .. }), Some(parent)) => verify(parent),
+            (verified, _) => verified,
+        }
+    }
+}
+
+/// Returns whether the one content type is that of a form (HTML, "URL-encoded form data").
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// Returns a URL with its default port, or without it where it has it: Twilio's libraries try both,
+/// since what Twilio signs has it at times. A URL with another port has one spelling.
+fn other_spelling(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return None,
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at_checked(end)?;
+    if let Some(bare) = authority.strip_suffix(port) {
+        return Some(format!("{scheme}://{bare}{tail}"));
+    }
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // Colons inside the brackets of an IPv6 address are none before a port.
+    let has_port = host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':');
+    (!has_port).then(|| format!("{scheme}://{authority}{port}{tail}"))
+}
+
+#[derive(Deserialize)]
+struct Event<'b> {
+    #[serde(borrow)]
+    signature: SignedToken<'b>,
+}
+
+/// Texts without escapes: digits and hexadecimal.
+#[derive(Deserialize)]
+struct SignedToken<'b> {
+    #[serde(borrow)]
+    timestamp: Seconds<'b>,
+    token: &'b str,
+    signature: &'b str,
+    /// By the key of the account, for events of a subaccount, which has a key of its own.
+    #[serde(rename = "parent-signature")]
+    parent: Option<&'b str>,
+}
+
+/// Mailgun's examples have a text, and older ones a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds<'b> {
+    Number(u64),
+    Text(&'b str),
+}
+
+impl Seconds<'_> {
+    fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Number(seconds) => Cow::Owned(seconds.to_string()),
+            Self::Text(text) => Cow::Borrowed(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
