@@ -13,8 +13,8 @@ mod provider;
 mod receiver;
 mod rejection;
 mod replay;
+mod verification;
 mod webhook;
-#[cfg_attr(not(test), expect(dead_code, reason = "the receiver is to call it"))]
 mod whole;
 
 // The public interface is:

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use http_body::Body;
-use webhooks_sign::{Error, KeyRing, Pending, Scheme, Tolerance, Verifier};
+use webhooks_sign::{Error, KeyRing, Scheme, Tolerance};
 
 use crate::keys::{Found, decoy};
+use crate::verification::Verification;
 use crate::{
     AnyScheme, BoxError, Clock, Explanation, Keys, MAX_KEYS, Provider, Rejection, SetupError,
     SystemClock, Webhook, body,
@@ -106,9 +107,9 @@ impl<P> Receiver<P> {
         let decoy = Arc::new(decoy(&scheme).map_err(unsuitable)?);
         let found = keys.fixed().unwrap_or_else(|| Found::nobody(&decoy));
         // Without headers verification fails in any case; by misuse, it is the keys that are wrong.
-        let none = HeaderMap::new();
-        let tried = scheme.verifier().method("POST").url(&found.url).begin(&found.ring, &none, 0);
-        match tried.err() {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = Method::POST;
+        match Verification::begin(&scheme, scheme.tolerance(), &head, &found, 0).err() {
             Some(Error::MissingPart) => return Err(SetupError::MissingUrl { scheme: name }),
             Some(source) if source.is_misuse() => return Err(unsuitable(source)),
             _ => {}
@@ -266,12 +267,14 @@ impl<P> Receiver<P> {
         let deadline = settings.clock.sleep(settings.read_deadline);
         let read = body::read(body, settings.max_body, deadline, |chunk| pending.update(chunk));
         let bytes = read.await?;
-        let verified = pending.finish();
         looked.body = Some(bytes.clone());
+        let verified = pending.finish(&bytes);
         if let Some(wrong) = wrong {
             return Err(wrong);
         }
-        Ok(Webhook::new(&verified?, bytes, by.clone(), &head.headers, Arc::clone(&self.settings)))
+        let verified = verified?;
+        let by = (by.clone(), Arc::clone(&self.settings));
+        Ok(Webhook::new(&verified, bytes.clone(), by, &head.headers))
     }
 
     fn now(&self) -> u64 {
@@ -288,23 +291,21 @@ fn log(explanation: &Explanation<'_>) {
 }
 
 impl Settings {
-    /// Checks the headers by these keys. With curves what it returns takes 8 KiB, which all futures
-    /// around this one would have to carry.
-    fn begin<'s, 'h>(
+    fn begin<'s>(
         &'s self,
-        head: &'h Parts,
+        head: &'s Parts,
         by: &'s Found,
         now: u64,
-    ) -> Result<Box<Pending<'s, 'h, MAX_KEYS>>, Error>
-    where
-        'h: 's,
-    {
-        self.verifier(head, by).begin(&by.ring, &head.headers, now).map(Box::new)
+    ) -> Result<Verification<'s>, Error> {
+        Verification::begin(&self.scheme, self.tolerance, head, by, now)
     }
 
-    pub(crate) fn verifier<'s>(&'s self, head: &'s Parts, by: &'s Found) -> Verifier<'s> {
-        let verifier = self.scheme.verifier().tolerance(self.tolerance);
-        verifier.method(head.method.as_str()).url(&by.url)
+    /// Returns whether a request would pass with another body.
+    pub(crate) fn would_pass(&self, head: &Parts, by: &Found, body: &[u8]) -> bool {
+        let now = self.clock.now().as_unix_seconds();
+        let Ok(mut begun) = self.begin(head, by, now) else { return false };
+        begun.update(body);
+        begun.finish(body).is_ok()
     }
 
     /// Tells whoever wants to know that a request was refused.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use webhooks_sign::{Algorithm, Tolerance};
+use webhooks_sign::{Algorithm, Content, Tolerance};
 
 use crate::receiver::Settings;
 use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
@@ -109,7 +109,7 @@ impl<S: SeenStore> Guard<S> {
     pub fn new<P>(receiver: &Receiver<P>, scope: &str, store: S) -> Result<Self, SetupError> {
         let scheme = &receiver.settings().scheme;
         let fields = scheme.event_id_fields();
-        if scheme.id_header().is_some() {
+        if scheme.signs_id() {
             Self::with(receiver, scope, store, Identity::SignedId)
         } else if scheme.repeats_bodies() {
             Err(SetupError::RepeatedBodies { scheme: scheme.name() })
@@ -325,13 +325,13 @@ impl<S: SeenStore> Guard<S> {
     }
 }
 
-/// Refuses a scheme that repeats a token, and signs no body.
+/// Refuses a scheme that repeats a token, or signs one, and no body.
 fn check_signed<P>(receiver: &Receiver<P>) -> Result<(), SetupError> {
     let scheme = &receiver.settings().scheme;
-    match scheme.algorithm() {
-        Algorithm::Token => Err(SetupError::UnsignedBody { scheme: scheme.name() }),
-        _ => Ok(()),
+    if scheme.algorithm() == Algorithm::Token || scheme.content() == Content::Token {
+        return Err(SetupError::UnsignedBody { scheme: scheme.name() });
     }
+    Ok(())
 }
 
 /// Returns how long after it was first handled a webhook can come to the guard again: verification

@@ -41,9 +41,8 @@ impl Webhook {
     pub(crate) fn new(
         verified: &Verified<'_, ()>,
         body: Bytes,
-        found: Found,
+        (found, by): (Found, Arc<Settings>),
         headers: &HeaderMap,
-        by: Arc<Settings>,
     ) -> Self {
         let proof = Proof {
             id: verified.id().map(Box::from),

@@ -21,9 +21,9 @@ use sender::{NOW, StoppedClock, key, receiver, signed};
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    BoxError, Keys, MisuseError, Receiver, Rejection, SetupError, Standard, TenantKeys, Webhook,
+    BoxError, Keys, Receiver, Rejection, SetupError, Standard, TenantKeys, Webhook,
 };
-use webhooks_sign::providers::{GITHUB, SQUARE};
+use webhooks_sign::providers::{GITHUB, MAILGUN, SQUARE, TWILIO};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Error, KeyRing, Tolerance};
 
@@ -422,6 +422,44 @@ async fn a_tenant_with_keys_of_another_algorithm_looks_like_a_wrong_signature() 
         Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
     let refused = receiver.receive(full(signed("msg_1", NOW, BODY), BODY)).await.unwrap_err();
     assert!(matches!(&refused, Rejection::TenantKeys { tenant } if &**tenant == "acme"));
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// It signs the fields of a form, however the form is written.
+#[tokio::test]
+async fn a_form_of_twilio_is_received() {
+    let (url, key) = ("https://example.com/sms?from=1", TWILIO.key("12345").unwrap());
+    let fields = [("From", "+14158675309"), ("Body", "a b")];
+    let signature = TWILIO.sign_form(&key, url, &mut fields.to_vec()).unwrap();
+    let receiver = Receiver::new(TWILIO, Keys::from(key).url(url)).unwrap();
+    let request = |body: &'static [u8]| {
+        let builder = Request::post("/sms?from=1")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-twilio-signature", signature.as_str());
+        full(builder, body)
+    };
+    let received = receiver.receive(request(b"From=%2B14158675309&Body=a+b")).await.unwrap();
+    assert_eq!(received.body().body(), "From=%2B14158675309&Body=a+b");
+    assert!(receiver.receive(request(b"Body=a%20b&From=%2B14158675309")).await.is_ok());
+    let refused = receiver.receive(request(b"From=%2B14158675309&Body=b")).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// It signs a time and a token in the body, which is used once.
+#[tokio::test]
+async fn an_event_of_mailgun_is_received_by_its_token() {
+    let key = MAILGUN.key("signing-key").unwrap();
+    let signature = MAILGUN.sign_token(&key, &NOW.to_string(), "a8ce0edb").unwrap();
+    let receiver = Receiver::new(MAILGUN, key).unwrap().clock(StoppedClock::new());
+    let event = |token: &str| {
+        let signature = format!(
+            r#"{{"signature":{{"timestamp":"{NOW}","token":"{token}","signature":"{signature}"}},"event-data":{{}}}}"#
+        );
+        Request::post("/").body(Full::new(Bytes::from(signature))).unwrap()
+    };
+    let webhook = receiver.receive(event("a8ce0edb")).await.unwrap().into_body();
+    assert_eq!(webhook.id(), Some("a8ce0edb"));
+    let refused = receiver.receive(event("a8ce0edc")).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 

@@ -1,6 +1,6 @@
 //! The guard: handlers run once, and again only after they failed.
 #![cfg(feature = "memory")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/sender.rs"]
 mod sender;
