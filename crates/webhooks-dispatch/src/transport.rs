@@ -21,7 +21,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends the request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// [`TransportError`] when there is no whole response.
+    /// [`TransportError`] when no status came. A response whose body breaks off, or never ends, is no
+    /// error: the endpoint has said what became of the event.
     ///
     /// # Cancellation
     /// Dropping the future must end the exchange; whether the receiver got it is then unknown.
@@ -107,7 +108,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Says that an exchange did not come to a whole response, and why.
+/// Says that an exchange brought no response, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", class.sentence())]
 pub struct TransportError {
@@ -137,7 +138,7 @@ pub enum ErrorClass {
     Authorization,
     /// The address is one that deliveries may not go to.
     Blocked,
-    /// The response broke off in its body.
+    /// The response broke off in its body, where all of it is needed: from a server of tokens, say.
     Body,
     /// No connection came about.
     Connect,

@@ -35,6 +35,7 @@ pub struct Builder {
     dns_servers: Vec<SocketAddr>,
     max_per_host: usize,
     max_response_body: usize,
+    body_timeout: Duration,
     limits: Limits,
 }
 
@@ -49,6 +50,7 @@ impl Builder {
             dns_servers: Vec::new(),
             max_per_host: 512,
             max_response_body: 16 * 1024,
+            body_timeout: Duration::from_secs(5),
             limits: Limits {
                 connect_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(30),
@@ -120,6 +122,13 @@ impl Builder {
         Self { max_response_body: bytes, ..self }
     }
 
+    /// Sets how long a response's body may take once its status has come: 5 s unless set, and never
+    /// longer than the endpoint's timeout. What came by then is kept; the status says what became of
+    /// the event, whether or not its body ends.
+    pub fn body_timeout(self, timeout: Duration) -> Self {
+        Self { body_timeout: timeout, ..self }
+    }
+
     /// Sets the transport up.
     ///
     /// # Errors
@@ -140,8 +149,9 @@ impl Builder {
         let clients = Clients::new(settings)
             .map_err(|source| HttpTransportError::Client { source: source.into() })?;
         let (hosts, tokens) = (Hosts::new(self.max_per_host), Tokens::new());
-        let max_response_body = self.max_response_body;
-        Ok(HttpTransport::of(Shared { policy, clients, hosts, tokens, max_response_body }))
+        let (max_response_body, body_timeout) = (self.max_response_body, self.body_timeout);
+        let shared = Shared { policy, clients, hosts, tokens, max_response_body, body_timeout };
+        Ok(HttpTransport::of(shared))
     }
 }
 

@@ -11,14 +11,13 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
-use reqwest::redirect;
+use reqwest::{Body, redirect};
 use rustls::ClientConfig;
-use webhooks_dispatch::{ErrorClass, Response, TransportError};
+use webhooks_dispatch::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
-use crate::body;
 use crate::in_time::InTime;
-use crate::outcome::{Stage, body_failed, failed};
+use crate::outcome::{BoxError, Stage, failed, is_unprocessed};
 use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
 use crate::tls::{Tls, TlsError};
@@ -45,6 +44,11 @@ const WINDOW: u32 = 64 * 1024;
 /// How long an HTTP/2 connection with requests on it may be silent before it is asked whether it
 /// lives, and how long it then has.
 const PING: Duration = Duration::from_secs(10);
+
+/// How often a request goes out again at most that the receiver says it did not process. Most
+/// receivers take 100 requests or more over a connection before they end it, so that a request meets
+/// several ends in a row only if many more than that are in flight.
+const MAX_REPETITIONS: u32 = 16;
 
 /// What all clients have in common.
 #[derive(Clone)]
@@ -137,7 +141,8 @@ impl ClientSettings {
             .dns_resolver(Arc::new(self.resolver.clone()))
             .user_agent(AGENT)
             .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
+            // `Client::post` decides; a client that never repeats needs no copy of the request.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .no_proxy()
             // Another crate of the same program may have turned these features on.
@@ -148,6 +153,9 @@ impl ClientSettings {
             .connect_timeout(self.limits.connect_timeout)
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
@@ -169,6 +177,9 @@ impl ClientSettings {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
@@ -178,43 +189,66 @@ impl ClientSettings {
     }
 }
 
+/// Says that there is no response, and whether there was a connection.
+struct Failure {
+    error: BoxError,
+    connecting: bool,
+}
+
 impl Client {
-    /// Posts a body, and returns what was answered, with at most so much of the body.
+    /// Posts a body, and returns the response once its head is here.
+    ///
+    /// A request that the receiver says it did not process goes out again: over a new connection, if
+    /// the receiver ends this one. Nothing else does.
     pub(crate) async fn post(
         &self,
         url: &EndpointUrl,
         headers: HeaderMap,
         body: Bytes,
-        max_response_body: usize,
-    ) -> Result<Response, TransportError> {
-        let connecting = |is_so| {
-            if is_so {
-                Stage::Connecting { to: self.resolver.told_addresses(url) }
-            } else {
-                Stage::Exchanging
+    ) -> Result<http::Response<Body>, TransportError> {
+        let mut repetitions = 0;
+        loop {
+            let failure = match self.post_once(url, headers.clone(), body.clone()).await? {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            if repetitions == MAX_REPETITIONS || !is_unprocessed(&*failure.error) {
+                let stage = if failure.connecting {
+                    Stage::Connecting { to: self.resolver.told_addresses(url) }
+                } else {
+                    Stage::Exchanging
+                };
+                return Err(failed(failure.error, &stage));
             }
-        };
-        match &self.kind {
+            repetitions += 1;
+        }
+    }
+
+    async fn post_once(
+        &self,
+        url: &EndpointUrl,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Result<http::Response<Body>, Failure>, TransportError> {
+        Ok(match &self.kind {
             Kind::Direct(client) => {
                 // Put together by hand: a builder would copy the headers one by one.
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
                 *post.body_mut() = Some(body.into());
-                let response = client.execute(post).await.map_err(|error| {
-                    let stage = connecting(error.is_connect());
-                    failed(error.without_url().into(), &stage)
-                })?;
-                read(http::Response::from(response), max_response_body).await
+                client.execute(post).await.map(http::Response::from).map_err(|error| {
+                    let connecting = error.is_connect();
+                    Failure { error: error.without_url().into(), connecting }
+                })
             }
             Kind::Proxied(client) => {
-                let response =
-                    client.request(post(url, headers, body)?).await.map_err(|error| {
-                        let stage = connecting(error.is_connect());
-                        failed(error.into(), &stage)
-                    })?;
-                read(response, max_response_body).await
+                let sent = client.request(post(url, headers, body)?).await;
+                sent.map(|response| response.map(Body::wrap)).map_err(|error| {
+                    let connecting = error.is_connect();
+                    Failure { error: error.into(), connecting }
+                })
             }
-        }
+        })
     }
 }
 
@@ -231,13 +265,4 @@ fn post(
         uri.map_err(|error| TransportError::new(ErrorClass::Other).caused_by(error))?;
     *post.headers_mut() = headers;
     Ok(post)
-}
-
-async fn read<B>(response: http::Response<B>, max: usize) -> Result<Response, TransportError>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    let (head, body) = response.into_parts();
-    let body = body::read(body, max).await.map_err(|error| body_failed(error.into()))?;
-    Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
 }

@@ -3,15 +3,20 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use tokio::time::{Instant, timeout};
 use webhooks_dispatch::{ErrorClass, Request, Response, Transport, TransportError};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl};
 
+use crate::body;
 use crate::client::Clients;
 use crate::credentials::{MAX_TOKEN_ANSWER, Tokens, token_request};
 use crate::hosts::Hosts;
+use crate::outcome::body_failed;
 use crate::{AddressPolicy, Builder, Refusal};
 
 /// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
@@ -35,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) hosts: Hosts,
     pub(crate) tokens: Tokens,
     pub(crate) max_response_body: usize,
+    pub(crate) body_timeout: Duration,
 }
 
 /// Says why no transport could be set up.
@@ -90,7 +96,8 @@ impl HttpTransport {
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { url, mut headers, body, client_credentials, tls, .. } = request;
+        let begun = Instant::now();
+        let Request { url, mut headers, body, client_credentials, tls, timeout: time } = request;
         let shared = &*self.shared;
         let client = shared.clients.get(tls.as_ref())?;
         let mut used = None;
@@ -101,11 +108,21 @@ impl HttpTransport {
             used = Some((credentials, token));
         }
         let _slot = shared.hosts.slot(url.as_url()).await;
-        let response = client.post(&url, headers, body, shared.max_response_body).await?;
-        if let (401, Some((credentials, token))) = (response.status, &used) {
+        let answered =
+            timeout(time.saturating_sub(begun.elapsed()), client.post(&url, headers, body));
+        let response =
+            answered.await.map_err(|_late| TransportError::new(ErrorClass::Timeout))??;
+        let (head, body) = response.into_parts();
+        let status = head.status.as_u16();
+        if let (401, Some((credentials, token))) = (status, &used) {
             shared.tokens.forget(credentials, token).await;
         }
-        Ok(response)
+        // The status alone says what became of the event: a body that breaks off or never ends is
+        // no reason to send it again.
+        let time = shared.body_timeout.min(time.saturating_sub(begun.elapsed()));
+        let mut kept = BytesMut::new();
+        let _all = timeout(time, body::read(body, shared.max_response_body, &mut kept)).await;
+        Ok(Response { status, headers: head.headers, body: kept.freeze() })
     }
 
     async fn token(
@@ -118,7 +135,12 @@ impl HttpTransport {
             let (headers, form) = token_request(credentials);
             let client = shared.clients.get(None)?;
             let _slot = shared.hosts.slot(url.as_url()).await;
-            client.post(url, headers, form, MAX_TOKEN_ANSWER).await
+            let (head, body) = client.post(url, headers, form).await?.into_parts();
+            let mut kept = BytesMut::new();
+            let read = body::read(body, MAX_TOKEN_ANSWER, &mut kept).await;
+            read.map_err(|error| body_failed(error.into()))?;
+            let (status, headers) = (head.status.as_u16(), head.headers);
+            Ok(Response { status, headers, body: kept.freeze() })
         };
         shared.tokens.header(credentials, exchange).await
     }
@@ -141,10 +163,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         self.check_url(&request.url)?;
-        match tokio::time::timeout(request.timeout, self.exchange(request)).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(TransportError::new(ErrorClass::Timeout)),
-        }
+        self.exchange(request).await
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {

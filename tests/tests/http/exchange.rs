@@ -177,8 +177,8 @@ async fn a_closed_port_is_a_connect_error() {
 
 #[tokio::test]
 async fn an_http_2_stream_or_connection_that_is_given_up_is_a_reset() {
-    // RFC 9113 §6.4: RST_STREAM of stream 1, REFUSED_STREAM.
-    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+    // RFC 9113 §6.4: RST_STREAM of stream 1, CANCEL.
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
     assert_eq!(http_2_class(&reset).await, ErrorClass::Reset);
     // RFC 9113 §6.8: GOAWAY without any stream, ENHANCE_YOUR_CALM.
     let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];

@@ -5,6 +5,7 @@ mod access;
 mod bypasses;
 mod exchange;
 mod hostile;
+mod http_2;
 mod limits;
 mod once;
 mod proxy;
