@@ -30,7 +30,7 @@ pub enum Step {
 /// Standard Webhooks 1.0, "Delivery and failure": 2xx delivers, 410 disables the endpoint, anything
 /// else fails, redirects included. A failed attempt is retried by the policy, later if the response
 /// asks by `Retry-After`; not if another attempt could not end otherwise: nothing to sign with, or
-/// an address that is blocked. `random` places the delay within the policy's jitter.
+/// a URL that is blocked. `random` places the delay within the policy's jitter.
 ///
 /// # Example
 /// ```
@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(transport(ErrorClass::Timeout), retry_in(10));
         assert_eq!(transport(ErrorClass::Dns), retry_in(10));
         assert_eq!(transport(ErrorClass::Blocked), Step::Fail);
+        assert_eq!(transport(ErrorClass::BlockedAddress), retry_in(10));
         assert_eq!(step_after_error(SigningError::NoLiveSecret), Step::Fail);
     }
 

@@ -136,8 +136,12 @@ impl TransportError {
 pub enum ErrorClass {
     /// The token that the endpoint asks for could not be had.
     Authorization,
-    /// The address is one that deliveries may not go to.
+    /// The URL is one that deliveries may not go to: its scheme, its port, its name, or the address
+    /// that is written in it. Waiting does not change that.
     Blocked,
+    /// The host's name led to an address that deliveries may not go to. Nothing was sent there, and
+    /// the name may lead elsewhere next time.
+    BlockedAddress,
     /// The response broke off in its body, where all of it is needed: from a server of tokens, say.
     Body,
     /// No connection came about.
@@ -162,9 +166,10 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, in alphabetical order.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Authorization,
         Self::Blocked,
+        Self::BlockedAddress,
         Self::Body,
         Self::Connect,
         Self::Dns,
@@ -187,6 +192,7 @@ impl ErrorClass {
         match self {
             Self::Authorization => "authorization",
             Self::Blocked => "blocked",
+            Self::BlockedAddress => "blocked_address",
             Self::Body => "body",
             Self::Connect => "connect",
             Self::Dns => "dns",
@@ -203,7 +209,7 @@ impl ErrorClass {
     fn sentence(self) -> &'static str {
         match self {
             Self::Authorization => "cannot get the token for the endpoint",
-            Self::Blocked => "the delivery is blocked",
+            Self::Blocked | Self::BlockedAddress => "the delivery is blocked",
             Self::Body => "the response broke off",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",

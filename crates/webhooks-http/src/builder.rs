@@ -92,7 +92,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long a connection may take to come about, TLS included: 10 s unless set.
+    /// Sets how long a connection may take to come about: 10 s unless set. TLS is included, and so is
+    /// the name, which may take half of it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.limits.connect_timeout = timeout;
         self
@@ -143,8 +144,9 @@ impl Builder {
         if !self.verifies {
             tls = tls.dangerous_without_verification();
         }
-        let resolver = Resolver::new(&self.dns_servers, Arc::clone(&policy))
-            .map_err(|source| HttpTransportError::Dns { source: source.into() })?;
+        let resolver =
+            Resolver::new(&self.dns_servers, Arc::clone(&policy), self.limits.connect_timeout / 2)
+                .map_err(|source| HttpTransportError::Dns { source: source.into() })?;
         let settings = ClientSettings { tls, resolver, proxy: self.proxy, limits: self.limits };
         let clients = Clients::new(settings)
             .map_err(|source| HttpTransportError::Client { source: source.into() })?;

@@ -116,7 +116,8 @@ fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClas
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(match error {
             ResolveError::Refused(_) => ErrorClass::Blocked,
-            ResolveError::Failed { .. } | ResolveError::Unknown => ErrorClass::Dns,
+            ResolveError::RefusedAddress(_) => ErrorClass::BlockedAddress,
+            _ => ErrorClass::Dns,
         });
     }
     if cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {

@@ -17,6 +17,7 @@ use crate::client::Clients;
 use crate::credentials::{MAX_TOKEN_ANSWER, Tokens, token_request};
 use crate::hosts::Hosts;
 use crate::outcome::body_failed;
+use crate::resolve::{ResolveError, is_asking, watched};
 use crate::{AddressPolicy, Builder, Refusal};
 
 /// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
@@ -110,8 +111,7 @@ impl HttpTransport {
         let _slot = shared.hosts.slot(url.as_url()).await;
         let answered =
             timeout(time.saturating_sub(begun.elapsed()), client.post(&url, headers, body));
-        let response =
-            answered.await.map_err(|_late| TransportError::new(ErrorClass::Timeout))??;
+        let response = answered.await.map_err(|_late| late())??;
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
         if let (401, Some((credentials, token))) = (status, &used) {
@@ -160,10 +160,19 @@ impl HttpTransport {
     }
 }
 
+/// Returns what it means that the time is over.
+fn late() -> TransportError {
+    if is_asking() {
+        TransportError::new(ErrorClass::Dns).caused_by(ResolveError::Late)
+    } else {
+        TransportError::new(ErrorClass::Timeout)
+    }
+}
+
 impl Transport for HttpTransport {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         self.check_url(&request.url)?;
-        self.exchange(request).await
+        watched(self.exchange(request)).await
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {

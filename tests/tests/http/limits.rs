@@ -10,7 +10,7 @@ use webhooks_dispatch::{ErrorClass, Transport as _};
 use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_tests::{NameServer, RawServer, Receiver};
 
-use crate::{builder, request, short_request, told};
+use crate::{builder, request, told};
 
 const DONE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -99,15 +99,6 @@ async fn a_name_that_does_not_exist_is_told_so() {
         let expected = "cannot resolve the host name: no such name, or it has no address";
         assert_eq!(told(&error), expected);
     }
-}
-
-#[tokio::test]
-async fn a_name_server_that_is_silent_ends_at_the_deadline() {
-    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = silent.local_addr().unwrap();
-    let transport = HttpTransport::builder().dns_server(address).build().unwrap();
-    let error = transport.send(short_request("http://hook.example.com/")).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::Timeout);
 }
 
 #[tokio::test]

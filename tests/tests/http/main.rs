@@ -7,6 +7,7 @@ mod exchange;
 mod hostile;
 mod http_2;
 mod limits;
+mod names;
 mod once;
 mod proxy;
 mod tls;

@@ -186,7 +186,9 @@ async fn the_policy_holds_before_the_proxy_hears_anything() {
         for host in ["hook.example.com", "127.0.0.1", "[::1]"] {
             let url = format!("http://{host}:{}/", receiver.port());
             let error = transport.send(request(&url)).await.unwrap_err();
-            assert_eq!(error.class, ErrorClass::Blocked, "{host}");
+            let is_name = host == "hook.example.com";
+            let expected = if is_name { ErrorClass::BlockedAddress } else { ErrorClass::Blocked };
+            assert_eq!(error.class, expected, "{host}");
         }
         assert!(proxy.asked().is_empty());
     }
