@@ -11,8 +11,9 @@ use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///
-/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout;
-/// whoever calls it stops waiting then. A panic counts as a failed exchange.
+/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout,
+/// and [`longest_wait`](Self::longest_wait) before it; whoever calls it stops waiting then. A panic
+/// counts as a failed exchange.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport",
     note = "implement `Transport`, or make one of a closure by `FnTransport::new`"
@@ -30,6 +31,13 @@ pub trait Transport: Send + Sync + 'static {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Response, TransportError>> + Send;
+
+    /// Returns how long [`send`](Self::send) may wait before the time of the request begins, for
+    /// others' exchanges to end: not at all unless the transport says so. If that is not enough, the
+    /// error is [`ErrorClass::Busy`].
+    fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Says whether deliveries could go to this endpoint at all, as far as that can be told
     /// without sending anything; asked when it is registered with an engine.
@@ -50,7 +58,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The signed bytes.
     pub body: Bytes,
-    /// How long the whole exchange may last.
+    /// How long the whole exchange may last, once the transport has room for it.
     pub timeout: Duration,
     /// How to get the token that goes with it, if one does.
     pub client_credentials: Option<Arc<ClientCredentials>>,
@@ -144,6 +152,9 @@ pub enum ErrorClass {
     BlockedAddress,
     /// The response broke off in its body, where all of it is needed: from a server of tokens, say.
     Body,
+    /// The transport had no room for the exchange: too many others with the host were under way.
+    /// Nothing was sent, and nothing is known of the endpoint.
+    Busy,
     /// No connection came about.
     Connect,
     /// The host's name could not be resolved.
@@ -166,11 +177,12 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, in alphabetical order.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Authorization,
         Self::Blocked,
         Self::BlockedAddress,
         Self::Body,
+        Self::Busy,
         Self::Connect,
         Self::Dns,
         Self::Other,
@@ -194,6 +206,7 @@ impl ErrorClass {
             Self::Blocked => "blocked",
             Self::BlockedAddress => "blocked_address",
             Self::Body => "body",
+            Self::Busy => "busy",
             Self::Connect => "connect",
             Self::Dns => "dns",
             Self::Other => "other",
@@ -211,6 +224,7 @@ impl ErrorClass {
             Self::Authorization => "cannot get the token for the endpoint",
             Self::Blocked | Self::BlockedAddress => "the delivery is blocked",
             Self::Body => "the response broke off",
+            Self::Busy => "too many other exchanges with the host were under way",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",
             Self::Other => "the transport failed",

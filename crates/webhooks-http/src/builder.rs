@@ -36,6 +36,7 @@ pub struct Builder {
     max_per_host: usize,
     max_response_body: usize,
     body_timeout: Duration,
+    slot_wait: Duration,
     limits: Limits,
 }
 
@@ -51,6 +52,9 @@ impl Builder {
             max_per_host: 512,
             max_response_body: 16 * 1024,
             body_timeout: Duration::from_secs(5),
+            // As long as an exchange may last unless its endpoint says otherwise: in that time those
+            // that hang give their slots back.
+            slot_wait: Duration::from_secs(30),
             limits: Limits {
                 connect_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(30),
@@ -112,10 +116,16 @@ impl Builder {
     }
 
     /// Sets how many exchanges one host has at once, over all its endpoints, and thereby how many
-    /// connections are in use: 512 unless set. Others wait, and their time goes on: those of one
-    /// endpoint that hang can hold up another's on the same host, so leave room.
+    /// connections are in use: 512 unless set. Others wait for [`slot_wait`](Self::slot_wait).
     pub fn max_per_host(self, max: usize) -> Self {
         Self { max_per_host: max.max(1), ..self }
+    }
+
+    /// Sets how long an exchange waits for one of its host's slots: 30 s unless set. That is no part
+    /// of the endpoint's timeout. When it is over, nothing was sent: the error is
+    /// [`ErrorClass::Busy`](webhooks_dispatch::ErrorClass::Busy), which tells nothing of the endpoint.
+    pub fn slot_wait(self, wait: Duration) -> Self {
+        Self { slot_wait: wait, ..self }
     }
 
     /// Sets how much of a response's body is read, in bytes: 16 KiB unless set.
@@ -151,9 +161,16 @@ impl Builder {
         let clients = Clients::new(settings)
             .map_err(|source| HttpTransportError::Client { source: source.into() })?;
         let (hosts, tokens) = (Hosts::new(self.max_per_host), Tokens::new());
-        let (max_response_body, body_timeout) = (self.max_response_body, self.body_timeout);
-        let shared = Shared { policy, clients, hosts, tokens, max_response_body, body_timeout };
-        Ok(HttpTransport::of(shared))
+        let Self { max_response_body, body_timeout, slot_wait, .. } = self;
+        Ok(HttpTransport::of(Shared {
+            policy,
+            clients,
+            hosts,
+            tokens,
+            max_response_body,
+            body_timeout,
+            slot_wait,
+        }))
     }
 }
 

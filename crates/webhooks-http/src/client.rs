@@ -20,7 +20,7 @@ use crate::in_time::InTime;
 use crate::outcome::{BoxError, Stage, failed, is_unprocessed};
 use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{Peer, Tls, TlsError};
 
 /// What requests call themselves.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -73,7 +73,7 @@ type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Byte
 pub(crate) struct Clients {
     settings: ClientSettings,
     common: Arc<Client>,
-    special: Cache<Arc<EndpointTls>, Arc<Client>>,
+    special: Cache<(Arc<EndpointTls>, Peer), Arc<Client>>,
 }
 
 /// One pool of connections, whose TLS is the same.
@@ -91,26 +91,29 @@ impl Clients {
     /// # Errors
     /// The HTTP client's, when it refuses the settings.
     pub(crate) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let common = Arc::new(settings.client(None)?);
+        let common = Arc::new(settings.client(None, Peer::Endpoint)?);
         let special = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(CLIENT_IDLE).build();
         Ok(Self { settings, common, special })
     }
 
-    /// Returns the client for an endpoint with this TLS, which needs one of its own if it is not
-    /// that of all: connections are never shared between them.
+    /// Returns the client for an endpoint with this TLS, or its token server, which needs one of its
+    /// own if it is not that of all: connections are never shared between them.
     pub(crate) fn get(
         &self,
         tls: Option<&Arc<EndpointTls>>,
+        peer: Peer,
     ) -> Result<Arc<Client>, TransportError> {
         let Some(tls) = tls else { return Ok(Arc::clone(&self.common)) };
         self.special
-            .try_get_with(Arc::clone(tls), || self.settings.client(Some(tls)).map(Arc::new))
+            .try_get_with((Arc::clone(tls), peer), || {
+                self.settings.client(Some(tls), peer).map(Arc::new)
+            })
             .map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 
     /// Says whether a client can be made for an endpoint with this TLS.
     pub(crate) fn check(&self, tls: &EndpointTls) -> Result<(), TransportError> {
-        let checked = self.settings.tls.config(Some(tls)).map(drop);
+        let checked = self.settings.tls.config(Some(tls), Peer::Endpoint).map(drop);
         checked.map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 }
@@ -125,8 +128,8 @@ pub(crate) enum ClientError {
 }
 
 impl ClientSettings {
-    fn client(&self, tls: Option<&EndpointTls>) -> Result<Client, ClientError> {
-        let config = self.tls.config(tls)?;
+    fn client(&self, tls: Option<&EndpointTls>, peer: Peer) -> Result<Client, ClientError> {
+        let config = self.tls.config(tls, peer)?;
         let kind = match &self.proxy {
             None => Kind::Direct(self.direct(config)?),
             Some(proxy) => Kind::Proxied(Box::new(self.proxied(config, proxy))),

@@ -52,6 +52,10 @@ pub enum Refusal {
     /// The address is not on the public internet, or is denied.
     #[error("the address is not an allowed destination")]
     Address,
+    /// The URL is `http`, and what goes there must not be read on the way: credentials, or headers of
+    /// the endpoint's own.
+    #[error("the URL must start with https://, since credentials or headers of its own go there")]
+    Credentials,
     /// The name is not one of the public internet, or is denied.
     #[error("{host:?} is not an allowed host")]
     Host {
