@@ -22,9 +22,6 @@ use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
 use crate::tls::{Peer, Tls, TlsError};
 
-/// What requests call themselves.
-const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-
 /// How many clients with a TLS of their own are kept: each has connections of its own.
 const MAX_CLIENTS: u64 = 1024;
 
@@ -56,6 +53,7 @@ pub(crate) struct ClientSettings {
     pub(crate) tls: Tls,
     pub(crate) resolver: Resolver,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) agent: HeaderValue,
     pub(crate) limits: Limits,
 }
 
@@ -79,6 +77,7 @@ pub(crate) struct Clients {
 /// One pool of connections, whose TLS is the same.
 pub(crate) struct Client {
     kind: Kind,
+    agent: HeaderValue,
     resolver: Resolver,
 }
 
@@ -134,7 +133,7 @@ impl ClientSettings {
             None => Kind::Direct(self.direct(config)?),
             Some(proxy) => Kind::Proxied(Box::new(self.proxied(config, proxy))),
         };
-        Ok(Client { kind, resolver: self.resolver.clone() })
+        Ok(Client { kind, agent: self.agent.clone(), resolver: self.resolver.clone() })
     }
 
     fn direct(&self, mut config: ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
@@ -142,7 +141,6 @@ impl ClientSettings {
         reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(self.resolver.clone()))
-            .user_agent(AGENT)
             .redirect(redirect::Policy::none())
             // `Client::post` decides; a client that never repeats needs no copy of the request.
             .retry(reqwest::retry::never().max_retries_per_request(0))
@@ -206,9 +204,10 @@ impl Client {
     pub(crate) async fn post(
         &self,
         url: &EndpointUrl,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<http::Response<Body>, TransportError> {
+        headers.entry(USER_AGENT).or_insert_with(|| self.agent.clone());
         let mut repetitions = 0;
         loop {
             let failure = match self.post_once(url, headers.clone(), body.clone()).await? {
@@ -257,10 +256,9 @@ impl Client {
 
 fn post(
     url: &EndpointUrl,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<http::Request<Full<Bytes>>, TransportError> {
-    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     let uri: Result<Uri, _> = url.as_str().parse();
     let mut post = http::Request::new(Full::new(body));
     *post.method_mut() = Method::POST;

@@ -69,6 +69,12 @@ pub enum HttpTransportError {
         /// What the TLS library said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The user agent has a character that no header may hold.
+    #[error("the user agent cannot be sent")]
+    UserAgent {
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
 }
 
 impl HttpTransport {

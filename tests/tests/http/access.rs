@@ -6,10 +6,11 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryStatus, Event};
 use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
-use webhooks_http::{AddressPolicy, HttpTransport};
+use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError, Proxy};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
 use webhooks_tests::{NameServer, Received, Receiver};
 
+use crate::proxy::TestProxy;
 use crate::{builder, endpoint, request_to, told};
 
 #[tokio::test]
@@ -221,4 +222,19 @@ async fn what_lets_us_in_goes_out_over_tls_alone() {
     let harmless = harmless.header("content-type", "text/plain").unwrap();
     strict.check(&harmless).unwrap();
     assert_eq!(strict.send(with_headers(&harmless)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn requests_are_called_as_they_are_told_to() {
+    let receiver = Receiver::answering(200).await;
+    let proxy = TestProxy::http().await;
+    let builder = || builder().user_agent("acme-webhooks/1.0 (+https://acme.example)");
+    let proxied = builder().proxy(Proxy::new(&proxy.url()).unwrap());
+    for transport in [builder(), proxied].map(|builder| builder.build().unwrap()) {
+        transport.send(request_to(&endpoint(&receiver.url()))).await.unwrap();
+        let sent = receiver.received().last().unwrap().headers["user-agent"].clone();
+        assert_eq!(sent, "acme-webhooks/1.0 (+https://acme.example)");
+    }
+    let broken = builder().user_agent("acme\r\nx: y").build();
+    assert!(matches!(broken, Err(HttpTransportError::UserAgent { .. })));
 }
