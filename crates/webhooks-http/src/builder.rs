@@ -24,7 +24,7 @@ const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION
 /// ```
 /// use webhooks_http::{AddressPolicy, HttpTransport};
 ///
-/// let policy = AddressPolicy::public().https_only().deny_port(25).deny_host("*.example.com")?;
+/// let policy = AddressPolicy::public().https_only().deny_port(8080).deny_host("*.example.com")?;
 /// let transport = HttpTransport::builder().address_policy(policy).build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -4,6 +4,7 @@
 mod access;
 mod bypasses;
 mod exchange;
+mod field;
 mod hostile;
 mod http_2;
 mod limits;
