@@ -34,7 +34,7 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Returns how long [`send`](Self::send) may wait before the time of the request begins, for
     /// others' exchanges to end: not at all unless the transport says so. If that is not enough, the
-    /// error is [`ErrorClass::Busy`].
+    /// error is [`ErrorClass::Busy`]. A transport around another one returns the other's.
     fn longest_wait(&self) -> Duration {
         Duration::ZERO
     }
@@ -100,7 +100,7 @@ pub struct Response {
     pub status: u16,
     /// The headers, of which `Retry-After` delays a retry.
     pub headers: HeaderMap,
-    /// The body, or as much of it as the transport keeps.
+    /// The body, or as much of it as came and the transport keeps.
     pub body: Bytes,
 }
 

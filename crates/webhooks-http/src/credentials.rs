@@ -62,8 +62,8 @@ struct Granted {
 /// Says why there is no token. It shows nothing of what was answered.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum TokenError {
-    #[error("the token server answered {status}")]
-    Status { status: u16 },
+    #[error("the token server answered {status}{}", in_brackets(*code))]
+    Status { status: u16, code: Option<&'static str> },
     #[error("the token server's answer {what}")]
     Unusable { what: &'static str },
     #[error("the token server did not answer in time")]
@@ -155,7 +155,8 @@ pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
 
 fn granted(response: &Response) -> Result<Token, TokenError> {
     if response.status != 200 {
-        return Err(TokenError::Status { status: response.status });
+        let (status, code) = (response.status, refusal(&response.body));
+        return Err(TokenError::Status { status, code });
     }
     let unusable = |what| TokenError::Unusable { what };
     let granted: Granted = serde_json::from_slice(&response.body)
@@ -173,6 +174,26 @@ fn granted(response: &Response) -> Result<Token, TokenError> {
     value.set_sensitive(true);
     let life = lifetime(&granted.expires_in).unwrap_or(DEFAULT_LIFE);
     Ok(Token { value, life: life.min(MAX_LIFE).saturating_sub(MARGIN) })
+}
+
+/// Returns why no token was given, if that is one of the words of RFC 6749 §5.2. Whatever else the
+/// server says may repeat what it was sent.
+fn refusal(body: &[u8]) -> Option<&'static str> {
+    const CODES: [&str; 6] = [
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    ];
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let told = answer.get("error")?.as_str()?;
+    CODES.into_iter().find(|code| *code == told)
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 /// Returns how long a token lives, if that was told. RFC 6749 §5.1 has a number of seconds; servers

@@ -114,6 +114,11 @@ async fn without_a_token_nothing_is_sent_and_nothing_secret_is_told() {
     for (status, body, reason) in [
         (401, r#"{"error":"hush"}"#, "the token server answered 401"),
         (302, "", "the token server answered 302"),
+        (
+            401,
+            r#"{"error":"invalid_client","error_description":"hush"}"#,
+            "the token server answered 401 (invalid_client)",
+        ),
         (200, "hush", "the token server's answer is not a JSON object"),
         (200, r#"{"access_token":"hush","#, "the token server's answer is not a JSON object"),
         (200, r#"{"access_token":"hush","token_type":"mac"}"#, "has no token_type \"Bearer\""),
