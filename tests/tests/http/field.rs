@@ -8,8 +8,12 @@ use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{
+    Dispatcher, Engine, ErrorClass, HistoryStore as _, MemoryStore, Observer, Occurrence, Query,
+    Request, Transport as _,
+};
 use webhooks_http::{AddressPolicy, HttpTransport, Proxy};
 use webhooks_registry::Registry;
 use webhooks_tests::{NameServer, RawServer, Receiver};
@@ -149,4 +153,44 @@ async fn an_address_that_refuses_is_passed_over_for_the_next() {
     let builder = HttpTransport::builder().address_policy(policy).dns_server(names.address());
     let url = format!("http://hook.example.com:{}/", receiver.port());
     assert_eq!(builder.build().unwrap().send(request(&url)).await.unwrap().status, 200);
+}
+
+/// Tells when a delivery ended, well or not.
+#[derive(Debug)]
+struct Ended(Arc<Notify>);
+
+impl Observer for Ended {
+    fn observe(&self, occurrence: &Occurrence<'_>) {
+        if matches!(occurrence, Occurrence::Delivered { .. } | Occurrence::Exhausted { .. }) {
+            self.0.notify_one();
+        }
+    }
+}
+
+/// RocketChat/Rocket.Chat#25562: the receiver said 200 and broke off its body.
+#[tokio::test]
+async fn what_came_of_a_response_is_kept_with_its_status() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10\r\n\r\nabc";
+    let server = RawServer::answering(answer).await;
+    let ended = Arc::new(Notify::new());
+    let engine = Engine::builder(MemoryStore::new(), builder().build().unwrap())
+        .observer(Ended(Arc::clone(&ended)))
+        .build();
+    let endpoint = endpoint(&server.url()).retry(RetryPolicy::fixed(Duration::from_millis(1), 2));
+    engine.endpoints().register("hook", endpoint).await.unwrap();
+    let worker = engine.start();
+    let _published = engine.publish(&Event::new("created", 1).unwrap()).await.unwrap();
+    ended.notified().await;
+    let delivery = engine.history().deliveries(Query::default()).await.unwrap().items[0].clone();
+    assert_eq!(delivery.status, DeliveryStatus::Delivered);
+    let attempts = engine.history().attempts(Query::default()).await.unwrap().items;
+    let [attempt] = &attempts[..] else { panic!("one attempt: {attempts:?}") };
+    let attempt = &attempt.attempt;
+    assert_eq!((attempt.status_code, attempt.error_class), (Some(200), None));
+    assert_eq!(
+        (&attempt.response[..], &*attempt.response_headers),
+        (&b"abc"[..], "content-type: text/plain")
+    );
+    assert_eq!(server.wire().requests(), 1);
+    drop(worker);
 }
