@@ -26,6 +26,6 @@ pub mod simulation;
 // The public interface is:
 pub use clock::SimulatedClock;
 pub use first::send_first_webhook;
-pub use names::NameServer;
+pub use names::{NameServer, Treat};
 pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 /// What a name stands for, by successive questions of one kind; the last goes on.
@@ -21,6 +22,18 @@ pub struct NameServer {
     _tasks: JoinSet<()>,
 }
 
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tests build it")]
+pub enum Treat {
+    /// It is answered by the script.
+    Answer,
+    /// It is answered with this code.
+    Fail(ResponseCode),
+    /// It is not answered.
+    Ignore,
+}
+
 impl NameServer {
     /// Starts a server that knows names and, for successive questions, their addresses, or
     /// `CNAME name`; `*` stands for all other names. Its answers hold for so many seconds.
@@ -28,21 +41,25 @@ impl NameServer {
         ttl: u32,
         script: impl IntoIterator<Item = (&'a str, Vec<Vec<String>>)>,
     ) -> Self {
+        Self::start_with(ttl, script, |_| Treat::Answer).await
+    }
+
+    /// The same, but not all questions are answered.
+    pub async fn start_with<'a>(
+        ttl: u32,
+        script: impl IntoIterator<Item = (&'a str, Vec<Vec<String>>)>,
+        treat: impl Fn(&Message) -> Treat + Send + Sync + 'static,
+    ) -> Self {
         let script: Script =
             script.into_iter().map(|(name, answers)| (canonical(name), answers)).collect();
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
-        let address = socket.local_addr().expect("a bound socket");
+        let (packets, streams) = sockets().await;
+        let address = packets.local_addr().expect("a bound socket");
         let asked = Arc::default();
-        let (noted, mut tasks) = (Arc::clone(&asked), JoinSet::new());
-        tasks.spawn(async move {
-            let mut packet = [0; 4096];
-            while let Ok((len, from)) = socket.recv_from(&mut packet).await {
-                let Ok(question) = Message::from_vec(&packet[..len]) else { continue };
-                let answer = answer(question, ttl, &script, &noted).to_vec();
-                let sent = socket.send_to(&answer.expect("an answer that fits"), from).await;
-                sent.expect("loopback takes packets");
-            }
-        });
+        let book =
+            Arc::new(Book { ttl, script, asked: Arc::clone(&asked), treat: Box::new(treat) });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(answer_packets(packets, Arc::clone(&book)));
+        tasks.spawn(answer_streams(streams, book));
         Self { address, asked, _tasks: tasks }
     }
 
@@ -62,30 +79,97 @@ fn canonical(name: &str) -> String {
     name.trim_end_matches('.').to_lowercase()
 }
 
-fn answer(
-    question: Message,
+/// Returns sockets for UDP and TCP on one port.
+async fn sockets() -> (UdpSocket, TcpListener) {
+    loop {
+        let packets = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let address = packets.local_addr().expect("a bound socket");
+        // Somebody else may have that port for TCP.
+        if let Ok(streams) = TcpListener::bind(address).await {
+            return (packets, streams);
+        }
+    }
+}
+
+/// What a server knows and notes.
+struct Book {
     ttl: u32,
-    script: &Script,
-    asked: &Mutex<HashMap<(String, RecordType), usize>>,
-) -> Message {
-    let mut message = question.into_response();
-    let Some(query) = message.queries.first().cloned() else { return message };
-    let (name, kind) = (canonical(&query.name().to_ascii()), query.query_type());
-    let turn = {
-        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = asked.entry((name.clone(), kind)).or_default();
-        *count += 1;
-        *count - 1
-    };
-    let Some(turns) = script.get(&name).or_else(|| script.get("*")) else {
-        message.metadata.response_code = ResponseCode::NXDomain;
-        return message;
-    };
-    let empty = Vec::new();
-    let current = turns.get(turn).or_else(|| turns.last()).unwrap_or(&empty);
-    let records = records(query.name(), kind, ttl, current, script, MAX_ALIASES);
-    message.add_answers(records);
-    message
+    script: Script,
+    asked: Arc<Mutex<HashMap<(String, RecordType), usize>>>,
+    treat: Box<dyn Fn(&Message) -> Treat + Send + Sync>,
+}
+
+/// How long a packet may be without extensions (RFC 1035 §4.2.1).
+const MAX_PACKET: usize = 512;
+
+async fn answer_packets(socket: UdpSocket, book: Arc<Book>) {
+    let mut packet = [0; 4096];
+    while let Ok((len, from)) = socket.recv_from(&mut packet).await {
+        let Ok(question) = Message::from_vec(&packet[..len]) else { continue };
+        let has_extensions = question.edns.is_some();
+        let Some(mut answer) = book.answer(question) else { continue };
+        let mut bytes = answer.to_vec().expect("an answer that fits");
+        if bytes.len() > MAX_PACKET && !has_extensions {
+            answer.metadata.truncation = true;
+            answer.answers.clear();
+            bytes = answer.to_vec().expect("an answer that fits");
+        }
+        socket.send_to(&bytes, from).await.expect("loopback takes packets");
+    }
+}
+
+async fn answer_streams(listener: TcpListener, book: Arc<Book>) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let book = Arc::clone(&book);
+        connections.spawn(async move {
+            // RFC 1035 §4.2.2: each message is preceded by its length.
+            while let Ok(len) = stream.read_u16().await {
+                let mut message = vec![0; len.into()];
+                stream.read_exact(&mut message).await?;
+                let Ok(question) = Message::from_vec(&message) else { break };
+                let Some(answer) = book.answer(question) else { continue };
+                let answer = answer.to_vec().expect("an answer that fits");
+                stream.write_u16(answer.len().try_into().expect("64 KiB at most")).await?;
+                stream.write_all(&answer).await?;
+            }
+            Ok::<(), std::io::Error>(())
+        });
+    }
+}
+
+impl Book {
+    /// Notes a question and returns the answer, if there is one.
+    fn answer(&self, question: Message) -> Option<Message> {
+        let treat = (self.treat)(&question);
+        let mut message = question.into_response();
+        let Some(query) = message.queries.first().cloned() else { return Some(message) };
+        let (name, kind) = (canonical(&query.name().to_ascii()), query.query_type());
+        let turn = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = asked.entry((name.clone(), kind)).or_default();
+            *count += 1;
+            *count - 1
+        };
+        let code = match treat {
+            Treat::Answer => None,
+            Treat::Fail(code) => Some(code),
+            Treat::Ignore => return None,
+        };
+        let turns = self.script.get(&name).or_else(|| self.script.get("*"));
+        match (code, turns) {
+            (Some(code), _) => message.metadata.response_code = code,
+            (None, None) => message.metadata.response_code = ResponseCode::NXDomain,
+            (None, Some(turns)) => {
+                let empty = Vec::new();
+                let current = turns.get(turn).or_else(|| turns.last()).unwrap_or(&empty);
+                let name = query.name();
+                let records = records(name, kind, self.ttl, current, &self.script, MAX_ALIASES);
+                message.add_answers(records);
+            }
+        }
+        Some(message)
+    }
 }
 
 /// How many aliases are followed, so that those that lead to themselves end.

@@ -2,6 +2,7 @@
 //! plain reference.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -15,6 +16,15 @@ static BLOCKS: LazyLock<Blocks> =
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../vectors/addresses/names.json")).unwrap()
 });
+
+static BAD_PORTS: LazyLock<BadPorts> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../vectors/addresses/ports.json")).unwrap()
+});
+
+#[derive(Deserialize)]
+struct BadPorts {
+    bad: BTreeSet<u16>,
+}
 
 #[derive(Deserialize)]
 struct Blocks {
@@ -154,13 +164,63 @@ fn a_denial_outweighs_whatever_is_allowed() {
     ] {
         assert_eq!(policy.check(&url(text)), expected, "{text}");
     }
-    let [private, denied] = ["10.1.0.1", "10.9.0.1"].map(|text| text.parse().unwrap());
-    assert!(policy.check_address(Some("a.corp.internal"), Ipv4Addr::LOCALHOST.into()).is_ok());
+    let [private, denied, own] =
+        ["10.1.0.1", "10.9.0.1", "192.168.0.1"].map(|text| text.parse().unwrap());
+    assert!(policy.check_address(Some("a.corp.internal"), own).is_ok());
+    assert!(policy.check_address(Some("example.com"), own).is_err());
     assert!(policy.check_address(Some("example.com"), Ipv4Addr::LOCALHOST.into()).is_err());
     assert!(policy.check_address(Some("example.com"), private).is_ok());
     assert!(policy.check_address(Some("a.corp.internal"), denied).is_err());
     let https = AddressPolicy::public().https_only();
     assert_eq!(https.check(&url("http://example.com/")), Err(Refusal::Scheme));
+}
+
+#[test]
+fn an_allowed_name_leads_neither_to_this_machine_nor_to_metadata_services() {
+    let policy = AddressPolicy::public().allow_host("*.corp.example.com").unwrap();
+    let leads = |policy: &AddressPolicy, address: &str| {
+        policy.check_address(Some("a.corp.example.com"), address.parse().unwrap()).is_ok()
+    };
+    for inside in ["10.0.0.1", "192.168.1.1", "100.64.0.1", "fd12:3456::1", "198.18.0.1"] {
+        assert!(leads(&policy, inside), "{inside}");
+    }
+    for local in [
+        "127.0.0.1",
+        "127.8.8.8",
+        "0.0.0.0",
+        "169.254.169.254",
+        "169.254.170.2",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "ff02::1",
+    ] {
+        assert!(!leads(&policy, local), "{local}");
+    }
+    let both = policy.allow_network("127.0.0.0/8".parse().unwrap());
+    assert!(leads(&both, "127.0.0.1") && !leads(&both, "169.254.169.254"));
+}
+
+#[test]
+fn ports_of_other_services_are_refused_unless_they_are_named() {
+    let url = |port: u16| EndpointUrl::new(&format!("http://example.com:{port}/")).unwrap();
+    let (public, odd) = (AddressPolicy::public(), AddressPolicy::public().only_ports([25, 0]));
+    assert_eq!(BAD_PORTS.bad.len(), 83);
+    for port in 0..=u16::MAX {
+        let expected =
+            if BAD_PORTS.bad.contains(&port) { Err(Refusal::Port { port }) } else { Ok(()) };
+        assert_eq!(public.check(&url(port)), expected);
+        assert_eq!(odd.check(&url(port)).is_ok(), port == 25);
+    }
 }
 
 #[test]
@@ -187,6 +247,10 @@ fn a_pattern_is_a_host_name() {
     for good in ["receiver", "Bücher.example", "*.example.com", "example.com."] {
         assert!(AddressPolicy::public().allow_host(good).is_ok(), "{good}");
     }
+}
+
+fn is_bad_port(url: &EndpointUrl) -> bool {
+    url.as_url().port().is_some_and(|port| BAD_PORTS.bad.contains(&port))
 }
 
 /// The reference: an address is a text of bits, a block a prefix of one, and the rules are read off
@@ -320,11 +384,11 @@ proptest! {
         let verdict = AddressPolicy::public().check(&url);
         match url.as_url().host().unwrap() {
             url::Host::Ipv4(v4) => {
-                let expected = reference::is_allowed(v4.into()) && url.as_url().port() != Some(0);
+                let expected = reference::is_allowed(v4.into()) && !is_bad_port(&url);
                 prop_assert_eq!(verdict.is_ok(), expected, "{}", text);
             }
             url::Host::Ipv6(v6) => {
-                let expected = reference::is_allowed(v6.into()) && url.as_url().port() != Some(0);
+                let expected = reference::is_allowed(v6.into()) && !is_bad_port(&url);
                 prop_assert_eq!(verdict.is_ok(), expected, "{}", text);
             }
             url::Host::Domain(name) => {

@@ -30,7 +30,7 @@ pub enum Step {
 /// Standard Webhooks 1.0, "Delivery and failure": 2xx delivers, 410 disables the endpoint, anything
 /// else fails, redirects included. A failed attempt is retried by the policy, later if the response
 /// asks by `Retry-After`; not if another attempt could not end otherwise: nothing to sign with, or
-/// an address that is blocked. `random` places the delay within the policy's jitter.
+/// a URL that is blocked. `random` places the delay within the policy's jitter.
 ///
 /// # Example
 /// ```
@@ -67,6 +67,11 @@ pub fn decide(
     }
 }
 
+/// Returns whether the transport had no room for the exchange: nothing was sent, so it was no attempt.
+pub(crate) fn is_unsent(outcome: &Result<Response, AttemptError>) -> bool {
+    matches!(outcome, Err(AttemptError::Transport(error)) if error.class == ErrorClass::Busy)
+}
+
 /// How long an endpoint that said that it is gone is left alone until it is disabled.
 const GONE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -90,7 +95,8 @@ pub(crate) enum Signal {
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
 /// and failed exchanges mean trouble too; 3xx and 4xx are about the one event; but 410 means that
-/// nothing more is wanted. What could not be signed was not sent, and tells nothing. `Retry-After`
+/// nothing more is wanted. What could not be signed was not sent, and tells nothing; nor does what
+/// the transport had no room for. `Retry-After`
 /// counts up to the policy's cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
@@ -109,6 +115,7 @@ pub(crate) fn signal(
         }
         Ok(_) => Signal::Alive,
         Err(AttemptError::Signing(_)) => Signal::Nothing,
+        Err(AttemptError::Transport(_)) if is_unsent(outcome) => Signal::Nothing,
         Err(AttemptError::Transport(_)) => Signal::Trouble { pause: None },
     }
 }
@@ -179,7 +186,19 @@ mod tests {
         assert_eq!(transport(ErrorClass::Timeout), retry_in(10));
         assert_eq!(transport(ErrorClass::Dns), retry_in(10));
         assert_eq!(transport(ErrorClass::Blocked), Step::Fail);
+        assert_eq!(transport(ErrorClass::BlockedAddress), retry_in(10));
         assert_eq!(step_after_error(SigningError::NoLiveSecret), Step::Fail);
+    }
+
+    #[test]
+    fn what_was_not_sent_tells_nothing_of_the_endpoint() {
+        let policy = RetryPolicy::fixed(Duration::from_secs(10), 3);
+        let told = |class| {
+            let outcome = Err(TransportError::new(class).into());
+            signal(&policy, &outcome, Timestamp::from_unix_seconds(NOW))
+        };
+        assert_eq!(told(ErrorClass::Busy), Signal::Nothing);
+        assert_eq!(told(ErrorClass::Timeout), Signal::Trouble { pause: None });
     }
 
     #[test]

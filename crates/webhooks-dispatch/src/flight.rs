@@ -40,7 +40,7 @@ pub(crate) async fn attempt(
 ) -> Result<Response, AttemptError> {
     let headers = signed_headers(endpoint, event, clock.now())?;
     let request = Request::new(endpoint, headers, event.body.clone());
-    let timeout = endpoint.timeout;
+    let timeout = endpoint.timeout.saturating_add(transport.longest_wait());
     // The call itself may panic, not only the future that it returns.
     let exchange = ready(request).then(|request| transport.send(request));
     let exchange = AssertUnwindSafe(exchange).catch_unwind();

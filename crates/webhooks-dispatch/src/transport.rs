@@ -11,8 +11,9 @@ use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///
-/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout;
-/// whoever calls it stops waiting then. A panic counts as a failed exchange.
+/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout,
+/// and [`longest_wait`](Self::longest_wait) before it; whoever calls it stops waiting then. A panic
+/// counts as a failed exchange.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport",
     note = "implement `Transport`, or make one of a closure by `FnTransport::new`"
@@ -21,7 +22,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends the request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// [`TransportError`] when there is no whole response.
+    /// [`TransportError`] when no status came. A response whose body breaks off, or never ends, is no
+    /// error: the endpoint has said what became of the event.
     ///
     /// # Cancellation
     /// Dropping the future must end the exchange; whether the receiver got it is then unknown.
@@ -29,6 +31,13 @@ pub trait Transport: Send + Sync + 'static {
         &self,
         request: Request,
     ) -> impl Future<Output = Result<Response, TransportError>> + Send;
+
+    /// Returns how long [`send`](Self::send) may wait before the time of the request begins, for
+    /// others' exchanges to end: not at all unless the transport says so. If that is not enough, the
+    /// error is [`ErrorClass::Busy`]. A transport around another one returns the other's.
+    fn longest_wait(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Says whether deliveries could go to this endpoint at all, as far as that can be told
     /// without sending anything; asked when it is registered with an engine.
@@ -49,7 +58,7 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The signed bytes.
     pub body: Bytes,
-    /// How long the whole exchange may last.
+    /// How long the whole exchange may last, once the transport has room for it.
     pub timeout: Duration,
     /// How to get the token that goes with it, if one does.
     pub client_credentials: Option<Arc<ClientCredentials>>,
@@ -91,7 +100,7 @@ pub struct Response {
     pub status: u16,
     /// The headers, of which `Retry-After` delays a retry.
     pub headers: HeaderMap,
-    /// The body, or as much of it as the transport keeps.
+    /// The body, or as much of it as came and the transport keeps.
     pub body: Bytes,
 }
 
@@ -107,7 +116,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Says that an exchange did not come to a whole response, and why.
+/// Says that an exchange brought no response, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", class.sentence())]
 pub struct TransportError {
@@ -135,10 +144,17 @@ impl TransportError {
 pub enum ErrorClass {
     /// The token that the endpoint asks for could not be had.
     Authorization,
-    /// The address is one that deliveries may not go to.
+    /// The URL is one that deliveries may not go to: its scheme, its port, its name, or the address
+    /// that is written in it. Waiting does not change that.
     Blocked,
-    /// The response broke off in its body.
+    /// The host's name led to an address that deliveries may not go to. Nothing was sent there, and
+    /// the name may lead elsewhere next time.
+    BlockedAddress,
+    /// The response broke off in its body, where all of it is needed: from a server of tokens, say.
     Body,
+    /// The transport had no room for the exchange: too many others with the host were under way.
+    /// Nothing was sent, and nothing is known of the endpoint.
+    Busy,
     /// No connection came about.
     Connect,
     /// The host's name could not be resolved.
@@ -161,10 +177,12 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them, in alphabetical order.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Authorization,
         Self::Blocked,
+        Self::BlockedAddress,
         Self::Body,
+        Self::Busy,
         Self::Connect,
         Self::Dns,
         Self::Other,
@@ -186,7 +204,9 @@ impl ErrorClass {
         match self {
             Self::Authorization => "authorization",
             Self::Blocked => "blocked",
+            Self::BlockedAddress => "blocked_address",
             Self::Body => "body",
+            Self::Busy => "busy",
             Self::Connect => "connect",
             Self::Dns => "dns",
             Self::Other => "other",
@@ -202,8 +222,9 @@ impl ErrorClass {
     fn sentence(self) -> &'static str {
         match self {
             Self::Authorization => "cannot get the token for the endpoint",
-            Self::Blocked => "the delivery is blocked",
+            Self::Blocked | Self::BlockedAddress => "the delivery is blocked",
             Self::Body => "the response broke off",
+            Self::Busy => "too many other exchanges with the host were under way",
             Self::Connect => "cannot connect",
             Self::Dns => "cannot resolve the host name",
             Self::Other => "the transport failed",

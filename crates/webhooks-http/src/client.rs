@@ -11,20 +11,16 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
-use reqwest::redirect;
+use reqwest::{Body, redirect};
 use rustls::ClientConfig;
-use webhooks_dispatch::{ErrorClass, Response, TransportError};
+use webhooks_dispatch::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
-use crate::body;
 use crate::in_time::InTime;
-use crate::outcome::{Stage, body_failed, failed};
+use crate::outcome::{BoxError, Stage, failed, is_unprocessed};
 use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
-use crate::tls::{Tls, TlsError};
-
-/// What requests call themselves.
-const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+use crate::tls::{Peer, Tls, TlsError};
 
 /// How many clients with a TLS of their own are kept: each has connections of its own.
 const MAX_CLIENTS: u64 = 1024;
@@ -46,12 +42,18 @@ const WINDOW: u32 = 64 * 1024;
 /// lives, and how long it then has.
 const PING: Duration = Duration::from_secs(10);
 
+/// How often a request goes out again at most that the receiver says it did not process. Most
+/// receivers take 100 requests or more over a connection before they end it, so that a request meets
+/// several ends in a row only if many more than that are in flight.
+const MAX_REPETITIONS: u32 = 16;
+
 /// What all clients have in common.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) tls: Tls,
     pub(crate) resolver: Resolver,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) agent: HeaderValue,
     pub(crate) limits: Limits,
 }
 
@@ -69,12 +71,13 @@ type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Byte
 pub(crate) struct Clients {
     settings: ClientSettings,
     common: Arc<Client>,
-    special: Cache<Arc<EndpointTls>, Arc<Client>>,
+    special: Cache<(Arc<EndpointTls>, Peer), Arc<Client>>,
 }
 
 /// One pool of connections, whose TLS is the same.
 pub(crate) struct Client {
     kind: Kind,
+    agent: HeaderValue,
     resolver: Resolver,
 }
 
@@ -87,26 +90,29 @@ impl Clients {
     /// # Errors
     /// The HTTP client's, when it refuses the settings.
     pub(crate) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let common = Arc::new(settings.client(None)?);
+        let common = Arc::new(settings.client(None, Peer::Endpoint)?);
         let special = Cache::builder().max_capacity(MAX_CLIENTS).time_to_idle(CLIENT_IDLE).build();
         Ok(Self { settings, common, special })
     }
 
-    /// Returns the client for an endpoint with this TLS, which needs one of its own if it is not
-    /// that of all: connections are never shared between them.
+    /// Returns the client for an endpoint with this TLS, or its token server, which needs one of its
+    /// own if it is not that of all: connections are never shared between them.
     pub(crate) fn get(
         &self,
         tls: Option<&Arc<EndpointTls>>,
+        peer: Peer,
     ) -> Result<Arc<Client>, TransportError> {
         let Some(tls) = tls else { return Ok(Arc::clone(&self.common)) };
         self.special
-            .try_get_with(Arc::clone(tls), || self.settings.client(Some(tls)).map(Arc::new))
+            .try_get_with((Arc::clone(tls), peer), || {
+                self.settings.client(Some(tls), peer).map(Arc::new)
+            })
             .map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 
     /// Says whether a client can be made for an endpoint with this TLS.
     pub(crate) fn check(&self, tls: &EndpointTls) -> Result<(), TransportError> {
-        let checked = self.settings.tls.config(Some(tls)).map(drop);
+        let checked = self.settings.tls.config(Some(tls), Peer::Endpoint).map(drop);
         checked.map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 }
@@ -121,13 +127,13 @@ pub(crate) enum ClientError {
 }
 
 impl ClientSettings {
-    fn client(&self, tls: Option<&EndpointTls>) -> Result<Client, ClientError> {
-        let config = self.tls.config(tls)?;
+    fn client(&self, tls: Option<&EndpointTls>, peer: Peer) -> Result<Client, ClientError> {
+        let config = self.tls.config(tls, peer)?;
         let kind = match &self.proxy {
             None => Kind::Direct(self.direct(config)?),
             Some(proxy) => Kind::Proxied(Box::new(self.proxied(config, proxy))),
         };
-        Ok(Client { kind, resolver: self.resolver.clone() })
+        Ok(Client { kind, agent: self.agent.clone(), resolver: self.resolver.clone() })
     }
 
     fn direct(&self, mut config: ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
@@ -135,9 +141,9 @@ impl ClientSettings {
         reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(self.resolver.clone()))
-            .user_agent(AGENT)
             .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
+            // `Client::post` decides; a client that never repeats needs no copy of the request.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .no_proxy()
             // Another crate of the same program may have turned these features on.
@@ -148,6 +154,9 @@ impl ClientSettings {
             .connect_timeout(self.limits.connect_timeout)
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
@@ -169,6 +178,9 @@ impl ClientSettings {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.limits.idle_timeout)
             .pool_max_idle_per_host(self.limits.max_idle_per_host)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_RESPONSE_HEADERS)
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
@@ -178,52 +190,75 @@ impl ClientSettings {
     }
 }
 
+/// Says that there is no response, and whether there was a connection.
+struct Failure {
+    error: BoxError,
+    connecting: bool,
+}
+
 impl Client {
-    /// Posts a body, and returns what was answered, with at most so much of the body.
+    /// Posts a body, and returns the response once its head is here.
+    ///
+    /// A request that the receiver says it did not process goes out again: over a new connection, if
+    /// the receiver ends this one. Nothing else does.
     pub(crate) async fn post(
+        &self,
+        url: &EndpointUrl,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<http::Response<Body>, TransportError> {
+        headers.entry(USER_AGENT).or_insert_with(|| self.agent.clone());
+        let mut repetitions = 0;
+        loop {
+            let failure = match self.post_once(url, headers.clone(), body.clone()).await? {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            if repetitions == MAX_REPETITIONS || !is_unprocessed(&*failure.error) {
+                let stage = if failure.connecting {
+                    Stage::Connecting { to: self.resolver.told_addresses(url) }
+                } else {
+                    Stage::Exchanging
+                };
+                return Err(failed(failure.error, &stage));
+            }
+            repetitions += 1;
+        }
+    }
+
+    async fn post_once(
         &self,
         url: &EndpointUrl,
         headers: HeaderMap,
         body: Bytes,
-        max_response_body: usize,
-    ) -> Result<Response, TransportError> {
-        let connecting = |is_so| {
-            if is_so {
-                Stage::Connecting { to: self.resolver.told_addresses(url) }
-            } else {
-                Stage::Exchanging
-            }
-        };
-        match &self.kind {
+    ) -> Result<Result<http::Response<Body>, Failure>, TransportError> {
+        Ok(match &self.kind {
             Kind::Direct(client) => {
                 // Put together by hand: a builder would copy the headers one by one.
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
                 *post.body_mut() = Some(body.into());
-                let response = client.execute(post).await.map_err(|error| {
-                    let stage = connecting(error.is_connect());
-                    failed(error.without_url().into(), &stage)
-                })?;
-                read(http::Response::from(response), max_response_body).await
+                client.execute(post).await.map(http::Response::from).map_err(|error| {
+                    let connecting = error.is_connect();
+                    Failure { error: error.without_url().into(), connecting }
+                })
             }
             Kind::Proxied(client) => {
-                let response =
-                    client.request(post(url, headers, body)?).await.map_err(|error| {
-                        let stage = connecting(error.is_connect());
-                        failed(error.into(), &stage)
-                    })?;
-                read(response, max_response_body).await
+                let sent = client.request(post(url, headers, body)?).await;
+                sent.map(|response| response.map(Body::wrap)).map_err(|error| {
+                    let connecting = error.is_connect();
+                    Failure { error: error.into(), connecting }
+                })
             }
-        }
+        })
     }
 }
 
 fn post(
     url: &EndpointUrl,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<http::Request<Full<Bytes>>, TransportError> {
-    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     let uri: Result<Uri, _> = url.as_str().parse();
     let mut post = http::Request::new(Full::new(body));
     *post.method_mut() = Method::POST;
@@ -231,13 +266,4 @@ fn post(
         uri.map_err(|error| TransportError::new(ErrorClass::Other).caused_by(error))?;
     *post.headers_mut() = headers;
     Ok(post)
-}
-
-async fn read<B>(response: http::Response<B>, max: usize) -> Result<Response, TransportError>
-where
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    let (head, body) = response.into_parts();
-    let body = body::read(body, max).await.map_err(|error| body_failed(error.into()))?;
-    Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
 }

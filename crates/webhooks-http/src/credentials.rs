@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderValue};
 use moka::Expiry;
 use moka::future::Cache;
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use webhooks_dispatch::{ErrorClass, Response, TransportError};
-use webhooks_registry::ClientCredentials;
+use webhooks_registry::{ClientCredentials, EndpointTls, SecretIn};
 use zeroize::Zeroizing;
 
 /// How many tokens are kept.
@@ -34,7 +35,11 @@ const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keeps tokens while they are valid; of those who need the same one, one fetches it.
 #[derive(Debug, Clone)]
-pub(crate) struct Tokens(Cache<Arc<ClientCredentials>, Token>);
+pub(crate) struct Tokens(Cache<Owner, Token>);
+
+/// Whom a token was given to. A token may be bound to the certificate by which it was fetched (RFC
+/// 8705 §3), so that those who show different ones share none.
+pub(crate) type Owner = (Arc<ClientCredentials>, Option<Arc<EndpointTls>>);
 
 /// What goes into the header, and for how long.
 #[derive(Debug, Clone)]
@@ -46,20 +51,40 @@ struct Token {
 /// A successful answer (RFC 6749 §5.1).
 #[derive(Deserialize)]
 struct Granted {
-    access_token: String,
-    token_type: String,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    access_token: Value,
+    #[serde(default)]
+    token_type: Value,
+    #[serde(default)]
+    expires_in: Value,
 }
 
 /// Says why there is no token. It shows nothing of what was answered.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum TokenError {
-    #[error("the token server answered {status}")]
-    Status { status: u16 },
-    #[error("the token server's answer is not a bearer token")]
-    Unusable,
+    #[error("the token server answered {status}{}", in_brackets(*code))]
+    Status { status: u16, code: Option<&'static str> },
+    #[error("the token server's answer {what}")]
+    Unusable { what: &'static str },
+    #[error("the token server did not answer in time")]
+    Late,
     #[error("cannot ask the token server")]
     Exchange(#[source] Arc<TransportError>),
+}
+
+impl From<TokenError> for TransportError {
+    fn from(error: TokenError) -> Self {
+        let class = match &error {
+            // What is blocked stays so: trying again does not help. What was not sent is no failure.
+            TokenError::Exchange(failed)
+                if matches!(failed.class, ErrorClass::Blocked | ErrorClass::Busy) =>
+            {
+                failed.class
+            }
+            _ => ErrorClass::Authorization,
+        };
+        Self::new(class).caused_by(error)
+    }
 }
 
 impl Tokens {
@@ -71,50 +96,45 @@ impl Tokens {
     /// there is none.
     pub(crate) async fn header<F>(
         &self,
-        credentials: &Arc<ClientCredentials>,
+        owner: &Owner,
         exchange: impl FnOnce() -> F,
     ) -> Result<HeaderValue, TransportError>
     where
         F: Future<Output = Result<Response, TransportError>>,
     {
         let fetched = async { exchange().await.map_err(|e| TokenError::Exchange(Arc::new(e))) };
-        let token =
-            self.0.try_get_with(Arc::clone(credentials), async { granted(&fetched.await?) });
-        match token.await {
-            Ok(token) => Ok(token.value),
-            Err(error) => {
-                // What is blocked stays so: trying again does not help.
-                let class = match &*error {
-                    TokenError::Exchange(failed) if failed.class == ErrorClass::Blocked => {
-                        ErrorClass::Blocked
-                    }
-                    _ => ErrorClass::Authorization,
-                };
-                Err(TransportError::new(class).caused_by((*error).clone()))
-            }
-        }
+        let token = self.0.try_get_with(owner.clone(), async { granted(&fetched.await?) });
+        let token = token.await.map_err(|error| (*error).clone())?;
+        Ok(token.value)
     }
 
     /// Forgets a token that an endpoint refused, unless another one has taken its place.
-    pub(crate) async fn forget(&self, credentials: &Arc<ClientCredentials>, refused: &HeaderValue) {
-        if self.0.get(credentials).await.is_some_and(|token| token.value == refused) {
-            self.0.invalidate(credentials).await;
+    pub(crate) async fn forget(&self, owner: &Owner, refused: &HeaderValue) {
+        if self.0.get(owner).await.is_some_and(|token| token.value == refused) {
+            self.0.invalidate(owner).await;
         }
     }
 }
 
 /// Returns headers and body of the request for a token (RFC 6749 §4.4.2 and §2.3.1).
 pub(crate) fn token_request(credentials: &ClientCredentials) -> (HeaderMap, Bytes) {
-    let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    let id = encoded(&credentials.client_id);
-    let secret = Zeroizing::new(encoded(credentials.dangerous_client_secret()));
-    let headers = HeaderMap::from_iter([
-        (AUTHORIZATION, basic(&id, &secret)),
+    let (id, secret) = (&credentials.client_id, credentials.dangerous_client_secret());
+    let mut headers = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
         (ACCEPT, HeaderValue::from_static("application/json")),
     ]);
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "client_credentials");
+    match credentials.secret_in {
+        SecretIn::Body => {
+            form.append_pair("client_id", id).append_pair("client_secret", secret);
+        }
+        SecretIn::Header => {
+            let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+            let secret = Zeroizing::new(encoded(secret));
+            headers.insert(AUTHORIZATION, basic(&encoded(id), &secret));
+        }
+    }
     for (name, value) in [("scope", &credentials.scope), ("audience", &credentials.audience)] {
         if let Some(value) = value {
             form.append_pair(name, value);
@@ -135,30 +155,89 @@ pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
 
 fn granted(response: &Response) -> Result<Token, TokenError> {
     if response.status != 200 {
-        return Err(TokenError::Status { status: response.status });
+        let (status, code) = (response.status, refusal(&response.body));
+        return Err(TokenError::Status { status, code });
     }
-    let granted: Granted =
-        serde_json::from_slice(&response.body).map_err(|_shows_the_token| TokenError::Unusable)?;
-    if !granted.token_type.eq_ignore_ascii_case("bearer") {
-        return Err(TokenError::Unusable);
+    let unusable = |what| TokenError::Unusable { what };
+    let granted: Granted = serde_json::from_slice(&response.body)
+        .map_err(|_shows_the_token| unusable("is not a JSON object"))?;
+    let is_bearer = |text: &str| text.eq_ignore_ascii_case("bearer");
+    if !granted.token_type.as_str().is_some_and(is_bearer) {
+        return Err(unusable("has no token_type \"Bearer\""));
     }
-    let value = Zeroizing::new(format!("Bearer {}", granted.access_token));
-    let mut value =
-        HeaderValue::try_from(&**value).map_err(|_shows_the_token| TokenError::Unusable)?;
+    let token = granted.access_token.as_str().filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| unusable("has no access_token"))?;
+    let value = Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::try_from(&**value).map_err(|_shows_the_token| {
+        unusable("has an access_token with a character that no header may hold")
+    })?;
     value.set_sensitive(true);
-    let life = granted.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
+    let life = lifetime(&granted.expires_in).unwrap_or(DEFAULT_LIFE);
     Ok(Token { value, life: life.min(MAX_LIFE).saturating_sub(MARGIN) })
+}
+
+/// Returns why no token was given, if that is one of the words of RFC 6749 §5.2. Whatever else the
+/// server says may repeat what it was sent.
+fn refusal(body: &[u8]) -> Option<&'static str> {
+    const CODES: [&str; 6] = [
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    ];
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let told = answer.get("error")?.as_str()?;
+    CODES.into_iter().find(|code| *code == told)
+}
+
+fn in_brackets(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
+}
+
+/// Returns how long a token lives, if that was told. RFC 6749 §5.1 has a number of seconds; servers
+/// send it as a text or with a fraction, too.
+fn lifetime(expires_in: &Value) -> Option<Duration> {
+    let seconds = match expires_in {
+        Value::String(text) => text.trim().parse().ok()?,
+        other => other.as_f64()?,
+    };
+    Duration::try_from_secs_f64(seconds.clamp(0.0, MAX_LIFE.as_secs_f64())).ok()
 }
 
 struct UntilItsEnd;
 
-impl Expiry<Arc<ClientCredentials>, Token> for UntilItsEnd {
-    fn expire_after_create(
-        &self,
-        _: &Arc<ClientCredentials>,
-        token: &Token,
-        _: Instant,
-    ) -> Option<Duration> {
+impl Expiry<Owner, Token> for UntilItsEnd {
+    fn expire_after_create(&self, _: &Owner, token: &Token, _: Instant) -> Option<Duration> {
         Some(token.life)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_number_a_text_or_not_told() {
+        let seconds = |seconds| Some(Duration::from_secs_f64(seconds));
+        for (told, expected) in [
+            (json!(3599), seconds(3599.0)),
+            (json!(3599.5), seconds(3599.5)),
+            (json!("3599"), seconds(3599.0)),
+            (json!(" 3599.0 "), seconds(3599.0)),
+            (json!(-1), seconds(0.0)),
+            (json!(1e300), Some(MAX_LIFE)),
+            (json!("inf"), Some(MAX_LIFE)),
+            (json!(u64::MAX), Some(MAX_LIFE)),
+            (json!("NaN"), None),
+            (json!("soon"), None),
+            (json!(null), None),
+            (json!([3599]), None),
+        ] {
+            assert_eq!(lifetime(&told), expected, "{told}");
+        }
     }
 }

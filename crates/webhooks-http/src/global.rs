@@ -45,6 +45,24 @@ const SPECIAL_V6: [Ipv6Net; 5] = [
     v6(0x3fff, 0, 0, 20),         // documentation
 ];
 
+/// This machine, its link, and the metadata services of clouds, wherever these sit: what answers there
+/// trusts whoever can connect.
+const LOCAL_V4: [Ipv4Net; 6] = [
+    v4([0, 0, 0, 0], 8),          // this network: Linux takes 0.0.0.0 for itself
+    v4([100, 100, 100, 200], 32), // Alibaba's metadata
+    v4([127, 0, 0, 0], 8),        // loopback
+    v4([168, 63, 129, 16], 32),   // Azure's own platform
+    v4([169, 254, 0, 0], 16),     // link-local, and the metadata of most clouds
+    v4([192, 0, 0, 192], 32),     // Oracle's metadata
+];
+const LOCAL_V6: [Ipv6Net; 5] = [
+    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 127), // and loopback
+    v6(0xfd00, 0x0ec2, 0, 32),                       // AWS's metadata, DNS and credentials
+    v6(0xfd20, 0x00ce, 0, 48),                       // Google's metadata
+    v6(0xfe80, 0, 0, 10),                            // link-local
+    v6(0xff00, 0, 0, 8),                             // multicast
+];
+
 /// Where NAT64 puts the IPv4 internet for those that have IPv6 alone (RFC 6052 §2.1).
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
@@ -93,6 +111,16 @@ pub(crate) fn is_global(address: IpAddr) -> bool {
             let is_special = SPECIAL_V6.iter().any(|block| block.contains(&v6));
             GLOBAL_V6.contains(&v6) && !is_special && !is_isatap(v6)
         }
+    }
+}
+
+/// Returns whether an [`effective`] address is this machine's, its link's or a metadata service's.
+pub(crate) fn is_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4 >= FIRST_AFTER_UNICAST || LOCAL_V4.iter().any(|block| block.contains(&v4))
+        }
+        IpAddr::V6(v6) => LOCAL_V6.iter().any(|block| block.contains(&v6)),
     }
 }
 

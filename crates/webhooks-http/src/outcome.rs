@@ -19,7 +19,7 @@ pub(crate) enum Stage {
     Exchanging,
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An error of the HTTP client, told to the owner of an endpoint.
 #[derive(Debug, Error)]
@@ -48,7 +48,22 @@ pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
     TransportError::new(class).caused_by(Cause { told, error })
 }
 
-/// Returns what a failure within the response's body means.
+/// Returns whether the receiver says that it did not process the request.
+///
+/// RFC 9113 §8.7: "The GOAWAY frame indicates the highest stream number that might have been
+/// processed. Requests on streams with higher numbers are therefore guaranteed to be safe to retry",
+/// and so is what was reset by `REFUSED_STREAM`. Streams up to that number get another error. What
+/// a receiver refuses for another reason, such as too many requests, is left to the next attempt.
+pub(crate) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
+    chain(error).filter_map(<dyn Error>::downcast_ref::<h2::Error>).any(|error| {
+        let reason = error.reason();
+        let is_refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
+        let is_gone = error.is_go_away() && reason == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (is_refused || is_gone)
+    })
+}
+
+/// Returns what a failure within a body that has to be read as a whole means.
 pub(crate) fn body_failed(error: BoxError) -> TransportError {
     TransportError::new(ErrorClass::Body).caused_by(Cause { told: root(&*error), error })
 }
@@ -56,7 +71,31 @@ pub(crate) fn body_failed(error: BoxError) -> TransportError {
 /// Returns what the innermost error says: the layers above it say nothing to the owner of an
 /// endpoint.
 fn root(error: &(dyn Error + 'static)) -> String {
-    own(error).or_else(|| chain(error).last()).map(ToString::to_string).unwrap_or_default()
+    let malformed = chain(error).filter_map(<dyn Error>::downcast_ref).find_map(malformed);
+    let root = || own(error).or_else(|| chain(error).last()).map(ToString::to_string);
+    malformed.map(str::to_owned).or_else(root).unwrap_or_default()
+}
+
+/// Returns what is wrong with a response of HTTP/1.1. The library's words are about its parser, and it
+/// tells most kinds apart by them alone.
+fn malformed(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        return Some("its headers are too many or too large");
+    }
+    if error.is_parse_status() {
+        return Some("its status is no number of three digits");
+    }
+    Some(match error.to_string().as_str() {
+        "invalid content-length parsed" => {
+            "its content-length is not a number, or there are several"
+        }
+        "invalid HTTP header parsed" => "a header of it has a character that none may hold",
+        "unexpected transfer-encoding parsed" | "invalid transfer-encoding parsed" => {
+            "its transfer-encoding is not one that a client can read"
+        }
+        _ if error.is_parse() => "it does not begin as a response of HTTP/1.1 does",
+        _ => return None,
+    })
 }
 
 /// Returns the failure of our resolver or proxy, if it is one: what is behind it is the sender's
@@ -77,7 +116,8 @@ fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClas
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(match error {
             ResolveError::Refused(_) => ErrorClass::Blocked,
-            ResolveError::Failed { .. } | ResolveError::Unknown => ErrorClass::Dns,
+            ResolveError::RefusedAddress(_) => ErrorClass::BlockedAddress,
+            _ => ErrorClass::Dns,
         });
     }
     if cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {

@@ -8,8 +8,18 @@ use thiserror::Error;
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_carrier, is_global};
+use crate::global::{effective, is_carrier, is_global, is_local};
 use crate::names::{Pattern, is_special, without_final_dot};
+
+/// Ports of services that are no web servers (Fetch Standard, "Port blocking"): browsers never connect
+/// to them, so that no receiver is there, and connecting would tell strangers what else is.
+const BAD_PORTS: [u16; 82] = [
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080,
+];
 
 /// Says where deliveries may go: to the public internet, and to what is added or taken away.
 ///
@@ -52,13 +62,17 @@ pub enum Refusal {
     /// The address is not on the public internet, or is denied.
     #[error("the address is not an allowed destination")]
     Address,
+    /// The URL is `http`, and what goes there must not be read on the way: credentials, or headers of
+    /// the endpoint's own.
+    #[error("the URL must start with https://, since credentials or headers of its own go there")]
+    Credentials,
     /// The name is not one of the public internet, or is denied.
     #[error("{host:?} is not an allowed host")]
     Host {
         /// The name.
         host: String,
     },
-    /// The port is denied, or is 0.
+    /// The port is denied, or that of a service that is no web server.
     #[error("port {port} is not allowed")]
     Port {
         /// The port.
@@ -78,7 +92,8 @@ pub struct HostPatternError {
 }
 
 impl AddressPolicy {
-    /// Returns a policy that allows the whole public internet and nothing else, on any port.
+    /// Returns a policy that allows the whole public internet and nothing else, on all ports but those
+    /// of services that are no web servers (the Fetch Standard's bad ports).
     pub fn public() -> Self {
         Self {
             https_only: false,
@@ -127,8 +142,11 @@ impl AddressPolicy {
         self
     }
 
-    /// Allows a host by its name, or all below one by `*.` and its name, whatever addresses it
-    /// resolves to: for your own names on the inside.
+    /// Allows a host by its name, or all below one by `*.` and its name, and the addresses on the inside
+    /// that it resolves to: for your own names.
+    ///
+    /// It does not allow this machine, its link, and the metadata services of clouds, where one record
+    /// below your name could lead: these are for [`allow_network`](Self::allow_network).
     ///
     /// # Errors
     /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
@@ -147,7 +165,7 @@ impl AddressPolicy {
         Ok(self)
     }
 
-    /// Denies all ports but these.
+    /// Denies all ports but these, and allows these: one of the bad ports too, if it is named.
     pub fn only_ports(self, ports: impl IntoIterator<Item = u16>) -> Self {
         Self { only_ports: Some(ports.into_iter().collect()), ..self }
     }
@@ -190,8 +208,10 @@ impl AddressPolicy {
         });
         let is_listed = self.allowed_networks.iter().any(|network| network.contains(&plain));
         // Those that carry another address lead where nobody has looked.
-        let is_own_host =
-            || host.is_some_and(|host| is_any(&self.allowed_hosts, host)) && !is_carrier(effective);
+        let is_own_host = || {
+            let is_own = host.is_some_and(|host| is_any(&self.allowed_hosts, host));
+            is_own && !is_carrier(effective) && !is_local(effective)
+        };
         let is_allowed = is_global(effective) || is_listed || is_own_host();
         if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Address) }
     }
@@ -202,7 +222,10 @@ impl AddressPolicy {
     }
 
     fn check_port(&self, port: u16) -> Result<(), Refusal> {
-        let is_listed = self.only_ports.as_ref().is_none_or(|ports| ports.contains(&port));
+        let is_listed = match &self.only_ports {
+            Some(ports) => ports.contains(&port),
+            None => !BAD_PORTS.contains(&port),
+        };
         let is_allowed = is_listed && !self.denied_ports.contains(&port);
         if is_allowed { Ok(()) } else { Err(Refusal::Port { port }) }
     }

@@ -1,21 +1,23 @@
 //! From names to addresses, past the address policy.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::Name;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use moka::sync::Cache;
 use reqwest::dns::{self, Addrs, Resolve, Resolving};
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
@@ -30,6 +32,14 @@ const MAX_TTL: Duration = Duration::from_secs(300);
 /// How long it is remembered at most that there is no such name: a new receiver is found soon.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 
+/// How long addresses are remembered at most of which one kind, IPv4 or IPv6, was not answered for.
+const MAX_HALF_TTL: Duration = Duration::from_secs(30);
+
+/// How long the other kind of address is waited for once there are some of one kind. Both answers
+/// mostly come within milliseconds (RFC 8305 §3 waits for 50 ms), and one of them, for IPv6, may
+/// never come: routers and packet filters drop what they do not know.
+const OTHER_KIND: Duration = Duration::from_millis(250);
+
 /// How many answers are remembered.
 const MAX_ANSWERS: u64 = 4096;
 
@@ -43,7 +53,10 @@ const MAX_SHOWN: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Resolver {
     dns: TokioResolver,
+    hosts: Arc<Hosts>,
     policy: Arc<AddressPolicy>,
+    /// How long a name may take.
+    patience: Duration,
     /// What was answered last, used while it holds and told after that. The library's own cache
     /// keeps whole answers, which a stranger can make large.
     answers: Cache<Box<str>, Answer>,
@@ -56,22 +69,79 @@ struct Answer {
     holds_until: Instant,
 }
 
+/// The addresses of a name, or those of one kind; none if it has none.
+#[derive(Debug)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    holds_until: Instant,
+}
+
 /// Says why a name gave no addresses.
 #[derive(Debug, Error)]
 pub(crate) enum ResolveError {
-    #[error("the name servers do not answer")]
+    #[error("the name servers answered {}", mnemonic(*code))]
+    Answered { code: ResponseCode },
+    #[error("the name servers cannot be reached")]
     Failed { source: NetError },
+    #[error("the name servers did not answer in time")]
+    Late,
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
+    /// The name led to an address that is refused.
+    #[error(transparent)]
+    RefusedAddress(Refusal),
     #[error("no such name, or it has no address")]
     Unknown,
 }
 
+/// Returns what people who run name servers call a code (RFC 1035 §4.1.1).
+fn mnemonic(code: ResponseCode) -> &'static str {
+    match code {
+        ResponseCode::FormErr => "FORMERR",
+        ResponseCode::NotImp => "NOTIMP",
+        ResponseCode::Refused => "REFUSED",
+        ResponseCode::ServFail => "SERVFAIL",
+        other => other.to_str(),
+    }
+}
+
+impl From<NetError> for ResolveError {
+    fn from(source: NetError) -> Self {
+        match source {
+            NetError::Dns(DnsError::ResponseCode(code)) => Self::Answered { code },
+            NetError::Timeout => Self::Late,
+            source => Self::Failed { source },
+        }
+    }
+}
+
+tokio::task_local! {
+    /// Whether the exchange of this task waits for name servers.
+    static IS_ASKING: Cell<bool>;
+}
+
+/// Runs an exchange such that [`is_asking`] knows what it waits for.
+pub(crate) async fn watched<F: Future>(exchange: F) -> F::Output {
+    IS_ASKING.scope(Cell::new(false), exchange).await
+}
+
+/// Returns whether the exchange waits for name servers, or did when it was given up.
+pub(crate) fn is_asking() -> bool {
+    IS_ASKING.try_with(Cell::get).unwrap_or(false)
+}
+
+fn set_asking(is_asking: bool) {
+    // Outside of an exchange nobody wants to know: the client connects ahead.
+    let _nobody_asks = IS_ASKING.try_with(|cell| cell.set(is_asking));
+}
+
 impl Resolver {
-    /// Returns a resolver that asks these servers; those of the system if there are none.
+    /// Returns a resolver that asks these servers; those of the system if there are none. It gives
+    /// up a name after `patience`.
     pub(crate) fn new(
         servers: &[SocketAddr],
         policy: Arc<AddressPolicy>,
+        patience: Duration,
     ) -> Result<Self, NetError> {
         let mut builder = match servers {
             [] => system()?,
@@ -79,14 +149,19 @@ impl Resolver {
         };
         let options = builder.options_mut();
         options.cache_size = 0;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        // `written` reads that file in its own way.
+        options.use_hosts_file = ResolveHosts::Never;
+        // RFC 6891 §7: servers without extensions "MUST respond with a return code (RCODE) of
+        // FORMERR". What then does not fit into a packet is asked for again over TCP.
+        options.edns0 = false;
+        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
         let answers = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(MAX_TTL).build();
-        Ok(Self { dns: builder.build()?, policy, answers })
+        Ok(Self { dns: builder.build()?, hosts, policy, patience, answers })
     }
 
     /// Returns the addresses of a host, all of which the policy allows.
     pub(crate) async fn addresses(&self, host: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
-        self.policy.check_name(host)?;
+        self.policy.check_name(host).map_err(ResolveError::Refused)?;
         let remembered = self.answers.get(host);
         let addresses = match remembered.filter(|answer| Instant::now() < answer.holds_until) {
             Some(answer) => answer.addresses,
@@ -97,7 +172,7 @@ impl Resolver {
 
     /// Returns an address that is written as one, if the policy allows it.
     pub(crate) fn literal(&self, address: IpAddr) -> Result<Arc<[IpAddr]>, ResolveError> {
-        self.policy.check_address(None, address)?;
+        self.policy.check_address(None, address).map_err(ResolveError::Refused)?;
         Ok(Arc::new([address]))
     }
 
@@ -105,25 +180,80 @@ impl Resolver {
         // The final dot keeps the system's search list out: the name is complete.
         let name = Name::from_ascii(format!("{}.", without_final_dot(host)))
             .map_err(|_no_name| ResolveError::Unknown)?;
-        let now = Instant::now();
-        let (addresses, holds) = match self.dns.lookup_ip(name).await {
+        set_asking(true);
+        let found = self.look_up(&name).await;
+        set_asking(false);
+        let Found { addresses, holds_until } = found?;
+        for address in &addresses {
+            let checked = self.policy.check_address(Some(host), *address);
+            checked.map_err(ResolveError::RefusedAddress)?;
+        }
+        let addresses: Arc<[IpAddr]> = addresses.into_iter().take(MAX_ADDRESSES).collect();
+        let holds_until = holds_until.min(Instant::now() + MAX_TTL);
+        self.answers.insert(host.into(), Answer { addresses: addresses.clone(), holds_until });
+        Ok(addresses)
+    }
+
+    async fn look_up(&self, name: &Name) -> Result<Found, ResolveError> {
+        if let Some(written) = self.written(name) {
+            return Ok(written);
+        }
+        timeout(self.patience, self.both_kinds(name)).await.map_err(|_late| ResolveError::Late)?
+    }
+
+    /// Returns the addresses that the file of hosts has of a name. If it has any, they are all: a name
+    /// with a line for IPv4 leads nowhere else.
+    fn written(&self, name: &Name) -> Option<Found> {
+        let mut addresses = Vec::new();
+        for kind in [RecordType::A, RecordType::AAAA] {
+            let written = self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
+            let records = written.iter().flat_map(Lookup::answers);
+            addresses.extend(records.filter_map(|record| record.data.ip_addr()));
+        }
+        let holds_until = Instant::now() + MAX_TTL;
+        (!addresses.is_empty()).then_some(Found { addresses, holds_until })
+    }
+
+    async fn both_kinds(&self, name: &Name) -> Result<Found, ResolveError> {
+        let mut v4 = pin!(self.one_kind(name, RecordType::A));
+        let mut v6 = pin!(self.one_kind(name, RecordType::AAAA));
+        let (first, other) = tokio::select! {
+            biased;
+            first = &mut v4 => (first, v6),
+            first = &mut v6 => (first, v4),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(error) => {
+                return match other.await {
+                    Ok(other) if !other.addresses.is_empty() => Ok(other.half()),
+                    _ => Err(error.into()),
+                };
+            }
+        };
+        if first.addresses.is_empty() {
+            return Ok(other.await?.and(first));
+        }
+        match timeout(OTHER_KIND, other).await {
+            Ok(Ok(other)) => Ok(first.and(other)),
+            Ok(Err(_)) | Err(_) => Ok(first.half()),
+        }
+    }
+
+    async fn one_kind(&self, name: &Name, kind: RecordType) -> Result<Found, NetError> {
+        match self.dns.lookup(name.clone(), kind).await {
             Ok(found) => {
-                let addresses: Vec<IpAddr> = found.iter().collect();
-                (addresses, found.valid_until().saturating_duration_since(now.into_std()))
+                let records = found.answers().iter();
+                let addresses = records.filter_map(|record| record.data.ip_addr()).collect();
+                Ok(Found { addresses, holds_until: Instant::from_std(found.valid_until()) })
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
                 let ttl = Duration::from_secs(none.negative_ttl.unwrap_or(0).into());
-                (Vec::new(), ttl.min(MAX_NEGATIVE_TTL))
+                let holds_until = Instant::now() + ttl.min(MAX_NEGATIVE_TTL);
+                Ok(Found { addresses: Vec::new(), holds_until })
             }
-            Err(source) => return Err(ResolveError::Failed { source }),
-        };
-        for address in &addresses {
-            self.policy.check_address(Some(host), *address)?;
+            Err(error) => Err(error),
         }
-        let addresses: Arc<[IpAddr]> = addresses.into_iter().take(MAX_ADDRESSES).collect();
-        let answer = Answer { addresses: addresses.clone(), holds_until: now + holds.min(MAX_TTL) };
-        self.answers.insert(host.into(), answer);
-        Ok(addresses)
     }
 
     /// Returns the addresses and ports that a URL led to just now, for the owner of an endpoint:
@@ -142,6 +272,27 @@ impl Resolver {
             addresses.iter().take(MAX_SHOWN).map(|ip| SocketAddr::new(*ip, port).to_string());
         let shown: Vec<String> = shown.collect();
         (!shown.is_empty()).then(|| shown.join(", "))
+    }
+}
+
+impl Found {
+    /// Returns these addresses and those of the other kind, IPv4 first, for as long as all that there
+    /// are hold.
+    fn and(self, other: Self) -> Self {
+        let holds_until = match (self.addresses.is_empty(), other.addresses.is_empty()) {
+            (false, true) => self.holds_until,
+            (true, false) => other.holds_until,
+            _ => self.holds_until.min(other.holds_until),
+        };
+        let mut addresses = self.addresses;
+        addresses.extend(other.addresses);
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        Self { addresses, holds_until }
+    }
+
+    /// Returns these addresses, which are perhaps not all.
+    fn half(self) -> Self {
+        Self { holds_until: self.holds_until.min(Instant::now() + MAX_HALF_TTL), ..self }
     }
 }
 
@@ -182,5 +333,32 @@ impl Resolve for Resolver {
             let address = move |place| Some(SocketAddr::new(*addresses.get(place)?, 0));
             Ok(Box::new((0..MAX_ADDRESSES).map_while(address)) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_in_the_file_of_hosts_leads_where_it_says_and_nowhere_else() {
+        let mut hosts = Hosts::default();
+        let file = "93.184.215.14 hook.example.com\n93.184.215.15 Two.example.com\n\
+                    2606:2800::1 two.example.com # both kinds\n";
+        hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        // Nobody answers there, so that whatever is asked for fails.
+        let nobody = [SocketAddr::from(([127, 0, 0, 1], 9))];
+        let policy = Arc::new(AddressPolicy::public());
+        let resolver = Resolver::new(&nobody, policy, Duration::from_millis(100)).unwrap();
+        let resolver = Resolver { hosts: Arc::new(hosts), ..resolver };
+        for (name, expected) in [
+            ("hook.example.com", &["93.184.215.14"][..]),
+            ("two.example.com", &["93.184.215.15", "2606:2800::1"]),
+        ] {
+            let found = resolver.addresses(name).await.unwrap();
+            let expected: Vec<IpAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(*found, *expected, "{name}");
+        }
+        assert!(resolver.addresses("other.example.com").await.is_err());
     }
 }

@@ -43,6 +43,16 @@ pub(crate) enum TlsError {
     Root { source: Error },
 }
 
+/// Whom a connection is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Peer {
+    /// Pinned roots alone vouch for it.
+    Endpoint,
+    /// Pinned roots vouch for it too: it is as often within the endpoint's own network as it is a
+    /// provider's on the internet.
+    TokenServer,
+}
+
 /// What all connections have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
@@ -71,13 +81,22 @@ impl Tls {
         Self { verifier, ..self }
     }
 
-    /// Returns the settings for connections to an endpoint, without protocols (ALPN).
-    pub(crate) fn config(&self, endpoint: Option<&EndpointTls>) -> Result<ClientConfig, TlsError> {
+    /// Returns the settings for connections to an endpoint, or to its token server, without protocols
+    /// (ALPN).
+    pub(crate) fn config(
+        &self,
+        endpoint: Option<&EndpointTls>,
+        peer: Peer,
+    ) -> Result<ClientConfig, TlsError> {
         let verifier = match endpoint.and_then(|tls| tls.roots.as_deref()) {
             Some(pem) => {
                 let pinned = certificates(pem, "pinned roots")?;
-                trusting(RootCertStore::empty(), pinned, &self.provider)
-                    .map_err(|source| TlsError::Root { source })?
+                let pinned = trusting(RootCertStore::empty(), pinned, &self.provider)
+                    .map_err(|source| TlsError::Root { source })?;
+                match peer {
+                    Peer::Endpoint => pinned,
+                    Peer::TokenServer => Arc::new(Either(pinned, Arc::clone(&self.verifier))),
+                }
             }
             None => Arc::clone(&self.verifier),
         };
@@ -112,6 +131,48 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(TlsError::Pem { what }),
+    }
+}
+
+/// Trusts what one of two trusts. Both check signatures by the same algorithms.
+#[derive(Debug)]
+struct Either(Arc<dyn ServerCertVerifier>, Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for Either {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = |verifier: &dyn ServerCertVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        verified(&*self.0).or_else(|_other_may| verified(&*self.1))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.1.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.1.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.1.supported_verify_schemes()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::hidden::Hidden;
 use crate::{EndpointError, EndpointUrl};
 
@@ -35,17 +37,32 @@ pub struct ClientCredentials {
     pub scope: Option<String>,
     /// Whom the token is for; some providers ask for it.
     pub audience: Option<String>,
+    /// Where the client's secret goes in the request for a token.
+    pub secret_in: SecretIn,
     client_secret: Hidden,
 }
 
+/// Where the client's secret goes in the request for a token (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "RFC 6749 has no third place")]
+pub enum SecretIn {
+    /// Into its body, beside the client's id, as some servers want it (`client_secret_post`).
+    Body,
+    /// Into its `Authorization` header, as all servers must take it (`client_secret_basic`).
+    #[default]
+    Header,
+}
+
 impl ClientCredentials {
-    /// Returns credentials without scope and audience.
+    /// Returns credentials without scope and audience, whose secret goes into a header.
     pub fn new(token_url: EndpointUrl, client_id: &str, client_secret: &str) -> Self {
         Self {
             token_url,
             client_id: client_id.to_owned(),
             scope: None,
             audience: None,
+            secret_in: SecretIn::Header,
             client_secret: Hidden::new(client_secret),
         }
     }
@@ -60,6 +77,13 @@ impl ClientCredentials {
     #[must_use]
     pub fn audience(self, audience: &str) -> Self {
         Self { audience: Some(audience.to_owned()), ..self }
+    }
+
+    /// Puts the client's secret into the body of the request for a token, for servers that take it
+    /// there alone.
+    #[must_use]
+    pub fn secret_in_body(self) -> Self {
+        Self { secret_in: SecretIn::Body, ..self }
     }
 
     /// Borrows the client's secret, for whoever asks for the token, or keeps it.

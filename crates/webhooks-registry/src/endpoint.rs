@@ -148,6 +148,9 @@ pub enum EndpointError {
     /// A subscription is malformed.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    /// TLS settings are of no use on an `http` URL: nothing would be pinned, and no certificate shown.
+    #[error("an endpoint with TLS settings needs a URL that starts with https://")]
+    TlsWithoutHttps,
     /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
     #[error("the {what} may have {max} bytes at most")]
     TooLong {
@@ -313,7 +316,8 @@ impl Endpoint {
     /// Sets whom to trust and who we are in TLS.
     ///
     /// # Errors
-    /// [`EndpointError::TooLong`] when a text has more than 64 KiB.
+    /// [`EndpointError::TooLong`] when a text has more than 64 KiB, and
+    /// [`EndpointError::TlsWithoutHttps`] when the URL is `http`.
     pub fn tls(self, tls: EndpointTls) -> Result<Self, EndpointError> {
         Self { tls: Some(Arc::new(tls)), ..self }.checked()
     }
@@ -445,6 +449,9 @@ impl Endpoint {
         }
         self.client_credentials.as_deref().map_or(Ok(()), ClientCredentials::check)?;
         self.tls.as_deref().map_or(Ok(()), EndpointTls::check)?;
+        if self.tls.is_some() && self.url.as_url().scheme() != "https" {
+            return Err(EndpointError::TlsWithoutHttps);
+        }
         let strict = self.profiles.iter().find(|profile| **profile != HeaderProfile::XWebhook);
         match strict {
             Some(&profile) if !self.secrets.iter().all(Secret::is_standard) => {
@@ -584,6 +591,16 @@ mod tests {
         let tls = EndpointTls::default().pinned_roots(&"x".repeat(64 * 1024 + 1));
         let error = endpoint("0").tls(tls).unwrap_err();
         assert_eq!(error.to_string(), "the pinned roots may have 65536 bytes at most");
+    }
+
+    #[test]
+    fn tls_settings_need_tls() {
+        let in_clear = Endpoint::new("http://example.com/", "plain").unwrap();
+        let tls = EndpointTls::default().pinned_roots("ca");
+        assert_eq!(in_clear.clone().tls(tls.clone()), Err(EndpointError::TlsWithoutHttps));
+        let mut changed = endpoint("plain").tls(tls).unwrap();
+        changed.url = in_clear.url;
+        assert_eq!(changed.check(), Err(EndpointError::TlsWithoutHttps));
     }
 
     #[test]

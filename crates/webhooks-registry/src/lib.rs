@@ -18,7 +18,7 @@ mod stored;
 mod subscription;
 
 // The public interface is:
-pub use access::{ClientCredentials, EndpointTls};
+pub use access::{ClientCredentials, EndpointTls, SecretIn};
 pub use custom_header::HeaderError;
 pub use endpoint::{Endpoint, EndpointError, HeaderProfile};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};

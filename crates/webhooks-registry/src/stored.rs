@@ -241,6 +241,9 @@ mod tests {
                 let mut credentials =
                     ClientCredentials::new(EndpointUrl::new(&url).ok()?, &text, &text);
                 credentials.scope = has_tls.then_some(text);
+                if is_512 {
+                    credentials = credentials.secret_in_body();
+                }
                 endpoint = endpoint.client_credentials(credentials).ok()?;
             }
             if has_tls {

@@ -132,6 +132,10 @@ impl Transport for Telling {
         self.0.send(request).await
     }
 
+    fn longest_wait(&self) -> Duration {
+        self.0.longest_wait()
+    }
+
     fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {
         self.0.check(endpoint)
     }

@@ -38,6 +38,7 @@ enum Answer {
     Wait(u16, u64),
     After(Duration, u16),
     Reset,
+    Busy,
     Panic,
 }
 
@@ -119,6 +120,7 @@ impl Transport for Receivers {
                 self.clock.sleep(wait).await;
                 Ok(response(status))
             }
+            Answer::Busy => Err(TransportError::new(ErrorClass::Busy)),
             Answer::Reset => Err(TransportError::new(ErrorClass::Reset)),
             Answer::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
         }

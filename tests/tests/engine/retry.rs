@@ -261,3 +261,19 @@ async fn an_endpoint_without_a_policy_gets_what_came_while_it_was_down() {
     assert_eq!((fixture.times("x"), fixture.statuses("x").await), (3, vec!["delivered"]));
     drop(worker);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_transport_has_no_room_for_counts_as_no_attempt_and_no_trouble() {
+    let answer = |receipt: &Receipt| {
+        if receipt.time <= 8 { Answer::Busy } else { Answer::Status(200) }
+    };
+    let fixture = fixture(settings(), answer);
+    let policy = RetryPolicy::fixed(SECOND, 0);
+    fixture.register("a", endpoint("a").retry(policy)).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(2 * MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(fixture.told(), ["x published 1", "x delivered by 1"]);
+    drop(worker);
+}

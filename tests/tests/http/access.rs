@@ -5,11 +5,12 @@ use http::Response;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryStatus, Event};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Transport as _};
-use webhooks_http::HttpTransport;
+use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError, Proxy};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
 use webhooks_tests::{NameServer, Received, Receiver};
 
+use crate::proxy::TestProxy;
 use crate::{builder, endpoint, request_to, told};
 
 #[tokio::test]
@@ -113,9 +114,18 @@ async fn without_a_token_nothing_is_sent_and_nothing_secret_is_told() {
     for (status, body, reason) in [
         (401, r#"{"error":"hush"}"#, "the token server answered 401"),
         (302, "", "the token server answered 302"),
-        (200, "hush", "the token server's answer is not a bearer token"),
-        (200, r#"{"access_token":"hush","token_type":"mac"}"#, "the token server's answer is not"),
-        (200, r#"{"access_token":"a\nb","token_type":"bearer"}"#, "the token server's answer is"),
+        (
+            401,
+            r#"{"error":"invalid_client","error_description":"hush"}"#,
+            "the token server answered 401 (invalid_client)",
+        ),
+        (200, "hush", "the token server's answer is not a JSON object"),
+        (200, r#"{"access_token":"hush","#, "the token server's answer is not a JSON object"),
+        (200, r#"{"access_token":"hush","token_type":"mac"}"#, "has no token_type \"Bearer\""),
+        (200, r#"{"access_token":"hush"}"#, "has no token_type \"Bearer\""),
+        (200, r#"{"token_type":"bearer"}"#, "the token server's answer has no access_token"),
+        (200, r#"{"access_token":7,"token_type":"bearer"}"#, "has no access_token"),
+        (200, r#"{"access_token":"a\nhush","token_type":"bearer"}"#, "that no header may hold"),
     ] {
         let receiver = Receiver::answering(200).await;
         let tokens = Receiver::start(move |_, _| json(status, body)).await;
@@ -145,7 +155,91 @@ async fn a_token_server_is_a_destination_like_any_other() {
         let expected = if is_told_early { Err(ErrorClass::Blocked) } else { Ok(()) };
         assert_eq!(checked, expected, "{token_url}");
         let error = strict.send(request_to(&endpoint)).await.unwrap_err();
-        assert_eq!(error.class, ErrorClass::Blocked, "{token_url}");
+        // A name may lead elsewhere next time.
+        let expected = if is_told_early { ErrorClass::Blocked } else { ErrorClass::Authorization };
+        assert_eq!(error.class, expected, "{token_url}");
     }
     assert!(tokens.received().is_empty());
+}
+
+/// Microsoft's first endpoint answers texts; others answer a fraction.
+#[tokio::test]
+async fn a_token_counts_however_its_lifetime_is_written() {
+    for expires_in in ["\"3599\"", "3599.0", "\"3599.5\"", "3599", "null", "\"soon\""] {
+        let body = format!(
+            r#"{{"access_token":"token","token_type":"Bearer","expires_in":{expires_in}}}"#
+        );
+        let tokens = Receiver::start(move |_, _| json(200, &body)).await;
+        let receiver = Receiver::answering(200).await;
+        let (endpoint, transport) = (by_token(&receiver, &tokens), builder().build().unwrap());
+        for _ in 0..2 {
+            let sent = transport.send(request_to(&endpoint)).await;
+            assert_eq!(sent.unwrap().status, 200, "{expires_in}");
+        }
+        assert_eq!((receiver.received().len(), tokens.received().len()), (2, 1), "{expires_in}");
+    }
+}
+
+#[tokio::test]
+async fn the_secret_goes_into_the_body_if_asked_to() {
+    let (receiver, tokens) = (Receiver::answering(200).await, token_server(3600).await);
+    let token_url = EndpointUrl::new(&tokens.url()).unwrap();
+    let credentials = ClientCredentials::new(token_url, "acme & sons", "hu:sh").secret_in_body();
+    let endpoint = endpoint(&receiver.url()).client_credentials(credentials).unwrap();
+    builder().build().unwrap().send(request_to(&endpoint)).await.unwrap();
+    let [asked] = &tokens.received()[..] else { panic!("one token") };
+    let expected = "grant_type=client_credentials&client_id=acme+%26+sons&client_secret=hu%3Ash";
+    assert_eq!(asked.body, expected);
+    assert!(!asked.headers.contains_key("authorization"));
+    assert_eq!(authorization(&receiver.received()[0]), "Bearer token-1");
+}
+
+/// Returns a request with the endpoint's own headers, as signing puts them there.
+fn with_headers(endpoint: &Endpoint) -> Request {
+    Request { headers: endpoint.headers().clone(), ..request_to(endpoint) }
+}
+
+#[tokio::test]
+async fn what_lets_us_in_goes_out_over_tls_alone() {
+    let receiver = Receiver::answering(200).await;
+    let tokens = token_server(3600).await;
+    // This machine is allowed, but not for development.
+    let policy = AddressPolicy::public().allow_network("127.0.0.0/8".parse().unwrap());
+    let strict = HttpTransport::builder().address_policy(policy).build().unwrap();
+    let plain = endpoint(&receiver.url());
+    for endpoint in [
+        plain.clone().bearer_auth("hush").unwrap(),
+        plain.clone().basic_auth("acme", "hush").unwrap(),
+        plain.clone().header("x-api-key", "hush").unwrap(),
+        by_token(&receiver, &tokens),
+    ] {
+        let checked = strict.check(&endpoint).unwrap_err();
+        let sent = strict.send(with_headers(&endpoint)).await.unwrap_err();
+        for error in [checked, sent] {
+            assert_eq!(error.class, ErrorClass::Blocked);
+            let told = told(&error);
+            assert!(told.contains("must start with https://") && !told.contains("hush"), "{told}");
+        }
+        builder().build().unwrap().check(&endpoint).unwrap();
+    }
+    assert!(receiver.received().is_empty() && tokens.received().is_empty());
+    let harmless = plain.header("user-agent", "acme").unwrap();
+    let harmless = harmless.header("content-type", "text/plain").unwrap();
+    strict.check(&harmless).unwrap();
+    assert_eq!(strict.send(with_headers(&harmless)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn requests_are_called_as_they_are_told_to() {
+    let receiver = Receiver::answering(200).await;
+    let proxy = TestProxy::http().await;
+    let builder = || builder().user_agent("acme-webhooks/1.0 (+https://acme.example)");
+    let proxied = builder().proxy(Proxy::new(&proxy.url()).unwrap());
+    for transport in [builder(), proxied].map(|builder| builder.build().unwrap()) {
+        transport.send(request_to(&endpoint(&receiver.url()))).await.unwrap();
+        let sent = receiver.received().last().unwrap().headers["user-agent"].clone();
+        assert_eq!(sent, "acme-webhooks/1.0 (+https://acme.example)");
+    }
+    let broken = builder().user_agent("acme\r\nx: y").build();
+    assert!(matches!(broken, Err(HttpTransportError::UserAgent { .. })));
 }

@@ -228,6 +228,7 @@ async fn try_out(case: &Case, policy: AddressPolicy, proxy: Option<&TestProxy>) 
     for _ in 0..case.turns() {
         outcomes.push(match transport.send(request(&case.url)).await {
             Ok(response) => response.status.to_string(),
+            Err(error) if error.class == ErrorClass::BlockedAddress => "blocked".to_owned(),
             Err(error) if error.class == ErrorClass::Dns => "unresolved".to_owned(),
             Err(error) => error.class.to_string(),
         });

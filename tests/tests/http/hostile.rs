@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http::Response as HttpResponse;
 use http_body_util::Full;
 use tokio::net::TcpStream;
-use webhooks_dispatch::{ErrorClass, Response, Transport as _, TransportError};
+use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
 use webhooks_tests::{Connection, RawServer, Receiver};
 
 use crate::tls::Authority;
-use crate::{builder, class, request, send, short_request};
+use crate::{builder, class, request, send, short_request, told};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
 
@@ -51,8 +51,7 @@ async fn what_never_accepts_ends_at_the_deadline() {
 
 #[tokio::test]
 async fn what_hangs_ends_at_the_deadline() {
-    for head in [&b""[..], b"HTTP/1.1 2", HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"]
-    {
+    for head in [&b""[..], b"HTTP/1.1 2", HEAD] {
         let outcomes = twice(move |mut connection| async move {
             connection.request().await;
             connection.write(head).await;
@@ -65,8 +64,8 @@ async fn what_hangs_ends_at_the_deadline() {
 
 #[tokio::test]
 async fn what_trickles_ends_at_the_deadline() {
-    // In the status line, in a header, and in the body.
-    for head in [&b""[..], HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"] {
+    // In the status line, and in a header.
+    for head in [&b""[..], HEAD] {
         let outcomes = twice(move |mut connection| async move {
             connection.request().await;
             connection.write(head).await;
@@ -94,7 +93,7 @@ async fn a_receiver_that_reads_nothing_ends_at_the_deadline() {
     })
     .await;
     let body = Bytes::from(vec![b' '; 64 * 1024 * 1024]);
-    let request = webhooks_dispatch::Request { body, ..short_request(&server.url()) };
+    let request = Request { body, ..short_request(&server.url()) };
     let outcome = builder().build().unwrap().send(request).await;
     assert!(is_timeout(&outcome), "{outcome:?}");
 }
@@ -170,13 +169,7 @@ async fn a_flood_of_interim_responses_ends_at_the_deadline() {
 
 #[tokio::test]
 async fn what_closes_or_resets_is_told_by_when_it_does() {
-    for (head, expected) in [
-        (&b""[..], ErrorClass::Reset),
-        (HEAD, ErrorClass::Reset),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart", ErrorClass::Body),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\npart", ErrorClass::Body),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", ErrorClass::Body),
-    ] {
+    for (head, expected) in [(&b""[..], ErrorClass::Reset), (HEAD, ErrorClass::Reset)] {
         let closing = RawServer::answering(head).await;
         assert_eq!(class(&closing.url()).await, expected, "closed after {head:?}");
         let resetting = RawServer::start(move |mut connection| async move {
@@ -191,6 +184,72 @@ async fn what_closes_or_resets_is_told_by_when_it_does() {
     }
 }
 
+/// Responses whose status is there, and whose body is not all there.
+const HALVES: [(&str, &str); 6] = [
+    ("content-length: 10\r\n\r\nabc", "abc"),
+    ("content-length: 10\r\n\r\n", ""),
+    ("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", "abc"),
+    ("transfer-encoding: chunked\r\n\r\n9\r\nabc", "abc"),
+    ("transfer-encoding: chunked\r\n\r\nxyz\r\n", ""),
+    ("connection: close\r\n\r\nabc", "abc"),
+];
+
+#[tokio::test]
+async fn a_status_that_came_counts_whatever_becomes_of_the_body() {
+    for (rest, kept) in HALVES {
+        for status in [200, 503] {
+            let answer = format!("HTTP/1.1 {status} X\r\nx-is: kept\r\n{rest}");
+            // Closed, left open until the deadline, and left open with time to spare.
+            let closing = RawServer::answering(answer.clone()).await;
+            let open = RawServer::start(move |mut connection| {
+                let answer = answer.clone();
+                async move {
+                    connection.request().await;
+                    connection.write(answer.as_bytes()).await;
+                    connection.until_closed().await;
+                }
+            })
+            .await;
+            let brief = builder().body_timeout(Duration::from_millis(50)).build().unwrap();
+            let patient = builder().body_timeout(Duration::from_secs(600)).build().unwrap();
+            let long = Request { timeout: Duration::from_secs(600), ..request(&open.url()) };
+            for (transport, request) in [
+                (&patient, request(&closing.url())),
+                (&patient, short_request(&open.url())),
+                (&brief, long),
+            ] {
+                let response = transport.send(request).await.unwrap();
+                let found = (response.status, &response.body[..]);
+                assert_eq!(found, (status, kept.as_bytes()), "{rest:?}");
+                assert_eq!(response.headers["x-is"], "kept");
+            }
+            // Connections with half a response on them are not used again.
+            open.wire().ended(2).await;
+            assert_eq!((open.wire().accepted(), open.wire().requests()), (2, 2));
+            assert_eq!(closing.wire().requests(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_holds_nothing_past_its_time() {
+    let server = RawServer::start(|mut connection| async move {
+        connection.request().await;
+        connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
+        let mut beat = tokio::time::interval(Duration::from_millis(5));
+        while connection.write(b"x").await {
+            beat.tick().await;
+        }
+        connection.until_closed().await;
+    })
+    .await;
+    let transport = builder().body_timeout(Duration::from_millis(50)).build().unwrap();
+    let response = transport.send(request(&server.url())).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert!(response.body.iter().all(|byte| *byte == b'x') && response.body.len() < 16 * 1024);
+    server.wire().ended(1).await;
+}
+
 #[tokio::test]
 async fn a_close_before_the_request_is_read_is_a_reset() {
     let server = RawServer::start(|connection| async move { drop(connection) }).await;
@@ -199,22 +258,92 @@ async fn a_close_before_the_request_is_read_is_a_reset() {
 }
 
 #[tokio::test]
-async fn garbage_is_a_protocol_error() {
-    for garbage in [
-        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"HTTP/1.1 two OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
-        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n",
-        b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+async fn garbage_is_a_protocol_error_that_says_what_is_wrong() {
+    let not_http = "it does not begin as a response of HTTP/1.1 does";
+    let length = "its content-length is not a number, or there are several";
+    for (garbage, reason) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], not_http),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", not_http),
+        (b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", not_http),
+        (
+            b"HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n",
+            "a header of it has a character that none may hold",
+        ),
+        (b"HTTP/1.1 two OK\r\n\r\n", "its status is no number of three digits"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", length),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", length),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5O\r\n\r\n", length),
     ] {
         let server = RawServer::answering(garbage).await;
-        let outcome = send(&server.url()).await;
-        let class = outcome.as_ref().map_err(|error| error.class);
-        assert_eq!(class, Err(ErrorClass::Protocol), "{}", garbage.escape_ascii());
+        let error = send(&server.url()).await.unwrap_err();
+        let told = told(&error);
+        assert_eq!(told, format!("the response was not valid HTTP: {reason}"), "{garbage:?}");
+        assert_eq!(error.class, ErrorClass::Protocol);
     }
+}
+
+/// What servers answer that RFC 9112 does not allow, or hardly, and that others take all the same.
+#[tokio::test]
+async fn sloppy_responses_are_taken_by_their_status() {
+    let ok = "HTTP/1.1 200 OK\r\n";
+    for (answer, body) in [
+        // A space before the colon, a folded line, and what is no header: RFC 9112 §5.
+        (
+            format!("{ok}Access-Control-Allow-Credentials : true\r\ncontent-length: 2\r\n\r\nok"),
+            "ok",
+        ),
+        (format!("{ok}content-length : 2\r\n\r\nok"), "ok"),
+        (format!("{ok}x-folded: a\r\n  b\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}no colon here\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}bad name: x\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}x: a\x01b\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}: nameless\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}x:\r\ny: \r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (format!("{ok}x: caf\u{e9}\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        ("HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.1 200 OK\ncontent-length: 2\n\nok".into(), "ok"),
+        ("\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into(), "ok"),
+        ("HTTP/1.0 200 OK\r\n\r\nok".into(), "ok"),
+        (
+            format!(
+                "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{ok}content-length: 2\r\n\r\nok"
+            ),
+            "ok",
+        ),
+        (format!("{ok}content-length: 2\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+        (
+            format!(
+                "{ok}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+            ),
+            "ok",
+        ),
+        (format!("{ok}content-encoding: gzip\r\ncontent-length: 2\r\n\r\nok"), "ok"),
+    ] {
+        let server = RawServer::answering(answer.clone()).await;
+        let response = send(&server.url()).await.map_err(|error| told(&error));
+        let response = response.unwrap_or_else(|told| panic!("{answer:?}: {told}"));
+        assert_eq!((response.status, &response.body[..]), (200, body.as_bytes()), "{answer:?}");
+    }
+}
+
+/// A body after 204 belongs to no response (RFC 9110 §15.3.5): whoever read on would take it for the
+/// next one.
+#[tokio::test]
+async fn a_connection_with_bytes_left_on_it_is_not_used_again() {
+    let server = RawServer::start(|mut connection| async move {
+        connection.request().await;
+        let unasked = b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 500 Left Over\r\n\r\n";
+        connection.write(unasked).await;
+        connection.until_closed().await;
+    })
+    .await;
+    let transport = builder().build().unwrap();
+    for sent in 1..=5 {
+        assert_eq!(transport.send(request(&server.url())).await.unwrap().status, 204);
+        server.wire().ended(sent).await;
+    }
+    assert_eq!(server.wire().accepted(), 5);
 }
 
 /// A hundred megabytes of zeros, compressed twice, stay the few bytes that they are.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_core::Event;
+use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
 use webhooks_http::{AddressPolicy, HttpTransport};
+use webhooks_registry::Registry;
 use webhooks_tests::{NameServer, RawServer, Receiver};
 
-use crate::{builder, request, short_request, told};
+use crate::{builder, endpoint, request, told};
 
 const DONE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -61,8 +63,8 @@ async fn an_idle_connection_is_given_up() {
     assert_eq!(server.wire().accepted(), 1);
 }
 
-fn local(name: &str) -> AddressPolicy {
-    AddressPolicy::public().allow_host(name).unwrap()
+fn local() -> AddressPolicy {
+    AddressPolicy::public().allow_network("127.0.0.0/8".parse().unwrap())
 }
 
 async fn names(ttl: u32, name: &str, turns: &[&[&str]]) -> NameServer {
@@ -76,7 +78,7 @@ async fn an_answer_is_used_while_it_holds() {
         let names = names(ttl, "my_hook.example.com", &[&["127.0.0.1"]]).await;
         let receiver = Receiver::answering(200).await;
         let transport = HttpTransport::builder()
-            .address_policy(local("my_hook.example.com"))
+            .address_policy(local())
             .dns_server(names.address())
             .max_idle_per_host(0)
             .build()
@@ -99,15 +101,6 @@ async fn a_name_that_does_not_exist_is_told_so() {
         let expected = "cannot resolve the host name: no such name, or it has no address";
         assert_eq!(told(&error), expected);
     }
-}
-
-#[tokio::test]
-async fn a_name_server_that_is_silent_ends_at_the_deadline() {
-    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = silent.local_addr().unwrap();
-    let transport = HttpTransport::builder().dns_server(address).build().unwrap();
-    let error = transport.send(short_request("http://hook.example.com/")).await.unwrap_err();
-    assert_eq!(error.class, ErrorClass::Timeout);
 }
 
 #[tokio::test]
@@ -136,4 +129,58 @@ async fn names_that_mean_the_inside_are_never_asked_for() {
         assert_eq!(error.class, ErrorClass::Blocked, "{name}");
         assert_eq!(names.asked(name), 0, "{name}");
     }
+}
+
+/// Returns a server that never answers `/hang` and answers the rest.
+async fn moody() -> RawServer {
+    RawServer::start(|mut connection| async move {
+        while let Some(request) = connection.request().await {
+            if request.starts_with("POST /hang") {
+                return connection.until_closed().await;
+            }
+            connection.write(DONE).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn waiting_for_others_is_no_part_of_an_endpoints_time() {
+    let server = moody().await;
+    let transport = builder().max_per_host(1).build().unwrap();
+    let url = format!("http://{}/hang", server.address());
+    let hanging = tokio::spawn({
+        let request = Request { timeout: Duration::from_secs(1), ..request(&url) };
+        let transport = transport.clone();
+        async move { transport.send(request).await.unwrap_err().class }
+    });
+    server.wire().wait_until(|wire| wire.requests() == 1).await;
+    // The caller of the transport must wait for it, too.
+    let registry = Registry::new();
+    let brief = endpoint(&server.url()).timeout(Duration::from_millis(250));
+    registry.register("brief", brief).unwrap();
+    let dispatcher = Dispatcher::new(registry, transport);
+    let results = dispatcher.dispatch(&Event::new("created", 1).unwrap()).await;
+    assert_eq!(results[0].status_code, Some(200), "{results:?}");
+    assert_eq!(hanging.await.unwrap(), ErrorClass::Timeout);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_not_sent_and_says_so() {
+    let server = moody().await;
+    let wait = Duration::from_millis(50);
+    let transport = builder().max_per_host(1).slot_wait(wait).build().unwrap();
+    assert_eq!(transport.longest_wait(), wait);
+    let hanging = tokio::spawn({
+        let (transport, request) =
+            (transport.clone(), request(&format!("http://{}/hang", server.address())));
+        async move { transport.send(request).await }
+    });
+    server.wire().wait_until(|wire| wire.requests() == 1).await;
+    let error = transport.send(request(&server.url())).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Busy);
+    hanging.abort();
+    server.wire().ended(1).await;
+    assert_eq!(transport.send(request(&server.url())).await.unwrap().status, 200);
+    assert_eq!(server.wire().requests(), 2);
 }

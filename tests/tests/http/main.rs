@@ -4,8 +4,11 @@
 mod access;
 mod bypasses;
 mod exchange;
+mod field;
 mod hostile;
+mod http_2;
 mod limits;
+mod names;
 mod once;
 mod proxy;
 mod tls;

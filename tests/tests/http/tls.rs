@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::Version;
+use http::{Response, Version};
+use http_body_util::Full;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -11,7 +12,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use webhooks_dispatch::{ErrorClass, Transport as _};
 use webhooks_http::Roots;
-use webhooks_registry::EndpointTls;
+use webhooks_registry::{ClientCredentials, EndpointTls, EndpointUrl};
 use webhooks_tests::Receiver;
 
 use crate::{builder, endpoint, request, request_to, told};
@@ -194,4 +195,36 @@ async fn certificates_that_cannot_be_used_are_refused_at_registration() {
         assert!(told.contains(reason) && !told.contains("hush"), "{told}");
         assert_eq!(error.class, ErrorClass::Tls);
     }
+}
+
+/// An endpoint within a company, whose token server is there too, and asks for the same certificate.
+#[tokio::test]
+async fn a_token_server_is_met_with_the_endpoints_own_tls() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let acceptor = || servers.issue("localhost").acceptor(Some(&clients), &[b"http/1.1"]);
+    let receiver = Receiver::start_tls(acceptor()).await;
+    let granted = r#"{"access_token":"token","token_type":"Bearer"}"#;
+    let token = move || Response::new(Full::from(granted));
+    let private = Receiver::start_tls_with(acceptor(), move |_, _| token()).await;
+    // A provider on the internet, of another authority.
+    let internet = Authority::new();
+    let public = internet.issue("localhost").acceptor(None, &[b"http/1.1"]);
+    let public = Receiver::start_tls_with(public, move |_, _| token()).await;
+    let transport = builder().extra_root(internet.root()).build().unwrap();
+    let client = clients.issue("webhooks.example.com");
+    let own = EndpointTls::default()
+        .pinned_roots(&servers.pem())
+        .client_certificate(&client.certificate.pem(), &client.key.serialize_pem());
+    for tokens in [&private, &public] {
+        let url = EndpointUrl::new(&format!("https://localhost:{}/", tokens.port())).unwrap();
+        let credentials = ClientCredentials::new(url, "acme", "hush");
+        let endpoint = endpoint(&format!("https://localhost:{}/", receiver.port()));
+        let endpoint = endpoint.client_credentials(credentials).unwrap();
+        let without = transport.send(request_to(&endpoint)).await;
+        assert!(without.is_err());
+        let endpoint = endpoint.tls(own.clone()).unwrap();
+        let outcome = transport.send(request_to(&endpoint)).await;
+        assert_eq!(outcome.map_err(|error| told(&error)).unwrap().status, 200);
+    }
+    assert_eq!((private.received().len(), receiver.received().len()), (1, 2));
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 use webhooks_registry::{DisableReason, Registration};
 
 use super::Shared;
-use crate::decide::{Signal, signal};
+use crate::decide::{Signal, is_unsent, signal};
 use crate::excerpt::{safe_headers, start_of};
 use crate::explain::explain;
 use crate::flight::attempt;
@@ -19,6 +20,10 @@ use crate::{
     Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
     SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
 };
+
+/// How long a delivery that the transport had no room for is held before it is released, when it is
+/// due again at once.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// A delivery that was carried out, to be settled.
 #[derive(Debug)]
@@ -143,6 +148,9 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     };
     let patience = parts.settings.patience;
     let outcome = attempt(&parts.transport, &parts.clock, endpoint, event, patience, on_slow).await;
+    if is_unsent(&outcome) {
+        parts.clock.sleep(NO_ROOM_PAUSE).await;
+    }
     conclude(shared, claimed, &mut landing.signal, started_at, &outcome)
 }
 
@@ -160,6 +168,11 @@ fn conclude<S, T, C: Clock>(
     let ended_at = parts.now();
     let now = ended_at.wall;
     *told = signal(policy, outcome, now);
+    if is_unsent(outcome) {
+        let (settled, number) = (Outcome::Released, progress.attempts);
+        let settlement = Settlement { claim, outcome: settled, attempt: None };
+        return Flown { settlement, registration, event, number, disable: None, room: None };
+    }
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
     let step = decide(policy, progress.next_attempt_of_policy(), outcome, now, random);

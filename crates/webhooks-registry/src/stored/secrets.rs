@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use webhooks_core::Timestamp;
 
 use crate::hidden::Hidden;
-use crate::{ClientCredentials, Endpoint, EndpointError, EndpointTls, EndpointUrl, Secret};
+use crate::{
+    ClientCredentials, Endpoint, EndpointError, EndpointTls, EndpointUrl, Secret, SecretIn,
+};
 
 /// What is kept apart: what signs, and what lets us in.
 #[derive(Default, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ struct StoredCredentials {
     client_secret: Hidden,
     scope: Option<String>,
     audience: Option<String>,
+    #[serde(default)]
+    secret_in: SecretIn,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +105,7 @@ impl StoredCredentials {
             client_secret: Hidden::new(credentials.dangerous_client_secret()),
             scope: credentials.scope.clone(),
             audience: credentials.audience.clone(),
+            secret_in: credentials.secret_in,
         }
     }
 
@@ -109,6 +114,7 @@ impl StoredCredentials {
         let mut credentials = ClientCredentials::new(url, &self.client_id, secret.dangerous_text());
         credentials.scope = self.scope;
         credentials.audience = self.audience;
+        credentials.secret_in = self.secret_in;
         Ok(credentials)
     }
 }
