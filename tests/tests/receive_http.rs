@@ -294,6 +294,7 @@ async fn a_header_that_is_there_twice_is_refused() {
 }
 
 /// The system's clock, which counts those that wait for another's handler.
+#[derive(Debug)]
 struct Counting(Arc<Semaphore>);
 
 impl Clock for Counting {

@@ -42,6 +42,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// Runs both senders against the receiver.
+#[expect(clippy::disallowed_methods, reason = "a deadline for a program, by no clock of ours")]
 fn exchange(sender: &Copied, address: &str) -> Result<(), Failure> {
     let start = Instant::now();
     while TcpStream::connect(address).is_err() {
