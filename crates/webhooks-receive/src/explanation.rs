@@ -10,7 +10,7 @@ use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::standard::{STANDARD, SVIX};
 use webhooks_sign::x_webhook::X_WEBHOOK;
-use webhooks_sign::{Algorithm, Error, Scheme, TimestampSource, providers};
+use webhooks_sign::{Algorithm, Content, Error, Scheme, TimestampSource, providers};
 
 use crate::Rejection;
 use crate::keys::Found;
@@ -57,6 +57,9 @@ impl Explanation<'_> {
         };
         let head = self.head?;
         match source {
+            Error::MissingHeader { .. } if self.settings.scheme.content() == Content::Token => {
+                Some("the body is no JSON that holds the signature".to_owned())
+            }
             Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.settings.scheme)),
             Error::NoMatch if self.body.is_some_and(Bytes::is_empty) => {
                 Some("the body is empty: something may have read it before the receiver".to_owned())
@@ -87,16 +90,14 @@ impl Explanation<'_> {
         None
     }
 
-    /// Logs it; the default of a receiver.
+    /// Logs it.
+    #[cfg(feature = "tracing")]
     pub(crate) fn log(&self) {
-        #[cfg(feature = "tracing")]
-        {
-            let (scheme, tenant, reason) = (self.scheme(), self.tenant(), self.rejection.name());
-            if self.rejection.status().is_server_error() {
-                tracing::error!(scheme, tenant, reason, "{self}");
-            } else {
-                tracing::warn!(scheme, tenant, reason, "{self}");
-            }
+        let (scheme, tenant, reason) = (self.scheme(), self.tenant(), self.rejection.name());
+        if self.rejection.status().is_server_error() {
+            tracing::error!(scheme, tenant, reason, "{self}");
+        } else {
+            tracing::warn!(scheme, tenant, reason, "{self}");
         }
     }
 
@@ -154,11 +155,13 @@ fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
     let own = [STANDARD, SVIX, X_WEBHOOK];
     let readers = |name: &str| -> Vec<&str> {
         let schemes = own.iter().chain(providers::ALL);
-        schemes.filter(|scheme| scheme.signature_header() == name).map(Scheme::name).collect()
+        let readers = schemes
+            .filter(|scheme| scheme.content() != Content::Token && is_signature(scheme, name));
+        readers.map(Scheme::name).collect()
     };
     let other = headers.keys().map(http::HeaderName::as_str).find_map(|name| {
         let readers = readers(name);
-        (name != expected.signature_header() && !readers.is_empty()).then_some((name, readers))
+        (!is_signature(expected, name) && !readers.is_empty()).then_some((name, readers))
     });
     match other {
         Some((name, readers)) => {
@@ -180,7 +183,13 @@ fn header_names(scheme: &Scheme) -> impl Iterator<Item = &'static str> {
         Some(TimestampSource::Header(name, _)) => Some(name),
         _ => None,
     };
-    [Some(scheme.signature_header()), scheme.id_header(), timestamp].into_iter().flatten()
+    let more = scheme.more_signature_headers().iter().copied();
+    let others = [scheme.id_header(), timestamp].into_iter().flatten();
+    std::iter::once(scheme.signature_header()).chain(more).chain(others)
+}
+
+fn is_signature(scheme: &Scheme, name: &str) -> bool {
+    name == scheme.signature_header() || scheme.more_signature_headers().contains(&name)
 }
 
 /// Writes what is known of a header. The signature is not shown: with a token it is the secret.
@@ -194,7 +203,7 @@ fn fmt_header(
     let values: Vec<_> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
     match &*values {
         [] => f.write_str("missing"),
-        [value] if name != scheme.signature_header() => f.write_str(&shown(value)),
+        [value] if !is_signature(scheme, name) => f.write_str(&shown(value)),
         [value] if scheme.algorithm() == Algorithm::Token => write!(f, "{} bytes", value.len()),
         // As far as the prefix: by it the version and the form are told.
         [value] => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -17,7 +18,7 @@ use webhooks_core::Timestamp;
 
 use crate::{
     AnyScheme, Begun, BoxError, Claim, Guard, Guarded, Handshake, Receiver, Rejection, SeenError,
-    SeenId, SeenStore, Webhook,
+    SeenId, SeenStore, Webhook, body,
 };
 
 /// What the layer answers with: the body of the service inside, or a text of their own.
@@ -248,8 +249,42 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
                 return answer.map(Received::Answered).inspect_err(tell);
             }
         }
-        let received = self.receiver.receive(Request::from_parts(head, body)).await?;
-        let (mut head, webhook) = received.into_parts();
+        let is_signed =
+            head.headers.contains_key(self.receiver.settings().scheme.signature_header());
+        let is_asked = |handshake: &&Handshake| !is_signed && handshake.needs_body(&head);
+        match self.handshakes.iter().find(is_asked) {
+            Some(handshake) => self.receive_unsigned(handshake, head, body).await,
+            None => self.receive_webhook(Request::from_parts(head, body)).await,
+        }
+    }
+
+    /// Answers a handshake that nobody signed and whose body tells that it is one. What turns out to
+    /// be none is refused as what lacks a signature.
+    async fn receive_unsigned<B>(
+        &self,
+        handshake: &Handshake,
+        head: Parts,
+        body: B,
+    ) -> Result<Received, Rejection>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let settings = self.receiver.settings();
+        let tell = |rejection: &_| settings.tell_of(rejection);
+        let deadline = settings.clock.sleep(settings.read_deadline);
+        let read = body::read(body, Handshake::MAX_UNSIGNED, deadline, |_| {});
+        let bytes = read.await.inspect_err(tell)?;
+        match handshake.answer_unsigned(&head, &bytes) {
+            Some(answer) => answer.map(Received::Answered).inspect_err(tell),
+            None => self.receive_webhook(Request::from_parts(head, Full::new(bytes))).await,
+        }
+    }
+
+    async fn receive_webhook<B>(&self, request: Request<B>) -> Result<Received, Rejection>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        let (mut head, webhook) = self.receiver.receive(request).await?.into_parts();
         for handshake in &*self.handshakes {
             if let Some(answer) = handshake.answer_webhook(&webhook) {
                 return Ok(Received::Answered(answer));

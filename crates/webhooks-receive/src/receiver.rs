@@ -286,8 +286,12 @@ impl<P> Receiver<P> {
     }
 }
 
+/// Tells the log of a refusal, if there is one.
 fn log(explanation: &Explanation<'_>) {
+    #[cfg(feature = "tracing")]
     explanation.log();
+    #[cfg(not(feature = "tracing"))]
+    let _nobody = explanation;
 }
 
 impl Settings {

@@ -131,6 +131,7 @@ impl Webhook {
     }
 
     /// Returns whether it was this receiver, or a clone of it as it is set, that verified the webhook.
+    #[cfg(feature = "axum")]
     pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.proof.by, receiver)
     }

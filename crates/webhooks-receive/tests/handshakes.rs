@@ -138,30 +138,33 @@ async fn probes_and_pings_reach_no_handler() {
     assert_eq!(call((WOO_COMMERCE, &woo), &handshakes, webhook).await.1, "handled");
 }
 
-/// The layer is to read the body; here it is done by hand, as an application may.
-#[test]
-fn notion_has_its_token_taken_where_one_is_expected() {
+#[tokio::test]
+async fn notion_has_its_token_taken_where_one_is_expected() {
+    let key = NOTION.key("secret").unwrap();
     let taken = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&taken);
-    let handshake = Handshake::notion(move |head, token| {
+    let handshakes = [Handshake::notion(move |head, token| {
         sink.lock().unwrap().push(token.to_owned());
         head.uri.path() == "/hook/new"
-    });
-    let body = br#"{"verification_token": "secret_tMrl"}"#;
-    let answer = |path: &str, signature: Option<&str>| {
-        let mut request = Request::post(path).header("content-type", "application/json");
-        if let Some(signature) = signature {
-            request = request.header(NOTION.signature_header(), signature);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        assert_eq!(handshake.needs_body(&head), signature.is_none());
-        assert!(handshake.answer(&head).is_none());
-        handshake.answer_unsigned(&head, body)
+    })];
+    let token = r#"{"verification_token": "secret_tMrl"}"#;
+    let unsigned = |path: &str, body: &str| {
+        full(Request::post(path).header("content-type", "application/json"), body)
     };
-    assert_eq!(answer("/hook/new", None).unwrap().unwrap().status(), StatusCode::OK);
-    let refused = answer("/hook/old", None).unwrap().unwrap_err();
-    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
-    assert!(answer("/hook/new", Some("sha256=00")).is_none());
+    let send = async |request| call((NOTION, &key), &handshakes, request).await;
+    assert_eq!(send(unsigned("/hook/new", token)).await.0, StatusCode::OK);
+    assert_eq!(send(unsigned("/hook/old", token)).await.0, StatusCode::FORBIDDEN);
     assert_eq!(*taken.lock().unwrap(), ["secret_tMrl", "secret_tMrl"]);
-    assert!(!format!("{handshake:?} {refused:?} {refused}").contains("secret_tMrl"));
+    assert!(!format!("{handshakes:?}").contains("secret_tMrl"));
+
+    // What is neither a token nor signed is refused, and little of it read.
+    assert_eq!(send(unsigned("/hook/new", "{}")).await.0, StatusCode::BAD_REQUEST);
+    let long = format!("{token:5000}");
+    assert_eq!(send(unsigned("/hook/new", &long)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    // What is signed is a webhook, whatever is in it and however long it is.
+    let signature = NOTION.sign(&key, &Envelope::default(), long.as_bytes()).unwrap();
+    let mut webhook = unsigned("/hook/new", &long);
+    webhook.headers_mut().insert("x-notion-signature", signature.as_str().parse().unwrap());
+    assert_eq!(send(webhook).await.1, "handled");
+    assert_eq!(taken.lock().unwrap().len(), 2);
 }
