@@ -287,11 +287,10 @@ impl<P> Receiver<P> {
 }
 
 /// Tells the log of a refusal, if there is one.
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no log"))]
 fn log(explanation: &Explanation<'_>) {
     #[cfg(feature = "tracing")]
     explanation.log();
-    #[cfg(not(feature = "tracing"))]
-    let _nobody = explanation;
 }
 
 impl Settings {
