@@ -9,9 +9,10 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Clock as _, DeliveryStore as _, Novelty, SerializedEvent, StoreError, SystemClock,
+    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport, Novelty,
+    SerializedEvent, StoreError, SystemClock,
 };
-use webhooks_postgres::{PostgresStore, PublishInError, publish_in};
+use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
 
@@ -177,7 +178,16 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
         } else {
             event
         };
-        publish_by_sql(&mut connection, &event).await.unwrap();
+        // Texts of PostgreSQL hold no NUL, and those of the library do.
+        let event = if random.bool() {
+            publish_by_sql(&mut connection, &event).await.unwrap();
+            event
+        } else {
+            let event = if random.bool() { event.source("\0 of C") } else { event };
+            let published = publish_in(&mut connection, &event).await.unwrap();
+            assert_eq!(published.novelty, Novelty::New);
+            event
+        };
         let stored = sqlx::query("SELECT body, type, number FROM webhooks.events WHERE id = $1");
         let stored = stored.bind(event.id.to_string()).fetch_one(&mut connection).await.unwrap();
         assert_eq!(stored.get::<&str, _>(0), event.to_json());
@@ -341,6 +351,53 @@ async fn partitions_are_the_same_whatever_session_makes_them() {
     }
 }
 
+/// Goal: whoever publishes meets one bound. Method: a body as large as it, and one that is a byte
+/// larger, in every way.
+#[tokio::test]
+async fn all_ways_hold_to_one_bound_and_leave_the_transaction_as_it_was() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let event = |id: &str, len: usize| {
+        let mut event = event(id).timestamp(Timestamp::UNIX_EPOCH);
+        let rest = event.to_json().len() - event.payload.as_str().len();
+        event.payload = Payload::from_value("x".repeat(len - rest - 2)).unwrap();
+        event
+    };
+    let max = EngineSettings::default().max_body;
+    let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+    let engine = Engine::new(store.clone(), transport);
+    engine.publish(&event("engine", max)).await.unwrap();
+    let error = engine.publish(&event("engine-larger", max + 1)).await.unwrap_err();
+    let expected = error.to_string();
+    assert!(expected.contains("1048577") && expected.contains("1048576"), "{expected}");
+    let mut transaction = connection.begin().await.unwrap();
+    publish_by_sql(&mut transaction, &event("sql", max)).await.unwrap();
+    let _published = publish_in(&mut transaction, &event("library", max)).await.unwrap();
+    let error = publish_in(&mut transaction, &event("larger", max + 1)).await.unwrap_err();
+    assert!(matches!(error, PublishInError::TooLarge { .. }), "{error:?}");
+    assert_eq!(error.to_string(), expected);
+    transaction.commit().await.unwrap();
+    let error = publish_by_sql(&mut connection, &event("larger", max + 1)).await.unwrap_err();
+    let error = error.as_database_error().unwrap();
+    assert_eq!((error.code().unwrap().as_ref(), error.message()), ("54000", &*expected));
+    assert_eq!(claimed(&store).await, ["engine", "library", "sql"]);
+    let _smaller = PostgresOptions::new(&url).unwrap().max_body(max - 1).open().await.unwrap();
+    let error = publish_in(&mut connection, &event("smaller", max)).await.unwrap_err();
+    assert!(matches!(error, PublishInError::TooLarge { max: 1_048_575, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_says_how_to_make_it() {
+    let url = Cluster::shared().database().await;
+    let mut connection = connect(&url).await;
+    for schema in ["SELECT 1", "CREATE SCHEMA webhooks"] {
+        sqlx::raw_sql(schema).execute(&mut connection).await.unwrap();
+        let error = publish_in(&mut connection, &event("a")).await.unwrap_err();
+        assert!(matches!(error, PublishInError::NoSchema { .. }), "{error:?}");
+        assert!(error.to_string().contains("open a PostgresStore once"), "{error}");
+    }
+}
+
 /// Goal: a program may publish without any other right. Method: a role that may use the schema only.
 #[tokio::test]
 async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
@@ -349,9 +406,11 @@ async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
     let prepare = "CREATE ROLE clerk; GRANT USAGE ON SCHEMA webhooks TO clerk; SET ROLE clerk";
     sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
     publish_by_sql(&mut connection, &event("a")).await.unwrap();
+    let published = publish_in(&mut connection, &event("b")).await.unwrap();
+    assert_eq!((published.deliveries, published.novelty), (1, Novelty::New));
     for refused in ["SELECT * FROM webhooks.events", "SELECT webhooks.notify_others(NULL)"] {
         let error = sqlx::query(refused).execute(&mut connection).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "42501", "{error}");
     }
-    assert_eq!(claimed(&store).await, ["a"]);
+    assert_eq!(claimed(&store).await, ["a", "b"]);
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use webhooks_dispatch::StoreError;
 
-/// Says why a store cannot be opened. No error shows an address or a password.
+/// Says why a store cannot be opened. No error shows a password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -27,18 +27,29 @@ pub enum OpenError {
         /// The latest version that is known here.
         known: i32,
     },
-    /// The database cannot be reached, does not let us in, or refuses the schema.
+    /// The database does not let us in, or refuses the schema.
     #[error("cannot open the store")]
     Sql {
-        /// What PostgreSQL or the network said.
+        /// What PostgreSQL said.
         source: sqlx::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach the database at {address:?}")]
+    Unreachable {
+        /// The host and port, or the folder of the socket.
+        address: String,
+        /// What the network said.
+        source: io::Error,
     },
     /// A text is not the URL of a PostgreSQL database; it is not repeated, since it may hold a
     /// password.
-    #[error("this is not the URL of a PostgreSQL database")]
+    #[error(
+        "the URL is not like \"postgres://user:password@host:port/database\", with '/', '#', '?', '@' \
+         and '%' in user and password as %2F, %23, %3F, %40 and %25"
+    )]
     Url {
-        /// Why.
-        source: sqlx::Error,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -137,7 +148,7 @@ pub(crate) fn is_held(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")
 }
 
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
+pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {
     let found = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     found.as_deref() == Some(code)
 }

@@ -2,7 +2,6 @@
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use tokio::task::JoinSet;
 use webhooks_dispatch::StoreError;
 use webhooks_postgres::OpenError;
 
