@@ -200,6 +200,60 @@ CREATE FUNCTION webhooks.timeless(p_body text) RETURNS text LANGUAGE sql IMMUTAB
     SELECT left(p_body, -length(substring(right(p_body, 64) FROM ',"timestamp":"[^"]*"}$')))
 $$;
 
+-- Why receivers cannot read a JSON text, although it is valid; NULL if they can. As `Payload` of
+-- webhooks-core refuses them: halves of surrogate pairs, numbers beyond those of 64-bit floating point,
+-- and more than 126 arrays and objects in each other. What most texts lack is looked for first.
+CREATE FUNCTION webhooks.unreadable(p_json text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+    v_bare     text;
+    v_brackets text;
+    v_number   text[];
+    v_digits   text;
+    v_places   numeric;
+BEGIN
+    IF strpos(p_json, '\u') > 0 AND p_json ~ '\\u[dD][89a-fA-F]' THEN
+        -- Escaped backslashes go first, then whole pairs.
+        v_bare := regexp_replace(replace(p_json, '\\', ' '),
+            '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}', ' ', 'g');
+        IF v_bare ~ '\\u[dD][89a-fA-F]' THEN
+            RETURN 'half of a surrogate pair';
+        END IF;
+    END IF;
+    v_brackets := translate(p_json, '[{', '');
+    IF octet_length(p_json) - octet_length(v_brackets) <= 126
+        AND p_json !~ '[0-9][eE]\+?[0-9]{3}|[0-9]{100}' THEN
+        RETURN NULL;
+    END IF;
+    v_bare := regexp_replace(p_json, '"(?:[^"\\]|\\.)*"', '', 'g');
+    -- Each turn takes the innermost brackets away.
+    v_brackets := translate(regexp_replace(v_bare, '[^][{}]+', '', 'g'), '{}', '[]');
+    FOR v_level IN 1 .. 126 LOOP
+        EXIT WHEN v_brackets = '';
+        v_brackets := replace(v_brackets, '[]', '');
+    END LOOP;
+    IF v_brackets <> '' THEN
+        RETURN 'more than 126 arrays and objects in each other';
+    END IF;
+    -- The whole digits, those behind the point, and the exponent of each number that may be too large.
+    FOR v_number IN
+        SELECT * FROM regexp_matches(v_bare, '0*([0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?', 'g') AS m(n)
+        WHERE octet_length(n[1]) > 308 OR n[3] ~ '^\+?[0-9]{3}' OR octet_length(n[2]) > 308
+    LOOP
+        v_digits := ltrim(v_number[1] || coalesce(v_number[2], ''), '0');
+        -- It is less than ten to this power, and at least a tenth of it.
+        v_places := octet_length(v_digits) - octet_length(coalesce(v_number[2], ''))
+            + coalesce(v_number[3]::numeric, 0);
+        IF v_digits <> '' AND (v_places > 309
+            OR v_places = 309 AND rpad(left(v_digits, 17), 17, '0') COLLATE "C" > '17976931348623157')
+        THEN
+            RETURN 'a number out of range';
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
 -- Publishes an event in the caller's transaction. The source is a JSON text, or NULL. Returns
 -- whether the event is new, repeated, in conflict with another one of its id, or larger than is
 -- allowed: in the last two cases nothing was kept, and the transaction can go on.
@@ -207,10 +261,12 @@ CREATE FUNCTION webhooks.publish_event(
     p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
     OUT novelty text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
-    v_body text;
-    v_kept record;
+    v_body  text;
+    v_fault text := unreadable(p_payload::text);
+    v_kept  record;
 BEGIN
     IF p_type IS NULL OR octet_length(p_type) > 128
         OR p_type !~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' THEN
@@ -225,6 +281,9 @@ BEGIN
     ELSIF p_payload IS NULL THEN
         RAISE EXCEPTION 'payload is missing; JSON null is written ''null'''
             USING ERRCODE = 'null_value_not_allowed';
+    ELSIF v_fault IS NOT NULL THEN
+        RAISE EXCEPTION 'payload is JSON that receivers cannot read: %', v_fault
+            USING ERRCODE = 'invalid_parameter_value';
     ELSIF p_source IS NOT NULL AND json_typeof(p_source) <> 'string' THEN
         RAISE EXCEPTION 'the source is not a text' USING ERRCODE = 'invalid_parameter_value';
     ELSIF p_occurred_at IS NULL OR p_occurred_at < 'epoch'
