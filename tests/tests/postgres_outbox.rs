@@ -174,7 +174,7 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
             _ => Payload::from_value([text(&mut random), text(&mut random)]).unwrap(),
         };
         let digits = 10_u64.pow(random.u32(..7));
-        let time = random.u64(..253_402_207_200_000_000) / digits * digits;
+        let time = random.u64(..253_402_300_800_000_000) / digits * digits;
         let event_type = *random.choice(&["a", "order.placed", "A-1._.x_y-z"]).unwrap();
         let event = Event::new(event_type, payload).unwrap();
         let event = event.timestamp(Timestamp::from_unix_microseconds(time));
