@@ -40,10 +40,11 @@ pub use flight::AttemptError;
 pub use headers::{SigningError, signed_headers};
 pub use health::{Failing, Health};
 pub use history::{
-    AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
+    AttemptRecord, Cursor, CursorError, DeliveryRecord, EventRecord, HistoryStore, Page, Query,
+    Statistics,
 };
 pub use memory::MemoryStore;
-pub use observe::{Observer, Occurrence, Subject, WorkerPart};
+pub use observe::{Failure, Observer, Occurrence, Subject, WorkerPart};
 pub use replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
