@@ -14,6 +14,8 @@ mod flight;
 mod headers;
 mod health;
 mod history;
+#[cfg(feature = "tracing")]
+mod log;
 mod memory;
 mod observe;
 mod rate;
@@ -43,6 +45,8 @@ pub use history::{
     AttemptRecord, Cursor, CursorError, DeliveryRecord, EventRecord, HistoryStore, Page, Query,
     Statistics,
 };
+#[cfg(feature = "tracing")]
+pub use log::LogObserver;
 pub use memory::MemoryStore;
 pub use observe::{Failure, Observer, Occurrence, Subject, WorkerPart};
 pub use replay::{

@@ -14,7 +14,7 @@ use crate::{ErrorClass, StoreError};
 ///
 /// It is called after what it tells was kept, in the engine's own tasks, so it must be quick and
 /// must not block. A panic is contained. An `Arc` of an observer is one too, so that its owner can
-/// read what it counts.
+/// read what it counts. `LogObserver` (feature `tracing`) writes a log.
 ///
 /// # Example
 /// ```
