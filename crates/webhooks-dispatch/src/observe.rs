@@ -47,7 +47,8 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Occurrence<'a> {
-    /// An event was accepted for the first time.
+    /// This engine accepted an event for the first time. What others publish, or the application in a
+    /// transaction of its own, is not told.
     Published {
         /// The event.
         event: &'a EventId,

@@ -26,7 +26,7 @@ async fn hostile_database() -> String {
 async fn many_open_an_empty_database_at_once() {
     for url in [Cluster::shared().database().await, hostile_database().await] {
         let mut opening = JoinSet::new();
-        for n in 0..16 {
+        for n in 0..8 {
             let url = url.clone();
             opening.spawn(async move {
                 let store = PostgresStore::open(&url).await.unwrap();
@@ -35,7 +35,7 @@ async fn many_open_an_empty_database_at_once() {
             });
         }
         let stores = opening.join_all().await;
-        assert_eq!(kept(&stores[0]).await.len(), 16);
+        assert_eq!(kept(&stores[0]).await.len(), 8);
         let applied = "SELECT count(*) = max(version) FROM webhooks.migrations";
         let applied: bool =
             sqlx::query_scalar(applied).fetch_one(&mut connect(&url).await).await.unwrap();
