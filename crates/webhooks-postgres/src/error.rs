@@ -176,6 +176,9 @@ fn is_passing(error: &sqlx::Error) -> bool {
 
 /// Returns what an error of PostgreSQL means to whoever uses the store.
 pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
+    if matches!(source, sqlx::Error::PoolTimedOut) {
+        return StoreError::Unavailable { source: NoConnection(source).into() };
+    }
     let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref().unwrap_or_default() {
         "53100" => StoreError::Full { source: source.into() },
@@ -186,6 +189,11 @@ pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
         _ => StoreError::Unavailable { source: source.into() },
     }
 }
+
+/// Says that a call waited for a connection in vain. The pool does not tell what its tries met.
+#[derive(Debug, Error)]
+#[error("no connection in time: the database cannot be reached, or all connections are in use")]
+struct NoConnection(#[source] sqlx::Error);
 
 /// Says that the store was closed.
 pub(crate) fn closed() -> StoreError {
@@ -226,6 +234,15 @@ mod tests {
     async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
         let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
         assert!(is_passing(&outcome.unwrap_err()));
+    }
+
+    #[test]
+    fn waiting_for_a_connection_in_vain_is_told_as_such() {
+        let StoreError::Unavailable { source } = store_error(sqlx::Error::PoolTimedOut) else {
+            panic!("another error")
+        };
+        assert!(source.to_string().contains("cannot be reached, or all"), "{source}");
+        assert!(source.source().is_some_and(<dyn std::error::Error>::is::<sqlx::Error>));
     }
 
     #[tokio::test(start_paused = true)]
