@@ -131,12 +131,14 @@ mod tests {
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
-    use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
-    use webhooks_registry::DisableReason;
+    use webhooks_core::{
+        DeliveryId, EndpointId, EventId, EventType, RetryPolicy, TenantId, Timestamp,
+    };
+    use webhooks_registry::{DisableReason, Endpoint, EndpointKey};
 
     use super::*;
-    use crate::StoreError;
     use crate::observe::{Failure, Subject, WorkerPart};
+    use crate::{Engine, FnTransport, HistoryStore as _, MemoryStore, StoreError};
 
     /// Collects events as lines: level, target, then each field.
     #[derive(Clone, Default)]
@@ -215,6 +217,34 @@ mod tests {
         check(occurrence, "ERROR", "delivery given up: it is too old", about);
         let occurrence = Occurrence::LeaseLost { delivery };
         check(occurrence, "WARN", "lease lost: the delivery may be sent again", about);
+    }
+
+    /// Goal: a log is no place for what is private to sender and receiver. Method: an engine publishes,
+    /// fails and gives up; URL, secret, payload and answer all hold a word that must not be logged.
+    #[tokio::test]
+    async fn a_log_shows_no_url_payload_secret_or_answer() {
+        let lines = Lines::default();
+        let _subscribed = tracing::subscriber::set_default(lines.clone());
+        let transport = FnTransport::new(|_, _, _, _| async { (500, "hush") });
+        let engine = Engine::builder(MemoryStore::new(), transport).observer(LogObserver::new());
+        let engine = engine.build();
+        let endpoint = Endpoint::new("https://example.com/hush?token=hush", "hush-hush").unwrap();
+        let endpoint = endpoint.header("x-key", "hush").unwrap();
+        let endpoint = endpoint.retry(RetryPolicy::fixed(Duration::from_millis(1), 1));
+        engine.endpoints().register("crm", endpoint).await.unwrap();
+        let worker = engine.start();
+        engine.publish(&webhooks_core::Event::new("a", "hush").unwrap()).await.unwrap();
+        let key = EndpointKey::of_default_tenant(EndpointId::new("crm").unwrap());
+        let statistics =
+            async || engine.history().statistics(key.clone(), Timestamp::UNIX_EPOCH).await.unwrap();
+        while statistics().await.failed == 0 {
+            tokio::task::yield_now().await;
+        }
+        worker.shutdown(Duration::from_secs(5)).await;
+        let lines = lines.0.lock().unwrap();
+        let levels: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(levels, ["DEBUG", "WARN", "ERROR"], "{lines:?}");
+        assert!(!lines.concat().contains("hush"), "{lines:?}");
     }
 
     #[test]
