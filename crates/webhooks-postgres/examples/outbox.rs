@@ -37,8 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("to {url}: {}", String::from_utf8_lossy(&body));
         (200, "")
     });
-    let store = PostgresStore::open(&database).await?;
-    let engine = Engine::new(store.clone(), transport);
+    let engine = Engine::new(PostgresStore::open(&database).await?, transport);
     let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?;
     engine.endpoints().register("example", endpoint).await?;
     let worker = engine.start();
@@ -49,8 +48,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
     worker.shutdown(Duration::from_secs(30)).await;
-    // Or the next worker waits 10 s until this one counts as dead.
-    store.close().await;
     Ok(())
 }
 
