@@ -30,6 +30,9 @@ const POOLER: &str = r#"pgbouncer -q "$1" > "/dev/null" &
 /// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
 const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
 
+/// Who is let in without a password: everybody but the role `guarded`.
+const ACCESS: &str = "local all guarded scram-sha-256\nlocal all all trust\n";
+
 impl Cluster {
     /// Returns the server that all tests of this process share.
     pub fn shared() -> &'static Self {
@@ -65,6 +68,7 @@ impl Cluster {
         let written = file.and_then(|mut file| {
             std::io::Write::write_all(&mut file, format!("{SETTINGS}{socket}{settings}").as_bytes())
         });
+        let written = written.and_then(|()| std::fs::write(data.join("pg_hba.conf"), ACCESS));
         written.expect("the settings can be written");
         cluster.resume();
         cluster

@@ -88,12 +88,14 @@ async fn an_event_goes_to_the_active_endpoints_that_want_it() {
     register("star", endpoint().events(["*"]).unwrap());
     register("exact", endpoint().events(["user.created", "order.paid"]).unwrap());
     register("subtree", endpoint().events(["user.*"]).unwrap());
+    let overlapping = ["*", "user.*", "user.created", "*", "user.created"];
+    register("overlapping", endpoint().events(overlapping).unwrap());
     register("other", endpoint().events(["user.deleted"]).unwrap());
     register("inactive", endpoint().inactive());
     let dispatcher = Dispatcher::new(registry, answering(&[200]));
     let results = dispatcher.dispatch(&Event::new("user.created", 1).unwrap()).await;
     let ids: Vec<&str> = results.iter().map(|result| result.webhook_id.as_str()).collect();
-    assert_eq!(ids, ["all", "exact", "star", "subtree"]);
+    assert_eq!(ids, ["all", "exact", "overlapping", "star", "subtree"]);
 }
 
 #[tokio::test]

@@ -9,9 +9,10 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Clock as _, DeliveryStore as _, Novelty, SerializedEvent, StoreError, SystemClock,
+    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport, Novelty,
+    SerializedEvent, StoreError, SystemClock,
 };
-use webhooks_postgres::{PostgresStore, PublishInError, publish_in};
+use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
 
@@ -141,7 +142,8 @@ async fn both_ways_and_the_engine_share_ids_and_their_rule() {
 }
 
 /// Goal: the function makes the very bytes that the library makes. Method: random events of all
-/// kinds of characters, numbers and times; the stored bodies are compared.
+/// kinds of characters, numbers and times, from a session that shows all of them in a way of its own;
+/// the stored bodies are compared.
 #[tokio::test]
 async fn the_function_makes_the_bytes_that_the_library_makes() {
     let (url, _store) = open().await;
@@ -149,6 +151,11 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut connection = connect(&url).await;
+    let settings = "SET timezone = 'Asia/Kolkata'; SET datestyle = 'German';
+        SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'; SET search_path = '';
+        SET extra_float_digits = -15; SET escape_string_warning = off;
+        SET standard_conforming_strings = off; SET quote_all_identifiers = on";
+    sqlx::raw_sql(settings).execute(&mut connection).await.unwrap();
     for n in 0..300 {
         let text = |random: &mut fastrand::Rng| -> String {
             let character = |random: &mut fastrand::Rng| match random.u8(..4) {
@@ -167,7 +174,7 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
             _ => Payload::from_value([text(&mut random), text(&mut random)]).unwrap(),
         };
         let digits = 10_u64.pow(random.u32(..7));
-        let time = random.u64(..253_402_207_200_000_000) / digits * digits;
+        let time = random.u64(..253_402_300_800_000_000) / digits * digits;
         let event_type = *random.choice(&["a", "order.placed", "A-1._.x_y-z"]).unwrap();
         let event = Event::new(event_type, payload).unwrap();
         let event = event.timestamp(Timestamp::from_unix_microseconds(time));
@@ -177,7 +184,16 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
         } else {
             event
         };
-        publish_by_sql(&mut connection, &event).await.unwrap();
+        // Texts of PostgreSQL hold no NUL, and those of the library do.
+        let event = if random.bool() {
+            publish_by_sql(&mut connection, &event).await.unwrap();
+            event
+        } else {
+            let event = if random.bool() { event.source("\0 of C") } else { event };
+            let published = publish_in(&mut connection, &event).await.unwrap();
+            assert_eq!(published.novelty, Novelty::New);
+            event
+        };
         let stored = sqlx::query("SELECT body, type, number FROM webhooks.events WHERE id = $1");
         let stored = stored.bind(event.id.to_string()).fetch_one(&mut connection).await.unwrap();
         assert_eq!(stored.get::<&str, _>(0), event.to_json());
@@ -222,6 +238,7 @@ async fn the_function_refuses_what_the_library_refuses() {
         ("SELECT webhooks.publish('a', NULL)", "22004"),
         ("SELECT webhooks.publish('a', '{')", "22P02"),
         ("SELECT webhooks.publish('a', '1', occurred_at => '1969-12-31Z')", "22023"),
+        ("SELECT webhooks.publish('a', '1', occurred_at => 'infinity')", "22023"),
         ("SELECT webhooks.publish('a', to_json(repeat('x', 1048577)))", "54000"),
     ] {
         let error = sqlx::query(call).execute(&mut connection).await.unwrap_err();
@@ -292,8 +309,14 @@ async fn many_held_ids_hold_up_no_other_publisher_of_their_group() {
 async fn repeating_an_event_is_no_error_whatever_its_payload_holds() {
     let (url, _store) = open().await;
     let mut connection = connect(&url).await;
-    let payloads =
-        [r#""a\u0000""#, r#""\ud800""#, r#"{"\u0000": 1}"#, r#"",\"timestamp\":\"1\"}""#];
+    let payloads = [
+        r#""a\u0000""#,
+        r#""\\ud800""#,
+        r#"{"\u0000": 1}"#,
+        r#"{"a": 1, "a": 1e308}"#,
+        "12345678901234567890123",
+        r#"",\"timestamp\":\"1\"}""#,
+    ];
     for (n, payload) in payloads.iter().enumerate() {
         let publish = async |connection: &mut PgConnection, payload: &str, second: i32| {
             let publish = "SELECT webhooks.publish('a', $1::json, id => $2,
@@ -341,6 +364,125 @@ async fn partitions_are_the_same_whatever_session_makes_them() {
     }
 }
 
+/// Goal: the function takes and refuses the payloads that the library takes and refuses. Method: texts
+/// at each border, and random ones.
+#[tokio::test]
+async fn the_function_takes_the_payloads_that_the_library_takes() {
+    let (url, _store) = open().await;
+    let mut connection = connect(&url).await;
+    sqlx::raw_sql("SET standard_conforming_strings = off").execute(&mut connection).await.unwrap();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let nested = |open: &str, levels, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(levels), close.repeat(levels))
+    };
+    let mut texts: Vec<String> = [
+        r#""\ud800""#,
+        r#""\uDC00x""#,
+        r#"{"\ud83d\ude00": "\ud83d\ude00"}"#,
+        r#""\\ud800""#,
+        r#""\\\ud800""#,
+        r#""\ud83d\\ude00""#,
+        r#""\ud83d \ude00""#,
+        r#""\ud83d\ud83d\ude00""#,
+        r#""\u0000""#,
+        "1e308",
+        "1e309",
+        "-1E+309",
+        "1e999",
+        "0e999",
+        "0.000e400",
+        "0.001e311",
+        "0.001e312",
+        "1.7976931348623157e308",
+        "1.7976931348623159e308",
+        "1e-999",
+        "12e-400",
+        "1e99999999999999999999",
+        "[1e999]",
+        r#""1e999""#,
+        r#"{"1e999": 1}"#,
+        "[1, 2e400]",
+    ]
+    .map(str::to_owned)
+    .into();
+    for levels in [1, 125, 126, 127, 200] {
+        texts.push(nested("[", levels, "", "]"));
+        texts.push(nested(r#"{"[\"[": "#, levels, "1", "}"));
+        texts.push(nested(r#"[{"a":"#, levels / 2, "[]", "}]"));
+    }
+    for digits in [308, 309, 310, 400] {
+        texts.extend(["1", "9"].map(|digit| digit.repeat(digits)));
+        texts.push(format!("{}e-100", "9".repeat(digits)));
+        texts.push(format!("0.{}1e{digits}", "0".repeat(digits)));
+    }
+    texts.push(format!("[{}]", vec!["[1]"; 500].join(",")));
+    for _ in 0..200 {
+        let piece = |random: &mut fastrand::Rng| {
+            *random
+                .choice(&["\\ud83d", "\\ude00", "\\\\", "\\u", "d800", "a", "\\\"", "1e999"])
+                .unwrap()
+        };
+        let text: String = (0..random.usize(..8)).map(|_| piece(&mut random)).collect();
+        texts.push(format!(r#"["{text}"]"#));
+    }
+    for (n, text) in texts.iter().enumerate() {
+        let publish = "SELECT webhooks.publish('a', $1::text::json, id => $2)";
+        let publish = sqlx::query(publish).bind(text).bind(format!("event-{n}"));
+        let published = publish.execute(&mut connection).await;
+        let taken = Payload::from_json(text.clone());
+        assert_eq!(published.is_ok(), taken.is_ok(), "{text}: {published:?} {taken:?}");
+    }
+}
+
+/// Goal: whoever publishes meets one bound. Method: a body as large as it, and one that is a byte
+/// larger, in every way.
+#[tokio::test]
+async fn all_ways_hold_to_one_bound_and_leave_the_transaction_as_it_was() {
+    let (url, store) = open().await;
+    let mut connection = connect(&url).await;
+    let event = |id: &str, len: usize| {
+        let mut event = event(id).timestamp(Timestamp::UNIX_EPOCH);
+        let rest = event.to_json().len() - event.payload.as_str().len();
+        event.payload = Payload::from_value("x".repeat(len - rest - 2)).unwrap();
+        event
+    };
+    let max = EngineSettings::default().max_body;
+    let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+    let engine = Engine::new(store.clone(), transport);
+    engine.publish(&event("engine", max)).await.unwrap();
+    let error = engine.publish(&event("engine-larger", max + 1)).await.unwrap_err();
+    let expected = error.to_string();
+    assert!(expected.contains("1048577") && expected.contains("1048576"), "{expected}");
+    let mut transaction = connection.begin().await.unwrap();
+    publish_by_sql(&mut transaction, &event("sql", max)).await.unwrap();
+    let _published = publish_in(&mut transaction, &event("library", max)).await.unwrap();
+    let error = publish_in(&mut transaction, &event("larger", max + 1)).await.unwrap_err();
+    assert!(matches!(error, PublishInError::TooLarge { .. }), "{error:?}");
+    assert_eq!(error.to_string(), expected);
+    transaction.commit().await.unwrap();
+    let error = publish_by_sql(&mut connection, &event("larger", max + 1)).await.unwrap_err();
+    let error = error.as_database_error().unwrap();
+    assert_eq!((error.code().unwrap().as_ref(), error.message()), ("54000", &*expected));
+    assert_eq!(claimed(&store).await, ["engine", "library", "sql"]);
+    let _smaller = PostgresOptions::new(&url).unwrap().max_body(max - 1).open().await.unwrap();
+    let error = publish_in(&mut connection, &event("smaller", max)).await.unwrap_err();
+    assert!(matches!(error, PublishInError::TooLarge { max: 1_048_575, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_says_how_to_make_it() {
+    let url = Cluster::shared().database().await;
+    let mut connection = connect(&url).await;
+    for schema in ["SELECT 1", "CREATE SCHEMA webhooks"] {
+        sqlx::raw_sql(schema).execute(&mut connection).await.unwrap();
+        let error = publish_in(&mut connection, &event("a")).await.unwrap_err();
+        assert!(matches!(error, PublishInError::NoSchema { .. }), "{error:?}");
+        assert!(error.to_string().contains("open a PostgresStore once"), "{error}");
+    }
+}
+
 /// Goal: a program may publish without any other right. Method: a role that may use the schema only.
 #[tokio::test]
 async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
@@ -349,9 +491,11 @@ async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
     let prepare = "CREATE ROLE clerk; GRANT USAGE ON SCHEMA webhooks TO clerk; SET ROLE clerk";
     sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
     publish_by_sql(&mut connection, &event("a")).await.unwrap();
+    let published = publish_in(&mut connection, &event("b")).await.unwrap();
+    assert_eq!((published.deliveries, published.novelty), (1, Novelty::New));
     for refused in ["SELECT * FROM webhooks.events", "SELECT webhooks.notify_others(NULL)"] {
         let error = sqlx::query(refused).execute(&mut connection).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "42501", "{error}");
     }
-    assert_eq!(claimed(&store).await, ["a"]);
+    assert_eq!(claimed(&store).await, ["a", "b"]);
 }

@@ -5,6 +5,8 @@ use std::ops::Add;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use jiff::SignedDuration;
+use jiff::civil::{DateTime, date};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
@@ -12,7 +14,11 @@ use thiserror::Error;
 use crate::excerpt;
 
 /// The years 1970 to 9999 in microseconds: what RFC 3339 can write and Unix seconds can count.
-const MAX_MICROSECONDS: u64 = 253_402_207_200_000_000;
+const MAX_MICROSECONDS: u64 = 253_402_300_799_999_999;
+
+/// Where counting starts. `jiff::Timestamp` ends a day before the year 9999 does, so that every time
+/// zone can show it; a date and time without a zone does not.
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// The longest text that is parsed, in bytes: `2026-01-01T00:00:00.123456789+00:00`.
 const MAX_LEN: usize = 35;
@@ -111,9 +117,10 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let microseconds = i64::try_from(self.microseconds).unwrap_or(i64::MAX);
-        match jiff::Timestamp::from_microsecond(microseconds) {
-            Ok(timestamp) => timestamp.fmt(f),
+        let since =
+            SignedDuration::from_micros(i64::try_from(self.microseconds).unwrap_or(i64::MAX));
+        match EPOCH.checked_add(since) {
+            Ok(utc) => write!(f, "{utc}Z"),
             Err(_) => Err(fmt::Error),
         }
     }
@@ -132,15 +139,33 @@ impl FromStr for Timestamp {
     /// the microsecond are cut.
     fn from_str(text: &str) -> Result<Self, TimestampError> {
         let error = |source| TimestampError { text: excerpt(text), source };
-        if !is_date_time(text) {
-            return Err(error(None));
-        }
-        let parsed: jiff::Timestamp = text.parse().map_err(|source| error(Some(source)))?;
-        match u64::try_from(parsed.as_microsecond()) {
-            Ok(microseconds) => Ok(Self::from_unix_microseconds(microseconds)),
-            Err(_) => Err(error(None)),
+        let (local, ahead) = split(text).ok_or_else(|| error(None))?;
+        let local: DateTime = local.parse().map_err(|source| error(Some(source)))?;
+        let microseconds = u64::try_from((local.duration_since(EPOCH) - ahead).as_micros());
+        match microseconds {
+            Ok(microseconds) if microseconds <= MAX_MICROSECONDS => Ok(Self { microseconds }),
+            _ => Err(error(None)),
         }
     }
+}
+
+/// Returns the local date and time of a `date-time`, and how far it is ahead of UTC.
+fn split(text: &str) -> Option<(&str, SignedDuration)> {
+    if !is_date_time(text) {
+        return None;
+    }
+    if let Some(local) = text.strip_suffix(['Z', 'z']) {
+        return Some((local, SignedDuration::ZERO));
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    // RFC 3339 §5.6: `time-hour` and `time-minute`.
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let ahead = SignedDuration::from_mins(hours * 60 + minutes);
+    Some((local, if offset.starts_with('-') { -ahead } else { ahead }))
 }
 
 /// Returns whether a text has the form of `date-time`. jiff takes more: a space for `T`, times
@@ -182,11 +207,25 @@ mod tests {
         let end = Timestamp::from_unix_microseconds(u64::MAX);
         assert_eq!(end, end + Duration::MAX);
         assert_eq!(end, end.to_string().parse().unwrap());
+        assert_eq!(end.to_string(), "9999-12-31T23:59:59.999999Z");
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31T22:59:59-01:00"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().as_unix_seconds(), 253_402_300_799);
+        }
     }
 
     #[test]
     fn texts_that_are_no_timestamp_are_refused() {
-        for text in ["", "now", "2026-01-01", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "now",
+            "2026-01-01",
+            "2026-13-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-00:01",
+            "1970-01-01T00:59:59+01:00",
+            "2026-02-29T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
         }
     }
@@ -198,6 +237,8 @@ mod tests {
             "2026-01-01t00:00:00z",
             "2026-01-01T02:30:00+02:30",
             "2025-12-31T23:59:00-00:01",
+            "2026-01-01T23:59:00+23:59",
+            "2026-01-01T00:00:00-00:00",
             "2026-01-01T00:00:00.000000999Z",
         ] {
             let parsed: Timestamp = text.parse().unwrap();
@@ -211,6 +252,8 @@ mod tests {
             "2026-01-01T00:00:00.Z",
             "2026-01-01T00:00:00.0000000000Z",
             "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+00:60",
             "2026-01-01T00:00:00+02",
             "2026-01-01T00:00:00+0200",
             "2026-01-01T00:00:00+00:00:00",

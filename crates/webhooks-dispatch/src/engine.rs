@@ -253,16 +253,21 @@ where
         events: impl IntoIterator<Item = &'e Event> + Send,
     ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
         let max = self.parts.settings.max_body;
+        let events: Vec<&Event> = events.into_iter().collect();
         let serialized: Vec<SerializedEvent> =
-            events.into_iter().map(SerializedEvent::new).collect();
+            events.iter().map(|event| SerializedEvent::new(event)).collect();
         if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
             return Err(PublishError::TooLarge { len: event.body.len(), max });
         }
         let published = self.parts.store.publish(serialized, self.parts.now().wall).await?;
-        for Published { event, deliveries, novelty } in published.iter().flatten() {
-            if *novelty == Novelty::New {
-                let deliveries = *deliveries;
-                self.parts.observers.tell(&Occurrence::Published { event, deliveries });
+        for (event, published) in events.into_iter().zip(&published) {
+            if let Ok(Published { deliveries, novelty: Novelty::New, .. }) = published {
+                self.parts.observers.tell(&Occurrence::Published {
+                    event: &event.id,
+                    event_type: &event.event_type,
+                    tenant: &event.tenant,
+                    deliveries: *deliveries,
+                });
             }
         }
         Ok(published)

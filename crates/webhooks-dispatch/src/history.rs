@@ -1,5 +1,11 @@
 //! The port to what stores remember: for people and programs that look.
+//!
+//! Records have no wire form: which fields people see, and as what, is for whoever shows them to say.
 
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
 use webhooks_core::{
     DeliveryId, DeliveryStatus, EndpointId, Event, EventId, EventType, TenantId, Timestamp,
 };
@@ -39,6 +45,18 @@ pub trait HistoryStore: Send + Sync + 'static {
         &self,
         query: Query,
     ) -> impl Future<Output = Result<Page<DeliveryRecord>, StoreError>> + Send;
+
+    /// Returns a delivery, whoever's it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    fn delivery(
+        &self,
+        id: DeliveryId,
+    ) -> impl Future<Output = Result<Option<DeliveryRecord>, StoreError>> + Send {
+        let query = Query { delivery: Some(id), limit: 1, ..Query::default() };
+        async move { Ok(self.deliveries(query).await?.items.pop()) }
+    }
 
     /// Returns a page of attempts.
     ///
@@ -133,7 +151,17 @@ impl Default for Query {
     }
 }
 
-/// Where a page ended.
+/// Where a page ended. As text: `17-2`, for URLs and callers that keep it.
+///
+/// # Example
+/// ```
+/// use webhooks_dispatch::Cursor;
+///
+/// let cursor = Cursor { key: 17, attempt: 2 };
+/// assert_eq!(cursor.to_string(), "17-2");
+/// assert_eq!("17-2".parse::<Cursor>()?, cursor);
+/// # Ok::<(), webhooks_dispatch::CursorError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Cursor {
@@ -141,6 +169,28 @@ pub struct Cursor {
     pub key: u64,
     /// The number of the last attempt; 0 for what has none.
     pub attempt: u32,
+}
+
+/// Says that a text is not where a page ended.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("this is no cursor of a page; write it like 17-2")]
+#[non_exhaustive]
+pub struct CursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.key, self.attempt)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (key, attempt) = text.split_once('-').ok_or(CursorError)?;
+        let key = key.parse().map_err(|_not_a_number| CursorError)?;
+        Ok(Self { key, attempt: attempt.parse().map_err(|_not_a_number| CursorError)? })
+    }
 }
 
 /// A part of a list, the newest first.
@@ -232,6 +282,22 @@ impl Statistics {
             DeliveryStatus::Cancelled => self.cancelled += deliveries,
             // A status that is not counted yet.
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_from_its_text_alone() {
+        let last = Cursor { key: u64::MAX, attempt: u32::MAX };
+        for cursor in [Cursor { key: 0, attempt: 0 }, last] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in ["", "-", "17", "17-", "-2", "17-2-3", "17--2", "a-2", "17-4294967296"] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
         }
     }
 }

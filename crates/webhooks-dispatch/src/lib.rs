@@ -14,6 +14,8 @@ mod flight;
 mod headers;
 mod health;
 mod history;
+#[cfg(feature = "tracing")]
+mod log;
 mod memory;
 mod observe;
 mod rate;
@@ -40,10 +42,13 @@ pub use flight::AttemptError;
 pub use headers::{SigningError, signed_headers};
 pub use health::{Failing, Health};
 pub use history::{
-    AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
+    AttemptRecord, Cursor, CursorError, DeliveryRecord, EventRecord, HistoryStore, Page, Query,
+    Statistics,
 };
+#[cfg(feature = "tracing")]
+pub use log::LogObserver;
 pub use memory::MemoryStore;
-pub use observe::{Observer, Occurrence, Subject, WorkerPart};
+pub use observe::{Failure, Observer, Occurrence, Subject, WorkerPart};
 pub use replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };

@@ -5,15 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
 use webhooks_registry::DisableReason;
 
-use crate::StoreError;
+use crate::{ErrorClass, StoreError};
 
 /// Watches an engine: for metrics, logs and operational events.
 ///
 /// It is called after what it tells was kept, in the engine's own tasks, so it must be quick and
-/// must not block. A panic is contained.
+/// must not block. A panic is contained. An `Arc` of an observer is one too, so that its owner can
+/// read what it counts. `LogObserver` (feature `tracing`) writes a log.
 ///
 /// # Example
 /// ```
@@ -36,14 +37,25 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn observe(&self, occurrence: &Occurrence<'_>);
 }
 
+impl<T: Observer + ?Sized> Observer for Arc<T> {
+    fn observe(&self, occurrence: &Occurrence<'_>) {
+        (**self).observe(occurrence);
+    }
+}
+
 /// Something that happened in an engine.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Occurrence<'a> {
-    /// An event was accepted for the first time.
+    /// This engine accepted an event for the first time. What others publish, or the application in a
+    /// transaction of its own, is not told.
     Published {
         /// The event.
         event: &'a EventId,
+        /// Its type.
+        event_type: &'a EventType,
+        /// Its tenant.
+        tenant: &'a TenantId,
         /// How many endpoints get it.
         deliveries: usize,
     },
@@ -53,13 +65,15 @@ pub enum Occurrence<'a> {
         delivery: Subject<'a>,
         /// How long the exchange took.
         duration: Duration,
+        /// The status code of the response.
+        status_code: Option<u16>,
     },
     /// An attempt failed, and another follows.
     AttemptFailed {
         /// Which delivery.
         delivery: Subject<'a>,
-        /// Why, in a sentence.
-        error: &'a str,
+        /// Why.
+        failure: Failure<'a>,
         /// When the next attempt is due.
         retry_at: Timestamp,
     },
@@ -67,8 +81,8 @@ pub enum Occurrence<'a> {
     Exhausted {
         /// Which delivery.
         delivery: Subject<'a>,
-        /// Why, in a sentence.
-        error: &'a str,
+        /// Why.
+        failure: Failure<'a>,
     },
     /// A delivery grew older than its endpoint allows, and is given up.
     Expired {
@@ -141,12 +155,28 @@ pub struct Subject<'a> {
     pub id: DeliveryId,
     /// The event.
     pub event: &'a EventId,
+    /// The event's type.
+    pub event_type: &'a EventType,
     /// The tenant of both.
     pub tenant: &'a TenantId,
     /// The endpoint.
     pub endpoint: &'a EndpointId,
     /// The number of the attempt, from 1; of the last one made, 0 if none was.
     pub attempt: u32,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Failure<'a> {
+    /// Why, in a sentence that holds neither URL nor payload. It is for the endpoint's owner too.
+    pub error: &'a str,
+    /// The kind of failure, if there was no response.
+    pub class: Option<ErrorClass>,
+    /// The status code of the response, if there was one.
+    pub status_code: Option<u16>,
+    /// How long the exchange took.
+    pub duration: Duration,
 }
 
 /// The observers of an engine.
@@ -163,5 +193,32 @@ impl Observers {
             // What a panicking observer loses is its own affair.
             let _contained = catch_unwind(AssertUnwindSafe(|| observer.observe(occurrence)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Count(AtomicUsize);
+
+    impl Observer for Count {
+        fn observe(&self, _: &Occurrence<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_observer_can_be_shared() {
+        let count = Arc::new(Count::default());
+        let of_any_kind: Arc<dyn Observer> = Arc::clone(&count) as _;
+        let mut observers = Observers::default();
+        observers.push(Arc::new(Arc::clone(&count)));
+        observers.push(Arc::new(of_any_kind));
+        observers.tell(&Occurrence::WorkerFailed { part: WorkerPart::Pilot });
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 }

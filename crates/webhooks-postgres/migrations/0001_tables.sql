@@ -148,7 +148,7 @@ CREATE TABLE webhooks.workers (
 CREATE TABLE webhooks.settings (
     is_only         boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     partition_width interval NOT NULL DEFAULT '1 day',
-    max_body        integer NOT NULL DEFAULT 1048576 -- bytes, for webhooks.publish
+    max_body        integer NOT NULL DEFAULT 1048576 -- bytes of a body, for webhooks.publish_event
 );
 INSERT INTO webhooks.settings DEFAULT VALUES;
 

@@ -24,6 +24,11 @@ BEGIN
     SELECT least(v_start + v_width, min(start_at)) INTO v_end FROM partitions WHERE start_at > p_at;
     SELECT greatest(v_start, max(end_at)) INTO v_start FROM partitions WHERE end_at <= p_at;
     v_suffix := to_char(v_start AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISSUS');
+    -- A caller's transaction that is not read committed may not see the row of a partition that is
+    -- there already: tables are seen as they are now, by what is inserted too.
+    IF to_regclass('webhooks.' || quote_ident('events_' || v_suffix)) IS NOT NULL THEN
+        RETURN;
+    END IF;
     FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'retried'] LOOP
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_table || '_' || v_suffix, v_table);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',

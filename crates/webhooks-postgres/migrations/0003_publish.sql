@@ -200,6 +200,122 @@ CREATE FUNCTION webhooks.timeless(p_body text) RETURNS text LANGUAGE sql IMMUTAB
     SELECT left(p_body, -length(substring(right(p_body, 64) FROM ',"timestamp":"[^"]*"}$')))
 $$;
 
+-- Why receivers cannot read a JSON text, although it is valid; NULL if they can. As `Payload` of
+-- webhooks-core refuses them: halves of surrogate pairs, numbers beyond those of 64-bit floating point,
+-- and more than 126 arrays and objects in each other. What most texts lack is looked for first.
+CREATE FUNCTION webhooks.unreadable(p_json text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+    v_bare     text;
+    v_brackets text;
+    v_number   text[];
+    v_digits   text;
+    v_places   numeric;
+BEGIN
+    IF strpos(p_json, '\u') > 0 AND p_json ~ '\\u[dD][89a-fA-F]' THEN
+        -- Escaped backslashes go first, then whole pairs.
+        v_bare := regexp_replace(replace(p_json, '\\', ' '),
+            '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}', ' ', 'g');
+        IF v_bare ~ '\\u[dD][89a-fA-F]' THEN
+            RETURN 'half of a surrogate pair';
+        END IF;
+    END IF;
+    v_brackets := translate(p_json, '[{', '');
+    IF octet_length(p_json) - octet_length(v_brackets) <= 126
+        AND p_json !~ '[0-9][eE]\+?[0-9]{3}|[0-9]{100}' THEN
+        RETURN NULL;
+    END IF;
+    v_bare := regexp_replace(p_json, '"(?:[^"\\]|\\.)*"', '', 'g');
+    -- Each turn takes the innermost brackets away.
+    v_brackets := translate(regexp_replace(v_bare, '[^][{}]+', '', 'g'), '{}', '[]');
+    FOR v_level IN 1 .. 126 LOOP
+        EXIT WHEN v_brackets = '';
+        v_brackets := replace(v_brackets, '[]', '');
+    END LOOP;
+    IF v_brackets <> '' THEN
+        RETURN 'more than 126 arrays and objects in each other';
+    END IF;
+    -- The whole digits, those behind the point, and the exponent of each number that may be too large.
+    FOR v_number IN
+        SELECT * FROM regexp_matches(v_bare, '0*([0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?', 'g') AS m(n)
+        WHERE octet_length(n[1]) > 308 OR n[3] ~ '^\+?[0-9]{3}' OR octet_length(n[2]) > 308
+    LOOP
+        v_digits := ltrim(v_number[1] || coalesce(v_number[2], ''), '0');
+        -- It is less than ten to this power, and at least a tenth of it.
+        v_places := octet_length(v_digits) - octet_length(coalesce(v_number[2], ''))
+            + coalesce(v_number[3]::numeric, 0);
+        IF v_digits <> '' AND (v_places > 309
+            OR v_places = 309 AND rpad(left(v_digits, 17), 17, '0') COLLATE "C" > '17976931348623157')
+        THEN
+            RETURN 'a number out of range';
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Publishes an event in the caller's transaction. The source is a JSON text, or NULL. Returns
+-- whether the event is new, repeated, in conflict with another one of its id, or larger than is
+-- allowed: in the last two cases nothing was kept, and the transaction can go on.
+CREATE FUNCTION webhooks.publish_event(
+    p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
+    OUT novelty text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+    v_body  text;
+    v_fault text := unreadable(p_payload::text);
+    v_kept  record;
+BEGIN
+    IF p_type IS NULL OR octet_length(p_type) > 128
+        OR p_type !~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' THEN
+        RAISE EXCEPTION 'event type % is not names of A-Z, a-z, 0-9, _ and - joined by single dots, at most 128 bytes',
+            quote_nullable(p_type) USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_id IS NULL OR octet_length(p_id) > 128 OR p_id !~ '^[!-~]+$' OR strpos(p_id, '.') > 0 THEN
+        RAISE EXCEPTION 'event id % is not 1 to 128 visible ASCII characters without dots',
+            quote_nullable(p_id) USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_tenant IS NULL OR p_tenant !~ '^[A-Za-z0-9_.-]{1,128}$' THEN
+        RAISE EXCEPTION 'tenant % is not 1 to 128 of A-Z, a-z, 0-9, _, . and -',
+            quote_nullable(p_tenant) USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_payload IS NULL THEN
+        RAISE EXCEPTION 'payload is missing; JSON null is written ''null'''
+            USING ERRCODE = 'null_value_not_allowed';
+    ELSIF v_fault IS NOT NULL THEN
+        RAISE EXCEPTION 'payload is JSON that receivers cannot read: %', v_fault
+            USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_source IS NOT NULL AND json_typeof(p_source) <> 'string' THEN
+        RAISE EXCEPTION 'the source is not a text' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_occurred_at IS NULL OR p_occurred_at < 'epoch'
+        OR p_occurred_at >= '10000-01-01 00:00:00Z' THEN
+        RAISE EXCEPTION 'the time is not between 1970 and 9999'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    v_body := '{"event_id":' || to_json(p_id) || ',"event_type":' || to_json(p_type)
+        || ',"payload":' || btrim(p_payload::text, E' \t\n\r')
+        || ',"source":' || coalesce(btrim(p_source::text, E' \t\n\r'), 'null')
+        || ',"timestamp":"' || rfc3339(p_occurred_at) || '"}';
+    body_bytes := octet_length(v_body);
+    SELECT s.max_body INTO max_body FROM settings s;
+    IF body_bytes > max_body THEN
+        novelty := 'too large';
+        RETURN;
+    END IF;
+    SELECT * INTO v_kept FROM publish_all(
+        ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
+        ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], NULL, '{}', NULL, NULL);
+    IF v_kept.numbers[1] IS NOT NULL THEN
+        novelty := 'new';
+        deliveries := v_kept.wanted[1];
+    -- The time may differ: who tries again often makes the event anew.
+    ELSIF timeless(v_kept.old_bodies[1]) IS DISTINCT FROM timeless(v_body) THEN
+        novelty := 'conflict';
+    ELSE
+        novelty := 'repeated';
+        deliveries := v_kept.old_deliveries[1];
+    END IF;
+END $$;
+
 -- Publishes an event in the caller's transaction, and returns its id. Roll back, and nothing is sent;
 -- commit, and it is delivered. The same id again with the same content does nothing; with other
 -- content it is an error.
@@ -212,45 +328,15 @@ CREATE FUNCTION webhooks.publish(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    v_id     text := coalesce(id, new_id());
-    v_body   text;
-    v_kept   record;
-    v_max    integer;
+    v_id   text := coalesce(id, new_id());
+    v_kept record;
 BEGIN
-    IF event_type IS NULL OR octet_length(event_type) > 128
-        OR event_type !~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' THEN
-        RAISE EXCEPTION 'event type % is not names of A-Z, a-z, 0-9, _ and - joined by single dots, at most 128 bytes',
-            quote_nullable(event_type) USING ERRCODE = 'invalid_parameter_value';
-    ELSIF octet_length(v_id) > 128 OR v_id !~ '^[!-~]+$' OR strpos(v_id, '.') > 0 THEN
-        RAISE EXCEPTION 'event id % is not 1 to 128 visible ASCII characters without dots',
-            quote_nullable(v_id) USING ERRCODE = 'invalid_parameter_value';
-    ELSIF tenant IS NULL OR tenant !~ '^[A-Za-z0-9_.-]{1,128}$' THEN
-        RAISE EXCEPTION 'tenant % is not 1 to 128 of A-Z, a-z, 0-9, _, . and -',
-            quote_nullable(tenant) USING ERRCODE = 'invalid_parameter_value';
-    ELSIF payload IS NULL THEN
-        RAISE EXCEPTION 'payload is missing; JSON null is written ''null'''
-            USING ERRCODE = 'null_value_not_allowed';
-    ELSIF occurred_at IS NULL OR occurred_at < 'epoch' OR occurred_at >= '10000-01-01 00:00:00Z' THEN
-        RAISE EXCEPTION 'the time is not between 1970 and 9999'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    v_body := '{"event_id":' || to_json(v_id) || ',"event_type":' || to_json(event_type)
-        || ',"payload":' || btrim(payload::text, E' \t\n\r')
-        || ',"source":' || coalesce(to_json(source)::text, 'null')
-        || ',"timestamp":"' || rfc3339(occurred_at) || '"}';
-    SELECT max_body INTO v_max FROM settings;
-    IF octet_length(v_body) > v_max THEN
+    SELECT * INTO v_kept
+    FROM publish_event(event_type, payload, to_json(source), v_id, tenant, occurred_at);
+    IF v_kept.novelty = 'too large' THEN
         RAISE EXCEPTION 'the event''s body has % bytes; at most % are allowed',
-            octet_length(v_body), v_max USING ERRCODE = 'program_limit_exceeded';
-    END IF;
-    SELECT * INTO v_kept FROM publish_all(
-        ARRAY[v_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
-        ARRAY[tenant], ARRAY[event_type], ARRAY[patterns(event_type)], NULL, '{}', NULL, NULL);
-    IF v_kept.numbers[1] IS NOT NULL THEN
-        RETURN v_id;
-    END IF;
-    -- The time may differ: who tries again often makes the event anew.
-    IF timeless(v_kept.old_bodies[1]) IS DISTINCT FROM timeless(v_body) THEN
+            v_kept.body_bytes, v_kept.max_body USING ERRCODE = 'program_limit_exceeded';
+    ELSIF v_kept.novelty = 'conflict' THEN
         RAISE EXCEPTION 'event id % was published before with other content', quote_literal(v_id)
             USING ERRCODE = 'unique_violation';
     END IF;

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use webhooks_dispatch::StoreError;
 
-/// Says why a store cannot be opened. No error shows an address or a password.
+/// Says why a store cannot be opened. No error shows a password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -27,18 +27,29 @@ pub enum OpenError {
         /// The latest version that is known here.
         known: i32,
     },
-    /// The database cannot be reached, does not let us in, or refuses the schema.
+    /// The database does not let us in, or refuses the schema.
     #[error("cannot open the store")]
     Sql {
-        /// What PostgreSQL or the network said.
+        /// What PostgreSQL said.
         source: sqlx::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach the database at {address:?}")]
+    Unreachable {
+        /// The host and port, or the folder of the socket.
+        address: String,
+        /// What the network said.
+        source: io::Error,
     },
     /// A text is not the URL of a PostgreSQL database; it is not repeated, since it may hold a
     /// password.
-    #[error("this is not the URL of a PostgreSQL database")]
+    #[error(
+        "the URL is not like \"postgres://user:password@host:port/database\", with '/', '#', '?', '@' \
+         and '%' in user and password as %2F, %23, %3F, %40 and %25"
+    )]
     Url {
-        /// Why.
-        source: sqlx::Error,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -137,7 +148,7 @@ pub(crate) fn is_held(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")
 }
 
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
+pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {
     let found = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     found.as_deref() == Some(code)
 }
@@ -165,6 +176,9 @@ fn is_passing(error: &sqlx::Error) -> bool {
 
 /// Returns what an error of PostgreSQL means to whoever uses the store.
 pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
+    if matches!(source, sqlx::Error::PoolTimedOut) {
+        return StoreError::Unavailable { source: NoConnection(source).into() };
+    }
     let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref().unwrap_or_default() {
         "53100" => StoreError::Full { source: source.into() },
@@ -175,6 +189,11 @@ pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
         _ => StoreError::Unavailable { source: source.into() },
     }
 }
+
+/// Says that a call waited for a connection in vain. The pool does not tell what its tries met.
+#[derive(Debug, Error)]
+#[error("no connection in time: the database cannot be reached, or all connections are in use")]
+struct NoConnection(#[source] sqlx::Error);
 
 /// Says that the store was closed.
 pub(crate) fn closed() -> StoreError {
@@ -215,6 +234,15 @@ mod tests {
     async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
         let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
         assert!(is_passing(&outcome.unwrap_err()));
+    }
+
+    #[test]
+    fn waiting_for_a_connection_in_vain_is_told_as_such() {
+        let StoreError::Unavailable { source } = store_error(sqlx::Error::PoolTimedOut) else {
+            panic!("another error")
+        };
+        assert!(source.to_string().contains("cannot be reached, or all"), "{source}");
+        assert!(source.source().is_some_and(<dyn std::error::Error>::is::<sqlx::Error>));
     }
 
     #[tokio::test(start_paused = true)]

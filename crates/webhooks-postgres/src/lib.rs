@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod claim;
+mod connect;
 mod endpoints;
 mod error;
 mod hand_over;

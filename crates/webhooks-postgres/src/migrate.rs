@@ -21,8 +21,13 @@ const KNOWN: i32 = MIGRATIONS.len() as i32;
 /// Held by whoever migrates, so that programs that start at once don't do it twice.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 1)";
 
+/// PostgreSQL wants the right to make schemas before it looks whether there is one.
 const START: &str = "
-    CREATE SCHEMA IF NOT EXISTS webhooks;
+    DO $$ BEGIN
+        IF to_regnamespace('webhooks') IS NULL THEN
+            CREATE SCHEMA webhooks;
+        END IF;
+    END $$;
     CREATE TABLE IF NOT EXISTS webhooks.migrations (
         version    integer PRIMARY KEY,
         applied_at timestamptz NOT NULL DEFAULT now()

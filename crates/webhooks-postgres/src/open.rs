@@ -1,12 +1,12 @@
 //! Opening a store: the connections, the schema, the keys of the secrets.
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use webhooks_registry::{SealingKey, SealingKeys};
 
+use crate::connect::Connect;
 use crate::row;
 use crate::{OpenError, PostgresStore, UnreadableEndpoint, endpoints, migrate};
 
@@ -22,8 +22,12 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 const PAGE: i64 = 1_000;
 const MAX_TOLD: usize = 100;
 
-/// How long a call waits for a free connection, or for a server that starts.
+/// How long a call waits for a free connection, and opening a store, unless set, for a server that
+/// starts.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How large the body of an event may be, in bytes: as long as its column's type can count.
+const MAX_BODY: usize = i32::MAX as usize;
 
 /// How long a connection may be idle before it is tested: as long as calls that failed wait before
 /// they are made again.
@@ -57,32 +61,11 @@ pub struct PostgresOptions {
     prepares: bool,
     is_pooled: bool,
     statement_timeout: Duration,
+    server_patience: Duration,
     partition_width: Option<Duration>,
+    max_body: Option<usize>,
     pub(crate) keys: SealingKeys,
     pub(crate) heartbeat: Duration,
-}
-
-/// How to connect. Its debug form shows neither address nor password.
-#[derive(Clone)]
-struct Connect(PgConnectOptions);
-
-impl std::fmt::Debug for Connect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connect").finish_non_exhaustive()
-    }
-}
-
-impl Connect {
-    fn parse(url: &str) -> Result<Self, OpenError> {
-        let options =
-            PgConnectOptions::from_str(url).map_err(|source| OpenError::Url { source })?;
-        Ok(Self::new(options))
-    }
-
-    fn new(options: PgConnectOptions) -> Self {
-        // Poolers refuse parameters that they don't know, and we have no floats.
-        Self(options.extra_float_digits(None).application_name("webhooks"))
-    }
 }
 
 impl PostgresOptions {
@@ -109,7 +92,9 @@ impl PostgresOptions {
             prepares: true,
             is_pooled: false,
             statement_timeout: STATEMENT_TIMEOUT,
+            server_patience: PATIENCE,
             partition_width: None,
+            max_body: None,
             keys: SealingKeys::default(),
             heartbeat: HEARTBEAT,
         }
@@ -173,27 +158,50 @@ impl PostgresOptions {
         Self { heartbeat: heartbeat.max(Duration::from_millis(10)), ..self }
     }
 
+    /// Sets how large the body of an event may be, in bytes, that [`publish_in`](crate::publish_in)
+    /// and `webhooks.publish` take: 1 MiB unless set, the default of
+    /// [`EngineSettings::max_body`](webhooks_dispatch::EngineSettings::max_body), which an engine
+    /// goes by. Give both the same. It is kept in the database, for every process.
+    pub fn max_body(self, bytes: usize) -> Self {
+        Self { max_body: Some(bytes.min(MAX_BODY)), ..self }
+    }
+
+    /// Sets how long [`open`](Self::open) waits for a server that does not take connections, since it
+    /// may be starting: 10 s unless set.
+    pub fn server_patience(self, patience: Duration) -> Self {
+        Self { server_patience: patience, ..self }
+    }
+
     /// Opens the store, making or migrating its schema.
     ///
     /// # Errors
     /// [`OpenError`] when the database cannot be used.
     pub async fn open(self) -> Result<PostgresStore, OpenError> {
-        let pool = self.pool(&self.database, self.connections - self.readers());
-        let mut transaction = pool.begin_with(BEGIN).await?;
+        let mut connection = self.connect(&self.database).establish(self.server_patience).await?;
+        let mut transaction = connection.begin_with(BEGIN).await?;
         check_encoding(&mut transaction).await?;
         migrate::run(&mut transaction).await?;
-        if let Some(width) = self.partition_width {
-            let update =
-                "UPDATE webhooks.settings SET partition_width = $1 * interval '1 microsecond'
-                WHERE partition_width <> $1 * interval '1 microsecond'";
-            let update = sqlx::query(update).persistent(false).bind(row::micros(width));
-            update.execute(&mut *transaction).await?;
-        }
+        self.keep_settings(&mut transaction).await?;
         let ahead = sqlx::query("SELECT webhooks.ensure_ahead()").persistent(false);
         ahead.execute(&mut *transaction).await?;
         let unreadable = seal_anew(&mut transaction, &self.keys).await?;
         transaction.commit().await?;
+        connection.close().await?;
+        let pool = self.pool(&self.database, self.connections - self.readers());
         Ok(PostgresStore::start(self, pool, unreadable))
+    }
+
+    /// Keeps the settings that callers in SQL share with programs.
+    async fn keep_settings(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        const KEEP: &str = "UPDATE webhooks.settings
+            SET partition_width = coalesce($1 * interval '1 microsecond', partition_width),
+                max_body = coalesce($2, max_body)
+            WHERE partition_width <> $1 * interval '1 microsecond' OR max_body <> $2";
+        if self.partition_width.is_none() && self.max_body.is_none() {
+            return Ok(());
+        }
+        let keep = sqlx::query(KEEP).persistent(false).bind(self.partition_width.map(row::micros));
+        keep.bind(self.max_body.map(row::limit)).execute(connection).await.map(drop)
     }
 
     /// Returns how many of the connections serve those who look.
@@ -229,11 +237,13 @@ impl PostgresOptions {
         )
     }
 
+    /// Returns how to connect, with or without a cache of prepared statements.
+    fn connect(&self, connect: &Connect) -> Connect {
+        let options = connect.0.clone();
+        Connect(if self.prepares { options } else { options.statement_cache_capacity(0) })
+    }
+
     fn pool(&self, connect: &Connect, connections: u32) -> PgPool {
-        let mut connect = connect.0.clone();
-        if !self.prepares {
-            connect = connect.statement_cache_capacity(0);
-        }
         let session = (!self.is_pooled).then(|| self.session());
         PgPoolOptions::new()
             .after_connect(move |connection, _| {
@@ -258,7 +268,7 @@ impl PostgresOptions {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(connect)
+            .connect_lazy_with(self.connect(connect).0)
     }
 
     /// Returns whether each call must be a transaction.

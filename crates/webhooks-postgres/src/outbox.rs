@@ -1,11 +1,12 @@
 //! The transactional outbox: an event that is published if the caller's transaction is committed.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 use thiserror::Error;
 use webhooks_core::Event;
-use webhooks_dispatch::{Conflict, Published, SerializedEvent};
+use webhooks_dispatch::{Conflict, Novelty, Published};
 
-use crate::publication::Publication;
+use crate::error::{BadRow, has_code};
+use crate::row::{At, count};
 
 /// Says why an event was not published in a transaction.
 #[derive(Debug, Error)]
@@ -14,14 +15,39 @@ pub enum PublishInError {
     /// The event's id stands for another event already. The transaction can go on.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The database has no schema `webhooks`, or that of an older version. The transaction failed.
+    #[error("the schema \"webhooks\" is not there or not up to date; open a PostgresStore once")]
+    NoSchema {
+        /// What PostgreSQL said.
+        source: sqlx::Error,
+    },
     /// The statement failed, and with it the transaction.
     #[error("cannot publish in the transaction")]
-    Sql(#[from] sqlx::Error),
+    Sql(#[source] sqlx::Error),
+    /// The event's body is too large. The transaction can go on.
+    #[error("the event's body has {len} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that is allowed: [`PostgresOptions::max_body`](crate::PostgresOptions::max_body).
+        max: usize,
+    },
+}
+
+impl From<sqlx::Error> for PublishInError {
+    fn from(source: sqlx::Error) -> Self {
+        // No such schema, no such function.
+        if has_code(&source, "3F000") || has_code(&source, "42883") {
+            Self::NoSchema { source }
+        } else {
+            Self::Sql(source)
+        }
+    }
 }
 
 /// Publishes an event in the caller's own transaction: roll back, and nothing is sent; commit, and it
 /// is delivered by whatever worker is there. The store must have been opened once before, which
-/// makes its schema.
+/// makes its schema; the right to use the schema is enough to publish.
 ///
 /// Publishing the same event again, by its id, does nothing and returns the first result. Whoever
 /// publishes the same id at the same time waits until this transaction ends, so keep it short.
@@ -54,8 +80,27 @@ pub async fn publish_in(
     connection: &mut PgConnection,
     event: &Event,
 ) -> Result<Published, PublishInError> {
-    let event = SerializedEvent::new(event);
-    let publication = Publication { events: vec![(&event, None)], worker: None, offer: None };
-    let mut kept = publication.publish(connection, true).await?;
-    Ok(kept.outcomes.pop().ok_or(sqlx::Error::RowNotFound)??)
+    const PUBLISH: &str = "SELECT novelty, deliveries, body_bytes, max_body
+        FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6)";
+    let source = event.source.as_ref().map(serde_json::to_string).transpose();
+    let row = sqlx::query(PUBLISH)
+        .bind(event.event_type.as_str())
+        .bind(event.payload.as_str())
+        .bind(source.map_err(|error| sqlx::Error::Encode(error.into()))?)
+        .bind(event.id.to_string())
+        .bind(event.tenant.as_str())
+        .bind(At(event.timestamp))
+        .fetch_one(connection)
+        .await?;
+    let size = |column| -> Result<usize, sqlx::Error> {
+        Ok(usize::try_from(count(row.try_get(column)?)).unwrap_or(usize::MAX))
+    };
+    let novelty = match row.try_get(0)? {
+        "new" => Novelty::New,
+        "repeated" => Novelty::Repeated,
+        "conflict" => return Err(Conflict { event: event.id.clone() }.into()),
+        "too large" => return Err(PublishInError::TooLarge { len: size(2)?, max: size(3)? }),
+        _ => return Err(BadRow::of("what was published").in_column(0).into()),
+    };
+    Ok(Published { event: event.id.clone(), deliveries: size(1)?, novelty })
 }

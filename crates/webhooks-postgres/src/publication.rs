@@ -1,4 +1,4 @@
-//! The statement that publishes, for stores and for transactions of others.
+//! The statement by which a store publishes.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use crate::row::{self, At, count, limit};
 
 /// Events to publish by the function of the schema that does so for all callers.
 pub(crate) struct Publication<'e> {
-    /// Each is accepted at its time, or now by the database's clock.
-    pub(crate) events: Vec<(&'e SerializedEvent, Option<Timestamp>)>,
+    /// Each is accepted at its time.
+    pub(crate) events: Vec<(&'e SerializedEvent, Timestamp)>,
     /// Whose process publishes.
-    pub(crate) worker: Option<i64>,
+    pub(crate) worker: i64,
     pub(crate) offer: Option<Offer>,
 }
 
@@ -43,7 +43,7 @@ impl Publication<'_> {
         let events = || self.events.iter().map(|(event, _)| *event);
         let bodies: Result<Vec<&str>, _> =
             events().map(|event| std::str::from_utf8(&event.body)).collect();
-        let times: Vec<Option<At>> = self.events.iter().map(|(_, at)| at.map(At)).collect();
+        let times: Vec<At> = self.events.iter().map(|(_, at)| At(*at)).collect();
         let (kinds, kind_of) = kinds(events());
         let offer = self.offer.as_ref();
         let row = sqlx::query(PUBLISH)

@@ -242,8 +242,8 @@ async fn commit(shared: &Shared, group: &mut [Request]) -> Result<Outcomes, sqlx
         .collect();
     let Some(now) = events.iter().map(|(_, now)| *now).max() else { return Ok(Vec::new()) };
     let publication = Publication {
-        events: events.iter().map(|(event, now)| (&***event, Some(*now))).collect(),
-        worker: Some(shared.workers.id),
+        events: events.iter().map(|(event, now)| (&***event, *now)).collect(),
+        worker: shared.workers.id,
         offer,
     };
     let tries = AtomicU32::new(0);

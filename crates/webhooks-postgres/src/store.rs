@@ -245,16 +245,21 @@ impl PostgresStore {
         &self.unreadable
     }
 
-    /// Tells the other workers that this one is gone, and closes all connections. Other clones of
+    /// Tells the other workers that this one is gone, as a worker that is shut down does, and closes all
+    /// connections. Other clones of
     /// this store, such as an engine's, are closed with it: their calls fail from then on.
     pub async fn close(self) {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         self.shared.stop().await;
-        // Without it, the others notice by themselves a little later.
-        let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
+        self.leave().await;
         tokio::join!(self.shared.pool.close(), self.shared.reading.close());
+    }
+
+    /// Tells the other workers that this one is gone. If that fails, they notice it a little later.
+    async fn leave(&self) {
+        let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
     }
 }
 
@@ -321,7 +326,10 @@ impl DeliveryStore for PostgresStore {
     }
 
     async fn hand_back(&self) -> usize {
-        self.shared.stop().await
+        let count = self.shared.stop().await;
+        // Another worker of this process joins again with its next claim.
+        self.leave().await;
+        count
     }
 
     fn wakeups(&self) -> Wakeups {

@@ -1,5 +1,6 @@
 //! The headers that an endpoint's owner may add.
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
@@ -37,6 +38,9 @@ const RESERVED_PREFIXES: [&str; 4] = ["proxy-", "svix-", "webhook-", "x-webhook-
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HeaderError {
+    /// The body of a delivery is JSON, and the value says something else.
+    #[error("the body is JSON: content-type must be application/json or end in +json")]
+    ContentType,
     /// The name is none of a header (RFC 9110 §5.1).
     #[error("{name:?} is not the name of a header")]
     Name {
@@ -79,10 +83,20 @@ pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)
     if is_prefixed || RESERVED.contains(&lower) {
         return Err(HeaderError::Reserved { name: shown() });
     }
+    if parsed == CONTENT_TYPE && !is_json(value) {
+        return Err(HeaderError::ContentType);
+    }
     let mut value = HeaderValue::try_from(value)
         .map_err(|_says_no_more| HeaderError::Value { name: shown() })?;
     value.set_sensitive(true);
     Ok((parsed, value))
+}
+
+/// Returns whether a media type, with its parameters, is one of JSON: RFC 8259, or with the suffix of
+/// RFC 6839 §3.1.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json") && essence.contains('/')
 }
 
 /// Allows so many headers by returning `Ok`.
@@ -111,8 +125,24 @@ mod tests {
             let reserved = HeaderError::Reserved { name: name.clone() };
             assert_eq!(parse(&name, "1"), Err(reserved), "{name}");
         }
-        for name in ["Authorization", "X-Api-Key", "Content-Type", "User-Agent", "webhooks"] {
+        for name in ["Authorization", "X-Api-Key", "User-Agent", "webhooks"] {
             assert!(parse(name, "1").is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_says_that_the_body_is_json() {
+        for value in [
+            "application/json",
+            "application/cloudevents+json; charset=utf-8",
+            "Application/JSON;charset=utf-8",
+        ] {
+            assert!(parse("Content-Type", value).is_ok(), "{value}");
+        }
+        for value in
+            ["text/plain", "", "+json", "application/xml", "text/plain; a=application/json"]
+        {
+            assert_eq!(parse("content-type", value), Err(HeaderError::ContentType), "{value}");
         }
     }
 

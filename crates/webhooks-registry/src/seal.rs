@@ -43,17 +43,14 @@ impl SealingKey {
     /// [`SealingKeyError`] when it is anything else.
     pub fn from_hex(text: &str) -> Result<Self, SealingKeyError> {
         let mut bytes = Zeroizing::new([0; 32]);
-        let digits: Option<Vec<u8>> = text
-            .chars()
-            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-            .collect();
-        let digits = Zeroizing::new(digits.ok_or(SealingKeyError)?);
-        if digits.len() != 64 {
+        if text.len() != 2 * bytes.len() {
             return Err(SealingKeyError);
         }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            if let [high, low] = pair {
-                *byte = high << 4 | low;
+        // Digit by digit into the key itself: another buffer would be left behind.
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            for digit in pair {
+                let digit = char::from(*digit).to_digit(16).ok_or(SealingKeyError)?;
+                *byte = *byte << 4 | u8::try_from(digit).map_err(|_never| SealingKeyError)?;
             }
         }
         Ok(Self(bytes))
@@ -71,6 +68,14 @@ impl fmt::Debug for SealingKey {
 }
 
 /// The keys of a store: the first seals, all open. Without any, secrets are kept as they are.
+///
+/// Sealed are the secrets of [`StoredEndpoint`](crate::StoredEndpoint): signing secrets, the values of
+/// headers, clients' secrets, certificates and keys. Its settings are not, and they hold the URL with
+/// whatever token is in it.
+///
+/// Sealing keeps secrets from whoever reads the database or a copy of it. It does not stop whoever
+/// writes to it: secrets that were never sealed are taken too, so that keys can be put in place later,
+/// and the settings can be changed, the URL among them.
 ///
 /// To rotate, put the new key first and keep the old one: stores seal everything anew when they
 /// are opened, and then the old one can go.
@@ -193,8 +198,15 @@ mod tests {
             *SealingKey::from_hex(&"0aF1".repeat(16)).unwrap().0,
             [0x0a, 0xf1].repeat(16)[..]
         );
-        for text in ["", "0a", &"0".repeat(63), &"0".repeat(65), &"0g".repeat(32), &"é".repeat(32)]
-        {
+        for text in [
+            "",
+            "0a",
+            &"0".repeat(63),
+            &"0".repeat(65),
+            &"0g".repeat(32),
+            &"é".repeat(32),
+            &"é".repeat(64),
+        ] {
             let error = SealingKey::from_hex(text).unwrap_err();
             assert!(text.is_empty() || !error.to_string().contains(text));
         }

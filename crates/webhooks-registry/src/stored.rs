@@ -30,9 +30,11 @@ mod secrets;
 #[derive(Clone)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it of two columns")]
 pub struct StoredEndpoint {
-    /// Everything but the secrets, as a JSON object that people can read.
+    /// Everything but the secrets, as a JSON object that people can read. The URL is in it, with the
+    /// tokens that are in its path or query.
     pub settings: String,
-    /// The secrets, as JSON: to be kept apart, and encrypted if at all possible.
+    /// The secrets, as JSON: signing secrets, the values of headers, clients' secrets, certificates and
+    /// keys. To be kept apart, and encrypted if at all possible. Wiped when dropped.
     pub secrets: Zeroizing<Vec<u8>>,
 }
 
@@ -89,10 +91,9 @@ impl StoredEndpoint {
             rate_limit: endpoint.rate_limit,
             max_age: endpoint.max_age,
         };
-        let secrets = Secrets::of(endpoint);
         Self {
             settings: serde_json::to_string(&settings).expect("settings have a JSON form"),
-            secrets: Zeroizing::new(serde_json::to_vec(&secrets).expect("texts have a JSON form")),
+            secrets: Secrets::of(endpoint).to_json().expect("texts have a JSON form"),
         }
     }
 
@@ -261,6 +262,13 @@ mod tests {
                 prop_assert_eq!(StoredEndpoint::new(&endpoint).to_endpoint().unwrap(), endpoint);
             }
         }
+    }
+
+    #[test]
+    fn the_secrets_have_a_buffer_that_never_grew() {
+        let endpoint = Endpoint::new("https://example.com/", &"\"é\u{1}".repeat(100)).unwrap();
+        let secrets = StoredEndpoint::new(&endpoint).secrets;
+        assert_eq!(secrets.capacity(), secrets.len());
     }
 
     #[test]

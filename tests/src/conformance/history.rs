@@ -1,6 +1,6 @@
 //! Remembering: lists that filter and page, and forgetting in time.
 
-use webhooks_core::{DeliveryStatus, Event, EventId, TenantId};
+use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
 use webhooks_dispatch::{Novelty, Outcome, Query};
 use webhooks_registry::Subscription;
 
@@ -96,6 +96,10 @@ async fn every_filter_filters(store: impl AnyStore) {
         assert_eq!(found.items.len(), deliveries, "attempts of {query:?}, one a delivery");
     }
     let found = store.deliveries(Query::default()).await.expect("a store that works");
+    let newest = store.delivery(found.items[0].id).await.expect("a store that works");
+    assert_eq!(newest.as_ref(), Some(&found.items[0]));
+    let unknown = store.delivery(DeliveryId::from_u64(u64::MAX >> 1)).await;
+    assert_eq!(unknown.expect("a store that works"), None);
     let delivery = Some(found.items[0].id);
     let found = store.attempts(Query { delivery, ..Query::default() }).await;
     assert_eq!(found.expect("a store that works").items.len(), 1);

@@ -20,18 +20,21 @@ async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore
     register(&store, "all", endpoint()).await;
     register(&store, "exact", wants(&["user.created"])).await;
     register(&store, "subtree", wants(&["user.*", "user.created"])).await;
+    let overlapping = wants(&["*", "user.*", "user.created", "*", "user.created"]);
+    register(&store, "overlapping", overlapping).await;
     register(&store, "other", wants(&["user.deleted"])).await;
     register(&store, "inactive", endpoint().inactive()).await;
     let published = publish(&store, &[event("a")], at(0)).await;
-    assert_eq!((published[0].deliveries, published[0].novelty), (3, Novelty::New));
+    assert_eq!((published[0].deliveries, published[0].novelty), (4, Novelty::New));
     let claimed = claim(&store, at(0)).await;
     let mut endpoints: Vec<&str> =
         claimed.iter().map(|claimed| claimed.registration.id.as_str()).collect();
     endpoints.sort_unstable();
-    assert_eq!(endpoints, ["all", "exact", "subtree"]);
+    assert_eq!(endpoints, ["all", "exact", "overlapping", "subtree"]);
 
     let unwanted = Event::new("nobody.cares", 1).expect("a valid event");
     register(&store, "all", wants(&["a"])).await;
+    register(&store, "overlapping", wants(&["a"])).await;
     assert_eq!(publish(&store, &[unwanted], at(1)).await[0].deliveries, 0);
 }
 

@@ -134,17 +134,17 @@ struct Watcher(Arc<Mutex<Log>>);
 impl Observer for Watcher {
     fn observe(&self, occurrence: &Occurrence<'_>) {
         let line = match occurrence {
-            Occurrence::Published { event, deliveries } => {
+            Occurrence::Published { event, deliveries, .. } => {
                 format!("{event} published {deliveries}")
             }
             Occurrence::Delivered { delivery, .. } => {
                 format!("{} delivered by {}", delivery.event, delivery.attempt)
             }
-            Occurrence::AttemptFailed { delivery, error, .. } => {
-                format!("{} failed by {}: {error}", delivery.event, delivery.attempt)
+            Occurrence::AttemptFailed { delivery, failure, .. } => {
+                format!("{} failed by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
-            Occurrence::Exhausted { delivery, error } => {
-                format!("{} exhausted by {}: {error}", delivery.event, delivery.attempt)
+            Occurrence::Exhausted { delivery, failure } => {
+                format!("{} exhausted by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
             Occurrence::Expired { delivery } => format!("{} expired", delivery.event),
             Occurrence::LeaseLost { delivery } => format!("{} lost its lease", delivery.event),

@@ -166,6 +166,27 @@ async fn a_worker_that_is_shut_down_hands_all_back() {
     assert_eq!(waiting(&url).await, (150, 0));
 }
 
+/// Goal: nobody waits for a worker that was shut down. Method: another one, whose heartbeat is slow,
+/// claims at once what was published after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_shut_down_is_no_longer_one_of_those_that_share() {
+    let url = Cluster::shared().database().await;
+    let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+    let engine = Engine::new(PostgresStore::open(&url).await.unwrap(), transport);
+    engine.endpoints().register("crm", endpoint()).await.unwrap();
+    let worker = engine.start();
+    let count = "SELECT count(*) FROM webhooks.workers";
+    let workers = async || -> i64 {
+        sqlx::query_scalar(count).fetch_one(&mut connect(&url).await).await.unwrap()
+    };
+    eventually(async || (workers().await == 1).then_some(())).await;
+    worker.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(workers().await, 0);
+    let other = PostgresStore::open(&url).await.unwrap();
+    publish(engine.store(), ["a".to_owned()]).await;
+    assert_eq!(events(&claim(&other, 10).await), ["a"]);
+}
+
 /// Leads to a server; the first connection that speaks of `marker` is cut at the server's answer.
 pub(super) fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
     let folder = tempfile::tempdir().unwrap().keep();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::postgres::PgListener;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
@@ -28,6 +29,7 @@ mod keys;
 mod listening;
 mod order;
 mod races;
+mod reaching;
 mod refusals;
 mod sessions;
 mod unheard;

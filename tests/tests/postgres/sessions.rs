@@ -2,7 +2,6 @@
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use tokio::task::JoinSet;
 use webhooks_dispatch::StoreError;
 use webhooks_postgres::OpenError;
 
@@ -19,6 +18,60 @@ async fn hostile_database() -> String {
     END $$";
     sqlx::raw_sql(alter).execute(&mut connect(&url).await).await.unwrap();
     url
+}
+
+/// Goal: processes that start at once make the schema once, whatever the database sets. Method: many
+/// open an empty database together.
+#[tokio::test]
+async fn many_open_an_empty_database_at_once() {
+    for url in [Cluster::shared().database().await, hostile_database().await] {
+        let mut opening = JoinSet::new();
+        for n in 0..8 {
+            let url = url.clone();
+            opening.spawn(async move {
+                let store = PostgresStore::open(&url).await.unwrap();
+                publish(&store, [format!("event-{n}")]).await;
+                store
+            });
+        }
+        let stores = opening.join_all().await;
+        assert_eq!(kept(&stores[0]).await.len(), 8);
+        let applied = "SELECT count(*) = max(version) FROM webhooks.migrations";
+        let applied: bool =
+            sqlx::query_scalar(applied).fetch_one(&mut connect(&url).await).await.unwrap();
+        assert!(applied, "each migration once");
+    }
+}
+
+/// Goal: a caller's transaction of any isolation can publish though another one has just made the
+/// partition. Method: it has its snapshot before there is a partition, and publishes after.
+#[tokio::test]
+async fn a_snapshot_that_shows_no_partition_keeps_nobody_from_publishing() {
+    const NONE: &str = "DO $$ DECLARE v_table text; BEGIN
+        FOR v_table IN SELECT inhrelid::regclass FROM pg_inherits
+            WHERE inhparent::regclass::text IN ('webhooks.events', 'webhooks.ended', 'webhooks.retried')
+              AND (SELECT relkind FROM pg_class WHERE oid = inhrelid) = 'r'
+        LOOP EXECUTE 'DROP TABLE ' || v_table; END LOOP;
+        DELETE FROM webhooks.partitions;
+    END $$";
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        let mut other = connect(&url).await;
+        sqlx::raw_sql(NONE).execute(&mut other).await.unwrap();
+        let mut caller = connect(&url).await;
+        let begin = format!("BEGIN ISOLATION LEVEL {isolation}; SELECT 1 FROM pg_class");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut caller).await.unwrap();
+        let event = |who: &str| {
+            let id = EventId::new(&format!("{who} {isolation}").replace(' ', "-")).unwrap();
+            Event::new("created", 1).unwrap().id(id)
+        };
+        assert!(publish_in(&mut other, &event("other")).await.is_ok());
+        let published = publish_in(&mut caller, &event("caller")).await;
+        assert!(published.is_ok(), "{isolation}: {published:?}");
+        sqlx::raw_sql("COMMIT").execute(&mut caller).await.unwrap();
+        assert_eq!(kept(&store).await.len(), 2, "{isolation}");
+    }
 }
 
 /// Has every change refused by a transaction that is not read committed.

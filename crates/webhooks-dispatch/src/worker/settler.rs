@@ -15,8 +15,8 @@ use super::Shared;
 use super::disabler::Wish;
 use super::pilot::Flown;
 use crate::{
-    Attempt, Clock, DeliveryStore, Health, Occurrence, Outcome, Settled, Settlement, StoreError,
-    Subject,
+    Attempt, Clock, DeliveryStore, Failure, Health, Occurrence, Outcome, Settled, Settlement,
+    StoreError, Subject,
 };
 
 /// How many results are settled together at most.
@@ -210,6 +210,7 @@ where
         let delivery = Subject {
             id: flown.settlement.claim.delivery,
             event: &flown.event.id,
+            event_type: &flown.event.event_type,
             tenant,
             endpoint,
             attempt: flown.number,
@@ -218,17 +219,22 @@ where
             return observers.tell(&Occurrence::LeaseLost { delivery });
         };
         let attempt = flown.settlement.attempt.as_ref();
-        let error = attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
+        let status_code = attempt.and_then(|attempt| attempt.status_code);
+        let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
+        let failure = Failure {
+            error: attempt.and_then(|attempt| attempt.error.as_deref()).unwrap_or_default(),
+            class: attempt.and_then(|attempt| attempt.error_class),
+            status_code,
+            duration,
+        };
         match flown.settlement.outcome {
             Outcome::Delivered => {
-                let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
-                observers.tell(&Occurrence::Delivered { delivery, duration });
+                observers.tell(&Occurrence::Delivered { delivery, duration, status_code });
             }
-            Outcome::Retrying { due_at } => {
-                let retry_at = due_at;
-                observers.tell(&Occurrence::AttemptFailed { delivery, error, retry_at });
+            Outcome::Retrying { due_at: retry_at } => {
+                observers.tell(&Occurrence::AttemptFailed { delivery, failure, retry_at });
             }
-            Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, error }),
+            Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, failure }),
             Outcome::Expired => observers.tell(&Occurrence::Expired { delivery }),
             Outcome::Released => {}
         }

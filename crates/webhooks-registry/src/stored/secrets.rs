@@ -1,7 +1,10 @@
 //! The part of a stored endpoint that is kept apart.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use webhooks_core::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::hidden::Hidden;
 use crate::{
@@ -52,6 +55,15 @@ impl Secrets {
         })
     }
 
+    /// Returns what to write, in a buffer of its final length: one that grew would leave copies behind.
+    pub(super) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+        let mut len = Length(0);
+        serde_json::to_writer(&mut len, self)?;
+        let mut json = Zeroizing::new(Vec::with_capacity(len.0));
+        serde_json::to_writer(&mut *json, self)?;
+        Ok(json)
+    }
+
     pub(super) fn of(endpoint: &Endpoint) -> Self {
         let signing = endpoint.secrets().map(|secret| StoredSecret {
             text: Hidden::new(secret.dangerous_text()),
@@ -94,6 +106,20 @@ impl Secrets {
             Some(tls) => endpoint.tls(tls.restored())?,
             None => endpoint,
         })
+    }
+}
+
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! The file: its lock, its path, its version.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use futures_util::future::join;
 use rusqlite::Connection;
 use webhooks_core::{Event, EventId, TenantId};
-use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent};
+use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent, Settled};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_sqlite::{OpenError, SqliteStore};
 
@@ -95,6 +96,66 @@ async fn a_path_that_names_no_file_is_refused() {
         assert!(matches!(error, OpenError::NoFile { .. }), "{path:?}: {error:?}");
         assert!(error.to_string().contains("is no file"), "{error}");
     }
+}
+
+/// Goal: exactly the file that is named is made, and found again. Method: names that mean something
+/// to SQLite, to URLs or to a shell.
+#[tokio::test]
+async fn a_file_has_the_name_that_it_was_given_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "a b.db",
+        "a%20b.db",
+        "a%2Fb.db",
+        "a#b.db",
+        "a.db?mode=ro",
+        "a;b.db",
+        "'a\"b'.db",
+        "a&b.db",
+        "größe.db",
+        "file:colon.db",
+        ":memory:",
+        "a\nb.db",
+    ];
+    for name in names {
+        let path = folder.path().join(name);
+        let store = SqliteStore::open(&path).await.unwrap();
+        publish(&store, "1").await;
+        store.close().await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(store.events(Query::default()).await.unwrap().items.len(), 1, "{name}");
+        store.close().await;
+        assert!(path.is_file(), "{name}");
+    }
+    let made: BTreeSet<String> = (std::fs::read_dir(folder.path()).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !["-lock", "-shm", "-wal"].iter().any(|beside| name.ends_with(beside)))
+        .collect();
+    assert_eq!(made, names.map(str::to_owned).into());
+}
+
+/// Goal: what meets the lock of another program for long fails loudly and was not kept, and goes on
+/// when the lock is gone. Method: another connection holds it until both have been answered.
+#[tokio::test]
+async fn what_meets_a_lock_for_long_fails_and_was_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_with_endpoint(&folder).await;
+    publish(&store, "1").await;
+    let claimed = claim(&store).await.remove(0);
+    let other = Connection::open(folder.path().join("store.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let publishing = store.publish(vec![event("2", "payload")], now());
+    let (published, settled) =
+        join(publishing, store.settle(vec![settlement(&claimed)], now())).await;
+    for error in [published.unwrap_err(), settled.unwrap_err()] {
+        let told = chain(&error);
+        assert!(told.starts_with("the store is not available: database is locked"), "{told}");
+    }
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(store.events(Query::default()).await.unwrap().items.len(), 1);
+    publish(&store, "2").await;
+    let settled = store.settle(vec![settlement(&claimed)], now()).await.unwrap();
+    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,270 @@
+//! A log of what happens in an engine, by way of `tracing`.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use crate::{ErrorClass, Observer, Occurrence};
+
+/// Writes what happens in an engine to whatever subscribes to `tracing`, an event for each occurrence.
+///
+/// | level | what |
+/// | --- | --- |
+/// | debug | an event was published, a delivery was made |
+/// | info | an endpoint recovered |
+/// | warn | an attempt failed, a lease was lost, an endpoint has been failing for long |
+/// | error | a delivery was given up, an endpoint was disabled, the store or a part of a worker failed |
+///
+/// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`, `status`,
+/// `class`, `duration_ms` and `error`, as far as they are known; the target is `webhooks_dispatch`. No
+/// event has a URL, a payload or a secret in it, unless a transport of yours puts one into its errors.
+///
+/// # Example
+/// ```
+/// use webhooks_dispatch::{Engine, FnTransport, LogObserver, MemoryStore};
+///
+/// let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+/// let engine = Engine::builder(MemoryStore::new(), transport).observer(LogObserver::new()).build();
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct LogObserver;
+
+impl LogObserver {
+    /// Returns an observer that logs everything; subscribers filter by level and target.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Observer for LogObserver {
+    fn observe(&self, occurrence: &Occurrence<'_>) {
+        match occurrence {
+            Occurrence::Published { .. }
+            | Occurrence::Delivered { .. }
+            | Occurrence::AttemptFailed { .. }
+            | Occurrence::Exhausted { .. }
+            | Occurrence::Expired { .. }
+            | Occurrence::LeaseLost { .. } => of_delivery(occurrence),
+            Occurrence::EndpointDisabled { tenant, endpoint, reason } => {
+                let reason = reason.as_str();
+                error!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
+            }
+            Occurrence::EndpointFailing { tenant, endpoint, since } => {
+                warn!(target: TARGET, %tenant, %endpoint, %since, "endpoint has been failing");
+            }
+            Occurrence::EndpointRecovered { tenant, endpoint } => {
+                info!(target: TARGET, %tenant, %endpoint, "endpoint recovered");
+            }
+            Occurrence::WorkerFailed { part } => {
+                error!(target: TARGET, ?part, "a part of a worker panicked");
+            }
+            Occurrence::StoreFailed { error } => {
+                error!(target: TARGET, error = with_causes(*error), "the store failed");
+            }
+        }
+    }
+}
+
+const TARGET: &str = "webhooks_dispatch";
+
+fn of_delivery(occurrence: &Occurrence<'_>) {
+    match occurrence {
+        Occurrence::Published { event, event_type, tenant, deliveries } => {
+            debug!(target: TARGET, %tenant, %event, %event_type, deliveries, "event published");
+        }
+        Occurrence::Delivered { delivery, duration, status_code } => debug!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            status = status_code, duration_ms = milliseconds(*duration),
+            "delivered"
+        ),
+        Occurrence::AttemptFailed { delivery, failure, retry_at } => warn!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            status = failure.status_code, class = failure.class.map(ErrorClass::as_str),
+            duration_ms = milliseconds(failure.duration), error = failure.error, %retry_at,
+            "attempt failed"
+        ),
+        Occurrence::Exhausted { delivery, failure } => error!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            status = failure.status_code, class = failure.class.map(ErrorClass::as_str),
+            duration_ms = milliseconds(failure.duration), error = failure.error,
+            "delivery given up: the last attempt failed"
+        ),
+        Occurrence::Expired { delivery } => error!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            "delivery given up: it is too old"
+        ),
+        Occurrence::LeaseLost { delivery } => warn!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            "lease lost: the delivery may be sent again"
+        ),
+        _ => {}
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the text of an error and of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{self, Write as _};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+    use webhooks_core::{
+        DeliveryId, EndpointId, EventId, EventType, RetryPolicy, TenantId, Timestamp,
+    };
+    use webhooks_registry::{DisableReason, Endpoint, EndpointKey};
+
+    use super::*;
+    use crate::observe::{Failure, Subject, WorkerPart};
+    use crate::{Engine, FnTransport, HistoryStore as _, MemoryStore, StoreError};
+
+    /// Collects events as lines: level, target, then each field.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let metadata = event.metadata();
+            let mut line = Line(format!("{} {}", metadata.level(), metadata.target()));
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            write!(self.0, " {field}={value:?}").unwrap();
+        }
+    }
+
+    fn check(occurrence: Occurrence<'_>, level: &str, text: &str, fields: &str) {
+        let lines = Lines::default();
+        let log = || LogObserver::new().observe(&occurrence);
+        tracing::subscriber::with_default(lines.clone(), log);
+        let expected = format!("{level} webhooks_dispatch message={text} {fields}");
+        assert_eq!(*lines.0.lock().unwrap(), [expected], "one event for {occurrence:?}");
+    }
+
+    #[test]
+    fn what_becomes_of_a_delivery_is_one_event_with_all_that_is_known() {
+        let (tenant, endpoint) = (TenantId::new("acme").unwrap(), EndpointId::new("crm").unwrap());
+        let (tenant, endpoint) = (&tenant, &endpoint);
+        let (event, event_type) = (EventId::new("e1").unwrap(), EventType::new("a.b").unwrap());
+        let (event, event_type) = (&event, &event_type);
+        let id = DeliveryId::from_u64(7);
+        let delivery = Subject { id, event, event_type, tenant, endpoint, attempt: 2 };
+        let duration = Duration::from_millis(30);
+        let error = "answered 503";
+        let answered = Failure { error, class: None, status_code: Some(503), duration };
+        let class = Some(ErrorClass::Timeout);
+        let unanswered = Failure { error: "not in time", class, status_code: None, duration };
+        let about = "tenant=acme endpoint=crm delivery=dlv_7 event=e1 event_type=a.b attempt=2";
+        let retry_at = Timestamp::UNIX_EPOCH;
+
+        let occurrence = Occurrence::Published { event, event_type, tenant, deliveries: 3 };
+        let fields = "tenant=acme event=e1 event_type=a.b deliveries=3";
+        check(occurrence, "DEBUG", "event published", fields);
+        let occurrence = Occurrence::Delivered { delivery, duration, status_code: Some(204) };
+        check(occurrence, "DEBUG", "delivered", &format!("{about} status=204 duration_ms=30"));
+        let occurrence = Occurrence::AttemptFailed { delivery, failure: answered, retry_at };
+        let fields =
+            r#"status=503 duration_ms=30 error="answered 503" retry_at=1970-01-01T00:00:00Z"#;
+        check(occurrence, "WARN", "attempt failed", &format!("{about} {fields}"));
+        let occurrence = Occurrence::Exhausted { delivery, failure: unanswered };
+        let fields = format!(r#"{about} class="timeout" duration_ms=30 error="not in time""#);
+        check(occurrence, "ERROR", "delivery given up: the last attempt failed", &fields);
+        let occurrence = Occurrence::Expired { delivery };
+        check(occurrence, "ERROR", "delivery given up: it is too old", about);
+        let occurrence = Occurrence::LeaseLost { delivery };
+        check(occurrence, "WARN", "lease lost: the delivery may be sent again", about);
+    }
+
+    /// Goal: a log is no place for what is private to sender and receiver. Method: an engine publishes,
+    /// fails and gives up; URL, secret, payload and answer all hold a word that must not be logged.
+    #[tokio::test]
+    async fn a_log_shows_no_url_payload_secret_or_answer() {
+        let lines = Lines::default();
+        let _subscribed = tracing::subscriber::set_default(lines.clone());
+        let transport = FnTransport::new(|_, _, _, _| async { (500, "hush") });
+        let engine = Engine::builder(MemoryStore::new(), transport).observer(LogObserver::new());
+        let engine = engine.build();
+        let endpoint = Endpoint::new("https://example.com/hush?token=hush", "hush-hush").unwrap();
+        let endpoint = endpoint.header("x-key", "hush").unwrap();
+        let endpoint = endpoint.retry(RetryPolicy::fixed(Duration::from_millis(1), 1));
+        engine.endpoints().register("crm", endpoint).await.unwrap();
+        let worker = engine.start();
+        engine.publish(&webhooks_core::Event::new("a", "hush").unwrap()).await.unwrap();
+        let key = EndpointKey::of_default_tenant(EndpointId::new("crm").unwrap());
+        let statistics =
+            async || engine.history().statistics(key.clone(), Timestamp::UNIX_EPOCH).await.unwrap();
+        while statistics().await.failed == 0 {
+            tokio::task::yield_now().await;
+        }
+        worker.shutdown(Duration::from_secs(5)).await;
+        let lines = lines.0.lock().unwrap();
+        let levels: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(levels, ["DEBUG", "WARN", "ERROR"], "{lines:?}");
+        assert!(!lines.concat().contains("hush"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_becomes_of_endpoints_stores_and_workers_is_one_event_each() {
+        let (tenant, endpoint) = (TenantId::new("acme").unwrap(), EndpointId::new("crm").unwrap());
+        let (tenant, endpoint) = (&tenant, &endpoint);
+        let (reason, since) = (DisableReason::Gone, Timestamp::UNIX_EPOCH);
+
+        let occurrence = Occurrence::EndpointDisabled { tenant, endpoint, reason };
+        let fields = r#"tenant=acme endpoint=crm reason="gone""#;
+        check(occurrence, "ERROR", "endpoint disabled", fields);
+        let occurrence = Occurrence::EndpointFailing { tenant, endpoint, since };
+        let fields = "tenant=acme endpoint=crm since=1970-01-01T00:00:00Z";
+        check(occurrence, "WARN", "endpoint has been failing", fields);
+        let occurrence = Occurrence::EndpointRecovered { tenant, endpoint };
+        check(occurrence, "INFO", "endpoint recovered", "tenant=acme endpoint=crm");
+        let occurrence = Occurrence::WorkerFailed { part: WorkerPart::Pilot };
+        check(occurrence, "ERROR", "a part of a worker panicked", "part=Pilot");
+        let error = &StoreError::Unavailable { source: "the disk is away".into() };
+        let fields = r#"error="the store is not available: the disk is away""#;
+        check(Occurrence::StoreFailed { error }, "ERROR", "the store failed", fields);
+    }
+}

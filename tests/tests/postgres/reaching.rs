@@ -1,0 +1,124 @@
+//! Opening a store: servers that are not there or not yet, and roles with few rights.
+
+use std::error::Error;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, UnixStream};
+use webhooks_postgres::OpenError;
+
+use super::*;
+
+/// Returns an error with all its causes, as people are shown it.
+fn told(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(" <- ")
+}
+
+/// Opens a store where nothing is; returns what it says.
+async fn refused(url: &str) -> OpenError {
+    let options = PostgresOptions::new(url).unwrap().server_patience(Duration::from_millis(50));
+    let error = options.open().await.unwrap_err();
+    let shown = format!("{} {error:?}", told(&error));
+    assert!(!shown.contains("hunter2"), "{shown}");
+    error
+}
+
+/// Goal: whoever cannot connect is told where nobody answers, and why. Method: a port that was free
+/// a moment ago, a name that cannot exist (RFC 6761 §6.4), a folder without a socket.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_with_its_address_and_the_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    for (url, address, cause) in [
+        (
+            format!("postgres://app:hunter2@127.0.0.1:{port}/app"),
+            format!("127.0.0.1:{port}"),
+            "refused",
+        ),
+        (
+            "postgres://app:hunter2@db.invalid/app".to_owned(),
+            "db.invalid:5432".to_owned(),
+            "lookup",
+        ),
+        (
+            format!("postgres://app:hunter2@localhost/app?host={path}"),
+            path.to_string(),
+            "No such file",
+        ),
+    ] {
+        let error = refused(&url).await;
+        let told = told(&error);
+        assert!(told.contains(&address) && told.contains(cause), "{told}");
+        assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_database_are_told_as_the_server_says_it() {
+    let url = Cluster::shared().database().await;
+    let role = "CREATE ROLE guarded LOGIN PASSWORD 'right'";
+    sqlx::raw_sql(role).execute(&mut connect(&url).await).await.unwrap();
+    let wrong = url.replacen("postgres@", "guarded:hunter2@", 1);
+    let told_wrong = told(&refused(&wrong).await);
+    assert!(told_wrong.contains("password authentication failed"), "{told_wrong}");
+    let missing = url.replacen("test_", "no_", 1);
+    let told_missing = told(&refused(&missing).await);
+    assert!(told_missing.contains("does not exist"), "{told_missing}");
+}
+
+/// Goal: a server that starts is waited for. Method: something in its place says that it starts
+/// (57P03), and leads to the real one from the second connection on.
+#[tokio::test]
+async fn a_server_that_starts_is_waited_for() {
+    const STARTING: &[u8] = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+    let url = Cluster::shared().database().await;
+    let (before, folder) = url.split_once("?host=").unwrap();
+    let (database, folder) = (before.rsplit('/').next().unwrap(), folder.to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1_024];
+        assert!(first.read(&mut request).await.unwrap() > 0);
+        let len = u32::try_from(STARTING.len() + 4).unwrap();
+        let answer = [b"E", len.to_be_bytes().as_slice(), STARTING].concat();
+        first.write_all(&answer).await.unwrap();
+        drop(first);
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = UnixStream::connect(format!("{folder}/.s.PGSQL.5432")).await.unwrap();
+            connections.spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable");
+    let store = PostgresStore::open(&url).await.unwrap();
+    publish(&store, ["a".to_owned()]).await;
+    store.close().await;
+    server.abort();
+}
+
+/// Goal: a role needs no right in the database beyond a schema that an administrator made for it.
+#[tokio::test]
+async fn a_role_with_a_schema_of_its_own_opens_the_store() {
+    let url = Cluster::shared().database().await;
+    let prepare = "CREATE ROLE app LOGIN; CREATE SCHEMA webhooks AUTHORIZATION app";
+    sqlx::raw_sql(prepare).execute(&mut connect(&url).await).await.unwrap();
+    let own = url.replacen("postgres@", "app@", 1);
+    let refused = sqlx::raw_sql("CREATE SCHEMA other").execute(&mut connect(&own).await).await;
+    assert!(refused.unwrap_err().to_string().contains("permission denied"));
+    for _ in 0..2 {
+        let store = open(&own).await;
+        store.register(id("crm"), endpoint()).await.unwrap();
+        publish(&store, ["a".to_owned()]).await;
+        store.close().await;
+    }
+    let store = open(&own).await;
+    let claimed = claim_at_last(&store, 10).await;
+    let settled = settle(&store, &claimed, Outcome::Delivered).await;
+    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert_eq!(kept(&store).await, ["a"]);
+}
