@@ -36,7 +36,7 @@ async fn main() -> Result<(), AnyError> {
 async fn sender(store: &Path, url: &str) -> Result<(), AnyError> {
     let engine = Engine::new(SqliteStore::open(store).await?, HttpTransport::development()?);
     if engine.endpoints().get("shop").await?.is_none() {
-        engine.endpoints().register("shop", Endpoint::new(url, "my-secret-key")?).await?;
+        engine.endpoints().register("shop", Endpoint::new(url, Secret::generate())?).await?;
     }
     let worker = engine.start();
     for number in 0..EVENTS {

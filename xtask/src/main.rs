@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         ["bench", name, ref flags @ ..] => bench::run_one(name, flags),
         ["bench"] => return misuse("bench needs a name, such as `bench sign`"),
         ["sim", ref flags @ ..] => sim::run_seeds(flags),
-        ["help" | "--help" | "-h"] => {
+        ["help" | "--help" | "-h"] | [_, "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
         }

@@ -163,7 +163,8 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 status,
                 status_code: outcome.as_ref().ok().map(|response| response.status),
                 attempt: number,
-                error: (status != DeliveryStatus::Delivered).then(|| explain(&outcome)),
+                error: (status != DeliveryStatus::Delivered)
+                    .then(|| explain(&outcome, &registration.endpoint)),
                 timestamp: now,
             };
         }

@@ -14,13 +14,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
-use webhooks_core::{DeliveryResult, Event, RetryPolicy};
+use webhooks_core::{DeliveryResult, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Dispatcher, Request, Response, Transport, TransportError};
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
-use webhooks_sign::{Algorithm, Key, KeyRing, x_webhook};
+use webhooks_sign::{Key, KeyRing, standard};
 
-const SECRET: &str = "my-secret-key";
+/// What both sides share; make yours by `Secret::generate()`.
+const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -81,8 +82,7 @@ fn report(results: &[DeliveryResult]) {
 
 /// Starts a receiver on a free port and returns its URL. It needs webhooks-sign alone.
 async fn start_receiver() -> Result<String, Box<dyn Error>> {
-    let key = Key::from_legacy_bytes(Algorithm::HmacSha256, SECRET.as_bytes())?;
-    let keys = KeyRing::from(key);
+    let keys = KeyRing::from(Key::standard(SECRET)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move {
@@ -113,7 +113,8 @@ async fn receive(
         return Ok(answer(400));
     };
     // Verify the bytes as they came. Only `verified` leads on to the event.
-    let verified = match x_webhook::verify(keys, &head.headers, &body) {
+    let now = Timestamp::now().as_unix_seconds();
+    let verified = match standard::verify(keys, &head.headers, &body, now) {
         Ok(verified) => verified,
         Err(error) => {
             println!("   receiver: refuses it: {error}");

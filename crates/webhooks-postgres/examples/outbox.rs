@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use webhooks_core::Event;
 use webhooks_dispatch::{Engine, FnTransport};
 use webhooks_postgres::{PostgresStore, publish_in};
-use webhooks_registry::Endpoint;
+use webhooks_registry::{Endpoint, Secret};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         (200, "")
     });
     let engine = Engine::new(PostgresStore::open(&database).await?, transport);
-    let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?;
+    let endpoint = Endpoint::new("https://example.com/", Secret::generate())?;
     engine.endpoints().register("example", endpoint).await?;
     let worker = engine.start();
 

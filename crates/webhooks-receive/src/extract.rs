@@ -82,7 +82,7 @@ impl<T, P> fmt::Debug for VerifiedWebhook<T, P> {
 
 /// What a verified body can become.
 #[diagnostic::on_unimplemented(
-    message = "a verified body does not become `{Self}`: use `Bytes` or `Json<_>`, or implement \
+    message = "a verified body does not become `{Self}`: use `Bytes`, `Vec<u8>` or `Json<_>`, or implement \
                `FromWebhook`"
 )]
 pub trait FromWebhook: Sized {
@@ -96,6 +96,12 @@ pub trait FromWebhook: Sized {
 impl FromWebhook for Bytes {
     fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection> {
         Ok(webhook.body().clone())
+    }
+}
+
+impl FromWebhook for Vec<u8> {
+    fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection> {
+        Ok(webhook.body().to_vec())
     }
 }
 

@@ -182,18 +182,14 @@ fn conclude<S, T, C: Clock>(
         Step::Fail => (Outcome::Failed, None),
         Step::Disable => (Outcome::Failed, Some(DisableReason::Gone)),
     };
-    let attempt = Some(record(started_at, ended_at, step, outcome));
+    let error = (step != Step::Deliver).then(|| explain(outcome, &registration.endpoint));
+    let attempt = Some(Attempt { error, ..record(started_at, ended_at, outcome) });
     let settlement = Settlement { claim, outcome: settled, attempt };
     Flown { settlement, registration, event, number, disable, room: None }
 }
 
-/// Returns what is kept of an attempt.
-fn record(
-    started_at: Now,
-    ended_at: Now,
-    step: Step,
-    outcome: &Result<Response, AttemptError>,
-) -> Attempt {
+/// Returns what is kept of an attempt, except for why it failed.
+fn record(started_at: Now, ended_at: Now, outcome: &Result<Response, AttemptError>) -> Attempt {
     let (status_code, error_class) = match outcome {
         Ok(Response { status, .. }) => (Some(*status), None),
         Err(AttemptError::Signing(_)) => (None, Some(ErrorClass::Signing)),
@@ -208,7 +204,7 @@ fn record(
         duration: ended_at.monotonic.saturating_since(started_at.monotonic),
         status_code,
         error_class,
-        error: (step != Step::Deliver).then(|| explain(outcome)),
+        error: None,
         response_headers,
         response,
     }
