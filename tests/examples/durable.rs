@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{Clock as _, Engine, HistoryStore as _, SystemClock};
 use webhooks_http::HttpTransport;
-use webhooks_registry::{Endpoint, EndpointKey};
+use webhooks_registry::{Endpoint, EndpointKey, Secret};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::Receiver;
 
