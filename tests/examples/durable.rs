@@ -78,7 +78,7 @@ async fn story() -> Result<(), AnyError> {
 
     let mut times = HashMap::<String, usize>::new();
     for request in receiver.received() {
-        let id = request.headers["x-webhook-event-id"].to_str()?;
+        let id = request.headers["webhook-id"].to_str()?;
         *times.entry(id.to_owned()).or_default() += 1;
     }
     let repeated = times.values().filter(|times| **times > 1).count();

@@ -64,7 +64,8 @@ impl Keys {
     pub(crate) fn fixed(&self) -> Option<Found> {
         match &self.source {
             Source::Fixed(ring) => {
-                Some(Found { tenant: None, ring: Arc::clone(ring), url: Arc::clone(&self.url) })
+                let (ring, url) = (Arc::clone(ring), Arc::clone(&self.url));
+                Some(Found { tenant: None, ring, url, is_decoy: false })
             }
             Source::Lookup(_) => None,
         }
@@ -75,7 +76,12 @@ impl Keys {
         let Source::Lookup(lookup) = &self.source else { return Ok(self.fixed()) };
         // Who has no key cannot have signed anything.
         let found = lookup.keys(head).await?.filter(|keys| keys.ring.iter().next().is_some());
-        Ok(found.map(|TenantKeys { tenant, ring, url }| Found { tenant: Some(tenant), ring, url }))
+        Ok(found.map(|TenantKeys { tenant, ring, url }| Found {
+            tenant: Some(tenant),
+            ring,
+            url,
+            is_decoy: false,
+        }))
     }
 }
 
@@ -177,13 +183,16 @@ pub(crate) struct Found {
     pub(crate) ring: Arc<KeyRing<MAX_KEYS>>,
     /// The URL that the sender was given, or nothing.
     pub(crate) url: Arc<str>,
+    /// Whether the keys stand for those of nobody.
+    pub(crate) is_decoy: bool,
 }
 
 impl Found {
     /// Returns the keys that stand for those of nobody.
     pub(crate) fn nobody(decoy: &Arc<KeyRing<MAX_KEYS>>) -> Self {
         // No sender was given this URL, but there is one.
-        Self { tenant: None, ring: Arc::clone(decoy), url: Arc::from("/") }
+        let url = Arc::from("https://decoy.invalid/");
+        Self { tenant: None, ring: Arc::clone(decoy), url, is_decoy: true }
     }
 }
 
@@ -213,11 +222,19 @@ const DECOYS: [(KeyFormat, &str); 3] = [
 /// known to all, so what they say must never count. They suit the algorithm, however the scheme
 /// writes its own keys.
 pub(crate) fn decoy(scheme: &Scheme) -> Result<KeyRing<MAX_KEYS>, Error> {
-    let written_as = |format| {
-        Scheme::custom("decoy", "decoy").algorithm(scheme.algorithm()).key_format(format).build()
+    let decoy = |algorithm| {
+        let written_as = |format| {
+            Scheme::custom("decoy", "decoy").algorithm(algorithm).key_format(format).build()
+        };
+        DECOYS.iter().find_map(|(format, text)| written_as(*format).ok()?.key(text).ok())
     };
-    let key = DECOYS.iter().find_map(|(format, text)| written_as(*format).ok()?.key(text).ok());
-    Ok(widen(&KeyRing::from(key.ok_or(Error::UnsuitableKey)?)))
+    let key = decoy(scheme.algorithm()).ok_or(Error::UnsuitableKey)?;
+    let mut ring = widen(&KeyRing::from(key));
+    // A header may list signatures for the keys of the other algorithm alone.
+    if let Some(key) = scheme.other_algorithm().and_then(decoy) {
+        let _there_is_room = ring.push(key).is_ok();
+    }
+    Ok(ring)
 }
 
 /// [`KeyLookup`] behind a pointer, so that a receiver has one type whatever finds its keys.

@@ -56,14 +56,12 @@ pub struct ReceiveLayer<P = AnyScheme, G = Unguarded> {
     receiver: Receiver<P>,
     handshakes: Arc<[Handshake]>,
     guard: Option<Guard<G>>,
-    /// Whether the service inside outlives its connection.
-    is_detached: bool,
 }
 
 impl<P> ReceiveLayer<P> {
     /// Returns the layer of this receiver, without a guard: each attempt is handled.
     pub fn new(receiver: Receiver<P>) -> Self {
-        Self { receiver, handshakes: Arc::from([]), guard: None, is_detached: false }
+        Self { receiver, handshakes: Arc::from([]), guard: None }
     }
 
     /// Runs the service inside once for each webhook.
@@ -72,8 +70,8 @@ impl<P> ReceiveLayer<P> {
     /// the same, and the [`SeenError`](crate::SeenError) is in its extensions, as an `Arc`.
     #[must_use]
     pub fn guard<G: SeenStore>(self, guard: Guard<G>) -> ReceiveLayer<P, G> {
-        let Self { receiver, handshakes, is_detached, .. } = self;
-        ReceiveLayer { receiver, handshakes, guard: Some(guard), is_detached }
+        let Self { receiver, handshakes, .. } = self;
+        ReceiveLayer { receiver, handshakes, guard: Some(guard) }
     }
 }
 
@@ -82,15 +80,6 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
     #[must_use]
     pub fn handshakes(self, handshakes: impl IntoIterator<Item = Handshake>) -> Self {
         Self { handshakes: handshakes.into_iter().collect(), ..self }
-    }
-
-    /// Lets the service inside go on when its connection is closed, to the end of its lease: for
-    /// senders that wait less than it takes (Slack 3 s, GitHub 10 s). It needs a
-    /// [`guard`](Self::guard), which bounds its time, and a tokio runtime. [`Guard::idle`] waits for
-    /// those that go on; beyond 1,000 of them, others end with their connections.
-    #[must_use]
-    pub fn detached(self) -> Self {
-        Self { is_detached: true, ..self }
     }
 }
 
@@ -108,7 +97,6 @@ impl<P, G> Clone for ReceiveLayer<P, G> {
             receiver: self.receiver.clone(),
             handshakes: Arc::clone(&self.handshakes),
             guard: self.guard.clone(),
-            is_detached: self.is_detached,
         }
     }
 }
@@ -119,7 +107,6 @@ impl<P, G> fmt::Debug for ReceiveLayer<P, G> {
             .field("receiver", &self.receiver)
             .field("handshakes", &self.handshakes)
             .field("guard", &self.guard)
-            .field("is_detached", &self.is_detached)
             .finish()
     }
 }
@@ -219,13 +206,16 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
         handled: impl Future<Output = Handled<R, E>> + Send + 'static,
     ) -> Result<Answer<R>, E> {
         let Some(guard) = self.guard.clone() else { return Ok(handled.await.0?.map(Either::Left)) };
-        let detached = self.is_detached.then(|| guard.detach()).flatten();
-        let run = async move { answer(guard.run(&webhook, handled).await) };
-        let Some(counted) = detached else { return run.await };
+        if !guard.may_detach() {
+            return answer(guard.run(&webhook, handled).await);
+        }
         let task = tokio::spawn(async move {
-            let answer = run.await;
-            drop(counted);
-            answer
+            // Repetitions, which wait for the handler, are not counted.
+            let counted = async {
+                let _counted = guard.count();
+                handled.await
+            };
+            answer(guard.run(&webhook, counted).await)
         });
         match task.await.map_err(JoinError::try_into_panic) {
             Ok(answer) => answer,

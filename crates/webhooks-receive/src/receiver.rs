@@ -121,7 +121,7 @@ impl<P> Receiver<P> {
             origin: Arc::new(()),
             keys,
             decoy,
-            max_body: scheme.max_body().map_or(MAX_BODY, |documented| documented.max(MAX_BODY)),
+            max_body: scheme.max_body().unwrap_or(MAX_BODY),
             read_deadline: READ_DEADLINE,
             methods: Arc::from([Method::POST]),
             takes_any_type: false,
@@ -136,8 +136,8 @@ impl<P> Receiver<P> {
         self.set(|settings| settings.tolerance = tolerance)
     }
 
-    /// Sets how many bytes a body may have; 1 MiB unless set, or as many as the provider documents if
-    /// those are more (GitHub 25 MiB).
+    /// Sets how many bytes a body may have; unless set, as many as the scheme says that the provider
+    /// documents (GitHub 25 MiB), and otherwise 1 MiB.
     #[must_use]
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_body = bytes)
@@ -251,11 +251,16 @@ impl<P> Receiver<P> {
         let found = settings.keys.find(head).await;
         looked.found = found.map_err(|source| Rejection::Lookup { source })?;
         // What is wrong with a tenant shows only at the end, so that one that there is not, or whose
-        // keys are unsuitable, takes as long as a wrong signature.
+        // keys don't suit, takes as long as a wrong signature, and is told no other status.
         let (mut wrong, mut by) = (None, looked.found.as_ref().unwrap_or(&decoy));
-        let mut pending = match (settings.begin(head, by, now), &by.tenant) {
-            (Err(Error::UnsuitableKey), Some(tenant)) => {
-                wrong = Some(Rejection::TenantKeys { tenant: Arc::clone(tenant) });
+        let mut begun = match (settings.begin(head, by, now), &by.tenant) {
+            (Err(source), Some(tenant)) => {
+                let tenant = Arc::clone(tenant);
+                wrong = Some(if source.is_misuse() {
+                    Rejection::TenantKeys { tenant, source }
+                } else {
+                    Rejection::Unauthentic { source }
+                });
                 by = &decoy;
                 settings.begin(head, by, now)?
             }
@@ -265,16 +270,16 @@ impl<P> Receiver<P> {
             wrong = Some(Rejection::UnknownTenant);
         }
         let deadline = settings.clock.sleep(settings.read_deadline);
-        let read = body::read(body, settings.max_body, deadline, |chunk| pending.update(chunk));
+        let read = body::read(body, settings.max_body, deadline, |chunk| begun.update(chunk));
         let bytes = read.await?;
         looked.body = Some(bytes.clone());
-        let verified = pending.finish(&bytes);
+        let verified = begun.finish(&bytes);
         if let Some(wrong) = wrong {
             return Err(wrong);
         }
         let verified = verified?;
         let by = (by.clone(), Arc::clone(&self.settings));
-        Ok(Webhook::new(&verified, bytes.clone(), by, &head.headers))
+        Ok(Webhook::new(&verified, bytes.clone(), by, head))
     }
 
     fn now(&self) -> u64 {

@@ -49,12 +49,14 @@ pub enum Rejection {
     /// The request names a tenant that there is not: 401, as for a wrong signature.
     #[error("the tenant is unknown")]
     UnknownTenant,
-    /// The lookup found keys for another algorithm: 401, as for a wrong signature, for it would tell
-    /// which tenants there are.
-    #[error("the keys of the tenant {tenant:?} are for another algorithm than the scheme's")]
+    /// The lookup found keys for another algorithm, or without the URL that is signed: 401, as for a
+    /// wrong signature, for another status would tell which tenants there are.
+    #[error("the keys of the tenant {tenant:?} do not suit the scheme")]
     TenantKeys {
         /// The tenant.
         tenant: Arc<str>,
+        /// What verification says of them.
+        source: webhooks_sign::Error,
     },
     /// A handshake's token or origin is not the one expected: 403.
     #[error("the handshake is refused")]

@@ -87,6 +87,8 @@ pub struct Guard<S> {
     replayable: Duration,
     ttl: Duration,
     lease: Duration,
+    /// Whether handlers outlive their connections.
+    is_detached: bool,
 }
 
 impl<S: SeenStore> Guard<S> {
@@ -164,7 +166,8 @@ impl<S: SeenStore> Guard<S> {
     /// It suits senders that repeat a body byte for byte when they try again, and put something into
     /// it that no other event has, as GitHub and Shopify do. Two events with the same body are one
     /// to it: the second is answered 200, and its handler does not run. Of a sender that counts its
-    /// attempts in the body, each attempt is handled.
+    /// attempts in the body, each attempt is handled. A form is known by its fields, however it is
+    /// written; a webhook without a body is handled each time.
     ///
     /// # Errors
     /// [`SetupError::UnsignedBody`] when the scheme is a token, [`SetupError::RepeatedBodies`] when
@@ -190,7 +193,9 @@ impl<S: SeenStore> Guard<S> {
         let receiver = Arc::clone(settings);
         let (store, flights) = (Arc::new(store), Flights::default());
         let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
-        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }.ttl(TTL)
+        let is_detached = false;
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease, is_detached }
+            .ttl(TTL)
     }
 
     /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
@@ -247,7 +252,12 @@ impl<S: SeenStore> Guard<S> {
     ) -> Result<Guarded<R>, Rejection> {
         let Self { store, flights, lease, ttl, .. } = self;
         let clock = &self.receiver.clock;
-        let id = self.id(webhook)?;
+        let Some(id) = self.id(webhook)? else {
+            // Nothing tells it from the next one: better twice than not at all.
+            let result = within(handler, clock.sleep(*lease)).await;
+            let result = result.ok_or(Rejection::LeaseEnded { lease: *lease })?;
+            return Ok(Guarded::Ran { result, remembered: Ok(()) });
+        };
         let flight = match flights.join(&id) {
             Role::Waits(outcome) => {
                 return outcome.wait(clock.sleep(WAIT), lease.saturating_sub(WAIT)).await;
@@ -298,10 +308,23 @@ impl<S: SeenStore> Guard<S> {
         Ok(Guarded::Ran { result, remembered })
     }
 
-    /// Counts a handler that outlives its connection, until what is returned is dropped; `None` when
-    /// there are too many.
-    pub(crate) fn detach(&self) -> Option<Counted> {
-        self.flights.detach()
+    /// Lets handlers that a [`ReceiveLayer`](crate::ReceiveLayer) runs go on when their connections
+    /// are closed, to the end of their lease: for senders that wait less than they take (Slack 3 s,
+    /// GitHub 10 s). It needs a tokio runtime. [`idle`](Self::idle) waits for those that go on; while
+    /// there are 1,000, others end with their connections.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { is_detached: true, ..self }
+    }
+
+    /// Returns whether one more handler may outlive its connection.
+    pub(crate) fn may_detach(&self) -> bool {
+        self.is_detached && self.flights.has_room()
+    }
+
+    /// Counts a handler until what is returned is dropped.
+    pub(crate) fn count(&self) -> Counted {
+        self.flights.count()
     }
 
     /// Waits until the ids of handlers that were dropped are given back, and handlers that outlive
@@ -310,7 +333,8 @@ impl<S: SeenStore> Guard<S> {
         self.flights.idle().await;
     }
 
-    fn id(&self, webhook: &Webhook) -> Result<SeenId, Rejection> {
+    /// Returns the name under which a webhook is remembered, if anything tells it from others.
+    fn id(&self, webhook: &Webhook) -> Result<Option<SeenId>, Rejection> {
         let misuse = |source| Rejection::Misuse { source };
         if !webhook.by().is_same(&self.receiver) {
             return Err(misuse(MisuseError::OtherReceiver));
@@ -320,8 +344,7 @@ impl<S: SeenStore> Guard<S> {
             return Err(misuse(MisuseError::Tolerance));
         }
         let scope = &*scope_of(&self.scope, webhook.tenant());
-        let id = self.identity.of(webhook).ok_or_else(|| misuse(MisuseError::OtherReceiver))?;
-        Ok(SeenId::new(scope, &id))
+        Ok(self.identity.of(webhook).map(|id| SeenId::new(scope, &id)))
     }
 }
 
@@ -359,11 +382,11 @@ fn scope_of(scope: &str, tenant: Option<&str>) -> String {
 
 impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
-        let Self { replayable, ttl, lease, .. } = *self;
+        let Self { replayable, ttl, lease, is_detached, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
         let (scope, receiver) = (Arc::clone(&self.scope), Arc::clone(&self.receiver));
         let identity = self.identity.clone();
-        Self { store, flights, scope, identity, receiver, replayable, ttl, lease }
+        Self { store, flights, scope, identity, receiver, replayable, ttl, lease, is_detached }
     }
 }
 

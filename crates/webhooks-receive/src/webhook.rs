@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
-use webhooks_sign::{Key, Verified};
+use webhooks_sign::{Content, Key, Verified};
 
-use crate::Rejection;
 use crate::keys::Found;
 use crate::receiver::Settings;
+use crate::{Rejection, whole};
 
 /// A webhook whose signature was found right. Only this crate can make one, of the
 /// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
@@ -32,8 +33,16 @@ struct Proof {
     key_index: usize,
     found: Found,
     is_json: bool,
+    form: Option<SignedForm>,
     /// The receiver that found it.
     by: Arc<Settings>,
+}
+
+/// What is signed where a scheme signs forms: the fields, and the URL with the query.
+pub(crate) struct SignedForm {
+    pub(crate) query: Option<Box<str>>,
+    /// Whether the body is a form, and not signed by its hash in the query.
+    pub(crate) is_body: bool,
 }
 
 impl Webhook {
@@ -42,14 +51,19 @@ impl Webhook {
         verified: &Verified<'_, ()>,
         body: Bytes,
         (found, by): (Found, Arc<Settings>),
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> Self {
+        let form = (by.scheme.content() == Content::Form).then(|| SignedForm {
+            query: head.uri.query().map(Box::from),
+            is_body: whole::is_form(&head.headers),
+        });
         let proof = Proof {
             id: verified.id().map(Box::from),
             timestamp: verified.timestamp(),
             key_index: verified.key_index(),
             found,
-            is_json: is_json(headers),
+            is_json: is_json(&head.headers),
+            form,
             by,
         };
         Self { body, proof: Arc::new(proof) }
@@ -134,6 +148,10 @@ impl Webhook {
     #[cfg(feature = "axum")]
     pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.proof.by, receiver)
+    }
+
+    pub(crate) fn form(&self) -> Option<&SignedForm> {
+        self.proof.form.as_ref()
     }
 
     /// Borrows the settings by which the webhook was verified.

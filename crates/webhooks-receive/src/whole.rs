@@ -143,7 +143,7 @@ impl Whole<'_> {
 }
 
 /// Returns whether the one content type is that of a form (HTML, "URL-encoded form data").
-fn is_form(headers: &HeaderMap) -> bool {
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();

@@ -54,11 +54,19 @@ async fn a_receiver_may_have_keys_for_both() {
     check(curve(), &[hmac()], Err("none_listed")).await;
     check(hmac(), &[curve()], Err("none_listed")).await;
     // A sender that goes over lists both, for tenants that have either key or both.
-    for (ring, index) in [([hmac(), curve()], 0), ([curve(), hmac()], 0)] {
-        let lookup = move |_: &http::request::Parts| {
-            let ring = KeyRing::from(ring.clone());
+    let lookup = |keys: Vec<Key>| {
+        Keys::lookup(move |_: &http::request::Parts| {
+            let mut ring = KeyRing::<2>::new();
+            for key in &keys {
+                ring.push(key.clone()).unwrap();
+            }
             async move { Ok(Some(TenantKeys::new("1", &ring))) }
-        };
-        check(Keys::lookup(lookup), &[hmac(), curve()], Ok(index)).await;
+        })
+    };
+    for keys in [vec![hmac(), curve()], vec![curve(), hmac()], vec![hmac()], vec![curve()]] {
+        check(lookup(keys), &[hmac(), curve()], Ok(0)).await;
     }
+    check(lookup(vec![curve()]), &[curve()], Ok(0)).await;
+    check(lookup(vec![hmac(), curve()]), &[curve()], Ok(1)).await;
+    check(lookup(vec![hmac()]), &[curve()], Err("none_listed")).await;
 }

@@ -221,8 +221,8 @@ async fn a_detached_handler_outlives_its_connection_and_others_do_not() {
         };
         let receiver = receiver();
         let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+        let guard = if is_detached { guard.detached() } else { guard };
         let layer = ReceiveLayer::new(receiver).guard(guard.clone());
-        let layer = if is_detached { layer.detached() } else { layer };
         let app = Router::new().route("/hook", post(handler)).layer(layer);
         tokio::select! {
             biased;
@@ -243,7 +243,7 @@ async fn a_detached_handler_outlives_its_connection_and_others_do_not() {
 async fn a_detached_handler_that_panics_does_so_as_any() {
     let receiver = receiver();
     let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
-    let layer = ReceiveLayer::new(receiver).guard(guard).detached();
+    let layer = ReceiveLayer::new(receiver).guard(guard.detached());
     let handler = async || -> StatusCode { unreachable!("on purpose") };
     let app = Router::new().route("/hook", post(handler)).layer(layer);
     let called =

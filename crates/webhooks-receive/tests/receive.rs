@@ -23,7 +23,7 @@ use webhooks_core::Timestamp;
 use webhooks_receive::{
     BoxError, Keys, Receiver, Rejection, SetupError, Standard, TenantKeys, Webhook,
 };
-use webhooks_sign::providers::{GITHUB, MAILGUN, SQUARE, TWILIO};
+use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, MAILGUN, SQUARE, TWILIO};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Error, KeyRing, Tolerance};
 
@@ -405,8 +405,9 @@ async fn tenants_bring_the_url_that_their_sender_was_given() {
     }
     let refused = receiver.receive(request("/acme", "/umbrella")).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-    let misuse = receiver.receive(request("/no-url", "/no-url")).await.unwrap_err();
-    assert!(matches!(misuse, Rejection::Misuse { .. }), "{misuse:?}");
+    let refused = receiver.receive(request("/no-url", "/no-url")).await.unwrap_err();
+    assert!(matches!(refused, Rejection::TenantKeys { .. }), "{refused:?}");
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
 /// Otherwise it would tell which tenants there are.
@@ -421,7 +422,7 @@ async fn a_tenant_with_keys_of_another_algorithm_looks_like_a_wrong_signature() 
     let receiver =
         Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
     let refused = receiver.receive(full(signed("msg_1", NOW, BODY), BODY)).await.unwrap_err();
-    assert!(matches!(&refused, Rejection::TenantKeys { tenant } if &**tenant == "acme"));
+    assert!(matches!(&refused, Rejection::TenantKeys { tenant, .. } if &**tenant == "acme"));
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
@@ -461,6 +462,17 @@ async fn an_event_of_mailgun_is_received_by_its_token() {
     assert_eq!(webhook.id(), Some("a8ce0edb"));
     let refused = receiver.receive(event("a8ce0edc")).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// Nothing in the body could make it a right one.
+#[tokio::test]
+async fn a_wrong_token_is_refused_unread() {
+    let receiver = Receiver::new(GITLAB_TOKEN, GITLAB_TOKEN.key("secret").unwrap()).unwrap();
+    let request = Request::post("/").header("x-gitlab-token", "guess").body(Untouched).unwrap();
+    let refused = receiver.receive(request).await.unwrap_err();
+    assert!(matches!(refused, Rejection::Unauthentic { source: Error::NoMatch }), "{refused:?}");
+    let right = full(Request::post("/").header("x-gitlab-token", "secret"), BODY);
+    assert!(receiver.receive(right).await.is_ok());
 }
 
 /// GitHub's pushes have up to 25 MB, and it does not send them again.

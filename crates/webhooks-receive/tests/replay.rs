@@ -23,7 +23,7 @@ use webhooks_receive::{
     Begun, Claim, Guard, Guarded, Keys, MemorySeen, MisuseError, Receiver, Rejection, SeenError,
     SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
 };
-use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWITCH};
+use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{KeyRing, Scheme, Tolerance};
 
@@ -366,6 +366,40 @@ async fn attempts_are_told_by_the_field_that_they_share() {
         let refused = Guard::by_fields(&receiver, "billing", MemorySeen::new(), pointers);
         assert!(matches!(refused, Err(SetupError::Pointer)), "{pointers:?}");
     }
+}
+
+/// A form's fields are signed, not how they are written: whoever saw it could write it anew.
+#[tokio::test]
+async fn a_form_is_the_same_however_it_is_written() {
+    let (url, key) = ("https://example.com/sms", TWILIO.key("12345").unwrap());
+    let receiver = Receiver::new(TWILIO, Keys::from(key.clone()).url(url)).unwrap();
+    let guard = Guard::by_body(&receiver, "sms", MemorySeen::new()).unwrap();
+    let run = async |fields: &[(&str, &str)], body: &'static str| {
+        let signature = TWILIO.sign_form(&key, url, &mut fields.to_vec()).unwrap();
+        let request = Request::post("/sms")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-twilio-signature", signature.as_str())
+            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .unwrap();
+        let webhook = receiver.receive(request).await.unwrap().into_body();
+        let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
+        matches!(guarded, Guarded::Ran { .. })
+    };
+    let fields = [("Digits", "2"), ("From", "1")];
+    assert!(run(&fields, "From=1&Digits=2").await);
+    for body in ["Digits=2&From=1", "%46rom=1&Digits=2", "From=1&From=1&Digits=2"] {
+        assert!(!run(&fields, body).await, "{body}");
+    }
+    assert!(run(&[("Digits", "3"), ("From", "1")], "Digits=3&From=1").await);
+}
+
+/// Two webhooks without a body have nothing in common that would make them one.
+#[tokio::test]
+async fn without_a_body_each_is_handled() {
+    let scheme = Scheme::custom("acme", "acme-signature").build().unwrap();
+    let by_body =
+        |receiver: &Receiver| Guard::by_body(receiver, "billing", MemorySeen::new()).unwrap();
+    assert_eq!(handled(scheme, by_body, ["", ""]).await, 2);
 }
 
 /// Dropbox tells which account has changed, and nothing else: the second change would be lost.

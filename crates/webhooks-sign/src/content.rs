@@ -174,7 +174,7 @@ impl Scheme {
     /// Signs a form that is sent to this URL; its fields are sorted in place.
     ///
     /// # Errors
-    /// [`SignError`] when verifiers would refuse the URL, the key is for another algorithm, or the
+    /// [`SignError`] when verifiers would refuse the URL or the name of a field, the key is for another algorithm, or the
     /// scheme signs no forms.
     pub fn sign_form(
         &self,
@@ -182,6 +182,10 @@ impl Scheme {
         url: &str,
         fields: &mut [(&str, &str)],
     ) -> Result<Signature, SignError> {
+        // Verifiers refuse other names as forged.
+        if !fields.iter().all(|(name, _)| is_field_name(name)) {
+            return Err(SignError::OtherContent);
+        }
         let envelope = Envelope { url, ..Envelope::default() };
         fields.sort_unstable();
         self.sign_in_place(key, &envelope, Content::Form, distinct(fields))

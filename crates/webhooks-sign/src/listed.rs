@@ -139,7 +139,7 @@ impl Scheme {
     }
 
     pub(crate) fn expected(&self) -> Expected {
-        Expected::Signature(self.item_prefix(), self.encoding)
+        Expected::Signature(self.signature_prefix(), self.encoding)
     }
 
     #[inline]
@@ -178,7 +178,7 @@ impl Scheme {
 
     #[inline]
     fn read_text(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
-        let text = item.strip_prefix(self.item_prefix().as_bytes())?;
+        let text = item.strip_prefix(self.signature_prefix().as_bytes())?;
         self.algorithm.decode(self.encoding, text, tag)
     }
 }

@@ -152,6 +152,21 @@ impl Scheme {
         self.more_signatures
     }
 
+    /// Borrows what stands before each signature in its header, such as `sha256=`; often nothing.
+    pub const fn signature_prefix(&self) -> &'static str {
+        match self.grammar {
+            Grammar::One { prefix } => prefix,
+            Grammar::List { version, .. } => version,
+            Grammar::Fields { signature, .. } => signature,
+        }
+    }
+
+    /// Returns the other algorithm, keys for which the scheme takes too: ed25519 for Standard Webhooks
+    /// and Svix, with the feature `ed25519`.
+    pub fn other_algorithm(&self) -> Option<Algorithm> {
+        self.twin.map(|twin| twin.algorithm)
+    }
+
     /// Borrows the name of the header that carries the id, if the scheme signs one.
     pub const fn id_header(&self) -> Option<&'static str> {
         self.id
@@ -223,15 +238,6 @@ impl Scheme {
         now: u64,
     ) -> Result<Verified<'h, &'b [u8]>, Error> {
         self.verifier().verify(keys, headers, body, now)
-    }
-
-    #[inline]
-    pub(crate) fn item_prefix(&self) -> &'static str {
-        match self.grammar {
-            Grammar::One { prefix } => prefix,
-            Grammar::List { version, .. } => version,
-            Grammar::Fields { signature, .. } => signature,
-        }
     }
 
     /// Returns the parts ahead of the body and those behind it.

@@ -37,7 +37,7 @@ impl Scheme {
             return Err(SignError::UnsuitableKey);
         }
         let tag = key.sign(pieces)?;
-        Signature::new(self.item_prefix(), self.encoding, &tag).ok_or(SignError::Write)
+        Signature::new(self.signature_prefix(), self.encoding, &tag).ok_or(SignError::Write)
     }
 
     /// Signs a body with every live key and writes the value of the signature header, with its

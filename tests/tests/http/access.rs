@@ -224,7 +224,7 @@ async fn what_lets_us_in_goes_out_over_tls_alone() {
     }
     assert!(receiver.received().is_empty() && tokens.received().is_empty());
     let harmless = plain.header("user-agent", "acme").unwrap();
-    let harmless = harmless.header("content-type", "text/plain").unwrap();
+    let harmless = harmless.header("content-type", "application/cloudevents+json").unwrap();
     strict.check(&harmless).unwrap();
     assert_eq!(strict.send(with_headers(&harmless)).await.unwrap().status, 200);
 }

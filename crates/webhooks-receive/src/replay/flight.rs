@@ -69,17 +69,20 @@ impl Flights {
     fn settle_later(&self, settle: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime the claim ends by itself.
         let Ok(runtime) = Handle::try_current() else { return };
-        let counted = Counted::new(self.settling.clone());
+        let counted = self.count();
         runtime.spawn(async move {
             settle.await;
             drop(counted);
         });
     }
 
-    pub(super) fn detach(&self) -> Option<Counted> {
-        // Not borrowed any more when it is counted, which would wait for that.
-        let count = *self.settling.borrow();
-        (count < MAX_DETACHED).then(|| Counted::new(self.settling.clone()))
+    /// Returns whether one more may be counted that outlives its connection.
+    pub(super) fn has_room(&self) -> bool {
+        *self.settling.borrow() < MAX_DETACHED
+    }
+
+    pub(super) fn count(&self) -> Counted {
+        Counted::new(self.settling.clone())
     }
 
     pub(super) async fn idle(&self) {

@@ -25,66 +25,93 @@ impl Identity {
         Self::Fields(pointers.iter().copied().map(Box::from).collect())
     }
 
-    /// Returns the name of a webhook's event; `None` if the id that should be signed is not there.
+    /// Returns the name of a webhook's event; `None` if nothing of it is signed that could tell it from
+    /// another: no body.
     pub(super) fn of<'w>(&self, webhook: &'w Webhook) -> Option<Cow<'w, str>> {
-        let hash = || hex("sha256", Sha256::digest(webhook.body()).as_slice());
-        match self {
-            Self::SignedId => webhook.id().map(Cow::Borrowed),
-            // Of what has none of the fields, such as the test of a new webhook, all is the same.
-            Self::Fields(pointers) => {
-                Some(named(webhook.body(), pointers).unwrap_or_else(hash).into())
-            }
-            Self::BodyHash => Some(hash().into()),
-        }
+        let named = match self {
+            Self::SignedId => return webhook.id().map(Cow::Borrowed),
+            Self::Fields(pointers) => named(webhook.body(), pointers),
+            Self::BodyHash => None,
+        };
+        // What has not all of the fields, such as the test of a new webhook, is known by its body.
+        named.or_else(|| hash_of(webhook)).map(Cow::Owned)
     }
 }
 
-/// Returns the name of the event whose id is in these fields, if they are there.
+/// Returns a hash of what is signed of a body, which is the same however a form is written.
+fn hash_of(webhook: &Webhook) -> Option<String> {
+    let (body, mut hash) = (webhook.body(), Sha256::new());
+    let mut part = |bytes: &[u8]| {
+        hash.update(bytes.len().to_be_bytes());
+        hash.update(bytes);
+    };
+    let Some(form) = webhook.form() else {
+        return (!body.is_empty()).then(|| hex("sha256", Sha256::digest(body).as_slice()));
+    };
+    let query = form.query.as_deref().unwrap_or_default();
+    if body.is_empty() && query.is_empty() {
+        return None;
+    }
+    part(query.as_bytes());
+    if form.is_body {
+        let mut fields: Vec<_> = form_urlencoded::parse(body).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        for (name, value) in &fields {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
+    } else {
+        part(body);
+    }
+    Some(hex("form", hash.finalize().as_slice()))
+}
+
+/// Returns the name of the event whose id is in these fields, if all of them are there.
 fn named(body: &[u8], pointers: &[Box<str>]) -> Option<String> {
     let json = str::from_utf8(body).ok()?;
-    let (mut found, mut hash) = (false, Sha256::new());
+    let mut hash = Sha256::new();
     for (pointer, number) in pointers.iter().zip(0_u64..) {
         each_value(json, pointer.strip_prefix('/')?, &mut |value| {
-            let value = value.trim_ascii();
-            if value == "null" {
-                return;
-            }
-            found = true;
             // Which field and how long, so that no two lists of values are the same bytes.
             hash.update(number.to_be_bytes());
             hash.update(value.len().to_be_bytes());
             hash.update(value);
-        });
+        })?;
     }
-    found.then(|| hex("fields", hash.finalize().as_slice()))
+    Some(hex("fields", hash.finalize().as_slice()))
 }
 
 fn hex(kind: &str, hash: &[u8]) -> String {
     format!("{kind}:{:x}", Bytes::copy_from_slice(hash))
 }
 
-/// Shows each value at a pointer, whose first `/` was taken off. The text is gone over once for each
-/// part of the pointer, and nothing of it is copied but keys.
-fn each_value<'j>(json: &'j str, pointer: &str, show: &mut impl FnMut(&'j str)) {
+/// Shows each value at a pointer, whose first `/` was taken off; `None` if one is missing or null. The
+/// text is gone over once for each part of the pointer, and nothing of it is copied but keys.
+fn each_value<'j>(json: &'j str, pointer: &str, show: &mut impl FnMut(&'j str)) -> Option<()> {
     let (part, rest) = match pointer.split_once('/') {
         Some((part, rest)) => (part, Some(rest)),
         None => (pointer, None),
     };
-    let mut go_on = |value: &'j RawValue| match rest {
-        Some(rest) => each_value(value.get(), rest, show),
-        None => show(value.get()),
+    let mut go_on = |value: &'j RawValue| match (rest, value.get()) {
+        (_, "null") => None,
+        (Some(rest), value) => each_value(value, rest, show),
+        (None, value) => {
+            show(value);
+            Some(())
+        }
     };
     if json.trim_ascii_start().starts_with('[') {
-        let items = serde_json::from_str::<Vec<&RawValue>>(json).unwrap_or_default();
+        let items = serde_json::from_str::<Vec<&RawValue>>(json).ok()?;
         if part == "*" {
-            items.into_iter().for_each(go_on);
-        } else if let Some(item) = part.parse().ok().and_then(|index: usize| items.get(index)) {
-            go_on(item);
+            items.first()?;
+            items.into_iter().try_for_each(go_on)
+        } else {
+            go_on(items.get(part.parse::<usize>().ok()?)?)
         }
-    } else if let Ok(fields) = serde_json::from_str::<HashMap<String, &RawValue>>(json)
-        && let Some(value) = fields.get(&part.replace("~1", "/").replace("~0", "~"))
-    {
-        go_on(value);
+    } else {
+        let fields = serde_json::from_str::<HashMap<String, &RawValue>>(json).ok()?;
+        go_on(fields.get(&part.replace("~1", "/").replace("~0", "~"))?)
     }
 }
 
@@ -110,9 +137,9 @@ mod tests {
         check(r#"{"a/b":1,"x":0}"#, r#"{"a/b":1}"#, &["/a~1b"], true);
         let each: &[&str] = &["/*/id", "/*/at"];
         check(r#"[{"id":1,"at":2,"n":0}]"#, r#"[{"id":1,"at":2,"n":1}]"#, each, true);
-        check(r#"[{"id":1},{"id":2}]"#, r#"[{"id":12}]"#, each, false);
+        check(r#"[{"id":1},{"id":2}]"#, r#"[{"id":12}]"#, &["/*/id"], false);
         check(r#"[{"id":1,"at":2}]"#, r#"[{"id":2,"at":1}]"#, each, false);
-        check(r#"[{"id":1}]"#, r#"[{"at":1}]"#, each, false);
+        check(r#"[{"id":1}]"#, r#"[{"id":2}]"#, &["/0/id"], false);
         check("[[7],0]", "[[7],1]", &["/0/0"], true);
     }
 
@@ -122,5 +149,8 @@ mod tests {
             assert_eq!(name(body, &["/id"]), None, "{body}");
         }
         assert_eq!(name(r#"{"a":1}"#, &["/a/b/c"]), None);
+        // One of two may be what all events have.
+        assert_eq!(name(r#"{"type":"ping"}"#, &["/id", "/type"]), None);
+        assert_eq!(name(r#"[{"id":1},{"n":2}]"#, &["/*/id"]), None);
     }
 }

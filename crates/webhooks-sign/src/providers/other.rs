@@ -2,7 +2,7 @@
 
 use super::BASE64_OF_BODY;
 use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Part, Scheme, TimestampFormat, TimestampSource};
+use crate::{Algorithm, Part, Scheme, TimestampFormat, TimestampSource, Tolerance};
 
 /// The header repeats a shared token.
 const TOKEN: Scheme = Scheme { algorithm: Algorithm::Token, ..HEX_OF_BODY };
@@ -24,6 +24,8 @@ pub const MAILGUN: Scheme = Scheme {
     name: "mailgun",
     signature: "signature",
     timestamp: Some(TimestampSource::Header("timestamp", TimestampFormat::Seconds)),
+    // It tries again over 8 hours, by reports (PostHog/posthog#103057) with the first signature.
+    tolerance: Tolerance { past: 9 * 60 * 60, future: 300 },
     parts: &[Part::Timestamp, Part::Token],
     ..HEX_OF_BODY
 };
@@ -56,7 +58,8 @@ pub const TRELLO: Scheme = Scheme {
     algorithm: Algorithm::HmacSha1,
     signature: "x-trello-webhook",
     parts: &[Part::Body, Part::Url],
-    event_id: &["/action/id"],
+    // One action is sent for each webhook whose model it is about.
+    event_id: &["/action/id", "/model/id"],
     ..BASE64_OF_BODY
 };
 
