@@ -18,6 +18,9 @@ const PROFILE: &str = "\n[profile.dev]\ndebug = \"line-tables-only\"\n";
 /// How long a program may take: far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often a program is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 pub(crate) fn run() -> Result<(), Failure> {
     println!("\n# the README's programs, as copied");
     let readme = fs::read_to_string(root().join("README.md")).map_err(failure("read README.md"))?;
@@ -29,9 +32,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     let sender = Copied::new("sender", &readme, "## Send\n", &["send", "durable"])?;
     let receiver = Copied::new("receiver", &readme, "## Receive\n", &["receive"])?;
     let mut receiving = receiver.start("receive")?;
-    let outcome = exchange(&sender, &address);
+    let outcome = exchange(&sender, &mut receiving, &address);
     let stopped = receiving.0.kill().map_err(failure("end the receiver"));
-    let received = receiving.output()?;
+    let received = receiving.output("the receiver")?;
     outcome?;
     stopped?;
     print!("{received}");
@@ -43,19 +46,19 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 /// Runs both senders against the receiver.
 #[expect(clippy::disallowed_methods, reason = "a deadline for a program, by no clock of ours")]
-fn exchange(sender: &Copied, address: &str) -> Result<(), Failure> {
+fn exchange(sender: &Copied, receiving: &mut Running, address: &str) -> Result<(), Failure> {
     let start = Instant::now();
     while TcpStream::connect(address).is_err() {
-        if start.elapsed() > PATIENCE {
+        if receiving.has_ended()? || start.elapsed() > PATIENCE {
             return Err(Failure(format!("the README's receiver does not listen at {address}")));
         }
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_EVERY);
     }
     for (program, name, line) in [
         ("send", "`Send`", "my-webhook delivered after 1 attempts"),
         ("durable", "`Send, durably`", "0 still wait"),
     ] {
-        let output = sender.start(program)?.output()?;
+        let output = sender.start(program)?.output(name)?;
         print!("{output}");
         expect(name, &output, line)?;
     }
@@ -124,13 +127,24 @@ impl Copied {
 struct Running(Child);
 
 impl Running {
-    /// Waits until it ends, and returns what it has printed.
-    fn output(&mut self) -> Result<String, Failure> {
+    fn has_ended(&mut self) -> Result<bool, Failure> {
+        Ok(self.0.try_wait().map_err(failure("wait for a program"))?.is_some())
+    }
+
+    /// Waits until it ends, and returns what it has printed: less than a pipe holds.
+    #[expect(clippy::disallowed_methods, reason = "a deadline for a program, by no clock of ours")]
+    fn output(&mut self, name: &str) -> Result<String, Failure> {
+        let start = Instant::now();
+        while !self.has_ended()? {
+            if start.elapsed() > PATIENCE {
+                return Err(Failure(format!("{name} of the README does not end")));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
         let mut output = String::new();
         if let Some(stdout) = &mut self.0.stdout {
             stdout.read_to_string(&mut output).map_err(failure("read what a program prints"))?;
         }
-        self.0.wait().map_err(failure("wait for a program"))?;
         Ok(output)
     }
 }

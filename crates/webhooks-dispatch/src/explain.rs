@@ -5,7 +5,8 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use http::StatusCode;
-use webhooks_registry::{Endpoint, HeaderProfile};
+use webhooks_core::Timestamp;
+use webhooks_registry::{Endpoint, HeaderProfile, Secret};
 
 use crate::{AttemptError, Response};
 
@@ -15,7 +16,7 @@ pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
 /// What is said of an attempt that was not signed as most receivers expect, and was refused: which
 /// headers it has follows from the secret, and nothing else would tell.
 const UNUSUAL: &str =
-    ": it was signed in X-Webhook headers, since the secret does not start with whsec_";
+    " (it was signed in X-Webhook headers: the secret does not start with whsec_)";
 
 /// Says in a sentence why an attempt failed, for whoever owns the endpoint.
 pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {
@@ -26,7 +27,8 @@ pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpo
             let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
             // By these two receivers refuse what they cannot verify, ours among them.
             let is_unverified = matches!(status, 400 | 401);
-            let is_unusual = endpoint.header_profiles() == [HeaderProfile::XWebhook];
+            let is_unusual = endpoint.header_profiles() == [HeaderProfile::XWebhook]
+                && !endpoint.live_secrets(Timestamp::UNIX_EPOCH).any(Secret::is_standard);
             let more = if is_unverified && is_unusual { UNUSUAL } else { "" };
             write!(text, "endpoint answered {status} {reason}{more}")
         }
@@ -70,5 +72,9 @@ mod tests {
         check("my-secret-key", 401, &unusual("401 Unauthorized"));
         check("my-secret-key", 503, "endpoint answered 503 Service Unavailable");
         check(standard, 401, "endpoint answered 401 Unauthorized");
+        let chosen = Endpoint::new("https://example.com/", standard).unwrap();
+        let chosen = chosen.profiles([HeaderProfile::XWebhook]).unwrap();
+        let outcome = Ok(Response { status: 401, ..Response::default() });
+        assert_eq!(explain(&outcome, &chosen), "endpoint answered 401 Unauthorized");
     }
 }

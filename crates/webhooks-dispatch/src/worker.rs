@@ -61,6 +61,25 @@ enum Stop {
     Drained(Duration),
 }
 
+/// How long a worker that drains goes on.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// Until when it starts deliveries: for three quarters of its time, so that those under way can
+    /// end and are not sent again.
+    starts_until: MonotonicTime,
+    by: MonotonicTime,
+}
+
+impl Drain {
+    /// Returns when to end, if not by draining.
+    fn or_deadline(stop: Stop, now: MonotonicTime) -> Result<Self, MonotonicTime> {
+        match stop {
+            Stop::Grace(grace) => Err(now + grace),
+            Stop::Drained(grace) => Ok(Self { starts_until: now + grace / 4 * 3, by: now + grace }),
+        }
+    }
+}
+
 /// Says how a worker ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,8 +89,8 @@ pub struct ShutdownReport {
     /// How many exchanges were broken off when the grace time ended. They are due again, and the
     /// receiver may have got them.
     pub broken_off: usize,
-    /// How many results could not be settled: the store failed to the end. They are due again when
-    /// their leases end.
+    /// How many results could not be settled: the store failed to the end, or the grace time was
+    /// shorter than results are gathered (`linger`). They are due again when their leases end.
     pub unsettled: usize,
     /// How many deliveries still wait in the store, for whichever worker: 10,000 at most are counted.
     /// `None` if the store failed to tell.
@@ -105,8 +124,9 @@ impl Worker {
     }
 
     /// Delivers what waits, and ends when nothing more falls due within the grace time: for programs
-    /// that publish and exit. What is to be retried later, and what waits for a paused endpoint,
-    /// stays in the store for the next worker; [`ShutdownReport::waiting`] tells how much.
+    /// that publish and exit. In the last quarter of that time it starts nothing, so that what is in
+    /// flight can end. What is to be retried later, and what waits for a paused endpoint, stays in
+    /// the store for the next worker; [`ShutdownReport::waiting`] tells how much.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -289,60 +309,70 @@ where
     async fn run(mut self, stopped: oneshot::Receiver<Stop>) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
-        let (mut stopped, mut drained_by) = (Some(stopped), None);
+        let (mut stopped, mut drain) = (Some(stopped), None::<Drain>);
         let deadline = loop {
             let pause = {
                 let mut step = pin!(self.contained_step());
-                tokio::select! {
+                let deadline = tokio::select! {
                     biased;
-                    pause = &mut step => pause,
-                    stop = told(&mut stopped) => match stop {
-                        Stop::Grace(grace) => {
-                            let deadline = clock.monotonic() + grace;
-                            shared.scheduler().stop();
-                            // A call to the store is under way; what it claims is handed back.
-                            let _in_time = within(clock, deadline, step).await;
-                            break deadline;
+                    pause = &mut step => Ok(pause),
+                    () = over(clock, drain) => Err(drain.map_or_else(|| clock.monotonic(), |drain| drain.by)),
+                    stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
+                        Err(deadline) => Err(deadline),
+                        Ok(begun) => {
+                            drain = Some(begun);
+                            within(clock, begun.starts_until, &mut step).await.ok_or(begun.by)
                         }
-                        Stop::Drained(grace) => {
-                            drained_by = Some(clock.monotonic() + grace);
-                            step.await
-                        }
+                    },
+                };
+                match deadline {
+                    Ok(pause) => pause,
+                    Err(deadline) => {
+                        shared.scheduler().stop();
+                        // A call to the store is under way; what it claims is handed back.
+                        let _in_time = within(clock, deadline, step).await;
+                        break deadline;
                     }
                 }
             };
-            let mut pause = pause;
-            if let Some(by) = drained_by {
-                pause = pause.min(by.saturating_since(clock.monotonic()));
-                if pause.is_zero() || self.is_drained(by).await {
-                    break by;
+            if let Some(drain) = drain {
+                let is_drained = within(clock, drain.starts_until, self.is_drained(drain)).await;
+                if is_drained != Some(false) || clock.monotonic() >= drain.starts_until {
+                    break drain.by;
                 }
             }
             // Several may be true at once; the order makes runs repeatable.
             tokio::select! {
                 biased;
-                stop = told(&mut stopped) => match stop {
-                    Stop::Grace(grace) => break clock.monotonic() + grace,
-                    Stop::Drained(grace) => drained_by = Some(clock.monotonic() + grace),
+                stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
+                    Err(deadline) => break deadline,
+                    Ok(begun) => drain = Some(begun),
                 },
                 () = shared.desk.work.notified() => {}
                 () = self.wakeups.next() => shared.scheduler().stir(),
+                () = over(clock, drain) => {}
                 () = clock.sleep(pause) => shared.scheduler().stir(),
             }
         };
         self.finish(deadline).await
     }
 
-    /// Returns whether the worker holds nothing, and nothing falls due until then.
-    async fn is_drained(&self, by: MonotonicTime) -> bool {
-        let parts = &self.shared.parts;
+    /// Returns whether the worker holds nothing, and nothing falls due while it may start.
+    async fn is_drained(&mut self, drain: Drain) -> bool {
+        // What was accepted by a clock that was ahead is due too.
+        while self.hastener.join_next().await.is_some() {}
+        // What closed lanes held waits again.
+        self.hand_back().await;
         if !self.shared.scheduler().held().is_empty() {
             return false;
         }
-        match parts.store.next_due(Arc::default(), parts.now()).await {
-            Ok(due) => due.is_none_or(|due| parts.clock.monotonic() + due > by),
+        let parts = &self.shared.parts;
+        let due =
+            AssertUnwindSafe(async { parts.store.next_due(Arc::default(), parts.now()).await });
+        match due.catch_unwind().await {
+            Ok(Ok(due)) => due.is_none_or(|due| parts.clock.monotonic() + due > drain.starts_until),
             // What waits is not known: it may come back.
-            Err(_) => false,
+            Ok(Err(_)) | Err(_) => false,
         }
     }
 
@@ -599,6 +629,16 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
             Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
         }
         parts.clock.sleep(STORE_PAUSE).await;
+    }
+}
+
+/// Waits until a worker that drains may start nothing more.
+async fn over(clock: &impl Clock, drain: Option<Drain>) {
+    match drain {
+        Some(Drain { starts_until, .. }) => {
+            clock.sleep(starts_until.saturating_since(clock.monotonic())).await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -104,7 +104,8 @@ async fn leases_are_kept_during_a_shutdown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_in_time_though_the_store_stalls() {
-    for call in ["claim", "next_due", "settle", "extend"] {
+    let calls = ["claim", "next_due", "settle", "extend"];
+    for (call, drains) in calls.into_iter().flat_map(|call| [(call, false), (call, true)]) {
         let fixture = fixture(settings(), well);
         fixture.register("a", endpoint("a")).await;
         let worker = fixture.engine.start();
@@ -112,9 +113,12 @@ async fn a_shutdown_ends_in_time_though_the_store_stalls() {
         fixture.store.slow_down(call, 60 * MINUTE);
         let _published = fixture.publish("x").await;
         fixture.pass(SECOND).await;
-        let _report = worker.shutdown(5 * SECOND).await;
+        let _report = match drains {
+            true => worker.drain(5 * SECOND).await,
+            false => worker.shutdown(5 * SECOND).await,
+        };
         let elapsed = fixture.clock.elapsed();
-        assert!(elapsed <= 8 * SECOND, "{call} stalls: {elapsed:?}");
+        assert!(elapsed <= 8 * SECOND, "{call} stalls, {drains}: {elapsed:?}");
     }
 }
 
@@ -193,4 +197,19 @@ async fn a_worker_that_drains_does_not_wait_for_a_paused_endpoint() {
     let report = worker.drain(MINUTE).await;
     assert_eq!((report.waiting, fixture.times("x")), (Some(1), 0));
     assert!(fixture.clock.elapsed() < SECOND, "{:?}", fixture.clock.elapsed());
+}
+
+/// What a worker breaks off, receivers may have got, and get again.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_starts_nothing_that_it_would_break_off() {
+    let fixture = fixture(settings(), |_| Answer::After(SECOND, 200));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    fixture.publish_many(1_000).await;
+    let report = worker.drain(10 * SECOND).await;
+    assert_eq!((report.broken_off, report.unsettled), (0, 0));
+    let delivered = fixture.receipts().len() as u64;
+    assert!((32..1_000).contains(&delivered), "{delivered}");
+    assert_eq!(report.waiting, Some(1_000 - delivered));
+    assert!(fixture.clock.elapsed() < 10 * SECOND, "{:?}", fixture.clock.elapsed());
 }
