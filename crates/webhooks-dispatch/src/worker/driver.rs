@@ -1,0 +1,496 @@
+//! The task of a worker that claims, starts all other tasks, and ends them.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use webhooks_registry::EndpointStore;
+
+use super::pilot::Flown;
+use super::{Desk, Shared, ShutdownReport, Stop, disabler, pilot, settler};
+use crate::engine::Parts;
+use crate::scheduler::Scheduler;
+use crate::{
+    Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence, Outcome, Settlement,
+    Transport, Wakeups, WorkerPart,
+};
+
+/// How long the worker waits after the store failed before it asks again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The shortest wait for something that should be due already: a store that errs must not make
+/// the worker spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
+/// How often what has long been idle is forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the store is asked to hasten what was accepted by a clock that was ahead.
+const HASTEN_EVERY: Duration = Duration::from_secs(300);
+
+/// How many old events are forgotten in one step, so that it holds up nobody.
+const PRUNE: usize = 200;
+
+/// How many deliveries that still wait are counted when a worker ends.
+const MAX_COUNTED: u64 = 10_000;
+
+/// How long a worker that drains goes on.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// Until when it starts deliveries: for three quarters of its time, so that those under way can
+    /// end and are not sent again.
+    starts_until: MonotonicTime,
+    by: MonotonicTime,
+}
+
+impl Drain {
+    /// Returns when to end, if not by draining.
+    fn or_deadline(stop: Stop, now: MonotonicTime) -> Result<Self, MonotonicTime> {
+        match stop {
+            Stop::Grace(grace) => Err(now + grace),
+            Stop::Drained(grace) => Ok(Self { starts_until: now + grace / 4 * 3, by: now + grace }),
+        }
+    }
+}
+
+/// The task that claims, and starts all other tasks of the worker.
+pub(super) struct Driver<S, T, C> {
+    shared: Arc<Shared<S, T, C>>,
+    wakeups: Wakeups,
+    pilots: JoinSet<()>,
+    results: mpsc::Sender<Flown>,
+    settler: JoinSet<()>,
+    disabler: JoinSet<()>,
+    hastener: JoinSet<()>,
+    leases_checked: MonotonicTime,
+    swept: MonotonicTime,
+    /// How often the wall clock had been set back when the store was last asked to hasten, and when.
+    hastened: Option<(u64, MonotonicTime)>,
+    /// How many deliveries were handed back since it was told to stop.
+    handed_back: usize,
+}
+
+impl<S, T, C> Driver<S, T, C>
+where
+    S: DeliveryStore + EndpointStore + HistoryStore,
+    T: Transport,
+    C: Clock,
+{
+    pub(super) fn new(parts: Arc<Parts<S, T, C>>) -> Self {
+        let settings = &parts.settings;
+        #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
+        let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
+        #[cfg(feature = "sabotage")]
+        {
+            scheduler.leaks_slots = parts.leaks_slots;
+        }
+        let (wakeups, now) = (parts.store.wakeups(), parts.clock.monotonic());
+        let desk = Arc::new(Desk {
+            scheduler: Mutex::new(scheduler),
+            work: Notify::new(),
+            recalled: Mutex::default(),
+        });
+        parts.workers.add(&desk);
+        let room = Arc::new(Semaphore::new(parts.settings.max_unsettled));
+        let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { parts, desk, room, failures, answers });
+        let mut driver = Self {
+            shared,
+            wakeups,
+            pilots: JoinSet::new(),
+            results: mpsc::channel(1).0,
+            settler: JoinSet::new(),
+            disabler: JoinSet::new(),
+            hastener: JoinSet::new(),
+            leases_checked: now,
+            swept: now,
+            hastened: None,
+            handed_back: 0,
+        };
+        driver.start_settling();
+        driver
+    }
+
+    /// Starts the settler, and what it passes endpoints on to.
+    fn start_settling(&mut self) {
+        let (results, flown) = mpsc::channel(self.shared.parts.settings.max_unsettled);
+        let (wishes, wished) = mpsc::channel(disabler::QUEUE);
+        self.results = results;
+        self.settler.spawn(settler::run(Arc::clone(&self.shared), flown, wishes));
+        self.disabler.spawn(disabler::run(Arc::clone(&self.shared), wished));
+    }
+
+    /// Starts the settler anew if it has ended, which only a bug can do: what was on its way to it is
+    /// due again when its lease ends.
+    fn heal(&mut self) {
+        while self.disabler.try_join_next().is_some() {}
+        if self.settler.try_join_next().is_some() {
+            self.shared.tell_failure(WorkerPart::Settler);
+            self.shared.scheduler().abandon();
+            self.start_settling();
+        }
+    }
+
+    pub(super) async fn run(mut self, stopped: oneshot::Receiver<Stop>) -> ShutdownReport {
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        let (mut stopped, mut drain) = (Some(stopped), None::<Drain>);
+        let deadline = loop {
+            let pause = {
+                let mut step = pin!(self.contained_step());
+                let deadline = tokio::select! {
+                    biased;
+                    pause = &mut step => Ok(pause),
+                    () = over(clock, drain) => Err(drain.map_or_else(|| clock.monotonic(), |drain| drain.by)),
+                    stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
+                        Err(deadline) => Err(deadline),
+                        Ok(begun) => {
+                            drain = Some(begun);
+                            within(clock, begun.starts_until, &mut step).await.ok_or(begun.by)
+                        }
+                    },
+                };
+                match deadline {
+                    Ok(pause) => pause,
+                    Err(deadline) => {
+                        shared.scheduler().stop();
+                        // A call to the store is under way; what it claims is handed back.
+                        let _in_time = within(clock, deadline, step).await;
+                        break deadline;
+                    }
+                }
+            };
+            if let Some(drain) = drain {
+                let is_drained = within(clock, drain.starts_until, self.is_drained(drain)).await;
+                if is_drained != Some(false) || clock.monotonic() >= drain.starts_until {
+                    break drain.by;
+                }
+            }
+            // Several may be true at once; the order makes runs repeatable.
+            tokio::select! {
+                biased;
+                stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
+                    Err(deadline) => break deadline,
+                    Ok(begun) => drain = Some(begun),
+                },
+                () = shared.desk.work.notified() => {}
+                () = self.wakeups.next() => shared.scheduler().stir(),
+                () = over(clock, drain) => {}
+                () = clock.sleep(pause) => shared.scheduler().stir(),
+            }
+        };
+        self.finish(deadline).await
+    }
+
+    /// Returns whether the worker holds nothing, and nothing falls due while it may start.
+    async fn is_drained(&mut self, drain: Drain) -> bool {
+        // What was accepted by a clock that was ahead is due too.
+        while self.hastener.join_next().await.is_some() {}
+        // What closed lanes held waits again.
+        self.hand_back().await;
+        if !self.shared.scheduler().held().is_empty() {
+            return false;
+        }
+        let parts = &self.shared.parts;
+        let due =
+            AssertUnwindSafe(async { parts.store.next_due(Arc::default(), parts.now()).await });
+        match due.catch_unwind().await {
+            Ok(Ok(due)) => due.is_none_or(|due| parts.clock.monotonic() + due > drain.starts_until),
+            // What waits is not known: it may come back.
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Takes a step; if it panics, which is a bug of the store or the clock, another one follows.
+    async fn contained_step(&mut self) -> Duration {
+        match AssertUnwindSafe(self.step()).catch_unwind().await {
+            Ok(pause) => pause,
+            Err(_panic) => {
+                self.shared.tell_failure(WorkerPart::Driver);
+                STORE_PAUSE
+            }
+        }
+    }
+
+    /// Does what can be done now, and returns how long to wait if nothing happens.
+    async fn step(&mut self) -> Duration {
+        while self.pilots.try_join_next().is_some() {}
+        self.heal();
+        let is_kept = self.keep_leases().await;
+        self.hasten();
+        let is_claimed = self.claim().await;
+        self.launch();
+        self.hand_back().await;
+        let now = self.shared.parts.now();
+        if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
+            self.shared.scheduler().sweep(now.monotonic);
+            // As long as there is more to forget, the next step goes on.
+            if self.prune(now).await < PRUNE {
+                self.swept = now.monotonic;
+            }
+        }
+        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
+    }
+
+    /// Has what was accepted by a clock that was ahead not wait for that time: when the worker starts,
+    /// after the clock was set back, and now and then, since others may go by another clock.
+    fn hasten(&mut self) {
+        while self.hastener.try_join_next().is_some() {}
+        let (set_back, now) = (self.shared.parts.set_back(), self.shared.parts.clock.monotonic());
+        let is_done = self
+            .hastened
+            .is_some_and(|(seen, at)| seen == set_back && now.saturating_since(at) < HASTEN_EVERY);
+        if !is_done && self.hastener.is_empty() {
+            self.hastened = Some((set_back, now));
+            self.hastener.spawn(hasten(Arc::clone(&self.shared)));
+        }
+    }
+
+    /// Claims as much as there is room for; returns whether the store did its part.
+    async fn claim(&self) -> bool {
+        let parts = &self.shared.parts;
+        let (now, lease) = (parts.now(), parts.settings.lease);
+        let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
+        *self.shared.desk.recalled() = Some(BTreeSet::new());
+        match parts.store.claim(request).await {
+            Ok(claimed) => {
+                self.shared.has_answered();
+                let mut scheduler = self.shared.scheduler();
+                scheduler.offer(claimed, now.monotonic + lease);
+                let recalled = self.shared.desk.recalled().take();
+                for endpoint in recalled.into_iter().flatten() {
+                    scheduler.recall(endpoint);
+                }
+                true
+            }
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                false
+            }
+        }
+    }
+
+    /// Starts pilots while there is something to fly and room to keep the result.
+    fn launch(&mut self) {
+        while let Some((flight, room)) = pilot::next(&self.shared) {
+            let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
+            self.pilots.spawn(pilot::run(shared, results, flight, room));
+        }
+    }
+
+    /// Hands back what closed lanes held.
+    async fn hand_back(&mut self) {
+        let (released, is_stopped) = {
+            let mut scheduler = self.shared.scheduler();
+            (scheduler.released(), scheduler.is_stopped())
+        };
+        let released = self.release(released).await;
+        if is_stopped {
+            self.handed_back += released;
+        }
+    }
+
+    async fn release(&self, claims: Vec<Claim>) -> usize {
+        if claims.is_empty() {
+            return 0;
+        }
+        let settlements: Vec<Settlement> = (claims.into_iter())
+            .map(|claim| Settlement { claim, outcome: Outcome::Released, attempt: None })
+            .collect();
+        let released = settlements.len();
+        let now = self.shared.parts.now().wall;
+        // If it fails, they come back when their leases end.
+        if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
+            self.shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+        }
+        released
+    }
+
+    /// Forgets some of what is old; returns how much.
+    async fn prune(&self, now: Now) -> usize {
+        let parts = &self.shared.parts;
+        let before = now.wall.saturating_sub(parts.settings.retention);
+        // A clock that is wrong at the start must not cost the history.
+        if !parts.is_sure_since(before, now) {
+            return 0;
+        }
+        match parts.store.prune(before, PRUNE).await {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                0
+            }
+        }
+    }
+
+    /// Extends the leases that would otherwise end soon; returns whether the store did its part.
+    async fn keep_leases(&mut self) -> bool {
+        let parts = &self.shared.parts;
+        let (now, lease) = (parts.now(), parts.settings.lease);
+        if !self.until_upkeep(now.monotonic).is_zero() {
+            return true;
+        }
+        let until = now.monotonic + lease;
+        let ending = self.shared.scheduler().ending(now.monotonic + lease / 2);
+        if !ending.is_empty() {
+            match parts.store.extend(ending.clone(), lease, now).await {
+                Ok(lost) => {
+                    self.shared.has_answered();
+                    let mut scheduler = self.shared.scheduler();
+                    scheduler.extended(&ending, until);
+                    scheduler.lose(&lost);
+                }
+                // There is time to try again before they end.
+                Err(error) => {
+                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    return false;
+                }
+            }
+        }
+        self.leases_checked = now.monotonic;
+        true
+    }
+
+    /// Returns how long the leases need no care.
+    fn until_upkeep(&self, now: MonotonicTime) -> Duration {
+        (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
+    }
+
+    /// Returns how long to wait if nothing happens.
+    async fn pause(&self) -> Duration {
+        if self.wakeups.is_due() {
+            return SHORTEST_WAIT;
+        }
+        let parts = &self.shared.parts;
+        let (wakes_at, busy) = {
+            let scheduler = self.shared.scheduler();
+            // Without room for a result nothing starts; who settles one makes room, and tells.
+            let can_start = self.shared.room.available_permits() > 0;
+            let wakes_at = scheduler.wakes_at().filter(|_| can_start);
+            (wakes_at, scheduler.has_room().then(|| scheduler.busy()))
+        };
+        let due = match busy {
+            Some(busy) => match parts.store.next_due(busy, parts.now()).await {
+                Ok(due) => due,
+                Err(error) => {
+                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    return STORE_PAUSE;
+                }
+            },
+            // The lanes are full: a landing makes room, and tells.
+            None => None,
+        };
+        let now = parts.clock.monotonic();
+        let wakes_in = wakes_at.map(|at| at.saturating_since(now));
+        let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
+        pause.min(self.until_upkeep(now)).max(SHORTEST_WAIT)
+    }
+
+    async fn finish(mut self, deadline: MonotonicTime) -> ShutdownReport {
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        shared.scheduler().stop();
+        self.hastener.shutdown().await;
+        // However short the grace time, the store gets a moment.
+        let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
+        let handing_back_until = last_moment();
+        let _in_time = within(clock, handing_back_until, self.hand_back()).await;
+        let held = within(clock, handing_back_until, shared.parts.store.hand_back()).await;
+        self.handed_back += held.unwrap_or_default();
+        let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
+        let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
+        self.pilots.shutdown().await;
+        // The settler ends when the last result is settled, and no sender is left.
+        self.results = mpsc::channel(1).0;
+        self.all_end(|driver| &mut driver.settler, last_moment()).await;
+        self.settler.shutdown().await;
+        self.all_end(|driver| &mut driver.disabler, last_moment()).await;
+        self.disabler.shutdown().await;
+        let held = shared.scheduler().held();
+        let unsettled = held.len().saturating_sub(broken_off);
+        let _in_time = within(clock, last_moment(), self.release(held)).await;
+        let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;
+        let waiting = waiting.and_then(Result::ok);
+        let failures = shared.failures.load(Ordering::Relaxed);
+        let handed_back = self.handed_back;
+        ShutdownReport { handed_back, broken_off, unsettled, waiting, failures, had_died: false }
+    }
+
+    /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases
+    /// meanwhile; returns whether they have.
+    async fn all_end(
+        &mut self,
+        which: fn(&mut Self) -> &mut JoinSet<()>,
+        deadline: MonotonicTime,
+    ) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let clock = &shared.parts.clock;
+        loop {
+            let now = clock.monotonic();
+            let upkeep = now + self.until_upkeep(now).max(SHORTEST_WAIT);
+            let tasks = which(self);
+            let ended = async { while tasks.join_next().await.is_some() {} };
+            if within(clock, deadline.min(upkeep), ended).await.is_some() {
+                return true;
+            }
+            if clock.monotonic() >= deadline {
+                return false;
+            }
+            if within(clock, deadline, self.keep_leases()).await == Some(false) {
+                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.monotonic()))).await;
+            }
+        }
+    }
+}
+
+/// Asks the store to hasten until it has.
+async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
+    let parts = &shared.parts;
+    loop {
+        let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
+        match hasten.catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+            Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
+        }
+        parts.clock.sleep(STORE_PAUSE).await;
+    }
+}
+
+/// Waits until a worker that drains may start nothing more.
+async fn over(clock: &impl Clock, drain: Option<Drain>) {
+    match drain {
+        Some(Drain { starts_until, .. }) => {
+            clock.sleep(starts_until.saturating_since(clock.monotonic())).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the worker is told how to end, which it is once.
+async fn told(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
+    let Some(receiver) = stopped else { return std::future::pending().await };
+    // Nobody is left to wait for anything.
+    let stop = receiver.await.unwrap_or(Stop::Grace(Duration::ZERO));
+    *stopped = None;
+    stop
+}
+
+/// Waits for a future, no longer than until then.
+async fn within<F: Future>(
+    clock: &impl Clock,
+    deadline: MonotonicTime,
+    future: F,
+) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = clock.sleep(deadline.saturating_since(clock.monotonic())) => None,
+    }
+}
