@@ -51,8 +51,8 @@ pub enum Begun {
     Done,
 }
 
-/// Remembers which webhooks were handled. Every store passes the same suite,
-/// `webhooks_tests::seen::exercise`.
+/// Remembers which webhooks were handled. Every store passes one suite, `tests/src/seen.rs` of the
+/// repository, which a store of your own can take over.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a store: implement `SeenStore`")]
 pub trait SeenStore: Send + Sync + 'static {
     /// Claims an id if it is neither done nor claimed by somebody else, as of `now`: atomically, so
