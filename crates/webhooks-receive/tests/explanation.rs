@@ -182,3 +182,61 @@ async fn the_same_key_has_the_same_fingerprint_on_both_sides() {
     let (_, details) = told(receiver, request, BODY).await;
     assert!(details.contains(&ours.fingerprint().to_string()), "{details}");
 }
+
+/// The default, with the feature `tracing`: nobody had to ask for it.
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn a_refusal_is_logged_once_with_its_reason_and_nothing_private() {
+    use std::fmt::Write as _;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span;
+
+    /// Writes each event as a line.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+
+    struct Line<'l>(&'l mut String);
+
+    impl Visit for Line<'_> {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            write!(self.0, " {field}={value:?}").unwrap();
+        }
+    }
+
+    impl tracing::Subscriber for Log {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut log = self.0.lock().unwrap();
+            write!(log, "{}", event.metadata().level()).unwrap();
+            event.record(&mut Line(&mut log));
+            log.push('\n');
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let body = Full::new(Bytes::from_static(BODY.as_bytes()));
+    let forged = signed("msg_1", NOW, b"{}").body(body).unwrap();
+    receiver().receive(forged).await.unwrap_err();
+    let shown = log.0.lock().unwrap().clone();
+    let expected = "WARN message=webhook refused with 401: the webhook is not authentic: no signature \
+        matches: another secret signed it, or the body was changed scheme=\"standard\" \
+        reason=\"no_match\"\n";
+    assert_eq!(shown, expected);
+}
