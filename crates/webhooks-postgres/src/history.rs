@@ -154,9 +154,6 @@ impl HistoryStore for PostgresStore {
         reading(count).await.map_err(store_error)
     }
 
-    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
-    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
-    /// partition waits.
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
         // What waits for an endpoint that is closed is cancelled bit by bit.
         const COUNT: &str = "SELECT count(*) FROM
@@ -173,6 +170,9 @@ impl HistoryStore for PostgresStore {
         reading(count).await.map_err(store_error)
     }
 
+    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
+    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
+    /// partition waits.
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.shared.prune(before, limit).await
     }
