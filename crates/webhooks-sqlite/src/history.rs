@@ -142,9 +142,12 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        // By the index `deliveries_due`, which has nothing else.
+        // By the index `deliveries_due`, which has nothing else. What waits for an endpoint that is
+        // closed is cancelled bit by bit.
         const COUNT: &str = "SELECT count(*) FROM
-            (SELECT 1 FROM deliveries WHERE due_at IS NOT NULL LIMIT ?)";
+            (SELECT 1 FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
+             WHERE deliveries.due_at IS NOT NULL
+               AND endpoints.state NOT IN ('disabled', 'unregistered') LIMIT ?)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read(move |connection| {
             let count = connection.query_row(COUNT, [limit], |row| row.get(0))?;
