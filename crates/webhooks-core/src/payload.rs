@@ -97,6 +97,11 @@ impl Payload {
         Ok(Self(raw))
     }
 
+    /// Returns the payload with a JSON text that was kept; it is not checked again.
+    pub(crate) fn from_stored(raw: Box<RawValue>) -> Self {
+        Self(raw)
+    }
+
     /// Borrows the JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{QueryBuilder, Row as _};
-use webhooks_core::{EventId, TenantId, Timestamp};
+use webhooks_core::{Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
     Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
     HistoryStore, Page, Query, Statistics, StoreError,
@@ -277,9 +277,8 @@ fn cursor(key: i64, attempt: u32) -> Cursor {
 
 fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
     let stored = row::event(row, 1)?;
-    let mut event: webhooks_core::Event = serde_json::from_slice(&stored.body)
+    let event = Event::from_stored(&stored.body, stored.tenant)
         .map_err(|_shows_text| BadRow::of("the body of an event").in_column(4))?;
-    event.tenant = stored.tenant;
     let At(accepted_at) = row.try_get(5)?;
     Ok(EventRecord { event, accepted_at })
 }
