@@ -398,9 +398,11 @@ impl Shared {
             }
         }
         let members = self.workers.join(self).await?;
-        if members.is_empty() {
-            return Ok(None);
-        }
+        // Without a share it can claim nothing yet; later it may get any part of all.
+        let (members, soonest) = match &*members {
+            [] => (Arc::from([self.workers.id]), self.workers.heartbeat()),
+            _ => (members, Duration::ZERO),
+        };
         let busy: Vec<i64> = busy.iter().map(|number| row::endpoint(*number)).collect();
         let mut call = self.call().await?;
         let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
@@ -412,7 +414,7 @@ impl Shared {
             .fetch_one(call.on())
             .await?;
         call.end().await?;
-        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall)))
+        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall).max(soonest)))
     }
 
     fn dues(&self) -> MutexGuard<'_, Dues> {

@@ -280,3 +280,33 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     assert!(report.broken_off > 0, "{report:?}");
     assert_eq!(waiting(&url).await, (1_000, 0));
 }
+
+/// Goal: a program that publishes and drains delivers, though it has no share yet. Method: the row of a
+/// worker that died just now is there; then two drain at once, of which one starts without a share.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
+    const DIED: &str = "INSERT INTO webhooks.workers (id, joined_at, seen_at)
+        SELECT count(*), clock_timestamp() - interval '1 hour', clock_timestamp()
+        FROM webhooks.workers";
+    let url = Cluster::shared().database().await;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let engine = async || {
+        let arrived = Arc::clone(&arrived);
+        let transport = FnTransport::new(move |_, _, _, _| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            async { (200, "") }
+        });
+        Engine::new(open(&url).await, transport)
+    };
+    let (one, other) = (engine().await, engine().await);
+    one.store().register(id("crm"), endpoint()).await.unwrap();
+    sqlx::raw_sql(DIED).execute(&mut connect(&url).await).await.unwrap();
+    publish(one.store(), ["a".to_owned()]).await;
+    let report = one.start().drain(Duration::from_secs(30)).await;
+    assert_eq!((arrived.load(Ordering::SeqCst), report.waiting), (1, Some(0)));
+    sqlx::raw_sql(DIED).execute(&mut connect(&url).await).await.unwrap();
+    publish(one.store(), (0..100).map(|n| format!("event-{n}"))).await;
+    let drain = Duration::from_secs(30);
+    let (one, other) = tokio::join!(one.start().drain(drain), other.start().drain(drain));
+    assert_eq!(arrived.load(Ordering::SeqCst), 101, "{one:?} {other:?}");
+}
