@@ -289,6 +289,7 @@ impl Shared {
                 }
             }
         }
+        self.workers.hold_claimed(claimed.iter().map(|claimed| claimed.claim));
         if let Some(error) = broken.filter(|_| claimed.is_empty() && unserved.is_empty()) {
             return Err(store_error(error));
         }
@@ -376,7 +377,10 @@ impl Shared {
         let is_lost = |claim: &Claim| {
             !extended.contains(&(row::number(claim.delivery), row::integer(claim.token)))
         };
-        Ok(claims.into_iter().filter(is_lost).collect())
+        let (lost, held): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_lost);
+        self.workers.hold(held, lease);
+        self.workers.let_go(&lost);
+        Ok(lost)
     }
 
     /// Returns how long it takes until something may be due; asks the database only if something has changed since the

@@ -310,3 +310,44 @@ async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
     let (one, other) = tokio::join!(one.start().drain(drain), other.start().drain(drain));
     assert_eq!(arrived.load(Ordering::SeqCst), 101, "{one:?} {other:?}");
 }
+
+/// Goal: nobody takes the share of a worker that is shut down before its last exchange has ended, and
+/// then at once. Method: two workers share a limit of two; one hands back while it has a claim.
+#[tokio::test]
+async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
+    let url = Cluster::shared().database().await;
+    let stores = [open(&url).await, open(&url).await];
+    let two = NonZeroU32::new(2).unwrap();
+    stores[0].register(id("crm"), endpoint().max_in_flight(two)).await.unwrap();
+    publish(&stores[0], (0..20).map(|n| format!("event-{n}"))).await;
+    let share = |claimed: &[Claimed]| claimed[0].registration.endpoint.max_in_flight.get();
+    let [ending, staying] = &stores;
+    let last = eventually(async || {
+        let (ours, theirs) = (claim(ending, 1).await, claim(staying, 1).await);
+        let is_shared =
+            !ours.is_empty() && !theirs.is_empty() && share(&ours) + share(&theirs) == 2;
+        settle(staying, &theirs, Outcome::Released).await;
+        if !is_shared {
+            settle(ending, &ours, Outcome::Released).await;
+        }
+        is_shared.then_some(ours)
+    })
+    .await;
+    let workers = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM webhooks.workers");
+        count.fetch_one(&mut connect(&url).await).await.unwrap()
+    };
+    ending.hand_back().await;
+    assert_eq!(workers().await, 2);
+    assert_eq!(share(&claim(staying, 1).await), 1);
+    let settled = settle(ending, &last, Outcome::Delivered).await;
+    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert_eq!(workers().await, 1, "it leaves at once");
+    eventually(async || {
+        let claimed = claim(staying, 1).await;
+        let is_whole = share(&claimed) == 2;
+        settle(staying, &claimed, Outcome::Released).await;
+        is_whole.then_some(())
+    })
+    .await;
+}
