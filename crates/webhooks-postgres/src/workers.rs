@@ -230,4 +230,23 @@ mod tests {
         advance(IDLE).await;
         assert!(!workers.is_active());
     }
+
+    /// Goal: a worker that was told to end does so when all is settled or lost, and at the latest when
+    /// the leases end.
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_ends_with_its_last_claim() {
+        let workers = Workers::new(IDLE);
+        let claim = |number| Claim { delivery: DeliveryId::from_u64(number), token: 1 };
+        workers.hold([1, 2].map(claim), IDLE);
+        assert!(!workers.has_ended());
+        workers.end();
+        workers.let_go(&[claim(1)]);
+        assert!(!workers.has_ended());
+        advance(IDLE / 2).await;
+        workers.hold([claim(2)], IDLE);
+        advance(IDLE * 3 / 4).await;
+        assert!(!workers.has_ended(), "its claim was extended");
+        advance(IDLE / 4).await;
+        assert!(workers.has_ended());
+    }
 }
