@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::{EventId, EventType, EventTypeError, Payload, PayloadError, TenantId, Timestamp};
@@ -96,6 +97,32 @@ impl Event {
         })
     }
 
+    /// Returns the event of this tenant whose body a store has kept. Its payload may be one that
+    /// [`Payload`] refuses by now: whoever kept it may have known fewer of the texts that receivers
+    /// cannot read.
+    ///
+    /// # Errors
+    /// The reason when it is not the body of an event.
+    pub fn from_stored(body: &[u8], tenant: TenantId) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            event_id: EventId,
+            event_type: EventType,
+            payload: Box<RawValue>,
+            source: Option<String>,
+            timestamp: Timestamp,
+        }
+        let stored: Stored = serde_json::from_slice(body)?;
+        Ok(Self {
+            id: stored.event_id,
+            event_type: stored.event_type,
+            payload: Payload::from_stored(stored.payload),
+            source: stored.source,
+            timestamp: stored.timestamp,
+            tenant,
+        })
+    }
+
     /// Sets the id by which receivers deduplicate.
     #[must_use]
     pub fn id(self, id: EventId) -> Self {
@@ -162,6 +189,20 @@ mod tests {
         let event = Event::new(EventType::UPDATED, payload).unwrap().source("crm");
         let received: Event = serde_json::from_str(&event.to_json()).unwrap();
         assert_eq!(received, event);
+    }
+
+    #[test]
+    fn a_stored_event_is_read_although_its_payload_would_be_refused() {
+        let kept = Event::new("created", "\u{1f980}").unwrap().source("crm").to_json();
+        let kept = kept.replace("\u{1f980}", r"\ud83e").into_bytes();
+        assert!(serde_json::from_slice::<Event>(&kept).is_err());
+        let tenant = TenantId::new("acme").unwrap();
+        let event = Event::from_stored(&kept, tenant.clone()).unwrap();
+        assert_eq!((event.tenant.clone(), event.payload.as_str()), (tenant, r#""\ud83e""#));
+        assert_eq!(event.to_json().into_bytes(), kept);
+        for body in ["", "{}", "[]", r#"{"payload": 1}"#] {
+            assert!(Event::from_stored(body.as_bytes(), TenantId::default()).is_err(), "{body}");
+        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ use thiserror::Error;
 /// A JSON value, kept byte for byte as it was given, that every receiver can read.
 ///
 /// JSON itself has no bounds. A payload holds no half of a surrogate pair (`"\ud800"`), no number
-/// beyond those of 64-bit floating point (`1e999`), and at most 126 arrays and objects in each other:
-/// then a [`serde_json::Value`] can hold the payload and the body that it is in.
+/// beyond those of 64-bit floating point (`1e999`), no key that `serde_json` keeps for itself
+/// (`"$serde_json::private::RawValue"`), and at most 126 arrays and objects in each other: then a
+/// [`serde_json::Value`] can hold the payload and the body that it is in.
 ///
 /// # Example
 /// ```
@@ -96,6 +97,11 @@ impl Payload {
         Ok(Self(raw))
     }
 
+    /// Returns the payload with a JSON text that was kept; it is not checked again.
+    pub(crate) fn from_stored(raw: Box<RawValue>) -> Self {
+        Self(raw)
+    }
+
     /// Borrows the JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()
@@ -154,6 +160,7 @@ mod tests {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(Payload::from_json(nested(readable::MAX_DEPTH)).is_ok());
         let objects = format!("{}1{}", r#"{"a":"#.repeat(127), "}".repeat(127));
+        let private = |key| format!(r#"[{{"a": 1, "{key}": "[1"}}]"#);
         for (text, why) in [
             (r#"{"a": "\ud800"}"#.to_owned(), "hex escape at line 1 column 14"),
             (r#"["\uDE00"]"#.to_owned(), "hex escape"),
@@ -163,6 +170,9 @@ mod tests {
             ("9".repeat(310), "number out of range"),
             (nested(readable::MAX_DEPTH + 1), "more than 126 arrays and objects in each other"),
             (objects, "more than 126 arrays and objects in each other"),
+            (private("$serde_json::private::RawValue"), "a key that serde_json keeps"),
+            (private(r"\u0024serde_json::private::RawValue"), "a key that serde_json keeps"),
+            (private("$serde_json::private::Number"), "a key that serde_json keeps"),
         ] {
             let error = Payload::from_json(text.clone()).unwrap_err();
             let PayloadError::Unreadable { source } = error else { panic!("{text}: {error:?}") };
@@ -171,7 +181,11 @@ mod tests {
             let raw = RawValue::from_string(text).unwrap();
             assert!(Payload::from_value([raw]).is_err());
         }
-        for text in [r#""\ud83e\uDD80 \\ud800 \u0000""#, "[1e308, -0.1e309, 1e-999, 0e999]"] {
+        for text in [
+            r#""\ud83e\uDD80 \\ud800 \u0000""#,
+            "[1e308, -0.1e309, 1e-999, 0e999]",
+            r#"{"a": "$serde_json::private::Number", "$serde_json": 1}"#,
+        ] {
             assert!(Payload::from_json(text.to_owned()).is_ok(), "{text}");
         }
     }
@@ -215,14 +229,18 @@ mod tests {
             }
         }
 
-        /// Nothing is refused that can be read, but for the depth that the body needs.
+        /// Nothing is refused that can be read, but for the depth that the body needs, and what is read
+        /// as something else.
         #[test]
         fn what_can_be_read_is_taken(text in json()) {
             let is_deep = text.matches(['[', '{']).count() > readable::MAX_DEPTH;
+            let is_other = text.contains(RAW_VALUE);
             let is_read = serde_json::from_str::<Value>(&text).is_ok();
-            prop_assert!(!is_read || is_deep || Payload::from_json(text).is_ok());
+            prop_assert!(!is_read || is_deep || is_other || Payload::from_json(text).is_ok());
         }
     }
+
+    const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
     /// Returns texts of which many are JSON, and some such that nobody can read it.
     fn json() -> impl Strategy<Value = String> {
@@ -239,6 +257,7 @@ mod tests {
                 list,
                 inner.clone().prop_map(|value| format!("{{\"\\ud800\":{value}}}")),
                 inner.clone().prop_map(|value| format!("{{\"a\":{value}}}")),
+                inner.clone().prop_map(|value| format!("{{\"{RAW_VALUE}\":{value}}}")),
                 (inner, 100..130_usize).prop_map(|(value, n)| format!(
                     "{}{value}{}",
                     "[".repeat(n),

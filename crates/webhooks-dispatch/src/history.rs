@@ -189,7 +189,10 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let (key, attempt) = text.split_once('-').ok_or(CursorError)?;
         let key = key.parse().map_err(|_not_a_number| CursorError)?;
-        Ok(Self { key, attempt: attempt.parse().map_err(|_not_a_number| CursorError)? })
+        let attempt = attempt.parse().map_err(|_not_a_number| CursorError)?;
+        let cursor = Self { key, attempt };
+        // A number may be written in several ways; a cursor in one.
+        if cursor.to_string() == text { Ok(cursor) } else { Err(CursorError) }
     }
 }
 
@@ -296,7 +299,22 @@ mod tests {
         for cursor in [Cursor { key: 0, attempt: 0 }, last] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in ["", "-", "17", "17-", "-2", "17-2-3", "17--2", "a-2", "17-4294967296"] {
+        for text in [
+            "",
+            "-",
+            "17",
+            "17-",
+            "-2",
+            "17-2-3",
+            "17--2",
+            "a-2",
+            "17-4294967296",
+            "+17-2",
+            "17-+2",
+            "017-2",
+            "17-02",
+            " 17-2",
+        ] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
         }
     }

@@ -200,57 +200,87 @@ CREATE FUNCTION webhooks.timeless(p_body text) RETURNS text LANGUAGE sql IMMUTAB
     SELECT left(p_body, -length(substring(right(p_body, 64) FROM ',"timestamp":"[^"]*"}$')))
 $$;
 
+-- Whether `Payload` of webhooks-core, or serde_json 1 that it asks, finds a number out of range. A
+-- number without a sign, as JSON writes it.
+CREATE FUNCTION webhooks.is_out_of_range(p_number text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+    -- The digits before and behind the point, and the exponent.
+    v_parts    text[] := regexp_match(p_number, '^([0-9]+)(?:\.([0-9]+))?(?:[eE]([-+]?[0-9]+))?$');
+    v_exponent text := coalesce(v_parts[3], '0');
+    v_digits   text := ltrim(v_parts[1] || coalesce(v_parts[2], ''), '0');
+    v_places   bigint;
+BEGIN
+    IF v_digits = '' THEN
+        RETURN false;
+    ELSIF octet_length(ltrim(v_exponent, '-+0')) > 10 THEN
+        RETURN left(v_exponent, 1) <> '-';
+    END IF;
+    -- It is less than ten to this power, and at least a tenth of it.
+    v_places := octet_length(v_digits) - octet_length(coalesce(v_parts[2], '')) + v_exponent::bigint;
+    IF v_places <> 309 THEN
+        RETURN v_places > 309;
+    END IF;
+    -- serde_json multiplies as many digits as 64 bits hold by a power of ten, both as 64-bit floating
+    -- point. The same is done here, but for a factor of 1 / 2^64, which changes no digit: a product out
+    -- of range would be an error.
+    v_digits := left(v_digits, 20);
+    IF v_digits::numeric > 18446744073709551615 THEN
+        v_digits := left(v_digits, 19);
+    END IF;
+    v_places := v_places - octet_length(v_digits);
+    RETURN v_digits::float8 / 18446744073709551616::float8 * ('1e' || v_places)::float8
+        >= 18446744073709551616::float8 ^ 15;
+END $$;
+
 -- Why receivers cannot read a JSON text, although it is valid; NULL if they can. As `Payload` of
 -- webhooks-core refuses them: halves of surrogate pairs, numbers beyond those of 64-bit floating point,
--- and more than 126 arrays and objects in each other. What most texts lack is looked for first.
+-- keys that serde_json keeps for itself, and more than 126 arrays and objects in each other. What most
+-- texts lack is looked for first.
 CREATE FUNCTION webhooks.unreadable(p_json text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
-    v_bare     text;
+    -- Without escaped backslashes and quotes: each quote that is left begins or ends a text.
+    v_json     text := replace(replace(p_json, '\\', '  '), '\"', '  ');
+    v_key      text;
     v_brackets text;
-    v_number   text[];
-    v_digits   text;
-    v_places   numeric;
 BEGIN
-    IF strpos(p_json, '\u') > 0 AND p_json ~ '\\u[dD][89a-fA-F]' THEN
-        -- Escaped backslashes go first, then whole pairs.
-        v_bare := regexp_replace(replace(p_json, '\\', ' '),
-            '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}', ' ', 'g');
-        IF v_bare ~ '\\u[dD][89a-fA-F]' THEN
-            RETURN 'half of a surrogate pair';
+    IF strpos(v_json, '\u') > 0 AND v_json ~ '\\u[dD][89a-fA-F]' AND regexp_replace(v_json,
+        '\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}', ' ', 'g') ~ '\\u[dD][89a-fA-F]'
+    THEN
+        RETURN 'half of a surrogate pair';
+    END IF;
+    IF strpos(v_json, '"$') > 0 OR strpos(v_json, '"\u0024') > 0 THEN
+        -- Each character may be escaped.
+        SELECT string_agg(format('(?:[%s]|\\u00(?:%s|%s))', c, to_hex(ascii(c)), upper(to_hex(ascii(c)))),
+            '' ORDER BY n) INTO v_key
+        FROM regexp_split_to_table('$serde_json::private::RawValue', '') WITH ORDINALITY AS k(c, n);
+        IF v_json ~ ('"(?:\$serde_json::private::Number|' || v_key || ')"[ \t\n\r]*:') THEN
+            RETURN 'a key that serde_json keeps for itself';
         END IF;
     END IF;
-    v_brackets := translate(p_json, '[{', '');
-    IF octet_length(p_json) - octet_length(v_brackets) <= 126
-        AND p_json !~ '[0-9][eE]\+?[0-9]{3}|[0-9]{100}' THEN
-        RETURN NULL;
-    END IF;
-    v_bare := regexp_replace(p_json, '"(?:[^"\\]|\\.)*"', '', 'g');
-    -- Each turn takes the innermost brackets away.
-    v_brackets := translate(regexp_replace(v_bare, '[^][{}]+', '', 'g'), '{}', '[]');
-    FOR v_level IN 1 .. 126 LOOP
-        EXIT WHEN v_brackets = '';
-        v_brackets := replace(v_brackets, '[]', '');
-    END LOOP;
-    IF v_brackets <> '' THEN
-        RETURN 'more than 126 arrays and objects in each other';
-    END IF;
-    -- The whole digits, those behind the point, and the exponent of each number that may be too large.
-    FOR v_number IN
-        SELECT * FROM regexp_matches(v_bare, '0*([0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?', 'g') AS m(n)
-        WHERE octet_length(n[1]) > 308 OR n[3] ~ '^\+?[0-9]{3}' OR octet_length(n[2]) > 308
-    LOOP
-        v_digits := ltrim(v_number[1] || coalesce(v_number[2], ''), '0');
-        -- It is less than ten to this power, and at least a tenth of it.
-        v_places := octet_length(v_digits) - octet_length(coalesce(v_number[2], ''))
-            + coalesce(v_number[3]::numeric, 0);
-        IF v_digits <> '' AND (v_places > 309
-            OR v_places = 309 AND rpad(left(v_digits, 17), 17, '0') COLLATE "C" > '17976931348623157')
-        THEN
-            RETURN 'a number out of range';
+    IF octet_length(v_json) - octet_length(replace(replace(v_json, '[', ''), '{', '')) > 126 THEN
+        v_brackets := translate(
+            regexp_replace(v_json, '(?:"[^"]*"|[^][{}"])+', '', 'g'), '{}', '[]');
+        -- Each turn takes the innermost brackets away.
+        FOR v_level IN 1 .. 126 LOOP
+            EXIT WHEN v_brackets = '';
+            v_brackets := replace(v_brackets, '[]', '');
+        END LOOP;
+        IF v_brackets <> '' THEN
+            RETURN 'more than 126 arrays and objects in each other';
         END IF;
-    END LOOP;
+    END IF;
+    -- Numbers below 10^308 have neither a hundred digits nor an exponent of three; most are such.
+    IF v_json ~ '[0-9][eE]\+?[0-9]{3}|[0-9]{100}' AND EXISTS (
+        SELECT 1 FROM regexp_matches(regexp_replace(v_json, '"[^"]*"', '', 'g'),
+            '[0-9.]+[eE][-+]?[0-9]{3,}|[0-9.]{100,}(?:[eE][-+]?[0-9]+)?', 'g') AS found(number)
+        WHERE is_out_of_range(number[1])
+    ) THEN
+        RETURN 'a number out of range';
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -265,7 +295,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
     v_body  text;
-    v_fault text := unreadable(p_payload::text);
+    v_fault text;
     v_kept  record;
 BEGIN
     IF p_type IS NULL OR octet_length(p_type) > 128
@@ -281,9 +311,6 @@ BEGIN
     ELSIF p_payload IS NULL THEN
         RAISE EXCEPTION 'payload is missing; JSON null is written ''null'''
             USING ERRCODE = 'null_value_not_allowed';
-    ELSIF v_fault IS NOT NULL THEN
-        RAISE EXCEPTION 'payload is JSON that receivers cannot read: %', v_fault
-            USING ERRCODE = 'invalid_parameter_value';
     ELSIF p_source IS NOT NULL AND json_typeof(p_source) <> 'string' THEN
         RAISE EXCEPTION 'the source is not a text' USING ERRCODE = 'invalid_parameter_value';
     ELSIF p_occurred_at IS NULL OR p_occurred_at < 'epoch'
@@ -300,6 +327,12 @@ BEGIN
     IF body_bytes > max_body THEN
         novelty := 'too large';
         RETURN;
+    END IF;
+    -- After the bound, since it takes some time for each byte.
+    v_fault := coalesce('payload is JSON that receivers cannot read: ' || unreadable(p_payload::text),
+        'the source is a text that receivers cannot read: ' || unreadable(p_source::text));
+    IF v_fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_fault USING ERRCODE = 'invalid_parameter_value';
     END IF;
     SELECT * INTO v_kept FROM publish_all(
         ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],

@@ -289,6 +289,7 @@ impl Shared {
                 }
             }
         }
+        self.workers.hold_claimed(claimed.iter().map(|claimed| claimed.claim));
         if let Some(error) = broken.filter(|_| claimed.is_empty() && unserved.is_empty()) {
             return Err(store_error(error));
         }
@@ -376,7 +377,10 @@ impl Shared {
         let is_lost = |claim: &Claim| {
             !extended.contains(&(row::number(claim.delivery), row::integer(claim.token)))
         };
-        Ok(claims.into_iter().filter(is_lost).collect())
+        let (lost, held): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_lost);
+        self.workers.hold(held, lease);
+        self.workers.let_go(&lost);
+        Ok(lost)
     }
 
     /// Returns how long it takes until something may be due; asks the database only if something has changed since the
@@ -398,9 +402,11 @@ impl Shared {
             }
         }
         let members = self.workers.join(self).await?;
-        if members.is_empty() {
-            return Ok(None);
-        }
+        // Without a share it can claim nothing yet; later it may get any part of all.
+        let (members, soonest) = match &*members {
+            [] => (Arc::from([self.workers.id]), self.workers.heartbeat()),
+            _ => (members, Duration::ZERO),
+        };
         let busy: Vec<i64> = busy.iter().map(|number| row::endpoint(*number)).collect();
         let mut call = self.call().await?;
         let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
@@ -412,7 +418,7 @@ impl Shared {
             .fetch_one(call.on())
             .await?;
         call.end().await?;
-        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall)))
+        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall).max(soonest)))
     }
 
     fn dues(&self) -> MutexGuard<'_, Dues> {

@@ -16,6 +16,10 @@ use crate::error::{has_code, rest};
 /// How long to wait before a server that refuses connections is tried again: it doubles each time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// How long a call waits for a free connection, and opening a store for the first try to connect and,
+/// unless set, for a server that starts.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How to connect. Its debug form shows neither address nor password.
 #[derive(Clone)]
 pub(crate) struct Connect(pub(crate) PgConnectOptions);
@@ -47,32 +51,79 @@ impl Connect {
         Self(options.extra_float_digits(None).application_name("webhooks"))
     }
 
-    /// Returns a connection of its own. A server that does not take connections yet is tried again
-    /// for so long; what the last try met is told then. A pool would tell only that time is over.
+    /// Returns a connection of its own. A server that may be starting is tried again, for `patience`
+    /// after the first try; what the last try met is told then. A pool would tell only that time is
+    /// over.
     pub(crate) async fn establish(&self, patience: Duration) -> Result<PgConnection, OpenError> {
-        let mut met = None;
-        let tries = async {
-            let mut pause = PAUSES.0;
-            loop {
-                match PgConnection::connect_with(&self.0).await {
-                    Err(error) if may_be_starting(&error) => met = Some(error),
-                    outcome => return outcome,
-                }
-                rest(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
-        };
-        let error = match timeout(patience, tries).await {
+        let connect = || PgConnection::connect_with(&self.0);
+        let mut met = match timeout(PATIENCE, connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
-            Err(_elapsed) => met.unwrap_or_else(|| {
+            Err(_elapsed) => {
                 sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
-            }),
+            }
         };
-        Err(match error {
-            sqlx::Error::Io(source) => OpenError::Unreachable { address: self.address(), source },
+        let again = async {
+            let mut pause = PAUSES.0;
+            while self.may_be_starting(&met) {
+                rest(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+                match connect().await {
+                    Ok(connection) => return Some(connection),
+                    Err(error) => met = error,
+                }
+            }
+            None
+        };
+        match timeout(patience, again).await.ok().flatten() {
+            Some(connection) => Ok(connection),
+            None => Err(self.error(met)),
+        }
+    }
+
+    /// Returns what an error says to whoever opens a store.
+    fn error(&self, source: sqlx::Error) -> OpenError {
+        let address = self.address();
+        match source {
+            sqlx::Error::Io(source) if !self.is_of_tls(&source) => {
+                OpenError::Unreachable { address, source }
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => OpenError::Tls { address, source },
             source => OpenError::Sql { source },
-        })
+        }
+    }
+
+    /// Returns whether an error comes from TLS: a file that cannot be read, or a handshake that failed.
+    /// A socket in the file system has neither.
+    fn is_of_tls(&self, error: &io::Error) -> bool {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
+        let kinds = [InvalidData, IsADirectory, NotFound, PermissionDenied];
+        !self.is_local() && kinds.contains(&error.kind())
+    }
+
+    /// Returns whether a server may be about to take connections: nothing listens at its address, its
+    /// socket is not there yet, what stands before it closes connections at once, it says that it
+    /// starts, or it has too many connections just now.
+    fn may_be_starting(&self, error: &sqlx::Error) -> bool {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound,
+            UnexpectedEof,
+        };
+        let ended = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+        match error {
+            sqlx::Error::Io(error) => match error.kind() {
+                NotFound => self.is_local(),
+                kind => kind == ConnectionRefused || ended.contains(&kind),
+            },
+            // The connection ended before it was said whether there is TLS: sqlx reads that as a zero.
+            sqlx::Error::Protocol(text) => text.contains("SSLRequest: 0x00 "),
+            error => has_code(error, "57P03") || has_code(error, "53300"),
+        }
+    }
+
+    /// Returns whether the server is reached by a socket in the file system.
+    fn is_local(&self) -> bool {
+        self.0.get_socket().is_some() || self.0.get_host().starts_with('/')
     }
 
     /// Returns the host and port, or the folder of the socket.
@@ -83,17 +134,6 @@ impl Connect {
             None if host.starts_with('/') => host.to_owned(),
             None => format!("{host}:{port}"),
         }
-    }
-}
-
-/// Returns whether a server may be about to take connections: its address or socket is not there
-/// yet, it says that it starts, or it has too many connections just now.
-fn may_be_starting(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
-        }
-        error => has_code(error, "57P03") || has_code(error, "53300"),
     }
 }
 

@@ -33,6 +33,14 @@ pub enum OpenError {
         /// What PostgreSQL said.
         source: sqlx::Error,
     },
+    /// TLS failed: a certificate or key cannot be read, or one side refuses the other.
+    #[error("cannot secure the connection to the database at {address:?}")]
+    Tls {
+        /// The host and port.
+        address: String,
+        /// What failed.
+        source: sqlx::Error,
+    },
     /// Nobody answers there.
     #[error("cannot reach the database at {address:?}")]
     Unreachable {

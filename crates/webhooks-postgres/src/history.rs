@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{QueryBuilder, Row as _};
-use webhooks_core::{EventId, TenantId, Timestamp};
+use webhooks_core::{Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
     Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
     HistoryStore, Page, Query, Statistics, StoreError,
@@ -154,9 +154,6 @@ impl HistoryStore for PostgresStore {
         reading(count).await.map_err(store_error)
     }
 
-    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
-    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
-    /// partition waits.
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
         // What waits for an endpoint that is closed is cancelled bit by bit.
         const COUNT: &str = "SELECT count(*) FROM
@@ -173,6 +170,9 @@ impl HistoryStore for PostgresStore {
         reading(count).await.map_err(store_error)
     }
 
+    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
+    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
+    /// partition waits.
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.shared.prune(before, limit).await
     }
@@ -277,9 +277,8 @@ fn cursor(key: i64, attempt: u32) -> Cursor {
 
 fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
     let stored = row::event(row, 1)?;
-    let mut event: webhooks_core::Event = serde_json::from_slice(&stored.body)
+    let event = Event::from_stored(&stored.body, stored.tenant)
         .map_err(|_shows_text| BadRow::of("the body of an event").in_column(4))?;
-    event.tenant = stored.tenant;
     let At(accepted_at) = row.try_get(5)?;
     Ok(EventRecord { event, accepted_at })
 }

@@ -102,7 +102,7 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let outcome = if shared.workers.is_active() {
+        let outcome = if shared.workers.is_active() && !shared.workers.has_ended() {
             attempt(shared.workers.beat(&shared)).await
         } else {
             attempt(shared.workers.leave(&shared)).await.map(|()| false)

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use webhooks_registry::{SealingKey, SealingKeys};
 
-use crate::connect::Connect;
+use crate::connect::{Connect, PATIENCE};
 use crate::row;
 use crate::{OpenError, PostgresStore, UnreadableEndpoint, endpoints, migrate};
 
@@ -21,10 +21,6 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// read are told.
 const PAGE: i64 = 1_000;
 const MAX_TOLD: usize = 100;
-
-/// How long a call waits for a free connection, and opening a store, unless set, for a server that
-/// starts.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How large the body of an event may be, in bytes: as long as its column's type can count.
 const MAX_BODY: usize = i32::MAX as usize;
@@ -166,8 +162,11 @@ impl PostgresOptions {
         Self { max_body: Some(bytes.min(MAX_BODY)), ..self }
     }
 
-    /// Sets how long [`open`](Self::open) waits for a server that does not take connections, since it
-    /// may be starting: 10 s unless set.
+    /// Sets how long [`open`](Self::open) tries again to reach a server that may be starting: 10 s
+    /// unless set. Zero makes one try. The first try may take 10 s in any case.
+    ///
+    /// A server may be starting if nothing listens at its address, its socket is not there, the
+    /// connection is closed at once, or it answers that it starts or has no connection left.
     pub fn server_patience(self, patience: Duration) -> Self {
         Self { server_patience: patience, ..self }
     }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    Attempt, ErrorClass, Failing, Health, Outcome, Settled, Settlement, StoreError,
+    Attempt, Claim, ErrorClass, Failing, Health, Outcome, Settled, Settlement, StoreError,
 };
 
 use crate::error::{attempt, store_error};
@@ -38,6 +38,9 @@ impl Shared {
         if kept.iter().any(frees) {
             self.wake();
         }
+        let claims: Vec<Claim> = settlements.iter().map(|settlement| settlement.claim).collect();
+        self.workers.let_go(&claims);
+        self.leave_at_last().await;
         Ok(answers(&settlements, &kept, now))
     }
 

@@ -120,6 +120,18 @@ impl Shared {
         Ok(Call { connection, state: State::Statement, prepares: self.prepares })
     }
 
+    /// Tells the other workers that this one is gone. If that fails, they notice it a little later.
+    async fn leave(&self) {
+        let _noticed_later = attempt(self.workers.leave(self)).await;
+    }
+
+    /// Does so if this one ends and nothing of it is in flight any more.
+    pub(crate) async fn leave_at_last(&self) {
+        if self.workers.has_ended() {
+            self.leave().await;
+        }
+    }
+
     async fn transaction(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
         let connection = pool.acquire().await?;
         let mut call = Call { connection, state: State::Transaction, prepares: self.prepares };
@@ -253,13 +265,8 @@ impl PostgresStore {
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         self.shared.stop().await;
-        self.leave().await;
+        self.shared.leave().await;
         tokio::join!(self.shared.pool.close(), self.shared.reading.close());
-    }
-
-    /// Tells the other workers that this one is gone. If that fails, they notice it a little later.
-    async fn leave(&self) {
-        let _noticed_later = attempt(self.shared.workers.leave(&self.shared)).await;
     }
 }
 
@@ -328,7 +335,8 @@ impl DeliveryStore for PostgresStore {
     async fn hand_back(&self) -> usize {
         let count = self.shared.stop().await;
         // Another worker of this process joins again with its next claim.
-        self.leave().await;
+        self.shared.workers.end();
+        self.shared.leave_at_last().await;
         count
     }
 

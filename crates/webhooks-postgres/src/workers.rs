@@ -1,9 +1,11 @@
 //! The workers that share the work: who lives, and who this one is.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use webhooks_dispatch::Claim;
 
 use crate::row;
 use crate::store::Shared;
@@ -32,6 +34,11 @@ struct State {
     worked: Option<Instant>,
     /// How long its claims last.
     lease: Duration,
+    /// What it has claimed and not settled, and when that ends at the latest. Others may not have its
+    /// share before.
+    held: BTreeMap<Claim, Instant>,
+    /// Whether it was told to end, and has claimed nothing since.
+    ends: bool,
 }
 
 impl Workers {
@@ -51,6 +58,7 @@ impl Workers {
         let is_fresh = {
             let mut state = self.state();
             state.worked = Some(Instant::now());
+            state.ends = false;
             self.is_fresh(&state)
         };
         if !is_fresh {
@@ -71,6 +79,37 @@ impl Workers {
     pub(crate) fn work(&self) {
         let mut state = self.state();
         state.worked = state.worked.map(|_| Instant::now());
+    }
+
+    /// Notes what was claimed for it, or that it has that for longer.
+    pub(crate) fn hold(&self, claims: impl IntoIterator<Item = Claim>, lease: Duration) {
+        let until = Instant::now() + lease;
+        self.state().held.extend(claims.into_iter().map(|claim| (claim, until)));
+    }
+
+    /// Notes what was claimed for it just now.
+    pub(crate) fn hold_claimed(&self, claims: impl IntoIterator<Item = Claim>) {
+        let lease = self.state().lease;
+        self.hold(claims, lease);
+    }
+
+    /// Notes what was settled, or is not its own any more.
+    pub(crate) fn let_go(&self, claims: &[Claim]) {
+        let mut state = self.state();
+        for claim in claims {
+            state.held.remove(claim);
+        }
+    }
+
+    /// Notes that it claims nothing more.
+    pub(crate) fn end(&self) {
+        self.state().ends = true;
+    }
+
+    /// Returns whether it was told to end and has nothing left to settle.
+    pub(crate) fn has_ended(&self) -> bool {
+        let (state, now) = (self.state(), Instant::now());
+        state.ends && state.held.values().all(|until| *until <= now)
     }
 
     /// Returns whether this worker shares the work with nobody; `None` if it has no share itself.
@@ -107,6 +146,8 @@ impl Workers {
         call.end().await?;
         let mut state = self.state();
         state.seen = Some(now);
+        // What was given up without a word, as by a worker that was dropped.
+        state.held.retain(|_, until| *until > now);
         let has_changed = *state.members != *members;
         if has_changed {
             state.members = members.into();
@@ -136,7 +177,7 @@ mod tests {
     use tokio::time::advance;
     use webhooks_core::{DeliveryId, Timestamp};
     use webhooks_dispatch::{
-        Claim, Clock as _, DeliveryStore as _, Now, Outcome, Settlement, SystemClock,
+        Clock as _, DeliveryStore as _, Now, Outcome, Settlement, SystemClock,
     };
 
     use super::*;
@@ -188,5 +229,24 @@ mod tests {
         assert!(workers.is_active());
         advance(IDLE).await;
         assert!(!workers.is_active());
+    }
+
+    /// Goal: a worker that was told to end does so when all is settled or lost, and at the latest when
+    /// the leases end.
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_ends_with_its_last_claim() {
+        let workers = Workers::new(IDLE);
+        let claim = |number| Claim { delivery: DeliveryId::from_u64(number), token: 1 };
+        workers.hold([1, 2].map(claim), IDLE);
+        assert!(!workers.has_ended());
+        workers.end();
+        workers.let_go(&[claim(1)]);
+        assert!(!workers.has_ended());
+        advance(IDLE / 2).await;
+        workers.hold([claim(2)], IDLE);
+        advance(IDLE * 3 / 4).await;
+        assert!(!workers.has_ended(), "its claim was extended");
+        advance(IDLE / 4).await;
+        assert!(workers.has_ended());
     }
 }

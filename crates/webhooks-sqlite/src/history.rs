@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
-use webhooks_core::{DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryStatus, EndpointId, Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
     Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
     HistoryStore, Page, Query, Statistics, StoreError,
@@ -142,9 +142,12 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        // By the index `deliveries_due`, which has nothing else.
+        // By the index `deliveries_due`, which has nothing else. What waits for an endpoint that is
+        // closed is cancelled bit by bit.
         const COUNT: &str = "SELECT count(*) FROM
-            (SELECT 1 FROM deliveries WHERE due_at IS NOT NULL LIMIT ?)";
+            (SELECT 1 FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
+             WHERE deliveries.due_at IS NOT NULL
+               AND endpoints.state NOT IN ('disabled', 'unregistered') LIMIT ?)";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read(move |connection| {
             let count = connection.query_row(COUNT, [limit], |row| row.get(0))?;
@@ -266,9 +269,8 @@ fn cursor(key: i64, attempt: u32) -> Cursor {
 
 fn event_record(row: &Row<'_>, first: usize) -> rusqlite::Result<EventRecord> {
     let stored = row::event(row, first)?;
-    let mut event: webhooks_core::Event = serde_json::from_slice(&stored.body)
+    let event = Event::from_stored(&stored.body, stored.tenant)
         .map_err(|_shows_text| BadRow::of("the body of an event").in_column(first + 3))?;
-    event.tenant = stored.tenant;
     Ok(EventRecord { event, accepted_at: row::time(row.get(first + 4)?) })
 }
 

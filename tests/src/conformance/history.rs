@@ -1,16 +1,20 @@
 //! Remembering: lists that filter and page, and forgetting in time.
 
 use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
-use webhooks_dispatch::{Novelty, Outcome, Query};
-use webhooks_registry::Subscription;
+use webhooks_dispatch::{Novelty, Outcome, Query, SerializedEvent};
+use webhooks_registry::{DisableReason, StateChange, Subscription};
 
-use super::{AnyStore, at, claim, endpoint, endpoint_id, event, publish, register, settle, tenant};
+use super::{
+    AnyStore, at, claim, endpoint, endpoint_id, event, key, publish, register, settle, tenant,
+};
 
 pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
     pages_are_stable_while_others_write(factory().await).await;
     every_filter_filters(factory().await).await;
     an_attempt_is_kept_with_all_that_is_known(factory().await).await;
     what_is_old_and_ended_is_forgotten(factory().await).await;
+    a_payload_that_is_refused_by_now_keeps_no_page_from_others(factory().await).await;
+    what_waits_for_a_closed_endpoint_is_not_counted(factory().await).await;
 }
 
 fn query() -> Query {
@@ -176,4 +180,42 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     // Whoever publishes a forgotten id again publishes it anew.
     let again = publish(&store, &[event("event-0")], at(9_000)).await;
     assert_eq!(again[0].novelty, Novelty::New);
+}
+
+/// Goal: an event that was kept before its payload was refused, or by whatever way around the check, is
+/// listed and repeated like all others. Method: its body is made by hand.
+async fn a_payload_that_is_refused_by_now_keeps_no_page_from_others(store: impl AnyStore) {
+    publish(&store, &[event("before")], at(0)).await;
+    for payload in [r#""\ud800""#, "1e999"] {
+        let made = event(payload.trim_matches(['"', '\\']));
+        let place = |payload: &str| format!(r#""payload":{payload}"#);
+        let body = made.to_json().replace(&place(made.payload.as_str()), &place(payload));
+        let made = SerializedEvent { body: body.into(), ..SerializedEvent::new(&made) };
+        for novelty in [Novelty::New, Novelty::Repeated] {
+            let published = store.publish(vec![made.clone()], at(1)).await;
+            let published = published.expect("a store that works").remove(0);
+            assert_eq!(published.expect("no conflict").novelty, novelty);
+        }
+        let found = store.event(TenantId::default(), made.id).await.expect("a store that works");
+        assert_eq!(
+            found.map(|found| found.event.payload.as_str().to_owned()).as_deref(),
+            Some(payload)
+        );
+    }
+    let found = store.events(Query::default()).await.expect("a store that works");
+    assert_eq!(found.items.len(), 3);
+}
+
+async fn what_waits_for_a_closed_endpoint_is_not_counted(store: impl AnyStore) {
+    for id in ["a", "b", "c"] {
+        register(&store, id, endpoint()).await;
+    }
+    // More than is cancelled together with the change.
+    let events: Vec<Event> = (0..1_500).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(0)).await;
+    assert_eq!(store.waiting(10_000).await.expect("a store that works"), 4_500);
+    let disable = StateChange::Disable(DisableReason::Gone);
+    store.set_state(key("a"), disable).await.expect("a store that works");
+    store.unregister(key("b")).await.expect("a store that works");
+    assert_eq!(store.waiting(10_000).await.expect("a store that works"), 1_500);
 }

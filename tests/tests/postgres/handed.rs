@@ -280,3 +280,74 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     assert!(report.broken_off > 0, "{report:?}");
     assert_eq!(waiting(&url).await, (1_000, 0));
 }
+
+/// Goal: a program that publishes and drains delivers, though it has no share yet. Method: the row of a
+/// worker that died just now is there; then two drain at once, of which one starts without a share.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
+    const DIED: &str = "INSERT INTO webhooks.workers (id, joined_at, seen_at)
+        SELECT count(*), clock_timestamp() - interval '1 hour', clock_timestamp()
+        FROM webhooks.workers";
+    let url = Cluster::shared().database().await;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let engine = async || {
+        let arrived = Arc::clone(&arrived);
+        let transport = FnTransport::new(move |_, _, _, _| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            async { (200, "") }
+        });
+        Engine::new(open(&url).await, transport)
+    };
+    let (one, other) = (engine().await, engine().await);
+    one.store().register(id("crm"), endpoint()).await.unwrap();
+    sqlx::raw_sql(DIED).execute(&mut connect(&url).await).await.unwrap();
+    publish(one.store(), ["a".to_owned()]).await;
+    let report = one.start().drain(Duration::from_secs(30)).await;
+    assert_eq!((arrived.load(Ordering::SeqCst), report.waiting), (1, Some(0)));
+    sqlx::raw_sql(DIED).execute(&mut connect(&url).await).await.unwrap();
+    publish(one.store(), (0..100).map(|n| format!("event-{n}"))).await;
+    let drain = Duration::from_secs(30);
+    let (one, other) = tokio::join!(one.start().drain(drain), other.start().drain(drain));
+    assert_eq!(arrived.load(Ordering::SeqCst), 101, "{one:?} {other:?}");
+}
+
+/// Goal: nobody takes the share of a worker that is shut down before its last exchange has ended, and
+/// then at once. Method: two workers share a limit of two; one hands back while it has a claim.
+#[tokio::test]
+async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
+    let url = Cluster::shared().database().await;
+    let stores = [open(&url).await, open(&url).await];
+    let two = NonZeroU32::new(2).unwrap();
+    stores[0].register(id("crm"), endpoint().max_in_flight(two)).await.unwrap();
+    publish(&stores[0], (0..20).map(|n| format!("event-{n}"))).await;
+    let share = |claimed: &[Claimed]| claimed[0].registration.endpoint.max_in_flight.get();
+    let [ending, staying] = &stores;
+    let last = eventually(async || {
+        let (ours, theirs) = (claim(ending, 1).await, claim(staying, 1).await);
+        let is_shared =
+            !ours.is_empty() && !theirs.is_empty() && share(&ours) + share(&theirs) == 2;
+        settle(staying, &theirs, Outcome::Released).await;
+        if !is_shared {
+            settle(ending, &ours, Outcome::Released).await;
+        }
+        is_shared.then_some(ours)
+    })
+    .await;
+    let workers = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM webhooks.workers");
+        count.fetch_one(&mut connect(&url).await).await.unwrap()
+    };
+    ending.hand_back().await;
+    assert_eq!(workers().await, 2);
+    assert_eq!(share(&claim(staying, 1).await), 1);
+    let settled = settle(ending, &last, Outcome::Delivered).await;
+    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert_eq!(workers().await, 1, "it leaves at once");
+    eventually(async || {
+        let claimed = claim(staying, 1).await;
+        let is_whole = share(&claimed) == 2;
+        settle(staying, &claimed, Outcome::Released).await;
+        is_whole.then_some(())
+    })
+    .await;
+}

@@ -28,6 +28,7 @@ mod handed;
 mod keys;
 mod listening;
 mod order;
+mod payloads;
 mod races;
 mod reaching;
 mod refusals;

@@ -69,10 +69,69 @@ async fn a_wrong_password_and_a_missing_database_are_told_as_the_server_says_it(
     assert!(told_missing.contains("does not exist"), "{told_missing}");
 }
 
-/// Goal: a server that starts is waited for. Method: something in its place says that it starts
-/// (57P03), and leads to the real one from the second connection on.
+/// Goal: a certificate that cannot be read, or a handshake that fails, is told as such and at once.
+/// Method: something says that it has TLS, and then something else; the patience is longer than the
+/// test.
+#[tokio::test]
+async fn what_is_wrong_with_tls_is_told_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            client.read_exact(&mut request).await.unwrap();
+            client.write_all(b"S").await.unwrap();
+            // What the client says first; nothing if it went away.
+            if client.read(&mut request).await.is_ok_and(|len| len > 0) {
+                client.write_all(b"no TLS at all").await.unwrap();
+                while client.read(&mut request).await.is_ok_and(|len| len > 0) {}
+            }
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, no_file) = (folder.path().display(), "No such file");
+    for (parameters, cause) in [
+        (format!("verify-full&sslrootcert={folder}/none.pem"), no_file),
+        (format!("verify-ca&sslrootcert={folder}"), "directory"),
+        (format!("require&sslcert={folder}/none.pem&sslkey={folder}/none.key"), no_file),
+        ("require".to_owned(), "message"),
+    ] {
+        let url = format!("postgres://app:hunter2@{address}/app?sslmode={parameters}");
+        let open = PostgresOptions::new(&url).unwrap().server_patience(DEADLINE * 2).open();
+        let error = timeout(DEADLINE, open).await.unwrap().unwrap_err();
+        let told = told(&error);
+        assert!(matches!(error, OpenError::Tls { .. }), "{parameters}: {told}");
+        assert!(told.contains(&address) && told.contains(cause), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    server.abort();
+}
+
+/// Goal: whoever does not want to wait for a server still reaches one that is there.
+#[tokio::test]
+async fn without_patience_there_is_one_try() {
+    let url = Cluster::shared().database().await;
+    let impatient =
+        |url: &str| PostgresOptions::new(url).unwrap().server_patience(Duration::ZERO).open();
+    impatient(&url).await.unwrap().close().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("postgres://app@localhost/app?host={}", folder.path().display());
+    let told = told(&impatient(&url).await.unwrap_err());
+    assert!(told.contains("No such file"), "{told}");
+}
+
+/// Goal: a server that starts is waited for. Method: something in its place ends connections at once,
+/// and after it was asked something, as a proxy does; then it says that the server starts (57P03); then
+/// it leads to the real one.
 #[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
+    for mode in ["disable", "prefer"] {
+        await_server_that_starts(mode).await;
+    }
+}
+
+async fn await_server_that_starts(mode: &str) {
     const STARTING: &[u8] = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
     let url = Cluster::shared().database().await;
     let (before, folder) = url.split_once("?host=").unwrap();
@@ -80,9 +139,19 @@ async fn a_server_that_starts_is_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
-        let (mut first, _) = listener.accept().await.unwrap();
         let mut request = [0; 1_024];
-        assert!(first.read(&mut request).await.unwrap() > 0);
+        drop(listener.accept().await.unwrap());
+        let (mut asked, _) = listener.accept().await.unwrap();
+        assert!(asked.read(&mut request).await.unwrap() > 0);
+        drop(asked);
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut len = first.read(&mut request).await.unwrap();
+        // A client that asks for TLS sends eight bytes first.
+        if len == 8 {
+            first.write_all(b"N").await.unwrap();
+            len = first.read(&mut request).await.unwrap();
+        }
+        assert!(len > 8);
         let len = u32::try_from(STARTING.len() + 4).unwrap();
         let answer = [b"E", len.to_be_bytes().as_slice(), STARTING].concat();
         first.write_all(&answer).await.unwrap();
@@ -94,7 +163,7 @@ async fn a_server_that_starts_is_waited_for() {
             connections.spawn(async move { copy_bidirectional(&mut client, &mut server).await });
         }
     });
-    let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable");
+    let url = format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode={mode}");
     let store = PostgresStore::open(&url).await.unwrap();
     publish(&store, ["a".to_owned()]).await;
     store.close().await;

@@ -8,19 +8,26 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// payload is in takes one.
 pub(super) const MAX_DEPTH: usize = 126;
 
+/// Keys by which `serde_json` marks values of its own: an object with one of them is read as something
+/// else, or refused. The second one is a key of every number if the feature `arbitrary_precision` is on.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// Reads a valid JSON text and keeps nothing of it.
 ///
 /// # Errors
 /// What a reader of it would say, with line and column.
 pub(super) fn check(json: &str) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(json);
-    Value { levels: MAX_DEPTH }.deserialize(&mut reader)
+    Value { levels: MAX_DEPTH, names_number: json.contains(NUMBER) }.deserialize(&mut reader)
 }
 
 /// A value in which so many levels may follow.
 #[derive(Clone, Copy)]
 struct Value {
     levels: usize,
+    /// Whether the text holds the key of numbers.
+    names_number: bool,
 }
 
 impl Value {
@@ -28,7 +35,7 @@ impl Value {
         let levels = self.levels.checked_sub(1).ok_or_else(|| {
             E::custom(format_args!("more than {MAX_DEPTH} arrays and objects in each other"))
         })?;
-        Ok(Self { levels })
+        Ok(Self { levels, ..self })
     }
 }
 
@@ -79,8 +86,36 @@ impl<'de> Visitor<'de> for Value {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let inner = self.inner()?;
-        while members.next_key_seed(inner)?.is_some() {
+        while members.next_key_seed(Key { names_number: self.names_number })?.is_some() {
             members.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, which must not be one of `serde_json`'s own.
+struct Key {
+    names_number: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
+        if key == RAW_VALUE || (self.names_number && key == NUMBER) {
+            return Err(E::custom("a key that serde_json keeps for itself"));
         }
         Ok(())
     }

@@ -174,8 +174,7 @@ fn page<T>(found: impl Iterator<Item = (Cursor, T)>, limit: usize) -> Page<T> {
 }
 
 fn event_record(entry: &EventEntry) -> Result<EventRecord, StoreError> {
-    let mut event: Event = serde_json::from_slice(&entry.event.body)
+    let event = Event::from_stored(&entry.event.body, entry.event.tenant.clone())
         .map_err(|source| StoreError::Corrupt { source: source.into() })?;
-    event.tenant = entry.event.tenant.clone();
     Ok(EventRecord { event, accepted_at: entry.accepted_at })
 }
