@@ -113,10 +113,8 @@ async fn a_shutdown_ends_in_time_though_the_store_stalls() {
         fixture.store.slow_down(call, 60 * MINUTE);
         let _published = fixture.publish("x").await;
         fixture.pass(SECOND).await;
-        let _report = match drains {
-            true => worker.drain(5 * SECOND).await,
-            false => worker.shutdown(5 * SECOND).await,
-        };
+        let _report =
+            if drains { worker.drain(5 * SECOND).await } else { worker.shutdown(5 * SECOND).await };
         let elapsed = fixture.clock.elapsed();
         assert!(elapsed <= 8 * SECOND, "{call} stalls, {drains}: {elapsed:?}");
     }
