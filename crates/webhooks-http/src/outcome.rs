@@ -79,13 +79,12 @@ fn root(error: &(dyn Error + 'static)) -> String {
 /// Returns what is wrong with a response of HTTP/1.1. The library's words are about its parser, and it
 /// tells most kinds apart by them alone.
 fn malformed(error: &hyper::Error) -> Option<&'static str> {
-    if error.is_parse_too_large() {
-        return Some("its headers are too many or too large");
-    }
     if error.is_parse_status() {
         return Some("its status is no number of three digits");
     }
     Some(match error.to_string().as_str() {
+        // A method tells it too, but in servers alone.
+        "message head is too large" => "its headers are too many or too large",
         "invalid content-length parsed" => {
             "its content-length is not a number, or there are several"
         }

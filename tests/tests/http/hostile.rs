@@ -143,7 +143,8 @@ async fn a_head_that_is_too_large_is_refused_early() {
         })
         .await;
         let error = builder().build().unwrap().send(request(&server.url())).await.unwrap_err();
-        assert_eq!(error.class, ErrorClass::Protocol, "{error:?}");
+        let expected = "the response was not valid HTTP: its headers are too many or too large";
+        assert_eq!((error.class, &*told(&error)), (ErrorClass::Protocol, expected));
         server.wire().ended(1).await;
         assert!(server.wire().written() < BUFFERED);
     }
