@@ -1,6 +1,7 @@
 //! From names to addresses, past the address policy.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -122,12 +123,29 @@ tokio::task_local! {
 
 /// Runs an exchange such that [`is_asking`] knows what it waits for.
 pub(crate) async fn watched<F: Future>(exchange: F) -> F::Output {
+    let mut exchange = pin!(exchange);
+    let exchange = poll_fn(|context| {
+        set_asking(false);
+        exchange.as_mut().poll(context)
+    });
     IS_ASKING.scope(Cell::new(false), exchange).await
 }
 
 /// Returns whether the exchange waits for name servers, or did when it was given up.
 pub(crate) fn is_asking() -> bool {
     IS_ASKING.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Waits for name servers. The exchange that polls this waits for them, and no other: the client may
+/// have it go on by itself, once the exchange has found another connection.
+async fn asking<F: Future>(question: F) -> F::Output {
+    let mut question = pin!(question);
+    let question = poll_fn(|context| {
+        let polled = question.as_mut().poll(context);
+        set_asking(polled.is_pending());
+        polled
+    });
+    question.await
 }
 
 fn set_asking(is_asking: bool) {
@@ -180,10 +198,7 @@ impl Resolver {
         // The final dot keeps the system's search list out: the name is complete.
         let name = Name::from_ascii(format!("{}.", without_final_dot(host)))
             .map_err(|_no_name| ResolveError::Unknown)?;
-        set_asking(true);
-        let found = self.look_up(&name).await;
-        set_asking(false);
-        let Found { addresses, holds_until } = found?;
+        let Found { addresses, holds_until } = asking(self.look_up(&name)).await?;
         for address in &addresses {
             let checked = self.policy.check_address(Some(host), *address);
             checked.map_err(ResolveError::RefusedAddress)?;
