@@ -57,7 +57,7 @@ pub enum HttpTransportError {
         /// What the client said.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The name servers of the system cannot be read.
+    /// The system's name servers or its file of hosts cannot be read.
     #[error("cannot set up the resolver of host names")]
     Dns {
         /// What the resolver said.
