@@ -224,9 +224,34 @@ async fn what_lets_us_in_goes_out_over_tls_alone() {
     }
     assert!(receiver.received().is_empty() && tokens.received().is_empty());
     let harmless = plain.header("user-agent", "acme").unwrap();
-    let harmless = harmless.header("content-type", "text/plain").unwrap();
+    let harmless = harmless.header("content-type", "application/cloudevents+json").unwrap();
     strict.check(&harmless).unwrap();
     assert_eq!(strict.send(with_headers(&harmless)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn development_sends_secrets_in_clear_to_this_machine_alone() {
+    let transport = builder().build().unwrap();
+    for (host, is_own) in [
+        ("localhost:8080", true),
+        ("app.localhost", true),
+        ("127.0.0.1:8080", true),
+        ("127.1.2.3", true),
+        ("[::1]:8080", true),
+        ("example.com", false),
+        ("localhost.example.com", false),
+        ("93.184.215.14", false),
+        ("[2606:2800::1]", false),
+    ] {
+        let endpoint = endpoint(&format!("http://{host}/"));
+        let with_secret = endpoint.clone().bearer_auth("hush").unwrap();
+        assert_eq!(transport.check(&with_secret).is_ok(), is_own, "{host}");
+        transport.check(&endpoint).unwrap();
+        let token_url = EndpointUrl::new(&format!("http://{host}/token")).unwrap();
+        let credentials = ClientCredentials::new(token_url, "acme", "hush");
+        let by_token = crate::endpoint("http://localhost/").client_credentials(credentials);
+        assert_eq!(transport.check(&by_token.unwrap()).is_ok(), is_own, "{host}");
+    }
 }
 
 #[tokio::test]
