@@ -216,7 +216,8 @@ impl Client {
             };
             if repetitions == MAX_REPETITIONS || !is_unprocessed(&*failure.error) {
                 let stage = if failure.connecting {
-                    Stage::Connecting { to: self.resolver.told_addresses(url) }
+                    let by_tls = url.as_url().scheme() == "https";
+                    Stage::Connecting { to: self.resolver.told_addresses(url), by_tls }
                 } else {
                     Stage::Exchanging
                 };

@@ -15,7 +15,7 @@ use webhooks_tests::RawServer;
 
 use crate::proxy::TestProxy;
 use crate::tls::Authority;
-use crate::{builder, request};
+use crate::{builder, request, told};
 
 // RFC 9113 §6, the types of frames, their flags, and §7, error codes.
 const DATA: u8 = 0;
@@ -29,6 +29,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const NO_ERROR: u8 = 0;
 const REFUSED_STREAM: u8 = 7;
+const ENHANCE_YOUR_CALM: u8 = 11;
 
 /// `:status: 200` (RFC 7541, appendix A, entry 8).
 const OK: [u8; 1] = [0x88];
@@ -48,6 +49,8 @@ enum Manner {
     DiesAfter(u32),
     /// Refuses so many streams, and answers what follows.
     Refuses(u32),
+    /// Ends the connection at its first stream, and says why in its own words.
+    Scolds(&'static str),
 }
 
 /// What a server did, over all connections.
@@ -155,6 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<'_, S> {
             Manner::Refuses(limit) if self.opened <= limit => {
                 self.write(RST_STREAM, 0, id, &[0, 0, 0, REFUSED_STREAM]).await?;
             }
+            Manner::Scolds(words) => {
+                let told = [&[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM], words.as_bytes()].concat();
+                self.write(GOAWAY, 0, 0, &told).await?;
+            }
             Manner::EndsAfter(limit) | Manner::DiesAfter(limit) if self.opened == limit => {
                 self.last = id;
                 self.bodies.insert(id, BytesMut::new());
@@ -248,4 +255,17 @@ async fn a_refused_stream_goes_out_again_a_bounded_number_of_times() {
         assert_eq!(outcome, expected, "{refused}");
         assert_eq!(server.log.lock().unwrap().processed.len(), usize::from(expected.is_ok()));
     }
+}
+
+/// A receiver's words are for the log of a client, not for ours.
+#[tokio::test]
+async fn an_end_is_told_by_its_code_alone() {
+    let server = Server::start(Manner::Scolds("hush")).await;
+    let transport = builder().extra_root(server.authority.root()).build().unwrap();
+    let error = transport.send(server.request(0)).await.unwrap_err();
+    let expected = "the receiver ended the HTTP/2 connection: ENHANCE_YOUR_CALM";
+    assert_eq!(
+        told(&error),
+        format!("the connection was closed before a response came: {expected}")
+    );
 }
