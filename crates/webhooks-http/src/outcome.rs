@@ -72,19 +72,42 @@ fn no_way(error: &(dyn Error + 'static), to: &str) -> Option<String> {
     })
 }
 
-/// Returns whether the receiver says that it did not process the request.
+/// Says why nobody can have acted upon a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unprocessed {
+    /// The receiver ended the connection before it came to the request.
+    Ended,
+    /// The receiver refused its stream.
+    Refused,
+}
+
+/// Returns why nobody can have acted upon the request, if so. `was_read` says whether any of its body
+/// was taken to be sent.
 ///
 /// RFC 9113 §8.7: "The GOAWAY frame indicates the highest stream number that might have been
 /// processed. Requests on streams with higher numbers are therefore guaranteed to be safe to retry",
 /// and so is what was reset by `REFUSED_STREAM`. Streams up to that number get another error. What
 /// a receiver refuses for another reason, such as too many requests, is left to the next attempt.
-pub(crate) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
-    chain(error).filter_map(<dyn Error>::downcast_ref::<h2::Error>).any(|error| {
-        let reason = error.reason();
-        let is_refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
-        let is_gone = error.is_go_away() && reason == Some(h2::Reason::NO_ERROR);
-        error.is_remote() && (is_refused || is_gone)
+///
+/// The request that waits for a free stream when the connection ends has no stream: the client drops
+/// it without a word of the receiver. The same error tells that the client itself is gone.
+pub(crate) fn unprocessed(error: &(dyn Error + 'static), was_read: bool) -> Option<Unprocessed> {
+    chain(error).find_map(|error| {
+        if error.downcast_ref().is_some_and(is_dropped) {
+            return (!was_read).then_some(Unprocessed::Ended);
+        }
+        let error = error.downcast_ref::<h2::Error>().filter(|error| error.is_remote())?;
+        match error.reason()? {
+            h2::Reason::NO_ERROR if error.is_go_away() => Some(Unprocessed::Ended),
+            h2::Reason::REFUSED_STREAM if error.is_reset() => Some(Unprocessed::Refused),
+            _ => None,
+        }
     })
+}
+
+/// Returns whether the client dropped a request: what it was waiting for, or the client, has ended.
+fn is_dropped(error: &hyper::Error) -> bool {
+    error.is_user()
 }
 
 /// Returns what a failure within a body that has to be read as a whole means.
@@ -113,9 +136,12 @@ fn ended(error: &h2::Error) -> Option<String> {
     }
 }
 
-/// Returns what is wrong with a response of HTTP/1.1. The library's words are about
-/// its parser, and it tells most kinds apart by them alone.
+/// Returns what is wrong with a response of HTTP/1.1, or the connection. The library's words are about
+/// its parser and its tasks, and it tells most kinds apart by them alone.
 fn malformed(error: &hyper::Error) -> Option<&'static str> {
+    if is_dropped(error) {
+        return Some("it ended while the request waited");
+    }
     if error.is_parse_status() {
         return Some("its status is no number of three digits");
     }
@@ -180,7 +206,10 @@ fn classify(cause: &(dyn Error + 'static), cut: Option<ErrorClass>) -> Option<Er
         return Some(ErrorClass::Tls);
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        let is_cut = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let is_cut = error.is_incomplete_message()
+            || error.is_closed()
+            || error.is_canceled()
+            || is_dropped(error);
         return match (error.is_parse(), is_cut) {
             (true, _) => Some(ErrorClass::Protocol),
             (_, true) => Some(ErrorClass::Reset),
