@@ -82,6 +82,8 @@ pub(crate) enum Signal {
     Well,
     /// It is there, and refused this event.
     Alive,
+    /// Nothing: the transport had no room for the exchange.
+    NoRoom,
     /// Nothing: it was not asked.
     Nothing,
     /// It is not there, or overwhelmed.
@@ -96,8 +98,7 @@ pub(crate) enum Signal {
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
 /// and failed exchanges mean trouble too; 3xx and 4xx are about the one event; but 410 means that
 /// nothing more is wanted. What could not be signed was not sent, and tells nothing; nor does what
-/// the transport had no room for. `Retry-After`
-/// counts up to the policy's cap.
+/// the transport had no room for. `Retry-After` counts up to the policy's cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
     outcome: &Result<Response, AttemptError>,
@@ -115,7 +116,7 @@ pub(crate) fn signal(
         }
         Ok(_) => Signal::Alive,
         Err(AttemptError::Signing(_)) => Signal::Nothing,
-        Err(AttemptError::Transport(_)) if is_unsent(outcome) => Signal::Nothing,
+        Err(AttemptError::Transport(_)) if is_unsent(outcome) => Signal::NoRoom,
         Err(AttemptError::Transport(_)) => Signal::Trouble { pause: None },
     }
 }
@@ -197,7 +198,7 @@ mod tests {
             let outcome = Err(TransportError::new(class).into());
             signal(&policy, &outcome, Timestamp::from_unix_seconds(NOW))
         };
-        assert_eq!(told(ErrorClass::Busy), Signal::Nothing);
+        assert_eq!(told(ErrorClass::Busy), Signal::NoRoom);
         assert_eq!(told(ErrorClass::Timeout), Signal::Trouble { pause: None });
     }
 

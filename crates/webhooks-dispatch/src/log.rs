@@ -13,7 +13,7 @@ use crate::{ErrorClass, Observer, Occurrence};
 /// | --- | --- |
 /// | debug | an event was published, a delivery was made |
 /// | info | an endpoint recovered |
-/// | warn | an attempt failed, a lease was lost, an endpoint has been failing for long |
+/// | warn | an attempt failed, the transport had no room, a lease was lost, an endpoint has been failing |
 /// | error | a delivery was given up, an endpoint was disabled, the store or a part of a worker failed |
 ///
 /// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`, `status`,
@@ -46,7 +46,8 @@ impl Observer for LogObserver {
             | Occurrence::AttemptFailed { .. }
             | Occurrence::Exhausted { .. }
             | Occurrence::Expired { .. }
-            | Occurrence::LeaseLost { .. } => of_delivery(occurrence),
+            | Occurrence::LeaseLost { .. }
+            | Occurrence::TransportBusy { .. } => of_delivery(occurrence),
             Occurrence::EndpointDisabled { tenant, endpoint, reason } => {
                 let reason = reason.as_str();
                 error!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
@@ -108,6 +109,12 @@ fn of_delivery(occurrence: &Occurrence<'_>) {
             tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
             event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
             "lease lost: the delivery may be sent again"
+        ),
+        Occurrence::TransportBusy { delivery } => warn!(
+            target: TARGET,
+            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
+            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
+            "not sent: too many other exchanges with the host were under way"
         ),
         _ => {}
     }
@@ -217,6 +224,9 @@ mod tests {
         check(occurrence, "ERROR", "delivery given up: it is too old", about);
         let occurrence = Occurrence::LeaseLost { delivery };
         check(occurrence, "WARN", "lease lost: the delivery may be sent again", about);
+        let occurrence = Occurrence::TransportBusy { delivery };
+        let text = "not sent: too many other exchanges with the host were under way";
+        check(occurrence, "WARN", text, about);
     }
 
     /// Goal: a log is no place for what is private to sender and receiver. Method: an engine publishes,

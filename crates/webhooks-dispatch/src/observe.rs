@@ -120,6 +120,12 @@ pub enum Occurrence<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
+    /// The transport had no room for a delivery ([`ErrorClass::Busy`]), which is tried again soon. It
+    /// was no attempt.
+    TransportBusy {
+        /// Which delivery.
+        delivery: Subject<'a>,
+    },
     /// A part of a worker panicked, which is a bug of the engine or of what was given to it. The worker
     /// goes on.
     WorkerFailed {

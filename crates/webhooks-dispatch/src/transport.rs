@@ -11,9 +11,10 @@ use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///
-/// One call is one exchange: no retry, no redirect. It should be over within the request's timeout,
-/// and [`longest_wait`](Self::longest_wait) before it; whoever calls it stops waiting then. A panic
-/// counts as a failed exchange.
+/// One call is one request that the endpoint may act upon: no retry, no redirect. Only a request that
+/// nobody can have acted upon, such as one that was never read, may go out again within the call. It
+/// should be over within the request's timeout, and [`longest_wait`](Self::longest_wait) before it;
+/// whoever calls it stops waiting then. A panic counts as a failed exchange.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport",
     note = "implement `Transport`, or make one of a closure by `FnTransport::new`"

@@ -1,10 +1,51 @@
-//! The response body, as far as it is kept.
+//! The body of a request, and that of a response, as far as it is kept.
 
-use std::pin::pin;
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
+
+/// The body of a request, which notes whether any of it was taken to be sent.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: Full<Bytes>,
+    was_read: Arc<AtomicBool>,
+}
+
+impl RequestBody {
+    /// Returns a body and its note. One without a byte counts as taken: its request may be sent without
+    /// asking it.
+    pub(crate) fn new(body: Bytes) -> (Self, Arc<AtomicBool>) {
+        let was_read = Arc::new(AtomicBool::new(body.is_empty()));
+        (Self { body: Full::new(body), was_read: Arc::clone(&was_read) }, was_read)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.was_read.store(true, Ordering::Release);
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// Reads the body up to a limit, in bytes, into `kept`, where what came stays if it breaks off or
 /// nobody waits any longer. What follows is never read: dropping the response closes the connection

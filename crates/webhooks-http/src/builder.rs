@@ -160,7 +160,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`HttpTransportError::Tls`] when an extra root is malformed or there are no roots at all,
-    /// [`HttpTransportError::Dns`] when the resolver cannot be set up,
+    /// [`HttpTransportError::Dns`] when the resolver cannot be set up, or the file of hosts not be read,
     /// [`HttpTransportError::UserAgent`] when that is no header's value, and
     /// [`HttpTransportError::Client`] when the HTTP client refuses its settings, which are fixed.
     pub fn build(self) -> Result<HttpTransport, HttpTransportError> {

@@ -1,12 +1,12 @@
 //! The HTTP clients: one for all endpoints, and one for each that has a TLS of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, Uri};
-use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -16,8 +16,9 @@ use rustls::ClientConfig;
 use webhooks_dispatch::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
+use crate::body::RequestBody;
 use crate::in_time::InTime;
-use crate::outcome::{BoxError, Stage, failed, is_unprocessed};
+use crate::outcome::{BoxError, Stage, Unprocessed, failed, unprocessed};
 use crate::proxy::{ByAddress, Proxy};
 use crate::resolve::Resolver;
 use crate::tls::{Peer, Tls, TlsError};
@@ -42,10 +43,18 @@ const WINDOW: u32 = 64 * 1024;
 /// lives, and how long it then has.
 const PING: Duration = Duration::from_secs(10);
 
-/// How often a request goes out again at most that the receiver says it did not process. Most
-/// receivers take 100 requests or more over a connection before they end it, so that a request meets
-/// several ends in a row only if many more than that are in flight.
-const MAX_REPETITIONS: u32 = 16;
+/// How often a request goes out again at most that met the end of a connection. Most receivers take 100
+/// requests or more over a connection before they end it, so that a request meets several ends in a
+/// row only if many more than that are in flight.
+const MAX_ENDS: u32 = 16;
+
+/// How often a request goes out again at most whose stream was refused. A new connection may carry more
+/// streams than the receiver takes until its settings have come; one that goes on refusing is left
+/// to the next attempt.
+const MAX_REFUSALS: u32 = 2;
+
+/// How long a request waits before it goes out again after its stream was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all clients have in common.
 #[derive(Clone)]
@@ -65,7 +74,7 @@ pub(crate) struct Limits {
     pub(crate) max_idle_per_host: usize,
 }
 
-type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, Full<Bytes>>;
+type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, RequestBody>;
 
 /// Hands out the client for an endpoint.
 pub(crate) struct Clients {
@@ -190,17 +199,19 @@ impl ClientSettings {
     }
 }
 
-/// Says that there is no response, and whether there was a connection.
+/// Says that there is no response, whether there was a connection, and whether any of the body went out.
 struct Failure {
     error: BoxError,
     connecting: bool,
+    was_read: bool,
 }
 
 impl Client {
     /// Posts a body, and returns the response once its head is here.
     ///
-    /// A request that the receiver says it did not process goes out again: over a new connection, if
-    /// the receiver ends this one. Nothing else does.
+    /// A request that nobody can have acted upon goes out again: over a new connection, if the receiver
+    /// ended this one. Nothing else does.
+    #[expect(clippy::disallowed_methods, reason = "the deadline goes by the same clock")]
     pub(crate) async fn post(
         &self,
         url: &EndpointUrl,
@@ -208,22 +219,31 @@ impl Client {
         body: Bytes,
     ) -> Result<http::Response<Body>, TransportError> {
         headers.entry(USER_AGENT).or_insert_with(|| self.agent.clone());
-        let mut repetitions = 0;
+        let (mut ends, mut refusals) = (0, 0);
         loop {
             let failure = match self.post_once(url, headers.clone(), body.clone()).await? {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            if repetitions == MAX_REPETITIONS || !is_unprocessed(&*failure.error) {
-                let stage = if failure.connecting {
-                    Stage::Connecting { to: self.resolver.told_addresses(url) }
-                } else {
-                    Stage::Exchanging
-                };
-                return Err(failed(failure.error, &stage));
+            match unprocessed(&*failure.error, failure.was_read) {
+                Some(Unprocessed::Ended) if ends < MAX_ENDS => ends += 1,
+                Some(Unprocessed::Refused) if refusals < MAX_REFUSALS => {
+                    refusals += 1;
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                _ => return Err(self.failed(url, failure)),
             }
-            repetitions += 1;
         }
+    }
+
+    fn failed(&self, url: &EndpointUrl, failure: Failure) -> TransportError {
+        let stage = if failure.connecting {
+            let by_tls = url.as_url().scheme() == "https";
+            Stage::Connecting { to: self.resolver.told_addresses(url), by_tls }
+        } else {
+            Stage::Exchanging
+        };
+        failed(failure.error, &stage)
     }
 
     async fn post_once(
@@ -232,22 +252,28 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Result<http::Response<Body>, Failure>, TransportError> {
+        let (body, was_read) = RequestBody::new(body);
+        let failure = |error, connecting| Failure {
+            error,
+            connecting,
+            was_read: was_read.load(Ordering::Acquire),
+        };
         Ok(match &self.kind {
             Kind::Direct(client) => {
                 // Put together by hand: a builder would copy the headers one by one.
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
-                *post.body_mut() = Some(body.into());
+                *post.body_mut() = Some(Body::wrap(body));
                 client.execute(post).await.map(http::Response::from).map_err(|error| {
                     let connecting = error.is_connect();
-                    Failure { error: error.without_url().into(), connecting }
+                    failure(error.without_url().into(), connecting)
                 })
             }
             Kind::Proxied(client) => {
                 let sent = client.request(post(url, headers, body)?).await;
                 sent.map(|response| response.map(Body::wrap)).map_err(|error| {
                     let connecting = error.is_connect();
-                    Failure { error: error.into(), connecting }
+                    failure(error.into(), connecting)
                 })
             }
         })
@@ -257,10 +283,10 @@ impl Client {
 fn post(
     url: &EndpointUrl,
     headers: HeaderMap,
-    body: Bytes,
-) -> Result<http::Request<Full<Bytes>>, TransportError> {
+    body: RequestBody,
+) -> Result<http::Request<RequestBody>, TransportError> {
     let uri: Result<Uri, _> = url.as_str().parse();
-    let mut post = http::Request::new(Full::new(body));
+    let mut post = http::Request::new(body);
     *post.method_mut() = Method::POST;
     *post.uri_mut() =
         uri.map_err(|error| TransportError::new(ErrorClass::Other).caused_by(error))?;

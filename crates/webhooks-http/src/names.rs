@@ -78,6 +78,12 @@ pub(crate) fn is_special(name: &str) -> bool {
         || METADATA.contains(&name)
 }
 
+/// Returns whether a name, in the spelling that URLs have, means this machine (RFC 6761 §6.3).
+pub(crate) fn is_localhost(name: &str) -> bool {
+    let name = without_final_dot(name);
+    name == "localhost" || is_below(name, "localhost")
+}
+
 /// Returns the name without the dot that only says that it is complete (RFC 1034 §3.1).
 pub(crate) fn without_final_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)

@@ -13,8 +13,13 @@ use crate::resolve::ResolveError;
 /// How far an exchange had come when it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// There was no connection yet; it was being made to these addresses, as far as is known.
-    Connecting { to: Option<String> },
+    /// There was no connection yet.
+    Connecting {
+        /// The addresses to which it was being made, as far as is known.
+        to: Option<String>,
+        /// Whether TLS is a part of it.
+        by_tls: bool,
+    },
     /// The request was on its way, or the response.
     Exchanging,
 }
@@ -31,36 +36,78 @@ struct Cause {
 
 /// Returns what a failure before or within the response's head means.
 pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
-    let connecting = matches!(stage, Stage::Connecting { .. });
-    let otherwise = if connecting { ErrorClass::Connect } else { ErrorClass::Other };
-    let class = chain(&*error).find_map(|cause| classify(cause, connecting)).unwrap_or(otherwise);
-    let told = match (own(&*error), stage, class) {
-        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Connect) => {
-            let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-            let refused = chain(&*error).filter_map(<dyn Error>::downcast_ref).any(is_refused);
-            if refused { format!("connection refused by {to}") } else { format!("no way to {to}") }
+    let own = own(&*error);
+    let (otherwise, cut) = match stage {
+        // A TCP connection that comes about at all is closed or reset within TLS.
+        Stage::Connecting { by_tls: true, .. } if own.is_none() => {
+            (ErrorClass::Connect, Some(ErrorClass::Tls))
         }
-        (None, Stage::Connecting { to: Some(to) }, ErrorClass::Timeout) => {
-            format!("no connection to {to} in time")
-        }
-        _ => root(&*error),
+        Stage::Connecting { .. } => (ErrorClass::Connect, None),
+        Stage::Exchanging => (ErrorClass::Other, Some(ErrorClass::Reset)),
     };
+    let class = chain(&*error).find_map(|cause| classify(cause, cut)).unwrap_or(otherwise);
+    let told = match (own, stage, class) {
+        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Connect) => no_way(&*error, to),
+        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Timeout) => {
+            Some(format!("no connection to {to} in time"))
+        }
+        (None, Stage::Connecting { .. }, ErrorClass::Tls) if kinds(&*error).any(is_cut) => {
+            Some("the connection was closed during the handshake".to_owned())
+        }
+        _ => None,
+    };
+    let told = told.unwrap_or_else(|| root(&*error));
     TransportError::new(class).caused_by(Cause { told, error })
 }
 
-/// Returns whether the receiver says that it did not process the request.
+/// Returns what it means that there is no connection to these addresses, if that is not the sender's
+/// affair, such as a want of files or ports.
+fn no_way(error: &(dyn Error + 'static), to: &str) -> Option<String> {
+    kinds(error).find_map(|kind| match kind {
+        io::ErrorKind::ConnectionRefused => Some(format!("connection refused by {to}")),
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::NetworkUnreachable => Some(format!("no way to {to}")),
+        _ => None,
+    })
+}
+
+/// Says why nobody can have acted upon a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unprocessed {
+    /// The receiver ended the connection before it came to the request.
+    Ended,
+    /// The receiver refused its stream.
+    Refused,
+}
+
+/// Returns why nobody can have acted upon the request, if so. `was_read` says whether any of its body
+/// was taken to be sent.
 ///
 /// RFC 9113 §8.7: "The GOAWAY frame indicates the highest stream number that might have been
 /// processed. Requests on streams with higher numbers are therefore guaranteed to be safe to retry",
 /// and so is what was reset by `REFUSED_STREAM`. Streams up to that number get another error. What
 /// a receiver refuses for another reason, such as too many requests, is left to the next attempt.
-pub(crate) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
-    chain(error).filter_map(<dyn Error>::downcast_ref::<h2::Error>).any(|error| {
-        let reason = error.reason();
-        let is_refused = error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);
-        let is_gone = error.is_go_away() && reason == Some(h2::Reason::NO_ERROR);
-        error.is_remote() && (is_refused || is_gone)
+///
+/// The request that waits for a free stream when the connection ends has no stream: the client drops
+/// it without a word of the receiver. The same error tells that the client itself is gone.
+pub(crate) fn unprocessed(error: &(dyn Error + 'static), was_read: bool) -> Option<Unprocessed> {
+    chain(error).find_map(|error| {
+        if error.downcast_ref().is_some_and(is_dropped) {
+            return (!was_read).then_some(Unprocessed::Ended);
+        }
+        let error = error.downcast_ref::<h2::Error>().filter(|error| error.is_remote())?;
+        match error.reason()? {
+            h2::Reason::NO_ERROR if error.is_go_away() => Some(Unprocessed::Ended),
+            h2::Reason::REFUSED_STREAM if error.is_reset() => Some(Unprocessed::Refused),
+            _ => None,
+        }
     })
+}
+
+/// Returns whether the client dropped a request: what it was waiting for, or the client, has ended.
+fn is_dropped(error: &hyper::Error) -> bool {
+    error.is_user()
 }
 
 /// Returns what a failure within a body that has to be read as a whole means.
@@ -71,21 +118,36 @@ pub(crate) fn body_failed(error: BoxError) -> TransportError {
 /// Returns what the innermost error says: the layers above it say nothing to the owner of an
 /// endpoint.
 fn root(error: &(dyn Error + 'static)) -> String {
-    let malformed = chain(error).filter_map(<dyn Error>::downcast_ref).find_map(malformed);
+    let ended = chain(error).filter_map(<dyn Error>::downcast_ref).find_map(ended);
+    let malformed = || chain(error).filter_map(<dyn Error>::downcast_ref).find_map(malformed);
     let root = || own(error).or_else(|| chain(error).last()).map(ToString::to_string);
-    malformed.map(str::to_owned).or_else(root).unwrap_or_default()
+    ended.or_else(|| malformed().map(str::to_owned)).or_else(root).unwrap_or_default()
 }
 
-/// Returns what is wrong with a response of HTTP/1.1. The library's words are about its parser, and it
-/// tells most kinds apart by them alone.
+/// Returns what ended a stream or connection of HTTP/2. The library's words repeat those of the
+/// receiver.
+fn ended(error: &h2::Error) -> Option<String> {
+    let reason = error.reason()?;
+    match (error.is_remote(), error.is_library(), error.is_go_away()) {
+        (true, _, true) => Some(format!("the receiver ended the HTTP/2 connection: {reason:?}")),
+        (true, _, false) => Some(format!("the receiver reset the HTTP/2 stream: {reason:?}")),
+        (_, true, _) => Some(format!("the receiver broke the rules of HTTP/2: {reason:?}")),
+        _ => None,
+    }
+}
+
+/// Returns what is wrong with a response of HTTP/1.1, or the connection. The library's words are about
+/// its parser and its tasks, and it tells most kinds apart by them alone.
 fn malformed(error: &hyper::Error) -> Option<&'static str> {
-    if error.is_parse_too_large() {
-        return Some("its headers are too many or too large");
+    if is_dropped(error) {
+        return Some("it ended while the request waited");
     }
     if error.is_parse_status() {
         return Some("its status is no number of three digits");
     }
     Some(match error.to_string().as_str() {
+        // A method tells it too, but in servers alone.
+        "message head is too large" => "its headers are too many or too large",
         "invalid content-length parsed" => {
             "its content-length is not a number, or there are several"
         }
@@ -112,7 +174,24 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     })
 }
 
-fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClass> {
+/// Returns the kinds of all errors of the system.
+fn kinds(error: &(dyn Error + 'static)) -> impl Iterator<Item = io::ErrorKind> {
+    chain(error).filter_map(<dyn Error>::downcast_ref).map(io::Error::kind)
+}
+
+fn is_cut(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Returns the class of an error, if it has one by itself. `cut` is that of a connection that was
+/// closed or reset.
+fn classify(cause: &(dyn Error + 'static), cut: Option<ErrorClass>) -> Option<ErrorClass> {
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(match error {
             ResolveError::Refused(_) => ErrorClass::Blocked,
@@ -127,7 +206,10 @@ fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClas
         return Some(ErrorClass::Tls);
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-        let is_cut = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let is_cut = error.is_incomplete_message()
+            || error.is_closed()
+            || error.is_canceled()
+            || is_dropped(error);
         return match (error.is_parse(), is_cut) {
             (true, _) => Some(ErrorClass::Protocol),
             (_, true) => Some(ErrorClass::Reset),
@@ -142,16 +224,33 @@ fn classify(cause: &(dyn Error + 'static), connecting: bool) -> Option<ErrorClas
             _ => None,
         };
     }
-    let error = cause.downcast_ref::<io::Error>()?;
-    let is_cut = matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::UnexpectedEof
-    );
-    match error.kind() {
+    match cause.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::TimedOut => Some(ErrorClass::Timeout),
-        _ => (is_cut && !connecting).then_some(ErrorClass::Reset),
+        kind if is_cut(kind) => cut,
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_reached_is_said_to_be_so() {
+        // The numbers of Linux: errno(3).
+        for (number, expected) in [
+            (101, "no way to 192.0.2.1:80"), // ENETUNREACH
+            (111, "connection refused by 192.0.2.1:80"),
+            (113, "no way to 192.0.2.1:80"),           // EHOSTUNREACH
+            (24, "Too many open files (os error 24)"), // EMFILE
+            (99, "Cannot assign requested address (os error 99)"), // no port is left
+            (104, "Connection reset by peer (os error 104)"),
+        ] {
+            let to = Some("192.0.2.1:80".to_owned());
+            let error = io::Error::from_raw_os_error(number).into();
+            let error = failed(error, &Stage::Connecting { to, by_tls: false });
+            assert_eq!(error.class, ErrorClass::Connect);
+            assert_eq!(error.source().unwrap().to_string(), expected);
+        }
     }
 }

@@ -9,7 +9,7 @@ use url::Host;
 use webhooks_registry::EndpointUrl;
 
 use crate::global::{effective, is_carrier, is_global, is_local};
-use crate::names::{Pattern, is_special, without_final_dot};
+use crate::names::{Pattern, is_localhost, is_special, without_final_dot};
 
 /// Ports of services that are no web servers (Fetch Standard, "Port blocking"): browsers never connect
 /// to them, so that no receiver is there, and connecting would tell strangers what else is.
@@ -109,8 +109,8 @@ impl AddressPolicy {
 
     /// Returns a policy that allows this machine too, for development and tests.
     ///
-    /// With it, whoever may register an endpoint reaches everything that listens on loopback. A
-    /// transport set up with it says so on standard error.
+    /// With it, whoever may register an endpoint reaches everything that listens on loopback, and
+    /// credentials go there in clear too. A transport set up with it says so on standard error.
     pub fn development() -> Self {
         let loopback: [IpNet; 2] = [
             Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
@@ -219,6 +219,18 @@ impl AddressPolicy {
     /// Returns whether it allows this machine, as [`development`](Self::development) does.
     pub(crate) fn is_development(&self) -> bool {
         self.is_development
+    }
+
+    /// Returns whether secrets may go to a URL: over TLS, or to this machine in development.
+    pub(crate) fn is_private(&self, url: &EndpointUrl) -> bool {
+        let url = url.as_url();
+        let is_own_machine = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => is_localhost(name),
+            None => false,
+        };
+        url.scheme() == "https" || (self.is_development && is_own_machine)
     }
 
     fn check_port(&self, port: u16) -> Result<(), Refusal> {

@@ -1,8 +1,10 @@
 //! From names to addresses, past the address policy.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,18 +118,35 @@ impl From<NetError> for ResolveError {
 }
 
 tokio::task_local! {
-    /// Whether the exchange of this task waits for name servers.
+    /// Whether the exchange of this task waits for name servers, as of when it was last polled.
     static IS_ASKING: Cell<bool>;
 }
 
 /// Runs an exchange such that [`is_asking`] knows what it waits for.
 pub(crate) async fn watched<F: Future>(exchange: F) -> F::Output {
+    let mut exchange = pin!(exchange);
+    let exchange = poll_fn(|context| {
+        set_asking(false);
+        exchange.as_mut().poll(context)
+    });
     IS_ASKING.scope(Cell::new(false), exchange).await
 }
 
 /// Returns whether the exchange waits for name servers, or did when it was given up.
 pub(crate) fn is_asking() -> bool {
     IS_ASKING.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Waits for name servers. The exchange that polls this waits for them, and no other: the client may
+/// have it go on by itself, once the exchange has found another connection.
+async fn asking<F: Future>(question: F) -> F::Output {
+    let mut question = pin!(question);
+    let question = poll_fn(|context| {
+        let polled = question.as_mut().poll(context);
+        set_asking(polled.is_pending());
+        polled
+    });
+    question.await
 }
 
 fn set_asking(is_asking: bool) {
@@ -154,7 +173,7 @@ impl Resolver {
         // RFC 6891 §7: servers without extensions "MUST respond with a return code (RCODE) of
         // FORMERR". What then does not fit into a packet is asked for again over TCP.
         options.edns0 = false;
-        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+        let hosts = Arc::new(hosts_of_system()?);
         let answers = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(MAX_TTL).build();
         Ok(Self { dns: builder.build()?, hosts, policy, patience, answers })
     }
@@ -180,10 +199,7 @@ impl Resolver {
         // The final dot keeps the system's search list out: the name is complete.
         let name = Name::from_ascii(format!("{}.", without_final_dot(host)))
             .map_err(|_no_name| ResolveError::Unknown)?;
-        set_asking(true);
-        let found = self.look_up(&name).await;
-        set_asking(false);
-        let Found { addresses, holds_until } = found?;
+        let Found { addresses, holds_until } = asking(self.look_up(&name)).await?;
         for address in &addresses {
             let checked = self.policy.check_address(Some(host), *address);
             checked.map_err(ResolveError::RefusedAddress)?;
@@ -296,6 +312,27 @@ impl Found {
     }
 }
 
+/// Returns what the system's file of hosts says, if there is one.
+fn hosts_of_system() -> io::Result<Hosts> {
+    let path = match std::env::var_os("SystemRoot") {
+        Some(root) if cfg!(windows) => Path::new(&root).join(r"System32\drivers\etc\hosts"),
+        _ => "/etc/hosts".into(),
+    };
+    match std::fs::read(path) {
+        Ok(file) => hosts_of(&file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Hosts::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns what a file of hosts says. The library would give up all of it over one byte that is not
+/// UTF-8, say in a comment.
+fn hosts_of(file: &[u8]) -> io::Result<Hosts> {
+    let mut hosts = Hosts::default();
+    hosts.read_hosts_conf(String::from_utf8_lossy(file).as_bytes())?;
+    Ok(hosts)
+}
+
 type Builder = ResolverBuilder<TokioRuntimeProvider>;
 
 fn system() -> Result<Builder, NetError> {
@@ -342,10 +379,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_in_the_file_of_hosts_leads_where_it_says_and_nowhere_else() {
-        let mut hosts = Hosts::default();
-        let file = "93.184.215.14 hook.example.com\n93.184.215.15 Two.example.com\n\
-                    2606:2800::1 two.example.com # both kinds\n";
-        hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        let file = b"# caf\xe9, in Latin-1\n93.184.215.14 hook.example.com\n\xff name\n\
+                     93.184.215.15 Two.example.com\n\
+                     2606:2800::1 two.example.com # both kinds\n";
+        let hosts = hosts_of(file).unwrap();
         // Nobody answers there, so that whatever is asked for fails.
         let nobody = [SocketAddr::from(([127, 0, 0, 1], 9))];
         let policy = Arc::new(AddressPolicy::public());

@@ -57,7 +57,7 @@ pub enum HttpTransportError {
         /// What the client said.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The name servers of the system cannot be read.
+    /// The system's name servers or its file of hosts cannot be read.
     #[error("cannot set up the resolver of host names")]
     Dns {
         /// What the resolver said.
@@ -168,7 +168,7 @@ impl HttpTransport {
         shared.tokens.header(owner, exchange).await
     }
 
-    /// A client's secret goes out over TLS alone (RFC 6749 §3.2), but to a developer's own machine.
+    /// A client's secret goes out over TLS alone (RFC 6749 §3.2), except to a developer's own machine.
     fn check_token_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
         self.check_url(url)?;
         self.check_clear(url, Refusal::Scheme)
@@ -189,7 +189,7 @@ impl HttpTransport {
     }
 
     fn check_clear(&self, url: &EndpointUrl, refusal: Refusal) -> Result<(), TransportError> {
-        if url.as_url().scheme() == "https" || self.shared.policy.is_development() {
+        if self.shared.policy.is_private(url) {
             return Ok(());
         }
         Err(TransportError::new(ErrorClass::Blocked).caused_by(refusal))

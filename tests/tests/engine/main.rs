@@ -148,6 +148,7 @@ impl Observer for Watcher {
             }
             Occurrence::Expired { delivery } => format!("{} expired", delivery.event),
             Occurrence::LeaseLost { delivery } => format!("{} lost its lease", delivery.event),
+            Occurrence::TransportBusy { delivery } => format!("{} found no room", delivery.event),
             Occurrence::EndpointDisabled { endpoint, reason, .. } => {
                 format!("{endpoint} disabled: {reason:?}")
             }

@@ -274,6 +274,9 @@ async fn what_the_transport_has_no_room_for_counts_as_no_attempt_and_no_trouble(
     let _published = fixture.publish("x").await;
     fixture.pass(2 * MINUTE).await;
     assert_eq!(fixture.seconds("a"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(fixture.told(), ["x published 1", "x delivered by 1"]);
+    let mut told = fixture.told();
+    assert_eq!(told.iter().filter(|line| *line == "x found no room").count(), 8, "{told:?}");
+    told.retain(|line| line != "x found no room");
+    assert_eq!(told, ["x published 1", "x delivered by 1"]);
     drop(worker);
 }

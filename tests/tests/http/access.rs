@@ -230,6 +230,31 @@ async fn what_lets_us_in_goes_out_over_tls_alone() {
 }
 
 #[tokio::test]
+async fn development_sends_secrets_in_clear_to_this_machine_alone() {
+    let transport = builder().build().unwrap();
+    for (host, is_own) in [
+        ("localhost:8080", true),
+        ("app.localhost", true),
+        ("127.0.0.1:8080", true),
+        ("127.1.2.3", true),
+        ("[::1]:8080", true),
+        ("example.com", false),
+        ("localhost.example.com", false),
+        ("93.184.215.14", false),
+        ("[2606:2800::1]", false),
+    ] {
+        let endpoint = endpoint(&format!("http://{host}/"));
+        let with_secret = endpoint.clone().bearer_auth("hush").unwrap();
+        assert_eq!(transport.check(&with_secret).is_ok(), is_own, "{host}");
+        transport.check(&endpoint).unwrap();
+        let token_url = EndpointUrl::new(&format!("http://{host}/token")).unwrap();
+        let credentials = ClientCredentials::new(token_url, "acme", "hush");
+        let by_token = crate::endpoint("http://localhost/").client_credentials(credentials);
+        assert_eq!(transport.check(&by_token.unwrap()).is_ok(), is_own, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn requests_are_called_as_they_are_told_to() {
     let receiver = Receiver::answering(200).await;
     let proxy = TestProxy::http().await;

@@ -10,10 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response as HttpResponse;
 use http_body_util::Full;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
+use webhooks_http::Proxy;
 use webhooks_tests::{Connection, RawServer, Receiver};
 
+use crate::proxy::TestProxy;
 use crate::tls::Authority;
 use crate::{builder, class, request, send, short_request, told};
 
@@ -143,7 +146,8 @@ async fn a_head_that_is_too_large_is_refused_early() {
         })
         .await;
         let error = builder().build().unwrap().send(request(&server.url())).await.unwrap_err();
-        assert_eq!(error.class, ErrorClass::Protocol, "{error:?}");
+        let expected = "the response was not valid HTTP: its headers are too many or too large";
+        assert_eq!((error.class, &*told(&error)), (ErrorClass::Protocol, expected));
         server.wire().ended(1).await;
         assert!(server.wire().written() < BUFFERED);
     }
@@ -255,6 +259,29 @@ async fn a_close_before_the_request_is_read_is_a_reset() {
     let server = RawServer::start(|connection| async move { drop(connection) }).await;
     let found = class(&server.url()).await;
     assert_eq!(found, ErrorClass::Reset);
+}
+
+#[tokio::test]
+async fn a_close_before_tls_is_set_up_is_a_tls_error() {
+    for resets in [false, true] {
+        let server = RawServer::start(move |mut connection| async move {
+            // Part of the first message.
+            connection.stream.read_exact(&mut [0; 16]).await.unwrap();
+            if resets {
+                connection.reset().unwrap();
+            }
+        })
+        .await;
+        let proxy = TestProxy::http().await;
+        let proxied = builder().proxy(Proxy::new(&proxy.url()).unwrap());
+        for transport in [builder(), proxied].map(|builder| builder.build().unwrap()) {
+            let url = format!("https://{}/", server.address());
+            let error = transport.send(request(&url)).await.unwrap_err();
+            let expected = "the connection was closed during the handshake";
+            assert_eq!(told(&error), format!("cannot set up a secure connection: {expected}"));
+            assert_eq!(error.class, ErrorClass::Tls);
+        }
+    }
 }
 
 #[tokio::test]

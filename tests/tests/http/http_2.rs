@@ -15,7 +15,7 @@ use webhooks_tests::RawServer;
 
 use crate::proxy::TestProxy;
 use crate::tls::Authority;
-use crate::{builder, request};
+use crate::{builder, request, told};
 
 // RFC 9113 §6, the types of frames, their flags, and §7, error codes.
 const DATA: u8 = 0;
@@ -29,6 +29,10 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const NO_ERROR: u8 = 0;
 const REFUSED_STREAM: u8 = 7;
+const ENHANCE_YOUR_CALM: u8 = 11;
+
+/// RFC 9113 §6.5.2, a setting.
+const MAX_CONCURRENT_STREAMS: u8 = 3;
 
 /// `:status: 200` (RFC 7541, appendix A, entry 8).
 const OK: [u8; 1] = [0x88];
@@ -40,14 +44,18 @@ const PREFACE: usize = 24;
 const QUIET: Duration = Duration::from_millis(10);
 
 /// What a server does with the requests of a connection, by their number on it, from 1.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Manner {
     /// Answers so many, says with the last one that it was the last, and passes over what follows.
     EndsAfter(u32),
     /// The same, but closes in place of answering the last one, which it has read.
     DiesAfter(u32),
+    /// Ends as the first does, and has so few streams that requests wait for one.
+    IsNarrow { streams: u8, ends_after: u32 },
     /// Refuses so many streams, and answers what follows.
     Refuses(u32),
+    /// Ends the connection at its first stream, and says why in its own words.
+    Scolds(&'static str),
 }
 
 /// What a server did, over all connections.
@@ -127,7 +135,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let (read, bodies, waiting) = (BytesMut::new(), BTreeMap::new(), Vec::new());
     let mut server =
         Http2 { stream, read, manner, log, opened: 0, last: u32::MAX, bodies, waiting };
-    server.write(SETTINGS, 0, 0, &[]).await?;
+    let settings: &[u8] = match manner {
+        Manner::IsNarrow { streams, .. } => &[0, MAX_CONCURRENT_STREAMS, 0, 0, 0, streams],
+        _ => &[],
+    };
+    server.write(SETTINGS, 0, 0, settings).await?;
     loop {
         // Whatever is on its way comes first, so that requests pile up.
         let Ok(frame) = timeout(QUIET, server.frame()).await else {
@@ -155,7 +167,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<'_, S> {
             Manner::Refuses(limit) if self.opened <= limit => {
                 self.write(RST_STREAM, 0, id, &[0, 0, 0, REFUSED_STREAM]).await?;
             }
-            Manner::EndsAfter(limit) | Manner::DiesAfter(limit) if self.opened == limit => {
+            Manner::Scolds(words) => {
+                let told = [&[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM], words.as_bytes()].concat();
+                self.write(GOAWAY, 0, 0, &told).await?;
+            }
+            Manner::EndsAfter(limit)
+            | Manner::DiesAfter(limit)
+            | Manner::IsNarrow { ends_after: limit, .. }
+                if self.opened == limit =>
+            {
                 self.last = id;
                 self.bodies.insert(id, BytesMut::new());
                 let told = [&id.to_be_bytes()[..], &[0, 0, 0, NO_ERROR]].concat();
@@ -209,20 +229,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<'_, S> {
 /// As nginx does after `keepalive_requests`.
 #[tokio::test]
 async fn what_an_orderly_end_of_a_connection_passes_over_goes_out_again() {
-    for (limit, count, is_proxied) in [(50, 600, false), (12, 120, false), (12, 120, true)] {
-        let (server, proxy) =
-            (Server::start(Manner::EndsAfter(limit)).await, TestProxy::http().await);
+    let narrow = Manner::IsNarrow { streams: 5, ends_after: 30 };
+    for (manner, count, is_proxied) in [
+        (Manner::EndsAfter(50), 600, false),
+        (Manner::EndsAfter(12), 120, false),
+        (Manner::EndsAfter(12), 120, true),
+        (narrow, 300, false),
+        (narrow, 300, true),
+    ] {
+        let (server, proxy) = (Server::start(manner).await, TestProxy::http().await);
         let builder = builder().extra_root(server.authority.root());
         let via = || Proxy::new(&proxy.url()).unwrap();
         let builder = if is_proxied { builder.proxy(via()) } else { builder };
         let outcomes = server.flood(&builder.build().unwrap(), count).await;
         let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.is_err()).collect();
-        assert!(failed.is_empty(), "{limit}: {} of {count}: {failed:?}", failed.len());
+        assert!(failed.is_empty(), "{manner:?}: {} of {count}: {failed:?}", failed.len());
         assert!(outcomes.iter().flatten().all(|response| response.status == 200));
         assert_eq!(server.twice(), BTreeSet::new());
         let log = server.log.lock().unwrap();
         assert_eq!(log.processed.len(), count);
-        assert!(log.passed_over > 0, "{limit}: nothing was on its way when a connection ended");
+        assert!(log.passed_over > 0, "{manner:?}: nothing was on its way when a connection ended");
     }
 }
 
@@ -240,7 +266,7 @@ async fn what_may_have_been_processed_never_goes_out_again() {
 
 #[tokio::test]
 async fn a_refused_stream_goes_out_again_a_bounded_number_of_times() {
-    for (refused, expected) in [(1, Ok(200)), (16, Ok(200)), (17, Err(ErrorClass::Reset))] {
+    for (refused, expected) in [(1, Ok(200)), (2, Ok(200)), (3, Err(ErrorClass::Reset))] {
         let server = Server::start(Manner::Refuses(refused)).await;
         let transport = builder().extra_root(server.authority.root()).build().unwrap();
         let outcome = transport.send(server.request(0)).await;
@@ -248,4 +274,17 @@ async fn a_refused_stream_goes_out_again_a_bounded_number_of_times() {
         assert_eq!(outcome, expected, "{refused}");
         assert_eq!(server.log.lock().unwrap().processed.len(), usize::from(expected.is_ok()));
     }
+}
+
+/// A receiver's words are for the log of a client, not for ours.
+#[tokio::test]
+async fn an_end_is_told_by_its_code_alone() {
+    let server = Server::start(Manner::Scolds("hush")).await;
+    let transport = builder().extra_root(server.authority.root()).build().unwrap();
+    let error = transport.send(server.request(0)).await.unwrap_err();
+    let expected = "the receiver ended the HTTP/2 connection: ENHANCE_YOUR_CALM";
+    assert_eq!(
+        told(&error),
+        format!("the connection was closed before a response came: {expected}")
+    );
 }

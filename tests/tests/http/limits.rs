@@ -63,6 +63,22 @@ async fn an_idle_connection_is_given_up() {
     assert_eq!(server.wire().accepted(), 1);
 }
 
+/// Common receivers keep connections for 5 s.
+#[tokio::test]
+async fn an_idle_connection_is_given_up_before_receivers_do_so() {
+    let server = moody().await;
+    let transport = builder().build().unwrap();
+    for (idle, connections) in [(3_900, 1), (4_900, 2)] {
+        assert_eq!(transport.send(request(&server.url())).await.unwrap().status, 200);
+        // Nobody waits for the network meanwhile, so that nothing is late by this clock.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(idle)).await;
+        tokio::time::resume();
+        assert_eq!(transport.send(request(&server.url())).await.unwrap().status, 200);
+        assert_eq!(server.wire().accepted(), connections, "after {idle} ms");
+    }
+}
+
 fn local() -> AddressPolicy {
     AddressPolicy::public().allow_network("127.0.0.0/8".parse().unwrap())
 }

@@ -1,14 +1,17 @@
 //! Name servers that answer by halves, late, wrongly, or not at all.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Transport as _};
+use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
 use webhooks_http::{AddressPolicy, Builder, HttpTransport};
 use webhooks_registry::Registry;
-use webhooks_tests::{NameServer, Receiver, Treat};
+use webhooks_tests::{NameServer, RawServer, Receiver, Treat};
 
 use crate::{endpoint, request, short_request, told};
 
@@ -122,4 +125,50 @@ async fn a_name_that_leads_inside_for_a_moment_loses_no_delivery() {
     let dispatcher = Dispatcher::new(registry, by(&names).build().unwrap());
     let results = dispatcher.dispatch_with_retry(&Event::new("created", 1).unwrap(), None).await;
     assert_eq!((results[0].status, results[0].attempt), (DeliveryStatus::Delivered, 2));
+}
+
+/// Goal: the time of an exchange that has a connection is not laid to name servers. Method: while one
+/// asks them, another one's connection becomes free, and it goes out there; the client asks on.
+#[tokio::test]
+async fn an_exchange_that_found_a_connection_waits_for_no_name_servers() {
+    let (asked, is_asking) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+    let told = Arc::clone(&is_asking);
+    let first_alone = move |_: &Message| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => Treat::Answer, // both kinds of address
+        _ => {
+            told.notify_one();
+            Treat::Ignore
+        }
+    };
+    let script = [(HOST, vec![vec!["127.0.0.1".to_owned()]])];
+    let names = NameServer::start_with(0, script, first_alone).await;
+    let gate = Arc::new(Notify::new());
+    let opened = Arc::clone(&gate);
+    let server = RawServer::start(move |mut connection| {
+        let gate = Arc::clone(&opened);
+        async move {
+            connection.request().await;
+            gate.notified().await;
+            connection.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            connection.request().await;
+            connection.until_closed().await;
+        }
+    })
+    .await;
+    let url = format!("http://{HOST}:{}/", server.address().port());
+    let transport = by(&names).max_idle_per_host(1).build().unwrap();
+    let send = |seconds| {
+        let timeout = Duration::from_secs(seconds);
+        let (transport, request) = (transport.clone(), Request { timeout, ..request(&url) });
+        tokio::spawn(async move { transport.send(request).await })
+    };
+    let first = send(30);
+    server.wire().wait_until(|wire| wire.requests() == 1).await;
+    let second = send(2);
+    is_asking.notified().await;
+    gate.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().status, 200);
+    server.wire().wait_until(|wire| wire.requests() == 2).await;
+    assert_eq!(second.await.unwrap().unwrap_err().class, ErrorClass::Timeout);
+    assert_eq!(server.wire().accepted(), 1);
 }

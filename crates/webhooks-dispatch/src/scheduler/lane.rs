@@ -1,6 +1,7 @@
 //! What the scheduler knows of one endpoint.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{EndpointKey, EndpointNumber};
@@ -13,6 +14,9 @@ use crate::{Claimed, MonotonicTime};
 
 /// How many flights an endpoint may have before it has shown that it takes them.
 const FIRST_ALLOWANCE: usize = 2;
+
+/// How long an endpoint waits that the transport had no room for. What it has is due again at once.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a lane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +179,7 @@ impl Lane {
                 let asked = pause.map(|pause| now + pause);
                 opened.into_iter().chain(asked).max().filter(|until| *until > now)
             }
+            Signal::NoRoom => Some(now + NO_ROOM_PAUSE),
             Signal::Nothing => None,
         }
     }
@@ -197,10 +202,12 @@ impl Lane {
 }
 
 /// Returns the record of an endpoint after an exchange. A failure that came quickly took no slot for
-/// long, and a single one that did not costs a known endpoint one step.
+/// long, and a single one that did not costs a known endpoint one step. So does a long wait for room
+/// in the transport: others on its host hang, and all that wait with it would take the quick slots.
 fn recorded(record: Trust, signal: Signal, was_slow: bool) -> Trust {
     match (signal, record) {
-        (Signal::Nothing, record) => record,
+        (Signal::NoRoom, Trust::Quick | Trust::Fresh) if was_slow => Trust::Slow,
+        (Signal::NoRoom | Signal::Nothing, record) => record,
         (Signal::Well | Signal::Alive, _) if was_slow => Trust::Slow,
         (Signal::Well | Signal::Alive, _) => Trust::Quick,
         (Signal::Trouble { .. }, Trust::Quick | Trust::Slow) if !was_slow => record,

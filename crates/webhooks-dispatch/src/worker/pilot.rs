@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -20,10 +19,6 @@ use crate::{
     Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
     SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
 };
-
-/// How long a delivery that the transport had no room for is held before it is released, when it is
-/// due again at once.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// A delivery that was carried out, to be settled.
 #[derive(Debug)]
@@ -148,9 +143,6 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     };
     let patience = parts.settings.patience;
     let outcome = attempt(&parts.transport, &parts.clock, endpoint, event, patience, on_slow).await;
-    if is_unsent(&outcome) {
-        parts.clock.sleep(NO_ROOM_PAUSE).await;
-    }
     conclude(shared, claimed, &mut landing.signal, started_at, &outcome)
 }
 

@@ -236,7 +236,7 @@ where
             }
             Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, failure }),
             Outcome::Expired => observers.tell(&Occurrence::Expired { delivery }),
-            Outcome::Released => {}
+            Outcome::Released => observers.tell(&Occurrence::TransportBusy { delivery }),
         }
         match health {
             Health::Recovered => {

@@ -41,6 +41,58 @@ fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_
     assert!(take_all(&mut scheduler, at(10_000)).len() > 1);
 }
 
+/// Goal: endpoints that were quick do not take the slots of quick ones over and over while the
+/// transport has no room for them. Method: 200 on a host that begins to hang, and 32 slots; what may
+/// start does, lasts, and finds no room.
+#[test]
+fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
+    let mut scheduler = scheduler(32);
+    let well = registration("well", endpoint());
+    show_quick(&mut scheduler, &well, 1_000_000);
+    let lanes: Vec<_> = (0..200).map(|n| registration(&n.to_string(), endpoint())).collect();
+    for (lane, number) in lanes.iter().zip(100_000..) {
+        show_quick(&mut scheduler, lane, number);
+    }
+    for round in 0..3 {
+        for (lane, number) in lanes.iter().zip(round * 1_000..) {
+            offer(&mut scheduler, lane, number, 1);
+        }
+        let (now, mut flights) = (at(round * 60_000), Vec::new());
+        loop {
+            let mut started = take_all(&mut scheduler, now);
+            for flight in &mut started {
+                scheduler.slow_down(flight);
+            }
+            if started.is_empty() {
+                break;
+            }
+            flights.extend(started);
+        }
+        if round == 2 {
+            offer(&mut scheduler, &well, 2_000_000, 1);
+            assert_eq!(ids(&take_all(&mut scheduler, now)), [2_000_000], "{}", flights.len());
+        }
+        for flight in &flights {
+            end(&mut scheduler, flight, Signal::NoRoom, at(round * 60_000 + 30_000));
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
+    let mut scheduler = scheduler(1);
+    let [full, other] = ["full", "other"].map(|id| registration(id, endpoint()));
+    exchange(&mut scheduler, claimed(1, &full), Signal::NoRoom, at(0));
+    exchange(&mut scheduler, claimed(2, &other), Signal::Well, at(0));
+    assert_eq!(scheduler.wakes_at(), Some(at(1_000)));
+    offer(&mut scheduler, &full, 3, 1);
+    assert!(scheduler.take(at(999)).is_none() && scheduler.released().len() == 1);
+    offer(&mut scheduler, &full, 4, 1);
+    assert!(scheduler.take(at(1_000)).is_none(), "what was offered before is claimed again");
+    offer(&mut scheduler, &full, 5, 1);
+    assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [5]);
+}
+
 #[test]
 fn an_answer_that_refuses_a_probe_is_a_sign_of_life() {
     let mut scheduler = scheduler(100);

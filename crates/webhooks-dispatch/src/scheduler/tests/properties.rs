@@ -23,6 +23,7 @@ fn step() -> impl Strategy<Value = Step> {
     let signal = prop_oneof![
         3 => Just(Signal::Well),
         1 => Just(Signal::Alive),
+        1 => Just(Signal::NoRoom),
         1 => Just(Signal::Nothing),
         2 => pause.prop_map(|pause| Signal::Trouble { pause }),
     ];
