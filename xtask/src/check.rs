@@ -7,7 +7,7 @@ use crate::{layers, no_std};
 const CARGO_DENY: &str = "cargo install --locked cargo-deny --version 0.20.2";
 
 /// The feature sets that matter: all at once, and what a receiver takes alone, each by itself.
-const CLIPPY: [&str; 13] = [
+const CLIPPY: [&str; 14] = [
     "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings",
     "cargo clippy -p webhooks-sign --all-targets --no-default-features --locked -- -D warnings",
     "cargo clippy -p webhooks-sign --features ed25519 --locked -- -D warnings",
@@ -21,6 +21,7 @@ const CLIPPY: [&str; 13] = [
     "cargo clippy -p webhooks-receive --features sqlite --locked -- -D warnings",
     "cargo clippy -p webhooks-receive --features tracing --locked -- -D warnings",
     "cargo clippy -p webhooks-dispatch --features tracing --locked -- -D warnings",
+    "cargo clippy -p webhooks-http --locked -- -D warnings",
 ];
 
 const DOC: &str =
