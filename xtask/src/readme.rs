@@ -66,7 +66,7 @@ fn exchange(sender: &Copied, receiving: &mut Running, address: &str) -> Result<(
 }
 
 fn expect(program: &str, output: &str, line: &str) -> Result<(), Failure> {
-    if output.lines().any(|found| found == line) {
+    if output.lines().any(|found| found.trim_end() == line) {
         return Ok(());
     }
     Err(Failure(format!("{program} of the README did not print {line:?} but {output:?}")))

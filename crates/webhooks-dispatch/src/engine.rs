@@ -216,7 +216,7 @@ where
     /// forgets what is older than the retention.
     ///
     /// Several workers of one store share the work.
-    #[must_use = "a worker ends when it is dropped"]
+    #[must_use = "a worker ends when it is dropped, also by `let _ =`: keep it in a variable"]
     pub fn start(&self) -> Worker
     where
         S: HistoryStore,

@@ -17,7 +17,7 @@ use crate::{ErrorClass, Observer, Occurrence};
 /// | error | a delivery was given up, an endpoint was disabled, the store or a part of a worker failed |
 ///
 /// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`, `status`,
-/// `class`, `duration_ms` and `error`, as far as they are known; the target is `webhooks_dispatch`. No
+/// `class`, `duration_ms`, `retry_at`, `deliveries` and `error`, as far as they are known; the target is `webhooks_dispatch`. No
 /// event has a URL, a payload or a secret in it, unless a transport of yours puts one into its errors.
 ///
 /// # Example

@@ -22,7 +22,7 @@ use crate::{Clock, DeliveryStore, HistoryStore, Occurrence, Transport, WorkerPar
 
 /// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
 /// then sent again when its lease ends.
-#[must_use = "a worker ends when it is dropped"]
+#[must_use = "a worker ends when it is dropped, also by `let _ =`: keep it in a variable"]
 pub struct Worker {
     stop: Option<oneshot::Sender<Stop>>,
     driver: JoinHandle<ShutdownReport>,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::standard::{STANDARD, SVIX};
@@ -74,15 +74,32 @@ impl Explanation<'_> {
                             decompresses it, or inside, as the sender signs it";
                 Some(hint.to_owned())
             }
-            Error::NoMatch => self.changed_body(head).map(str::to_owned),
+            Error::NoMatch => self.changed_body(head),
             _ => None,
         }
     }
 
     /// Tries what is often done to a body on its way. Strangers must not make it costly, nor tell by
     /// its time which tenants there are.
-    fn changed_body(&self, head: &Parts) -> Option<&'static str> {
+    fn changed_body(&self, head: &Parts) -> Option<String> {
         let (found, body) = (self.found?, self.body?);
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        if let Some(declared) = declared.and_then(|value| value.parse::<usize>().ok())
+            && declared != body.len()
+        {
+            let came = body.len();
+            return Some(format!(
+                "content-length is {declared} and {came} bytes came: something changed the body"
+            ));
+        }
+        if let Some(hint) = self.tried(head, found, body) {
+            return Some(hint.to_owned());
+        }
+        let hint = "the URL is signed too: it must be the one that the sender was given";
+        self.settings.scheme.signs_url().then(|| hint.to_owned())
+    }
+
+    fn tried(&self, head: &Parts, found: &Found, body: &Bytes) -> Option<&'static str> {
         if body.len() > MAX_TRIED || found.tenant.is_some() {
             return None;
         }
@@ -101,14 +118,17 @@ impl Explanation<'_> {
         None
     }
 
-    /// Logs it.
+    /// Logs it; with its details where the target is logged at the level of debugging.
     #[cfg(feature = "tracing")]
     pub(crate) fn log(&self) {
+        const TARGET: &str = "webhooks_receive";
         let (scheme, tenant, reason) = (self.scheme(), self.tenant(), self.rejection.name());
+        let is_detailed = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
+        let text = if is_detailed { format!("{self:#}") } else { self.to_string() };
         if self.rejection.status().is_server_error() {
-            tracing::error!(scheme, tenant, reason, "{self}");
+            tracing::error!(target: TARGET, scheme, tenant, reason, "{text}");
         } else {
-            tracing::warn!(scheme, tenant, reason, "{self}");
+            tracing::warn!(target: TARGET, scheme, tenant, reason, "{text}");
         }
     }
 
@@ -164,10 +184,14 @@ impl fmt::Debug for Explanation<'_> {
 /// Says by which header a request may be that of another scheme than the receiver's.
 fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
     let own = [STANDARD, SVIX, X_WEBHOOK];
+    // Of those that read a header, the ones whose prefix it has, and whose id is there.
     let readers = |name: &str| -> Vec<&str> {
+        let value = headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
         let schemes = own.iter().chain(providers::ALL);
         let readers = schemes
-            .filter(|scheme| scheme.content() != Content::Token && is_signature(scheme, name));
+            .filter(|scheme| scheme.content() != Content::Token && is_signature(scheme, name))
+            .filter(|scheme| has_part(value, scheme.signature_prefix()))
+            .filter(|scheme| scheme.id_header().is_none_or(|id| headers.contains_key(id)));
         readers.map(Scheme::name).collect()
     };
     let other = headers.keys().map(http::HeaderName::as_str).find_map(|name| {
@@ -199,6 +223,10 @@ fn header_names(scheme: &Scheme) -> impl Iterator<Item = &'static str> {
     std::iter::once(scheme.signature_header()).chain(more).chain(others)
 }
 
+fn has_part(value: &[u8], part: &str) -> bool {
+    part.is_empty() || value.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
 fn is_signature(scheme: &Scheme, name: &str) -> bool {
     name == scheme.signature_header() || scheme.more_signature_headers().contains(&name)
 }
@@ -220,9 +248,7 @@ fn fmt_header(
         [value] => {
             write!(f, "{} bytes", value.len())?;
             let prefix = scheme.signature_prefix();
-            let has_prefix =
-                value.windows(prefix.len().max(1)).any(|part| part == prefix.as_bytes());
-            match (prefix, has_prefix) {
+            match (prefix, has_part(value, prefix)) {
                 ("", _) => Ok(()),
                 (prefix, true) => write!(f, ", among them {prefix:?}"),
                 (prefix, false) => write!(f, " without {prefix:?}"),

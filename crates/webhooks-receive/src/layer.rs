@@ -67,7 +67,7 @@ impl<P> ReceiveLayer<P> {
     /// Runs the service inside once for each webhook.
     ///
     /// An answer of 2xx is a success. If the store then fails to take note, the answer is sent all
-    /// the same, and the [`SeenError`](crate::SeenError) is in its extensions, as an `Arc`.
+    /// the same, and the [`SeenError`] is in its extensions, as an `Arc`.
     #[must_use]
     pub fn guard<G: SeenStore>(self, guard: Guard<G>) -> ReceiveLayer<P, G> {
         let Self { receiver, handshakes, .. } = self;

@@ -77,11 +77,14 @@ pub enum Rejection {
         retry_after: Duration,
     },
     /// The body is over the cap: 413.
-    #[error("the body has more than {max} bytes")]
+    #[error("the body has more than {max} bytes; `Receiver::max_body` allows more")]
     TooLarge {
         /// The cap in bytes.
         max: usize,
     },
+    /// The body is a form, and JSON is expected: 415. GitHub's default is a form.
+    #[error("the body is a form: set the sender's content type to application/json")]
+    Form,
     /// The content type is not JSON: 415.
     #[error("the content type is not JSON; `Receiver::json_of_any_type` takes it all the same")]
     ContentType,
@@ -152,7 +155,7 @@ impl Rejection {
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::InProgress { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Form | Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misuse { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Lookup { .. } | Self::Seen { .. } | Self::LeaseEnded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -175,6 +178,7 @@ impl Rejection {
             Self::TimedOut => "timed_out",
             Self::InProgress { .. } => "in_progress",
             Self::TooLarge { .. } => "too_large",
+            Self::Form => "form",
             Self::ContentType => "content_type",
             Self::Misuse { .. } => "misuse",
             Self::Lookup { .. } => "lookup",
@@ -234,6 +238,16 @@ pub struct JsonError {
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
+}
+
+impl JsonError {
+    /// Says that it is no wonder: the body is compressed.
+    pub(crate) fn of_encoded(self) -> Self {
+        Self {
+            what: "a compressed body, which nothing between receiver and handler decompresses,",
+            ..self
+        }
+    }
 }
 
 impl From<&serde_json::Error> for JsonError {

@@ -242,6 +242,16 @@ impl<S: SeenStore> Guard<S> {
         handler: impl Future<Output = R>,
     ) -> Result<Guarded<R>, Rejection> {
         let guarded = self.run_once(webhook, handler).await;
+        #[cfg(feature = "tracing")]
+        if matches!(guarded, Ok(Guarded::Duplicate)) {
+            let (scope, scheme) = (&*self.scope, webhook.scheme());
+            tracing::debug!(
+                target: "webhooks_receive",
+                scope,
+                scheme,
+                "a repetition is answered without its handler"
+            );
+        }
         guarded.inspect_err(|rejection| webhook.by().tell_of(rejection))
     }
 

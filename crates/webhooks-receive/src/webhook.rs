@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
@@ -13,7 +13,7 @@ use webhooks_sign::{Content, Key, Verified};
 
 use crate::keys::Found;
 use crate::receiver::Settings;
-use crate::{Rejection, whole};
+use crate::{JsonError, Rejection, whole};
 
 /// A webhook whose signature was found right. Only this crate can make one, of the
 /// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
@@ -32,10 +32,30 @@ struct Proof {
     timestamp: Option<u64>,
     key_index: usize,
     found: Found,
-    is_json: bool,
+    syntax: Syntax,
+    /// Whether the sender compressed the body.
+    is_encoded: bool,
     form: Option<SignedForm>,
     /// The receiver that found it.
     by: Arc<Settings>,
+}
+
+/// What the content type says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Json,
+    Form,
+    Other,
+}
+
+impl Syntax {
+    fn of(headers: &HeaderMap) -> Self {
+        match (is_json(headers), whole::is_form(headers)) {
+            (true, _) => Self::Json,
+            (false, true) => Self::Form,
+            (false, false) => Self::Other,
+        }
+    }
 }
 
 /// What is signed where a scheme signs forms: the fields, and the URL with the query.
@@ -62,7 +82,8 @@ impl Webhook {
             timestamp: verified.timestamp(),
             key_index: verified.key_index(),
             found,
-            is_json: is_json(&head.headers),
+            syntax: Syntax::of(&head.headers),
+            is_encoded: head.headers.contains_key(CONTENT_ENCODING),
             form,
             by,
         };
@@ -84,7 +105,8 @@ impl Webhook {
     /// # Errors
     /// [`Rejection::ContentType`] when the content type is not JSON (`application/json`, or one
     /// that ends in `+json`) and the receiver does not take
-    /// [any type](crate::Receiver::json_of_any_type), [`Rejection::InvalidJson`] when the body is not what `T` expects.
+    /// [any type](crate::Receiver::json_of_any_type), [`Rejection::Form`] when it is a form,
+    /// [`Rejection::InvalidJson`] when the body is not what `T` expects.
     ///
     /// # Example
     /// ```
@@ -112,11 +134,17 @@ impl Webhook {
     /// }
     /// ```
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
-        if !self.proof.is_json && !self.proof.by.takes_any_type {
-            return Err(Rejection::ContentType);
+        match self.proof.syntax {
+            Syntax::Json => {}
+            Syntax::Form => return Err(Rejection::Form),
+            Syntax::Other if self.proof.by.takes_any_type => {}
+            Syntax::Other => return Err(Rejection::ContentType),
         }
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Rejection::InvalidJson { source: (&error).into() })
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let source = JsonError::from(&error);
+            let source = if self.proof.is_encoded { source.of_encoded() } else { source };
+            Rejection::InvalidJson { source }
+        })
     }
 
     /// Returns the id, if the scheme signs one.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::{Request, request};
 use http_body_util::Full;
 use sender::{NOW, StoppedClock, key, receiver, signed};
-use webhooks_receive::Receiver;
-use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, SLACK};
+use webhooks_receive::{Keys, Receiver};
+use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, SLACK, SQUARE};
 use webhooks_sign::x_webhook::{self, X_WEBHOOK};
 use webhooks_sign::{Algorithm, Envelope, Key, Scheme};
 
@@ -45,7 +45,7 @@ async fn a_header_that_is_missing_is_named_and_what_came_in_its_place() {
     let sha1 = Request::post("/").header("x-hub-signature", "sha1=00");
     assert!(line(of(GITHUB), sha1, BODY).await.starts_with(
         "webhook refused with 400: the webhook is malformed: the header \"x-hub-signature-256\" \
-             is missing (the request has \"x-hub-signature\", which is read by the scheme bitbucket"
+             is missing (the request has \"x-hub-signature\", which is read by the scheme intercom)"
     ));
     let svix = Request::post("/").header("svix-id", "msg_1").header("svix-signature", "v1,");
     assert_eq!(
@@ -118,6 +118,14 @@ async fn a_body_that_was_changed_is_told_how() {
     check(BODY, None, &format!("{BODY}\r\n"), "without white space at the end").await;
     check(&format!("{BODY}\n"), None, BODY, "with a line break at the end").await;
     check(r#"{"card":"4242"}"#, None, BODY, "without spaces").await;
+    let mut cut = signed("msg_1", NOW, BODY.as_bytes());
+    cut.headers_mut().unwrap().insert("content-length", 34.into());
+    let line_of = line(receiver(), cut, BODY.trim_end_matches('}')).await;
+    assert!(line_of.contains("content-length is 34 and 15 bytes came"), "{line_of}");
+    let square = Keys::from(SQUARE.key("secret").unwrap()).url("https://example.com/");
+    let forged = Request::post("/").header("x-square-hmacsha256-signature", "A".repeat(43) + "=");
+    let line_of = line(Receiver::new(SQUARE, square).unwrap(), forged, BODY).await;
+    assert!(line_of.contains("the URL is signed too"), "{line_of}");
     check(BODY, None, r#"{"card": "4243"}"#, "no signature matches: another secret signed it")
         .await;
 }
@@ -205,8 +213,8 @@ async fn a_refusal_is_logged_once_with_its_reason_and_nothing_private() {
     }
 
     impl tracing::Subscriber for Log {
-        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-            true
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.target() == "webhooks_receive" && *metadata.level() <= tracing::Level::WARN
         }
 
         fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -57,6 +57,7 @@ async fn a_form_of_github_verifies_as_it_came_and_is_no_json() {
     assert_eq!(webhook.body(), &body[..]);
     let refused = webhook.json::<serde_json::Value>().unwrap_err();
     assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(refused.to_string().contains("application/json"), "{refused}");
 }
 
 /// octokit/webhooks.js#71 and #1155, sendgrid/sendgrid-nodejs#1193 and #1321 (a line break at the

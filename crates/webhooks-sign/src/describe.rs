@@ -61,6 +61,11 @@ impl Key {
     /// Returns four bytes by which the keys of sender and receiver are compared without being shown:
     /// equal keys have equal ones.
     ///
+    /// Of an HMAC key they are the start of the HMAC of the text `webhooks-sign fingerprint`, so that
+    /// any sender can compute them:
+    /// `printf %s 'webhooks-sign fingerprint' | openssl dgst -sha256 -hmac "$SECRET"` where the text
+    /// of the secret is the key, with `-mac HMAC -macopt hexkey:…` where it is encoded.
+    ///
     /// It is for development. Who knows it can tell a right guess of a weak secret from most wrong
     /// ones, as from any signature.
     ///

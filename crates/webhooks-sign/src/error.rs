@@ -274,7 +274,7 @@ impl fmt::Display for KeyError {
                 write!(f, "the secret's prefix is spelt {expected:?}")
             }
             Self::PrefixInside { expected } => {
-                write!(f, "the secret starts with {expected:?}: remove what stands before it")
+                write!(f, "text stands before {expected:?} in the secret: remove it")
             }
             Self::Surrounded => {
                 f.write_str("white space, a line break or quotes surround the secret: remove them")

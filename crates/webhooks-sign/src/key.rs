@@ -42,6 +42,8 @@ pub enum KeyFormat {
     Hex,
     /// As Standard Webhooks writes them: a prefix and base64.
     Standard,
+    /// As Standard Webhooks writes them if the text starts with `whsec_`; otherwise the text is the key.
+    StandardOrText,
     /// The text is the key, whatever it looks like.
     Text,
 }
@@ -255,7 +257,14 @@ impl Key {
             KeyFormat::Base64 => decode(Encoding::Base64, secret, from_bytes),
             KeyFormat::Hex => decode(Encoding::Hex, secret, from_bytes),
             KeyFormat::Standard => Self::from_secret(algorithm, secret),
-            KeyFormat::Text => from_bytes(secret.as_bytes()),
+            KeyFormat::StandardOrText => match Self::from_secret(algorithm, secret) {
+                Err(KeyError::Prefix { .. }) => from_bytes(secret.as_bytes()),
+                key => key,
+            },
+            KeyFormat::Text => {
+                check_prefix_inside(secret)?;
+                from_bytes(secret.as_bytes())
+            }
         }
     }
 
@@ -333,6 +342,14 @@ fn wrong_prefix(expected: &'static str, secret: &str) -> KeyError {
         KeyError::PrefixInside { expected }
     } else {
         KeyError::Prefix { expected }
+    }
+}
+
+/// Refuses a secret with other text ahead of `whsec_`, such as the `v1,` of a dashboard.
+fn check_prefix_inside(secret: &str) -> Result<(), KeyError> {
+    match secret.find(SECRET_PREFIX) {
+        None | Some(0) => Ok(()),
+        Some(_) => Err(KeyError::PrefixInside { expected: SECRET_PREFIX }),
     }
 }
 

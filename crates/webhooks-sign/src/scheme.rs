@@ -161,6 +161,11 @@ impl Scheme {
         }
     }
 
+    /// Returns whether the scheme signs the URL that the sender was given.
+    pub fn signs_url(&self) -> bool {
+        self.signs(Part::Url)
+    }
+
     /// Returns the other algorithm, keys for which the scheme takes too: ed25519 for Standard Webhooks
     /// and Svix, with the feature `ed25519`.
     pub fn other_algorithm(&self) -> Option<Algorithm> {

@@ -6,7 +6,8 @@
 use crate::Verified;
 use crate::scheme::HEX_OF_BODY;
 use crate::{
-    Algorithm, Encoding, Envelope, Error, Headers, Key, KeyRing, Scheme, SignError, Signature,
+    Algorithm, Encoding, Envelope, Error, Headers, Key, KeyFormat, KeyRing, Scheme, SignError,
+    Signature,
 };
 
 /// `X-Webhook-Signature` with HMAC-SHA256.
@@ -14,6 +15,9 @@ pub const X_WEBHOOK: Scheme = Scheme {
     name: "x-webhook",
     signature: "x-webhook-signature",
     encoding: Encoding::LowerHex,
+    key: KeyFormat::StandardOrText,
+    // Of the body that our senders make unless told otherwise.
+    event_id: &["/event_id"],
     ..HEX_OF_BODY
 };
 

@@ -61,6 +61,10 @@ fn a_secret_that_was_copied_badly_is_refused_with_what_to_mend() {
         assert!(!error.to_string().contains("MfKQ"), "{error}");
     }
     // Where the text is the key, as with most providers, the same marks are a mistake too.
+    assert_eq!(
+        STRIPE.key(&format!("v1,{secret}")).unwrap_err(),
+        KeyError::PrefixInside { expected }
+    );
     for text in ["secret\n", " secret", "\"secret\"", "\u{feff}secret"] {
         assert_eq!(GITHUB.key(text).unwrap_err(), KeyError::Surrounded, "{text:?}");
     }
@@ -73,6 +77,10 @@ fn a_standard_secret_is_no_plain_one_unless_a_provider_says_so() {
     let plain = Key::from_legacy_bytes(Algorithm::HmacSha256, secret.as_bytes());
     assert_eq!(plain.unwrap_err(), KeyError::StandardSecret);
     assert!(STRIPE.key(secret).is_ok(), "Stripe's secrets are text");
+    // As our senders sign with it.
+    let same = [x_webhook::X_WEBHOOK.key(secret), Key::standard(secret)];
+    let [one, other] = same.map(|key| x_webhook::sign(&key.unwrap(), b"{}").unwrap());
+    assert_eq!(one.as_str(), other.as_str());
 }
 
 #[test]
