@@ -96,8 +96,9 @@ async fn an_endpoint_that_cannot_be_read_is_inactive_and_told() {
     store.close().await;
     let other = Connection::open(&path).unwrap();
     let damage = "
-        UPDATE endpoints SET secrets = substr(secrets, 1, 30) || x'00' || substr(secrets, 32)
-            WHERE id = 'lost';
+        UPDATE endpoints SET secrets = substr(secrets, 1, 30)
+            || CASE substr(secrets, 31, 1) WHEN x'00' THEN x'01' ELSE x'00' END
+            || substr(secrets, 32) WHERE id = 'lost';
         UPDATE endpoints SET settings = '{' WHERE id = 'torn';";
     other.execute_batch(damage).unwrap();
 
