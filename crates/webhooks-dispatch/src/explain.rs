@@ -20,8 +20,7 @@ const UNUSUAL: &str =
 
 /// Says in a sentence why an attempt failed, for whoever owns the endpoint.
 pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {
-    let mut text = String::new();
-    let written = match outcome {
+    let mut text = match outcome {
         Ok(Response { status, .. }) => {
             let reason = StatusCode::from_u16(*status).ok();
             let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
@@ -30,17 +29,23 @@ pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpo
             let is_unusual = endpoint.header_profiles() == [HeaderProfile::XWebhook]
                 && !endpoint.live_secrets(Timestamp::UNIX_EPOCH).any(Secret::is_standard);
             let more = if is_unverified && is_unusual { UNUSUAL } else { "" };
-            write!(text, "endpoint answered {status} {reason}{more}")
+            format!("endpoint answered {status} {reason}{more}")
         }
-        Err(error) => write_chain(&mut text, error),
+        Err(error) => with_causes(error),
     };
-    if written.is_err() {
-        text.push_str(" (and an error that cannot be shown)");
-    }
     if let Some((end, _)) = text.char_indices().nth(MAX_ERROR_CHARACTERS) {
         text.truncate(end);
     }
     text.truncate(text.trim_end().len());
+    text
+}
+
+/// Returns the text of an error and of its causes.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = String::new();
+    if write_chain(&mut text, error).is_err() {
+        text.push_str(" (and an error that cannot be shown)");
+    }
     text
 }
 

@@ -1,11 +1,36 @@
 //! A log of what happens in an engine, by way of `tracing`.
 
-use std::error::Error;
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
+use crate::explain::with_causes;
 use crate::{ErrorClass, Observer, Occurrence};
+
+const TARGET: &str = "webhooks_dispatch";
+
+/// Logs, by this macro, what became of a delivery.
+macro_rules! of_delivery {
+    ($log:ident, $delivery:ident, $($more:tt)+) => {
+        $log!(
+            target: TARGET,
+            tenant = %$delivery.tenant, endpoint = %$delivery.endpoint, delivery = %$delivery.id,
+            event = %$delivery.event, event_type = %$delivery.event_type,
+            attempt = $delivery.attempt, $($more)+
+        )
+    };
+}
+
+/// Logs, by this macro, an attempt that failed.
+macro_rules! of_failure {
+    ($log:ident, $delivery:ident, $failure:ident, $($more:tt)+) => {
+        of_delivery!(
+            $log, $delivery,
+            status = $failure.status_code, class = $failure.class.map(ErrorClass::as_str),
+            duration_ms = milliseconds($failure.duration), error = $failure.error, $($more)+
+        )
+    };
+}
 
 /// Writes what happens in an engine to whatever subscribes to `tracing`, an event for each occurrence.
 ///
@@ -41,13 +66,33 @@ impl LogObserver {
 impl Observer for LogObserver {
     fn observe(&self, occurrence: &Occurrence<'_>) {
         match occurrence {
-            Occurrence::Published { .. }
-            | Occurrence::Delivered { .. }
-            | Occurrence::AttemptFailed { .. }
-            | Occurrence::Exhausted { .. }
-            | Occurrence::Expired { .. }
-            | Occurrence::LeaseLost { .. }
-            | Occurrence::TransportBusy { .. } => of_delivery(occurrence),
+            Occurrence::Published { event, event_type, tenant, deliveries } => {
+                debug!(target: TARGET, %tenant, %event, %event_type, deliveries, "event published");
+            }
+            Occurrence::Delivered { delivery, duration, status_code } => of_delivery!(
+                debug,
+                delivery,
+                status = status_code,
+                duration_ms = milliseconds(*duration),
+                "delivered"
+            ),
+            Occurrence::AttemptFailed { delivery, failure, retry_at } => {
+                of_failure!(warn, delivery, failure, %retry_at, "attempt failed");
+            }
+            Occurrence::Exhausted { delivery, failure } => {
+                of_failure!(error, delivery, failure, "delivery given up: the last attempt failed");
+            }
+            Occurrence::Expired { delivery } => {
+                of_delivery!(error, delivery, "delivery given up: it is too old");
+            }
+            Occurrence::LeaseLost { delivery } => {
+                of_delivery!(warn, delivery, "lease lost: the delivery may be sent again");
+            }
+            Occurrence::TransportBusy { delivery } => of_delivery!(
+                warn,
+                delivery,
+                "not sent: too many other exchanges with the host were under way"
+            ),
             Occurrence::EndpointDisabled { tenant, endpoint, reason } => {
                 let reason = reason.as_str();
                 error!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
@@ -68,66 +113,8 @@ impl Observer for LogObserver {
     }
 }
 
-const TARGET: &str = "webhooks_dispatch";
-
-fn of_delivery(occurrence: &Occurrence<'_>) {
-    match occurrence {
-        Occurrence::Published { event, event_type, tenant, deliveries } => {
-            debug!(target: TARGET, %tenant, %event, %event_type, deliveries, "event published");
-        }
-        Occurrence::Delivered { delivery, duration, status_code } => debug!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            status = status_code, duration_ms = milliseconds(*duration),
-            "delivered"
-        ),
-        Occurrence::AttemptFailed { delivery, failure, retry_at } => warn!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            status = failure.status_code, class = failure.class.map(ErrorClass::as_str),
-            duration_ms = milliseconds(failure.duration), error = failure.error, %retry_at,
-            "attempt failed"
-        ),
-        Occurrence::Exhausted { delivery, failure } => error!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            status = failure.status_code, class = failure.class.map(ErrorClass::as_str),
-            duration_ms = milliseconds(failure.duration), error = failure.error,
-            "delivery given up: the last attempt failed"
-        ),
-        Occurrence::Expired { delivery } => error!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            "delivery given up: it is too old"
-        ),
-        Occurrence::LeaseLost { delivery } => warn!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            "lease lost: the delivery may be sent again"
-        ),
-        Occurrence::TransportBusy { delivery } => warn!(
-            target: TARGET,
-            tenant = %delivery.tenant, endpoint = %delivery.endpoint, delivery = %delivery.id,
-            event = %delivery.event, event_type = %delivery.event_type, attempt = delivery.attempt,
-            "not sent: too many other exchanges with the host were under way"
-        ),
-        _ => {}
-    }
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Returns the text of an error and of its causes.
-fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

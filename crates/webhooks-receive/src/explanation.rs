@@ -10,7 +10,7 @@ use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::standard::{STANDARD, SVIX};
 use webhooks_sign::x_webhook::X_WEBHOOK;
-use webhooks_sign::{Algorithm, Content, Error, Scheme, TimestampSource, providers};
+use webhooks_sign::{Algorithm, Content, Error, Scheme, providers};
 
 use crate::Rejection;
 use crate::keys::Found;
@@ -137,7 +137,7 @@ impl Explanation<'_> {
         let scheme = &self.settings.scheme;
         write!(f, "\n  scheme  {}: {}", scheme.name(), scheme.describe())?;
         if let Some(head) = self.head {
-            for name in header_names(scheme) {
+            for name in scheme.headers() {
                 fmt_header(f, scheme, name, &head.headers)?;
             }
             for (name, value) in &head.headers {
@@ -210,17 +210,6 @@ fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
         }
         None => "the request has the signature: something on the way drops headers".to_owned(),
     }
-}
-
-/// Returns the headers that a scheme reads.
-fn header_names(scheme: &Scheme) -> impl Iterator<Item = &'static str> {
-    let timestamp = match scheme.timestamp_source() {
-        Some(TimestampSource::Header(name, _)) => Some(name),
-        _ => None,
-    };
-    let more = scheme.more_signature_headers().iter().copied();
-    let others = [scheme.id_header(), timestamp].into_iter().flatten();
-    std::iter::once(scheme.signature_header()).chain(more).chain(others)
 }
 
 fn has_part(value: &[u8], part: &str) -> bool {

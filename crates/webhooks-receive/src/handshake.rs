@@ -248,14 +248,6 @@ fn json(value: &serde_json::Value) -> Response<Bytes> {
     with_headers(value.to_string().into(), [(CONTENT_TYPE, content_type), no_sniff()])
 }
 
-/// Returns whether the one content type is this.
-fn has_content_type(head: &Parts, expected: &str) -> bool {
-    let mut values = head.headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case(expected)
-}
-
 fn no_sniff() -> (HeaderName, HeaderValue) {
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod clock;
+mod content_type;
 mod error;
 mod explanation;
 #[cfg(feature = "axum")]

@@ -83,8 +83,6 @@ pub struct Guard<S> {
     scope: Arc<str>,
     identity: Identity,
     receiver: Arc<Settings>,
-    /// How long a webhook passes verification, if it does not do so for ever.
-    replayable: Duration,
     ttl: Duration,
     lease: Duration,
     /// Whether handlers outlive their connections.
@@ -188,14 +186,11 @@ impl<S: SeenStore> Guard<S> {
         store: S,
         identity: Identity,
     ) -> Result<Self, SetupError> {
-        let settings = receiver.settings();
-        let replayable = replayable(settings);
-        let receiver = Arc::clone(settings);
+        let receiver = Arc::clone(receiver.settings());
         let (store, flights) = (Arc::new(store), Flights::default());
         let (scope, ttl, lease) = (Arc::from(scope), TTL, LEASE);
         let is_detached = false;
-        Self { store, flights, scope, identity, receiver, replayable, ttl, lease, is_detached }
-            .ttl(TTL)
+        Self { store, flights, scope, identity, receiver, ttl, lease, is_detached }.ttl(TTL)
     }
 
     /// Sets how long what is done is remembered; 96 hours unless set. Where the scheme signs no
@@ -204,7 +199,7 @@ impl<S: SeenStore> Guard<S> {
     /// # Errors
     /// [`SetupError::TtlTooShort`] when a webhook would pass verification longer than that.
     pub fn ttl(self, ttl: Duration) -> Result<Self, SetupError> {
-        let replayable = self.replayable;
+        let replayable = replayable(&self.receiver);
         if ttl <= replayable {
             return Err(SetupError::TtlTooShort { ttl, replayable });
         }
@@ -392,11 +387,11 @@ fn scope_of(scope: &str, tenant: Option<&str>) -> String {
 
 impl<S> Clone for Guard<S> {
     fn clone(&self) -> Self {
-        let Self { replayable, ttl, lease, is_detached, .. } = *self;
+        let Self { ttl, lease, is_detached, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
         let (scope, receiver) = (Arc::clone(&self.scope), Arc::clone(&self.receiver));
         let identity = self.identity.clone();
-        Self { store, flights, scope, identity, receiver, replayable, ttl, lease, is_detached }
+        Self { store, flights, scope, identity, receiver, ttl, lease, is_detached }
     }
 }
 

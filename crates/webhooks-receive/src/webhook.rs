@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
@@ -13,7 +13,7 @@ use webhooks_sign::{Content, Key, Verified};
 
 use crate::keys::Found;
 use crate::receiver::Settings;
-use crate::{JsonError, Rejection, whole};
+use crate::{JsonError, Rejection, content_type};
 
 /// A webhook whose signature was found right. Only this crate can make one, of the
 /// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
@@ -40,9 +40,10 @@ struct Proof {
     by: Arc<Settings>,
 }
 
-/// What the content type says.
+/// What the one content type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syntax {
+    /// JSON, or a syntax on top of it (RFC 6839 §3.1).
     Json,
     Form,
     Other,
@@ -50,10 +51,14 @@ enum Syntax {
 
 impl Syntax {
     fn of(headers: &HeaderMap) -> Self {
-        match (is_json(headers), whole::is_form(headers)) {
-            (true, _) => Self::Json,
-            (false, true) => Self::Form,
-            (false, false) => Self::Other,
+        let essence = content_type::essence(headers).to_ascii_lowercase();
+        let subtype = essence.strip_prefix("application/").unwrap_or_default();
+        if subtype == "json" || subtype.ends_with("+json") {
+            Self::Json
+        } else if essence == content_type::FORM {
+            Self::Form
+        } else {
+            Self::Other
         }
     }
 }
@@ -73,16 +78,17 @@ impl Webhook {
         (found, by): (Found, Arc<Settings>),
         head: &Parts,
     ) -> Self {
+        let syntax = Syntax::of(&head.headers);
         let form = (by.scheme.content() == Content::Form).then(|| SignedForm {
             query: head.uri.query().map(Box::from),
-            is_body: whole::is_form(&head.headers),
+            is_body: syntax == Syntax::Form,
         });
         let proof = Proof {
             id: verified.id().map(Box::from),
             timestamp: verified.timestamp(),
             key_index: verified.key_index(),
             found,
-            syntax: Syntax::of(&head.headers),
+            syntax,
             is_encoded: head.headers.contains_key(CONTENT_ENCODING),
             form,
             by,
@@ -207,18 +213,10 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// Returns whether the one content type is JSON, or a syntax on top of it (RFC 6839 §3.1).
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let value = value.to_str().unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let subtype = essence.strip_prefix("application/").unwrap_or_default();
-    subtype == "json" || subtype.ends_with("+json")
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
 
     #[test]
@@ -228,7 +226,7 @@ mod tests {
             for value in values {
                 headers.append(CONTENT_TYPE, value.parse().unwrap());
             }
-            assert_eq!(is_json(&headers), expected, "{values:?}");
+            assert_eq!(Syntax::of(&headers) == Syntax::Json, expected, "{values:?}");
         };
         check(&["application/json"], true);
         check(&["Application/JSON; charset=utf-8"], true);

@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 
-use http::header::CONTENT_TYPE;
+use http::Method;
 use http::request::Parts;
-use http::{HeaderMap, Method};
 use serde::Deserialize;
 use webhooks_sign::{Content, Error, KeyRing, Scheme, Tolerance, Verified, Verifier};
+
+use crate::content_type;
 
 /// How many fields a form may have: twenty times what the longest known ones have. Each takes
 /// fifty times its shortest text in memory.
@@ -78,7 +79,7 @@ impl Whole<'_> {
         body: &[u8],
     ) -> Result<Verified<'static, ()>, Error> {
         let Self { head, now, .. } = *self;
-        if is_form(&head.headers) {
+        if content_type::is(&head.headers, content_type::FORM) {
             let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> =
                 form_urlencoded::parse(body).take(MAX_FIELDS + 1).collect();
             if fields.len() > MAX_FIELDS {
@@ -140,14 +141,6 @@ impl Whole<'_> {
             (verified, _) => verified,
         }
     }
-}
-
-/// Returns whether the one content type is that of a form (HTML, "URL-encoded form data").
-pub(crate) fn is_form(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Returns a URL with its default port, or without it where it has it: Twilio's libraries try both,

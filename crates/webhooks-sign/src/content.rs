@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 use crate::envelope::check_id;
 use crate::{
     Encoding, Envelope, Error, Expected, Headers, Key, KeyRing, Part, Pending, Scheme, SignError,
-    Signature, TimestampSource, Verified, Verifier,
+    Signature, Verified, Verifier,
 };
 
 /// What a scheme signs of the body.
@@ -82,7 +82,7 @@ impl Verifier<'_> {
         now: u64,
     ) -> Result<Verified<'static, ()>, Error> {
         let mut pending = Pending::begin(self.of(Content::Form), keys, headers, now)?;
-        if !fields.iter().all(|(name, _)| is_field_name(name)) {
+        if !have_names(fields) {
             return Err(Error::NoMatch);
         }
         fields.sort_unstable();
@@ -157,7 +157,8 @@ impl Verifier<'_> {
         signature: &str,
         now: u64,
     ) -> Result<Verified<'t, ()>, Error> {
-        let headers = [(self.scheme.signature, signature), (self.scheme.time_header(), timestamp)];
+        let time_header = self.scheme.timestamp_header().unwrap_or_default();
+        let headers = [(self.scheme.signature, signature), (time_header, timestamp)];
         let mut pending = Pending::begin(self.of(Content::Token), keys, &headers, now)?;
         let id = check_id("token", token.as_bytes())?;
         pending.update(token.as_bytes());
@@ -183,7 +184,7 @@ impl Scheme {
         fields: &mut [(&str, &str)],
     ) -> Result<Signature, SignError> {
         // Verifiers refuse other names as forged.
-        if !fields.iter().all(|(name, _)| is_field_name(name)) {
+        if !have_names(fields) {
             return Err(SignError::OtherContent);
         }
         let envelope = Envelope { url, ..Envelope::default() };
@@ -220,21 +221,14 @@ impl Scheme {
         let pieces = ahead.iter().map(piece).chain(pieces).chain(behind.iter().map(piece));
         self.sign_pieces(key, envelope, content, pieces)
     }
-
-    fn time_header(&self) -> &'static str {
-        match self.timestamp {
-            Some(TimestampSource::Header(name, _)) => name,
-            _ => "",
-        }
-    }
 }
 
-/// Returns whether a text can be the name of a field: with what may come in a URL, the signature of
+/// Returns whether each field has what can be a name: with what may come in a URL, the signature of
 /// a request without a form would fit a form which continues the URL.
-fn is_field_name(name: &str) -> bool {
+fn have_names(fields: &[(&str, &str)]) -> bool {
     let is_refused =
         |character: char| character.is_control() || ['?', '/', '&', '=', '#'].contains(&character);
-    !name.is_empty() && !name.contains(is_refused)
+    fields.iter().all(|(name, _)| !name.is_empty() && !name.contains(is_refused))
 }
 
 /// Returns names and values, of which those that come twice count once.

@@ -52,12 +52,7 @@ impl Scheme {
 
     /// Returns whether each header that is looked at has a name that can be one, and its own.
     fn has_one_header_for_each(&self) -> bool {
-        let time = match self.timestamp {
-            Some(TimestampSource::Header(name, _)) => Some(name),
-            _ => None,
-        };
-        let others = self.more_signatures.iter().copied().chain(self.id).chain(time);
-        let mut names = core::iter::once(self.signature).chain(others);
+        let mut names = self.headers();
         core::iter::from_fn(|| names.next().map(|name| (name, names.clone()))).all(
             |(name, mut behind)| {
                 !name.is_empty()

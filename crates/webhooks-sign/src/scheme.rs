@@ -192,6 +192,19 @@ impl Scheme {
         self.timestamp
     }
 
+    /// Returns the names of all headers that the scheme reads.
+    pub fn headers(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let others = self.more_signatures.iter().copied();
+        core::iter::once(self.signature).chain(others).chain(self.id).chain(self.timestamp_header())
+    }
+
+    pub(crate) const fn timestamp_header(&self) -> Option<&'static str> {
+        match self.timestamp {
+            Some(TimestampSource::Header(name, _)) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Returns how far the timestamp may lie from the receiver's clock, unless a verifier is told
     /// otherwise. Where the scheme signs no timestamp, it says nothing.
     pub const fn tolerance(&self) -> Tolerance {

@@ -60,6 +60,37 @@ impl Error for Found {
     }
 }
 
+/// What can be no such number.
+macro_rules! others {
+    ($($method:ident($($argument:ty),*);)+) => {
+        $(fn $method(self, $(_: $argument),*) -> Result<(), Found> {
+            Ok(())
+        })+
+    };
+}
+
+/// What holds other values, each of which may be a `field` with a name.
+macro_rules! inside {
+    ($kind:ident, $method:ident($($field:ident)?)) => {
+        impl $kind for Search {
+            type Ok = ();
+            type Error = Found;
+
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($field: &'static str,)?
+                value: &T,
+            ) -> Result<(), Found> {
+                value.serialize(*self)$(.map_err(|found| found.inside($field)))?
+            }
+
+            fn end(self) -> Result<(), Found> {
+                Ok(())
+            }
+        }
+    };
+}
+
 impl Serializer for Search {
     type Ok = ();
     type Error = Found;
@@ -141,76 +172,25 @@ impl Serializer for Search {
         Ok(self)
     }
 
-    fn serialize_bool(self, _: bool) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_i8(self, _: i8) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_i16(self, _: i16) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_i32(self, _: i32) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_i64(self, _: i64) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_i128(self, _: i128) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_u8(self, _: u8) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_u16(self, _: u16) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_u32(self, _: u32) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_u64(self, _: u64) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_u128(self, _: u128) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_char(self, _: char) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_str(self, _: &str) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_bytes(self, _: &[u8]) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_none(self) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_unit(self) -> Result<(), Found> {
-        Ok(())
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Found> {
-        Ok(())
+    others! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_none();
+        serialize_unit();
+        serialize_unit_struct(&'static str);
+        serialize_unit_variant(&'static str, u32, &'static str);
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, _: &T) -> Result<(), Found> {
@@ -218,57 +198,12 @@ impl Serializer for Search {
     }
 }
 
-impl SerializeSeq for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
-
-impl SerializeTuple for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
-
-impl SerializeTupleStruct for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
-
-impl SerializeTupleVariant for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
-        value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
+inside! { SerializeSeq, serialize_element() }
+inside! { SerializeTuple, serialize_element() }
+inside! { SerializeTupleStruct, serialize_field() }
+inside! { SerializeTupleVariant, serialize_field() }
+inside! { SerializeStruct, serialize_field(field) }
+inside! { SerializeStructVariant, serialize_field(field) }
 
 impl SerializeMap for Search {
     type Ok = ();
@@ -280,40 +215,6 @@ impl SerializeMap for Search {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
         value.serialize(*self)
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
-
-impl SerializeStruct for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), Found> {
-        value.serialize(*self).map_err(|found| found.inside(key))
-    }
-
-    fn end(self) -> Result<(), Found> {
-        Ok(())
-    }
-}
-
-impl SerializeStructVariant for Search {
-    type Ok = ();
-    type Error = Found;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), Found> {
-        value.serialize(*self).map_err(|found| found.inside(key))
     }
 
     fn end(self) -> Result<(), Found> {

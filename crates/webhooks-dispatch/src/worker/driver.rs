@@ -147,7 +147,7 @@ where
                 let deadline = tokio::select! {
                     biased;
                     pause = &mut step => Ok(pause),
-                    () = over(clock, drain) => Err(drain.map_or_else(|| clock.monotonic(), |drain| drain.by)),
+                    deadline = over(clock, drain) => Err(deadline),
                     stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
                         Err(deadline) => Err(deadline),
                         Ok(begun) => {
@@ -181,7 +181,7 @@ where
                 },
                 () = shared.desk.work.notified() => {}
                 () = self.wakeups.next() => shared.scheduler().stir(),
-                () = over(clock, drain) => {}
+                _deadline = over(clock, drain) => {}
                 () = clock.sleep(pause) => shared.scheduler().stir(),
             }
         };
@@ -463,11 +463,12 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
     }
 }
 
-/// Waits until a worker that drains may start nothing more.
-async fn over(clock: &impl Clock, drain: Option<Drain>) {
+/// Waits until a worker that drains may start nothing more; returns by when it must end.
+async fn over(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
     match drain {
-        Some(Drain { starts_until, .. }) => {
+        Some(Drain { starts_until, by }) => {
             clock.sleep(starts_until.saturating_since(clock.monotonic())).await;
+            by
         }
         None => std::future::pending().await,
     }

@@ -6,8 +6,7 @@ use http::request::Parts;
 use http::{Method, Response};
 use serde::Deserialize;
 
-use super::has_content_type;
-use crate::Rejection;
+use crate::{Rejection, content_type};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-notion-signature");
 
@@ -22,7 +21,7 @@ struct Verification<'b> {
 pub(super) fn needs_body(head: &Parts) -> bool {
     head.method == Method::POST
         && !head.headers.contains_key(SIGNATURE)
-        && has_content_type(head, "application/json")
+        && content_type::is(&head.headers, "application/json")
 }
 
 pub(super) fn answer(

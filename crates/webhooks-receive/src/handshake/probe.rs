@@ -8,7 +8,7 @@ use http::header::HeaderName;
 use http::request::Parts;
 use http::{Method, Response};
 
-use super::has_content_type;
+use crate::content_type;
 
 const WOO_COMMERCE_SIGNATURE: HeaderName = HeaderName::from_static("x-wc-webhook-signature");
 
@@ -22,7 +22,7 @@ pub(super) fn answer(head: &Parts) -> Option<Response<Bytes>> {
 pub(super) fn answer_ping(head: &Parts) -> Option<Response<Bytes>> {
     let is_ping = head.method == Method::POST
         && !head.headers.contains_key(WOO_COMMERCE_SIGNATURE)
-        && has_content_type(head, "application/x-www-form-urlencoded");
+        && content_type::is(&head.headers, content_type::FORM);
     is_ping.then(|| Response::new(Bytes::new()))
 }
 

@@ -1,0 +1,19 @@
+//! What a request says that its body is.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+/// What HTML forms are sent as.
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Returns whether the one content type is this, whatever its parameters.
+pub(crate) fn is(headers: &HeaderMap, expected: &str) -> bool {
+    essence(headers).eq_ignore_ascii_case(expected)
+}
+
+/// Returns the one content type without its parameters; nothing if there is none, or more than one.
+pub(crate) fn essence(headers: &HeaderMap) -> &str {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return "" };
+    value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim()
+}
