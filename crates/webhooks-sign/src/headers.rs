@@ -80,6 +80,8 @@ where
 /// Looks at eight bytes at a time: most names are written as they are asked for.
 #[inline]
 fn is_same_name(found: &str, name: &str) -> bool {
+    /// The bit in which an upper-case letter differs from its lower-case one, in each byte.
+    const CASE: u64 = 0x2020_2020_2020_2020;
     if found.len() != name.len() {
         return false;
     }
@@ -88,8 +90,8 @@ fn is_same_name(found: &str, name: &str) -> bool {
     let eights =
         eights.iter().zip(expected).map(|(a, b)| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b));
     let rest = rest.iter().zip(expected_rest).map(|(a, b)| u64::from(a ^ b));
-    eights.chain(rest).fold(0, |all, difference| all | difference) == 0
-        || is_same_but_for_case(found, name)
+    let difference = eights.chain(rest).fold(0, |all, difference| all | difference);
+    difference == 0 || (difference & !CASE == 0 && is_same_but_for_case(found, name))
 }
 
 /// From the end, where names that begin alike differ.
