@@ -75,12 +75,13 @@ pub(crate) fn decode_lenient(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
     LENIENT.decode_slice(text, buffer).ok()
 }
 
-/// Marks what is no character of base64. Six bits are less.
-const INVALID: u8 = 255;
+/// Marks what is no character of base64: a bit beyond the 24 of four characters, wherever in them
+/// it is shifted to.
+const INVALID: u32 = 1 << 31;
 
 /// The six bits that each character stands for (RFC 4648 §4).
 #[expect(clippy::indexing_slicing, reason = "a byte is a place in the table, and rustc checks it")]
-const SIX_BITS: [u8; 256] = {
+const SIX_BITS: [u32; 256] = {
     let mut table = [INVALID; 256];
     let mut alphabet: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bits = 0;
@@ -111,17 +112,18 @@ fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
     out_last.get_mut(..len)?.copy_from_slice(bytes);
     // RFC 4648 §3.5: pad bits are zero, or many texts would stand for the same bytes.
     let is_canonical = behind.iter().all(|byte| *byte == 0);
-    (is_canonical && seen < 64).then(|| out.len().saturating_add(len))
+    (is_canonical && seen < 1 << 24).then(|| out.len().saturating_add(len))
 }
 
 /// Decodes four characters and notes their bits in `seen`, to look at once for all.
 #[inline]
-fn decode_quad(quad: [u8; 4], seen: &mut u32) -> [u8; 3] {
+fn decode_quad(quad: [u8; 4], seen: &mut u64) -> [u8; 3] {
     let bits = |character| SIX_BITS.get(usize::from(character)).copied().unwrap_or(INVALID);
-    let [a, b, c, d] = quad.map(|character| u32::from(bits(character)));
-    *seen |= a | b | c | d;
-    let [_, bytes @ ..] = ((a << 18) | (b << 12) | (c << 6) | d).to_be_bytes();
-    bytes
+    let [a, b, c, d] = quad.map(|character| u64::from(bits(character)));
+    let joined = (a << 18) | (b << 12) | (c << 6) | d;
+    *seen |= joined;
+    let [.., first, second, third] = joined.to_be_bytes();
+    [first, second, third]
 }
 
 fn decode_hex(text: &[u8], out: &mut [u8]) -> Option<usize> {
