@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::StreamBody;
 use hyper::body::{Body, Frame};
 use serde_json::Value;
-use webhooks_receive::{BoxError, Guard, MemorySeen, Receiver, Rejection, Webhook};
+use webhooks_receive::{BoxError, MemorySeenStore, Receiver, Rejection, ReplayGuard, Webhook};
 use webhooks_sign::Key;
 use webhooks_sign::standard::STANDARD;
 
@@ -33,7 +33,7 @@ fn to_http(
 
 async fn hook(
     receiver: Data<Receiver>,
-    guard: Data<Guard<MemorySeen>>,
+    guard: Data<ReplayGuard<MemorySeenStore>>,
     request: HttpRequest,
     payload: Payload,
 ) -> HttpResponse {
@@ -58,7 +58,7 @@ fn handle(webhook: &Webhook) -> Result<(), Rejection> {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(STANDARD, Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new())?;
 
     let server = HttpServer::new(move || {
         let (receiver, guard) = (Data::new(receiver.clone()), Data::new(guard.clone()));

@@ -9,7 +9,9 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use webhooks_receive::{Guard, MemorySeen, ReceiveLayer, Receiver, Standard, VerifiedWebhook};
+use webhooks_receive::{
+    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, Standard, VerifiedWebhook,
+};
 use webhooks_sign::Key;
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
@@ -40,8 +42,8 @@ async fn hook(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let receiver = Receiver::<Standard>::of(Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
+    let receiver = Receiver::<Standard>::from_keys(Key::standard(SECRET)?)?;
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new())?;
     let layer = ReceiveLayer::new(receiver.clone()).guard(guard);
     let app = Router::new().route("/hook", post(hook)).layer(layer).with_state(receiver);
 

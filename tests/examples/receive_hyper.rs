@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use webhooks_receive::{Guard, Guarded, MemorySeen, Receiver, Rejection, Webhook};
+use webhooks_receive::{MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, Webhook};
 use webhooks_sign::Key;
 use webhooks_sign::standard::STANDARD;
 
@@ -24,12 +24,12 @@ const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 /// All that it takes: the request in, a verified webhook out, and the handler run once.
 async fn receive(
     receiver: &Receiver,
-    guard: &Guard<MemorySeen>,
+    guard: &ReplayGuard<MemorySeenStore>,
     request: Request<Incoming>,
 ) -> Result<StatusCode, Rejection> {
     let webhook = receiver.receive(request).await?.into_body();
     let guarded = guard.run(&webhook, async { handle(&webhook) }).await?;
-    if let Guarded::Ran { remembered: Err(error), .. } = &guarded {
+    if let RunOutcome::Ran { remembered: Err(error), .. } = &guarded {
         println!("it may be handled again: {error}");
     }
     Ok(guarded.status())
@@ -43,7 +43,7 @@ fn handle(webhook: &Webhook) -> Result<(), Rejection> {
 
 async fn answer(
     receiver: Receiver,
-    guard: Guard<MemorySeen>,
+    guard: ReplayGuard<MemorySeenStore>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::default());
@@ -57,7 +57,7 @@ async fn answer(
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let receiver = Receiver::new(STANDARD, Key::standard(SECRET)?)?;
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new())?;
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/hook", listener.local_addr()?);

@@ -99,7 +99,7 @@ pub(crate) fn request(now: Timestamp) -> ClaimRequest {
 /// Claims by a request. A store may read ahead in the background, so an empty answer counts only
 /// when the store says that nothing is due.
 pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) -> Vec<Claimed> {
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     loop {
         let claimed = store.claim(request.clone()).await.expect("a store that works");
         if !claimed.is_empty() {
@@ -109,7 +109,7 @@ pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) 
         if due.expect("a store that works").is_none_or(|due| !due.is_zero()) {
             return claimed;
         }
-        wakeups.next().await;
+        changes.changed().await;
     }
 }
 

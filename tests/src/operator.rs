@@ -228,7 +228,8 @@ where
         for before in &ended {
             let query = Query { delivery: Some(before.id), ..Query::default() };
             let found = self.engine.history().deliveries(query).await?.items;
-            due += usize::from(found.first().is_some_and(|after| after.since > before.since));
+            due +=
+                usize::from(found.first().is_some_and(|after| after.queued_at > before.queued_at));
         }
         tell(&format!("replayed {} {change} {} {answered} {due}", self.switched, ended.len()));
         Ok(())

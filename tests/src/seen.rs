@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
-use webhooks_receive::{Begun, Claim, SeenId, SeenStore};
+use webhooks_receive::{BeginOutcome, SeenClaim, SeenId, SeenStore};
 
 /// How many callers claim one id at the same time.
 const CALLERS: usize = 100;
@@ -34,8 +34,8 @@ fn id() -> SeenId {
 }
 
 /// Claims the id at this second, for a minute.
-async fn begin(store: &impl SeenStore, id: &SeenId, second: u64) -> Begun {
-    let claim = Claim { id: id.clone(), until: at(second + 60) };
+async fn begin(store: &impl SeenStore, id: &SeenId, second: u64) -> BeginOutcome {
+    let claim = SeenClaim { id: id.clone(), until: at(second + 60) };
     store.begin(claim, at(second)).await.expect("a store that works")
 }
 
@@ -44,27 +44,27 @@ async fn done(store: &impl SeenStore, until: u64) {
 }
 
 async fn release(store: &impl SeenStore, until: u64) {
-    let claim = Claim { id: id(), until: at(until) };
+    let claim = SeenClaim { id: id(), until: at(until) };
     store.release(claim).await.expect("a store that works");
 }
 
 async fn an_id_is_claimed_then_done_then_forgotten(store: impl SeenStore) {
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
-    assert_eq!(begin(&store, &id(), 1).await, Begun::InProgress { until: at(60) });
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
+    assert_eq!(begin(&store, &id(), 1).await, BeginOutcome::InProgress { until: at(60) });
     done(&store, 1000).await;
-    assert_eq!(begin(&store, &id(), 2).await, Begun::Done);
-    assert_eq!(begin(&store, &id(), 999).await, Begun::Done);
-    assert_eq!(begin(&store, &id(), 1000).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Done);
+    assert_eq!(begin(&store, &id(), 999).await, BeginOutcome::Done);
+    assert_eq!(begin(&store, &id(), 1000).await, BeginOutcome::Claimed);
 }
 
 async fn what_is_released_can_be_claimed(store: impl SeenStore) {
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     release(&store, 60).await;
-    assert_eq!(begin(&store, &id(), 1).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 1).await, BeginOutcome::Claimed);
     // To release what nobody has does no harm.
     release(&store, 61).await;
     release(&store, 61).await;
-    assert_eq!(begin(&store, &id(), 2).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Claimed);
 }
 
 async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
@@ -73,35 +73,35 @@ async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
         let other = SeenId::new("standard", &format!("msg_{number}_before"));
         store.done(other, at(1)).await.expect("a store that works");
     }
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     let just_before = at(60).saturating_sub(Duration::from_micros(1));
-    let claim = Claim { id: id(), until: at(200) };
+    let claim = SeenClaim { id: id(), until: at(200) };
     let early = store.begin(claim, just_before).await.expect("a store that works");
-    assert_eq!(early, Begun::InProgress { until: at(60) });
-    assert_eq!(begin(&store, &id(), 60).await, Begun::New);
-    assert_eq!(begin(&store, &id(), 61).await, Begun::InProgress { until: at(120) });
+    assert_eq!(early, BeginOutcome::InProgress { until: at(60) });
+    assert_eq!(begin(&store, &id(), 60).await, BeginOutcome::Claimed);
+    assert_eq!(begin(&store, &id(), 61).await, BeginOutcome::InProgress { until: at(120) });
 }
 
 async fn who_lost_a_claim_releases_nothing(store: impl SeenStore) {
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
-    assert_eq!(begin(&store, &id(), 60).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
+    assert_eq!(begin(&store, &id(), 60).await, BeginOutcome::Claimed);
     release(&store, 60).await;
-    assert_eq!(begin(&store, &id(), 61).await, Begun::InProgress { until: at(120) });
+    assert_eq!(begin(&store, &id(), 61).await, BeginOutcome::InProgress { until: at(120) });
     done(&store, 1000).await;
     release(&store, 120).await;
-    assert_eq!(begin(&store, &id(), 62).await, Begun::Done);
+    assert_eq!(begin(&store, &id(), 62).await, BeginOutcome::Done);
 }
 
 async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
-    assert_eq!(begin(&store, &id(), 60).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
+    assert_eq!(begin(&store, &id(), 60).await, BeginOutcome::Claimed);
     // The first one was slow, but it succeeded.
     done(&store, 1000).await;
-    assert_eq!(begin(&store, &id(), 61).await, Begun::Done);
+    assert_eq!(begin(&store, &id(), 61).await, BeginOutcome::Done);
     // Also when nothing is left of any claim.
     release(&store, 120).await;
     done(&store, 2000).await;
-    assert_eq!(begin(&store, &id(), 1000).await, Begun::Done);
+    assert_eq!(begin(&store, &id(), 1000).await, BeginOutcome::Done);
 }
 
 async fn scopes_are_apart(store: impl SeenStore) {
@@ -110,12 +110,12 @@ async fn scopes_are_apart(store: impl SeenStore) {
         SeenId::new("standard", "acme/msg_1"),
         SeenId::new("standard", "msg_2"),
     ];
-    assert_eq!(begin(&store, &id(), 0).await, Begun::New);
+    assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     done(&store, 1000).await;
     for other in &others {
-        assert_eq!(begin(&store, other, 1).await, Begun::New, "{other:?}");
+        assert_eq!(begin(&store, other, 1).await, BeginOutcome::Claimed, "{other:?}");
     }
-    assert_eq!(begin(&store, &id(), 2).await, Begun::Done);
+    assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Done);
 }
 
 async fn of_many_claims_at_once_one_is_new(store: impl SeenStore + Clone) {
@@ -125,8 +125,8 @@ async fn of_many_claims_at_once_one_is_new(store: impl SeenStore + Clone) {
         callers.spawn(async move { begin(&store, &id(), 0).await });
     }
     let found = callers.join_all().await;
-    let new = found.iter().filter(|begun| **begun == Begun::New).count();
-    let waits = Begun::InProgress { until: at(60) };
+    let new = found.iter().filter(|begun| **begun == BeginOutcome::Claimed).count();
+    let waits = BeginOutcome::InProgress { until: at(60) };
     let waiting = found.iter().filter(|begun| **begun == waits).count();
     assert_eq!((new, waiting), (1, CALLERS - 1));
 }

@@ -55,7 +55,7 @@ async fn one_slow_endpoint_holds_back_no_other_past_the_bound() {
     let last = delivered.iter().map(|result| result.timestamp).max();
     assert_eq!((delivered.len(), last), (99, Some(start + 11 * SECOND)));
     assert_eq!(failed.len(), 1);
-    assert_eq!(failed[0].webhook_id.as_str(), "endpoint-0");
+    assert_eq!(failed[0].endpoint_id.as_str(), "endpoint-0");
     assert_eq!(failed[0].error.as_deref(), Some("the exchange was not over in time"));
     let last = *finished.lock().unwrap().values().max().unwrap();
     assert_eq!((finished.lock().unwrap().len(), last), (99, 11 * SECOND));

@@ -94,7 +94,7 @@ async fn an_event_goes_to_the_active_endpoints_that_want_it() {
     register("inactive", endpoint().inactive());
     let dispatcher = Dispatcher::new(registry, answering(&[200]));
     let results = dispatcher.dispatch(&Event::new("user.created", 1).unwrap()).await;
-    let ids: Vec<&str> = results.iter().map(|result| result.webhook_id.as_str()).collect();
+    let ids: Vec<&str> = results.iter().map(|result| result.endpoint_id.as_str()).collect();
     assert_eq!(ids, ["all", "exact", "overlapping", "star", "subtree"]);
 }
 

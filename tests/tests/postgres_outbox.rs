@@ -9,8 +9,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport, Novelty,
-    SerializedEvent, StoreError, SystemClock,
+    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport,
+    PublishStatus, SerializedEvent, StoreError, SystemClock,
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};
@@ -83,7 +83,10 @@ async fn committed_transactions_send_exactly_their_events() {
                 insert.execute(&mut *transaction).await.unwrap();
                 if caller % 2 == 0 {
                     let published = publish_in(&mut transaction, &event(&id)).await.unwrap();
-                    assert_eq!((published.deliveries, published.novelty), (1, Novelty::New));
+                    assert_eq!(
+                        (published.deliveries, published.status),
+                        (1, PublishStatus::Created)
+                    );
                 } else {
                     let published = publish_by_sql(&mut transaction, &event(&id)).await.unwrap();
                     assert_eq!(published, id);
@@ -111,9 +114,9 @@ async fn nothing_is_sent_before_the_commit_and_a_worker_hears_of_it() {
     let mut transaction = connection.begin().await.unwrap();
     let _published = publish_in(&mut transaction, &event("a")).await.unwrap();
     assert!(claimed(&store).await.is_empty());
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     transaction.commit().await.unwrap();
-    wakeups.next().await;
+    changes.changed().await;
     assert_eq!(claimed(&store).await, ["a"]);
 }
 
@@ -126,7 +129,7 @@ async fn both_ways_and_the_engine_share_ids_and_their_rule() {
     publish_by_sql(&mut connection, &first).await.unwrap();
     assert_eq!(publish_by_sql(&mut connection, &again).await.unwrap(), "a");
     let repeated = publish_in(&mut connection, &again).await.unwrap();
-    assert_eq!((repeated.deliveries, repeated.novelty), (1, Novelty::Repeated));
+    assert_eq!((repeated.deliveries, repeated.status), (1, PublishStatus::Duplicate));
     for other in [
         first.clone().source("elsewhere"),
         Event::new("order.placed", "other").unwrap().id(first.id.clone()),
@@ -191,7 +194,7 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
         } else {
             let event = if random.bool() { event.source("\0 of C") } else { event };
             let published = publish_in(&mut connection, &event).await.unwrap();
-            assert_eq!(published.novelty, Novelty::New);
+            assert_eq!(published.status, PublishStatus::Created);
             event
         };
         let stored = sqlx::query("SELECT body, type, number FROM webhooks.events WHERE id = $1");
@@ -282,7 +285,7 @@ async fn an_open_transaction_holds_up_no_other_publisher() {
     assert!(matches!(same, Err(StoreError::Unavailable { .. })), "{same:?}");
     transaction.commit().await.unwrap();
     let again = publish("same").await.unwrap();
-    assert_eq!(again[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(again[0].as_ref().unwrap().status, PublishStatus::Duplicate);
     assert_eq!(claimed(&store).await, ["first", "other", "same"]);
 }
 
@@ -432,7 +435,7 @@ async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
     sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
     publish_by_sql(&mut connection, &event("a")).await.unwrap();
     let published = publish_in(&mut connection, &event("b")).await.unwrap();
-    assert_eq!((published.deliveries, published.novelty), (1, Novelty::New));
+    assert_eq!((published.deliveries, published.status), (1, PublishStatus::Created));
     for refused in ["SELECT * FROM webhooks.events", "SELECT webhooks.notify_others(NULL)"] {
         let error = sqlx::query(refused).execute(&mut connection).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), "42501", "{error}");

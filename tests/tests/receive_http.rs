@@ -22,7 +22,8 @@ use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Dispatcher, Engine, MemoryStore};
 use webhooks_http::HttpTransport;
 use webhooks_receive::{
-    Clock, Guard, MemorySeen, ReceiveLayer, Receiver, Standard, SystemClock, VerifiedWebhook,
+    Clock, MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, Standard, SystemClock,
+    VerifiedWebhook,
 };
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, standard};
@@ -90,9 +91,9 @@ impl Server {
             let status = StatusCode::from_u16(answer(seen.len())).unwrap();
             async move { status }
         };
-        let receiver = Receiver::<Standard>::of(Key::standard(SECRET).unwrap()).unwrap();
+        let receiver = Receiver::<Standard>::from_keys(Key::standard(SECRET).unwrap()).unwrap();
         let receiver = receiver.max_body(MAX_BODY).clock(clock.clone());
-        let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+        let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
         let layer = ReceiveLayer::new(receiver.clone()).guard(guard);
         let app = Router::new().route("/hook", post(hook)).layer(layer).with_state(receiver);
         let (address, tasks) = serve(app).await;
@@ -315,10 +316,10 @@ impl Clock for Counting {
 #[tokio::test]
 async fn a_thousand_at_once_run_the_handler_once() {
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-    let receiver = Receiver::<Standard>::of(Key::standard(SECRET).unwrap()).unwrap();
+    let receiver = Receiver::<Standard>::from_keys(Key::standard(SECRET).unwrap()).unwrap();
     let receiver = receiver.clock(Counting(Arc::clone(&come)));
     let receiver = receiver.read_deadline(Duration::from_secs(60));
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let (all, count) = (Arc::clone(&come), Arc::clone(&runs));
     let handler = move || async move {
         count.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use webhooks_receive::{Guard, MemorySeen, Provider, ReceiveLayer, Receiver};
+use webhooks_receive::{MemorySeenStore, Provider, ReceiveLayer, Receiver, ReplayGuard};
 use webhooks_receive::{Standard, Svix};
 use webhooks_sign::Key;
 
@@ -24,8 +24,8 @@ const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 type Customers = Arc<Mutex<Vec<String>>>;
 
 fn hook<P: Provider>(customers: &Customers) -> Router {
-    let receiver = Receiver::<P>::of(Key::standard(SECRET).unwrap()).unwrap();
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let receiver = Receiver::<P>::from_keys(Key::standard(SECRET).unwrap()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let customers = Arc::clone(customers);
     let handler = move |body: String| async move {
         let event: Value = serde_json::from_str(&body).unwrap();

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    Begun, Claim, Guard, MemorySeen, PostgresSeen, Receiver, SeenId, SeenStore, SqliteSeen,
-    Standard, Webhook,
+    BeginOutcome, MemorySeenStore, PostgresSeenStore, Receiver, ReplayGuard, SeenClaim, SeenId,
+    SeenStore, SqliteSeenStore, Standard, Webhook,
 };
 use webhooks_sign::{Key, standard};
 use webhooks_tests::postgres::{Cluster, connect};
@@ -22,7 +22,7 @@ use webhooks_tests::seen;
 
 #[tokio::test]
 async fn memory_conforms() {
-    seen::exercise(async || MemorySeen::new()).await;
+    seen::exercise(async || MemorySeenStore::new()).await;
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn sqlite_conforms() {
     let number = AtomicUsize::new(0);
     let factory = async || {
         let name = format!("{}.db", number.fetch_add(1, Ordering::Relaxed));
-        SqliteSeen::open(folder.path().join(name)).await.unwrap()
+        SqliteSeenStore::open(folder.path().join(name)).await.unwrap()
     };
     seen::exercise(factory).await;
 }
@@ -40,14 +40,15 @@ async fn sqlite_conforms() {
 async fn postgres_conforms() {
     let factory = async || {
         let url = Cluster::shared().database().await;
-        PostgresSeen::connect(&url).await.unwrap()
+        PostgresSeenStore::connect(&url).await.unwrap()
     };
     seen::exercise(factory).await;
 }
 
 /// Returns a receiver that is one and the same in all of a test.
 fn receiver() -> Receiver<Standard> {
-    static RECEIVER: LazyLock<Receiver<Standard>> = LazyLock::new(|| Receiver::of(key()).unwrap());
+    static RECEIVER: LazyLock<Receiver<Standard>> =
+        LazyLock::new(|| Receiver::from_keys(key()).unwrap());
     RECEIVER.clone()
 }
 
@@ -69,7 +70,7 @@ async fn webhook(id: &str) -> Webhook {
 /// 1,000 repetitions reach two processes that share a store. Method: two guards, which know of each
 /// other by their stores alone, and a handler that ends when all have come.
 async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
-    let guards = stores.map(|store| Guard::new(&receiver(), "billing", store).unwrap());
+    let guards = stores.map(|store| ReplayGuard::new(&receiver(), "billing", store).unwrap());
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let webhook = webhook("msg_1").await;
     let mut all = JoinSet::new();
@@ -106,14 +107,14 @@ async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
 async fn two_processes_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("seen.db");
-    let open = async || SqliteSeen::open(&path).await.unwrap();
+    let open = async || SqliteSeenStore::open(&path).await.unwrap();
     two_processes_run_a_handler_once([open().await, open().await]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_share_a_database() {
     let url = Cluster::shared().database().await;
-    let open = async || PostgresSeen::connect(&url).await.unwrap();
+    let open = async || PostgresSeenStore::connect(&url).await.unwrap();
     two_processes_run_a_handler_once([open().await, open().await]).await;
 }
 
@@ -123,24 +124,27 @@ async fn a_file_remembers_through_a_restart() {
     let path = folder.path().join("seen.db");
     let at = Timestamp::from_unix_seconds;
     let id = SeenId::new("standard", "msg_1");
-    let store = SqliteSeen::open(&path).await.unwrap();
+    let store = SqliteSeenStore::open(&path).await.unwrap();
     store.done(id.clone(), at(1000)).await.unwrap();
     drop(store);
-    let store = SqliteSeen::open(&path).await.unwrap();
-    assert_eq!(store.begin(Claim { id, until: at(60) }, at(0)).await.unwrap(), Begun::Done);
+    let store = SqliteSeenStore::open(&path).await.unwrap();
+    assert_eq!(
+        store.begin(SeenClaim { id, until: at(60) }, at(0)).await.unwrap(),
+        BeginOutcome::Done
+    );
 }
 
 #[tokio::test]
 async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
     let url = Cluster::shared().database().await;
-    let store = PostgresSeen::connect(&url).await.unwrap();
+    let store = PostgresSeenStore::connect(&url).await.unwrap();
     let at = Timestamp::from_unix_seconds;
     for number in 0..20 {
         store.done(SeenId::new("standard", &number.to_string()), at(10)).await.unwrap();
     }
     let mut left = Vec::new();
     for number in 20..24 {
-        let claim = Claim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
+        let claim = SeenClaim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
         store.begin(claim, at(10)).await.unwrap();
         let rows = "SELECT count(*) FROM webhooks_seen WHERE expires_at = 10000000";
         let rows = sqlx::query_scalar::<_, i64>(rows).fetch_one(&mut connect(&url).await).await;
@@ -154,7 +158,7 @@ async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
 #[tokio::test]
 async fn a_role_that_may_create_nothing_can_use_the_table() {
     let url = Cluster::shared().database().await;
-    PostgresSeen::connect(&url).await.unwrap();
+    PostgresSeenStore::connect(&url).await.unwrap();
     let role = format!("receiver_{}", std::process::id());
     let grant = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -166,15 +170,18 @@ async fn a_role_that_may_create_nothing_can_use_the_table() {
     let pool = PgPoolOptions::new().connect_lazy_with(options.options([("role", &*role)]));
     let created = sqlx::raw_sql("CREATE TABLE other ()").execute(&pool).await;
     assert!(created.is_err(), "the role may create tables");
-    let store = PostgresSeen::new(pool).await.unwrap();
-    let claim =
-        Claim { id: SeenId::new("7:billing", "msg_1"), until: Timestamp::from_unix_seconds(60) };
+    let store = PostgresSeenStore::new(pool).await.unwrap();
+    let claim = SeenClaim {
+        id: SeenId::new("7:billing", "msg_1"),
+        until: Timestamp::from_unix_seconds(60),
+    };
     let now = Timestamp::from_unix_seconds(0);
-    assert_eq!(store.begin(claim, now).await.unwrap(), Begun::New);
+    assert_eq!(store.begin(claim, now).await.unwrap(), BeginOutcome::Claimed);
 }
 
 #[tokio::test]
 async fn a_database_that_is_away_is_an_error_with_its_reason() {
-    let refused = PostgresSeen::connect("postgres://localhost/x?host=/nowhere").await.unwrap_err();
+    let refused =
+        PostgresSeenStore::connect("postgres://localhost/x?host=/nowhere").await.unwrap_err();
     assert!(std::error::Error::source(&refused).is_some());
 }

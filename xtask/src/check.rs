@@ -1,7 +1,7 @@
 //! `check`: everything that is not a test.
 
 use crate::shell::{Failure, is_installed, run, run_with};
-use crate::{layers, no_std};
+use crate::{layers, no_std, prose};
 
 /// Which cargo-deny is installed where there is none.
 const CARGO_DENY: &str = "cargo install --locked cargo-deny --version 0.20.2";
@@ -35,6 +35,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
     }
     run_with(DOC, &[("RUSTDOCFLAGS", "-D warnings")])?;
     layers::run()?;
+    prose::run("")?;
     no_std::run_all()?;
     run("cargo deny --locked --all-features check bans licenses sources")
 }

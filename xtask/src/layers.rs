@@ -1,4 +1,6 @@
-//! `layers`: which crate may use which.
+//! `layers`: which crate may use which, and which file inside a crate.
+
+mod files;
 
 use std::collections::BTreeMap;
 
@@ -56,9 +58,10 @@ pub(crate) fn run() -> Result<(), Failure> {
         println!("{name} → {}", if uses.is_empty() { "nothing".into() } else { uses.join(", ") });
     }
     match violations(&graph)[..] {
-        [] => check_sign(),
-        ref found => Err(Failure(found.join("\n       "))),
+        [] => check_sign()?,
+        ref found => return Err(Failure(found.join("\n       "))),
     }
+    files::check()
 }
 
 fn check_sign() -> Result<(), Failure> {

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod layers;
 mod no_std;
+mod prose;
 mod readme;
 mod shell;
 mod sim;
@@ -18,10 +19,13 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   test      runs every test, with whatever the tests need installed by itself
-  check     runs every check but the tests: format, clippy, docs, layers, no-std, cargo-deny
+  check     runs every check but the tests: format, clippy, docs, layers, prose, no-std, cargo-deny
   ci        runs check, then test
-  layers    prints which crate uses which, and fails if one uses what it must not
+  layers    prints which crate uses which, and the files of each from bottom to top; fails if a
+            crate or a file uses what it must not
   no-std    proves that webhooks-sign needs neither std nor an allocator
+  prose [PART]
+            finds habits of English that are hard to read, in files whose path contains PART
   readme    copies the root README's programs, and runs them against each other
   bench sign [--quick] [--json]
             measures signing beside the bare HMAC and the standardwebhooks crate
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
         ["check"] => check::run_all(),
         ["ci"] => check::run_all().and_then(|()| test::run_all()),
         ["layers"] => layers::run(),
+        ["prose"] => prose::run(""),
+        ["prose", part] => prose::run(part),
         ["no-std"] => no_std::run_all(),
         ["readme"] => readme::run(),
         ["bench", name, ref flags @ ..] => bench::run_one(name, flags),

@@ -1,5 +1,6 @@
 //! Running programs from the workspace's root.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,18 @@ pub(crate) fn failure(action: &str) -> impl Fn(std::io::Error) -> Failure {
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+/// Returns the paths of what is in a folder, sorted.
+pub(crate) fn folder_entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let what = format!("read {}", folder.display());
+    let entries = fs::read_dir(folder).map_err(failure(&what))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(failure(&what))?.path());
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// Returns a command line, split at spaces, to be run from the root.

@@ -82,7 +82,8 @@ impl fmt::Display for DeliveryStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryResult {
     /// The endpoint.
-    pub webhook_id: EndpointId,
+    #[serde(rename = "webhook_id")]
+    pub endpoint_id: EndpointId,
     /// The event.
     pub event_id: EventId,
     /// How it ended.
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn serializes_to_the_documented_names() {
         let result = DeliveryResult {
-            webhook_id: EndpointId::new("crm").unwrap(),
+            endpoint_id: EndpointId::new("crm").unwrap(),
             event_id: EventId::new("order-17").unwrap(),
             status: DeliveryStatus::Delivered,
             status_code: Some(200),

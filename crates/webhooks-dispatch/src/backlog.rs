@@ -54,7 +54,7 @@ pub struct Waiting {
 impl Waiting {
     /// Returns whether it waits for its first attempt, since it was accepted or replayed.
     pub(crate) fn is_first(&self) -> bool {
-        self.progress.next_attempt_of_policy() == 1
+        self.progress.next_attempt_in_policy() == 1
     }
 }
 

@@ -11,18 +11,18 @@ use crate::{AttemptError, ErrorClass, Response};
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum Decision {
     /// The endpoint took the event.
-    Deliver,
+    Delivered,
     /// Try again, not before this time.
-    Retry {
+    RetryAt {
         /// When the retry is due.
         at: Timestamp,
     },
     /// Give up this delivery.
-    Fail,
+    Failed,
     /// Give up this delivery and send the endpoint nothing more: it said that it is gone.
-    Disable,
+    Gone,
 }
 
 /// Returns what follows attempt number `attempt` (from 1) that ended at `now`.
@@ -35,14 +35,14 @@ pub enum Step {
 /// # Example
 /// ```
 /// use webhooks_core::{RetryPolicy, Timestamp};
-/// use webhooks_dispatch::{Response, Step, decide};
+/// use webhooks_dispatch::{Response, Decision, decide};
 ///
 /// let now = Timestamp::from_unix_seconds(100);
 /// let busy = Ok(Response { status: 503, ..Response::default() });
 /// let policy = RetryPolicy::default().without_jitter();
 /// let at = Timestamp::from_unix_seconds(101);
-/// assert_eq!(decide(&policy, 1, &busy, now, 0), Step::Retry { at });
-/// assert_eq!(decide(&policy, 4, &busy, now, 0), Step::Fail);
+/// assert_eq!(decide(&policy, 1, &busy, now, 0), Decision::RetryAt { at });
+/// assert_eq!(decide(&policy, 4, &busy, now, 0), Decision::Failed);
 /// ```
 pub fn decide(
     policy: &RetryPolicy,
@@ -50,20 +50,20 @@ pub fn decide(
     outcome: &Result<Response, AttemptError>,
     now: Timestamp,
     random: u32,
-) -> Step {
+) -> Decision {
     let retry_after = match outcome {
-        Ok(response) if is_success(response.status) => return Step::Deliver,
-        Ok(response) if response.status == StatusCode::GONE => return Step::Disable,
+        Ok(response) if is_success(response.status) => return Decision::Delivered,
+        Ok(response) if response.status == StatusCode::GONE => return Decision::Gone,
         Ok(response) => retry_after(&response.headers, now),
-        Err(AttemptError::Signing(_)) => return Step::Fail,
+        Err(AttemptError::Signing(_)) => return Decision::Failed,
         Err(AttemptError::Transport(error)) if error.class == ErrorClass::Blocked => {
-            return Step::Fail;
+            return Decision::Failed;
         }
         Err(AttemptError::Transport(_)) => None,
     };
     match policy.delay_after(attempt, random, retry_after) {
-        Some(delay) => Step::Retry { at: now + delay },
-        None => Step::Fail,
+        Some(delay) => Decision::RetryAt { at: now + delay },
+        None => Decision::Failed,
     }
 }
 
@@ -77,17 +77,17 @@ const GONE_PAUSE: Duration = Duration::from_secs(10);
 
 /// What an attempt tells of its endpoint as a whole, beside what becomes of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub(crate) enum EndpointSignal {
     /// It took the event.
-    Well,
+    Success,
     /// It is there, and refused this event.
-    Alive,
+    Refused,
     /// Nothing: the transport had no room for the exchange.
     NoRoom,
     /// Nothing: it was not asked.
     Nothing,
     /// It is not there, or overwhelmed.
-    Trouble {
+    Unhealthy {
         /// For how long it asked to be left alone.
         pause: Option<Duration>,
     },
@@ -103,21 +103,21 @@ pub(crate) fn signal(
     policy: &RetryPolicy,
     outcome: &Result<Response, AttemptError>,
     now: Timestamp,
-) -> Signal {
+) -> EndpointSignal {
     match outcome {
-        Ok(response) if is_success(response.status) => Signal::Well,
+        Ok(response) if is_success(response.status) => EndpointSignal::Success,
         // It is disabled in a moment, and if the store fails, its next answer asks again.
         Ok(response) if response.status == StatusCode::GONE => {
-            Signal::Trouble { pause: Some(GONE_PAUSE) }
+            EndpointSignal::Unhealthy { pause: Some(GONE_PAUSE) }
         }
         Ok(response) if response.status == 429 || response.status >= 500 => {
             let asked = retry_after(&response.headers, now);
-            Signal::Trouble { pause: asked.map(|asked| policy.capped(asked)) }
+            EndpointSignal::Unhealthy { pause: asked.map(|asked| policy.capped(asked)) }
         }
-        Ok(_) => Signal::Alive,
-        Err(AttemptError::Signing(_)) => Signal::Nothing,
-        Err(AttemptError::Transport(_)) if is_unsent(outcome) => Signal::NoRoom,
-        Err(AttemptError::Transport(_)) => Signal::Trouble { pause: None },
+        Ok(_) => EndpointSignal::Refused,
+        Err(AttemptError::Signing(_)) => EndpointSignal::Nothing,
+        Err(AttemptError::Transport(_)) if is_unsent(outcome) => EndpointSignal::NoRoom,
+        Err(AttemptError::Transport(_)) => EndpointSignal::Unhealthy { pause: None },
     }
 }
 
@@ -145,20 +145,20 @@ mod tests {
 
     const NOW: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 
-    fn step(attempt: u32, outcome: &Result<Response, AttemptError>) -> Step {
+    fn step(attempt: u32, outcome: &Result<Response, AttemptError>) -> Decision {
         let policy = RetryPolicy::fixed(Duration::from_secs(10), 3).without_jitter();
         decide(&policy, attempt, outcome, Timestamp::from_unix_seconds(NOW), 0)
     }
 
-    fn retry_in(seconds: u64) -> Step {
-        Step::Retry { at: Timestamp::from_unix_seconds(NOW + seconds) }
+    fn retry_in(seconds: u64) -> Decision {
+        Decision::RetryAt { at: Timestamp::from_unix_seconds(NOW + seconds) }
     }
 
-    fn step_after(attempt: u32, status: u16) -> Step {
+    fn step_after(attempt: u32, status: u16) -> Decision {
         step(attempt, &Ok(Response { status, ..Response::default() }))
     }
 
-    fn step_after_error(error: impl Into<AttemptError>) -> Step {
+    fn step_after_error(error: impl Into<AttemptError>) -> Decision {
         step(1, &Err(error.into()))
     }
 
@@ -166,8 +166,8 @@ mod tests {
     fn every_status_has_its_step() {
         for code in 0..=u16::MAX {
             let expected = match code {
-                200..=299 => Step::Deliver,
-                410 => Step::Disable,
+                200..=299 => Decision::Delivered,
+                410 => Decision::Gone,
                 _ => retry_in(10),
             };
             assert_eq!(step_after(1, code), expected, "{code}");
@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn retries_are_spent_after_the_last() {
         assert_eq!(step_after(3, 500), retry_in(10));
-        assert_eq!(step_after(4, 500), Step::Fail);
-        assert_eq!(step_after(4, 200), Step::Deliver);
+        assert_eq!(step_after(4, 500), Decision::Failed);
+        assert_eq!(step_after(4, 200), Decision::Delivered);
     }
 
     #[test]
@@ -186,9 +186,9 @@ mod tests {
         let transport = |class| step_after_error(TransportError::new(class));
         assert_eq!(transport(ErrorClass::Timeout), retry_in(10));
         assert_eq!(transport(ErrorClass::Dns), retry_in(10));
-        assert_eq!(transport(ErrorClass::Blocked), Step::Fail);
+        assert_eq!(transport(ErrorClass::Blocked), Decision::Failed);
         assert_eq!(transport(ErrorClass::BlockedAddress), retry_in(10));
-        assert_eq!(step_after_error(SigningError::NoLiveSecret), Step::Fail);
+        assert_eq!(step_after_error(SigningError::NoLiveSecret), Decision::Failed);
     }
 
     #[test]
@@ -198,8 +198,8 @@ mod tests {
             let outcome = Err(TransportError::new(class).into());
             signal(&policy, &outcome, Timestamp::from_unix_seconds(NOW))
         };
-        assert_eq!(told(ErrorClass::Busy), Signal::NoRoom);
-        assert_eq!(told(ErrorClass::Timeout), Signal::Trouble { pause: None });
+        assert_eq!(told(ErrorClass::Busy), EndpointSignal::NoRoom);
+        assert_eq!(told(ErrorClass::Timeout), EndpointSignal::Unhealthy { pause: None });
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
             let outcome = Ok(Response { status: 503, headers, ..Response::default() });
             let policy = RetryPolicy::fixed(Duration::from_secs(10), 3);
             let now = Timestamp::from_unix_seconds(NOW);
-            if let Step::Retry { at } = decide(&policy, attempt, &outcome, now, random) {
+            if let Decision::RetryAt { at } = decide(&policy, attempt, &outcome, now, random) {
                 prop_assert!(at.saturating_since(now) >= Duration::from_secs(10));
                 prop_assert!(attempt <= 3);
             }

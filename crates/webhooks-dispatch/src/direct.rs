@@ -11,7 +11,9 @@ use webhooks_registry::{DisableReason, Registration, Registry};
 
 use crate::explain::explain;
 use crate::flight::attempt;
-use crate::{AttemptError, Clock, Response, SerializedEvent, Step, SystemClock, Transport, decide};
+use crate::{
+    AttemptError, Clock, Decision, Response, SerializedEvent, SystemClock, Transport, decide,
+};
 
 /// How many exchanges a dispatcher has in flight at once unless told otherwise.
 ///
@@ -138,13 +140,13 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 None => policy,
             };
             let status = match decide(&policy, number, &outcome, now, self.draw()) {
-                Step::Deliver => DeliveryStatus::Delivered,
-                Step::Fail => DeliveryStatus::Failed,
-                Step::Disable => {
+                Decision::Delivered => DeliveryStatus::Delivered,
+                Decision::Failed => DeliveryStatus::Failed,
+                Decision::Gone => {
                     self.registry.disable(&registration, DisableReason::Gone);
                     DeliveryStatus::Failed
                 }
-                Step::Retry { at } => {
+                Decision::RetryAt { at } => {
                     self.clock.sleep(at.saturating_since(now)).await;
                     // It may have another URL or secret by now, be gone, or be another tenant's.
                     match self.registry.get_of(&registration.key()) {
@@ -158,7 +160,7 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 }
             };
             return DeliveryResult {
-                webhook_id: registration.id.clone(),
+                endpoint_id: registration.id.clone(),
                 event_id: event.id.clone(),
                 status,
                 status_code: outcome.as_ref().ok().map(|response| response.status),

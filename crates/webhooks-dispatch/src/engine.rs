@@ -16,8 +16,8 @@ use crate::replaying::Replaying;
 use crate::steady::SteadyTime;
 use crate::workers::Workers;
 use crate::{
-    BreakerSettings, Clock, Conflict, DeliveryStore, EngineBuilder, HistoryStore, Novelty, Now,
-    Occurrence, OperationError, Published, Replay, SerializedEvent, StoreError, SystemClock,
+    BreakerSettings, Clock, Conflict, DeliveryStore, EngineBuilder, HistoryStore, Now, Occurrence,
+    OperationError, PublishStatus, Published, Replay, SerializedEvent, StoreError, SystemClock,
     Transport, Worker,
 };
 
@@ -35,11 +35,11 @@ use crate::{
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
 pub struct EngineSettings {
     /// How many exchanges start and are in flight at once: 256 unless set. Those that last longer
-    /// than `patience` count apart, and there may be four times as many. Of 8 and more a part is
+    /// than `slow_after` count apart, and there may be four times as many. Of 8 and more a part is
     /// kept for endpoints that answer quickly, so that those that hang never have all.
     pub concurrency: usize,
     /// How long an exchange may last before it counts as slow: 1 s unless set.
-    pub patience: Duration,
+    pub slow_after: Duration,
     /// How long a claim lasts before another worker may take the delivery over: 60 s unless set.
     /// A live worker extends its claims. From 4 s to an hour.
     pub lease: Duration,
@@ -71,7 +71,7 @@ impl Default for EngineSettings {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
             concurrency: 256,
-            patience: Duration::from_secs(1),
+            slow_after: Duration::from_secs(1),
             lease: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             max_unsettled: 2_048,
@@ -261,7 +261,7 @@ where
         }
         let published = self.parts.store.publish(serialized, self.parts.now().wall).await?;
         for (event, published) in events.into_iter().zip(&published) {
-            if let Ok(Published { deliveries, novelty: Novelty::New, .. }) = published {
+            if let Ok(Published { deliveries, status: PublishStatus::Created, .. }) = published {
                 self.parts.observers.tell(&Occurrence::Published {
                     event: &event.id,
                     event_type: &event.event_type,

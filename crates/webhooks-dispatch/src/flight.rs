@@ -28,14 +28,14 @@ pub enum AttemptError {
 /// Signs the body for the endpoint, sends it once and returns what came back.
 ///
 /// The deadline holds and a panic is contained whatever the transport does, even when its future
-/// panics as it is dropped. An exchange that lasts longer than `patience` calls `on_slow` and goes
+/// panics as it is dropped. An exchange that lasts longer than `slow_after` calls `on_slow` and goes
 /// on.
 pub(crate) async fn attempt(
     transport: &impl Transport,
     clock: &impl Clock,
     endpoint: &Endpoint,
     event: &SerializedEvent,
-    patience: Duration,
+    slow_after: Duration,
     on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
     let headers = signed_headers(endpoint, event, clock.now())?;
@@ -46,10 +46,10 @@ pub(crate) async fn attempt(
     let exchange = AssertUnwindSafe(exchange).catch_unwind();
     let mut exchange = pin!(OptionFuture::from(Some(exchange)));
     let deadline = async {
-        clock.sleep(patience.min(timeout)).await;
-        if patience < timeout {
+        clock.sleep(slow_after.min(timeout)).await;
+        if slow_after < timeout {
             on_slow();
-            clock.sleep(timeout.saturating_sub(patience)).await;
+            clock.sleep(timeout.saturating_sub(slow_after)).await;
         }
     };
     let outcome = match select(exchange.as_mut(), pin!(deadline)).await {

@@ -19,7 +19,7 @@ const NOTED_EVERY: Duration = Duration::from_secs(1);
 #[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
 pub enum Health {
     /// The last attempt succeeded, or there was none.
-    Well,
+    Healthy,
     /// This attempt succeeded, after failures.
     Recovered,
     /// Every attempt since the last success failed.
@@ -37,7 +37,7 @@ impl Health {
         match outcome {
             Outcome::Delivered => match failing.take() {
                 Some(_) => Self::Recovered,
-                None => Self::Well,
+                None => Self::Healthy,
             },
             Outcome::Failed | Outcome::Retrying { .. } => {
                 let before = failing.map_or(Duration::ZERO, |so_far| so_far.tried_for);
@@ -45,7 +45,7 @@ impl Health {
                 *failing = Some(after);
                 Self::Failing { failing: after, before }
             }
-            Outcome::Expired | Outcome::Released => Self::Well,
+            Outcome::Expired | Outcome::Released => Self::Healthy,
         }
     }
 }

@@ -237,7 +237,7 @@ pub struct DeliveryRecord {
     /// How many attempts were made.
     pub attempts: u32,
     /// When it was accepted, or last replayed.
-    pub since: Timestamp,
+    pub queued_at: Timestamp,
     /// When it is due, if it waits.
     pub due_at: Option<Timestamp>,
 }

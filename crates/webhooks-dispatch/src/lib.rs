@@ -34,7 +34,7 @@ pub use breaker::BreakerSettings;
 pub use builder::EngineBuilder;
 pub use callback::{CallbackOutcome, FnTransport};
 pub use clock::{Clock, MonotonicTime, Now, SystemClock};
-pub use decide::{Step, decide};
+pub use decide::{Decision, decide};
 pub use direct::Dispatcher;
 pub use engine::{Endpoints, Engine, EngineSettings, PublishError};
 pub use excerpt::Excerpt;
@@ -48,15 +48,16 @@ pub use history::{
 #[cfg(feature = "tracing")]
 pub use log::LogObserver;
 pub use memory::MemoryStore;
-pub use observe::{Failure, Observer, Occurrence, Subject, WorkerPart};
+pub use observe::{DeliveryRef, Failure, Observer, Occurrence, WorkerPart};
 pub use replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
 pub use replaying::Replaying;
 pub use serialized::SerializedEvent;
 pub use store::{
-    Attempt, CancelReason, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Novelty,
-    OperationError, Outcome, Progress, Published, Settled, Settlement, StoreError, Waker, Wakeups,
+    Attempt, CancelReason, ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict,
+    DeliveryStore, OperationError, Outcome, Progress, PublishStatus, Published, Settled,
+    Settlement, StoreError,
 };
 pub use transport::{ErrorClass, Request, Response, Transport, TransportError};
 pub use worker::{ShutdownReport, Worker};

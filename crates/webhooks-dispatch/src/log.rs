@@ -131,7 +131,7 @@ mod tests {
     use webhooks_registry::{DisableReason, Endpoint, EndpointKey};
 
     use super::*;
-    use crate::observe::{Failure, Subject, WorkerPart};
+    use crate::observe::{DeliveryRef, Failure, WorkerPart};
     use crate::{Engine, FnTransport, HistoryStore as _, MemoryStore, StoreError};
 
     /// Collects events as lines: level, target, then each field.
@@ -186,7 +186,7 @@ mod tests {
         let (event, event_type) = (EventId::new("e1").unwrap(), EventType::new("a.b").unwrap());
         let (event, event_type) = (&event, &event_type);
         let id = DeliveryId::from_u64(7);
-        let delivery = Subject { id, event, event_type, tenant, endpoint, attempt: 2 };
+        let delivery = DeliveryRef { id, event, event_type, tenant, endpoint, attempt: 2 };
         let duration = Duration::from_millis(30);
         let error = "answered 503";
         let answered = Failure { error, class: None, status_code: Some(503), duration };

@@ -16,9 +16,9 @@ use webhooks_registry::{
 
 use crate::backlog::{Backlog, Waiting, Window, due_in_order};
 use crate::{
-    Attempt, CancelReason, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Failing, Health,
-    Novelty, Now, OperationError, Outcome, Progress, Published, ReplayRequest, Replayed,
-    SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
+    Attempt, CancelReason, ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict,
+    DeliveryStore, Failing, Health, Now, OperationError, Outcome, Progress, PublishStatus,
+    Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError,
 };
 
 /// How many events whose deliveries have all ended are remembered unless told otherwise.
@@ -44,7 +44,7 @@ pub struct MemoryStore {
 
 struct Shared {
     state: Mutex<State>,
-    waker: Waker,
+    notifier: ChangeNotifier,
 }
 
 struct State {
@@ -115,7 +115,9 @@ impl MemoryStore {
             next_event: 1,
             next_delivery: 1,
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), waker: Waker::new() }) }
+        Self {
+            shared: Arc::new(Shared { state: Mutex::new(state), notifier: ChangeNotifier::new() }),
+        }
     }
 
     // A panic cannot leave the state half changed in a way that matters to others.
@@ -124,7 +126,7 @@ impl MemoryStore {
     }
 
     fn wake(&self) {
-        self.shared.waker.wake();
+        self.shared.notifier.notify();
     }
 }
 
@@ -200,7 +202,7 @@ impl DeliveryStore for MemoryStore {
         let entry = state.deliveries.get(&delivery);
         let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
         if !entry.is_open() {
-            return Err(OperationError::Status { delivery, status: entry.status });
+            return Err(OperationError::WrongStatus { delivery, status: entry.status });
         }
         let (endpoint, due_at) = (entry.number, entry.due_at);
         let was_retrying = entry.status == DeliveryStatus::Retrying;
@@ -221,8 +223,8 @@ impl DeliveryStore for MemoryStore {
         Ok(replayed)
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.shared.waker.listen()
+    fn changes(&self) -> ChangeListener {
+        self.shared.notifier.listen()
     }
 }
 
@@ -234,8 +236,8 @@ impl State {
             if !event.is_same_content(&known.event.body) {
                 return Err(Conflict { event: event.id });
             }
-            let novelty = Novelty::Repeated;
-            return Ok(Published { event: event.id, deliveries, novelty });
+            let status = PublishStatus::Duplicate;
+            return Ok(Published { event: event.id, deliveries, status });
         }
         self.make_room();
         let number = self.next_event;
@@ -254,7 +256,7 @@ impl State {
         if matching.is_empty() {
             self.ended.push_back(number);
         }
-        Ok(Published { event: id, deliveries: accepted_for, novelty: Novelty::New })
+        Ok(Published { event: id, deliveries: accepted_for, status: PublishStatus::Created })
     }
 
     /// Adds a delivery of an event.
@@ -308,7 +310,7 @@ impl State {
             }
             Outcome::Released => {}
         }
-        Settled::Kept { health: self.health(endpoint, settlement.outcome, now) }
+        Settled::Recorded { health: self.health(endpoint, settlement.outcome, now) }
     }
 
     fn hasten(&mut self, now: Timestamp) {

@@ -62,7 +62,7 @@ pub enum Occurrence<'a> {
     /// An endpoint took an event.
     Delivered {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
         /// How long the exchange took.
         duration: Duration,
         /// The status code of the response.
@@ -71,7 +71,7 @@ pub enum Occurrence<'a> {
     /// An attempt failed, and another follows.
     AttemptFailed {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
         /// Why.
         failure: Failure<'a>,
         /// When the next attempt is due.
@@ -80,19 +80,19 @@ pub enum Occurrence<'a> {
     /// The last attempt failed: the delivery is given up.
     Exhausted {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
         /// Why.
         failure: Failure<'a>,
     },
     /// A delivery grew older than its endpoint allows, and is given up.
     Expired {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
     },
     /// What became of a delivery was not kept, since its claim was lost: it may be sent again.
     LeaseLost {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
     },
     /// The engine disabled an endpoint.
     EndpointDisabled {
@@ -124,7 +124,7 @@ pub enum Occurrence<'a> {
     /// was no attempt.
     TransportBusy {
         /// Which delivery.
-        delivery: Subject<'a>,
+        delivery: DeliveryRef<'a>,
     },
     /// A part of a worker panicked, which is a bug of the engine or of what was given to it. The worker
     /// goes on.
@@ -156,7 +156,7 @@ pub enum WorkerPart {
 /// Which delivery something is about.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct Subject<'a> {
+pub struct DeliveryRef<'a> {
     /// The delivery.
     pub id: DeliveryId,
     /// The event.

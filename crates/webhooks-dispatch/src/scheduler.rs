@@ -17,7 +17,7 @@ use self::lane::{Lane, Standing};
 use self::slots::{SLOW_FACTOR, Slots, Trust};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
-use crate::decide::Signal;
+use crate::decide::EndpointSignal;
 use crate::{Claim, ClaimRequest, Claimed, MonotonicTime, Now};
 
 /// The most that `concurrency` can be, far beyond what a process can have open.
@@ -192,7 +192,7 @@ impl Scheduler {
             }
             self.held.insert(claimed.claim, lease_end);
             self.leases_end = self.leases_end.min(lease_end);
-            let is_fresh = self.asked_at.saturating_since(claimed.progress.since) < FRESH;
+            let is_fresh = self.asked_at.saturating_since(claimed.progress.queued_at) < FRESH;
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
             lane.queue.push_back(claimed);
             self.queued += 1;
@@ -299,7 +299,7 @@ impl Scheduler {
     }
 
     /// Notes that a flight has ended, and what that tells of its endpoint.
-    pub(crate) fn land(&mut self, flight: &Flight, signal: Signal, now: MonotonicTime) {
+    pub(crate) fn land(&mut self, flight: &Flight, signal: EndpointSignal, now: MonotonicTime) {
         self.advance(now);
         if !self.leaks(signal) {
             self.give_back(flight);
@@ -307,7 +307,7 @@ impl Scheduler {
         let lane = &mut self.lanes[flight.lane];
         // An endpoint that began anew meanwhile may have been mended, or be another.
         let is_current = flight.claimed.registration.number == lane.endpoint;
-        let signal = if is_current { signal } else { Signal::Nothing };
+        let signal = if is_current { signal } else { EndpointSignal::Nothing };
         if let Some(until) = lane.learn(signal, flight.is_slow, &self.breaker, self.now) {
             return self.close(flight.lane, until);
         }
@@ -330,13 +330,13 @@ impl Scheduler {
     }
 
     #[cfg(feature = "sabotage")]
-    fn leaks(&self, signal: Signal) -> bool {
-        self.leaks_slots && matches!(signal, Signal::Trouble { .. })
+    fn leaks(&self, signal: EndpointSignal) -> bool {
+        self.leaks_slots && matches!(signal, EndpointSignal::Unhealthy { .. })
     }
 
     #[cfg(not(feature = "sabotage"))]
     #[expect(clippy::unused_self, reason = "the other one needs it")]
-    fn leaks(&self, _signal: Signal) -> bool {
+    fn leaks(&self, _signal: EndpointSignal) -> bool {
         false
     }
 

@@ -120,12 +120,12 @@ pub trait DeliveryStore: Send + Sync + 'static {
 
     /// Hands back what the store holds for a worker that ends, beyond what it has claimed; returns
     /// how many deliveries. Stores that hold nothing need not do anything.
-    fn hand_back(&self) -> impl Future<Output = usize> + Send {
+    fn release_held(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(0)
     }
 
     /// Returns what wakes a worker when there may be more to claim.
-    fn wakeups(&self) -> Wakeups;
+    fn changes(&self) -> ChangeListener;
 }
 
 /// Says that an event was kept, or had been before.
@@ -137,17 +137,17 @@ pub struct Published {
     /// How many endpoints get it.
     pub deliveries: usize,
     /// Whether the event had been published before.
-    pub novelty: Novelty,
+    pub status: PublishStatus,
 }
 
 /// Whether an event was published for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third way")]
-pub enum Novelty {
+pub enum PublishStatus {
     /// The event was kept just now.
-    New,
+    Created,
     /// The same event had been kept before, and nothing was done.
-    Repeated,
+    Duplicate,
 }
 
 /// Says that an event id stands for another event already.
@@ -207,17 +207,17 @@ pub struct Claimed {
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Progress {
     /// When the delivery was accepted, or last replayed.
-    pub since: Timestamp,
+    pub queued_at: Timestamp,
     /// How many attempts were made in all.
     pub attempts: u32,
     /// How many of them before it was last replayed.
-    pub earlier_attempts: u32,
+    pub attempts_before_replay: u32,
 }
 
 impl Progress {
     /// Returns the progress of a delivery that starts now.
     pub fn start(now: Timestamp) -> Self {
-        Self { since: now, attempts: 0, earlier_attempts: 0 }
+        Self { queued_at: now, attempts: 0, attempts_before_replay: 0 }
     }
 
     /// Returns the number of the coming attempt over all replays, from 1.
@@ -226,14 +226,14 @@ impl Progress {
     }
 
     /// Returns the number of the coming attempt by which the retry policy counts, from 1.
-    pub fn next_attempt_of_policy(&self) -> u32 {
-        self.next_attempt().saturating_sub(self.earlier_attempts)
+    pub fn next_attempt_in_policy(&self) -> u32 {
+        self.next_attempt().saturating_sub(self.attempts_before_replay)
     }
 
     /// Returns the progress of the same delivery replayed now.
     #[must_use]
     pub fn replayed(self, now: Timestamp) -> Self {
-        Self { since: now, earlier_attempts: self.attempts, ..self }
+        Self { queued_at: now, attempts_before_replay: self.attempts, ..self }
     }
 }
 
@@ -302,7 +302,7 @@ impl Attempt {
 #[must_use]
 pub enum Settled {
     /// It was kept.
-    Kept {
+    Recorded {
         /// How the endpoint fares.
         health: Health,
     },
@@ -383,8 +383,8 @@ pub enum OperationError {
         endpoint: EndpointKey,
     },
     /// The delivery's status does not allow it.
-    #[error("delivery {delivery} is {status}")]
-    Status {
+    #[error("delivery {delivery} is {status}, which rules this out")]
+    WrongStatus {
         /// The delivery.
         delivery: DeliveryId,
         /// Its status.
@@ -413,9 +413,9 @@ pub enum OperationError {
     },
 }
 
-/// Wakes those who hold [`Wakeups`], in the order in which they began to wait.
+/// Wakes those who hold [`ChangeListener`], in the order in which they began to wait.
 #[derive(Debug, Clone)]
-pub struct Waker(Arc<Changes>);
+pub struct ChangeNotifier(Arc<Changes>);
 
 /// Counts changes. A `watch` channel would wake in random order, and no run would repeat itself.
 #[derive(Debug, Default)]
@@ -424,26 +424,26 @@ struct Changes {
     notify: Notify,
 }
 
-impl Waker {
-    /// Returns a waker that nobody listens to yet.
+impl ChangeNotifier {
+    /// Returns a notifier that nobody listens to yet.
     pub fn new() -> Self {
         Self(Arc::default())
     }
 
     /// Wakes all who listen, now or when they next wait.
-    pub fn wake(&self) {
+    pub fn notify(&self) {
         self.0.count.fetch_add(1, Ordering::Release);
         self.0.notify.notify_waiters();
     }
 
     /// Returns a listener.
-    pub fn listen(&self) -> Wakeups {
+    pub fn listen(&self) -> ChangeListener {
         let seen = self.0.count.load(Ordering::Acquire);
-        Wakeups { changes: Arc::clone(&self.0), seen }
+        ChangeListener { changes: Arc::clone(&self.0), seen }
     }
 }
 
-impl Default for Waker {
+impl Default for ChangeNotifier {
     fn default() -> Self {
         Self::new()
     }
@@ -451,13 +451,13 @@ impl Default for Waker {
 
 /// Tells a worker that there may be more to claim.
 #[derive(Debug)]
-pub struct Wakeups {
+pub struct ChangeListener {
     changes: Arc<Changes>,
     seen: u64,
 }
 
-impl Wakeups {
-    /// Returns whether the next call of [`next`](Self::next) returns at once.
+impl ChangeListener {
+    /// Returns whether the next call of [`changed`](Self::changed) returns at once.
     pub(crate) fn is_due(&self) -> bool {
         self.changes.count.load(Ordering::Acquire) != self.seen
     }
@@ -466,7 +466,7 @@ impl Wakeups {
     ///
     /// # Cancellation
     /// Nothing is missed: a change meanwhile ends the next call.
-    pub async fn next(&mut self) {
+    pub async fn changed(&mut self) {
         loop {
             let mut notified = pin!(self.changes.notify.notified());
             // From here on a change is noticed: either the count has moved, or this is woken.

@@ -42,7 +42,7 @@ enum Stop {
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// How many deliveries were handed back before they started.
-    pub handed_back: usize,
+    pub released: usize,
     /// How many exchanges were broken off when the grace time ended. They are due again, and the
     /// receiver may have got them.
     pub broken_off: usize,

@@ -73,9 +73,9 @@ fn report(results: &[DeliveryResult]) {
         println!("   sender:   nobody wants it, nothing is sent");
     }
     for result in results {
-        let DeliveryResult { webhook_id, status, attempt, error, .. } = result;
+        let DeliveryResult { endpoint_id, status, attempt, error, .. } = result;
         let error = error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
-        println!("   sender:   {webhook_id} {status} after {attempt} attempt(s){error}");
+        println!("   sender:   {endpoint_id} {status} after {attempt} attempt(s){error}");
     }
     println!();
 }

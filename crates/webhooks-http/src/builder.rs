@@ -30,7 +30,7 @@ const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing before `build`"]
-pub struct Builder {
+pub struct HttpTransportBuilder {
     policy: AddressPolicy,
     roots: Roots,
     extra_roots: Vec<CertificateDer<'static>>,
@@ -45,7 +45,7 @@ pub struct Builder {
     limits: Limits,
 }
 
-impl Builder {
+impl HttpTransportBuilder {
     pub(crate) fn new() -> Self {
         Self {
             policy: AddressPolicy::public(),

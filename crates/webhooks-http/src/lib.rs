@@ -16,7 +16,7 @@ mod tls;
 mod transport;
 
 // The public interface is:
-pub use builder::Builder;
+pub use builder::HttpTransportBuilder;
 pub use policy::{AddressPolicy, HostPatternError, Refusal};
 pub use proxy::{Proxy, ProxyError};
 pub use tls::Roots;

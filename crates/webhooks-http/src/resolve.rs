@@ -333,9 +333,9 @@ fn hosts_of(file: &[u8]) -> io::Result<Hosts> {
     Ok(hosts)
 }
 
-type Builder = ResolverBuilder<TokioRuntimeProvider>;
+type HttpTransportBuilder = ResolverBuilder<TokioRuntimeProvider>;
 
-fn system() -> Result<Builder, NetError> {
+fn system() -> Result<HttpTransportBuilder, NetError> {
     match TokioResolver::builder_tokio() {
         Err(NetError::Io(error))
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other) =>
@@ -348,7 +348,7 @@ fn system() -> Result<Builder, NetError> {
     }
 }
 
-fn with_servers(servers: &[SocketAddr]) -> Builder {
+fn with_servers(servers: &[SocketAddr]) -> HttpTransportBuilder {
     let server = |address: &SocketAddr| {
         let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
         for connection in &mut connections {

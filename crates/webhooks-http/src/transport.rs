@@ -20,7 +20,7 @@ use crate::hosts::Hosts;
 use crate::outcome::body_failed;
 use crate::resolve::{ResolveError, is_asking, watched};
 use crate::tls::Peer;
-use crate::{AddressPolicy, Builder, Refusal};
+use crate::{AddressPolicy, HttpTransportBuilder, Refusal};
 
 /// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
 ///
@@ -97,8 +97,8 @@ impl HttpTransport {
     }
 
     /// Returns a builder, to set what differs from [`new`](Self::new).
-    pub fn builder() -> Builder {
-        Builder::new()
+    pub fn builder() -> HttpTransportBuilder {
+        HttpTransportBuilder::new()
     }
 
     pub(crate) fn of(shared: Shared) -> Self {

@@ -72,14 +72,14 @@ CREATE TABLE webhooks.events (
 ) PARTITION BY RANGE (accepted_at);
 
 -- A delivery that has ended, with the attempt that ended it, if one did.
-CREATE TABLE webhooks.ended (
+CREATE TABLE webhooks.ended_deliveries (
     id               bigint NOT NULL,
     event_at         timestamptz NOT NULL,
     endpoint         bigint NOT NULL,
     status           text NOT NULL,             -- delivered, failed, cancelled
-    since            timestamptz NOT NULL,      -- when it was accepted, or last replayed
+    queued_at            timestamptz NOT NULL,      -- when it was accepted, or last replayed
     attempts         integer NOT NULL,
-    earlier_attempts integer NOT NULL,          -- those before it was last replayed
+    attempts_before_replay integer NOT NULL,          -- those before it was last replayed
     cancelled        text,                      -- why: disabled, expired, manual, unregistered
     started_at       timestamptz,               -- of the attempt, as all that follows
     duration_us      bigint,                    -- microseconds
@@ -90,12 +90,12 @@ CREATE TABLE webhooks.ended (
     response         bytea,                     -- the start of the body
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
-CREATE INDEX ended_endpoint ON webhooks.ended (endpoint, id);
-CREATE INDEX ended_undelivered ON webhooks.ended (endpoint, id)
+CREATE INDEX ended_deliveries_endpoint ON webhooks.ended_deliveries (endpoint, id);
+CREATE INDEX ended_deliveries_undelivered ON webhooks.ended_deliveries (endpoint, id)
     WHERE status IN ('failed', 'cancelled');
 
 -- Attempts that did not end their delivery.
-CREATE TABLE webhooks.retried (
+CREATE TABLE webhooks.earlier_attempts (
     delivery         bigint NOT NULL,
     number           integer NOT NULL,          -- from 1
     event_at         timestamptz NOT NULL,
@@ -113,14 +113,14 @@ CREATE TABLE webhooks.retried (
 -- free, so that a claim changes the row in its page and no index (a HOT update: neither lease nor
 -- token is indexed). Vacuum comes by a number of dead rows and not by a share of the table, and
 -- takes no pauses, so that what was delivered is soon out of the claims' way.
-CREATE TABLE webhooks.waiting (
+CREATE TABLE webhooks.pending_deliveries (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
     due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered, once a claim saw it
     event_at         timestamptz NOT NULL,
-    since            timestamptz NOT NULL,
+    queued_at            timestamptz NOT NULL,
     attempts         integer NOT NULL DEFAULT 0,
-    earlier_attempts integer NOT NULL DEFAULT 0,
+    attempts_before_replay integer NOT NULL DEFAULT 0,
     leased_until     timestamptz,               -- NULL if nobody has it
     token            bigint                     -- whose claim it is
 ) WITH (
@@ -130,7 +130,7 @@ CREATE TABLE webhooks.waiting (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
     autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX waiting_due ON webhooks.waiting (endpoint, due_at, id);
+CREATE INDEX pending_deliveries_due ON webhooks.pending_deliveries (endpoint, due_at, id);
 
 -- The clock that leases go by: the server's, so that it does not matter what the clocks of workers say.
 -- Tests under a simulated time put one in its place that returns the caller's time.
@@ -155,32 +155,32 @@ INSERT INTO webhooks.settings DEFAULT VALUES;
 CREATE TABLE webhooks.partitions (
     start_at  timestamptz PRIMARY KEY,
     end_at    timestamptz NOT NULL,
-    suffix    text NOT NULL,                    -- of the names: events_…, ended_…, retried_…
+    suffix    text NOT NULL,                    -- of the names: events_…, ended_deliveries_…, earlier_attempts_…
     pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key is gone
 );
 
 -- For people who look: deliveries with the names of what they are about.
-CREATE VIEW webhooks.deliveries AS
+CREATE VIEW webhooks.deliveries_view AS
 SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
-       all_.status, all_.cancelled, all_.attempts, all_.since, all_.due_at,
+       all_.status, all_.cancelled, all_.attempts, all_.queued_at, all_.due_at,
        webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number
 FROM (
     SELECT w.id, w.event_at, w.endpoint,
            CASE WHEN NOT e.is_open THEN 'cancelled'
-                WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END AS status,
-           CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.since, w.attempts,
-           CASE WHEN e.is_open THEN greatest(w.due_at, w.since) END AS due_at
-    FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
+                WHEN w.attempts > w.attempts_before_replay THEN 'retrying' ELSE 'pending' END AS status,
+           CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.queued_at, w.attempts,
+           CASE WHEN e.is_open THEN greatest(w.due_at, w.queued_at) END AS due_at
+    FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event_at, endpoint, status, cancelled, since, attempts, NULL FROM webhooks.ended
+    SELECT id, event_at, endpoint, status, cancelled, queued_at, attempts, NULL FROM webhooks.ended_deliveries
 ) all_
 JOIN webhooks.events ON events.number = webhooks.event_of(all_.id) AND events.accepted_at = all_.event_at
 JOIN webhooks.endpoints ON endpoints.number = all_.endpoint;
 
 -- All attempts.
 CREATE VIEW webhooks.attempts AS
-SELECT * FROM webhooks.retried
+SELECT * FROM webhooks.earlier_attempts
 UNION ALL
 SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
        response_headers, response
-FROM webhooks.ended WHERE started_at IS NOT NULL;
+FROM webhooks.ended_deliveries WHERE started_at IS NOT NULL;

@@ -29,7 +29,7 @@ BEGIN
     IF to_regclass('webhooks.' || quote_ident('events_' || v_suffix)) IS NOT NULL THEN
         RETURN;
     END IF;
-    FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'retried'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['events', 'ended_deliveries', 'earlier_attempts'] LOOP
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_table || '_' || v_suffix, v_table);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                        v_table, v_table || '_' || v_suffix, v_start, v_end);
@@ -59,7 +59,7 @@ BEGIN
     SELECT number INTO v_last FROM events
     WHERE accepted_at >= p_start AND accepted_at < p_end ORDER BY number DESC LIMIT 1;
     RETURN EXISTS (
-        SELECT 1 FROM waiting
+        SELECT 1 FROM pending_deliveries
         WHERE id >= first_delivery(v_first) AND id < first_delivery(v_last + 1)
           AND event_at >= p_start AND event_at < p_end);
 END $$;
@@ -104,10 +104,10 @@ BEGIN
         END IF;
         EXIT WHEN v_pruned >= p_limit;
         BEGIN
-            LOCK TABLE ONLY events, ONLY ended, ONLY retried IN ACCESS EXCLUSIVE MODE;
+            LOCK TABLE ONLY events, ONLY ended_deliveries, ONLY earlier_attempts IN ACCESS EXCLUSIVE MODE;
             -- A replay may have come first.
             CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
-            FOREACH v_table IN ARRAY ARRAY['events', 'ended', 'retried'] LOOP
+            FOREACH v_table IN ARRAY ARRAY['events', 'ended_deliveries', 'earlier_attempts'] LOOP
                 EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
             END LOOP;
             DELETE FROM partitions WHERE start_at = v_part.start_at;

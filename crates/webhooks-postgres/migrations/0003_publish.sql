@@ -120,7 +120,7 @@ BEGIN
         LEFT JOIN unnest(v_kinds) AS w(kind) USING (kind)
         GROUP BY kind ORDER BY kind);
     v_until := lease_clock(p_times[1]) + p_lease;
-    INSERT INTO waiting (id, endpoint, due_at, event_at, since, leased_until, token)
+    INSERT INTO pending_deliveries (id, endpoint, due_at, event_at, queued_at, leased_until, token)
     SELECT first_delivery(g.number) + w.before, w.endpoint,
            CASE WHEN w.is_ordered THEN 'epoch' ELSE g.at END, g.at, g.at,
            CASE WHEN w.is_open THEN v_until END, CASE WHEN w.is_open THEN p_token END
@@ -289,7 +289,7 @@ END $$;
 -- allowed: in the last two cases nothing was kept, and the transaction can go on.
 CREATE FUNCTION webhooks.publish_event(
     p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
-    OUT novelty text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
+    OUT status text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
@@ -325,7 +325,7 @@ BEGIN
     body_bytes := octet_length(v_body);
     SELECT s.max_body INTO max_body FROM settings s;
     IF body_bytes > max_body THEN
-        novelty := 'too large';
+        status := 'too large';
         RETURN;
     END IF;
     -- After the bound, since it takes some time for each byte.
@@ -338,13 +338,13 @@ BEGIN
         ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
         ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], NULL, '{}', NULL, NULL);
     IF v_kept.numbers[1] IS NOT NULL THEN
-        novelty := 'new';
+        status := 'new';
         deliveries := v_kept.wanted[1];
     -- The time may differ: who tries again often makes the event anew.
     ELSIF timeless(v_kept.old_bodies[1]) IS DISTINCT FROM timeless(v_body) THEN
-        novelty := 'conflict';
+        status := 'conflict';
     ELSE
-        novelty := 'repeated';
+        status := 'repeated';
         deliveries := v_kept.old_deliveries[1];
     END IF;
 END $$;
@@ -366,10 +366,10 @@ DECLARE
 BEGIN
     SELECT * INTO v_kept
     FROM publish_event(event_type, payload, to_json(source), v_id, tenant, occurred_at);
-    IF v_kept.novelty = 'too large' THEN
+    IF v_kept.status = 'too large' THEN
         RAISE EXCEPTION 'the event''s body has % bytes; at most % are allowed',
             v_kept.body_bytes, v_kept.max_body USING ERRCODE = 'program_limit_exceeded';
-    ELSIF v_kept.novelty = 'conflict' THEN
+    ELSIF v_kept.status = 'conflict' THEN
         RAISE EXCEPTION 'event id % was published before with other content', quote_literal(v_id)
             USING ERRCODE = 'unique_violation';
     END IF;

@@ -23,16 +23,16 @@ LANGUAGE plpgsql STABLE ROWS 10 AS $$
 BEGIN
     RETURN QUERY
     WITH RECURSIVE walk AS (
-        (SELECT endpoint, due_at, id FROM waiting ORDER BY endpoint, due_at, id LIMIT 1)
+        (SELECT endpoint, due_at, id FROM pending_deliveries ORDER BY endpoint, due_at, id LIMIT 1)
         UNION ALL
         SELECT next.* FROM walk CROSS JOIN LATERAL (
-            SELECT endpoint, due_at, id FROM waiting WHERE endpoint > walk.endpoint
+            SELECT endpoint, due_at, id FROM pending_deliveries WHERE endpoint > walk.endpoint
             ORDER BY endpoint, due_at, id LIMIT 1
         ) next
     )
     SELECT e.number, e.tenant, e.is_open, e.is_ordered, e.blocked_until, walk.due_at, walk.id,
            e.is_ordered AND e.is_open AND EXISTS (
-               SELECT 1 FROM waiting w WHERE w.endpoint = e.number AND w.due_at > 'epoch')
+               SELECT 1 FROM pending_deliveries w WHERE w.endpoint = e.number AND w.due_at > 'epoch')
     FROM walk JOIN endpoints e ON e.number = walk.endpoint
     WHERE NOT e.is_open OR (e.state = 'active' AND e.number NOT IN (SELECT unnest(p_busy)) AND (
         cardinality(p_workers) <= e.max_workers
@@ -53,8 +53,8 @@ CREATE FUNCTION webhooks.claim(
     p_now timestamptz, p_lease interval, p_token bigint, p_limit integer, p_per_endpoint integer,
     p_busy bigint[], p_served text, p_worker bigint, p_workers bigint[]
 ) RETURNS TABLE (
-    id bigint, endpoint bigint, version bigint, since timestamptz, attempts integer,
-    earlier_attempts integer, event_id text, tenant text, type text, body text, is_failing boolean)
+    id bigint, endpoint bigint, version bigint, queued_at timestamptz, attempts integer,
+    attempts_before_replay integer, event_id text, tenant text, type text, body text, is_failing boolean)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -90,7 +90,7 @@ BEGIN
         FROM walk(p_busy, p_worker, p_workers)
         WHERE NOT is_active OR is_late OR (first_due <= p_now AND NOT (is_ordered AND (
             blocked_until > p_now OR EXISTS (
-                SELECT 1 FROM waiting w
+                SELECT 1 FROM pending_deliveries w
                 WHERE w.id = first_id AND w.leased_until > v_clock AND w.token <> p_token))))
     ) plan;
     -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
@@ -98,11 +98,11 @@ BEGIN
     IF v_late IS NOT NULL THEN
         v_ids_late := ARRAY(
             SELECT late.id FROM unnest(v_late) AS l(endpoint) CROSS JOIN LATERAL (
-                SELECT w.id FROM waiting w WHERE w.endpoint = l.endpoint AND w.due_at > 'epoch'
+                SELECT w.id FROM pending_deliveries w WHERE w.endpoint = l.endpoint AND w.due_at > 'epoch'
                 ORDER BY w.due_at, w.id LIMIT 1000
             ) late LIMIT 1000);
-        PERFORM 1 FROM waiting w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
-        UPDATE waiting w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
+        PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
+        UPDATE pending_deliveries w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
     END IF;
     -- An ordered endpoint may go to another worker meanwhile. So whoever claims for it has its row
     -- alone, as settlements of retries do, and looks again: it must not be blocked, its first delivery
@@ -120,12 +120,12 @@ BEGIN
         SELECT due.id, due.due_at, p.place
         FROM unnest(v_endpoints, v_dues, v_ids) WITH ORDINALITY AS p(endpoint, due_at, id, place)
         CROSS JOIN LATERAL (
-            SELECT w.id, w.due_at FROM waiting w
+            SELECT w.id, w.due_at FROM pending_deliveries w
             WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
               AND (p.id = 9223372036854775807 OR (
                   w.id = p.id AND p.endpoint = ANY (v_ordered) AND NOT EXISTS (
                       SELECT 1 FROM (
-                          SELECT f.due_at, f.id, f.leased_until, f.token FROM waiting f
+                          SELECT f.due_at, f.id, f.leased_until, f.token FROM pending_deliveries f
                           WHERE f.endpoint = p.endpoint ORDER BY f.due_at, f.id LIMIT 64
                       ) front
                       WHERE (front.due_at, front.id) < (p.due_at, p.id)
@@ -136,11 +136,11 @@ BEGIN
         ) due
         LIMIT p_limit
     ), leased AS (
-        UPDATE waiting w SET leased_until = v_clock + p_lease, token = p_token
+        UPDATE pending_deliveries w SET leased_until = v_clock + p_lease, token = p_token
         FROM picked WHERE w.id = picked.id
         RETURNING w.*, picked.place
     )
-    SELECT l.id, l.endpoint, e.version, l.since, l.attempts, l.earlier_attempts,
+    SELECT l.id, l.endpoint, e.version, l.queued_at, l.attempts, l.attempts_before_replay,
            v.id, v.tenant, v.type, v.body, e.failing_since IS NOT NULL
     FROM leased l
     JOIN endpoints e ON e.number = l.endpoint
@@ -179,13 +179,13 @@ BEGIN
         WHEN walk.is_late THEN 'epoch'
         WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
         ELSE least(leases.earliest, (
-            SELECT w.due_at FROM waiting w
+            SELECT w.due_at FROM pending_deliveries w
             WHERE w.endpoint = walk.number AND w.leased_until IS NULL
             ORDER BY w.due_at, w.id LIMIT 1)) END
     FROM walk(p_busy, p_worker, p_workers) walk CROSS JOIN LATERAL (
         SELECT min(front.leased_until) + (p_now - lease_clock(p_now)) AS earliest,
                max(front.leased_until) + (p_now - lease_clock(p_now)) AS latest
-        FROM (SELECT w.leased_until FROM waiting w WHERE w.endpoint = walk.number
+        FROM (SELECT w.leased_until FROM pending_deliveries w WHERE w.endpoint = walk.number
               ORDER BY w.due_at, w.id LIMIT 64) front
     ) leases
     WHERE walk.is_active;

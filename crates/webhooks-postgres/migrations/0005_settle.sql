@@ -27,7 +27,7 @@ BEGIN
     -- Rows are locked in the order of their ids, and endpoints after them in the order of their
     -- numbers, so that nobody waits in a circle. One statement by itself does so.
     IF p_outcomes && ARRAY['retrying', 'released'] THEN
-        PERFORM 1 FROM waiting w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
+        PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
     END IF;
     WITH given AS MATERIALIZED (
         SELECT * FROM unnest(p_places, p_ids, p_tokens, p_outcomes, p_dues, p_started, p_durations,
@@ -35,22 +35,22 @@ BEGIN
         AS g(place, id, token, outcome, due_at, started_at, duration_us, code, class, error,
              headers, response)
     ), gone AS (
-        DELETE FROM waiting w USING given g, endpoints e
+        DELETE FROM pending_deliveries w USING given g, endpoints e
         WHERE g.outcome IN ('delivered', 'failed', 'expired')
           AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.is_open
-        RETURNING w.id, w.event_at, w.endpoint, w.since, w.earlier_attempts, e.is_ordered,
+        RETURNING w.id, w.event_at, w.endpoint, w.queued_at, w.attempts_before_replay, e.is_ordered,
                   w.attempts + (g.started_at IS NOT NULL)::integer AS attempts, g.place, g.outcome,
                   g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), kept AS (
-        INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts,
+        INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay,
                            cancelled, started_at, duration_us, status_code, error_class, error,
                            response_headers, response)
         SELECT id, event_at, endpoint,
-               CASE outcome WHEN 'expired' THEN 'cancelled' ELSE outcome END, since, attempts,
-               earlier_attempts, CASE outcome WHEN 'expired' THEN outcome END, started_at, duration_us, code, class, error, headers, response
+               CASE outcome WHEN 'expired' THEN 'cancelled' ELSE outcome END, queued_at, attempts,
+               attempts_before_replay, CASE outcome WHEN 'expired' THEN outcome END, started_at, duration_us, code, class, error, headers, response
         FROM gone
     ), back AS (
-        UPDATE waiting w SET leased_until = NULL, token = NULL,
+        UPDATE pending_deliveries w SET leased_until = NULL, token = NULL,
             attempts = w.attempts + (g.started_at IS NOT NULL)::integer,
             due_at = CASE WHEN g.outcome = 'retrying' AND NOT e.is_ordered THEN g.due_at
                           ELSE w.due_at END
@@ -60,7 +60,7 @@ BEGIN
         RETURNING w.id, w.event_at, w.endpoint, w.attempts, e.is_ordered, g.place, g.outcome,
                   g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
     ), tried AS (
-        INSERT INTO retried (delivery, number, event_at, started_at, duration_us, status_code,
+        INSERT INTO earlier_attempts (delivery, number, event_at, started_at, duration_us, status_code,
                              error_class, error, response_headers, response)
         SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers, response
         FROM back WHERE started_at IS NOT NULL
@@ -146,19 +146,19 @@ DECLARE
     v_count integer;
 BEGIN
     IF p_waits THEN
-        PERFORM 1 FROM waiting w WHERE w.id = ANY (ARRAY(
-            SELECT f.id FROM waiting f WHERE f.endpoint = p_endpoint
+        PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (ARRAY(
+            SELECT f.id FROM pending_deliveries f WHERE f.endpoint = p_endpoint
             ORDER BY f.due_at, f.id LIMIT p_limit))
         ORDER BY w.id FOR UPDATE;
     END IF;
     WITH gone AS (
-        DELETE FROM waiting WHERE id IN (
-            SELECT id FROM waiting WHERE endpoint = p_endpoint
+        DELETE FROM pending_deliveries WHERE id IN (
+            SELECT id FROM pending_deliveries WHERE endpoint = p_endpoint
             ORDER BY due_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED)
         RETURNING *
     )
-    INSERT INTO ended (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
-    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.since, g.attempts, g.earlier_attempts, e.state
+    INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
+    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.queued_at, g.attempts, g.attempts_before_replay, e.state
     FROM gone g JOIN endpoints e ON e.number = g.endpoint;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;

@@ -126,7 +126,7 @@ impl Shared {
             handed.start(request.lease);
             handed.stale(elapsed())
         };
-        self.hand_back(stale, request.now.wall).await;
+        self.release_held(stale, request.now.wall).await;
         // The database is asked in every other turn, unless it is known to have nothing.
         let is_dry = {
             let dues = self.dues();
@@ -141,7 +141,7 @@ impl Shared {
             }
             if self.handed().has_some(&request.busy) {
                 // Whoever gets less than was asked for does not ask again by itself.
-                self.waker.wake();
+                self.notifier.notify();
             }
             return Ok(claimed);
         }
@@ -151,7 +151,7 @@ impl Shared {
             return self.claim_waiting(&request, &mut turns, &members).await;
         }
         if !is_dry {
-            self.waker.wake();
+            self.notifier.notify();
         }
         Ok(claimed)
     }
@@ -202,7 +202,8 @@ impl Shared {
         served: Option<&str>,
         members: &[i64],
     ) -> Result<Found, sqlx::Error> {
-        const CLAIM: &str = "SELECT id, endpoint, version, since, attempts, earlier_attempts,
+        const CLAIM: &str =
+            "SELECT id, endpoint, version, queued_at, attempts, attempts_before_replay,
             event_id, tenant, type, body, is_failing
             FROM webhooks.claim($1, $2 * interval '1 microsecond', $3, $4, $5, $6, $7, $8, $9)";
         let busy: Vec<i64> = request.busy.iter().map(|number| row::endpoint(*number)).collect();
@@ -223,8 +224,8 @@ impl Shared {
         call.end().await?;
         let mut found = Found::default();
         for row in rows {
-            let (id, since): (Option<i64>, Option<At>) = (row.try_get(0)?, row.try_get(3)?);
-            match (id, since) {
+            let (id, queued_at): (Option<i64>, Option<At>) = (row.try_get(0)?, row.try_get(3)?);
+            match (id, queued_at) {
                 (Some(_), _) => {
                     found.claimed += 1;
                     match Delivery::read(&row, token) {
@@ -352,11 +353,11 @@ impl Shared {
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
         const EXTEND: &str = "
-            UPDATE webhooks.waiting SET leased_until = greatest(
+            UPDATE webhooks.pending_deliveries SET leased_until = greatest(
                 leased_until, webhooks.lease_clock($4) + $3 * interval '1 microsecond')
             FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
-            WHERE waiting.id = claim.id AND waiting.token = claim.token
-            RETURNING waiting.id, waiting.token";
+            WHERE pending_deliveries.id = claim.id AND pending_deliveries.token = claim.token
+            RETURNING pending_deliveries.id, pending_deliveries.token";
         let ids: Vec<i64> = claims.iter().map(|claim| row::number(claim.delivery)).collect();
         let tokens: Vec<i64> = claims.iter().map(|claim| row::integer(claim.token)).collect();
         let extend = async || {

@@ -74,7 +74,7 @@ impl Shared {
             let mut handed = self.handed();
             deliveries.into_iter().filter_map(|delivery| handed.put(delivery).err()).collect()
         };
-        self.hand_back(homeless, now).await;
+        self.release_held(homeless, now).await;
     }
 
     /// Claims what was handed over, for endpoints as they are now.
@@ -116,14 +116,14 @@ impl Shared {
                     endpoint: handed.endpoint,
                     version: current.version,
                     event: Arc::clone(&handed.event),
-                    progress: Progress::start(handed.since),
+                    progress: Progress::start(handed.queued_at),
                 }),
                 None => {}
             }
         }
         let claimed = self.claimed(deliveries, members, request.now.wall).await?;
         taken.handed.clear();
-        self.hand_back(unfit, request.now.wall).await;
+        self.release_held(unfit, request.now.wall).await;
         Ok(claimed)
     }
 
@@ -151,7 +151,7 @@ impl Shared {
     /// Returns the ids of those whose claims hold: they were not cancelled.
     async fn held(&self, handed: &[&Handed]) -> Result<BTreeSet<i64>, sqlx::Error> {
         const HELD: &str = "SELECT w.id FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
-            JOIN webhooks.waiting w ON w.id = claim.id AND w.token = claim.token";
+            JOIN webhooks.pending_deliveries w ON w.id = claim.id AND w.token = claim.token";
         let mut call = self.call().await?;
         let held: Vec<i64> = sqlx::query_scalar(HELD)
             .persistent(call.prepares())
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     /// Gives claims up, so that any worker can make them anew.
-    pub(crate) async fn hand_back(&self, handed: Vec<Handed>, now: Timestamp) {
+    pub(crate) async fn release_held(&self, handed: Vec<Handed>, now: Timestamp) {
         if !handed.is_empty() {
             let claims = handed.iter().map(|handed| row::claim(handed.id, handed.token));
             // What cannot be handed back is due again when its lease ends.
@@ -176,7 +176,7 @@ impl Shared {
     pub(crate) async fn stop(&self) -> usize {
         let handed = self.handed().stop();
         let count = handed.len();
-        self.hand_back(handed, Timestamp::now()).await;
+        self.release_held(handed, Timestamp::now()).await;
         count
     }
 
@@ -187,7 +187,7 @@ impl Shared {
             handed.sweep(elapsed());
             handed.stale(elapsed())
         };
-        self.hand_back(stale, now).await;
+        self.release_held(stale, now).await;
     }
 
     pub(crate) fn handed(&self) -> MutexGuard<'_, Lanes> {

@@ -37,7 +37,7 @@ pub(crate) struct Handed {
     pub(crate) endpoint: i64,
     pub(crate) token: i64,
     /// When it was accepted.
-    pub(crate) since: Timestamp,
+    pub(crate) queued_at: Timestamp,
     /// When its lease ends.
     pub(crate) until: MonotonicTime,
     /// How many deliveries of its endpoint had been cancelled by hand before it was published, if that
@@ -209,7 +209,7 @@ impl Lanes {
             if let Some(first) = lane.queue.front() {
                 let was_served = self.served.as_ref().is_some_and(|served| lane.tenant <= *served);
                 let lanes = by_tenant.entry((was_served, &lane.tenant)).or_default();
-                lanes.push((first.since, *number));
+                lanes.push((first.queued_at, *number));
             }
         }
         let mut plan: Vec<(usize, usize, i64)> = Vec::new();

@@ -43,7 +43,7 @@ impl HistoryStore for PostgresStore {
     async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
         const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
             FROM webhooks.events v WHERE true";
-        const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries d
+        const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries_view d
             WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
         let numbers = self.numbers(&query).await?;
         let statement = || {
@@ -69,8 +69,8 @@ impl HistoryStore for PostgresStore {
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
-                d.attempts, d.since, d.due_at, d.cancelled
-            FROM webhooks.deliveries d WHERE true";
+                d.attempts, d.queued_at, d.due_at, d.cancelled
+            FROM webhooks.deliveries_view d WHERE true";
         let numbers = self.numbers(&query).await?;
         let statement = || {
             let mut statement = QueryBuilder::new(SELECT);
@@ -92,7 +92,7 @@ impl HistoryStore for PostgresStore {
                 a.status_code, a.error_class, a.error,
                 a.response_headers, a.response
             FROM webhooks.attempts a
-            JOIN webhooks.deliveries d ON d.id = a.delivery AND d.event_at = a.event_at
+            JOIN webhooks.deliveries_view d ON d.id = a.delivery AND d.event_at = a.event_at
             WHERE true";
         let numbers = self.numbers(&query).await?;
         let statement = || {
@@ -120,14 +120,14 @@ impl HistoryStore for PostgresStore {
     ) -> Result<Statistics, StoreError> {
         const COUNT: &str = "
             SELECT CASE WHEN NOT e.is_open THEN 'cancelled'
-                        WHEN w.attempts > w.earlier_attempts THEN 'retrying' ELSE 'pending' END,
+                        WHEN w.attempts > w.attempts_before_replay THEN 'retrying' ELSE 'pending' END,
                    count(*)
-            FROM webhooks.endpoints e JOIN webhooks.waiting w ON w.endpoint = e.number
-            WHERE e.tenant = $1 AND e.id = $2 AND w.since >= $3 GROUP BY 1
+            FROM webhooks.endpoints e JOIN webhooks.pending_deliveries w ON w.endpoint = e.number
+            WHERE e.tenant = $1 AND e.id = $2 AND w.queued_at >= $3 GROUP BY 1
             UNION ALL
             SELECT d.status, count(*)
-            FROM webhooks.endpoints e JOIN webhooks.ended d ON d.endpoint = e.number
-            WHERE e.tenant = $1 AND e.id = $2 AND d.since >= $3 GROUP BY 1";
+            FROM webhooks.endpoints e JOIN webhooks.ended_deliveries d ON d.endpoint = e.number
+            WHERE e.tenant = $1 AND e.id = $2 AND d.queued_at >= $3 GROUP BY 1";
         const FAILING: &str = "SELECT failing_since FROM webhooks.endpoints
             WHERE tenant = $1 AND id = $2 AND is_current";
         let (tenant, id) = (endpoint.tenant.as_str(), endpoint.id.as_str());
@@ -157,7 +157,7 @@ impl HistoryStore for PostgresStore {
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
         // What waits for an endpoint that is closed is cancelled bit by bit.
         const COUNT: &str = "SELECT count(*) FROM
-            (SELECT 1 FROM webhooks.waiting w JOIN webhooks.endpoints e ON e.number = w.endpoint
+            (SELECT 1 FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
              WHERE e.is_open LIMIT $1) AS waiting";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let count = async || {
@@ -284,7 +284,7 @@ fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
 }
 
 fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
-    let (At(since), due_at): (At, Option<At>) = (row.try_get(7)?, row.try_get(8)?);
+    let (At(queued_at), due_at): (At, Option<At>) = (row.try_get(7)?, row.try_get(8)?);
     let cancelled: Option<&str> = row.try_get(9)?;
     Ok(DeliveryRecord {
         id: row::delivery_id(row.try_get(0)?),
@@ -295,7 +295,7 @@ fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
         status: row::parsed(row, 5, str::parse, "the status of a delivery")?,
         cancelled: cancelled.and_then(CancelReason::from_word),
         attempts: row::count(row.try_get(6)?),
-        since,
+        queued_at,
         due_at: due_at.map(|At(due_at)| due_at),
     })
 }

@@ -25,7 +25,7 @@ pub(crate) struct Found {
     /// Whether it waits or is in flight.
     pub(crate) is_open: bool,
     /// When it was accepted, or last replayed.
-    pub(crate) since: Timestamp,
+    pub(crate) queued_at: Timestamp,
 }
 
 /// Reads deliveries, those of them that there are. One that waits for a row that gets nothing more is
@@ -34,8 +34,8 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<BTreeMap<DeliveryId, Found>, sqlx::Error> {
-    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, since
-        FROM webhooks.deliveries WHERE id = ANY ($1)";
+    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, queued_at
+        FROM webhooks.deliveries_view WHERE id = ANY ($1)";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
     let rows = sqlx::query(FIND).persistent(false).bind(ids).fetch_all(connection).await?;
     let found = |row: PgRow| {
@@ -43,7 +43,7 @@ pub(crate) async fn find(
             endpoint: EndpointKey::new(row::tenant(&row, 0)?, row::endpoint_id(&row, 1)?),
             status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
             is_open: row.try_get(3)?,
-            since: row.try_get::<At, _>(5)?.0,
+            queued_at: row.try_get::<At, _>(5)?.0,
         };
         Ok((row::delivery_id(row.try_get(4)?), found))
     };
@@ -58,21 +58,21 @@ impl Shared {
         // its count that they must look again.
         const CANCEL: &str = "
             WITH gone AS (
-                DELETE FROM webhooks.waiting w USING webhooks.endpoints e
+                DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
                 WHERE w.id = $1 AND e.number = w.endpoint AND e.is_open RETURNING w.*
             ), noted AS (
                 UPDATE webhooks.endpoints e SET cancels = e.cancels + 1,
-                    blocked_until = CASE WHEN e.is_ordered AND gone.attempts > gone.earlier_attempts
+                    blocked_until = CASE WHEN e.is_ordered AND gone.attempts > gone.attempts_before_replay
                       AND NOT coalesce((
-                        SELECT w.attempts > w.earlier_attempts FROM webhooks.waiting w
+                        SELECT w.attempts > w.attempts_before_replay FROM webhooks.pending_deliveries w
                         WHERE w.endpoint = gone.endpoint AND w.id <> gone.id
                         ORDER BY w.due_at, w.id LIMIT 1
                     ), false) THEN 'epoch' ELSE e.blocked_until END
                 FROM gone WHERE e.number = gone.endpoint
             )
-            INSERT INTO webhooks.ended
-                (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
-            SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts, 'manual'
+            INSERT INTO webhooks.ended_deliveries
+                (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
+            SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay, 'manual'
             FROM gone";
         let mut status = None;
         for _ in 0..TRIES {
@@ -99,7 +99,7 @@ impl Shared {
             }
         }
         Err(match status {
-            Some(status) => OperationError::Status { delivery, status },
+            Some(status) => OperationError::WrongStatus { delivery, status },
             None => OperationError::UnknownDelivery { delivery },
         })
     }
@@ -110,7 +110,7 @@ impl Shared {
         // One look into the index an endpoint, however many wait.
         const NEXT: &str = "SELECT e.number FROM webhooks.endpoints e
             WHERE e.is_open AND e.number > $1 AND EXISTS (
-                SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = e.number AND w.due_at > $2)
+                SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number AND w.due_at > $2)
             ORDER BY e.number LIMIT 1";
         Box::pin(persistently(|| self.unblock(now))).await?;
         let mut endpoint = 0;
@@ -142,15 +142,15 @@ impl Shared {
         // What is settled meanwhile is locked as it is then, and looked at once more.
         const HASTEN: &str = "
             WITH looked AS MATERIALIZED (
-                SELECT due_at, id FROM webhooks.waiting
+                SELECT due_at, id FROM webhooks.pending_deliveries
                 WHERE endpoint = $1 AND (due_at, id) > ($2, $3) ORDER BY due_at, id LIMIT $4
             ), late AS (
-                SELECT w.id FROM webhooks.waiting w
+                SELECT w.id FROM webhooks.pending_deliveries w
                 WHERE w.id IN (SELECT id FROM looked)
-                  AND w.due_at > $5 AND w.attempts = w.earlier_attempts
+                  AND w.due_at > $5 AND w.attempts = w.attempts_before_replay
                 ORDER BY w.id FOR UPDATE SKIP LOCKED
             ), hastened AS (
-                UPDATE webhooks.waiting w SET due_at = $5 FROM late WHERE w.id = late.id
+                UPDATE webhooks.pending_deliveries w SET due_at = $5 FROM late WHERE w.id = late.id
             ), last AS (
                 SELECT due_at, id FROM looked ORDER BY due_at, id OFFSET $4 - 1
             )
@@ -178,8 +178,8 @@ impl Shared {
             ORDER BY number FOR NO KEY UPDATE SKIP LOCKED";
         const UNBLOCK: &str = "UPDATE webhooks.endpoints e SET blocked_until = 'epoch'
             WHERE e.number = ANY ($1) AND NOT EXISTS (
-                SELECT 1 FROM webhooks.waiting w
-                WHERE w.endpoint = e.number AND w.attempts > w.earlier_attempts)";
+                SELECT 1 FROM webhooks.pending_deliveries w
+                WHERE w.endpoint = e.number AND w.attempts > w.attempts_before_replay)";
         let mut transaction = self.begin().await?;
         let lock = sqlx::query_scalar(LOCK).persistent(false).bind(At(now));
         let locked: Vec<i64> = lock.fetch_all(transaction.on()).await?;

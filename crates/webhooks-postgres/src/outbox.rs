@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, Row as _};
 use thiserror::Error;
 use webhooks_core::Event;
-use webhooks_dispatch::{Conflict, Novelty, Published};
+use webhooks_dispatch::{Conflict, PublishStatus, Published};
 
 use crate::error::{BadRow, has_code};
 use crate::row::{At, count};
@@ -80,7 +80,7 @@ pub async fn publish_in(
     connection: &mut PgConnection,
     event: &Event,
 ) -> Result<Published, PublishInError> {
-    const PUBLISH: &str = "SELECT novelty, deliveries, body_bytes, max_body
+    const PUBLISH: &str = "SELECT status, deliveries, body_bytes, max_body
         FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6)";
     let source = event.source.as_ref().map(serde_json::to_string).transpose();
     let row = sqlx::query(PUBLISH)
@@ -95,12 +95,12 @@ pub async fn publish_in(
     let size = |column| -> Result<usize, sqlx::Error> {
         Ok(usize::try_from(count(row.try_get(column)?)).unwrap_or(usize::MAX))
     };
-    let novelty = match row.try_get(0)? {
-        "new" => Novelty::New,
-        "repeated" => Novelty::Repeated,
+    let status = match row.try_get(0)? {
+        "new" => PublishStatus::Created,
+        "repeated" => PublishStatus::Duplicate,
         "conflict" => return Err(Conflict { event: event.id.clone() }.into()),
         "too large" => return Err(PublishInError::TooLarge { len: size(2)?, max: size(3)? }),
         _ => return Err(BadRow::of("what was published").in_column(0).into()),
     };
-    Ok(Published { event: event.id.clone(), deliveries: size(1)?, novelty })
+    Ok(Published { event: event.id.clone(), deliveries: size(1)?, status })
 }

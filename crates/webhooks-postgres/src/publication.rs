@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::postgres::{PgHasArrayType, PgRow, Postgres};
 use sqlx::{Decode, PgConnection, Row as _, Type};
 use webhooks_core::{EventType, TenantId, Timestamp};
-use webhooks_dispatch::{Conflict, Novelty, Published, SerializedEvent};
+use webhooks_dispatch::{Conflict, PublishStatus, Published, SerializedEvent};
 
 use crate::hand_over::Offer;
 use crate::row::{self, At, count, limit};
@@ -80,7 +80,11 @@ impl Publication<'_> {
         for (place, ((event, _), kind)) in self.events.iter().zip(kind_of).enumerate() {
             if let Some(number) = numbers.get(place).copied().flatten() {
                 let wanted = usize::try_from(kind - 1).ok().and_then(|kind| wanted.get(kind));
-                kept.outcomes.push(Ok(published(event, *wanted.unwrap_or(&0), Novelty::New)));
+                kept.outcomes.push(Ok(published(
+                    event,
+                    *wanted.unwrap_or(&0),
+                    PublishStatus::Created,
+                )));
                 for (endpoint, before) in open.get(kind).into_iter().flatten() {
                     let delivery = first_delivery(number) + i64::from(*before);
                     kept.handed.push((place, delivery, *endpoint));
@@ -90,7 +94,7 @@ impl Publication<'_> {
             let (deliveries, stored) =
                 old.get(&limit(place + 1)).ok_or(sqlx::Error::RowNotFound)?;
             kept.outcomes.push(if event.is_same_content(stored.as_bytes()) {
-                Ok(published(event, *deliveries, Novelty::Repeated))
+                Ok(published(event, *deliveries, PublishStatus::Duplicate))
             } else {
                 Err(Conflict { event: event.id.clone() })
             });
@@ -99,9 +103,9 @@ impl Publication<'_> {
     }
 }
 
-fn published(event: &SerializedEvent, deliveries: i32, novelty: Novelty) -> Published {
+fn published(event: &SerializedEvent, deliveries: i32, status: PublishStatus) -> Published {
     let deliveries = usize::try_from(count(deliveries)).unwrap_or(usize::MAX);
-    Published { event: event.id.clone(), deliveries, novelty }
+    Published { event: event.id.clone(), deliveries, status }
 }
 
 /// Reads an array, which is empty if there is none.

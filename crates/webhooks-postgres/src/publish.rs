@@ -103,7 +103,7 @@ impl Publisher {
                 refuse(held, error);
             }
         }
-        self.shared.waker.wake();
+        self.shared.notifier.notify();
     }
 }
 
@@ -218,7 +218,7 @@ async fn publish_held(shared: Arc<Shared>, group: Vec<Request>, error: sqlx::Err
     for _ in 0..TRIES {
         rest(PAUSE).await;
         let left = publish_apart(&shared, held.0).await;
-        shared.waker.wake();
+        shared.notifier.notify();
         let Some(left) = left else { return };
         held = left;
     }
@@ -279,10 +279,10 @@ async fn commit(shared: &Shared, group: &mut [Request]) -> Result<Outcomes, sqlx
     }
     if let Some(Offer { token, until, open, .. }) = publication.offer {
         let handed = kept.handed.iter().filter_map(|(index, id, endpoint)| {
-            let (event, since) = *events.get(*index)?;
+            let (event, queued_at) = *events.get(*index)?;
             let (endpoint, event) = (*endpoint, Arc::clone(event));
             let cancels = open.get(&endpoint).copied().flatten();
-            Some(Handed { id: *id, endpoint, token, since, until, cancels, event })
+            Some(Handed { id: *id, endpoint, token, queued_at, until, cancels, event })
         });
         shared.put(handed.collect(), now).await;
     }
@@ -309,7 +309,7 @@ async fn give_up(
     events: &[i64],
     tokens: BTreeSet<i64>,
 ) -> Result<(), sqlx::Error> {
-    const GIVE_UP: &str = "UPDATE webhooks.waiting SET leased_until = NULL, token = NULL
+    const GIVE_UP: &str = "UPDATE webhooks.pending_deliveries SET leased_until = NULL, token = NULL
         FROM unnest($1::bigint[]) AS event(number)
         WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";
     let tokens = Vec::from_iter(tokens);

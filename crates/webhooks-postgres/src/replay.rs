@@ -102,7 +102,7 @@ impl Shared {
     ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
         let before = find(connection, deliveries).await.map_err(failed)?;
         let has_ended = |found: &&Found| {
-            !found.is_open && !request.has_replayed(found.since) && is_wanted(found.status)
+            !found.is_open && !request.has_replayed(found.queued_at) && is_wanted(found.status)
         };
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
@@ -116,16 +116,16 @@ impl Shared {
         for delivery in deliveries.iter().copied() {
             let target = match found.get(&delivery) {
                 None => Err(OperationError::UnknownDelivery { delivery }),
-                Some(found) if request.has_replayed(found.since) => continue,
+                Some(found) if request.has_replayed(found.queued_at) => continue,
                 Some(Found { status, is_open: true, .. }) => {
-                    Err(OperationError::Status { delivery, status: *status })
+                    Err(OperationError::WrongStatus { delivery, status: *status })
                 }
                 Some(found) if !is_wanted(found.status) => continue,
                 // It ended just now: when it was asked for, it waited.
                 Some(Found { endpoint, .. }) if !keys.contains(endpoint) => {
                     let status =
                         before.get(&delivery).map_or(DeliveryStatus::Pending, |found| found.status);
-                    Err(OperationError::Status { delivery, status })
+                    Err(OperationError::WrongStatus { delivery, status })
                 }
                 Some(Found { endpoint, .. }) => match self.read(endpoint, locked.get(endpoint)) {
                     Err(error @ OperationError::Store(_)) => return Err(error),
@@ -203,7 +203,7 @@ impl Shared {
         request: &ReplayRequest,
     ) -> Result<Portion, OperationError> {
         const EVENT: &str = "SELECT event FROM webhooks.event_keys WHERE id = $1 AND tenant = $2";
-        const LOOK: &str = "SELECT id FROM webhooks.deliveries
+        const LOOK: &str = "SELECT id FROM webhooks.deliveries_view
             WHERE webhooks.is_of(id, $1) AND id > $2 ORDER BY id LIMIT $3";
         let found = sqlx::query_scalar(EVENT).persistent(false).bind(event.to_string());
         let found: Option<i64> =
@@ -265,18 +265,18 @@ async fn take_out(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<(), sqlx::Error> {
-    const LOCK: &str = "SELECT w.id FROM webhooks.waiting w
+    const LOCK: &str = "SELECT w.id FROM webhooks.pending_deliveries w
         JOIN webhooks.endpoints e ON e.number = w.endpoint
         WHERE w.id = ANY ($1) AND NOT e.is_open ORDER BY w.id FOR UPDATE OF w";
     const TAKE_OUT: &str = "
         WITH gone AS (
-            DELETE FROM webhooks.waiting w USING webhooks.endpoints e
+            DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
             WHERE w.id = ANY ($1) AND e.number = w.endpoint AND NOT e.is_open
             RETURNING w.*, e.state
         )
-        INSERT INTO webhooks.ended
-            (id, event_at, endpoint, status, since, attempts, earlier_attempts, cancelled)
-        SELECT id, event_at, endpoint, 'cancelled', since, attempts, earlier_attempts, state
+        INSERT INTO webhooks.ended_deliveries
+            (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
+        SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay, state
         FROM gone";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
     let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
@@ -297,7 +297,7 @@ async fn drain_before(
         JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
              AND c.is_current AND c.is_open
         WHERE e.tenant = $1 AND e.id = $2 AND NOT e.is_current
-          AND EXISTS (SELECT 1 FROM webhooks.waiting w WHERE w.endpoint = e.number)
+          AND EXISTS (SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number)
         LIMIT 1";
     const DRAIN_IT: &str = "SELECT webhooks.drain($1, $2, true)";
     let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
@@ -321,11 +321,11 @@ async fn ended(
     // Each row's deliveries are read in order, no more of them than are asked for.
     const ENDED: &str = "SELECT d.id
         FROM webhooks.endpoints e CROSS JOIN LATERAL (
-            SELECT id FROM webhooks.ended
+            SELECT id FROM webhooks.ended_deliveries
             WHERE endpoint = e.number AND status IN ('failed', 'cancelled') AND id > $3
               AND (status = 'failed' AND $4 OR status = 'cancelled' AND $5)
-              AND since >= $6 AND ($7::timestamptz IS NULL OR since < $7)
-              AND since NOT BETWEEN $8 AND $9
+              AND queued_at >= $6 AND ($7::timestamptz IS NULL OR queued_at < $7)
+              AND queued_at NOT BETWEEN $8 AND $9
             ORDER BY id LIMIT $10
         ) d
         WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $10";
@@ -364,9 +364,9 @@ async fn missed(
         ), rows AS (SELECT number FROM webhooks.endpoints WHERE tenant = $2 AND id = $3)
         SELECT v.number, v.type, false FROM looked v
         WHERE v.tenant = $2
-          AND NOT EXISTS (SELECT 1 FROM webhooks.waiting w
+          AND NOT EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
                           WHERE webhooks.is_of(w.id, v.number) AND w.endpoint IN (SELECT * FROM rows))
-          AND NOT EXISTS (SELECT 1 FROM webhooks.ended d
+          AND NOT EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
                           WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
                             AND d.endpoint IN (SELECT * FROM rows))
         UNION ALL
@@ -415,9 +415,9 @@ async fn missed_by(
         WHERE k.event = $1 AND k.tenant = $2 AND v.number = $1 AND NOT EXISTS (
             SELECT 1 FROM webhooks.endpoints o
             WHERE o.tenant = e.tenant AND o.id = e.id AND (
-                EXISTS (SELECT 1 FROM webhooks.waiting w
+                EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
                         WHERE webhooks.is_of(w.id, $1) AND w.endpoint = o.number)
-                OR EXISTS (SELECT 1 FROM webhooks.ended d
+                OR EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
                            WHERE webhooks.is_of(d.id, $1) AND d.event_at = v.accepted_at
                              AND d.endpoint = o.number)))
         ORDER BY s.endpoint";
@@ -439,16 +439,16 @@ async fn reopen(
             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::boolean[])
             AS g(id, endpoint, is_ordered)
         ), reopened AS (
-            DELETE FROM webhooks.ended d USING given g WHERE d.id = g.id
+            DELETE FROM webhooks.ended_deliveries d USING given g WHERE d.id = g.id
             RETURNING d.*, g.endpoint AS target, g.is_ordered
         ), retried AS (
-            INSERT INTO webhooks.retried
+            INSERT INTO webhooks.earlier_attempts
             SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
                    response_headers, response
             FROM reopened WHERE started_at IS NOT NULL
         )
-        INSERT INTO webhooks.waiting
-            (id, endpoint, due_at, event_at, since, attempts, earlier_attempts)
+        INSERT INTO webhooks.pending_deliveries
+            (id, endpoint, due_at, event_at, queued_at, attempts, attempts_before_replay)
         SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, attempts,
                attempts
         FROM reopened ORDER BY id";
@@ -466,11 +466,11 @@ async fn deliver(
     now: Timestamp,
 ) -> Result<usize, sqlx::Error> {
     const INSERT: &str = "
-        INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
         SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
                    webhooks.first_delivery(v.number) - 1,
-                   (SELECT max(w.id) FROM webhooks.waiting w WHERE webhooks.is_of(w.id, v.number)),
-                   (SELECT max(d.id) FROM webhooks.ended d
+                   (SELECT max(w.id) FROM webhooks.pending_deliveries w WHERE webhooks.is_of(w.id, v.number)),
+                   (SELECT max(d.id) FROM webhooks.ended_deliveries d
                     WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
                g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
         FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)

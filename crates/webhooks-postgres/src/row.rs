@@ -132,12 +132,12 @@ pub(crate) fn event(row: &PgRow, first: usize) -> Result<SerializedEvent, sqlx::
     })
 }
 
-/// Reads the progress of a delivery from three columns: since, attempts, earlier attempts.
+/// Reads the progress of a delivery from three columns: queued at, attempts, earlier attempts.
 pub(crate) fn progress(row: &PgRow, first: usize) -> Result<Progress, sqlx::Error> {
-    let At(since) = row.try_get(first)?;
+    let At(queued_at) = row.try_get(first)?;
     Ok(Progress {
-        since,
+        queued_at,
         attempts: count(row.try_get(first + 1)?),
-        earlier_attempts: count(row.try_get(first + 2)?),
+        attempts_before_replay: count(row.try_get(first + 2)?),
     })
 }

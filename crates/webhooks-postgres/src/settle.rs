@@ -151,7 +151,7 @@ fn answers(
             None => Settled::LeaseLost,
             Some(kept) => {
                 let so_far = failing.entry(kept.endpoint).or_insert(kept.failing);
-                Settled::Kept { health: Health::after(so_far, settlement.outcome, now) }
+                Settled::Recorded { health: Health::after(so_far, settlement.outcome, now) }
             }
         });
     }
@@ -176,7 +176,7 @@ mod tests {
         let kept = || Kept { endpoint: 1, failing, is_ordered: false };
         let kept = (0..outcomes.len()).map(|index| (index, kept())).collect();
         let expected: Vec<Settled> =
-            expected.iter().map(|health| Settled::Kept { health: *health }).collect();
+            expected.iter().map(|health| Settled::Recorded { health: *health }).collect();
         assert_eq!(answers(&settlements, &kept, at(9)), expected);
     }
 
@@ -187,16 +187,16 @@ mod tests {
         let first = failing(Failing::first(at(9)), Duration::ZERO);
         let before = Failing { since: at(3), last: at(5), tried_for: seconds(2) };
         let after = Failing { since: at(3), last: at(9), tried_for: seconds(6) };
-        check(None, &[Outcome::Delivered, Outcome::Failed], &[Health::Well, first]);
+        check(None, &[Outcome::Delivered, Outcome::Failed], &[Health::Healthy, first]);
         check(
             Some(before),
             &[Outcome::Failed, Outcome::Failed, Outcome::Released],
-            &[failing(after, seconds(2)), failing(after, seconds(6)), Health::Well],
+            &[failing(after, seconds(2)), failing(after, seconds(6)), Health::Healthy],
         );
         check(
             Some(before),
             &[Outcome::Failed, Outcome::Delivered, Outcome::Delivered, Outcome::Failed],
-            &[failing(after, seconds(2)), Health::Recovered, Health::Well, first],
+            &[failing(after, seconds(2)), Health::Recovered, Health::Healthy, first],
         );
     }
 }

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
-    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
+    ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now,
+    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
+    StoreError,
 };
 use webhooks_registry::{EndpointNumber, SealingKeys};
 
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) dues: Mutex<Dues>,
     /// Counts what may change what is due.
     changes: AtomicU64,
-    pub(crate) waker: Waker,
+    pub(crate) notifier: ChangeNotifier,
     /// How a transaction begins: with the settings that a session has otherwise.
     begin: Arc<str>,
     needs_transactions: bool,
@@ -81,7 +82,7 @@ impl Shared {
     /// Has whoever waits look for something to claim.
     pub(crate) fn wake(&self) {
         self.change();
-        self.waker.wake();
+        self.notifier.notify();
     }
 
     /// Notes that something else may be due next.
@@ -231,7 +232,7 @@ impl PostgresStore {
             handed: Mutex::default(),
             dues: Mutex::default(),
             changes: AtomicU64::new(0),
-            waker: Waker::new(),
+            notifier: ChangeNotifier::new(),
         });
         let (publisher, requests) = Publisher::new(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
@@ -332,7 +333,7 @@ impl DeliveryStore for PostgresStore {
         self.shared.replay(request).await
     }
 
-    async fn hand_back(&self) -> usize {
+    async fn release_held(&self) -> usize {
         let count = self.shared.stop().await;
         // Another worker of this process joins again with its next claim.
         self.shared.workers.end();
@@ -340,7 +341,7 @@ impl DeliveryStore for PostgresStore {
         count
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.shared.waker.listen()
+    fn changes(&self) -> ChangeListener {
+        self.shared.notifier.listen()
     }
 }

@@ -29,9 +29,11 @@ pub enum SetupError {
         scheme: &'static str,
     },
     /// The scheme signs no id, so whoever replays a webhook can change it, and its provider documents
-    /// no field of the body that is one: use [`Guard::by_fields`](crate::Guard::by_fields) or
-    /// [`Guard::by_body`](crate::Guard::by_body).
-    #[error("the scheme {scheme:?} signs no id: use `Guard::by_fields` or `Guard::by_body`")]
+    /// no field of the body that is one: use [`ReplayGuard::by_fields`](crate::ReplayGuard::by_fields) or
+    /// [`ReplayGuard::by_body`](crate::ReplayGuard::by_body).
+    #[error(
+        "the scheme {scheme:?} signs no id: use `ReplayGuard::by_fields` or `ReplayGuard::by_body`"
+    )]
     UnsignedId {
         /// The scheme's name.
         scheme: &'static str,

@@ -32,7 +32,7 @@ use crate::{AnyScheme, Receiver, Rejection, Webhook};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-/// let receiver = Receiver::<Standard>::of(Key::standard(secret)?)?;
+/// let receiver = Receiver::<Standard>::from_keys(Key::standard(secret)?)?;
 /// let app: Router = Router::new().route("/hook", post(hook)).with_state(receiver);
 /// # Ok(())
 /// # }

@@ -17,8 +17,8 @@ use tower_service::Service;
 use webhooks_core::Timestamp;
 
 use crate::{
-    AnyScheme, Begun, BoxError, Claim, Guard, Guarded, Handshake, Receiver, Rejection, SeenError,
-    SeenId, SeenStore, Webhook, body,
+    AnyScheme, BeginOutcome, BoxError, Handshake, Receiver, Rejection, ReplayGuard, RunOutcome,
+    SeenClaim, SeenError, SeenId, SeenStore, Webhook, body,
 };
 
 /// What the layer answers with: the body of the service inside, or a text of their own.
@@ -37,12 +37,12 @@ type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>
 /// # #[cfg(all(feature = "axum", feature = "memory"))]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use axum::{Router, body::Bytes, routing::post};
-/// use webhooks_receive::{Guard, MemorySeen, Receiver, ReceiveLayer, Standard};
+/// use webhooks_receive::{ReplayGuard, MemorySeenStore, Receiver, ReceiveLayer, Standard};
 /// use webhooks_sign::Key;
 ///
 /// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-/// let receiver = Receiver::<Standard>::of(Key::standard(secret)?)?;
-/// let guard = Guard::new(&receiver, "billing", MemorySeen::new())?;
+/// let receiver = Receiver::<Standard>::from_keys(Key::standard(secret)?)?;
+/// let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new())?;
 /// let layer = ReceiveLayer::new(receiver).guard(guard);
 /// let app: Router = Router::new().route("/hook", post(hook)).layer(layer);
 ///
@@ -55,7 +55,7 @@ type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>
 pub struct ReceiveLayer<P = AnyScheme, G = Unguarded> {
     receiver: Receiver<P>,
     handshakes: Arc<[Handshake]>,
-    guard: Option<Guard<G>>,
+    guard: Option<ReplayGuard<G>>,
 }
 
 impl<P> ReceiveLayer<P> {
@@ -69,7 +69,7 @@ impl<P> ReceiveLayer<P> {
     /// An answer of 2xx is a success. If the store then fails to take note, the answer is sent all
     /// the same, and the [`SeenError`] is in its extensions, as an `Arc`.
     #[must_use]
-    pub fn guard<G: SeenStore>(self, guard: Guard<G>) -> ReceiveLayer<P, G> {
+    pub fn guard<G: SeenStore>(self, guard: ReplayGuard<G>) -> ReceiveLayer<P, G> {
         let Self { receiver, handshakes, .. } = self;
         ReceiveLayer { receiver, handshakes, guard: Some(guard) }
     }
@@ -149,7 +149,7 @@ where
         Box::pin(async move {
             match layer.receive(request).await {
                 Ok(Received::Webhook(webhook, request)) => {
-                    let handled = async move { Handled(inner.call(request).await) };
+                    let handled = async move { HandlerResult(inner.call(request).await) };
                     layer.run(webhook, handled).await
                 }
                 Ok(Received::Answered(answer)) => Ok(answer.map(|text| Either::Right(text.into()))),
@@ -165,7 +165,7 @@ where
 pub enum Unguarded {}
 
 impl SeenStore for Unguarded {
-    async fn begin(&self, _: Claim, _: Timestamp) -> Result<Begun, SeenError> {
+    async fn begin(&self, _: SeenClaim, _: Timestamp) -> Result<BeginOutcome, SeenError> {
         match *self {}
     }
 
@@ -173,21 +173,23 @@ impl SeenStore for Unguarded {
         match *self {}
     }
 
-    async fn release(&self, _: Claim) -> Result<(), SeenError> {
+    async fn release(&self, _: SeenClaim) -> Result<(), SeenError> {
         match *self {}
     }
 }
 
-fn answer<R, E>(guarded: Result<Guarded<Handled<R, E>>, Rejection>) -> Result<Answer<R>, E> {
+fn answer<R, E>(
+    guarded: Result<RunOutcome<HandlerResult<R, E>>, Rejection>,
+) -> Result<Answer<R>, E> {
     match guarded {
-        Ok(Guarded::Ran { result, remembered }) => {
+        Ok(RunOutcome::Ran { result, remembered }) => {
             let mut response = result.0?.map(Either::Left);
             if let Err(error) = remembered {
                 response.extensions_mut().insert(Arc::new(error));
             }
             Ok(response)
         }
-        Ok(Guarded::Duplicate) => Ok(Response::new(Either::Right(Full::default()))),
+        Ok(RunOutcome::Duplicate) => Ok(Response::new(Either::Right(Full::default()))),
         Err(rejection) => Ok(refuse(rejection)),
     }
 }
@@ -203,7 +205,7 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
     async fn run<R: Send + 'static, E: Send + 'static>(
         &self,
         webhook: Webhook,
-        handled: impl Future<Output = Handled<R, E>> + Send + 'static,
+        handled: impl Future<Output = HandlerResult<R, E>> + Send + 'static,
     ) -> Result<Answer<R>, E> {
         let Some(guard) = self.guard.clone() else { return Ok(handled.await.0?.map(Either::Left)) };
         if !guard.may_detach() {
@@ -223,7 +225,7 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // The runtime ends.
             Err(Err(_)) => {
-                Ok(refuse(Rejection::Failed { status: StatusCode::SERVICE_UNAVAILABLE }))
+                Ok(refuse(Rejection::EarlierRunFailed { status: StatusCode::SERVICE_UNAVAILABLE }))
             }
         }
     }
@@ -287,9 +289,9 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
 }
 
 /// A service's answer, whose error is a failure whatever it is.
-struct Handled<R, E>(Result<Response<R>, E>);
+struct HandlerResult<R, E>(Result<Response<R>, E>);
 
-impl<R, E> crate::Handled for Handled<R, E> {
+impl<R, E> crate::HandlerResult for HandlerResult<R, E> {
     fn status(&self) -> StatusCode {
         self.0.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Response::status)
     }

@@ -33,10 +33,12 @@ pub use provider::{
 pub use receiver::Receiver;
 pub use rejection::{JsonError, MisuseError, Rejection};
 #[cfg(feature = "memory")]
-pub use replay::MemorySeen;
+pub use replay::MemorySeenStore;
 #[cfg(feature = "postgres")]
-pub use replay::PostgresSeen;
+pub use replay::PostgresSeenStore;
 #[cfg(feature = "sqlite")]
-pub use replay::SqliteSeen;
-pub use replay::{Begun, Claim, Guard, Guarded, Handled, SeenError, SeenId, SeenStore};
+pub use replay::SqliteSeenStore;
+pub use replay::{
+    BeginOutcome, HandlerResult, ReplayGuard, RunOutcome, SeenClaim, SeenError, SeenId, SeenStore,
+};
 pub use webhook::Webhook;

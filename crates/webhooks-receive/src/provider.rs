@@ -3,7 +3,7 @@
 use webhooks_sign::{Scheme, providers, standard};
 
 /// A sender known when the program is compiled: a type without values, for
-/// [`Receiver::of`](crate::Receiver::of) and `VerifiedWebhook<T, P>`.
+/// [`Receiver::from_keys`](crate::Receiver::from_keys) and `VerifiedWebhook<T, P>`.
 ///
 /// # Example
 /// ```

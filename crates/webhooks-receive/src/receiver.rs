@@ -40,7 +40,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let receiver = Receiver::<GitHub>::of(GITHUB.key("It's a Secret to Everybody")?)?;
+/// let receiver = Receiver::<GitHub>::from_keys(GITHUB.key("It's a Secret to Everybody")?)?;
 ///
 /// let digest = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 /// let request = Request::post("/hook").header("x-hub-signature-256", digest);
@@ -95,7 +95,7 @@ impl<P: Provider> Receiver<P> {
     /// # Errors
     /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
     /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
-    pub fn of(keys: impl Into<Keys>) -> Result<Self, SetupError> {
+    pub fn from_keys(keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(P::SCHEME, keys.into())
     }
 }
@@ -181,7 +181,7 @@ impl<P> Receiver<P> {
     /// use webhooks_receive::{GitHub, Receiver};
     /// use webhooks_sign::providers::GITHUB;
     ///
-    /// let receiver = Receiver::<GitHub>::of(GITHUB.key("It's a Secret to Everybody")?)?
+    /// let receiver = Receiver::<GitHub>::from_keys(GITHUB.key("It's a Secret to Everybody")?)?
     ///     .on_rejection(|explanation| eprintln!("{explanation:#}"));
     /// # Ok(())
     /// # }
@@ -249,7 +249,7 @@ impl<P> Receiver<P> {
             let _headers_are_fine = settings.begin(head, &decoy, now)?;
         }
         let found = settings.keys.find(head).await;
-        looked.found = found.map_err(|source| Rejection::Lookup { source })?;
+        looked.found = found.map_err(|source| Rejection::KeyLookupFailed { source })?;
         // What is wrong with a tenant shows only at the end, so that one that there is not, or whose
         // keys don't suit, takes as long as a wrong signature, and is told no other status.
         let (mut wrong, mut by) = (None, looked.found.as_ref().unwrap_or(&decoy));

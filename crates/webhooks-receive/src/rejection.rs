@@ -96,13 +96,13 @@ pub enum Rejection {
     },
     /// The keys could not be looked up: 503.
     #[error("the keys could not be looked up")]
-    Lookup {
+    KeyLookupFailed {
         /// What the lookup says of it.
         source: BoxError,
     },
     /// The store of ids failed, so the handler was not run: 503.
     #[error("the store of ids failed")]
-    Seen {
+    SeenStoreFailed {
         /// How.
         source: SeenError,
     },
@@ -115,7 +115,7 @@ pub enum Rejection {
     /// The same webhook was being handled when this one came, and that failed: the status that was
     /// answered then, be it the handler's or 503.
     #[error("the same webhook was answered {status}")]
-    Failed {
+    EarlierRunFailed {
         /// What was answered.
         status: StatusCode,
     },
@@ -157,10 +157,10 @@ impl Rejection {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Form | Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misuse { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Lookup { .. } | Self::Seen { .. } | Self::LeaseEnded { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Failed { status } => *status,
+            Self::KeyLookupFailed { .. }
+            | Self::SeenStoreFailed { .. }
+            | Self::LeaseEnded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EarlierRunFailed { status } => *status,
         }
     }
 
@@ -181,10 +181,10 @@ impl Rejection {
             Self::Form => "form",
             Self::ContentType => "content_type",
             Self::Misuse { .. } => "misuse",
-            Self::Lookup { .. } => "lookup",
-            Self::Seen { .. } => "seen",
+            Self::KeyLookupFailed { .. } => "lookup",
+            Self::SeenStoreFailed { .. } => "seen",
             Self::LeaseEnded { .. } => "lease_ended",
-            Self::Failed { .. } => "failed",
+            Self::EarlierRunFailed { .. } => "failed",
         }
     }
 
@@ -273,7 +273,7 @@ impl From<webhooks_sign::Error> for Rejection {
 
 impl From<SeenError> for Rejection {
     fn from(source: SeenError) -> Self {
-        Self::Seen { source }
+        Self::SeenStoreFailed { source }
     }
 }
 

@@ -22,15 +22,15 @@ use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
 
 pub(crate) use flight::Counted;
 use flight::{Ended, Flights, Held, Role, WAIT, within};
-pub use handled::{Guarded, Handled};
+pub use handled::{HandlerResult, RunOutcome};
 use identity::Identity;
 #[cfg(feature = "memory")]
-pub use memory::MemorySeen;
+pub use memory::MemorySeenStore;
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresSeen;
+pub use postgres::PostgresSeenStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteSeen;
-pub use store::{Begun, Claim, SeenError, SeenId, SeenStore};
+pub use sqlite::SqliteSeenStore;
+pub use store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// How long what is done is remembered unless set: longer than the 75.5 hours over which Standard
 /// Webhooks 1.0, "Deliverability", tries again.
@@ -58,12 +58,12 @@ const LEASE: Duration = Duration::from_secs(60);
 /// # #[cfg(feature = "memory")]
 /// # mod example {
 /// use http::{Request, StatusCode};
-/// use webhooks_receive::{Guard, MemorySeen, Receiver, Rejection, Webhook};
+/// use webhooks_receive::{ReplayGuard, MemorySeenStore, Receiver, Rejection, Webhook};
 ///
-/// // However your framework hands you requests; `guard` is `Guard::new(&receiver, "billing", store)?`.
+/// // However your framework hands you requests; `guard` is `ReplayGuard::new(&receiver, "billing", store)?`.
 /// async fn hook(
 ///     receiver: &Receiver,
-///     guard: &Guard<MemorySeen>,
+///     guard: &ReplayGuard<MemorySeenStore>,
 ///     request: Request<http_body_util::Full<bytes::Bytes>>,
 /// ) -> Result<StatusCode, Rejection> {
 ///     let webhook = receiver.receive(request).await?.into_body();
@@ -77,7 +77,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// }
 /// # }
 /// ```
-pub struct Guard<S> {
+pub struct ReplayGuard<S> {
     store: Arc<S>,
     flights: Flights,
     scope: Arc<str>,
@@ -89,7 +89,7 @@ pub struct Guard<S> {
     is_detached: bool,
 }
 
-impl<S: SeenStore> Guard<S> {
+impl<S: SeenStore> ReplayGuard<S> {
     /// Returns a guard that knows webhooks by the id that their sender signed: in a header, or in the
     /// field of the body that the provider documents
     /// ([`Scheme::event_id_fields`](webhooks_sign::Scheme::event_id_fields)). A body without that
@@ -134,12 +134,12 @@ impl<S: SeenStore> Guard<S> {
     /// ```
     /// # #[cfg(feature = "memory")]
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use webhooks_receive::{Guard, MemorySeen, Receiver};
+    /// use webhooks_receive::{ReplayGuard, MemorySeenStore, Receiver};
     /// use webhooks_sign::Scheme;
     ///
     /// let acme = Scheme::custom("acme", "acme-signature").build()?;
     /// let receiver = Receiver::new(acme, acme.key("my-secret-key")?)?;
-    /// let guard = Guard::by_fields(&receiver, "billing", MemorySeen::new(), &["/event/id"])?;
+    /// let guard = ReplayGuard::by_fields(&receiver, "billing", MemorySeenStore::new(), &["/event/id"])?;
     /// # Ok(())
     /// # }
     /// # #[cfg(not(feature = "memory"))]
@@ -224,21 +224,21 @@ impl<S: SeenStore> Guard<S> {
     /// # Errors
     /// [`Rejection::Misuse`] when it is not the guard's receiver that verified the webhook;
     /// [`Rejection::InProgress`] when another process is at it, or the handler that this one waited
-    /// for vanished or takes more than 10 s; [`Rejection::Failed`] when that handler failed, or the
-    /// store did before it; [`Rejection::Seen`] when the store fails. The handler was not run then.
+    /// for vanished or takes more than 10 s; [`Rejection::EarlierRunFailed`] when that handler failed, or the
+    /// store did before it; [`Rejection::SeenStoreFailed`] when the store fails. The handler was not run then.
     /// [`Rejection::LeaseEnded`] when it was, for as long as its lease.
     ///
     /// # Cancellation
     /// Dropping the future drops the handler. The id is given back by a task of the guard's, or
     /// marked as done if the handler had succeeded; [`idle`](Self::idle) waits for it.
-    pub async fn run<R: Handled>(
+    pub async fn run<R: HandlerResult>(
         &self,
         webhook: &Webhook,
         handler: impl Future<Output = R>,
-    ) -> Result<Guarded<R>, Rejection> {
+    ) -> Result<RunOutcome<R>, Rejection> {
         let guarded = self.run_once(webhook, handler).await;
         #[cfg(feature = "tracing")]
-        if matches!(guarded, Ok(Guarded::Duplicate)) {
+        if matches!(guarded, Ok(RunOutcome::Duplicate)) {
             let (scope, scheme) = (&*self.scope, webhook.scheme());
             tracing::debug!(
                 target: "webhooks_receive",
@@ -250,18 +250,18 @@ impl<S: SeenStore> Guard<S> {
         guarded.inspect_err(|rejection| webhook.by().tell_of(rejection))
     }
 
-    async fn run_once<R: Handled>(
+    async fn run_once<R: HandlerResult>(
         &self,
         webhook: &Webhook,
         handler: impl Future<Output = R>,
-    ) -> Result<Guarded<R>, Rejection> {
+    ) -> Result<RunOutcome<R>, Rejection> {
         let Self { store, flights, lease, ttl, .. } = self;
         let clock = &self.receiver.clock;
         let Some(id) = self.id(webhook)? else {
             // Nothing tells it from the next one: better twice than not at all.
             let result = within(handler, clock.sleep(*lease)).await;
             let result = result.ok_or(Rejection::LeaseEnded { lease: *lease })?;
-            return Ok(Guarded::Ran { result, remembered: Ok(()) });
+            return Ok(RunOutcome::Ran { result, remembered: Ok(()) });
         };
         let flight = match flights.join(&id) {
             Role::Waits(outcome) => {
@@ -271,23 +271,23 @@ impl<S: SeenStore> Guard<S> {
         };
         // The handler's time begins with the claim, before the store has answered.
         let (now, lease_over) = (clock.now(), clock.sleep(*lease));
-        let claim = Claim { id, until: now + *lease };
+        let claim = SeenClaim { id, until: now + *lease };
         let mut held = Held::new(store, flights, claim.clone());
         let begun = store.begin(claim, now).await.map_err(Rejection::from);
         match begun {
-            Ok(Begun::New) => {}
+            Ok(BeginOutcome::Claimed) => {}
             // If the claim is made all the same, it ends by itself.
             Err(unavailable) => {
                 held.is_no_claim();
                 flight.end(Ended::Failed { status: unavailable.status() });
                 return Err(unavailable);
             }
-            Ok(Begun::Done) => {
+            Ok(BeginOutcome::Done) => {
                 held.is_no_claim();
                 flight.end(Ended::Done);
-                return Ok(Guarded::Duplicate);
+                return Ok(RunOutcome::Duplicate);
             }
-            Ok(Begun::InProgress { until }) => {
+            Ok(BeginOutcome::InProgress { until }) => {
                 held.is_no_claim();
                 let retry_after = until.saturating_since(now);
                 flight.end(Ended::Elsewhere { retry_after });
@@ -310,7 +310,7 @@ impl<S: SeenStore> Guard<S> {
         };
         let remembered = held.settle().await;
         flight.end(ended);
-        Ok(Guarded::Ran { result, remembered })
+        Ok(RunOutcome::Ran { result, remembered })
     }
 
     /// Lets handlers that a [`ReceiveLayer`](crate::ReceiveLayer) runs go on when their connections
@@ -385,7 +385,7 @@ fn scope_of(scope: &str, tenant: Option<&str>) -> String {
     }
 }
 
-impl<S> Clone for Guard<S> {
+impl<S> Clone for ReplayGuard<S> {
     fn clone(&self) -> Self {
         let Self { ttl, lease, is_detached, .. } = *self;
         let (store, flights) = (Arc::clone(&self.store), self.flights.clone());
@@ -395,9 +395,9 @@ impl<S> Clone for Guard<S> {
     }
 }
 
-impl<S> fmt::Debug for Guard<S> {
+impl<S> fmt::Debug for ReplayGuard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard")
+        f.debug_struct("ReplayGuard")
             .field("scope", &self.scope)
             .field("ttl", &self.ttl)
             .field("lease", &self.lease)

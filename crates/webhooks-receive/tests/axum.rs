@@ -21,8 +21,8 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 use webhooks_receive::{
-    CloudEvents, GitHub, Guard, Handshake, MemorySeen, Provider, ReceiveLayer, Receiver, Rejection,
-    Slack, Standard, VerifiedWebhook, Zoom,
+    CloudEvents, GitHub, Handshake, MemorySeenStore, Provider, ReceiveLayer, Receiver, Rejection,
+    ReplayGuard, Slack, Standard, VerifiedWebhook, Zoom,
 };
 use webhooks_sign::Envelope;
 
@@ -90,7 +90,7 @@ impl FromRef<Receivers> for Receiver<Standard> {
 }
 
 fn github_receiver() -> Receiver<GitHub> {
-    Receiver::of(GitHub::SCHEME.key("It's a Secret to Everybody").unwrap()).unwrap()
+    Receiver::from_keys(GitHub::SCHEME.key("It's a Secret to Everybody").unwrap()).unwrap()
 }
 
 fn app() -> Router {
@@ -170,7 +170,7 @@ fn guarded(runs: &Arc<AtomicUsize>, status: &Arc<AtomicU16>) -> Router {
         (StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap(), body)
     };
     let receiver = receiver();
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let layer = ReceiveLayer::new(receiver).guard(guard);
     Router::new().route("/hook", post(handler)).layer(layer)
 }
@@ -198,8 +198,8 @@ async fn the_layers_leave_the_handler_as_it_is() {
 
 #[tokio::test]
 async fn a_guard_of_another_receiver_lets_nothing_through() {
-    let other = Receiver::<Standard>::of(key()).unwrap();
-    let guard = Guard::new(&other, "billing", MemorySeen::new()).unwrap();
+    let other = Receiver::<Standard>::from_keys(key()).unwrap();
+    let guard = ReplayGuard::new(&other, "billing", MemorySeenStore::new()).unwrap();
     let layer = ReceiveLayer::new(receiver()).guard(guard);
     let app = Router::new().route("/hook", post(async || "ran")).layer(layer);
     let response = call(&app, request("/hook", "msg_1", "{}")).await;
@@ -220,7 +220,7 @@ async fn a_detached_handler_outlives_its_connection_and_others_do_not() {
             counts.fetch_add(1, Ordering::Relaxed);
         };
         let receiver = receiver();
-        let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+        let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
         let guard = if is_detached { guard.detached() } else { guard };
         let layer = ReceiveLayer::new(receiver).guard(guard.clone());
         let app = Router::new().route("/hook", post(handler)).layer(layer);
@@ -242,7 +242,7 @@ async fn a_detached_handler_outlives_its_connection_and_others_do_not() {
 #[tokio::test]
 async fn a_detached_handler_that_panics_does_so_as_any() {
     let receiver = receiver();
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let layer = ReceiveLayer::new(receiver).guard(guard.detached());
     let handler = async || -> StatusCode { unreachable!("on purpose") };
     let app = Router::new().route("/hook", post(handler)).layer(layer);
@@ -267,7 +267,7 @@ async fn an_extractor_shows_no_body() {
 #[tokio::test]
 async fn a_webhook_that_comes_by_another_method_uses_up_no_id() {
     let receiver = receiver();
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let layer = ReceiveLayer::new(receiver).guard(guard);
     let route = get(async || "got").post(async || "posted");
     let app = Router::new().route("/hook", route).layer(layer);
@@ -342,7 +342,7 @@ fn signed_v0<P: Provider>(secret: &str, header: &str, time: &str, body: &'static
 
 #[tokio::test]
 async fn signed_handshakes_are_answered_once_verified() {
-    let slack = Receiver::<Slack>::of(Slack::SCHEME.key("secret").unwrap()).unwrap();
+    let slack = Receiver::<Slack>::from_keys(Slack::SCHEME.key("secret").unwrap()).unwrap();
     let app = with_handshake(slack, Handshake::slack());
     let body = r#"{"type":"url_verification","challenge":"3eZbrw1aBm2rZgRN"}"#;
     let slack = |secret, body| {
@@ -353,7 +353,7 @@ async fn signed_handshakes_are_answered_once_verified() {
     let event = r#"{"type":"event_callback"}"#;
     assert_eq!(call(&app, slack("secret", event)).await.status(), StatusCode::NO_CONTENT);
 
-    let zoom = Receiver::<Zoom>::of(Zoom::SCHEME.key("secret-token").unwrap()).unwrap();
+    let zoom = Receiver::<Zoom>::from_keys(Zoom::SCHEME.key("secret-token").unwrap()).unwrap();
     let app = with_handshake(zoom, Handshake::zoom());
     let body =
         r#"{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}"#;

@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    Begun, Claim, Guard, Guarded, MemorySeen, Receiver, Rejection, SeenError, SeenId, SeenStore,
-    SetupError, Standard, Webhook,
+    BeginOutcome, MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SeenClaim,
+    SeenError, SeenId, SeenStore, SetupError, Standard, Webhook,
 };
 
 /// When a test gives up, in paused time.
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A webhook of now, and the receiver that verified it, whose timers go by tokio's paused time.
 async fn of_now() -> (Receiver<Standard>, Webhook) {
-    let receiver = Receiver::<Standard>::of(key()).unwrap();
+    let receiver = Receiver::<Standard>::from_keys(key()).unwrap();
     let now = Timestamp::now().as_unix_seconds();
     let request = signed("msg_1", now, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
     let webhook = receiver.receive(request).await.unwrap().into_body();
@@ -38,7 +38,7 @@ async fn of_now() -> (Receiver<Standard>, Webhook) {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_outlasts_its_lease_is_dropped() {
     let (receiver, webhook) = of_now().await;
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let (start, alive) = (Instant::now(), Arc::new(()));
     let handler = async {
         let _alive = Arc::clone(&alive);
@@ -51,12 +51,12 @@ async fn a_handler_that_outlasts_its_lease_is_dropped() {
     assert_eq!(refused.to_response().headers()["retry-after"], "5");
     assert_eq!((start.elapsed().as_secs(), Arc::strong_count(&alive)), (60, 1));
     let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-    assert!(matches!(guarded, Guarded::Ran { .. }), "the id was given back");
+    assert!(matches!(guarded, RunOutcome::Ran { .. }), "the id was given back");
 }
 
 #[test]
 fn a_lease_of_nothing_is_refused() {
-    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver(), "billing", MemorySeenStore::new()).unwrap();
     let refused = guard.clone().lease(Duration::ZERO).unwrap_err();
     assert!(matches!(refused, SetupError::ZeroLease), "{refused:?}");
     assert!(guard.lease(Duration::from_nanos(1)).is_ok());
@@ -65,7 +65,7 @@ fn a_lease_of_nothing_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_repetition_waits_ten_seconds_at_most() {
     let (receiver, webhook) = of_now().await;
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let handler = guard.run(&webhook, pending::<StatusCode>());
     let waiter = async {
         let start = Instant::now();
@@ -82,7 +82,7 @@ async fn a_repetition_waits_ten_seconds_at_most() {
 /// A store that answers when the test lets it.
 #[derive(Clone)]
 struct Gated {
-    inner: MemorySeen,
+    inner: MemorySeenStore,
     begin: Arc<Semaphore>,
     done: Arc<Semaphore>,
     /// How many are noted.
@@ -94,13 +94,13 @@ impl Gated {
     fn new() -> Self {
         let closed = || Arc::new(Semaphore::new(0));
         let (begin, done, noted) = (closed(), closed(), closed());
-        Self { inner: MemorySeen::new(), begin, done, noted, releases: Arc::default() }
+        Self { inner: MemorySeenStore::new(), begin, done, noted, releases: Arc::default() }
     }
 }
 
 impl SeenStore for Gated {
     /// Fails if the gate is closed for good.
-    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+    async fn begin(&self, claim: SeenClaim, now: Timestamp) -> Result<BeginOutcome, SeenError> {
         let permit = self.begin.acquire().await;
         permit.map_err(|closed| SeenError::Unavailable { source: closed.into() })?.forget();
         self.inner.begin(claim, now).await
@@ -113,7 +113,7 @@ impl SeenStore for Gated {
         Ok(())
     }
 
-    async fn release(&self, claim: Claim) -> Result<(), SeenError> {
+    async fn release(&self, claim: SeenClaim) -> Result<(), SeenError> {
         self.releases.fetch_add(1, Ordering::Relaxed);
         self.inner.release(claim).await
     }
@@ -122,7 +122,7 @@ impl SeenStore for Gated {
 #[tokio::test]
 async fn those_that_wait_for_a_store_that_fails_get_the_same() {
     let store = Gated::new();
-    let guard = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let guard = ReplayGuard::new(&receiver(), "billing", store.clone()).unwrap();
     let request = signed("msg_1", NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
     let webhook = receiver().receive(request).await.unwrap().into_body();
     let first = guard.run(&webhook, ready(StatusCode::OK));
@@ -144,7 +144,7 @@ async fn what_was_handled_is_noted_although_nobody_waits() {
     let (receiver, webhook) = of_now().await;
     let store = Gated::new();
     store.begin.add_permits(2);
-    let guard = Guard::new(&receiver, "billing", store.clone()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", store.clone()).unwrap();
     let second = Duration::from_secs(1);
     let run = guard.run(&webhook, ready(StatusCode::OK));
     assert!(timeout(second, run).await.is_err());
@@ -155,8 +155,8 @@ async fn what_was_handled_is_noted_although_nobody_waits() {
     store.done.add_permits(1);
     timeout(second, store.noted.acquire()).await.unwrap().unwrap().forget();
     assert_eq!(store.releases.load(Ordering::Relaxed), 0);
-    let guard = Guard::new(&receiver, "billing", store).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", store).unwrap();
     timeout(second, guard.idle()).await.unwrap();
     let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-    assert!(matches!(guarded, Guarded::Duplicate));
+    assert!(matches!(guarded, RunOutcome::Duplicate));
 }

@@ -204,7 +204,7 @@ async fn a_body_that_never_ends_is_given_up_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_is_ten_seconds_unless_set() {
     let now = Timestamp::now().as_unix_seconds();
-    let system = Receiver::<Standard>::of(key()).unwrap();
+    let system = Receiver::<Standard>::from_keys(key()).unwrap();
     for (receiver, expected) in
         [(system.clone(), 10), (system.read_deadline(Duration::from_secs(3)), 3)]
     {
@@ -240,7 +240,7 @@ impl Body for Nothings {
 /// ends without a deadline too, and then for another reason.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_always_ready_with_nothing_is_given_up_at_the_deadline() {
-    let system = Receiver::<Standard>::of(key()).unwrap();
+    let system = Receiver::<Standard>::from_keys(key()).unwrap();
     let now = Timestamp::now().as_unix_seconds();
     let request = signed("msg_1", now, BODY).body(Nothings { left: 1_000_000 }).unwrap();
     let receiving = tokio::spawn(async move { system.receive(request).await });

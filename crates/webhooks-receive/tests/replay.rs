@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    Begun, Claim, Guard, Guarded, Keys, MemorySeen, MisuseError, Receiver, Rejection, SeenError,
-    SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
+    BeginOutcome, Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome,
+    SeenClaim, SeenError, SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
 };
 use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;
@@ -35,15 +35,19 @@ async fn webhook(id: &str) -> Webhook {
     receiver().receive(request(id)).await.unwrap().into_body()
 }
 
-fn guard() -> Guard<MemorySeen> {
-    Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap()
+fn guard() -> ReplayGuard<MemorySeenStore> {
+    ReplayGuard::new(&receiver(), "billing", MemorySeenStore::new()).unwrap()
 }
 
 /// Runs a handler that answers at once, and tells whether it ran.
-async fn run(guard: &Guard<impl SeenStore>, id: &str, status: u16) -> Result<bool, Rejection> {
+async fn run(
+    guard: &ReplayGuard<impl SeenStore>,
+    id: &str,
+    status: u16,
+) -> Result<bool, Rejection> {
     let status = StatusCode::from_u16(status).unwrap();
     let guarded = guard.run(&webhook(id).await, ready(status)).await?;
-    Ok(matches!(guarded, Guarded::Ran { .. }))
+    Ok(matches!(guarded, RunOutcome::Ran { .. }))
 }
 
 #[tokio::test]
@@ -66,7 +70,7 @@ async fn a_handler_that_fails_is_run_again_on_the_retry() {
     let result: Result<(), StatusCode> = Err(StatusCode::BAD_GATEWAY);
     let webhook = webhook("msg_2").await;
     let guarded = guard.run(&webhook, ready(result)).await.unwrap();
-    assert!(matches!(guarded, Guarded::Ran { .. }));
+    assert!(matches!(guarded, RunOutcome::Ran { .. }));
     assert_eq!(guarded.status(), StatusCode::BAD_GATEWAY);
     assert!(run(&guard, "msg_2", 204).await.unwrap());
 }
@@ -196,9 +200,9 @@ async fn a_handler_that_panics_gives_its_id_back() {
 /// Two processes share a store. Method: two guards, of which each knows its own flights alone.
 #[tokio::test]
 async fn another_process_is_told_to_come_again() {
-    let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
-    let there = Guard::new(&receiver(), "billing", store).unwrap();
+    let store = MemorySeenStore::new();
+    let here = ReplayGuard::new(&receiver(), "billing", store.clone()).unwrap();
+    let there = ReplayGuard::new(&receiver(), "billing", store).unwrap();
     let webhook = webhook("msg_1").await;
     let during = async {
         let refused = there.run(&webhook, ready(StatusCode::OK)).await.unwrap_err();
@@ -214,27 +218,27 @@ async fn another_process_is_told_to_come_again() {
 /// lease ahead.
 #[tokio::test]
 async fn another_process_takes_over_when_the_claim_has_ended() {
-    let store = MemorySeen::new();
-    let here = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let store = MemorySeenStore::new();
+    let here = ReplayGuard::new(&receiver(), "billing", store.clone()).unwrap();
     let later = receiver().clock(StoppedClock::at(NOW + 60));
-    let there = Guard::new(&later, "billing", store).unwrap();
+    let there = ReplayGuard::new(&later, "billing", store).unwrap();
     let again = later.receive(request("msg_1")).await.unwrap().into_body();
     let slow = async {
         let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
-        assert!(matches!(guarded, Guarded::Ran { .. }));
+        assert!(matches!(guarded, RunOutcome::Ran { .. }));
         StatusCode::INTERNAL_SERVER_ERROR
     };
     here.run(&webhook("msg_1").await, slow).await.unwrap();
     // What failed here must not undo what succeeded there.
     let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
-    assert!(matches!(guarded, Guarded::Duplicate));
+    assert!(matches!(guarded, RunOutcome::Duplicate));
 }
 
 /// A store that is away, at one call or another.
 #[derive(Default)]
 struct Away {
     begins: bool,
-    inner: MemorySeen,
+    inner: MemorySeenStore,
 }
 
 fn away<T>() -> Result<T, SeenError> {
@@ -242,7 +246,7 @@ fn away<T>() -> Result<T, SeenError> {
 }
 
 impl SeenStore for Away {
-    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+    async fn begin(&self, claim: SeenClaim, now: Timestamp) -> Result<BeginOutcome, SeenError> {
         if self.begins { self.inner.begin(claim, now).await } else { away() }
     }
 
@@ -250,26 +254,29 @@ impl SeenStore for Away {
         away()
     }
 
-    async fn release(&self, _: Claim) -> Result<(), SeenError> {
+    async fn release(&self, _: SeenClaim) -> Result<(), SeenError> {
         away()
     }
 }
 
 #[tokio::test]
 async fn without_its_store_no_handler_runs() {
-    let guard = Guard::new(&receiver(), "billing", Away::default()).unwrap();
+    let guard = ReplayGuard::new(&receiver(), "billing", Away::default()).unwrap();
     let handler = async { if true { panic!("it ran") } else { StatusCode::OK } };
     let refused = guard.run(&webhook("msg_1").await, handler).await.unwrap_err();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(matches!(refused, Rejection::Seen { source: SeenError::Unavailable { .. } }));
+    assert!(matches!(
+        refused,
+        Rejection::SeenStoreFailed { source: SeenError::Unavailable { .. } }
+    ));
 }
 
 #[tokio::test]
 async fn a_store_that_takes_no_note_is_reported_beside_the_answer() {
     let guard =
-        Guard::new(&receiver(), "billing", Away { begins: true, ..Away::default() }).unwrap();
+        ReplayGuard::new(&receiver(), "billing", Away { begins: true, ..Away::default() }).unwrap();
     let guarded = guard.run(&webhook("msg_1").await, ready(StatusCode::CREATED)).await.unwrap();
-    let Guarded::Ran { result: StatusCode::CREATED, remembered: Err(error) } = guarded else {
+    let RunOutcome::Ran { result: StatusCode::CREATED, remembered: Err(error) } = guarded else {
         panic!("{guarded:?}")
     };
     assert!(matches!(error, SeenError::Unavailable { .. }));
@@ -284,20 +291,20 @@ async fn tenants_do_not_share_ids() {
     };
     let receiver =
         Receiver::new(STANDARD, Keys::lookup(lookup)).unwrap().clock(StoppedClock::new());
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     for tenant in ["/acme", "/emca"] {
         let request = signed("msg_1", NOW, b"{}").uri(tenant);
         let request = request.body(Full::new(Bytes::from_static(b"{}"))).unwrap();
         let webhook = receiver.receive(request).await.unwrap().into_body();
         let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-        assert!(matches!(guarded, Guarded::Ran { .. }), "{tenant}");
+        assert!(matches!(guarded, RunOutcome::Ran { .. }), "{tenant}");
     }
 }
 
 #[tokio::test]
 async fn what_another_receiver_verified_is_none_of_the_guards() {
-    let other = Receiver::<Standard>::of(key()).unwrap();
-    let guard = Guard::new(&other, "billing", MemorySeen::new()).unwrap();
+    let other = Receiver::<Standard>::from_keys(key()).unwrap();
+    let guard = ReplayGuard::new(&other, "billing", MemorySeenStore::new()).unwrap();
     let refused = run(&guard, "msg_1", 204).await.unwrap_err();
     let Rejection::Misuse { source } = refused else { panic!("{refused:?}") };
     assert!(matches!(source, MisuseError::OtherReceiver), "{source:?}");
@@ -305,7 +312,7 @@ async fn what_another_receiver_verified_is_none_of_the_guards() {
 
 #[tokio::test]
 async fn a_receiver_may_be_set_up_after_its_guard_was_made() {
-    let guard = Guard::new(&receiver(), "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver(), "billing", MemorySeenStore::new()).unwrap();
     let later = receiver().max_body(100);
     let webhook = later.receive(request("msg_1")).await.unwrap().into_body();
     assert!(guard.run(&webhook, ready(StatusCode::OK)).await.is_ok());
@@ -320,7 +327,7 @@ async fn a_receiver_may_be_set_up_after_its_guard_was_made() {
 /// Signs a body by a scheme without id or time, and returns how often it is handled in two attempts.
 async fn handled(
     scheme: Scheme,
-    guard: impl Fn(&Receiver) -> Guard<MemorySeen>,
+    guard: impl Fn(&Receiver) -> ReplayGuard<MemorySeenStore>,
     attempts: [&'static str; 2],
 ) -> usize {
     let key = scheme.key("secret").unwrap();
@@ -334,7 +341,7 @@ async fn handled(
         let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
         let webhook = receiver.receive(request).await.unwrap().into_body();
         let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-        handled += usize::from(matches!(guarded, Guarded::Ran { .. }));
+        handled += usize::from(matches!(guarded, RunOutcome::Ran { .. }));
     }
     handled
 }
@@ -346,10 +353,11 @@ async fn attempts_are_told_by_the_field_that_they_share() {
     let others = [r#"{"id":"evt_1","at":0}"#, r#"{"id":"evt_2","at":0}"#];
     let scheme = Scheme::custom("acme", "acme-signature").build().unwrap();
     let by_id = |receiver: &Receiver| {
-        Guard::by_fields(receiver, "billing", MemorySeen::new(), &["/id"]).unwrap()
+        ReplayGuard::by_fields(receiver, "billing", MemorySeenStore::new(), &["/id"]).unwrap()
     };
-    let by_body =
-        |receiver: &Receiver| Guard::by_body(receiver, "billing", MemorySeen::new()).unwrap();
+    let by_body = |receiver: &Receiver| {
+        ReplayGuard::by_body(receiver, "billing", MemorySeenStore::new()).unwrap()
+    };
     assert_eq!(handled(scheme, by_id, attempts).await, 1);
     assert_eq!(handled(scheme, by_body, attempts).await, 2, "what the field is for");
     assert_eq!(handled(scheme, by_id, others).await, 2);
@@ -358,12 +366,14 @@ async fn attempts_are_told_by_the_field_that_they_share() {
     assert_eq!(handled(scheme, by_id, ["ping", "ping"]).await, 1);
     // A scheme that knows its field needs not be told.
     let known = Scheme::custom("acme", "acme-signature").event_id_fields(&["/id"]).build().unwrap();
-    let of_scheme =
-        |receiver: &Receiver| Guard::new(receiver, "billing", MemorySeen::new()).unwrap();
+    let of_scheme = |receiver: &Receiver| {
+        ReplayGuard::new(receiver, "billing", MemorySeenStore::new()).unwrap()
+    };
     assert_eq!(handled(known, of_scheme, attempts).await, 1);
     let receiver = Receiver::new(scheme, scheme.key("secret").unwrap()).unwrap();
     for pointers in [&[][..], &["id"], &["/id", ""]] {
-        let refused = Guard::by_fields(&receiver, "billing", MemorySeen::new(), pointers);
+        let refused =
+            ReplayGuard::by_fields(&receiver, "billing", MemorySeenStore::new(), pointers);
         assert!(matches!(refused, Err(SetupError::Pointer)), "{pointers:?}");
     }
 }
@@ -373,7 +383,7 @@ async fn attempts_are_told_by_the_field_that_they_share() {
 async fn a_form_is_the_same_however_it_is_written() {
     let (url, key) = ("https://example.com/sms", TWILIO.key("12345").unwrap());
     let receiver = Receiver::new(TWILIO, Keys::from(key.clone()).url(url)).unwrap();
-    let guard = Guard::by_body(&receiver, "sms", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::by_body(&receiver, "sms", MemorySeenStore::new()).unwrap();
     let run = async |fields: &[(&str, &str)], body: &'static str| {
         let signature = TWILIO.sign_form(&key, url, &mut fields.to_vec()).unwrap();
         let request = Request::post("/sms")
@@ -383,7 +393,7 @@ async fn a_form_is_the_same_however_it_is_written() {
             .unwrap();
         let webhook = receiver.receive(request).await.unwrap().into_body();
         let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-        matches!(guarded, Guarded::Ran { .. })
+        matches!(guarded, RunOutcome::Ran { .. })
     };
     let fields = [("Digits", "2"), ("From", "1")];
     assert!(run(&fields, "From=1&Digits=2").await);
@@ -397,8 +407,9 @@ async fn a_form_is_the_same_however_it_is_written() {
 #[tokio::test]
 async fn without_a_body_each_is_handled() {
     let scheme = Scheme::custom("acme", "acme-signature").build().unwrap();
-    let by_body =
-        |receiver: &Receiver| Guard::by_body(receiver, "billing", MemorySeen::new()).unwrap();
+    let by_body = |receiver: &Receiver| {
+        ReplayGuard::by_body(receiver, "billing", MemorySeenStore::new()).unwrap()
+    };
     assert_eq!(handled(scheme, by_body, ["", ""]).await, 2);
 }
 
@@ -407,8 +418,8 @@ async fn without_a_body_each_is_handled() {
 fn where_bodies_repeat_by_design_there_is_no_guard() {
     let receiver = Receiver::new(DROPBOX, DROPBOX.key("secret").unwrap()).unwrap();
     for refused in [
-        Guard::by_body(&receiver, "files", MemorySeen::new()),
-        Guard::new(&receiver, "files", MemorySeen::new()),
+        ReplayGuard::by_body(&receiver, "files", MemorySeenStore::new()),
+        ReplayGuard::new(&receiver, "files", MemorySeenStore::new()),
     ] {
         assert!(matches!(refused, Err(SetupError::RepeatedBodies { scheme: "dropbox" })));
     }
@@ -416,9 +427,9 @@ fn where_bodies_repeat_by_design_there_is_no_guard() {
 
 #[tokio::test]
 async fn destinations_that_share_a_store_handle_the_same_webhook_each() {
-    let store = MemorySeen::new();
+    let store = MemorySeenStore::new();
     for scope in ["billing", "crm"] {
-        let guard = Guard::new(&receiver(), scope, store.clone()).unwrap();
+        let guard = ReplayGuard::new(&receiver(), scope, store.clone()).unwrap();
         assert!(run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
         assert!(!run(&guard, "msg_1", 204).await.unwrap(), "{scope}");
     }
@@ -427,24 +438,24 @@ async fn destinations_that_share_a_store_handle_the_same_webhook_each() {
 #[test]
 fn an_id_that_is_not_signed_is_refused_at_set_up() {
     let github = Receiver::new(GITHUB, GITHUB.key("secret").unwrap()).unwrap();
-    let refused = Guard::new(&github, "billing", MemorySeen::new()).unwrap_err();
+    let refused = ReplayGuard::new(&github, "billing", MemorySeenStore::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedId { scheme: "github" }), "{refused:?}");
-    assert!(Guard::by_body(&github, "billing", MemorySeen::new()).is_ok());
+    assert!(ReplayGuard::by_body(&github, "billing", MemorySeenStore::new()).is_ok());
 
     // A token covers not even the body.
     let token = Receiver::new(GITLAB_TOKEN, GITLAB_TOKEN.key("secret").unwrap()).unwrap();
-    let refused = Guard::by_body(&token, "billing", MemorySeen::new()).unwrap_err();
+    let refused = ReplayGuard::by_body(&token, "billing", MemorySeenStore::new()).unwrap_err();
     assert!(matches!(refused, SetupError::UnsignedBody { scheme: "gitlab-token" }), "{refused:?}");
 
     let twitch = Receiver::new(TWITCH, TWITCH.key("secret").unwrap()).unwrap();
-    assert!(Guard::new(&twitch, "billing", MemorySeen::new()).is_ok());
+    assert!(ReplayGuard::new(&twitch, "billing", MemorySeenStore::new()).is_ok());
 }
 
 #[tokio::test]
 async fn without_an_id_the_body_tells_repetitions() {
     let key = GITHUB.key("secret").unwrap();
     let receiver = Receiver::new(GITHUB, key.clone()).unwrap();
-    let guard = Guard::by_body(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::by_body(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let run = async |body: &'static [u8], delivery: u16| {
         let signature = GITHUB.sign(&key, &webhooks_sign::Envelope::default(), body).unwrap();
         let request = Request::post("/")
@@ -453,7 +464,7 @@ async fn without_an_id_the_body_tells_repetitions() {
         let request = request.body(Full::new(Bytes::from_static(body))).unwrap();
         let webhook = receiver.receive(request).await.unwrap().into_body();
         let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-        matches!(guarded, Guarded::Ran { .. })
+        matches!(guarded, RunOutcome::Ran { .. })
     };
     assert!(run(b"{\"action\":\"opened\"}", 1).await);
     // Another id in a header that nobody signed makes it no other webhook.
@@ -470,23 +481,23 @@ fn ids_are_remembered_longer_than_their_webhooks_are_valid() {
     assert!(guard().ttl(Duration::from_millis(611_001)).is_ok());
     let always = receiver().tolerance(Tolerance::DANGEROUS_UNLIMITED);
     assert!(matches!(
-        Guard::new(&always, "billing", MemorySeen::new()),
+        ReplayGuard::new(&always, "billing", MemorySeenStore::new()),
         Err(SetupError::TtlTooShort { .. })
     ));
 }
 
 #[tokio::test]
 async fn an_id_is_remembered_for_its_time() {
-    let store = MemorySeen::new();
-    let guard = Guard::new(&receiver(), "billing", store.clone()).unwrap();
+    let store = MemorySeenStore::new();
+    let guard = ReplayGuard::new(&receiver(), "billing", store.clone()).unwrap();
     let guard = guard.ttl(Duration::from_secs(612)).unwrap();
     assert!(run(&guard, "msg_1", 204).await.unwrap());
-    let check = async |second: u64, expected: Begun| {
+    let check = async |second: u64, expected: BeginOutcome| {
         let now = Timestamp::from_unix_seconds(NOW + second);
         let id = SeenId::new("7:billing", "msg_1");
-        let claim = Claim { id, until: now + Duration::from_secs(1) };
+        let claim = SeenClaim { id, until: now + Duration::from_secs(1) };
         assert_eq!(store.begin(claim, now).await.unwrap(), expected, "{second}");
     };
-    check(611, Begun::Done).await;
-    check(612, Begun::New).await;
+    check(611, BeginOutcome::Done).await;
+    check(612, BeginOutcome::Claimed).await;
 }

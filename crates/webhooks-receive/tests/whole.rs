@@ -13,7 +13,7 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use sender::{NOW, StoppedClock};
 use webhooks_receive::{
-    Guard, Guarded, Keys, MemorySeen, Receiver, Rejection, SetupError, TenantKeys,
+    Keys, MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError, TenantKeys,
 };
 use webhooks_sign::KeyRing;
 use webhooks_sign::providers::{MAILGUN, MANDRILL, TWILIO};
@@ -84,11 +84,11 @@ fn a_receiver_of_forms_needs_the_url() {
 async fn a_token_is_the_id_that_a_guard_knows() {
     let key = MAILGUN.key("secret").unwrap();
     let receiver = Receiver::new(MAILGUN, key).unwrap().clock(StoppedClock::new());
-    let guard = Guard::new(&receiver, "billing", MemorySeen::new()).unwrap();
+    let guard = ReplayGuard::new(&receiver, "billing", MemorySeenStore::new()).unwrap();
     let run = async |request| {
         let webhook = receiver.receive(request).await.unwrap().into_body();
         let guarded = guard.run(&webhook, ready(StatusCode::OK)).await.unwrap();
-        (webhook.id().map(str::to_owned), matches!(guarded, Guarded::Ran { .. }))
+        (webhook.id().map(str::to_owned), matches!(guarded, RunOutcome::Ran { .. }))
     };
     assert_eq!(run(event("0a", "opened")).await, (Some("0a".to_owned()), true));
     assert_eq!(run(event("0a", "failed")).await, (Some("0a".to_owned()), false));

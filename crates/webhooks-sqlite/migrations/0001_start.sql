@@ -37,9 +37,9 @@ CREATE TABLE deliveries (
     event            INTEGER NOT NULL,          -- events.number
     endpoint         INTEGER NOT NULL,          -- endpoints.number
     status           TEXT NOT NULL,             -- pending, delivered, failed, retrying, cancelled
-    since            INTEGER NOT NULL,          -- when it was accepted, or last replayed
+    queued_at            INTEGER NOT NULL,          -- when it was accepted, or last replayed
     attempts         INTEGER NOT NULL DEFAULT 0,
-    earlier_attempts INTEGER NOT NULL DEFAULT 0,-- those before it was last replayed
+    attempts_before_replay INTEGER NOT NULL DEFAULT 0,-- those before it was last replayed
     due_at           INTEGER,                   -- NULL once it has ended; 0 if its endpoint is ordered
     cancelled        TEXT                       -- why: disabled, expired, manual, unregistered
 );
@@ -68,7 +68,7 @@ CREATE TABLE counters (
 INSERT INTO counters VALUES ('event', 1), ('delivery', 1);
 
 -- For people who look: deliveries with the names of what they are about.
-CREATE VIEW delivery_list AS
+CREATE VIEW deliveries_view AS
 SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, deliveries.cancelled,
        endpoints.id AS endpoint,
        CASE typeof(events.id) WHEN 'blob' THEN lower(
@@ -76,7 +76,7 @@ SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, deliveries.ca
            substr(hex(events.id), 13, 4) || '-' || substr(hex(events.id), 17, 4) || '-' ||
            substr(hex(events.id), 21)) ELSE events.id END AS event,
        events.type, events.tenant, deliveries.attempts,
-       datetime(deliveries.since / 1000000, 'unixepoch') AS since,
+       datetime(deliveries.queued_at / 1000000, 'unixepoch') AS queued_at,
        datetime(nullif(deliveries.due_at, 0) / 1000000, 'unixepoch') AS due_at
 FROM deliveries
 JOIN events ON events.number = deliveries.event

@@ -67,7 +67,7 @@ impl HistoryStore for SqliteStore {
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         const SELECT: &str = "
             SELECT deliveries.number, events.id, events.type, events.tenant, endpoints.id,
-                   deliveries.status, deliveries.attempts, deliveries.since, deliveries.due_at,
+                   deliveries.status, deliveries.attempts, deliveries.queued_at, deliveries.due_at,
                    deliveries.cancelled, endpoints.state
             FROM deliveries JOIN events ON events.number = deliveries.event
             JOIN endpoints ON endpoints.number = deliveries.endpoint";
@@ -121,7 +121,7 @@ impl HistoryStore for SqliteStore {
         let count = format!(
             "SELECT {STATUS}, count(*)
              FROM endpoints JOIN deliveries ON deliveries.endpoint = endpoints.number
-             WHERE endpoints.tenant = ?1 AND endpoints.id = ?2 AND deliveries.since >= ?3
+             WHERE endpoints.tenant = ?1 AND endpoints.id = ?2 AND deliveries.queued_at >= ?3
              GROUP BY 1"
         );
         self.read(move |connection| {
@@ -275,7 +275,7 @@ fn event_record(row: &Row<'_>, first: usize) -> rusqlite::Result<EventRecord> {
 }
 
 fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
-    let since = row::time(row.get(7)?);
+    let queued_at = row::time(row.get(7)?);
     let due_at: Option<i64> = row.get(8)?;
     let cancelled: Option<String> = row.get(9)?;
     let closed = match row.get_ref(10)?.as_str()? {
@@ -295,8 +295,8 @@ fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
         status: if closed.is_some() { DeliveryStatus::Cancelled } else { status(row, 5)? },
         cancelled: closed.or_else(|| cancelled.as_deref().and_then(CancelReason::from_word)),
         attempts: row.get(6)?,
-        since,
-        due_at: due_at.map(|due_at| row::time(due_at).max(since)),
+        queued_at,
+        due_at: due_at.map(|due_at| row::time(due_at).max(queued_at)),
     })
 }
 

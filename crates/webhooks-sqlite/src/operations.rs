@@ -29,7 +29,7 @@ pub(crate) struct Found {
     /// When it is due, if it waits or is in flight.
     pub(crate) due_at: Option<Timestamp>,
     /// When it was accepted, or last replayed.
-    pub(crate) since: Timestamp,
+    pub(crate) queued_at: Timestamp,
 }
 
 /// Reads a delivery. One that waits for a row that gets nothing more is as good as cancelled.
@@ -37,7 +37,7 @@ pub(crate) fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Op
     const FIND: &str = "
         SELECT endpoints.tenant, endpoints.id, endpoints.number, deliveries.status,
                deliveries.due_at, endpoints.state IN ('disabled', 'unregistered'),
-               deliveries.since
+               deliveries.queued_at
         FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
         WHERE deliveries.number = ?";
     let mut statement = tables.connection().prepare_cached(FIND)?;
@@ -55,7 +55,7 @@ pub(crate) fn find(tables: &Tables, delivery: DeliveryId) -> rusqlite::Result<Op
             endpoint: EndpointKey::new(row::tenant(row, 0)?, id),
             status: if is_cancelled { DeliveryStatus::Cancelled } else { status },
             due_at: due_at.map(row::time).filter(|_| !is_closed),
-            since: row::time(row.get(6)?),
+            queued_at: row::time(row.get(6)?),
         })
     });
     found.optional()
@@ -90,7 +90,7 @@ impl Write for Cancel {
         self.cancelled = match find(tables, delivery)? {
             None => Err(OperationError::UnknownDelivery { delivery }),
             Some(Found { status, due_at: None, .. }) => {
-                Err(OperationError::Status { delivery, status })
+                Err(OperationError::WrongStatus { delivery, status })
             }
             Some(Found { number, status, due_at: Some(due_at), .. }) => {
                 let reason = CancelReason::Manual.as_str();

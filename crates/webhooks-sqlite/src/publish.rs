@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::{Conflict, Novelty, Progress, Published, SerializedEvent, StoreError};
+use webhooks_dispatch::{
+    Conflict, Progress, PublishStatus, Published, SerializedEvent, StoreError,
+};
 use webhooks_registry::EndpointNumber;
 
 use crate::error::OnlyReserve;
@@ -75,8 +77,8 @@ impl Write for Publish {
                 let (id, due_at) = insert.delivery(number, registration, self.now)?;
                 self.deliveries.push((index, registration.number, due_at, id));
             }
-            let novelty = Novelty::New;
-            self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, novelty }));
+            let status = PublishStatus::Created;
+            self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
         }
         drop(insert);
         for index in repeats {
@@ -113,6 +115,6 @@ fn repeated(
     let deliveries = usize::try_from(deliveries).unwrap_or_default();
     let is_same = event.is_same_content(body.as_bytes());
     let event = event.id.clone();
-    let repeated = Published { event: event.clone(), deliveries, novelty: Novelty::Repeated };
+    let repeated = Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };
     Ok(is_same.then_some(repeated).ok_or(Conflict { event }))
 }

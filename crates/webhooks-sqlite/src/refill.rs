@@ -12,8 +12,8 @@ use crate::row;
 use crate::tables::Tables;
 
 /// The columns that [`waiting`] reads, from the third on; before them comes the place.
-const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.since,
-    deliveries.attempts, deliveries.earlier_attempts, events.id, events.tenant, events.type,
+const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
+    deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
     events.body";
 
 /// What was read of an endpoint's backlog.

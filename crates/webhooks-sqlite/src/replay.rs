@@ -100,12 +100,12 @@ impl Replaying {
         delivery: i64,
     ) -> rusqlite::Result<()> {
         const READ: &str = "
-            SELECT deliveries.since, deliveries.attempts, deliveries.earlier_attempts,
+            SELECT deliveries.queued_at, deliveries.attempts, deliveries.attempts_before_replay,
                    events.id, events.tenant, events.type, events.body
             FROM deliveries JOIN events ON events.number = deliveries.event
             WHERE deliveries.number = ?";
         const REOPEN: &str = "UPDATE deliveries SET status = 'pending', cancelled = NULL,
-            since = ?2, earlier_attempts = attempts, due_at = ?3, endpoint = ?4 WHERE number = ?1";
+            queued_at = ?2, attempts_before_replay = attempts, due_at = ?3, endpoint = ?4 WHERE number = ?1";
         let now = self.request.now;
         let mut statement = tables.connection().prepare_cached(READ)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
@@ -171,13 +171,13 @@ fn target(
     request: &ReplayRequest,
 ) -> Result<Option<Arc<Registration>>, Failure> {
     let found = find(tables, delivery)?;
-    let Found { endpoint, status, due_at, since, .. } =
+    let Found { endpoint, status, due_at, queued_at, .. } =
         found.ok_or(OperationError::UnknownDelivery { delivery })?;
-    if request.has_replayed(since) {
+    if request.has_replayed(queued_at) {
         return Ok(None);
     }
     if due_at.is_some() {
-        return Err(OperationError::Status { delivery, status }.into());
+        return Err(OperationError::WrongStatus { delivery, status }.into());
     }
     Ok(Some(open(shared, &endpoint)?))
 }
@@ -253,7 +253,7 @@ fn ended(
     const ENDED: &str = "SELECT number FROM deliveries INDEXED BY deliveries_undelivered
         WHERE endpoint = ?1 AND status IN ('failed', 'cancelled') AND number > ?2
           AND (?3 AND status = 'failed' OR ?4 AND status = 'cancelled')
-          AND since >= ?5 AND since < ?6 AND since NOT BETWEEN ?7 AND ?8
+          AND queued_at >= ?5 AND queued_at < ?6 AND queued_at NOT BETWEEN ?7 AND ?8
         ORDER BY number LIMIT ?9";
     let mut statement = tables.connection().prepare_cached(ENDED)?;
     let mut found = Vec::new();
@@ -375,7 +375,7 @@ fn again(
 ) -> rusqlite::Result<Option<(i64, Arc<Registration>)>> {
     let found = find(tables, delivery)?;
     let found = found.filter(|found| {
-        found.due_at.is_none() && is_wanted(found.status) && !request.has_replayed(found.since)
+        found.due_at.is_none() && is_wanted(found.status) && !request.has_replayed(found.queued_at)
     });
     let target = found.and_then(|found| open(shared, &found.endpoint).ok());
     Ok(target.map(|registration| (row::number(delivery), registration)))

@@ -104,9 +104,9 @@ pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<SerializedE
 /// Reads the progress of a delivery from three columns: since, attempts, earlier attempts.
 pub(crate) fn progress(row: &Row<'_>, first: usize) -> rusqlite::Result<Progress> {
     Ok(Progress {
-        since: time(row.get(first)?),
+        queued_at: time(row.get(first)?),
         attempts: row.get(first + 1)?,
-        earlier_attempts: row.get(first + 2)?,
+        attempts_before_replay: row.get(first + 2)?,
     })
 }
 

@@ -156,7 +156,7 @@ impl Write for Settle {
                         tables.ended(delivery)?;
                     }
                     let health = health(tables, held.endpoint, settlement.outcome, self.now)?;
-                    Settled::Kept { health }
+                    Settled::Recorded { health }
                 }
                 _ => Settled::LeaseLost,
             });

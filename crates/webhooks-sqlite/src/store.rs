@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::Backlog;
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
-    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError, Waker, Wakeups,
+    ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now,
+    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
+    StoreError,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) registry: Registry,
     backlog: Mutex<Backlog>,
-    pub(crate) waker: Waker,
+    pub(crate) notifier: ChangeNotifier,
     pub(crate) troubles: Troubles,
     unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
     pub(crate) readers: Arc<Readers>,
@@ -145,7 +146,7 @@ impl SqliteStore {
             path,
             registry: Registry::new(),
             backlog: Mutex::new(Backlog::new(window)),
-            waker: Waker::new(),
+            notifier: ChangeNotifier::new(),
             troubles: Troubles::default(),
             unreadable: Mutex::default(),
             thread: Mutex::default(),
@@ -290,8 +291,8 @@ impl DeliveryStore for SqliteStore {
         self.write(Replaying::new(request)).await?
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.shared.waker.listen()
+    fn changes(&self) -> ChangeListener {
+        self.shared.notifier.listen()
     }
 }
 

@@ -196,7 +196,7 @@ impl Tables {
             (number, id, tenant, type, accepted_at, deliveries, body)
             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
         const DELIVERY: &str =
-            "INSERT INTO deliveries (number, event, endpoint, status, since, due_at)
+            "INSERT INTO deliveries (number, event, endpoint, status, queued_at, due_at)
             VALUES (?, ?, ?, 'pending', ?, ?)";
         Ok(Insert {
             event: self.connection.prepare_cached(EVENT)?,

@@ -140,7 +140,7 @@ impl Drop for Ending {
         let is_panic = std::thread::panicking();
         let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
         let _first = self.0.ended.set(end);
-        self.0.waker.wake();
+        self.0.notifier.notify();
     }
 }
 
@@ -233,7 +233,7 @@ impl Writer {
             let outcome = std::mem::replace(&mut outcome, Ok(()));
             self.answer(job, outcome);
         }
-        self.shared.waker.wake();
+        self.shared.notifier.notify();
     }
 
     fn transact(&mut self, group: &mut [Job]) -> rusqlite::Result<()> {
@@ -288,7 +288,7 @@ impl Writer {
                     }
                 }
             }
-            self.shared.waker.wake();
+            self.shared.notifier.notify();
         }
     }
 

@@ -77,7 +77,7 @@ async fn cost(store: &SqliteStore) -> f64 {
 }
 
 async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     let mut deliveries = 0;
     while deliveries < batches * BATCH {
         let now = SystemClock.clocks();
@@ -89,7 +89,7 @@ async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
             assert!(
                 !claimed.is_empty() || store.next_due(Arc::default(), now).await.unwrap().is_some()
             );
-            wakeups.next().await;
+            changes.changed().await;
         }
         let settled = store.settle(settlements(&claimed, now.wall), now.wall).await.unwrap();
         deliveries += settled.len();

@@ -64,7 +64,7 @@ async fn fill(connection: &mut PgConnection, deliveries: usize) {
                    'order.paid', 20, $2 FROM generate_series(1, $1)
             RETURNING number, accepted_at
         )
-        INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
         SELECT webhooks.first_delivery(made.number) + e.number, e.number, accepted_at, accepted_at,
                accepted_at
         FROM made CROSS JOIN webhooks.endpoints e";
@@ -73,7 +73,7 @@ async fn fill(connection: &mut PgConnection, deliveries: usize) {
     let events = i64::try_from(deliveries / ENDPOINTS).unwrap();
     let fill = sqlx::query(EVENTS).bind(events).bind(event(&PAID).to_json());
     fill.execute(&mut *connection).await.unwrap();
-    let analyze = "VACUUM ANALYZE webhooks.waiting";
+    let analyze = "VACUUM ANALYZE webhooks.pending_deliveries";
     sqlx::raw_sql(analyze).execute(&mut *connection).await.unwrap();
 }
 

@@ -50,12 +50,12 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
 
 async fn show(url: &str, of_day: Duration) {
     const SIZES: &str = "
-        SELECT pg_relation_size('webhooks.waiting') / 1048576.0::float8,
-               pg_indexes_size('webhooks.waiting') / 1048576.0::float8,
+        SELECT pg_relation_size('webhooks.pending_deliveries') / 1048576.0::float8,
+               pg_indexes_size('webhooks.pending_deliveries') / 1048576.0::float8,
                pg_total_relation_size('webhooks.event_keys') / 1048576.0::float8,
                (SELECT sum(pg_total_relation_size(c.oid))::float8 / 1048576 FROM pg_class c
                 WHERE relnamespace = 'webhooks'::regnamespace AND relkind = 'r'),
-               (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'waiting')";
+               (SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'pending_deliveries')";
     let sizes = sqlx::query_as(SIZES);
     let (queue, indexes, keys, all, dead): (f64, f64, f64, f64, i64) =
         sizes.fetch_one(&mut connect(url).await).await.unwrap();

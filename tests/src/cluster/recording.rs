@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EventId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError, Published,
-    ReplayRequest, Replayed, Request, SerializedEvent, Settled, Settlement, StoreError, Transport,
-    TransportError, Wakeups,
+    ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError,
+    Published, ReplayRequest, Replayed, Request, SerializedEvent, Settled, Settlement, StoreError,
+    Transport, TransportError,
 };
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
@@ -85,7 +85,7 @@ impl DeliveryStore for RecordingStore {
             is_tried: settlement.attempt.is_some(),
         };
         let question = Question::Settle { settlements: settlements.iter().map(told).collect() };
-        let is_kept = |settled: &Settled| matches!(settled, Settled::Kept { .. });
+        let is_kept = |settled: &Settled| matches!(settled, Settled::Recorded { .. });
         self.record(question, Box::pin(self.inner.settle(settlements, now)), |settled| {
             Answer::Settled { kept: settled.iter().map(is_kept).collect() }
         })
@@ -128,12 +128,12 @@ impl DeliveryStore for RecordingStore {
         self.inner.replay(request).await
     }
 
-    async fn hand_back(&self) -> usize {
-        self.inner.hand_back().await
+    async fn release_held(&self) -> usize {
+        self.inner.release_held().await
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.inner.wakeups()
+    fn changes(&self) -> ChangeListener {
+        self.inner.changes()
     }
 }
 
@@ -142,8 +142,8 @@ fn told(claimed: &Claimed) -> journal::Claimed {
         claim: journal::Claim(claimed.claim),
         event: claimed.event.id.clone(),
         endpoint: claimed.registration.id.clone(),
-        attempt: claimed.progress.next_attempt_of_policy(),
-        since: claimed.progress.since,
+        attempt: claimed.progress.next_attempt_in_policy(),
+        since: claimed.progress.queued_at,
     }
 }
 

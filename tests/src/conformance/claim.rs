@@ -68,7 +68,7 @@ async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl 
     let lost = store.extend(vec![first.claim, second.claim], LEASE * 5, clocks(at(61))).await;
     assert_eq!(lost.expect("a store that works"), [first.claim]);
     let settled = settle(&store, &second, Outcome::Delivered, at(62)).await;
-    assert!(matches!(settled, Settled::Kept { .. }));
+    assert!(matches!(settled, Settled::Recorded { .. }));
     assert_eq!(settle(&store, &second, Outcome::Failed, at(63)).await, Settled::LeaseLost);
     assert!(claim(&store, at(10_000)).await.is_empty());
 }
@@ -142,7 +142,7 @@ async fn what_is_not_due_waits(store: impl AnyStore) {
     assert!(claim(&store, at(999)).await.is_empty());
     let claimed = claim(&store, at(1_000)).await.remove(0);
     assert_eq!(claimed.progress.attempts, 1);
-    assert_eq!(claimed.progress.since, at(0));
+    assert_eq!(claimed.progress.queued_at, at(0));
 }
 
 /// Goal: a backlog larger than any window in memory comes out whole, in order, once, with retries
@@ -185,13 +185,13 @@ async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
 
 async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     publish(&store, &[event("a")], at(0)).await;
-    wakeups.next().await;
+    changes.changed().await;
     let claimed = claim(&store, at(0)).await.remove(0);
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     let _kept = settle(&store, &claimed, Outcome::Released, at(0)).await;
-    wakeups.next().await;
+    changes.changed().await;
     assert_eq!(claim(&store, at(0)).await.len(), 1);
 }
 
@@ -225,7 +225,7 @@ async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(store:
     let released = claimed.iter().chain([&held[3]]);
     let released = released.map(|claimed| settlement(claimed, Outcome::Released)).collect();
     let settled = store.settle(released, at(1)).await.expect("a store that works");
-    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })));
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Recorded { .. })));
     // One after another is found where it waits now.
     let some = claimed.iter().step_by(100).chain([&held[1], &held[3]]);
     let some: Vec<DeliveryId> = some.map(|claimed| claimed.claim.delivery).collect();

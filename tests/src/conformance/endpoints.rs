@@ -103,7 +103,7 @@ async fn registering_an_equal_endpoint_changes_nothing(store: impl AnyStore) {
     let statistics = store.statistics(key("a"), at(0)).await.expect("a store that works");
     assert_eq!(statistics.failing_since, Some(at(5)), "its failures are not forgotten");
     let settled = settle(&store, &claimed[1], Outcome::Delivered, at(6)).await;
-    assert!(matches!(settled, Settled::Kept { .. }), "its claims go on");
+    assert!(matches!(settled, Settled::Recorded { .. }), "its claims go on");
     // Neither the same settings nor others change what was done to the state.
     set_state(&store, "a", StateChange::Disable(DisableReason::Gone)).await;
     register(&store, "a", endpoint()).await;
@@ -158,7 +158,7 @@ async fn what_is_published_for_a_paused_endpoint_waits(store: impl AnyStore) {
     let published = publish(&store, &[event("later")], at(1)).await;
     assert_eq!(published[0].deliveries, 1);
     let settled = settle(&store, &claimed[0], Outcome::Retrying { due_at: at(2) }, at(2)).await;
-    assert!(matches!(settled, Settled::Kept { .. }), "what had started is finished");
+    assert!(matches!(settled, Settled::Recorded { .. }), "what had started is finished");
     assert!(claim(&store, at(100)).await.is_empty());
     assert_eq!(status(&store, claimed[1].claim.delivery).await, "pending");
     // New settings do not resume it.
@@ -213,7 +213,7 @@ async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
             "manual" => store.cancel(claimed.claim.delivery, at(1)).await.expect("it is open"),
             "expired" => {
                 let settled = settle(&store, &claimed, Outcome::Expired, at(1)).await;
-                assert!(matches!(settled, Settled::Kept { .. }));
+                assert!(matches!(settled, Settled::Recorded { .. }));
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Remembering: lists that filter and page, and forgetting in time.
 
 use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
-use webhooks_dispatch::{Novelty, Outcome, Query, SerializedEvent};
+use webhooks_dispatch::{Outcome, PublishStatus, Query, SerializedEvent};
 use webhooks_registry::{DisableReason, StateChange, Subscription};
 
 use super::{
@@ -179,7 +179,7 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     assert_eq!(claim(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
     // Whoever publishes a forgotten id again publishes it anew.
     let again = publish(&store, &[event("event-0")], at(9_000)).await;
-    assert_eq!(again[0].novelty, Novelty::New);
+    assert_eq!(again[0].status, PublishStatus::Created);
 }
 
 /// Goal: an event that was kept before its payload was refused, or by whatever way around the check, is
@@ -191,10 +191,10 @@ async fn a_payload_that_is_refused_by_now_keeps_no_page_from_others(store: impl 
         let place = |payload: &str| format!(r#""payload":{payload}"#);
         let body = made.to_json().replace(&place(made.payload.as_str()), &place(payload));
         let made = SerializedEvent { body: body.into(), ..SerializedEvent::new(&made) };
-        for novelty in [Novelty::New, Novelty::Repeated] {
+        for status in [PublishStatus::Created, PublishStatus::Duplicate] {
             let published = store.publish(vec![made.clone()], at(1)).await;
             let published = published.expect("a store that works").remove(0);
-            assert_eq!(published.expect("no conflict").novelty, novelty);
+            assert_eq!(published.expect("no conflict").status, status);
         }
         let found = store.event(TenantId::default(), made.id).await.expect("a store that works");
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Publishing: all or nothing, to whoever wants the event, once.
 
 use webhooks_core::Event;
-use webhooks_dispatch::{Novelty, SerializedEvent};
+use webhooks_dispatch::{PublishStatus, SerializedEvent};
 
 use super::{AnyStore, at, claim, endpoint, event, publish, register, tenant};
 
@@ -25,7 +25,7 @@ async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore
     register(&store, "other", wants(&["user.deleted"])).await;
     register(&store, "inactive", endpoint().inactive()).await;
     let published = publish(&store, &[event("a")], at(0)).await;
-    assert_eq!((published[0].deliveries, published[0].novelty), (4, Novelty::New));
+    assert_eq!((published[0].deliveries, published[0].status), (4, PublishStatus::Created));
     let claimed = claim(&store, at(0)).await;
     let mut endpoints: Vec<&str> =
         claimed.iter().map(|claimed| claimed.registration.id.as_str()).collect();
@@ -53,9 +53,12 @@ async fn publishing_again_gives_the_first_result(store: impl AnyStore) {
     register(&store, "b", endpoint()).await;
     // A publisher that starts anew takes a new timestamp for the same thing.
     let again = publish(&store, &[event("a").timestamp(at(9))], at(10)).await;
-    assert_eq!((again[0].deliveries, again[0].novelty), (1, Novelty::Repeated));
+    assert_eq!((again[0].deliveries, again[0].status), (1, PublishStatus::Duplicate));
     let twice = publish(&store, &[event("b"), event("b")], at(11)).await;
-    assert_eq!([twice[0].novelty, twice[1].novelty], [Novelty::New, Novelty::Repeated]);
+    assert_eq!(
+        [twice[0].status, twice[1].status],
+        [PublishStatus::Created, PublishStatus::Duplicate]
+    );
     assert_eq!(claim(&store, at(11)).await.len(), 1 + 2);
 }
 
@@ -108,6 +111,7 @@ async fn many_publishers_of_one_id_publish_it_once(store: impl AnyStore) {
         publishers.spawn(async move { publish(&store, &[event("a")], at(0)).await.remove(0) });
     }
     let published = publishers.join_all().await;
-    let new = published.iter().filter(|published| published.novelty == Novelty::New).count();
+    let new =
+        published.iter().filter(|published| published.status == PublishStatus::Created).count();
     assert_eq!((new, claim(&store, at(0)).await.len()), (1, 1));
 }

@@ -76,8 +76,8 @@ async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl Any
     let claimed = claim(&store, at(100)).await.remove(0);
     assert_eq!(claimed.claim.delivery, delivery);
     assert_eq!(claimed.progress.next_attempt(), 3, "attempts are counted on");
-    assert_eq!(claimed.progress.next_attempt_of_policy(), 1, "the policy starts anew");
-    assert_eq!(claimed.progress.since, at(100));
+    assert_eq!(claimed.progress.next_attempt_in_policy(), 1, "the policy starts anew");
+    assert_eq!(claimed.progress.queued_at, at(100));
     let _kept = settle(&store, &claimed, Outcome::Delivered, at(101)).await;
     assert_eq!(replay(&store, Replay::Delivery(delivery), 200).await, 1, "a delivered one too");
 }
@@ -184,7 +184,7 @@ async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store: imp
     assert_eq!(ids(&replayed), expected);
     for claimed in &replayed {
         let settled = settle(&store, claimed, Outcome::Delivered, at(12)).await;
-        assert!(matches!(settled, Settled::Kept { .. }));
+        assert!(matches!(settled, Settled::Recorded { .. }));
     }
     let statistics = store.statistics(key("a"), at(0)).await.expect("a store that works");
     assert_eq!((statistics.delivered, statistics.failed, statistics.cancelled), (6, 0, 0));
@@ -235,7 +235,7 @@ async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
         error
     };
     let error = check(Replay::Delivery(delivery), &format!("delivery {delivery} is pending")).await;
-    assert!(matches!(error, OperationError::Status { .. }));
+    assert!(matches!(error, OperationError::WrongStatus { .. }));
     let unknown = DeliveryId::from_u64(424_242);
     check(Replay::Delivery(unknown), "there is no delivery dlv_424242").await;
     let nobody = Replay::of_endpoint(key("nobody"), Undelivered::ALL);
@@ -280,5 +280,5 @@ async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl AnySt
     let replay = Replay::of_endpoint(key("a"), Undelivered::FAILED);
     let late = ReplayRequest { now: at(900), ..request(replay, 40) };
     assert_eq!(run(&store, late).await, 1);
-    assert_eq!(claim(&store, at(900)).await[0].progress.since, at(900));
+    assert_eq!(claim(&store, at(900)).await[0].progress.queued_at, at(900));
 }

@@ -30,7 +30,7 @@ async fn each_outcome_has_its_status(store: impl AnyStore) {
         let claimed = claim(&store, at(0)).await.remove(0);
         assert_eq!(status(&store, claimed.claim.delivery).await, "pending");
         let settled = settle(&store, &claimed, outcome, at(1)).await;
-        assert!(matches!(settled, Settled::Kept { .. }), "{outcome:?}");
+        assert!(matches!(settled, Settled::Recorded { .. }), "{outcome:?}");
         assert_eq!(status(&store, claimed.claim.delivery).await, expected);
     }
 }
@@ -66,17 +66,17 @@ async fn health_follows_the_attempts(store: impl AnyStore) {
     let claimed = claim(&store, at(0)).await;
     let first = |now| {
         let (failing, before) = (Failing::first(now), Duration::ZERO);
-        Settled::Kept { health: Health::Failing { failing, before } }
+        Settled::Recorded { health: Health::Failing { failing, before } }
     };
     let failing = Failing::first(at(2)).again(at(3));
-    let second = Settled::Kept { health: Health::Failing { failing, before: Duration::ZERO } };
+    let second = Settled::Recorded { health: Health::Failing { failing, before: Duration::ZERO } };
     for (n, outcome, expected) in [
-        (1, Outcome::Delivered, Settled::Kept { health: Health::Well }),
+        (1, Outcome::Delivered, Settled::Recorded { health: Health::Healthy }),
         (2, Outcome::Failed, first(at(2))),
         (3, Outcome::Retrying { due_at: at(9_000) }, second),
-        (4, Outcome::Expired, Settled::Kept { health: Health::Well }),
-        (5, Outcome::Delivered, Settled::Kept { health: Health::Recovered }),
-        (6, Outcome::Delivered, Settled::Kept { health: Health::Well }),
+        (4, Outcome::Expired, Settled::Recorded { health: Health::Healthy }),
+        (5, Outcome::Delivered, Settled::Recorded { health: Health::Recovered }),
+        (6, Outcome::Delivered, Settled::Recorded { health: Health::Healthy }),
         (7, Outcome::Failed, first(at(7))),
     ] {
         let index = usize::try_from(n - 1).expect("a small number");
@@ -100,7 +100,7 @@ async fn time_without_attempts_counts_for_nothing(store: impl AnyStore) {
         assert_eq!(claimed.is_failing, now > 0);
         let settled = settle(&store, &claimed, Outcome::Failed, at(now)).await;
         let failing = match settled {
-            Settled::Kept { health: Health::Failing { failing, .. } } => Some(failing),
+            Settled::Recorded { health: Health::Failing { failing, .. } } => Some(failing),
             _ => None,
         };
         let failing = failing.expect("an endpoint that fails");
@@ -110,7 +110,7 @@ async fn time_without_attempts_counts_for_nothing(store: impl AnyStore) {
     publish(&store, &[event("last")], at(now)).await;
     let claimed = claim(&store, at(now)).await.remove(0);
     let settled = settle(&store, &claimed, Outcome::Delivered, at(now)).await;
-    assert_eq!(settled, Settled::Kept { health: Health::Recovered });
+    assert_eq!(settled, Settled::Recorded { health: Health::Recovered });
     publish(&store, &[event("well")], at(now)).await;
     assert!(!claim(&store, at(now)).await.remove(0).is_failing);
 }
@@ -126,7 +126,7 @@ async fn cancelling_ends_what_waits_or_flies_and_nothing_else(store: impl AnySto
         store.cancel(delivery, at(1)).await.expect("it is open");
         assert_eq!(status(&store, delivery).await, "cancelled");
         let again = store.cancel(delivery, at(2)).await.expect_err("it has ended");
-        assert!(matches!(again, OperationError::Status { .. }), "{again:?}");
+        assert!(matches!(again, OperationError::WrongStatus { .. }), "{again:?}");
     }
     assert_eq!(settle(&store, &flying, Outcome::Delivered, at(2)).await, Settled::LeaseLost);
     assert!(claim(&store, at(10_000)).await.is_empty());

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryRecord,
-    DeliveryStore, EventRecord, Health, HistoryStore, Now, OperationError, Page, Published, Query,
-    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError, Wakeups,
+    AttemptRecord, ChangeListener, Claim, ClaimRequest, Claimed, Clock as _, Conflict,
+    DeliveryRecord, DeliveryStore, EventRecord, Health, HistoryStore, Now, OperationError, Page,
+    Published, Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics,
+    StoreError,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
@@ -144,8 +145,8 @@ fn grant(claimed: &Claimed, until: Timestamp, footing: Footing) -> Grant {
     Grant {
         claim: *claim,
         key: Key { event: number(&event.id.to_string()), endpoint },
-        attempt: progress.next_attempt_of_policy(),
-        since: progress.since,
+        attempt: progress.next_attempt_in_policy(),
+        since: progress.queued_at,
         until,
         footing,
     }
@@ -191,7 +192,7 @@ impl World {
         let monotonic = self.clock.monotonic();
         for (settlement, settled) in settlements.iter().zip(settled) {
             let verdict = self.record().oracle.settle(settlement, *settled, monotonic);
-            if let Settled::Kept { .. } = settled {
+            if let Settled::Recorded { .. } = settled {
                 let Settlement { claim, outcome, .. } = settlement;
                 self.record().checker.on_settled(*claim, *outcome, (now, time));
             }
@@ -292,7 +293,7 @@ impl DeliveryStore for FaultyStore {
         let answered = settlements.iter().filter(|settlement| settlement.attempt.is_some()).count();
         let settle = move |inner: Kept, world: Arc<World>| async move {
             let settled = if is_lost {
-                vec![Settled::Kept { health: Health::Well }; settlements.len()]
+                vec![Settled::Recorded { health: Health::Healthy }; settlements.len()]
             } else {
                 inner.settle(settlements.clone(), now).await?
             };
@@ -383,8 +384,8 @@ impl DeliveryStore for FaultyStore {
         replayed
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.inner.wakeups()
+    fn changes(&self) -> ChangeListener {
+        self.inner.changes()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::invariants::{Ending, Key, WorkerNumber};
 pub(super) struct FaultyTransport {
     pub(super) world: Arc<World>,
     pub(super) worker: WorkerNumber,
-    pub(super) patience: Duration,
+    pub(super) slow_after: Duration,
 }
 
 /// Notes how an exchange ended, even if it is dropped.
@@ -54,7 +54,7 @@ impl FaultyTransport {
         let plan = &record.endpoints[key.endpoint];
         let mood = if record.is_healed { Mood::Well } else { plan.mood(now) };
         let pace = plan.pace;
-        let (after, reaction) = react(mood, self.patience, request.timeout, &mut record.rng);
+        let (after, reaction) = react(mood, self.slow_after, request.timeout, &mut record.rng);
         record
             .checker
             .note(now, format_args!("e{} is {mood:?}: {reaction:?} in {after:?}", key.endpoint));

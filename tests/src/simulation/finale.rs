@@ -93,7 +93,7 @@ async fn all_ended(script: &Script) -> bool {
 async fn all_slots_are_free(script: &mut Script) {
     let settings = &script.plan.settings;
     let expected = (settings.concurrency * 5).min(settings.max_unsettled);
-    let pace = settings.patience * 6 + Duration::from_secs(5);
+    let pace = settings.slow_after * 6 + Duration::from_secs(5);
     let first = script.plan.endpoints.len();
     for number in first..first + expected {
         let endpoint = Endpoint::new(&url(number), "my-secret-key").expect("a valid endpoint");

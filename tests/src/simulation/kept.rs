@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, Claim, ClaimRequest, Claimed, Conflict, DeliveryRecord, DeliveryStore,
-    EventRecord, HistoryStore, MemoryStore, Now, OperationError, Page, Published, Query,
-    ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError, Wakeups,
+    AttemptRecord, ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryRecord,
+    DeliveryStore, EventRecord, HistoryStore, MemoryStore, Now, OperationError, Page, Published,
+    Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
@@ -113,10 +113,10 @@ impl DeliveryStore for Kept {
         of_either!(self, store => store.replay(request))
     }
 
-    fn wakeups(&self) -> Wakeups {
+    fn changes(&self) -> ChangeListener {
         match self {
-            Self::Memory(store) => store.wakeups(),
-            Self::Sqlite(store) => store.wakeups(),
+            Self::Memory(store) => store.changes(),
+            Self::Sqlite(store) => store.changes(),
         }
     }
 }

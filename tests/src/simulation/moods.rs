@@ -52,7 +52,7 @@ pub(super) enum Reaction {
 /// Returns what an endpoint in this mood does, and after which while.
 pub(super) fn react(
     mood: Mood,
-    patience: Duration,
+    slow_after: Duration,
     timeout: Duration,
     rng: &mut fastrand::Rng,
 ) -> (Duration, Reaction) {
@@ -75,16 +75,16 @@ pub(super) fn react(
         Mood::Panicking => (soon, Reaction::Panic),
         Mood::Refusing => (soon, answer([301, 400, 404][rng.usize(..3)])),
         Mood::Slow => {
-            let longest = (timeout + Duration::from_millis(200)).max(patience * 2);
-            let after = patience + longest.saturating_sub(patience).mul_f64(rng.f64());
+            let longest = (timeout + Duration::from_millis(200)).max(slow_after * 2);
+            let after = slow_after + longest.saturating_sub(slow_after).mul_f64(rng.f64());
             (after, answer(200))
         }
         Mood::Flaky => match rng.u8(..6) {
             0 => (soon, broken(ErrorClass::Reset)),
             1 => (soon, broken(ErrorClass::Body)),
-            2 => react(Mood::Slow, patience, timeout, rng),
-            3 => react(Mood::Erring, patience, timeout, rng),
-            _ => react(Mood::Well, patience, timeout, rng),
+            2 => react(Mood::Slow, slow_after, timeout, rng),
+            3 => react(Mood::Erring, slow_after, timeout, rng),
+            _ => react(Mood::Well, slow_after, timeout, rng),
         },
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Event, EventId};
 use webhooks_dispatch::{
-    Clock as _, DeliveryRecord, Engine, HistoryStore as _, Novelty, OperationError, PublishError,
-    Published, Query, Replay,
+    Clock as _, DeliveryRecord, Engine, HistoryStore as _, OperationError, PublishError,
+    PublishStatus, Published, Query, Replay,
 };
 use webhooks_registry::{DisableReason, EndpointKey, Registered, StateChange};
 
@@ -86,7 +86,7 @@ impl Operator {
             if is_wall_off {
                 return;
             }
-            if again.novelty != Novelty::Repeated || again.deliveries < published.deliveries {
+            if again.status != PublishStatus::Duplicate || again.deliveries < published.deliveries {
                 self.world.violate(format_args!("publish is idempotent: {again:?}"));
             }
         }
@@ -233,7 +233,7 @@ impl Operator {
                 record.checker.note(self.world.now(), format_args!("{delivery} was cancelled"));
             }
             // It may have ended meanwhile; the oracle knows.
-            Err(OperationError::Status { .. } | OperationError::UnknownDelivery { .. }) => {}
+            Err(OperationError::WrongStatus { .. } | OperationError::UnknownDelivery { .. }) => {}
             Err(_) => self.world.record().checker.tally.refused += 1,
         }
     }

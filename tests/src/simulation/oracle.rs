@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EventType, TenantId, Timestamp};
 use webhooks_dispatch::{
-    CancelReason, Claim, Claimed, Conflict, DeliveryRecord, MonotonicTime, Novelty, Now,
-    OperationError, Outcome, Progress, Published, SerializedEvent, Settled, Settlement,
+    CancelReason, Claim, Claimed, Conflict, DeliveryRecord, MonotonicTime, Now, OperationError,
+    Outcome, Progress, PublishStatus, Published, SerializedEvent, Settled, Settlement,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStoreError, Registered,
@@ -143,7 +143,7 @@ impl Oracle {
         match (answer, known) {
             // Whether it is a conflict depends on the content, which the script looks at.
             (Err(_), Some(_)) => Ok(Vec::new()),
-            (Ok(Published { novelty: Novelty::Repeated, deliveries, .. }), Some(known)) => {
+            (Ok(Published { status: PublishStatus::Duplicate, deliveries, .. }), Some(known)) => {
                 if *deliveries == known {
                     return Ok(Vec::new());
                 }
@@ -151,7 +151,7 @@ impl Oracle {
                     "event {id} got {known} deliveries at first, and {deliveries} were told"
                 ))
             }
-            (Ok(Published { novelty: Novelty::New, deliveries, .. }), None) => {
+            (Ok(Published { status: PublishStatus::Created, deliveries, .. }), None) => {
                 if *deliveries != wanting.len() {
                     let wanting = wanting.len();
                     let line = format!("{wanting} endpoints want event {id}, {deliveries} get it");
@@ -218,10 +218,10 @@ impl Oracle {
                 fails(format!("the claim of {key} holds, and its outcome {outcome:?} is refused"))
             }
             (Settled::LeaseLost, _) => Ok(()),
-            (Settled::Kept { .. }, None) => {
+            (Settled::Recorded { .. }, None) => {
                 fails(format!("{found:?} is not held, and its outcome {outcome:?} is kept"))
             }
-            (Settled::Kept { .. }, Some((key, row, _))) => {
+            (Settled::Recorded { .. }, Some((key, row, _))) => {
                 row.claim = None;
                 row.progress.attempts += u32::from(attempt.is_some());
                 match *outcome {
@@ -291,7 +291,7 @@ impl Oracle {
                 row.end(DeliveryStatus::Cancelled, Some(CancelReason::Manual));
                 Ok(())
             }
-            (Err(OperationError::Status { status, .. }), Some(row))
+            (Err(OperationError::WrongStatus { status, .. }), Some(row))
                 if !row.is_open() && *status == row.status =>
             {
                 Ok(())

@@ -161,7 +161,7 @@ impl Plan {
             // Below eight slots none is kept.
             settings.concurrency = rng.usize(8..=12);
             settings.max_unsettled = settings.concurrency * rng.usize(6..=8);
-            settings.patience = settings.patience.min(Duration::from_millis(300));
+            settings.slow_after = settings.slow_after.min(Duration::from_millis(300));
         }
         if is_long {
             settings.retention = Duration::from_secs(rng.u64(300..900));
@@ -190,7 +190,7 @@ fn draw_settings(seed: u64, rng: &mut fastrand::Rng) -> EngineSettings {
     let first_pause = Duration::from_secs(rng.u64(1..20));
     EngineSettings {
         concurrency,
-        patience: Duration::from_millis(rng.u64(50..2_000)),
+        slow_after: Duration::from_millis(rng.u64(50..2_000)),
         lease: Duration::from_secs(rng.u64(4..60)),
         linger: Duration::from_millis(rng.u64(0..10)),
         max_unsettled: concurrency * rng.usize(1..=8),

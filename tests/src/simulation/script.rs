@@ -339,8 +339,8 @@ fn engine(plan: &Plan, world: &Arc<World>, shelf: &Shelf, worker: WorkerNumber) 
         world.clock.step(0);
     }
     world.record().checker.limits.is_wall_off |= world.clock.off() != 0;
-    let patience = plan.settings.patience;
-    let transport = FaultyTransport { world: Arc::clone(world), worker, patience };
+    let slow_after = plan.settings.slow_after;
+    let transport = FaultyTransport { world: Arc::clone(world), worker, slow_after };
     let store = FaultyStore {
         inner: shelf.store.clone(),
         committer: Arc::clone(&shelf.committer),
@@ -381,5 +381,5 @@ fn on_time(plan: &Plan) -> Option<Duration> {
         (events.sum::<usize>() * plan.endpoints.len(), Duration::from_millis(60))
     };
     let work = each * u32::try_from(deliveries).unwrap_or(u32::MAX);
-    (plan.is_calm && can_hold).then(|| settings.patience * 10 + work + Duration::from_secs(1))
+    (plan.is_calm && can_hold).then(|| settings.slow_after * 10 + work + Duration::from_secs(1))
 }

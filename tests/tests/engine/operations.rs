@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
-    EngineSettings, HistoryStore as _, Novelty, OperationError, PublishError, Query, Replay,
+    EngineSettings, HistoryStore as _, OperationError, PublishError, PublishStatus, Query, Replay,
     Undelivered,
 };
 
@@ -31,10 +31,10 @@ async fn publishing_again_does_nothing_and_other_content_is_a_conflict() {
     let fixture = fixture(settings(), well);
     fixture.register("a", endpoint("a")).await;
     let worker = fixture.engine.start();
-    assert_eq!(fixture.publish("x").await.novelty, Novelty::New);
+    assert_eq!(fixture.publish("x").await.status, PublishStatus::Created);
     fixture.pass(SECOND).await;
     let again = fixture.publish("x").await;
-    assert_eq!((again.novelty, again.deliveries), (Novelty::Repeated, 1));
+    assert_eq!((again.status, again.deliveries), (PublishStatus::Duplicate, 1));
     let other = fixture.engine.publish(&event("x").source("another")).await;
     assert!(matches!(other, Err(PublishError::Conflict(_))), "{other:?}");
     fixture.pass(MINUTE).await;
@@ -68,7 +68,7 @@ async fn a_cancelled_delivery_is_not_sent_any_more() {
     fixture.pass(MINUTE).await;
     assert_eq!((fixture.seconds("a"), fixture.statuses("x").await), (vec![0], vec!["cancelled"]));
     let again = fixture.engine.cancel(delivery).await;
-    assert!(matches!(again, Err(OperationError::Status { .. })), "{again:?}");
+    assert!(matches!(again, Err(OperationError::WrongStatus { .. })), "{again:?}");
     drop(worker);
 }
 

@@ -41,7 +41,7 @@ async fn extreme_settings_stop_no_delivery() {
     let (none, endless) = (Duration::ZERO, Duration::MAX);
     let least = EngineSettings {
         concurrency: 0,
-        patience: none,
+        slow_after: none,
         lease: none,
         linger: none,
         max_unsettled: 0,
@@ -50,7 +50,7 @@ async fn extreme_settings_stop_no_delivery() {
     };
     let most = EngineSettings {
         concurrency: usize::MAX,
-        patience: endless,
+        slow_after: endless,
         lease: endless,
         linger: endless,
         max_unsettled: usize::MAX,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore, Now,
-    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
-    StoreError, Wakeups,
+    ChangeListener, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore,
+    Now, OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
+    StoreError,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
@@ -177,8 +177,8 @@ impl DeliveryStore for Switched {
         self.inner.replay(request).await
     }
 
-    fn wakeups(&self) -> Wakeups {
-        self.inner.wakeups()
+    fn changes(&self) -> ChangeListener {
+        self.inner.changes()
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
-use webhooks_http::{AddressPolicy, Builder, HttpTransport};
+use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportBuilder};
 use webhooks_registry::Endpoint;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -43,7 +43,7 @@ fn short_request(url: &str) -> Request {
 }
 
 /// Returns the builder of a transport that reaches this machine.
-fn builder() -> Builder {
+fn builder() -> HttpTransportBuilder {
     HttpTransport::builder().address_policy(AddressPolicy::development())
 }
 

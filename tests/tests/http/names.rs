@@ -9,7 +9,7 @@ use hickory_proto::rr::RecordType;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
 use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
-use webhooks_http::{AddressPolicy, Builder, HttpTransport};
+use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportBuilder};
 use webhooks_registry::Registry;
 use webhooks_tests::{NameServer, RawServer, Receiver, Treat};
 
@@ -23,7 +23,7 @@ async fn names(treat: impl Fn(&Message) -> Treat + Send + Sync + 'static) -> Nam
 }
 
 /// Returns the builder of a transport that asks this server, and may reach this machine.
-fn by(names: &NameServer) -> Builder {
+fn by(names: &NameServer) -> HttpTransportBuilder {
     let policy = AddressPolicy::public().allow_network("127.0.0.0/8".parse().unwrap());
     HttpTransport::builder().address_policy(policy).dns_server(names.address()).max_idle_per_host(0)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use webhooks_dispatch::{EngineSettings, Novelty};
+use webhooks_dispatch::{EngineSettings, PublishStatus};
 
 use super::*;
 
@@ -22,7 +22,7 @@ pub(super) async fn open_claiming(url: &str) -> PostgresStore {
 
 /// Returns how many deliveries wait, and how many of them are leased.
 pub(super) async fn waiting(url: &str) -> (i64, i64) {
-    let count = "SELECT count(*), count(leased_until) FROM webhooks.waiting";
+    let count = "SELECT count(*), count(leased_until) FROM webhooks.pending_deliveries";
     sqlx::query_as(count).fetch_one(&mut connect(url).await).await.unwrap()
 }
 
@@ -50,7 +50,7 @@ async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     assert_eq!(events(&claimed), ["a", "b"]);
     assert_eq!(claimed[0].progress.attempts, 0);
     let settled = settle(&here, &claimed, Outcome::Delivered).await;
-    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })));
+    assert!(settled.iter().all(|settled| matches!(settled, Settled::Recorded { .. })));
     assert_eq!(settle(&here, &claimed, Outcome::Delivered).await, [Settled::LeaseLost; 2]);
     assert_eq!(waiting(&url).await, (0, 0));
 }
@@ -102,13 +102,13 @@ async fn what_is_not_taken_in_time_is_handed_back() {
     assert!(lost.is_empty(), "it is claimed anew");
     publish(&here, ["given-back".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    assert_eq!(here.hand_back().await, 1);
+    assert_eq!(here.release_held().await, 1);
     publish(&here, ["kept".to_owned()]).await;
     assert_eq!(waiting(&url).await, (3, 1));
-    let mut wakeups = there.wakeups();
+    let mut changes = there.changes();
     while waiting(&url).await != (3, 3) {
         claim(&there, 10).await;
-        wakeups.next().await;
+        changes.changed().await;
     }
 }
 
@@ -128,9 +128,9 @@ async fn what_is_cancelled_after_it_was_handed_over_is_not_claimed() {
 async fn the_database_and_what_was_handed_over_take_turns() {
     let url = Cluster::shared().database().await;
     let (here, there) = (open_claiming(&url).await, open(&url).await);
-    let mut wakeups = here.wakeups();
+    let mut changes = here.changes();
     publish(&there, (0..20).map(|n| format!("there-{n}"))).await;
-    wakeups.next().await;
+    changes.changed().await;
     publish(&here, (0..20).map(|n| format!("here-{n}"))).await;
     assert_eq!(waiting(&url).await, (40, 20));
     let mut firsts = BTreeSet::new();
@@ -243,7 +243,7 @@ async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
     let event = Event::new("created", 1).unwrap().id(EventId::new("unheard").unwrap());
     let events = vec![SerializedEvent::new(&event)];
     let published = store.publish(events, Timestamp::now()).await.unwrap();
-    assert_eq!(published[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(published[0].as_ref().unwrap().status, PublishStatus::Duplicate);
     assert_eq!(waiting(&url).await, (1, 0));
     assert_eq!(eventually_claimed(&store).await, ["unheard"]);
 }
@@ -337,11 +337,11 @@ async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
         let count = sqlx::query_scalar("SELECT count(*) FROM webhooks.workers");
         count.fetch_one(&mut connect(&url).await).await.unwrap()
     };
-    ending.hand_back().await;
+    ending.release_held().await;
     assert_eq!(workers().await, 2);
     assert_eq!(share(&claim(staying, 1).await), 1);
     let settled = settle(ending, &last, Outcome::Delivered).await;
-    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert!(matches!(settled[..], [Settled::Recorded { .. }]), "{settled:?}");
     assert_eq!(workers().await, 1, "it leaves at once");
     eventually(async || {
         let claimed = claim(staying, 1).await;

@@ -115,10 +115,10 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     // While the network lets nobody in, it goes on trying.
     network.refuses.store(true, Ordering::SeqCst);
     network.lose_all();
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     for _ in 0..3 {
         claim(&store, 1).await;
-        wakeups.next().await;
+        changes.changed().await;
     }
     network.refuses.store(false, Ordering::SeqCst);
     eventually(async || {

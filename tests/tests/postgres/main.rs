@@ -276,10 +276,10 @@ async fn a_commit_notifies_once_and_only_if_somebody_else_is_there() {
     listener.listen("webhooks").await.unwrap();
     publish(&store, ["nobody-else".to_owned()]).await;
     let other = open(&url).await;
-    let mut wakeups = other.wakeups();
+    let mut changes = other.changes();
     claim(&other, 1).await;
     publish(&store, (0..64).map(|n| format!("event-{n}"))).await;
-    wakeups.next().await;
+    changes.changed().await;
     sqlx::query("NOTIFY webhooks, 'the end'").execute(&mut connect(&url).await).await.unwrap();
     let mut payloads = Vec::new();
     while payloads.last().is_none_or(|payload| payload != "the end") {
@@ -317,7 +317,7 @@ async fn the_store_survives_crashes_of_the_server() {
         let claimed = claim_at_last(&store, 1).await;
         assert!(matches!(
             settle(&store, &claimed, Outcome::Delivered).await[..],
-            [Settled::Kept { .. }]
+            [Settled::Recorded { .. }]
         ));
     }
     assert_eq!(kept(&store).await, ["after", "meanwhile", "before"]);
@@ -368,7 +368,7 @@ async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() 
     publish(&store, ["last".to_owned()]).await;
     transaction.commit().await.unwrap();
     assert_eq!(eventually_claimed(&store).await, ["first"]);
-    let late = "SELECT count(*) FROM webhooks.waiting WHERE due_at > 'epoch'";
+    let late = "SELECT count(*) FROM webhooks.pending_deliveries WHERE due_at > 'epoch'";
     let late: i64 = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
     assert_eq!(late, 0, "nothing is claimed before all is in order");
 }
@@ -414,7 +414,7 @@ async fn an_endpoint_that_goes_on_failing_keeps_its_row() {
     for claimed in claimed {
         let due_at = Timestamp::now() + DEADLINE;
         let settled = settle(&store, &[claimed], Outcome::Retrying { due_at }).await;
-        assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+        assert!(matches!(settled[..], [Settled::Recorded { .. }]), "{settled:?}");
         let version = "SELECT xmin::text FROM webhooks.endpoints";
         let version: String = sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap();
         versions.insert(version);

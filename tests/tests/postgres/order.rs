@@ -64,7 +64,7 @@ async fn find(store: &impl AnyStore, event: &str, endpoint: &str) -> Option<Deli
 fn told(done: Result<impl Debug, OperationError>) -> String {
     match done {
         Ok(done) => format!("{done:?}"),
-        Err(OperationError::Status { status, .. }) => status.to_string(),
+        Err(OperationError::WrongStatus { status, .. }) => status.to_string(),
         Err(error) => error.to_string(),
     }
 }

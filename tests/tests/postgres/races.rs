@@ -74,7 +74,10 @@ async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() 
     claimed.sort_by_key(|one| one.claim.delivery);
     assert_eq!(events(&claimed), ["b", "c"]);
     let settled = settle(&here, &claimed, Outcome::Delivered).await;
-    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })), "{settled:?}");
+    assert!(
+        settled.iter().all(|settled| matches!(settled, Settled::Recorded { .. })),
+        "{settled:?}"
+    );
 }
 
 /// Claims until it has so much, and once more.
@@ -102,7 +105,7 @@ async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replay
     let claimed = claim_until(&here, 1).await;
     assert_eq!(events(&claimed), ["b"]);
     let settled = settle(&here, &claimed, Outcome::Delivered).await;
-    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert!(matches!(settled[..], [Settled::Recorded { .. }]), "{settled:?}");
 }
 
 async fn claim_without(store: &PostgresStore, busy: &str) -> Vec<Claimed> {
@@ -129,8 +132,11 @@ async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     }
     publish(&slow, ["a".to_owned()]).await;
     let mut lock = connect(&url).await;
-    run(&mut lock, "BEGIN; SELECT id FROM webhooks.waiting WHERE due_at > 'epoch' FOR UPDATE")
-        .await;
+    run(
+        &mut lock,
+        "BEGIN; SELECT id FROM webhooks.pending_deliveries WHERE due_at > 'epoch' FOR UPDATE",
+    )
+    .await;
     let claiming = begin(&slow, async |slow| claim(&slow, 10).await);
     are_blocked(&url, 1).await;
     let quick = open(&url).await;
@@ -169,7 +175,10 @@ async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
     assert_eq!(claimed.len(), 3, "two, and the first of the ordered endpoint");
     assert_eq!(waiting(&url).await, (4, 3));
     let settled = settle(&here, &claimed, Outcome::Delivered).await;
-    assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })), "{settled:?}");
+    assert!(
+        settled.iter().all(|settled| matches!(settled, Settled::Recorded { .. })),
+        "{settled:?}"
+    );
 }
 
 /// Goal: an answer says what was so at one moment: nobody is told that a delivery cannot be cancelled
@@ -185,8 +194,8 @@ async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
     are_blocked(&url, 1).await;
     run(
         &mut lock,
-        "WITH ended AS (DELETE FROM webhooks.ended RETURNING *)
-         INSERT INTO webhooks.waiting (id, endpoint, due_at, event_at, since)
+        "WITH ended AS (DELETE FROM webhooks.ended_deliveries RETURNING *)
+         INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
          SELECT id, endpoint, now(), event_at, now() FROM ended; COMMIT",
     )
     .await;
@@ -210,7 +219,7 @@ async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
     let (one, several) = (one.await.unwrap(), other.await.unwrap().unwrap().deliveries);
     match one {
         Ok(one) => assert_eq!((one.deliveries, several), (1, 0)),
-        Err(OperationError::Status { status: DeliveryStatus::Pending, .. }) => {
+        Err(OperationError::WrongStatus { status: DeliveryStatus::Pending, .. }) => {
             assert_eq!(several, 1);
         }
         Err(error) => panic!("{error:?}"),
@@ -251,11 +260,14 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
     store.register(id("crm"), endpoint()).await.unwrap();
     publish(&store, ["a".to_owned()]).await;
     let mut lock = connect(&url).await;
-    run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.waiting FOR UPDATE").await;
+    run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.pending_deliveries FOR UPDATE").await;
     store.set_state(key("crm"), GONE).await.unwrap();
     store.set_state(key("crm"), StateChange::Enable).await.unwrap();
-    run(&mut lock, "COMMIT; BEGIN; SELECT webhooks.drain(endpoint, 10) FROM webhooks.waiting")
-        .await;
+    run(
+        &mut lock,
+        "COMMIT; BEGIN; SELECT webhooks.drain(endpoint, 10) FROM webhooks.pending_deliveries",
+    )
+    .await;
     let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);
     let replaying = begin(&store, async |store| {
         let mut request = replay_request(cancelled, Timestamp::now());
@@ -296,7 +308,7 @@ async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
     run(
         &mut settling,
         "BEGIN;
-         UPDATE webhooks.waiting SET leased_until = NULL, token = NULL, attempts = 1
+         UPDATE webhooks.pending_deliveries SET leased_until = NULL, token = NULL, attempts = 1
          WHERE token IS NOT NULL;
          UPDATE webhooks.endpoints SET blocked_until = now() + interval '1 hour'",
     )

@@ -188,6 +188,6 @@ async fn a_role_with_a_schema_of_its_own_opens_the_store() {
     let store = open(&own).await;
     let claimed = claim_at_last(&store, 10).await;
     let settled = settle(&store, &claimed, Outcome::Delivered).await;
-    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert!(matches!(settled[..], [Settled::Recorded { .. }]), "{settled:?}");
     assert_eq!(kept(&store).await, ["a"]);
 }

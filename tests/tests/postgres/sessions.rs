@@ -49,7 +49,7 @@ async fn many_open_an_empty_database_at_once() {
 async fn a_snapshot_that_shows_no_partition_keeps_nobody_from_publishing() {
     const NONE: &str = "DO $$ DECLARE v_table text; BEGIN
         FOR v_table IN SELECT inhrelid::regclass FROM pg_inherits
-            WHERE inhparent::regclass::text IN ('webhooks.events', 'webhooks.ended', 'webhooks.retried')
+            WHERE inhparent::regclass::text IN ('webhooks.events', 'webhooks.ended_deliveries', 'webhooks.earlier_attempts')
               AND (SELECT relkind FROM pg_class WHERE oid = inhrelid) = 'r'
         LOOP EXECUTE 'DROP TABLE ' || v_table; END LOOP;
         DELETE FROM webhooks.partitions;
@@ -187,7 +187,7 @@ async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
     store.register(id("crm"), endpoint()).await.unwrap();
     let mut admin = connect(&url).await;
     let mut lock = admin.begin().await.unwrap();
-    let command = "LOCK TABLE webhooks.ended IN ACCESS EXCLUSIVE MODE";
+    let command = "LOCK TABLE webhooks.ended_deliveries IN ACCESS EXCLUSIVE MODE";
     sqlx::raw_sql(command).execute(&mut *lock).await.unwrap();
     let mut readers = JoinSet::new();
     for n in 0..32 {

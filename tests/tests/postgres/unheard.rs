@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
-use webhooks_dispatch::Novelty;
+use webhooks_dispatch::PublishStatus;
 
 use super::handed::{open_claiming, waiting};
 use super::*;
@@ -78,7 +78,7 @@ async fn a_publish_that_meets_its_own_transaction_leaves_nothing_claimed() {
     sqlx::raw_sql(SLOW).execute(&mut connect(&url).await).await.unwrap();
     let event = Event::new("created", 1).unwrap().id(EventId::new("unheard").unwrap());
     let published = store.publish(vec![SerializedEvent::new(&event)], Timestamp::now()).await;
-    assert_eq!(published.unwrap()[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(published.unwrap()[0].as_ref().unwrap().status, PublishStatus::Duplicate);
     assert_eq!(waiting(&url).await, (1, 0));
 }
 
@@ -95,5 +95,5 @@ async fn what_is_given_twice_stays_claimed_when_it_is_tried_again() {
     let claimed = claim(&store, 10).await;
     assert_eq!(events(&claimed), ["unheard"]);
     let settled = settle(&store, &claimed, Outcome::Delivered).await;
-    assert!(matches!(settled[..], [Settled::Kept { .. }]));
+    assert!(matches!(settled[..], [Settled::Recorded { .. }]));
 }

@@ -46,8 +46,8 @@ impl HistoryStore for MemoryStore {
                     status: entry.status,
                     cancelled: entry.cancelled,
                     attempts: entry.progress.attempts,
-                    since: entry.progress.since,
-                    due_at: entry.is_open().then(|| entry.due_at.max(entry.progress.since)),
+                    queued_at: entry.progress.queued_at,
+                    due_at: entry.is_open().then(|| entry.due_at.max(entry.progress.queued_at)),
                 };
                 (Cursor { key: id.as_u64(), attempt: 0 }, record)
             });
@@ -90,7 +90,7 @@ impl HistoryStore for MemoryStore {
                 let event = state.events.get(&entry.event);
                 event.is_some_and(|event| event.event.tenant == endpoint.tenant)
             };
-            if entry.endpoint == endpoint.id && entry.progress.since >= since && is_tenants() {
+            if entry.endpoint == endpoint.id && entry.progress.queued_at >= since && is_tenants() {
                 statistics.count(entry.status, 1);
             }
         }

@@ -57,7 +57,7 @@ impl State {
         let entry = self.deliveries.get(&delivery);
         let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
         if entry.is_open() {
-            return Err(OperationError::Status { delivery, status: entry.status });
+            return Err(OperationError::WrongStatus { delivery, status: entry.status });
         }
         self.open(&self.key(entry).ok_or(OperationError::UnknownDelivery { delivery })?)
     }
@@ -82,7 +82,7 @@ impl State {
 
     fn has_replayed(&self, delivery: DeliveryId, request: &ReplayRequest) -> bool {
         let found = self.deliveries.get(&delivery);
-        found.is_some_and(|entry| request.has_replayed(entry.progress.since))
+        found.is_some_and(|entry| request.has_replayed(entry.progress.queued_at))
     }
 
     fn of_endpoint(
@@ -102,7 +102,7 @@ impl State {
                     .range((Excluded(DeliveryId::from_u64(after)), Unbounded)))
                 .filter(|(_, entry)| entry.endpoint == endpoint.id && which.includes(entry.status))
                 .filter(|(_, entry)| {
-                    let at = entry.progress.since;
+                    let at = entry.progress.queued_at;
                     let is_in_time = at >= since && until.is_none_or(|until| at < until);
                     is_in_time && !request.has_replayed(at)
                 })

@@ -8,7 +8,7 @@ use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use super::slots::Trust;
 use crate::breaker::{Breaker, BreakerSettings};
-use crate::decide::Signal;
+use crate::decide::EndpointSignal;
 use crate::rate::Rate;
 use crate::{Claimed, MonotonicTime};
 
@@ -157,30 +157,30 @@ impl Lane {
     /// Learns from a flight that has ended; returns until when to wait, if the lane should.
     pub(super) fn learn(
         &mut self,
-        signal: Signal,
+        signal: EndpointSignal,
         was_slow: bool,
         settings: &BreakerSettings,
         now: MonotonicTime,
     ) -> Option<MonotonicTime> {
         self.record = recorded(self.record, signal, was_slow);
         match signal {
-            Signal::Well => {
+            EndpointSignal::Success => {
                 self.allowance = (self.allowance + 1).min(self.max_in_flight.max(1));
                 self.breaker.on_answer();
                 None
             }
-            Signal::Alive => {
+            EndpointSignal::Refused => {
                 self.breaker.on_answer();
                 None
             }
-            Signal::Trouble { pause } => {
+            EndpointSignal::Unhealthy { pause } => {
                 self.allowance = (self.allowance / 2).max(1);
                 let opened = self.breaker.on_failure(settings, now);
                 let asked = pause.map(|pause| now + pause);
                 opened.into_iter().chain(asked).max().filter(|until| *until > now)
             }
-            Signal::NoRoom => Some(now + NO_ROOM_PAUSE),
-            Signal::Nothing => None,
+            EndpointSignal::NoRoom => Some(now + NO_ROOM_PAUSE),
+            EndpointSignal::Nothing => None,
         }
     }
 
@@ -204,14 +204,14 @@ impl Lane {
 /// Returns the record of an endpoint after an exchange. A failure that came quickly took no slot for
 /// long, and a single one that did not costs a known endpoint one step. So does a long wait for room
 /// in the transport: others on its host hang, and all that wait with it would take the quick slots.
-fn recorded(record: Trust, signal: Signal, was_slow: bool) -> Trust {
+fn recorded(record: Trust, signal: EndpointSignal, was_slow: bool) -> Trust {
     match (signal, record) {
-        (Signal::NoRoom, Trust::Quick | Trust::Fresh) if was_slow => Trust::Slow,
-        (Signal::NoRoom | Signal::Nothing, record) => record,
-        (Signal::Well | Signal::Alive, _) if was_slow => Trust::Slow,
-        (Signal::Well | Signal::Alive, _) => Trust::Quick,
-        (Signal::Trouble { .. }, Trust::Quick | Trust::Slow) if !was_slow => record,
-        (Signal::Trouble { .. }, Trust::Quick) => Trust::Slow,
-        (Signal::Trouble { .. }, _) => Trust::Failing,
+        (EndpointSignal::NoRoom, Trust::Quick | Trust::Fresh) if was_slow => Trust::Slow,
+        (EndpointSignal::NoRoom | EndpointSignal::Nothing, record) => record,
+        (EndpointSignal::Success | EndpointSignal::Refused, _) if was_slow => Trust::Slow,
+        (EndpointSignal::Success | EndpointSignal::Refused, _) => Trust::Quick,
+        (EndpointSignal::Unhealthy { .. }, Trust::Quick | Trust::Slow) if !was_slow => record,
+        (EndpointSignal::Unhealthy { .. }, Trust::Quick) => Trust::Slow,
+        (EndpointSignal::Unhealthy { .. }, _) => Trust::Failing,
     }
 }

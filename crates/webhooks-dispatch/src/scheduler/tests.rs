@@ -68,7 +68,7 @@ fn ids(flights: &[Flight]) -> Vec<u64> {
 fn show_quick(scheduler: &mut Scheduler, to: &Arc<Registration>, number: u64) {
     offer(scheduler, to, number, 1);
     let flight = scheduler.take(at(0)).unwrap();
-    scheduler.land(&flight, Signal::Well, at(0));
+    scheduler.land(&flight, EndpointSignal::Success, at(0));
     scheduler.settled(&flight.claimed.claim);
 }
 
@@ -93,11 +93,11 @@ fn an_endpoint_shows_first_that_it_takes_more() {
     let mut flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 2, "at first");
     for expected in [3, 4, 4] {
-        scheduler.land(&flights.remove(0), Signal::Well, at(0));
+        scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
         flights.extend(take_all(&mut scheduler, at(0)));
         assert_eq!(flights.len(), expected);
     }
-    let failed = Signal::Trouble { pause: None };
+    let failed = EndpointSignal::Unhealthy { pause: None };
     for expected in [3, 2, 1, 1] {
         scheduler.land(&flights.remove(0), failed, at(0));
         flights.extend(take_all(&mut scheduler, at(0)));
@@ -111,7 +111,7 @@ fn there_is_more_to_do_when_an_endpoint_may_have_more_flights_than_it_has() {
     offer(&mut scheduler, &registration("a", endpoint()), 0, 60);
     let mut flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 2);
-    scheduler.land(&flights.remove(0), Signal::Well, at(0));
+    scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
     assert!(!scheduler.wants_more(), "more than enough waits here");
     flights.extend(scheduler.take(at(0)));
     assert!(scheduler.has_more_to_do(), "three may fly, two do");
@@ -139,7 +139,7 @@ fn flights_that_last_make_way_whenever_there_is_room() {
         scheduler.slow_down(flights.last_mut().unwrap());
     }
     assert!(scheduler.take(at(0)).is_none(), "all five are taken");
-    scheduler.land(&flights.remove(0), Signal::Well, at(0));
+    scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
     assert_eq!(take_all(&mut scheduler, at(0)).len(), 1, "the last to be slow has moved over");
 }
 
@@ -154,7 +154,7 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
         offer(&mut scheduler, lane, first, 100);
         for _ in 0..30 {
             for flight in take_all(&mut scheduler, at(0)) {
-                scheduler.land(&flight, Signal::Well, at(0));
+                scheduler.land(&flight, EndpointSignal::Success, at(0));
             }
         }
     }
@@ -191,7 +191,7 @@ fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
     // Meanwhile the bucket is full again.
     for expected in [1, 1, 0] {
         for flight in flights {
-            scheduler.land(&flight, Signal::Well, at(10_000));
+            scheduler.land(&flight, EndpointSignal::Success, at(10_000));
         }
         flights = take_all(&mut scheduler, at(10_000));
         assert_eq!(flights.len(), expected);
@@ -208,7 +208,7 @@ fn nothing_starts_under_a_lease_that_has_ended() {
     scheduler.offer(vec![claimed(3, &to)], at(200));
     let first = scheduler.take(at(99)).unwrap();
     scheduler.extended(&[first.claimed.claim], at(500));
-    scheduler.land(&first, Signal::Well, at(100));
+    scheduler.land(&first, EndpointSignal::Success, at(100));
     assert_eq!(ids(&take_all(&mut scheduler, at(100))), [3]);
     assert_eq!(scheduler.held().len(), 2, "the one in flight, and the one not settled");
 }
@@ -240,7 +240,7 @@ fn what_has_stopped_hands_everything_back_and_takes_nothing() {
     assert_eq!(scheduler.released().len(), 5);
     assert!(scheduler.take(at(0)).is_none() && scheduler.request(clocks(at(0)), LEASE).is_none());
     assert_eq!(scheduler.held(), [flight.claimed.claim]);
-    scheduler.land(&flight, Signal::Well, at(0));
+    scheduler.land(&flight, EndpointSignal::Success, at(0));
     scheduler.settled(&flight.claimed.claim);
     assert!(scheduler.held().is_empty() && scheduler.flights() == 0);
 }
@@ -253,7 +253,7 @@ fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
         let to = registration(&format!("endpoint-{round}"), endpoint());
         scheduler.offer(vec![claimed(round, &to)], now + LEASE);
         let flight = scheduler.take(now).unwrap();
-        scheduler.land(&flight, Signal::Well, now);
+        scheduler.land(&flight, EndpointSignal::Success, now);
         scheduler.settled(&flight.claimed.claim);
         scheduler.sweep(now);
     }

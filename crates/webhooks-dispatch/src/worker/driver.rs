@@ -17,8 +17,8 @@ use super::{Desk, Shared, ShutdownReport, Stop, disabler, pilot, settler};
 use crate::engine::Parts;
 use crate::scheduler::Scheduler;
 use crate::{
-    Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence, Outcome, Settlement,
-    Transport, Wakeups, WorkerPart,
+    ChangeListener, Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence,
+    Outcome, Settlement, Transport, WorkerPart,
 };
 
 /// How long the worker waits after the store failed before it asks again.
@@ -62,7 +62,7 @@ impl Drain {
 /// The task that claims, and starts all other tasks of the worker.
 pub(super) struct Driver<S, T, C> {
     shared: Arc<Shared<S, T, C>>,
-    wakeups: Wakeups,
+    changes: ChangeListener,
     pilots: JoinSet<()>,
     results: mpsc::Sender<Flown>,
     settler: JoinSet<()>,
@@ -73,7 +73,7 @@ pub(super) struct Driver<S, T, C> {
     /// How often the wall clock had been set back when the store was last asked to hasten, and when.
     hastened: Option<(u64, MonotonicTime)>,
     /// How many deliveries were handed back since it was told to stop.
-    handed_back: usize,
+    released: usize,
 }
 
 impl<S, T, C> Driver<S, T, C>
@@ -90,7 +90,7 @@ where
         {
             scheduler.leaks_slots = parts.leaks_slots;
         }
-        let (wakeups, now) = (parts.store.wakeups(), parts.clock.monotonic());
+        let (changes, now) = (parts.store.changes(), parts.clock.monotonic());
         let desk = Arc::new(Desk {
             scheduler: Mutex::new(scheduler),
             work: Notify::new(),
@@ -102,7 +102,7 @@ where
         let shared = Arc::new(Shared { parts, desk, room, failures, answers });
         let mut driver = Self {
             shared,
-            wakeups,
+            changes,
             pilots: JoinSet::new(),
             results: mpsc::channel(1).0,
             settler: JoinSet::new(),
@@ -111,7 +111,7 @@ where
             leases_checked: now,
             swept: now,
             hastened: None,
-            handed_back: 0,
+            released: 0,
         };
         driver.start_settling();
         driver
@@ -180,7 +180,7 @@ where
                     Ok(begun) => drain = Some(begun),
                 },
                 () = shared.desk.work.notified() => {}
-                () = self.wakeups.next() => shared.scheduler().stir(),
+                () = self.changes.changed() => shared.scheduler().stir(),
                 _deadline = over(clock, drain) => {}
                 () = clock.sleep(pause) => shared.scheduler().stir(),
             }
@@ -193,7 +193,7 @@ where
         // What was accepted by a clock that was ahead is due too.
         while self.hastener.join_next().await.is_some() {}
         // What closed lanes held waits again.
-        self.hand_back().await;
+        self.release_held().await;
         if !self.shared.scheduler().held().is_empty() {
             return false;
         }
@@ -226,7 +226,7 @@ where
         self.hasten();
         let is_claimed = self.claim().await;
         self.launch();
-        self.hand_back().await;
+        self.release_held().await;
         let now = self.shared.parts.now();
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now.monotonic);
@@ -285,14 +285,14 @@ where
     }
 
     /// Hands back what closed lanes held.
-    async fn hand_back(&mut self) {
+    async fn release_held(&mut self) {
         let (released, is_stopped) = {
             let mut scheduler = self.shared.scheduler();
             (scheduler.released(), scheduler.is_stopped())
         };
         let released = self.release(released).await;
         if is_stopped {
-            self.handed_back += released;
+            self.released += released;
         }
     }
 
@@ -364,7 +364,7 @@ where
 
     /// Returns how long to wait if nothing happens.
     async fn pause(&self) -> Duration {
-        if self.wakeups.is_due() {
+        if self.changes.is_due() {
             return SHORTEST_WAIT;
         }
         let parts = &self.shared.parts;
@@ -400,9 +400,9 @@ where
         // However short the grace time, the store gets a moment.
         let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
         let handing_back_until = last_moment();
-        let _in_time = within(clock, handing_back_until, self.hand_back()).await;
-        let held = within(clock, handing_back_until, shared.parts.store.hand_back()).await;
-        self.handed_back += held.unwrap_or_default();
+        let _in_time = within(clock, handing_back_until, self.release_held()).await;
+        let held = within(clock, handing_back_until, shared.parts.store.release_held()).await;
+        self.released += held.unwrap_or_default();
         let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
         let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
         self.pilots.shutdown().await;
@@ -418,8 +418,8 @@ where
         let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;
         let waiting = waiting.and_then(Result::ok);
         let failures = shared.failures.load(Ordering::Relaxed);
-        let handed_back = self.handed_back;
-        ShutdownReport { handed_back, broken_off, unsettled, waiting, failures, had_died: false }
+        let released = self.released;
+        ShutdownReport { released, broken_off, unsettled, waiting, failures, had_died: false }
     }
 
     /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases

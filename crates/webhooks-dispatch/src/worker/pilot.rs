@@ -10,14 +10,14 @@ use tokio::sync::mpsc::Sender;
 use webhooks_registry::{DisableReason, Registration};
 
 use super::Shared;
-use crate::decide::{Signal, is_unsent, signal};
+use crate::decide::{EndpointSignal, is_unsent, signal};
 use crate::excerpt::{safe_headers, start_of};
 use crate::explain::explain;
 use crate::flight::attempt;
 use crate::scheduler::Flight;
 use crate::{
-    Attempt, AttemptError, Claimed, Clock, DeliveryStore, ErrorClass, Now, Outcome, Response,
-    SerializedEvent, Settlement, Step, Transport, TransportError, WorkerPart, decide,
+    Attempt, AttemptError, Claimed, Clock, Decision, DeliveryStore, ErrorClass, Now, Outcome,
+    Response, SerializedEvent, Settlement, Transport, TransportError, WorkerPart, decide,
 };
 
 /// A delivery that was carried out, to be settled.
@@ -67,7 +67,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
 ) {
     let mut next_up = Some((flight, room));
     while let Some((flight, room)) = next_up {
-        let signal = Signal::Trouble { pause: None };
+        let signal = EndpointSignal::Unhealthy { pause: None };
         let mut landing = Landing { shared: &shared, flight, signal };
         let flown = match AssertUnwindSafe(fly(&shared, &mut landing)).catch_unwind().await {
             Ok(flown) => flown,
@@ -101,7 +101,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
 struct Landing<'s, S, T, C: Clock> {
     shared: &'s Shared<S, T, C>,
     flight: Flight,
-    signal: Signal,
+    signal: EndpointSignal,
 }
 
 impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
@@ -128,9 +128,9 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
     let Claimed { claim, registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
     let started_at = parts.now();
-    let is_old = started_at.wall.saturating_since(progress.since) >= endpoint.max_age;
-    if is_old && parts.is_sure_since(progress.since, started_at) {
-        landing.signal = Signal::Nothing;
+    let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
+    if is_old && parts.is_sure_since(progress.queued_at, started_at) {
+        landing.signal = EndpointSignal::Nothing;
         let settlement = Settlement { claim: *claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
         let Claimed { registration, event, .. } = claimed;
@@ -141,8 +141,9 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
         shared.scheduler().slow_down(flight);
         shared.desk.work.notify_one();
     };
-    let patience = parts.settings.patience;
-    let outcome = attempt(&parts.transport, &parts.clock, endpoint, event, patience, on_slow).await;
+    let slow_after = parts.settings.slow_after;
+    let outcome =
+        attempt(&parts.transport, &parts.clock, endpoint, event, slow_after, on_slow).await;
     conclude(shared, claimed, &mut landing.signal, started_at, &outcome)
 }
 
@@ -150,7 +151,7 @@ async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
 fn conclude<S, T, C: Clock>(
     shared: &Shared<S, T, C>,
     claimed: Claimed,
-    told: &mut Signal,
+    told: &mut EndpointSignal,
     started_at: Now,
     outcome: &Result<Response, AttemptError>,
 ) -> Flown {
@@ -167,14 +168,14 @@ fn conclude<S, T, C: Clock>(
     }
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
-    let step = decide(policy, progress.next_attempt_of_policy(), outcome, now, random);
+    let step = decide(policy, progress.next_attempt_in_policy(), outcome, now, random);
     let (settled, disable) = match step {
-        Step::Deliver => (Outcome::Delivered, None),
-        Step::Retry { at } => (Outcome::Retrying { due_at: at }, None),
-        Step::Fail => (Outcome::Failed, None),
-        Step::Disable => (Outcome::Failed, Some(DisableReason::Gone)),
+        Decision::Delivered => (Outcome::Delivered, None),
+        Decision::RetryAt { at } => (Outcome::Retrying { due_at: at }, None),
+        Decision::Failed => (Outcome::Failed, None),
+        Decision::Gone => (Outcome::Failed, Some(DisableReason::Gone)),
     };
-    let error = (step != Step::Deliver).then(|| explain(outcome, &registration.endpoint));
+    let error = (step != Decision::Delivered).then(|| explain(outcome, &registration.endpoint));
     let attempt = Some(Attempt { error, ..record(started_at, ended_at, outcome) });
     let settlement = Settlement { claim, outcome: settled, attempt };
     Flown { settlement, registration, event, number, disable, room: None }

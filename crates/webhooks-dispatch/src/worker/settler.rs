@@ -15,8 +15,8 @@ use super::Shared;
 use super::disabler::Wish;
 use super::pilot::Flown;
 use crate::{
-    Attempt, Clock, DeliveryStore, Failure, Health, Occurrence, Outcome, Settled, Settlement,
-    StoreError, Subject,
+    Attempt, Clock, DeliveryRef, DeliveryStore, Failure, Health, Occurrence, Outcome, Settled,
+    Settlement, StoreError,
 };
 
 /// How many results are settled together at most.
@@ -207,7 +207,7 @@ where
         let parts = &self.shared.parts;
         let observers = &parts.observers;
         let (tenant, endpoint) = (&flown.event.tenant, &flown.registration.id);
-        let delivery = Subject {
+        let delivery = DeliveryRef {
             id: flown.settlement.claim.delivery,
             event: &flown.event.id,
             event_type: &flown.event.event_type,
@@ -215,7 +215,7 @@ where
             endpoint,
             attempt: flown.number,
         };
-        let Settled::Kept { health } = settled else {
+        let Settled::Recorded { health } = settled else {
             return observers.tell(&Occurrence::LeaseLost { delivery });
         };
         let attempt = flown.settlement.attempt.as_ref();
@@ -249,7 +249,7 @@ where
                     observers.tell(&Occurrence::EndpointFailing { tenant, endpoint, since });
                 }
             }
-            Health::Well => {}
+            Health::Healthy => {}
         }
     }
 }
@@ -269,12 +269,12 @@ fn verdict(
 ) -> Option<DisableReason> {
     match settled {
         Settled::LeaseLost => None,
-        Settled::Kept { .. } if flown.disable.is_some() => flown.disable,
-        Settled::Kept { health: Health::Failing { failing, .. } } => {
+        Settled::Recorded { .. } if flown.disable.is_some() => flown.disable,
+        Settled::Recorded { health: Health::Failing { failing, .. } } => {
             let is_given_up = flown.settlement.outcome == Outcome::Failed;
             let is_too_long = disable_after.is_some_and(|span| failing.tried_for >= span);
             (is_given_up && is_too_long).then_some(DisableReason::Failing)
         }
-        Settled::Kept { .. } => None,
+        Settled::Recorded { .. } => None,
     }
 }

@@ -30,8 +30,8 @@ fn registration(number: i64) -> Registration {
 
 fn delivery(id: i64, endpoint: i64, at: MonotonicTime) -> Handed {
     let event = Arc::new(SerializedEvent::new(&Event::new("created", id).unwrap()));
-    let (since, until) = (wall(at), at + LEASE + PATIENCE);
-    Handed { id, endpoint, token: 1, since, until, cancels: None, event }
+    let (queued_at, until) = (wall(at), at + LEASE + PATIENCE);
+    Handed { id, endpoint, token: 1, queued_at, until, cancels: None, event }
 }
 
 /// Lanes of a worker that has claimed this often for each endpoint at the start.

@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use webhooks_core::Timestamp;
 
-use super::Guarded;
-use super::store::{Claim, SeenError, SeenId, SeenStore};
+use super::RunOutcome;
+use super::store::{SeenClaim, SeenError, SeenId, SeenStore};
 use crate::Rejection;
 
 /// How long a repetition waits in this process. Senders give up on an answer after 5 to 30 s, and
@@ -141,11 +141,11 @@ impl Outcome {
         mut self,
         over: Sleep,
         left: Duration,
-    ) -> Result<Guarded<R>, Rejection> {
+    ) -> Result<RunOutcome<R>, Rejection> {
         let ended = async { self.0.wait_for(Option::is_some).await.map(|ended| *ended) };
         match within(ended, over).await {
-            Some(Ok(Some(Ended::Done))) => Ok(Guarded::Duplicate),
-            Some(Ok(Some(Ended::Failed { status }))) => Err(Rejection::Failed { status }),
+            Some(Ok(Some(Ended::Done))) => Ok(RunOutcome::Duplicate),
+            Some(Ok(Some(Ended::Failed { status }))) => Err(Rejection::EarlierRunFailed { status }),
             Some(Ok(Some(Ended::Elsewhere { retry_after }))) => {
                 Err(Rejection::InProgress { retry_after })
             }
@@ -181,12 +181,12 @@ pub(super) struct Held<'g, S: SeenStore> {
 
 /// What is to become of a claim.
 enum Settlement {
-    Release(Claim),
+    Release(SeenClaim),
     Done(SeenId, Timestamp),
 }
 
 impl<'g, S: SeenStore> Held<'g, S> {
-    pub(super) fn new(store: &'g Arc<S>, flights: &'g Flights, claim: Claim) -> Self {
+    pub(super) fn new(store: &'g Arc<S>, flights: &'g Flights, claim: SeenClaim) -> Self {
         Self { store, flights, settlement: Some(Settlement::Release(claim)) }
     }
 

@@ -10,7 +10,7 @@ use crate::Rejection;
 /// What became of a webhook that was not refused.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "it was handled now or before")]
-pub enum Guarded<R> {
+pub enum RunOutcome<R> {
     /// The handler ran.
     Ran {
         /// What it returned.
@@ -23,7 +23,7 @@ pub enum Guarded<R> {
     Duplicate,
 }
 
-impl<R: Handled> Guarded<R> {
+impl<R: HandlerResult> RunOutcome<R> {
     /// Returns what to answer: the handler's status, or 200 for a repetition.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -42,14 +42,14 @@ impl<R: Handled> Guarded<R> {
 /// # Example
 /// ```
 /// use http::StatusCode;
-/// use webhooks_receive::{Handled, Rejection};
+/// use webhooks_receive::{HandlerResult, Rejection};
 ///
 /// enum Failed {
 ///     Refused(Rejection),
 ///     Storage(std::io::Error),
 /// }
 ///
-/// impl Handled for Failed {
+/// impl HandlerResult for Failed {
 ///     fn status(&self) -> StatusCode {
 ///         match self {
 ///             Self::Refused(rejection) => rejection.status(),
@@ -63,45 +63,45 @@ impl<R: Handled> Guarded<R> {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not tell whether the handler succeeded: return a `Response`, a \
-               `StatusCode`, a `Rejection`, or a `Result` of these, or implement `Handled`"
+               `StatusCode`, a `Rejection`, or a `Result` of these, or implement `HandlerResult`"
 )]
-pub trait Handled {
+pub trait HandlerResult {
     /// Returns the status that it stands for.
     fn status(&self) -> StatusCode;
 }
 
-impl<B> Handled for Response<B> {
+impl<B> HandlerResult for Response<B> {
     fn status(&self) -> StatusCode {
         self.status()
     }
 }
 
-impl Handled for StatusCode {
+impl HandlerResult for StatusCode {
     fn status(&self) -> StatusCode {
         *self
     }
 }
 
-impl Handled for () {
+impl HandlerResult for () {
     fn status(&self) -> StatusCode {
         StatusCode::OK
     }
 }
 
-impl Handled for Infallible {
+impl HandlerResult for Infallible {
     fn status(&self) -> StatusCode {
         match *self {}
     }
 }
 
-impl Handled for Rejection {
+impl HandlerResult for Rejection {
     fn status(&self) -> StatusCode {
         self.status()
     }
 }
 
-impl<T: Handled, E: Handled> Handled for Result<T, E> {
+impl<T: HandlerResult, E: HandlerResult> HandlerResult for Result<T, E> {
     fn status(&self) -> StatusCode {
-        self.as_ref().map_or_else(Handled::status, Handled::status)
+        self.as_ref().map_or_else(HandlerResult::status, HandlerResult::status)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use webhooks_core::Timestamp;
 
-use super::store::{Begun, Claim, SeenError, SeenId, SeenStore};
+use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// How many ids are remembered unless set: some 20 MB, and at 100 webhooks a second more than the
 /// 10 minutes in which a replay passes verification.
@@ -20,7 +20,7 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// busy tenant can make it forget the ids of another: choose a capacity for as
 /// many webhooks as come while one may be repeated. After a restart nothing is remembered.
 #[derive(Clone)]
-pub struct MemorySeen {
+pub struct MemorySeenStore {
     ids: Arc<Mutex<Ids>>,
     capacity: NonZeroUsize,
 }
@@ -30,7 +30,7 @@ struct Ids {
     done: LruCache<SeenId, Timestamp>,
 }
 
-impl MemorySeen {
+impl MemorySeenStore {
     /// Returns a store of 100,000 ids.
     pub fn new() -> Self {
         Self::with_capacity(CAPACITY)
@@ -48,22 +48,22 @@ impl MemorySeen {
     }
 }
 
-impl Default for MemorySeen {
+impl Default for MemorySeenStore {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl SeenStore for MemorySeen {
-    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+impl SeenStore for MemorySeenStore {
+    async fn begin(&self, claim: SeenClaim, now: Timestamp) -> Result<BeginOutcome, SeenError> {
         let mut ids = self.ids();
         if ids.done.peek(&claim.id).is_some_and(|until| *until > now) {
-            return Ok(Begun::Done);
+            return Ok(BeginOutcome::Done);
         }
         if let Some(&until) = ids.claimed.get(&claim.id)
             && until > now
         {
-            return Ok(Begun::InProgress { until });
+            return Ok(BeginOutcome::InProgress { until });
         }
         let capacity = self.capacity.get();
         if ids.claimed.len() >= capacity {
@@ -73,7 +73,7 @@ impl SeenStore for MemorySeen {
             return Err(SeenError::Full { capacity });
         }
         ids.claimed.insert(claim.id, claim.until);
-        Ok(Begun::New)
+        Ok(BeginOutcome::Claimed)
     }
 
     async fn done(&self, id: SeenId, until: Timestamp) -> Result<(), SeenError> {
@@ -83,7 +83,7 @@ impl SeenStore for MemorySeen {
         Ok(())
     }
 
-    async fn release(&self, claim: Claim) -> Result<(), SeenError> {
+    async fn release(&self, claim: SeenClaim) -> Result<(), SeenError> {
         let mut ids = self.ids();
         if ids.claimed.get(&claim.id) == Some(&claim.until) {
             ids.claimed.remove(&claim.id);
@@ -92,9 +92,9 @@ impl SeenStore for MemorySeen {
     }
 }
 
-impl fmt::Debug for MemorySeen {
+impl fmt::Debug for MemorySeenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemorySeen").field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("MemorySeenStore").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }
 
@@ -106,29 +106,29 @@ mod tests {
         Timestamp::from_unix_seconds(seconds)
     }
 
-    fn claim(id: &str) -> Claim {
-        Claim { id: SeenId::new("standard", id), until: at(60) }
+    fn claim(id: &str) -> SeenClaim {
+        SeenClaim { id: SeenId::new("standard", id), until: at(60) }
     }
 
     #[tokio::test]
     async fn the_id_done_first_is_forgotten_first() {
-        let store = MemorySeen::with_capacity(NonZeroUsize::new(2).unwrap());
+        let store = MemorySeenStore::with_capacity(NonZeroUsize::new(2).unwrap());
         for id in ["a", "b", "c"] {
             store.done(SeenId::new("standard", id), at(100)).await.unwrap();
         }
-        assert_eq!(store.begin(claim("b"), at(1)).await.unwrap(), Begun::Done);
-        assert_eq!(store.begin(claim("c"), at(1)).await.unwrap(), Begun::Done);
-        assert_eq!(store.begin(claim("a"), at(1)).await.unwrap(), Begun::New);
+        assert_eq!(store.begin(claim("b"), at(1)).await.unwrap(), BeginOutcome::Done);
+        assert_eq!(store.begin(claim("c"), at(1)).await.unwrap(), BeginOutcome::Done);
+        assert_eq!(store.begin(claim("a"), at(1)).await.unwrap(), BeginOutcome::Claimed);
     }
 
     #[tokio::test]
     async fn a_claim_is_never_forgotten_for_want_of_room() {
-        let store = MemorySeen::with_capacity(NonZeroUsize::new(1).unwrap());
-        assert_eq!(store.begin(claim("a"), at(1)).await.unwrap(), Begun::New);
+        let store = MemorySeenStore::with_capacity(NonZeroUsize::new(1).unwrap());
+        assert_eq!(store.begin(claim("a"), at(1)).await.unwrap(), BeginOutcome::Claimed);
         let full = store.begin(claim("b"), at(1)).await;
         assert!(matches!(full, Err(SeenError::Full { capacity: 1 })), "{full:?}");
         // Those that have ended make room.
-        let later = Claim { until: at(120), ..claim("b") };
-        assert_eq!(store.begin(later, at(60)).await.unwrap(), Begun::New);
+        let later = SeenClaim { until: at(120), ..claim("b") };
+        assert_eq!(store.begin(later, at(60)).await.unwrap(), BeginOutcome::Claimed);
     }
 }

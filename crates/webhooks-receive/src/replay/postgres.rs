@@ -7,7 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row as _};
 use webhooks_core::Timestamp;
 
-use super::store::{Begun, Claim, SeenError, SeenId, SeenStore};
+use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// How many connections are open at most.
 const CONNECTIONS: u32 = 8;
@@ -64,11 +64,11 @@ const RELEASE: &str = "
 ///
 /// The table is `webhooks_seen`, found by the connection's search path, or made in its first schema.
 #[derive(Clone)]
-pub struct PostgresSeen {
+pub struct PostgresSeenStore {
     pool: PgPool,
 }
 
-impl PostgresSeen {
+impl PostgresSeenStore {
     /// Connects, and makes the table if it is not there. The URL is that of libpq:
     /// `postgres://user:password@host/database`.
     ///
@@ -89,12 +89,12 @@ impl PostgresSeen {
     /// # Example
     /// ```no_run
     /// use sqlx::postgres::PgPoolOptions;
-    /// use webhooks_receive::PostgresSeen;
+    /// use webhooks_receive::PostgresSeenStore;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = PgPoolOptions::new().connect("postgres://localhost/app").await?;
-    /// let store = PostgresSeen::new(pool).await?;
+    /// let store = PostgresSeenStore::new(pool).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -117,26 +117,26 @@ impl PostgresSeen {
     }
 }
 
-impl SeenStore for PostgresSeen {
-    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+impl SeenStore for PostgresSeenStore {
+    async fn begin(&self, claim: SeenClaim, now: Timestamp) -> Result<BeginOutcome, SeenError> {
         let prune = sqlx::query(PRUNE).bind(microseconds(now));
         prune.execute(&self.pool).await.map_err(unavailable)?;
-        let Claim { id: SeenId { scope, id, .. }, until } = &claim;
+        let SeenClaim { id: SeenId { scope, id, .. }, until } = &claim;
         let (scope, id) = (&**scope, &**id);
         let claimed = sqlx::query(CLAIM).bind(scope).bind(id);
         let claimed = claimed.bind(microseconds(*until)).bind(microseconds(now));
         if claimed.fetch_optional(&self.pool).await.map_err(unavailable)?.is_some() {
-            return Ok(Begun::New);
+            return Ok(BeginOutcome::Claimed);
         }
         let found = sqlx::query(FIND).bind(scope).bind(id).fetch_optional(&self.pool).await;
         Ok(match found.map_err(unavailable)? {
-            Some(row) if row.try_get(0).map_err(unavailable)? => Begun::Done,
+            Some(row) if row.try_get(0).map_err(unavailable)? => BeginOutcome::Done,
             Some(row) => {
                 let until = timestamp(row.try_get(1).map_err(unavailable)?);
-                Begun::InProgress { until }
+                BeginOutcome::InProgress { until }
             }
             // It was given back in between: there is nothing to wait for.
-            None => Begun::InProgress { until: now },
+            None => BeginOutcome::InProgress { until: now },
         })
     }
 
@@ -144,7 +144,7 @@ impl SeenStore for PostgresSeen {
         self.execute(DONE, &id, until).await
     }
 
-    async fn release(&self, claim: Claim) -> Result<(), SeenError> {
+    async fn release(&self, claim: SeenClaim) -> Result<(), SeenError> {
         self.execute(RELEASE, &claim.id, claim.until).await
     }
 }
@@ -161,9 +161,9 @@ fn timestamp(microseconds: i64) -> Timestamp {
     Timestamp::from_unix_microseconds(microseconds.unsigned_abs())
 }
 
-impl fmt::Debug for PostgresSeen {
+impl fmt::Debug for PostgresSeenStore {
     /// Leaves out the connection, whose options may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSeen").finish_non_exhaustive()
+        f.debug_struct("PostgresSeenStore").finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Mutex;
 use webhooks_core::Timestamp;
 
-use super::store::{Begun, Claim, SeenError, SeenId, SeenStore};
+use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// A write-ahead log that is on disk before a commit is answered, so that what is done stays done;
 /// and patience with other processes that use the file.
@@ -54,11 +54,11 @@ const RELEASE: &str = "
 /// Beginning and ending are a commit each. The table is `webhooks_seen`, and may stand in a file
 /// with others.
 #[derive(Clone)]
-pub struct SqliteSeen {
+pub struct SqliteSeenStore {
     connection: Arc<Mutex<Connection>>,
 }
 
-impl SqliteSeen {
+impl SqliteSeenStore {
     /// Opens the file, which is made if it does not exist, as the table is.
     ///
     /// # Errors
@@ -83,8 +83,8 @@ impl SqliteSeen {
     }
 }
 
-impl SeenStore for SqliteSeen {
-    async fn begin(&self, claim: Claim, now: Timestamp) -> Result<Begun, SeenError> {
+impl SeenStore for SqliteSeenStore {
+    async fn begin(&self, claim: SeenClaim, now: Timestamp) -> Result<BeginOutcome, SeenError> {
         self.run(move |connection| begin(connection, &claim, now)).await
     }
 
@@ -92,18 +92,22 @@ impl SeenStore for SqliteSeen {
         self.run(move |connection| execute(connection, DONE, &id, until)).await
     }
 
-    async fn release(&self, claim: Claim) -> Result<(), SeenError> {
+    async fn release(&self, claim: SeenClaim) -> Result<(), SeenError> {
         self.run(move |connection| execute(connection, RELEASE, &claim.id, claim.until)).await
     }
 }
 
-fn begin(connection: &mut Connection, claim: &Claim, now: Timestamp) -> rusqlite::Result<Begun> {
+fn begin(
+    connection: &mut Connection,
+    claim: &SeenClaim,
+    now: Timestamp,
+) -> rusqlite::Result<BeginOutcome> {
     let behavior = rusqlite::TransactionBehavior::Immediate;
     let transaction = connection.transaction_with_behavior(behavior)?;
     transaction.prepare_cached(PRUNE)?.execute([microseconds(now)])?;
-    let Claim { id, until } = claim;
+    let SeenClaim { id, until } = claim;
     let begun = match execute_counted(&transaction, CLAIM, id, *until)? {
-        1 => Begun::New,
+        1 => BeginOutcome::Claimed,
         _ => {
             let found = transaction
                 .prepare_cached(FIND)?
@@ -112,11 +116,13 @@ fn begin(connection: &mut Connection, claim: &Claim, now: Timestamp) -> rusqlite
             match found {
                 Some((_, expires_at)) if expires_at <= microseconds(now) => {
                     execute_counted(&transaction, TAKE_OVER, id, *until)?;
-                    Begun::New
+                    BeginOutcome::Claimed
                 }
-                Some((true, _)) => Begun::Done,
-                Some((false, expires_at)) => Begun::InProgress { until: timestamp(expires_at) },
-                None => Begun::New,
+                Some((true, _)) => BeginOutcome::Done,
+                Some((false, expires_at)) => {
+                    BeginOutcome::InProgress { until: timestamp(expires_at) }
+                }
+                None => BeginOutcome::Claimed,
             }
         }
     };
@@ -154,9 +160,9 @@ async fn blocking<T: Send + 'static>(
     ended.map_err(|panic| unavailable(panic.into()))?.map_err(|error| unavailable(error.into()))
 }
 
-impl fmt::Debug for SqliteSeen {
+impl fmt::Debug for SqliteSeenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteSeen").finish_non_exhaustive()
+        f.debug_struct("SqliteSeenStore").finish_non_exhaustive()
     }
 }
 
@@ -166,14 +172,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_expired_is_removed_bit_by_bit() {
-        let store = SqliteSeen::open(":memory:").await.unwrap();
+        let store = SqliteSeenStore::open(":memory:").await.unwrap();
         let at = Timestamp::from_unix_seconds;
         for number in 0..20 {
             store.done(SeenId::new("standard", &number.to_string()), at(10)).await.unwrap();
         }
         let mut left = Vec::new();
         for number in 20..24 {
-            let claim = Claim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
+            let claim =
+                SeenClaim { id: SeenId::new("standard", &number.to_string()), until: at(99) };
             store.begin(claim, at(10)).await.unwrap();
             let rows = "SELECT count(*) FROM webhooks_seen WHERE expires_at = 10000000";
             let count = |connection: &mut Connection| -> rusqlite::Result<i64> {
@@ -189,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seen.db");
         std::fs::write(&path, "certainly not a database, whatever its name says").unwrap();
-        let refused = SqliteSeen::open(&path).await.unwrap_err();
+        let refused = SqliteSeenStore::open(&path).await.unwrap_err();
         assert!(std::error::Error::source(&refused).is_some());
     }
 }

@@ -28,7 +28,7 @@ impl SeenId {
 /// The right to handle a webhook, for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "it is nothing but these two")]
-pub struct Claim {
+pub struct SeenClaim {
     /// What is to be handled.
     pub id: SeenId,
     /// When others may take it over. No two claims of one id have the same, for the later begins
@@ -39,9 +39,9 @@ pub struct Claim {
 /// What a store says to somebody who wants to handle a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a guard must have an answer to each")]
-pub enum Begun {
+pub enum BeginOutcome {
     /// Nobody has: the claim is made.
-    New,
+    Claimed,
     /// Somebody is at it.
     InProgress {
         /// When that claim ends.
@@ -56,7 +56,7 @@ pub enum Begun {
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a store: implement `SeenStore`")]
 pub trait SeenStore: Send + Sync + 'static {
     /// Claims an id if it is neither done nor claimed by somebody else, as of `now`: atomically, so
-    /// that of any number of callers one gets [`Begun::New`].
+    /// that of any number of callers one gets [`BeginOutcome::Claimed`].
     ///
     /// # Errors
     /// [`SeenError`] when the store fails; the id may then be claimed, until the claim ends.
@@ -65,9 +65,9 @@ pub trait SeenStore: Send + Sync + 'static {
     /// The same.
     fn begin(
         &self,
-        claim: Claim,
+        claim: SeenClaim,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Begun, SeenError>> + Send;
+    ) -> impl Future<Output = Result<BeginOutcome, SeenError>> + Send;
 
     /// Remembers the id as done until then, whatever became of the claim.
     ///
@@ -83,7 +83,7 @@ pub trait SeenStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`SeenError`] when the store fails; the claim then ends by itself.
-    fn release(&self, claim: Claim) -> impl Future<Output = Result<(), SeenError>> + Send;
+    fn release(&self, claim: SeenClaim) -> impl Future<Output = Result<(), SeenError>> + Send;
 }
 
 /// Says why a store of ids failed.

@@ -51,7 +51,7 @@ pub(crate) fn key() -> Key {
 /// Returns a receiver that is one and the same in all of a test.
 pub(crate) fn receiver() -> Receiver<Standard> {
     static RECEIVER: LazyLock<Receiver<Standard>> =
-        LazyLock::new(|| Receiver::of(key()).unwrap().clock(StoppedClock::new()));
+        LazyLock::new(|| Receiver::from_keys(key()).unwrap().clock(StoppedClock::new()));
     RECEIVER.clone()
 }
 

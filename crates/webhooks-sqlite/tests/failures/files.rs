@@ -155,7 +155,7 @@ async fn what_meets_a_lock_for_long_fails_and_was_not_kept() {
     assert_eq!(store.events(Query::default()).await.unwrap().items.len(), 1);
     publish(&store, "2").await;
     let settled = store.settle(vec![settlement(&claimed)], now()).await.unwrap();
-    assert!(matches!(settled[..], [Settled::Kept { .. }]), "{settled:?}");
+    assert!(matches!(settled[..], [Settled::Recorded { .. }]), "{settled:?}");
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn people_can_read_the_file() {
     assert!(store.publish(vec![random], now()).await.unwrap()[0].is_ok());
     let other = Connection::open(folder.path().join("store.db")).unwrap();
     let list =
-        "SELECT event || ' ' || endpoint || ' ' || status || ' ' || since FROM delivery_list";
+        "SELECT event || ' ' || endpoint || ' ' || status || ' ' || queued_at FROM deliveries_view";
     let mut statement = other.prepare(list).unwrap();
     let found: Vec<String> =
         statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();

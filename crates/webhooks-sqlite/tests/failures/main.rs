@@ -16,8 +16,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, MonotonicTime, Novelty,
-    Now, Outcome, Query, SerializedEvent, Settled, Settlement, StoreError,
+    Attempt, ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, MonotonicTime, Now,
+    Outcome, PublishStatus, Query, SerializedEvent, Settled, Settlement, StoreError,
 };
 use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey};
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};
@@ -58,7 +58,7 @@ fn event(id: &str, payload: &str) -> SerializedEvent {
 
 async fn publish(store: &SqliteStore, id: &str) {
     let published = store.publish(vec![event(id, "payload")], now()).await.unwrap();
-    assert_eq!(published[0].as_ref().unwrap().novelty, Novelty::New);
+    assert_eq!(published[0].as_ref().unwrap().status, PublishStatus::Created);
 }
 
 async fn claim(store: &SqliteStore) -> Vec<Claimed> {
@@ -66,14 +66,14 @@ async fn claim(store: &SqliteStore) -> Vec<Claimed> {
     let (limit, per_endpoint) = (100, 100);
     let request =
         || ClaimRequest { now: clocks(), lease, limit, per_endpoint, busy: Arc::default() };
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     loop {
         let claimed = store.claim(request()).await.unwrap();
         let due = store.next_due(Arc::default(), clocks()).await.unwrap();
         if !claimed.is_empty() || due.is_none_or(|due| due > Duration::ZERO) {
             return claimed;
         }
-        wakeups.next().await;
+        changes.changed().await;
     }
 }
 
@@ -110,7 +110,7 @@ fn chain(error: &dyn Error) -> String {
 /// Claims until nothing is due, past errors, which are returned too.
 async fn claim_all(store: &SqliteStore) -> (Vec<Claimed>, Vec<StoreError>) {
     let (mut all, mut errors) = (Vec::new(), Vec::new());
-    let mut wakeups = store.wakeups();
+    let mut changes = store.changes();
     loop {
         let lease = Duration::from_secs(60);
         let (limit, per_endpoint, busy) = (100, 100, Arc::default());
@@ -131,7 +131,7 @@ async fn claim_all(store: &SqliteStore) -> (Vec<Claimed>, Vec<StoreError>) {
         if due.is_none_or(|due| due > Duration::ZERO) {
             return (all, errors);
         }
-        wakeups.next().await;
+        changes.changed().await;
     }
 }
 
@@ -167,7 +167,7 @@ async fn everything_survives_a_restart() {
     let statistics = store.statistics(erp, Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(statistics.failing_since, Some(now()));
     let repeated = store.publish(vec![event("a", "payload")], now()).await.unwrap();
-    assert_eq!(repeated[0].as_ref().unwrap().novelty, Novelty::Repeated);
+    assert_eq!(repeated[0].as_ref().unwrap().status, PublishStatus::Duplicate);
     publish(&store, "c").await;
     let page = store.deliveries(Query::default()).await.unwrap();
     let numbers: Vec<u64> = page.items.iter().map(|found| found.id.as_u64()).collect();

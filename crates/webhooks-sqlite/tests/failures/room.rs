@@ -51,7 +51,7 @@ async fn a_full_store_refuses_new_events_and_settles_what_it_accepted() {
     }
     for batch in settlements.chunks(7) {
         let settled = store.settle(batch.to_vec(), now()).await.unwrap();
-        assert!(settled.iter().all(|settled| matches!(settled, Settled::Kept { .. })));
+        assert!(settled.iter().all(|settled| matches!(settled, Settled::Recorded { .. })));
         // It stays full for those who publish.
         let refused = store.publish(vec![event("another", &large)], now()).await.unwrap_err();
         assert!(matches!(refused, StoreError::Full { .. }), "{refused:?}");
@@ -86,7 +86,7 @@ async fn one_settlement_that_cannot_be_kept_fails_alone() {
     other.execute_batch(refuse).unwrap();
     let settlements: Vec<Settlement> = claimed.iter().map(settlement).collect();
     let settled = store.settle(settlements.clone(), now()).await.unwrap();
-    let kept = settled.iter().map(|settled| matches!(settled, Settled::Kept { .. }));
+    let kept = settled.iter().map(|settled| matches!(settled, Settled::Recorded { .. }));
     assert_eq!(kept.collect::<Vec<_>>(), [true, false, true, true]);
     let page = store.attempts(Query::default()).await.unwrap();
     let attempts: Vec<u64> = page.items.iter().map(|found| found.delivery.as_u64()).collect();
@@ -101,7 +101,7 @@ async fn one_settlement_that_cannot_be_kept_fails_alone() {
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused:?}");
     other.execute_batch("DROP TRIGGER no_row").unwrap();
     let settled = store.settle(alone, now()).await.unwrap();
-    assert!(matches!(settled[0], Settled::Kept { .. }), "its claim went on");
+    assert!(matches!(settled[0], Settled::Recorded { .. }), "its claim went on");
 }
 
 /// Goal: one bad command fails alone. Method: a lock keeps the writer waiting, so that a publish, a

@@ -133,7 +133,7 @@ impl Oracle {
 
     /// Returns whether a replay has not made a delivery due before.
     fn is_again(&self, key: &Key, request: &ReplayRequest) -> bool {
-        self.deliveries.get(key).is_some_and(|row| !request.has_replayed(row.progress.since))
+        self.deliveries.get(key).is_some_and(|row| !request.has_replayed(row.progress.queued_at))
     }
 
     fn check_open(&self, key: &EndpointKey) -> Result<(), Refusal> {
@@ -151,9 +151,9 @@ impl Oracle {
         let found = self.deliveries.iter().filter(|(_, row)| {
             row.endpoint == *endpoint
                 && which.includes(row.status)
-                && row.progress.since >= since
-                && until.is_none_or(|until| row.progress.since < until)
-                && !request.has_replayed(row.progress.since)
+                && row.progress.queued_at >= since
+                && until.is_none_or(|until| row.progress.queued_at < until)
+                && !request.has_replayed(row.progress.queued_at)
         });
         found.map(|(key, _)| *key).collect()
     }
@@ -205,7 +205,7 @@ impl Refusal {
     fn is(self, error: &OperationError) -> bool {
         match error {
             OperationError::DisabledEndpoint { .. } => self == Self::Disabled,
-            OperationError::Status { status, .. } => self == Self::Status(*status),
+            OperationError::WrongStatus { status, .. } => self == Self::Status(*status),
             OperationError::UnknownDelivery { .. } => self == Self::UnknownDelivery,
             OperationError::UnknownEndpoint { .. } => self == Self::UnknownEndpoint,
             OperationError::UnknownEvent { .. } => self == Self::UnknownEvent,

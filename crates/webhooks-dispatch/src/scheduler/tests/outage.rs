@@ -2,19 +2,24 @@
 
 use super::*;
 
-const TROUBLE: Signal = Signal::Trouble { pause: None };
+const TROUBLE: EndpointSignal = EndpointSignal::Unhealthy { pause: None };
 
 fn known_to_fail(number: u64, to: &Arc<Registration>) -> Claimed {
     Claimed { is_failing: true, ..claimed(number, to) }
 }
 
-fn end(scheduler: &mut Scheduler, flight: &Flight, signal: Signal, now: MonotonicTime) {
+fn end(scheduler: &mut Scheduler, flight: &Flight, signal: EndpointSignal, now: MonotonicTime) {
     scheduler.land(flight, signal, now);
     scheduler.settled(&flight.claimed.claim);
 }
 
 /// Takes a delivery that was claimed for an endpoint, and ends it at once.
-fn exchange(scheduler: &mut Scheduler, claimed: Claimed, signal: Signal, now: MonotonicTime) {
+fn exchange(
+    scheduler: &mut Scheduler,
+    claimed: Claimed,
+    signal: EndpointSignal,
+    now: MonotonicTime,
+) {
     scheduler.offer(vec![claimed], now + LEASE);
     let flight = scheduler.take(now).unwrap();
     end(scheduler, &flight, signal, now);
@@ -37,7 +42,7 @@ fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_
     scheduler.offer((10..15).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
     let flights = take_all(&mut scheduler, at(10_000));
     assert_eq!(flights.len(), 1, "a probe");
-    end(&mut scheduler, &flights[0], Signal::Well, at(10_000));
+    end(&mut scheduler, &flights[0], EndpointSignal::Success, at(10_000));
     assert!(take_all(&mut scheduler, at(10_000)).len() > 1);
 }
 
@@ -73,7 +78,7 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
             assert_eq!(ids(&take_all(&mut scheduler, now)), [2_000_000], "{}", flights.len());
         }
         for flight in &flights {
-            end(&mut scheduler, flight, Signal::NoRoom, at(round * 60_000 + 30_000));
+            end(&mut scheduler, flight, EndpointSignal::NoRoom, at(round * 60_000 + 30_000));
         }
     }
 }
@@ -82,8 +87,8 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
 fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
     let mut scheduler = scheduler(1);
     let [full, other] = ["full", "other"].map(|id| registration(id, endpoint()));
-    exchange(&mut scheduler, claimed(1, &full), Signal::NoRoom, at(0));
-    exchange(&mut scheduler, claimed(2, &other), Signal::Well, at(0));
+    exchange(&mut scheduler, claimed(1, &full), EndpointSignal::NoRoom, at(0));
+    exchange(&mut scheduler, claimed(2, &other), EndpointSignal::Success, at(0));
     assert_eq!(scheduler.wakes_at(), Some(at(1_000)));
     offer(&mut scheduler, &full, 3, 1);
     assert!(scheduler.take(at(999)).is_none() && scheduler.released().len() == 1);
@@ -99,10 +104,10 @@ fn an_answer_that_refuses_a_probe_is_a_sign_of_life() {
     let to = registration("a", endpoint());
     scheduler.offer((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
     let probe = scheduler.take(at(0)).unwrap();
-    end(&mut scheduler, &probe, Signal::Nothing, at(0));
+    end(&mut scheduler, &probe, EndpointSignal::Nothing, at(0));
     let probe = scheduler.take(at(0)).unwrap();
     assert!(scheduler.take(at(0)).is_none(), "a delivery that was not sent tells nothing");
-    end(&mut scheduler, &probe, Signal::Alive, at(0));
+    end(&mut scheduler, &probe, EndpointSignal::Refused, at(0));
     assert_eq!(take_all(&mut scheduler, at(0)).len(), 2);
 }
 
@@ -170,7 +175,7 @@ fn a_parked_endpoint_that_turns_out_well_goes_on_at_once() {
     }
     let flights = take_all(&mut scheduler, at(0));
     assert_eq!((ids(&flights), scheduler.parked.len()), (vec![0, 10], 3));
-    end(&mut scheduler, &flights[0], Signal::Well, at(0));
+    end(&mut scheduler, &flights[0], EndpointSignal::Success, at(0));
     assert_eq!(ids(&take_all(&mut scheduler, at(0))), [1, 20]);
 }
 
@@ -203,7 +208,12 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
 fn endpoints_that_failed_or_were_limited_are_forgotten_when_that_tells_nothing_more() {
     let mut scheduler = scheduler(10);
     let limited = endpoint().rate_limit(count(1), count(1));
-    exchange(&mut scheduler, claimed(1, &registration("limited", limited)), Signal::Well, at(0));
+    exchange(
+        &mut scheduler,
+        claimed(1, &registration("limited", limited)),
+        EndpointSignal::Success,
+        at(0),
+    );
     exchange(&mut scheduler, known_to_fail(2, &registration("sick", endpoint())), TROUBLE, at(0));
     scheduler.sweep(at(599_000));
     assert_eq!(scheduler.by_endpoint.len(), 2);
@@ -231,7 +241,7 @@ fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
     let after = begun_anew(&before);
     scheduler.offer(vec![claimed(2, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(5_000)).is_none(), "one in flight");
-    end(&mut scheduler, &flight, Signal::Well, at(5_000));
+    end(&mut scheduler, &flight, EndpointSignal::Success, at(5_000));
     assert!(scheduler.take(at(5_000)).is_some());
     scheduler.sweep(at(5_000));
     scheduler.offer(vec![claimed(3, &after)], at(0) + LEASE);

@@ -9,7 +9,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Forget { endpoint: usize },
-    Land { flight: usize, signal: Signal },
+    Land { flight: usize, signal: EndpointSignal },
     Lose { held: usize },
     Offer { endpoint: usize, deliveries: u64 },
     Pass { milliseconds: u64 },
@@ -21,11 +21,11 @@ fn step() -> impl Strategy<Value = Step> {
     let longest = (0..200_000_u64).prop_map(|pause| Some(Duration::from_millis(pause)));
     let pause = prop_oneof![Just(None), longest];
     let signal = prop_oneof![
-        3 => Just(Signal::Well),
-        1 => Just(Signal::Alive),
-        1 => Just(Signal::NoRoom),
-        1 => Just(Signal::Nothing),
-        2 => pause.prop_map(|pause| Signal::Trouble { pause }),
+        3 => Just(EndpointSignal::Success),
+        1 => Just(EndpointSignal::Refused),
+        1 => Just(EndpointSignal::NoRoom),
+        1 => Just(EndpointSignal::Nothing),
+        2 => pause.prop_map(|pause| EndpointSignal::Unhealthy { pause }),
     ];
     prop_oneof![
         1 => (0..6_usize).prop_map(|endpoint| Step::Forget { endpoint }),
@@ -163,7 +163,7 @@ proptest! {
         for _ in 0..2_000 {
             watched.step(&Step::Pass { milliseconds: 1_000 });
             watched.step(&Step::Take { most: 100 });
-            watched.step(&Step::Land { flight: 0, signal: Signal::Well });
+            watched.step(&Step::Land { flight: 0, signal: EndpointSignal::Success });
             if watched.waiting.is_empty() && watched.flights.is_empty() {
                 break;
             }

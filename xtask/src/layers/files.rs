@@ -1,0 +1,242 @@
+//! The order of the files inside a crate: a file uses only files above it.
+//!
+//! The `mod` lines of `lib.rs` are that order, from bottom to top, so that a reader can take a crate
+//! file by file. `foo.rs` and the files of `foo/` are one room, in which everybody may use
+//! everybody. Tests may use what they want.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+
+use crate::shell::{Failure, failure, folder_entries, root};
+
+/// Checks the crates of the folder `crates`.
+pub(super) fn check() -> Result<(), Failure> {
+    let mut violations = Vec::new();
+    for folder in folder_entries(&root().join("crates"))? {
+        let source = folder.join("src");
+        let lib = tokens(&source.join("lib.rs"))?;
+        let order = Order::of(lib);
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        println!("{name}: {}", order.modules.join(" "));
+        for module in &order.modules {
+            for file in files(&source, module)? {
+                let file_tokens = tokens(&file)?;
+                for wrong in order.violations(module, file_tokens) {
+                    let file = file.strip_prefix(root()).unwrap_or(&file);
+                    violations.push(format!("{}: {wrong}", file.display()));
+                }
+            }
+        }
+    }
+    match violations[..] {
+        [] => Ok(()),
+        ref found => Err(Failure(found.join("\n       "))),
+    }
+}
+
+/// Returns the files of a module, except its tests.
+fn files(source: &Path, module: &str) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = vec![source.join(format!("{module}.rs"))];
+    let mut folders = vec![source.join(module)];
+    while let Some(folder) = folders.pop() {
+        for path in if folder.is_dir() { folder_entries(&folder)? } else { Vec::new() } {
+            match path.file_stem().and_then(|stem| stem.to_str()) {
+                Some("tests") => {}
+                _ if path.is_dir() => folders.push(path),
+                _ => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn tokens(file: &Path) -> Result<TokenStream, Failure> {
+    let what = format!("read {}", file.display());
+    let text = fs::read_to_string(file).map_err(failure(&what))?;
+    text.parse().map_err(|error| Failure(format!("cannot {what}: {error}")))
+}
+
+/// What `lib.rs` says of its files.
+#[derive(Debug, Default)]
+struct Order {
+    /// From bottom to top.
+    modules: Vec<String>,
+    /// The module of each name that the root exports.
+    exports: BTreeMap<String, String>,
+}
+
+impl Order {
+    fn of(root: TokenStream) -> Self {
+        let mut order = Self::default();
+        let tokens: Vec<TokenTree> = root.into_iter().collect();
+        for (index, token) in tokens.iter().enumerate() {
+            match (word(token).as_deref(), tokens.get(index + 1), tokens.get(index + 2)) {
+                (Some("mod"), Some(TokenTree::Ident(name)), Some(TokenTree::Punct(_))) => {
+                    order.modules.push(name.to_string());
+                }
+                (Some("use"), Some(TokenTree::Ident(module)), _) => {
+                    let names = tokens[index + 2..].iter();
+                    let names = names.take_while(|token| !is_mark(token, ';'));
+                    for name in words(names.cloned().collect()) {
+                        order.exports.insert(name, module.to_string());
+                    }
+                }
+                _ => {}
+            }
+        }
+        order.modules.retain(|module| module != "tests");
+        order
+    }
+
+    /// Returns what a file of the module uses against the order.
+    fn violations(&self, module: &str, file: TokenStream) -> BTreeSet<String> {
+        let mut used = BTreeSet::new();
+        collect(file, &mut used);
+        let place = |name: &str| self.modules.iter().position(|known| known == name);
+        let wrong = used.iter().filter_map(|name| {
+            let exported = self.exports.get(name).filter(|_| place(name).is_none());
+            let target = exported.unwrap_or(name);
+            match place(target) {
+                Some(found) if Some(found) <= place(module) => None,
+                Some(_) => Some(format!("`{module}` uses `{target}`, which lib.rs lists after it")),
+                None => Some(format!("no file is known to have `crate::{name}`")),
+            }
+        });
+        wrong.collect()
+    }
+}
+
+/// Collects the first name of each path that starts with `crate`, except in tests.
+fn collect(tokens: TokenStream, used: &mut BTreeSet<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut rest = &tokens[..];
+    while let [token, behind @ ..] = rest {
+        rest = behind;
+        match (token, behind) {
+            (hash, [TokenTree::Group(attribute), item @ ..])
+                if is_mark(hash, '#') && is_for_tests(attribute) =>
+            {
+                rest = skip_item(item);
+            }
+            (root, [first, second, path, ..])
+                if word(root).is_some_and(|root| root == "crate")
+                    && is_mark(first, ':')
+                    && is_mark(second, ':') =>
+            {
+                match path {
+                    TokenTree::Ident(name) => drop(used.insert(name.to_string())),
+                    TokenTree::Group(list) => used.extend(first_names(list)),
+                    _ => {}
+                }
+            }
+            (TokenTree::Group(group), _) => collect(group.stream(), used),
+            _ => {}
+        }
+    }
+}
+
+/// Returns the first name of each path in `{a::B, c::{D, E}}`.
+fn first_names(list: &Group) -> Vec<String> {
+    let tokens: Vec<TokenTree> = list.stream().into_iter().collect();
+    let paths = tokens.split(|token| is_mark(token, ','));
+    paths.filter_map(|path| word(path.first()?)).collect()
+}
+
+fn words(tokens: Vec<TokenTree>) -> Vec<String> {
+    let names = |token| match token {
+        TokenTree::Group(group) => words(group.stream().into_iter().collect()),
+        TokenTree::Ident(name) => vec![name.to_string()],
+        _ => Vec::new(),
+    };
+    tokens.into_iter().flat_map(names).collect()
+}
+
+fn is_for_tests(attribute: &Group) -> bool {
+    attribute.delimiter() == Delimiter::Bracket && attribute.stream().to_string() == "cfg (test)"
+}
+
+/// Returns what stands behind an item: it ends with a semicolon or a block.
+fn skip_item(tokens: &[TokenTree]) -> &[TokenTree] {
+    let is_end = |token: &TokenTree| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        token => is_mark(token, ';'),
+    };
+    let end = tokens.iter().position(is_end).map_or(tokens.len(), |end| end + 1);
+    &tokens[end..]
+}
+
+fn word(token: &TokenTree) -> Option<String> {
+    match token {
+        TokenTree::Ident(word) => Some(word.to_string()),
+        _ => None,
+    }
+}
+
+fn is_mark(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(root: &str, module: &str, file: &str, expected: &[&str]) {
+        let order = Order::of(root.parse().unwrap());
+        let found = order.violations(module, file.parse().unwrap());
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    }
+
+    const ROOT: &str = "mod error; pub mod claim; #[cfg(feature = \"log\")] mod log; mod store;
+        pub use claim::{Claim, ClaimRequest}; pub use store::Store; mod tests;
+        pub mod port { pub use crate::claim::Claimed; }";
+
+    #[test]
+    fn a_file_may_use_itself_and_those_above() {
+        check(
+            ROOT,
+            "store",
+            "use crate::{error::Error, claim, Store}; fn f(_: crate::Claim) {}",
+            &[],
+        );
+        check(
+            ROOT,
+            "log",
+            "//! Like crate::store.\n// crate::store\nconst A: &str = \"crate::store\";",
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_file_that_uses_one_below_is_named() {
+        let expected = ["`error` uses `store`, which lib.rs lists after it"];
+        check(ROOT, "error", "use crate::store::{Store, Other};", &expected);
+        check(ROOT, "error", "use crate::Store;", &expected);
+        check(ROOT, "error", "fn f() { let g = |x: crate::Store| x; }", &expected);
+        check(ROOT, "error", "macro_rules! m { () => { crate::store::f() } }", &expected);
+        check(
+            ROOT,
+            "log",
+            "use crate::{claim::{self, store}, store::A};",
+            &["`log` uses `store`, which lib.rs lists after it"],
+        );
+    }
+
+    #[test]
+    fn a_name_of_no_file_is_told() {
+        let expected = ["no file is known to have `crate::port`"];
+        check(ROOT, "store", "use crate::port::Claimed;", &expected);
+    }
+
+    #[test]
+    fn tests_may_use_everything() {
+        let tests =
+            "#[cfg(test)] use crate::store::a; #[cfg(test)] mod tests { use crate::Store; }";
+        check(ROOT, "error", tests, &[]);
+        let behind = "#[cfg(test)] mod tests { use crate::Store; } use crate::store::A;";
+        check(ROOT, "error", behind, &["`error` uses `store`, which lib.rs lists after it"]);
+    }
+}
