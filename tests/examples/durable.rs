@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
-use webhooks_dispatch::{Clock as _, Engine, HistoryStore as _, SystemClock};
+use webhooks_dispatch::{
+    Engine,
+    clock::{Clock as _, SystemClock},
+    history::HistoryStore as _,
+};
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, EndpointKey, Secret};
 use webhooks_sqlite::SqliteStore;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{Clock, MonotonicTime};
+use webhooks_dispatch::clock::{Clock, MonotonicTime};
 
 /// 2026-01-01T00:00:00Z.
 const START: u64 = 1_767_225_600;

@@ -15,8 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, ClaimRequest, Claimed, DeliveryStore, HistoryStore, MonotonicTime, Now, Outcome,
-    Published, Query, SerializedEvent, Settled, Settlement,
+    Published,
+    clock::{MonotonicTime, Now},
+    history::{HistoryStore, Query},
+    store::{
+        Attempt, ClaimRequest, Claimed, DeliveryStore, Outcome, SerializedEvent, Settled,
+        Settlement,
+    },
 };
 use webhooks_registry::{Endpoint, EndpointKey, EndpointStore};
 

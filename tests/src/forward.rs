@@ -4,41 +4,41 @@
 #[macro_export]
 macro_rules! forward_history {
     ($store:ty) => {
-        impl webhooks_dispatch::HistoryStore for $store {
+        impl webhooks_dispatch::history::HistoryStore for $store {
             async fn event(
                 &self,
                 tenant: webhooks_core::TenantId,
                 id: webhooks_core::EventId,
-            ) -> Result<Option<webhooks_dispatch::EventRecord>, webhooks_dispatch::StoreError> {
+            ) -> Result<Option<webhooks_dispatch::history::EventRecord>, webhooks_dispatch::store::StoreError> {
                 self.inner.event(tenant, id).await
             }
 
             async fn events(
                 &self,
-                query: webhooks_dispatch::Query,
+                query: webhooks_dispatch::history::Query,
             ) -> Result<
-                webhooks_dispatch::Page<webhooks_dispatch::EventRecord>,
-                webhooks_dispatch::StoreError,
+                webhooks_dispatch::history::Page<webhooks_dispatch::history::EventRecord>,
+                webhooks_dispatch::store::StoreError,
             > {
                 self.inner.events(query).await
             }
 
             async fn deliveries(
                 &self,
-                query: webhooks_dispatch::Query,
+                query: webhooks_dispatch::history::Query,
             ) -> Result<
-                webhooks_dispatch::Page<webhooks_dispatch::DeliveryRecord>,
-                webhooks_dispatch::StoreError,
+                webhooks_dispatch::history::Page<webhooks_dispatch::history::DeliveryRecord>,
+                webhooks_dispatch::store::StoreError,
             > {
                 self.inner.deliveries(query).await
             }
 
             async fn attempts(
                 &self,
-                query: webhooks_dispatch::Query,
+                query: webhooks_dispatch::history::Query,
             ) -> Result<
-                webhooks_dispatch::Page<webhooks_dispatch::AttemptRecord>,
-                webhooks_dispatch::StoreError,
+                webhooks_dispatch::history::Page<webhooks_dispatch::history::AttemptRecord>,
+                webhooks_dispatch::store::StoreError,
             > {
                 self.inner.attempts(query).await
             }
@@ -47,11 +47,11 @@ macro_rules! forward_history {
                 &self,
                 endpoint: webhooks_registry::EndpointKey,
                 since: webhooks_core::Timestamp,
-            ) -> Result<webhooks_dispatch::Statistics, webhooks_dispatch::StoreError> {
+            ) -> Result<webhooks_dispatch::history::Statistics, webhooks_dispatch::store::StoreError> {
                 self.inner.statistics(endpoint, since).await
             }
 
-            async fn waiting(&self, limit: u64) -> Result<u64, webhooks_dispatch::StoreError> {
+            async fn waiting(&self, limit: u64) -> Result<u64, webhooks_dispatch::store::StoreError> {
                 self.inner.waiting(limit).await
             }
 
@@ -59,7 +59,7 @@ macro_rules! forward_history {
                 &self,
                 before: webhooks_core::Timestamp,
                 limit: usize,
-            ) -> Result<usize, webhooks_dispatch::StoreError> {
+            ) -> Result<usize, webhooks_dispatch::store::StoreError> {
                 self.inner.prune(before, limit).await
             }
         }

@@ -11,8 +11,10 @@ use fastrand::Rng;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, EndpointId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    DeliveryRecord, DeliveryStore, Engine, HistoryStore, OperationError, Query, Replay, StoreError,
-    Transport, Undelivered,
+    Engine, OperationError, Replay, Undelivered,
+    history::{DeliveryRecord, HistoryStore, Query},
+    store::{DeliveryStore, StoreError},
+    transport::Transport,
 };
 use webhooks_registry::{Endpoint, EndpointKey, EndpointStore, EndpointStoreError};
 

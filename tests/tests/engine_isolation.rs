@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use webhooks_core::{Event, EventId, TenantId};
-use webhooks_dispatch::{Clock as _, Engine, EngineSettings, FnTransport, MemoryStore};
+use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore, clock::Clock as _};
 use webhooks_registry::{Endpoint, HeaderProfile};
 use webhooks_tests::SimulatedClock;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use webhooks_dispatch::{Request, Transport as _};
+use webhooks_dispatch::transport::{Request, Transport as _};
 use webhooks_http::HttpTransport;
 use webhooks_registry::Endpoint;
 use webhooks_tests::RawServer;

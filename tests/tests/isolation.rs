@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Clock as _, Dispatcher, FnTransport};
+use webhooks_dispatch::{Dispatcher, FnTransport, clock::Clock as _};
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_tests::SimulatedClock;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use webhooks_core::{DeliveryResult, DeliveryStatus, Event, EventType, RetryPolicy, TenantId};
-use webhooks_dispatch::{Dispatcher, FnTransport, Transport};
+use webhooks_dispatch::{Dispatcher, FnTransport, transport::Transport};
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::Algorithm;
 use webhooks_tests::SimulatedClock;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use webhooks_core::{Event, EventId, TenantId};
 use webhooks_dispatch::{
-    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport, MemoryStore,
-    Outcome, Settlement, Transport,
+    Engine, EngineSettings, FnTransport, MemoryStore,
+    clock::Clock as _,
+    store::{ClaimRequest, DeliveryStore as _, Outcome, Settlement},
+    transport::Transport,
 };
 use webhooks_registry::{Endpoint, HeaderProfile};
 use webhooks_tests::SimulatedClock;
@@ -227,11 +229,11 @@ async fn fail_once(
     };
     let claimed = engine.store().claim(request).await.unwrap();
     let due_at = clock.now();
-    let attempt = webhooks_dispatch::Attempt {
+    let attempt = webhooks_dispatch::store::Attempt {
         started_at: due_at,
         duration: Duration::from_secs(30),
         status_code: None,
-        error_class: Some(webhooks_dispatch::ErrorClass::Timeout),
+        error_class: Some(webhooks_dispatch::transport::ErrorClass::Timeout),
         error: None,
         response_headers: String::new(),
         response: bytes::Bytes::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 use webhooks_core::{EndpointId, RetryPolicy};
-use webhooks_dispatch::{DeliveryRecord, HistoryStore as _, Query};
+use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_tests::Received;

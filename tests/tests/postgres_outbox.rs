@@ -9,8 +9,9 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Clock as _, DeliveryStore as _, Engine, EngineSettings, FnTransport,
-    PublishStatus, SerializedEvent, StoreError, SystemClock,
+    Engine, EngineSettings, FnTransport, PublishStatus,
+    clock::{Clock as _, SystemClock},
+    store::{ClaimRequest, DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{Endpoint, EndpointStore as _};

@@ -13,9 +13,13 @@ pub(crate) fn failure(action: &str) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure(format!("cannot {action}: {error}"))
 }
 
+/// Returns the workspace's root: that of the present folder, since several worktrees may share what
+/// was built.
 pub(crate) fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    found.map_or_else(built, Path::to_owned)
 }
 
 /// Returns the paths of what is in a folder, sorted.

@@ -11,15 +11,14 @@ use std::time::Duration;
 use webhooks_core::{DeliveryId, TenantId, Timestamp};
 use webhooks_registry::{Endpoint, EndpointNumber, Registration};
 
-use self::lane::Lane;
-use crate::{
-    Claim, ClaimRequest, Claimed, MonotonicTime, Now, Outcome, Progress, SerializedEvent,
-    Settlement,
-};
+use self::lane::EndpointBacklog;
+use crate::clock::{MonotonicTime, Now};
+use crate::serialized_event::SerializedEvent;
+use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Progress, Settlement};
 
 /// The order of an endpoint's deliveries: by due time, then by acceptance. Those of an ordered
 /// endpoint are all due at the epoch, so that acceptance alone counts.
-pub type Place = (Timestamp, DeliveryId);
+pub type QueueKey = (Timestamp, DeliveryId);
 
 /// Returns the due time that counts in an endpoint's order: an ordered one's deliveries have none.
 pub fn due_in_order(endpoint: &Endpoint, due_at: Timestamp) -> Timestamp {
@@ -44,14 +43,14 @@ impl Window {
 /// A delivery that waits.
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
-pub struct Waiting {
+pub struct QueuedDelivery {
     /// The event.
     pub event: Arc<SerializedEvent>,
     /// How far the delivery has come.
     pub progress: Progress,
 }
 
-impl Waiting {
+impl QueuedDelivery {
     /// Returns whether it waits for its first attempt, since it was accepted or replayed.
     pub(crate) fn is_first(&self) -> bool {
         self.progress.next_attempt_in_policy() == 1
@@ -65,7 +64,7 @@ pub struct Refill {
     /// The endpoint.
     pub endpoint: EndpointNumber,
     /// The first place to read.
-    pub from: Place,
+    pub from: QueueKey,
     /// How many at most.
     pub limit: usize,
     /// Which of all refills it is.
@@ -83,7 +82,7 @@ pub struct Backlog {
     /// Both clocks at the last claim.
     now: Timestamp,
     monotonic: MonotonicTime,
-    lanes: HashMap<EndpointNumber, Lane>,
+    lanes: HashMap<EndpointNumber, EndpointBacklog>,
     /// Lanes with something due, by tenant.
     ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
     /// Lanes with nothing due before a later time.
@@ -109,8 +108,8 @@ struct Lease {
     /// Set while the store writes what became of the delivery: then the lease does not end.
     held: bool,
     endpoint: EndpointNumber,
-    place: Place,
-    waiting: Waiting,
+    place: QueueKey,
+    waiting: QueuedDelivery,
 }
 
 impl Backlog {
@@ -143,7 +142,7 @@ impl Backlog {
     pub fn open(
         &mut self,
         registration: &Arc<Registration>,
-        spilled_from: Option<Place>,
+        spilled_from: Option<QueueKey>,
         blocked_until: Timestamp,
     ) {
         let number = registration.number;
@@ -157,7 +156,8 @@ impl Backlog {
                 self.bytes = self.bytes - before + lane.bytes();
             }
             None => {
-                let lane = Lane::new(Arc::clone(registration), spilled_from, blocked_until);
+                let lane =
+                    EndpointBacklog::new(Arc::clone(registration), spilled_from, blocked_until);
                 self.lanes.insert(number, lane);
             }
         }
@@ -189,7 +189,7 @@ impl Backlog {
         endpoint: EndpointNumber,
         due_at: Timestamp,
         id: DeliveryId,
-        waiting: Waiting,
+        waiting: QueuedDelivery,
     ) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
@@ -215,7 +215,7 @@ impl Backlog {
     }
 
     /// Returns the first delivery that waits for an endpoint, as far as memory holds it.
-    pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&Waiting> {
+    pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&QueuedDelivery> {
         self.lanes.get(&endpoint)?.head()
     }
 
@@ -230,7 +230,7 @@ impl Backlog {
 
     /// Makes due at this time what waits for its first attempt at an endpoint and is due later, up to a
     /// place. The store has changed what is on disk in the same way.
-    pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: Place) {
+    pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: QueueKey) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
         lane.hasten(due_at, through);
@@ -302,7 +302,8 @@ impl Backlog {
             if planned >= request.limit {
                 break;
             }
-            let available = |lane: &Lane| lane.available(request.now.wall, request.per_endpoint);
+            let available =
+                |lane: &EndpointBacklog| lane.available(request.now.wall, request.per_endpoint);
             planned += self.lanes.get(&lane).map_or(0, available);
             plan.push(lane);
             if let Some(lane) = lanes.next() {
@@ -314,7 +315,7 @@ impl Backlog {
 
     /// Returns whether a claim still holds, and if so keeps its lease from ending until
     /// [`settle`](Self::settle) or [`let_go`](Self::let_go).
-    pub fn hold(&mut self, claim: Claim) -> bool {
+    pub fn pin(&mut self, claim: Claim) -> bool {
         match self.leases.get_mut(&claim.delivery) {
             Some(lease) if lease.token == claim.token && !lease.held => {
                 lease.held = true;
@@ -325,7 +326,7 @@ impl Backlog {
     }
 
     /// Undoes [`hold`](Self::hold): what became of the delivery could not be kept.
-    pub fn let_go(&mut self, claim: Claim) {
+    pub fn unpin(&mut self, claim: Claim) {
         if let Some(lease) = self.leases.get_mut(&claim.delivery)
             && lease.token == claim.token
         {
@@ -334,7 +335,7 @@ impl Backlog {
     }
 
     /// Borrows the endpoint and the delivery of a claim that holds.
-    pub fn claimed(&self, claim: Claim) -> Option<(&Registration, &Waiting)> {
+    pub fn claimed(&self, claim: Claim) -> Option<(&Registration, &QueuedDelivery)> {
         let lease = self.leases.get(&claim.delivery).filter(|lease| lease.token == claim.token)?;
         Some((&self.lanes.get(&lease.endpoint)?.registration, &lease.waiting))
     }
@@ -419,7 +420,12 @@ impl Backlog {
     /// Takes in what was read from disk. `next` is the place to read on from; `None` if there was
     /// no more. What changed since the store began to read, after [`refills`](Self::refills), is
     /// known here.
-    pub fn refill(&mut self, refill: &Refill, found: Vec<(Place, Waiting)>, next: Option<Place>) {
+    pub fn refill(
+        &mut self,
+        refill: &Refill,
+        found: Vec<(QueueKey, QueuedDelivery)>,
+        next: Option<QueueKey>,
+    ) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
         for ((due_at, id), waiting) in lane.end_refill(refill, found, next) {
             if !self.leases.contains_key(&id) {
@@ -533,7 +539,7 @@ impl Backlog {
         }
     }
 
-    fn unlist(&mut self, endpoint: EndpointNumber, lane: &Lane) {
+    fn unlist(&mut self, endpoint: EndpointNumber, lane: &EndpointBacklog) {
         let tenant = &lane.registration.endpoint.tenant;
         Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, lane.listed);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::MonotonicTime;
+use crate::clock::MonotonicTime;
 
 /// When an endpoint in trouble is left alone, and for how long.
 ///

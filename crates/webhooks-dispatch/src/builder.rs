@@ -2,28 +2,18 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use webhooks_registry::EndpointStore;
 
-use crate::engine::Parts;
-use crate::observe::Observers;
+use crate::clock::{Clock, SystemClock};
+use crate::engine::Engine;
+use crate::observer::{Observer, Observers};
+use crate::parts::EngineParts;
+use crate::settings::{EngineSettings, bounded};
 use crate::steady::SteadyTime;
-use crate::workers::Workers;
-use crate::{Clock, DeliveryStore, Engine, EngineSettings, Observer, SystemClock, Transport};
-
-/// How long a lease may be. When a worker extends it, a quarter is left at worst: enough for a call that
-/// fails, the pause after it, and another call. No lease needs to be long, since it is extended, and
-/// after a crash it is waited for.
-const LEASE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60 * 60));
-
-/// The longest time that results are gathered: a quarter of the shortest lease, so that they are settled
-/// while their leases last.
-const MAX_LINGER: Duration = Duration::from_secs(1);
-
-/// Publishing is idempotent for as long as events are remembered.
-const MIN_RETENTION: Duration = Duration::from_secs(60);
+use crate::store::DeliveryStore;
+use crate::transport::Transport;
+use crate::worker_registry::WorkerRegistry;
 
 /// Makes an engine; [`Engine::builder`] returns it.
 #[must_use = "only `build` makes an engine"]
@@ -48,6 +38,31 @@ impl<S, T> EngineBuilder<S, T> {
             #[cfg(feature = "sabotage")]
             leaks_slots: false,
         }
+    }
+}
+
+impl<S, T> Engine<S, T>
+where
+    S: DeliveryStore + EndpointStore,
+    T: Transport,
+{
+    /// Returns an engine by the system's clock, with the default settings.
+    pub fn new(store: S, transport: T) -> Self {
+        Self::builder(store, transport).build()
+    }
+
+    /// Returns what makes an engine that differs from [`new`](Self::new)'s.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore};
+    ///
+    /// let transport = FnTransport::new(|_, _, _, _| async { (200, "") });
+    /// let settings = EngineSettings { concurrency: 64, ..EngineSettings::default() };
+    /// let engine = Engine::builder(MemoryStore::new(), transport).settings(settings).build();
+    /// ```
+    pub fn builder(store: S, transport: T) -> EngineBuilder<S, T> {
+        EngineBuilder::new(store, transport)
     }
 }
 
@@ -91,14 +106,14 @@ where
     pub fn build(self) -> Engine<S, T, C> {
         let settings = bounded(self.settings);
         let random = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let parts = Parts {
+        let parts = EngineParts {
             time: Mutex::new(SteadyTime::new(self.clock.clocks())),
             store: self.store,
             transport: self.transport,
             clock: self.clock,
             settings,
             observers: self.observers,
-            workers: Workers::default(),
+            workers: WorkerRegistry::default(),
             random: Mutex::new(random),
             #[cfg(feature = "sabotage")]
             leaks_slots: self.leaks_slots,
@@ -110,42 +125,5 @@ where
 impl<S, T, C> fmt::Debug for EngineBuilder<S, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineBuilder").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// Bounds what would bring the engine to a standstill, or forget events that it has just accepted.
-fn bounded(settings: EngineSettings) -> EngineSettings {
-    EngineSettings {
-        concurrency: settings.concurrency.max(1),
-        max_unsettled: settings.max_unsettled.clamp(1, Semaphore::MAX_PERMITS),
-        lease: settings.lease.clamp(LEASE.0, LEASE.1),
-        linger: settings.linger.min(MAX_LINGER),
-        retention: settings.retention.max(MIN_RETENTION),
-        ..settings
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_that_would_stop_it_are_raised_and_others_are_kept() {
-        let nothing = EngineSettings {
-            concurrency: 0,
-            max_unsettled: 0,
-            lease: Duration::ZERO,
-            linger: Duration::MAX,
-            retention: Duration::ZERO,
-            ..EngineSettings::default()
-        };
-        let raised = bounded(nothing);
-        assert_eq!((raised.concurrency, raised.max_unsettled), (1, 1));
-        assert_eq!((raised.lease, raised.linger), (LEASE.0, MAX_LINGER));
-        assert_eq!(raised.retention, MIN_RETENTION);
-        let endless = EngineSettings { lease: Duration::MAX, ..EngineSettings::default() };
-        assert_eq!(bounded(endless).lease, LEASE.1);
-        let usual = EngineSettings::default();
-        assert_eq!(format!("{:?}", bounded(usual.clone())), format!("{usual:?}"));
     }
 }

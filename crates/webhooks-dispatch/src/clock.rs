@@ -34,7 +34,7 @@ pub trait Clock: Send + Sync + 'static {
 /// # Example
 /// ```
 /// use std::time::Duration;
-/// use webhooks_dispatch::MonotonicTime;
+/// use webhooks_dispatch::clock::MonotonicTime;
 ///
 /// let start = MonotonicTime::from_origin(Duration::from_secs(5));
 /// let later = start + Duration::from_secs(2);

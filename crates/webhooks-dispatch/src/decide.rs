@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 use webhooks_core::{RetryPolicy, Timestamp};
 
-use crate::{AttemptError, ErrorClass, Response};
+use crate::transport::{AttemptError, ErrorClass, Response};
 
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Decision {
 /// # Example
 /// ```
 /// use webhooks_core::{RetryPolicy, Timestamp};
-/// use webhooks_dispatch::{Response, Decision, decide};
+/// use webhooks_dispatch::{decide::{decide, Decision}, transport::Response};
 ///
 /// let now = Timestamp::from_unix_seconds(100);
 /// let busy = Ok(Response { status: 503, ..Response::default() });
@@ -141,7 +141,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{SigningError, TransportError};
+    use crate::headers::SigningError;
+    use crate::transport::TransportError;
 
     const NOW: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 

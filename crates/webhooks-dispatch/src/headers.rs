@@ -6,7 +6,7 @@ use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
 use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
-use crate::SerializedEvent;
+use crate::serialized_event::SerializedEvent;
 
 /// Says why a delivery cannot be signed. Trying again does not help.
 #[derive(Debug, Error)]

@@ -11,7 +11,10 @@ use webhooks_core::{
 };
 use webhooks_registry::{EndpointKey, Subscription};
 
-use crate::{Attempt, CancelReason, StoreError};
+use crate::store::{CancelReason, StoreError};
+
+pub use crate::response_record::Excerpt;
+pub use crate::store::Attempt;
 
 /// Reads what a store remembers, the newest first, and makes it forget.
 ///
@@ -155,12 +158,12 @@ impl Default for Query {
 ///
 /// # Example
 /// ```
-/// use webhooks_dispatch::Cursor;
+/// use webhooks_dispatch::history::Cursor;
 ///
 /// let cursor = Cursor { key: 17, attempt: 2 };
 /// assert_eq!(cursor.to_string(), "17-2");
 /// assert_eq!("17-2".parse::<Cursor>()?, cursor);
-/// # Ok::<(), webhooks_dispatch::CursorError>(())
+/// # Ok::<(), webhooks_dispatch::history::CursorError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]

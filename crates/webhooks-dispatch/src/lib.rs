@@ -1,63 +1,61 @@
 #![doc = include_str!("../README.md")]
 
+// Each file uses only files above it: from bottom to top.
+pub mod clock;
+
+mod response_record;
+mod serialized_event;
+
+pub mod headers;
+pub mod transport;
+
+pub mod store;
+
 pub mod backlog;
+pub mod history;
+pub mod observer;
+
+// Decisions: pure functions and structures.
 mod breaker;
-mod builder;
-mod callback;
-mod clock;
-mod decide;
-mod direct;
-mod engine;
-mod excerpt;
-mod explain;
-mod flight;
-mod headers;
-mod health;
-mod history;
+pub mod decide;
+mod rate;
+mod steady;
+
+mod scheduler;
+
+// The effects around them.
+mod attempt;
 #[cfg(feature = "tracing")]
 mod log;
 mod memory;
-mod observe;
-mod rate;
-mod replay;
 mod replaying;
-mod scheduler;
-mod serialized;
-mod steady;
-mod store;
-mod transport;
-mod worker;
-mod workers;
+mod settings;
+mod worker_registry;
 
-// The public interface is:
+mod parts;
+
+mod worker;
+
+mod endpoints;
+
+mod engine;
+
+mod builder;
+mod dispatcher;
+mod fn_transport;
+
+// The public interface is: what an application uses here; ports and their values, for
+// implementors and those who read the history, in the public modules.
 pub use breaker::BreakerSettings;
 pub use builder::EngineBuilder;
-pub use callback::{CallbackOutcome, FnTransport};
-pub use clock::{Clock, MonotonicTime, Now, SystemClock};
-pub use decide::{Decision, decide};
-pub use direct::Dispatcher;
-pub use engine::{Endpoints, Engine, EngineSettings, PublishError};
-pub use excerpt::Excerpt;
-pub use flight::AttemptError;
-pub use headers::{SigningError, signed_headers};
-pub use health::{Failing, Health};
-pub use history::{
-    AttemptRecord, Cursor, CursorError, DeliveryRecord, EventRecord, HistoryStore, Page, Query,
-    Statistics,
-};
+pub use dispatcher::Dispatcher;
+pub use endpoints::Endpoints;
+pub use engine::{Engine, PublishError};
+pub use fn_transport::{CallbackOutcome, FnTransport};
 #[cfg(feature = "tracing")]
 pub use log::LogObserver;
 pub use memory::MemoryStore;
-pub use observe::{DeliveryRef, Failure, Observer, Occurrence, WorkerPart};
-pub use replay::{
-    Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
-};
 pub use replaying::Replaying;
-pub use serialized::SerializedEvent;
-pub use store::{
-    Attempt, CancelReason, ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict,
-    DeliveryStore, OperationError, Outcome, Progress, PublishStatus, Published, Settled,
-    Settlement, StoreError,
-};
-pub use transport::{ErrorClass, Request, Response, Transport, TransportError};
+pub use settings::EngineSettings;
+pub use store::{Conflict, OperationError, PublishStatus, Published, Replay, Undelivered};
 pub use worker::{ShutdownReport, Worker};

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::explain::with_causes;
-use crate::{ErrorClass, Observer, Occurrence};
+use crate::attempt::with_causes;
+use crate::observer::{Observer, Occurrence};
+use crate::transport::ErrorClass;
 
 const TARGET: &str = "webhooks_dispatch";
 
@@ -131,8 +132,12 @@ mod tests {
     use webhooks_registry::{DisableReason, Endpoint, EndpointKey};
 
     use super::*;
-    use crate::observe::{DeliveryRef, Failure, WorkerPart};
-    use crate::{Engine, FnTransport, HistoryStore as _, MemoryStore, StoreError};
+    use crate::engine::Engine;
+    use crate::fn_transport::FnTransport;
+    use crate::history::HistoryStore as _;
+    use crate::memory::MemoryStore;
+    use crate::observer::{DeliveryRef, Failure, WorkerPart};
+    use crate::store::StoreError;
 
     /// Collects events as lines: level, target, then each field.
     #[derive(Clone, Default)]
@@ -258,7 +263,7 @@ mod tests {
         check(occurrence, "WARN", "endpoint has been failing", fields);
         let occurrence = Occurrence::EndpointRecovered { tenant, endpoint };
         check(occurrence, "INFO", "endpoint recovered", "tenant=acme endpoint=crm");
-        let occurrence = Occurrence::WorkerFailed { part: WorkerPart::Pilot };
+        let occurrence = Occurrence::WorkerFailed { part: WorkerPart::Attempts };
         check(occurrence, "ERROR", "a part of a worker panicked", "part=Pilot");
         let error = &StoreError::Unavailable { source: "the disk is away".into() };
         let fields = r#"error="the store is not available: the disk is away""#;

@@ -14,11 +14,13 @@ use webhooks_registry::{
     Registration, Registry, StateChange, UnknownEndpoint,
 };
 
-use crate::backlog::{Backlog, Waiting, Window, due_in_order};
-use crate::{
+use crate::backlog::{Backlog, QueuedDelivery, Window, due_in_order};
+use crate::clock::Now;
+use crate::serialized_event::SerializedEvent;
+use crate::store::{
     Attempt, CancelReason, ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict,
-    DeliveryStore, Failing, Health, Now, OperationError, Outcome, Progress, PublishStatus,
-    Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError,
+    DeliveryStore, Failing, Health, OperationError, Outcome, Progress, PublishStatus, Published,
+    ReplayRequest, Replayed, Settled, Settlement, StoreError,
 };
 
 /// How many events whose deliveries have all ended are remembered unless told otherwise.
@@ -39,10 +41,10 @@ const DEFAULT_HISTORY: usize = 10_000;
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryInner>,
 }
 
-struct Shared {
+struct MemoryInner {
     state: Mutex<State>,
     notifier: ChangeNotifier,
 }
@@ -116,7 +118,10 @@ impl MemoryStore {
             next_delivery: 1,
         };
         Self {
-            shared: Arc::new(Shared { state: Mutex::new(state), notifier: ChangeNotifier::new() }),
+            shared: Arc::new(MemoryInner {
+                state: Mutex::new(state),
+                notifier: ChangeNotifier::new(),
+            }),
         }
     }
 
@@ -208,7 +213,7 @@ impl DeliveryStore for MemoryStore {
         let was_retrying = entry.status == DeliveryStatus::Retrying;
         let backlog = &mut state.backlog;
         backlog.remove(endpoint, due_at, delivery);
-        if was_retrying && backlog.head(endpoint).is_none_or(Waiting::is_first) {
+        if was_retrying && backlog.head(endpoint).is_none_or(QueuedDelivery::is_first) {
             backlog.unblock(endpoint);
         }
         state.cancel(delivery, CancelReason::Manual);
@@ -267,7 +272,7 @@ impl State {
         event.deliveries.push(id);
         event.open += 1;
         let progress = Progress::start(now);
-        let waiting = Waiting { event: Arc::clone(&event.event), progress };
+        let waiting = QueuedDelivery { event: Arc::clone(&event.event), progress };
         let due_at = due_in_order(&registration.endpoint, now);
         self.backlog.push(registration.number, due_at, id, waiting);
         let entry = Entry {
@@ -284,7 +289,7 @@ impl State {
 
     fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
         let claim = settlement.claim;
-        if !self.backlog.hold(claim) {
+        if !self.backlog.pin(claim) {
             return Settled::LeaseLost;
         }
         self.backlog.settle(&settlement);

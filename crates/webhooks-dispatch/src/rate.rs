@@ -13,7 +13,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use webhooks_registry::RateLimit;
 
-use crate::MonotonicTime;
+use crate::clock::MonotonicTime;
 
 /// What governor can count in nanoseconds; registries allow no more.
 const SHORTEST_INTERVAL: Duration = Duration::from_nanos(1);

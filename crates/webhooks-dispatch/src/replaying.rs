@@ -5,7 +5,9 @@ use std::fmt;
 
 use webhooks_core::Timestamp;
 
-use crate::{DeliveryStore, OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest};
+use crate::store::{
+    DeliveryStore, OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest,
+};
 
 /// How many deliveries or events a replay looks at in one step, so that others get their turn.
 const PORTION: usize = 500;

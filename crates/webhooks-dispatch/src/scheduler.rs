@@ -13,20 +13,21 @@ use std::time::Duration;
 use webhooks_core::Timestamp;
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
-use self::lane::{Lane, Standing};
+use self::lane::{Lane, LaneState};
 use self::slots::{SLOW_FACTOR, Slots, Trust};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
+use crate::clock::{MonotonicTime, Now};
 use crate::decide::EndpointSignal;
-use crate::{Claim, ClaimRequest, Claimed, MonotonicTime, Now};
+use crate::store::{Claim, ClaimRequest, Claimed};
 
 /// The most that `concurrency` can be, far beyond what a process can have open.
 const MAX_CONCURRENCY: usize = 1 << 20;
 
 /// Below how many deliveries that are ready more are claimed, and up to how many; for each flight
 /// that may start. A claim is answered before what is ready runs out.
-const LOW: usize = 2;
-const HIGH: usize = 3;
+const LOW_WATER: usize = 2;
+const HIGH_WATER: usize = 3;
 
 /// How many deliveries at least are claimed for one endpoint at a time, and at most.
 const PER_ENDPOINT: (usize, usize) = (16, 64);
@@ -79,13 +80,13 @@ pub(crate) struct Scheduler {
     /// Claims to hand back, because their lane has closed.
     released: Vec<Claim>,
     /// Counts what may have brought something to claim: changes of the store, free lanes, time.
-    stirred: u64,
+    changes: u64,
     /// The count when the present claim was asked for, and how much it may bring.
-    asked: (u64, usize),
+    last_claim: (u64, usize),
     /// The wall clock then.
-    asked_at: Timestamp,
+    last_claim_at: Timestamp,
     /// The count when a claim was asked for that brought less.
-    dry_at: Option<u64>,
+    exhausted_at: Option<u64>,
     slots: Slots,
     slow_lanes: usize,
     is_stopped: bool,
@@ -95,7 +96,7 @@ pub(crate) struct Scheduler {
 
 /// A delivery that takes off.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlight {
     pub(crate) claimed: Claimed,
     lane: usize,
     /// The trust that it started with.
@@ -125,10 +126,10 @@ impl Scheduler {
             queued: 0,
             leases_end: MonotonicTime::NEVER,
             released: Vec::new(),
-            stirred: 0,
-            asked: (0, 0),
-            asked_at: Timestamp::UNIX_EPOCH,
-            dry_at: None,
+            changes: 0,
+            last_claim: (0, 0),
+            last_claim_at: Timestamp::UNIX_EPOCH,
+            exhausted_at: None,
             slots: Slots::new(concurrency),
             slow_lanes: 0,
             is_stopped: false,
@@ -143,26 +144,26 @@ impl Scheduler {
         if self.is_stopped || !self.wants_more() {
             return None;
         }
-        let limit = HIGH * self.concurrency - self.ready_deliveries;
-        self.asked = (self.stirred, limit);
-        self.asked_at = now.wall;
+        let limit = HIGH_WATER * self.concurrency - self.ready_deliveries;
+        self.last_claim = (self.changes, limit);
+        self.last_claim_at = now.wall;
         let per_endpoint = self.per_endpoint();
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
 
     /// Notes that there may be something to claim.
-    pub(crate) fn stir(&mut self) {
-        self.stirred += 1;
+    pub(crate) fn note_change(&mut self) {
+        self.changes += 1;
     }
 
     /// Returns whether the lanes run low.
     pub(crate) fn has_room(&self) -> bool {
-        self.ready_deliveries < LOW * self.concurrency
+        self.ready_deliveries < LOW_WATER * self.concurrency
     }
 
     /// Returns whether the lanes run low, and a claim may bring more.
     fn wants_more(&self) -> bool {
-        self.has_room() && self.dry_at != Some(self.stirred)
+        self.has_room() && self.exhausted_at != Some(self.changes)
     }
 
     pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointNumber>> {
@@ -171,42 +172,42 @@ impl Scheduler {
 
     fn per_endpoint(&self) -> usize {
         if self.parked.is_empty() && self.queued < MANY * self.concurrency {
-            (LOW * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
+            (LOW_WATER * self.concurrency).clamp(PER_ENDPOINT.0, PER_ENDPOINT.1)
         } else {
             FEW_PER_ENDPOINT
         }
     }
 
     /// Takes in what was claimed, with leases that last until then.
-    pub(crate) fn offer(&mut self, claimed: Vec<Claimed>, lease_end: MonotonicTime) {
-        let (asked_at, limit) = self.asked;
+    pub(crate) fn add_claimed(&mut self, claimed: Vec<Claimed>, lease_end: MonotonicTime) {
+        let (changes, limit) = self.last_claim;
         if claimed.len() < limit {
-            self.dry_at = Some(asked_at);
+            self.exhausted_at = Some(changes);
         }
         for claimed in claimed {
             let index = self.lane(&claimed);
             let lane = &mut self.lanes[index];
-            if lane.standing == Standing::Waiting || self.is_stopped {
+            if lane.state == LaneState::Waiting || self.is_stopped {
                 self.released.push(claimed.claim);
                 continue;
             }
             self.held.insert(claimed.claim, lease_end);
             self.leases_end = self.leases_end.min(lease_end);
-            let is_fresh = self.asked_at.saturating_since(claimed.progress.queued_at) < FRESH;
+            let is_fresh = self.last_claim_at.saturating_since(claimed.progress.queued_at) < FRESH;
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
             lane.queue.push_back(claimed);
             self.queued += 1;
-            match lane.standing {
-                Standing::Ready => self.ready_deliveries += 1,
-                Standing::Parked(_) => self.parked_deliveries += 1,
-                Standing::Idle | Standing::Waiting => {}
+            match lane.state {
+                LaneState::Ready => self.ready_deliveries += 1,
+                LaneState::Parked(_) => self.parked_deliveries += 1,
+                LaneState::Idle | LaneState::Waiting => {}
             }
-            self.place(index);
+            self.enqueue(index);
         }
     }
 
     /// Returns the next delivery to carry out, if a flight is free.
-    pub(crate) fn take(&mut self, now: MonotonicTime) -> Option<Flight> {
+    pub(crate) fn take(&mut self, now: MonotonicTime) -> Option<InFlight> {
         self.advance(now);
         if self.leases_end <= self.now {
             self.drop_lapsed();
@@ -217,7 +218,7 @@ impl Scheduler {
             let (most, slow_share) = self.shares();
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
-            lane.standing = Standing::Idle;
+            lane.state = LaneState::Idle;
             if !lane.can_start(most, slow_share) {
                 // Others took the room meanwhile. It goes on when a flight of its own ends.
                 continue;
@@ -228,16 +229,16 @@ impl Scheduler {
                 continue;
             }
             if let Err(until) = lane.token(self.now) {
-                self.close(index, until);
+                self.pause_until(index, until);
                 continue;
             }
             if let Some(claimed) = lane.start(self.now) {
                 self.queued -= 1;
                 self.slots.start(trust);
-                self.place(index);
-                return Some(Flight { claimed, lane: index, trust, is_slow: false });
+                self.enqueue(index);
+                return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
-            self.place(index);
+            self.enqueue(index);
         }
         None
     }
@@ -246,13 +247,13 @@ impl Scheduler {
     /// much already, and is claimed again in its turn.
     fn park(&mut self, index: usize, trust: Trust) {
         let lane = &mut self.lanes[index];
-        lane.standing = Standing::Parked(self.parkings);
+        lane.state = LaneState::Parked(self.parkings);
         lane.parked_as = trust;
         self.parked.insert((trust, self.parkings), index);
         self.parkings += 1;
         let (held, endpoint) = (lane.queue.len(), lane.endpoint);
-        if self.parked_deliveries + held > HIGH * self.concurrency {
-            self.empty(index);
+        if self.parked_deliveries + held > HIGH_WATER * self.concurrency {
+            self.release_queue(index);
         } else {
             self.parked_deliveries += held;
         }
@@ -262,8 +263,8 @@ impl Scheduler {
     /// Has the first lane of each trust go on that waits for a slot, if there is one.
     fn unpark(&mut self) {
         for index in self.unparkable() {
-            self.displace(index);
-            self.place(index);
+            self.dequeue(index);
+            self.enqueue(index);
         }
     }
 
@@ -285,7 +286,7 @@ impl Scheduler {
     }
 
     /// Notes that a flight lasts.
-    pub(crate) fn slow_down(&mut self, flight: &mut Flight) {
+    pub(crate) fn slow_down(&mut self, flight: &mut InFlight) {
         if std::mem::replace(&mut flight.is_slow, true) {
             return;
         }
@@ -295,11 +296,11 @@ impl Scheduler {
         if lane.slow == 1 {
             self.slow_lanes += 1;
         }
-        self.place(flight.lane);
+        self.enqueue(flight.lane);
     }
 
     /// Notes that a flight has ended, and what that tells of its endpoint.
-    pub(crate) fn land(&mut self, flight: &Flight, signal: EndpointSignal, now: MonotonicTime) {
+    pub(crate) fn finish(&mut self, flight: &InFlight, signal: EndpointSignal, now: MonotonicTime) {
         self.advance(now);
         if !self.leaks(signal) {
             self.give_back(flight);
@@ -308,16 +309,16 @@ impl Scheduler {
         // An endpoint that began anew meanwhile may have been mended, or be another.
         let is_current = flight.claimed.registration.number == lane.endpoint;
         let signal = if is_current { signal } else { EndpointSignal::Nothing };
-        if let Some(until) = lane.learn(signal, flight.is_slow, &self.breaker, self.now) {
-            return self.close(flight.lane, until);
+        if let Some(until) = lane.on_result(signal, flight.is_slow, &self.breaker, self.now) {
+            return self.pause_until(flight.lane, until);
         }
-        if matches!(lane.standing, Standing::Parked(_)) && lane.trust() != lane.parked_as {
-            self.displace(flight.lane);
+        if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
+            self.dequeue(flight.lane);
         }
-        self.place(flight.lane);
+        self.enqueue(flight.lane);
     }
 
-    fn give_back(&mut self, flight: &Flight) {
+    fn give_back(&mut self, flight: &InFlight) {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
         self.slots.end(flight.trust, flight.is_slow);
@@ -341,19 +342,19 @@ impl Scheduler {
     }
 
     /// Lets a lane wait; what it holds is handed back.
-    fn close(&mut self, index: usize, until: MonotonicTime) {
-        self.displace(index);
+    fn pause_until(&mut self, index: usize, until: MonotonicTime) {
+        self.dequeue(index);
         let lane = &mut self.lanes[index];
         let mut until = until;
-        if lane.standing == Standing::Waiting {
+        if lane.state == LaneState::Waiting {
             self.waiting.remove(&(lane.waits_until, index));
             until = until.max(lane.waits_until);
         }
-        lane.standing = Standing::Waiting;
+        lane.state = LaneState::Waiting;
         lane.waits_until = until;
         self.waiting.insert((until, index));
         let endpoint = lane.endpoint;
-        self.empty(index);
+        self.release_queue(index);
         self.set_busy(endpoint, true);
     }
 
@@ -361,8 +362,8 @@ impl Scheduler {
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
-            self.displace(index);
-            self.empty(index);
+            self.dequeue(index);
+            self.release_queue(index);
         }
     }
 
@@ -390,8 +391,8 @@ impl Scheduler {
             && until <= self.now
         {
             self.waiting.pop_first();
-            self.lanes[index].standing = Standing::Idle;
-            self.place(index);
+            self.lanes[index].state = LaneState::Idle;
+            self.enqueue(index);
         }
     }
 
@@ -406,36 +407,36 @@ impl Scheduler {
     }
 
     /// Puts a lane among those that can start a flight, or that wait, or neither.
-    fn place(&mut self, index: usize) {
+    fn enqueue(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
-        if lane.standing == Standing::Idle && lane.can_start(most, slow_share) {
-            lane.standing = Standing::Ready;
+        if lane.state == LaneState::Idle && lane.can_start(most, slow_share) {
+            lane.state = LaneState::Ready;
             self.ready_deliveries += lane.queue.len();
             self.turns.push(&lane.tenant, index);
         }
-        let is_closed = matches!(lane.standing, Standing::Parked(_) | Standing::Waiting);
+        let is_closed = matches!(lane.state, LaneState::Parked(_) | LaneState::Waiting);
         let is_busy = is_closed || lane.queue.len() >= per_endpoint;
         let endpoint = lane.endpoint;
         self.set_busy(endpoint, is_busy);
     }
 
     /// Takes a lane from among those that can start a flight, or wait for a slot.
-    fn displace(&mut self, index: usize) {
+    fn dequeue(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
-        match lane.standing {
-            Standing::Ready => {
+        match lane.state {
+            LaneState::Ready => {
                 self.ready_deliveries -= lane.queue.len();
                 self.turns.remove(&lane.tenant, index);
             }
-            Standing::Parked(turn) => {
+            LaneState::Parked(turn) => {
                 self.parked_deliveries -= lane.queue.len();
                 self.parked.remove(&(lane.parked_as, turn));
             }
-            Standing::Idle | Standing::Waiting => return,
+            LaneState::Idle | LaneState::Waiting => return,
         }
-        lane.standing = Standing::Idle;
+        lane.state = LaneState::Idle;
     }
 
     fn set_busy(&mut self, endpoint: EndpointNumber, is_busy: bool) {
@@ -445,7 +446,7 @@ impl Scheduler {
                 busy.insert(endpoint);
             } else {
                 busy.remove(&endpoint);
-                self.stirred += 1;
+                self.changes += 1;
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::Timestamp;
 
-use crate::{MonotonicTime, Now};
+use crate::clock::{MonotonicTime, Now};
 
 /// How far the wall clock may be off what the monotonic clock says without being doubted: time
 /// servers correct that much at once.

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use thiserror::Error;
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
+
+use crate::headers::SigningError;
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///
@@ -243,4 +246,16 @@ impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Says why an attempt brought no response.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The delivery could not be signed, so nothing was sent.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The exchange failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
 }

@@ -1,24 +1,28 @@
 //! A worker: claims, carries out, settles, and waits for more.
 
+mod attempts;
 mod disabler;
 mod driver;
-mod pilot;
 mod settler;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use webhooks_registry::{EndpointNumber, EndpointStore};
+use webhooks_registry::EndpointStore;
 
 use self::driver::Driver;
-use crate::engine::Parts;
+use crate::clock::Clock;
+use crate::history::HistoryStore;
+use crate::observer::{Occurrence, WorkerPart};
+use crate::parts::EngineParts;
 use crate::scheduler::Scheduler;
-use crate::{Clock, DeliveryStore, HistoryStore, Occurrence, Transport, WorkerPart};
+use crate::store::DeliveryStore;
+use crate::transport::Transport;
+use crate::worker_registry::SchedulerHandle;
 
 /// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
 /// then sent again when its lease ends.
@@ -60,7 +64,7 @@ pub struct ShutdownReport {
 }
 
 impl Worker {
-    pub(crate) fn start<S, T, C>(parts: Arc<Parts<S, T, C>>) -> Self
+    pub(crate) fn start<S, T, C>(parts: Arc<EngineParts<S, T, C>>) -> Self
     where
         S: DeliveryStore + EndpointStore + HistoryStore,
         T: Transport,
@@ -120,9 +124,9 @@ impl fmt::Debug for Worker {
 }
 
 /// What the tasks of a worker share.
-struct Shared<S, T, C> {
-    parts: Arc<Parts<S, T, C>>,
-    desk: Arc<Desk>,
+struct WorkerParts<S, T, C> {
+    parts: Arc<EngineParts<S, T, C>>,
+    scheduling: Arc<SchedulerHandle>,
     /// Room for exchanges in flight and results that are not settled yet.
     room: Arc<Semaphore>,
     /// How often a part panicked.
@@ -131,56 +135,17 @@ struct Shared<S, T, C> {
     answers: AtomicU64,
 }
 
-impl<S, T, C> Shared<S, T, C> {
+impl<S, T, C> WorkerParts<S, T, C> {
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        self.desk.scheduler()
+        self.scheduling.scheduler()
     }
 
     fn tell_failure(&self, part: WorkerPart) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.parts.observers.tell(&Occurrence::WorkerFailed { part });
+        self.parts.observers.notify(&Occurrence::WorkerFailed { part });
     }
 
     fn has_answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The scheduler of a worker, and the bell that makes its driver look.
-#[derive(Debug)]
-pub(crate) struct Desk {
-    scheduler: Mutex<Scheduler>,
-    pub(crate) work: Notify,
-    /// While a claim is under way, the endpoints that were changed since it was asked for.
-    recalled: Mutex<Option<BTreeSet<EndpointNumber>>>,
-}
-
-impl Desk {
-    // A panic while it is held would be a bug; going on does less harm than stopping.
-    pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has nothing more started for an endpoint as it was: neither what is here, nor what a claim
-    /// brings that the store may have answered before the change.
-    pub(crate) fn recall(&self, endpoint: EndpointNumber) {
-        self.note_recall(endpoint);
-        self.scheduler().recall(endpoint);
-    }
-
-    /// Does the same for an endpoint that is gone or disabled, and has it forgotten.
-    pub(crate) fn forget(&self, endpoint: EndpointNumber) {
-        self.note_recall(endpoint);
-        self.scheduler().forget(endpoint);
-    }
-
-    fn note_recall(&self, endpoint: EndpointNumber) {
-        if let Some(recalled) = &mut *self.recalled() {
-            recalled.insert(endpoint);
-        }
-    }
-
-    fn recalled(&self) -> MutexGuard<'_, Option<BTreeSet<EndpointNumber>>> {
-        self.recalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,7 +15,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
 use webhooks_core::{DeliveryResult, Event, RetryPolicy, Timestamp};
-use webhooks_dispatch::{Dispatcher, Request, Response, Transport, TransportError};
+use webhooks_dispatch::{
+    Dispatcher,
+    transport::{Request, Response, Transport, TransportError},
+};
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, KeyRing, standard};

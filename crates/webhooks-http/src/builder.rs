@@ -139,7 +139,7 @@ impl HttpTransportBuilder {
 
     /// Sets how long an exchange waits for one of its host's slots: 30 s unless set. That is no part
     /// of the endpoint's timeout. When it is over, nothing was sent: the error is
-    /// [`ErrorClass::Busy`](webhooks_dispatch::ErrorClass::Busy), which tells nothing of the endpoint.
+    /// [`ErrorClass::Busy`](webhooks_dispatch::transport::ErrorClass::Busy), which tells nothing of the endpoint.
     pub fn slot_wait(self, wait: Duration) -> Self {
         Self { slot_wait: wait, ..self }
     }

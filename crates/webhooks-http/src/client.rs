@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
 use reqwest::{Body, redirect};
 use rustls::ClientConfig;
-use webhooks_dispatch::{ErrorClass, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
 use crate::body::RequestBody;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded::{Serializer, byte_serialize};
-use webhooks_dispatch::{ErrorClass, Response, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, Response, TransportError};
 use webhooks_registry::{ClientCredentials, EndpointTls, SecretIn};
 use zeroize::Zeroizing;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::iter::successors;
 
 use thiserror::Error;
-use webhooks_dispatch::{ErrorClass, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, TransportError};
 
 use crate::proxy::ProxyFailed;
 use crate::resolve::ResolveError;

@@ -10,7 +10,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
-use webhooks_dispatch::{ErrorClass, Request, Response, Transport, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, Request, Response, Transport, TransportError};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl};
 
 use crate::body;

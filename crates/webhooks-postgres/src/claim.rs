@@ -8,8 +8,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    Claim, ClaimRequest, Claimed, MonotonicTime, Now, Outcome, Progress, SerializedEvent,
-    Settlement, StoreError,
+    clock::{MonotonicTime, Now},
+    store::{
+        Claim, ClaimRequest, Claimed, Outcome, Progress, SerializedEvent, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{EndpointNumber, Registration};
 

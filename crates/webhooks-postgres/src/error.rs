@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::timeout;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 /// Says why a store cannot be opened. No error shows a password.
 #[derive(Debug, Error)]

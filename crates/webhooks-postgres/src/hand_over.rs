@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    ClaimRequest, Claimed, Clock as _, MonotonicTime, Progress, StoreError, SystemClock,
+    clock::{Clock as _, MonotonicTime, SystemClock},
+    store::{ClaimRequest, Claimed, Progress, StoreError},
 };
 
 use crate::claim::{Delivery, released};

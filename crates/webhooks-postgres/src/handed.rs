@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::{TenantId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, MonotonicTime, SerializedEvent};
+use webhooks_dispatch::{
+    clock::MonotonicTime,
+    store::{ClaimRequest, SerializedEvent},
+};
 use webhooks_registry::{EndpointNumber, Registration};
 
 use crate::row;

@@ -7,8 +7,11 @@ use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{QueryBuilder, Row as _};
 use webhooks_core::{Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
-    HistoryStore, Page, Query, Statistics, StoreError,
+    history::{
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
+    },
+    store::{Attempt, CancelReason, StoreError},
+    transport::ErrorClass,
 };
 use webhooks_registry::{EndpointKey, Subscription};
 

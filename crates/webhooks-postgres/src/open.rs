@@ -115,7 +115,7 @@ impl PostgresOptions {
 
     /// Sets how long the server lets a statement of the store take: 15 s unless set, at least 10 ms,
     /// and 15 s at most. What takes longer fails, as
-    /// [`StoreError::Unavailable`](webhooks_dispatch::StoreError::Unavailable).
+    /// [`StoreError::Unavailable`](webhooks_dispatch::store::StoreError::Unavailable).
     pub fn statement_timeout(self, timeout: Duration) -> Self {
         let statement_timeout = timeout.clamp(Duration::from_millis(10), STATEMENT_TIMEOUT);
         Self { statement_timeout, ..self }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::postgres::{PgHasArrayType, PgRow, Postgres};
 use sqlx::{Decode, PgConnection, Row as _, Type};
 use webhooks_core::{EventType, TenantId, Timestamp};
-use webhooks_dispatch::{Conflict, PublishStatus, Published, SerializedEvent};
+use webhooks_dispatch::{Conflict, PublishStatus, Published, store::SerializedEvent};
 
 use crate::hand_over::Offer;
 use crate::row::{self, At, count, limit};

@@ -10,7 +10,10 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{Conflict, Published, SerializedEvent, StoreError};
+use webhooks_dispatch::{
+    Conflict, Published,
+    store::{SerializedEvent, StoreError},
+};
 
 use crate::error::{attempt, closed, is_cancelled, is_held, lost, persistently, rest, store_error};
 use crate::hand_over::Offer;

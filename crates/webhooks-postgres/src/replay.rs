@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
+    OperationError, Replay, Undelivered,
+    store::{ReplayCursor, ReplayMode, ReplayRequest, Replayed},
 };
 use webhooks_registry::{Endpoint, EndpointKey};
 

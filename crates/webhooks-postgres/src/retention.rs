@@ -1,7 +1,7 @@
 //! Retention: what is old and has ended goes with its partition; the next partitions are made ahead.
 
 use webhooks_core::Timestamp;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 use crate::error::{persistently, store_error};
 use crate::row::{self, At};

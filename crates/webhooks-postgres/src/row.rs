@@ -8,7 +8,7 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row as _, Type};
 use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
-use webhooks_dispatch::{Claim, Progress, SerializedEvent};
+use webhooks_dispatch::store::{Claim, Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;

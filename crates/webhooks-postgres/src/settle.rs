@@ -7,7 +7,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    Attempt, Claim, ErrorClass, Failing, Health, Outcome, Settled, Settlement, StoreError,
+    store::{Attempt, Claim, Failing, Health, Outcome, Settled, Settlement, StoreError},
+    transport::ErrorClass,
 };
 
 use crate::error::{attempt, store_error};
@@ -161,7 +162,7 @@ fn answers(
 #[cfg(test)]
 mod tests {
     use webhooks_core::DeliveryId;
-    use webhooks_dispatch::Claim;
+    use webhooks_dispatch::store::Claim;
 
     use super::*;
 

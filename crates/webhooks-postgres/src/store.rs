@@ -12,9 +12,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now,
-    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
-    StoreError,
+    Conflict, OperationError, Published,
+    clock::Now,
+    store::{
+        ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest,
+        Replayed, SerializedEvent, Settled, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{EndpointNumber, SealingKeys};
 

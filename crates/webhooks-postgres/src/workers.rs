@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use webhooks_dispatch::Claim;
+use webhooks_dispatch::store::Claim;
 
 use crate::row;
 use crate::store::Shared;
@@ -177,7 +177,8 @@ mod tests {
     use tokio::time::advance;
     use webhooks_core::{DeliveryId, Timestamp};
     use webhooks_dispatch::{
-        Clock as _, DeliveryStore as _, Now, Outcome, Settlement, SystemClock,
+        clock::{Clock as _, Now, SystemClock},
+        store::{DeliveryStore as _, Outcome, Settlement},
     };
 
     use super::*;

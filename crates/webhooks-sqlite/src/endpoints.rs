@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::backlog::Place;
+use webhooks_dispatch::backlog::QueueKey;
 use webhooks_registry::{
     DisableReason, EndpointKey, EndpointState, EndpointStoreError, RegisterError, Registered,
     Registration, SealError, StateChange, StoredEndpoint, UnknownEndpoint,
@@ -20,7 +20,7 @@ struct Change {
     before: Option<Arc<Registration>>,
     after: Registration,
     /// Where the backlog of an endpoint begins whose row could not be read, and when it goes on.
-    first: Option<Place>,
+    first: Option<QueueKey>,
     blocked_until: Timestamp,
 }
 

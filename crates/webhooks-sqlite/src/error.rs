@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 use webhooks_registry::SealError;
 
 /// Says why a store cannot be opened. Its file is as it was.

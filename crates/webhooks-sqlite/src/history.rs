@@ -7,8 +7,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use webhooks_core::{DeliveryStatus, EndpointId, Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, AttemptRecord, CancelReason, Cursor, DeliveryRecord, ErrorClass, EventRecord,
-    HistoryStore, Page, Query, Statistics, StoreError,
+    history::{
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
+    },
+    store::{Attempt, CancelReason, StoreError},
+    transport::ErrorClass,
 };
 use webhooks_registry::{EndpointKey, Subscription};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Row, params};
 use webhooks_core::{EndpointId, TenantId};
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointState, Registration, SealError, StoredEndpoint,
 };

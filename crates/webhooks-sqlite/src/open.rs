@@ -91,7 +91,7 @@ impl SqliteOptions {
     /// Sets how large the file may become, in bytes; as large as the disk allows unless set. The log
     /// beside it takes 64 MiB more.
     ///
-    /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::StoreError::Full) when an event
+    /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::store::StoreError::Full) when an event
     /// and its deliveries would leave less than an eighth of it. That reserve is for what was
     /// accepted: settling and cancelling, registering and replaying may use it. When less than a
     /// thirty-second is left, outcomes are kept without their attempts.

@@ -2,8 +2,8 @@
 
 use rusqlite::{OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
-use webhooks_dispatch::backlog::Place;
-use webhooks_dispatch::{CancelReason, OperationError};
+use webhooks_dispatch::backlog::QueueKey;
+use webhooks_dispatch::{OperationError, store::CancelReason};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use crate::error::BadRow;
@@ -117,7 +117,7 @@ impl Write for Cancel {
 }
 
 /// Where a [`Hasten`] goes on: behind which endpoint, and behind which delivery of the next one.
-pub(crate) type HastenCursor = (Option<EndpointKey>, Option<Place>);
+pub(crate) type HastenCursor = (Option<EndpointKey>, Option<QueueKey>);
 
 /// Makes due now what waits for its first attempt and is due later; answers where to go on, if there is
 /// more to look at.
@@ -126,7 +126,7 @@ pub(crate) struct Hasten {
     from: HastenCursor,
     next: Option<HastenCursor>,
     /// The endpoints of which something was hastened, and the last place that was looked at.
-    hastened: Vec<(EndpointNumber, Place)>,
+    hastened: Vec<(EndpointNumber, QueueKey)>,
     unblocked: Vec<EndpointNumber>,
 }
 
@@ -140,9 +140,9 @@ impl Hasten {
         &mut self,
         tables: &Tables,
         endpoint: EndpointNumber,
-        after: Option<Place>,
+        after: Option<QueueKey>,
         limit: usize,
-    ) -> rusqlite::Result<(usize, Option<Place>)> {
+    ) -> rusqlite::Result<(usize, Option<QueueKey>)> {
         const HASTEN: &str = "UPDATE deliveries SET due_at = ?2 WHERE number = ?1";
         let (due_at, delivery) = after.unwrap_or((self.now, DeliveryId::from_u64(u64::MAX)));
         let number = row::endpoint(endpoint);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Conflict, Progress, PublishStatus, Published, SerializedEvent, StoreError,
+    Conflict, PublishStatus, Published,
+    store::{Progress, SerializedEvent, StoreError},
 };
 use webhooks_registry::EndpointNumber;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 use crate::error::{Closed, SlowRead, store_error};
 use crate::open::{BUSY_TIMEOUT, reading};
@@ -180,7 +180,10 @@ mod tests {
 
     use futures_util::future::{join_all, poll_fn};
     use webhooks_core::Timestamp;
-    use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent};
+    use webhooks_dispatch::{
+        history::{HistoryStore as _, Query},
+        store::{DeliveryStore as _, SerializedEvent},
+    };
 
     use super::*;
     use crate::SqliteStore;

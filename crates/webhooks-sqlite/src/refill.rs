@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{ErrorCode, Row};
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::StoreError;
-use webhooks_dispatch::backlog::{Place, Refill, Waiting};
+use webhooks_dispatch::backlog::{QueueKey, QueuedDelivery, Refill};
+use webhooks_dispatch::store::StoreError;
 
 use crate::error::UnreadableDelivery;
 use crate::row;
@@ -19,16 +19,20 @@ const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_a
 /// What was read of an endpoint's backlog.
 #[derive(Default)]
 pub(crate) struct Found {
-    pub(crate) waiting: Vec<(Place, Waiting)>,
+    pub(crate) waiting: Vec<(QueueKey, QueuedDelivery)>,
     /// The place to read on from, if there may be more.
-    pub(crate) next: Option<Place>,
+    pub(crate) next: Option<QueueKey>,
     /// Why rows were passed over.
     pub(crate) unreadable: Vec<StoreError>,
 }
 
 impl Found {
     /// Takes in a delivery, or notes why it cannot be read. A failure that may pass is returned.
-    fn add(&mut self, place: Place, read: rusqlite::Result<Waiting>) -> rusqlite::Result<()> {
+    fn add(
+        &mut self,
+        place: QueueKey,
+        read: rusqlite::Result<QueuedDelivery>,
+    ) -> rusqlite::Result<()> {
         match read {
             Ok(waiting) => self.waiting.push((place, waiting)),
             Err(source) if is_of_one_row(&source) => {
@@ -89,7 +93,7 @@ impl Tables {
              WHERE deliveries.number = ?"
         );
         let mut found = Found::default();
-        let places: Vec<Place> = {
+        let places: Vec<QueueKey> = {
             let mut statement = self.connection().prepare_cached(PLACES)?;
             let rows = statement.query_map(parameters(refill), place)?;
             rows.collect::<Result<_, _>>()?
@@ -114,11 +118,11 @@ fn place(row: &Row<'_>) -> rusqlite::Result<(Timestamp, DeliveryId)> {
     Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)))
 }
 
-fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
-    Ok(Waiting { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
+fn waiting(row: &Row<'_>) -> rusqlite::Result<QueuedDelivery> {
+    Ok(QueuedDelivery { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
 }
 
 /// Returns the first place behind another one.
-fn after((due_at, id): Place) -> Place {
+fn after((due_at, id): QueueKey) -> QueueKey {
     (due_at, DeliveryId::from_u64(id.as_u64().saturating_add(1)))
 }

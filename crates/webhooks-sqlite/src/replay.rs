@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
-use webhooks_dispatch::backlog::{Waiting, due_in_order};
+use webhooks_dispatch::backlog::{QueuedDelivery, due_in_order};
 use webhooks_dispatch::{
-    OperationError, Progress, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed,
-    Undelivered,
+    OperationError, Replay, Undelivered,
+    store::{Progress, ReplayCursor, ReplayMode, ReplayRequest, Replayed},
 };
 use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
@@ -21,7 +21,7 @@ use crate::writer::Write;
 pub(crate) struct Replaying {
     request: ReplayRequest,
     outcome: Result<Replayed, OperationError>,
-    due: Vec<(EndpointNumber, Timestamp, DeliveryId, Waiting)>,
+    due: Vec<(EndpointNumber, Timestamp, DeliveryId, QueuedDelivery)>,
 }
 
 /// What a portion looked at.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use webhooks_core::{DeliveryId, EventId, EventType, TenantId, Timestamp};
-use webhooks_dispatch::{Progress, SerializedEvent};
+use webhooks_dispatch::store::{Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;

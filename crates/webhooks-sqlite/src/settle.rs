@@ -4,7 +4,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, params};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, CancelReason, ErrorClass, Excerpt, Health, Outcome, Settled, Settlement, StoreError,
+    history::Excerpt,
+    store::{Attempt, CancelReason, Health, Outcome, Settled, Settlement, StoreError},
+    transport::ErrorClass,
 };
 use webhooks_registry::EndpointNumber;
 
@@ -62,10 +64,10 @@ impl Settle {
     }
 
     /// Holds the claims, so that no lease ends between the commit and what follows it.
-    fn hold(&mut self, shared: &Shared) {
+    fn pin(&mut self, shared: &Shared) {
         let mut backlog = shared.backlog();
         for settlement in &self.settlements {
-            let is_held = backlog.hold(settlement.claim);
+            let is_held = backlog.pin(settlement.claim);
             let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
             self.held.push(claimed.map(|(registration, waiting)| Held {
                 endpoint: registration.number,
@@ -143,7 +145,7 @@ impl Write for Settle {
     const ENDS_GROUP: bool = false;
 
     fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        self.hold(shared);
+        self.pin(shared);
         self.settled.clear();
         self.lost.clear();
         self.lost_attempts = LostAttempts { count: 0, source: None };
@@ -169,7 +171,7 @@ impl Write for Settle {
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             match held {
                 Some(_) if self.is_lost(settlement.claim.delivery) => {
-                    backlog.let_go(settlement.claim);
+                    backlog.unpin(settlement.claim);
                 }
                 Some(_) => backlog.settle(settlement),
                 None => {}
@@ -194,7 +196,7 @@ impl Write for Settle {
         let mut backlog = shared.backlog();
         for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
             if held.is_some() {
-                backlog.let_go(settlement.claim);
+                backlog.unpin(settlement.claim);
             }
         }
     }

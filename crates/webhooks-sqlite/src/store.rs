@@ -14,9 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::Backlog;
 use webhooks_dispatch::{
-    ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now,
-    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
-    StoreError,
+    Conflict, OperationError, Published,
+    clock::Now,
+    store::{
+        ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest,
+        Replayed, SerializedEvent, Settled, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,

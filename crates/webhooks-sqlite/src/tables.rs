@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::backlog::{Place, Waiting, due_in_order};
-use webhooks_dispatch::{Failing, Progress, SerializedEvent};
+use webhooks_dispatch::backlog::{QueueKey, QueuedDelivery, due_in_order};
+use webhooks_dispatch::store::{Failing, Progress, SerializedEvent};
 use webhooks_registry::{EndpointNumber, Registration, SealingKeys};
 
 use crate::OpenError;
@@ -97,7 +97,10 @@ impl Tables {
     }
 
     /// Returns the place of the first delivery that waits for an endpoint.
-    pub(crate) fn first_place(&self, endpoint: EndpointNumber) -> rusqlite::Result<Option<Place>> {
+    pub(crate) fn first_place(
+        &self,
+        endpoint: EndpointNumber,
+    ) -> rusqlite::Result<Option<QueueKey>> {
         const FIRST: &str = "SELECT due_at, number FROM deliveries
             WHERE endpoint = ? AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
         let mut statement = self.connection.prepare_cached(FIRST)?;
@@ -301,6 +304,6 @@ impl Insert<'_> {
     }
 }
 
-pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> Waiting {
-    Waiting { event: Arc::clone(event), progress }
+pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> QueuedDelivery {
+    QueuedDelivery { event: Arc::clone(event), progress }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 /// How many are kept until somebody is told. Those that come later are dropped.
 const KEPT: usize = 16;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::oneshot;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 use crate::error::store_error;
 use crate::refill::Found;

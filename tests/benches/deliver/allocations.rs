@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use webhooks_dispatch::{Engine, EngineSettings, FnTransport, MemoryStore, Observer, Occurrence};
+use webhooks_dispatch::{
+    Engine, EngineSettings, FnTransport, MemoryStore,
+    observer::{Observer, Occurrence},
+};
 
 use super::{CONCURRENCY, Figures, PAID, endpoint, event, float, note};
 

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, EventType, Timestamp};
-use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore, SerializedEvent, SystemClock};
+use webhooks_dispatch::{
+    clock::{Clock as _, SystemClock},
+    store::{ClaimRequest, DeliveryStore, SerializedEvent},
+};
 use webhooks_registry::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 

@@ -7,7 +7,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use serde_json::{Map, json};
 use webhooks_core::{Event, EventType, Payload, Timestamp};
-use webhooks_dispatch::{Attempt, Claimed, Outcome, Settlement};
+use webhooks_dispatch::store::{Attempt, Claimed, Outcome, Settlement};
 use webhooks_registry::Endpoint;
 
 /// How many requests are in flight on every side.

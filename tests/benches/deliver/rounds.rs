@@ -10,7 +10,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use webhooks_core::Event;
 use webhooks_dispatch::{
-    DeliveryStore, Engine, EngineSettings, HistoryStore, Observer, Occurrence,
+    Engine, EngineSettings,
+    history::HistoryStore,
+    observer::{Observer, Occurrence},
+    store::DeliveryStore,
 };
 use webhooks_http::HttpTransport;
 use webhooks_registry::EndpointStore;

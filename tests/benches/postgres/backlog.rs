@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use webhooks_core::{EndpointId, Timestamp};
-use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore as _, Now, SystemClock};
+use webhooks_dispatch::{
+    clock::{Clock as _, Now, SystemClock},
+    store::{ClaimRequest, DeliveryStore as _},
+};
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, SerializedEvent};
+use webhooks_dispatch::{
+    history::HistoryStore as _,
+    store::{DeliveryStore as _, SerializedEvent},
+};
 use webhooks_postgres::PostgresOptions;
 use webhooks_registry::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};

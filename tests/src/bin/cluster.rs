@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
-use webhooks_dispatch::{Engine, HistoryStore as _};
+use webhooks_dispatch::{Engine, history::HistoryStore as _};
 use webhooks_http::HttpTransport;
 use webhooks_registry::EndpointKey;
 use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};

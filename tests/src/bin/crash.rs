@@ -15,8 +15,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId};
 use webhooks_dispatch::{
-    DeliveryStore, Engine, HistoryStore, Observer, Occurrence, Request, Response, Transport,
-    TransportError,
+    Engine,
+    history::HistoryStore,
+    observer::{Observer, Occurrence},
+    store::DeliveryStore,
+    transport::{Request, Response, Transport, TransportError},
 };
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, EndpointStore};

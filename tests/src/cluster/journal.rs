@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use webhooks_core::{DeliveryId, EndpointId, EventId, Timestamp};
-use webhooks_dispatch::Outcome;
+use webhooks_dispatch::store::Outcome;
 
 /// A process's end of the journal. All clones are one.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(remote = "webhooks_dispatch::Claim")]
+#[serde(remote = "webhooks_dispatch::store::Claim")]
 struct ClaimParts {
     delivery: DeliveryId,
     token: u64,
@@ -100,7 +100,7 @@ struct ClaimParts {
 
 /// A claim, as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claim(#[serde(with = "ClaimParts")] pub(super) webhooks_dispatch::Claim);
+pub(super) struct Claim(#[serde(with = "ClaimParts")] pub(super) webhooks_dispatch::store::Claim);
 
 /// A delivery that was handed out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn settlements_are_read_as_they_were_written() {
-        let claim = webhooks_dispatch::Claim { delivery: DeliveryId::from_u64(7), token: u64::MAX };
+        let claim =
+            webhooks_dispatch::store::Claim { delivery: DeliveryId::from_u64(7), token: u64::MAX };
         let outcome = Outcome::Retrying { due_at: Timestamp::from_unix_microseconds(1_234_567) };
         let settlement = Settlement { claim: Claim(claim), outcome, is_tried: true };
         let text = serde_json::to_string(&settlement).unwrap();

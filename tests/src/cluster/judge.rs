@@ -34,7 +34,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use webhooks_core::{DeliveryStatus, EndpointId, EventId, Timestamp};
-use webhooks_dispatch::{BreakerSettings, DeliveryRecord, EngineSettings};
+use webhooks_dispatch::{BreakerSettings, EngineSettings, history::DeliveryRecord};
 use webhooks_registry::Endpoint;
 
 use self::story::{Call, Story};

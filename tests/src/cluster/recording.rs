@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EventId, Timestamp};
 use webhooks_dispatch::{
-    ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError,
-    Published, ReplayRequest, Replayed, Request, SerializedEvent, Settled, Settlement, StoreError,
-    Transport, TransportError,
+    Conflict, OperationError, Published,
+    clock::Now,
+    store::{
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
+        SerializedEvent, Settled, Settlement, StoreError,
+    },
+    transport::{Request, Transport, TransportError},
 };
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
@@ -181,7 +185,10 @@ impl Drop for Exchange<'_> {
 }
 
 impl Transport for RecordingTransport {
-    async fn send(&self, request: Request) -> Result<webhooks_dispatch::Response, TransportError> {
+    async fn send(
+        &self,
+        request: Request,
+    ) -> Result<webhooks_dispatch::transport::Response, TransportError> {
         let id = request.headers.get("x-webhook-event-id").and_then(|id| id.to_str().ok());
         let event: EventId = id.and_then(|id| id.parse().ok()).expect("the event's id is sent");
         let (_, query) = request.url.as_str().rsplit_once('?').expect("a URL with a query");

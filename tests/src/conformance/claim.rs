@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{ClaimRequest, Claimed, Outcome, Replay, Settled};
+use webhooks_dispatch::{
+    Replay,
+    store::{ClaimRequest, Claimed, Outcome, Settled},
+};
 
 use super::replay::replay;
 use super::{

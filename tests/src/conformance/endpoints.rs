@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use webhooks_dispatch::{CancelReason, Outcome, Query, Settled};
+use webhooks_dispatch::{
+    history::Query,
+    store::{CancelReason, Outcome, Settled},
+};
 use webhooks_registry::{
     DisableReason, EndpointKey, EndpointState, EndpointStoreError, HeaderProfile, RateLimit,
     Registered, StateChange,

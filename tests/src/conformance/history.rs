@@ -1,7 +1,11 @@
 //! Remembering: lists that filter and page, and forgetting in time.
 
 use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
-use webhooks_dispatch::{Outcome, PublishStatus, Query, SerializedEvent};
+use webhooks_dispatch::{
+    PublishStatus,
+    history::Query,
+    store::{Outcome, SerializedEvent},
+};
 use webhooks_registry::{DisableReason, StateChange, Subscription};
 
 use super::{
@@ -121,7 +125,7 @@ async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
             && n == 0
         {
             attempt.status_code = None;
-            attempt.error_class = Some(webhooks_dispatch::ErrorClass::Tls);
+            attempt.error_class = Some(webhooks_dispatch::transport::ErrorClass::Tls);
             attempt.response_headers.clear();
             attempt.response = bytes::Bytes::from_static(&[0xff, 0, 0xfe]);
         }

@@ -1,6 +1,6 @@
 //! Order: strict where an endpoint asks for it, and its affair alone.
 
-use webhooks_dispatch::{Outcome, Query, Replay};
+use webhooks_dispatch::{Replay, history::Query, store::Outcome};
 
 use super::replay::replay;
 use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};

@@ -1,7 +1,7 @@
 //! Publishing: all or nothing, to whoever wants the event, once.
 
 use webhooks_core::Event;
-use webhooks_dispatch::{PublishStatus, SerializedEvent};
+use webhooks_dispatch::{PublishStatus, store::SerializedEvent};
 
 use super::{AnyStore, at, claim, endpoint, event, publish, register, tenant};
 

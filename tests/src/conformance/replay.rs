@@ -2,7 +2,9 @@
 
 use webhooks_core::{DeliveryId, Event, EventId, TenantId};
 use webhooks_dispatch::{
-    OperationError, Outcome, Query, Replay, ReplayMode, ReplayRequest, Settled, Undelivered,
+    OperationError, Replay, Undelivered,
+    history::Query,
+    store::{Outcome, ReplayMode, ReplayRequest, Settled},
 };
 use webhooks_registry::{DisableReason, StateChange};
 

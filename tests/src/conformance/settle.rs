@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use webhooks_dispatch::{Failing, Health, OperationError, Outcome, Settled};
+use webhooks_dispatch::{
+    OperationError,
+    store::{Failing, Health, Outcome, Settled},
+};
 
 use super::{
     AnyStore, at, claim, endpoint, event, key, publish, register, settle, settlement, status,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
-use webhooks_dispatch::Outcome;
+use webhooks_dispatch::store::Outcome;
 
 use super::checker::Checker;
 use super::leases::{Delivery, Key};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use webhooks_core::{DeliveryId, RetryPolicy, Timestamp};
-use webhooks_dispatch::{Claim, Outcome};
+use webhooks_dispatch::store::{Claim, Outcome};
 
 use super::checker::{Checker, WorkerNumber};
 

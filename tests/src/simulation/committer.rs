@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use webhooks_dispatch::Clock as _;
+use webhooks_dispatch::clock::Clock as _;
 use webhooks_sqlite::ManualWriter;
 
 use super::record::World;

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, ChangeListener, Claim, ClaimRequest, Claimed, Clock as _, Conflict,
-    DeliveryRecord, DeliveryStore, EventRecord, Health, HistoryStore, Now, OperationError, Page,
-    Published, Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics,
-    StoreError,
+    Conflict, OperationError, Published,
+    clock::{Clock as _, Now},
+    history::{AttemptRecord, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics},
+    store::{
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, Health, ReplayRequest,
+        Replayed, SerializedEvent, Settled, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use webhooks_dispatch::{Clock as _, Request, Response, Transport, TransportError};
+use webhooks_dispatch::{
+    clock::Clock as _,
+    transport::{Request, Response, Transport, TransportError},
+};
 
 use super::moods::{Mood, Reaction, react};
 use super::plan::number;

@@ -5,7 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
-use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Query};
+use webhooks_dispatch::{
+    clock::Clock as _,
+    history::{DeliveryRecord, HistoryStore as _, Query},
+};
 use webhooks_registry::{Endpoint, StateChange};
 
 use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};

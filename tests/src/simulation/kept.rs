@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    AttemptRecord, ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryRecord,
-    DeliveryStore, EventRecord, HistoryStore, MemoryStore, Now, OperationError, Page, Published,
-    Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError,
+    Conflict, MemoryStore, OperationError, Published,
+    clock::Now,
+    history::{AttemptRecord, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics},
+    store::{
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
+        SerializedEvent, Settled, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,

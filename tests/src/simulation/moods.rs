@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webhooks_dispatch::ErrorClass;
+use webhooks_dispatch::transport::ErrorClass;
 
 /// How an endpoint behaves for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

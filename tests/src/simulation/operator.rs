@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Event, EventId};
 use webhooks_dispatch::{
-    Clock as _, DeliveryRecord, Engine, HistoryStore as _, OperationError, PublishError,
-    PublishStatus, Published, Query, Replay,
+    Engine, OperationError, PublishError, PublishStatus, Published, Replay,
+    clock::Clock as _,
+    history::{DeliveryRecord, HistoryStore as _, Query},
 };
 use webhooks_registry::{DisableReason, EndpointKey, Registered, StateChange};
 

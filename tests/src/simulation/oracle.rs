@@ -10,8 +10,12 @@ use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EventType, TenantId, Timestamp};
 use webhooks_dispatch::{
-    CancelReason, Claim, Claimed, Conflict, DeliveryRecord, MonotonicTime, Now, OperationError,
-    Outcome, Progress, PublishStatus, Published, SerializedEvent, Settled, Settlement,
+    Conflict, OperationError, PublishStatus, Published,
+    clock::{MonotonicTime, Now},
+    history::DeliveryRecord,
+    store::{
+        CancelReason, Claim, Claimed, Outcome, Progress, SerializedEvent, Settled, Settlement,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStoreError, Registered,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use webhooks_dispatch::backlog::Window;
-use webhooks_dispatch::{Clock as _, Engine, MemoryStore, Query, Worker};
+use webhooks_dispatch::{Engine, MemoryStore, Worker, clock::Clock as _, history::Query};
 use webhooks_registry::EndpointStore as _;
 use webhooks_sqlite::SqliteOptions;
 

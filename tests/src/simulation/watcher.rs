@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use webhooks_dispatch::{Observer, Occurrence};
+use webhooks_dispatch::observer::{Observer, Occurrence};
 
 use super::record::World;
 

@@ -19,8 +19,11 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Clock as _, Engine, EngineSettings, ErrorClass, HistoryStore as _, Observer, Occurrence,
-    Published, Query, Request, Response, Transport, TransportError,
+    Engine, EngineSettings, Published,
+    clock::Clock as _,
+    history::{HistoryStore as _, Query},
+    observer::{Observer, Occurrence},
+    transport::{ErrorClass, Request, Response, Transport, TransportError},
 };
 use webhooks_registry::{Endpoint, EndpointKey};
 use webhooks_tests::SimulatedClock;

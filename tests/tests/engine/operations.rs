@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
-    EngineSettings, HistoryStore as _, OperationError, PublishError, PublishStatus, Query, Replay,
-    Undelivered,
+    EngineSettings, OperationError, PublishError, PublishStatus, Replay, Undelivered,
+    history::{HistoryStore as _, Query},
 };
 
 use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, key, settings, well};

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    ChangeListener, Claim, ClaimRequest, Claimed, Clock as _, Conflict, DeliveryStore, MemoryStore,
-    Now, OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
-    StoreError,
+    Conflict, MemoryStore, OperationError, Published,
+    clock::{Clock as _, Now},
+    store::{
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
+        SerializedEvent, Settled, Settlement, StoreError,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,

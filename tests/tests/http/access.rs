@@ -5,7 +5,10 @@ use http::Response;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 use webhooks_core::{DeliveryStatus, Event};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{
+    Dispatcher,
+    transport::{ErrorClass, Request, Transport as _},
+};
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError, Proxy};
 use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
 use webhooks_tests::{NameServer, Received, Receiver};

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_dispatch::transport::{ErrorClass, Transport as _};
 use webhooks_http::{AddressPolicy, HttpTransport, Proxy, Roots};
 use webhooks_registry::EndpointUrl;
 use webhooks_tests::NameServer;

@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{
-    Clock, Dispatcher, Engine, ErrorClass, MemoryStore, MonotonicTime, Transport as _,
+    Dispatcher, Engine, MemoryStore,
+    clock::{Clock, MonotonicTime},
+    transport::{ErrorClass, Transport as _},
 };
 use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_registry::{Endpoint, EndpointStoreError, HeaderProfile, Registry};

@@ -11,8 +11,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
 use webhooks_dispatch::{
-    Dispatcher, Engine, ErrorClass, HistoryStore as _, MemoryStore, Observer, Occurrence, Query,
-    Request, Transport as _,
+    Dispatcher, Engine, MemoryStore,
+    history::{HistoryStore as _, Query},
+    observer::{Observer, Occurrence},
+    transport::{ErrorClass, Request, Transport as _},
 };
 use webhooks_http::{AddressPolicy, HttpTransport, Proxy};
 use webhooks_registry::Registry;

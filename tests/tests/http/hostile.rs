@@ -12,7 +12,7 @@ use http::Response as HttpResponse;
 use http_body_util::Full;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, Request, Response, Transport as _, TransportError};
 use webhooks_http::Proxy;
 use webhooks_tests::{Connection, RawServer, Receiver};
 

@@ -9,7 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
-use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, Request, Response, Transport as _, TransportError};
 use webhooks_http::{HttpTransport, Proxy};
 use webhooks_tests::RawServer;
 

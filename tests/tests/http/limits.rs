@@ -7,7 +7,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Event;
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{
+    Dispatcher,
+    transport::{ErrorClass, Request, Transport as _},
+};
 use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_registry::Registry;
 use webhooks_tests::{NameServer, RawServer, Receiver};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use webhooks_dispatch::{ErrorClass, Request, Response, Transport as _, TransportError};
+use webhooks_dispatch::transport::{ErrorClass, Request, Response, Transport as _, TransportError};
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportBuilder};
 use webhooks_registry::Endpoint;
 

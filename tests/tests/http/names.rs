@@ -8,7 +8,10 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy};
-use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
+use webhooks_dispatch::{
+    Dispatcher,
+    transport::{ErrorClass, Request, Transport as _},
+};
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportBuilder};
 use webhooks_registry::Registry;
 use webhooks_tests::{NameServer, RawServer, Receiver, Treat};

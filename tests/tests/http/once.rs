@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_dispatch::transport::{ErrorClass, Transport as _};
 use webhooks_http::Proxy;
 use webhooks_tests::RawServer;
 

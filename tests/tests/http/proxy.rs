@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_dispatch::transport::{ErrorClass, Transport as _};
 use webhooks_http::{AddressPolicy, HttpTransport, Proxy};
 use webhooks_tests::{NameServer, RawServer, Receiver};
 

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-use webhooks_dispatch::{ErrorClass, Transport as _};
+use webhooks_dispatch::transport::{ErrorClass, Transport as _};
 use webhooks_http::Roots;
 use webhooks_registry::{ClientCredentials, EndpointTls, EndpointUrl};
 use webhooks_tests::Receiver;

@@ -13,9 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    ClaimRequest, Claimed, Clock as _, DeliveryStore as _, Engine, FnTransport, HistoryStore as _,
-    Outcome, Query, Replay, ReplayMode, ReplayRequest, SerializedEvent, Settled, Settlement,
-    SystemClock,
+    Engine, FnTransport, Replay,
+    clock::{Clock as _, SystemClock},
+    history::{HistoryStore as _, Query},
+    store::{
+        ClaimRequest, Claimed, DeliveryStore as _, Outcome, ReplayMode, ReplayRequest,
+        SerializedEvent, Settled, Settlement,
+    },
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{

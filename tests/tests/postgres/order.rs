@@ -9,7 +9,9 @@ use std::fmt::Debug;
 
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
-    Attempt, Claim, MemoryStore, MonotonicTime, Now, OperationError, Undelivered,
+    MemoryStore, OperationError, Undelivered,
+    clock::{MonotonicTime, Now},
+    store::{Attempt, Claim},
 };
 use webhooks_tests::conformance::AnyStore;
 

@@ -4,7 +4,7 @@
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use webhooks_core::{DeliveryId, DeliveryStatus};
-use webhooks_dispatch::{OperationError, Replayed, Undelivered};
+use webhooks_dispatch::{OperationError, Undelivered, store::Replayed};
 
 use super::handed::{open_claiming, start_faulty_proxy, waiting};
 use super::*;

@@ -1,7 +1,7 @@
 //! What the database refuses, and what others hold on to.
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{StoreError, Undelivered};
+use webhooks_dispatch::{Undelivered, store::StoreError};
 
 use super::*;
 

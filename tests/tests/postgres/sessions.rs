@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 use webhooks_postgres::OpenError;
 
 use super::*;

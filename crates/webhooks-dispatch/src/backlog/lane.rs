@@ -7,29 +7,29 @@ use std::time::Duration;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::{EndpointState, Registration};
 
-use super::{Lease, Place, Refill, Waiting, due_in_order};
-use crate::MonotonicTime;
+use super::{Lease, QueueKey, QueuedDelivery, Refill, due_in_order};
+use crate::clock::MonotonicTime;
 
 /// The lane is refilled when it holds less than this part of what it may.
-const LOW: usize = 4;
+const LOW_WATER: usize = 4;
 
 /// How long a lane waits after a refill that failed: the first time, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The deliveries that wait for one endpoint: the first places in memory, the rest on disk.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct EndpointBacklog {
     pub(super) registration: Arc<Registration>,
-    queue: BTreeMap<Place, Waiting>,
+    queue: BTreeMap<QueueKey, QueuedDelivery>,
     bytes: usize,
     /// The first place of those on disk alone; everything before it is here.
-    spilled_from: Option<Place>,
+    spilled_from: Option<QueueKey>,
     refilling: Option<Refilling>,
     /// How the last refill failed, if it did.
     failed: Option<FailedRefill>,
     /// Whether something made room since the last delivery came: until something is taken, a
     /// refill would bring nothing.
-    stuffed: bool,
+    refill_is_useless: bool,
     /// How many deliveries are claimed.
     pub(super) leased: usize,
     /// When an ordered endpoint goes on.
@@ -55,13 +55,13 @@ struct Refilling {
     /// Deliveries that were settled or removed: memory knows better what became of them.
     changed: BTreeSet<DeliveryId>,
     /// The first place that was left to the disk meanwhile.
-    spilled: Option<Place>,
+    spilled: Option<QueueKey>,
 }
 
-impl Lane {
+impl EndpointBacklog {
     pub(super) fn new(
         registration: Arc<Registration>,
-        spilled_from: Option<Place>,
+        spilled_from: Option<QueueKey>,
         blocked_until: Timestamp,
     ) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Lane {
             spilled_from,
             refilling: None,
             failed: None,
-            stuffed: false,
+            refill_is_useless: false,
             leased: 0,
             blocked_until,
             is_failing: false,
@@ -102,7 +102,7 @@ impl Lane {
     }
 
     /// Makes due at this time what waits for its first attempt and is due later, up to a place.
-    pub(super) fn hasten(&mut self, due_at: Timestamp, through: Place) {
+    pub(super) fn hasten(&mut self, due_at: Timestamp, through: QueueKey) {
         self.rearrange(|place, waiting| {
             let is_late = waiting.is_first() && place <= through;
             if is_late { place.0.min(due_at) } else { place.0 }
@@ -110,17 +110,18 @@ impl Lane {
     }
 
     /// Changes when deliveries are due, after what is on disk was changed in the same way.
-    fn rearrange(&mut self, due_at: impl Fn(Place, &Waiting) -> Timestamp) {
+    fn rearrange(&mut self, due_at: impl Fn(QueueKey, &QueuedDelivery) -> Timestamp) {
         let queue = std::mem::take(&mut self.queue).into_iter();
         if self.spilled_from.is_some() {
             // What is on disk may come before what is here now, and a read of it is out of date.
             self.refilling = None;
             self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
             self.bytes = 0;
-            self.stuffed = false;
+            self.refill_is_useless = false;
         } else {
-            let moved =
-                |(place, waiting): (Place, Waiting)| ((due_at(place, &waiting), place.1), waiting);
+            let moved = |(place, waiting): (QueueKey, QueuedDelivery)| {
+                ((due_at(place, &waiting), place.1), waiting)
+            };
             self.queue = queue.map(moved).collect();
         }
     }
@@ -140,7 +141,13 @@ impl Lane {
 
     /// Adds a delivery, or leaves it on disk if it belongs behind others there, or there is no
     /// room; then the last ones make room.
-    pub(super) fn push(&mut self, place: Place, waiting: Waiting, limit: usize, room: usize) {
+    pub(super) fn push(
+        &mut self,
+        place: QueueKey,
+        waiting: QueuedDelivery,
+        limit: usize,
+        room: usize,
+    ) {
         if self.spilled_from.is_some_and(|spilled_from| spilled_from <= place) {
             if let Some(refilling) = &mut self.refilling {
                 let first = refilling.spilled.map_or(place, |first| first.min(place));
@@ -159,20 +166,20 @@ impl Lane {
         {
             self.bytes -= waiting.event.body.len();
             self.spilled_from = Some(place);
-            self.stuffed = true;
+            self.refill_is_useless = true;
         }
     }
 
     /// Returns the first delivery here.
-    pub(super) fn head(&self) -> Option<&Waiting> {
+    pub(super) fn head(&self) -> Option<&QueuedDelivery> {
         self.queue.first_key_value().map(|(_, waiting)| waiting)
     }
 
     /// Removes a delivery.
-    pub(super) fn remove(&mut self, place: Place) {
+    pub(super) fn remove(&mut self, place: QueueKey) {
         if let Some(waiting) = self.queue.remove(&place) {
             self.bytes -= waiting.event.body.len();
-            self.stuffed = false;
+            self.refill_is_useless = false;
         }
     }
 
@@ -190,7 +197,7 @@ impl Lane {
     }
 
     /// Takes what is due, at most `room`; of an ordered endpoint one at a time.
-    pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(Place, Waiting)> {
+    pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(QueueKey, QueuedDelivery)> {
         let room = match self.registration.endpoint.ordered {
             true if self.leased > 0 || self.blocked_until > now => 0,
             true => room.min(1),
@@ -202,7 +209,7 @@ impl Lane {
             && let Some((place, waiting)) = self.queue.pop_first()
         {
             self.bytes -= waiting.event.body.len();
-            self.stuffed = false;
+            self.refill_is_useless = false;
             self.leased += 1;
             taken.push((place, waiting));
         }
@@ -235,11 +242,11 @@ impl Lane {
         self.spilled_from.is_some()
             && self.refilling.is_none()
             && self.retry_at().is_none()
-            && !self.stuffed
-            && self.queue.len() <= limit / LOW
+            && !self.refill_is_useless
+            && self.queue.len() <= limit / LOW_WATER
     }
 
-    pub(super) fn begin_refill(&mut self, number: u64) -> Option<Place> {
+    pub(super) fn begin_refill(&mut self, number: u64) -> Option<QueueKey> {
         let from = self.spilled_from?;
         self.refilling = Some(Refilling { number, changed: BTreeSet::new(), spilled: None });
         Some(from)
@@ -269,9 +276,9 @@ impl Lane {
     pub(super) fn end_refill(
         &mut self,
         refill: &Refill,
-        mut found: Vec<(Place, Waiting)>,
-        next: Option<Place>,
-    ) -> Vec<(Place, Waiting)> {
+        mut found: Vec<(QueueKey, QueuedDelivery)>,
+        next: Option<QueueKey>,
+    ) -> Vec<(QueueKey, QueuedDelivery)> {
         // The lane may be another one than that which asked.
         let Some(refilling) = self.refilling.take_if(|refilling| refilling.number == refill.number)
         else {

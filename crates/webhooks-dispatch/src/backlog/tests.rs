@@ -74,10 +74,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What one endpoint has on disk.
-type Rows = BTreeMap<Place, Waiting>;
+type Rows = BTreeMap<QueueKey, QueuedDelivery>;
 
 /// What a refill found, and where to read on.
-type Read = (Refill, Vec<(Place, Waiting)>, Option<Place>);
+type Read = (Refill, Vec<(QueueKey, QueuedDelivery)>, Option<QueueKey>);
 
 /// A backlog with a small window and its disk, beside one that holds everything.
 struct Pair {
@@ -88,7 +88,7 @@ struct Pair {
     /// What was read from disk and not taken in yet.
     refills: Vec<Read>,
     /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
-    held: Vec<(usize, Place, Claim, Claim)>,
+    held: Vec<(usize, QueueKey, Claim, Claim)>,
     /// The wall clock, which may step, and the one that goes evenly.
     now: u64,
     elapsed: u64,
@@ -178,7 +178,7 @@ impl Pair {
         self.next += 1;
         let event = Event::new("a", "x".repeat(bytes)).unwrap();
         let event = Arc::new(SerializedEvent::new(&event));
-        let waiting = Waiting { event, progress: Progress::start(at(self.now)) };
+        let waiting = QueuedDelivery { event, progress: Progress::start(at(self.now)) };
         let due_at = self.due(endpoint, due_in);
         // As stores do: first on disk, then in memory.
         self.disk[endpoint].insert((due_at, id), waiting.clone());
@@ -205,7 +205,7 @@ impl Pair {
 
     fn remove(&mut self, waiting: usize) {
         let rows = (0..3).flat_map(|of| self.disk[of].keys().map(move |place| (of, *place)));
-        let rows: Vec<(usize, Place)> = rows.collect();
+        let rows: Vec<(usize, QueueKey)> = rows.collect();
         let Some((endpoint, place)) = rows.get(waiting % rows.len().max(1)).copied() else {
             return;
         };
@@ -227,8 +227,8 @@ impl Pair {
         let outcome = outcome[usize::from(kind % 3)];
         let settlement = |claim| Settlement { claim, outcome, attempt: None };
         self.held.retain(|(.., held)| *held != all);
-        let is_kept = self.small.hold(small);
-        assert_eq!(is_kept, self.all.hold(all), "both know whether the claim holds");
+        let is_kept = self.small.pin(small);
+        assert_eq!(is_kept, self.all.pin(all), "both know whether the claim holds");
         if !is_kept {
             return;
         }
@@ -248,7 +248,7 @@ impl Pair {
         self.all.settle(&settlement(all));
     }
 
-    fn pick(&self, held: usize) -> Option<(usize, Place, Claim, Claim)> {
+    fn pick(&self, held: usize) -> Option<(usize, QueueKey, Claim, Claim)> {
         self.held.get(held % self.held.len().max(1)).copied()
     }
 
@@ -340,7 +340,7 @@ impl Pair {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        let held: usize = self.small.lanes.values().map(Lane::bytes).sum();
+        let held: usize = self.small.lanes.values().map(EndpointBacklog::bytes).sum();
         prop_assert_eq!(held, self.small.bytes);
         // Each endpoint holds one delivery in any case, and no body here is longer.
         prop_assert!(held <= self.small.window.bytes + 3 * 500);

@@ -6,10 +6,10 @@ use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId, Timest
 use webhooks_registry::EndpointKey;
 
 use super::{Entry, EventEntry, MemoryStore, State};
-use crate::{
+use crate::history::{
     AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
-    StoreError,
 };
+use crate::store::StoreError;
 
 impl HistoryStore for MemoryStore {
     async fn event(

@@ -7,8 +7,8 @@ use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_registry::{EndpointKey, Registration};
 
 use super::{Entry, State};
-use crate::backlog::{Waiting, due_in_order};
-use crate::{
+use crate::backlog::{QueuedDelivery, due_in_order};
+use crate::store::{
     OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
 
@@ -207,7 +207,7 @@ impl State {
         entry.cancelled = None;
         entry.progress = entry.progress.replayed(now);
         entry.due_at = due_in_order(&registration.endpoint, now);
-        let waiting = Waiting { event: Arc::clone(&event.event), progress: entry.progress };
+        let waiting = QueuedDelivery { event: Arc::clone(&event.event), progress: entry.progress };
         self.backlog.push(registration.number, entry.due_at, delivery, waiting);
     }
 }

@@ -23,7 +23,7 @@ impl Scheduler {
     }
 
     /// Hands back what a lane holds, which is neither ready nor counted as parked.
-    pub(super) fn empty(&mut self, index: usize) {
+    pub(super) fn release_queue(&mut self, index: usize) {
         self.queued -= self.lanes[index].queue.len();
         for claimed in self.lanes[index].queue.drain(..) {
             self.held.remove(&claimed.claim);
@@ -32,12 +32,12 @@ impl Scheduler {
     }
 
     /// Returns the claims to hand back.
-    pub(crate) fn released(&mut self) -> Vec<Claim> {
+    pub(crate) fn take_released(&mut self) -> Vec<Claim> {
         std::mem::take(&mut self.released)
     }
 
     /// Drops claims that were lost, unless they are in flight already.
-    pub(crate) fn lose(&mut self, lost: &[Claim]) {
+    pub(crate) fn drop_lost(&mut self, lost: &[Claim]) {
         if lost.is_empty() {
             return;
         }
@@ -63,12 +63,12 @@ impl Scheduler {
         for index in 0..self.lanes.len() {
             let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
-                self.displace(index);
+                self.dequeue(index);
                 let (held, queue) = (&self.held, &mut self.lanes[index].queue);
                 self.queued -= queue.len();
                 queue.retain(|claimed| held.contains_key(&claimed.claim));
                 self.queued += queue.len();
-                self.place(index);
+                self.enqueue(index);
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::lane::{Lane, Standing};
+use super::lane::{Lane, LaneState};
 use super::{Claimed, EndpointNumber, MonotonicTime, Scheduler};
 
 /// How long an idle lane is remembered, with what it knows of its endpoint.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Scheduler {
     /// Returns the lane of a delivery's endpoint.
@@ -43,39 +43,39 @@ impl Scheduler {
         self.by_endpoint.remove(&before);
         self.by_endpoint.insert(number, index);
         self.set_busy(before, false);
-        self.displace(index);
-        self.empty(index);
-        self.forgive(number);
+        self.dequeue(index);
+        self.release_queue(index);
+        self.reset_health(number);
     }
 
     /// Hands back what waits for an endpoint: it has changed, or is gone.
-    pub(crate) fn recall(&mut self, endpoint: EndpointNumber) {
+    pub(crate) fn release_endpoint(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
-        self.displace(index);
-        self.empty(index);
-        self.place(index);
+        self.dequeue(index);
+        self.release_queue(index);
+        self.enqueue(index);
     }
 
     /// Hands back what waits for an endpoint that is gone or disabled, and forgets the endpoint as
     /// soon as nothing of it is in flight and its rate allows all that it ever does.
-    pub(crate) fn forget(&mut self, endpoint: EndpointNumber) {
-        self.recall(endpoint);
-        self.forgive(endpoint);
+    pub(crate) fn forget_endpoint(&mut self, endpoint: EndpointNumber) {
+        self.release_endpoint(endpoint);
+        self.reset_health(endpoint);
         if let Some(index) = self.by_endpoint.get(&endpoint) {
             self.lanes[*index].is_gone = true;
         }
     }
 
     /// Forgets what was learned of an endpoint: it may have been mended.
-    pub(crate) fn forgive(&mut self, endpoint: EndpointNumber) {
+    pub(crate) fn reset_health(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         let lane = &mut self.lanes[index];
-        if lane.standing == Standing::Waiting {
+        if lane.state == LaneState::Waiting {
             self.waiting.remove(&(lane.waits_until, index));
-            lane.standing = Standing::Idle;
+            lane.state = LaneState::Idle;
         }
-        lane.forgive();
-        self.place(index);
+        lane.reset_health();
+        self.enqueue(index);
     }
 
     /// Forgets lanes that have long been idle, and those of endpoints that are gone.
@@ -84,10 +84,10 @@ impl Scheduler {
         self.turns.tidy();
         for index in 0..self.lanes.len() {
             if self.lanes[index].is_gone {
-                self.forgive(self.lanes[index].endpoint);
+                self.reset_health(self.lanes[index].endpoint);
             }
             let lane = &mut self.lanes[index];
-            let is_unused = lane.is_gone || self.now.saturating_since(lane.used_at) >= IDLE;
+            let is_unused = lane.is_gone || self.now.saturating_since(lane.used_at) >= IDLE_TIMEOUT;
             if is_unused
                 && lane.is_forgettable(&self.breaker, self.now)
                 && self.by_endpoint.get(&lane.endpoint) == Some(&index)

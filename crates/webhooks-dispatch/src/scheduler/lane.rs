@@ -8,19 +8,20 @@ use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use super::slots::Trust;
 use crate::breaker::{Breaker, BreakerSettings};
+use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
 use crate::rate::Rate;
-use crate::{Claimed, MonotonicTime};
+use crate::store::Claimed;
 
 /// How many flights an endpoint may have before it has shown that it takes them.
-const FIRST_ALLOWANCE: usize = 2;
+const FIRST_CONCURRENCY_LIMIT: usize = 2;
 
 /// How long an endpoint waits that the transport had no room for. What it has is due again at once.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a lane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LaneState {
     /// It holds nothing, or has as many flights as it may.
     Idle,
     /// It waits for a slot, in this turn.
@@ -39,7 +40,7 @@ pub(super) struct Lane {
     id: Option<EndpointId>,
     pub(super) tenant: TenantId,
     pub(super) queue: VecDeque<Claimed>,
-    pub(super) standing: Standing,
+    pub(super) state: LaneState,
     pub(super) waits_until: MonotonicTime,
     /// The trust as which it was parked last.
     pub(super) parked_as: Trust,
@@ -51,7 +52,7 @@ pub(super) struct Lane {
     pub(super) is_gone: bool,
     max_in_flight: usize,
     /// How many flights it may have now: one more with each success, half with each failure.
-    allowance: usize,
+    concurrency_limit: usize,
     /// What its exchanges told, or its store.
     record: Trust,
     breaker: Breaker,
@@ -67,7 +68,7 @@ impl Lane {
             id: Some(registration.id.clone()),
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
-            standing: Standing::Idle,
+            state: LaneState::Idle,
             waits_until: MonotonicTime::default(),
             parked_as: Trust::Failing,
             in_flight: 0,
@@ -75,7 +76,7 @@ impl Lane {
             used_at: now,
             is_gone: false,
             max_in_flight: 1,
-            allowance: FIRST_ALLOWANCE,
+            concurrency_limit: FIRST_CONCURRENCY_LIMIT,
             record: if *is_failing { Trust::Failing } else { Trust::Fresh },
             breaker: if *is_failing { Breaker::on_probation(now) } else { Breaker::default() },
             rate: None,
@@ -131,7 +132,7 @@ impl Lane {
     /// Returns whether it has something to start and may, if no endpoint may have more flights
     /// than `most`, and one with slow flights no more than its share of those.
     pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
-        let mut limit = self.allowance.min(self.max_in_flight).min(most.max(1));
+        let mut limit = self.concurrency_limit.min(self.max_in_flight).min(most.max(1));
         if self.breaker.is_probing() {
             limit = 1;
         }
@@ -155,7 +156,7 @@ impl Lane {
     }
 
     /// Learns from a flight that has ended; returns until when to wait, if the lane should.
-    pub(super) fn learn(
+    pub(super) fn on_result(
         &mut self,
         signal: EndpointSignal,
         was_slow: bool,
@@ -165,7 +166,8 @@ impl Lane {
         self.record = recorded(self.record, signal, was_slow);
         match signal {
             EndpointSignal::Success => {
-                self.allowance = (self.allowance + 1).min(self.max_in_flight.max(1));
+                self.concurrency_limit =
+                    (self.concurrency_limit + 1).min(self.max_in_flight.max(1));
                 self.breaker.on_answer();
                 None
             }
@@ -174,7 +176,7 @@ impl Lane {
                 None
             }
             EndpointSignal::Unhealthy { pause } => {
-                self.allowance = (self.allowance / 2).max(1);
+                self.concurrency_limit = (self.concurrency_limit / 2).max(1);
                 let opened = self.breaker.on_failure(settings, now);
                 let asked = pause.map(|pause| now + pause);
                 opened.into_iter().chain(asked).max().filter(|until| *until > now)
@@ -185,9 +187,9 @@ impl Lane {
     }
 
     /// Forgets what its attempts have told.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn reset_health(&mut self) {
         self.breaker = Breaker::default();
-        self.allowance = FIRST_ALLOWANCE;
+        self.concurrency_limit = FIRST_CONCURRENCY_LIMIT;
         self.record = Trust::Fresh;
     }
 
@@ -195,7 +197,7 @@ impl Lane {
     pub(super) fn is_forgettable(&self, settings: &BreakerSettings, now: MonotonicTime) -> bool {
         self.queue.is_empty()
             && self.in_flight == 0
-            && self.standing == Standing::Idle
+            && self.state == LaneState::Idle
             && self.breaker.is_forgettable(settings, now)
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
     }

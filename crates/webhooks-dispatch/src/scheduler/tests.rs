@@ -6,7 +6,8 @@ use webhooks_core::{DeliveryId, EndpointId, Event, TenantId, Timestamp};
 use webhooks_registry::{Endpoint, Registration};
 
 use super::*;
-use crate::{Progress, SerializedEvent};
+use crate::serialized_event::SerializedEvent;
+use crate::store::Progress;
 
 const LEASE: Duration = Duration::from_secs(1_000_000);
 
@@ -50,25 +51,25 @@ fn scheduler(concurrency: usize) -> Scheduler {
 }
 
 /// Offers so many deliveries of an endpoint, numbered from `first`.
-fn offer(scheduler: &mut Scheduler, to: &Arc<Registration>, first: u64, deliveries: u64) {
+fn add_claimed(scheduler: &mut Scheduler, to: &Arc<Registration>, first: u64, deliveries: u64) {
     let claimed = (first..first + deliveries).map(|number| claimed(number, to)).collect();
-    scheduler.offer(claimed, at(0) + LEASE);
+    scheduler.add_claimed(claimed, at(0) + LEASE);
 }
 
 /// Takes all that may fly now.
-fn take_all(scheduler: &mut Scheduler, now: MonotonicTime) -> Vec<Flight> {
+fn take_all(scheduler: &mut Scheduler, now: MonotonicTime) -> Vec<InFlight> {
     std::iter::from_fn(|| scheduler.take(now)).collect()
 }
 
-fn ids(flights: &[Flight]) -> Vec<u64> {
+fn ids(flights: &[InFlight]) -> Vec<u64> {
     flights.iter().map(|flight| flight.claimed.claim.token).collect()
 }
 
 /// Has an endpoint answer quickly, once.
 fn show_quick(scheduler: &mut Scheduler, to: &Arc<Registration>, number: u64) {
-    offer(scheduler, to, number, 1);
+    add_claimed(scheduler, to, number, 1);
     let flight = scheduler.take(at(0)).unwrap();
-    scheduler.land(&flight, EndpointSignal::Success, at(0));
+    scheduler.finish(&flight, EndpointSignal::Success, at(0));
     scheduler.settled(&flight.claimed.claim);
 }
 
@@ -79,9 +80,9 @@ fn tenants_take_turns_and_so_do_the_endpoints_of_one() {
     let large: Vec<_> =
         (0..5).map(|n| registration(&format!("large-{n}"), tenant("large"))).collect();
     for (lane, first) in large.iter().zip((0..).step_by(10)) {
-        offer(&mut scheduler, lane, first, 2);
+        add_claimed(&mut scheduler, lane, first, 2);
     }
-    offer(&mut scheduler, &registration("small", tenant("small")), 100, 2);
+    add_claimed(&mut scheduler, &registration("small", tenant("small")), 100, 2);
     let taken = ids(&take_all(&mut scheduler, at(0)));
     assert_eq!(taken, [0, 100, 10, 101, 20, 30, 40, 1, 11, 21, 31, 41]);
 }
@@ -89,17 +90,17 @@ fn tenants_take_turns_and_so_do_the_endpoints_of_one() {
 #[test]
 fn an_endpoint_shows_first_that_it_takes_more() {
     let mut scheduler = scheduler(100);
-    offer(&mut scheduler, &registration("a", endpoint().max_in_flight(count(4))), 0, 50);
+    add_claimed(&mut scheduler, &registration("a", endpoint().max_in_flight(count(4))), 0, 50);
     let mut flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 2, "at first");
     for expected in [3, 4, 4] {
-        scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
+        scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
         flights.extend(take_all(&mut scheduler, at(0)));
         assert_eq!(flights.len(), expected);
     }
     let failed = EndpointSignal::Unhealthy { pause: None };
     for expected in [3, 2, 1, 1] {
-        scheduler.land(&flights.remove(0), failed, at(0));
+        scheduler.finish(&flights.remove(0), failed, at(0));
         flights.extend(take_all(&mut scheduler, at(0)));
         assert_eq!(flights.len(), expected, "half with each failure, one at least");
     }
@@ -108,10 +109,10 @@ fn an_endpoint_shows_first_that_it_takes_more() {
 #[test]
 fn there_is_more_to_do_when_an_endpoint_may_have_more_flights_than_it_has() {
     let mut scheduler = scheduler(10);
-    offer(&mut scheduler, &registration("a", endpoint()), 0, 60);
+    add_claimed(&mut scheduler, &registration("a", endpoint()), 0, 60);
     let mut flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 2);
-    scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
+    scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
     assert!(!scheduler.wants_more(), "more than enough waits here");
     flights.extend(scheduler.take(at(0)));
     assert!(scheduler.has_more_to_do(), "three may fly, two do");
@@ -130,7 +131,7 @@ fn flights_that_last_make_way_whenever_there_is_room() {
         show_quick(&mut scheduler, lane, number);
     }
     for (lane, number) in lanes.iter().zip(0..) {
-        offer(&mut scheduler, lane, number, 1);
+        add_claimed(&mut scheduler, lane, number, 1);
     }
     let mut flights = Vec::new();
     for expected in 1..=5 {
@@ -139,7 +140,7 @@ fn flights_that_last_make_way_whenever_there_is_room() {
         scheduler.slow_down(flights.last_mut().unwrap());
     }
     assert!(scheduler.take(at(0)).is_none(), "all five are taken");
-    scheduler.land(&flights.remove(0), EndpointSignal::Success, at(0));
+    scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
     assert_eq!(take_all(&mut scheduler, at(0)).len(), 1, "the last to be slow has moved over");
 }
 
@@ -151,15 +152,15 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
     let mut scheduler = scheduler(32);
     let lanes: Vec<_> = (0..100).map(|n| registration(&n.to_string(), endpoint())).collect();
     for (lane, first) in lanes.iter().zip((0..).step_by(1_000)) {
-        offer(&mut scheduler, lane, first, 100);
+        add_claimed(&mut scheduler, lane, first, 100);
         for _ in 0..30 {
             for flight in take_all(&mut scheduler, at(0)) {
-                scheduler.land(&flight, EndpointSignal::Success, at(0));
+                scheduler.finish(&flight, EndpointSignal::Success, at(0));
             }
         }
     }
     for (lane, first) in lanes.iter().zip((500..).step_by(1_000)) {
-        offer(&mut scheduler, lane, first, 100);
+        add_claimed(&mut scheduler, lane, first, 100);
     }
     let mut flights = Vec::new();
     loop {
@@ -177,7 +178,7 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
     };
     assert!(flights.len() < 5 * 32, "{} in flight", flights.len());
     assert!(lanes.iter().all(|lane| of(lane) <= 32));
-    offer(&mut scheduler, &registration("well", endpoint()), 200_000, 1);
+    add_claimed(&mut scheduler, &registration("well", endpoint()), 200_000, 1);
     assert_eq!(ids(&take_all(&mut scheduler, at(0))), [200_000]);
 }
 
@@ -185,18 +186,18 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
 fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
     let mut scheduler = scheduler(1);
     let limited = registration("a", endpoint().rate_limit(count(1), count(2)));
-    offer(&mut scheduler, &limited, 0, 10);
+    add_claimed(&mut scheduler, &limited, 0, 10);
     let mut flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 1, "one slot");
     // Meanwhile the bucket is full again.
     for expected in [1, 1, 0] {
         for flight in flights {
-            scheduler.land(&flight, EndpointSignal::Success, at(10_000));
+            scheduler.finish(&flight, EndpointSignal::Success, at(10_000));
         }
         flights = take_all(&mut scheduler, at(10_000));
         assert_eq!(flights.len(), expected);
     }
-    assert_eq!(scheduler.released().len(), 7, "what must wait for a token is handed back");
+    assert_eq!(scheduler.take_released().len(), 7, "what must wait for a token is handed back");
     assert_eq!(scheduler.wakes_at(), Some(at(11_000)));
 }
 
@@ -204,11 +205,11 @@ fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
 fn nothing_starts_under_a_lease_that_has_ended() {
     let mut scheduler = scheduler(1);
     let to = registration("a", endpoint());
-    scheduler.offer(vec![claimed(1, &to), claimed(2, &to)], at(100));
-    scheduler.offer(vec![claimed(3, &to)], at(200));
+    scheduler.add_claimed(vec![claimed(1, &to), claimed(2, &to)], at(100));
+    scheduler.add_claimed(vec![claimed(3, &to)], at(200));
     let first = scheduler.take(at(99)).unwrap();
     scheduler.extended(&[first.claimed.claim], at(500));
-    scheduler.land(&first, EndpointSignal::Success, at(100));
+    scheduler.finish(&first, EndpointSignal::Success, at(100));
     assert_eq!(ids(&take_all(&mut scheduler, at(100))), [3]);
     assert_eq!(scheduler.held().len(), 2, "the one in flight, and the one not settled");
 }
@@ -217,14 +218,14 @@ fn nothing_starts_under_a_lease_that_has_ended() {
 fn claims_whose_leases_end_soon_are_named_until_they_are_extended() {
     let mut scheduler = scheduler(10);
     let to = registration("a", endpoint());
-    scheduler.offer(vec![claimed(1, &to)], at(100));
-    scheduler.offer(vec![claimed(2, &to)], at(300));
+    scheduler.add_claimed(vec![claimed(1, &to)], at(100));
+    scheduler.add_claimed(vec![claimed(2, &to)], at(300));
     let ending = scheduler.ending(at(200));
     assert_eq!(ending, [claimed(1, &to).claim]);
     assert_eq!(scheduler.ending(at(200)), ending, "asking is not extending");
     scheduler.extended(&ending, at(400));
     assert!(scheduler.ending(at(200)).is_empty());
-    scheduler.lose(&ending);
+    scheduler.drop_lost(&ending);
     assert_eq!(ids(&take_all(&mut scheduler, at(0))), [2]);
 }
 
@@ -232,15 +233,15 @@ fn claims_whose_leases_end_soon_are_named_until_they_are_extended() {
 fn what_has_stopped_hands_everything_back_and_takes_nothing() {
     let mut scheduler = scheduler(1);
     let to = registration("a", endpoint());
-    offer(&mut scheduler, &to, 0, 5);
+    add_claimed(&mut scheduler, &to, 0, 5);
     let flight = scheduler.take(at(0)).unwrap();
     scheduler.stop();
-    assert_eq!(scheduler.released().len(), 4);
-    offer(&mut scheduler, &to, 10, 5);
-    assert_eq!(scheduler.released().len(), 5);
+    assert_eq!(scheduler.take_released().len(), 4);
+    add_claimed(&mut scheduler, &to, 10, 5);
+    assert_eq!(scheduler.take_released().len(), 5);
     assert!(scheduler.take(at(0)).is_none() && scheduler.request(clocks(at(0)), LEASE).is_none());
     assert_eq!(scheduler.held(), [flight.claimed.claim]);
-    scheduler.land(&flight, EndpointSignal::Success, at(0));
+    scheduler.finish(&flight, EndpointSignal::Success, at(0));
     scheduler.settled(&flight.claimed.claim);
     assert!(scheduler.held().is_empty() && scheduler.flights() == 0);
 }
@@ -251,9 +252,9 @@ fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
     for round in 0..100_u64 {
         let now = at(round * 700_000);
         let to = registration(&format!("endpoint-{round}"), endpoint());
-        scheduler.offer(vec![claimed(round, &to)], now + LEASE);
+        scheduler.add_claimed(vec![claimed(round, &to)], now + LEASE);
         let flight = scheduler.take(now).unwrap();
-        scheduler.land(&flight, EndpointSignal::Success, now);
+        scheduler.finish(&flight, EndpointSignal::Success, now);
         scheduler.settled(&flight.claimed.claim);
         scheduler.sweep(now);
     }

@@ -12,11 +12,12 @@ use webhooks_registry::{
     DisableReason, EndpointStore, EndpointStoreError, Registration, StateChange,
 };
 
-use super::Shared;
-use crate::{Occurrence, StoreError, WorkerPart};
+use super::WorkerParts;
+use crate::observer::{Occurrence, WorkerPart};
+use crate::store::StoreError;
 
 /// How many endpoints may wait to be disabled.
-pub(super) const QUEUE: usize = 1_024;
+pub(super) const QUEUE_CAPACITY: usize = 1_024;
 
 /// An endpoint that should be disabled, as it was when it answered.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Wish {
 }
 
 /// Disables endpoints until the last sender is gone.
-pub(super) async fn run<S, T, C>(shared: Arc<Shared<S, T, C>>, mut wishes: Receiver<Wish>)
+pub(super) async fn run<S, T, C>(shared: Arc<WorkerParts<S, T, C>>, mut wishes: Receiver<Wish>)
 where
     S: EndpointStore,
     T: Send + Sync + 'static,
@@ -39,7 +40,7 @@ where
             Ok(Ok(is_disabled)) => is_disabled,
             Ok(Err(EndpointStoreError::Unavailable { source })) => {
                 let error = StoreError::Unavailable { source };
-                shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                 false
             }
             // It is gone by now.
@@ -50,17 +51,17 @@ where
             }
         };
         if is_disabled {
-            shared.parts.workers.forget(seen.number);
+            shared.parts.workers.forget_endpoint(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
             let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
-            shared.parts.observers.tell(&disabled);
+            shared.parts.observers.notify(&disabled);
         }
     }
 }
 
 /// Disables an endpoint, unless it was registered anew since it answered; returns whether it did.
 async fn disable<S, T, C>(
-    shared: &Shared<S, T, C>,
+    shared: &WorkerParts<S, T, C>,
     seen: &Registration,
     reason: DisableReason,
 ) -> Result<bool, EndpointStoreError>

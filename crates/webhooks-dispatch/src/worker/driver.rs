@@ -1,25 +1,26 @@
 //! The task of a worker that claims, starts all other tasks, and ends them.
 
-use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use webhooks_registry::EndpointStore;
 
-use super::pilot::Flown;
-use super::{Desk, Shared, ShutdownReport, Stop, disabler, pilot, settler};
-use crate::engine::Parts;
+use super::attempts::FinishedAttempt;
+use super::{ShutdownReport, Stop, WorkerParts, attempts, disabler, settler};
+use crate::clock::{Clock, MonotonicTime, Now};
+use crate::history::HistoryStore;
+use crate::observer::{Occurrence, WorkerPart};
+use crate::parts::EngineParts;
 use crate::scheduler::Scheduler;
-use crate::{
-    ChangeListener, Claim, Clock, DeliveryStore, HistoryStore, MonotonicTime, Now, Occurrence,
-    Outcome, Settlement, Transport, WorkerPart,
-};
+use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, Settlement};
+use crate::transport::Transport;
+use crate::worker_registry::SchedulerHandle;
 
 /// How long the worker waits after the store failed before it asks again.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -35,7 +36,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const HASTEN_EVERY: Duration = Duration::from_secs(300);
 
 /// How many old events are forgotten in one step, so that it holds up nobody.
-const PRUNE: usize = 200;
+const PRUNE_BATCH: usize = 200;
 
 /// How many deliveries that still wait are counted when a worker ends.
 const MAX_COUNTED: u64 = 10_000;
@@ -61,10 +62,10 @@ impl Drain {
 
 /// The task that claims, and starts all other tasks of the worker.
 pub(super) struct Driver<S, T, C> {
-    shared: Arc<Shared<S, T, C>>,
+    shared: Arc<WorkerParts<S, T, C>>,
     changes: ChangeListener,
-    pilots: JoinSet<()>,
-    results: mpsc::Sender<Flown>,
+    attempts: JoinSet<()>,
+    results: mpsc::Sender<FinishedAttempt>,
     settler: JoinSet<()>,
     disabler: JoinSet<()>,
     hastener: JoinSet<()>,
@@ -82,7 +83,7 @@ where
     T: Transport,
     C: Clock,
 {
-    pub(super) fn new(parts: Arc<Parts<S, T, C>>) -> Self {
+    pub(super) fn new(parts: Arc<EngineParts<S, T, C>>) -> Self {
         let settings = &parts.settings;
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
@@ -91,19 +92,15 @@ where
             scheduler.leaks_slots = parts.leaks_slots;
         }
         let (changes, now) = (parts.store.changes(), parts.clock.monotonic());
-        let desk = Arc::new(Desk {
-            scheduler: Mutex::new(scheduler),
-            work: Notify::new(),
-            recalled: Mutex::default(),
-        });
-        parts.workers.add(&desk);
+        let scheduling = Arc::new(SchedulerHandle::new(scheduler));
+        parts.workers.add(&scheduling);
         let room = Arc::new(Semaphore::new(parts.settings.max_unsettled));
         let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { parts, desk, room, failures, answers });
+        let shared = Arc::new(WorkerParts { parts, scheduling, room, failures, answers });
         let mut driver = Self {
             shared,
             changes,
-            pilots: JoinSet::new(),
+            attempts: JoinSet::new(),
             results: mpsc::channel(1).0,
             settler: JoinSet::new(),
             disabler: JoinSet::new(),
@@ -119,10 +116,10 @@ where
 
     /// Starts the settler, and what it passes endpoints on to.
     fn start_settling(&mut self) {
-        let (results, flown) = mpsc::channel(self.shared.parts.settings.max_unsettled);
-        let (wishes, wished) = mpsc::channel(disabler::QUEUE);
+        let (results, finished) = mpsc::channel(self.shared.parts.settings.max_unsettled);
+        let (wishes, wished) = mpsc::channel(disabler::QUEUE_CAPACITY);
         self.results = results;
-        self.settler.spawn(settler::run(Arc::clone(&self.shared), flown, wishes));
+        self.settler.spawn(settler::run(Arc::clone(&self.shared), finished, wishes));
         self.disabler.spawn(disabler::run(Arc::clone(&self.shared), wished));
     }
 
@@ -179,10 +176,10 @@ where
                     Err(deadline) => break deadline,
                     Ok(begun) => drain = Some(begun),
                 },
-                () = shared.desk.work.notified() => {}
-                () = self.changes.changed() => shared.scheduler().stir(),
+                () = shared.scheduling.wake.notified() => {}
+                () = self.changes.changed() => shared.scheduler().note_change(),
                 _deadline = over(clock, drain) => {}
-                () = clock.sleep(pause) => shared.scheduler().stir(),
+                () = clock.sleep(pause) => shared.scheduler().note_change(),
             }
         };
         self.finish(deadline).await
@@ -220,18 +217,18 @@ where
 
     /// Does what can be done now, and returns how long to wait if nothing happens.
     async fn step(&mut self) -> Duration {
-        while self.pilots.try_join_next().is_some() {}
+        while self.attempts.try_join_next().is_some() {}
         self.heal();
         let is_kept = self.keep_leases().await;
         self.hasten();
         let is_claimed = self.claim().await;
-        self.launch();
+        self.start_attempts();
         self.release_held().await;
         let now = self.shared.parts.now();
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now.monotonic);
             // As long as there is more to forget, the next step goes on.
-            if self.prune(now).await < PRUNE {
+            if self.prune(now).await < PRUNE_BATCH {
                 self.swept = now.monotonic;
             }
         }
@@ -257,30 +254,30 @@ where
         let parts = &self.shared.parts;
         let (now, lease) = (parts.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
-        *self.shared.desk.recalled() = Some(BTreeSet::new());
+        self.shared.scheduling.begin_claim();
         match parts.store.claim(request).await {
             Ok(claimed) => {
                 self.shared.has_answered();
                 let mut scheduler = self.shared.scheduler();
-                scheduler.offer(claimed, now.monotonic + lease);
-                let recalled = self.shared.desk.recalled().take();
-                for endpoint in recalled.into_iter().flatten() {
-                    scheduler.recall(endpoint);
+                scheduler.add_claimed(claimed, now.monotonic + lease);
+                // While the scheduler is locked: no change can come between these lines.
+                for endpoint in self.shared.scheduling.end_claim() {
+                    scheduler.release_endpoint(endpoint);
                 }
                 true
             }
             Err(error) => {
-                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                 false
             }
         }
     }
 
-    /// Starts pilots while there is something to fly and room to keep the result.
-    fn launch(&mut self) {
-        while let Some((flight, room)) = pilot::next(&self.shared) {
+    /// Starts attempts while deliveries are ready and there is room for their results.
+    fn start_attempts(&mut self) {
+        while let Some((flight, room)) = attempts::next(&self.shared) {
             let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
-            self.pilots.spawn(pilot::run(shared, results, flight, room));
+            self.attempts.spawn(attempts::run(shared, results, flight, room));
         }
     }
 
@@ -288,7 +285,7 @@ where
     async fn release_held(&mut self) {
         let (released, is_stopped) = {
             let mut scheduler = self.shared.scheduler();
-            (scheduler.released(), scheduler.is_stopped())
+            (scheduler.take_released(), scheduler.is_stopped())
         };
         let released = self.release(released).await;
         if is_stopped {
@@ -307,7 +304,7 @@ where
         let now = self.shared.parts.now().wall;
         // If it fails, they come back when their leases end.
         if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
-            self.shared.parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+            self.shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
         }
         released
     }
@@ -320,10 +317,10 @@ where
         if !parts.is_sure_since(before, now) {
             return 0;
         }
-        match parts.store.prune(before, PRUNE).await {
+        match parts.store.prune(before, PRUNE_BATCH).await {
             Ok(forgotten) => forgotten,
             Err(error) => {
-                parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                 0
             }
         }
@@ -344,11 +341,11 @@ where
                     self.shared.has_answered();
                     let mut scheduler = self.shared.scheduler();
                     scheduler.extended(&ending, until);
-                    scheduler.lose(&lost);
+                    scheduler.drop_lost(&lost);
                 }
                 // There is time to try again before they end.
                 Err(error) => {
-                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                     return false;
                 }
             }
@@ -379,11 +376,11 @@ where
             Some(busy) => match parts.store.next_due(busy, parts.now()).await {
                 Ok(due) => due,
                 Err(error) => {
-                    parts.observers.tell(&Occurrence::StoreFailed { error: &error });
+                    parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                     return STORE_PAUSE;
                 }
             },
-            // The lanes are full: a landing makes room, and tells.
+            // The lanes are full: an attempt that ends makes room and wakes the driver.
             None => None,
         };
         let now = parts.clock.monotonic();
@@ -403,9 +400,9 @@ where
         let _in_time = within(clock, handing_back_until, self.release_held()).await;
         let held = within(clock, handing_back_until, shared.parts.store.release_held()).await;
         self.released += held.unwrap_or_default();
-        let have_landed = self.all_end(|driver| &mut driver.pilots, deadline).await;
+        let have_landed = self.all_end(|driver| &mut driver.attempts, deadline).await;
         let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
-        self.pilots.shutdown().await;
+        self.attempts.shutdown().await;
         // The settler ends when the last result is settled, and no sender is left.
         self.results = mpsc::channel(1).0;
         self.all_end(|driver| &mut driver.settler, last_moment()).await;
@@ -450,13 +447,13 @@ where
 }
 
 /// Asks the store to hasten until it has.
-async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<Shared<S, T, C>>) {
+async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerParts<S, T, C>>) {
     let parts = &shared.parts;
     loop {
         let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
         match hasten.catch_unwind().await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => parts.observers.tell(&Occurrence::StoreFailed { error: &error }),
+            Ok(Err(error)) => parts.observers.notify(&Occurrence::StoreFailed { error: &error }),
             Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
         }
         parts.clock.sleep(STORE_PAUSE).await;

@@ -11,13 +11,12 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{Receiver, Sender};
 use webhooks_registry::DisableReason;
 
-use super::Shared;
+use super::WorkerParts;
+use super::attempts::FinishedAttempt;
 use super::disabler::Wish;
-use super::pilot::Flown;
-use crate::{
-    Attempt, Clock, DeliveryRef, DeliveryStore, Failure, Health, Occurrence, Outcome, Settled,
-    Settlement, StoreError,
-};
+use crate::clock::Clock;
+use crate::observer::{DeliveryRef, Failure, Occurrence};
+use crate::store::{Attempt, DeliveryStore, Health, Outcome, Settled, Settlement, StoreError};
 
 /// How many results are settled together at most.
 const MAX_BATCH: usize = 512;
@@ -40,8 +39,8 @@ const WARNED_AFTER: u32 = 10;
 
 /// Settles results until the last sender is gone, and passes on wishes to disable endpoints.
 pub(super) async fn run<S, T, C>(
-    shared: Arc<Shared<S, T, C>>,
-    mut flown: Receiver<Flown>,
+    shared: Arc<WorkerParts<S, T, C>>,
+    mut finished: Receiver<FinishedAttempt>,
     wishes: Sender<Wish>,
 ) where
     S: DeliveryStore,
@@ -52,7 +51,7 @@ pub(super) async fn run<S, T, C>(
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         let received = {
-            let receive = flown.recv_many(&mut batch, MAX_BATCH);
+            let receive = finished.recv_many(&mut batch, MAX_BATCH);
             if settler.aside.is_empty() {
                 Some(receive.await)
             } else {
@@ -65,19 +64,22 @@ pub(super) async fn run<S, T, C>(
         };
         let is_last = received == Some(0);
         let linger = shared.parts.settings.linger;
-        if received.is_some() && batch.len() < MAX_BATCH && !linger.is_zero() && !flown.is_closed()
+        if received.is_some()
+            && batch.len() < MAX_BATCH
+            && !linger.is_zero()
+            && !finished.is_closed()
         {
             shared.parts.clock.sleep(linger).await;
         }
         while batch.len() < MAX_BATCH
-            && let Ok(more) = flown.try_recv()
+            && let Ok(more) = finished.try_recv()
         {
             batch.push(more);
         }
         settler.settle(std::mem::take(&mut batch)).await;
         settler.retry_aside().await;
         // There is room for more results, and perhaps a delivery that waited for it.
-        shared.desk.work.notify_one();
+        shared.scheduling.wake.notify_one();
         if is_last {
             return;
         }
@@ -85,11 +87,11 @@ pub(super) async fn run<S, T, C>(
 }
 
 struct Settler<'s, S, T, C> {
-    shared: &'s Shared<S, T, C>,
+    shared: &'s WorkerParts<S, T, C>,
     wishes: Sender<Wish>,
     /// Results that failed alone, and how often they were tried since. They take room as all results
     /// do, so that there are no more of them than may be unsettled.
-    aside: Vec<(Flown, u32)>,
+    aside: Vec<(FinishedAttempt, u32)>,
     /// How often the store had answered when they were last tried.
     answers: u64,
 }
@@ -101,11 +103,11 @@ where
 {
     /// Settles results in their order. When the store fails, fewer and fewer of them are tried at
     /// once, so that one that cannot be settled is found and set aside.
-    async fn settle(&mut self, mut left: Vec<Flown>) {
+    async fn settle(&mut self, mut left: Vec<FinishedAttempt>) {
         let (mut size, mut pause, mut alone) = (left.len(), PAUSES.0, 0);
         while !left.is_empty() {
             let part = &left[..size.clamp(1, left.len())];
-            let settlements = part.iter().map(|flown| flown.settlement.clone()).collect();
+            let settlements = part.iter().map(|finished| finished.settlement.clone()).collect();
             match self.ask(settlements).await {
                 Ok(settled) => {
                     self.finish(part, settled);
@@ -138,22 +140,22 @@ where
         }
         let answers = self.shared.answers.load(Ordering::Relaxed);
         let counts = u32::from(std::mem::replace(&mut self.answers, answers) != answers);
-        for (flown, tries) in std::mem::take(&mut self.aside) {
-            let mut settlement = flown.settlement.clone();
+        for (finished, tries) in std::mem::take(&mut self.aside) {
+            let mut settlement = finished.settlement.clone();
             if tries >= TRIES_ASIDE / 2 {
                 settlement.attempt = settlement.attempt.map(without_texts);
             }
             match self.ask(vec![settlement]).await {
-                Ok(settled) => self.finish(std::slice::from_ref(&flown), settled),
+                Ok(settled) => self.finish(std::slice::from_ref(&finished), settled),
                 Err(error) => {
                     self.tell_failure(&error);
                     if tries + counts < TRIES_ASIDE {
-                        self.aside.push((flown, tries + counts));
+                        self.aside.push((finished, tries + counts));
                     } else {
                         // It is due again when its lease ends, which nobody extends any more.
-                        let claim = flown.settlement.claim;
+                        let claim = finished.settlement.claim;
                         self.shared.scheduler().settled(&claim);
-                        self.tell(&flown, Settled::LeaseLost);
+                        self.notify(&finished, Settled::LeaseLost);
                     }
                 }
             }
@@ -178,24 +180,24 @@ where
     }
 
     fn tell_failure(&self, error: &StoreError) {
-        self.shared.parts.observers.tell(&Occurrence::StoreFailed { error });
+        self.shared.parts.observers.notify(&Occurrence::StoreFailed { error });
     }
 
-    fn finish(&self, part: &[Flown], settled: Vec<Settled>) {
+    fn finish(&self, part: &[FinishedAttempt], settled: Vec<Settled>) {
         {
             let mut scheduler = self.shared.scheduler();
-            for flown in part {
-                scheduler.settled(&flown.settlement.claim);
+            for finished in part {
+                scheduler.settled(&finished.settlement.claim);
             }
         }
         let disable_after = self.shared.parts.settings.disable_after;
         let mut wished = BTreeSet::new();
-        for (flown, settled) in part.iter().zip(settled) {
-            self.tell(flown, settled);
-            if let Some(reason) = verdict(disable_after, flown, settled)
-                && wished.insert(flown.registration.number)
+        for (finished, settled) in part.iter().zip(settled) {
+            self.notify(finished, settled);
+            if let Some(reason) = disable_reason(disable_after, finished, settled)
+                && wished.insert(finished.registration.number)
             {
-                let wish = Wish { seen: Arc::clone(&flown.registration), reason };
+                let wish = Wish { seen: Arc::clone(&finished.registration), reason };
                 // If too many wait, the endpoint's next answer asks again.
                 let _asked_again = self.wishes.try_send(wish);
             }
@@ -203,22 +205,22 @@ where
     }
 
     /// Tells observers what became of a delivery.
-    fn tell(&self, flown: &Flown, settled: Settled) {
+    fn notify(&self, finished: &FinishedAttempt, settled: Settled) {
         let parts = &self.shared.parts;
         let observers = &parts.observers;
-        let (tenant, endpoint) = (&flown.event.tenant, &flown.registration.id);
+        let (tenant, endpoint) = (&finished.event.tenant, &finished.registration.id);
         let delivery = DeliveryRef {
-            id: flown.settlement.claim.delivery,
-            event: &flown.event.id,
-            event_type: &flown.event.event_type,
+            id: finished.settlement.claim.delivery,
+            event: &finished.event.id,
+            event_type: &finished.event.event_type,
             tenant,
             endpoint,
-            attempt: flown.number,
+            attempt: finished.number,
         };
         let Settled::Recorded { health } = settled else {
-            return observers.tell(&Occurrence::LeaseLost { delivery });
+            return observers.notify(&Occurrence::LeaseLost { delivery });
         };
-        let attempt = flown.settlement.attempt.as_ref();
+        let attempt = finished.settlement.attempt.as_ref();
         let status_code = attempt.and_then(|attempt| attempt.status_code);
         let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
         let failure = Failure {
@@ -227,26 +229,26 @@ where
             status_code,
             duration,
         };
-        match flown.settlement.outcome {
+        match finished.settlement.outcome {
             Outcome::Delivered => {
-                observers.tell(&Occurrence::Delivered { delivery, duration, status_code });
+                observers.notify(&Occurrence::Delivered { delivery, duration, status_code });
             }
             Outcome::Retrying { due_at: retry_at } => {
-                observers.tell(&Occurrence::AttemptFailed { delivery, failure, retry_at });
+                observers.notify(&Occurrence::AttemptFailed { delivery, failure, retry_at });
             }
-            Outcome::Failed => observers.tell(&Occurrence::Exhausted { delivery, failure }),
-            Outcome::Expired => observers.tell(&Occurrence::Expired { delivery }),
-            Outcome::Released => observers.tell(&Occurrence::TransportBusy { delivery }),
+            Outcome::Failed => observers.notify(&Occurrence::Exhausted { delivery, failure }),
+            Outcome::Expired => observers.notify(&Occurrence::Expired { delivery }),
+            Outcome::Released => observers.notify(&Occurrence::TransportBusy { delivery }),
         }
         match health {
             Health::Recovered => {
-                observers.tell(&Occurrence::EndpointRecovered { tenant, endpoint });
+                observers.notify(&Occurrence::EndpointRecovered { tenant, endpoint });
             }
             Health::Failing { failing, before } => {
                 let warned_after = parts.settings.disable_after.map(|span| span / WARNED_AFTER);
                 if warned_after.is_some_and(|span| before < span && span <= failing.tried_for) {
                     let since = failing.since;
-                    observers.tell(&Occurrence::EndpointFailing { tenant, endpoint, since });
+                    observers.notify(&Occurrence::EndpointFailing { tenant, endpoint, since });
                 }
             }
             Health::Healthy => {}
@@ -262,16 +264,16 @@ fn without_texts(attempt: Attempt) -> Attempt {
 
 /// Says whether the endpoint should be disabled: it said that it is gone, or has been tried and
 /// failed for too long. A delivery that has retries left is tried to its end before.
-fn verdict(
+fn disable_reason(
     disable_after: Option<Duration>,
-    flown: &Flown,
+    finished: &FinishedAttempt,
     settled: Settled,
 ) -> Option<DisableReason> {
     match settled {
         Settled::LeaseLost => None,
-        Settled::Recorded { .. } if flown.disable.is_some() => flown.disable,
+        Settled::Recorded { .. } if finished.disable.is_some() => finished.disable,
         Settled::Recorded { health: Health::Failing { failing, .. } } => {
-            let is_given_up = flown.settlement.outcome == Outcome::Failed;
+            let is_given_up = finished.settlement.outcome == Outcome::Failed;
             let is_too_long = disable_after.is_some_and(|span| failing.tried_for >= span);
             (is_given_up && is_too_long).then_some(DisableReason::Failing)
         }

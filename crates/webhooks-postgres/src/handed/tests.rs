@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use webhooks_core::{EndpointId, Event};
-use webhooks_dispatch::Now;
+use webhooks_dispatch::clock::Now;
 use webhooks_registry::Endpoint;
 
 use super::*;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use rusqlite::ffi;
-use webhooks_dispatch::StoreError;
+use webhooks_dispatch::store::StoreError;
 
 use super::Writer;
 use crate::error::store_error;

@@ -17,7 +17,7 @@ use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, Te
 use rusqlite::types::Value;
 use webhooks_core::{DeliveryId, EndpointId};
 use webhooks_dispatch::backlog::Window;
-use webhooks_dispatch::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
+use webhooks_dispatch::store::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
 use webhooks_registry::{DisableReason, StateChange};
 
 use crate::SqliteStore;

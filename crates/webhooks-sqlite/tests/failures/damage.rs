@@ -4,7 +4,8 @@ use rusqlite::Connection;
 use webhooks_core::{EndpointId, Event, EventId, TenantId};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{
-    DeliveryStore as _, HistoryStore as _, Query, SerializedEvent, StoreError,
+    history::{HistoryStore as _, Query},
+    store::{DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey, EndpointState, EndpointStore as _, Registered,

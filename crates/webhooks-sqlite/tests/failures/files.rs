@@ -6,7 +6,10 @@ use std::path::Path;
 use futures_util::future::join;
 use rusqlite::Connection;
 use webhooks_core::{Event, EventId, TenantId};
-use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent, Settled};
+use webhooks_dispatch::{
+    history::{HistoryStore as _, Query},
+    store::{DeliveryStore as _, SerializedEvent, Settled},
+};
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_sqlite::{OpenError, SqliteStore};
 

@@ -16,8 +16,13 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    Attempt, ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, MonotonicTime, Now,
-    Outcome, PublishStatus, Query, SerializedEvent, Settled, Settlement, StoreError,
+    PublishStatus,
+    clock::{MonotonicTime, Now},
+    history::{HistoryStore as _, Query},
+    store::{
+        Attempt, ClaimRequest, Claimed, DeliveryStore as _, Outcome, SerializedEvent, Settled,
+        Settlement, StoreError,
+    },
 };
 use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey};
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};

@@ -7,7 +7,8 @@ use futures_util::future::{join, join3, poll_fn};
 use rusqlite::Connection;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
-    DeliveryStore as _, HistoryStore as _, Query, Settled, Settlement, StoreError,
+    history::{HistoryStore as _, Query},
+    store::{DeliveryStore as _, Settled, Settlement, StoreError},
 };
 use webhooks_registry::{Endpoint, EndpointStore as _};
 use webhooks_sqlite::SqliteOptions;

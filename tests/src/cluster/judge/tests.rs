@@ -1,7 +1,7 @@
 //! Small stories, each with a fault and its twin without: the judge tells one from the other.
 
 use webhooks_core::DeliveryId;
-use webhooks_dispatch::{Claim, Outcome};
+use webhooks_dispatch::store::{Claim, Outcome};
 
 use super::super::journal::{Answer, Claimed, Question, Settlement};
 use super::*;

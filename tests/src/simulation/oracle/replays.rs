@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, TenantId, Timestamp};
 use webhooks_dispatch::{
-    OperationError, Replay, ReplayCursor, ReplayRequest, Replayed, Undelivered,
+    OperationError, Replay, Undelivered,
+    store::{ReplayCursor, ReplayRequest, Replayed},
 };
 use webhooks_registry::EndpointKey;
 

@@ -8,8 +8,8 @@ fn known_to_fail(number: u64, to: &Arc<Registration>) -> Claimed {
     Claimed { is_failing: true, ..claimed(number, to) }
 }
 
-fn end(scheduler: &mut Scheduler, flight: &Flight, signal: EndpointSignal, now: MonotonicTime) {
-    scheduler.land(flight, signal, now);
+fn end(scheduler: &mut Scheduler, flight: &InFlight, signal: EndpointSignal, now: MonotonicTime) {
+    scheduler.finish(flight, signal, now);
     scheduler.settled(&flight.claimed.claim);
 }
 
@@ -20,7 +20,7 @@ fn exchange(
     signal: EndpointSignal,
     now: MonotonicTime,
 ) {
-    scheduler.offer(vec![claimed], now + LEASE);
+    scheduler.add_claimed(vec![claimed], now + LEASE);
     let flight = scheduler.take(now).unwrap();
     end(scheduler, &flight, signal, now);
 }
@@ -29,17 +29,19 @@ fn exchange(
 fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_first_failure() {
     let mut scheduler = scheduler(100);
     let to = registration("a", endpoint());
-    scheduler.offer((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    scheduler.add_claimed((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
     let flights = take_all(&mut scheduler, at(0));
     assert_eq!(flights.len(), 1);
     end(&mut scheduler, &flights[0], TROUBLE, at(0));
     assert!(take_all(&mut scheduler, at(9_999)).is_empty());
-    assert_eq!((scheduler.released().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
-    scheduler.offer((5..10).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
-    let _in_the_pause = scheduler.released();
-    scheduler.offer(Vec::new(), at(0) + LEASE);
+    assert_eq!((scheduler.take_released().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
+    scheduler
+        .add_claimed((5..10).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    let _in_the_pause = scheduler.take_released();
+    scheduler.add_claimed(Vec::new(), at(0) + LEASE);
     assert!(take_all(&mut scheduler, at(10_000)).is_empty());
-    scheduler.offer((10..15).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    scheduler
+        .add_claimed((10..15).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
     let flights = take_all(&mut scheduler, at(10_000));
     assert_eq!(flights.len(), 1, "a probe");
     end(&mut scheduler, &flights[0], EndpointSignal::Success, at(10_000));
@@ -60,7 +62,7 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
     }
     for round in 0..3 {
         for (lane, number) in lanes.iter().zip(round * 1_000..) {
-            offer(&mut scheduler, lane, number, 1);
+            add_claimed(&mut scheduler, lane, number, 1);
         }
         let (now, mut flights) = (at(round * 60_000), Vec::new());
         loop {
@@ -74,7 +76,7 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
             flights.extend(started);
         }
         if round == 2 {
-            offer(&mut scheduler, &well, 2_000_000, 1);
+            add_claimed(&mut scheduler, &well, 2_000_000, 1);
             assert_eq!(ids(&take_all(&mut scheduler, now)), [2_000_000], "{}", flights.len());
         }
         for flight in &flights {
@@ -90,11 +92,11 @@ fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
     exchange(&mut scheduler, claimed(1, &full), EndpointSignal::NoRoom, at(0));
     exchange(&mut scheduler, claimed(2, &other), EndpointSignal::Success, at(0));
     assert_eq!(scheduler.wakes_at(), Some(at(1_000)));
-    offer(&mut scheduler, &full, 3, 1);
-    assert!(scheduler.take(at(999)).is_none() && scheduler.released().len() == 1);
-    offer(&mut scheduler, &full, 4, 1);
+    add_claimed(&mut scheduler, &full, 3, 1);
+    assert!(scheduler.take(at(999)).is_none() && scheduler.take_released().len() == 1);
+    add_claimed(&mut scheduler, &full, 4, 1);
     assert!(scheduler.take(at(1_000)).is_none(), "what was offered before is claimed again");
-    offer(&mut scheduler, &full, 5, 1);
+    add_claimed(&mut scheduler, &full, 5, 1);
     assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [5]);
 }
 
@@ -102,7 +104,7 @@ fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
 fn an_answer_that_refuses_a_probe_is_a_sign_of_life() {
     let mut scheduler = scheduler(100);
     let to = registration("a", endpoint());
-    scheduler.offer((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
+    scheduler.add_claimed((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
     let probe = scheduler.take(at(0)).unwrap();
     end(&mut scheduler, &probe, EndpointSignal::Nothing, at(0));
     let probe = scheduler.take(at(0)).unwrap();
@@ -123,7 +125,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
     let mut flights = Vec::new();
     let mut number = 0;
     for _ in 0..10_000 {
-        scheduler.stir();
+        scheduler.note_change();
         let request = scheduler.request(clocks(at(0)), LEASE).unwrap();
         if number == 10_000 {
             assert!(request.busy.len() > 8_000, "nothing is claimed for what has no slot");
@@ -141,7 +143,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
                 claimed
             })
         });
-        scheduler.offer(claimed.collect(), at(0) + LEASE);
+        scheduler.add_claimed(claimed.collect(), at(0) + LEASE);
         let mut started = take_all(&mut scheduler, at(0));
         for flight in &mut started {
             scheduler.slow_down(flight);
@@ -153,7 +155,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
     for to in [well, registration("new", endpoint())] {
         let mut claimed = claimed(2_000_000, &to);
         claimed.progress = Progress::start(clocks(at(0)).wall);
-        scheduler.offer(vec![claimed], at(0) + LEASE);
+        scheduler.add_claimed(vec![claimed], at(0) + LEASE);
         let flight = scheduler.take(at(0)).unwrap();
         assert_eq!(flight.claimed.registration.id, to.id);
     }
@@ -171,7 +173,7 @@ fn a_parked_endpoint_that_turns_out_well_goes_on_at_once() {
     scheduler.request(clocks(at(0)), LEASE);
     let lanes = ["well", "b", "c"].map(|id| registration(id, endpoint()));
     for (lane, first) in lanes.iter().zip((0..).step_by(10)) {
-        offer(&mut scheduler, lane, first, 2);
+        add_claimed(&mut scheduler, lane, first, 2);
     }
     let flights = take_all(&mut scheduler, at(0));
     assert_eq!((ids(&flights), scheduler.parked.len()), (vec![0, 10], 3));
@@ -189,10 +191,10 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
     }
     // What is in flight ends first, and its slot and its rate count until then.
     let last = registration("last", limited);
-    scheduler.offer(vec![claimed(2, &last)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(2, &last)], at(0) + LEASE);
     let flight = scheduler.take(at(0)).unwrap();
     for to in gone.iter().chain([&last]) {
-        scheduler.forget(to.number);
+        scheduler.forget_endpoint(to.number);
     }
     scheduler.sweep(at(1_000));
     assert_eq!((scheduler.lanes.len(), scheduler.by_endpoint.len()), (3, 1));
@@ -234,17 +236,17 @@ fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
     let mut scheduler = scheduler(10);
     let limits = || endpoint().rate_limit(count(1), count(1)).max_in_flight(count(1));
     let before = registration("a", limits());
-    scheduler.offer(vec![claimed(1, &before)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(1, &before)], at(0) + LEASE);
     let flight = scheduler.take(at(0)).unwrap();
-    scheduler.forget(before.number);
+    scheduler.forget_endpoint(before.number);
     scheduler.sweep(at(0));
     let after = begun_anew(&before);
-    scheduler.offer(vec![claimed(2, &after)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(2, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(5_000)).is_none(), "one in flight");
     end(&mut scheduler, &flight, EndpointSignal::Success, at(5_000));
     assert!(scheduler.take(at(5_000)).is_some());
     scheduler.sweep(at(5_000));
-    scheduler.offer(vec![claimed(3, &after)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(3, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(5_500)).is_none(), "one a second");
 }
 
@@ -252,15 +254,15 @@ fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
 fn an_endpoint_that_comes_back_is_not_blamed_for_what_was_in_flight_before() {
     let mut scheduler = Scheduler::new(10, BreakerSettings { failures: 1, ..Default::default() });
     let before = registration("a", endpoint());
-    scheduler.offer(vec![claimed(1, &before)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(1, &before)], at(0) + LEASE);
     let flight = scheduler.take(at(0)).unwrap();
-    scheduler.forget(before.number);
+    scheduler.forget_endpoint(before.number);
     let after = begun_anew(&before);
-    scheduler.offer(vec![claimed(2, &after), claimed(3, &after)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(2, &after), claimed(3, &after)], at(0) + LEASE);
     let own = scheduler.take(at(0)).unwrap();
     end(&mut scheduler, &flight, TROUBLE, at(1_000));
     assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [3], "its breaker is closed");
     end(&mut scheduler, &own, TROUBLE, at(1_000));
-    scheduler.offer(vec![claimed(4, &after)], at(0) + LEASE);
+    scheduler.add_claimed(vec![claimed(4, &after)], at(0) + LEASE);
     assert!(scheduler.take(at(1_000)).is_none(), "its own failure opens it");
 }

@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Watched {
     scheduler: Scheduler,
     endpoints: Vec<Arc<Registration>>,
-    flights: Vec<Flight>,
+    flights: Vec<InFlight>,
     /// Claims that were offered, and neither taken nor released nor lost.
     waiting: BTreeSet<Claim>,
     now: u64,
@@ -73,20 +73,20 @@ impl Watched {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Forget { endpoint } => {
-                self.scheduler.forget(self.endpoints[endpoint].number);
+                self.scheduler.forget_endpoint(self.endpoints[endpoint].number);
                 self.scheduler.sweep(at(self.now));
             }
             Step::Land { flight, signal } => {
                 if !self.flights.is_empty() {
                     let flight = self.flights.swap_remove(flight % self.flights.len());
-                    self.scheduler.land(&flight, signal, at(self.now));
+                    self.scheduler.finish(&flight, signal, at(self.now));
                     self.scheduler.settled(&flight.claimed.claim);
                 }
             }
             Step::Lose { held } => {
                 let held_now = self.scheduler.held();
                 if let Some(claim) = held_now.get(held % held_now.len().max(1)) {
-                    self.scheduler.lose(&[*claim]);
+                    self.scheduler.drop_lost(&[*claim]);
                     self.waiting.remove(claim);
                 }
             }
@@ -97,7 +97,7 @@ impl Watched {
                 let offered: Vec<Claimed> =
                     offered.map(|number| Claimed { is_failing, ..claimed(number, &to) }).collect();
                 self.waiting.extend(offered.iter().map(|claimed| claimed.claim));
-                self.scheduler.offer(offered, at(0) + LEASE);
+                self.scheduler.add_claimed(offered, at(0) + LEASE);
                 self.next += deliveries;
             }
             Step::Pass { milliseconds } => self.now += milliseconds,
@@ -115,8 +115,8 @@ impl Watched {
                 }
             }
         }
-        for claim in self.scheduler.released() {
-            assert!(self.waiting.remove(&claim), "it was offered, and has not flown");
+        for claim in self.scheduler.take_released() {
+            assert!(self.waiting.remove(&claim), "it was offered, and has not finished");
         }
         self.check();
     }
@@ -127,17 +127,17 @@ impl Watched {
         assert_eq!(self.scheduler.flights(), self.flights.len());
         assert!(self.flights.len() - slow.min(concurrency * SLOW_FACTOR) <= concurrency);
         for registration in &self.endpoints {
-            let mine = |flight: &&Flight| flight.claimed.registration.id == registration.id;
+            let mine = |flight: &&InFlight| flight.claimed.registration.id == registration.id;
             let mine = self.flights.iter().filter(mine).count();
             assert!(mine <= registration.endpoint.max_in_flight.get() as usize);
         }
         let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(queued, self.waiting.len(), "what waits is what was offered");
         assert_eq!(queued, self.scheduler.queued);
-        let ready = self.scheduler.lanes.iter().filter(|lane| lane.standing == Standing::Ready);
+        let ready = self.scheduler.lanes.iter().filter(|lane| lane.state == LaneState::Ready);
         let ready: usize = ready.map(|lane| lane.queue.len()).sum();
         assert_eq!(ready, self.scheduler.ready_deliveries);
-        let is_parked = |lane: &&Lane| matches!(lane.standing, Standing::Parked(_));
+        let is_parked = |lane: &&Lane| matches!(lane.state, LaneState::Parked(_));
         let parked: Vec<&Lane> = self.scheduler.lanes.iter().filter(is_parked).collect();
         assert_eq!(parked.len(), self.scheduler.parked.len());
         let parked: usize = parked.iter().map(|lane| lane.queue.len()).sum();

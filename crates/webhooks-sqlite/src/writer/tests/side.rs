@@ -15,8 +15,12 @@ use tempfile::TempDir;
 use webhooks_core::{DeliveryId, EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{
-    Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, MonotonicTime, Now, Outcome, Replay,
-    ReplayMode, ReplayRequest, SerializedEvent, Settled, Settlement, Undelivered,
+    Replay, Undelivered,
+    clock::{MonotonicTime, Now},
+    store::{
+        Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, Outcome, ReplayMode,
+        ReplayRequest, SerializedEvent, Settled, Settlement,
+    },
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore as _, Registration, StateChange,

@@ -11,7 +11,7 @@ use webhooks_core::{Event, EventId, EventType, TenantId};
 /// # Example
 /// ```
 /// use webhooks_core::Event;
-/// use webhooks_dispatch::SerializedEvent;
+/// use webhooks_dispatch::store::SerializedEvent;
 ///
 /// let event = Event::new("created", 1)?;
 /// assert_eq!(SerializedEvent::new(&event).body, event.to_json());

@@ -9,20 +9,20 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use webhooks_registry::{DisableReason, Registration};
 
-use super::Shared;
-use crate::decide::{EndpointSignal, is_unsent, signal};
-use crate::excerpt::{safe_headers, start_of};
-use crate::explain::explain;
-use crate::flight::attempt;
-use crate::scheduler::Flight;
-use crate::{
-    Attempt, AttemptError, Claimed, Clock, Decision, DeliveryStore, ErrorClass, Now, Outcome,
-    Response, SerializedEvent, Settlement, Transport, TransportError, WorkerPart, decide,
-};
+use super::WorkerParts;
+use crate::attempt::{attempt, explain};
+use crate::clock::{Clock, Now};
+use crate::decide::{Decision, EndpointSignal, decide, is_unsent, signal};
+use crate::observer::WorkerPart;
+use crate::response_record::{safe_headers, start_of};
+use crate::scheduler::InFlight;
+use crate::serialized_event::SerializedEvent;
+use crate::store::{Attempt, Claimed, DeliveryStore, Outcome, Settlement};
+use crate::transport::{AttemptError, ErrorClass, Response, Transport, TransportError};
 
 /// A delivery that was carried out, to be settled.
 #[derive(Debug)]
-pub(super) struct Flown {
+pub(super) struct FinishedAttempt {
     pub(super) settlement: Settlement,
     pub(super) registration: Arc<Registration>,
     pub(super) event: Arc<SerializedEvent>,
@@ -37,8 +37,8 @@ pub(super) struct Flown {
 
 /// Returns the next flight, if there is one and room to keep its result.
 pub(super) fn next<S, T, C: Clock>(
-    shared: &Shared<S, T, C>,
-) -> Option<(Flight, OwnedSemaphorePermit)> {
+    shared: &WorkerParts<S, T, C>,
+) -> Option<(InFlight, OwnedSemaphorePermit)> {
     let room = Arc::clone(&shared.room).try_acquire_owned().ok()?;
     let flight = shared.scheduler().take(shared.parts.clock.monotonic())?;
     Some((flight, room))
@@ -46,72 +46,73 @@ pub(super) fn next<S, T, C: Clock>(
 
 /// Carries out deliveries until there is none, and tells if that ends in a panic.
 pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: Arc<Shared<S, T, C>>,
-    results: Sender<Flown>,
-    flight: Flight,
+    shared: Arc<WorkerParts<S, T, C>>,
+    results: Sender<FinishedAttempt>,
+    flight: InFlight,
     room: OwnedSemaphorePermit,
 ) {
     let deliver = deliver(Arc::clone(&shared), results, flight, room);
     if AssertUnwindSafe(deliver).catch_unwind().await.is_err() {
-        shared.tell_failure(WorkerPart::Pilot);
+        shared.tell_failure(WorkerPart::Attempts);
         // Its slot is free: the driver gives it to somebody else.
-        shared.desk.work.notify_one();
+        shared.scheduling.wake.notify_one();
     }
 }
 
 async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: Arc<Shared<S, T, C>>,
-    results: Sender<Flown>,
-    flight: Flight,
+    shared: Arc<WorkerParts<S, T, C>>,
+    results: Sender<FinishedAttempt>,
+    flight: InFlight,
     room: OwnedSemaphorePermit,
 ) {
     let mut next_up = Some((flight, room));
     while let Some((flight, room)) = next_up {
         let signal = EndpointSignal::Unhealthy { pause: None };
-        let mut landing = Landing { shared: &shared, flight, signal };
-        let flown = match AssertUnwindSafe(fly(&shared, &mut landing)).catch_unwind().await {
-            Ok(flown) => flown,
+        let mut slot = SlotGuard { shared: &shared, flight, signal };
+        let finished = match AssertUnwindSafe(run_attempt(&shared, &mut slot)).catch_unwind().await
+        {
+            Ok(finished) => finished,
             // Somebody's clock, or the text of somebody's error, panicked after the exchange, or
             // before: it counts as an attempt, so that it comes to an end.
             Err(_panic) => {
-                shared.tell_failure(WorkerPart::Pilot);
+                shared.tell_failure(WorkerPart::Attempts);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
                 let started_at = shared.parts.now();
-                let claimed = landing.flight.claimed.clone();
-                conclude(&shared, claimed, &mut landing.signal, started_at, &panicked)
+                let claimed = slot.flight.claimed.clone();
+                conclude(&shared, claimed, &mut slot.signal, started_at, &panicked)
             }
         };
-        let flown = Flown { room: Some(room), ..flown };
+        let finished = FinishedAttempt { room: Some(room), ..finished };
         // The slot is free before the result is settled.
-        drop(landing);
-        let claim = flown.settlement.claim;
+        drop(slot);
+        let claim = finished.settlement.claim;
         // There is room for as many results as there are permits, so it fails only without a
         // settler; then the delivery is due again when its lease ends.
-        if results.try_send(flown).is_err() {
+        if results.try_send(finished).is_err() {
             return shared.scheduler().settled(&claim);
         }
         next_up = next(&shared);
         if next_up.is_none() || shared.scheduler().has_more_to_do() {
-            shared.desk.work.notify_one();
+            shared.scheduling.wake.notify_one();
         }
     }
 }
 
 /// Gives the flight's slot back when it ends, however it ends.
-struct Landing<'s, S, T, C: Clock> {
-    shared: &'s Shared<S, T, C>,
-    flight: Flight,
+struct SlotGuard<'s, S, T, C: Clock> {
+    shared: &'s WorkerParts<S, T, C>,
+    flight: InFlight,
     signal: EndpointSignal,
 }
 
-impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
+impl<S, T, C: Clock> Drop for SlotGuard<'_, S, T, C> {
     fn drop(&mut self) {
         // A clock that panics here, while a panic of it is being contained, would end the process.
         // The scheduler takes a time that is too early for the last one that it knows.
         let read = AssertUnwindSafe(|| self.shared.parts.clock.monotonic());
         let now = catch_unwind(read).unwrap_or_default();
         let mut scheduler = self.shared.scheduler();
-        scheduler.land(&self.flight, self.signal, now);
+        scheduler.finish(&self.flight, self.signal, now);
         if std::thread::panicking() {
             // Nobody will settle it, so nobody may extend its claim for ever.
             scheduler.settled(&self.flight.claimed.claim);
@@ -119,42 +120,49 @@ impl<S, T, C: Clock> Drop for Landing<'_, S, T, C> {
     }
 }
 
-async fn fly<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: &Shared<S, T, C>,
-    landing: &mut Landing<'_, S, T, C>,
-) -> Flown {
+async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
+    shared: &WorkerParts<S, T, C>,
+    slot: &mut SlotGuard<'_, S, T, C>,
+) -> FinishedAttempt {
     let parts = &*shared.parts;
-    let claimed = landing.flight.claimed.clone();
+    let claimed = slot.flight.claimed.clone();
     let Claimed { claim, registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
     let started_at = parts.now();
     let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
     if is_old && parts.is_sure_since(progress.queued_at, started_at) {
-        landing.signal = EndpointSignal::Nothing;
+        slot.signal = EndpointSignal::Nothing;
         let settlement = Settlement { claim: *claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
         let Claimed { registration, event, .. } = claimed;
-        return Flown { settlement, registration, event, number, disable: None, room: None };
+        return FinishedAttempt {
+            settlement,
+            registration,
+            event,
+            number,
+            disable: None,
+            room: None,
+        };
     }
-    let flight = &mut landing.flight;
+    let flight = &mut slot.flight;
     let on_slow = || {
         shared.scheduler().slow_down(flight);
-        shared.desk.work.notify_one();
+        shared.scheduling.wake.notify_one();
     };
     let slow_after = parts.settings.slow_after;
     let outcome =
         attempt(&parts.transport, &parts.clock, endpoint, event, slow_after, on_slow).await;
-    conclude(shared, claimed, &mut landing.signal, started_at, &outcome)
+    conclude(shared, claimed, &mut slot.signal, started_at, &outcome)
 }
 
 /// Decides what follows an exchange that has ended, and notes what it tells of its endpoint.
 fn conclude<S, T, C: Clock>(
-    shared: &Shared<S, T, C>,
+    shared: &WorkerParts<S, T, C>,
     claimed: Claimed,
     told: &mut EndpointSignal,
     started_at: Now,
     outcome: &Result<Response, AttemptError>,
-) -> Flown {
+) -> FinishedAttempt {
     let parts = &*shared.parts;
     let Claimed { claim, registration, event, progress, .. } = claimed;
     let policy = registration.endpoint.retry.as_ref().unwrap_or(&parts.settings.retry);
@@ -164,7 +172,14 @@ fn conclude<S, T, C: Clock>(
     if is_unsent(outcome) {
         let (settled, number) = (Outcome::Released, progress.attempts);
         let settlement = Settlement { claim, outcome: settled, attempt: None };
-        return Flown { settlement, registration, event, number, disable: None, room: None };
+        return FinishedAttempt {
+            settlement,
+            registration,
+            event,
+            number,
+            disable: None,
+            room: None,
+        };
     }
     let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
@@ -178,7 +193,7 @@ fn conclude<S, T, C: Clock>(
     let error = (step != Decision::Delivered).then(|| explain(outcome, &registration.endpoint));
     let attempt = Some(Attempt { error, ..record(started_at, ended_at, outcome) });
     let settlement = Settlement { claim, outcome: settled, attempt };
-    Flown { settlement, registration, event, number, disable, room: None }
+    FinishedAttempt { settlement, registration, event, number, disable, room: None }
 }
 
 /// Returns what is kept of an attempt, except for why it failed.

@@ -7,7 +7,7 @@ use thiserror::Error;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointState};
 
-use crate::OperationError;
+use crate::store::OperationError;
 
 /// Which deliveries to make due once more, with their retries from the start.
 ///

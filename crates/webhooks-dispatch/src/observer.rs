@@ -8,7 +8,8 @@ use std::time::Duration;
 use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
 use webhooks_registry::DisableReason;
 
-use crate::{ErrorClass, StoreError};
+use crate::store::StoreError;
+use crate::transport::ErrorClass;
 
 /// Watches an engine: for metrics, logs and operational events.
 ///
@@ -19,7 +20,7 @@ use crate::{ErrorClass, StoreError};
 /// # Example
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use webhooks_dispatch::{Observer, Occurrence};
+/// use webhooks_dispatch::observer::{Observer, Occurrence};
 ///
 /// #[derive(Debug, Default)]
 /// struct Delivered(AtomicU64);
@@ -148,7 +149,7 @@ pub enum WorkerPart {
     /// It claims, and starts the others.
     Driver,
     /// It carries deliveries out.
-    Pilot,
+    Attempts,
     /// It settles results.
     Settler,
 }
@@ -194,7 +195,7 @@ impl Observers {
         self.0.push(observer);
     }
 
-    pub(crate) fn tell(&self, occurrence: &Occurrence<'_>) {
+    pub(crate) fn notify(&self, occurrence: &Occurrence<'_>) {
         for observer in &self.0 {
             // What a panicking observer loses is its own affair.
             let _contained = catch_unwind(AssertUnwindSafe(|| observer.observe(occurrence)));
@@ -224,7 +225,7 @@ mod tests {
         let mut observers = Observers::default();
         observers.push(Arc::new(Arc::clone(&count)));
         observers.push(Arc::new(of_any_kind));
-        observers.tell(&Occurrence::WorkerFailed { part: WorkerPart::Pilot });
+        observers.notify(&Occurrence::WorkerFailed { part: WorkerPart::Attempts });
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_core::Timestamp;
 
-use crate::Outcome;
+use super::Outcome;
 
 /// The longest pause between two failures that counts as trying throughout: the longest delay of the
 /// Standard Webhooks schedule is 24 h, and jitter adds a fifth. A longer one is time without traffic.
@@ -56,7 +56,7 @@ impl Health {
 /// ```
 /// use std::time::Duration;
 /// use webhooks_core::Timestamp;
-/// use webhooks_dispatch::Failing;
+/// use webhooks_dispatch::store::Failing;
 ///
 /// const HOUR: Duration = Duration::from_secs(3_600);
 /// let monday = Timestamp::from_unix_seconds(1_767_571_200);

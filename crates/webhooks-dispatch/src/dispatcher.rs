@@ -9,11 +9,11 @@ use tokio::sync::Semaphore;
 use webhooks_core::{DeliveryResult, DeliveryStatus, Event};
 use webhooks_registry::{DisableReason, Registration, Registry};
 
-use crate::explain::explain;
-use crate::flight::attempt;
-use crate::{
-    AttemptError, Clock, Decision, Response, SerializedEvent, SystemClock, Transport, decide,
-};
+use crate::attempt::{attempt, explain};
+use crate::clock::{Clock, SystemClock};
+use crate::decide::{Decision, decide};
+use crate::serialized_event::SerializedEvent;
+use crate::transport::{AttemptError, Response, Transport};
 
 /// How many exchanges a dispatcher has in flight at once unless told otherwise.
 ///
@@ -132,7 +132,7 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     ) -> DeliveryResult {
         let mut number = 1;
         loop {
-            let outcome = self.fly(&registration, event).await;
+            let outcome = self.run_attempt(&registration, event).await;
             let now = self.clock.now();
             let policy = registration.endpoint.retry.clone().unwrap_or_default();
             let policy = match max_retries {
@@ -173,7 +173,7 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     }
 
     /// Makes one attempt, within the bound on the exchanges in flight.
-    async fn fly(
+    async fn run_attempt(
         &self,
         registration: &Registration,
         event: &SerializedEvent,

@@ -1,14 +1,23 @@
-//! Why an attempt failed, in a sentence.
+//! One attempt: sign, send, wait no longer than the endpoint allows, and say how it went.
 
 use std::error::Error;
 use std::fmt;
 use std::fmt::Write as _;
+use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, OptionFuture, select};
 use http::StatusCode;
 use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, Secret};
 
-use crate::{AttemptError, Response};
+use crate::clock::Clock;
+use crate::headers::signed_headers;
+use crate::serialized_event::SerializedEvent;
+use crate::transport::{AttemptError, ErrorClass, Request, Response, Transport, TransportError};
 
 /// The longest such text, for what transports say is up to them.
 pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
@@ -17,6 +26,43 @@ pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
 /// headers it has follows from the secret, and nothing else would tell.
 const UNUSUAL: &str =
     " (it was signed in X-Webhook headers: the secret does not start with whsec_)";
+
+/// Signs the body for the endpoint, sends it once and returns what came back.
+///
+/// The deadline holds and a panic is contained whatever the transport does, even when its future
+/// panics as it is dropped. An exchange that lasts longer than `slow_after` calls `on_slow` and goes
+/// on.
+pub(crate) async fn attempt(
+    transport: &impl Transport,
+    clock: &impl Clock,
+    endpoint: &Endpoint,
+    event: &SerializedEvent,
+    slow_after: Duration,
+    on_slow: impl FnOnce() + Send,
+) -> Result<Response, AttemptError> {
+    let headers = signed_headers(endpoint, event, clock.now())?;
+    let request = Request::new(endpoint, headers, event.body.clone());
+    let timeout = endpoint.timeout.saturating_add(transport.longest_wait());
+    // The call itself may panic, not only the future that it returns.
+    let exchange = ready(request).then(|request| transport.send(request));
+    let exchange = AssertUnwindSafe(exchange).catch_unwind();
+    let mut exchange = pin!(OptionFuture::from(Some(exchange)));
+    let deadline = async {
+        clock.sleep(slow_after.min(timeout)).await;
+        if slow_after < timeout {
+            on_slow();
+            clock.sleep(timeout.saturating_sub(slow_after)).await;
+        }
+    };
+    let outcome = match select(exchange.as_mut(), pin!(deadline)).await {
+        Either::Left((Some(Ok(outcome)), _)) => outcome.map_err(AttemptError::from),
+        Either::Left(_panic) => Err(TransportError::new(ErrorClass::Panic).into()),
+        Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),
+    };
+    // What is left of the exchange goes here, where a panic does not change the outcome.
+    let _panic = catch_unwind(AssertUnwindSafe(|| exchange.set(None.into())));
+    outcome
+}
 
 /// Says in a sentence why an attempt failed, for whoever owns the endpoint.
 pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {

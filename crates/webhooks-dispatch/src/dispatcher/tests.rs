@@ -14,8 +14,9 @@ use webhooks_registry::Endpoint;
 use webhooks_sign::{Algorithm, Key, KeyRing, x_webhook};
 
 use super::*;
-use crate::explain::MAX_ERROR_CHARACTERS;
-use crate::{ErrorClass, FnTransport, Request, TransportError};
+use crate::attempt::MAX_ERROR_CHARACTERS;
+use crate::fn_transport::FnTransport;
+use crate::transport::{ErrorClass, Request, TransportError};
 
 mock! {
     Port {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::{ErrorClass, Request, Response, Transport, TransportError};
+use crate::transport::{ErrorClass, Request, Response, Transport, TransportError};
 
 /// Delivers in process: calls a closure with URL, body, headers and timeout.
 ///

@@ -1,0 +1,111 @@
+//! Why a store or an operation on a delivery failed, and why a delivery was cancelled.
+
+use std::error::Error;
+use std::fmt;
+
+use thiserror::Error;
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId};
+use webhooks_registry::EndpointKey;
+
+/// Says why a store failed. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store's data are damaged. Restore a backup.
+    #[error("the store is damaged")]
+    Corrupt {
+        /// What was found.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is no room left. Make some; what was accepted is safe.
+    #[error("the store has no room left")]
+    Full {
+        /// What the store said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store cannot be reached, or failed; trying again later may help.
+    #[error("the store is not available")]
+    Unavailable {
+        /// What the store said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Why a delivery was given up without its attempts being spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// Its endpoint was disabled.
+    Disabled,
+    /// It grew older than its endpoint allows.
+    Expired,
+    /// Somebody asked for it.
+    Manual,
+    /// Its endpoint was unregistered.
+    Unregistered,
+}
+
+impl CancelReason {
+    /// Returns the word that stores keep.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Manual => "manual",
+            Self::Unregistered => "unregistered",
+        }
+    }
+
+    /// Returns the reason of a word, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::Disabled, Self::Expired, Self::Manual, Self::Unregistered];
+        all.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Says why an operation on a delivery was not done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// The endpoint is disabled. Enable it first.
+    #[error("endpoint {endpoint} is disabled; enable it first")]
+    DisabledEndpoint {
+        /// The endpoint that was asked for.
+        endpoint: EndpointKey,
+    },
+    /// The delivery's status does not allow it.
+    #[error("delivery {delivery} is {status}")]
+    WrongStatus {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// Its status.
+        status: DeliveryStatus,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tenant has no such event, or no more.
+    #[error("there is no event {event}")]
+    UnknownEvent {
+        /// The id that was asked for.
+        event: EventId,
+    },
+    /// There is no such delivery, or no more.
+    #[error("there is no delivery {delivery}")]
+    UnknownDelivery {
+        /// The id that was asked for.
+        delivery: DeliveryId,
+    },
+    /// The endpoint is not registered.
+    #[error("endpoint {endpoint} is not registered")]
+    UnknownEndpoint {
+        /// The endpoint that was asked for.
+        endpoint: EndpointKey,
+    },
+}
