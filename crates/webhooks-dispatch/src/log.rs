@@ -264,7 +264,7 @@ mod tests {
         let occurrence = Occurrence::EndpointRecovered { tenant, endpoint };
         check(occurrence, "INFO", "endpoint recovered", "tenant=acme endpoint=crm");
         let occurrence = Occurrence::WorkerFailed { part: WorkerPart::Attempts };
-        check(occurrence, "ERROR", "a part of a worker panicked", "part=Pilot");
+        check(occurrence, "ERROR", "a part of a worker panicked", "part=Attempts");
         let error = &StoreError::Unavailable { source: "the disk is away".into() };
         let fields = r#"error="the store is not available: the disk is away""#;
         check(Occurrence::StoreFailed { error }, "ERROR", "the store failed", fields);
