@@ -7,7 +7,6 @@
 
 mod clock;
 pub mod cluster;
-pub mod conformance;
 pub mod crash;
 #[cfg(doctest)]
 mod docs;
@@ -20,7 +19,6 @@ pub mod operator;
 pub mod postgres;
 mod raw_server;
 mod receiver;
-pub mod seen;
 pub mod simulation;
 
 // The public interface is:

@@ -18,31 +18,37 @@ use webhooks_receive::{
 };
 use webhooks_sign::{Key, standard};
 use webhooks_tests::postgres::{Cluster, connect};
-use webhooks_tests::seen;
 
-#[tokio::test]
-async fn memory_conforms() {
-    seen::exercise(async || MemorySeenStore::new()).await;
+mod memory {
+    use super::*;
+
+    async fn store() -> (MemorySeenStore, ()) {
+        (MemorySeenStore::new(), ())
+    }
+
+    webhooks_conformance::seen_store_tests!(store);
 }
 
-#[tokio::test]
-async fn sqlite_conforms() {
-    let folder = tempfile::tempdir().unwrap();
-    let number = AtomicUsize::new(0);
-    let factory = async || {
-        let name = format!("{}.db", number.fetch_add(1, Ordering::Relaxed));
-        SqliteSeenStore::open(folder.path().join(name)).await.unwrap()
-    };
-    seen::exercise(factory).await;
+mod sqlite {
+    use super::*;
+
+    async fn store() -> (SqliteSeenStore, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (SqliteSeenStore::open(folder.path().join("a.db")).await.unwrap(), folder)
+    }
+
+    webhooks_conformance::seen_store_tests!(store);
 }
 
-#[tokio::test]
-async fn postgres_conforms() {
-    let factory = async || {
+mod postgres {
+    use super::*;
+
+    async fn store() -> (PostgresSeenStore, ()) {
         let url = Cluster::shared().database().await;
-        PostgresSeenStore::connect(&url).await.unwrap()
-    };
-    seen::exercise(factory).await;
+        (PostgresSeenStore::connect(&url).await.unwrap(), ())
+    }
+
+    webhooks_conformance::seen_store_tests!(store);
 }
 
 /// Returns a receiver that is one and the same in all of a test.

@@ -1,33 +1,31 @@
 //! The embedded store does what every store does, with a roomy window and with a narrow one.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use tempfile::TempDir;
 use webhooks_dispatch::backlog::Window;
-use webhooks_sqlite::SqliteOptions;
-use webhooks_tests::conformance;
+use webhooks_sqlite::{SqliteOptions, SqliteStore};
 
-async fn exercise(window: Option<Window>) {
-    let folder = tempfile::tempdir().unwrap();
-    let number = AtomicUsize::new(0);
-    conformance::exercise(|| {
-        let number = number.fetch_add(1, Ordering::Relaxed);
-        let options = SqliteOptions::new(folder.path().join(format!("{number}.db")));
-        let options = match window {
-            Some(window) => options.window(window),
-            None => options,
-        };
-        async { options.open().await.unwrap() }
-    })
-    .await;
+mod as_it_is {
+    use super::*;
+
+    async fn store() -> (SqliteStore, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (SqliteOptions::new(folder.path().join("a.db")).open().await.unwrap(), folder)
+    }
+
+    webhooks_conformance::delivery_store_tests!(store);
 }
 
-#[tokio::test]
-async fn the_embedded_store_conforms() {
-    exercise(None).await;
-}
+/// Memory holds next to nothing of the queue.
+mod narrow {
+    use super::*;
 
-#[tokio::test]
-async fn it_conforms_when_memory_holds_next_to_nothing() {
-    exercise(Some(Window { per_endpoint: 3, bytes: 500 })).await;
+    async fn store() -> (SqliteStore, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::new(folder.path().join("a.db"));
+        let options = options.window(Window { per_endpoint: 3, bytes: 500 });
+        (options.open().await.unwrap(), folder)
+    }
+
+    webhooks_conformance::delivery_store_tests!(store);
 }

@@ -11,7 +11,7 @@ use crate::shell::{Failure, command, failure};
 /// What each crate may use of the workspace. Crates without a row are unknown and refused.
 ///
 /// A new edge is a change of the architecture: `docs/architecture.md` has the picture.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("webhooks-core", &[]),
     ("webhooks-sign", &[]),
     ("webhooks-registry", &["webhooks-core", "webhooks-sign"]),
@@ -30,8 +30,27 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         &["webhooks-core", "webhooks-sign", "webhooks-registry", "webhooks-dispatch"],
     ),
     (
+        "webhooks-conformance",
+        &["webhooks-core", "webhooks-registry", "webhooks-dispatch", "webhooks-receive"],
+    ),
+    (
+        "webhooks",
+        &[
+            "webhooks-core",
+            "webhooks-sign",
+            "webhooks-registry",
+            "webhooks-dispatch",
+            "webhooks-http",
+            "webhooks-sqlite",
+            "webhooks-postgres",
+            "webhooks-receive",
+        ],
+    ),
+    (
         "webhooks-tests",
         &[
+            "webhooks",
+            "webhooks-conformance",
             "webhooks-core",
             "webhooks-sign",
             "webhooks-registry",

@@ -25,9 +25,9 @@ use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey, StateChange,
 };
-use webhooks_tests::conformance;
 use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 
+mod conforming;
 mod handed;
 mod keys;
 mod listening;
@@ -50,38 +50,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn replay_request(replay: Replay, now: Timestamp) -> ReplayRequest {
     let mode = ReplayMode::Replay;
     ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
-}
-
-/// Narrow partitions, so that retention drops some.
-#[tokio::test]
-async fn the_shared_store_conforms() {
-    conformance::exercise(|| async {
-        let url = Cluster::shared().database().await;
-        let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
-        let store = options.open().await.unwrap();
-        simulate_leases(&url).await;
-        store
-    })
-    .await;
-}
-
-/// Goal: all of it works behind a pooler that hands connections on after each transaction and keeps
-/// no prepared statements. Method: a real one with two server connections, so that whatever relied on
-/// a session would meet another's.
-#[tokio::test]
-async fn it_conforms_behind_a_pooler() {
-    let cluster = Cluster::shared();
-    let pooler = cluster.pooler();
-    conformance::exercise(|| async {
-        let database = cluster.database().await;
-        let options = PostgresOptions::new(&pooler.url(&database)).unwrap();
-        let options = options.listen_url(&database).unwrap().without_prepared_statements();
-        let options = options.partition_width(Duration::from_secs(1));
-        let store = options.open().await.unwrap();
-        simulate_leases(&database).await;
-        store
-    })
-    .await;
 }
 
 /// Opens a store whose worker is quick to notice others.

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use webhooks_conformance::delivery_store::AnyStore;
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
     MemoryStore, OperationError, Undelivered,
     clock::{MonotonicTime, Now},
     store::{Attempt, Claim},
 };
-use webhooks_tests::conformance::AnyStore;
 
 use super::*;
 

@@ -8,7 +8,7 @@ use webhooks_postgres::OpenError;
 use super::*;
 
 /// Makes a database whose sessions are set to all that could lead the store astray.
-async fn hostile_database() -> String {
+pub(super) async fn hostile_database() -> String {
     let url = Cluster::shared().database().await;
     let alter = "DO $$ BEGIN
         EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''repeatable read''',
@@ -75,7 +75,7 @@ async fn a_snapshot_that_shows_no_partition_keeps_nobody_from_publishing() {
 }
 
 /// Has every change refused by a transaction that is not read committed.
-async fn demand_read_committed(url: &str) {
+pub(super) async fn demand_read_committed(url: &str) {
     let demand = "
         CREATE FUNCTION demand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -85,44 +85,12 @@ async fn demand_read_committed(url: &str) {
         END $$;
         DO $$ DECLARE v_table text; BEGIN
             FOREACH v_table IN ARRAY ARRAY['endpoints', 'subscriptions', 'event_keys', 'events',
-                                           'ended', 'waiting', 'workers', 'partitions'] LOOP
+                                           'ended_deliveries', 'pending_deliveries', 'workers', 'partitions'] LOOP
                 EXECUTE format('CREATE TRIGGER demand AFTER INSERT OR UPDATE OR DELETE
                     ON webhooks.%I FOR EACH STATEMENT EXECUTE FUNCTION demand()', v_table);
             END LOOP;
         END $$";
     sqlx::raw_sql(demand).execute(&mut connect(url).await).await.unwrap();
-}
-
-/// Goal: the store works as ever whatever the database sets for its sessions, and each of its changes
-/// is made by a transaction that is read committed. Method: triggers refuse every other change.
-#[tokio::test]
-async fn it_conforms_whatever_the_database_sets() {
-    conformance::exercise(|| async {
-        let url = hostile_database().await;
-        let options = PostgresOptions::new(&url).unwrap().partition_width(Duration::from_secs(1));
-        let store = options.open().await.unwrap();
-        demand_read_committed(&url).await;
-        simulate_leases(&url).await;
-        store
-    })
-    .await;
-}
-
-/// As [`it_conforms_whatever_the_database_sets`], where the store has no session of its own.
-#[tokio::test]
-async fn it_conforms_behind_a_pooler_whatever_the_database_sets() {
-    let pooler = Cluster::shared().pooler_in("hostile");
-    conformance::exercise(|| async {
-        let database = hostile_database().await;
-        let options = PostgresOptions::new(&pooler.url(&database)).unwrap();
-        let options = options.listen_url(&database).unwrap().without_prepared_statements();
-        let options = options.partition_width(Duration::from_secs(1));
-        let store = options.open().await.unwrap();
-        demand_read_committed(&database).await;
-        simulate_leases(&database).await;
-        store
-    })
-    .await;
 }
 
 /// Goal: behind a pooler the store leaves the sessions of others as they are. Method: others read

@@ -17,18 +17,6 @@ use super::{
     tenant,
 };
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    endpoints_are_stored_as_they_were_registered(factory().await).await;
-    an_id_is_its_tenants_alone(factory().await).await;
-    registering_an_equal_endpoint_changes_nothing(factory().await).await;
-    states_change_as_operators_say(factory().await).await;
-    what_is_published_for_a_paused_endpoint_waits(factory().await).await;
-    a_disabled_endpoint_gets_nothing_until_it_is_enabled(factory().await).await;
-    an_endpoint_that_goes_cancels_what_waits_for_it(factory().await).await;
-    a_cancelled_delivery_has_its_reason(factory().await).await;
-    an_ordered_head_waits_for_its_retry_through_a_change(factory().await).await;
-}
-
 pub(super) async fn set_state(
     store: &impl AnyStore,
     id: &str,
@@ -43,7 +31,7 @@ async fn state(store: &impl AnyStore, id: &str) -> EndpointState {
     found.expect("it is registered").state
 }
 
-async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) {
+pub async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) {
     let two = NonZeroU32::MIN.saturating_add(1);
     let rich = webhooks_registry::Endpoint::new(
         "https://example.com/hook?a=1",
@@ -73,7 +61,7 @@ async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) {
     assert_eq!(list(Some(tenant("acme")), None, 9).await, ["b"]);
 }
 
-async fn an_id_is_its_tenants_alone(store: impl AnyStore) {
+pub async fn an_id_is_its_tenants_alone(store: impl AnyStore) {
     let acmes = EndpointKey::new(tenant("acme"), endpoint_id("crm"));
     register(&store, "crm", endpoint()).await;
     let added = store.register(endpoint_id("crm"), endpoint().tenant(tenant("acme"))).await;
@@ -94,7 +82,7 @@ async fn an_id_is_its_tenants_alone(store: impl AnyStore) {
     assert_eq!(ids(&claim(&store, at(1)).await), ["four"]);
 }
 
-async fn registering_an_equal_endpoint_changes_nothing(store: impl AnyStore) {
+pub async fn registering_an_equal_endpoint_changes_nothing(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let before = store.get(key("a")).await.expect("a store that works");
     publish(&store, &[event("one"), event("two")], at(0)).await;
@@ -118,7 +106,7 @@ async fn registering_an_equal_endpoint_changes_nothing(store: impl AnyStore) {
     assert_eq!(state(&store, "a").await, EndpointState::Active);
 }
 
-async fn states_change_as_operators_say(store: impl AnyStore) {
+pub async fn states_change_as_operators_say(store: impl AnyStore) {
     use EndpointState::{Active, Disabled, Paused};
 
     let gone = DisableReason::Gone;
@@ -151,7 +139,7 @@ async fn states_change_as_operators_say(store: impl AnyStore) {
     }
 }
 
-async fn what_is_published_for_a_paused_endpoint_waits(store: impl AnyStore) {
+pub async fn what_is_published_for_a_paused_endpoint_waits(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("flying"), event("waiting")], at(0)).await;
     let claimed = claim(&store, at(0)).await;
@@ -173,7 +161,7 @@ async fn what_is_published_for_a_paused_endpoint_waits(store: impl AnyStore) {
     assert_eq!(resumed, ["flying", "later", "waiting"]);
 }
 
-async fn a_disabled_endpoint_gets_nothing_until_it_is_enabled(store: impl AnyStore) {
+pub async fn a_disabled_endpoint_gets_nothing_until_it_is_enabled(store: impl AnyStore) {
     let gone = StateChange::Disable(DisableReason::Gone);
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
@@ -186,7 +174,7 @@ async fn a_disabled_endpoint_gets_nothing_until_it_is_enabled(store: impl AnySto
     assert_eq!(ids(&claim(&store, at(10_000)).await), ["c"]);
 }
 
-async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStore) {
+pub async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint()).await;
     publish(&store, &[event("a"), event("b")], at(0)).await;
@@ -208,7 +196,7 @@ async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStore) {
     assert_eq!(claim(&store, at(20_000)).await.len(), 2);
 }
 
-async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
+pub async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("manual"), event("expired"), event("disabled")], at(0)).await;
     for claimed in claim(&store, at(0)).await {
@@ -234,7 +222,7 @@ async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
     }
 }
 
-async fn an_ordered_head_waits_for_its_retry_through_a_change(store: impl AnyStore) {
+pub async fn an_ordered_head_waits_for_its_retry_through_a_change(store: impl AnyStore) {
     register(&store, "a", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b")], at(0)).await;
     let head = claim(&store, at(0)).await.remove(0);

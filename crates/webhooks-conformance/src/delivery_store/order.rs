@@ -5,15 +5,7 @@ use webhooks_dispatch::{Replay, history::Query, store::Outcome};
 use super::replay::replay;
 use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(factory().await).await;
-    an_endpoint_can_become_ordered_with_a_backlog(factory().await).await;
-    the_next_one_follows_a_head_that_is_cancelled(factory().await).await;
-    no_retry_is_made_early_because_another_delivery_is_cancelled(factory().await).await;
-    nobody_waits_for_a_retry_that_is_not_to_be_made(factory().await).await;
-}
-
-async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
+pub async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
     register(&store, "ordered", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b")], at(0)).await;
     publish(&store, &[event("c")], at(1)).await;
@@ -50,7 +42,7 @@ async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: im
     assert_eq!(order, ["a", "a", "b", "c", "d", "e"]);
 }
 
-async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
+pub async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
     let claimed = claim(&store, at(0)).await;
@@ -67,7 +59,7 @@ async fn an_endpoint_can_become_ordered_with_a_backlog(store: impl AnyStore) {
     assert!(next_due(&store, at(1)).await > Some(at(1)));
 }
 
-async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
+pub async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
     register(&store, "a", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
     let head = claim(&store, at(0)).await.remove(0);
@@ -82,7 +74,7 @@ async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore) {
 }
 
 /// What is replayed comes before a delivery that waits for its retry; cancelled, it leaves that to wait.
-async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: impl AnyStore) {
+pub async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: impl AnyStore) {
     register(&store, "a", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
     let first = claim(&store, at(0)).await.remove(0);
@@ -97,7 +89,7 @@ async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: imp
 
 /// A retry is not to be made if it was cancelled, also behind what was replayed, or made already: by a
 /// clock that was ahead, and is set back.
-async fn nobody_waits_for_a_retry_that_is_not_to_be_made(store: impl AnyStore) {
+pub async fn nobody_waits_for_a_retry_that_is_not_to_be_made(store: impl AnyStore) {
     const AHEAD: u64 = 7_200;
     register(&store, "a", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;

@@ -1,12 +1,15 @@
-//! What every store does: one suite, written against the ports, that each store passes.
+//! The behaviours of every store of deliveries, endpoints and history: an async function for each.
+//!
+//! Each takes an empty store and panics if the store does otherwise.
+//! [`delivery_store_tests`](crate::delivery_store_tests) makes a test of each.
 
-mod claim;
-mod endpoints;
-mod history;
-mod order;
-mod publish;
-mod replay;
-mod settle;
+pub mod claim;
+pub mod endpoints;
+pub mod history;
+pub mod order;
+pub mod publish;
+pub mod replay;
+pub mod settle;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,23 +33,7 @@ pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}
 
 impl<S: DeliveryStore + EndpointStore + HistoryStore + Clone> AnyStore for S {}
 
-/// Runs the whole suite, each part on a store of its own that `factory` makes, empty.
-pub async fn exercise<S, F, Fut>(factory: F)
-where
-    S: AnyStore,
-    F: Fn() -> Fut,
-    Fut: Future<Output = S>,
-{
-    publish::exercise(&factory).await;
-    claim::exercise(&factory).await;
-    settle::exercise(&factory).await;
-    endpoints::exercise(&factory).await;
-    order::exercise(&factory).await;
-    replay::exercise(&factory).await;
-    history::exercise(&factory).await;
-}
-
-/// Returns the time so many seconds into the test.
+/// Returns the time `seconds` after the start of the test.
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix_seconds(1_767_225_600 + seconds)
 }
@@ -85,7 +72,7 @@ pub(crate) fn event(id: &str) -> Event {
         .timestamp(at(0))
 }
 
-/// Publishes events that are new, and returns what became of each.
+/// Publishes events that are new, and returns the answer to each.
 pub(crate) async fn publish(
     store: &impl DeliveryStore,
     events: &[Event],
@@ -136,7 +123,7 @@ pub(crate) async fn next_due(store: &impl DeliveryStore, now: Timestamp) -> Opti
     due.expect("a store that works").map(|wait| now + wait)
 }
 
-/// Returns what became of a claimed delivery, with an attempt if one is part of that.
+/// Returns a settlement of a claimed delivery, with an attempt if the outcome has one.
 pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
     let is_tried = !matches!(outcome, Outcome::Released | Outcome::Expired);
     let is_delivered = outcome == Outcome::Delivered;

@@ -5,17 +5,7 @@ use webhooks_dispatch::{PublishStatus, store::SerializedEvent};
 
 use super::{AnyStore, at, claim, endpoint, event, publish, register, tenant};
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    every_endpoint_that_wants_an_event_gets_a_delivery(factory().await).await;
-    the_bytes_handed_out_are_the_bytes_published(factory().await).await;
-    publishing_again_gives_the_first_result(factory().await).await;
-    another_content_under_the_same_id_is_a_conflict(factory().await).await;
-    tenants_do_not_share_ids_or_endpoints(factory().await).await;
-    one_conflict_in_a_batch_stops_no_other_event(factory().await).await;
-    many_publishers_of_one_id_publish_it_once(factory().await).await;
-}
-
-async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore) {
+pub async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore) {
     let wants = |patterns: &[&str]| endpoint().events(patterns).expect("valid patterns");
     register(&store, "all", endpoint()).await;
     register(&store, "exact", wants(&["user.created"])).await;
@@ -38,7 +28,7 @@ async fn every_endpoint_that_wants_an_event_gets_a_delivery(store: impl AnyStore
     assert_eq!(publish(&store, &[unwanted], at(1)).await[0].deliveries, 0);
 }
 
-async fn the_bytes_handed_out_are_the_bytes_published(store: impl AnyStore) {
+pub async fn the_bytes_handed_out_are_the_bytes_published(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let payload = "Größe 1 \u{1f980} \"quoted\" \\ \n \0";
     let event = Event::new("user.created", payload).expect("a valid event").source("crm");
@@ -47,7 +37,7 @@ async fn the_bytes_handed_out_are_the_bytes_published(store: impl AnyStore) {
     assert_eq!(*claimed[0].event, SerializedEvent::new(&event));
 }
 
-async fn publishing_again_gives_the_first_result(store: impl AnyStore) {
+pub async fn publishing_again_gives_the_first_result(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     register(&store, "b", endpoint()).await;
@@ -62,7 +52,7 @@ async fn publishing_again_gives_the_first_result(store: impl AnyStore) {
     assert_eq!(claim(&store, at(11)).await.len(), 1 + 2);
 }
 
-async fn another_content_under_the_same_id_is_a_conflict(store: impl AnyStore) {
+pub async fn another_content_under_the_same_id_is_a_conflict(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let original = event("a");
@@ -79,7 +69,7 @@ async fn another_content_under_the_same_id_is_a_conflict(store: impl AnyStore) {
     assert_eq!(claim(&store, at(1)).await.len(), 1);
 }
 
-async fn tenants_do_not_share_ids_or_endpoints(store: impl AnyStore) {
+pub async fn tenants_do_not_share_ids_or_endpoints(store: impl AnyStore) {
     for name in ["acme", "globex"] {
         register(&store, name, endpoint().tenant(tenant(name))).await;
         let event = event("a").tenant(tenant(name)).source(name);
@@ -92,7 +82,7 @@ async fn tenants_do_not_share_ids_or_endpoints(store: impl AnyStore) {
     }
 }
 
-async fn one_conflict_in_a_batch_stops_no_other_event(store: impl AnyStore) {
+pub async fn one_conflict_in_a_batch_stops_no_other_event(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let batch = [event("before"), event("a").source("other"), event("after")];
@@ -103,7 +93,7 @@ async fn one_conflict_in_a_batch_stops_no_other_event(store: impl AnyStore) {
     assert_eq!(claim(&store, at(1)).await.len(), 3);
 }
 
-async fn many_publishers_of_one_id_publish_it_once(store: impl AnyStore) {
+pub async fn many_publishers_of_one_id_publish_it_once(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let mut publishers = tokio::task::JoinSet::new();
     for _ in 0..16 {

@@ -15,21 +15,9 @@ use super::{
     register, request, settle, settlement, tenant,
 };
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    a_delivery_is_claimed_once_whoever_asks(factory().await).await;
-    a_lease_that_ends_frees_the_delivery_and_fences_its_holder(factory().await).await;
-    an_extended_lease_lasts(factory().await).await;
-    busy_endpoints_and_limits_are_kept(factory().await).await;
-    tenants_take_turns(factory().await).await;
-    what_is_not_due_waits(factory().await).await;
-    what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(factory().await).await;
-    a_large_backlog_is_handed_out_whole_and_once(factory().await).await;
-    a_change_wakes_whoever_waits(factory().await).await;
-}
-
 /// Goal: exclusivity under concurrency. Method: eight claimers of 400 deliveries, seven at a time;
 /// each delivery is seen exactly once.
-async fn a_delivery_is_claimed_once_whoever_asks(store: impl AnyStore) {
+pub async fn a_delivery_is_claimed_once_whoever_asks(store: impl AnyStore) {
     for n in 0..4 {
         register(&store, &format!("endpoint-{n}"), endpoint()).await;
     }
@@ -57,7 +45,7 @@ async fn a_delivery_is_claimed_once_whoever_asks(store: impl AnyStore) {
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 400);
 }
 
-async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl AnyStore) {
+pub async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let first = claim(&store, at(0)).await.remove(0);
@@ -76,7 +64,7 @@ async fn a_lease_that_ends_frees_the_delivery_and_fences_its_holder(store: impl 
     assert!(claim(&store, at(10_000)).await.is_empty());
 }
 
-async fn an_extended_lease_lasts(store: impl AnyStore) {
+pub async fn an_extended_lease_lasts(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let claimed = claim(&store, at(0)).await.remove(0);
@@ -86,7 +74,7 @@ async fn an_extended_lease_lasts(store: impl AnyStore) {
     assert_eq!(claim(&store, at(100)).await.len(), 1);
 }
 
-async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
+pub async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint()).await;
     let events: Vec<_> = (0..10).map(|n| event(&format!("event-{n}"))).collect();
@@ -114,7 +102,7 @@ async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
 
 /// Goal: a tenant with much to deliver does not keep another waiting. Method: ten endpoints with
 /// ten deliveries each for one, a single one for the other, accepted last.
-async fn tenants_take_turns(store: impl AnyStore) {
+pub async fn tenants_take_turns(store: impl AnyStore) {
     for n in 0..10 {
         register(&store, &format!("large-{n}"), endpoint().tenant(tenant("large"))).await;
     }
@@ -134,7 +122,7 @@ async fn tenants_take_turns(store: impl AnyStore) {
     assert!(claims <= 2, "the small tenant got its turn after {claims} claims");
 }
 
-async fn what_is_not_due_waits(store: impl AnyStore) {
+pub async fn what_is_not_due_waits(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     assert_eq!(next_due(&store, at(0)).await, None);
     publish(&store, &[event("a")], at(0)).await;
@@ -150,7 +138,7 @@ async fn what_is_not_due_waits(store: impl AnyStore) {
 
 /// Goal: a backlog larger than any window in memory comes out whole, in order, once, with retries
 /// and new arrivals in between. Method: 1,500 deliveries of one endpoint, every tenth retried.
-async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
+pub async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let events: Vec<_> = (0..1_500).map(|n| event(&format!("event-{n}"))).collect();
     for (n, batch) in (0..).zip(events.chunks(100)) {
@@ -186,7 +174,7 @@ async fn a_large_backlog_is_handed_out_whole_and_once(store: impl AnyStore) {
     assert_eq!(delivered.len(), 1_500);
 }
 
-async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
+pub async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let mut changes = store.changes();
     publish(&store, &[event("a")], at(0)).await;
@@ -201,7 +189,9 @@ async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
 /// Goal: a clock that was set back delays nothing but retries. Method: a backlog larger than what a store
 /// holds in memory, of which one was handed back, one is in flight, one waits for a retry, one was
 /// replayed.
-async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(store: impl AnyStore) {
+pub async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(
+    store: impl AnyStore,
+) {
     const AHEAD: u64 = 7_200;
     const EVENTS: usize = 1_200;
     register(&store, "a", endpoint()).await;

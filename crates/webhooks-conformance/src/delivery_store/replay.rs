@@ -11,18 +11,6 @@ use webhooks_registry::{DisableReason, StateChange};
 use super::endpoints::set_state;
 use super::{AnyStore, at, claim, endpoint, event, ids, key, publish, register, settle, status};
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    a_delivery_that_ended_is_replayed_with_its_retries_anew(factory().await).await;
-    all_failed_of_an_endpoint_are_replayed_in_portions(factory().await).await;
-    an_endpoint_gets_what_it_missed(factory().await).await;
-    what_was_had_before_a_new_registration_is_not_missed(factory().await).await;
-    an_endpoint_gets_what_it_did_not_get_through_all_its_changes(factory().await).await;
-    an_event_is_replayed_to_all_that_did_not_get_it(factory().await).await;
-    what_cannot_be_replayed_is_said(factory().await).await;
-    a_cursor_beyond_everything_ends_the_replay(factory().await).await;
-    a_portion_that_is_asked_for_again_sends_nothing_twice(factory().await).await;
-}
-
 fn request(replay: Replay, now: u64) -> ReplayRequest {
     let (now, mode) = (at(now), ReplayMode::Replay);
     ReplayRequest { replay, limit: 2, started_at: now, now, after: None, mode }
@@ -52,7 +40,7 @@ async fn run(store: &impl AnyStore, mut request: ReplayRequest) -> usize {
 }
 
 /// Cursors come from callers, as texts.
-async fn a_cursor_beyond_everything_ends_the_replay(store: impl AnyStore) {
+pub async fn a_cursor_beyond_everything_ends_the_replay(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     for (which, after) in [(Undelivered::FAILED, "ended"), (Undelivered::MISSED, "missed")] {
         let mut request = request(Replay::of_endpoint(key("a"), which), 0);
@@ -62,7 +50,7 @@ async fn a_cursor_beyond_everything_ends_the_replay(store: impl AnyStore) {
     }
 }
 
-async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl AnyStore) {
+pub async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     for (n, outcome) in [(0, Outcome::Retrying { due_at: at(1) }), (1, Outcome::Failed)] {
@@ -84,7 +72,7 @@ async fn a_delivery_that_ended_is_replayed_with_its_retries_anew(store: impl Any
     assert_eq!(replay(&store, Replay::Delivery(delivery), 200).await, 1, "a delivered one too");
 }
 
-async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore) {
+pub async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint()).await;
     for n in 0..6 {
@@ -107,7 +95,7 @@ async fn all_failed_of_an_endpoint_are_replayed_in_portions(store: impl AnyStore
     assert_eq!(replay(&store, failed, 21).await, 1);
 }
 
-async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
+pub async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
     let wants = |pattern: &str| endpoint().events([pattern]).expect("a valid pattern");
     register(&store, "changed", wants("user.deleted")).await;
     for n in 0..5 {
@@ -129,7 +117,7 @@ async fn an_endpoint_gets_what_it_missed(store: impl AnyStore) {
     assert_eq!(claimed.len(), 7);
 }
 
-async fn what_was_had_before_a_new_registration_is_not_missed(store: impl AnyStore) {
+pub async fn what_was_had_before_a_new_registration_is_not_missed(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("had")], at(0)).await;
     let claimed = claim(&store, at(0)).await.remove(0);
@@ -148,7 +136,7 @@ async fn what_was_had_before_a_new_registration_is_not_missed(store: impl AnySto
 /// Goal: whatever an operator does in between, what an endpoint's id did not get can be replayed.
 /// Method: one delivery fails, one is cancelled by each way of losing its endpoint, and one event is
 /// missed each time; afterwards all of it is replayed at once.
-async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store: impl AnyStore) {
+pub async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint().events(["user.deleted"]).expect("a valid pattern")).await;
     publish(&store, &[event("delivered"), event("failed"), event("disabled")], at(0)).await;
@@ -192,7 +180,7 @@ async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store: imp
     assert_eq!((statistics.delivered, statistics.failed, statistics.cancelled), (6, 0, 0));
 }
 
-async fn an_event_is_replayed_to_all_that_did_not_get_it(store: impl AnyStore) {
+pub async fn an_event_is_replayed_to_all_that_did_not_get_it(store: impl AnyStore) {
     for id in ["well", "failing", "disabled", "gone"] {
         register(&store, id, endpoint()).await;
     }
@@ -226,7 +214,7 @@ async fn an_event_is_replayed_to_all_that_did_not_get_it(store: impl AnyStore) {
     assert_eq!(replayed, 3, "both of well's, and the other one of failing's");
 }
 
-async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
+pub async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a")], at(0)).await;
     let claimed = claim(&store, at(0)).await.remove(0);
@@ -254,7 +242,7 @@ async fn what_cannot_be_replayed_is_said(store: impl AnyStore) {
 
 /// Goal: whoever does not hear the answer to a portion asks again. Method: what it made due is delivered
 /// or fails meanwhile.
-async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl AnyStore) {
+pub async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint()).await;
     publish(&store, &[event("x")], at(0)).await;

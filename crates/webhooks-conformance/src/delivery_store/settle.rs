@@ -11,16 +11,7 @@ use super::{
     AnyStore, at, claim, endpoint, event, key, publish, register, settle, settlement, status,
 };
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    each_outcome_has_its_status(factory().await).await;
-    what_is_released_is_due_as_it_was(factory().await).await;
-    a_batch_is_settled_in_one_step_and_answered_in_order(factory().await).await;
-    health_follows_the_attempts(factory().await).await;
-    cancelling_ends_what_waits_or_flies_and_nothing_else(factory().await).await;
-    time_without_attempts_counts_for_nothing(factory().await).await;
-}
-
-async fn each_outcome_has_its_status(store: impl AnyStore) {
+pub async fn each_outcome_has_its_status(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     for (id, outcome, expected) in [
         ("a", Outcome::Delivered, "delivered"),
@@ -38,7 +29,7 @@ async fn each_outcome_has_its_status(store: impl AnyStore) {
     }
 }
 
-async fn what_is_released_is_due_as_it_was(store: impl AnyStore) {
+pub async fn what_is_released_is_due_as_it_was(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a"), event("b")], at(0)).await;
     let claimed = claim(&store, at(0)).await;
@@ -49,7 +40,7 @@ async fn what_is_released_is_due_as_it_was(store: impl AnyStore) {
     assert_eq!(again[0].progress, claimed[0].progress);
 }
 
-async fn a_batch_is_settled_in_one_step_and_answered_in_order(store: impl AnyStore) {
+pub async fn a_batch_is_settled_in_one_step_and_answered_in_order(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;
     let mut claimed = claim(&store, at(0)).await;
@@ -62,7 +53,7 @@ async fn a_batch_is_settled_in_one_step_and_answered_in_order(store: impl AnySto
     assert_eq!(is_kept, [true, false, true, false], "a stranger's token, and a second settle");
 }
 
-async fn health_follows_the_attempts(store: impl AnyStore) {
+pub async fn health_follows_the_attempts(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let events: Vec<_> = (0..7).map(|n| event(&format!("event-{n}"))).collect();
     publish(&store, &events, at(0)).await;
@@ -92,7 +83,7 @@ async fn health_follows_the_attempts(store: impl AnyStore) {
 
 /// Goal: an endpoint that has had two hiccups a week apart has not failed for a week. Method: failures
 /// with pauses of an hour, a day and a week; the store remembers, and tells with a claim that it fails.
-async fn time_without_attempts_counts_for_nothing(store: impl AnyStore) {
+pub async fn time_without_attempts_counts_for_nothing(store: impl AnyStore) {
     const HOUR: u64 = 3_600;
     register(&store, "a", endpoint()).await;
     let mut now = 0;
@@ -118,7 +109,7 @@ async fn time_without_attempts_counts_for_nothing(store: impl AnyStore) {
     assert!(!claim(&store, at(now)).await.remove(0).is_failing);
 }
 
-async fn cancelling_ends_what_waits_or_flies_and_nothing_else(store: impl AnyStore) {
+pub async fn cancelling_ends_what_waits_or_flies_and_nothing_else(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     publish(&store, &[event("a"), event("b")], at(0)).await;
     let claimed = claim(&store, at(0)).await;

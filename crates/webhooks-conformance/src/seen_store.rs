@@ -1,4 +1,7 @@
-//! What every store of ids does: one suite, written against the port, that each store passes.
+//! The behaviours of every store of webhooks' ids: an async function for each.
+//!
+//! Each takes an empty store and panics if the store does otherwise.
+//! [`seen_store_tests`](crate::seen_store_tests) makes a test of each.
 
 use std::time::Duration;
 
@@ -8,22 +11,6 @@ use webhooks_receive::{BeginOutcome, SeenClaim, SeenId, SeenStore};
 
 /// How many callers claim one id at the same time.
 const CALLERS: usize = 100;
-
-/// Runs the whole suite, each part on a store of its own that `factory` makes, empty.
-pub async fn exercise<S, F, Fut>(factory: F)
-where
-    S: SeenStore + Clone,
-    F: Fn() -> Fut,
-    Fut: Future<Output = S>,
-{
-    an_id_is_claimed_then_done_then_forgotten(factory().await).await;
-    what_is_released_can_be_claimed(factory().await).await;
-    a_claim_that_ended_is_taken_over(factory().await).await;
-    who_lost_a_claim_releases_nothing(factory().await).await;
-    who_lost_a_claim_may_still_be_done(factory().await).await;
-    scopes_are_apart(factory().await).await;
-    of_many_claims_at_once_one_is_new(factory().await).await;
-}
 
 fn at(second: u64) -> Timestamp {
     Timestamp::from_unix_seconds(1_767_225_600 + second)
@@ -48,7 +35,7 @@ async fn release(store: &impl SeenStore, until: u64) {
     store.release(claim).await.expect("a store that works");
 }
 
-async fn an_id_is_claimed_then_done_then_forgotten(store: impl SeenStore) {
+pub async fn an_id_is_claimed_then_done_then_forgotten(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     assert_eq!(begin(&store, &id(), 1).await, BeginOutcome::InProgress { until: at(60) });
     done(&store, 1000).await;
@@ -57,7 +44,7 @@ async fn an_id_is_claimed_then_done_then_forgotten(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 1000).await, BeginOutcome::Claimed);
 }
 
-async fn what_is_released_can_be_claimed(store: impl SeenStore) {
+pub async fn what_is_released_can_be_claimed(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     release(&store, 60).await;
     assert_eq!(begin(&store, &id(), 1).await, BeginOutcome::Claimed);
@@ -67,7 +54,7 @@ async fn what_is_released_can_be_claimed(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Claimed);
 }
 
-async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
+pub async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
     // What ended before and waits to be forgotten must not stand in the way.
     for number in 0..20 {
         let other = SeenId::new("standard", &format!("msg_{number}_before"));
@@ -82,7 +69,7 @@ async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 61).await, BeginOutcome::InProgress { until: at(120) });
 }
 
-async fn who_lost_a_claim_releases_nothing(store: impl SeenStore) {
+pub async fn who_lost_a_claim_releases_nothing(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     assert_eq!(begin(&store, &id(), 60).await, BeginOutcome::Claimed);
     release(&store, 60).await;
@@ -92,7 +79,7 @@ async fn who_lost_a_claim_releases_nothing(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 62).await, BeginOutcome::Done);
 }
 
-async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
+pub async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     assert_eq!(begin(&store, &id(), 60).await, BeginOutcome::Claimed);
     // The first one was slow, but it succeeded.
@@ -104,7 +91,7 @@ async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 1000).await, BeginOutcome::Done);
 }
 
-async fn scopes_are_apart(store: impl SeenStore) {
+pub async fn scopes_are_apart(store: impl SeenStore) {
     let others = [
         SeenId::new("standard/acme", "msg_1"),
         SeenId::new("standard", "acme/msg_1"),
@@ -118,7 +105,7 @@ async fn scopes_are_apart(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Done);
 }
 
-async fn of_many_claims_at_once_one_is_new(store: impl SeenStore + Clone) {
+pub async fn of_many_claims_at_once_one_is_new(store: impl SeenStore + Clone) {
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let store = store.clone();

@@ -12,20 +12,11 @@ use super::{
     AnyStore, at, claim, endpoint, endpoint_id, event, key, publish, register, settle, tenant,
 };
 
-pub(super) async fn exercise<S: AnyStore, Fut: Future<Output = S>>(factory: &impl Fn() -> Fut) {
-    pages_are_stable_while_others_write(factory().await).await;
-    every_filter_filters(factory().await).await;
-    an_attempt_is_kept_with_all_that_is_known(factory().await).await;
-    what_is_old_and_ended_is_forgotten(factory().await).await;
-    a_payload_that_is_refused_by_now_keeps_no_page_from_others(factory().await).await;
-    what_waits_for_a_closed_endpoint_is_not_counted(factory().await).await;
-}
-
 fn query() -> Query {
     Query { limit: 3, ..Query::default() }
 }
 
-async fn pages_are_stable_while_others_write(store: impl AnyStore) {
+pub async fn pages_are_stable_while_others_write(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     for n in 0..10 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
@@ -64,7 +55,7 @@ async fn pages_are_stable_while_others_write(store: impl AnyStore) {
     assert!(attempts.is_sorted_by(|a, b| a > b));
 }
 
-async fn every_filter_filters(store: impl AnyStore) {
+pub async fn every_filter_filters(store: impl AnyStore) {
     let acme = tenant("acme");
     register(&store, "a", endpoint()).await;
     register(&store, "b", endpoint().events(["user.deleted"]).expect("a valid pattern")).await;
@@ -113,7 +104,7 @@ async fn every_filter_filters(store: impl AnyStore) {
     assert_eq!(found.expect("a store that works").items.len(), 1);
 }
 
-async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
+pub async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     let original = event("a").source("crm");
     publish(&store, std::slice::from_ref(&original), at(0)).await;
@@ -146,7 +137,7 @@ async fn an_attempt_is_kept_with_all_that_is_known(store: impl AnyStore) {
     assert_eq!((page.items[0].attempts, page.items[0].due_at), (2, None));
 }
 
-async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
+pub async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     for n in 0..6 {
         publish(&store, &[event(&format!("event-{n}"))], at(n)).await;
@@ -188,7 +179,7 @@ async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
 
 /// Goal: an event that was kept before its payload was refused, or by whatever way around the check, is
 /// listed and repeated like all others. Method: its body is made by hand.
-async fn a_payload_that_is_refused_by_now_keeps_no_page_from_others(store: impl AnyStore) {
+pub async fn a_payload_that_is_refused_by_now_keeps_no_page_from_others(store: impl AnyStore) {
     publish(&store, &[event("before")], at(0)).await;
     for payload in [r#""\ud800""#, "1e999"] {
         let made = event(payload.trim_matches(['"', '\\']));
@@ -210,7 +201,7 @@ async fn a_payload_that_is_refused_by_now_keeps_no_page_from_others(store: impl 
     assert_eq!(found.items.len(), 3);
 }
 
-async fn what_waits_for_a_closed_endpoint_is_not_counted(store: impl AnyStore) {
+pub async fn what_waits_for_a_closed_endpoint_is_not_counted(store: impl AnyStore) {
     for id in ["a", "b", "c"] {
         register(&store, id, endpoint()).await;
     }

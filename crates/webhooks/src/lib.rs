@@ -1,0 +1,49 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+// The public interface is: what an application uses here, and each crate as a module.
+#[doc(inline)]
+pub use webhooks_core::{
+    DeliveryId, DeliveryResult, DeliveryStatus, EndpointId, Event, EventError, EventId, EventType,
+    Payload, RetryPolicy, TenantId, Timestamp,
+};
+
+#[cfg(all(feature = "direct", feature = "tracing"))]
+#[doc(inline)]
+pub use webhooks_dispatch::LogObserver;
+#[cfg(feature = "direct")]
+#[doc(inline)]
+pub use webhooks_dispatch::{
+    Dispatcher, Endpoints, Engine, EngineSettings, OperationError, PublishError, PublishStatus,
+    Published, Replay, ShutdownReport, Undelivered, Worker,
+};
+#[cfg(feature = "direct")]
+#[doc(inline)]
+pub use webhooks_http::{AddressPolicy, HttpTransport};
+#[cfg(feature = "postgres")]
+#[doc(inline)]
+pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
+#[cfg(feature = "direct")]
+#[doc(inline)]
+pub use webhooks_registry::{
+    Endpoint, EndpointUrl, HeaderProfile, RateLimit, Registry, Secret, Subscription,
+};
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use webhooks_sqlite::{SqliteOptions, SqliteStore};
+
+// Each crate whole: its errors, its ports, and all that fewer applications need.
+pub use webhooks_core as types;
+#[cfg(feature = "direct")]
+pub use webhooks_dispatch as dispatch;
+#[cfg(feature = "direct")]
+pub use webhooks_http as http;
+#[cfg(feature = "postgres")]
+pub use webhooks_postgres as postgres;
+#[cfg(feature = "receive")]
+pub use webhooks_receive as receive;
+#[cfg(feature = "direct")]
+pub use webhooks_registry as registry;
+pub use webhooks_sign as sign;
+#[cfg(feature = "sqlite")]
+pub use webhooks_sqlite as sqlite;
