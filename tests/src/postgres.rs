@@ -27,8 +27,9 @@ const POOLER: &str = r#"pgbouncer -q "$1" > "/dev/null" &
     until [ -S "$0" ]; do kill -0 $! || exit 1; sleep 0.02; done
     echo; cat; kill $!"#;
 
-/// The settings of the server beside its own: what it answers is on disk (`fsync` is on).
-const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 200\n";
+/// The settings of the server beside its own: what it answers is on disk (`fsync` is on). A pooler
+/// keeps two connections open for each database that a behaviour of the store was tested in.
+const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 500\n";
 
 /// Who is let in without a password: everybody but the role `guarded`.
 const ACCESS: &str = "local all guarded scram-sha-256\nlocal all all trust\n";
