@@ -44,8 +44,8 @@ async fn main() {
     publish(&engine, life).await;
 }
 
-/// Publishes until killed, and says what was accepted. What fails is published again: it may have
-/// been accepted all the same.
+/// Publishes until killed, and prints each accepted id. An event that fails is published again: the
+/// store may have accepted it all the same.
 async fn publish(engine: &ClusterEngine, name: &str) {
     let mut ticks = interval(PAUSE);
     for number in 0.. {
@@ -60,7 +60,7 @@ async fn publish(engine: &ClusterEngine, name: &str) {
     }
 }
 
-/// Returns how many deliveries wait or are in flight; `None` if the store does not tell now.
+/// Returns how many deliveries are pending or in flight; `None` if the store cannot answer now.
 async fn open_deliveries(engine: &ClusterEngine) -> Option<u64> {
     let mut open = 0;
     for endpoint in ENDPOINTS {
