@@ -1,4 +1,4 @@
-//! What every store of ids does: one suite, written against the port, that each store passes.
+//! The behaviour of every seen store: one suite, written against the port, that each store passes.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{BeginOutcome, SeenClaim, SeenId, SeenStore};
 
-/// How many callers claim one id at the same time.
+/// The number of callers that claim one id at the same time.
 const CALLERS: usize = 100;
 
-/// Runs the whole suite, each part on a store of its own that `factory` makes, empty.
+/// Runs the whole suite, each part on an empty store that `factory` makes.
 pub async fn exercise<S, F, Fut>(factory: F)
 where
     S: SeenStore + Clone,
@@ -61,14 +61,14 @@ async fn what_is_released_can_be_claimed(store: impl SeenStore) {
     assert_eq!(begin(&store, &id(), 0).await, BeginOutcome::Claimed);
     release(&store, 60).await;
     assert_eq!(begin(&store, &id(), 1).await, BeginOutcome::Claimed);
-    // To release what nobody has does no harm.
+    // To release an id that nobody has claimed does no harm.
     release(&store, 61).await;
     release(&store, 61).await;
     assert_eq!(begin(&store, &id(), 2).await, BeginOutcome::Claimed);
 }
 
 async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
-    // What ended before and waits to be forgotten must not stand in the way.
+    // Entries that are done, and are soon forgotten, must not block a new claim.
     for number in 0..20 {
         let other = SeenId::new("standard", &format!("msg_{number}_before"));
         store.done(other, at(1)).await.expect("a store that works");
@@ -98,7 +98,7 @@ async fn who_lost_a_claim_may_still_be_done(store: impl SeenStore) {
     // The first one was slow, but it succeeded.
     done(&store, 1000).await;
     assert_eq!(begin(&store, &id(), 61).await, BeginOutcome::Done);
-    // Also when nothing is left of any claim.
+    // This also holds when nothing is left of any claim.
     release(&store, 120).await;
     done(&store, 2000).await;
     assert_eq!(begin(&store, &id(), 1000).await, BeginOutcome::Done);
