@@ -1,5 +1,5 @@
-//! Which addresses and names are on the public internet, by the registries' blocks and by a slow,
-//! plain reference.
+//! The addresses and names on the public internet: the policy is compared with the registries'
+//! blocks and with a slow, plain reference.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;

@@ -76,7 +76,8 @@ struct Cancelled {
 struct Story {
     accepted: BTreeSet<String>,
     states: BTreeMap<String, State>,
-    /// By endpoint and delivery, unless it was to be replayed afterwards.
+    /// The cancelled deliveries, by endpoint and delivery, except those that a replay had to make
+    /// due.
     cancelled: BTreeMap<(String, String), Cancelled>,
     /// The deliveries that the last process found cancelled, by endpoint and delivery.
     kept: BTreeSet<(String, String)>,

@@ -42,7 +42,7 @@ pub(crate) async fn measure(is_quick: bool, figures: &mut Figures) {
     note(figures, "backlog_1m_over_10k", large / small);
 }
 
-/// Returns a store with `backlog` pending deliveries, opened anew with an empty log.
+/// Returns a store with `backlog` pending deliveries, reopened with an empty log.
 async fn filled(backlog: usize) -> (TempDir, SqliteStore) {
     let folder = folder();
     let path = folder.path().join("bench.db");

@@ -1,4 +1,4 @@
-//! From a text to the verdict on it as a destination.
+//! The address policy: any text, read as a destination and checked.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,9 +1,9 @@
 //! One of the processes that share a PostgreSQL in the cluster test: it publishes and delivers until
 //! it is killed.
 //!
-//! `cluster DATABASE JOURNAL LIFE` publishes events, one after another, and writes the id of each on
-//! a line of its own once it is accepted. `cluster DATABASE JOURNAL drain` publishes nothing, delivers
-//! what is left, and ends.
+//! `cluster DATABASE JOURNAL LIFE` publishes events, one after another, and writes the id of each
+//! on its own line once it is accepted. `cluster DATABASE JOURNAL drain` publishes nothing,
+//! delivers what is left, and ends.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! The judge: reads a journal, and tells the checker of invariants what happened, line by line.
+//! The judge: it reads a journal, and passes the actions to the checker of invariants, line by
+//! line.
 //!
 //! A call changes the database at some moment between its two lines. A call that failed, or that a
 //! kill cut off, may have changed the database or not, at that time or a little later. The judge
