@@ -7,24 +7,24 @@
 //! certain, or the first moment at which it is possible:
 //!
 //! * An event may be accepted from the moment it is published, and certainly is once the store has
-//! answered. An event came before another if its answer came before the other was published.
+//!   answered. An event came before another if its answer came before the other was published.
 //! * A claim counts once it is answered, because nobody acts on it earlier. A claim whose answer
-//! was lost is unknown; its deliveries wait until that lease ends.
+//!   was lost is unknown; its deliveries wait until that lease ends.
 //! * A lease lasts at least as long as the worker asked for, until the answer to the claim that
-//! comes after: it uses the database's clock, which a claim reads between its question and its
-//! answer. It may last longer, because the store may have granted it later than the worker asked.
-//! So the judge does not say when a delivery must be claimed again, but that it must be in the end.
-//! An extension counts once it is answered.
+//!   comes after: it uses the database's clock, which a claim reads between its question and its
+//!   answer. It may last longer, because the store may have granted it later than the worker asked.
+//!   So the judge does not say when a delivery must be claimed again, but that it must be in the
+//!   end. An extension counts once it is answered.
 //! * A settlement may hold from the moment the worker asks for it, answered or not: another worker
-//! may have the delivery, or it may have ended, so that the next one in order is sent. It certainly
-//! holds once it is answered.
+//!   may have the delivery, or it may have ended, so that the next one in order is sent. It
+//!   certainly holds once it is answered.
 //! * Claims do not wait for the disk. When the server crashes, it may forget claims that are not
-//! settled, answered or not, and other workers may claim these deliveries.
+//!   settled, answered or not, and other workers may claim these deliveries.
 //! * If the answer to a claim arrives after its lease has ended, another worker may have the
-//! delivery already.
+//!   delivery already.
 //! * A live worker loses a lease only if it stalled, or if its store did.
 //! * A worker counts its attempts and unsettled results up before it writes the line and down after
-//! it, so the judge never counts more than the worker.
+//!   it, so the judge never counts more than the worker.
 //!
 //! No journal records in which order results reach a worker's breakers. The simulation checks when
 //! a breaker opens.

@@ -7,7 +7,8 @@ use super::Scope;
 pub(super) const WORKERS: usize = 2;
 pub(super) const DELIVERIES: usize = 2;
 
-/// The differences between two moments.
+/// The rows, the calls and the memory at one moment.
+///
 /// The store's tokens are random. Here they are small numbers, and [`State::canonical`] numbers
 /// them by where they occur, so that states that differ in tokens only are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -63,7 +63,6 @@ async fn a_refusal_before_the_request_is_read_is_told_as_one() {
 
 /// nodejs/node#47130: a receiver closes after each answer without saying so, while the next request
 /// is on its way.
-/// request is on its way.
 #[tokio::test]
 async fn a_connection_that_ends_beside_a_request_costs_an_attempt_and_repeats_nothing() {
     let bodies: Arc<Mutex<Vec<String>>> = Arc::default();

@@ -29,7 +29,6 @@ fn unreadable(store: &PostgresStore) -> Vec<&str> {
 /// Goal: endpoints that cannot be read prevent nobody from opening the store, from using the other
 /// endpoints, or from removing and replacing them. Method: one is encrypted by a lost key, one has
 /// damaged settings.
-/// settings.
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     let url = Cluster::shared().database().await;
