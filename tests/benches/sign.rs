@@ -1,7 +1,8 @@
-//! What verifying costs, beside the bare HMAC of the same bytes and the `standardwebhooks` crate.
+//! The cost of verifying, compared with the bare HMAC of the same bytes and the `standardwebhooks`
+//! crate.
 //!
-//! All sides run in one process, in turn, many rounds; the figures are medians of the rounds, and
-//! what counts is their ratios. The limits are of a quiet machine: nothing fails beyond them.
+//! All sides run in one process, in turn, for many rounds. The figures are medians of the rounds;
+//! only their ratios count. The limits are for a quiet machine, and no run fails because of them.
 //! `--quick` takes fewer rounds, `--json` adds one flat object as the last line.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -18,7 +19,7 @@ use webhooks_sign::{Key, KeyRing, standard};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 
-/// How large the ratios may be.
+/// The largest ratios that are expected.
 const LIMITS: [(&str, f64); 4] = [
     ("verify_1k_over_hmac", 1.2),
     ("verify_1k_over_peer", 0.25),
@@ -26,12 +27,13 @@ const LIMITS: [(&str, f64); 4] = [
     ("bad_signatures_16_over_1", 1.2),
 ];
 
-/// The nanoseconds that one call of each side takes, in the median round.
+/// The nanoseconds per call of each side, in the median round.
 struct Medians {
     hmac: f64,
     /// Headers in an array of pairs.
     ours: f64,
-    /// Headers in an `http::HeaderMap`, which takes longer to ask; the peer knows no other.
+    /// Headers in an `http::HeaderMap`. Its lookups take longer, but the peer accepts no other
+    /// type.
     ours_of_map: f64,
     peer: f64,
 }
@@ -68,7 +70,7 @@ fn main() {
     }
 }
 
-/// The peer reads the system's clock, so all sides go by it.
+/// The peer reads the system's clock, so all sides use it.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.expect("a clock after 1970").as_secs()
@@ -119,7 +121,8 @@ fn measure(len: usize, rounds: usize) -> Medians {
     Medians { hmac, ours, ours_of_map, peer }
 }
 
-/// Returns how much longer sixteen bad signatures take to refuse than one, with a body of 1 MiB.
+/// Returns how many times as long it takes to refuse sixteen bad signatures as one, with a body of
+/// 1 MiB.
 fn crowded(rounds: usize) -> f64 {
     let body = vec![b'x'; 1024 * 1024];
     let keys = KeyRing::from(Key::standard(SECRET).expect("a valid secret"));
@@ -137,7 +140,7 @@ fn crowded(rounds: usize) -> f64 {
     median(sixteen) / median(one)
 }
 
-/// Returns the nanoseconds of one call.
+/// Returns the nanoseconds per call.
 fn time(calls: usize, mut call: impl FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..calls {

@@ -1,8 +1,9 @@
-//! Accepted means delivered: a process publishes, is killed in the middle, and starts again.
+//! Accepted events are delivered: a process publishes, is killed in the middle, and starts again.
 //!
 //! `cargo run --example durable` starts a receiver on this machine and a second process of this
 //! program, which publishes 300 events into a SQLite file and delivers them. After a third of them
-//! it is killed, without a chance to clean up; started again, it delivers what is left.
+//! the example kills that process, without a chance to clean up. Started again, it delivers the
+//! rest.
 #![expect(clippy::print_stdout, reason = "an example tells what happens")]
 
 use std::collections::HashMap;
@@ -44,7 +45,7 @@ async fn sender(store: &Path, url: &str) -> Result<(), AnyError> {
     }
     let worker = engine.start();
     for number in 0..EVENTS {
-        // An id of its own for each order: publishing it again after a restart does nothing.
+        // Each order has its own id, so publishing it again after a restart does nothing.
         let event = Event::new("order.paid", number)?.id(EventId::new(&format!("order-{number}"))?);
         let _accepted = engine.publish(&event).await?; // it is safe on disk now
     }

@@ -1,4 +1,4 @@
-//! Receives webhooks in actix-web, which has types of its own for what `http` has: `cargo run
+//! Receives webhooks in actix-web, which has its own types in place of those of `http`: `cargo run
 //! --example receive_actix`, and send some to the URL that it prints, signed with the secret below.
 #![expect(clippy::print_stdout, reason = "this is what it is for")]
 
@@ -18,7 +18,7 @@ use webhooks_sign::standard::STANDARD;
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 
-/// The adaptor: head and body, which still streams in, as `http` has them.
+/// The adaptor: the head, and the body that still streams in, as types of `http`.
 fn to_http(
     request: &HttpRequest,
     payload: Payload,

@@ -1,4 +1,4 @@
-//! Receives webhooks in hyper, or whatever else speaks `http::Request`: `cargo run --example
+//! Receives webhooks in hyper, or any other server with `http::Request`: `cargo run --example
 //! receive_hyper`, and send some to the URL that it prints, signed with the secret below.
 #![expect(clippy::print_stdout, reason = "this is what it is for")]
 
@@ -21,7 +21,7 @@ use webhooks_sign::standard::STANDARD;
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 
-/// All that it takes: the request in, a verified webhook out, and the handler run once.
+/// The whole receiver: the request in, a verified webhook out, and the handler run once.
 async fn receive(
     receiver: &Receiver,
     guard: &ReplayGuard<MemorySeenStore>,
@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (stream, _) = listener.accept().await?;
         let (receiver, guard) = (receiver.clone(), guard.clone());
         let service = service_fn(move |request| answer(receiver.clone(), guard.clone(), request));
-        // With a timer, hyper gives up senders that never end their headers.
+        // With a timer, hyper closes connections whose headers never end.
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new());
         connections.spawn(server.serve_connection(TokioIo::new(stream), service));

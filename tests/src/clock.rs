@@ -1,4 +1,4 @@
-//! A clock that jumps to the next thing that anybody waits for.
+//! A clock that jumps to the next time that any task waits for.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,27 +10,28 @@ use webhooks_dispatch::clock::{Clock, MonotonicTime};
 /// 2026-01-01T00:00:00Z.
 const START: u64 = 1_767_225_600;
 
-/// The paused clock of a tokio test (`start_paused = true`), from 2026 on. Its wall clock can step.
+/// The paused clock of a tokio test (`start_paused = true`), starting in 2026. Its wall clock can
+/// step.
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedClock {
     start: Instant,
-    /// By how many seconds the wall clock is off, for all copies.
+    /// The offset of the wall clock in seconds, shared by all copies.
     off: &'static AtomicI64,
 }
 
 impl SimulatedClock {
     /// Returns a clock that starts now.
     pub fn start() -> Self {
-        // A few bytes for each test, so that clocks can be copied as they are used: everywhere.
+        // A few leaked bytes per test make the clock `Copy`, because it is used everywhere.
         Self { start: Instant::now(), off: Box::leak(Box::default()) }
     }
 
-    /// Sets by how many seconds the wall clock is off from now on.
+    /// Sets the offset of the wall clock, in seconds.
     pub fn step(&self, off: i64) {
         self.off.store(off, Ordering::Relaxed);
     }
 
-    /// Returns by how many seconds the wall clock is off.
+    /// Returns the offset of the wall clock, in seconds.
     pub fn off(&self) -> i64 {
         self.off.load(Ordering::Relaxed)
     }
@@ -40,7 +41,7 @@ impl SimulatedClock {
         Timestamp::from_unix_seconds(START) + self.elapsed()
     }
 
-    /// Returns how much simulated time has passed since the start.
+    /// Returns the simulated time that has passed since the start.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }

@@ -1,4 +1,5 @@
-//! A run of real processes on a real database: each writes down what it does, and a judge reads it.
+//! A run of real processes on a real database: each records its actions, and a judge reads the
+//! record.
 
 mod journal;
 mod judge;

@@ -1,4 +1,4 @@
-//! What the tests that kill processes and these processes agree on.
+//! The constants and functions that the crash tests and the processes they kill share.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use webhooks_postgres::{PostgresOptions, PostgresStore};
 
 use crate::Receiver;
 
-/// How many tasks publish at once.
+/// The number of tasks that publish at once.
 pub const PUBLISHERS: usize = 4;
 
-/// How many exchanges are in flight at once.
+/// The number of attempts in flight at once.
 pub const CONCURRENCY: usize = 8;
 
-/// How many exchanges may be in flight or not settled yet: what one kill can repeat.
+/// The largest number of attempts that are in flight or not settled, which one kill can repeat.
 pub const MAX_UNSETTLED: usize = 24;
 
-/// The endpoints of the test with many processes: one as usual, one in order.
+/// The endpoints of the test with many processes: one without order, and one ordered.
 pub const ENDPOINTS: [&str; 2] = ["free", "ordered"];
 
-/// How long claims last: what a killed process held is delivered by others after that.
+/// The lease of claims. Other workers deliver a killed process's claims after it ends.
 pub const LEASE: Duration = Duration::from_secs(5);
 
 /// Returns the settings of the engines that are killed.
@@ -36,10 +36,10 @@ pub fn settings() -> EngineSettings {
     }
 }
 
-/// How long to wait before what failed is tried again, or looked at again.
+/// The wait before a failed call is tried again, or a condition is checked again.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens a store; again if the server happens to be down.
+/// Opens a store, and tries again while the server is down.
 ///
 /// # Panics
 /// If this is no URL of a database.
@@ -54,7 +54,7 @@ pub async fn open(database: &str) -> PostgresStore {
     }
 }
 
-/// Starts a process that is to be killed; returns it, and what it says.
+/// Starts a process that is to be killed; returns it, and its output.
 ///
 /// # Panics
 /// If it cannot be started.
@@ -66,7 +66,7 @@ pub fn spawn(program: &str, arguments: &[&str]) -> (Child, Lines<BufReader<Child
     (process, lines)
 }
 
-/// Whether the receiver refuses its n-th request, so that retries are under way too.
+/// Whether the receiver refuses its n-th request, so that kills meet retries too.
 pub fn refuses(n: usize) -> bool {
     n.is_multiple_of(7)
 }
@@ -74,7 +74,7 @@ pub fn refuses(n: usize) -> bool {
 /// Starts that receiver.
 ///
 /// # Panics
-/// If there is no port for it.
+/// If no port is free.
 pub async fn receiver() -> Receiver {
     Receiver::start(move |n, _| {
         let code = if refuses(n) { 503 } else { 200 };

@@ -9,11 +9,11 @@ use webhooks_dispatch::Dispatcher;
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
 
-/// Sends an invoice to `/hook` at this address, and ends the process, which else would serve for
-/// ever: with success if the invoice was taken, and not without an end if this fails.
+/// Sends an invoice to `/hook` at this address, and ends the process, which would otherwise serve
+/// for ever. The process ends with success if the receiver took the invoice, and always ends.
 #[expect(clippy::exit, reason = "only so does what serves for ever come to an end")]
 pub async fn send_first_webhook(address: SocketAddr, secret: &'static str) {
-    // In a task of its own, whose panic ends the process too.
+    // In a separate task, because its panic must end the process too.
     let taken = tokio::spawn(is_taken(address, secret)).await;
     exit(i32::from(!matches!(taken, Ok(true))));
 }

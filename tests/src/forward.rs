@@ -1,6 +1,6 @@
-//! Stores around a store, which change some calls and pass the others on.
+//! Stores around another store, which change some calls and pass the rest on.
 
-/// Implements `HistoryStore` for a store that has another as its field `inner`, which remembers.
+/// Implements `HistoryStore` for a store whose field `inner` is a store with history.
 #[macro_export]
 macro_rules! forward_history {
     ($store:ty) => {
@@ -66,7 +66,7 @@ macro_rules! forward_history {
     };
 }
 
-/// Implements `EndpointStore` for a store that has another as its field `inner`, which keeps endpoints.
+/// Implements `EndpointStore` for a store whose field `inner` is a store of endpoints.
 #[macro_export]
 macro_rules! forward_endpoints {
     ($store:ty) => {

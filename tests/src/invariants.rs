@@ -1,8 +1,9 @@
-//! What must be true of a run, be it simulated or real: nothing accepted is lost, one holder at a
-//! time, endpoints within their limits, order kept, and every repeat explained.
+//! The invariants of a run, simulated or real: no accepted event is lost, one worker at a time has
+//! a delivery, endpoints stay within their limits, order is preserved, and every duplicate is
+//! explained.
 //!
-//! Whoever drives a run tells the [`Checker`] what happened, in order; it notes the first promise
-//! that was broken.
+//! The driver of a run reports the actions to the [`Checker`], in order. The checker notes the
+//! first promise that was broken.
 
 mod checker;
 mod ending;
@@ -10,7 +11,7 @@ mod leases;
 mod limits;
 mod tally;
 
-// What the runs use is:
+// The runs use:
 pub(crate) use self::checker::{Checker, Terms, WorkerNumber};
 pub(crate) use self::leases::{Footing, Grant, Key};
 pub(crate) use self::limits::{Ending, Limits};

@@ -1,4 +1,5 @@
-//! What the tests across crates share: a simulated clock, a receiver, and the docs as doctests.
+//! The parts that tests of several crates share: a simulated clock, a receiver, and the docs as
+//! doctests.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,

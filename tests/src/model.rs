@@ -1,13 +1,13 @@
-//! A model of the store that workers share, explored to the end: every order of the steps of two
+//! A model of the store that workers share, explored completely: every order of the steps of two
 //! workers, two deliveries, an operator and a prune, with crashes, lost answers and lost leases.
 //!
 //! A step is a transaction of `webhooks-postgres` where that is one, and a statement or a change in
-//! memory where it is not. The model knows what a transaction reads and writes, and nothing of SQL.
-//! A promise is checked in each step, and from each state every run without further faults must come
-//! to its end with everything settled.
+//! memory where it is not. The model knows which rows a transaction reads and writes, and nothing
+//! of SQL. Each step is checked against the promises. From each state, every run without further
+//! faults must end with everything settled.
 //!
-//! It leaves out the shares that workers have of endpoints, so that both may claim for an ordered
-//! one; how workers are woken; crashes of the server; and replays of what was missed.
+//! The model leaves out: the workers' shares of endpoints (so both workers may claim for an ordered
+//! endpoint), waking workers, crashes of the server, and replays of missed events.
 
 mod act;
 mod claims;
@@ -21,25 +21,25 @@ pub use self::promises::Promise;
 pub use self::search::{Report, explore};
 pub use self::steps::{Held, Step};
 
-/// What is explored.
+/// The limits of an exploration.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// What the deliveries are.
+    /// The deliveries of the model.
     pub shape: Shape,
-    /// How many faults there may be: a crash, a lost answer, a lost lease, a step of a clock.
+    /// The largest number of faults: a crash, a lost answer, a lost lease, a step of a clock.
     pub faults: u8,
-    /// Which commands an operator may give, each once; [`Command::Disable`] is followed by a
+    /// The commands that an operator may give, each once; [`Command::Disable`] is followed by a
     /// registration.
     pub commands: &'static [Command],
-    /// In what the store differs from what it should be.
+    /// The differences between the store and a correct one.
     pub deviations: &'static [Deviation],
 }
 
-/// What the deliveries are.
+/// The deliveries of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests name them all")]
 pub enum Shape {
-    /// There is one.
+    /// A single one.
     One,
     /// Those of one event, for two endpoints.
     OneEvent,
@@ -49,7 +49,7 @@ pub enum Shape {
     Ordered,
 }
 
-/// What an operator, or retention, does.
+/// A command of an operator, or of retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests name them all")]
 pub enum Command {
@@ -59,41 +59,42 @@ pub enum Command {
     Disable,
     /// Partitions are dropped.
     Prune,
-    /// A delivery is replayed: it goes to the row that its endpoint has by then.
+    /// A delivery is replayed: it goes to the row that its endpoint has at the time of the change.
     Replay,
 }
 
-/// In what a store may differ from what it should be.
+/// A difference between the store and a correct one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests name them all")]
 pub enum Deviation {
-    /// A claim takes what is leased.
+    /// A claim takes deliveries that are leased.
     ClaimsIgnoreLeases,
     /// A claim finds the head of an ordered endpoint in one statement, and takes it in the next one,
     /// which does not look again.
     ClaimsInTwoStatements,
-    /// What is handed over is marked with what its process knows of cancellations when it hears that
-    /// it was published, and not with what it knew before.
+    /// A pre-claimed delivery is marked with the cancellations that its process knows when it hears
+    /// that the event was published, and not with those that it knew before.
     CountsWhenAnswered,
-    /// A claim of which the answer was lost does not take what it claimed when it is made again.
+    /// A claim whose answer was lost does not get the same deliveries when it is made again.
     ForgetsLostClaims,
-    /// What was claimed by a publication that the connection was lost in is not handed back if the
-    /// next try met the transaction while it ran.
+    /// A publication loses its connection, and its next try meets the transaction while it runs.
+    /// The deliveries that the publication claimed are not released.
     ForgetsHeldPublications,
-    /// What was claimed by a publication of which the answer was lost is not handed back.
+    /// A publication loses its answer. The deliveries that it claimed are not released.
     ForgetsLostPublications,
-    /// What is left over for an endpoint that is gone stays.
+    /// Deliveries that are left over for an endpoint that is gone are not cancelled.
     LeavesWhatIsGone,
-    /// Leases are compared with the clock of the worker that claims, and its own go by it too.
+    /// Leases are compared with the clock of the worker that claims, and its own leases use that
+    /// clock too.
     LeasesByOwnClock,
-    /// A partition is dropped without a second look at what waits.
+    /// A partition is dropped without a second look at the pending deliveries.
     PrunesWithoutSecondLook,
-    /// What has not ended is replayed.
+    /// A delivery that has not ended is replayed.
     ReplaysWhatIsOpen,
-    /// A settlement holds whoever has claimed the delivery since.
+    /// A settlement holds even if another worker has claimed the delivery since.
     SettlesUnfenced,
-    /// What was handed over is taken out of memory though another process has cancelled it, since
-    /// nobody counts cancellations.
+    /// A pre-claimed delivery is taken out of memory although another process has cancelled it,
+    /// because nobody counts cancellations.
     TakesWhatHasEnded,
 }
 

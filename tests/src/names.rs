@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
-/// What a name stands for, by successive questions of one kind; the last goes on.
+/// The answers for a name, by successive questions of one kind; the last answer repeats.
 type Script = HashMap<String, Vec<Vec<String>>>;
 
 /// The server; it ends when dropped.
@@ -22,7 +22,7 @@ pub struct NameServer {
     _tasks: JoinSet<()>,
 }
 
-/// What becomes of a question.
+/// The treatment of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests build it")]
 pub enum Treat {
@@ -35,8 +35,8 @@ pub enum Treat {
 }
 
 impl NameServer {
-    /// Starts a server that knows names and, for successive questions, their addresses, or
-    /// `CNAME name`; `*` stands for all other names. Its answers hold for so many seconds.
+    /// Starts a server with names and, for successive questions, their addresses or `CNAME name`;
+    /// `*` stands for all other names. Its answers hold for `ttl` seconds.
     pub async fn start<'a>(
         ttl: u32,
         script: impl IntoIterator<Item = (&'a str, Vec<Vec<String>>)>,
@@ -44,7 +44,7 @@ impl NameServer {
         Self::start_with(ttl, script, |_| Treat::Answer).await
     }
 
-    /// The same, but not all questions are answered.
+    /// Starts such a server, which treats each question by `treat`.
     pub async fn start_with<'a>(
         ttl: u32,
         script: impl IntoIterator<Item = (&'a str, Vec<Vec<String>>)>,
@@ -63,12 +63,12 @@ impl NameServer {
         Self { address, asked, _tasks: tasks }
     }
 
-    /// Returns where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns how often it was asked for an IPv4 address of a name.
+    /// Returns the number of questions for an IPv4 address of a name.
     pub fn asked(&self, name: &str) -> usize {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.get(&(canonical(name), RecordType::A)).copied().unwrap_or(0)
@@ -84,14 +84,14 @@ async fn sockets() -> (UdpSocket, TcpListener) {
     loop {
         let packets = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let address = packets.local_addr().expect("a bound socket");
-        // Somebody else may have that port for TCP.
+        // Another program may have that port for TCP.
         if let Ok(streams) = TcpListener::bind(address).await {
             return (packets, streams);
         }
     }
 }
 
-/// What a server knows and notes.
+/// The script and the record of a server.
 struct Book {
     ttl: u32,
     script: Script,
@@ -99,7 +99,7 @@ struct Book {
     treat: Box<dyn Fn(&Message) -> Treat + Send + Sync>,
 }
 
-/// How long a packet may be without extensions (RFC 1035 §4.2.1).
+/// The largest size of a packet without extensions (RFC 1035 §4.2.1).
 const MAX_PACKET: usize = 512;
 
 async fn answer_packets(socket: UdpSocket, book: Arc<Book>) {
@@ -172,7 +172,7 @@ impl Book {
     }
 }
 
-/// How many aliases are followed, so that those that lead to themselves end.
+/// The number of aliases that are followed, so that a circle of aliases ends.
 const MAX_ALIASES: usize = 8;
 
 fn records(

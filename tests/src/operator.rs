@@ -1,8 +1,9 @@
 //! An operator who changes endpoints all the time, in a process that is killed.
 //!
-//! It says what it is about to do, and the state that it finds afterwards. Who reads that knows what
-//! the next process must find: the last state that was told, or the one after what was begun.
-//! A state is a word and, behind a `-`, the settings with which the endpoint was registered last.
+//! The operator prints each change before it makes it, and the state that it finds afterwards. The
+//! reader then knows the state that the next process must find: the last printed one, or the one
+//! after the change that was begun. A state is a word and, behind a `-`, the settings with which
+//! the endpoint was registered last.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::{Endpoint, EndpointKey, EndpointStore, EndpointStoreError};
 
-/// Returns the endpoints of an operator. The first gets everything sooner or later, by what is done to
-/// it: it is paused and resumed. The second gets everything once it is enabled in the end, and what it
-/// did not get is replayed.
+/// Returns the endpoints of an operator. The first gets everything sooner or later, because it is
+/// only paused and resumed. The second gets everything once it is enabled in the end and its missed
+/// events are replayed.
 pub fn endpoints_of(operator: usize) -> [String; 2] {
     [format!("steady-{operator}"), format!("switched-{operator}")]
 }
 
-/// What is done to the endpoints.
+/// The changes of the endpoints.
 const STEADY_CHANGES: [&str; 5] = ["pause", "resume", "resume", "register", "order"];
 const SWITCHED_CHANGES: [&str; 19] = [
     "pause",
@@ -49,13 +50,13 @@ const SWITCHED_CHANGES: [&str; 19] = [
     "replay-missed",
 ];
 
-/// How many of the deliveries that a replay must reach are looked at.
+/// The number of deliveries that are checked of those that a replay must reach.
 const LOOKED_AT: usize = 20;
 
-/// How long a failed delivery waits for its retry.
+/// The time from a failed attempt to its retry.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// Says that a store failed: what was asked of it may have come about.
+/// A store call failed: the store may have carried it out all the same.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to add")]
 pub struct StoreFailed;
@@ -74,13 +75,13 @@ where
     S: DeliveryStore + EndpointStore + HistoryStore,
     T: Transport,
 {
-    /// Returns an operator, by number, who registers endpoints under a URL.
+    /// Returns an operator with this number, who registers endpoints under a URL.
     pub fn new(engine: Engine<S, T>, url: &str, number: usize) -> Self {
         let [steady, switched] = endpoints_of(number);
         Self { engine, url: url.to_owned(), steady, switched }
     }
 
-    /// Registers the steady endpoint, as programs do when they start, and tells both states.
+    /// Registers the steady endpoint, as programs do when they start, and prints both states.
     ///
     /// # Errors
     /// [`StoreFailed`] when the store fails.
@@ -89,8 +90,8 @@ where
         self.change(&self.steady, "register").await
     }
 
-    /// Tells both states as they are found: what a process was about to do when it was killed, or when
-    /// its store failed, may have come about.
+    /// Prints both states as they are: a change that a process had begun when it was killed, or
+    /// when its store failed, may have been carried out.
     async fn look(&self) -> Result<(), StoreFailed> {
         for endpoint in [&*self.steady, &*self.switched] {
             tell(&format!("found {endpoint} {}", self.state(endpoint).await?));
@@ -98,8 +99,8 @@ where
         Ok(())
     }
 
-    /// Makes a random change after each occurrence, until killed. When the store fails, it looks what
-    /// came about once the store is back.
+    /// Makes a random change after each occurrence, until killed. When the store fails, it reads
+    /// the states again once the store is back.
     pub async fn operate(self, mut random: Rng, occurred: &Notify) {
         let mut has_failed = false;
         loop {
@@ -117,9 +118,9 @@ where
         }
     }
 
-    /// Makes both endpoints active, says what is cancelled, and replays all that was not delivered.
-    /// The worker must run: an exchange that began before a patient endpoint was registered may fail
-    /// for good, so this replays until nothing is left.
+    /// Makes both endpoints active, prints the cancelled deliveries, and replays all that were not
+    /// delivered. The worker must run. An attempt that began before an endpoint with retries was
+    /// registered may fail for good, so this replays until none is left.
     ///
     /// # Errors
     /// [`StoreFailed`] when the store fails.
@@ -144,13 +145,13 @@ where
         self.change(&self.switched, "replay-all").await
     }
 
-    /// Replays what failed since the end began; returns how much that was.
+    /// Replays the deliveries that failed since the end began, and returns their number.
     pub async fn replay_rest(&self) -> usize {
         let replay = Replay::of_endpoint(key(&self.switched), Undelivered::ALL);
         self.engine.replay(replay).await.expect("the endpoint is active")
     }
 
-    /// Returns how many deliveries wait or are in flight.
+    /// Returns the number of deliveries that are pending or in flight.
     pub async fn open(&self) -> u64 {
         let mut open = 0;
         for endpoint in [&*self.steady, &*self.switched] {
@@ -184,7 +185,7 @@ where
             "cancel" => self.cancel_one().await.map_err(of_operation),
             _ => self.replay(change).await.map_err(of_operation),
         };
-        // What the state does not allow is refused and changes nothing.
+        // A change that the state does not allow is refused and changes nothing.
         if let Err(Some(failed)) = changed {
             return Err(failed);
         }
@@ -192,8 +193,8 @@ where
         Ok(())
     }
 
-    /// Replays deliveries of the switched endpoint, and tells of those that had ended before: how many
-    /// there were, how many the answer speaks of, and how many were made due.
+    /// Replays deliveries of the switched endpoint, and prints three numbers about those that had
+    /// ended before: how many there were, how many the answer counts, and how many became due.
     async fn replay(&self, change: &str) -> Result<(), OperationError> {
         let status = match change {
             "replay-failed" | "replay-event" => DeliveryStatus::Failed,
@@ -208,7 +209,7 @@ where
             "replay-failed" => of_endpoint(Undelivered::FAILED),
             "replay-missed" => of_endpoint(Undelivered::MISSED),
             "replay-ids" => Some(Replay::Deliveries(ended.iter().map(|one| one.id).collect())),
-            // What other operators cancelled is left to them.
+            // Deliveries that other operators cancelled are left to those operators.
             _ => ended.first().map(|one| {
                 let which = Undelivered { cancelled: false, ..Undelivered::ALL };
                 Replay::of_event(TenantId::default(), one.event.clone(), which)
@@ -222,8 +223,8 @@ where
         };
         let was_closed = is_closed(&self.state(&self.switched).await?);
         let answered = self.engine.replay(replay).await?;
-        // One that is disabled or gone is passed over. A database may carry out a change of a process
-        // that was killed a little later, so this looks twice.
+        // A replay skips an endpoint that is disabled or gone. A database may carry out a change a
+        // little after its process was killed, so this looks twice.
         let is_closed = was_closed || is_closed(&self.state(&self.switched).await?);
         let ended = if is_closed { Vec::new() } else { ended };
         let mut due = 0;
@@ -265,7 +266,7 @@ where
         Ok(format!("{}{settings}", found.state.as_str()))
     }
 
-    /// Returns what a change registers: an endpoint as usual, in order, or without retries.
+    /// Returns the registration of a change: an endpoint as usual, in order, or without retries.
     fn endpoint(&self, id: &str, change: &str) -> Endpoint {
         let retries = if change == "hurry" { 0 } else { 1_000 };
         let endpoint = Endpoint::new(&format!("{}?{id}", self.url), "my-secret-key");
@@ -285,7 +286,7 @@ fn is_closed(state: &str) -> bool {
     state == "gone" || state.starts_with("disabled")
 }
 
-/// Returns the state after a change, as those who read what was told expect it.
+/// Returns the state after a change, as readers of the printed lines expect it.
 pub fn after(state: &str, change: &str) -> String {
     let (word, settings) = match state.split_once('-') {
         Some((word, settings)) => (word, format!("-{settings}")),
@@ -307,7 +308,7 @@ pub fn after(state: &str, change: &str) -> String {
     }
 }
 
-/// Says something on a line of its own.
+/// Prints a line.
 pub fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     // Nobody reads on once the process is to be killed.

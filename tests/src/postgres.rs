@@ -1,5 +1,5 @@
-//! A PostgreSQL of the tests' own: made in a temporary folder, reached by a socket in it, gone with
-//! the process.
+//! A PostgreSQL that belongs to the tests: made in a temporary folder, reached by a socket in it,
+//! and removed when the process ends.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,30 +8,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sqlx::{Connection as _, PgConnection};
 
-/// A running server. It has no network address, and its folder is nobody else's.
+/// A running server. It has no network address, and nobody else uses its folder.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
     databases: AtomicUsize,
-    /// Stops the server and removes the folder as soon as this process ends, however it does.
+    /// Stops the server and removes the folder when this process ends, for whatever reason.
     _guard: Child,
 }
 
-/// What the guard runs: it waits for the end of its input, which nobody writes to; then it stops the
+/// The guard's script: it waits for the end of its input, which nobody writes to; then it stops the
 /// server by the command it was given, and removes the folder.
 const GUARD: &str =
     r#"cat > "/dev/null"; "$@" --silent -D "$0/data" -m immediate stop; rm -rf "$0""#;
 
-/// What runs a pooler: it says so when the socket is there, and ends it at the end of its input.
+/// The pooler's script: it prints a line when the socket is there, and stops the pooler at the end
+/// of its input.
 const POOLER: &str = r#"pgbouncer -q "$1" > "/dev/null" &
     until [ -S "$0" ]; do kill -0 $! || exit 1; sleep 0.02; done
     echo; cat; kill $!"#;
 
-/// The settings of the server beside its own: what it answers is on disk (`fsync` is on). A pooler
-/// keeps two connections open for each database that a behaviour of the store was tested in.
+/// Further settings of the server: answers wait for the disk (`fsync` is on). A pooler keeps two
+/// connections open for each database in which a behaviour of the store was tested.
 const SETTINGS: &str = "listen_addresses = ''\nmax_connections = 500\n";
 
-/// Who is let in without a password: everybody but the role `guarded`.
+/// The users that need no password: everybody except the role `guarded`.
 const ACCESS: &str = "local all guarded scram-sha-256\nlocal all all trust\n";
 
 impl Cluster {
@@ -41,7 +42,7 @@ impl Cluster {
         SHARED.get_or_init(|| Self::start(&std::env::temp_dir(), ""))
     }
 
-    /// Makes a server in a new folder inside of `parent`, with these lines of settings besides.
+    /// Makes a server in a new folder inside `parent`, with these additional lines of settings.
     ///
     /// # Panics
     /// If PostgreSQL is not installed, or does not start.
@@ -56,7 +57,8 @@ impl Cluster {
         let guard = guard.args(["-c", GUARD]).arg(&folder).arg(control.get_program());
         let guard = guard.args(control.get_args()).current_dir("/").stdin(Stdio::piped());
         let guard = guard.stdout(Stdio::null()).stderr(Stdio::null());
-        // A group of its own: an interrupt on the terminal is for us, and the guard outlives us.
+        // A separate process group: an interrupt on the terminal is for the tests, and the guard
+        // outlives them.
         let guard = std::os::unix::process::CommandExt::process_group(guard, 0);
         let guard = guard.spawn().expect("sh runs");
         let cluster = Self { folder, databases: AtomicUsize::new(0), _guard: guard };
@@ -96,7 +98,7 @@ impl Cluster {
         run(control.args(["--wait", "--silent"]).args(arguments));
     }
 
-    /// Returns the process that all others of the server descend from.
+    /// Returns the process that all other processes of the server descend from.
     pub fn process(&self) -> u32 {
         let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));
         let file = file.expect("the server runs");
@@ -113,7 +115,7 @@ impl Cluster {
         self.url(&format!("test_{number}"))
     }
 
-    /// Makes a new database whose texts have this encoding, and returns its URL.
+    /// Makes a new database with this encoding, and returns its URL.
     pub async fn encoded_database(&self, encoding: &str) -> String {
         let name = format!("test_{}", encoding.to_lowercase());
         let mut connection = connect(&self.url("postgres")).await;
@@ -124,7 +126,8 @@ impl Cluster {
         self.url(&name)
     }
 
-    /// Starts a pooler before the server, which hands connections on after each transaction.
+    /// Starts a pooler in front of the server, which gives a connection to another client after
+    /// each transaction.
     ///
     /// # Panics
     /// If PgBouncer is not installed, or does not start.
@@ -132,8 +135,7 @@ impl Cluster {
         self.pooler_in("pooler")
     }
 
-    /// As [`pooler`](Self::pooler), for a test that has another one beside it: in a folder of this
-    /// name.
+    /// Starts a [`pooler`](Self::pooler) in a folder of this name, for a test with more than one.
     pub fn pooler_in(&self, name: &str) -> Pooler {
         let folder = self.folder.join(name);
         let settings = format!(
@@ -146,7 +148,7 @@ impl Cluster {
         run(as_user("mkdir").arg(&folder));
         let file = folder.join("pgbouncer.ini");
         std::fs::write(&file, settings).expect("the settings can be written");
-        // As long as the server's guard, it ends with this process; dropping it ends it earlier.
+        // It ends with this process, like the server's guard, or earlier when it is dropped.
         let mut pgbouncer = as_user("sh");
         pgbouncer.args(["-c", POOLER]).arg(folder.join(".s.PGSQL.6432")).arg(file);
         let pgbouncer = pgbouncer.current_dir("/").env("PATH", PATH).stdin(Stdio::piped());
@@ -163,7 +165,7 @@ impl Cluster {
     }
 }
 
-/// Where Debian puts programs of administrators, besides the others.
+/// The folder in which Debian puts administrators' programs, besides the usual ones.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// A running PgBouncer. It ends with this process, or when it is dropped.
@@ -174,7 +176,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Returns the URL by which the pooler leads to the same database.
+    /// Returns the URL of the same database through the pooler.
     pub fn url(&self, database: &str) -> String {
         let name = database.rsplit('/').find_map(|part| part.split_once("?host="));
         let name = name.map(|(name, _)| name).expect("a URL of this cluster");
@@ -182,14 +184,14 @@ impl Pooler {
     }
 }
 
-/// Makes leases go by the time that callers say it is: for tests under a simulated time.
+/// Makes leases use the time that callers pass: for tests under simulated time.
 pub async fn simulate_leases(url: &str) {
     const CLOCK: &str = "CREATE OR REPLACE FUNCTION webhooks.lease_clock(p_now timestamptz)
         RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT p_now $$";
     sqlx::raw_sql(CLOCK).execute(&mut connect(url).await).await.expect("replaced");
 }
 
-/// Connects to a database for a test's own statements.
+/// Connects to a database for the statements of a test.
 pub async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.expect("the server runs")
 }
@@ -198,7 +200,7 @@ fn is_root() -> bool {
     output(Command::new("id").arg("-u")).trim() == "0"
 }
 
-/// The user that the server runs as, since it refuses to be root.
+/// The user that runs the server, because the server refuses to run as root.
 fn user() -> &'static str {
     let exists = |user: &&str| {
         let id = Command::new("id").arg(user).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -223,7 +225,7 @@ fn program(name: &str) -> Command {
     command
 }
 
-/// Returns the folder with the server's programs: that of the path, or the newest one of Debian's.
+/// Returns the folder of the server's programs: the one on the path, or Debian's newest.
 fn programs() -> PathBuf {
     let found = Command::new("pg_config").arg("--bindir").output();
     let of_path = found.ok().filter(|found| found.status.success());
@@ -237,7 +239,7 @@ fn programs() -> PathBuf {
 }
 
 fn run(command: &mut Command) {
-    // The server inherits what is open here, so nobody may wait for its end.
+    // The server inherits the open files, so no caller may wait for their end.
     let status = command.stdout(Stdio::null()).status().expect("the program runs");
     assert!(status.success(), "{command:?} failed: {status}");
 }

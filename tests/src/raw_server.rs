@@ -1,4 +1,4 @@
-//! A server on loopback that does with each connection what a test wants, however rude.
+//! A server on loopback that treats each connection as a test wants, however rude.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// What happened on the wire so far.
+/// The record of the wire so far.
 #[derive(Debug, Default)]
 pub struct Wire {
     accepted: AtomicUsize,
@@ -21,22 +21,23 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Returns how many connections were accepted.
+    /// Returns the number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Returns how many whole requests were read.
+    /// Returns the number of whole requests that were read.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// Returns how many bytes were written and taken off by the client or the kernel's buffers.
+    /// Returns the number of bytes that were written and that the client or the kernel's buffers
+    /// took.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::SeqCst)
     }
 
-    /// Waits until what was asked for is so.
+    /// Waits until the condition holds.
     pub async fn wait_until(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let changed = self.changed.notified();
@@ -47,7 +48,7 @@ impl Wire {
         }
     }
 
-    /// Waits until so many connections have ended on the client's side.
+    /// Waits until the client has ended `count` connections.
     pub async fn ended(&self, count: usize) {
         self.wait_until(|wire| wire.ended.load(Ordering::SeqCst) >= count).await;
     }
@@ -67,7 +68,7 @@ pub struct RawServer {
 }
 
 impl RawServer {
-    /// Starts a server on 127.0.0.1 that treats each connection like this.
+    /// Starts a server on 127.0.0.1 that treats each connection in this way.
     pub async fn start<F, Fut>(treat: F) -> Self
     where
         F: Fn(Connection<TcpStream>) -> Fut + Send + 'static,
@@ -76,7 +77,7 @@ impl RawServer {
         Self::start_at(Ipv4Addr::LOCALHOST, treat).await
     }
 
-    /// The same on another address of this machine.
+    /// Starts such a server on another address of this machine.
     pub async fn start_at<F, Fut>(address: Ipv4Addr, treat: F) -> Self
     where
         F: Fn(Connection<TcpStream>) -> Fut + Send + 'static,
@@ -96,7 +97,7 @@ impl RawServer {
         Self { address, wire, _tasks: tasks }
     }
 
-    /// Starts a server that reads a request a connection, answers with these bytes, and closes.
+    /// Starts a server that reads one request per connection, answers with these bytes, and closes.
     pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
         Self::start(move |mut connection| {
@@ -109,17 +110,17 @@ impl RawServer {
         .await
     }
 
-    /// Returns a URL that leads here.
+    /// Returns a URL of the server.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// Returns where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns what happened so far.
+    /// Returns the record so far.
     pub fn wire(&self) -> &Arc<Wire> {
         &self.wire
     }
@@ -134,12 +135,12 @@ pub struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    /// Returns the same connection by another stream, such as TLS over it.
+    /// Returns the same connection over another stream, such as TLS.
     pub fn over<T>(self, layer: impl FnOnce(S) -> T) -> Connection<T> {
         Connection { stream: layer(self.stream), wire: self.wire }
     }
 
-    /// Reads a request of HTTP/1.1 with its body, if a whole one comes, and returns it.
+    /// Reads one HTTP/1.1 request with its body and returns it, or nothing if it is not complete.
     pub async fn request(&mut self) -> Option<String> {
         let mut read = Vec::new();
         loop {
@@ -191,7 +192,7 @@ impl Connection<TcpStream> {
     /// Closes with a reset instead of an orderly end.
     ///
     /// # Errors
-    /// The system's, when it cannot.
+    /// The system's error, if it cannot.
     pub fn reset(self) -> io::Result<()> {
         self.stream.set_zero_linger()
     }

@@ -1,4 +1,4 @@
-//! A webhook receiver on loopback that remembers what it got.
+//! A webhook receiver on loopback that records its requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -41,11 +41,11 @@ pub struct Receiver {
     _tasks: JoinSet<()>,
 }
 
-/// What a receiver answers its n-th request, from 1.
+/// The answer of a receiver to its n-th request, from 1.
 type Answer = dyn Fn(usize, &Received) -> Response<Full<Bytes>> + Send + Sync;
 
 impl Receiver {
-    /// Starts a receiver that answers its n-th request, from 1, by `answer`.
+    /// Starts a receiver that answers its n-th request, from 1, with `answer`.
     pub async fn start<A>(answer: A) -> Self
     where
         A: Fn(usize, &Received) -> Response<Full<Bytes>> + Send + Sync + 'static,
@@ -58,7 +58,7 @@ impl Receiver {
         Self::start_tls_with(tls, |_, _| status(200)).await
     }
 
-    /// Starts a receiver that speaks TLS and answers its n-th request, from 1, by `answer`.
+    /// Starts a receiver that speaks TLS and answers its n-th request, from 1, with `answer`.
     pub async fn start_tls_with<A>(tls: TlsAcceptor, answer: A) -> Self
     where
         A: Fn(usize, &Received) -> Response<Full<Bytes>> + Send + Sync + 'static,
@@ -86,7 +86,7 @@ impl Receiver {
         Self { address, received, _tasks: tasks }
     }
 
-    /// Returns a URL that leads here.
+    /// Returns a URL of the receiver.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
@@ -96,7 +96,7 @@ impl Receiver {
         self.address.port()
     }
 
-    /// Returns everything received so far.
+    /// Returns all requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("no panic while it was held").clone()
     }
@@ -134,7 +134,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor
         async move { Ok::<_, Infallible>(log.note(peer, request).await) }
     });
     let server = auto::Builder::new(TokioExecutor::new());
-    // How a connection ends is for the sender's side of a test to judge.
+    // The test checks on the sender's side how a connection ends.
     let _ended = match tls {
         None => server.serve_connection(TokioIo::new(stream), service).await,
         Some(tls) => match tls.accept(stream).await {

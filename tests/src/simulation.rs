@@ -1,8 +1,8 @@
-//! The engine under a simulated clock, over a store and a transport that fail: one seed, one run.
+//! The engine under a simulated clock, over a store and a transport that fail: one run per seed.
 //!
-//! A seed draws everything: endpoints, settings, what is published when, what fails when. The run
-//! watches what the store answered and what the receivers got, and stops at the first thing that
-//! breaks a promise.
+//! A seed draws everything: endpoints, settings, and the times of publications and failures. The
+//! run watches the store's answers and the receivers' requests, and stops at the first broken
+//! promise.
 
 mod committer;
 mod faulty_store;
@@ -28,31 +28,31 @@ use self::plan::Plan;
 use self::record::World;
 use crate::SimulatedClock;
 
-/// A bug planted on purpose: the simulation must find it.
+/// A bug that is planted on purpose: the simulation must find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each has its test")]
 pub enum Sabotage {
     /// The writer lets its groups go on behind commands of this kind.
     GroupsGoOn {
-        /// A part of the name of the command's type.
+        /// A substring of the name of the command's type.
         behind: &'static str,
     },
-    /// The store hands out a delivery that is leased already.
+    /// A claim returns a delivery that is leased already.
     LeaseIgnored,
-    /// A failed exchange never gives its slot back.
+    /// A failed attempt never gives its slot back.
     PermitLeaked,
-    /// The store says that it kept what became of deliveries, and did not.
+    /// The store answers that it recorded settlements, but did not.
     SettleLost,
 }
 
-/// Which store to run over.
+/// The store of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each has its test")]
 pub enum Store {
-    /// The one in memory.
+    /// The store in memory.
     #[default]
     Memory,
-    /// The one in a file, whose groups of commands are drawn from the seed, and which can crash.
+    /// The store in a file. Its groups of commands are drawn from the seed, and it can crash.
     Sqlite,
 }
 
@@ -77,33 +77,33 @@ impl fmt::Display for Store {
     }
 }
 
-/// How to run a seed.
+/// The options of a run.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Options {
-    /// Which store to run over.
+    /// The store of the run.
     pub store: Store,
-    /// Which bug to plant.
+    /// The bug to plant.
     pub sabotage: Option<Sabotage>,
-    /// Whether to keep the trace as text.
+    /// Whether to record the trace as text.
     pub verbose: bool,
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "callers read it")]
 pub struct Run {
-    /// What was broken, if anything was.
+    /// The first broken promise, if any.
     pub violation: Option<String>,
-    /// A hash of all that happened, in order, with its time.
+    /// A hash of all actions, in order, with their times.
     pub hash: u64,
-    /// What was exercised.
+    /// The counters of the run.
     pub tally: Tally,
-    /// What happened, one line each, if asked for.
+    /// The trace, one line per action, if it was asked for.
     pub trace: Vec<String>,
 }
 
-/// Runs a seed, in a runtime of its own with a paused clock.
+/// Runs a seed, in its own runtime with a paused clock.
 pub fn run(seed: u64, options: Options) -> Run {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");

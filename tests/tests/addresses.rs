@@ -1,5 +1,5 @@
-//! Which addresses and names are on the public internet, by the registries' blocks and by a slow,
-//! plain reference.
+//! The addresses and names on the public internet: the policy is compared with the registries'
+//! blocks and with a slow, plain reference.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ impl Blocks {
     }
 }
 
-/// Returns whether the policy allows an address, asked in both of the ways that there are.
+/// Returns whether the policy allows an address, by both of its functions.
 fn is_allowed(address: IpAddr) -> bool {
     let policy = AddressPolicy::public();
     let resolved = policy.check_address(Some("example.com"), address).is_ok();
@@ -253,8 +253,8 @@ fn is_bad_port(url: &EndpointUrl) -> bool {
     url.as_url().port().is_some_and(|port| BAD_PORTS.bad.contains(&port))
 }
 
-/// The reference: an address is a text of bits, a block a prefix of one, and the rules are read off
-/// the registries one after another.
+/// The reference: it writes an address as a text of bits, takes each block as a prefix of such a
+/// text, and reads the rules off the registries one after another.
 mod reference {
     use super::*;
 
@@ -271,7 +271,8 @@ mod reference {
     }
 
     /// Returns whether a name in lower case can be one of the internet: a host name of several
-    /// labels (RFC 1123 §2.1, and the underscore) that is on no list, and below none.
+    /// labels (RFC 1123 §2.1, and the underscore) that is neither on a list nor below a name on a
+    /// list.
     pub(super) fn is_public(name: &str) -> bool {
         let mut labels: Vec<&str> = name.split('.').collect();
         if labels.last() == Some(&"") {

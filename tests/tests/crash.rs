@@ -12,7 +12,7 @@ use webhooks_tests::crash::{MAX_UNSETTLED, receiver, refuses, spawn};
 use webhooks_tests::operator::{after, endpoints_of};
 use webhooks_tests::postgres::Cluster;
 
-/// A process, and what it says.
+/// A process, and its output.
 struct Running {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -25,7 +25,7 @@ impl Running {
         Self { process, lines }
     }
 
-    /// Follows until this many events were accepted.
+    /// Follows the process until it has accepted `events` more events.
     async fn accept(&mut self, story: &mut Story, mut events: usize) {
         while events > 0 {
             let line = self.lines.next_line().await.unwrap();
@@ -34,7 +34,7 @@ impl Running {
         }
     }
 
-    /// Kills the process. What it said before it died is so.
+    /// Kills the process. Its last lines count.
     async fn kill(mut self, story: &mut Story) {
         self.process.kill().await.unwrap();
         while let Ok(Some(line)) = self.lines.next_line().await {
@@ -52,44 +52,45 @@ impl Running {
     }
 }
 
-/// What is known of the state of an endpoint.
+/// The known state of an endpoint.
 #[derive(Debug)]
 struct State {
     told: String,
-    /// What was begun and not ended.
+    /// The change that was begun and has not ended.
     begun: Option<String>,
-    /// What was begun by a process that was killed, and had not come about when the next one looked: a
-    /// database may carry it out a little later.
+    /// A change that a killed process had begun, and that was not there when the next process
+    /// looked: a database may carry it out a little later.
     late: Option<String>,
 }
 
-/// A delivery whose cancelling was answered.
+/// A delivery whose cancellation was answered.
 #[derive(Debug)]
 struct Cancelled {
     event: String,
-    /// Whether an exchange of it may be in flight still: in the process that cancelled it, once.
+    /// Whether one attempt of it may still be in flight, in the process that cancelled it.
     may_be_in_flight: bool,
 }
 
-/// What the processes have said.
+/// The lines of the processes.
 #[derive(Default)]
 struct Story {
     accepted: BTreeSet<String>,
     states: BTreeMap<String, State>,
-    /// By endpoint and delivery, unless it was to be replayed afterwards.
+    /// The cancelled deliveries, by endpoint and delivery, except those that a replay had to make
+    /// due.
     cancelled: BTreeMap<(String, String), Cancelled>,
-    /// What the last process found cancelled, by endpoint and delivery.
+    /// The deliveries that the last process found cancelled, by endpoint and delivery.
     kept: BTreeSet<(String, String)>,
     /// Whether lines of several processes are mixed, so that `sent` and `cancelled` have no order.
     is_shared: bool,
     changes: usize,
     cancels: usize,
-    /// How many deliveries were seen to be due again, by the replay that made them so.
+    /// The number of deliveries that were due again after each kind of replay.
     replays: BTreeMap<String, usize>,
 }
 
 impl Story {
-    /// Follows a line; returns whether it told of an event.
+    /// Follows a line; returns whether it reports an accepted event.
     fn follow(&mut self, line: &str) -> bool {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -159,18 +160,19 @@ impl Story {
         self.changes += 1;
     }
 
-    /// Follows a replay: how many deliveries that had ended it had to reach, how many it answered, and
-    /// how many of the former were due again.
+    /// Follows a replay: the number of ended deliveries that it had to reach, the number in its
+    /// answer, and the number of the former that were due again.
     fn replay(&mut self, endpoint: &str, replay: &str, [ended, answered, due]: [usize; 3]) {
         let line = format!("{endpoint} {replay}: {ended} ended, {answered} answered, {due} due");
         assert_eq!(due, ended, "{line}");
-        // Another operator may have replayed an event of one that failed just before, and a database
-        // the replay of a process that was killed.
+        // Another operator may have replayed a failed delivery's event just before, and a database
+        // may have carried out the replay of a killed process.
         let late = self.states[endpoint].late.as_deref().unwrap_or_default();
         if revives(replay) && !revives(late) {
             assert!(answered >= ended, "{line}");
         }
-        // One that is passed over since its endpoint was closed meanwhile is not counted as ended.
+        // A delivery that is skipped because its endpoint was closed in the meantime does not count
+        // as ended.
         if replay == "replay-ids" && ended > 0 {
             assert!(answered <= ended, "{line}");
         }
@@ -186,7 +188,7 @@ impl Story {
         }
     }
 
-    /// Follows a kill: no exchange goes on.
+    /// Follows a kill: it ends all attempts.
     fn lose_flights(&mut self) {
         self.cancelled.values_mut().for_each(|one| one.may_be_in_flight = false);
     }
@@ -213,15 +215,16 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// Returns the source of a run's randomness, and tells how to repeat it.
+/// Returns the source of a run's randomness, and prints how to repeat it.
 fn random() -> Rng {
     let seed: u64 = setting("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}: repeat by CRASH_SEED={seed}");
     Rng::with_seed(seed)
 }
 
-/// Runs processes that are killed, one of each operator at a time, and the one that delivers what is
-/// left; in the middle the server crashes, if there is one. Returns what they said, and what came.
+/// Runs processes that are killed, one per operator at a time, and the last one, which delivers
+/// what is left. In the middle the server crashes, if there is one. Returns their lines, and the
+/// requests.
 async fn run(
     store: &str,
     server: Option<&Cluster>,
@@ -232,7 +235,7 @@ async fn run(
     let receiver = receiver().await;
     let url = receiver.url();
     let mut story = Story { is_shared: operators > 1, ..Story::default() };
-    // Nobody publishes before all steady endpoints are there.
+    // Nobody publishes before all steady endpoints are registered.
     Running::start(store, &url, operators, "begin").end(&mut story).await;
     let start = |operator, life, seed: u32| {
         Running::start(store, &url, operator, &format!("life{life}-{seed}"))
@@ -243,7 +246,7 @@ async fn run(
         let victim = random.usize(..operators);
         let events = if random.u8(..10) == 0 { 0 } else { random.usize(1..150) };
         all[victim].accept(&mut story, events).await;
-        // The file is free only once its process is gone.
+        // The file is free only after its process has ended.
         all.swap_remove(victim).kill(&mut story).await;
         all.push(start(victim, operators + kill, random.u32(..)));
         all.swap(victim, operators - 1);
@@ -258,8 +261,8 @@ async fn run(
     (story, receiver.received())
 }
 
-/// Checks that all that was accepted came to all endpoints; returns how much came to the steady ones
-/// more than once.
+/// Checks that all accepted events reached all endpoints; returns the number of events that reached
+/// the steady ones more than once.
 fn check(story: &Story, received: &[Received], operators: usize, kills: usize) -> usize {
     let Story { accepted, changes, cancels, replays, .. } = story;
     println!("{kills} kills, {changes} changes, {cancels} cancelled, due again: {replays:?}");
@@ -282,13 +285,14 @@ fn check(story: &Story, received: &[Received], operators: usize, kills: usize) -
     steady
 }
 
-/// Goal: what was accepted arrives, whatever kills the process and whatever an operator does to the
-/// endpoints meanwhile; what the operator was told is so after the kill: states and settings, what is cancelled and not sent any
-/// more, what a replay made due; and a kill repeats no more than was in flight. Method: a process publishes, delivers and is operated under load; after a random
-/// number of events it is killed, 50 times over, so that kills fall into commits, exchanges, changes
-/// and start-ups. The receiver refuses every seventh request, so that retries are under way too. The
-/// last process replays what one endpoint did not get while it was disabled or unregistered, and
-/// delivers what is left.
+/// Goal: accepted events arrive, whatever kills the process, and whatever an operator does to the
+/// endpoints in the meantime. The answers that the operator got hold after a kill: states and
+/// settings, cancelled deliveries that are not sent any more, and deliveries that a replay made
+/// due. A kill repeats no more than was in flight. Method: a process publishes, delivers and is
+/// operated under load; the test kills it after a random number of events, 50 times over, so that
+/// kills fall into commits, attempts, changes and start-ups. The receiver refuses every seventh
+/// request, so that kills meet retries too. The last process replays what one endpoint did not get
+/// while it was disabled or unregistered, and delivers what is left.
 #[tokio::test]
 async fn what_was_accepted_survives_fifty_kills() {
     let kills = usize::try_from(setting("CRASH_KILLS").unwrap_or(50)).unwrap();
@@ -299,8 +303,8 @@ async fn what_was_accepted_survives_fifty_kills() {
     assert!(repeated <= (kills + 1) * MAX_UNSETTLED, "{repeated} repeated by {kills} kills");
 }
 
-/// Goal: the same with processes that share a database, each with an operator of its own, while the
-/// server crashes too, which they survive.
+/// Goal: the same with processes that share a database, each with its own operator. The server
+/// crashes too, and the processes survive that.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_operators_kills_and_a_crash_of_their_database() {
     const PROCESSES: usize = 3;

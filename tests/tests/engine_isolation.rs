@@ -1,4 +1,4 @@
-//! Half of all endpoints hang, and the others don't notice.
+//! Half of all endpoints hang, and the others are not affected.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -14,15 +14,15 @@ const ENDPOINTS: usize = 200;
 const WAITING: usize = 100_000;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How often an event is published for all healthy endpoints, and how many in all.
+/// The interval of events for all healthy endpoints, and the number of events.
 const EVERY: Duration = Duration::from_millis(100);
 const PACED: usize = 600;
 
-/// Returns how long healthy deliveries took from publish to receipt, sorted.
+/// Returns the latencies of healthy deliveries from publish to receipt, sorted.
 ///
-/// Goal: that does not depend on the sick half. Method: 100 endpoints get an event every 50 ms, each
-/// taking 20 ms; the other 100, of the same tenant or another, hang until their timeout, and 1,000
-/// deliveries wait for each of them.
+/// Goal: they do not depend on the sick half. Method: 100 endpoints get an event every 50 ms, each
+/// of which takes 20 ms; the other 100, of the same tenant or another, hang until their timeout,
+/// and 1,000 deliveries are pending for each of them.
 async fn healthy(hangs_from: Option<Duration>, tenants: [&str; 2]) -> Vec<Duration> {
     let clock = SimulatedClock::start();
     let published: Arc<Mutex<BTreeMap<String, Duration>>> = Arc::default();
@@ -98,8 +98,8 @@ async fn endpoints_of_another_tenant_that_hang_hold_back_nobody() {
     check(["one", "two"]).await;
 }
 
-/// Goal: even endpoints that have shown that they take much, and begin to hang all at once, hold
-/// back others for no more than a few times the patience (1 s). Method: they hang after half a
+/// Goal: even if endpoints that have proved to take many requests begin to hang all at once, they
+/// delay others for no more than a few times `slow_after` (1 s). Method: they hang after half a
 /// second.
 #[tokio::test(start_paused = true)]
 async fn endpoints_that_begin_to_hang_all_at_once_hold_back_others_for_seconds_at_most() {

@@ -1,4 +1,4 @@
-//! The README's commands, run as a newcomer would.
+//! The README's commands, run as a new user would run them.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::io::{BufRead as _, BufReader, Lines};
@@ -19,7 +19,7 @@ fn cargo_run(example: &str) -> Command {
     cargo
 }
 
-/// Returns what an example prints. It sends to this machine, and says loudly that it may.
+/// Returns the output of an example. It sends to this machine, and prints a warning that it may.
 fn run(example: &str) -> String {
     let output = cargo_run(example).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
@@ -54,7 +54,7 @@ fn the_quickstart_shows_each_of_its_four_stories() {
     assert_eq!(shown.matches("receiver: refuses it: no signature matches").count(), 1);
 }
 
-/// A receiver of the examples at work.
+/// A running receiver of the examples.
 struct Running {
     process: Child,
     shown: Lines<BufReader<ChildStdout>>,
@@ -70,7 +70,7 @@ impl Running {
         Self { process, shown, url }
     }
 
-    /// Sends an invoice and returns the status answered.
+    /// Sends an invoice and returns the status of the answer.
     async fn send(&self, secret: &str, event: &Event) -> Option<u16> {
         let registry = Registry::new();
         registry.register("hook", Endpoint::new(&self.url, secret).unwrap()).unwrap();
@@ -78,7 +78,8 @@ impl Running {
         dispatcher.dispatch(event).await[0].status_code
     }
 
-    /// Sends what no sender of ours would, signed, and returns the status answered.
+    /// Sends a signed request that our own sender would not send, and returns the status of the
+    /// answer.
     async fn send_signed(&self, secret: &str, content_type: &str, body: &'static str) -> u16 {
         let (key, now) = (Key::standard(secret).unwrap(), Timestamp::now().as_unix_seconds());
         let signature = standard::sign(&key, content_type, now, body.as_bytes()).unwrap();
@@ -93,7 +94,7 @@ impl Running {
         request.body(body).send().await.unwrap().status().as_u16()
     }
 
-    /// Ends it, and returns what it has printed since it started.
+    /// Ends it, and returns its output since the start.
     fn stop(&mut self) -> Vec<String> {
         self.process.kill().unwrap();
         self.shown.by_ref().map(Result::unwrap).collect()
@@ -107,7 +108,7 @@ impl Drop for Running {
     }
 }
 
-/// Every framework's example takes what is signed, once, and refuses the rest.
+/// Every framework's example takes signed requests, each once, and refuses the rest.
 async fn check_receiver(example: &str, handled: u16) {
     let mut receiver = Running::start(example);
     let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");

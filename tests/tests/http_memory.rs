@@ -1,4 +1,5 @@
-//! No receiver makes the sender's memory grow. A test of its own process, which looks at its peak.
+//! No receiver makes the sender's memory grow. This test has its own process, because it measures
+//! the peak.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -18,8 +19,8 @@ fn peak() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Sends once to a server that answers like this, then goes on with `repeated`; returns how many
-/// bytes it got rid of.
+/// Sends once to a server that answers with `start`, and then goes on with `repeated`; returns the
+/// number of bytes that it could write.
 async fn exchange(transport: &HttpTransport, start: &'static str, repeated: &[u8]) -> u64 {
     let repeated: Bytes = repeated.repeat(0x10000 / repeated.len()).into();
     let server = RawServer::start(move |mut connection| {

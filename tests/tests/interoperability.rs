@@ -1,4 +1,4 @@
-//! Signatures against other people's HMAC: `openssl` and Python's `hmac`, both ways.
+//! Signatures compared with independent HMACs: `openssl` and Python's `hmac`, in both directions.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Write as _;
@@ -18,7 +18,7 @@ const PAYLOADS: [&str; 6] = [
      0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789",
 ];
 
-/// Runs a program with the payload on its standard input and returns what it prints.
+/// Runs a program with the payload on its standard input and returns its output.
 fn run(program: &str, args: &[&str], input: &str) -> String {
     let mut child = Command::new(program)
         .args(args)
@@ -32,7 +32,7 @@ fn run(program: &str, args: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Signs by `openssl dgst`; its line ends in the hexadecimal digest.
+/// Signs with `openssl dgst`; its line ends in the hexadecimal digest.
 fn openssl(hash: &str, payload: &str) -> String {
     let line = run("openssl", &["dgst", hash, "-hmac", KEY], payload);
     line.rsplit(' ').next().unwrap().to_owned()

@@ -30,8 +30,8 @@ fn event() -> Event {
     Event::new("created", 1).unwrap()
 }
 
-/// Goal: one endpoint that hangs until its timeout costs the other 99 its own slot and no more.
-/// Method: ten slots, exchanges of a second; nine slots carry 99 exchanges in 11 seconds.
+/// Goal: one endpoint that hangs until its timeout costs the other 99 no slot except its own.
+/// Method: ten slots, attempts of a second; nine slots carry 99 attempts in 11 seconds.
 #[tokio::test(start_paused = true)]
 async fn one_slow_endpoint_holds_back_no_other_past_the_bound() {
     let clock = SimulatedClock::start();
@@ -62,8 +62,8 @@ async fn one_slow_endpoint_holds_back_no_other_past_the_bound() {
     assert_eq!(clock.elapsed(), 30 * SECOND, "the slowest path: its timeout");
 }
 
-/// Goal: whoever waits for a retry holds no slot. Method: one slot, and fifty endpoints that fail
-/// at once, twice; their waits overlap, so that all take as long as one.
+/// Goal: a delivery that waits for a retry uses no slot. Method: one slot, and fifty endpoints that
+/// fail at once, twice; their waits overlap, so that all take as long as one.
 #[tokio::test(start_paused = true)]
 async fn the_whole_takes_as_long_as_the_slowest_path() {
     let clock = SimulatedClock::start();
@@ -105,8 +105,8 @@ async fn no_more_exchanges_are_in_flight_than_allowed() {
     assert_eq!(most.load(Ordering::Relaxed), 7, "over both dispatches together");
 }
 
-/// Goal: dropping the future ends every exchange and frees every slot. Method: fill all slots with
-/// exchanges that hang, drop the call, and dispatch again.
+/// Goal: dropping the future ends every attempt and frees every slot. Method: fill all slots with
+/// attempts that hang, drop the call, and dispatch again.
 #[tokio::test(start_paused = true)]
 async fn dropping_the_future_cancels_cleanly() {
     let clock = SimulatedClock::start();
@@ -155,7 +155,7 @@ async fn the_same_seed_gives_the_same_jitter() {
     assert_ne!(runs[0], runs[2]);
 }
 
-/// Counts while it lives.
+/// Counts one while it lives.
 struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {

@@ -1,4 +1,4 @@
-//! The store in memory does what every store does.
+//! The memory store passes the suite for every store.
 
 use webhooks_dispatch::MemoryStore;
 

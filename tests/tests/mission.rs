@@ -1,4 +1,4 @@
-//! The mission's behaviour: what a user of direct dispatch is promised.
+//! The acceptance tests: the promises to a user of direct dispatch.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ fn registry(endpoint: Endpoint) -> Registry {
     registry
 }
 
-/// Answers with each status in turn, the last one for ever.
+/// Answers with each status in turn; the last one repeats.
 fn answering(statuses: &'static [u16]) -> impl Transport {
     let calls = AtomicU32::new(0);
     FnTransport::new(move |_, _, _, _| {
@@ -74,7 +74,7 @@ fn an_event_has_a_unique_uuid_a_time_and_no_source() {
 fn the_body_is_a_json_object_with_sorted_keys() {
     let json = event().source("user-service").to_json();
     let body: Value = serde_json::from_str(&json).unwrap();
-    // serde_json's own map is sorted, inside too.
+    // serde_json's own map is sorted, in nested values too.
     assert_eq!(json, body.to_string());
     assert_eq!(body["payload"], json!({ "user_id": "123" }));
     assert_eq!(body["source"], "user-service");
@@ -153,7 +153,7 @@ async fn the_override_beats_the_endpoints_policy() {
     assert_eq!(result.status, DeliveryStatus::Delivered);
 }
 
-/// Method: the first attempt fails, and while its retry waits the endpoint is changed.
+/// Method: the first attempt fails, and while its retry waits the endpoint changes.
 #[tokio::test(start_paused = true)]
 async fn a_retry_goes_to_the_endpoint_as_it_is_by_then() {
     for (change, status, urls) in [
@@ -183,7 +183,7 @@ async fn a_retry_goes_to_the_endpoint_as_it_is_by_then() {
     }
 }
 
-/// Method: the first attempt fails, and while its retry waits the id goes to another endpoint.
+/// Method: the first attempt fails, and while its retry waits the id is given to another endpoint.
 #[tokio::test(start_paused = true)]
 async fn a_retry_never_goes_to_an_endpoint_that_the_event_is_not_for() {
     let acme = TenantId::new("acme").unwrap();

@@ -1,5 +1,5 @@
 //! The store that workers share, as a model: every order of its steps keeps every promise, and a
-//! store that differs from the model in one thing is found to break one.
+//! store that differs from the model in one thing breaks one.
 #![expect(clippy::print_stdout, reason = "how much was explored belongs to the result")]
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use webhooks_tests::model::Command::{Cancel, Disable, Prune, Replay};
 use webhooks_tests::model::{Command, Deviation, Promise, Report, Scope, Shape, explore};
 
-/// How many states a scope may have, so that all tests take seconds.
+/// The largest number of states in a scope, so that all tests take seconds.
 const MOST_STATES: usize = 300_000;
 
 #[expect(clippy::disallowed_methods, reason = "the time is printed and judges nothing")]
@@ -58,7 +58,7 @@ fn deliveries_to_an_ordered_endpoint_keep_all_promises() {
     check_kept(Shape::Ordered, 0, &[Disable, Replay]);
 }
 
-/// Checks that a store that differs in one thing breaks exactly these promises.
+/// Checks that a store with one difference breaks exactly these promises.
 fn check_broken(
     deviations: &'static [Deviation],
     (shape, faults, commands): (Shape, u8, &'static [Command]),

@@ -1,4 +1,5 @@
-//! A mass outage: thousands of endpoints fail, with the default settings, and others don't notice.
+//! A mass outage: thousands of endpoints fail, with the default settings, and the others are not
+//! affected.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -17,24 +18,24 @@ use webhooks_tests::SimulatedClock;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// How long a healthy endpoint takes.
+/// The time that a healthy endpoint takes to answer.
 const QUICK: Duration = Duration::from_millis(20);
 
-/// How long one takes that works slowly.
+/// The time that a slow endpoint takes to answer.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How often events are published: for the healthy ones, for those that work slowly, for the sick.
+/// The interval of events for healthy endpoints; for slow and for sick ones, in multiples of it.
 const EVERY: Duration = Duration::from_millis(100);
 const SLOW_EVERY: usize = 50;
 const SICK_EVERY: usize = 100;
 
-/// How many events the healthy ones get.
+/// The number of events for the healthy endpoints.
 const EVENTS: usize = 400;
 
-/// How many events wait for each sick one at the start.
+/// The number of events that are pending for each sick endpoint at the start.
 const BACKLOG: usize = 3;
 
-/// How sick endpoints fail.
+/// The failures of sick endpoints.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
     Hang,
@@ -42,19 +43,19 @@ enum Failure {
     ErrorAfter(Duration),
 }
 
-/// Whose the sick ones are.
+/// The owner of the sick endpoints.
 #[derive(Debug, Clone, Copy)]
 enum Whose {
     Healthy,
     OneEach,
 }
 
-/// What the worker and its store know at the start.
+/// The knowledge of the worker and its store at the start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Known {
-    /// The store knows that they fail; the worker knows nothing: it was started just now.
+    /// The store knows that they fail; the worker knows nothing, because it has just started.
     ByStore,
-    /// Nobody knows: they are new, and something has waited for them for a while.
+    /// Nobody knows: they are new, and an event has been pending for them for a while.
     New,
     /// Nobody knows: they are new, and several events were published for them just now.
     Backlog,
@@ -79,7 +80,7 @@ const OUTAGE: Outage = Outage {
     known: Known::ByStore,
 };
 
-/// How long deliveries took from publish to receipt, sorted.
+/// The latencies of deliveries from publish to receipt, sorted.
 #[derive(Debug, Default)]
 struct Waits {
     healthy: Vec<Duration>,
@@ -91,7 +92,7 @@ fn event(kind: &str, number: usize, tenant: &TenantId) -> Event {
     Event::new(kind, number).unwrap().id(id).tenant(tenant.clone())
 }
 
-/// What receives, and notes how long the deliveries took.
+/// The receivers, which note the latencies of deliveries.
 struct Receivers {
     outage: Outage,
     clock: SimulatedClock,
@@ -137,8 +138,9 @@ impl Outage {
         }
     }
 
-    /// Goal: see how long the healthy wait beside the sick, and those that work slowly. Method: a
-    /// worker that has just started; a backlog waits for the sick, and more is published for all.
+    /// Goal: measure the latencies of healthy and of slow endpoints beside the sick ones. Method: a
+    /// worker that has just started; a backlog is pending for the sick endpoints, and more is
+    /// published for all.
     async fn run(self) -> Waits {
         let clock = SimulatedClock::start();
         let receivers =
@@ -215,7 +217,8 @@ impl Outage {
     }
 }
 
-/// Has one attempt fail at each endpoint that something waits for, as a worker before would have.
+/// Makes one attempt fail at each endpoint with pending deliveries, as an earlier worker would
+/// have.
 async fn fail_once(
     engine: &Engine<MemoryStore, impl Transport, SimulatedClock>,
     clock: &SimulatedClock,

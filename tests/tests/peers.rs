@@ -1,5 +1,5 @@
-//! The official Standard Webhooks packages from PyPI, npm and crates.io: what they sign we verify,
-//! what we sign they verify. `cargo xtask test` installs the first two.
+//! The official Standard Webhooks packages from PyPI, npm and crates.io: we verify their
+//! signatures, and they verify ours. `cargo xtask test` installs the first two.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use webhooks_sign::{Algorithm, Error, Key, KeyError, KeyRing, standard};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// How many cases are made; each is checked by each package in both directions.
+/// The number of cases; each package checks each of them in both directions.
 const CASES: usize = 300;
 
-/// What a peer is asked: to verify `signature`, and to sign with `secret`.
+/// A question to a peer: to verify `signature`, and to sign with `secret`.
 #[derive(Serialize)]
 struct Case {
     secret: String,
@@ -27,7 +27,7 @@ struct Case {
     timestamp: u64,
     body: String,
     signature: String,
-    /// Whether one of the signatures is by the secret.
+    /// Whether one of the signatures was made with the secret.
     #[serde(skip)]
     is_valid: bool,
 }
@@ -40,7 +40,7 @@ struct Answer {
 }
 
 /// Draws cases of all lengths and alphabets, with rotation: the header has signatures by one to
-/// three keys, the peer has the first, the last, or in every tenth case another one.
+/// three keys; the peer has the first or the last of them, or in every tenth case another key.
 fn cases() -> Vec<Case> {
     let mut random = fastrand::Rng::with_seed(7);
     let now = Timestamp::now().as_unix_seconds();
@@ -71,7 +71,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Writes bytes as a Standard Webhooks secret, by a codec that is not ours.
+/// Encodes bytes as a Standard Webhooks secret, with an independent codec.
 fn secret(bytes: &[u8]) -> String {
     format!("whsec_{}", BASE64.encode(bytes))
 }
@@ -79,7 +79,7 @@ fn secret(bytes: &[u8]) -> String {
 fn ask(command: &mut Command, cases: &[impl Serialize]) -> Vec<Answer> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let question = serde_json::to_vec(cases).unwrap();
-    // A peer that is missing ends before it reads; its exit status says so.
+    // A missing peer ends before it reads; its exit status shows that.
     let written = child.stdin.take().unwrap().write_all(&question);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "is it missing? `cargo xtask test` installs it");
@@ -159,21 +159,21 @@ fn rust_agrees() {
     check(&cases, &answers);
 }
 
-/// A case of `stricter.json`: what it leaves out is as it should be.
+/// A case of `stricter.json`: fields that it leaves out have the usual values.
 #[derive(Deserialize)]
 struct Stricter {
     name: String,
-    /// Those that take it.
+    /// The peers that accept it.
     peers: Vec<String>,
     #[serde(default = "usual_secret")]
     secret: String,
     #[serde(default = "usual_id")]
     id: String,
-    /// The id that is signed, if not that of the first header.
+    /// The id that is signed, if it is not that of the first header.
     signed_id: Option<String>,
     #[serde(default = "usual_timestamp")]
     timestamp: String,
-    /// How many signatures are listed; the good one is the last.
+    /// The number of listed signatures; the good one is the last.
     #[serde(default = "usual_signatures")]
     signatures: usize,
     #[serde(default)]
@@ -198,7 +198,7 @@ fn usual_signatures() -> usize {
     1
 }
 
-/// A request as a peer gets it.
+/// A request in the form that a peer gets.
 #[derive(Serialize)]
 struct Request {
     secret: String,
@@ -207,7 +207,7 @@ struct Request {
 }
 
 impl Stricter {
-    /// Signs by no code of ours, and what the peers make of id and timestamp.
+    /// Signs independently of our code, with the values of id and timestamp that the peers use.
     fn request(&self, now: u64) -> Request {
         let (id, body) = (self.signed_id.as_ref().unwrap_or(&self.id), "{}");
         let encoded = self.secret.strip_prefix("whsec_").unwrap_or(&self.secret);
@@ -230,7 +230,7 @@ impl Stricter {
 }
 
 impl Request {
-    /// Returns whether the crate from crates.io takes it.
+    /// Returns whether the crate from crates.io accepts it.
     fn rust_takes(&self) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
@@ -240,7 +240,7 @@ impl Request {
             .is_ok_and(|peer| peer.verify(self.body.as_bytes(), &headers).is_ok())
     }
 
-    /// Returns what we make of it.
+    /// Returns our result for it.
     fn verdict(&self, now: u64) -> &'static str {
         let key = match Key::standard(&self.secret) {
             Err(KeyError::Empty) => return "empty",
@@ -257,8 +257,9 @@ impl Request {
     }
 }
 
-/// `stricter.json` lists what we refuse and a peer takes, each with the reason. Method: sign each
-/// case by code that is nobody's, ask every peer, and compare who takes it with the list.
+/// `stricter.json` lists the requests that we refuse and a peer accepts, each with the reason.
+/// Method: sign each case independently, ask every peer, and compare the peers that accept it with
+/// the list.
 #[test]
 fn where_we_are_stricter_there_is_a_reason() {
     let vectors = include_str!("../../crates/webhooks-sign/tests/vectors/stricter.json");

@@ -1,4 +1,5 @@
-//! Real processes that share a real PostgreSQL, killed again and again, and so is the server.
+//! Real processes that share a real PostgreSQL. The test kills processes and server again and
+//! again.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "the seed of a failure comes by the environment")]
 
@@ -20,27 +21,28 @@ use webhooks_tests::postgres::Cluster;
 const PROCESSES: usize = 4;
 const KILLS: usize = 24;
 
-/// How many exchanges the endpoint that is not ordered may have in flight, over all processes.
+/// The largest number of attempts in flight at the endpoint that is not ordered, over all
+/// processes.
 const MAX_IN_FLIGHT: u32 = 6;
 
 /// The kill after which the server crashes.
 const CRASH: usize = KILLS / 2;
 
-/// What the kills and the crash can repeat at an endpoint at most: each kill what the process had in
-/// flight, the crash what all of them were settling.
+/// The largest number of duplicates at an endpoint because of the kills and the crash: each kill
+/// repeats what the process had in flight, the crash what all processes were settling.
 const MOST_REPEATED: usize = (KILLS + 2 * PROCESSES) * MAX_UNSETTLED;
 
-/// A process, and what it says it published.
+/// A process, and the events that it reports as published.
 struct Worker {
     life: String,
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// What the processes of a run share.
+/// The state that the processes of a run share.
 struct Run {
     database: String,
-    /// The test's own end of the journal, and where it is.
+    /// The test's own end of the journal, and its file.
     journal: Journal,
     file: tempfile::NamedTempFile,
 }
@@ -52,7 +54,7 @@ impl Run {
         Worker { life: life.to_owned(), process, lines }
     }
 
-    /// Kills a process; what it said before it died was accepted too.
+    /// Kills a process; the events in its last lines were accepted too.
     async fn kill(&self, mut worker: Worker, accepted: &mut BTreeSet<String>) {
         worker.process.kill().await.unwrap();
         self.journal.note_kill(&worker.life);
@@ -62,7 +64,7 @@ impl Run {
     }
 }
 
-/// Returns what an endpoint took, in order.
+/// Returns the events that an endpoint took, in order.
 fn taken_by<'r>(received: &'r [Received], endpoint: &str) -> Vec<&'r str> {
     let is_its = |request: &Received| request.uri.query() == Some(endpoint);
     let taken = (1..).zip(received).filter(|(n, request)| !refuses(*n) && is_its(request));
@@ -92,7 +94,7 @@ async fn register(store: &PostgresStore, url: &str) -> BTreeMap<EndpointId, Endp
     endpoints
 }
 
-/// Returns all deliveries that the store keeps.
+/// Returns all deliveries in the store.
 async fn deliveries(store: &PostgresStore) -> Vec<DeliveryRecord> {
     let mut query = Query { limit: Query::MAX_LIMIT, ..Query::default() };
     let mut all = Vec::new();
@@ -106,12 +108,12 @@ async fn deliveries(store: &PostgresStore) -> Vec<DeliveryRecord> {
     }
 }
 
-/// Goal: what any of the processes accepted arrives at every endpoint, whatever is killed; what
-/// arrives twice is explained by what was in flight; an ordered endpoint gets the events in order all
-/// the same; and no process goes beyond its bounds. Method: four processes publish and deliver under
-/// load; one after another is killed after a random number of events and replaced; in the middle the
-/// server crashes, which the processes survive. The last process delivers what is left. All write down
-/// what they do, and the simulation's checker judges it.
+/// Goal: an event that any of the processes accepted arrives at every endpoint, whatever is killed.
+/// A duplicate is explained by an attempt that was in flight. An ordered endpoint still gets the
+/// events in order, and no process exceeds its bounds. Method: four processes publish and deliver
+/// under load; the test kills one after another after a random number of events and replaces it; in
+/// the middle the server crashes, and the processes survive that. The last process delivers what is
+/// left. All processes record their actions, and the simulation's checker judges the record.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server() {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -141,7 +143,7 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
         run.kill(std::mem::replace(&mut workers[victim], next), &mut accepted).await;
         if kill == CRASH {
             cluster.stop();
-            // Nobody claims anything before it is back.
+            // Nobody claims anything before the server is back.
             run.journal.note_crash();
             cluster.resume();
         }

@@ -1,4 +1,4 @@
-//! The transactional outbox: by `publish_in`, and by the function for everybody else.
+//! The transactional outbox: by `publish_in`, and by the SQL function for other languages.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ fn event(id: &str) -> Event {
     Event::new("order.placed", id).unwrap().id(EventId::new(id).unwrap())
 }
 
-/// Publishes an event by the function, as other languages do.
+/// Publishes an event by the SQL function, as other languages do.
 async fn publish_by_sql(
     connection: &mut PgConnection,
     event: &Event,
@@ -64,9 +64,9 @@ async fn publish_by_sql(
         .await
 }
 
-/// Goal: an event is sent exactly if its transaction is committed, whoever else publishes. Method:
-/// 64 callers at once, each with ten transactions of an order and its event, by either way, of which
-/// a part is rolled back by command and a part by dropping it.
+/// Goal: an event is sent if and only if its transaction is committed, whoever else publishes.
+/// Method: 64 callers at once, each with ten transactions of an order and its event, by either way;
+/// some are rolled back by command and some by dropping them.
 #[tokio::test]
 async fn committed_transactions_send_exactly_their_events() {
     let (url, store) = open().await;
@@ -145,9 +145,9 @@ async fn both_ways_and_the_engine_share_ids_and_their_rule() {
     assert_eq!(claimed(&store).await, ["a"], "the other tenant has no endpoint");
 }
 
-/// Goal: the function makes the very bytes that the library makes. Method: random events of all
-/// kinds of characters, numbers and times, from a session that shows all of them in a way of its own;
-/// the stored bodies are compared.
+/// Goal: the function makes the same bytes as the library. Method: random events of all kinds of
+/// characters, numbers and times, from a session with unusual output settings; the stored bodies
+/// are compared.
 #[tokio::test]
 async fn the_function_makes_the_bytes_that_the_library_makes() {
     let (url, _store) = open().await;
@@ -188,7 +188,7 @@ async fn the_function_makes_the_bytes_that_the_library_makes() {
         } else {
             event
         };
-        // Texts of PostgreSQL hold no NUL, and those of the library do.
+        // Texts of PostgreSQL cannot contain NUL, and those of the library can.
         let event = if random.bool() {
             publish_by_sql(&mut connection, &event).await.unwrap();
             event
@@ -231,7 +231,7 @@ async fn the_function_refuses_what_the_library_refuses() {
         ] {
             let call = sqlx::query(function).bind(*text).bind(format!("call-{n}"));
             let outcome = call.execute(&mut connection).await;
-            // The same id may come twice, with other content: that is another matter.
+            // The same id may come twice, with other content; that is not refused with this code.
             let code =
                 outcome.as_ref().err().map(|error| error.as_database_error().unwrap().code());
             let is_refused = code.flatten().is_some_and(|code| code == "22023");
@@ -244,7 +244,7 @@ async fn the_function_refuses_what_the_library_refuses() {
         ("SELECT webhooks.publish('a', '1', occurred_at => '1969-12-31Z')", "22023"),
         ("SELECT webhooks.publish('a', '1', occurred_at => 'infinity')", "22023"),
         ("SELECT webhooks.publish('a', to_json(repeat('x', 1048577)))", "54000"),
-        // The bound comes before the look at each byte.
+        // The bound is checked before each byte is.
         (
             r#"SELECT webhooks.publish('a', ('["' || repeat('x', 1048577) || '", 1e999]')::json)"#,
             "54000",
@@ -253,14 +253,14 @@ async fn the_function_refuses_what_the_library_refuses() {
             r#"SELECT webhooks.publish('a', ('["' || repeat('x', 1048000) || '", 1e999]')::json)"#,
             "22023",
         ),
-        // The function that `publish_in` calls, as nobody else should.
+        // The function that `publish_in` calls, and that nobody else should call.
         (r#"SELECT webhooks.publish_event('a', '1', '"\ud800"', 'a', 'default', now())"#, "22023"),
         ("SELECT webhooks.publish_event('a', '1', '1', 'a', 'default', now())", "22023"),
     ] {
         let error = sqlx::query(call).execute(&mut connection).await.unwrap_err();
         assert_eq!(error.as_database_error().unwrap().code().unwrap(), code, "{call}: {error}");
     }
-    // A made id is a UUID of version 7 that the library takes for one.
+    // A generated id is a UUID of version 7 that the library accepts as one.
     let made: String = sqlx::query_scalar("SELECT webhooks.publish('a', '1')")
         .fetch_one(&mut connection)
         .await
@@ -271,8 +271,8 @@ async fn the_function_refuses_what_the_library_refuses() {
     assert!(all.contains(&made));
 }
 
-/// Goal: a transaction that stays open holds up nobody but those who publish its ids, and them not
-/// for ever. Method: one is open while the store publishes the same id and another one.
+/// Goal: an open transaction delays only those who publish its ids, and them not for ever. Method:
+/// one is open while the store publishes the same id and another one.
 #[tokio::test]
 async fn an_open_transaction_holds_up_no_other_publisher() {
     let (url, store) = open().await;
@@ -290,8 +290,9 @@ async fn an_open_transaction_holds_up_no_other_publisher() {
     assert_eq!(claimed(&store).await, ["first", "other", "same"]);
 }
 
-/// Goal: however many ids are held, everybody else of the group is published before the first of them
-/// is given up. Method: a transaction holds a hundred ids, which are published before a free one.
+/// Goal: however many ids are locked, everybody else of the group is published before the store
+/// gives up the first of them. Method: a transaction has locked a hundred ids, which are published
+/// before a free one.
 #[tokio::test]
 async fn many_held_ids_hold_up_no_other_publisher_of_their_group() {
     let (url, store) = open().await;
@@ -319,8 +320,8 @@ async fn many_held_ids_hold_up_no_other_publisher_of_their_group() {
     assert_eq!(claimed(&store).await.len(), 101);
 }
 
-/// Goal: the same content is the same, whatever characters it has. Method: JSON may hold what texts of
-/// PostgreSQL don't.
+/// Goal: the same content is recognized, whatever characters it has. Method: JSON may contain
+/// characters that texts of PostgreSQL cannot.
 #[tokio::test]
 async fn repeating_an_event_is_no_error_whatever_its_payload_holds() {
     let (url, _store) = open().await;
@@ -347,8 +348,8 @@ async fn repeating_an_event_is_no_error_whatever_its_payload_holds() {
     }
 }
 
-/// Goal: whoever makes a partition makes the same one. Method: sessions that show times in their own
-/// way, and whose days have not all 24 hours.
+/// Goal: every session makes the same partition. Method: sessions with unusual time formats, and
+/// with days that do not have 24 hours.
 #[tokio::test]
 async fn partitions_are_the_same_whatever_session_makes_them() {
     let (url, _store) = open().await;
@@ -380,8 +381,8 @@ async fn partitions_are_the_same_whatever_session_makes_them() {
     }
 }
 
-/// Goal: whoever publishes meets one bound. Method: a body as large as it, and one that is a byte
-/// larger, in every way.
+/// Goal: every way to publish has the same bound. Method: a body of exactly that size, and one that
+/// is a byte larger, in every way.
 #[tokio::test]
 async fn all_ways_hold_to_one_bound_and_leave_the_transaction_as_it_was() {
     let (url, store) = open().await;
@@ -427,7 +428,8 @@ async fn a_database_without_the_schema_says_how_to_make_it() {
     }
 }
 
-/// Goal: a program may publish without any other right. Method: a role that may use the schema only.
+/// Goal: a program may publish without any other right. Method: a role that may use the schema
+/// only.
 #[tokio::test]
 async fn a_role_that_may_use_the_schema_may_publish_and_nothing_else() {
     let (url, store) = open().await;

@@ -1,5 +1,5 @@
-//! The layers and the extractor of webhooks-receive behind a real server: what our own sender sends,
-//! and bodies as bad as a socket allows.
+//! The layers and the extractor of webhooks-receive behind a real server: the requests of our own
+//! sender, and bodies as bad as a socket allows.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Write as _;
@@ -30,10 +30,10 @@ use webhooks_sign::{Key, standard};
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 
-/// How many bytes a body may have here.
+/// The largest body that this server accepts, in bytes.
 const MAX_BODY: usize = 1000;
 
-/// The system's time, with deadlines that come when the test says so.
+/// The system's time, with deadlines that end when the test signals it.
 #[derive(Debug, Clone)]
 struct TestClock {
     is_over: watch::Sender<bool>,
@@ -55,7 +55,7 @@ impl Clock for TestClock {
 /// An axum server with both layers around a handler that takes an enum of event types.
 struct Server {
     address: String,
-    /// The invoices that the handler saw, in order.
+    /// The invoices that the handler got, in order.
     invoices: Arc<Mutex<Vec<u64>>>,
     clock: TestClock,
     _tasks: JoinSet<()>,
@@ -76,7 +76,7 @@ struct Invoice {
 }
 
 impl Server {
-    /// Starts a server whose handler answers by how often it ran, from 1.
+    /// Starts a server whose handler answers by the number of its runs, from 1.
     async fn start(answer: impl Fn(usize) -> u16 + Clone + Send + Sync + 'static) -> Self {
         let clock = TestClock { is_over: watch::Sender::new(false) };
         let invoices: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -112,7 +112,7 @@ impl Server {
         TcpStream::connect(&self.address).await.unwrap()
     }
 
-    /// Sends these bytes, and no more, and returns the status of the answer.
+    /// Sends exactly these bytes, and returns the status of the answer.
     async fn send(&self, request: impl AsRef<[u8]>) -> u16 {
         let mut stream = self.connect().await;
         stream.write_all(request.as_ref()).await.unwrap();
@@ -224,7 +224,7 @@ async fn bodies_may_come_in_chunks() {
 async fn an_empty_body_is_verified_and_then_no_json() {
     let server = Server::start(|_| 204).await;
     assert_eq!(server.send(head("msg_1", "", "content-length: 0")).await, 400);
-    // It was not the signature: a body that was emptied on the way is another matter.
+    // The reason is not the signature: the body was emptied on the way.
     assert_eq!(server.send(head("msg_1", PAID, "content-length: 0")).await, 401);
     assert!(server.invoices().is_empty());
 }
@@ -257,7 +257,7 @@ async fn a_body_that_is_cut_off_is_refused() {
     ] {
         let mut stream = server.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
-        // The sender says that it has no more, but still listens.
+        // The sender announces that it has no more, but still listens.
         stream.shutdown().await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -266,7 +266,8 @@ async fn a_body_that_is_cut_off_is_refused() {
     assert!(server.invoices().is_empty());
 }
 
-/// The sender holds the connection and sends no more. Method: the deadline comes when it waits.
+/// The sender keeps the connection open and sends no more. Method: the deadline ends while it
+/// waits.
 #[tokio::test]
 async fn a_body_that_never_ends_is_given_up() {
     let server = Server::start(|_| 204).await;
@@ -294,7 +295,7 @@ async fn a_header_that_is_there_twice_is_refused() {
     assert!(server.invoices().is_empty());
 }
 
-/// The system's clock, which counts those that wait for another's handler.
+/// The system's clock, which counts the callers that wait for another one's handler.
 #[derive(Debug)]
 struct Counting(Arc<Semaphore>);
 
@@ -311,7 +312,7 @@ impl Clock for Counting {
     }
 }
 
-/// 1,000 repetitions at once over ten connections of HTTP/2. Method: the handler ends when all
+/// 1,000 duplicates at once over ten connections of HTTP/2. Method: the handler ends when all
 /// others wait for it, which they do for 10 s.
 #[tokio::test]
 async fn a_thousand_at_once_run_the_handler_once() {
@@ -329,7 +330,7 @@ async fn a_thousand_at_once_run_the_handler_once() {
     let layer = ReceiveLayer::new(receiver).guard(guard);
     let app = Router::new().route("/", post(handler)).layer(layer);
     let (address, _server) = serve(app).await;
-    // reqwest asks for it, although nothing here is encrypted.
+    // reqwest needs a provider, although nothing here is encrypted.
     ring::default_provider().install_default().unwrap();
 
     let now = Timestamp::now().as_unix_seconds();

@@ -1,4 +1,4 @@
-//! Other people's senders: the official `standardwebhooks` and `svix` packages of PyPI and npm sign
+//! Independent senders: the official `standardwebhooks` and `svix` packages of PyPI and npm sign
 //! and send, over HTTP, and we receive. `cargo xtask test` installs them.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -36,7 +36,7 @@ fn hook<P: Provider>(customers: &Customers) -> Router {
     Router::new().route("/", post(handler)).layer(layer)
 }
 
-/// Lets a peer send to a server of ours, and checks what it was answered.
+/// Makes a peer send to one of our servers, and checks the answers that it got.
 async fn check(command: impl FnOnce(&str) -> Command) {
     let customers = Customers::default();
     let app = Router::new()

@@ -1,4 +1,4 @@
-//! The stores of ids: one suite for all three, and what two processes share.
+//! The seen stores: one suite for all three, and the state that two processes share.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +51,7 @@ mod postgres {
     webhooks_conformance::seen_store_tests!(store);
 }
 
-/// Returns a receiver that is one and the same in all of a test.
+/// Returns a receiver that is the same in the whole test.
 fn receiver() -> Receiver<Standard> {
     static RECEIVER: LazyLock<Receiver<Standard>> =
         LazyLock::new(|| Receiver::from_keys(key()).unwrap());
@@ -73,8 +73,8 @@ async fn webhook(id: &str) -> Webhook {
     receiver().receive(request).await.unwrap().into_body()
 }
 
-/// 1,000 repetitions reach two processes that share a store. Method: two guards, which know of each
-/// other by their stores alone, and a handler that ends when all have come.
+/// 1,000 duplicates reach two processes that share a store. Method: two guards, which know of each
+/// other only through their stores, and a handler that ends when all have come.
 async fn two_processes_run_a_handler_once<S: SeenStore>(stores: [S; 2]) {
     let guards = stores.map(|store| ReplayGuard::new(&receiver(), "billing", store).unwrap());
     let (come, runs) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -159,8 +159,8 @@ async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
     assert_eq!(left, [12, 4, 0, 0]);
 }
 
-/// Who only handles webhooks need not be allowed to create tables. Method: the owner makes the
-/// table, and a role without any other right takes over.
+/// A program that only handles webhooks needs no right to create tables. Method: the owner makes
+/// the table, and a role without any other right takes over.
 #[tokio::test]
 async fn a_role_that_may_create_nothing_can_use_the_table() {
     let url = Cluster::shared().database().await;

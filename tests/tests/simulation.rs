@@ -2,7 +2,7 @@
 
 use webhooks_tests::simulation::{Options, Sabotage, Store, Tally, run};
 
-/// How many seeds a planted bug may take to be found.
+/// The largest number of seeds until a planted bug must be found.
 const FEW_HUNDRED: u64 = 300;
 
 const STORES: [Store; 2] = [Store::Memory, Store::Sqlite];
@@ -11,7 +11,7 @@ fn over(store: Store) -> Options {
     Options { store, ..Options::default() }
 }
 
-/// What one store exercises alone.
+/// The counters that a run over a store cannot reach.
 const OF_A_STORE: [(Store, &[&str]); 2] =
     [(Store::Memory, &["commit groups failed", "stores crashed"]), (Store::Sqlite, &[])];
 
@@ -57,8 +57,8 @@ fn a_failing_seed_fails_again_in_the_same_way() {
     }
 }
 
-/// Plants a bug, and checks that it is found as broken promises like these. The seeds that find it
-/// pass without it.
+/// Plants a bug, and checks that it is found as one of these broken promises. The seeds that find
+/// it pass without it.
 fn check(store: Store, sabotage: Sabotage, promises: &[&str]) {
     let mut found = Vec::new();
     for seed in 0..FEW_HUNDRED {
@@ -101,7 +101,8 @@ fn a_leaked_slot_is_found() {
     }
 }
 
-/// What is planted again: groups of commands that go on behind one that others decide by.
+/// A bug of the past, planted again: groups of commands go on behind a command on whose result
+/// others depend.
 fn check_groups(behind: &'static str, promises: &[&str]) {
     check(Store::Sqlite, Sabotage::GroupsGoOn { behind }, promises);
 }

@@ -1,4 +1,4 @@
-//! The embedded store does what every store does, with a roomy window and with a narrow one.
+//! The embedded store passes the suite for every store, with a large window and with a small one.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use tempfile::TempDir;

@@ -1,8 +1,8 @@
-//! `bench`: what things cost, as ratios within one run.
+//! `bench`: the costs of the main operations, as ratios within one run.
 
 use crate::shell::{Failure, run};
 
-/// What can be measured, each a benchmark of `webhooks-tests`.
+/// The benchmarks of `webhooks-tests`.
 pub(crate) const NAMES: [&str; 3] = ["deliver", "postgres", "sign"];
 
 pub(crate) fn run_one(name: &str, flags: &[&str]) -> Result<(), Failure> {

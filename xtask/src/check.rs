@@ -3,10 +3,10 @@
 use crate::shell::{Failure, is_installed, run, run_with};
 use crate::{layers, no_std, prose};
 
-/// Which cargo-deny is installed where there is none.
+/// The version of cargo-deny to install if there is none.
 const CARGO_DENY: &str = "cargo install --locked cargo-deny --version 0.20.2";
 
-/// The feature sets that matter: all at once, and what a receiver takes alone, each by itself.
+/// The feature sets that matter: all at once, and those that a receiver uses alone, each by itself.
 const CLIPPY: [&str; 14] = [
     "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings",
     "cargo clippy -p webhooks-sign --all-targets --no-default-features --locked -- -D warnings",

@@ -1,4 +1,4 @@
-//! `layers`: which crate may use which, and which file inside a crate.
+//! `layers`: the allowed dependencies between crates, and between files inside a crate.
 
 mod files;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::shell::{Failure, command, failure};
 
-/// What each crate may use of the workspace. Crates without a row are unknown and refused.
+/// The crates of the workspace that each crate may use. Crates without a row are refused.
 ///
 /// A new edge is a change of the architecture: `docs/architecture.md` has the picture.
 const ALLOWED: [(&str, &[&str]); 12] = [
@@ -64,10 +64,11 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("xtask", &[]),
 ];
 
-/// What webhooks-sign depends on without features: receivers take it alone, for what it costs.
+/// The dependencies of webhooks-sign without features. They are few, because receivers may use it
+/// alone.
 const SIGN_DEPENDENCIES: [&str; 5] = ["base64", "hmac", "sha2", "subtle", "zeroize"];
 
-/// What each crate of the workspace uses of it, in whatever role.
+/// The crates of the workspace that each crate uses, as a dependency of any kind.
 type Graph = BTreeMap<String, Vec<String>>;
 
 pub(crate) fn run() -> Result<(), Failure> {
@@ -88,7 +89,7 @@ fn check_sign() -> Result<(), Failure> {
         "cargo tree -p webhooks-sign -e normal --depth 1 --prefix none --format {p} --locked";
     let found = output(line)?;
     let found = String::from_utf8_lossy(&found);
-    // The first is webhooks-sign itself; each stands before its version.
+    // The first is webhooks-sign itself; each name stands before its version.
     let names: Vec<&str> =
         found.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     if names == SIGN_DEPENDENCIES {
@@ -97,7 +98,7 @@ fn check_sign() -> Result<(), Failure> {
     Err(Failure(format!("webhooks-sign depends on {names:?}; allowed: {SIGN_DEPENDENCIES:?}")))
 }
 
-/// Returns what a command prints.
+/// Returns the output of a command.
 fn output(line: &str) -> Result<Vec<u8>, Failure> {
     let output = command(line).output().map_err(failure(&format!("run `{line}`")))?;
     if !output.status.success() {

@@ -1,18 +1,19 @@
-//! `no-std`: proves that webhooks-sign and all that it links are free of std and of an allocator.
+//! `no-std`: proves that webhooks-sign and everything that it links use neither std nor an
+//! allocator.
 //!
-//! A `no_std` static library with its own panic handler links everything that it uses. Where std
-//! comes in, there are two panic handlers (E0152); where `alloc` does, an allocator is missing. Two
-//! controls, which must fail for just these reasons, show that the proof can fail.
+//! A `no_std` static library with its own panic handler links everything that it uses. With std
+//! there are two panic handlers (E0152); with `alloc` an allocator is missing. Two controls, which
+//! must fail for exactly these reasons, show that the proof can fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Failure, command, failure, root, run};
 
-/// A target without an operating system, built for where it is installed.
+/// A target without an operating system. It is built if it is installed.
 const BARE_METAL: &str = "thumbv7m-none-eabi";
 
-/// All features that bring no std, which `http` and `std` do.
+/// All features except `http` and `std`, which need std.
 const FEATURES: &str = r#""ed25519", "p256", "sha1""#;
 
 const MANIFEST: &str = r#"[package]
@@ -53,7 +54,7 @@ pub extern \"C\" fn boxed() -> *mut u8 {
 
 pub(crate) fn run_all() -> Result<(), Failure> {
     println!("\n$ cargo xtask no-std");
-    // The probes are built offline: what is missing must fail here, not as a broken proof.
+    // The probes are built offline: a missing dependency must fail here, and not as a broken proof.
     run("cargo fetch --locked")?;
     for (name, features) in [("probe", ""), ("probe-features", FEATURES)] {
         match build(name, PROBE, features)? {
@@ -95,7 +96,7 @@ fn build(name: &str, source: &str, features: &str) -> Result<Built, Failure> {
     let target = root().join("target/no-std/build");
     let mut cargo = command("cargo build --offline --quiet --manifest-path");
     cargo.arg(folder.join("Cargo.toml")).arg("--target-dir").arg(target);
-    // The workspace's own RUSTFLAGS are not the probe's.
+    // The workspace's own RUSTFLAGS must not apply to the probe.
     let output = cargo.env_remove("RUSTFLAGS").output().map_err(failure("run cargo build"))?;
     if output.status.success() {
         return Ok(Built::Yes);

@@ -7,14 +7,14 @@ use regex::Regex;
 
 use crate::shell::{Failure, failure, folder_entries, root};
 
-/// A habit, what it looks like, and what to write instead.
+/// A habit: its pattern, and the advice.
 const HABITS: [(&str, &str); 4] = [
     (
         r"(?:^|[.!:;] |\| )(?:What|Who|Whoever|Whose|Whatever|Whichever)\b[^?]*$",
         "begin with the thing, not with a clause",
     ),
     (
-        // Units of time are the field's own way to say it: a thousand events a second.
+        // Rates with a unit of time are common English: a thousand events a second.
         r"\b(?:once|twice|(?:an?|one|two|three|four|five|[0-9][0-9,.]*) [a-z-]+) an? [a-z-]+",
         "write `per` or `for each`",
     ),
@@ -22,10 +22,10 @@ const HABITS: [(&str, &str); 4] = [
     (r"\bbut for\b", "write `except`"),
 ];
 
-/// What the second habit takes for one, and is none.
+/// The hits of the second habit that are no rates.
 const NO_RATE: &str = r"^(?:an?|one) (?:of|in|on|for|to|by|as|at|from|with|is|has|than|that|and|or|but|when|if|like|such) an? |an? (?:second|minute|hour|day|week|month|year|few|lot|little|while|time)$";
 
-/// Where prose is looked for, beside the Markdown of the root.
+/// The folders whose files are checked, besides the Markdown of the root.
 const FOLDERS: [&str; 4] = ["crates", "docs", "tests", "xtask"];
 
 /// Checks all files whose path contains `part`.
@@ -53,7 +53,7 @@ pub(crate) fn run(part: &str) -> Result<(), Failure> {
     if found.is_empty() { Ok(()) } else { Err(Failure(found.join("\n       "))) }
 }
 
-/// How a file marks its prose.
+/// The way in which a file marks its prose.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Markdown,
@@ -104,7 +104,7 @@ impl Habits {
         })
     }
 
-    /// Returns the habits of a text: line, advice and what was found.
+    /// Returns the habits of a text: line, advice and hit.
     fn find(&self, kind: Kind, text: &str) -> Vec<(usize, &'static str, String)> {
         let mut found = Vec::new();
         let mut is_code = false;

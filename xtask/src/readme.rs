@@ -1,4 +1,4 @@
-//! `readme`: the root README's programs, copied as a reader would, and run against each other.
+//! `readme`: copies the root README's programs as a reader would, and runs them against each other.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Failure, command, failure, root};
 
-/// Where the README's receiver listens, and its senders send.
+/// The address on which the README's receiver listens, and to which its senders send.
 const ADDRESS: &str = "127.0.0.1:3000";
 
-/// That of the workspace, whose dependencies are built already.
+/// The profile of the workspace, whose dependencies are built already.
 const PROFILE: &str = "\n[profile.dev]\ndebug = \"line-tables-only\"\n";
 
-/// How long a program may take: far more than it needs.
+/// The longest time that a program may take: far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a program is looked at.
+/// The interval at which a program is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 pub(crate) fn run() -> Result<(), Failure> {
     println!("\n# the README's programs, as copied");
     let readme = fs::read_to_string(root().join("README.md")).map_err(failure("read README.md"))?;
-    // Another port, if 3000 is taken; the tests of others may run here too.
+    // Another port, because 3000 may be taken: other tests may run here too.
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failure("find a free port"))?;
     let address = listener.local_addr().map_err(failure("find a free port"))?.to_string();
     drop(listener);
@@ -72,7 +72,7 @@ fn expect(program: &str, output: &str, line: &str) -> Result<(), Failure> {
     Err(Failure(format!("{program} of the README did not print {line:?} but {output:?}")))
 }
 
-/// A package made of a section's dependencies and programs.
+/// A package with the dependencies and the programs of a section.
 struct Copied {
     folder: PathBuf,
 }
@@ -87,7 +87,7 @@ impl Copied {
             with_paths(manifest)
         );
         write(&folder.join("Cargo.toml"), &manifest)?;
-        // The versions that everything else is tested with.
+        // The versions that all other tests use.
         fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))
             .map_err(failure("copy Cargo.lock"))?;
         let sources = blocks(section, "rust,no_run");
@@ -109,7 +109,7 @@ impl Copied {
         cargo
     }
 
-    /// Starts a program in a folder of its own, where a durable one finds nothing of an earlier run.
+    /// Starts a program in its own folder, where a durable one finds nothing of an earlier run.
     fn start(&self, program: &str) -> Result<Running, Failure> {
         let folder = self.folder.join(format!("run-{program}"));
         if folder.exists() {
@@ -123,7 +123,7 @@ impl Copied {
     }
 }
 
-/// A program that is running; it ends with this.
+/// A running program. Dropping this ends it.
 struct Running(Child);
 
 impl Running {
@@ -131,7 +131,7 @@ impl Running {
         Ok(self.0.try_wait().map_err(failure("wait for a program"))?.is_some())
     }
 
-    /// Waits until it ends, and returns what it has printed: less than a pipe holds.
+    /// Waits until it ends, and returns its output, which must be smaller than a pipe's buffer.
     #[expect(clippy::disallowed_methods, reason = "a deadline for a program, by no clock of ours")]
     fn output(&mut self, name: &str) -> Result<String, Failure> {
         let start = Instant::now();
@@ -151,7 +151,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, unless something failed before.
+        // It has ended already, unless something failed before.
         let _ended = self.0.kill().and_then(|()| self.0.wait()).is_ok();
     }
 }
@@ -165,7 +165,7 @@ fn blocks<'r>(text: &'r str, language: &str) -> impl Iterator<Item = &'r str> {
         .map(|(_, block)| block)
 }
 
-/// Returns dependencies with our crates from here instead of from the registry.
+/// Returns the dependencies, with our crates from this workspace instead of the registry.
 fn with_paths(manifest: &str) -> String {
     let ours = |line: &str| -> Option<String> {
         let (name, rest) = line.split_once(" = ")?;

@@ -1,14 +1,14 @@
-//! Running programs from the workspace's root.
+//! Runs programs from the workspace's root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Says in a sentence why a command failed.
+/// A sentence about the reason why a command failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure(pub(crate) String);
 
-/// Returns a failure for an error that hinders an action.
+/// Returns a failure for an error that prevents an action.
 pub(crate) fn failure(action: &str) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure(format!("cannot {action}: {error}"))
 }
@@ -22,7 +22,7 @@ pub(crate) fn root() -> PathBuf {
     found.map_or_else(built, Path::to_owned)
 }
 
-/// Returns the paths of what is in a folder, sorted.
+/// Returns the sorted paths of a folder's entries.
 pub(crate) fn folder_entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let what = format!("read {}", folder.display());
     let entries = fs::read_dir(folder).map_err(failure(&what))?;
@@ -34,7 +34,7 @@ pub(crate) fn folder_entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-/// Returns a command line, split at spaces, to be run from the root.
+/// Returns a command for a line that is split at spaces; it runs in the root.
 pub(crate) fn command(line: &str) -> Command {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -42,12 +42,12 @@ pub(crate) fn command(line: &str) -> Command {
     command
 }
 
-/// Shows and runs a command line, whose output goes where ours goes.
+/// Prints and runs a command line, with our own output.
 pub(crate) fn run(line: &str) -> Result<(), Failure> {
     run_with(line, &[])
 }
 
-/// The same with more variables in the environment.
+/// Does the same with more variables in the environment.
 pub(crate) fn run_with(line: &str, variables: &[(&str, &str)]) -> Result<(), Failure> {
     println!("\n$ {line}");
     let mut command = command(line);
@@ -56,7 +56,7 @@ pub(crate) fn run_with(line: &str, variables: &[(&str, &str)]) -> Result<(), Fai
     if status.success() { Ok(()) } else { Err(Failure(format!("`{line}` failed: {status}"))) }
 }
 
-/// Returns whether a program can be run: `line` asks it for its version.
+/// Returns whether a program can be run; `line` asks for its version.
 pub(crate) fn is_installed(line: &str) -> bool {
     let outcome = command(line).stdout(Stdio::null()).stderr(Stdio::null()).status();
     outcome.is_ok_and(|status| status.success())

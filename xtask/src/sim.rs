@@ -2,7 +2,7 @@
 
 use crate::shell::{Failure, run};
 
-/// How many seeds `test` runs over each store: about a minute's worth in all.
+/// The number of seeds that `test` runs over each store: about a minute in all.
 const SEEDS_OF_A_TEST: [(&str, &str); 2] = [("memory", "3000"), ("sqlite", "1200")];
 
 /// Runs the seeds of `test`.
@@ -13,7 +13,7 @@ pub(crate) fn run_test() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs seeds of the simulation; what the flags mean is up to the program that runs them.
+/// Runs seeds of the simulation; the program that runs them reads the flags.
 pub(crate) fn run_seeds(flags: &[&str]) -> Result<(), Failure> {
     let is_known = |pair: &[&str]| match pair {
         ["--seed" | "--seeds" | "--first", number] => number.parse::<u64>().is_ok(),

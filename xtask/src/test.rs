@@ -1,11 +1,11 @@
-//! `test`: everything, with whatever it needs.
+//! `test`: all tests, with everything that they need.
 
 use std::path::Path;
 
 use crate::shell::{Failure, is_installed, root, run};
 use crate::{readme, sim};
 
-/// The programs that tests compare with or start, and the Debian package of each.
+/// The programs that tests start or compare with, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 6] = [
     ("openssl version", "openssl"),
     ("python3 --version", "python3"),
@@ -15,14 +15,15 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("pgbouncer --version", "pgbouncer"),
 ];
 
-/// Where Debian keeps PostgreSQL, whose server is on no path, and its package.
+/// The folder where Debian puts PostgreSQL, whose server is on no path, and its package.
 const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
 
-/// The root certificates without which `HttpTransport::new` fails, where Debian has them, and their
-/// package.
+/// The root certificates that `HttpTransport::new` needs, in the place where Debian has them, and
+/// their package.
 const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates");
 
-/// The official packages of Standard Webhooks and Svix, which tests sign for and verify from.
+/// The official packages of Standard Webhooks and Svix. Tests verify their signatures, and they
+/// verify ours.
 const PACKAGES: [(&str, &str); 4] = [
     (
         "target/peers/python/standardwebhooks",
@@ -49,7 +50,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             run(line)?;
         }
     }
-    // What a receiver takes alone; the workspace's tests bring in every feature.
+    // webhooks-sign with its default features, as a receiver uses it; the workspace run enables all.
     run("cargo test -p webhooks-sign --locked")?;
     run("cargo test --workspace --all-features --locked")?;
     readme::run()?;
@@ -80,7 +81,7 @@ fn install_packages() -> Result<(), Failure> {
     run(&format!("apt-get install -y --no-install-recommends {packages}"))
 }
 
-/// Returns whether any version of PostgreSQL in this folder has a server; clients come alone.
+/// Returns whether any version of PostgreSQL in this folder has a server; clients are not enough.
 fn has_initdb(folder: &Path) -> bool {
     let mut versions = folder.read_dir().into_iter().flatten().flatten();
     versions.any(|version| version.path().join("bin/initdb").exists())

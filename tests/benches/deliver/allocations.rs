@@ -1,4 +1,4 @@
-//! What a delivery allocates beside its HTTP request: engine and store in memory, on one thread.
+//! The allocations per delivery without its HTTP request: engine and memory store, on one thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

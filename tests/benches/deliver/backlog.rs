@@ -1,6 +1,6 @@
-//! What a claim and a settle cost when little waits, and when a million deliveries do.
+//! The cost of a claim and of a settle, with few pending deliveries and with a million.
 //!
-//! The cost is processor time: how long a commit waits for the disk is the same for both, and
+//! The cost is processor time. The time that a commit waits for the disk is the same for both, and
 //! differs from one second to the next.
 
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use webhooks_sqlite::SqliteStore;
 
 use super::{Figures, cpu, endpoint, event, float, folder, median, note, settlements};
 
-/// Few enough that both backlogs exceed what memory holds of an endpoint, and are read from disk.
+/// Small enough that both backlogs exceed an endpoint's queue in memory and are read from disk.
 const ENDPOINTS: usize = 5;
 const BATCH: usize = 100;
 
-/// How many batches fill the caches first, and how many are measured.
+/// The number of batches that fill the caches first, and the number of batches that are measured.
 const WARM_UP: usize = 20;
 const BATCHES: usize = 75;
 
@@ -45,7 +45,7 @@ pub(crate) async fn measure(is_quick: bool, figures: &mut Figures) {
     note(figures, "backlog_1m_over_10k", large / small);
 }
 
-/// Returns a store with so many deliveries that wait, opened anew: with an empty log.
+/// Returns a store with `backlog` pending deliveries, reopened with an empty log.
 async fn filled(backlog: usize) -> (TempDir, SqliteStore) {
     let folder = folder();
     let path = folder.path().join("bench.db");
@@ -71,7 +71,7 @@ async fn fill(store: &SqliteStore, backlog: usize) {
     }
 }
 
-/// Returns the microseconds that a delivery took, reading ahead included, once caches are warm.
+/// Returns the microseconds per delivery with warm caches; reading ahead is included.
 async fn cost(store: &SqliteStore) -> f64 {
     claim_and_settle(store, WARM_UP).await;
     let before = cpu();

@@ -1,4 +1,4 @@
-//! What all benchmarks of deliveries share: the event, the endpoint, and how figures are noted.
+//! The event, the endpoint and the figures that all benchmarks of deliveries share.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use webhooks_core::{Event, EventType, Payload, Timestamp};
 use webhooks_dispatch::store::{Attempt, Claimed, Outcome, Settlement};
 use webhooks_registry::Endpoint;
 
-/// How many requests are in flight on every side.
+/// The number of requests in flight on every side.
 pub(crate) const CONCURRENCY: usize = 32;
 
-/// Figures by the names that stay.
+/// The figures, by names that do not change.
 pub(crate) type Figures = Map<String, serde_json::Value>;
 
-/// The payload of every event, made once: making it is not what is measured.
+/// The payload of every event. It is made once, because making it is not measured.
 static PAYLOAD: LazyLock<Payload> = LazyLock::new(|| {
     let order = json!({
         "order_id": "ord_01J8Z3V5Q2M4N6P8R0T2W4Y6A8", "customer": "cus_5521", "currency": "EUR",
@@ -28,7 +28,7 @@ static PAYLOAD: LazyLock<Payload> = LazyLock::new(|| {
     Payload::from_value(order).unwrap()
 });
 
-/// Returns an event whose body has about 500 bytes, and that is cheap to make.
+/// Returns an event that is cheap to make and has a body of about 500 bytes.
 pub(crate) fn event(event_type: &EventType) -> Event {
     Event::new(event_type.clone(), &*PAYLOAD).unwrap()
 }
@@ -57,14 +57,14 @@ pub(crate) fn has(flag: &str) -> bool {
     std::env::args().any(|argument| argument == flag)
 }
 
-/// Returns whether a part is to be measured: all are, unless `--only=` names another.
+/// Returns whether to measure a part: every part, unless `--only=` names another one.
 pub(crate) fn only(name: &str) -> bool {
     let filter =
         std::env::args().find_map(|argument| argument.strip_prefix("--only=").map(str::to_owned));
     filter.is_none_or(|filter| filter == name)
 }
 
-/// Returns what becomes of claimed deliveries that all go well.
+/// Returns the settlements of claimed deliveries that all succeed.
 pub(crate) fn settlements(claimed: &[Claimed], now: Timestamp) -> Vec<Settlement> {
     let settlement = |claimed: &Claimed| Settlement {
         claim: claimed.claim,
@@ -82,13 +82,13 @@ pub(crate) fn settlements(claimed: &[Claimed], now: Timestamp) -> Vec<Settlement
     claimed.iter().map(settlement).collect()
 }
 
-/// Counts are small enough for what they are divided into.
+/// Counts are small enough to be divided without loss.
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
 pub(crate) fn float(number: usize) -> f64 {
     number as f64
 }
 
-/// Returns the processor time that this process has used, in seconds, threads that ended included.
+/// Returns the processor time that this process has used, in seconds, including threads that ended.
 pub(crate) fn cpu() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     [usage.user_time(), usage.system_time()]

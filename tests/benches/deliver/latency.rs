@@ -1,5 +1,5 @@
-//! From publish to receipt at a paced rate: bare requests, the engine alone, and beside a hundred
-//! endpoints that hang.
+//! The time from publish to receipt at a fixed rate: bare requests, the engine alone, and the
+//! engine beside a hundred endpoints that hang.
 
 use std::future::ready;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use webhooks_sqlite::SqliteStore;
 use super::receiver::micros;
 use super::{Figures, Receiver, endpoint, event, folder, note};
 
-/// Events a second.
+/// Events per second.
 const RATE: u32 = 500;
 const HEALTHY: usize = 100;
 const SICK: usize = 100;
@@ -52,8 +52,8 @@ fn percentile(latencies: &[Duration], percent: usize) -> f64 {
     latencies[index].as_secs_f64() * 1e3
 }
 
-/// Calls at every tick, and returns how long the events took that came of it. The first second
-/// warms up and does not count.
+/// Calls `publish` at every tick, and returns the latencies of the events. The first second warms
+/// up and does not count.
 async fn paced<F: Future<Output = ()> + Send>(
     receiver: &Receiver,
     seconds: usize,
@@ -70,7 +70,7 @@ async fn paced<F: Future<Output = ()> + Send>(
         send(n).await;
     }
     let mut latencies = Vec::new();
-    // A few of the first second may come late, and take the place of others.
+    // A few events of the first second may come late, and are counted in place of later ones.
     while latencies.len() < seconds * rate - rate / 10 {
         ticks.tick().await;
         latencies.extend(receiver.latencies().await);

@@ -1,9 +1,9 @@
-//! What a delivery costs, beside a bare loop of HTTP requests to the same receiver.
+//! The cost of a delivery, compared with a bare loop of HTTP requests to the same receiver.
 //!
-//! The receiver is a process of its own: this program, started once more. All sides send the same
-//! 500 bytes over HTTP/1.1 on loopback with 32 requests in flight, in alternating rounds; the
-//! figures are medians, and what counts is their ratios. `--quick` does less of each, `--json`
-//! adds one flat object as the last line.
+//! The receiver is a second process of this program. All sides send the same 500 bytes over
+//! HTTP/1.1 on loopback with 32 requests in flight, in alternating rounds. The figures are medians;
+//! only their ratios count. `--quick` measures less of each, `--json` adds one flat object as the
+//! last line.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -33,7 +33,7 @@ fn main() {
     provider.install_default().unwrap();
     let is_quick = has("--quick");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    // In a task, as a program would: the thread that blocks on it is none of the runtime's own.
+    // In a task, as in a real program: the thread that blocks on it does not belong to the runtime.
     let measured = runtime.spawn(async move {
         let cores = std::thread::available_parallelism().unwrap();
         println!(

@@ -1,4 +1,4 @@
-//! Publishing alone, durably: one caller, and 64 at once.
+//! Durable publishing alone: with one caller, and with 64 callers at once.
 
 use std::time::Instant;
 

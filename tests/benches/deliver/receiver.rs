@@ -1,4 +1,4 @@
-//! The receiver, a process of its own.
+//! The receiver, a separate process.
 
 use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,7 +37,7 @@ impl Receiver {
         format!("http://{}/{path}", self.address)
     }
 
-    /// Returns how long the events took that came to `/timed` since the last call, sorted.
+    /// Returns the sorted latencies of the events that came to `/timed` since the last call.
     pub(crate) async fn latencies(&self) -> Vec<Duration> {
         let report = reqwest::get(self.url("report")).await.unwrap().bytes().await.unwrap();
         let mut micros: Vec<u64> = serde_json::from_slice(&report).unwrap();
@@ -53,13 +53,13 @@ impl Drop for Receiver {
     }
 }
 
-/// Returns the time in microseconds, the same for all processes of this machine.
+/// Returns the time in microseconds, by a clock that all processes of this machine share.
 pub(crate) fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(since.as_micros()).unwrap()
 }
 
-/// Serves until the standard input ends, which it does with whoever started this.
+/// Serves until standard input ends, which happens when the process that started this one ends.
 pub(crate) fn serve() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended = Arc::new(Notify::new());

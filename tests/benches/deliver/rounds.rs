@@ -20,11 +20,11 @@ use webhooks_registry::EndpointStore;
 
 use super::figures::{CONCURRENCY, PAID, cpu, endpoint, event, float, median};
 
-/// How many events are published in one call, and how far publishing runs ahead of delivery.
+/// The number of events per publish call, and how far publishing may run ahead of delivery.
 pub(crate) const BATCH: usize = 64;
 const AHEAD: usize = 2_048;
 
-/// What a round took.
+/// The cost of a round.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) per_second: f64,
@@ -39,8 +39,8 @@ pub(crate) fn middle(rounds: &[Round]) -> Round {
     }
 }
 
-/// Starts measuring, and ends it with what so many deliveries took; `cpu` tells the processor time
-/// that was used, in seconds.
+/// Measures a round: starts, and ends with the cost of `deliveries`. `cpu` returns the processor
+/// time used so far, in seconds.
 fn stopwatch(cpu: impl Fn() -> f64) -> impl FnOnce(usize) -> Round {
     let (start, cpu_before) = (Instant::now(), cpu());
     move |deliveries| Round {
@@ -74,12 +74,12 @@ pub(crate) async fn bare_round(url: &str, deliveries: usize) -> Round {
     stop(deliveries)
 }
 
-/// Counts what was delivered, and lets the publishers go on.
+/// Counts a delivery, and lets the publishers go on.
 #[derive(Debug, Clone)]
 struct Delivered {
     count: Arc<AtomicUsize>,
     more: Arc<Notify>,
-    /// How many more may be published now.
+    /// The number of events that may be published now.
     room: Arc<Semaphore>,
 }
 
@@ -98,7 +98,7 @@ impl Observer for Delivered {
     }
 }
 
-/// Publishes so much from so many tasks at once, and delivers it.
+/// Publishes `total` events from `publishers` tasks at once, and delivers them.
 pub(crate) async fn engine_round<S>(
     store: S,
     url: &str,
@@ -133,7 +133,7 @@ where
     round
 }
 
-/// Publishes batches while some are left, never too far ahead of delivery.
+/// Publishes batches while events are left, and never runs too far ahead of delivery.
 async fn publish<S>(engine: Engine<S, HttpTransport>, left: Arc<AtomicUsize>, room: Arc<Semaphore>)
 where
     S: DeliveryStore + EndpointStore,

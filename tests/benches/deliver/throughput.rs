@@ -1,4 +1,5 @@
-//! Deliveries a second, and processor time a delivery: bare, with the memory store, with SQLite.
+//! Deliveries per second, and processor time per delivery: bare, with the memory store, with
+//! SQLite.
 
 use webhooks_dispatch::MemoryStore;
 use webhooks_sqlite::SqliteStore;

@@ -1,4 +1,4 @@
-//! What a claim and a settle cost when little waits, and when two million deliveries do.
+//! The cost of a claim and of a settle, with few pending deliveries and with two million.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use webhooks_tests::postgres::{Cluster, connect};
 use super::figures::{Figures, PAID, endpoint, event, float, median, note, settlements};
 use super::server::cpu_with;
 
-/// Each event goes to all of them.
+/// Every event goes to all of them.
 const ENDPOINTS: usize = 20;
 const BATCH: usize = 100;
 
-/// How many batches fill the caches first, and how many are measured.
+/// The number of batches that fill the caches first, and the number of batches that are measured.
 const WARM_UP: usize = 20;
 const BATCHES: usize = 60;
 
@@ -32,7 +32,7 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool, figures: &mut Fig
     let large = filled(&large_url, 2_000_000).await;
     let [mut costs_of_small, mut costs_of_large] = [const { Vec::new() }; 2];
     for round in 0..rounds {
-        // What the round before took is filled up again.
+        // Replaces the deliveries that the round before has carried out.
         if round == 0 {
             drop(filled(&small_url, 10_000).await);
         } else {
@@ -47,7 +47,7 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool, figures: &mut Fig
     note(figures, "backlog_2m_over_10k", large / small);
 }
 
-/// Opens a store and has so many deliveries wait in it.
+/// Opens a store and adds `deliveries` pending deliveries.
 async fn filled(url: &str, deliveries: usize) -> PostgresStore {
     let store = PostgresStore::open(url).await.unwrap();
     for n in 0..ENDPOINTS {
@@ -58,7 +58,7 @@ async fn filled(url: &str, deliveries: usize) -> PostgresStore {
     store
 }
 
-/// Adds deliveries by statements of its own, which is quicker than publishing them.
+/// Adds deliveries by SQL statements, which is faster than publishing them.
 async fn fill(connection: &mut PgConnection, deliveries: usize) {
     const EVENTS: &str = "
         WITH made AS (
@@ -80,7 +80,7 @@ async fn fill(connection: &mut PgConnection, deliveries: usize) {
     sqlx::raw_sql(analyze).execute(&mut *connection).await.unwrap();
 }
 
-/// Returns the microseconds that a delivery took, once caches are warm.
+/// Returns the microseconds per delivery with warm caches.
 async fn cost(cluster: &Cluster, store: &PostgresStore) -> f64 {
     claim_and_settle(store, WARM_UP, Timestamp::now()).await;
     let before = cpu_with(cluster);
@@ -88,7 +88,7 @@ async fn cost(cluster: &Cluster, store: &PostgresStore) -> f64 {
     (cpu_with(cluster) - before) * 1e6 / float(deliveries)
 }
 
-/// Carries out deliveries without sending anything; returns how many.
+/// Carries out deliveries without sending anything, and returns their number.
 pub(crate) async fn claim_and_settle(
     store: &PostgresStore,
     batches: usize,

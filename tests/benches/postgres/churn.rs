@@ -1,4 +1,4 @@
-//! A day's deliveries through the store, in a few minutes: what stays behind on disk.
+//! A day's deliveries through the store, in a few minutes: how much stays on disk.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::figures::{PAID, endpoint, event, float};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How many hours are kept, in a day of partitions of an hour each.
+/// The number of hours that are retained, in a day of partitions of an hour each.
 const RETENTION: u32 = 4;
 
-/// How many events are published at a time.
+/// The number of events per publish call.
 const BATCH: usize = 100;
 
 pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
@@ -32,7 +32,7 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
     store.register(id, endpoint("http://127.0.0.1/")).await.unwrap();
     let start = Instant::now();
     let batches = deliveries / BATCH;
-    // A day of its own, so that partitions made ahead for today don't count.
+    // Another day than today, so that partitions made ahead for today do not count.
     let midnight = Timestamp::from_unix_seconds(1_767_225_600);
     println!("  hour  queue MiB  its indexes  keys MiB  all MiB  rows that are dead");
     for batch in 0..batches {
@@ -41,7 +41,7 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
         let events = (0..BATCH).map(|_| SerializedEvent::new(&event(&PAID)));
         assert_eq!(store.publish(events.collect(), now).await.unwrap().len(), BATCH);
         while claim_and_settle(&store, 4, now).await > 0 {}
-        // As an engine does, a little more than it publishes.
+        // Claims a little more than it publishes, as an engine does.
         store.prune(now.saturating_sub(HOUR * RETENTION), 2 * BATCH).await.unwrap();
         if (batch + 1) % (batches / 12) == 0 {
             show(&url, of_day).await;

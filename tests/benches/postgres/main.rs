@@ -1,8 +1,9 @@
-//! What a delivery costs with PostgreSQL, beside a bare loop of HTTP requests to the same receiver.
+//! The cost of a delivery with PostgreSQL, compared with a bare loop of HTTP requests to the same
+//! receiver.
 //!
-//! As the benchmark `deliver`, whose receiver and rounds it takes; the server is a private one, and
-//! its processor time counts. `--quick` does less of each, `--json` adds one flat object as the last
-//! line.
+//! This takes the receiver and the rounds of the benchmark `deliver`. The server is a private one,
+//! and its processor time counts. `--quick` measures less of each, `--json` adds one flat object as
+//! the last line.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -25,8 +26,8 @@ use webhooks_tests::postgres::Cluster;
 use self::figures::{Figures, has, only};
 use self::receiver::Receiver;
 
-/// The settings of a server that does nothing else: what it answers is on disk, the log has room, and
-/// statements are counted.
+/// The settings of a server that does nothing else: answers wait for the disk, the log has room,
+/// and statements are counted.
 const SETTINGS: &str = "
     shared_buffers = '512MB'
     max_wal_size = '4GB'
@@ -41,7 +42,7 @@ fn main() {
     provider.install_default().unwrap();
     let is_quick = has("--quick");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    // In a task, as a program would: the thread that blocks on it is none of the runtime's own.
+    // In a task, as in a real program: the thread that blocks on it does not belong to the runtime.
     let measured = runtime.spawn(async move {
         let cores = std::thread::available_parallelism().unwrap();
         // On the disk that this program was built on: `/tmp` may be memory.

@@ -1,4 +1,4 @@
-//! What the server says of itself, and what it costs.
+//! The server's own statistics, and its cost.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use webhooks_tests::postgres::{Cluster, connect};
 
 use super::figures::cpu;
 
-/// How many ticks of `/proc` are a second, on every Linux that matters.
+/// The ticks of `/proc` per second, on every Linux that matters.
 const TICKS: f64 = 100.0;
 
 pub(crate) async fn version(cluster: &Cluster) -> String {
@@ -24,7 +24,7 @@ pub(crate) fn cpu_with(cluster: &Cluster) -> f64 {
     cpu() + server_cpu(cluster)
 }
 
-/// Returns the processor time of the server's processes, those that have ended included.
+/// Returns the processor time of the server's processes, including those that have ended.
 pub(crate) fn server_cpu(cluster: &Cluster) -> f64 {
     let postmaster = cluster.process();
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
@@ -45,8 +45,8 @@ fn ticks(process: &Path, postmaster: u32) -> Option<f64> {
     is_child.then_some(field(14)? + field(15)?)
 }
 
-/// Returns how many transactions were committed in a database, and how many statements came from
-/// outside, once all connections to it are closed.
+/// Returns the number of transactions committed in a database, and of statements from clients,
+/// after all connections to it are closed.
 pub(crate) async fn counts(url: &str) -> (f64, f64) {
     const COUNTS: &str = "
         SELECT (SELECT xact_commit::float8 FROM pg_stat_database
@@ -59,7 +59,7 @@ pub(crate) async fn counts(url: &str) -> (f64, f64) {
     sqlx::query_as(COUNTS).fetch_one(&mut connection).await.unwrap()
 }
 
-/// Shows which statements took the server's time.
+/// Prints the statements that took the server's time.
 pub(crate) async fn show_statements(url: &str, deliveries: f64) {
     const STATEMENTS: &str = "
         SELECT left(regexp_replace(query, '\\s+', ' ', 'g'), 60), calls::float8, total_exec_time * 1e3

@@ -1,4 +1,5 @@
-//! Deliveries a second, processor time, commits and statements a delivery, with one worker process.
+//! Deliveries per second, and processor time, commits and statements per delivery, with one worker
+//! process.
 
 use webhooks_postgres::PostgresStore;
 use webhooks_tests::postgres::Cluster;
@@ -8,7 +9,7 @@ use super::receiver::Receiver;
 use super::rounds::{BATCH, bare_round, engine_round, middle};
 use super::server::{counts, cpu_with, server_cpu, show_statements};
 
-/// How many callers publish at once. A single one would mostly wait for the disk.
+/// The number of callers that publish at once. A single one would mostly wait for the disk.
 const PUBLISHERS: usize = 4;
 
 pub(crate) async fn measure(
@@ -35,7 +36,7 @@ pub(crate) async fn measure(
         let store = PostgresStore::open(&url).await.unwrap();
         let (cpu, before) = (|| cpu_with(cluster), server_cpu(cluster));
         postgres.push(engine_round(store.clone(), &receives, deliveries, PUBLISHERS, cpu).await);
-        // What it counted is told when its connections close.
+        // The server reports its counts when the connections close.
         store.close().await;
         server.push((server_cpu(cluster) - before) * 1e6 / float(deliveries));
         let (committed, called) = counts(&url).await;

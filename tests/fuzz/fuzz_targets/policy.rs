@@ -1,4 +1,4 @@
-//! From a text to the verdict on it as a destination.
+//! The address policy: any text, read as a destination and checked.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use webhooks_registry::EndpointUrl;
 fuzz_target!(|text: &str| {
     let Ok(url) = EndpointUrl::new(text) else { return };
     if AddressPolicy::public().check(&url).is_ok() {
-        // What development allows beside the public internet is a superset of it.
+        // Development allows everything that the public internet allows, and more.
         assert!(AddressPolicy::development().check(&url).is_ok());
         let host = url.as_url().host_str().unwrap_or_default();
         assert!(host.contains(['.', ':']), "{host}");

@@ -1,9 +1,9 @@
 //! One of the processes that share a PostgreSQL in the cluster test: it publishes and delivers until
 //! it is killed.
 //!
-//! `cluster DATABASE JOURNAL LIFE` publishes events, one after another, and writes the id of each on
-//! a line of its own once it is accepted. `cluster DATABASE JOURNAL drain` publishes nothing, delivers
-//! what is left, and ends.
+//! `cluster DATABASE JOURNAL LIFE` publishes events, one after another, and writes the id of each
+//! on its own line once it is accepted. `cluster DATABASE JOURNAL drain` publishes nothing,
+//! delivers what is left, and ends.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
 use std::io::Write as _;
@@ -44,8 +44,8 @@ async fn main() {
     publish(&engine, life).await;
 }
 
-/// Publishes until killed, and says what was accepted. What fails is published again: it may have
-/// been accepted all the same.
+/// Publishes until killed, and prints each accepted id. An event that fails is published again: the
+/// store may have accepted it all the same.
 async fn publish(engine: &ClusterEngine, name: &str) {
     let mut ticks = interval(PAUSE);
     for number in 0.. {
@@ -60,7 +60,7 @@ async fn publish(engine: &ClusterEngine, name: &str) {
     }
 }
 
-/// Returns how many deliveries wait or are in flight; `None` if the store does not tell now.
+/// Returns how many deliveries are pending or in flight; `None` if the store cannot answer now.
 async fn open_deliveries(engine: &ClusterEngine) -> Option<u64> {
     let mut open = 0;
     for endpoint in ENDPOINTS {

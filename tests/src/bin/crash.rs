@@ -1,11 +1,12 @@
-//! The process that the crash tests kill: it publishes, delivers and is operated until then.
+//! The process that the crash tests kill: it publishes, delivers and is operated until it is
+//! killed.
 //!
-//! `crash STORE URL OPERATOR LIFE` publishes events and writes `accepted` and the id of each on a line
-//! of its own once it is accepted; what its operator does, and `sent` with each endpoint and event that
-//! a request is sent for, stands between them. `crash STORE URL
-//! OPERATORS begin` registers the endpoints of all operators, and ends. `crash STORE URL OPERATORS drain`
-//! publishes nothing, makes their endpoints active, replays and delivers what is left, and ends. STORE
-//! is a file or the URL of a database.
+//! `crash STORE URL OPERATOR LIFE` publishes events, and writes `accepted` and the id of each on
+//! its own line once it is accepted. Between these lines stand the operator's actions, and `sent`
+//! with the endpoint and the event of each request. `crash STORE URL OPERATORS begin` registers the
+//! endpoints of all operators, and ends. `crash STORE URL OPERATORS drain` publishes nothing, makes
+//! their endpoints active, replays and delivers what is left, and ends. STORE is a file or the URL
+//! of a database.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
 use std::sync::Arc;
@@ -101,8 +102,8 @@ where
     worker.shutdown(Duration::from_secs(10)).await;
 }
 
-/// Publishes until killed, and says what was accepted. What fails is published again: it may have been
-/// accepted all the same.
+/// Publishes until killed, and prints each accepted id. An event that fails is published again: the
+/// store may have accepted it all the same.
 async fn publish<S>(engine: Engine<S, Telling>, name: String)
 where
     S: DeliveryStore + EndpointStore + HistoryStore,
@@ -123,7 +124,7 @@ fn seed_of(life: &str) -> u64 {
     life.rsplit('-').next().and_then(|seed| seed.parse().ok()).unwrap()
 }
 
-/// Says what is sent, before it is.
+/// Prints each request before it is sent.
 #[derive(Debug)]
 struct Telling(HttpTransport);
 
@@ -144,7 +145,7 @@ impl Transport for Telling {
     }
 }
 
-/// Tells whenever something occurred.
+/// Notifies the operator of each occurrence.
 #[derive(Debug)]
 struct Occurred(Arc<Notify>);
 

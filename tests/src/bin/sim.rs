@@ -11,13 +11,13 @@ use webhooks_tests::simulation::{self, Options, Run, Store, Tally};
 const USAGE: &str = "Usage: cargo xtask sim --seeds N [--first S] [--store memory|sqlite]
        cargo xtask sim --seed N [--store memory|sqlite]";
 
-/// How many seeds pass between two signs of life.
+/// The number of seeds between two lines of progress.
 const PROGRESS: u64 = 5_000;
 
-/// How many failures are told.
+/// The largest number of failures that are printed.
 const MAX_TOLD: usize = 10;
 
-/// What is asked for.
+/// The arguments.
 #[derive(Debug, Default)]
 struct Wanted {
     seed: Option<u64>,
@@ -56,7 +56,7 @@ impl Wanted {
     }
 }
 
-/// Runs one seed and shows all that happens.
+/// Runs one seed and prints its trace.
 fn one(seed: u64, store: Store) -> ExitCode {
     let run = simulation::run(seed, Options { verbose: true, store, ..Options::default() });
     for line in &run.trace {

@@ -1,9 +1,10 @@
-//! The journal of a run: what its processes did, a line each, in the order in which it happened.
+//! The journal of a run: the actions of its processes, one line for each, in the order in which
+//! they happened.
 //!
-//! All processes append to one local file, each line by one write, so that the kernel puts them in
-//! order: a line that was written because of another comes after it, whichever process wrote them.
-//! What was written survives a kill. A line that a kill cut short was not written, and what it would have told
-//! was not done.
+//! All processes append to one local file, each line by one write, so the kernel orders the lines:
+//! a line that was written because of another comes after it, whichever process wrote them. A
+//! written line survives a kill. A line that a kill cut short does not count, and the action that
+//! it would have recorded was not done.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -23,34 +24,34 @@ pub struct Journal {
     calls: Arc<AtomicU64>,
 }
 
-/// What one process did.
+/// One action of one process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Line {
-    /// By the clock that leases go by.
+    /// The time, by the clock that decides when leases end.
     pub(super) at: Timestamp,
     /// The process that did it, or to which it was done.
     pub(super) process: String,
     pub(super) happening: Happening,
 }
 
-/// What happened.
+/// The kinds of actions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Happening {
-    /// The store is asked for something, by a number of the process's own.
+    /// The process calls the store. The number is unique within the process.
     Asked { call: u64, question: Question },
     /// The store answered, or failed.
     Answered { call: u64, answer: Option<Answer> },
-    /// A request is sent, by a number of the process's own.
+    /// A request is sent. The number is unique within the process.
     Sent { exchange: u64, event: EventId, endpoint: EndpointId },
-    /// An exchange ended.
+    /// An attempt ended.
     Ended { exchange: u64, response: Response },
     /// The process is gone.
     Killed,
-    /// The server crashed, and is not back yet.
+    /// The server crashed, and has not started again.
     Crashed,
 }
 
-/// What the store is asked for.
+/// The calls of the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Question {
     Publish {
@@ -67,14 +68,14 @@ pub(super) enum Question {
     Settle {
         settlements: Vec<Settlement>,
     },
-    /// When something is due.
+    /// The time at which something is due.
     NextDue,
 }
 
-/// What the store answers.
+/// The answers of the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// How many endpoints get each event; `None` if its id stands for another event.
+    /// The number of endpoints that get each event; `None` if its id belongs to another event.
     Published {
         deliveries: Vec<Option<usize>>,
     },
@@ -84,7 +85,7 @@ pub(super) enum Answer {
     Extended {
         lost: Vec<Claim>,
     },
-    /// Whether each settlement was kept.
+    /// Whether each settlement was recorded.
     Settled {
         kept: Vec<bool>,
     },
@@ -102,18 +103,18 @@ struct ClaimParts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim(#[serde(with = "ClaimParts")] pub(super) webhooks_dispatch::store::Claim);
 
-/// A delivery that was handed out.
+/// A claimed delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Claimed {
     pub(super) claim: Claim,
     pub(super) event: EventId,
     pub(super) endpoint: EndpointId,
-    /// The number of the coming attempt.
+    /// The number of the next attempt.
     pub(super) attempt: u32,
     pub(super) since: Timestamp,
 }
 
-/// What became of a claimed delivery.
+/// The outcome of a claimed delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Settlement {
     pub(super) claim: Claim,
@@ -133,18 +134,18 @@ enum OutcomeNames {
     Released,
 }
 
-/// How an exchange ended.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Response {
     Status(u16),
     /// The transport failed.
     Broken,
-    /// The engine broke it off.
+    /// The engine stopped it.
     Dropped,
 }
 
 impl Journal {
-    /// Opens the journal of a run, for the process of this name, which no other has.
+    /// Opens the journal of a run, for the process with this unique name.
     pub fn open(path: &Path, process: &str) -> Self {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = Arc::new(file.expect("the journal can be written"));
@@ -156,12 +157,12 @@ impl Journal {
         self.write_for(process, Happening::Killed);
     }
 
-    /// Notes that the server crashed, before it is back.
+    /// Notes that the server crashed, before it starts again.
     pub fn note_crash(&self) {
         self.write(Happening::Crashed);
     }
 
-    /// Returns a number that no call and no exchange of the process had before.
+    /// Returns a number that no earlier call and no earlier attempt of the process had.
     pub(super) fn number(&self) -> u64 {
         self.calls.fetch_add(1, Ordering::Relaxed)
     }
@@ -173,16 +174,16 @@ impl Journal {
     fn write_for(&self, process: &str, happening: Happening) {
         let line = Line { at: Timestamp::now(), process: process.to_owned(), happening };
         let line = serde_json::to_string(&line).expect("a line is JSON");
-        // The break comes first, so that it ends a line that a kill cut short.
+        // The line break comes first, because it ends a line that a kill cut short.
         let written = (&*self.file).write_all(format!("\n{line}").as_bytes());
         written.expect("the journal can be written");
     }
 }
 
-/// Reads what was written, without lines that were cut short.
+/// Reads the complete lines, and skips those that were cut short.
 ///
 /// # Panics
-/// If there are more of these than processes that were killed.
+/// If more lines were cut short than processes were killed.
 pub(super) fn read(path: &Path) -> Vec<Line> {
     let text = std::fs::read(path).expect("the journal can be read");
     let texts = text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty());

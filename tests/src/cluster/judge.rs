@@ -1,29 +1,33 @@
-//! The judge: reads a journal, and tells the checker of invariants what happened, line by line.
+//! The judge: it reads a journal, and passes the actions to the checker of invariants, line by
+//! line.
 //!
-//! A call changes the database at some moment between its two lines. One that failed, or was cut
-//! off by a kill, may have changed it or not, then or a little later. So that nothing right is
-//! reported, each thing counts when it is sure that it can be relied on, or may be already:
+//! A call changes the database at some moment between its two lines. A call that failed, or that a
+//! kill cut off, may have changed the database or not, at that time or a little later. The judge
+//! must not report a correct run. So for each thing it uses either the moment from which it is
+//! certain, or the first moment at which it is possible:
 //!
-//! * An event may be accepted from the moment it is published, and is once that is answered.
-//!   Another came before it if it was answered for before this one was published.
-//! * A claim counts once it is answered: nobody acts on it before. One whose answer was lost is
-//!   not known; what it took lies until that lease ends.
-//! * A lease lasts at least as long as was asked for, until the answer to the claim that comes after:
-//!   it goes by the database's clock, which a claim reads between its question and its answer. It may
-//!   last longer: the store may have granted it later than it was asked for. So nothing is
-//!   said of when a delivery must be handed out again, but that it must be in the end. An extension
-//!   counts once it is answered.
-//! * A settlement may hold from the moment it is asked for, answered or not: the delivery may be
-//!   with another, or be over, so that the next one in order goes. It holds once it is answered.
-//! * Claims do not wait for the disk. When the server crashes, those that are not settled may be
-//!   forgotten, be they answered or not, and others may have the deliveries.
-//! * A claim that was heard of when its lease had ended may be another's already.
-//! * A worker that lives loses a lease only if it stalled, or its store did.
-//! * What a worker counts (flights, results that are not settled) it counts up before the line and
-//!   down after it, so the judge never counts more than the worker.
+//! * An event may be accepted from the moment it is published, and certainly is once the store has
+//!   answered. An event came before another if its answer came before the other was published.
+//! * A claim counts once it is answered, because nobody acts on it earlier. A claim whose answer
+//!   was lost is unknown; its deliveries wait until that lease ends.
+//! * A lease lasts at least as long as the worker asked for, until the answer to the claim that
+//!   comes after: it uses the database's clock, which a claim reads between its question and its
+//!   answer. It may last longer, because the store may have granted it later than the worker asked.
+//!   So the judge does not say when a delivery must be claimed again, but that it must be in the
+//!   end. An extension counts once it is answered.
+//! * A settlement may hold from the moment the worker asks for it, answered or not: another worker
+//!   may have the delivery, or it may have ended, so that the next one in order is sent. It
+//!   certainly holds once it is answered.
+//! * Claims do not wait for the disk. When the server crashes, it may forget claims that are not
+//!   settled, answered or not, and other workers may claim these deliveries.
+//! * If the answer to a claim arrives after its lease has ended, another worker may have the
+//!   delivery already.
+//! * A live worker loses a lease only if it stalled, or if its store did.
+//! * A worker counts its attempts and unsettled results up before it writes the line and down after
+//!   it, so the judge never counts more than the worker.
 //!
-//! In which order results reach a worker's breakers no journal tells; when one opens is left to the
-//! simulation.
+//! No journal records in which order results reach a worker's breakers. The simulation checks when
+//! a breaker opens.
 
 mod story;
 #[cfg(test)]
@@ -41,19 +45,20 @@ use self::story::{Call, Story};
 use super::journal::{self, Happening, Line, Response};
 use crate::invariants::{Checker, Ending, Footing, Key, Limits, Tally, Terms, WorkerNumber};
 
-/// How long after it was decided on a request may be seen, on a machine that is busy; beside the time
-/// that its process was silent just before.
+/// The largest time between the decision to send and the request's line on a busy machine, in
+/// addition to the time that its process was silent just before.
 const LAG: Duration = Duration::from_secs(1);
 
-/// The part of a lease that a worker may be silent, or wait for one call of the store, without
-/// having stalled. It looks after its leases each quarter, and makes a few calls in between.
+/// A worker stalls if it is silent, or waits for one call of the store, for longer than its lease
+/// divided by this. A worker checks its leases each quarter of the lease, and makes a few calls in
+/// between.
 const STALL: u32 = 20;
 
-/// Judges a run of these endpoints, which all events went to, by engines with these settings, after
-/// which the store kept these deliveries. Returns what was exercised.
+/// Judges a run in which all events went to these endpoints. The engines had these settings, and
+/// the store has these deliveries at the end. Returns the counters of the run.
 ///
 /// # Errors
-/// The first promise that was broken, and the story around it.
+/// The first broken promise, with the actions around it.
 pub fn judge(
     journal: &Path,
     endpoints: &BTreeMap<EndpointId, Endpoint>,
@@ -89,18 +94,18 @@ fn judge_lines(
 struct Judge {
     began: Timestamp,
     stall: Duration,
-    /// Those that live.
+    /// The live workers.
     processes: BTreeMap<String, Process>,
     story: Story,
 }
 
 struct Process {
     worker: WorkerNumber,
-    /// When it last gave a sign of life.
+    /// The time of its last sign of life.
     heard_at: Timestamp,
-    /// The calls that are not answered.
+    /// The calls without an answer.
     calls: BTreeMap<u64, Call>,
-    /// The exchanges that have not ended, with their claims.
+    /// The attempts that have not ended, with their claims.
     exchanges: BTreeMap<u64, (Key, Option<usize>)>,
 }
 
@@ -166,7 +171,7 @@ impl Judge {
         }
     }
 
-    /// Notes which workers stall: leases of theirs may run out.
+    /// Notes which workers stall: their leases may end.
     fn note_stalls(&mut self, at: Timestamp, now: Duration) {
         for process in self.processes.values() {
             let first_call = process.calls.values().next().map(|call| call.asked_at);
@@ -178,7 +183,7 @@ impl Judge {
     }
 
     fn on_killed(&mut self, process: &str) {
-        // One that was killed before it did anything is not known.
+        // A process that was killed before its first action is unknown.
         if let Some(process) = self.processes.remove(process) {
             self.story.checker.tally.crashes += 1;
             self.story.checker.on_worker_ended(process.worker);

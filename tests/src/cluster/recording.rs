@@ -1,5 +1,5 @@
-//! The store and the transport of a process, with all that matters written down: before it is done,
-//! and once it is known how it went.
+//! The store and the transport of a process. They record each action before it is done, and its
+//! result once it is known.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use webhooks_registry::{Endpoint, EndpointNumber};
 
 use super::journal::{self, Answer, Happening, Journal, Question, Response};
 
-/// A store that writes down what it is asked and what it answers.
+/// A store that records its calls and its answers.
 #[derive(Debug, Clone)]
 pub struct RecordingStore {
     inner: PostgresStore,
@@ -152,11 +152,11 @@ fn told(claimed: &Claimed) -> journal::Claimed {
 }
 
 crate::forward_endpoints!(RecordingStore);
-// Nothing there changes anything.
+// These calls change nothing.
 crate::forward_history!(RecordingStore);
 
-/// A transport that writes down what is sent, and how it ended. The query of an endpoint's URL is its
-/// id.
+/// A transport that records each request and its result. The query of an endpoint's URL is the
+/// endpoint's id.
 #[derive(Debug, Clone)]
 pub struct RecordingTransport {
     inner: HttpTransport,
@@ -170,7 +170,7 @@ impl RecordingTransport {
     }
 }
 
-/// Notes how an exchange ended, even if it is dropped.
+/// Notes the result of an attempt, even if its future is dropped.
 struct Exchange<'j> {
     journal: &'j Journal,
     number: u64,

@@ -1,4 +1,4 @@
-//! What a run writes down: a trace with a hash, and the first promise that was broken.
+//! The record of a run: a trace with a hash, and the first promise that was broken.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Arguments, Write as _};
@@ -22,28 +22,28 @@ pub(crate) struct Checker {
     pub(crate) deliveries: Deliveries,
     pub(crate) workers: Vec<WorkerRecord>,
     pub(crate) limits: Limits,
-    /// What each worker has in flight at each endpoint.
+    /// The attempts that each worker has in flight at each endpoint.
     pub(super) lines: BTreeMap<(WorkerNumber, usize), Lines>,
     pub(crate) violation: Option<String>,
     log: Log,
 }
 
-/// What holds for an endpoint.
+/// The promises to an endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) endpoint: Endpoint,
-    /// How late it is served at most, if that is promised.
+    /// The largest delay with which it is served, if a delay is promised.
     pub(crate) on_time: Option<Duration>,
-    /// Whether that is promised only for what is accepted after it was seen to answer.
+    /// Whether that delay is promised only for events accepted after its first answer.
     pub(crate) must_be_known: bool,
-    /// When it was first seen to answer.
+    /// The time of its first answer.
     pub(super) known_at: Option<Duration>,
-    /// The place from which on it is in order, if it is ordered.
+    /// The place from which on its deliveries are in order, if it is ordered.
     pub(super) ordered_from: usize,
 }
 
 impl Terms {
-    /// Returns the terms of an endpoint that is set like this from the start.
+    /// Returns the terms of an endpoint that has these settings from the start.
     pub(crate) fn new(endpoint: Endpoint, on_time: Option<Duration>) -> Self {
         Self { endpoint, on_time, must_be_known: false, known_at: None, ordered_from: 0 }
     }
@@ -54,14 +54,14 @@ pub(crate) struct WorkerRecord {
     pub(crate) has_ended: bool,
     pub(crate) in_flight: usize,
     pub(crate) most_in_flight: usize,
-    /// How many exchanges were made, or are, whose results the store has not answered for.
+    /// The number of attempts made or running whose results the store has not answered.
     pub(crate) unsettled: usize,
-    /// How many of its store calls fail or stall at present, and when one last did.
+    /// The number of its store calls that fail or stall at present, and the end of the last one.
     pub(crate) faults: usize,
     pub(crate) last_fault: Option<Duration>,
 }
 
-/// A hash of all lines (FNV-1a), and the lines if wanted.
+/// A hash of all lines (FNV-1a), and the lines themselves if wanted.
 #[derive(Debug)]
 struct Log {
     hash: u64,
@@ -69,14 +69,14 @@ struct Log {
 }
 
 impl WorkerRecord {
-    /// Returns whether its store failed or stalled since then.
+    /// Returns whether its store failed or stalled since `then`.
     pub(super) fn had_fault_since(&self, then: Duration) -> bool {
         self.faults > 0 || self.last_fault.is_some_and(|last| last >= then)
     }
 }
 
 impl Checker {
-    /// Returns a checker of a run that begins; `verbose` has it keep the trace as text.
+    /// Returns a checker for a run that begins; `verbose` records the trace as text.
     pub(crate) fn new(verbose: bool) -> Self {
         Self {
             tally: Tally::default(),
@@ -96,7 +96,7 @@ impl Checker {
         self.workers.len() - 1
     }
 
-    /// Notes that an endpoint is set in another way from now on.
+    /// Notes that an endpoint's settings change now.
     pub(crate) fn change(&mut self, endpoint: usize, settings: Endpoint) {
         let place = self.deliveries.place();
         let Some(terms) = self.endpoints.get_mut(endpoint) else { return };
@@ -107,7 +107,7 @@ impl Checker {
     }
 
     pub(crate) fn note(&mut self, now: Duration, line: Arguments<'_>) {
-        // Neither fails: nothing is written anywhere but to memory.
+        // Neither fails: both write to memory only.
         let _infallible = write!(Hasher(&mut self.log.hash), "{} {line}", now.as_micros());
         if let Some(lines) = &mut self.log.lines {
             lines.push(format!("{:>12.6} {line}", now.as_secs_f64()));
@@ -126,7 +126,7 @@ impl Checker {
         self.log.hash
     }
 
-    /// Returns the trace, if it was kept.
+    /// Returns the trace, if it was recorded.
     pub(crate) fn take_trace(&mut self) -> Vec<String> {
         self.log.lines.take().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The end of a run: how everything ended must be how the run saw it end.
+//! The end of a run: every delivery must have ended in the way that the run saw.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use super::checker::Checker;
 use super::leases::{Delivery, Key};
 
 impl Checker {
-    /// Checks what the store keeps of each delivery at the end: what was promised must be there.
+    /// Checks the store's record of each delivery at the end: every promised delivery must be
+    /// there.
     pub(crate) fn on_end_of_run(&mut self, kept: &BTreeMap<Key, DeliveryStatus>, now: Duration) {
         let mut wrong = None;
         for (key, delivery) in &self.deliveries.by_key {
@@ -29,7 +30,7 @@ impl Checker {
     }
 }
 
-/// Returns whether a delivery ended as the run saw it end.
+/// Returns whether a delivery ended in the way that the run saw.
 fn ended_well(delivery: &Delivery, found: Option<DeliveryStatus>) -> bool {
     let last = delivery.claims.iter().rev().find_map(|claim| claim.settled);
     match found {

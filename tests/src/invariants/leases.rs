@@ -1,5 +1,5 @@
-//! Deliveries as a run has seen them: accepted, claimed, sent, settled; and which repeats are
-//! explained.
+//! Deliveries as a run has seen them: accepted, claimed, sent, settled; and the explanations of
+//! duplicates.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,64 +28,64 @@ impl fmt::Display for Key {
 pub(crate) struct Deliveries {
     pub(crate) by_key: BTreeMap<Key, Delivery>,
     by_id: BTreeMap<DeliveryId, Key>,
-    /// How many places there are in the order of acceptance so far.
+    /// The number of places in the order of acceptance so far.
     places: usize,
 }
 
-/// What was seen of a delivery.
+/// The observations of a delivery.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(crate) struct Delivery {
-    /// Its place in the order of acceptance: the earliest it may have, and the latest, if it was
-    /// accepted for sure.
+    /// Its place in the order of acceptance: the earliest possible one, and the latest possible one
+    /// if it was certainly accepted.
     pub(super) earliest: usize,
     pub(super) latest: Option<usize>,
     pub(super) accepted_at: Duration,
-    /// Whether publish returned `Ok`, so that it must not be lost.
+    /// Whether publish returned `Ok`, so that the store must not lose it.
     pub(crate) is_promised: bool,
     pub(crate) id: Option<DeliveryId>,
     pub(crate) is_open: bool,
-    /// Whether the store was asked to end it, and may have done so.
+    /// Whether the engine asked the store to end it, so that the store may have done so.
     pub(super) may_have_ended: bool,
-    /// Why it was cancelled from outside.
+    /// The reason for which it was cancelled from outside.
     pub(crate) cancelled: Option<&'static str>,
     pub(crate) was_replayed: bool,
-    /// Whether it was cancelled while a claim waited to be sent. If it is replayed, requests don't
-    /// tell which claim they are sent by.
+    /// Whether it was cancelled while a claim waited to be sent. If it is replayed, a request does
+    /// not show by which claim it is sent.
     pub(super) is_uncertain: bool,
-    /// Whether the endpoint answered 2xx, and the engine heard it.
+    /// Whether the endpoint answered 2xx, and the engine got the answer.
     pub(crate) was_taken: bool,
     pub(crate) due_at: Option<Timestamp>,
     pub(crate) claims: Vec<ClaimRecord>,
 }
 
-/// A delivery that is handed out.
+/// A claim of a delivery.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grant {
     pub(crate) claim: Claim,
     pub(crate) key: Key,
-    /// The number of the coming attempt by which the retry policy counts.
+    /// The number of the next attempt, as the retry policy counts.
     pub(crate) attempt: u32,
-    /// When the delivery was accepted, or last replayed.
+    /// The time at which the delivery was accepted, or last replayed.
     pub(crate) since: Timestamp,
-    /// The lease lasts so long at least.
+    /// The earliest possible end of the lease.
     pub(crate) until: Timestamp,
     pub(crate) footing: Footing,
 }
 
-/// How far a claim can be relied on.
+/// The certainty of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Footing {
     /// It holds, and its worker knows.
     Firm,
-    /// It holds, and its worker never heard of it.
+    /// It holds, and its worker did not get the answer.
     Unheard,
-    /// It may not hold: the store crashed since it was asked for, or its lease had ended when the
-    /// worker heard of it.
+    /// It may not hold: the store crashed after the worker asked for it, or its lease had ended
+    /// when the worker got the answer.
     Doubtful,
 }
 
-/// What was seen of a claim.
+/// The observations of a claim.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(crate) struct ClaimRecord {
@@ -94,24 +94,25 @@ pub(crate) struct ClaimRecord {
     granted_at: Duration,
     pub(super) until: Timestamp,
     footing: Footing,
-    /// Whether the retry policy has an attempt left for it.
+    /// Whether the retry policy allows one more attempt.
     pub(super) is_allowed: bool,
     is_last: bool,
     is_expired_at: Timestamp,
     pub(super) is_sent: bool,
-    /// Whether the delivery was cancelled meanwhile.
+    /// Whether the delivery was cancelled while it was claimed.
     is_over: bool,
-    /// Whether the endpoint was closed meanwhile.
+    /// Whether the endpoint was closed while the delivery was claimed.
     pub(super) is_closed: bool,
-    /// Whether the store was asked to put the delivery back, and may have done so.
+    /// Whether the engine asked the store to make the delivery pending again, so that the store may
+    /// have done so.
     may_be_back: bool,
-    /// The status code that was answered, 0 if none was.
+    /// The status code of the answer; `None` if there was none.
     pub(super) status: Option<u16>,
     pub(crate) settled: Option<Outcome>,
 }
 
 impl Deliveries {
-    /// Notes that a delivery was accepted just now.
+    /// Notes that a delivery is certainly accepted now.
     pub(crate) fn accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
         let places = self.places + 1;
         let delivery = self.may_accept(key, now);
@@ -119,12 +120,12 @@ impl Deliveries {
         delivery
     }
 
-    /// Returns how many places there are in the order of acceptance so far.
+    /// Returns the number of places in the order of acceptance so far.
     pub(super) fn place(&self) -> usize {
         self.places
     }
 
-    /// Notes that a delivery is accepted now or later, if at all.
+    /// Notes that a delivery may be accepted now or later.
     pub(crate) fn may_accept(&mut self, key: Key, now: Duration) -> &mut Delivery {
         self.places += 1;
         let earliest = self.places;
@@ -133,7 +134,7 @@ impl Deliveries {
         self.by_key.entry(key).or_insert(delivery)
     }
 
-    /// Notes that a delivery was replayed, or made for an event that was missed.
+    /// Notes that a delivery was replayed, or made for a missed event.
     pub(crate) fn replay(&mut self, key: Key, now: Duration) {
         let is_known = self.by_key.contains_key(&key);
         let delivery = self.accept(key, now);
@@ -146,7 +147,7 @@ impl Deliveries {
         }
     }
 
-    /// Notes that a delivery that has ended was forgotten.
+    /// Notes that retention deleted a delivery that had ended.
     pub(crate) fn forget(&mut self, key: Key) {
         if let Some(delivery) = self.by_key.remove(&key)
             && let Some(id) = delivery.id
@@ -166,13 +167,13 @@ impl Deliveries {
 }
 
 impl ClaimRecord {
-    /// Returns whether others may have the delivery, though the lease has not ended, and the store
-    /// has not said so.
+    /// Returns whether another worker may have the delivery, although the lease has not ended and
+    /// the store has not answered so.
     fn may_be_over(&self) -> bool {
         self.is_over || self.may_be_back || self.is_doubtful()
     }
 
-    /// Returns whether it is still a worker's.
+    /// Returns whether a worker still has the claim.
     pub(crate) fn is_unsettled(&self) -> bool {
         !self.is_over && self.settled.is_none()
     }
@@ -205,8 +206,8 @@ impl Delivery {
 }
 
 impl Checker {
-    /// Notes that a delivery was handed out, and asks what became of the claim before. `time` is
-    /// that by which leases had to have ended.
+    /// Notes that a worker claimed a delivery, and checks the end of the claim before. Leases had
+    /// to end by `time`.
     pub(crate) fn on_claimed(
         &mut self,
         worker: WorkerNumber,
@@ -217,7 +218,7 @@ impl Checker {
         self.note(now, format_args!("worker {worker} claims {key} by {token}"));
         self.deliveries.by_id.insert(id, key);
         if !self.deliveries.by_key.contains_key(&key) {
-            // An event that was missed, and replayed.
+            // A missed event that was replayed.
             self.deliveries.accept(key, now).was_replayed = true;
         }
         let Some(delivery) = self.deliveries.by_key.get_mut(&key) else { return };
@@ -241,7 +242,8 @@ impl Checker {
             status: None,
             settled: None,
         };
-        // What was asked for by another claim has not been done then, and never will be.
+        // The request of an earlier claim to end the delivery was not carried out, and never will
+        // be.
         delivery.may_have_ended &= footing != Footing::Firm;
         let is_open = delivery.is_open;
         let before = delivery.claims.last().map(|last| {
@@ -270,7 +272,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the store crashed: what it had handed out, it may have forgotten.
+    /// Notes that the store crashed: it may have forgotten the claims that are not settled.
     pub(crate) fn on_store_crashed(&mut self, now: Duration) {
         self.note(now, format_args!("the store crashes"));
         let claims = self.deliveries.by_key.values_mut().flat_map(|delivery| &mut delivery.claims);
@@ -279,7 +281,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the store and all its workers crashed: no claim of before holds.
+    /// Notes that the store and all its workers crashed: no earlier claim holds.
     pub(crate) fn on_all_crashed(&mut self, now: Duration) {
         self.note(now, format_args!("the store and its workers crash"));
         let claims = self.deliveries.by_key.values_mut().flat_map(|delivery| &mut delivery.claims);
@@ -292,7 +294,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the store is asked to keep a settlement: from now on it may hold.
+    /// Notes that the engine asks the store to record a settlement, which may hold from now on.
     pub(crate) fn on_settling(&mut self, claim: Claim, outcome: Outcome, now: Duration) {
         let Some(key) = self.deliveries.by_id.get(&claim.delivery).copied() else { return };
         self.note(now, format_args!("{key} may be settled by {}: {outcome:?}", claim.token));
@@ -305,7 +307,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the store kept a settlement.
+    /// Notes that the store recorded a settlement.
     pub(crate) fn on_settled(
         &mut self,
         claim: Claim,
@@ -338,7 +340,8 @@ impl Checker {
         if matches!(outcome, Outcome::Retrying { .. })
             && self.endpoints[key.endpoint].endpoint.ordered
         {
-            // It waits for this retry; others were in flight when it became ordered.
+            // The endpoint waits for this retry. Others were in flight when the endpoint became
+            // ordered.
             let others = self.deliveries.by_key.iter_mut();
             let others = others.filter(|(other, _)| other.endpoint == key.endpoint);
             others.for_each(|(_, other)| other.due_at = None);

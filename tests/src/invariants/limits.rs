@@ -1,4 +1,4 @@
-//! What each request is checked for when it reaches the receiver, and when it ends.
+//! The checks of each request when it reaches the receiver, and when its attempt ends.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ pub(crate) struct Limits {
     pub(crate) in_flight: usize,
     pub(crate) max_unsettled: usize,
     pub(crate) breaker: BreakerSettings,
-    /// How far `Retry-After` can push a retry.
+    /// The longest delay of a retry that `Retry-After` can ask for.
     pub(crate) retry_after_cap: Duration,
-    /// How long after it was decided on a request may be seen.
+    /// The largest time between the decision to send and the arrival of the request.
     pub(crate) lag: Duration,
-    /// Whether the wall clock was off for so long that due times and ages go by it.
+    /// Whether the wall clock was off for long enough to change due times and ages.
     pub(crate) is_wall_off: bool,
 }
 
 impl Limits {
-    /// Returns what the settings promise.
+    /// Returns the bounds that the settings promise.
     pub(crate) fn of(settings: &EngineSettings) -> Self {
         Self {
             in_flight: settings.concurrency * 5,
@@ -35,30 +35,31 @@ impl Limits {
     }
 }
 
-/// What one worker has going with one endpoint.
+/// The state of one endpoint at one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     in_flight: u32,
-    /// The tokens in its bucket at a time.
+    /// The tokens in its bucket, and the time of that count.
     bucket: Option<(f64, Duration)>,
-    /// Until when the endpoint asked to be left alone.
+    /// The end of the pause that the endpoint asked for.
     quiet_until: Duration,
     troubles: u32,
-    /// Until when the breaker is open at least.
+    /// The earliest end of the breaker's pause.
     open_until: Duration,
-    /// Until when failures tell nothing new: what was in flight when it opened.
+    /// The end of the time in which failures do not count: they are of attempts that were in flight
+    /// when the breaker opened.
     deaf_until: Duration,
-    /// Whether it may have been forgiven, and then is not deaf.
+    /// Whether its health may have been reset, in which case failures count again.
     may_hear: bool,
-    /// When the breaker forgets its failures at the earliest, unless there are more.
+    /// The earliest time at which the breaker forgets its failures, if there are no more.
     forgets_at: Duration,
-    /// When the endpoint last asked, or the breaker opened. What takes off at the same moment
-    /// cannot know.
+    /// The time at which the endpoint last asked for a pause, or the breaker opened. An attempt
+    /// that starts at the same moment cannot know of it.
     closed_at: Option<Duration>,
     is_probing: bool,
 }
 
-/// How an exchange ended.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Answered {
@@ -67,12 +68,13 @@ pub(crate) enum Ending {
     },
     /// The transport failed or panicked.
     Broken,
-    /// The engine dropped it: for its timeout, or because its worker ended.
+    /// The engine dropped it, because of its timeout or because its worker ended.
     Dropped,
 }
 
 impl Checker {
-    /// Notes that a request arrived, and checks that it may; returns the claim that it was sent by.
+    /// Notes that a request arrived, and checks that it was allowed; returns the claim by which it
+    /// was sent.
     pub(crate) fn on_send(
         &mut self,
         worker: WorkerNumber,
@@ -145,14 +147,14 @@ impl Checker {
         }
     }
 
-    /// Order of acceptance: nothing is sent while something accepted earlier is open.
+    /// Order of acceptance: nothing is sent while an earlier accepted delivery is open.
     fn check_order(&mut self, key: Key, now: Duration) {
         if !self.endpoints[key.endpoint].endpoint.ordered {
             return;
         }
         let Some(delivery) = self.deliveries.by_key.get(&key) else { return };
         let place = delivery.earliest;
-        // What came before it was ordered may be on its way.
+        // A delivery from before the endpoint became ordered may be in flight.
         let from = self.endpoints[key.endpoint].ordered_from;
         let earlier = (self.deliveries.by_key.iter())
             .find(|(other, earlier)| {
@@ -164,7 +166,7 @@ impl Checker {
                     && !earlier.was_replayed
             })
             .map(|(earlier, _)| *earlier);
-        // A late repeat after a lost lease may come whenever; it was sent in order before.
+        // A late duplicate after a lost lease may come at any time; it was sent in order before.
         let is_repeat = !delivery.is_open || delivery.was_replayed;
         if let Some(earlier) = earlier.filter(|_| !is_repeat) {
             self.violate(now, format_args!("order: {key} is sent before {earlier} has ended"));
@@ -196,7 +198,7 @@ impl Checker {
         let claim = &mut delivery.claims[index];
         claim.is_sent = true;
         let (is_allowed, until) = (claim.is_allowed, claim.until);
-        // Another may have had it meanwhile, and put it back for later.
+        // Another worker may have had it, and settled it for a later retry.
         let is_due = due_at.is_none_or(|due_at| due_at <= time) || claim.is_doubtful();
         let is_due = is_due || self.limits.is_wall_off;
         self.tally.duplicates += u64::from(was_taken);
@@ -216,7 +218,7 @@ impl Checker {
         Some(index)
     }
 
-    /// Notes how an exchange ended.
+    /// Notes the result of an attempt.
     pub(crate) fn on_end(
         &mut self,
         worker: WorkerNumber,
@@ -230,7 +232,7 @@ impl Checker {
         self.tally.broken_off += u64::from(ending == Ending::Dropped);
         let claims = self.deliveries.by_key.get(&key).map(|delivery| &delivery.claims);
         let sent_by = claim.zip(claims).and_then(|(index, claims)| claims.get(index));
-        // The endpoint may be closed since, and a new one begun that knows nothing of it.
+        // The endpoint may have been closed, and a new one registered that knows nothing of it.
         let is_closed = sent_by.is_some_and(|claim| claim.is_closed);
         let is_sign_of_life =
             matches!(ending, Ending::Answered { status, .. } if status != 429 && status < 500);
@@ -252,14 +254,14 @@ impl Checker {
         }
     }
 
-    /// Notes that the store answered, in whatever way, for results of so many exchanges.
+    /// Notes that the store answered, with success or not, for the results of `exchanges` attempts.
     pub(crate) fn on_answered(&mut self, worker: WorkerNumber, exchanges: usize) {
         let unsettled = &mut self.workers[worker].unsettled;
         *unsettled = unsettled.saturating_sub(exchanges);
     }
 
-    /// Notes that an endpoint may have been forgiven what it did, as it may have been mended. If it
-    /// was not, its breaker stays deaf to what is in flight.
+    /// Notes that an endpoint's health may have been reset, because the endpoint may be mended. If
+    /// it was not reset, its breaker still ignores the attempts in flight.
     pub(crate) fn forgive(&mut self, endpoint: usize) {
         for ((_, of), lines) in &mut self.lines {
             if *of == endpoint {
@@ -270,7 +272,7 @@ impl Checker {
         }
     }
 
-    /// Forgets what ended with a worker.
+    /// Forgets the state of a worker that ended.
     pub(crate) fn on_worker_ended(&mut self, worker: WorkerNumber) {
         self.workers[worker].has_ended = true;
         let lines: BTreeMap<_, _> = std::mem::take(&mut self.lines);
@@ -279,16 +281,16 @@ impl Checker {
 }
 
 impl Lines {
-    /// Forgets failures that are long ago.
+    /// Forgets old failures.
     fn age(&mut self, now: Duration) {
         if now >= self.forgets_at {
             (self.troubles, self.is_probing) = (0, false);
         }
     }
 
-    /// Follows the breaker as far as it is promised: after so many failures in a row nothing is
-    /// sent for the first pause, and then one at a time until one is answered without trouble.
-    /// Returns whether it opened.
+    /// Follows the breaker as far as it is promised: after the set number of failures in a row
+    /// nothing is sent for the first pause, and then one request at a time until one is answered
+    /// without trouble. Returns whether the breaker opened.
     fn learn(&mut self, ending: Ending, limits: &Limits, now: Duration) -> bool {
         self.age(now);
         let is_trouble = match ending {

@@ -1,12 +1,12 @@
-//! What a run exercised.
+//! The counters of a run.
 
 use std::fmt;
 use std::ops::AddAssign;
 
-/// Writes the tally: one counter a line, each with its name.
+/// Writes one line per counter, each with its name.
 macro_rules! tally {
     ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
-        /// How often what happened, over one run or many.
+        /// The number of times that each thing happened, over one run or many.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Tally {
@@ -35,33 +35,33 @@ tally! {
     refused: "publishes refused",
     /// Events that were published again.
     repeated: "publishes repeated",
-    /// Exchanges.
+    /// Attempts.
     attempts: "exchanges",
-    /// Exchanges that ended with 2xx.
+    /// Attempts that were answered 2xx.
     successes: "exchanges with 2xx",
-    /// First exchanges with endpoints that are well, while most hang.
+    /// First attempts at healthy endpoints while most endpoints hang.
     beside_outage: "exchanges on time beside an outage",
-    /// Exchanges that the engine broke off.
+    /// Attempts that the engine stopped.
     broken_off: "exchanges broken off",
-    /// Exchanges that panicked.
+    /// Attempts that panicked.
     panics: "panics of the transport",
-    /// Receipts by an endpoint that had answered 2xx before.
+    /// Requests to an endpoint that had answered 2xx to the same delivery before.
     duplicates: "duplicates, all explained",
     /// Deliveries that were delivered.
     delivered: "deliveries delivered",
-    /// Deliveries whose retries were spent.
+    /// Deliveries that failed after their last retry.
     failed: "deliveries failed",
     /// Deliveries that were cancelled.
     cancelled: "deliveries cancelled",
     /// Deliveries that expired.
     expired: "deliveries expired",
-    /// Claims that were handed back.
+    /// Claims that were released.
     released: "claims handed back",
-    /// Leases that ended under a claim.
+    /// Leases that ended before their claim was settled.
     lost_leases: "leases that ran out",
     /// Store calls that failed before they did anything.
     failed_before: "store calls that failed undone",
-    /// Store calls that did their work, and failed then.
+    /// Store calls that did their work, and then failed.
     failed_after: "store calls that failed done",
     /// Store calls that took long.
     stalled: "store calls that stalled",
@@ -77,13 +77,13 @@ tally! {
     store_crashes: "stores crashed",
     /// Operators' calls that changed something, or were refused.
     operations: "operations",
-    /// Events that were forgotten because they were old.
+    /// Events that retention deleted.
     pruned: "events forgotten",
     /// Steps of the wall clock.
     clock_steps: "steps of the wall clock",
-    /// Times for which a store took no events.
+    /// Times when a store accepted no events.
     full: "times when a store was full",
-    /// Times for which what waits could not be read.
+    /// Times when pending deliveries could not be read.
     unread: "times when a backlog could not be read",
     /// Breakers that opened.
     openings: "breakers opened",

@@ -1,4 +1,4 @@
-//! What each step does.
+//! The effect of each step.
 
 use super::promises::{Promise, broken, broken_by_send, follows};
 use super::state::{
@@ -8,10 +8,10 @@ use super::state::{
 use super::steps::{Step, has_all_ended, is_open, wanted};
 use super::{Deviation, Scope};
 
-/// How many attempts a delivery has.
+/// The number of attempts per delivery.
 const ATTEMPTS: u8 = 2;
 
-/// Returns the state after a step, and the promise that the step broke, if it did.
+/// Returns the state after a step, and the promise that the step broke, if any.
 pub(super) fn act(scope: &Scope, before: &State, step: Step) -> (State, Option<Promise>) {
     let mut act = Act { scope, state: before.clone(), broken: None };
     act.step(step);
@@ -79,7 +79,7 @@ impl Act<'_> {
             Step::ReplayCommit => self.replay(),
             Step::Disable { endpoint, drains } => self.disable(endpoint, drains),
             Step::Register(endpoint) => {
-                // Whoever registers it again gets a new row.
+                // A later registration makes a new row.
                 let generation = self.state.endpoints[endpoint].generation + 1;
                 self.state.endpoints[endpoint] =
                     Endpoint { is_active: true, generation, was_cancelled: false };
@@ -136,7 +136,7 @@ impl Act<'_> {
         };
     }
 
-    /// The server rolls a transaction back that nobody listens to. Whoever lives publishes anew.
+    /// The server rolls back a transaction that nobody listens to. A live process publishes again.
     fn abort(&mut self, event: usize) {
         let Publication::Begun { by, is_handed, client, .. } = self.state.publications[event]
         else {
@@ -148,7 +148,7 @@ impl Act<'_> {
         }
     }
 
-    /// The publisher hears what it claimed, and puts it into memory.
+    /// The publisher gets the answer with its pre-claimed deliveries, and puts them into memory.
     fn answer(&mut self, event: usize) {
         for holder in self.answering(event) {
             let held = &mut self.state.holders[holder];
@@ -161,8 +161,8 @@ impl Act<'_> {
         self.state.publications[event] = Publication::Done;
     }
 
-    /// The publisher's next try finds that the event has been published, and hands back what that
-    /// had claimed.
+    /// The publisher's next try finds that the event has been published, and releases the
+    /// deliveries that the first try claimed.
     fn publish_again(&mut self, event: usize) {
         let Publication::Committed { client, .. } = self.state.publications[event] else { return };
         let forgets = match client {
@@ -178,7 +178,7 @@ impl Act<'_> {
         self.state.publications[event] = Publication::Done;
     }
 
-    /// Returns the places of what a publication claimed and nobody has heard of.
+    /// Returns the places of the claims of a publication that were not answered.
     fn answering(&self, event: usize) -> Vec<usize> {
         let holders = self.state.holders.iter().enumerate();
         let is_own = |holder: &Holder| {
@@ -191,7 +191,7 @@ impl Act<'_> {
         let holder = self.state.holders[place];
         self.state.holders[place].stage = Stage::Sent { is_success };
         if holder.is_void {
-            // It was ended while it was on its way; what was replayed since is another claim's.
+            // It ended while it was in flight; if it was replayed since, that is another claim.
             return;
         }
         self.state.deliveries[holder.delivery].is_excused |= holder.has_lapsed;
@@ -202,7 +202,8 @@ impl Act<'_> {
         sent.was_taken |= is_success;
     }
 
-    /// A worker whose lease has ended before it sent anything. What was handed over is handed back.
+    /// A worker drops a claim whose lease ended before it was sent. A pre-claimed delivery is
+    /// released.
     fn forget(&mut self, place: usize) {
         let holder = self.state.holders.remove(place);
         if holder.stage == Stage::Handed {
@@ -244,7 +245,7 @@ impl Act<'_> {
         self.state.deliveries[delivery].is_excused = false;
     }
 
-    /// What was not sent is settled as released.
+    /// A delivery that was not sent is settled as released.
     fn release(&mut self, place: usize) {
         let holder = self.state.holders.remove(place);
         self.put_back(&holder);
@@ -308,7 +309,7 @@ impl Act<'_> {
         self.state.workers[worker].clock = Clock::Right;
     }
 
-    /// A delivery is cancelled through a process, which takes it out of its own memory.
+    /// A process cancels a delivery, and takes it out of its own memory.
     fn cancel(&mut self, worker: usize, delivery: usize) {
         self.state.left.cancels -= 1;
         self.end(delivery, Status::Cancelled);
@@ -318,13 +319,13 @@ impl Act<'_> {
         });
     }
 
-    /// Makes what a replay has read due again, if it has not changed since.
+    /// Makes the delivery that a replay has read due again, if it has not changed since.
     fn replay(&mut self) {
         let Some(delivery) = self.state.replaying.take() else { return };
-        // It goes to the endpoint's row of now, whichever it belonged to.
+        // It goes to the endpoint's current row, whichever row it belonged to.
         let endpoint = self.state.endpoints[self.scope.endpoint_of(delivery)];
         let row = self.state.deliveries[delivery].row;
-        // What waits for a row of before is as good as cancelled.
+        // A delivery that waits for an earlier row is as good as cancelled.
         let is_left_over = matches!(row, Row::Waiting(_))
             && self.state.deliveries[delivery].generation != endpoint.generation;
         let is_replayed = match row {
@@ -347,7 +348,8 @@ impl Act<'_> {
         replayed.was_replayed = true;
     }
 
-    /// An endpoint gets nothing more. What waits is cancelled, except what others have locked.
+    /// An endpoint gets nothing more. Its pending deliveries are cancelled, except those that
+    /// others have locked.
     fn disable(&mut self, endpoint: usize, drains: bool) {
         self.state.left.disables -= 1;
         for delivery in 0..DELIVERIES {
@@ -360,7 +362,7 @@ impl Act<'_> {
         self.state.endpoints[endpoint].is_active = false;
     }
 
-    /// A partition is dropped, unless a second look finds something that waits.
+    /// A partition is dropped, unless a second look finds a pending delivery in it.
     fn drop_partition(&mut self, event: usize) {
         self.state.pruning = None;
         let looks = !self.scope.deviates(Deviation::PrunesWithoutSecondLook);
@@ -376,7 +378,7 @@ impl Act<'_> {
         }
     }
 
-    /// Ends what waits, whoever has it.
+    /// Ends a pending delivery, whichever worker has it.
     fn end(&mut self, delivery: usize, status: Status) {
         if self.state.waiting(delivery).is_some() {
             self.state.deliveries[delivery].row = Row::Ended(status);
@@ -392,7 +394,7 @@ impl Act<'_> {
         self.state.holders.push(holder);
     }
 
-    /// Gives a claim back, if it still holds, so that any worker can make it anew.
+    /// Releases a claim, if it still holds, so that any worker can claim the delivery again.
     fn put_back(&mut self, holder: &Holder) {
         let is_open = is_open(self.scope, &self.state, holder.delivery);
         if is_open

@@ -1,4 +1,4 @@
-//! What the steps of claims do: of what waits in the database, and of what was handed over.
+//! The steps of claims: of pending deliveries in the database, and of pre-claimed ones.
 
 use super::Deviation;
 use super::act::Act;
@@ -7,7 +7,8 @@ use super::state::{DELIVERIES, Holder, Lease, Plan, Stage};
 use super::steps::{is_due, is_early, is_free, is_open};
 
 impl Act<'_> {
-    /// The first statement of a claim: which endpoints, and up to which delivery.
+    /// The first statement of a claim: it finds the endpoints, and the last delivery that it may
+    /// claim.
     pub(super) fn plan(&mut self, worker: usize) {
         let mut plan = Plan { open: [None; DELIVERIES], bound: DELIVERIES };
         for delivery in 0..DELIVERIES {
@@ -22,8 +23,8 @@ impl Act<'_> {
         self.state.workers[worker].plan = Some(plan);
     }
 
-    /// Returns whether a claim takes a delivery, by what its first statement has found if it has two.
-    /// The second one has the endpoint's row alone, and looks again.
+    /// Returns whether a claim takes a delivery. A claim of two statements goes on from the result
+    /// of the first. The second one uses the endpoint's row only, and looks again.
     fn is_picked(&self, worker: usize, plan: Option<Plan>, delivery: usize) -> bool {
         let (scope, state, clock) = (self.scope, &self.state, self.state.workers[worker].clock);
         let Some(plan) = plan else { return is_due(scope, state, worker, delivery) };
@@ -39,7 +40,7 @@ impl Act<'_> {
         is_planned && is_fit
     }
 
-    /// A claim, or its second statement, whose rows are those of the first one's endpoints.
+    /// A claim, or its second statement, which uses the rows of the first one's endpoints.
     pub(super) fn claim(&mut self, worker: usize, most: usize, is_heard: bool) {
         let plan = self.state.workers[worker].plan.take();
         let is_picked = |delivery: &usize| self.is_picked(worker, plan, *delivery);
@@ -61,8 +62,8 @@ impl Act<'_> {
         }
     }
 
-    /// A claim of which the answer was lost is made again by the same token: it takes what it had
-    /// claimed, unless an ordered endpoint has another first delivery by now.
+    /// A claim whose answer was lost is made again with the same token: it takes the deliveries
+    /// that it had claimed, unless an ordered endpoint has another first delivery now.
     pub(super) fn claim_again(&mut self, worker: usize) {
         let holders = std::mem::take(&mut self.state.holders);
         let is_own = |holder: &Holder| holder.worker == worker && holder.stage == Stage::Unheard;
@@ -79,7 +80,7 @@ impl Act<'_> {
                 self.lease_mut(delivery).expect("it is held").is_lost = true;
                 continue;
             }
-            // The time is that of the first try, whatever the worker's clock says now.
+            // The time is that of the first try, whatever the worker's clock shows now.
             let broken = broken_by_claim(self.scope, &self.state, (worker, delivery));
             let broken = broken.filter(|one| *one != Promise::NotBeforeDue);
             self.broken = self.broken.or(broken);
@@ -88,7 +89,7 @@ impl Act<'_> {
         }
     }
 
-    /// A claim of what was handed over, as of when it reads the endpoint.
+    /// A claim of a pre-claimed delivery, at the moment when it reads the endpoint.
     pub(super) fn take(&mut self, place: usize) {
         let holder = self.state.holders[place];
         let number = self.scope.endpoint_of(holder.delivery);

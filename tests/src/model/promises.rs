@@ -1,40 +1,41 @@
-//! What must be true of every step.
+//! The promises that every step must keep.
 
 use super::Scope;
 use super::state::{Clock, DELIVERIES, Delivery, Publication, Row, State, Status, Waiting};
 use super::steps::Step;
 
-/// A promise of the store: those that runs are checked for, as far as a model has them.
+/// A promise of the store: of the promises that runs are checked for, those that the model can
+/// express.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "tests name them all")]
 pub enum Promise {
-    /// What was accepted is delivered, failed or cancelled, and until then it waits.
+    /// An accepted delivery ends as delivered, failed or cancelled, and is pending before that.
     AcceptedIsNeverLost,
-    /// Nothing that has ended is handed out.
+    /// Nothing that has ended is claimed.
     EndedIsNotHandedOut,
     /// From any state, every run without further faults ends with everything settled.
     EverythingEnds,
-    /// The event of a delivery that waits is there.
+    /// The event of a pending delivery exists.
     EventIsKept,
-    /// In an ordered endpoint, nothing overtakes what was accepted before.
+    /// In an ordered endpoint, no delivery overtakes one that was accepted before it.
     InOrder,
-    /// A lease that nobody holds is explained by a crash or a lost answer.
+    /// A lease that no process knows of is explained by a crash or a lost answer.
     LeasesAreHeld,
-    /// A retry does not come before it is due.
+    /// A retry is not made before it is due.
     NotBeforeDue,
     /// In an ordered endpoint, one delivery is claimed at a time.
     OneAtATime,
-    /// Nobody gets a delivery that another one has a lease of.
+    /// Nobody can claim a delivery while another worker's lease lasts.
     OneHolder,
-    /// What is settled as delivered was answered 2xx.
+    /// A delivery that is settled as delivered was answered 2xx.
     ResultsAreTrue,
-    /// Nothing is sent again without a crash or a lost lease that explains it.
+    /// Nothing is sent again, unless a crash or a lost lease explains it.
     SentOnce,
-    /// What has ended stays as it ended, unless it is replayed.
+    /// A delivery that has ended stays as it is, unless it is replayed.
     SettledForGood,
 }
 
-/// Returns the promise that a step broke in what it changed, if it did.
+/// Returns the promise that a step broke by its changes, if any.
 pub(super) fn broken(scope: &Scope, before: &State, step: Step, after: &State) -> Option<Promise> {
     let deliveries = || before.deliveries.iter().zip(&after.deliveries);
     let is_held = |delivery| !is_orphan(scope, after, delivery);
@@ -43,7 +44,7 @@ pub(super) fn broken(scope: &Scope, before: &State, step: Step, after: &State) -
         .or_else(|| (!(0..DELIVERIES).all(is_held)).then_some(Promise::LeasesAreHeld))
 }
 
-/// Returns what a change of a row breaks.
+/// Returns the promise that the change of a row breaks.
 fn changed(before: &Delivery, step: Step, after: &Delivery) -> Option<Promise> {
     match (before.row, after.row) {
         (_, Row::Waiting(Waiting { has_event: false, .. })) => Some(Promise::EventIsKept),
@@ -63,8 +64,8 @@ fn changed(before: &Delivery, step: Step, after: &Delivery) -> Option<Promise> {
     }
 }
 
-/// Returns whether a delivery is leased to nobody, and nothing explains it. Of an endpoint that is
-/// gone it is cancelled, whoever has leased it.
+/// Returns whether no process knows of a delivery's lease, and nothing explains it. If the endpoint
+/// is gone, the delivery is cancelled, whichever worker has leased it.
 fn is_orphan(scope: &Scope, state: &State, delivery: usize) -> bool {
     let endpoint = state.endpoints[scope.endpoint_of(delivery)];
     let is_open =
@@ -77,14 +78,14 @@ fn is_orphan(scope: &Scope, state: &State, delivery: usize) -> bool {
     is_open && state.lease(delivery).as_ref().is_some_and(is_leased)
 }
 
-/// Returns what it breaks to hand a delivery out of the database.
+/// Returns the promise that is broken if a worker claims this delivery from the database.
 pub(super) fn broken_by_claim(
     scope: &Scope,
     state: &State,
     (worker, delivery): (usize, usize),
 ) -> Option<Promise> {
     let waiting = state.waiting(delivery)?;
-    // What is due is said by wall clocks.
+    // Due times use wall clocks.
     let is_early = waiting.is_later && state.workers[worker].clock != Clock::Ahead;
     let has_firm = |is_it: &dyn Fn(usize) -> bool| {
         let mut holders = state.holders.iter();
@@ -101,7 +102,7 @@ pub(super) fn broken_by_claim(
     }
 }
 
-/// Returns what it breaks to send a delivery by a claim that nobody ended.
+/// Returns the promise that is broken if this delivery is sent by a claim that has not ended.
 pub(super) fn broken_by_send(scope: &Scope, state: &State, delivery: usize) -> Option<Promise> {
     let sent = &state.deliveries[delivery];
     let is_overtaken = |earlier: usize| {

@@ -1,4 +1,5 @@
-//! The search: all states, breadth first, and whether every run from each comes to its end.
+//! The search: it visits all states, breadth first, and checks that every run from each comes to
+//! its end.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,19 +8,19 @@ use super::state::{Left, State};
 use super::steps::steps;
 use super::{Command, Promise, Scope, Step};
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many states can be reached.
+    /// The number of states that can be reached.
     pub states: usize,
-    /// How many steps lead from one to another.
+    /// The number of steps from one state to another.
     pub steps: usize,
     /// The promises that are broken, each with a shortest way to break it.
     pub broken: BTreeMap<Promise, Vec<Step>>,
 }
 
-/// Every state, by its number, and how it is reached first.
+/// Every state by its number, and the step by which the search reached it first.
 #[derive(Default)]
 struct Known {
     numbers: HashMap<State, u32>,
@@ -39,7 +40,8 @@ impl Known {
     }
 }
 
-/// Explores all states. A step that breaks a promise is noted, and nothing beyond it is looked at.
+/// Explores all states. A step that breaks a promise is noted, and the search does not go beyond
+/// it.
 ///
 /// # Panics
 /// If there are more than four thousand million states.
@@ -53,7 +55,7 @@ pub fn explore(scope: &Scope) -> Report {
     };
     let mut report = Report::default();
     let mut known = Known::default();
-    // What happens by itself: from, to.
+    // The steps that happen by themselves: from, to.
     let mut fair: Vec<(u32, u32)> = Vec::new();
     let mut is_settled: Vec<bool> = Vec::new();
     let first = State::new(left);
@@ -72,7 +74,7 @@ pub fn explore(scope: &Scope) -> Report {
                         trace.push(step);
                         trace
                     });
-                    // What it would have led to is not known.
+                    // The state that it would have led to is unknown.
                     is_end = true;
                     continue;
                 }
@@ -99,8 +101,9 @@ pub fn explore(scope: &Scope) -> Report {
 
 /// Returns a state from which a run of fair steps does not end, or ends with something unsettled.
 ///
-/// It takes away states that nothing fair leads on from, if they are settled, and then those that
-/// lead to such states alone; states that are left lead to a circle or to an end that is not settled.
+/// It removes settled states that no fair step leads on from, and then the states that lead to
+/// removed states only. The states that are left lead to a circle, or to an end that is not
+/// settled.
 fn stuck(is_settled: &[bool], fair: &[(u32, u32)]) -> Option<u32> {
     let mut open = vec![0_u32; is_settled.len()];
     let mut starts = vec![0_usize; is_settled.len() + 1];

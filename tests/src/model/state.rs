@@ -1,32 +1,32 @@
-//! A state of the model: the rows of the store, what its calls have read or not answered yet, and
-//! what workers have in memory.
+//! A state of the model: the rows of the store, the calls that are under way, and the workers'
+//! memory.
 
 use super::Scope;
 
-/// How many workers, and how many deliveries at most, the model has.
+/// The number of workers, and the largest number of deliveries.
 pub(super) const WORKERS: usize = 2;
 pub(super) const DELIVERIES: usize = 2;
 
-/// Everything that can differ between two moments.
+/// The rows, the calls and the memory at one moment.
 ///
-/// Tokens are random in the store; here they are small numbers, and [`State::canonical`] names them
-/// by where they occur, so that states that differ in tokens alone are one.
+/// The store's tokens are random. Here they are small numbers, and [`State::canonical`] numbers
+/// them by where they occur, so that states that differ in tokens only are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct State {
     pub(super) deliveries: [Delivery; DELIVERIES],
     pub(super) publications: [Publication; DELIVERIES],
     pub(super) endpoints: [Endpoint; DELIVERIES],
     pub(super) workers: [Worker; WORKERS],
-    /// What processes have in memory.
+    /// The claims in the memory of processes.
     pub(super) holders: Vec<Holder>,
-    /// The delivery that a replay has read, and has not changed yet.
+    /// The delivery that a replay has read, and has not changed so far.
     pub(super) replaying: Option<usize>,
-    /// The event whose partition a prune has looked at, and has not dropped yet.
+    /// The event whose partition a prune has looked at, and has not dropped so far.
     pub(super) pruning: Option<usize>,
     pub(super) left: Left,
 }
 
-/// How often something may still happen.
+/// The number of times that each thing may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Left {
     pub(super) faults: u8,
@@ -36,18 +36,18 @@ pub(super) struct Left {
     pub(super) prunes: u8,
 }
 
-/// A delivery: its row, and what the promises need to know of its past.
+/// A delivery: its row, and the parts of its past that the promises need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "what was seen is independent of each other")]
 pub(super) struct Delivery {
     pub(super) row: Row,
-    /// Which row of its endpoint it belongs to.
+    /// The row of its endpoint that it belongs to.
     pub(super) generation: u8,
-    /// Whether it was sent since it was published, tried again by a settlement, or replayed.
+    /// Whether it was sent after its publication, its last settlement as a retry, or its replay.
     pub(super) is_sent: bool,
     /// Whether a crash or a lost lease explains that it is sent once more.
     pub(super) is_excused: bool,
-    /// Whether the endpoint has answered 2xx since it was published or replayed.
+    /// Whether the endpoint has answered 2xx after the publication or the replay.
     pub(super) was_taken: bool,
     pub(super) was_replayed: bool,
     /// Whether all deliveries of smaller numbers had been committed when it was accepted.
@@ -56,11 +56,11 @@ pub(super) struct Delivery {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Row {
-    /// None was made, or not yet.
+    /// No row was made, or none so far.
     Absent,
     Waiting(Waiting),
     Ended(Status),
-    /// It went with its partition.
+    /// It was dropped with its partition.
     Pruned,
 }
 
@@ -68,10 +68,10 @@ pub(super) enum Row {
 pub(super) struct Waiting {
     /// Attempts that failed.
     pub(super) attempts: u8,
-    /// Whether its retry is not due yet.
+    /// Whether its retry is not due now.
     pub(super) is_later: bool,
     pub(super) lease: Option<Lease>,
-    /// Whether its event is still there.
+    /// Whether its event still exists.
     pub(super) has_event: bool,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Lease {
     pub(super) token: u8,
     /// Whether it has ended by the store's clock.
     pub(super) is_over: bool,
-    /// Whether a crash or a lost answer explains that nobody holds it.
+    /// Whether a crash or a lost answer explains that no process knows of it.
     pub(super) is_lost: bool,
 }
 
@@ -95,12 +95,13 @@ pub(super) enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Publication {
     NotYet,
-    /// Its transaction has read the subscriptions: the rows of the endpoints that want it.
+    /// Its transaction has read the subscriptions: the rows of the endpoints that want the event.
     Begun {
         by: usize,
         wants: [Option<u8>; DELIVERIES],
         is_handed: bool,
-        /// What its process knew of cancellations then, by endpoints.
+        /// For each endpoint, whether its process knew of a cancellation when the transaction
+        /// began.
         knows: [bool; DELIVERIES],
         follows: bool,
         client: Client,
@@ -113,14 +114,14 @@ pub(super) enum Publication {
     Done,
 }
 
-/// Whether the process that publishes still hears its call.
+/// Whether the process that publishes still listens to its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Client {
     Listens,
-    /// It lost the answer of a committed transaction, and tries again by the same token.
+    /// It lost the answer of a committed transaction, and tries again with the same token.
     Unheard,
     /// It lost the connection while the transaction ran. Its next try meets that transaction, and a
-    /// later one is made by another token.
+    /// later one uses another token.
     Held,
     Crashed,
 }
@@ -130,7 +131,7 @@ pub(super) struct Endpoint {
     pub(super) is_active: bool,
     /// The number of its current row.
     pub(super) generation: u8,
-    /// Whether a delivery of that row was cancelled by hand, which the row counts.
+    /// Whether a delivery of that row was cancelled by hand; the row counts such cancellations.
     pub(super) was_cancelled: bool,
 }
 
@@ -138,11 +139,11 @@ pub(super) struct Endpoint {
 pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) plan: Option<Plan>,
-    /// Whether the count of cancellations that it read last has the one, by endpoints.
+    /// For each endpoint, whether the count of cancellations that it read last includes that one.
     pub(super) knows: [bool; DELIVERIES],
 }
 
-/// What a worker's own clock says.
+/// The error of a worker's own clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Clock {
     Right,
@@ -150,7 +151,7 @@ pub(super) enum Clock {
     Behind,
 }
 
-/// What the first statement of a claim has found: the endpoints to claim for, and the last delivery
+/// The result of the first statement of a claim: the endpoints to claim for, and the last delivery
 /// that may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Plan {
@@ -165,23 +166,24 @@ pub(super) struct Holder {
     pub(super) worker: usize,
     pub(super) token: u8,
     pub(super) stage: Stage,
-    /// Which row of its endpoint the delivery belonged to when it was claimed.
+    /// The row of its endpoint that the delivery belonged to when it was claimed.
     pub(super) generation: u8,
-    /// Whether the count of cancellations had the one before it was handed over.
+    /// Whether the count of cancellations included that one before the delivery was pre-claimed.
     pub(super) knows: bool,
     /// Whether its lease ended by the store's clock.
     pub(super) has_lapsed: bool,
-    /// Whether somebody asked the store to end it, or the store may have done so.
+    /// Whether the store was asked to end the claim, and may have done so.
     pub(super) is_void: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// The store's call that claimed it is not answered yet.
+    /// The store's call that claimed it is not answered so far.
     Answering,
-    /// The answer of the call that claimed it was lost; the worker claims again by the same token.
+    /// The answer of the call that claimed it was lost; the worker claims again with the same
+    /// token.
     Unheard,
-    /// It was handed over, and waits for the worker's next claim.
+    /// It is pre-claimed, and waits for the worker's next claim.
     Handed,
     /// The worker has it, and has not sent it.
     Queued,
@@ -232,19 +234,19 @@ impl State {
         self.waiting(delivery)?.lease
     }
 
-    /// Returns whether a claim is still the one that the store has.
+    /// Returns whether the store still has this claim.
     pub(super) fn holds(&self, holder: &Holder) -> bool {
         self.lease(holder.delivery).is_some_and(|lease| lease.token == holder.token)
     }
 
-    /// Returns whether a worker does not know yet what its last claim has claimed: it claims again
-    /// before it does anything else.
+    /// Returns whether a worker does not know the result of its last claim, in which case it claims
+    /// again before anything else.
     pub(super) fn is_unheard(&self, worker: usize) -> bool {
         let mut holders = self.holders.iter();
         holders.any(|holder| holder.worker == worker && holder.stage == Stage::Unheard)
     }
 
-    /// Returns a token that nothing about the delivery has.
+    /// Returns a token that no claim of the delivery has.
     pub(super) fn fresh_token(&self, delivery: usize) -> u8 {
         let held = self.holders.iter().filter(|holder| holder.delivery == delivery);
         let tokens = held.map(|holder| holder.token);
@@ -252,15 +254,16 @@ impl State {
         last.map_or(0, |last| last + 1)
     }
 
-    /// Notes that claims of a delivery hold no more, or may not, by no fault of those who have them.
+    /// Notes that claims of a delivery do not hold any more, or may not, through no fault of their
+    /// workers.
     pub(super) fn void(&mut self, delivery: usize) {
         for holder in self.holders.iter_mut().filter(|holder| holder.delivery == delivery) {
             holder.is_void = true;
         }
     }
 
-    /// Returns the state without what makes no difference any more, and with its tokens named by
-    /// where they occur.
+    /// Returns the state without details that make no difference any more, and with its tokens
+    /// named by where they occur.
     pub(super) fn canonical(mut self, scope: &Scope) -> Self {
         for delivery in &mut self.deliveries {
             delivery.follows &= scope.is_ordered();
@@ -309,7 +312,7 @@ impl State {
         self
     }
 
-    /// Takes away counts of cancellations once nothing is handed over any more.
+    /// Removes counts of cancellations once no delivery is pre-claimed any more.
     fn forget_counts(&mut self, events: usize) {
         let is_handed = |holder: &Holder| matches!(holder.stage, Stage::Answering | Stage::Handed);
         let is_handing = |publication: &Publication| match publication {
@@ -325,7 +328,7 @@ impl State {
         }
     }
 
-    /// Returns whether all that was accepted has ended, and nobody is at work.
+    /// Returns whether all accepted deliveries have ended, and no process has anything to do.
     pub(super) fn is_settled(&self) -> bool {
         let is_idle = |publication: &Publication| {
             matches!(publication, Publication::NotYet | Publication::Done)

@@ -61,8 +61,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Returns whether it happens sooner or later by itself: neither a fault, nor a command, nor a
-    /// choice of a worker that undoes its progress.
+    /// Returns whether the step happens by itself sooner or later: it is no fault, no command, and
+    /// no choice of a worker that undoes its own progress.
     pub(super) fn is_fair(self) -> bool {
         match self {
             Self::Claim { is_heard, .. } | Self::Settle { is_heard, .. } => is_heard,
@@ -160,8 +160,8 @@ fn claims(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     }
 }
 
-/// Returns whether a delivery waits for an endpoint that is active, and may be claimed by what its
-/// own row and those of its endpoint say: what the first statement of a claim looks at.
+/// Returns whether a delivery is pending for an active endpoint, and its own row and the endpoint's
+/// rows allow a claim. The first statement of a claim checks this.
 pub(super) fn is_due(scope: &Scope, state: &State, worker: usize, delivery: usize) -> bool {
     let clock = state.workers[worker].clock;
     let Some(waiting) = state.waiting(delivery) else { return false };
@@ -180,7 +180,7 @@ pub(super) fn is_open(scope: &Scope, state: &State, delivery: usize) -> bool {
     endpoint.is_active && endpoint.generation == state.deliveries[delivery].generation
 }
 
-/// Returns whether a claim sees nobody's lease.
+/// Returns whether a claim sees the delivery as unleased.
 pub(super) fn is_free(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
     let Some(lease) = waiting.lease else { return true };
     let own = scope.deviates(Deviation::LeasesByOwnClock).then_some(clock);
@@ -192,12 +192,12 @@ pub(super) fn is_free(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
         }
 }
 
-/// Returns whether a claim sees something that is not due, by its worker's clock.
+/// Returns whether a claim sees the delivery as not due, by its worker's clock.
 pub(super) fn is_early(scope: &Scope, waiting: Waiting, clock: Clock) -> bool {
     match clock {
         Clock::Right => waiting.is_later,
         Clock::Ahead => false,
-        // Nothing that was published lately is due, unless it is ordered.
+        // A newly published delivery is not due by this clock, unless it is ordered.
         Clock::Behind => waiting.is_later || !scope.is_ordered(),
     }
 }
@@ -281,7 +281,7 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     if state.replaying.is_some() {
         steps.push(Step::ReplayCommit);
     }
-    // One endpoint is disabled; of two, the other one goes on.
+    // One endpoint is disabled; if there are two, the other one goes on.
     if left.disables > 0 && state.endpoints[0].is_active {
         steps.extend([true, false].map(|drains| Step::Disable { endpoint: 0, drains }));
     }
@@ -293,7 +293,7 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
             steps.push(Step::Look(event));
         }
     }
-    // A replay that has read a partition keeps it from being dropped until it is committed.
+    // While a replay that has read a partition is not committed, the partition cannot be dropped.
     if let Some(event) = state.pruning
         && state.replaying.is_none()
     {
@@ -301,7 +301,7 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     }
 }
 
-/// Returns whether deliveries of an event have ended, and none waits.
+/// Returns whether an event has deliveries, and all of them have ended.
 pub(super) fn has_all_ended(scope: &Scope, state: &State, event: usize) -> bool {
     let rows = || scope.deliveries_of(event).map(|delivery| state.deliveries[delivery].row);
     rows().any(|row| matches!(row, Row::Ended(_)))

@@ -1,5 +1,5 @@
-//! Who writes: for the store in memory every caller at once, for that on disk a writer that commits
-//! in groups, drawn from the seed.
+//! The writers: with the store in memory every caller writes at once; with the store on disk one
+//! writer commits groups, which are drawn from the seed.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +15,7 @@ use webhooks_sqlite::ManualWriter;
 
 use super::record::World;
 
-/// A call of the store, together with what the run notes of it.
+/// A call of the store, and the notes of the run about it.
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Carries out the calls that change a store.
@@ -30,20 +30,20 @@ struct Disk {
 }
 
 impl Committer {
-    /// Returns what carries out each call at once.
+    /// Returns a committer that carries out each call at once.
     pub(super) fn in_memory() -> Arc<Self> {
         Arc::new(Self { disk: None })
     }
 
-    /// Returns what carries out calls in groups.
+    /// Returns a committer that carries out calls in groups.
     pub(super) fn on_disk(writer: ManualWriter) -> Arc<Self> {
         let disk =
             Disk { writer: Mutex::new(writer), calls: Mutex::default(), wake: Notify::new() };
         Arc::new(Self { disk: Some(disk) })
     }
 
-    /// Carries out a call, and returns its answer; never, if the store crashes before. What the call
-    /// notes after the store has answered, it notes before anything else happens.
+    /// Carries out a call, and returns its answer; never returns if the store crashes first. After
+    /// the store has answered, the call makes its notes before anything else happens.
     pub(super) async fn carry_out<T: Send + 'static>(
         &self,
         call: impl Future<Output = T> + Send + 'static,
@@ -61,14 +61,14 @@ impl Committer {
         }
     }
 
-    /// Has the writer look whether it has anything to do.
+    /// Makes the writer check whether there is work.
     pub(super) fn look(&self) {
         if let Some(disk) = self.disk.as_ref().filter(|disk| disk.writer().has_work()) {
             disk.wake.notify_one();
         }
     }
 
-    /// Changes what fails.
+    /// Changes the faults of the writer.
     pub(super) fn with_writer(&self, change: impl FnOnce(&mut ManualWriter)) {
         if let Some(disk) = &self.disk {
             change(&mut disk.writer());
@@ -96,7 +96,7 @@ impl Committer {
         }
     }
 
-    /// Commits the next so many groups, whose callers are gone.
+    /// Commits the next `groups` groups, whose callers are gone.
     pub(super) fn commit(&self, groups: usize) {
         if let Some(disk) = &self.disk {
             (0..groups).for_each(|_| disk.step());
@@ -104,7 +104,7 @@ impl Committer {
     }
 }
 
-/// Draws how long the writer takes, and how many of its transactions fail.
+/// Draws the time that the writer takes, and the number of its transactions that fail.
 fn draw(world: &World) -> (Duration, u32) {
     let mut record = world.record();
     let milliseconds = match record.rng.u8(..16) {
@@ -113,7 +113,7 @@ fn draw(world: &World) -> (Duration, u32) {
         _ => record.rng.u64(1..150),
     };
     let has_faults = record.store_faults.is_some() && !record.is_healed;
-    // One that fails with its group is carried out again, alone.
+    // A command that fails with its group is carried out again, alone.
     let failures = if has_faults && record.rng.u8(..12) == 0 { record.rng.u32(1..4) } else { 0 };
     record.checker.tally.groups_failed += u64::from(failures > 0);
     (Duration::from_millis(milliseconds), failures)
@@ -132,9 +132,9 @@ impl Disk {
         !self.calls().is_empty() || self.writer().has_work()
     }
 
-    /// Commits a group, and has those who called note it, in the order of their calls.
+    /// Commits a group, and lets its callers make their notes, in the order of their calls.
     fn step(&self) {
-        // Each is polled once at least, and so gets its place in the writer's queue.
+        // Each call is polled at least once, which gives it its place in the writer's queue.
         self.poll_calls();
         let _idle = self.writer().step();
         self.poll_calls();
@@ -144,7 +144,7 @@ impl Disk {
         let mut context = Context::from_waker(Waker::noop());
         let mut calls = std::mem::take(&mut *self.calls());
         calls.retain_mut(|call| call.as_mut().poll(&mut context) == Poll::Pending);
-        // What came meanwhile is behind these.
+        // Calls that arrived during the polling come after these.
         let came = std::mem::replace(&mut *self.calls(), calls);
         self.calls().extend(came);
     }

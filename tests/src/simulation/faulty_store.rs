@@ -1,4 +1,4 @@
-//! A store behind calls that fail, stall, or do their work and fail then.
+//! A store whose calls fail, stall, or do their work and then fail.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,31 +27,31 @@ use super::plan::number;
 use super::record::World;
 use crate::invariants::{Footing, Grant, Key, WorkerNumber};
 
-/// A worker's way to the store.
+/// A worker's access to the store.
 #[derive(Debug, Clone)]
 pub(super) struct FaultyStore {
     pub(super) inner: Kept,
     pub(super) committer: Arc<Committer>,
     pub(super) world: Arc<World>,
     pub(super) worker: WorkerNumber,
-    /// A claim to hand out once more, for sabotage.
+    /// A claim that is returned once more, for sabotage.
     pub(super) stash: Arc<Mutex<Option<Claimed>>>,
 }
 
-/// What goes wrong with a call.
+/// The fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
     /// It fails, and nothing was done.
     Undone,
-    /// It does its work, and fails then.
+    /// It does its work, and then fails.
     Done,
     /// It takes long.
     Stall,
 }
 
 impl FaultyStore {
-    /// Draws what goes wrong, and waits before the work is done.
+    /// Draws a fault, and waits before the work is done.
     async fn begin(&self, call: &str) -> Result<(Fault, Duration), StoreError> {
         let (fault, before, after) = {
             let mut record = self.world.record();
@@ -85,7 +85,7 @@ impl FaultyStore {
         Ok((fault, after))
     }
 
-    /// Waits after the work was done, and says what is said of it.
+    /// Waits after the work is done, and returns the answer or the fault.
     async fn end(&self, (fault, after): (Fault, Duration)) -> Result<(), StoreError> {
         if fault == Fault::None {
             return Ok(());
@@ -101,12 +101,12 @@ impl FaultyStore {
         worker.last_fault = Some(self.world.now());
     }
 
-    /// Returns whether a store in memory, which knows no bound, is to have no room.
+    /// Returns whether a store in memory, which has no bound, must behave as if it were full.
     fn is_memory_full(&self) -> bool {
         matches!(self.inner, Kept::Memory(_)) && self.world.record().is_full
     }
 
-    /// Has the store carry out a call that changes it, and notes what became of it.
+    /// Carries out a call that changes the store, and notes the result.
     async fn change<T, F>(&self, call: impl FnOnce(Kept, Arc<World>) -> F) -> T
     where
         T: Send + 'static,
@@ -115,7 +115,7 @@ impl FaultyStore {
         self.committer.carry_out(call(self.inner.clone(), Arc::clone(&self.world))).await
     }
 
-    /// Begins and ends a call on endpoints.
+    /// Makes the faults before and after a call on endpoints.
     async fn begin_of_endpoints(
         &self,
         call: &str,
@@ -127,7 +127,7 @@ impl FaultyStore {
         self.end(fault).await.map_err(of_endpoints)
     }
 
-    /// Hands out once more what is leased already.
+    /// Returns once more a claim that is leased already.
     fn ignore_lease(&self, claimed: &mut Vec<Claimed>) {
         let mut record = self.world.record();
         if !record.sabotages(Sabotage::LeaseIgnored) || record.is_healed {
@@ -164,7 +164,7 @@ fn of_endpoints(error: StoreError) -> EndpointStoreError {
 }
 
 impl World {
-    /// Notes that what a store answered is wrong; returns what it should have been, if anything.
+    /// Notes that an answer of the store is wrong; returns the correct one, if there is one.
     fn judge<T>(&self, verdict: Verdict<T>) -> Option<T> {
         match verdict {
             Ok(found) => Some(found),
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// Notes what was published.
+    /// Notes the published events.
     fn on_published(
         &self,
         events: &[SerializedEvent],
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// Notes that an endpoint was changed; if it is closed, what waits for it is cancelled.
+    /// Notes that an endpoint changed; if it is closed, its pending deliveries are cancelled.
     fn on_changed(&self, key: &EndpointKey, verdict: Verdict<Changed>, what: &'static str) {
         let Some(changed) = self.judge(verdict) else { return };
         let mut record = self.record();
@@ -264,7 +264,7 @@ impl DeliveryStore for FaultyStore {
         let (asked_at, lease) = (request.now, request.lease);
         let (now, time) = (self.world.now(), self.world.even());
         let footing = if fault.0 == Fault::Done { Footing::Unheard } else { Footing::Firm };
-        // The lease began when it was asked for.
+        // The lease began when the worker asked for it.
         let late = self.world.clock.monotonic().saturating_since(asked_at.monotonic);
         let until = time.saturating_sub(late) + lease;
         let claimed = self.inner.claim(request).await;
@@ -305,7 +305,7 @@ impl DeliveryStore for FaultyStore {
         };
         let settled: Result<_, StoreError> = self.change(settle).await;
         if settled.is_err() {
-            // A commit that failed by plan. Claims that it should have ended run out.
+            // This commit failed by plan. Claims that it should have ended run out.
             let now = self.world.now();
             self.world.record().checker.workers[self.worker].last_fault = Some(now);
         }
@@ -462,7 +462,7 @@ impl EndpointStore for FaultyStore {
     }
 }
 
-// What is remembered is looked at by the run alone; workers forget.
+// Only the run reads the history; workers only delete from it.
 impl HistoryStore for FaultyStore {
     async fn event(
         &self,

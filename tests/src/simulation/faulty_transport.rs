@@ -1,4 +1,4 @@
-//! Receivers that answer, refuse, ask for time, hang, break off, panic and vanish.
+//! Receivers that answer, refuse, ask for time, hang, stop in the middle, panic and vanish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::plan::number;
 use super::record::World;
 use crate::invariants::{Ending, Key, WorkerNumber};
 
-/// A worker's way to the receivers.
+/// A worker's access to the receivers.
 #[derive(Debug, Clone)]
 pub(super) struct FaultyTransport {
     pub(super) world: Arc<World>,
@@ -22,7 +22,7 @@ pub(super) struct FaultyTransport {
     pub(super) slow_after: Duration,
 }
 
-/// Notes how an exchange ended, even if it is dropped.
+/// Notes the result of an attempt, even if its future is dropped.
 struct Exchange {
     world: Arc<World>,
     worker: WorkerNumber,
@@ -86,7 +86,7 @@ impl Transport for FaultyTransport {
             }
             Reaction::Panic => {
                 exchange.ending = Ending::Broken;
-                // Unwinds without a word on standard error.
+                // Unwinds without output on standard error.
                 std::panic::resume_unwind(Box::new("a planned panic"))
             }
         }

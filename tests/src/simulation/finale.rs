@@ -1,4 +1,4 @@
-//! The end of a run: all is well again, and what was promised must have come true.
+//! The end of a run: all is well again, and every promise must be fulfilled.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -15,20 +15,20 @@ use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
 use super::script::Script;
 use crate::invariants::Key;
 
-/// How long everything may take that waits when all is well again: far more than the longest
-/// lease, pause and queue of a run together.
+/// The largest time that all pending work may take after all is well again: far more than the
+/// longest lease, pause and queue of a run together.
 const ENOUGH: Duration = Duration::from_secs(3_600);
 
-/// How much later a retry may be due: it was decided on by a wall clock that was ahead.
+/// The largest delay of a retry that a wall clock that was ahead has set.
 const CLOCK_OFF: Duration = Duration::from_secs(2 * 3_600);
 
-/// How long store calls go on at most that stall already.
+/// The largest time that stalled store calls may still take.
 const STALLS_END: Duration = Duration::from_secs(90);
 
 /// The tenant of the endpoints that show that no slot was lost.
 const LAST_TENANT: usize = 9;
 
-/// Mends everything, and checks that what was accepted ends, that all slots are free, and how
+/// Mends everything, and checks that all accepted deliveries end, that all slots are free, and how
 /// everything ended.
 pub(super) async fn play(script: &mut Script) {
     script.world.note(format_args!("all is well"));
@@ -58,7 +58,7 @@ pub(super) async fn play(script: &mut Script) {
     everything_ended_well(script).await;
 }
 
-/// Waits until no delivery is open; returns whether that came.
+/// Waits until no delivery is open; returns whether that happened.
 async fn all_ended(script: &Script) -> bool {
     let until = script.world.now() + ENOUGH;
     let mut pause = Duration::from_millis(100);
@@ -90,9 +90,9 @@ async fn all_ended(script: &Script) -> bool {
     }
 }
 
-/// Goal: no slot was lost. Method: as many endpoints as there may be flights, quick and slow, each
-/// with one exchange that lasts until all have started. Before, each shows that it is quick: there is
-/// no slot that such an endpoint may not have.
+/// Goal: no slot was lost. Method: as many endpoints as there are slots, quick and slow, each with
+/// one attempt that lasts until all have started. Before, each endpoint shows that it is quick, so
+/// that it may use any slot.
 async fn all_slots_are_free(script: &mut Script) {
     let settings = &script.plan.settings;
     let expected = (settings.concurrency * 5).min(settings.max_unsettled);

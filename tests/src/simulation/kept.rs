@@ -1,4 +1,4 @@
-//! The stores that a run can be over, as one type.
+//! The stores of runs, as one type.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) enum Kept {
     Sqlite(SqliteStore),
 }
 
-/// Has whichever store there is do something.
+/// Calls a method of whichever store there is.
 macro_rules! of_either {
     ($kept:expr, $store:ident => $call:expr) => {
         match $kept {

@@ -1,10 +1,10 @@
-//! How endpoints behave for a time.
+//! The behaviour of endpoints for a time.
 
 use std::time::Duration;
 
 use webhooks_dispatch::transport::ErrorClass;
 
-/// How an endpoint behaves for a time.
+/// The behaviour of an endpoint for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
     Well,
@@ -32,7 +32,7 @@ impl Mood {
         Self::Slow,
     ];
 
-    /// Returns a mood other than well; gone is rare, since it ends the endpoint.
+    /// Returns a mood other than well; gone is rare, because it ends the endpoint.
     pub(super) fn draw_sick(rng: &mut fastrand::Rng) -> Self {
         match Self::SICK[rng.usize(..Self::SICK.len())] {
             Self::Gone if rng.u8(..4) > 0 => Self::Flaky,
@@ -41,7 +41,7 @@ impl Mood {
     }
 }
 
-/// What an endpoint does with one request, after a while.
+/// The reaction of an endpoint to one request, after a delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reaction {
     Answer { status: u16, retry_after: Option<u64> },
@@ -49,7 +49,7 @@ pub(super) enum Reaction {
     Panic,
 }
 
-/// Returns what an endpoint in this mood does, and after which while.
+/// Returns the reaction of an endpoint in this mood, and its delay.
 pub(super) fn react(
     mood: Mood,
     slow_after: Duration,

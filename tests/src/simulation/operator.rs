@@ -1,4 +1,4 @@
-//! What publishers and operators do, each in a task of its own.
+//! The actions of publishers and operators, each in its own task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use super::record::World;
 use crate::SimulatedClock;
 use crate::invariants::{Key, WorkerNumber};
 
-/// How often a publisher tries.
+/// The number of times that a publisher tries.
 const PUBLISH_TRIES: usize = 3;
 
-/// How many failures an operator watches for, and for how long.
+/// The number of failures that an operator watches for, and for how long.
 const FAILURES: usize = 8;
 const WATCH: Duration = Duration::from_secs(10);
 
-/// How many deliveries an operator looks at.
+/// The largest number of deliveries that an operator looks at.
 const LOOK: usize = 20;
 
 pub(super) type SimulatedEngine = Engine<FaultyStore, FaultyTransport, SimulatedClock>;
 
-/// Somebody who uses an engine.
+/// A user of an engine.
 #[derive(Debug, Clone)]
 pub(super) struct Operator {
     pub(super) world: Arc<World>,
     pub(super) engine: SimulatedEngine,
     pub(super) store: Kept,
-    /// The worker whose engine it is, if it alone delivers: it hears of changes at once.
+    /// The worker whose engine it is, if only that one delivers: it learns of changes at once.
     pub(super) alone: Option<WorkerNumber>,
 }
 
@@ -61,7 +61,8 @@ impl Operator {
         }
     }
 
-    /// Holds the engine to what publish returned; now and then asks it to publish again.
+    /// Checks that the engine fulfils the answer to a publish; now and then publishes the event
+    /// again.
     async fn promise(&self, event: usize, made: &Event, published: &Published) {
         let now = self.world.now();
         let is_again = {
@@ -83,7 +84,8 @@ impl Operator {
                 record.checker.tally.repeated += 1;
                 record.checker.limits.is_wall_off
             };
-            // By a clock that was behind, and is right now, it may be so old that it is forgotten.
+            // A clock that was behind, and is right now, can make the event old enough to be
+            // deleted.
             if is_wall_off {
                 return;
             }
@@ -98,7 +100,8 @@ impl Operator {
         }
     }
 
-    /// Does something. What came of it, the store is held to; what is refused, the oracle knows.
+    /// Carries out an operation. The store must fulfil its answer; the oracle knows when it is
+    /// refused.
     pub(super) async fn operate(&self, operation: Operation) {
         self.world.record().checker.tally.operations += 1;
         match operation {
@@ -157,7 +160,7 @@ impl Operator {
         self.has_changed(endpoint, matches!(answer, Ok(Registered::Changed { .. })));
     }
 
-    /// Returns what names an endpoint.
+    /// Returns the key of an endpoint.
     pub(super) fn key(&self, endpoint: usize) -> EndpointKey {
         let tenant = self.world.record().endpoints[endpoint].endpoint.tenant.clone();
         EndpointKey::new(tenant, id(endpoint))
@@ -178,11 +181,12 @@ impl Operator {
         self.has_changed(endpoint, matches!(answer, Ok(true)));
     }
 
-    /// Holds the engine to a change: it holds at once, for whom the endpoint is no longer active.
+    /// Checks that the engine obeys a change: an endpoint that is not active any more gets nothing
+    /// from now on.
     fn has_changed(&self, endpoint: usize, is_changed: bool) {
         let key = self.key(endpoint);
         let mut record = self.world.record();
-        // A change may have had its breaker forgiven, as late as now.
+        // A change may have reset the health of its breaker, as late as now.
         record.checker.forgive(endpoint);
         let is_heard = self.alone.is_some_and(|worker| !record.checker.workers[worker].has_ended);
         if is_changed && is_heard && !record.is_active(&key) {
@@ -233,7 +237,7 @@ impl Operator {
                 let mut record = self.world.record();
                 record.checker.note(self.world.now(), format_args!("{delivery} was cancelled"));
             }
-            // It may have ended meanwhile; the oracle knows.
+            // It may have ended in the meantime; the oracle knows.
             Err(OperationError::WrongStatus { .. } | OperationError::UnknownDelivery { .. }) => {}
             Err(_) => self.world.record().checker.tally.refused += 1,
         }

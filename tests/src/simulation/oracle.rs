@@ -1,7 +1,8 @@
-//! What a store must answer: its contract as plain rows, for commands one after the other.
+//! The answers that a store must give: its contract as plain rows, for commands one after the
+//! other.
 //!
-//! The run tells it each command in the order in which the store carried them out, with what the store
-//! answered; it says what was wrong with the answer.
+//! The run passes it each command in the order in which the store carried them out, with the
+//! store's answer. The oracle returns the error in the answer, if there is one.
 
 mod replays;
 
@@ -25,7 +26,7 @@ use webhooks_registry::{
 use super::plan::number;
 use crate::invariants::Key;
 
-/// What is wrong with an answer.
+/// An error in an answer.
 pub(super) type Verdict<T = ()> = Result<T, String>;
 
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ struct EventRow {
     tenant: TenantId,
     event_type: EventType,
     accepted_at: Timestamp,
-    /// How many deliveries it was given when it was accepted.
+    /// The number of deliveries that were made for it when it was accepted.
     deliveries: usize,
 }
 
@@ -53,7 +54,7 @@ struct Row {
     cancelled: Option<CancelReason>,
     progress: Progress,
     due_at: Option<Timestamp>,
-    /// Who has it, and until when for sure.
+    /// The worker that has claimed it, and the earliest possible end of the lease.
     claim: Option<(u64, MonotonicTime)>,
 }
 
@@ -68,12 +69,12 @@ impl Row {
     }
 }
 
-/// What a change did to an endpoint.
+/// The effect of a change on an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Changed {
-    /// It is as it was, or what waits for it is unharmed.
+    /// It is as it was, or its pending deliveries are unharmed.
     Open,
-    /// It gets nothing more, and what waited for it is cancelled.
+    /// It gets nothing more, and its pending deliveries are cancelled.
     Closed,
 }
 
@@ -87,12 +88,12 @@ impl Oracle {
         self.endpoints.get(key).map(|found| found.state)
     }
 
-    /// Returns how an endpoint is set, if it is registered.
+    /// Returns the settings of an endpoint, if it is registered.
     pub(super) fn settings(&self, key: &EndpointKey) -> Option<&Endpoint> {
         self.endpoints.get(key).map(|found| &found.endpoint)
     }
 
-    /// Returns which delivery has an id, if that is known.
+    /// Returns the delivery with an id, if that is known.
     pub(super) fn key(&self, id: DeliveryId) -> Option<Key> {
         self.by_id.get(&id).copied()
     }
@@ -102,7 +103,7 @@ impl Oracle {
         self.by_id.iter().find(|(_, found)| **found == key).map(|(id, _)| *id)
     }
 
-    /// Notes by which id a delivery is known.
+    /// Notes the id of a delivery.
     pub(super) fn learn(&mut self, id: DeliveryId, key: Key) {
         self.by_id.insert(id, key);
     }
@@ -134,7 +135,7 @@ impl Oracle {
         self.deliveries.range(Key { event, endpoint: 0 }..=Key { event, endpoint: usize::MAX })
     }
 
-    /// Follows a publication; returns the new deliveries. Contents are told apart by the caller.
+    /// Follows a publication; returns the new deliveries. The caller compares contents.
     pub(super) fn publish(
         &mut self,
         event: &SerializedEvent,
@@ -145,7 +146,7 @@ impl Oracle {
         let known = self.events.get(&id).map(|event| event.deliveries);
         let wanting = self.wanting(&event.tenant, &event.event_type);
         match (answer, known) {
-            // Whether it is a conflict depends on the content, which the script looks at.
+            // The content decides whether it is a conflict; the script looks at it.
             (Err(_), Some(_)) => Ok(Vec::new()),
             (Ok(Published { status: PublishStatus::Duplicate, deliveries, .. }), Some(known)) => {
                 if *deliveries == known {
@@ -250,7 +251,7 @@ impl Oracle {
     }
 
     /// Notes that an ordered endpoint waits for one retry, the last: those of others, which were in
-    /// flight when it became ordered, may come before they are due.
+    /// flight when it became ordered, may be made before they are due.
     fn forget_dues(&mut self, endpoint: &EndpointKey, except: Key) {
         for (key, row) in &mut self.deliveries {
             if row.endpoint == *endpoint && *key != except {
@@ -385,7 +386,7 @@ impl Oracle {
     fn put(&mut self, after: Registration) -> Changed {
         let (key, is_open) = (after.key(), after.state.is_open());
         let before = self.endpoints.insert(key.clone(), after);
-        // A change of the order lets retries go at once.
+        // After a change of the order, retries may be made at once.
         let open = self.deliveries.values_mut().filter(|row| row.endpoint == key);
         open.for_each(|row| row.due_at = None);
         if is_open || before.is_none_or(|before| !before.state.is_open()) {
@@ -402,7 +403,7 @@ impl Oracle {
         }
     }
 
-    /// Follows a store that forgot old events; returns the deliveries that it forgot with them.
+    /// Follows a store that deleted old events; returns the deliveries that it deleted with them.
     pub(super) fn prune(
         &mut self,
         before: Timestamp,
@@ -411,7 +412,7 @@ impl Oracle {
     ) -> Verdict<Vec<Key>> {
         let is_left = |event: &usize| left.binary_search(event).is_ok();
         let gone: Vec<usize> = self.events.keys().copied().filter(|id| !is_left(id)).collect();
-        // Those that are not known yet were published behind it in its group.
+        // Unknown events were published later in the same group.
         if gone.len() != count {
             return fails(format!(
                 "{count} events are told to be forgotten, and {} are",
@@ -436,14 +437,14 @@ impl Oracle {
         Ok(forgotten)
     }
 
-    /// Notes that whoever had claims is gone with them.
+    /// Notes that all claims ended together with their workers.
     pub(super) fn restart(&mut self) {
         for row in self.deliveries.values_mut() {
             row.claim = None;
         }
     }
 
-    /// Compares all that a store keeps with what it must keep.
+    /// Compares everything in the store with what must be there.
     pub(super) fn compare(
         &self,
         deliveries: &[DeliveryRecord],
@@ -479,12 +480,12 @@ impl Oracle {
     }
 }
 
-/// Returns an endpoint as it is registered, without the number that its store gives it.
+/// Returns an endpoint as it is registered, without the number that its store assigns.
 pub(super) fn registration(id: webhooks_core::EndpointId, endpoint: Endpoint) -> Registration {
     Registration::new(EndpointNumber::default(), id, endpoint)
 }
 
-/// Compares all but the number, which is the store's.
+/// Compares everything except the number, which the store assigns.
 fn is_same(one: &Registration, other: &Registration) -> bool {
     one.key() == other.key() && one.endpoint == other.endpoint && one.state == other.state
 }

@@ -1,4 +1,5 @@
-//! What a seed draws before its run: endpoints, settings, faults, and what is done when.
+//! The plan that a seed draws before its run: endpoints, settings, faults, and the time of each
+//! step.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -11,10 +12,10 @@ use webhooks_registry::{DisableReason, Endpoint, RateLimit, StateChange};
 
 use super::moods::Mood;
 
-/// How far `Retry-After` can push a retry.
+/// The longest delay of a retry that `Retry-After` can ask for.
 pub(super) const RETRY_AFTER_CAP: Duration = Duration::from_secs(60);
 
-/// How long those take that are well in an outage.
+/// The time that a healthy endpoint takes to answer in an outage.
 pub(super) const OUTAGE_PACE: Duration = Duration::from_millis(5);
 
 pub(super) const EVENT_TYPES: [&str; 3] = ["order.paid", "order.shipped", "user.created"];
@@ -24,11 +25,11 @@ pub(super) struct Plan {
     pub(super) settings: EngineSettings,
     pub(super) workers: usize,
     pub(super) endpoints: Vec<EndpointPlan>,
-    /// One store call in so many fails or stalls; none if `None`.
+    /// One in this number of store calls fails or stalls; none if `None`.
     pub(super) store_faults: Option<u32>,
-    /// How much of what waits a store on disk holds in memory.
+    /// The number of pending deliveries that a store on disk reads into memory.
     pub(super) window: Window,
-    /// Whether workers are left in peace, and healthy endpoints must be served on time.
+    /// Whether workers are not disturbed, and healthy endpoints must be served on time.
     pub(super) is_calm: bool,
     /// Whether most endpoints hang.
     pub(super) is_outage: bool,
@@ -38,16 +39,16 @@ pub(super) struct Plan {
 #[derive(Debug, Clone)]
 pub(super) struct EndpointPlan {
     pub(super) endpoint: Endpoint,
-    /// How it behaves, each mood until a time; well from then on.
+    /// Its behaviour, each mood until a time; well after the last one.
     pub(super) moods: Vec<(Duration, Mood)>,
-    /// How long it takes to answer 200, whatever its mood.
+    /// The time that it takes to answer 200, whatever its mood.
     pub(super) pace: Option<Duration>,
 }
 
-/// Something done to the engine, or to what it stands on.
+/// A change of the engine, or of its surroundings.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step {
-    /// The wall clock is off by so many seconds from now on.
+    /// From now on the wall clock is off by `off` seconds.
     Clock {
         off: i64,
         is_believed: bool,
@@ -55,7 +56,7 @@ pub(super) enum Step {
     Crash {
         worker: usize,
     },
-    /// The process ends in which all runs, once so many groups more are committed.
+    /// The process of the whole run ends after `groups` more groups are committed.
     CrashStore {
         groups: usize,
     },
@@ -73,15 +74,15 @@ pub(super) enum Step {
     Start {
         worker: usize,
     },
-    /// What waits cannot be read, or can again.
+    /// Pending deliveries become unreadable, or readable again.
     Unread(bool),
 }
 
-/// What an operator does.
+/// An operation of an operator.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation {
     Cancel,
-    /// Cancels what fails next, while its result is on its way to the store.
+    /// Cancels the delivery whose attempt fails next, while its result is on its way to the store.
     CancelFailing,
     Change {
         endpoint: usize,
@@ -90,7 +91,7 @@ pub(super) enum Operation {
     Register {
         endpoint: usize,
         active: bool,
-        /// Whether its order is another than planned.
+        /// Whether its order differs from the plan.
         ordered: bool,
         narrow: bool,
     },
@@ -111,10 +112,11 @@ pub(super) enum Operation {
 const HOUR: i64 = 3_600;
 pub(super) const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-/// How short a time may be in which the clock is right, and nobody looks: calls stall for as long.
+/// The longest time for which the clock may be right without anybody looking: a call can stall for
+/// as long.
 const GLIMPSE: Duration = Duration::from_secs(100);
 
-/// After how long a step of the wall clock may be believed.
+/// The time after which a step of the wall clock may be believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(290);
 
 impl Plan {
@@ -125,7 +127,7 @@ impl Plan {
         let tenants = rng.usize(1..=3);
         let is_outage = rng.u8(..16) == 0;
         let endpoints: Vec<EndpointPlan> = if is_outage {
-            // More than there are slots.
+            // More endpoints than slots.
             (0..rng.usize(60..=120))
                 .map(|n| EndpointPlan::draw_outage(n, tenants, &mut rng))
                 .collect()
@@ -133,7 +135,7 @@ impl Plan {
             (0..rng.usize(1..=10)).map(|n| EndpointPlan::draw(n, tenants, &mut rng)).collect()
         };
         let workers = if rng.u8(..3) == 0 { 2 } else { 1 };
-        // Long enough for retention, or for a step of the clock to be believed.
+        // Long enough for retention, or until a step of the clock is believed.
         let is_long = !is_outage && rng.u8(..6) == 0;
         let span = if is_long { rng.u64(600..2_400) } else { rng.u64(5..90) };
         let mut steps = Vec::new();
@@ -153,12 +155,12 @@ impl Plan {
         if rng.u8(..4) == 0 {
             shift_clock(&mut steps, span, &mut rng);
         }
-        // Equal times keep their order: a sort that is stable.
+        // Equal times stay in their order, because the sort is stable.
         steps.sort_by_key(|(at, _)| *at);
         note_beliefs(&mut steps);
         let mut settings = draw_settings(seed, &mut rng);
         if is_outage {
-            // Below eight slots none is kept.
+            // With fewer than eight slots, none is reserved.
             settings.concurrency = rng.usize(8..=12);
             settings.max_unsettled = settings.concurrency * rng.usize(6..=8);
             settings.slow_after = settings.slow_after.min(Duration::from_millis(300));
@@ -173,7 +175,7 @@ impl Plan {
         Self { settings, workers, endpoints, store_faults, window, is_calm, is_outage, steps }
     }
 
-    /// Returns when all is well from then on: endpoints and store.
+    /// Returns the time from which endpoints and store are well.
     pub(super) fn heals_at(&self) -> Duration {
         let last_step = self.steps.last().map_or(Duration::ZERO, |(at, _)| *at);
         let moods = self.endpoints.iter().filter_map(|endpoint| endpoint.moods.last());
@@ -205,7 +207,7 @@ fn draw_settings(seed: u64, rng: &mut fastrand::Rng) -> EngineSettings {
     }
 }
 
-/// Draws something that hinders delivery, and what mends it again.
+/// Draws a step that disturbs delivery, and the step that mends it.
 fn disturb(steps: &mut Vec<(Duration, Step)>, span: u64, workers: usize, rng: &mut fastrand::Rng) {
     let (at, later) = (at(span, rng), Duration::from_millis(rng.u64(..20_000)));
     let worker = rng.usize(..workers);
@@ -227,7 +229,7 @@ fn disturb(steps: &mut Vec<(Duration, Step)>, span: u64, workers: usize, rng: &m
     }
 }
 
-/// Draws what operators do: alone, and at once with others.
+/// Draws the operations of operators: alone, and several at once.
 fn operate(
     steps: &mut Vec<(Duration, Step)>,
     span: u64,
@@ -243,7 +245,7 @@ fn operate(
             steps.push((at + soon, Step::Operate(Operation::draw(endpoint, rng))));
         }
         if rng.bool() {
-            // What was closed is opened again, and asked for what it missed.
+            // A closed endpoint is opened again, and its missed events are replayed.
             let later = at + Duration::from_millis(rng.u64(..20_000));
             let which = draw_undelivered(rng);
             let (change, narrow) = (StateChange::Enable, false);
@@ -260,11 +262,11 @@ fn operate(
     }
 }
 
-/// Draws when the wall clock is off, and by how much.
+/// Draws the times at which the wall clock is off, and the offsets.
 fn shift_clock(steps: &mut Vec<(Duration, Step)>, span: u64, rng: &mut fastrand::Rng) {
     let mut steps_of_clock = vec![2 * HOUR, -2 * HOUR, 2 * HOUR, TEN_YEARS];
     for _ in 0..rng.usize(1..=3) {
-        // Ten years once, and for a moment: nothing can be as old as that.
+        // Ten years only once, and for a moment: nothing may become as old as that.
         let off = steps_of_clock.swap_remove(rng.usize(..steps_of_clock.len()));
         let longest = if off == TEN_YEARS { 280_000 } else { 900_000 };
         let at = at(span, rng);
@@ -274,8 +276,8 @@ fn shift_clock(steps: &mut Vec<(Duration, Step)>, span: u64, rng: &mut fastrand:
     }
 }
 
-/// Notes which steps of the wall clock may be believed, of all steps in order. Two by the same are one
-/// if the time between is so short that nobody may look at the clock.
+/// Notes which steps of the wall clock may be believed, of all steps in order. Two steps by the
+/// same offset count as one if the time between them is too short for anybody to look at the clock.
 fn note_beliefs(steps: &mut [(Duration, Step)]) {
     let mut spells: BTreeMap<i64, (Duration, Duration)> = BTreeMap::new();
     let mut ends_at = Duration::MAX;
@@ -333,7 +335,7 @@ pub(super) fn tenant(number: usize) -> TenantId {
     TenantId::new(&format!("tenant-{number}")).expect("a valid id")
 }
 
-/// Returns the URL of the endpoint with this number, by which the transport knows it.
+/// Returns the URL of the endpoint with this number. The transport finds the endpoint by it.
 pub(super) fn url(number: usize) -> String {
     format!("https://example.com/e{number}")
 }
@@ -373,7 +375,7 @@ impl EndpointPlan {
         if rng.u8(..5) == 0 {
             let [calls, burst] = [rng.u32(1..20), rng.u32(1..6)];
             let [calls, burst] = [calls, burst].map(|n| NonZeroU32::new(n).expect("not zero"));
-            // Now and then less than one a second.
+            // Sometimes less than one per second.
             let per = Duration::from_secs(if rng.bool() { 1 } else { rng.u64(2..10) });
             endpoint = endpoint.rate_limited(RateLimit { calls, per, burst });
         }
@@ -392,7 +394,7 @@ impl EndpointPlan {
         Self { endpoint, moods, pace: None }
     }
 
-    /// Draws one of many that hang, but for a few.
+    /// Draws an endpoint of an outage: it hangs, except one in eight.
     fn draw_outage(number: usize, tenants: usize, rng: &mut fastrand::Rng) -> Self {
         let mut plan = Self::draw(number, tenants, rng);
         let is_well = rng.u8(..8) == 0;
@@ -412,7 +414,7 @@ impl EndpointPlan {
         current.map_or(Mood::Well, |(_, mood)| *mood)
     }
 
-    /// Returns whether it must be served on time, however sick others are.
+    /// Returns whether it must be served on time, however many others are sick.
     pub(super) fn is_prompt(&self) -> bool {
         self.is_always_well() && !self.endpoint.ordered && self.endpoint.rate_limit.is_none()
     }

@@ -1,4 +1,4 @@
-//! What everything in a simulated run shares: its clock, its checker, and what fails when.
+//! The state that everything in a simulated run shares: its clock, its checker, and its faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointState};
 
-/// What everything in a run shares.
+/// The state that everything in a run shares.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) clock: SimulatedClock,
-    /// What has just failed.
+    /// The delivery whose attempt failed last.
     pub(super) failures: watch::Sender<Option<Key>>,
     record: Mutex<Record>,
 }
@@ -31,20 +31,20 @@ pub(super) struct Record {
     pub(super) checker: Checker,
     pub(super) oracle: Oracle,
     pub(super) endpoints: Vec<EndpointPlan>,
-    /// How many events were made.
+    /// The number of events that were made.
     pub(super) events: usize,
-    /// One store call in so many fails or stalls.
+    /// One in this number of store calls fails or stalls.
     pub(super) store_faults: Option<u32>,
     pub(super) is_healed: bool,
-    /// Whether the store takes no more events.
+    /// Whether the store accepts no more events.
     pub(super) is_full: bool,
     pub(super) retention: Duration,
-    /// The endpoints of which everybody knows that they get nothing, and since when. What takes off
-    /// at the same moment cannot know.
+    /// The endpoints that everybody knows to get nothing, and the time since when. An attempt that
+    /// starts at the same moment cannot know of it.
     pub(super) silent: BTreeMap<usize, Duration>,
-    /// How late healthy endpoints are served at most, if that is promised.
+    /// The largest delay of healthy endpoints, if one is promised.
     pub(super) on_time: Option<Duration>,
-    /// Whether most endpoints hang: then slots are kept for those that answered.
+    /// Whether most endpoints hang: in that case slots are reserved for those that answered.
     pub(super) is_outage: bool,
 }
 
@@ -99,7 +99,7 @@ impl World {
         self.record().checker.violation.is_some()
     }
 
-    /// Notes which events a store has left.
+    /// Notes which events a store still has.
     pub(super) fn on_pruned(&self, before: Timestamp, count: usize, mut left: Vec<usize>) {
         left.sort_unstable();
         let verdict = self.record().oracle.prune(before, count, &left);
@@ -166,7 +166,7 @@ impl Record {
                 continue;
             }
             if delivery.is_open {
-                // A change of the order lets retries go at once.
+                // After a change of the order, retries may be made at once.
                 delivery.due_at = None;
             }
             if changed == Changed::Closed {

@@ -1,4 +1,4 @@
-//! What is done to the engine in a run, step by step.
+//! The steps of a run, one by one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Script {
     /// An engine that only publishes.
     publisher: SimulatedEngine,
     pub(super) workers: Vec<Option<Running>>,
-    /// What publishers and operators are at.
+    /// The tasks of publishers and operators.
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct Running {
     engine: SimulatedEngine,
 }
 
-/// A store, and who writes to it.
+/// A store, and its writer.
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) store: Kept,
     committer: Arc<Committer>,
     writing: Option<JoinHandle<()>>,
-    /// Where the file is, if there is one.
+    /// The path of the file, if there is one.
     folder: Option<TempDir>,
     window: Window,
 }
@@ -84,7 +84,7 @@ impl Shelf {
                 window,
             },
             Store::Sqlite => {
-                // In memory if there is such a place: a simulation waits for no disk.
+                // In memory if possible: a simulation should not wait for the disk.
                 let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
                 Self::open(folder.expect("a folder"), window, world)
             }
@@ -103,7 +103,7 @@ impl Shelf {
         Self { store, committer, writing: Some(writing), folder: Some(folder), window }
     }
 
-    /// Ends the store as a crash would, after the next so many groups. Nobody may use it any more.
+    /// Ends the store as a crash would, after the next `groups` groups. Nobody may use it any more.
     async fn crash(&mut self, groups: usize) {
         if let Some(writing) = self.writing.take() {
             writing.abort();
@@ -114,14 +114,14 @@ impl Shelf {
         self.committer = Committer::in_memory();
     }
 
-    /// Opens the store again as it is on the disk.
+    /// Opens the store again with its contents on disk.
     fn reopen(&mut self, world: &Arc<World>) {
         if let Some(folder) = self.folder.take() {
             *self = Self::open(folder, self.window, world);
         }
     }
 
-    /// Compares all that is kept with what must be.
+    /// Compares everything in the store with what must be there.
     pub(super) async fn compare(&self, world: &World) {
         let deliveries = self.store.all(Query::default()).await.expect("reads don't fail");
         let endpoints = self.store.list(None, None, usize::MAX).await.expect("reads don't fail");
@@ -162,13 +162,13 @@ impl Script {
         }
     }
 
-    /// Registers an endpoint as it is planned.
+    /// Registers an endpoint as planned.
     pub(super) async fn register(&self, endpoint: usize) {
         let settings = self.plan.endpoints[endpoint].endpoint.clone();
         self.operator().register(endpoint, settings).await;
     }
 
-    /// Returns somebody who uses the engine of a worker that runs, if one does.
+    /// Returns a user of the engine of a worker that runs, if there is one.
     pub(super) fn operator(&self) -> Operator {
         let running = self.workers.iter().flatten().next();
         let engine = running.map_or(&self.publisher, |running| &running.engine);
@@ -228,13 +228,13 @@ impl Script {
         record.is_full = is_full;
         drop(record);
         self.shelf.committer.with_writer(|writer| {
-            // Less than what publishing must leave to others.
+            // Less than publishing must leave for other writes.
             let room = is_full.then_some(ROOM);
             writer.limit(room).expect("the file can be read");
         });
     }
 
-    /// Has the clock right, and the store with room and readable.
+    /// Makes the clock right, and gives the store room and makes it readable.
     pub(super) fn mend(&self) {
         self.world.clock.step(0);
         self.fill(false);
@@ -255,7 +255,7 @@ impl Script {
         self.ended(number).await;
     }
 
-    /// Ends the process in which everything runs; what is on disk stays.
+    /// Ends the process of the whole run; the contents on disk stay.
     async fn crash_store(&mut self, groups: usize) {
         if self.world.options().store == Store::Memory {
             return;
@@ -330,11 +330,12 @@ impl Script {
     }
 }
 
-/// By how many bytes a file may grow that is full to publishers.
+/// The number of bytes by which a file may grow that publishers find full.
 const ROOM: u64 = 16 * 1024;
 
 fn engine(plan: &Plan, world: &Arc<World>, shelf: &Shelf, worker: WorkerNumber) -> SimulatedEngine {
-    // An engine that starts by a clock that is off believes it. By ten years it would plan retries.
+    // An engine that starts while the clock is off believes it. If it were off by ten years, the
+    // engine would plan retries by it.
     if world.clock.off() == TEN_YEARS {
         world.clock.step(0);
     }
@@ -357,7 +358,8 @@ fn engine(plan: &Plan, world: &Arc<World>, shelf: &Shelf, worker: WorkerNumber) 
     engine.build()
 }
 
-/// Returns when healthy endpoints are served at the latest, if sick ones cannot take all slots.
+/// Returns the latest time at which healthy endpoints are served, if sick ones cannot take all
+/// slots.
 fn on_time(plan: &Plan) -> Option<Duration> {
     let settings = &plan.settings;
     let in_flight = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
@@ -365,7 +367,8 @@ fn on_time(plan: &Plan) -> Option<Duration> {
         .filter(|endpoint| !endpoint.is_always_well())
         .map(|endpoint| in_flight(endpoint.endpoint.max_in_flight.get()))
         .sum();
-    // Most hang in an outage: then slots are kept for those of which the worker knows that they answer.
+    // In an outage most endpoints hang. In that case slots are reserved for those that the worker
+    // knows to answer.
     let are_slots_kept = plan.is_outage && plan.workers == 1;
     let can_hold = (sick <= settings.concurrency * 4 || are_slots_kept)
         && settings.max_unsettled > settings.concurrency * 5;
@@ -374,7 +377,8 @@ fn on_time(plan: &Plan) -> Option<Duration> {
         Step::Publish { events, .. } => *events,
         _ => 0,
     });
-    // In an outage most of what is published is not delivered, and a few publications meet.
+    // In an outage most published deliveries are not delivered, and a few publications come at the
+    // same time.
     let (deliveries, each) = if plan.is_outage {
         (events.max().unwrap_or_default() * 3 * well, OUTAGE_PACE * 2)
     } else {

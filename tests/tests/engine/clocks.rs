@@ -14,7 +14,7 @@ const HOUR: i64 = 3_600;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-/// What a clock can be off by for long, without coming to the end of the retention.
+/// Offsets that a clock can have for long without reaching the end of the retention.
 const STEPS: [i64; 3] = [-2 * HOUR, 2 * HOUR, -TEN_YEARS];
 
 fn first_fails(receipt: &Receipt) -> Answer {
@@ -37,7 +37,7 @@ async fn a_step_moves_no_retry_and_stops_nothing() {
         let _published = fixture.publish("after").await;
         fixture.pass(MINUTE).await;
         assert_eq!(fixture.seconds("a"), [0, 1, 10, 11], "{step}");
-        // It lasts, and is believed: what is due waits no longer for it.
+        // The offset lasts and is believed: due deliveries do not wait for it any more.
         fixture.pass(10 * MINUTE).await;
         let _published = fixture.publish("later").await;
         fixture.pass(MINUTE).await;
@@ -87,8 +87,8 @@ async fn a_leap_that_lasts_is_believed() {
     drop(worker);
 }
 
-/// Goal: nothing is sent twice because a clock stepped. Method: exchanges that last through steps, and
-/// a lease that is shorter than the step.
+/// Goal: a step of the clock makes nothing be sent twice. Method: attempts that last through steps,
+/// and a lease that is shorter than the step.
 #[tokio::test(start_paused = true)]
 async fn a_step_ends_no_lease() {
     for step in STEPS {
@@ -118,8 +118,9 @@ async fn a_process_that_starts_with_a_wrong_clock_gives_nothing_up_before_it_is_
     drop(worker);
 }
 
-/// Goal: what is accepted is due at once, by whatever clock. Method: it waits for an endpoint that is
-/// paused while the clock is two hours ahead, and that is set back, under a worker or before the next one.
+/// Goal: an accepted event is due at once, whichever clock accepted it. Method: it waits for an
+/// endpoint that is paused while the clock is two hours ahead. The clock is then set back, under a
+/// worker or before the next one starts.
 #[tokio::test(start_paused = true)]
 async fn what_was_accepted_by_a_clock_that_was_ahead_is_delivered_at_once() {
     for starts_again in [false, true] {

@@ -1,4 +1,4 @@
-//! Panics of others cost nothing but the exchange that they happen in.
+//! A panic in an adapter costs nothing except the attempt in which it happens.
 
 use std::error::Error;
 use std::fmt;
@@ -95,8 +95,9 @@ async fn a_store_that_panics_has_failed_and_the_worker_goes_on() {
     }
 }
 
-/// Goal: a result that the store can never keep stops nobody else's, is told, and does not hold its
-/// delivery for ever. Method: one delivery's settlements fail, whatever else is in the batch.
+/// Goal: if the store can never record a result, the other results are recorded, an observer is
+/// told, and the delivery's claim ends. Method: the settlements of one delivery fail, whatever else
+/// is in the batch.
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_settled_stops_no_other() {
     let fixture = fixture(EngineSettings { lease: 20 * SECOND, ..settings() }, well);
@@ -134,8 +135,8 @@ async fn a_result_whose_texts_the_store_refuses_is_settled_without_them() {
     drop(worker);
 }
 
-/// Goal: the day after a long outage, disabling a thousand endpoints holds up no result. Method: each
-/// takes eight seconds, and one healthy endpoint goes on beside them.
+/// Goal: on the day after a long outage, disabling a thousand endpoints delays no result. Method:
+/// each takes eight seconds, and one healthy endpoint goes on beside them.
 #[tokio::test(start_paused = true)]
 async fn disabling_many_endpoints_holds_up_no_result() {
     let answer = |receipt: &Receipt| match &*receipt.endpoint {
@@ -162,8 +163,8 @@ async fn disabling_many_endpoints_holds_up_no_result() {
     drop(worker);
 }
 
-/// Goal: an endpoint that could not be disabled is no secret, and its next answer asks again. Method:
-/// the store fails or panics once when it is told to disable it.
+/// Goal: a failure to disable an endpoint is reported, and its next answer disables it again.
+/// Method: the store fails or panics once when the engine disables the endpoint.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_could_not_be_disabled_is_told_and_its_next_answer_asks_again() {
     for (is_panic, told) in [(false, "StoreFailed"), (true, "WorkerFailed { part: Disabler }")] {
@@ -200,7 +201,7 @@ impl fmt::Display for Unspeakable {
 
 impl Error for Unspeakable {}
 
-/// A transport that fails once by an error that panics when it is told.
+/// A transport that fails once, with an error that panics when it is formatted.
 #[derive(Debug, Default)]
 struct Rude(AtomicBool);
 
@@ -263,8 +264,8 @@ impl Clock for Flawed {
     }
 }
 
-/// Goal: a clock that cannot be read costs neither the process nor a slot, nor a delivery. Method: it
-/// fails for any number of readings while the only exchange that may fly is under way.
+/// Goal: a clock that cannot be read stops neither the process nor a slot nor a delivery. Method:
+/// the clock fails for any number of readings during the only attempt that may run.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_panics_during_an_exchange_costs_no_slot_and_no_delivery() {
     for failures in 1..12 {

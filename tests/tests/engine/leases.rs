@@ -1,4 +1,4 @@
-//! Leases: kept while a worker lives, and fencing it when they are lost.
+//! Leases: they are extended while a worker lives, and fence it off when it loses them.
 
 use webhooks_dispatch::EngineSettings;
 
@@ -45,7 +45,7 @@ async fn a_failure_to_extend_is_made_up_for() {
     }
 }
 
-/// Goal: a claim that comes so late that its lease has ended is not sent. Method: the store takes
+/// Goal: a claim whose answer comes after its lease has ended is not sent. Method: the store takes
 /// longer to answer a claim than the lease lasts, once.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_comes_too_late_is_not_sent() {
@@ -62,8 +62,8 @@ async fn a_claim_that_comes_too_late_is_not_sent() {
     drop((late, prompt));
 }
 
-/// Goal: a worker that lost its lease changes nothing. Method: the store stalls so long that another
-/// worker takes over; the first one's result comes late.
+/// Goal: a worker that lost its lease changes nothing. Method: the store stalls until another
+/// worker takes over; the first worker's result comes late.
 #[tokio::test(start_paused = true)]
 async fn a_late_result_is_rejected() {
     let answer = |receipt: &Receipt| match receipt.time {
@@ -98,8 +98,9 @@ async fn a_lease_of_no_time_stops_no_worker() {
     drop(worker);
 }
 
-/// Goal: once a change of an endpoint is answered, nothing begins for it as it was. Method: a claim is
-/// answered by the store, and heard of only after the endpoint has moved.
+/// Goal: after a change of an endpoint is answered, no attempt starts with the old settings.
+/// Method: the store carries out a claim, but the worker gets the answer only after the endpoint
+/// has changed.
 #[tokio::test(start_paused = true)]
 async fn what_was_claimed_before_a_change_and_heard_of_after_it_goes_where_the_endpoint_is_now() {
     let fixture = fixture(settings(), |_| Answer::Status(200));

@@ -28,8 +28,8 @@ async fn an_endpoint_has_as_many_exchanges_in_flight_as_it_allows() {
     drop(worker);
 }
 
-/// Goal: one endpoint with much to deliver makes use of the free slots. Method: exchanges of 100 ms;
-/// 60 of them take 6 s one by one, and 8 slots are there.
+/// Goal: one endpoint with many deliveries uses the free slots. Method: attempts of 100 ms; 60 of
+/// them take 6 s one by one, and there are 8 slots.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_takes_more_gets_more_at_once() {
     let fixture =
@@ -101,8 +101,8 @@ async fn a_rate_limit_of_less_than_one_a_second_holds() {
     drop(worker);
 }
 
-/// Goal: an endpoint that refuses its probe is there, and gets what waits at once. Method: its
-/// breaker opens by errors, and from then on it refuses everything.
+/// Goal: an endpoint that refuses its probe is alive, and gets its pending deliveries at once.
+/// Method: errors open its breaker, and from then on it refuses everything.
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_refused_closes_the_breaker() {
     let answer =
@@ -119,7 +119,7 @@ async fn a_probe_that_is_refused_closes_the_breaker() {
     drop(worker);
 }
 
-/// Goal: what is left alone for being known to fail is known after a restart. Method: a worker fails
+/// Goal: an endpoint that is known to fail is known after a restart too. Method: a worker fails
 /// once; the next one sends one delivery, and then none for the first pause.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_fails_is_on_probation_after_a_restart() {
@@ -213,7 +213,7 @@ async fn an_ordered_endpoint_gets_events_in_order_of_acceptance_and_blocks_only_
 
 #[tokio::test(start_paused = true)]
 async fn many_ordered_endpoints_are_served_side_by_side() {
-    // A part of the slots is kept for endpoints that are known to answer quickly.
+    // A share of the slots is reserved for endpoints that are known to answer quickly.
     let settings = EngineSettings { concurrency: 27, ..settings() };
     let fixture = fixture(settings, |_| Answer::After(TENTH, 200));
     for number in 0..20 {

@@ -1,4 +1,4 @@
-//! What the engine promises, a test each, under a simulated clock.
+//! The promises of the engine, one test for each, under a simulated clock.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod clocks;
@@ -33,11 +33,11 @@ use self::switched::Switched;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a receiver does with a request.
+/// The reaction of a receiver to a request.
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Status(u16),
-    /// A status code, and how many seconds to wait.
+    /// A status code, and the number of seconds to wait.
     Wait(u16, u64),
     After(Duration, u16),
     Reset,
@@ -51,11 +51,11 @@ struct Receipt {
     at: Duration,
     endpoint: String,
     event: String,
-    /// How often the endpoint has got this event by now.
+    /// The number of requests for this event that the endpoint has got, including this one.
     time: usize,
 }
 
-/// All receivers, which do as a closure says, and remember what they got.
+/// All receivers. They answer as a closure returns, and record the requests.
 #[derive(Clone)]
 struct Receivers {
     clock: SimulatedClock,
@@ -80,7 +80,7 @@ impl Log {
     }
 }
 
-/// Counts an exchange while it lasts, for its endpoint and for all.
+/// Counts an attempt while it lasts, for its endpoint and for all.
 struct Exchange {
     endpoint: String,
     log: Arc<Mutex<Log>>,
@@ -130,7 +130,7 @@ impl Transport for Receivers {
     }
 }
 
-/// Writes down what it is told, shortly.
+/// Records each occurrence as a short text.
 #[derive(Debug)]
 struct Watcher(Arc<Mutex<Log>>);
 
@@ -163,7 +163,7 @@ impl Observer for Watcher {
     }
 }
 
-/// An engine, its receivers, and what is seen of both.
+/// An engine, its receivers, and the records of both.
 struct Fixture {
     engine: Engine<Switched, Receivers, SimulatedClock>,
     store: Switched,
@@ -171,7 +171,7 @@ struct Fixture {
     log: Arc<Mutex<Log>>,
 }
 
-/// Returns an engine whose receivers answer so.
+/// Returns an engine whose receivers answer with `answer`.
 fn fixture(
     settings: EngineSettings,
     answer: impl Fn(&Receipt) -> Answer + Send + Sync + 'static,
@@ -180,7 +180,7 @@ fn fixture(
     fixture_over(Switched::new(clock), clock, settings, answer)
 }
 
-/// Returns an engine over a store that is there already.
+/// Returns an engine over a store that exists already.
 fn fixture_over(
     store: Switched,
     clock: SimulatedClock,
@@ -245,12 +245,12 @@ impl Fixture {
         self.log.lock().unwrap().receipts.clone()
     }
 
-    /// Returns how often an event arrived.
+    /// Returns how many times an event arrived.
     fn times(&self, event: &str) -> usize {
         self.receipts().iter().filter(|receipt| receipt.event == event).count()
     }
 
-    /// Returns when requests arrived at an endpoint, in whole seconds.
+    /// Returns the times at which requests arrived at an endpoint, in whole seconds.
     fn seconds(&self, endpoint: &str) -> Vec<u64> {
         let receipts = self.receipts().into_iter().filter(|receipt| receipt.endpoint == endpoint);
         receipts.map(|receipt| receipt.at.as_secs()).collect()

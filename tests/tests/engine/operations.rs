@@ -1,4 +1,4 @@
-//! What callers do: publish, cancel, replay, look.
+//! The calls of an application: publish, cancel, replay, read.
 
 use std::num::NonZeroU32;
 
@@ -177,8 +177,8 @@ async fn the_history_tells_of_every_attempt() {
     drop(worker);
 }
 
-/// Goal: a change of an endpoint holds at once, also for what a worker has claimed already. Method:
-/// exchanges of a second, two at a time, with ten claimed; then the endpoint goes.
+/// Goal: a change of an endpoint holds at once, also for deliveries that a worker has claimed
+/// already. Method: attempts of a second, two at a time, with ten claimed; then the endpoint goes.
 #[tokio::test(start_paused = true)]
 async fn nothing_starts_for_an_endpoint_that_is_gone() {
     let fixture = fixture(settings(), |_| Answer::After(SECOND, 200));

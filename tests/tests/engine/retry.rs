@@ -1,4 +1,4 @@
-//! What follows an answer: delivered, again, given up, disabled.
+//! The step that follows an answer: delivered, retry, failed, disabled.
 
 use std::time::Duration;
 
@@ -136,8 +136,8 @@ async fn an_endpoint_that_fails_for_long_enough_is_disabled_and_told_of_before()
     drop(worker);
 }
 
-/// Goal: two hiccups a week apart disable nobody, and a retry that would succeed is made. Method: a
-/// receiver that fails at its first and its second attempt, six days apart.
+/// Goal: two failures a week apart disable no endpoint, and a retry that would succeed is made.
+/// Method: a receiver that fails at its first and its second attempt, six days apart.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_endpoint_with_two_hiccups_stays_and_its_retry_is_made() {
     const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -243,8 +243,8 @@ async fn an_answer_to_the_old_endpoint_does_not_disable_the_new_one() {
     drop(worker);
 }
 
-/// Goal: an endpoint that says nothing of retries outlives a restart of its receiver. Method: it is
-/// down for a minute and gets one event, so that no breaker helps.
+/// Goal: an endpoint without retry settings gets its events after a restart of its receiver.
+/// Method: the receiver is down for a minute and gets one event, so that no breaker helps.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_without_a_policy_gets_what_came_while_it_was_down() {
     let fixture = fixture(settings(), |receipt: &Receipt| match receipt.at {

@@ -1,4 +1,4 @@
-//! Settings that could stop an engine, or have it forget too much, do neither.
+//! Settings that could stop an engine, or make it forget too much, do neither.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use webhooks_dispatch::EngineSettings;
 
 use crate::{Answer, MINUTE, SECOND, endpoint, fixture, settings, well};
 
-/// Goal: a lease is long enough to be kept. Method: an exchange lasts long, the store takes a second
-/// for each extension, and the lease that was asked for is none.
+/// Goal: a lease lasts long enough to be extended. Method: an attempt lasts long, each extension
+/// takes half a second in the store, and the lease in the settings is zero.
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_no_time_can_be_kept() {
     let settings = EngineSettings { lease: Duration::ZERO, ..settings() };

@@ -1,4 +1,4 @@
-//! How workers end, and what becomes of what they had.
+//! The end of workers, and of their claims.
 
 use webhooks_dispatch::EngineSettings;
 
@@ -83,8 +83,8 @@ async fn a_dropped_worker_is_followed_by_another_when_its_leases_end() {
     drop(worker);
 }
 
-/// Goal: nobody takes over what a worker still carries out while it shuts down. Method: an exchange
-/// that lasts longer than the lease, and a second worker.
+/// Goal: while a worker shuts down, no other worker takes over its running attempts. Method: an
+/// attempt that lasts longer than the lease, and a second worker.
 #[tokio::test(start_paused = true)]
 async fn leases_are_kept_during_a_shutdown() {
     let fixture = fixture(EngineSettings { lease: 10 * SECOND, ..settings() }, |_| {
@@ -137,7 +137,7 @@ async fn results_that_could_not_be_kept_are_told() {
     drop(worker);
 }
 
-/// What the README's program does: publish, and exit.
+/// The README's program: it publishes, and exits.
 #[tokio::test(start_paused = true)]
 async fn a_drained_worker_has_delivered_what_waited_and_ends_at_once() {
     let fixture = fixture(settings(), |_| Answer::After(SECOND / 2, 200));
@@ -160,7 +160,7 @@ async fn a_worker_that_drains_waits_for_retries_that_come_in_time() {
     let report = worker.drain(MINUTE).await;
     assert_eq!((report.waiting, fixture.seconds("a")), (Some(0), vec![0, 10]));
 
-    // And not for those that do not.
+    // It does not wait for a retry that is due too late.
     let answer = |receipt: &Receipt| Answer::Status(if receipt.time == 1 { 503 } else { 200 });
     let fixture = self::fixture(settings(), answer);
     fixture.register("a", endpoint("a")).await;
@@ -184,7 +184,7 @@ async fn a_worker_that_drains_ends_when_its_time_is_over_and_tells_what_waits() 
     assert_eq!((report.broken_off, report.waiting), (1, Some(2)), "b is paused");
 }
 
-/// Nobody is left to set it right.
+/// Nobody is left who could resume the endpoint.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_drains_does_not_wait_for_a_paused_endpoint() {
     let fixture = fixture(settings(), well);
@@ -197,7 +197,7 @@ async fn a_worker_that_drains_does_not_wait_for_a_paused_endpoint() {
     assert!(fixture.clock.elapsed() < SECOND, "{:?}", fixture.clock.elapsed());
 }
 
-/// What a worker breaks off, receivers may have got, and get again.
+/// A receiver may have got a request that the worker stops, and gets it again.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_drains_starts_nothing_that_it_would_break_off() {
     let fixture = fixture(settings(), |_| Answer::After(SECOND, 200));

@@ -1,4 +1,4 @@
-//! A store that fails: loud at publish, patient at delivery, and nothing lost.
+//! A store that fails: publishing returns an error, delivering waits, and nothing is lost.
 
 use webhooks_dispatch::{EngineSettings, PublishError};
 

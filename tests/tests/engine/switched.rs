@@ -27,7 +27,7 @@ pub(crate) struct Switched {
     switches: Arc<Mutex<Switches>>,
 }
 
-/// What a store cannot keep.
+/// The settlements that a store cannot record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Poison {
     Delivery(DeliveryId),
@@ -36,13 +36,13 @@ pub(crate) enum Poison {
 
 #[derive(Debug, Default)]
 struct Switches {
-    /// How often calls of a name fail from now on.
+    /// The number of calls of each name that fail from now on.
     failing: BTreeMap<&'static str, usize>,
-    /// How long calls of a name take.
+    /// The time that calls of each name take.
     slow: BTreeMap<&'static str, Duration>,
-    /// How often calls of a name panic from now on.
+    /// The number of calls of each name that panic from now on.
     panicking: BTreeMap<&'static str, usize>,
-    /// What no settlement may hold: a delivery, or a text in an attempt's error.
+    /// The delivery, or the text in an attempt's error, that makes a settlement fail.
     poison: Option<Poison>,
     calls: BTreeMap<&'static str, usize>,
 }
@@ -52,22 +52,22 @@ impl Switched {
         Self { inner: MemoryStore::new(), clock, switches: Arc::default() }
     }
 
-    /// Makes so many calls of a name fail.
+    /// Makes the next `times` calls of a name fail.
     pub(crate) fn fail(&self, call: &'static str, times: usize) {
         self.switches.lock().unwrap().failing.insert(call, times);
     }
 
-    /// Makes calls of a name take so long before they do anything.
+    /// Makes calls of a name wait for `by` before they do anything.
     pub(crate) fn slow_down(&self, call: &'static str, by: Duration) {
         self.switches.lock().unwrap().slow.insert(call, by);
     }
 
-    /// Makes so many calls of a name panic.
+    /// Makes the next `times` calls of a name panic.
     pub(crate) fn panic(&self, call: &'static str, times: usize) {
         self.switches.lock().unwrap().panicking.insert(call, times);
     }
 
-    /// Makes settling fail with anything like this in it.
+    /// Makes each settlement fail that contains `poison`.
     pub(crate) fn poison(&self, poison: Poison) {
         self.switches.lock().unwrap().poison = Some(poison);
     }
@@ -86,7 +86,7 @@ impl Switched {
         })
     }
 
-    /// Returns how many calls of a name there were.
+    /// Returns the number of calls of a name.
     pub(crate) fn calls(&self, call: &str) -> usize {
         self.switches.lock().unwrap().calls.get(call).copied().unwrap_or_default()
     }

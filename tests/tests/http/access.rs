@@ -158,14 +158,14 @@ async fn a_token_server_is_a_destination_like_any_other() {
         let expected = if is_told_early { Err(ErrorClass::Blocked) } else { Ok(()) };
         assert_eq!(checked, expected, "{token_url}");
         let error = strict.send(request_to(&endpoint)).await.unwrap_err();
-        // A name may lead elsewhere next time.
+        // A name may resolve to another address next time.
         let expected = if is_told_early { ErrorClass::Blocked } else { ErrorClass::Authorization };
         assert_eq!(error.class, expected, "{token_url}");
     }
     assert!(tokens.received().is_empty());
 }
 
-/// Microsoft's first endpoint answers texts; others answer a fraction.
+/// Microsoft's first endpoint answers the lifetime as a text; others answer a fraction.
 #[tokio::test]
 async fn a_token_counts_however_its_lifetime_is_written() {
     for expires_in in ["\"3599\"", "3599.0", "\"3599.5\"", "3599", "null", "\"soon\""] {
@@ -197,7 +197,7 @@ async fn the_secret_goes_into_the_body_if_asked_to() {
     assert_eq!(authorization(&receiver.received()[0]), "Bearer token-1");
 }
 
-/// Returns a request with the endpoint's own headers, as signing puts them there.
+/// Returns a request with the endpoint's own headers, in the places where signing puts them.
 fn with_headers(endpoint: &Endpoint) -> Request {
     Request { headers: endpoint.headers().clone(), ..request_to(endpoint) }
 }

@@ -1,8 +1,8 @@
-//! Nothing reaches a forbidden address, however it is asked for.
+//! Nothing reaches a forbidden address, however a request asks for it.
 //!
-//! Each case of `vectors/addresses/bypasses.json` is sent, as often as its name has answers, while
-//! a canary listens on every address of this machine. One address of it stands for the good ones of
-//! the cases, and answers redirects.
+//! Each case of `vectors/addresses/bypasses.json` is sent once for each answer of its name, while a
+//! canary listens on every address of this machine. One address of it stands for the good ones of
+//! the cases, and answers with redirects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ use crate::request;
 
 const CASES: &str = include_str!("../../vectors/addresses/bypasses.json");
 
-/// Every category that there must be, in order.
+/// Every category that must exist, in order.
 const ALL: [&str; 42] = [
     "cgnat",
     "decimal-ip",
@@ -68,8 +68,8 @@ const ALL: [&str; 42] = [
     "zone-id",
 ];
 
-/// Those of which no case arrives even where this machine is allowed: they aim at other machines or
-/// another port, are no URLs, are names that development does not allow, or redirect.
+/// The categories of which no case arrives even if this machine is allowed: they aim at other
+/// machines or another port, are no URLs, are names that development does not allow, or redirect.
 const NEVER: [&str; 19] = [
     "cgnat",
     "documentation-and-benchmark",
@@ -92,7 +92,7 @@ const NEVER: [&str; 19] = [
     "zone-id",
 ];
 
-/// Stands for the good addresses.
+/// The address that stands for the good addresses.
 const GOOD: Ipv4Addr = Ipv4Addr::new(127, 93, 184, 215);
 
 #[derive(Deserialize)]
@@ -114,7 +114,7 @@ struct Case {
 }
 
 impl Case {
-    /// Returns the case with the canary's port and the good address's stand-in.
+    /// Returns the case with the canary's port, and with `GOOD` in place of the good addresses.
     fn at(mut self, port: u16) -> Self {
         let port = port.to_string();
         self.url = self.url.replace("{port}", &port);
@@ -130,13 +130,13 @@ impl Case {
         self
     }
 
-    /// Returns whether the good address plays a part, so that something may be sent.
+    /// Returns whether the case uses the good address, so that something may be sent.
     fn has_good_address(&self) -> bool {
         let good = GOOD.to_string();
         self.dns.values().flatten().flatten().any(|answer| *answer == good)
     }
 
-    /// Returns how often to send, so that every answer of a name is used.
+    /// Returns how many times to send, so that every answer of a name is used.
     fn turns(&self) -> usize {
         self.dns.values().map(Vec::len).max().unwrap_or(1) + 1
     }
@@ -146,7 +146,8 @@ fn is_good(address: &str) -> bool {
     address.starts_with("93.184.215.") || address.starts_with("2606:2800:")
 }
 
-/// Listens on every address, on one port, and notes who comes to other than the good one.
+/// Listens on every address, on one port, and notes the requests to other addresses than the good
+/// one.
 struct Canary {
     port: u16,
     reached: Arc<Mutex<Vec<IpAddr>>>,
@@ -159,7 +160,7 @@ type Redirects = Arc<Mutex<BTreeMap<String, (u16, String, String)>>>;
 impl Canary {
     async fn start(redirects: Redirects) -> Self {
         let v6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).await;
-        // One socket takes both families; where there is no IPv6, IPv4 is all there is.
+        // One socket takes both families; without IPv6 it takes IPv4 only.
         let listener = match v6 {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap(),
@@ -206,13 +207,13 @@ async fn answer(mut stream: TcpStream, redirects: Redirects) {
     let _client_may_be_gone = stream.write_all(answer.as_bytes()).await;
 }
 
-/// Returns what became of a case, a word a send.
+/// Returns the outcomes of a case, one word per request.
 async fn try_out(case: &Case, policy: AddressPolicy, proxy: Option<&TestProxy>) -> Vec<String> {
     if EndpointUrl::new(&case.url).is_err() {
         return vec!["invalid".to_owned()];
     }
     let dns = case.dns.iter().map(|(name, turns)| (name.as_str(), turns.clone()));
-    // Whatever else is asked for leads inside.
+    // All other names lead to this machine.
     let others = ("*", vec![vec!["127.0.0.1".to_owned(), "::1".to_owned()]]);
     let names = NameServer::start(0, dns.chain([others])).await;
     let mut builder = HttpTransport::builder()
@@ -236,7 +237,7 @@ async fn try_out(case: &Case, policy: AddressPolicy, proxy: Option<&TestProxy>) 
     outcomes
 }
 
-/// Tries all cases, one after another, and tells of each what became of it.
+/// Tries all cases, one after another, and passes the outcomes of each to `note`.
 async fn try_all(
     canary: &Canary,
     redirects: &Redirects,
@@ -263,14 +264,14 @@ async fn try_all(
     }
 }
 
-/// Returns whether a case ended as it must, and before anything was sent.
+/// Returns whether a case ended as it must, before anything was sent.
 fn is_as_expected(case: &Case, outcomes: &[String]) -> bool {
     let is_refused =
         |outcome: &String| matches!(outcome.as_str(), "invalid" | "blocked" | "unresolved");
     match case.expect.as_deref() {
-        // Here every name resolves.
+        // In this test every name resolves.
         Some("unresolved") => outcomes.iter().all(is_refused),
-        // Our URLs have no fragments, so that some are refused before they are looked at.
+        // Our URLs have no fragments, so some are refused before their addresses are checked.
         Some(expected) => {
             outcomes.iter().all(|outcome| outcome == expected || outcome == "invalid")
         }
@@ -298,8 +299,8 @@ async fn no_bypass_reaches_the_inside() {
     assert!(*canary.good.lock().unwrap() > 40, "redirects and rebinding begin at the good one");
 }
 
-/// Shows that the canary can be reached: where this machine is allowed, cases of all other
-/// categories arrive.
+/// Shows that the canary can be reached: if this machine is allowed, cases of all other categories
+/// arrive.
 #[tokio::test]
 async fn without_the_policy_the_same_cases_reach_the_inside() {
     let redirects = Redirects::default();

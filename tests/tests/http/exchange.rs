@@ -1,4 +1,4 @@
-//! What an exchange is like when the receiver behaves, and what its failures are called.
+//! Exchanges with a receiver that behaves, and the classes of failures.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -187,8 +187,8 @@ async fn an_http_2_stream_or_connection_that_is_given_up_is_a_reset() {
     assert_eq!(http_2_class(&go_away).await, ErrorClass::Reset);
 }
 
-/// Returns what becomes of a request that an HTTP/2 server answers with this frame, having made sure
-/// that it was sent once.
+/// Returns the outcome of a request that an HTTP/2 server answers with this frame, and checks that
+/// it was sent once.
 async fn http_2_class(frame: &[u8]) -> ErrorClass {
     let authority = Authority::new();
     let acceptor = authority.issue("localhost").acceptor(None, &[b"h2"]);
@@ -205,7 +205,8 @@ async fn http_2_class(frame: &[u8]) -> ErrorClass {
         async move {
             let mut stream = acceptor.accept(connection.stream).await.unwrap();
             let (mut read, mut is_answered) = (Vec::new(), false);
-            // Closing is for the client to do, so that the frame is all that it is told.
+            // The client must close the connection, so that the frame is the only signal that it
+            // gets.
             while let Ok(1..) = stream.read_buf(&mut read).await {
                 let count = read.windows(11).filter(|frame| is_body(frame)).count();
                 if count > 0 && !is_answered {
@@ -231,7 +232,7 @@ async fn http_2_class(frame: &[u8]) -> ErrorClass {
 
 #[tokio::test]
 async fn http_2_that_makes_no_sense_is_a_protocol_error() {
-    // RFC 9113 §6.5: SETTINGS of other than a multiple of 6 bytes.
+    // RFC 9113 §6.5: SETTINGS whose length is not a multiple of 6 bytes.
     assert_eq!(http_2_class(&[0, 0, 1, 4, 0, 0, 0, 0, 0, 0]).await, ErrorClass::Protocol);
 }
 

@@ -1,4 +1,5 @@
-//! What receivers in the field do, by public reports: right already, and to stay so.
+//! The behaviour of receivers in the field, from public reports: the transport handles it, and must
+//! go on to do so.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -43,7 +44,7 @@ async fn a_receiver_that_always_redirects_gets_each_attempt_once_and_says_so() {
     assert!(received.iter().all(|one| one.method == Method::POST && one.uri.path() == "/hook"));
 }
 
-/// psf/requests#2422: nginx says that a body is too large, and closes with most of it unread.
+/// psf/requests#2422: nginx answers that a body is too large, and closes with most of it unread.
 #[tokio::test]
 async fn a_refusal_before_the_request_is_read_is_told_as_one() {
     let server = RawServer::start(|mut connection| async move {
@@ -62,8 +63,8 @@ async fn a_refusal_before_the_request_is_read_is_told_as_one() {
     }
 }
 
-/// nodejs/node#47130: a receiver that closes after each answer without saying so, while the next
-/// request is on its way.
+/// nodejs/node#47130: a receiver closes after each answer without saying so, while the next request
+/// is on its way.
 #[tokio::test]
 async fn a_connection_that_ends_beside_a_request_costs_an_attempt_and_repeats_nothing() {
     let bodies: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -96,7 +97,8 @@ async fn a_connection_that_ends_beside_a_request_costs_an_attempt_and_repeats_no
     assert!(delivered.len() > 100);
 }
 
-/// ericferon/glpi-webhook#51 (Power Automate): the signature is in the query, and must not be touched.
+/// ericferon/glpi-webhook#51 (Power Automate): the signature is in the query, and must not be
+/// changed.
 const SIGNED: &str = "/workflows/0a/triggers/manual/paths/invoke?api-version=2016-06-01\
                       &sp=%2Ftriggers%2fmanual%2Frun&sv=1.0&sig=a-B_c~d%2Be%3D%3d+f&x=%E9&y";
 
@@ -116,7 +118,7 @@ async fn a_signature_in_the_query_goes_out_byte_for_byte() {
     assert_eq!(builder().build().unwrap().send(request(&url)).await.unwrap().status, 202);
 }
 
-/// Through a proxy, since nobody may listen on port 80 in a test.
+/// Through a proxy, because a test cannot listen on port 80.
 #[tokio::test]
 async fn the_default_port_is_left_out_of_host() {
     let names = NameServer::start(60, [("hook.example.com", vec![vec!["127.0.0.1".into()]])]).await;
@@ -143,7 +145,8 @@ async fn the_default_port_is_left_out_of_host() {
     }
 }
 
-/// raspberrypi/bookworm-feedback#362: the name has both kinds of address, and one leads nowhere.
+/// raspberrypi/bookworm-feedback#362: the name has both kinds of address, and one of them cannot be
+/// reached.
 #[tokio::test]
 async fn an_address_that_refuses_is_passed_over_for_the_next() {
     let receiver = Receiver::answering(200).await;
@@ -157,7 +160,7 @@ async fn an_address_that_refuses_is_passed_over_for_the_next() {
     assert_eq!(builder.build().unwrap().send(request(&url)).await.unwrap().status, 200);
 }
 
-/// Tells when a delivery ended, well or not.
+/// Signals the end of a delivery, with success or not.
 #[derive(Debug)]
 struct Ended(Arc<Notify>);
 
@@ -169,7 +172,7 @@ impl Observer for Ended {
     }
 }
 
-/// RocketChat/Rocket.Chat#25562: the receiver said 200 and broke off its body.
+/// RocketChat/Rocket.Chat#25562: the receiver answered 200 and stopped in the middle of its body.
 #[tokio::test]
 async fn what_came_of_a_response_is_kept_with_its_status() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10\r\n\r\nabc";

@@ -1,8 +1,8 @@
-//! Receivers that misbehave: each ends in the right class, by the deadline, with its connection
-//! closed and none of it kept.
+//! Receivers that misbehave: each request ends in the right class, by the deadline, and its
+//! connection is closed and not used again.
 //!
-//! The servers go on with what they do until the client closes, so a result shows that the deadline
-//! held, and `ended` that nothing of the exchange is left.
+//! The servers go on until the client closes. So a result shows that the deadline held, and `ended`
+//! shows that nothing of the exchange is left.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::{builder, class, request, send, short_request, told};
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
 
 /// Sends twice to a server, with little time, and returns both outcomes once both connections have
-/// ended: the second went over one of its own.
+/// ended: the second request used another connection.
 async fn twice<F, Fut>(treat: F) -> [Result<Response, TransportError>; 2]
 where
     F: Fn(Connection<TcpStream>) -> Fut + Send + 'static,
@@ -90,7 +90,7 @@ async fn what_trickles_ends_at_the_deadline() {
 #[tokio::test]
 async fn a_receiver_that_reads_nothing_ends_at_the_deadline() {
     let server = RawServer::start(|connection| async move {
-        // More than the system's buffers take.
+        // More than the system's buffers hold.
         std::future::pending::<()>().await;
         drop(connection);
     })
@@ -101,7 +101,7 @@ async fn a_receiver_that_reads_nothing_ends_at_the_deadline() {
     assert!(is_timeout(&outcome), "{outcome:?}");
 }
 
-/// What the system's buffers take beside what the client reads, at most.
+/// The largest number of bytes that the system's buffers take besides those that the client reads.
 const BUFFERED: u64 = 16 * 1024 * 1024;
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_head_that_is_too_large_is_refused_early() {
                 connection.request().await;
                 connection.write(HEAD).await;
                 connection.write(b"x-large: ").await;
-                // A hundred megabytes, if anybody took them.
+                // A hundred megabytes, if the client took them all.
                 for _ in 0..1600 {
                     if !connection.write(&part).await {
                         break;
@@ -188,7 +188,7 @@ async fn what_closes_or_resets_is_told_by_when_it_does() {
     }
 }
 
-/// Responses whose status is there, and whose body is not all there.
+/// Responses with a status, and with an incomplete body.
 const HALVES: [(&str, &str); 6] = [
     ("content-length: 10\r\n\r\nabc", "abc"),
     ("content-length: 10\r\n\r\n", ""),
@@ -203,7 +203,7 @@ async fn a_status_that_came_counts_whatever_becomes_of_the_body() {
     for (rest, kept) in HALVES {
         for status in [200, 503] {
             let answer = format!("HTTP/1.1 {status} X\r\nx-is: kept\r\n{rest}");
-            // Closed, left open until the deadline, and left open with time to spare.
+            // Closed, open until the deadline, and open with time to spare.
             let closing = RawServer::answering(answer.clone()).await;
             let open = RawServer::start(move |mut connection| {
                 let answer = answer.clone();
@@ -309,12 +309,13 @@ async fn garbage_is_a_protocol_error_that_says_what_is_wrong() {
     }
 }
 
-/// What servers answer that RFC 9112 does not allow, or hardly, and that others take all the same.
+/// Answers of real servers that RFC 9112 does not allow, or hardly allows, and that other clients
+/// accept.
 #[tokio::test]
 async fn sloppy_responses_are_taken_by_their_status() {
     let ok = "HTTP/1.1 200 OK\r\n";
     for (answer, body) in [
-        // A space before the colon, a folded line, and what is no header: RFC 9112 §5.
+        // A space before the colon, a folded line, and a line that is no header: RFC 9112 §5.
         (
             format!("{ok}Access-Control-Allow-Credentials : true\r\ncontent-length: 2\r\n\r\nok"),
             "ok",
@@ -354,8 +355,8 @@ async fn sloppy_responses_are_taken_by_their_status() {
     }
 }
 
-/// A body after 204 belongs to no response (RFC 9110 §15.3.5): whoever read on would take it for the
-/// next one.
+/// A body after 204 belongs to no response (RFC 9110 §15.3.5): a client that read on would take it
+/// for the next one.
 #[tokio::test]
 async fn a_connection_with_bytes_left_on_it_is_not_used_again() {
     let server = RawServer::start(|mut connection| async move {
@@ -373,7 +374,7 @@ async fn a_connection_with_bytes_left_on_it_is_not_used_again() {
     assert_eq!(server.wire().accepted(), 5);
 }
 
-/// A hundred megabytes of zeros, compressed twice, stay the few bytes that they are.
+/// A hundred megabytes of zeros, compressed twice, stay the few bytes that were sent.
 #[tokio::test]
 async fn nothing_is_decompressed() {
     let zeros = vec![0; 1024 * 1024];

@@ -1,4 +1,4 @@
-//! Receivers that end HTTP/2 connections with requests still on their way.
+//! Receivers that end HTTP/2 connections while requests are on their way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -37,31 +37,31 @@ const MAX_CONCURRENT_STREAMS: u8 = 3;
 /// `:status: 200` (RFC 7541, appendix A, entry 8).
 const OK: [u8; 1] = [0x88];
 
-/// What comes before the first frame (RFC 9113 §3.4).
+/// The length of the preface before the first frame (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
-/// How long nothing must come before a server answers.
+/// The time without a frame after which a server answers.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// What a server does with the requests of a connection, by their number on it, from 1.
+/// The treatment of a connection's requests, by their number on it, from 1.
 #[derive(Debug, Clone, Copy)]
 enum Manner {
-    /// Answers so many, says with the last one that it was the last, and passes over what follows.
+    /// Answers this number of requests, announces the last one as the last, and ignores later ones.
     EndsAfter(u32),
-    /// The same, but closes in place of answering the last one, which it has read.
+    /// The same, but closes instead of answering the last one, which it has read.
     DiesAfter(u32),
-    /// Ends as the first does, and has so few streams that requests wait for one.
+    /// Ends as the first does, and has few streams, so that requests wait for one.
     IsNarrow { streams: u8, ends_after: u32 },
-    /// Refuses so many streams, and answers what follows.
+    /// Refuses this number of streams, and answers later ones.
     Refuses(u32),
-    /// Ends the connection at its first stream, and says why in its own words.
+    /// Ends the connection at its first stream, with a reason in its own words.
     Scolds(&'static str),
 }
 
-/// What a server did, over all connections.
+/// The record of a server, over all connections.
 #[derive(Default)]
 struct Log {
-    /// The bodies that it acted upon.
+    /// The bodies of the requests that it processed.
     processed: Vec<Bytes>,
     passed_over: usize,
 }
@@ -82,7 +82,7 @@ impl Server {
             let (acceptor, log) = (acceptor.clone(), Arc::clone(&shared));
             async move {
                 let Ok(stream) = acceptor.accept(connection.stream).await else { return };
-                // How a connection ends is for the client to judge.
+                // The client must judge how a connection ends.
                 let _ended = serve(stream, manner, &log).await;
             }
         })
@@ -95,7 +95,7 @@ impl Server {
         Request { body: Bytes::from(body.to_string()), ..request(&url) }
     }
 
-    /// Sends so many requests, 16 at a time, and returns what became of them.
+    /// Sends `count` requests, 16 at a time, and returns their outcomes.
     async fn flood(
         &self,
         transport: &HttpTransport,
@@ -105,7 +105,7 @@ impl Server {
         stream::iter(sends).buffer_unordered(16).collect().await
     }
 
-    /// Returns how often each body was acted upon that was so more than once.
+    /// Returns the bodies that were processed more than once.
     fn twice(&self) -> BTreeSet<Bytes> {
         let (log, mut seen) = (self.log.lock().unwrap(), BTreeSet::new());
         log.processed.iter().filter(|body| !seen.insert(Bytes::clone(body))).cloned().collect()
@@ -119,10 +119,10 @@ struct Http2<'l, S> {
     manner: Manner,
     log: &'l Mutex<Log>,
     opened: u32,
-    /// The last stream that is acted upon.
+    /// The last stream that is processed.
     last: u32,
     bodies: BTreeMap<u32, BytesMut>,
-    /// Streams that are yet to be answered.
+    /// Streams without an answer so far.
     waiting: Vec<u32>,
 }
 
@@ -141,7 +141,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     };
     server.write(SETTINGS, 0, 0, settings).await?;
     loop {
-        // Whatever is on its way comes first, so that requests pile up.
+        // Frames on their way come first, so that requests pile up.
         let Ok(frame) = timeout(QUIET, server.frame()).await else {
             for id in std::mem::take(&mut server.waiting) {
                 server.write(HEADERS, END_STREAM | END_HEADERS, id, &OK).await?;
@@ -276,7 +276,7 @@ async fn a_refused_stream_goes_out_again_a_bounded_number_of_times() {
     }
 }
 
-/// A receiver's words are for the log of a client, not for ours.
+/// A receiver's words belong to a client's log, not to ours.
 #[tokio::test]
 async fn an_end_is_told_by_its_code_alone() {
     let server = Server::start(Manner::Scolds("hush")).await;

@@ -1,4 +1,4 @@
-//! What bounds connections, and what is asked of name servers.
+//! The bounds of connections, and of questions to name servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +42,7 @@ async fn a_host_has_so_many_connections_at_once() {
         let (transport, request) = (transport.clone(), request(&server.url()));
         sends.spawn(async move { transport.send(request).await.unwrap().status });
     }
-    // Two are in, and each that is let go lets one more in.
+    // Two requests are in, and each answer lets one more in.
     for answered in 2..=6 {
         server.wire().wait_until(|wire| wire.requests() >= answered).await;
         gate.add_permits(1);
@@ -66,14 +66,14 @@ async fn an_idle_connection_is_given_up() {
     assert_eq!(server.wire().accepted(), 1);
 }
 
-/// Common receivers keep connections for 5 s.
+/// Common receivers close idle connections after 5 s.
 #[tokio::test]
 async fn an_idle_connection_is_given_up_before_receivers_do_so() {
     let server = moody().await;
     let transport = builder().build().unwrap();
     for (idle, connections) in [(3_900, 1), (4_900, 2)] {
         assert_eq!(transport.send(request(&server.url())).await.unwrap().status, 200);
-        // Nobody waits for the network meanwhile, so that nothing is late by this clock.
+        // No task waits for the network at this time, so nothing is late by this clock.
         tokio::time::pause();
         tokio::time::advance(Duration::from_millis(idle)).await;
         tokio::time::resume();
@@ -124,7 +124,7 @@ async fn a_name_that_does_not_exist_is_told_so() {
 
 #[tokio::test]
 async fn a_connection_that_is_not_made_in_time_is_a_timeout_of_its_own() {
-    // TLS never begins.
+    // The TLS handshake never begins.
     let server = RawServer::start(|mut connection| async move {
         connection.until_closed().await;
     })

@@ -32,7 +32,7 @@ fn request(url: &str) -> Request {
     request_to(&endpoint(url))
 }
 
-/// The same to an endpoint.
+/// Returns the same request for an endpoint.
 fn request_to(endpoint: &Endpoint) -> Request {
     Request::new(endpoint, HeaderMap::new(), Bytes::from_static(b"{}"))
 }
@@ -55,7 +55,7 @@ async fn class(url: &str) -> ErrorClass {
     send(url).await.unwrap_err().class
 }
 
-/// Returns what the owner of an endpoint reads of a failure.
+/// Returns the text of a failure that the owner of an endpoint reads.
 fn told(error: &TransportError) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     format!("{error}: {source}")

@@ -1,4 +1,4 @@
-//! Name servers that answer by halves, late, wrongly, or not at all.
+//! Name servers that answer half, late, wrongly, or not at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::{endpoint, request, short_request, told};
 
 const HOST: &str = "hook.example.com";
 
-/// Starts a server that knows the one name, by this address, and treats questions so.
+/// Starts a server that knows only `HOST`, with this address, and treats questions by `treat`.
 async fn names(treat: impl Fn(&Message) -> Treat + Send + Sync + 'static) -> NameServer {
     NameServer::start_with(60, [(HOST, vec![vec!["127.0.0.1".to_owned()]])], treat).await
 }
@@ -95,7 +95,7 @@ async fn a_failure_of_name_servers_says_that_it_is_one_and_which() {
         let names = names(move |_| treat).await;
         let brief = by(&names).connect_timeout(Duration::from_millis(200)).build().unwrap();
         let patient = by(&names).build().unwrap();
-        // By the bound on names, and by the deadline of the exchange.
+        // Once because of the bound on names, and once because of the deadline of the exchange.
         for error in [
             brief.send(request(&url)).await.unwrap_err(),
             patient.send(short_request(&url)).await.unwrap_err(),
@@ -115,7 +115,7 @@ async fn a_receiver_that_hangs_is_not_blamed_on_the_name_servers() {
     assert_eq!(error.class, ErrorClass::Timeout);
 }
 
-/// A sinkhole, a parked domain or a split horizon answers so for a while.
+/// A sinkhole, a parked domain or a split horizon can give such an answer for a while.
 #[tokio::test]
 async fn a_name_that_leads_inside_for_a_moment_loses_no_delivery() {
     let receiver = Receiver::answering(200).await;
@@ -130,8 +130,9 @@ async fn a_name_that_leads_inside_for_a_moment_loses_no_delivery() {
     assert_eq!((results[0].status, results[0].attempt), (DeliveryStatus::Delivered, 2));
 }
 
-/// Goal: the time of an exchange that has a connection is not laid to name servers. Method: while one
-/// asks them, another one's connection becomes free, and it goes out there; the client asks on.
+/// Goal: if an exchange has a connection, its timeout is not blamed on name servers. Method: while
+/// one exchange waits for them, another one's connection becomes free, and the first request is
+/// sent there; the client still asks on.
 #[tokio::test]
 async fn an_exchange_that_found_a_connection_waits_for_no_name_servers() {
     let (asked, is_asking) = (AtomicUsize::new(0), Arc::new(Notify::new()));

@@ -14,7 +14,7 @@ use webhooks_tests::{NameServer, RawServer, Receiver};
 use crate::tls::Authority;
 use crate::{builder, request, told};
 
-/// A proxy that notes what it is asked for, and does it.
+/// A proxy that notes its requests, and carries them out.
 pub(crate) struct TestProxy {
     scheme: &'static str,
     address: SocketAddr,

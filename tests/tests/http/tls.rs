@@ -1,4 +1,4 @@
-//! Whom the transport trusts, and who it says it is.
+//! The certificates that the transport trusts, and those that it presents.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use webhooks_tests::Receiver;
 
 use crate::{builder, endpoint, request, request_to, told};
 
-/// An authority of a test's own.
+/// A test's own authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key.
@@ -54,8 +54,8 @@ impl Authority {
 }
 
 impl Issued {
-    /// Returns a server with this certificate; one that asks for clients' by an authority if there
-    /// is one.
+    /// Returns a server with this certificate; if there is an authority, the server asks for
+    /// clients' certificates by it.
     pub(crate) fn acceptor(self, clients: Option<&Authority>, alpn: &[&[u8]]) -> TlsAcceptor {
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -122,13 +122,13 @@ async fn what_does_not_prove_who_it_is_gets_nothing() {
         assert_eq!(error.class, ErrorClass::Tls, "{what}: {}", told(&error));
         assert!(receiver.received().is_empty(), "{what}");
     }
-    // A certificate that vouches for itself.
+    // A certificate that is its own issuer.
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let issued = Issued { certificate: own.cert, key: own.signing_key };
     let receiver = Receiver::start_tls(issued.acceptor(None, &[b"h2"])).await;
     let url = format!("https://localhost:{}/", receiver.port());
     assert_eq!(ca().send(request(&url)).await.unwrap_err().class, ErrorClass::Tls);
-    // An address is not the name that the certificate is for.
+    // The certificate is for a name, and not for the address.
     let receiver = Receiver::start_tls(authority.issue("localhost").acceptor(None, &[])).await;
     let url = format!("https://127.0.0.1:{}/", receiver.port());
     assert_eq!(ca().send(request(&url)).await.unwrap_err().class, ErrorClass::Tls);
@@ -151,7 +151,7 @@ async fn a_pinned_authority_is_the_only_one_trusted_for_its_endpoint() {
         request_to(&endpoint)
     };
     assert_eq!(transport.send(pinned(&authority.pem())).await.unwrap().status, 200);
-    // A connection of the endpoint before would do, if it were shared.
+    // An earlier connection of the endpoint would work, if it were shared.
     let error = transport.send(pinned(&Authority::new().pem())).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Tls);
     assert_eq!(receiver.received().len(), 1);
@@ -171,7 +171,8 @@ async fn a_client_certificate_is_shown_to_its_endpoint_alone() {
     transport.check(&endpoint).unwrap();
     let known = request_to(&endpoint);
     assert_eq!(transport.send(known).await.unwrap().status, 200);
-    // Without one, the server ends the handshake or the connection (TLS 1.3 tells it late).
+    // Without a certificate, the server ends the handshake or the connection (TLS 1.3 reports it
+    // late).
     let error = transport.send(request(&url)).await.unwrap_err();
     assert!(matches!(error.class, ErrorClass::Tls | ErrorClass::Reset), "{error:?}");
     assert_eq!(receiver.received().len(), 1);
@@ -197,7 +198,7 @@ async fn certificates_that_cannot_be_used_are_refused_at_registration() {
     }
 }
 
-/// An endpoint within a company, whose token server is there too, and asks for the same certificate.
+/// An endpoint within a company: its token server is there too, and asks for the same certificate.
 #[tokio::test]
 async fn a_token_server_is_met_with_the_endpoints_own_tls() {
     let (servers, clients) = (Authority::new(), Authority::new());

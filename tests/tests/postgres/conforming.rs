@@ -1,5 +1,4 @@
-//! The shared store does what every store does: by itself, behind a pooler, and whatever the database
-//! sets for its sessions.
+//! The shared store conforms: alone, behind a pooler, and whatever the database sets for its sessions.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -32,9 +31,9 @@ mod alone {
     webhooks_conformance::delivery_store_tests!(store);
 }
 
-/// Goal: all of it works behind a pooler that hands connections on after each transaction and keeps
-/// no prepared statements. Method: a real one with two server connections, so that whatever relied on
-/// a session would meet another's.
+/// Goal: all of it works behind a pooler that gives a connection to another client after each
+/// transaction, and keeps no prepared statements. Method: a real one with two server connections,
+/// so that a call that relied on a session would meet another one's.
 mod behind_a_pooler {
     use super::*;
 
@@ -48,8 +47,8 @@ mod behind_a_pooler {
     webhooks_conformance::delivery_store_tests!(store);
 }
 
-/// Goal: the store works as ever whatever the database sets for its sessions, and each of its changes
-/// is made by a transaction that is read committed. Method: triggers refuse every other change.
+/// Goal: the store works as usual whatever the database sets for its sessions, and makes each change
+/// in a transaction that is read committed. Method: triggers refuse every other change.
 mod hostile {
     use super::*;
 

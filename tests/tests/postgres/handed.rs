@@ -1,4 +1,4 @@
-//! What is handed over: claimed when it is published, by the process that publishes and delivers.
+//! Pre-claimed deliveries: a process that publishes and delivers claims them as it publishes.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -20,13 +20,13 @@ pub(super) async fn open_claiming(url: &str) -> PostgresStore {
     store
 }
 
-/// Returns how many deliveries wait, and how many of them are leased.
+/// Returns the number of pending deliveries, and of those that are leased.
 pub(super) async fn waiting(url: &str) -> (i64, i64) {
     let count = "SELECT count(*), count(leased_until) FROM webhooks.pending_deliveries";
     sqlx::query_as(count).fetch_one(&mut connect(url).await).await.unwrap()
 }
 
-/// Opens another store, and waits until it claims: one delivery of its own, which is not handed over.
+/// Opens another store, and waits until it claims one delivery of its own that was not pre-claimed.
 async fn open_another(url: &str) -> PostgresStore {
     let store = open(url).await;
     publish(&store, ["another".to_owned()]).await;
@@ -35,8 +35,8 @@ async fn open_another(url: &str) -> PostgresStore {
     store
 }
 
-/// Goal: what a process publishes that also delivers is its own from the start, with a claim that
-/// fences as every other. Method: another worker asks first, and gets nothing.
+/// Goal: a process that publishes and delivers has its deliveries from the start, with a claim that
+/// fences as every other. Method: another worker claims first, and gets nothing.
 #[tokio::test]
 async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     let url = Cluster::shared().database().await;
@@ -55,8 +55,8 @@ async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     assert_eq!(waiting(&url).await, (0, 0));
 }
 
-/// Goal: a change of an endpoint holds from the next claim on, for what was handed over too, whichever
-/// process makes it.
+/// Goal: a change of an endpoint holds from the next claim on, for pre-claimed deliveries too,
+/// whichever process makes it.
 #[tokio::test]
 async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
     let url = Cluster::shared().database().await;
@@ -83,8 +83,9 @@ async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
     assert_eq!(waiting(&url).await, (0, 0));
 }
 
-/// Goal: nothing waits for a worker that takes too long, or for one that has ended. Method: what was
-/// published long ago is claimed anew; a store that is told that its worker ends hands all back.
+/// Goal: nothing waits for a worker that takes too long, or for one that has ended. Method: an
+/// event that was published long ago is claimed anew; a store whose worker ends releases all
+/// pre-claimed deliveries.
 #[tokio::test]
 async fn what_is_not_taken_in_time_is_handed_back() {
     let url = Cluster::shared().database().await;
@@ -122,8 +123,8 @@ async fn what_is_cancelled_after_it_was_handed_over_is_not_claimed() {
     assert!(claim(&here, 10).await.is_empty());
 }
 
-/// Goal: neither what was handed over nor what waits in the database keeps the other waiting.
-/// Method: more of both than two claims take.
+/// Goal: neither pre-claimed deliveries nor those in the database delay each other. Method: more of
+/// both than two claims take.
 #[tokio::test]
 async fn the_database_and_what_was_handed_over_take_turns() {
     let url = Cluster::shared().database().await;
@@ -142,8 +143,8 @@ async fn the_database_and_what_was_handed_over_take_turns() {
     assert_eq!(firsts, BTreeSet::from(["here-0".to_owned(), "there-0".to_owned()]));
 }
 
-/// Goal: a worker that is shut down leaves nothing claimed. Method: an endpoint that never answers has
-/// more handed over than the engine takes.
+/// Goal: a worker that is shut down leaves nothing claimed. Method: more deliveries are pre-claimed
+/// for an endpoint that never answers than the engine takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_shut_down_hands_all_back() {
     let url = Cluster::shared().database().await;
@@ -158,7 +159,7 @@ async fn a_worker_that_is_shut_down_hands_all_back() {
     for batch in 0..3 {
         publish(engine.store(), (0..50).map(|n| format!("event-{batch}-{n}"))).await;
     }
-    // It has taken what it takes.
+    // The engine has taken as many as it takes.
     eventually(async || (flying.load(Ordering::SeqCst) > 0).then_some(())).await;
     assert!(waiting(&url).await.1 > 0);
     let report = worker.shutdown(Duration::ZERO).await;
@@ -166,8 +167,8 @@ async fn a_worker_that_is_shut_down_hands_all_back() {
     assert_eq!(waiting(&url).await, (150, 0));
 }
 
-/// Goal: nobody waits for a worker that was shut down. Method: another one, whose heartbeat is slow,
-/// claims at once what was published after that.
+/// Goal: nobody waits for a worker that was shut down. Method: another worker, whose heartbeat is
+/// slow, claims at once the events that were published after the shutdown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_shut_down_is_no_longer_one_of_those_that_share() {
     let url = Cluster::shared().database().await;
@@ -187,7 +188,7 @@ async fn a_worker_that_is_shut_down_is_no_longer_one_of_those_that_share() {
     assert_eq!(events(&claim(&other, 10).await), ["a"]);
 }
 
-/// Leads to a server; the first connection that speaks of `marker` is cut at the server's answer.
+/// Leads to a server; the first connection that contains `marker` is cut at the server's answer.
 pub(super) fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
     let folder = tempfile::tempdir().unwrap().keep();
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
@@ -232,8 +233,9 @@ async fn lead(
     }
 }
 
-/// Goal: what was claimed by a publish whose answer was lost is due at once, and not when the lease
-/// ends. Method: a proxy swallows the answer; the store asks again, and finds its event.
+/// Goal: if the answer of a publish is lost, its pre-claimed deliveries are due at once, and not
+/// when the lease ends. Method: a proxy drops the answer; the store asks again, and finds its
+/// event.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
     let url = Cluster::shared().database().await;
@@ -248,8 +250,8 @@ async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
     assert_eq!(eventually_claimed(&store).await, ["unheard"]);
 }
 
-/// Goal: an endpoint that never answers keeps no other waiting, though both have things handed over and
-/// in the database. Method: what is published for both arrives at the other one, all of it.
+/// Goal: an endpoint that never answers delays no other one, though both have deliveries that are
+/// pre-claimed and others in the database. Method: all events for the other endpoint arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     let url = Cluster::shared().database().await;
@@ -281,8 +283,9 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     assert_eq!(waiting(&url).await, (1_000, 0));
 }
 
-/// Goal: a program that publishes and drains delivers, though it has no share yet. Method: the row of a
-/// worker that died just now is there; then two drain at once, of which one starts without a share.
+/// Goal: a program that publishes and drains delivers, though it has no share yet. Method: the row
+/// of a worker that died just now is there; then two programs drain at once, one of which starts
+/// without a share.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
     const DIED: &str = "INSERT INTO webhooks.workers (id, joined_at, seen_at)
@@ -311,8 +314,9 @@ async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
     assert_eq!(arrived.load(Ordering::SeqCst), 101, "{one:?} {other:?}");
 }
 
-/// Goal: nobody takes the share of a worker that is shut down before its last exchange has ended, and
-/// then at once. Method: two workers share a limit of two; one hands back while it has a claim.
+/// Goal: while a worker shuts down, nobody takes its share before its last attempt has ended, and
+/// then somebody does at once. Method: two workers share a limit of two; one calls `release_held`
+/// while it has a claim.
 #[tokio::test]
 async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
     let url = Cluster::shared().database().await;

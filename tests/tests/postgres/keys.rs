@@ -1,4 +1,4 @@
-//! Secrets at rest: who can read them, and what becomes of endpoints that nobody can read.
+//! Secrets at rest: their readers, and endpoints that nobody can read.
 
 use webhooks_registry::EndpointState;
 
@@ -9,7 +9,7 @@ fn keyed(url: &str, bytes: &[u8]) -> PostgresOptions {
     PostgresOptions::new(url).unwrap().sealing_keys(keys)
 }
 
-/// Returns the ids of the endpoints that are listed, a page of `limit` after another.
+/// Returns the ids of the listed endpoints, in pages of `limit`.
 async fn listed(store: &PostgresStore, limit: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -26,9 +26,9 @@ fn unreadable(store: &PostgresStore) -> Vec<&str> {
     store.unreadable().iter().map(|found| found.endpoint.as_str()).collect()
 }
 
-/// Goal: endpoints that cannot be read keep nobody from opening the store, from the other endpoints,
-/// or from removing and replacing them. Method: one is encrypted by a lost key, one has damaged
-/// settings.
+/// Goal: endpoints that cannot be read prevent nobody from opening the store, from using the other
+/// endpoints, or from removing and replacing them. Method: one is encrypted by a lost key, one has
+/// damaged settings.
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     let url = Cluster::shared().database().await;
@@ -83,15 +83,16 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     assert!(keyed(&url, &[2]).open().await.unwrap().unreadable().is_empty());
 }
 
-/// Goal: keys are rotated while processes come and go, and each can read every endpoint at any time.
-/// Method: the steps of `docs/operations.md`, with a process of the step before beside each.
+/// Goal: while keys are rotated and processes come and go, each process can read every endpoint at
+/// any time. Method: the steps of `docs/operations.md`, with a process of the step before beside
+/// each.
 #[tokio::test]
 async fn keys_are_rotated_in_steps_while_processes_of_the_step_before_go_on() {
     let url = Cluster::shared().database().await;
     let mut before = keyed(&url, &[1]).open().await.unwrap();
     before.register(id("crm"), endpoint()).await.unwrap();
-    // A process of the second step may have been beside one of the first, which encrypts by the old
-    // key: so the third opens the store once more.
+    // A process of the second step may have run beside one of the first, which encrypts by the old
+    // key. So the third step opens the store once more.
     for (step, keys) in [[1, 2].as_slice(), &[2, 1], &[2, 1], &[2]].iter().enumerate() {
         let now = keyed(&url, keys).open().await.unwrap();
         assert!(now.unreadable().is_empty());

@@ -1,4 +1,4 @@
-//! The connection to listen on, when the network drops it without a word.
+//! The connection that listens, when the network drops it without notice.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -11,15 +11,15 @@ use super::*;
 /// A way to the server that can lose its connections: both ends stay open, and nothing passes.
 #[derive(Clone, Default)]
 struct Network {
-    /// How many connections were made.
+    /// The number of connections that were made.
     connections: Arc<AtomicUsize>,
-    /// Those that were made before are lost.
+    /// Connections with a smaller number are lost.
     lost: Arc<AtomicUsize>,
     refuses: Arc<AtomicBool>,
 }
 
 impl Network {
-    /// Leads to a server by a port of its own, which is returned.
+    /// Leads to a server through its own port, which it returns.
     async fn start(&self, socket: PathBuf) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -64,9 +64,9 @@ impl Network {
     }
 }
 
-/// Goal: a connection to listen on that was lost without a word is noticed and replaced. Method: a
-/// worker that has heard notifications, so that it looks by itself only now and then, loses its
-/// connection; it makes another one, on which it hears again.
+/// Goal: if the connection that listens is lost without notice, the store notices and replaces it.
+/// Method: a worker that has received notifications, and so polls only now and then, loses its
+/// connection. It makes another one, on which it receives notifications again.
 #[tokio::test]
 async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     let url = Cluster::shared().database().await;
@@ -80,7 +80,8 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     store.register(id("crm"), endpoint()).await.unwrap();
     let listeners = || network.connections.load(Ordering::SeqCst);
     let is_heard = async || {
-        // It listens on a connection that it does not use otherwise; the server tells.
+        // It listens on a connection that it does not use otherwise; the server's statistics show
+        // that.
         let heard = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
             AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')";
         let heard: i64 =
@@ -94,7 +95,7 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
         sqlx::query("NOTIFY webhooks").execute(&mut connect(&url).await).await.unwrap();
     };
     notify().await;
-    // An idle connection that answers is kept.
+    // An idle connection that answers is not replaced.
     eventually(async || {
         let tried = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND query = 'SELECT 1'";
@@ -112,7 +113,7 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     })
     .await;
     let after = listeners();
-    // While the network lets nobody in, it goes on trying.
+    // While the network refuses every connection, it tries again and again.
     network.refuses.store(true, Ordering::SeqCst);
     network.lose_all();
     let mut changes = store.changes();

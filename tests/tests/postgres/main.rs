@@ -1,4 +1,5 @@
-//! The shared store on a real PostgreSQL: what every store does, and what only this one does.
+//! The shared store on a real PostgreSQL: the suite for every store, and the properties of this
+//! one.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -43,7 +44,7 @@ const GONE: StateChange = StateChange::Disable(DisableReason::Gone);
 
 const SECRET: &str = "my-very-own-secret";
 
-/// How long a test waits for what must come.
+/// The longest time that a test waits for something that must happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Returns the first portion of a replay that begins now.
@@ -52,7 +53,7 @@ fn replay_request(replay: Replay, now: Timestamp) -> ReplayRequest {
     ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
 }
 
-/// Opens a store whose worker is quick to notice others.
+/// Opens a store whose worker notices others quickly.
 async fn open(url: &str) -> PostgresStore {
     open_beating(url, Duration::from_millis(50)).await
 }
@@ -105,13 +106,13 @@ fn events(claimed: &[Claimed]) -> Vec<String> {
     claimed.iter().map(|claimed| claimed.event.id.to_string()).collect()
 }
 
-/// Returns the ids of the events that are kept, the last one first.
+/// Returns the ids of the retained events, the last one first.
 async fn kept(store: &PostgresStore) -> Vec<String> {
     let events = store.events(Query::default()).await.unwrap().items;
     events.iter().map(|found| found.event.id.to_string()).collect()
 }
 
-/// Looks again and again until it finds what must come.
+/// Looks again and again until the expected result is there.
 async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
     let mut ticks = interval(Duration::from_millis(20));
     let found = async {
@@ -125,8 +126,8 @@ async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
     timeout(DEADLINE, found).await.unwrap()
 }
 
-/// Goal: a change of an endpoint holds on every worker from its next claim on, and what was claimed
-/// before a disablement cannot be settled. Method: one store changes, the other claims.
+/// Goal: a change of an endpoint holds on every worker from its next claim on, and a delivery that
+/// was claimed before a disablement cannot be settled. Method: one store changes, the other claims.
 #[tokio::test]
 async fn rotation_and_disablement_hold_everywhere_at_once() {
     let url = Cluster::shared().database().await;
@@ -145,9 +146,9 @@ async fn rotation_and_disablement_hold_everywhere_at_once() {
     assert_eq!((statistics.pending, statistics.cancelled), (0, 3));
 }
 
-/// Goal: the limits of an endpoint hold over all workers, exactly; an ordered endpoint and one with
-/// a limit of one have one worker; a worker that leaves is replaced. Method: three stores claim from
-/// the same endpoints until each has its part.
+/// Goal: the limits of an endpoint hold exactly over all workers together; an ordered endpoint and
+/// one with a limit of one have one worker; a worker that leaves is replaced. Method: three stores
+/// claim from the same endpoints until each has its share.
 #[tokio::test]
 async fn workers_share_the_limits_of_endpoints() {
     let url = Cluster::shared().database().await;
@@ -162,7 +163,7 @@ async fn workers_share_the_limits_of_endpoints() {
     }
     publish(&stores[0], (0..30).map(|n| format!("event-{n}"))).await;
     for _ in [3, 2] {
-        // Until the workers know of each other, those who came first do all the work.
+        // Until the workers know of each other, the first ones do all the work.
         eventually(async || {
             let mut parts = Vec::new();
             for store in &stores {
@@ -176,8 +177,8 @@ async fn workers_share_the_limits_of_endpoints() {
     }
 }
 
-/// Returns whether each worker has a part of the wide endpoint, all parts are the whole, and each
-/// narrow one has one worker.
+/// Returns whether each worker has a share of the wide endpoint, all shares add up to the limit,
+/// and each narrow endpoint has one worker.
 fn is_shared(parts: &[Vec<Claimed>]) -> bool {
     let all = parts.iter().flatten().map(|claimed| &claimed.registration);
     let (wide, narrow): (Vec<_>, Vec<_>) = all.partition(|found| found.id.as_str() == "wide");
@@ -188,8 +189,9 @@ fn is_shared(parts: &[Vec<Claimed>]) -> bool {
         && (narrow.len(), different.len()) == (40, 40)
 }
 
-/// Goal: an endpoint has no more exchanges in flight than its limit, over all workers together.
-/// Method: three engines that know of each other deliver at once, and the exchanges count themselves.
+/// Goal: an endpoint has no more attempts in flight than its limit, over all workers together.
+/// Method: three engines that know of each other deliver at once, and the attempts count
+/// themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
     const LIMIT: usize = 5;
@@ -203,7 +205,7 @@ async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
             async move {
                 let [now, most, all] = &*flying;
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                // An exchange takes its time; the first tick comes at once.
+                // An attempt takes its time, because the first tick comes at once.
                 let mut ticks = interval(Duration::from_millis(2));
                 ticks.tick().await;
                 ticks.tick().await;
@@ -212,7 +214,7 @@ async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
                 (200, "")
             }
         });
-        // Slow enough that a busy machine makes nobody seem dead, whose part others would take.
+        // Slow enough that on a busy machine no worker seems dead, whose share others would take.
         let store = open_beating(&url, Duration::from_millis(500)).await;
         let engine = Engine::new(store, transport);
         workers.push((engine.start(), engine));
@@ -260,7 +262,7 @@ async fn a_commit_notifies_once_and_only_if_somebody_else_is_there() {
     assert_eq!(payloads, ["", "the end"]);
 }
 
-/// Publishes until it succeeds: a server that takes long to come back is told as such.
+/// Publishes until it succeeds: if a server takes long to come back, publishing fails.
 async fn publish_at_last(store: &PostgresStore, id: &str) {
     let event = Event::new("created", 1).unwrap().id(EventId::new(id).unwrap());
     let event = SerializedEvent::new(&event);
@@ -269,9 +271,8 @@ async fn publish_at_last(store: &PostgresStore, id: &str) {
     assert!(published.await[0].is_ok());
 }
 
-/// Goal: a crash of the server loses nothing that was accepted, and store and worker go on by
-/// themselves. Method: the server is stopped at once, started while a publisher waits, and crashes
-/// once more.
+/// Goal: a crash of the server loses no accepted event, and store and worker go on by themselves.
+/// Method: the server is stopped at once, started while a publisher waits, and crashes once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_survives_crashes_of_the_server() {
     let cluster = Cluster::start(&std::env::temp_dir(), "");
@@ -280,7 +281,7 @@ async fn the_store_survives_crashes_of_the_server() {
     publish(&store, ["before".to_owned()]).await;
     assert_eq!(claim(&store, 10).await.len(), 1);
     cluster.stop();
-    // Handed over first, it is published by the store's own task as soon as that can be done.
+    // The event is passed to the store's own task, which publishes it as soon as that is possible.
     let resume = async { tokio::task::block_in_place(|| cluster.resume()) };
     tokio::join!(publish_at_last(&store, "meanwhile"), resume);
     cluster.crash();
@@ -323,9 +324,9 @@ async fn eventually_claimed(store: &PostgresStore) -> Vec<String> {
     events(&claim_at_last(store, 10_000).await)
 }
 
-/// Goal: an endpoint that becomes ordered gets all in order, however much waits and whoever publishes
-/// meanwhile. Method: a transaction publishes before and is committed after; more waits than a claim
-/// puts into order at once.
+/// Goal: an endpoint that becomes ordered gets all events in order, however many are pending and
+/// whoever publishes in the meantime. Method: a transaction publishes before and is committed
+/// after; more is pending than a claim puts into order at once.
 #[tokio::test]
 async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() {
     let url = Cluster::shared().database().await;
@@ -345,8 +346,8 @@ async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() 
     assert_eq!(late, 0, "nothing is claimed before all is in order");
 }
 
-/// Goal: what was claimed is given out although cleaning up fails. Method: more is left over from an
-/// endpoint than goes with it, and the function that cancels it is gone.
+/// Goal: claimed deliveries are returned although cleaning up fails. Method: more deliveries are
+/// left over from an endpoint than go with it, and the function that cancels them is gone.
 #[tokio::test]
 async fn a_claim_counts_although_cleaning_up_fails() {
     let url = Cluster::shared().database().await;
@@ -364,7 +365,7 @@ async fn a_claim_counts_although_cleaning_up_fails() {
 #[tokio::test]
 async fn of_workers_that_start_together_one_has_the_whole() {
     let url = Cluster::shared().database().await;
-    // Slow enough that nobody is given a part before all have claimed.
+    // Slow enough that nobody gets a share before all have claimed.
     let open = async || open_beating(&url, Duration::from_secs(60)).await;
     let stores = [open().await, open().await, open().await];
     stores[0].register(id("crm"), endpoint()).await.unwrap();
@@ -406,8 +407,8 @@ async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
     assert_eq!(left, 0);
 }
 
-/// Opens a store without a key in a database in which every secret is encrypted afterwards, but that
-/// of an endpoint of its own.
+/// Opens a store without a key in a database in which every secret is encrypted afterwards, except
+/// that of one endpoint.
 async fn open_beside(url: &str, keyed: &PostgresStore) -> PostgresStore {
     let registration = keyed.unregister(key("crm")).await.unwrap();
     let keyless = open(url).await;
@@ -434,7 +435,7 @@ async fn secrets_are_encrypted_and_errors_show_no_password() {
     keyed(vec![sealing(2), sealing(1)]).open().await.unwrap().close().await;
     let store = keyed(vec![sealing(2)]).open().await.unwrap();
     assert_eq!(store.get(key("crm")).await.unwrap().unwrap().endpoint, endpoint());
-    // A worker that lacks the key goes on with what it can read.
+    // A worker without the key goes on with the endpoints that it can read.
     let keyless = open_beside(&url, &store).await;
     publish(&store, ["event-1".to_owned()]).await;
     let claimed = claim(&keyless, 10).await;

@@ -1,8 +1,8 @@
-//! What two processes do at once comes out as one after the other would have done it.
+//! Two commands at once have the same result as one after the other.
 //!
-//! Method: two stores on one database are given random commands, one each at a time. Their answers and
-//! what is then in the database must be what a store in memory answers and holds after the same commands
-//! one by one, in one of the two orders. What is due is claimed after each pair.
+//! Method: two stores on one database are given random commands, one for each at a time. Their
+//! answers and the contents of the database must be those of a memory store after the same commands
+//! one by one, in one of the two orders. Due deliveries are claimed after each pair.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -40,7 +40,8 @@ fn order(random: &mut fastrand::Rng) -> Order {
         0..2 => Order::Cancel { event, endpoint },
         2..8 => Order::Publish { event },
         8..11 => Order::Register { endpoint, is_ordered: random.u8(..3) == 0 },
-        // An ordered endpoint gets what it missed in another place in memory: behind what it has.
+        // In memory, an ordered endpoint gets missed events in another place: behind those that it
+        // has.
         11..13 => {
             Order::Replay { endpoint, which: Undelivered { missed: false, ..Undelivered::ALL } }
         }
@@ -62,7 +63,7 @@ async fn find(store: &impl AnyStore, event: &str, endpoint: &str) -> Option<Deli
     found.first().map(|found| found.id)
 }
 
-/// Returns what was told of a delivery, whose id differs between stores.
+/// Returns the answer about a delivery as a text without ids, which differ between stores.
 fn told(done: Result<impl Debug, OperationError>) -> String {
     match done {
         Ok(done) => format!("{done:?}"),
@@ -71,10 +72,10 @@ fn told(done: Result<impl Debug, OperationError>) -> String {
     }
 }
 
-/// A pair of commands that were given at once, and when.
+/// A pair of commands that were given at once, and their time.
 type Pair = (u64, [Order; 2]);
 
-/// A store, by one or two handles, and what is claimed from it.
+/// A store with its two handles, and its claims.
 struct World<S> {
     handles: [S; 2],
     held: BTreeMap<(String, String), Claim>,
@@ -158,10 +159,11 @@ impl<S: AnyStore> World<S> {
         }
     }
 
-    /// Claims what is due; returns what that is. A shared store may know only a little later.
+    /// Claims and returns all due deliveries. A shared store may see some only a little later.
     async fn claim(&mut self, seconds: u64) -> Vec<(String, String)> {
         let mut all = Vec::new();
-        // What has just become ordered is put into order by claims, before anything of it is claimed.
+        // If an endpoint has just become ordered, claims put its deliveries into order before they
+        // return any.
         for _ in 0..3 {
             let (now, lease) = (clocks_at(seconds), Duration::from_secs(36_000));
             let (limit, per_endpoint, busy) = (1_000, 1_000, Arc::default());
@@ -176,7 +178,7 @@ impl<S: AnyStore> World<S> {
         all
     }
 
-    /// Returns what the store tells of endpoints and deliveries.
+    /// Returns the endpoints and deliveries of the store.
     async fn rows(&self) -> Vec<String> {
         let store = &self.handles[1];
         let endpoints = store.list(None, None, 100).await.unwrap().into_iter();
@@ -191,13 +193,13 @@ impl<S: AnyStore> World<S> {
             rows.push(format!("{event} for {endpoint}: {status} {why:?}, {attempts} attempts"));
         }
         rows.sort();
-        // In which order events were accepted decides what an ordered endpoint gets later.
+        // The order in which events were accepted decides what an ordered endpoint gets later.
         let events = store.events(Query { limit: 1_000, ..Query::default() }).await.unwrap().items;
         rows.extend(events.iter().map(|found| found.event.id.to_string()));
         rows
     }
 
-    /// Returns the answers to a pair, in the order of the pair, and what is then to be seen.
+    /// Returns the answers to a pair, in the order of the pair, and the rows after it.
     async fn one_by_one(&mut self, (seconds, pair): &Pair, first: usize) -> Seen {
         let mut answers = [String::new(), String::new()];
         for nth in [first, 1 - first] {
@@ -214,7 +216,7 @@ impl<S: AnyStore> World<S> {
         Seen { answers: [one, other], rows: self.rows().await }
     }
 
-    /// Claims until all has come that is due after one of the orders; returns which one that is.
+    /// Claims until the claims are those that are due after one of the orders; returns that order.
     async fn claim_all(&mut self, seconds: u64, due: &[Option<Due>; 2]) -> Option<usize> {
         let mut ticks = interval(Duration::from_millis(10));
         let mut claimed = Due::new();
@@ -236,7 +238,7 @@ impl<S: AnyStore> World<S> {
     }
 }
 
-/// What is due: events and endpoints.
+/// The due deliveries: events and endpoints.
 type Due = BTreeSet<(String, String)>;
 
 fn attempt(started_at: Timestamp) -> Attempt {

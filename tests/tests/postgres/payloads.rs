@@ -1,11 +1,11 @@
-//! Payloads that callers in SQL may publish: those that the library takes.
+//! Payloads that callers in SQL may publish: the same that the library accepts.
 
 use webhooks_core::Payload;
 
 use super::*;
 
-/// Goal: the function takes and refuses the payloads that the library takes and refuses. Method: texts
-/// at each border, and random ones.
+/// Goal: the function accepts and refuses the same payloads as the library. Method: texts at each
+/// border, and random ones.
 #[tokio::test]
 async fn the_function_takes_the_payloads_that_the_library_takes() {
     let url = Cluster::shared().database().await;
@@ -93,7 +93,7 @@ fn at_borders() -> Vec<String> {
     texts
 }
 
-/// Returns numbers as near to the largest as `serde_json` looks, and nearer.
+/// Returns numbers as close to the largest as `serde_json` checks, and closer.
 fn numbers_at_the_border(random: &mut fastrand::Rng) -> Vec<String> {
     let mut texts = Vec::new();
     for _ in 0..300 {

@@ -1,5 +1,5 @@
-//! Races between processes: an open transaction of the test's own holds a call between two of its
-//! steps while another process acts.
+//! Races between processes: an open transaction of the test stops a call between two of its steps
+//! while another process acts.
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -29,7 +29,7 @@ async fn replay(store: &PostgresStore, replay: Replay) -> Result<Replayed, Opera
     store.replay(replay_request(replay, Timestamp::now())).await
 }
 
-/// Has a call begun; it goes on by itself.
+/// Begins a call, which then goes on by itself.
 fn begin<T: Send + 'static>(
     store: &PostgresStore,
     call: impl AsyncFnOnce(PostgresStore) -> T + Send + 'static,
@@ -39,7 +39,7 @@ fn begin<T: Send + 'static>(
     tokio::task::spawn_blocking(move || runtime.block_on(call(store)))
 }
 
-/// Waits until so many calls wait for locks.
+/// Waits until `count` calls wait for locks.
 async fn are_blocked(url: &str, count: i64) {
     const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -56,9 +56,8 @@ async fn run(connection: &mut sqlx::PgConnection, statements: &'static str) {
     sqlx::raw_sql(statements).execute(connection).await.unwrap();
 }
 
-/// Goal: what is cancelled is not handed out any more, through whichever process it was cancelled,
-/// and what is replayed after that goes out once. Method: it was handed over to another process's
-/// memory.
+/// Goal: a cancelled delivery is not claimed any more, whichever process cancelled it, and if it is
+/// replayed afterwards it is sent once. Method: it was pre-claimed in another process's memory.
 #[tokio::test]
 async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() {
     let url = Cluster::shared().database().await;
@@ -80,7 +79,7 @@ async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() 
     );
 }
 
-/// Claims until it has so much, and once more.
+/// Claims until it has `count` deliveries, and once more.
 async fn claim_until(store: &PostgresStore, count: usize) -> Vec<Claimed> {
     let mut claimed = Vec::new();
     while claimed.len() < count {
@@ -90,8 +89,8 @@ async fn claim_until(store: &PostgresStore, count: usize) -> Vec<Claimed> {
     claimed
 }
 
-/// Goal: what was handed over before its endpoint was disabled does not come back when that is
-/// enabled, unless it is replayed; then it goes out once.
+/// Goal: a delivery that was pre-claimed before its endpoint was disabled does not come back when
+/// the endpoint is enabled, unless it is replayed; in that case it is sent once.
 #[tokio::test]
 async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replayed() {
     let url = Cluster::shared().database().await;
@@ -117,8 +116,8 @@ async fn claim_without(store: &PostgresStore, busy: &str) -> Vec<Claimed> {
 }
 
 /// Goal: a retry of an ordered endpoint is not claimed before it is due. Method: a claim looks, and
-/// waits for a row of another endpoint that is to be put into order; meanwhile another worker joins,
-/// claims, and settles that all is to be tried again in an hour.
+/// waits for a row of another endpoint that must be put into order. In the meantime another worker
+/// joins, claims, and settles everything as a retry in an hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     let url = Cluster::shared().database().await;
@@ -126,7 +125,7 @@ async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     slow.register(id("late"), endpoint()).await.unwrap();
     publish(&slow, ["late".to_owned()]).await;
     slow.register(id("late"), endpoint().ordered()).await.unwrap();
-    // So many that the other worker gets some.
+    // Enough that the other worker gets some.
     for number in 0..16 {
         slow.register(id(&format!("crm-{number}")), endpoint().ordered()).await.unwrap();
     }
@@ -154,9 +153,9 @@ async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     assert!(early.is_empty(), "{} are an hour early", early.len());
 }
 
-/// Goal: what was claimed by a claim whose answer was lost is claimed by its next try, and does not
-/// wait for its lease to end, ordered or not. Method: a proxy swallows the answer to a claim, which it
-/// knows by its lease.
+/// Goal: if the answer to a claim is lost, its next try gets the same deliveries, ordered or not,
+/// and does not wait for the lease to end. Method: a proxy drops the answer to a claim, which it
+/// recognizes by its lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
     const LEASE: u64 = 0x0000_000a_bcde_f123;
@@ -181,9 +180,9 @@ async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
     );
 }
 
-/// Goal: an answer says what was so at one moment: nobody is told that a delivery cannot be cancelled
-/// because it waits. Method: a delivery that failed is replayed just after a cancellation did not
-/// find it among those that wait, and before that looks why.
+/// Goal: an answer describes a single moment: no caller gets the error that a delivery cannot be
+/// cancelled because it is pending. Method: a delivery that failed is replayed after a cancellation
+/// did not find it among the pending ones, and before that looks for the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
     let url = Cluster::shared().database().await;
@@ -203,8 +202,8 @@ async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
     assert!(cancelled.is_ok(), "it was replayed, and then cancelled: {cancelled:?}");
 }
 
-/// Goal: of two replays of one delivery at once, one makes it due, and the other is told that it
-/// waits.
+/// Goal: of two replays of one delivery at once, one makes it due, and the other gets the answer
+/// that it is pending.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
     let url = Cluster::shared().database().await;
@@ -226,8 +225,8 @@ async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
     }
 }
 
-/// Goal: nobody who replays waits in a circle. Method: two replay deliveries of two endpoints, the one
-/// in one order and the other in the other.
+/// Goal: replays cannot deadlock. Method: two replays of the deliveries of two endpoints, in
+/// opposite orders.
 #[tokio::test(flavor = "multi_thread")]
 async fn replays_of_several_deliveries_at_once_do_not_wait_in_a_circle() {
     let url = Cluster::shared().database().await;
@@ -250,9 +249,9 @@ async fn replays_of_several_deliveries_at_once_do_not_wait_in_a_circle() {
     assert_eq!(some.deliveries + others.deliveries, 2);
 }
 
-/// Goal: a replay reaches what another process cancels just now, since the endpoint was disabled.
-/// Method: a delivery is left over when the endpoint is disabled, and is being cancelled when what was
-/// cancelled is replayed.
+/// Goal: a replay reaches the deliveries that another process is just cancelling, because the
+/// endpoint was disabled. Method: a delivery is left over when the endpoint is disabled, and is
+/// being cancelled when cancelled deliveries are replayed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_reaches_what_another_process_cancels_just_now() {
     let url = Cluster::shared().database().await;
@@ -294,8 +293,9 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
     assert_eq!(replaying.await.unwrap(), 1);
 }
 
-/// Goal: an ordered endpoint goes on at once when its first delivery is cancelled, though a retry of it
-/// was settled just before. Method: the settlement is committed while the cancellation waits for it.
+/// Goal: an ordered endpoint goes on at once when its first delivery is cancelled, even if a retry
+/// of it was settled just before. Method: the settlement is committed while the cancellation waits
+/// for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
     let url = Cluster::shared().database().await;

@@ -8,13 +8,13 @@ use webhooks_postgres::OpenError;
 
 use super::*;
 
-/// Returns an error with all its causes, as people are shown it.
+/// Returns an error with all its causes, in the form that people read.
 fn told(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(" <- ")
 }
 
-/// Opens a store where nothing is; returns what it says.
+/// Opens a store where nothing answers; returns the error.
 async fn refused(url: &str) -> OpenError {
     let options = PostgresOptions::new(url).unwrap().server_patience(Duration::from_millis(50));
     let error = options.open().await.unwrap_err();
@@ -23,8 +23,9 @@ async fn refused(url: &str) -> OpenError {
     error
 }
 
-/// Goal: whoever cannot connect is told where nobody answers, and why. Method: a port that was free
-/// a moment ago, a name that cannot exist (RFC 6761 §6.4), a folder without a socket.
+/// Goal: if a connection fails, the error names the address that did not answer, and the reason.
+/// Method: a port that was free a moment ago, a name that cannot exist (RFC 6761 §6.4), a folder
+/// without a socket.
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_with_its_address_and_the_cause() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -69,9 +70,9 @@ async fn a_wrong_password_and_a_missing_database_are_told_as_the_server_says_it(
     assert!(told_missing.contains("does not exist"), "{told_missing}");
 }
 
-/// Goal: a certificate that cannot be read, or a handshake that fails, is told as such and at once.
-/// Method: something says that it has TLS, and then something else; the patience is longer than the
-/// test.
+/// Goal: if a certificate cannot be read, or a handshake fails, the error names that at once.
+/// Method: something answers that it has TLS, and then sends something else; the patience is longer
+/// than the test.
 #[tokio::test]
 async fn what_is_wrong_with_tls_is_told_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +83,7 @@ async fn what_is_wrong_with_tls_is_told_at_once() {
             let mut request = [0; 8];
             client.read_exact(&mut request).await.unwrap();
             client.write_all(b"S").await.unwrap();
-            // What the client says first; nothing if it went away.
+            // The client's first bytes; none if it has gone.
             if client.read(&mut request).await.is_ok_and(|len| len > 0) {
                 client.write_all(b"no TLS at all").await.unwrap();
                 while client.read(&mut request).await.is_ok_and(|len| len > 0) {}
@@ -108,7 +109,7 @@ async fn what_is_wrong_with_tls_is_told_at_once() {
     server.abort();
 }
 
-/// Goal: whoever does not want to wait for a server still reaches one that is there.
+/// Goal: a caller that does not want to wait for a server still reaches one that is there.
 #[tokio::test]
 async fn without_patience_there_is_one_try() {
     let url = Cluster::shared().database().await;
@@ -121,9 +122,9 @@ async fn without_patience_there_is_one_try() {
     assert!(told.contains("No such file"), "{told}");
 }
 
-/// Goal: a server that starts is waited for. Method: something in its place ends connections at once,
-/// and after it was asked something, as a proxy does; then it says that the server starts (57P03); then
-/// it leads to the real one.
+/// Goal: the store waits for a server that starts. Method: something in its place ends connections,
+/// first at once and then after the first question, as a proxy does. After that it answers that the
+/// server starts (57P03). In the end it leads to the real server.
 #[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
     for mode in ["disable", "prefer"] {
@@ -170,7 +171,8 @@ async fn await_server_that_starts(mode: &str) {
     server.abort();
 }
 
-/// Goal: a role needs no right in the database beyond a schema that an administrator made for it.
+/// Goal: a role needs no right in the database except on a schema that an administrator made for
+/// it.
 #[tokio::test]
 async fn a_role_with_a_schema_of_its_own_opens_the_store() {
     let url = Cluster::shared().database().await;

@@ -1,12 +1,12 @@
-//! What the database refuses, and what others hold on to.
+//! Refusals of the database, and rows that others have locked.
 
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{Undelivered, store::StoreError};
 
 use super::*;
 
-/// Goal: whoever uses the store can tell a full disk and broken data from a server that is away.
-/// Method: a trigger raises the server's own codes.
+/// Goal: a user of the store can distinguish a full disk and broken data from a server that is
+/// away. Method: a trigger raises the server's own codes.
 #[tokio::test]
 async fn a_full_disk_and_broken_data_are_told_as_such() {
     let url = Cluster::shared().database().await;
@@ -33,8 +33,8 @@ async fn a_full_disk_and_broken_data_are_told_as_such() {
     assert!(store.publish(event(), Timestamp::now()).await.unwrap()[0].is_ok());
 }
 
-/// Goal: a report that reads an old partition keeps it, and nothing else; retention goes on later.
-/// Method: a transaction has read the events of long ago and stays open.
+/// Goal: a report that reads an old partition delays the drop of that partition only; retention
+/// goes on later. Method: a transaction has read the events of long ago and stays open.
 #[tokio::test]
 async fn retention_waits_for_whoever_reads_and_goes_on_later() {
     let url = Cluster::shared().database().await;
@@ -64,7 +64,7 @@ async fn retention_waits_for_whoever_reads_and_goes_on_later() {
     assert_eq!(kept(&store).await, ["meanwhile"]);
 }
 
-/// Returns the sessions that serve the database, but that of who asks.
+/// Returns the sessions that serve the database, except the one that asks.
 async fn sessions(url: &str) -> BTreeSet<i32> {
     let sessions = "SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND backend_type = 'client backend'
@@ -74,8 +74,8 @@ async fn sessions(url: &str) -> BTreeSet<i32> {
     sessions.into_iter().collect()
 }
 
-/// Goal: a request that is refused costs no connection. Method: the sessions that served before all
-/// wrong requests are still there after them.
+/// Goal: a refused request costs no connection. Method: the sessions from before all wrong requests
+/// are still there after them.
 #[tokio::test]
 async fn a_wrong_request_costs_no_connection() {
     let url = Cluster::shared().database().await;

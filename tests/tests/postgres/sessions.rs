@@ -1,4 +1,4 @@
-//! What the sessions of the database's users are set to, and what statements may take.
+//! The settings of the sessions of the database's users, and the time limits of statements.
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -7,7 +7,7 @@ use webhooks_postgres::OpenError;
 
 use super::*;
 
-/// Makes a database whose sessions are set to all that could lead the store astray.
+/// Makes a database whose session settings could all mislead the store.
 pub(super) async fn hostile_database() -> String {
     let url = Cluster::shared().database().await;
     let alter = "DO $$ BEGIN
@@ -20,8 +20,8 @@ pub(super) async fn hostile_database() -> String {
     url
 }
 
-/// Goal: processes that start at once make the schema once, whatever the database sets. Method: many
-/// open an empty database together.
+/// Goal: processes that start at once make the schema once, whatever the database sets. Method:
+/// many processes open an empty database together.
 #[tokio::test]
 async fn many_open_an_empty_database_at_once() {
     for url in [Cluster::shared().database().await, hostile_database().await] {
@@ -43,8 +43,8 @@ async fn many_open_an_empty_database_at_once() {
     }
 }
 
-/// Goal: a caller's transaction of any isolation can publish though another one has just made the
-/// partition. Method: it has its snapshot before there is a partition, and publishes after.
+/// Goal: a caller's transaction of any isolation can publish even if another one has just made the
+/// partition. Method: it takes its snapshot before there is a partition, and publishes after.
 #[tokio::test]
 async fn a_snapshot_that_shows_no_partition_keeps_nobody_from_publishing() {
     const NONE: &str = "DO $$ DECLARE v_table text; BEGIN
@@ -74,7 +74,7 @@ async fn a_snapshot_that_shows_no_partition_keeps_nobody_from_publishing() {
     }
 }
 
-/// Has every change refused by a transaction that is not read committed.
+/// Makes the database refuse every change by a transaction that is not read committed.
 pub(super) async fn demand_read_committed(url: &str) {
     let demand = "
         CREATE FUNCTION demand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -94,7 +94,7 @@ pub(super) async fn demand_read_committed(url: &str) {
 }
 
 /// Goal: behind a pooler the store leaves the sessions of others as they are. Method: others read
-/// their settings by the server connections that the store has used.
+/// their settings through the server connections that the store has used.
 #[tokio::test]
 async fn behind_a_pooler_the_sessions_of_others_stay_as_they_are() {
     let (cluster, url) = (Cluster::shared(), Cluster::shared().database().await);
@@ -139,15 +139,15 @@ async fn a_database_that_cannot_hold_every_text_is_refused() {
     }
 }
 
-/// Returns how many sessions of the database wait for a lock.
+/// Returns the number of sessions of the database that wait for a lock.
 async fn stuck(url: &str) -> i64 {
     let count = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     sqlx::query_scalar(count).fetch_one(&mut connect(url).await).await.unwrap()
 }
 
-/// Goal: people who look keep nobody from publishing and claiming, however many they are and however
-/// long it takes. Method: what they read is locked.
+/// Goal: readers block neither publishing nor claiming, however many they are and however long they
+/// take. Method: the tables that they read are locked.
 #[tokio::test]
 async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
     let url = Cluster::shared().database().await;
@@ -180,8 +180,9 @@ async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
     }
 }
 
-/// Goal: what takes too long is ended in the server, and a read is not made again. Method: a table that
-/// is read is replaced by a function that counts its calls, which no rollback takes back, and sleeps.
+/// Goal: the server ends a statement that takes too long, and a read is not repeated. Method: a
+/// table that is read is replaced by a function that sleeps, and that counts its calls in a way
+/// that no rollback undoes.
 #[tokio::test]
 async fn a_read_that_takes_too_long_is_ended_and_not_repeated() {
     let url = Cluster::shared().database().await;

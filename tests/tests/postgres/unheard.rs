@@ -1,4 +1,4 @@
-//! Publications whose connection breaks: what was claimed by a try that nobody heard of.
+//! Publications whose connection breaks: the claims of a try whose answer was lost.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -10,14 +10,15 @@ use webhooks_dispatch::PublishStatus;
 use super::handed::{open_claiming, waiting};
 use super::*;
 
-/// When a connection is cut: before the server hears of what was asked, or while it answers.
+/// The moment at which a connection is cut: before the server gets the question, or during its
+/// answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Cut {
     Before,
     While,
 }
 
-/// Leads to a server; the first connection that speaks of `unheard` is cut.
+/// Leads to a server; the first connection that contains `unheard` is cut.
 fn start_cutting_proxy(socket: PathBuf, cut: Cut) -> String {
     let folder = tempfile::tempdir().unwrap().keep();
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
@@ -61,9 +62,9 @@ async fn lead(
     }
 }
 
-/// Goal: what was claimed by a publish whose connection broke is due at once, though the next try
-/// met its transaction while that ran. Method: a proxy cuts the connection; a trigger keeps the
-/// transaction running for a while.
+/// Goal: if the connection of a publish breaks, its pre-claimed deliveries are due at once, even if
+/// the next try met its transaction while that ran. Method: a proxy cuts the connection; a trigger
+/// makes the transaction run for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_that_meets_its_own_transaction_leaves_nothing_claimed() {
     const SLOW: &str = "
@@ -82,8 +83,8 @@ async fn a_publish_that_meets_its_own_transaction_leaves_nothing_claimed() {
     assert_eq!(waiting(&url).await, (1, 0));
 }
 
-/// Goal: an event that is given twice is handed over with a lease, though its publish was tried
-/// twice. Method: a proxy cuts the connection of the first try before the server hears of it.
+/// Goal: an event that is given twice is pre-claimed with a lease, though its publish was tried
+/// twice. Method: a proxy cuts the connection of the first try before the server gets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_twice_stays_claimed_when_it_is_tried_again() {
     let url = Cluster::shared().database().await;

@@ -1,8 +1,8 @@
 //! The order of the files inside a crate: a file uses only files above it.
 //!
-//! The `mod` lines of `lib.rs` are that order, from bottom to top, so that a reader can take a crate
-//! file by file. `foo.rs` and the files of `foo/` are one room, in which everybody may use
-//! everybody. Tests may use what they want.
+//! The `mod` lines of `lib.rs` are that order, from bottom to top, so that a reader can read a
+//! crate file by file. `foo.rs` and the files of `foo/` are one unit, whose files may use each
+//! other. Tests may use any file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -60,10 +60,10 @@ fn tokens(file: &Path) -> Result<TokenStream, Failure> {
     text.parse().map_err(|error| Failure(format!("cannot {what}: {error}")))
 }
 
-/// What `lib.rs` says of its files.
+/// The content of `lib.rs` about its files.
 #[derive(Debug, Default)]
 struct Order {
-    /// From bottom to top.
+    /// The modules, from bottom to top.
     modules: Vec<String>,
     /// The module of each name that the root exports.
     exports: BTreeMap<String, String>,
@@ -92,7 +92,7 @@ impl Order {
         order
     }
 
-    /// Returns what a file of the module uses against the order.
+    /// Returns the uses in a file of the module that are against the order.
     fn violations(&self, module: &str, file: TokenStream) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
         collect(file, &mut used);
@@ -159,7 +159,7 @@ fn is_for_tests(attribute: &Group) -> bool {
     attribute.delimiter() == Delimiter::Bracket && attribute.stream().to_string() == "cfg (test)"
 }
 
-/// Returns what stands behind an item: it ends with a semicolon or a block.
+/// Returns the part after an item, which ends with a semicolon or a block.
 fn skip_item(tokens: &[TokenTree]) -> &[TokenTree] {
     let is_end = |token: &TokenTree| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,

@@ -1,4 +1,4 @@
-//! The story as the checker is told it: what was asked of the store, and what it answered.
+//! The actions in the checker's terms: the calls of the store, and its answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use webhooks_core::{DeliveryStatus, EndpointId, EventId, Timestamp};
 use super::super::journal::{Answer, Claimed, Question};
 use crate::invariants::{Checker, Footing, Grant, Key, WorkerNumber};
 
-/// How many lines before a broken promise are told, besides those of the deliveries it is about.
+/// The number of lines that are printed before a broken promise, besides those of its deliveries.
 const TOLD: usize = 30;
 
-/// What the checker is told, in its own words.
+/// An action, in the checker's terms.
 pub(super) struct Story {
     pub(super) checker: Checker,
     pub(super) events: BTreeMap<EventId, usize>,
     pub(super) endpoints: BTreeMap<EndpointId, usize>,
 }
 
-/// A call of the store that is not answered yet.
+/// A call of the store without an answer so far.
 pub(super) struct Call {
     pub(super) asked_at: Timestamp,
     pub(super) question: Question,
@@ -118,7 +118,7 @@ impl Story {
         Some(Grant { claim, key, attempt, since, until, footing })
     }
 
-    /// Returns the numbers of a delivery; one of an event that nobody published is none.
+    /// Returns the numbers of a delivery; an error if nobody published its event.
     pub(super) fn key(
         &mut self,
         event: &EventId,
@@ -134,7 +134,7 @@ impl Story {
         key
     }
 
-    /// Checks how everything ended: in this run, as delivered.
+    /// Checks how everything ended: in this run, every delivery is delivered.
     pub(super) fn end(
         &mut self,
         kept: impl IntoIterator<Item = (EventId, EndpointId, DeliveryStatus)>,
@@ -152,7 +152,8 @@ impl Story {
         self.checker.on_end_of_run(&by_key, now);
     }
 
-    /// Returns the broken promise, what happened to the deliveries it names, and what happened last.
+    /// Returns the broken promise, the actions on the deliveries that it names, and the last
+    /// actions.
     pub(super) fn tell(&mut self) -> String {
         let violation = self.checker.violation.clone().unwrap_or_default();
         let keys = self.checker.deliveries.by_key.keys().map(Key::to_string);

@@ -1,4 +1,4 @@
-//! Small stories, each with a fault and its twin without: the judge tells one from the other.
+//! Small stories, each with a fault and without it: the judge distinguishes the two.
 
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::store::{Claim, Outcome};
@@ -11,7 +11,7 @@ const LEASE: Duration = Duration::from_secs(5);
 /// A delivery: the number of an event, and an endpoint.
 type To = (u64, &'static str);
 
-/// A story that is told, a line each 10 milliseconds.
+/// A story with one line every 10 milliseconds.
 struct Tale {
     at: Timestamp,
     lines: Vec<Line>,
@@ -128,7 +128,7 @@ impl Tale {
         self.settled(process, call);
     }
 
-    /// Claims, sends and settles, and all is well.
+    /// Claims, sends and settles successfully.
     fn deliver(&mut self, process: &str, token: u64, to: To) {
         self.claim(process, token, &[to]);
         self.send(process, to, 200);
@@ -170,7 +170,7 @@ impl Tale {
     }
 }
 
-/// A story in which event 1 is delivered to `ordered`, and waits for `free`.
+/// A story in which event 1 is delivered to `ordered`, and is pending for `free`.
 fn one_event() -> Tale {
     let mut tale = Tale::new();
     tale.publish("a", 1);
@@ -241,7 +241,7 @@ fn two_workers_may_not_hold_a_delivery_at_a_time() {
     tale.claim("a", 2, &[D]);
     tale.deliver("b", 3, D);
     tale.breaks("one holder at a time: event 1 for e0 is leased already");
-    // What a kill leaves behind is leased all the same.
+    // A delivery of a killed process is still leased.
     let mut tale = one_event();
     tale.claim("a", 2, &[D]);
     tale.kill("a");
@@ -423,7 +423,7 @@ fn a_crash_of_the_server_may_undo_claims_and_nothing_else() {
     tale.send("a", D, 200);
     let claiming = tale.claims("b");
     tale.crash();
-    // Either may have it now, and both answers came before the crash, for all they know.
+    // Either worker may have the delivery now: both answers may have come before the crash.
     tale.claimed("b", claiming, 3, &[D]);
     tale.send("b", D, 200);
     tale.settle("b", 3, D, Outcome::Delivered);

@@ -1,4 +1,4 @@
-//! What a replay must make due.
+//! The deliveries that a replay must make due.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use super::{Oracle, Verdict, fails};
 use crate::invariants::Key;
 use crate::simulation::plan::number;
 
-/// What a portion of a replay may make due, and whether it must be all of it.
+/// The deliveries that a portion of a replay may make due, and whether it must be all of them.
 struct Expected {
     keys: BTreeSet<Key>,
     is_all: bool,
 }
 
-/// What keeps a replay from being done.
+/// The reason for which a replay must be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     Disabled,
@@ -30,8 +30,8 @@ enum Refusal {
 }
 
 impl Oracle {
-    /// Follows a portion of a replay, after which these deliveries are pending; returns those that it
-    /// made due.
+    /// Follows a portion of a replay, after which these deliveries are pending; returns those that
+    /// it made due.
     pub(in crate::simulation) fn replay(
         &mut self,
         request: &ReplayRequest,
@@ -184,8 +184,8 @@ impl Oracle {
     }
 }
 
-/// Returns what a portion may make due: all that is left, if it began with the first and another does
-/// not go on after the last.
+/// Returns the deliveries that a portion may make due. It must be all that are left if the portion
+/// began with the first and no other one goes on after the last.
 fn portion(
     request: &ReplayRequest,
     which: Undelivered,
