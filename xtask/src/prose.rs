@@ -77,7 +77,9 @@ impl Kind {
         match self {
             Self::Markdown => Some(line.trim_start_matches(|c: char| " *-|".contains(c))),
             Self::Rust => {
-                let rest = line.strip_prefix("//").or_else(|| Some(line.split_once(" // ")?.1))?;
+                // A comment behind code; not in a text, such as the `//` of a URL.
+                let behind = || line.split_once(" // ").filter(|(code, _)| !code.contains('"'));
+                let rest = line.strip_prefix("//").or_else(|| Some(behind()?.1))?;
                 Some(rest.trim_start_matches(['/', '!']).trim_start())
             }
             Self::Sql => Some(line.split_once("--")?.1.trim_start()),

@@ -55,7 +55,7 @@ pub async fn what_is_released_can_be_claimed(store: impl SeenStore) {
 }
 
 pub async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
-    // What ended before and waits to be forgotten must not stand in the way.
+    // Ids that ended earlier and are not yet forgotten must not be in the way.
     for number in 0..20 {
         let other = SeenId::new("standard", &format!("msg_{number}_before"));
         store.done(other, at(1)).await.expect("a store that works");

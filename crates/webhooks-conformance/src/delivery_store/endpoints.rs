@@ -188,7 +188,7 @@ pub async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStor
     assert!(left.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
     let error = store.unregister(key("a")).await.expect_err("it is gone");
     assert!(error.to_string().contains("\"a\""), "{error}");
-    // What was cancelled is not left over for it when it comes back.
+    // The endpoint does not find the cancelled deliveries when it comes back.
     register(&store, "a", endpoint()).await;
     let left = claim(&store, at(20_000)).await;
     assert!(left.iter().all(|claimed| claimed.registration.id.as_str() == "b"));

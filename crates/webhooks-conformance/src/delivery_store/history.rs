@@ -172,7 +172,7 @@ pub async fn what_is_old_and_ended_is_forgotten(store: impl AnyStore) {
     }
     assert_eq!(store.waiting(10).await.expect("a store that works"), 1);
     assert_eq!(claim(&store, at(9_000)).await.len(), 1, "what waits is delivered still");
-    // Whoever publishes a forgotten id again publishes it anew.
+    // An id that was forgotten can be published anew.
     let again = publish(&store, &[event("event-0")], at(9_000)).await;
     assert_eq!(again[0].status, PublishStatus::Created);
 }

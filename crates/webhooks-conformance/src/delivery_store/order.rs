@@ -73,7 +73,8 @@ pub async fn the_next_one_follows_a_head_that_is_cancelled(store: impl AnyStore)
     assert_eq!(ids(&claim(&store, at(1)).await), ["b"]);
 }
 
-/// What is replayed comes before a delivery that waits for its retry; cancelled, it leaves that to wait.
+/// A replayed delivery comes before one that waits for its retry. If the replayed one is cancelled,
+// the other one still waits.
 pub async fn no_retry_is_made_early_because_another_delivery_is_cancelled(store: impl AnyStore) {
     register(&store, "a", endpoint().ordered()).await;
     publish(&store, &[event("a"), event("b"), event("c")], at(0)).await;

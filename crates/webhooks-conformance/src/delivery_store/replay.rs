@@ -266,7 +266,7 @@ pub async fn a_portion_that_is_asked_for_again_sends_nothing_twice(store: impl A
         assert_eq!(run(&store, later).await, 0, "{replay:?} that failed again");
         assert!(claim(&store, at(now + 2)).await.is_empty());
     }
-    // What is replayed grows old from then on, not from when the replay began.
+    // A replayed delivery ages from its own replay on, not from the start of the whole replay.
     let replay = Replay::of_endpoint(key("a"), Undelivered::FAILED);
     let late = ReplayRequest { now: at(900), ..request(replay, 40) };
     assert_eq!(run(&store, late).await, 1);
