@@ -6,13 +6,13 @@
 //! first promise that was broken.
 
 mod checker;
+mod counters;
 mod ending;
 mod leases;
 mod limits;
-mod tally;
 
 // The runs use:
 pub(crate) use self::checker::{Checker, Terms, WorkerNumber};
+pub use self::counters::Counters;
 pub(crate) use self::leases::{Footing, Grant, Key};
 pub(crate) use self::limits::{Ending, Limits};
-pub use self::tally::Tally;

@@ -11,11 +11,11 @@ pub mod cluster;
 pub mod crash;
 #[cfg(doctest)]
 mod docs;
-mod first;
-mod forward;
+mod first_webhook;
+mod forward_history;
 mod invariants;
 pub mod model;
-mod names;
+mod name_server;
 pub mod operator;
 pub mod postgres;
 mod raw_server;
@@ -24,7 +24,7 @@ pub mod simulation;
 
 // The public interface is:
 pub use clock::SimulatedClock;
-pub use first::send_first_webhook;
-pub use names::{NameServer, Treat};
+pub use first_webhook::send_first_webhook;
+pub use name_server::{NameServer, Treat};
 pub use raw_server::{Connection, RawServer, Wire};
 pub use receiver::{Received, Receiver};

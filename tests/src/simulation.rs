@@ -7,18 +7,18 @@
 mod committer;
 mod faulty_store;
 mod faulty_transport;
-mod finale;
 mod kept;
 mod moods;
 mod operator;
 mod oracle;
 mod plan;
 mod record;
+mod recovery;
 mod script;
 mod watcher;
 
 // The public interface is:
-pub use crate::invariants::Tally;
+pub use crate::invariants::Counters;
 
 use std::fmt;
 use std::str::FromStr;
@@ -98,7 +98,7 @@ pub struct Run {
     /// A hash of all actions, in order, with their times.
     pub hash: u64,
     /// The counters of the run.
-    pub tally: Tally,
+    pub counters: Counters,
     /// The trace, one line per action, if it was asked for.
     pub trace: Vec<String>,
 }

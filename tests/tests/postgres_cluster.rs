@@ -154,14 +154,14 @@ async fn what_was_accepted_survives_kills_of_workers_and_a_crash_of_the_server()
     let status = run.start("drain").process.wait().await.unwrap();
     assert!(status.success(), "{status}");
     let kept = deliveries(&store).await;
-    let tally = judge(run.file.path(), &endpoints, &settings(), &kept);
-    let tally = tally.unwrap_or_else(|story| {
+    let counters = judge(run.file.path(), &endpoints, &settings(), &kept);
+    let counters = counters.unwrap_or_else(|story| {
         let (_, journal) = run.file.keep().unwrap();
         panic!("seed {seed}, journal {}:\n{story}", journal.display());
     });
-    println!("{tally}");
+    println!("{counters}");
     let received = receiver.received();
-    let told = usize::try_from(tally.attempts).unwrap();
+    let told = usize::try_from(counters.attempts).unwrap();
     assert!(received.len() <= told, "{} requests came, {told} were sent", received.len());
     check(&accepted, &received);
 }

@@ -1,6 +1,6 @@
 //! The simulation finds nothing wrong, repeats itself, and finds the bugs that are planted.
 
-use webhooks_tests::simulation::{Options, Sabotage, Store, Tally, run};
+use webhooks_tests::simulation::{Counters, Options, Sabotage, Store, run};
 
 /// The largest number of seeds until a planted bug must be found.
 const FEW_HUNDRED: u64 = 300;
@@ -18,13 +18,13 @@ const OF_A_STORE: [(Store, &[&str]); 2] =
 #[test]
 fn no_promise_is_broken_and_everything_is_exercised() {
     for (store, exempt) in OF_A_STORE {
-        let mut tally = Tally::default();
+        let mut counters = Counters::default();
         for seed in 0..150 {
             let run = run(seed, over(store));
             assert_eq!(run.violation, None, "cargo xtask sim --seed {seed} --store {store}");
-            tally += run.tally;
+            counters += run.counters;
         }
-        let text = tally.to_string();
+        let text = counters.to_string();
         let unused = text.lines().filter_map(|line| line.trim().strip_prefix("0 "));
         let unused: Vec<&str> = unused.filter(|what| !exempt.contains(what)).collect();
         assert!(unused.is_empty(), "over {store}: {unused:?}");
@@ -36,7 +36,7 @@ fn the_same_seed_is_the_same_run() {
     for store in STORES {
         for seed in 0..30 {
             let [once, again] = [(); 2].map(|()| run(seed, over(store)));
-            let (one, other) = ((once.hash, once.tally), (again.hash, again.tally));
+            let (one, other) = ((once.hash, once.counters), (again.hash, again.counters));
             assert_eq!(one, other, "seed {seed} over {store}");
             let verbose = run(seed, Options { verbose: true, ..over(store) });
             assert_eq!(verbose.hash, once.hash, "looking changes nothing");

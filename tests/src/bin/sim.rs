@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use webhooks_tests::simulation::{self, Options, Run, Store, Tally};
+use webhooks_tests::simulation::{self, Counters, Options, Run, Store};
 
 const USAGE: &str = "Usage: cargo xtask sim --seeds N [--first S] [--store memory|sqlite]
        cargo xtask sim --seed N [--store memory|sqlite]";
@@ -62,7 +62,7 @@ fn one(seed: u64, store: Store) -> ExitCode {
     for line in &run.trace {
         println!("{line}");
     }
-    println!("\n{}trace {:016x}", run.tally, run.hash);
+    println!("\n{}trace {:016x}", run.counters, run.hash);
     match run.violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
@@ -75,9 +75,9 @@ fn one(seed: u64, store: Store) -> ExitCode {
 /// Runs many seeds on all processors.
 fn many(first: u64, seeds: u64, store: Store) -> ExitCode {
     let next = AtomicU64::new(0);
-    let total = Mutex::new((Tally::default(), Vec::new()));
+    let total = Mutex::new((Counters::default(), Vec::new()));
     let work = || {
-        let mut tally = Tally::default();
+        let mut counters = Counters::default();
         let mut failures = Vec::new();
         loop {
             let done = next.fetch_add(1, Ordering::Relaxed);
@@ -89,11 +89,11 @@ fn many(first: u64, seeds: u64, store: Store) -> ExitCode {
             }
             let seed = first + done;
             let run: Run = simulation::run(seed, Options { store, ..Options::default() });
-            tally += run.tally;
+            counters += run.counters;
             failures.extend(run.violation.map(|violation| (seed, violation)));
         }
         let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-        total.0 += tally;
+        total.0 += counters;
         total.1.extend(failures);
     };
     thread::scope(|scope| {
@@ -101,12 +101,12 @@ fn many(first: u64, seeds: u64, store: Store) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let (tally, mut failures) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (counters, mut failures) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     failures.sort();
     for (seed, violation) in failures.iter().take(MAX_TOLD) {
         let again = format!("cargo xtask sim --seed {seed} --store {store}");
         eprintln!("seed {seed} over {store}: {violation}; replay it: {again}");
     }
-    println!("{tally}{seeds} seeds over {store}, {} failures", failures.len());
+    println!("{counters}{seeds} seeds over {store}, {} failures", failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -43,7 +43,7 @@ use webhooks_registry::Endpoint;
 
 use self::story::{Call, Story};
 use super::journal::{self, Happening, Line, Response};
-use crate::invariants::{Checker, Ending, Footing, Key, Limits, Tally, Terms, WorkerNumber};
+use crate::invariants::{Checker, Counters, Ending, Footing, Key, Limits, Terms, WorkerNumber};
 
 /// The largest time between the decision to send and the request's line on a busy machine, in
 /// addition to the time that its process was silent just before.
@@ -64,7 +64,7 @@ pub fn judge(
     endpoints: &BTreeMap<EndpointId, Endpoint>,
     settings: &EngineSettings,
     kept: &[DeliveryRecord],
-) -> Result<Tally, String> {
+) -> Result<Counters, String> {
     let kept = kept.iter().map(|found| (found.event.clone(), found.endpoint.clone(), found.status));
     judge_lines(&journal::read(journal), endpoints, settings, kept)
 }
@@ -74,7 +74,7 @@ fn judge_lines(
     endpoints: &BTreeMap<EndpointId, Endpoint>,
     settings: &EngineSettings,
     kept: impl IntoIterator<Item = (EventId, EndpointId, DeliveryStatus)>,
-) -> Result<Tally, String> {
+) -> Result<Counters, String> {
     let began = lines.first().map_or(Timestamp::UNIX_EPOCH, |line| line.at);
     let mut judge = Judge::new(endpoints, settings, began);
     for line in lines {
@@ -88,7 +88,7 @@ fn judge_lines(
     if judge.story.checker.violation.is_some() {
         return Err(judge.story.tell());
     }
-    Ok(judge.story.checker.tally)
+    Ok(judge.story.checker.counters)
 }
 
 struct Judge {
@@ -185,7 +185,7 @@ impl Judge {
     fn on_killed(&mut self, process: &str) {
         // A process that was killed before its first action is unknown.
         if let Some(process) = self.processes.remove(process) {
-            self.story.checker.tally.crashes += 1;
+            self.story.checker.counters.crashes += 1;
             self.story.checker.on_worker_ended(process.worker);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use webhooks_registry::Endpoint;
 
-use super::Tally;
+use super::Counters;
 use super::leases::Deliveries;
 use super::limits::{Limits, Lines};
 
@@ -16,7 +16,7 @@ pub(crate) type WorkerNumber = usize;
 /// Follows a run.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    pub(crate) tally: Tally,
+    pub(crate) counters: Counters,
     /// The endpoints, by their numbers.
     pub(crate) endpoints: Vec<Terms>,
     pub(crate) deliveries: Deliveries,
@@ -79,7 +79,7 @@ impl Checker {
     /// Returns a checker for a run that begins; `verbose` records the trace as text.
     pub(crate) fn new(verbose: bool) -> Self {
         Self {
-            tally: Tally::default(),
+            counters: Counters::default(),
             endpoints: Vec::new(),
             deliveries: Deliveries::default(),
             workers: Vec::new(),

@@ -22,7 +22,7 @@ impl Checker {
         }
         let cancelled =
             kept.values().filter(|status| **status == DeliveryStatus::Cancelled).count();
-        self.tally.cancelled += u64::try_from(cancelled).unwrap_or(u64::MAX);
+        self.counters.cancelled += u64::try_from(cancelled).unwrap_or(u64::MAX);
         if let Some((key, found)) = wrong {
             let found = found.map_or("lost", DeliveryStatus::as_str);
             self.violate(now, format_args!("accepted means delivered: {key} is {found}"));

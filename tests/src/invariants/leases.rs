@@ -262,7 +262,7 @@ impl Checker {
                 self.violate(now, format_args!("one holder at a time: {key} is leased already"));
             }
             Some((false, _, is_explained)) => {
-                self.tally.lost_leases += 1;
+                self.counters.lost_leases += 1;
                 if !is_explained {
                     let why = "though its worker lives and its store is well";
                     self.violate(now, format_args!("leases are kept: that of {key} ran out {why}"));
@@ -333,10 +333,10 @@ impl Checker {
             let line = format_args!("{key} is settled as {outcome:?} after answer {answer}");
             self.violate(now, format_args!("results are true: {line}"));
         }
-        self.tally.delivered += u64::from(outcome == Outcome::Delivered);
-        self.tally.failed += u64::from(outcome == Outcome::Failed);
-        self.tally.expired += u64::from(outcome == Outcome::Expired);
-        self.tally.released += u64::from(outcome == Outcome::Released);
+        self.counters.delivered += u64::from(outcome == Outcome::Delivered);
+        self.counters.failed += u64::from(outcome == Outcome::Failed);
+        self.counters.expired += u64::from(outcome == Outcome::Expired);
+        self.counters.released += u64::from(outcome == Outcome::Released);
         if matches!(outcome, Outcome::Retrying { .. })
             && self.endpoints[key.endpoint].endpoint.ordered
         {

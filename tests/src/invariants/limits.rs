@@ -82,7 +82,7 @@ impl Checker {
         (now, time): (Duration, Timestamp),
     ) -> Option<usize> {
         self.note(now, format_args!("worker {worker} sends {key}"));
-        self.tally.attempts += 1;
+        self.counters.attempts += 1;
         self.check_bounds(worker, key, now);
         self.check_rate(worker, key, now);
         self.check_breaker(worker, key, now);
@@ -188,7 +188,7 @@ impl Checker {
         let is_promised = !must_be_known || known_at.is_some_and(|at| at < delivery.accepted_at);
         let on_time = on_time.filter(|_| is_first && is_promised);
         let is_late = on_time.is_some_and(|most| waited > most);
-        self.tally.beside_outage += u64::from(must_be_known && on_time.is_some());
+        self.counters.beside_outage += u64::from(must_be_known && on_time.is_some());
         let index = (delivery.claims.iter())
             .rposition(|claim| claim.worker == worker && !claim.is_sent && claim.settled.is_none());
         let Some(index) = index else {
@@ -201,7 +201,7 @@ impl Checker {
         // Another worker may have had it, and settled it for a later retry.
         let is_due = due_at.is_none_or(|due_at| due_at <= time) || claim.is_doubtful();
         let is_due = is_due || self.limits.is_wall_off;
-        self.tally.duplicates += u64::from(was_taken);
+        self.counters.duplicates += u64::from(was_taken);
         if until + self.limits.lag <= time && !is_uncertain {
             self.violate(now, format_args!("leases fence: {key} is sent after its lease ended"));
         }
@@ -229,7 +229,7 @@ impl Checker {
     ) {
         self.note(now, format_args!("worker {worker} ends {key}: {ending:?}"));
         self.workers[worker].in_flight -= 1;
-        self.tally.broken_off += u64::from(ending == Ending::Dropped);
+        self.counters.broken_off += u64::from(ending == Ending::Dropped);
         let claims = self.deliveries.by_key.get(&key).map(|delivery| &delivery.claims);
         let sent_by = claim.zip(claims).and_then(|(index, claims)| claims.get(index));
         // The endpoint may have been closed, and a new one registered that knows nothing of it.
@@ -240,10 +240,10 @@ impl Checker {
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         lines.in_flight = lines.in_flight.saturating_sub(1);
         let opened = (is_sign_of_life || !is_closed) && lines.learn(ending, limits, now);
-        self.tally.openings += u64::from(opened);
+        self.counters.openings += u64::from(opened);
         let Ending::Answered { status, .. } = ending else { return };
         let is_success = (200..300).contains(&status);
-        self.tally.successes += u64::from(is_success);
+        self.counters.successes += u64::from(is_success);
         if is_success {
             self.endpoints[key.endpoint].known_at.get_or_insert(now);
         }

@@ -115,7 +115,7 @@ fn draw(world: &World) -> (Duration, u32) {
     let has_faults = record.store_faults.is_some() && !record.is_healed;
     // A command that fails with its group is carried out again, alone.
     let failures = if has_faults && record.rng.u8(..12) == 0 { record.rng.u32(1..4) } else { 0 };
-    record.checker.tally.groups_failed += u64::from(failures > 0);
+    record.checker.counters.groups_failed += u64::from(failures > 0);
     (Duration::from_millis(milliseconds), failures)
 }
 

@@ -68,9 +68,9 @@ impl FaultyStore {
             let worker = self.worker;
             record.checker.workers[worker].faults += 1;
             match fault {
-                Fault::Undone => record.checker.tally.failed_before += 1,
-                Fault::Done => record.checker.tally.failed_after += 1,
-                _ => record.checker.tally.stalled += 1,
+                Fault::Undone => record.checker.counters.failed_before += 1,
+                Fault::Done => record.checker.counters.failed_after += 1,
+                _ => record.checker.counters.stalled += 1,
             }
             record
                 .checker
@@ -230,7 +230,7 @@ impl World {
         let now = self.now();
         for key in self.judge(due).into_iter().flatten() {
             let mut record = self.record();
-            record.checker.tally.replayed += 1;
+            record.checker.counters.replayed += 1;
             record.checker.deliveries.replay(key, now);
             record.checker.note(now, format_args!("{key} is replayed"));
         }

@@ -61,7 +61,7 @@ impl FaultyTransport {
         record
             .checker
             .note(now, format_args!("e{} is {mood:?}: {reaction:?} in {after:?}", key.endpoint));
-        record.checker.tally.panics += u64::from(reaction == Reaction::Panic);
+        record.checker.counters.panics += u64::from(reaction == Reaction::Panic);
         let (world, worker, ending) = (Arc::clone(&self.world), self.worker, Ending::Dropped);
         (Exchange { world, worker, key, claim, ending }, pace.unwrap_or(after), reaction)
     }

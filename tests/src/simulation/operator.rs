@@ -55,7 +55,7 @@ impl Operator {
         for _ in 0..PUBLISH_TRIES {
             match self.engine.publish(&made).await {
                 Ok(published) => return self.promise(event, &made, &published).await,
-                Err(PublishError::Store(_)) => self.world.record().checker.tally.refused += 1,
+                Err(PublishError::Store(_)) => self.world.record().checker.counters.refused += 1,
                 Err(error) => self.world.violate(format_args!("publish is idempotent: {error}")),
             }
         }
@@ -68,7 +68,7 @@ impl Operator {
         let is_again = {
             let mut record = self.world.record();
             record.checker.note(now, format_args!("event {event} is accepted: {published:?}"));
-            record.checker.tally.accepted += 1;
+            record.checker.counters.accepted += 1;
             let all = Key { event, endpoint: 0 }..=Key { event, endpoint: usize::MAX };
             for (_, delivery) in record.checker.deliveries.by_key.range_mut(all) {
                 delivery.is_promised = true;
@@ -81,7 +81,7 @@ impl Operator {
         if let Ok(again) = self.engine.publish(made).await {
             let is_wall_off = {
                 let mut record = self.world.record();
-                record.checker.tally.repeated += 1;
+                record.checker.counters.repeated += 1;
                 record.checker.limits.is_wall_off
             };
             // A clock that was behind, and is right now, can make the event old enough to be
@@ -103,7 +103,7 @@ impl Operator {
     /// Carries out an operation. The store must fulfil its answer; the oracle knows when it is
     /// refused.
     pub(super) async fn operate(&self, operation: Operation) {
-        self.world.record().checker.tally.operations += 1;
+        self.world.record().checker.counters.operations += 1;
         match operation {
             Operation::Cancel => {
                 if let Some(found) = self.pick(&OPEN).await {
@@ -239,7 +239,7 @@ impl Operator {
             }
             // It may have ended in the meantime; the oracle knows.
             Err(OperationError::WrongStatus { .. } | OperationError::UnknownDelivery { .. }) => {}
-            Err(_) => self.world.record().checker.tally.refused += 1,
+            Err(_) => self.world.record().checker.counters.refused += 1,
         }
     }
 

@@ -115,7 +115,7 @@ impl World {
             Ok(forgotten) => {
                 let mut record = self.record();
                 let pruned = u64::try_from(count).unwrap_or(u64::MAX);
-                record.checker.tally.pruned += pruned;
+                record.checker.counters.pruned += pruned;
                 record.checker.note(self.now(), format_args!("{pruned} events are forgotten"));
                 for key in forgotten {
                     record.checker.deliveries.forget(key);
@@ -128,7 +128,7 @@ impl World {
         let checker = &mut self.record().checker;
         let trace = checker.take_trace();
         let violation = checker.violation.clone();
-        Run { violation, hash: checker.hash(), tally: checker.tally, trace }
+        Run { violation, hash: checker.hash(), counters: checker.counters, trace }
     }
 }
 
@@ -152,7 +152,7 @@ impl Record {
 
     /// Notes that an endpoint was changed.
     pub(super) fn on_changed(&mut self, key: &EndpointKey, changed: Changed, why: &'static str) {
-        self.checker.tally.endpoint_changes += 1;
+        self.checker.counters.endpoint_changes += 1;
         let endpoint = number(key.id.as_str());
         self.checker.forgive(endpoint);
         if self.is_active(key) {

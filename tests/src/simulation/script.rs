@@ -13,11 +13,11 @@ use webhooks_sqlite::SqliteOptions;
 use super::committer::Committer;
 use super::faulty_store::FaultyStore;
 use super::faulty_transport::FaultyTransport;
-use super::finale;
 use super::kept::Kept;
 use super::operator::{Operator, SimulatedEngine};
 use super::plan::{EVENT_TYPES, OUTAGE_PACE, Plan, RETRY_AFTER_CAP, Step, TEN_YEARS};
 use super::record::World;
+use super::recovery;
 use super::watcher::Watcher;
 use super::{Sabotage, Store};
 use crate::invariants::{Limits, WorkerNumber};
@@ -69,7 +69,7 @@ pub(super) async fn play(plan: Plan, world: &Arc<World>) {
     script.plan.steps = steps;
     let heals_at = script.plan.heals_at();
     script.world.clock.sleep(heals_at.saturating_sub(script.world.now())).await;
-    finale::play(&mut script).await;
+    recovery::play(&mut script).await;
 }
 
 impl Shelf {
@@ -193,7 +193,7 @@ impl Script {
         match step {
             Step::Clock { off, is_believed } => {
                 let mut record = self.world.record();
-                record.checker.tally.clock_steps += 1;
+                record.checker.counters.clock_steps += 1;
                 record.checker.limits.is_wall_off |= is_believed;
                 self.world.clock.step(off);
             }
@@ -216,7 +216,7 @@ impl Script {
             Step::Shutdown { worker, grace } => self.shut_down(worker, grace).await,
             Step::Start { worker } => self.start(worker),
             Step::Unread(is_unread) => {
-                self.world.record().checker.tally.unread += u64::from(is_unread);
+                self.world.record().checker.counters.unread += u64::from(is_unread);
                 self.shelf.committer.with_writer(|writer| writer.fail_refills(is_unread));
             }
         }
@@ -224,7 +224,7 @@ impl Script {
 
     pub(super) fn fill(&self, is_full: bool) {
         let mut record = self.world.record();
-        record.checker.tally.full += u64::from(is_full);
+        record.checker.counters.full += u64::from(is_full);
         record.is_full = is_full;
         drop(record);
         self.shelf.committer.with_writer(|writer| {
@@ -250,7 +250,7 @@ impl Script {
 
     async fn crash(&mut self, worker: usize) {
         let Some(Running { number, worker, .. }) = self.workers[worker].take() else { return };
-        self.world.record().checker.tally.crashes += 1;
+        self.world.record().checker.counters.crashes += 1;
         drop(worker);
         self.ended(number).await;
     }
@@ -260,7 +260,7 @@ impl Script {
         if self.world.options().store == Store::Memory {
             return;
         }
-        self.world.record().checker.tally.store_crashes += 1;
+        self.world.record().checker.counters.store_crashes += 1;
         for task in self.tasks.drain(..) {
             task.abort();
             let _aborted = task.await;
@@ -291,7 +291,7 @@ impl Script {
 
     pub(super) async fn shut_down(&mut self, worker: usize, grace: Duration) {
         let Some(Running { number, worker, .. }) = self.workers[worker].take() else { return };
-        self.world.record().checker.tally.shutdowns += 1;
+        self.world.record().checker.counters.shutdowns += 1;
         let report = worker.shutdown(grace).await;
         self.world.note(format_args!("worker {number} is shut down: {report:?}"));
         self.ended(number).await;

@@ -17,7 +17,7 @@ impl Observer for Watcher {
         let mut record = self.world.record();
         record.checker.note(self.world.now(), format_args!("observed: {occurrence:?}"));
         if record.rng.u8(..50) == 0 {
-            record.checker.tally.observer_panics += 1;
+            record.checker.counters.observer_panics += 1;
             drop(record);
             std::panic::resume_unwind(Box::new("a planned panic"));
         }

@@ -51,7 +51,7 @@ impl Story {
     pub(super) fn on_failed(&mut self, worker: WorkerNumber, question: &Question, now: Duration) {
         self.checker.note(now, format_args!("the store of worker {worker} fails"));
         self.checker.workers[worker].last_fault = Some(now);
-        self.checker.tally.refused += u64::from(matches!(question, Question::Publish { .. }));
+        self.checker.counters.refused += u64::from(matches!(question, Question::Publish { .. }));
     }
 
     pub(super) fn on_answered(
@@ -96,7 +96,7 @@ impl Story {
     fn on_published(&mut self, id: &EventId, deliveries: Option<usize>, now: Duration) {
         let Some(event) = self.events.get(id).copied() else { return };
         self.checker.note(now, format_args!("event {event} is accepted"));
-        self.checker.tally.accepted += 1;
+        self.checker.counters.accepted += 1;
         if deliveries != Some(self.endpoints.len()) {
             let line = format_args!("publish tells the truth: {id} goes to {deliveries:?}");
             self.checker.violate(now, line);

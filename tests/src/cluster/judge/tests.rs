@@ -143,7 +143,7 @@ impl Tale {
         self.tell("test", Happening::Crashed);
     }
 
-    fn judge(&self) -> Result<Tally, String> {
+    fn judge(&self) -> Result<Counters, String> {
         let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
         let endpoints = BTreeMap::from([
             ("free".parse().unwrap(), endpoint.clone()),

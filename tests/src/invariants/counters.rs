@@ -4,22 +4,22 @@ use std::fmt;
 use std::ops::AddAssign;
 
 /// Writes one line per counter, each with its name.
-macro_rules! tally {
+macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
         /// The number of times that each thing happened, over one run or many.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Tally {
+        pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        impl AddAssign for Tally {
+        impl AddAssign for Counters {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
             }
         }
 
-        impl fmt::Display for Tally {
+        impl fmt::Display for Counters {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(writeln!(f, "{:>12} {}", self.$name, $text)?;)*
                 Ok(())
@@ -28,7 +28,7 @@ macro_rules! tally {
     };
 }
 
-tally! {
+counters! {
     /// Events that were accepted.
     accepted: "events accepted",
     /// Events that were refused because the store failed.
