@@ -192,7 +192,7 @@ impl fmt::Debug for Secret {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_sign::{Encoding, x_webhook};
+    use webhooks_sign::{scheme::Encoding, x_webhook};
 
     use super::*;
 

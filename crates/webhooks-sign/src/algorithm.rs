@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use crate::Encoding;
-use crate::mac::Tag;
+/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
+/// times an HMAC. A sender that rotates its key lists two.
+pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
 /// How a body is authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -55,30 +56,6 @@ impl Algorithm {
             #[cfg(feature = "p256")]
             Self::EcdsaP256 => true,
         }
-    }
-
-    /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
-    #[inline]
-    pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
-        if self == Self::Token {
-            *tag = Tag::of_token(text)?;
-            return Some(());
-        }
-        tag.write(|room| encoding.decode(text, room))?;
-        let len = tag.as_bytes().len();
-        let is_whole = match self {
-            Self::HmacSha256 => len == 32,
-            Self::HmacSha512 => len == 64,
-            #[cfg(feature = "sha1")]
-            Self::HmacSha1 => len == 20,
-            #[cfg(feature = "ed25519")]
-            Self::Ed25519 => len == crate::ed25519::SIGNATURE_LEN,
-            // DER has no fixed length; the parser is strict.
-            #[cfg(feature = "p256")]
-            Self::EcdsaP256 => true,
-            Self::Token => false,
-        };
-        is_whole.then_some(())
     }
 }
 

@@ -9,8 +9,8 @@ use sha2::Sha512;
 use subtle::Choice;
 use zeroize::Zeroizing;
 
-use crate::listed::{Listed, MAX_CURVE_SIGNATURES};
-use crate::mac::Tag;
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::tag::Tag;
 use crate::{KeyError, SignError};
 
 /// The length of a signature in bytes.
@@ -72,13 +72,13 @@ impl KeyPair {
     }
 
     /// Starts on a message; each signature needs a hash of its own, since it goes into it.
-    pub(crate) fn check(&self, listed: &Listed<'_, '_>) -> Check {
+    pub(crate) fn check(&self, tags: impl Iterator<Item = Tag>) -> Ed25519Check {
         let mut streams = [const { None }; MAX_CURVE_SIGNATURES];
-        for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
+        for (slot, tag) in streams.iter_mut().zip(tags) {
             let signature = Signature::from_slice(tag.as_bytes());
             *slot = signature.and_then(|signature| self.public.verify_stream(&signature)).ok();
         }
-        Check { streams }
+        Ed25519Check { streams }
     }
 }
 
@@ -89,11 +89,11 @@ impl fmt::Debug for KeyPair {
 }
 
 /// A message being hashed, once a signature.
-pub(crate) struct Check {
+pub(crate) struct Ed25519Check {
     streams: [Option<StreamVerifier>; MAX_CURVE_SIGNATURES],
 }
 
-impl Check {
+impl Ed25519Check {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         for stream in self.streams.iter_mut().flatten() {
             stream.update(bytes);

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::{Encoding, TimestampFormat};
+use crate::encoding::Encoding;
+use crate::grammar::TimestampFormat;
 
 /// Says why a webhook was refused.
 ///

@@ -6,8 +6,10 @@ use core::ops::RangeInclusive;
 use zeroize::Zeroizing;
 
 use crate::encoding::decode_lenient;
-use crate::mac::{Mac, Tag};
-use crate::{Algorithm, Encoding, KeyError, SignError};
+use crate::mac::Mac;
+use crate::scheme::{Encoding, KeyFormat, Scheme};
+use crate::tag::Tag;
+use crate::{Algorithm, KeyError, SignError};
 
 /// What the text of a symmetric Standard Webhooks secret starts with.
 pub(crate) const SECRET_PREFIX: &str = "whsec_";
@@ -31,22 +33,6 @@ const MAX_KEY_LEN: usize = 96;
 /// The longest encoded legacy key in bytes: Svix takes up to 75, and what is longer than a block of
 /// the hash, 64 or 128 bytes, is no stronger.
 const MAX_LEGACY_LEN: usize = 255;
-
-/// How the secrets of a scheme are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyFormat {
-    /// Padded base64 (RFC 4648 §4).
-    Base64,
-    /// Hexadecimal.
-    Hex,
-    /// As Standard Webhooks writes them: a prefix and base64.
-    Standard,
-    /// As Standard Webhooks writes them if the text starts with `whsec_`; otherwise the text is the key.
-    StandardOrText,
-    /// The text is the key, whatever it looks like.
-    Text,
-}
 
 /// A secret made ready for signing and verifying, or a public key for verifying alone.
 ///
@@ -307,6 +293,17 @@ impl Key {
             Kind::Ed25519(pair) => pair.sign(&pieces),
             _ => Err(SignError::UnsuitableKey),
         }
+    }
+}
+
+impl Scheme {
+    /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
+    /// hexadecimal where the scheme says so.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the secret is empty or not in the scheme's form.
+    pub fn key(&self, secret: &str) -> Result<Key, KeyError> {
+        Key::parse(self.algorithm, self.key, secret)
     }
 }
 

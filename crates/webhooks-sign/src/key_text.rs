@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 use crate::key::SECRET_PREFIX;
 #[cfg(feature = "ed25519")]
 use crate::key::{Kind, PRIVATE_PREFIX, PUBLIC_PREFIX};
-use crate::{Algorithm, Encoding, Key, KeyError};
+use crate::scheme::Encoding;
+use crate::{Algorithm, Key, KeyError};
 
 /// The longest encoded key in base64: 64 bytes.
 const MAX_TEXT_LEN: usize = 88;

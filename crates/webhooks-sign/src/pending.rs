@@ -4,9 +4,9 @@ use core::fmt;
 
 use subtle::Choice;
 
-use crate::check::Check;
-use crate::envelope::Opened;
-use crate::matched::Matched;
+use crate::checked_headers::CheckedHeaders;
+use crate::key_check::KeyCheck;
+use crate::key_match::KeyMatch;
 use crate::{Error, Headers, KeyRing, Verified, Verifier};
 
 /// A webhook whose headers are in order and whose body is being hashed, once a key.
@@ -14,11 +14,11 @@ use crate::{Error, Headers, KeyRing, Verified, Verifier};
 /// Everything that can be refused cheaply was refused before this was made.
 #[must_use = "nothing is verified before `finish`"]
 pub struct Pending<'s, 'h, const N: usize> {
-    opened: Opened<'s, 'h>,
+    opened: CheckedHeaders<'s, 'h>,
     /// The same for keys of another algorithm, where there are both.
-    twin: Option<Opened<'s, 'h>>,
+    twin: Option<CheckedHeaders<'s, 'h>>,
     /// A key's check at its place in the ring, unless nothing is listed for its algorithm.
-    checks: [Option<Check>; N],
+    checks: [Option<KeyCheck>; N],
     is_by_twin: [bool; N],
 }
 
@@ -31,7 +31,7 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         now: u64,
     ) -> Result<Self, Error> {
         let (first, second) = verifier.suiting(keys)?;
-        let (mut opened, mut twin) = (Opened::new(first), second.map(Opened::new));
+        let (mut opened, mut twin) = (CheckedHeaders::new(first), second.map(CheckedHeaders::new));
         let is_listed = match (opened.read(headers, now), &mut twin) {
             (Err(none @ Error::NoneListed { .. }), Some(twin)) => {
                 twin.read(headers, now).map_err(|error| match error {
@@ -73,7 +73,7 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
     pub fn finish(self) -> Result<Verified<'h, ()>, Error> {
         let Self { opened, twin, checks, is_by_twin } = self;
         let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&opened);
-        let mut matched = Matched::default();
+        let mut matched = KeyMatch::default();
         for (check, is_by_twin) in checks.into_iter().zip(is_by_twin) {
             let is_match = check.map(|check| by(is_by_twin).finish(check));
             matched.note(is_match.unwrap_or_else(|| Choice::from(0)));
@@ -81,6 +81,21 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         let key_index = matched.key_index()?;
         let is_by_twin = is_by_twin.get(key_index).copied().unwrap_or_default();
         Ok(by(is_by_twin).verified(key_index, ()))
+    }
+}
+
+impl<'s> Verifier<'s> {
+    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
+    pub fn begin<'h, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        now: u64,
+    ) -> Result<Pending<'s, 'h, N>, Error> {
+        Pending::begin(*self, keys, headers, now)
     }
 }
 

@@ -16,8 +16,7 @@ mod body;
 mod other;
 mod timed;
 
-use crate::scheme::HEX_OF_BODY;
-use crate::{Encoding, Grammar, Scheme};
+use crate::scheme::{Encoding, Grammar, HEX_OF_BODY, Scheme};
 
 pub use body::*;
 pub use other::*;

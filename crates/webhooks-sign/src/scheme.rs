@@ -1,10 +1,13 @@
 //! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
 
-use crate::encoding::Encoding;
-use crate::key::KeyFormat;
-use crate::{
-    Algorithm, Content, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier,
-};
+mod custom;
+mod describe;
+
+use crate::{Algorithm, Expected, Tolerance};
+
+pub use crate::encoding::Encoding;
+pub use crate::grammar::{Content, Grammar, KeyFormat, Part, TimestampFormat, TimestampSource};
+pub use custom::{SchemeBuilder, SchemeError};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -46,86 +49,6 @@ pub struct Scheme {
     /// The same by another algorithm, whose signatures stand in the same header: keys for either
     /// will do.
     pub(crate) twin: Option<&'static Self>,
-}
-
-/// How the signature header lists its signatures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Grammar {
-    /// One signature behind a prefix, which may be empty: `sha256=…`.
-    One {
-        /// What stands before the signature.
-        prefix: &'static str,
-    },
-    /// Signatures behind a version; those of other versions are skipped: `v1,… v1a,…`.
-    List {
-        /// The character between the items.
-        separator: u8,
-        /// What stands before each signature of this scheme.
-        version: &'static str,
-    },
-    /// Named fields, of which the timestamp may be one: `t=…,v1=…,v1=…`.
-    Fields {
-        /// The character between the fields.
-        separator: u8,
-        /// What stands before each signature of this scheme, `=` included.
-        signature: &'static str,
-    },
-}
-
-/// Where the timestamp stands, and in which form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TimestampSource {
-    /// In a field of the signature header, whose name is given with its `=`.
-    Field(&'static str, TimestampFormat),
-    /// In a header of its own.
-    Header(&'static str, TimestampFormat),
-}
-
-/// How a timestamp is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TimestampFormat {
-    /// Milliseconds since 1970, in decimal.
-    Milliseconds,
-    /// RFC 3339: `2026-01-01T00:00:00Z` or `2026-01-01T00:00:00-07:00`, with or without a fraction
-    /// of a second.
-    Rfc3339,
-    /// Seconds since 1970, in decimal.
-    Seconds,
-}
-
-impl core::fmt::Display for TimestampFormat {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Milliseconds => "milliseconds since 1970 in decimal",
-            Self::Rfc3339 => "RFC 3339 in UTC",
-            Self::Seconds => "seconds since 1970 in decimal",
-        })
-    }
-}
-
-/// A part of the signed bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Part {
-    /// The body as it came.
-    Body,
-    /// In place of the body, the fields of the form in it: each decoded name and value, sorted.
-    Form,
-    /// The id.
-    Id,
-    /// A fixed text.
-    Literal(&'static str),
-    /// The request's method, such as `POST`.
-    Method,
-    /// The timestamp as it is written.
-    Timestamp,
-    /// In place of the body, a token that stands in it.
-    Token,
-    /// The URL that the sender was given. Never rebuild it from the `Host` header.
-    Url,
 }
 
 impl Scheme {
@@ -229,33 +152,8 @@ impl Scheme {
         self.max_body
     }
 
-    /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
-    /// hexadecimal where the scheme says so.
-    ///
-    /// # Errors
-    /// [`KeyError`] when the secret is empty or not in the scheme's form.
-    pub fn key(&self, secret: &str) -> Result<Key, KeyError> {
-        Key::parse(self.algorithm, self.key, secret)
-    }
-
-    /// Returns a verifier, to set a tolerance, or the method and URL where they are signed.
-    pub const fn verifier(&self) -> Verifier<'_> {
-        Verifier::new(self)
-    }
-
-    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[inline]
-    pub fn verify<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-        now: u64,
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        self.verifier().verify(keys, headers, body, now)
+    pub(crate) fn expected(&self) -> Expected {
+        Expected::Signature(self.signature_prefix(), self.encoding)
     }
 
     /// Returns the parts ahead of the body and those behind it.

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::Encoding;
-use crate::mac::Tag;
+use crate::encoding::Encoding;
+use crate::tag::Tag;
 
 /// The longest prefix in bytes. Those of known schemes take up to 7.
 pub(crate) const MAX_PREFIX_LEN: usize = 32;

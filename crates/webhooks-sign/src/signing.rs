@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-use crate::listed::{MAX_CURVE_SIGNATURES, MAX_SIGNATURES};
-use crate::scheme::{Scheme, TimestampSource};
-use crate::{Algorithm, Content, Envelope, Key, SignError, Signature};
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::scheme::{Content, Scheme, TimestampSource};
+use crate::signature_list::MAX_SIGNATURES;
+use crate::{Algorithm, Envelope, Key, SignError, Signature};
 
 impl Scheme {
     /// Signs a body with one key: the signature as it stands in the header, prefix included.

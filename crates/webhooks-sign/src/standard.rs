@@ -5,13 +5,11 @@
 
 use core::fmt;
 
-use crate::key::KeyFormat;
-use crate::scheme::HEX_OF_BODY;
-use crate::signing::{write_all, write_into};
-use crate::{
-    Algorithm, Encoding, Envelope, Error, Grammar, Headers, Key, KeyRing, Part, Scheme, SignError,
-    Signature, TimestampFormat, TimestampSource, Verified,
+use crate::scheme::{
+    Encoding, Grammar, HEX_OF_BODY, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
 };
+use crate::signing::{write_all, write_into};
+use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, SignError, Signature, Verified};
 
 /// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`; keys for
 /// ed25519 verify `v1a`, where that feature is on, in one ring with others or alone.

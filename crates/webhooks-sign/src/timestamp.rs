@@ -1,15 +1,7 @@
 //! Timestamps as schemes write them.
 
 use crate::Error;
-use crate::scheme::{TimestampFormat, TimestampSource};
-
-impl TimestampSource {
-    pub(crate) fn format(self) -> TimestampFormat {
-        match self {
-            Self::Field(_, format) | Self::Header(_, format) => format,
-        }
-    }
-}
+use crate::grammar::TimestampFormat;
 
 /// Returns the Unix seconds that a timestamp stands for.
 #[inline]

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::envelope::Opened;
-use crate::{Content, Error, Headers, Key, KeyRing, Pending, Scheme, Tolerance, Verified};
+use crate::scheme::{Content, Part, Scheme};
+use crate::{Error, Key, KeyRing, Tolerance};
 
 /// A scheme, and what the receiver adds to it.
 ///
@@ -58,45 +58,9 @@ impl<'s> Verifier<'s> {
         Self { url, ..self }
     }
 
-    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
-    pub fn begin<'h, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        now: u64,
-    ) -> Result<Pending<'s, 'h, N>, Error> {
-        Pending::begin(*self, keys, headers, now)
-    }
-
-    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[inline]
-    pub fn verify<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-        now: u64,
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        if !self.suits_all(keys) {
-            let mut pending = self.begin(keys, headers, now)?;
-            pending.update(body);
-            return Ok(pending.finish()?.with_body(body));
-        }
-        let mut opened = Opened::new(*self);
-        opened.read(headers, now)?;
-        let key_index = opened.find_key(keys, body)?;
-        Ok(opened.verified(key_index, body))
-    }
-
     /// Returns whether there are keys, and all are for this scheme and not for its twin.
     #[inline]
-    fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
+    pub(crate) fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
         let mut algorithms = keys.iter().map(Key::algorithm);
         algorithms.next() == Some(self.scheme.algorithm)
             && algorithms.all(|algorithm| algorithm == self.scheme.algorithm)
@@ -124,21 +88,24 @@ impl<'s> Verifier<'s> {
         }
     }
 
-    /// The same by the system's clock.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[cfg(feature = "std")]
-    #[expect(clippy::disallowed_methods, reason = "the one convenience that reads the clock")]
-    pub fn verify_now<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        // A clock before 1970 finds every timestamp too new.
-        self.verify(keys, headers, body, since.map_or(0, |since| since.as_secs()))
+    /// Refuses what the caller should have given otherwise.
+    #[inline]
+    pub(crate) fn check_given(&self) -> Result<(), Error> {
+        self.scheme.parts.iter().try_for_each(|part| match part {
+            Part::Method if self.method.is_empty() => Err(Error::MissingPart),
+            Part::Url if self.url.is_empty() => Err(Error::MissingPart),
+            part if part.content().is_some_and(|content| content != self.content) => {
+                Err(Error::OtherContent)
+            }
+            _ => Ok(()),
+        })
+    }
+}
+
+impl Scheme {
+    /// Returns a verifier, to set a tolerance, or the method and URL where they are signed.
+    pub const fn verifier(&self) -> Verifier<'_> {
+        Verifier::new(self)
     }
 }
 

@@ -3,12 +3,8 @@
 //! Nothing but the body is signed, so a message can be replayed: keep the ids that you have seen,
 //! or use [`standard`](crate::standard) where you have the choice.
 
-use crate::Verified;
-use crate::scheme::HEX_OF_BODY;
-use crate::{
-    Algorithm, Encoding, Envelope, Error, Headers, Key, KeyFormat, KeyRing, Scheme, SignError,
-    Signature,
-};
+use crate::scheme::{Encoding, HEX_OF_BODY, KeyFormat, Scheme};
+use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, SignError, Signature, Verified};
 
 /// `X-Webhook-Signature` with HMAC-SHA256.
 pub const X_WEBHOOK: Scheme = Scheme {

@@ -11,7 +11,7 @@ use webhooks_sign::standard::{self, STANDARD, SVIX};
 #[cfg(feature = "ed25519")]
 use webhooks_sign::standard::{STANDARD_ASYMMETRIC, SVIX_ASYMMETRIC};
 use webhooks_sign::x_webhook::X_WEBHOOK;
-use webhooks_sign::{Algorithm, Encoding, Error, Key, KeyError, KeyRing, Tolerance};
+use webhooks_sign::{Algorithm, Error, Key, KeyError, KeyRing, Tolerance, scheme::Encoding};
 
 const HMAC: Algorithm = Algorithm::HmacSha256;
 

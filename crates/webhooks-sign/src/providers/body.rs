@@ -1,9 +1,8 @@
 //! Providers that sign the body alone.
 
 use super::{BASE64_OF_BODY, SHA256_EQUALS};
-use crate::key::KeyFormat;
-use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Encoding, Grammar, Scheme};
+use crate::Algorithm;
+use crate::scheme::{Encoding, Grammar, HEX_OF_BODY, KeyFormat, Scheme};
 
 /// Adyen's webhooks that sign in the header; the key is hexadecimal. docs.adyen.com, "Verify
 /// HMAC signatures".

@@ -3,7 +3,7 @@
 use webhooks_sign::providers::{ALL, GITHUB, STRIPE};
 use webhooks_sign::standard::{self, STANDARD, SVIX};
 use webhooks_sign::x_webhook::{self, X_WEBHOOK, X_WEBHOOK_SHA512};
-use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, Scheme};
+use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, scheme::Scheme};
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const NOW: u64 = 1_767_225_600;
@@ -22,7 +22,7 @@ pub(crate) fn headers(id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]
             continue;
         };
         let time = match scheme.timestamp_source() {
-            Some(webhooks_sign::TimestampSource::Header(name, _)) => name,
+            Some(webhooks_sign::scheme::TimestampSource::Header(name, _)) => name,
             _ => "-",
         };
         let headers = [

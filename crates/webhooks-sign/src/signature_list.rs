@@ -2,19 +2,17 @@
 
 use subtle::Choice;
 
-use crate::mac::Tag;
-use crate::scheme::{Grammar, Scheme};
-use crate::{Algorithm, Error, Expected};
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::grammar::Grammar;
+use crate::scheme::{Encoding, Scheme};
+use crate::tag::Tag;
+use crate::{Algorithm, Error};
 
 /// How many signatures a header may list.
 ///
 /// The limit bounds what a stranger's request can cost. Svix, the sender with the longest lists,
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
-
-/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
-/// times an HMAC. A sender that rotates its key lists two.
-pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
 /// How many headers may carry signatures. A sender that rotates its key fills two.
 pub(crate) const MAX_HEADERS: usize = 4;
@@ -23,7 +21,7 @@ pub(crate) const MAX_HEADERS: usize = 4;
 ///
 /// Most list one signature, which is kept; the others are decoded when they are compared, which is
 /// cheaper than carrying room for sixteen around.
-pub(crate) struct Listed<'s, 'h> {
+pub(crate) struct SignatureList<'s, 'h> {
     scheme: &'s Scheme,
     first: Tag,
     /// What stands behind the first well-formed signature.
@@ -32,7 +30,7 @@ pub(crate) struct Listed<'s, 'h> {
     more: Option<[&'h [u8]; MAX_HEADERS]>,
 }
 
-impl<'s, 'h> Listed<'s, 'h> {
+impl<'s, 'h> SignatureList<'s, 'h> {
     /// Lists nothing yet. [`read`](Self::read) fills it where it lies: a signature that was written
     /// byte by byte and is moved at once makes the processor wait for the bytes.
     #[inline]
@@ -138,10 +136,6 @@ impl Scheme {
         Error::InvalidHeader { header: self.signature, expected: self.expected() }
     }
 
-    pub(crate) fn expected(&self) -> Expected {
-        Expected::Signature(self.signature_prefix(), self.encoding)
-    }
-
     #[inline]
     pub(crate) fn separator(&self) -> Option<u8> {
         match self.grammar {
@@ -180,5 +174,31 @@ impl Scheme {
     fn read_text(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
         let text = item.strip_prefix(self.signature_prefix().as_bytes())?;
         self.algorithm.decode(self.encoding, text, tag)
+    }
+}
+
+impl Algorithm {
+    /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
+    #[inline]
+    fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
+        if self == Self::Token {
+            *tag = Tag::of_token(text)?;
+            return Some(());
+        }
+        tag.write(|room| encoding.decode(text, room))?;
+        let len = tag.as_bytes().len();
+        let is_whole = match self {
+            Self::HmacSha256 => len == 32,
+            Self::HmacSha512 => len == 64,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => len == 20,
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => len == crate::ed25519::SIGNATURE_LEN,
+            // DER has no fixed length; the parser is strict.
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+            Self::Token => false,
+        };
+        is_whole.then_some(())
     }
 }

@@ -4,36 +4,11 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::envelope::check_id;
+use crate::scheme::{Content, Encoding, Part, Scheme};
 use crate::{
-    Encoding, Envelope, Error, Expected, Headers, Key, KeyRing, Part, Pending, Scheme, SignError,
-    Signature, Verified, Verifier,
+    Envelope, Error, Expected, Headers, Key, KeyRing, Pending, SignError, Signature, Verified,
+    Verifier,
 };
-
-/// What a scheme signs of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Content {
-    /// The body as it came: [`Verifier::verify`] and [`Verifier::begin`].
-    Body,
-    /// The fields of a form, sorted: [`Verifier::verify_form`]. Of another body nothing, but its
-    /// hash is in the URL: [`Verifier::verify_hashed_body`].
-    Form,
-    /// A token in the body and nothing else of it: [`Verifier::verify_token`].
-    Token,
-}
-
-impl Part {
-    /// Returns what a part stands for of the body, if it does.
-    #[inline]
-    pub(crate) fn content(self) -> Option<Content> {
-        match self {
-            Self::Body => Some(Content::Body),
-            Self::Form => Some(Content::Form),
-            Self::Token => Some(Content::Token),
-            Self::Id | Self::Literal(_) | Self::Method | Self::Timestamp | Self::Url => None,
-        }
-    }
-}
 
 /// The query parameter that carries the hash of a body which is no form.
 const BODY_HASH: &str = "bodySHA256=";

@@ -1,11 +1,10 @@
 //! Schemes of one's own, checked as they are made.
 
-use crate::scheme::HEX_OF_BODY;
-use crate::signature::MAX_PREFIX_LEN;
-use crate::{
-    Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
-    Tolerance,
+use super::{
+    Encoding, Grammar, HEX_OF_BODY, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
 };
+use crate::signature::MAX_PREFIX_LEN;
+use crate::{Algorithm, Tolerance};
 
 impl Scheme {
     /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
@@ -13,13 +12,13 @@ impl Scheme {
     ///
     /// # Example
     /// ```
-    /// use webhooks_sign::{Part, Scheme, TimestampFormat, TimestampSource};
+    /// use webhooks_sign::scheme::{Part, Scheme, TimestampFormat, TimestampSource};
     ///
     /// let acme = Scheme::custom("acme", "Acme-Signature")
     ///     .timestamp(TimestampSource::Header("Acme-Time", TimestampFormat::Seconds))
     ///     .parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
     ///     .build()?;
-    /// # Ok::<(), webhooks_sign::SchemeError>(())
+    /// # Ok::<(), webhooks_sign::scheme::SchemeError>(())
     /// ```
     pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
         let scheme = Self { name, signature: signature_header, ..HEX_OF_BODY };

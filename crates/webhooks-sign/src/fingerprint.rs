@@ -1,4 +1,4 @@
-//! Schemes and keys, described for whoever finds out why a webhook was refused.
+//! Four bytes by which two keys are compared without being shown.
 
 use core::fmt;
 use core::iter::once;
@@ -6,56 +6,8 @@ use core::iter::once;
 #[cfg(feature = "ed25519")]
 use sha2::{Digest as _, Sha256};
 
+use crate::Key;
 use crate::key::Kind;
-use crate::{Algorithm, Key, Part, Scheme, TimestampSource};
-
-impl Scheme {
-    /// Returns a text that says what is signed and where the signature stands.
-    ///
-    /// # Example
-    /// ```
-    /// use webhooks_sign::standard::STANDARD;
-    ///
-    /// assert_eq!(
-    ///     STANDARD.describe().to_string(),
-    ///     "webhook-signature: \"v1,<padded base64>\", hmac_sha256 of \
-    ///      {webhook-id}.{webhook-timestamp}.{body}"
-    /// );
-    /// ```
-    pub fn describe(&self) -> impl fmt::Display {
-        Description(*self)
-    }
-}
-
-struct Description(Scheme);
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(scheme) = self;
-        let header = scheme.signature;
-        if scheme.algorithm == Algorithm::Token {
-            return write!(f, "{header}: the secret itself");
-        }
-        write!(f, "{header}: {}, {} of ", scheme.expected(), scheme.algorithm)?;
-        for part in scheme.parts {
-            match part {
-                Part::Body => f.write_str("{body}"),
-                Part::Form => f.write_str("{sorted fields of the form}"),
-                Part::Id => write!(f, "{{{}}}", scheme.id.unwrap_or_default()),
-                Part::Literal(text) => f.write_str(text),
-                Part::Method => f.write_str("{method}"),
-                Part::Timestamp => match scheme.timestamp {
-                    Some(TimestampSource::Header(name, _)) => write!(f, "{{{name}}}"),
-                    Some(TimestampSource::Field(name, _)) => write!(f, "{{{name}…}}"),
-                    None => Ok(()),
-                },
-                Part::Token => f.write_str("{token}"),
-                Part::Url => f.write_str("{url}"),
-            }?;
-        }
-        Ok(())
-    }
-}
 
 impl Key {
     /// Returns four bytes by which the keys of sender and receiver are compared without being shown:

@@ -6,13 +6,13 @@ use crate::Error;
 
 /// The first key of a ring that matched, as far as its keys were looked at.
 #[derive(Clone, Copy)]
-pub(crate) struct Matched {
+pub(crate) struct KeyMatch {
     any: Choice,
     first: u64,
     looked_at: u64,
 }
 
-impl Matched {
+impl KeyMatch {
     /// Notes whether the next key matched.
     #[inline]
     pub(crate) fn note(&mut self, is_match: Choice) {
@@ -29,7 +29,7 @@ impl Matched {
     }
 }
 
-impl Default for Matched {
+impl Default for KeyMatch {
     #[inline]
     fn default() -> Self {
         Self { any: Choice::from(0), first: 0, looked_at: 0 }
