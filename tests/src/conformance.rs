@@ -18,7 +18,7 @@ use webhooks_dispatch::{
     Attempt, ClaimRequest, Claimed, DeliveryStore, HistoryStore, MonotonicTime, Now, Outcome,
     Published, Query, SerializedEvent, Settled, Settlement,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore};
+use webhooks_registry::{Endpoint, EndpointKey, store::EndpointStore};
 
 /// A store that the suite can be run on.
 pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}

@@ -14,7 +14,10 @@ use webhooks_dispatch::{
     DeliveryRecord, DeliveryStore, Engine, HistoryStore, OperationError, Query, Replay, StoreError,
     Transport, Undelivered,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore, EndpointStoreError};
+use webhooks_registry::{
+    Endpoint, EndpointKey,
+    store::{EndpointStore, EndpointStoreError},
+};
 
 /// Returns the endpoints of an operator. The first gets everything sooner or later, by what is done to
 /// it: it is paused and resumed. The second gets everything once it is enabled in the end, and what it

@@ -13,7 +13,7 @@ use webhooks_dispatch::{
     PublishStatus, SerializedEvent, StoreError, SystemClock,
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
 
 async fn open() -> (String, PostgresStore) {

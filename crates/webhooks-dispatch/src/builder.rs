@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use crate::engine::Parts;
 use crate::observe::Observers;

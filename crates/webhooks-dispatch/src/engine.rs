@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use webhooks_core::{DeliveryId, EndpointId, Event, RetryPolicy, TenantId, Timestamp};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointStore, EndpointStoreError, RegisterError,
-    Registered, Registration, StateChange,
+    DisableReason, Endpoint, EndpointKey, RegisterError, Registration,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use crate::observe::Observers;

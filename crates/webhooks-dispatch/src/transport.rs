@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
+use webhooks_registry::{
+    Endpoint, EndpointUrl,
+    auth::{ClientCredentials, EndpointTls},
+};
 
 /// Carries one signed request to its endpoint and brings the response back.
 ///

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use webhooks_registry::{EndpointNumber, EndpointStore};
+use webhooks_registry::{EndpointNumber, store::EndpointStore};
 
 use self::driver::Driver;
 use crate::engine::Parts;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hidden::Hidden;
+use crate::secret_string::SecretString;
 use crate::{EndpointError, EndpointUrl};
 
 /// How long a text of credentials may be, in bytes.
@@ -20,7 +20,7 @@ const MAX_PEM: usize = 64 * 1024;
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::{ClientCredentials, EndpointUrl};
+/// use webhooks_registry::{EndpointUrl, auth::ClientCredentials};
 ///
 /// let token_url = EndpointUrl::new("https://id.example.com/oauth2/token")?;
 /// let credentials = ClientCredentials::new(token_url, "acme", "hush").scope("webhooks.write");
@@ -39,7 +39,7 @@ pub struct ClientCredentials {
     pub audience: Option<String>,
     /// Where the client's secret goes in the request for a token.
     pub secret_in: SecretIn,
-    client_secret: Hidden,
+    client_secret: SecretString,
 }
 
 /// Where the client's secret goes in the request for a token (RFC 6749 §2.3.1).
@@ -63,7 +63,7 @@ impl ClientCredentials {
             scope: None,
             audience: None,
             secret_in: SecretIn::Header,
-            client_secret: Hidden::new(client_secret),
+            client_secret: SecretString::new(client_secret),
         }
     }
 
@@ -123,7 +123,7 @@ impl fmt::Debug for ClientCredentials {
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::EndpointTls;
+/// use webhooks_registry::auth::EndpointTls;
 ///
 /// # let (ca, certificates, key) = ("", "", "");
 /// let tls = EndpointTls::default().pinned_roots(ca).client_certificate(certificates, key);
@@ -132,14 +132,14 @@ impl fmt::Debug for ClientCredentials {
 pub struct EndpointTls {
     /// The only authorities that may vouch for the endpoint; those of the transport if `None`.
     pub roots: Option<String>,
-    identity: Option<Identity>,
+    certificate: Option<ClientCertificate>,
 }
 
-/// A chain of certificates, the client's own first, and its key.
+/// A chain of certificates, the client's own first, and the key of that one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Identity {
-    certificates: String,
-    key: Hidden,
+struct ClientCertificate {
+    chain: String,
+    key: SecretString,
 }
 
 impl EndpointTls {
@@ -153,8 +153,9 @@ impl EndpointTls {
     /// first, and its key, in PEM.
     #[must_use]
     pub fn client_certificate(self, chain_pem: &str, key_pem: &str) -> Self {
-        let identity = Identity { certificates: chain_pem.to_owned(), key: Hidden::new(key_pem) };
-        Self { identity: Some(identity), ..self }
+        let certificate =
+            ClientCertificate { chain: chain_pem.to_owned(), key: SecretString::new(key_pem) };
+        Self { certificate: Some(certificate), ..self }
     }
 
     /// Allows certificates of this length by returning `Ok`.
@@ -167,7 +168,7 @@ impl EndpointTls {
 
     /// Borrows the client's chain and its key, for whoever connects, or keeps them.
     pub fn dangerous_client_certificate(&self) -> Option<(&str, &str)> {
-        let Identity { certificates, key } = self.identity.as_ref()?;
-        Some((certificates, key.dangerous_text()))
+        let ClientCertificate { chain, key } = self.certificate.as_ref()?;
+        Some((chain, key.dangerous_text()))
     }
 }

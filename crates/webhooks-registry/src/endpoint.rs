@@ -1,6 +1,5 @@
 //! Where deliveries go, and how.
 
-use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +7,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
-use crate::custom_header::{self, HeaderError};
-use crate::{
-    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, RateLimit, Secret, SecretError,
-    Subscription, SubscriptionError,
-};
+use crate::auth::{ClientCredentials, EndpointTls};
+use crate::custom_header;
+use crate::error::{MAX_SECRETS, MAX_SUBSCRIPTIONS, check_ranges};
+use crate::{EndpointError, EndpointUrl, HeaderProfile, RateLimit, Secret, Subscription};
 
 /// How long a whole exchange may last unless the endpoint says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,13 +35,6 @@ const MAX_MAX_IN_FLIGHT: u32 = 1_024;
 
 /// How old a delivery may get at most: a year, whatever its length.
 const MAX_MAX_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
-/// How many secrets an endpoint may have: what a receiver checks at most.
-const MAX_SECRETS: usize = 16;
-
-/// How many subscriptions an endpoint may have: each is an entry of the index, made and removed
-/// under its lock. Whoever wants more event types than this subscribes to subtrees.
-const MAX_SUBSCRIPTIONS: usize = 256;
 
 /// A destination: where events go, which ones, how they are signed and tried again.
 ///
@@ -99,87 +88,6 @@ pub struct Endpoint {
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
     headers: HeaderMap,
-}
-
-/// Which headers carry id, timestamp and signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::exhaustive_enums, reason = "a profile that nobody signs must not compile")]
-pub enum HeaderProfile {
-    /// `webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks 1.0).
-    Standard,
-    /// The same under `svix-*`.
-    Svix,
-    /// `X-Webhook-Event`, `X-Webhook-Event-Id`, `X-Webhook-Signature`,
-    /// `X-Webhook-Signature-Algorithm`, `X-Webhook-Timestamp`.
-    XWebhook,
-}
-
-/// Says why an endpoint cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum EndpointError {
-    /// Both an `authorization` header and client credentials are set.
-    #[error("an endpoint has either an authorization header or client credentials, not both")]
-    Authorization,
-    /// A header of its own is not allowed.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// No header profile is named.
-    #[error("an endpoint needs at least one header profile")]
-    NoProfile,
-    /// A setting is outside its range.
-    #[error("the {setting} must be {range}")]
-    OutOfRange {
-        /// Which setting.
-        setting: &'static str,
-        /// What it may be.
-        range: &'static str,
-    },
-    /// The profile needs a secret that starts with `whsec_`.
-    #[error("header profile {profile:?} needs a secret that starts with whsec_")]
-    ProfileNeedsStandardSecret {
-        /// The profile at fault.
-        profile: HeaderProfile,
-    },
-    /// The secret cannot be used.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// A subscription is malformed.
-    #[error(transparent)]
-    Subscription(#[from] SubscriptionError),
-    /// TLS settings are of no use on an `http` URL: nothing would be pinned, and no certificate shown.
-    #[error("an endpoint with TLS settings needs a URL that starts with https://")]
-    TlsWithoutHttps,
-    /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
-    #[error("the {what} may have {max} bytes at most")]
-    TooLong {
-        /// What is too long.
-        what: &'static str,
-        /// How long it may be, in bytes.
-        max: usize,
-    },
-    /// The endpoint has 16 secrets already.
-    #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
-    TooManySecrets,
-    /// The endpoint wants more than 256 types and subtrees one by one.
-    #[error(
-        "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
-    )]
-    TooManySubscriptions,
-    /// The user name for Basic authorization has a colon, where the password would begin (RFC 7617
-    /// §2).
-    #[error("a user name must not contain ':'")]
-    UserName,
-    /// The URL cannot be an endpoint's.
-    #[error(transparent)]
-    Url(#[from] EndpointUrlError),
-}
-
-impl From<Infallible> for EndpointError {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
 }
 
 impl Endpoint {
@@ -462,16 +370,6 @@ impl Endpoint {
     }
 }
 
-/// Returns the first setting that is outside its range: whether it fits, its name, its range.
-pub(crate) fn check_ranges<const N: usize>(
-    settings: [(bool, &'static str, &'static str); N],
-) -> Result<(), EndpointError> {
-    match settings.into_iter().find(|(fits, ..)| !fits) {
-        Some((_, setting, range)) => Err(EndpointError::OutOfRange { setting, range }),
-        None => Ok(()),
-    }
-}
-
 fn is_within(duration: Duration, max: Duration) -> bool {
     !duration.is_zero() && duration <= max
 }
@@ -479,6 +377,7 @@ fn is_within(duration: Duration, max: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HeaderError;
 
     const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 

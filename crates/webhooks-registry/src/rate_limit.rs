@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::EndpointError;
-use crate::endpoint::check_ranges;
+use crate::error::check_ranges;
 
 /// The most calls that a period may have, and that a bucket may hold.
 const MAX_CALLS: u32 = 1_000_000;

@@ -17,11 +17,11 @@ const NONCE_LEN: usize = 24;
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::SealingKey;
+/// use webhooks_registry::seal::SealingKey;
 ///
 /// let key = SealingKey::from_hex(&"0f".repeat(32))?;
 /// assert_eq!(format!("{key:?}"), "SealingKey(redacted)");
-/// # Ok::<(), webhooks_registry::SealingKeyError>(())
+/// # Ok::<(), webhooks_registry::seal::SealingKeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct SealingKey(Zeroizing<[u8; 32]>);
@@ -69,7 +69,7 @@ impl fmt::Debug for SealingKey {
 
 /// The keys of a store: the first seals, all open. Without any, secrets are kept as they are.
 ///
-/// Sealed are the secrets of [`StoredEndpoint`](crate::StoredEndpoint): signing secrets, the values of
+/// Sealed are the secrets of [`StoredEndpoint`](crate::store::StoredEndpoint): signing secrets, the values of
 /// headers, clients' secrets, certificates and keys. Its settings are not, and they hold the URL with
 /// whatever token is in it.
 ///

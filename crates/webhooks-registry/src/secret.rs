@@ -38,12 +38,12 @@ const MAX_STANDARD_LEN: usize = 6 + 88;
 /// ```
 #[derive(Clone)]
 pub struct Secret {
-    shared: Arc<Shared>,
+    inner: Arc<SecretInner>,
     expires_at: Option<Timestamp>,
 }
 
 /// What all clones of a secret share: keys are made once, not for each delivery.
-struct Shared {
+struct SecretInner {
     text: Zeroizing<String>,
     sha256: Key,
     sha512: OnceLock<Key>,
@@ -89,8 +89,8 @@ impl Secret {
     }
 
     fn with(text: Zeroizing<String>, key: Key) -> Self {
-        let shared = Shared { text, sha256: key, sha512: OnceLock::new() };
-        Self { shared: Arc::new(shared), expires_at: None }
+        let inner = SecretInner { text, sha256: key, sha512: OnceLock::new() };
+        Self { inner: Arc::new(inner), expires_at: None }
     }
 
     /// Sets until when the secret signs. An old one should outlive the rotation by a while.
@@ -101,13 +101,13 @@ impl Secret {
 
     /// Borrows the text, for whoever must keep it: a store.
     pub fn dangerous_text(&self) -> &str {
-        &self.shared.text
+        &self.inner.text
     }
 
     /// Returns four bytes by which this secret and the receiver's are compared without being shown, as
     /// [`Key::fingerprint`].
     pub fn fingerprint(&self) -> Fingerprint {
-        self.shared.sha256.fingerprint()
+        self.inner.sha256.fingerprint()
     }
 
     /// Returns until when the secret signs; for ever if `None`.
@@ -127,7 +127,7 @@ impl Secret {
 
     /// Returns whether the secret meets Standard Webhooks: `whsec_`, 24 to 64 bytes.
     pub fn is_standard(&self) -> bool {
-        self.shared.text.starts_with(STANDARD_PREFIX)
+        self.inner.text.starts_with(STANDARD_PREFIX)
     }
 
     /// Borrows the signing key for an algorithm.
@@ -135,7 +135,7 @@ impl Secret {
     /// # Errors
     /// [`SecretError`] when the algorithm is no HMAC.
     pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
-        let Shared { text, sha256, sha512 } = &*self.shared;
+        let SecretInner { text, sha256, sha512 } = &*self.inner;
         match (algorithm, sha512.get()) {
             (Algorithm::HmacSha256, _) => Ok(sha256),
             (Algorithm::HmacSha512, Some(made)) => Ok(made),
@@ -177,7 +177,7 @@ impl TryFrom<&String> for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        let is_same_text = self.shared.text.as_bytes().ct_eq(other.shared.text.as_bytes());
+        let is_same_text = self.inner.text.as_bytes().ct_eq(other.inner.text.as_bytes());
         bool::from(is_same_text) && self.expires_at == other.expires_at
     }
 }

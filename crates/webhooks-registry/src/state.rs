@@ -89,12 +89,12 @@ impl EndpointState {
     ///
     /// # Example
     /// ```
-    /// use webhooks_registry::{EndpointState, StateChange};
+    /// use webhooks_registry::{EndpointState, store::StateChange};
     ///
     /// let paused = EndpointState::Active.after(StateChange::Pause)?;
     /// assert_eq!(paused, Some(EndpointState::Paused));
     /// assert_eq!(EndpointState::Active.after(StateChange::Enable)?, None);
-    /// # Ok::<(), webhooks_registry::IsDisabled>(())
+    /// # Ok::<(), webhooks_registry::store::IsDisabled>(())
     /// ```
     pub fn after(self, change: StateChange) -> Result<Option<Self>, IsDisabled> {
         match (self, change) {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use webhooks_core::{EndpointId, TenantId};
 
-use crate::{
-    Endpoint, EndpointKey, IsDisabled, RegisterError, Registration, StateChange, UnknownEndpoint,
-};
+use crate::{Endpoint, EndpointKey, RegisterError, Registration, UnknownEndpoint};
+
+mod stored_endpoint;
+
+pub use crate::state::{IsDisabled, StateChange};
+pub use stored_endpoint::{StoredEndpoint, StoredEndpointError};
 
 /// Keeps endpoints durably. What it returned `Ok` for survives a crash.
 ///

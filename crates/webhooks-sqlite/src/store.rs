@@ -19,8 +19,8 @@ use webhooks_dispatch::{
     StoreError,
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, Registry, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration, Registry,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use crate::OpenError;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, EventType, Timestamp};
 use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore, SerializedEvent, SystemClock};
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 
 use super::{Figures, cpu, endpoint, event, float, folder, median, note, settlements};

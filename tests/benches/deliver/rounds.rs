@@ -13,7 +13,7 @@ use webhooks_dispatch::{
     DeliveryStore, Engine, EngineSettings, HistoryStore, Observer, Occurrence,
 };
 use webhooks_http::HttpTransport;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use super::figures::{CONCURRENCY, PAID, cpu, endpoint, event, float, median};
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use webhooks_core::{EndpointId, Timestamp};
 use webhooks_dispatch::{ClaimRequest, Clock as _, DeliveryStore as _, Now, SystemClock};
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::EndpointStore as _;
+use webhooks_registry::store::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::figures::{Figures, PAID, endpoint, event, float, median, note, settlements};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, SerializedEvent};
 use webhooks_postgres::PostgresOptions;
-use webhooks_registry::EndpointStore as _;
+use webhooks_registry::store::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::backlog::claim_and_settle;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use webhooks_dispatch::{CancelReason, Outcome, Query, Settled};
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, EndpointStoreError, HeaderProfile, RateLimit,
-    Registered, StateChange,
+    DisableReason, EndpointKey, EndpointState, HeaderProfile, RateLimit,
+    store::{EndpointStoreError, Registered, StateChange},
 };
 
 use super::{

@@ -2,7 +2,7 @@
 
 use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
 use webhooks_dispatch::{Outcome, PublishStatus, Query, SerializedEvent};
-use webhooks_registry::{DisableReason, StateChange, Subscription};
+use webhooks_registry::{DisableReason, Subscription, store::StateChange};
 
 use super::{
     AnyStore, at, claim, endpoint, endpoint_id, event, key, publish, register, settle, tenant,

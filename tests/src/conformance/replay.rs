@@ -4,7 +4,7 @@ use webhooks_core::{DeliveryId, Event, EventId, TenantId};
 use webhooks_dispatch::{
     OperationError, Outcome, Query, Replay, ReplayMode, ReplayRequest, Settled, Undelivered,
 };
-use webhooks_registry::{DisableReason, StateChange};
+use webhooks_registry::{DisableReason, store::StateChange};
 
 use super::endpoints::set_state;
 use super::{AnyStore, at, claim, endpoint, event, ids, key, publish, register, settle, status};

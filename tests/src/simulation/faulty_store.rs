@@ -12,8 +12,8 @@ use webhooks_dispatch::{
     StoreError,
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use super::Sabotage;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use webhooks_core::DeliveryStatus;
 use webhooks_dispatch::{Clock as _, DeliveryRecord, HistoryStore as _, Query};
-use webhooks_registry::{Endpoint, StateChange};
+use webhooks_registry::{Endpoint, store::StateChange};
 
 use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
 use super::script::Script;

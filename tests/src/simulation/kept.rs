@@ -11,8 +11,8 @@ use webhooks_dispatch::{
     Query, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, Statistics, StoreError,
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 use webhooks_sqlite::SqliteStore;
 

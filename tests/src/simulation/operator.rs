@@ -8,7 +8,10 @@ use webhooks_dispatch::{
     Clock as _, DeliveryRecord, Engine, HistoryStore as _, OperationError, PublishError,
     PublishStatus, Published, Query, Replay,
 };
-use webhooks_registry::{DisableReason, EndpointKey, Registered, StateChange};
+use webhooks_registry::{
+    DisableReason, EndpointKey,
+    store::{Registered, StateChange},
+};
 
 use super::faulty_store::FaultyStore;
 use super::faulty_transport::FaultyTransport;

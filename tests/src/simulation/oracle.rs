@@ -14,8 +14,8 @@ use webhooks_dispatch::{
     Outcome, Progress, PublishStatus, Published, SerializedEvent, Settled, Settlement,
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStoreError, Registered,
-    Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, EndpointState, Registration,
+    store::{EndpointStoreError, Registered, StateChange},
 };
 
 use super::plan::number;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use webhooks_core::{DeliveryStatus, Event};
 use webhooks_dispatch::{Dispatcher, ErrorClass, Request, Transport as _};
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError, Proxy};
-use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
+use webhooks_registry::{Endpoint, EndpointUrl, Registry, auth::ClientCredentials};
 use webhooks_tests::{NameServer, Received, Receiver};
 
 use crate::proxy::TestProxy;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use super::pilot::Flown;
 use super::{Desk, Shared, ShutdownReport, Stop, disabler, pilot, settler};

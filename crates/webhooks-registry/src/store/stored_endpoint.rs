@@ -19,7 +19,7 @@ mod secrets;
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::{Endpoint, StoredEndpoint};
+/// use webhooks_registry::{Endpoint, store::StoredEndpoint};
 ///
 /// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?.events(["user.*"])?;
 /// let stored = StoredEndpoint::new(&endpoint);
@@ -145,7 +145,8 @@ mod tests {
     use webhooks_core::Timestamp;
 
     use super::*;
-    use crate::{ClientCredentials, EndpointTls, EndpointUrl, Secret};
+    use crate::auth::{ClientCredentials, EndpointTls};
+    use crate::{EndpointUrl, Secret};
 
     #[test]
     fn every_setting_survives() {

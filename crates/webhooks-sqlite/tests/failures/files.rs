@@ -7,7 +7,7 @@ use futures_util::future::join;
 use rusqlite::Connection;
 use webhooks_core::{Event, EventId, TenantId};
 use webhooks_dispatch::{DeliveryStore as _, HistoryStore as _, Query, SerializedEvent, Settled};
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_sqlite::{OpenError, SqliteStore};
 
 use crate::{

@@ -19,7 +19,11 @@ use webhooks_dispatch::{
     Attempt, ClaimRequest, Claimed, DeliveryStore as _, HistoryStore as _, MonotonicTime, Now,
     Outcome, PublishStatus, Query, SerializedEvent, Settled, Settlement, StoreError,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey};
+use webhooks_registry::{
+    Endpoint, EndpointKey,
+    seal::SealingKey,
+    store::{EndpointStore as _, Registered},
+};
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};
 
 const SECRET: &str = "my-very-own-secret";

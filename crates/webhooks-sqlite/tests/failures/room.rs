@@ -9,7 +9,7 @@ use webhooks_core::Timestamp;
 use webhooks_dispatch::{
     DeliveryStore as _, HistoryStore as _, Query, Settled, Settlement, StoreError,
 };
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_sqlite::SqliteOptions;
 
 use crate::{

@@ -19,7 +19,8 @@ use webhooks_dispatch::{
     ReplayMode, ReplayRequest, SerializedEvent, Settled, Settlement, Undelivered,
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore as _, Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
+    store::{EndpointStore as _, StateChange},
 };
 
 use crate::endpoints::Register;
