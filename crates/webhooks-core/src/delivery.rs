@@ -26,7 +26,7 @@ pub enum DeliveryStatus {
     Cancelled,
 }
 
-/// Says that a text is no delivery status.
+/// The error of a text that is no delivery status.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{text:?} is no delivery status; there are pending, delivered, failed, retrying and cancelled"

@@ -56,7 +56,7 @@ pub struct Event {
 /// so that the buffer is allocated once and does not grow.
 const ENVELOPE_LEN: usize = 224;
 
-/// Says why an event cannot be made.
+/// The reason why an event cannot be made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EventError {

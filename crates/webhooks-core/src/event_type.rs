@@ -36,7 +36,7 @@ enum Repr {
     Shared(Arc<str>),
 }
 
-/// Says why a text is not an event type.
+/// The reason why a text is not an event type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EventTypeError {

@@ -13,7 +13,7 @@ use crate::text::parsed_from_text;
 /// Ids travel in headers and are index keys in stores, so they stay short.
 const MAX_LEN: usize = 128;
 
-/// Says why a text is not an id.
+/// The reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IdError {

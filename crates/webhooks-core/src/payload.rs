@@ -31,7 +31,7 @@ use thiserror::Error;
 #[serde(transparent)]
 pub struct Payload(Box<RawValue>);
 
-/// Says why something cannot be a payload.
+/// The reason why something cannot be a payload.
 ///
 /// The text does not repeat the payload; the source names the line and column.
 #[derive(Debug, Error)]

@@ -43,7 +43,7 @@ pub struct Timestamp {
     microseconds: u64,
 }
 
-/// Says that a text is not an RFC 3339 timestamp between 1970 and 9999.
+/// The error of a text that is not an RFC 3339 timestamp between 1970 and 9999.
 #[derive(Debug, Clone, Error)]
 #[error("{text:?} is not an RFC 3339 timestamp between 1970 and 9999")]
 pub struct TimestampError {
