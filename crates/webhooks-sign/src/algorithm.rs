@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
-/// times an HMAC. A sender that rotates its key lists two.
+/// The most signatures by a curve that a header may list: each costs a curve operation per key, some
+/// 40 times an HMAC. A sender that rotates its key lists two.
 pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
-/// How a body is authenticated.
+/// The way in which a body is authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -18,18 +18,18 @@ pub enum Algorithm {
     /// HMAC (RFC 2104) with SHA-1; 20 bytes. For Twilio and Intercom, which have no other.
     #[cfg(feature = "sha1")]
     HmacSha1,
-    /// Ed25519 (RFC 8032); the receiver has the public key alone.
+    /// Ed25519 (RFC 8032); the receiver has only the public key.
     #[cfg(feature = "ed25519")]
     Ed25519,
-    /// ECDSA with P-256 and SHA-256 (FIPS 186-5), in DER; the receiver has the public key alone.
+    /// ECDSA with P-256 and SHA-256 (FIPS 186-5), in DER; the receiver has only the public key.
     #[cfg(feature = "p256")]
     EcdsaP256,
-    /// No signature: the header repeats a shared token. It proves who sends, not what is sent.
+    /// No signature: the header repeats a shared token. It proves the sender, not the body.
     Token,
 }
 
 impl Algorithm {
-    /// Borrows the name, for HMAC that which `X-Webhook-Signature-Algorithm` carries.
+    /// Borrows the name; for an HMAC it is the value of `X-Webhook-Signature-Algorithm`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HmacSha256 => "hmac_sha256",

@@ -12,10 +12,10 @@ use crate::signature_list::{MAX_HEADERS, SignatureList};
 use crate::timestamp::parse;
 use crate::{Error, Expected, Headers, Key, KeyRing, Verified, Verifier};
 
-/// What the headers said, checked as far as it can be without hashing.
+/// The values of the headers, checked as far as possible without hashing.
 pub(crate) struct CheckedHeaders<'s, 'h> {
     verifier: Verifier<'s>,
-    /// Visible ASCII.
+    /// The id: visible ASCII.
     id: Option<&'h [u8]>,
     /// The timestamp in Unix seconds.
     timestamp: Option<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct CheckedHeaders<'s, 'h> {
 }
 
 impl<'s, 'h> CheckedHeaders<'s, 'h> {
-    /// Holds nothing that could match before [`read`](Self::read), which fills it where it lies, as
+    /// Returns values with which nothing matches. [`read`](Self::read) fills them in place, as
     /// [`SignatureList::read`] does.
     #[inline]
     pub(crate) fn new(verifier: Verifier<'s>) -> Self {
@@ -33,7 +33,7 @@ impl<'s, 'h> CheckedHeaders<'s, 'h> {
         Self { verifier, id: None, timestamp: None, timestamp_text: b"", signatures }
     }
 
-    /// Reads the headers, refusing whatever needs no hashing to refuse.
+    /// Reads the headers and refuses all that can be refused without hashing.
     #[inline]
     pub(crate) fn read(
         &mut self,
@@ -67,7 +67,7 @@ impl<'s, 'h> CheckedHeaders<'s, 'h> {
 }
 
 impl<'h> CheckedHeaders<'_, 'h> {
-    /// Puts a key to work: hashes what is signed ahead of the body.
+    /// Starts the check of a key: hashes the parts before the body.
     #[inline]
     pub(crate) fn start(&self, key: &Key) -> KeyCheck {
         let mut check = KeyCheck::new(key, &self.signatures);
@@ -75,26 +75,26 @@ impl<'h> CheckedHeaders<'_, 'h> {
         check
     }
 
-    /// Hashes what is signed behind the body and compares every signatures signature.
+    /// Hashes the parts after the body and compares every listed signature.
     #[inline]
     pub(crate) fn finish(&self, mut check: KeyCheck) -> Choice {
         self.update(&mut check, self.verifier.scheme.around_body().1);
         check.finish(&self.signatures)
     }
 
-    /// Returns whether a key can verify by this scheme, and not by its twin.
+    /// Returns whether a key is for this scheme, and not for its twin.
     #[inline]
     pub(crate) fn is_for(&self, key: &Key) -> bool {
         key.algorithm() == self.verifier.scheme.algorithm
     }
 
-    /// Returns the place of the first key that verifies a body in memory.
+    /// Returns the index of the first key that verifies a body in memory.
     pub(crate) fn find_key<const N: usize>(
         &self,
         keys: &KeyRing<N>,
         body: &[u8],
     ) -> Result<usize, Error> {
-        // Key by key, without room for all of them as `Pending` has.
+        // Key by key: unlike `Pending`, this needs no room for the checks of all keys.
         let mut matched = KeyMatch::default();
         for key in keys.iter() {
             matched.note(self.check(key, body));
@@ -139,7 +139,7 @@ impl<'h> CheckedHeaders<'_, 'h> {
 }
 
 impl Scheme {
-    /// Returns the values of the signature headers that are there, where there may be several.
+    /// Returns the values of the signature headers that are there, for a scheme with several.
     fn signature_values<'h>(
         &self,
         headers: &'h (impl Headers + ?Sized),

@@ -1,4 +1,4 @@
-//! What is signed beside the body, given by the sender or read from headers.
+//! The parts that are signed beside the body.
 
 use core::fmt;
 
@@ -10,8 +10,8 @@ use crate::{Error, Expected, SignError};
 /// The longest id in bytes. The limit is ours; Standard Webhooks gives none.
 const MAX_ID_LEN: usize = 256;
 
-/// What may be signed beside the body. Which of it a scheme signs, the scheme says; the rest is
-/// left empty.
+/// The parts that a sender may sign beside the body. A scheme signs some of them; leave the others
+/// empty.
 ///
 /// # Example
 /// ```
@@ -27,7 +27,7 @@ const MAX_ID_LEN: usize = 256;
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// The id: 1 to 256 visible ASCII characters but `.`.
+    /// The id: 1 to 256 visible ASCII characters except `.`.
     pub id: &'a str,
     /// The timestamp in the scheme's form.
     pub timestamp: &'a str,
@@ -49,7 +49,8 @@ impl fmt::Debug for Envelope<'_> {
     }
 }
 
-/// The bytes of an envelope: a receiver need not know that the timestamp is text.
+/// The bytes of the parts, from an envelope or from headers. A receiver has not checked that they are
+/// text.
 #[derive(Clone, Copy)]
 pub(crate) struct SignedParts<'a> {
     pub(crate) id: &'a [u8],
@@ -72,7 +73,7 @@ impl<'a> SignedParts<'a> {
         }
     }
 
-    /// Returns all that a scheme signs, in order.
+    /// Returns all bytes that a scheme signs, in order.
     #[inline]
     pub(crate) fn pieces(
         self,
@@ -97,7 +98,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Refuses to sign what a verifier would refuse.
+    /// Refuses an envelope that a verifier would refuse.
     pub(crate) fn check(&self, scheme: &Scheme) -> Result<(), SignError> {
         if scheme.signs(Part::Id) && !is_valid_id(self.id.as_bytes()) {
             return Err(SignError::InvalidId);
@@ -115,12 +116,15 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// Returns whether an id can be signed.
+///
 /// Standard Webhooks 1.0, "Signature scheme": id and timestamp must not be user controlled, "or at
-/// the very least not be allowed to include any `.`", or a part of one could pass for the other.
+/// the very least not be allowed to include any `.`". Otherwise a part of one could be read as a part
+/// of the other.
 #[inline]
 fn is_valid_id(id: &[u8]) -> bool {
     let is_invalid = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'.';
-    // Without an early end: many bytes at once are checked sooner than one after the other.
+    // No early end: checking many bytes at once is faster than one after the other.
     (1..=MAX_ID_LEN).contains(&id.len())
         && id.iter().fold(0, |any, byte| any | u8::from(is_invalid(byte))) == 0
 }

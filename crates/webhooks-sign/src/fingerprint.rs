@@ -1,4 +1,4 @@
-//! Four bytes by which two keys are compared without being shown.
+//! Fingerprints of keys, so that two can be compared without being shown.
 
 use core::fmt;
 use core::iter::once;
@@ -10,16 +10,16 @@ use crate::Key;
 use crate::key::Kind;
 
 impl Key {
-    /// Returns four bytes by which the keys of sender and receiver are compared without being shown:
-    /// equal keys have equal ones.
+    /// Returns four bytes for comparing the keys of sender and receiver without showing them: equal keys
+    /// have equal ones.
     ///
-    /// Of an HMAC key they are the start of the HMAC of the text `webhooks-sign fingerprint`, so that
+    /// For an HMAC key they are the start of the HMAC of the text `webhooks-sign fingerprint`, so that
     /// any sender can compute them:
     /// `printf %s 'webhooks-sign fingerprint' | openssl dgst -sha256 -hmac "$SECRET"` where the text
     /// of the secret is the key, with `-mac HMAC -macopt hexkey:…` where it is encoded.
     ///
-    /// It is for development. Who knows it can tell a right guess of a weak secret from most wrong
-    /// ones, as from any signature.
+    /// Use it in development. Anybody who knows it can tell a right guess of a weak secret from most
+    /// wrong ones, as with any signature.
     ///
     /// # Example
     /// ```
@@ -33,7 +33,7 @@ impl Key {
         let of = |bytes: &[u8]| Fingerprint(bytes.first_chunk().copied().unwrap_or_default());
         match &self.kind {
             Kind::Mac(mac) => mac.of(once(&b"webhooks-sign fingerprint"[..]), of),
-            // A MAC of the token already.
+            // This is a MAC of the token already.
             Kind::Token(token) => of(token.as_bytes()),
             #[cfg(feature = "ed25519")]
             Kind::Ed25519(pair) => of(&Sha256::digest(pair.public_bytes())),
@@ -43,7 +43,7 @@ impl Key {
     }
 }
 
-/// Four bytes that stand for a key, shown as hexadecimal; from [`Key::fingerprint`].
+/// Four bytes that identify a key, shown as hexadecimal; returned by [`Key::fingerprint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 4]);
 

@@ -1,31 +1,31 @@
-//! The values that schemes are made of: how headers and secrets are written, and which bytes are signed.
+//! The values that schemes are made of: forms of headers and secrets, and the parts that are signed.
 
-/// How the signature header lists its signatures.
+/// The form in which the signature header lists its signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Grammar {
     /// One signature behind a prefix, which may be empty: `sha256=…`.
     One {
-        /// What stands before the signature.
+        /// The text before the signature.
         prefix: &'static str,
     },
     /// Signatures behind a version; those of other versions are skipped: `v1,… v1a,…`.
     List {
         /// The character between the items.
         separator: u8,
-        /// What stands before each signature of this scheme.
+        /// The text before each signature of this scheme.
         version: &'static str,
     },
     /// Named fields, of which the timestamp may be one: `t=…,v1=…,v1=…`.
     Fields {
         /// The character between the fields.
         separator: u8,
-        /// What stands before each signature of this scheme, `=` included.
+        /// The text before each signature of this scheme, `=` included.
         signature: &'static str,
     },
 }
 
-/// Where the timestamp stands, and in which form.
+/// The place of the timestamp, and its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimestampSource {
@@ -43,7 +43,7 @@ impl TimestampSource {
     }
 }
 
-/// How a timestamp is written.
+/// The form of a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimestampFormat {
@@ -89,7 +89,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Returns what a part stands for of the body, if it does.
+    /// Returns the content of the body that the part stands for, if it stands for any.
     #[inline]
     pub(crate) fn content(self) -> Option<Content> {
         match self {
@@ -101,20 +101,24 @@ impl Part {
     }
 }
 
-/// What a scheme signs of the body.
+/// The content of the body that a scheme signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content {
-    /// The body as it came: [`Verifier::verify`] and [`Verifier::begin`].
+    /// The body as it came: verified by [`Verifier::verify`](crate::Verifier::verify) and
+    /// [`Verifier::begin`](crate::Verifier::begin).
     Body,
-    /// The fields of a form, sorted: [`Verifier::verify_form`]. Of another body nothing, but its
-    /// hash is in the URL: [`Verifier::verify_hashed_body`].
+    /// The fields of a form, sorted: verified by
+    /// [`Verifier::verify_form`](crate::Verifier::verify_form). A body that is no form is not signed,
+    /// but its hash is in the URL:
+    /// [`Verifier::verify_hashed_body`](crate::Verifier::verify_hashed_body).
     Form,
-    /// A token in the body and nothing else of it: [`Verifier::verify_token`].
+    /// A token in the body and nothing else of it: verified by
+    /// [`Verifier::verify_token`](crate::Verifier::verify_token).
     Token,
 }
 
-/// How the secrets of a scheme are written.
+/// The form in which the secrets of a scheme are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyFormat {
@@ -122,9 +126,9 @@ pub enum KeyFormat {
     Base64,
     /// Hexadecimal.
     Hex,
-    /// As Standard Webhooks writes them: a prefix and base64.
+    /// That of Standard Webhooks: a prefix and base64.
     Standard,
-    /// As Standard Webhooks writes them if the text starts with `whsec_`; otherwise the text is the key.
+    /// That of Standard Webhooks if the text starts with `whsec_`; otherwise the text is the key.
     StandardOrText,
     /// The text is the key, whatever it looks like.
     Text,

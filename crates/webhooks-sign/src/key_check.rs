@@ -1,4 +1,4 @@
-//! One key's part in a verification: hash the message, then say whether a listed signature fits.
+//! The check of one key: it hashes the message, and then compares the listed signatures.
 
 use subtle::Choice;
 use zeroize::Zeroizing;
@@ -12,7 +12,7 @@ use crate::p256::P256Check;
 use crate::signature_list::SignatureList;
 use crate::tag::Tag;
 
-/// A key at work on one message.
+/// The check of one message with one key.
 #[cfg_attr(
     feature = "ed25519",
     expect(clippy::large_enum_variant, reason = "there is no allocator to box with")
@@ -47,7 +47,7 @@ impl KeyCheck {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Mac(mac) => mac.update(bytes),
-            // A token says nothing about the message.
+            // A token does not depend on the message.
             Self::Token(_) => {}
             #[cfg(feature = "ed25519")]
             Self::Ed25519(check) => check.update(bytes),
@@ -56,7 +56,7 @@ impl KeyCheck {
         }
     }
 
-    /// Looks at every listed signature, whether or not one matched before.
+    /// Compares every listed signature, whether or not one matched before.
     #[inline]
     pub(crate) fn finish(self, signatures: &SignatureList<'_, '_>) -> Choice {
         match self {

@@ -1,4 +1,4 @@
-//! HMAC. The one file that computes any.
+//! HMAC: the one file that computes any.
 
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,7 +7,7 @@ use sha2::{Sha256, Sha512};
 use crate::Algorithm;
 use crate::tag::Tag;
 
-/// An HMAC under way. Cloning the state of a fresh key saves two hash blocks a message.
+/// An HMAC that is being computed. Cloning the state of a fresh key saves two hash blocks per message.
 #[derive(Clone)]
 pub(crate) enum Mac {
     #[cfg(feature = "sha1")]
@@ -58,8 +58,8 @@ impl Mac {
         }
     }
 
-    /// Has the MAC of the pieces together read, without moving about the largest of all states, as
-    /// [`finish`](Self::finish) must, or the MAC itself.
+    /// Passes the MAC of the pieces together to `read`. Neither the state nor the MAC is moved:
+    /// [`finish`](Self::finish) must move a value of the size of the largest state.
     #[inline]
     pub(crate) fn of<'p, T>(
         &self,
@@ -82,8 +82,8 @@ fn run<'p, M: hmac::Mac>(mut mac: M, pieces: impl Iterator<Item = &'p [u8]>) -> 
 }
 
 impl Tag {
-    /// Returns a stand-in for a token, so that tokens of all lengths are compared in the time of
-    /// one: its SHA-256 under a fixed key.
+    /// Returns the stand-in for a token: its HMAC-SHA256 under a fixed key. So the comparison takes
+    /// the same time for tokens of all lengths.
     pub(crate) fn of_token(token: &[u8]) -> Option<Self> {
         let mut mac = Mac::new(Algorithm::HmacSha256, b"webhooks-sign token")?;
         mac.update(token);

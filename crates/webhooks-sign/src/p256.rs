@@ -9,8 +9,8 @@ use crate::KeyError;
 use crate::encoding::Encoding;
 use crate::tag::Tag;
 
-/// The DER of a `SubjectPublicKeyInfo` for an uncompressed P-256 point (RFC 5480 §2), up to the
-/// point.
+/// The start of the DER of a `SubjectPublicKeyInfo` for an uncompressed P-256 point (RFC 5480 §2), up
+/// to the point.
 const SPKI_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
@@ -39,7 +39,7 @@ impl PublicKey {
     }
 }
 
-/// A message being hashed, once for all signatures.
+/// A message that is being hashed, once for all signatures.
 pub(crate) struct P256Check {
     key: VerifyingKey,
     hash: Sha256,
@@ -50,7 +50,7 @@ impl P256Check {
         self.hash.update(bytes);
     }
 
-    /// Nothing here is secret: the key is public, and so is the signature.
+    /// Returns whether a signature fits. The time may vary: key and signatures are public.
     pub(crate) fn finish(self, tags: impl Iterator<Item = Tag>) -> Choice {
         let digest = self.hash.finalize();
         tags.fold(Choice::from(0), |found, tag| {

@@ -1,4 +1,4 @@
-//! Verification under way: headers checked, body still to come.
+//! Verifying a webhook whose body comes in chunks.
 
 use core::fmt;
 
@@ -9,21 +9,22 @@ use crate::key_check::KeyCheck;
 use crate::key_match::KeyMatch;
 use crate::{Error, Headers, KeyRing, Verified, Verifier};
 
-/// A webhook whose headers are in order and whose body is being hashed, once a key.
+/// A webhook whose headers were checked and whose body is being hashed, once for each key.
 ///
-/// Everything that can be refused cheaply was refused before this was made.
+/// All that can be refused without the body was refused before, by [`Verifier::begin`].
 #[must_use = "nothing is verified before `finish`"]
 pub struct Pending<'s, 'h, const N: usize> {
-    opened: CheckedHeaders<'s, 'h>,
-    /// The same for keys of another algorithm, where there are both.
+    checked: CheckedHeaders<'s, 'h>,
+    /// The same for keys of the twin's algorithm, if the ring has keys of both.
     twin: Option<CheckedHeaders<'s, 'h>>,
-    /// A key's check at its place in the ring, unless nothing is listed for its algorithm.
+    /// The check of each key at its index in the ring; `None` if the header lists no signature for the
+    /// key's algorithm.
     checks: [Option<KeyCheck>; N],
     is_by_twin: [bool; N],
 }
 
 impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
-    /// Checks the headers and hashes what is signed ahead of the body.
+    /// Checks the headers and hashes the parts before the body.
     pub(crate) fn begin(
         verifier: Verifier<'s>,
         keys: &KeyRing<N>,
@@ -31,8 +32,10 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         now: u64,
     ) -> Result<Self, Error> {
         let (first, second) = verifier.suiting(keys)?;
-        let (mut opened, mut twin) = (CheckedHeaders::new(first), second.map(CheckedHeaders::new));
-        let is_listed = match (opened.read(headers, now), &mut twin) {
+        let (mut checked, mut twin) = (CheckedHeaders::new(first), second.map(CheckedHeaders::new));
+        // A header needs signatures for one of the two algorithms. If it has none for either, the error
+        // names the form of the first.
+        let is_listed = match (checked.read(headers, now), &mut twin) {
             (Err(none @ Error::NoneListed { .. }), Some(twin)) => {
                 twin.read(headers, now).map_err(|error| match error {
                     Error::NoneListed { .. } => none,
@@ -50,31 +53,32 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         let mut checks = [const { None }; N];
         let mut is_by_twin = [false; N];
         for ((slot, is_by_twin), key) in checks.iter_mut().zip(&mut is_by_twin).zip(keys.iter()) {
-            *is_by_twin = !opened.is_for(key);
+            *is_by_twin = !checked.is_for(key);
             *slot = match &twin {
                 Some(twin) if *is_by_twin => is_twin_listed.then(|| twin.start(key)),
-                _ => is_first_listed.then(|| opened.start(key)),
+                _ => is_first_listed.then(|| checked.start(key)),
             };
         }
-        Ok(Self { opened, twin, checks, is_by_twin })
+        Ok(Self { checked, twin, checks, is_by_twin })
     }
 
-    /// Hashes the next bytes of the body. How the body is cut makes no difference.
+    /// Hashes the next bytes of the body. The sizes of the chunks make no difference.
     pub fn update(&mut self, chunk: &[u8]) {
         for check in self.checks.iter_mut().flatten() {
             check.update(chunk);
         }
     }
 
-    /// Compares every listed signature with every key, in a time that does not tell which matched.
+    /// Compares every listed signature with every key. The time does not depend on which one matches.
     ///
     /// # Errors
     /// [`Error::NoMatch`] when none does.
     pub fn finish(self) -> Result<Verified<'h, ()>, Error> {
-        let Self { opened, twin, checks, is_by_twin } = self;
-        let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&opened);
+        let Self { checked, twin, checks, is_by_twin } = self;
+        let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&checked);
         let mut matched = KeyMatch::default();
         for (check, is_by_twin) in checks.into_iter().zip(is_by_twin) {
+            // A key without a check is noted too: the index counts all keys before the match.
             let is_match = check.map(|check| by(is_by_twin).finish(check));
             matched.note(is_match.unwrap_or_else(|| Choice::from(0)));
         }
@@ -88,7 +92,7 @@ impl<'s> Verifier<'s> {
     /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
     ///
     /// # Errors
-    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
+    /// Every [`Error`] except [`Error::NoMatch`], which [`Pending::finish`] returns.
     pub fn begin<'h, const N: usize>(
         &self,
         keys: &KeyRing<N>,

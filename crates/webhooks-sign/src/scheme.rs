@@ -1,4 +1,9 @@
-//! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
+//! Schemes: ways to sign webhooks, as data.
+//!
+//! A scheme names the headers, their grammar, the algorithm and the parts that are signed. A receiver
+//! of a known provider needs no more than a constant of [`providers`](crate::providers),
+//! [`standard`](crate::standard) or [`x_webhook`](crate::x_webhook). This module is for those who ask
+//! a scheme for its parts, and for senders of their own: see [`Scheme::custom`].
 
 mod custom;
 mod describe;
@@ -32,22 +37,22 @@ pub struct Scheme {
     pub(crate) algorithm: Algorithm,
     /// The header that carries the signatures.
     pub(crate) signature: &'static str,
-    /// Further headers that each carry signatures; any of them and the first may be missing.
+    /// Further headers that carry signatures. Each of them, and the first, may be missing.
     pub(crate) more_signatures: &'static [&'static str],
     pub(crate) grammar: Grammar,
     pub(crate) encoding: Encoding,
     /// The header that carries the id, if one is signed.
     pub(crate) id: Option<&'static str>,
     pub(crate) timestamp: Option<TimestampSource>,
-    /// What is signed, in order.
+    /// The parts that are signed, in order.
     pub(crate) parts: &'static [Part],
     pub(crate) tolerance: Tolerance,
     pub(crate) key: KeyFormat,
     pub(crate) event_id: &'static [&'static str],
     pub(crate) repeats_bodies: bool,
     pub(crate) max_body: Option<usize>,
-    /// The same by another algorithm, whose signatures stand in the same header: keys for either
-    /// will do.
+    /// The same scheme by another algorithm, whose signatures stand in the same header: keys for either
+    /// algorithm are accepted.
     pub(crate) twin: Option<&'static Self>,
 }
 
@@ -57,8 +62,8 @@ impl Scheme {
         self.name
     }
 
-    /// Returns the algorithm, which the keys must be for. To Standard Webhooks and Svix keys for
-    /// ed25519 may be given as well, where that feature is on.
+    /// Returns the algorithm, for which the keys must be. Standard Webhooks and Svix also accept keys
+    /// for ed25519, if that feature is on.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -70,12 +75,12 @@ impl Scheme {
     }
 
     /// Borrows the names of further headers that carry signatures, for a provider that sends one
-    /// header for each live key. A webhook needs one of all these headers.
+    /// header for each live key. A webhook needs at least one of all these headers.
     pub const fn more_signature_headers(&self) -> &'static [&'static str] {
         self.more_signatures
     }
 
-    /// Borrows what stands before each signature in its header, such as `sha256=`; often nothing.
+    /// Borrows the text before each signature in its header, such as `sha256=`; it is often empty.
     pub const fn signature_prefix(&self) -> &'static str {
         match self.grammar {
             Grammar::One { prefix } => prefix,
@@ -89,8 +94,8 @@ impl Scheme {
         self.signs(Part::Url)
     }
 
-    /// Returns the other algorithm, keys for which the scheme takes too: ed25519 for Standard Webhooks
-    /// and Svix, with the feature `ed25519`.
+    /// Returns the other algorithm for which the scheme accepts keys: ed25519 for Standard Webhooks and
+    /// Svix, with the feature `ed25519`.
     pub fn other_algorithm(&self) -> Option<Algorithm> {
         self.twin.map(|twin| twin.algorithm)
     }
@@ -100,17 +105,17 @@ impl Scheme {
         self.id
     }
 
-    /// Returns what is signed of the body, which says how its webhooks are verified.
+    /// Returns the content of the body that is signed. It decides which function verifies.
     pub fn content(&self) -> Content {
         self.parts.iter().find_map(|part| part.content()).unwrap_or(Content::Body)
     }
 
-    /// Returns whether a verified webhook has an id that is signed, by which to deduplicate.
+    /// Returns whether a verified webhook has a signed id, by which to deduplicate.
     pub fn signs_id(&self) -> bool {
         self.id.is_some() || self.content() == Content::Token
     }
 
-    /// Returns where the timestamp stands, if the scheme signs one.
+    /// Returns the place of the timestamp, if the scheme signs one.
     pub const fn timestamp_source(&self) -> Option<TimestampSource> {
         self.timestamp
     }
@@ -128,15 +133,15 @@ impl Scheme {
         }
     }
 
-    /// Returns how far the timestamp may lie from the receiver's clock, unless a verifier is told
-    /// otherwise. Where the scheme signs no timestamp, it says nothing.
+    /// Returns the tolerance for the timestamp, unless a verifier sets another. It has no meaning if the
+    /// scheme signs no timestamp.
     pub const fn tolerance(&self) -> Tolerance {
         self.tolerance
     }
 
     /// Borrows the JSON pointers (RFC 6901) of the fields in the signed body that together identify
-    /// an event in all its attempts. `*` in place of an index is each item of an array. It is empty
-    /// where the scheme signs an id in a header, or the provider documents no such field.
+    /// an event in all its attempts. `*` in place of an index stands for each item of an array. The
+    /// list is empty if the scheme signs an id in a header, or the provider documents no such field.
     pub const fn event_id_fields(&self) -> &'static [&'static str] {
         self.event_id
     }
@@ -156,7 +161,7 @@ impl Scheme {
         Expected::Signature(self.signature_prefix(), self.encoding)
     }
 
-    /// Returns the parts ahead of the body and those behind it.
+    /// Returns the parts before the body and those after it.
     #[inline]
     pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
         let at = self.parts.iter().position(|part| part.content().is_some());
@@ -170,7 +175,7 @@ impl Scheme {
     }
 }
 
-/// What most schemes are, or differ from in little.
+/// The scheme from which most others are made: a hexadecimal HMAC-SHA256 of the body.
 pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     name: "custom",
     algorithm: Algorithm::HmacSha256,

@@ -8,14 +8,15 @@ const TAG_ROOM: usize = 80;
 
 /// A whole signature or MAC, as computed or as received.
 ///
-/// It has no `PartialEq`: MACs are compared in constant time alone.
+/// It has no `PartialEq`: MACs are only compared in constant time.
 #[derive(Clone, Copy)]
 pub(crate) struct Tag {
     bytes: [u8; TAG_ROOM],
     len: usize,
 }
 
-/// For stand-ins of tokens, which are secret: what was received or will be sent is not.
+/// For the MACs that stand in for tokens: they are secret. Signatures that were received or will be
+/// sent are not.
 impl Zeroize for Tag {
     fn zeroize(&mut self) {
         self.bytes.zeroize();
@@ -37,8 +38,8 @@ impl Tag {
         tag
     }
 
-    /// Holds from now on what `write` writes and tells the length of. When that fails, with `None`,
-    /// what it holds says nothing.
+    /// Replaces the bytes by those that `write` writes; it returns their number. If it returns `None`,
+    /// the tag is undefined and must not be used.
     #[inline]
     pub(crate) fn write(&mut self, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
         self.len = write(&mut self.bytes).filter(|len| *len <= TAG_ROOM)?;
@@ -50,7 +51,7 @@ impl Tag {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Compares, in a time that depends on nothing but the lengths, which are no secret.
+    /// Compares in a time that depends only on the lengths, which are no secret.
     #[inline]
     pub(crate) fn matches(&self, other: &[u8]) -> Choice {
         // All bytes, whatever they are, eight at a time; only the sum of differences is looked at. A

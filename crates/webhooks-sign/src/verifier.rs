@@ -1,11 +1,12 @@
-//! Verification: by scheme, with what the receiver knows of the request.
+//! The settings of a verification: a scheme, and the receiver's own values.
 
 use core::fmt;
 
 use crate::scheme::{Content, Part, Scheme};
 use crate::{Error, Key, KeyRing, Tolerance};
 
-/// A scheme, and what the receiver adds to it.
+/// A scheme together with the receiver's own values: a tolerance, and the method and the URL for schemes
+/// that sign them.
 ///
 /// # Example
 /// ```
@@ -29,7 +30,7 @@ pub struct Verifier<'s> {
     pub(crate) tolerance: Tolerance,
     pub(crate) method: &'s str,
     pub(crate) url: &'s str,
-    /// What the caller gives to verify.
+    /// The content that the caller passes.
     pub(crate) content: Content,
 }
 
@@ -39,8 +40,8 @@ impl<'s> Verifier<'s> {
         Self { scheme, tolerance: scheme.tolerance, method, url, content }
     }
 
-    /// Sets how far the timestamp may lie from `now`. Schemes that sign no timestamp have none to
-    /// look at.
+    /// Sets the tolerance for the difference between the timestamp and `now`. It has no effect if the
+    /// scheme signs no timestamp.
     #[must_use]
     pub const fn tolerance(self, tolerance: Tolerance) -> Self {
         Self { tolerance, ..self }
@@ -66,7 +67,7 @@ impl<'s> Verifier<'s> {
             && algorithms.all(|algorithm| algorithm == self.scheme.algorithm)
     }
 
-    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
+    /// Returns the verifiers for which there are keys: that of this scheme, of its twin, or both.
     pub(crate) fn suiting<const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -88,7 +89,7 @@ impl<'s> Verifier<'s> {
         }
     }
 
-    /// Refuses what the caller should have given otherwise.
+    /// Refuses a verifier that lacks a part, or is used for another content than the scheme's.
     #[inline]
     pub(crate) fn check_given(&self) -> Result<(), Error> {
         self.scheme.parts.iter().try_for_each(|part| match part {
@@ -103,7 +104,7 @@ impl<'s> Verifier<'s> {
 }
 
 impl Scheme {
-    /// Returns a verifier, to set a tolerance, or the method and URL where they are signed.
+    /// Returns a verifier, to set a tolerance, or the method and the URL if they are signed.
     pub const fn verifier(&self) -> Verifier<'_> {
         Verifier::new(self)
     }

@@ -21,7 +21,7 @@ impl Scheme {
     }
 }
 
-impl<'s> Verifier<'s> {
+impl Verifier<'_> {
     /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
     ///
     /// # Errors
@@ -39,13 +39,13 @@ impl<'s> Verifier<'s> {
             pending.update(body);
             return Ok(pending.finish()?.with_body(body));
         }
-        let mut opened = CheckedHeaders::new(*self);
-        opened.read(headers, now)?;
-        let key_index = opened.find_key(keys, body)?;
-        Ok(opened.verified(key_index, body))
+        let mut checked = CheckedHeaders::new(*self);
+        checked.read(headers, now)?;
+        let key_index = checked.find_key(keys, body)?;
+        Ok(checked.verified(key_index, body))
     }
 
-    /// The same by the system's clock.
+    /// Verifies a webhook whose body is in memory, by the system's clock.
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.

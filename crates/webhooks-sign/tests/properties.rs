@@ -1,4 +1,4 @@
-//! What holds for every key, message and cut; the fuzz targets in `tests/fuzz` run the same.
+//! Properties of every key, message and cut; the fuzz targets in `tests/fuzz` run the same.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/any_input.rs"]

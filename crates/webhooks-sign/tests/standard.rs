@@ -134,7 +134,7 @@ fn secrets_are_parsed_as_the_vectors_say() {
                 let refused = if text.ends_with('\n') { KeyError::Surrounded } else { ENCODING };
                 assert_eq!(found, Err(refused), "{case}");
             }
-            // What is for ed25519 is a prefix like any other where that is left out.
+            // Without the feature, a prefix of ed25519 is like any other.
             "ed25519_public" | "invalid_key" if !cfg!(feature = "ed25519") => {
                 assert_eq!(found, Err(KeyError::Asymmetric), "{case}");
             }

@@ -116,7 +116,7 @@ pub const META: Scheme = Scheme {
 pub const NOTION: Scheme =
     Scheme { name: "notion", signature: "x-notion-signature", event_id: &["/id"], ..SHA256_EQUALS };
 
-/// PagerDuty v3, one signature a live secret. developer.pagerduty.com, "Webhook signatures".
+/// PagerDuty v3, with one signature for each live secret. developer.pagerduty.com, "Webhook signatures".
 pub const PAGER_DUTY: Scheme = Scheme {
     name: "pager-duty",
     signature: "x-pagerduty-signature",

@@ -1,4 +1,5 @@
-//! Providers that sign the URL, something in place of the body, or nothing: they repeat a token.
+//! Providers that sign the URL, a form or a token in place of the body, or nothing: the last send a
+//! token.
 
 use super::BASE64_OF_BODY;
 use crate::scheme::{HEX_OF_BODY, Part, Scheme, TimestampFormat, TimestampSource};

@@ -1,4 +1,4 @@
-//! Schemes described, for those who look for the reason why a webhook was refused.
+//! Descriptions of schemes, for finding out why a webhook was refused.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use super::{Part, Scheme, TimestampSource};
 use crate::Algorithm;
 
 impl Scheme {
-    /// Returns a text that says what is signed and where the signature stands.
+    /// Returns a text that shows what is signed and where the signature stands.
     ///
     /// # Example
     /// ```

@@ -1,4 +1,4 @@
-//! What holds for any input at all: run by proptest in CI and by the fuzz targets in `tests/fuzz`.
+//! Properties of any input at all: run by proptest in CI and by the fuzz targets in `tests/fuzz`.
 
 use webhooks_sign::providers::{ALL, GITHUB, STRIPE};
 use webhooks_sign::standard::{self, STANDARD, SVIX};
@@ -54,7 +54,7 @@ pub(crate) fn secret(text: &str, bytes: &[u8]) {
     }
 }
 
-/// What was signed verifies, however it is cut and whichever key of the ring signed; and one
+/// A signed message verifies, however it is cut and whichever key of the ring signed; and one
 /// flipped bit, of id, timestamp, signature or body, is refused, by each scheme of ours.
 pub(crate) fn whole(id: &str, body: &[u8], cuts: &[usize], bit: usize) {
     let timestamp = NOW.to_string();
