@@ -6,14 +6,14 @@ use thiserror::Error;
 
 use crate::{EndpointUrlError, HeaderError, HeaderProfile, SecretError, SubscriptionError};
 
-/// How many secrets an endpoint may have: what a receiver checks at most.
+/// The most secrets of an endpoint: a receiver checks no more signatures than that.
 pub(crate) const MAX_SECRETS: usize = 16;
 
-/// How many subscriptions an endpoint may have: each is an entry of the index, made and removed
-/// under its lock. Whoever wants more event types than this subscribes to subtrees.
+/// The most subscriptions of an endpoint: each is an entry of the index, added and removed under its
+/// lock. An endpoint that needs more event types subscribes to subtrees.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 256;
 
-/// Says why an endpoint cannot be made.
+/// The reason why an endpoint cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -23,15 +23,15 @@ pub enum EndpointError {
     /// A header of its own is not allowed.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// No header profile is named.
+    /// There is no header profile.
     #[error("an endpoint needs at least one header profile")]
     NoProfile,
     /// A setting is outside its range.
     #[error("the {setting} must be {range}")]
     OutOfRange {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// What it may be.
+        /// The allowed range.
         range: &'static str,
     },
     /// The profile needs a secret that starts with `whsec_`.
@@ -46,21 +46,22 @@ pub enum EndpointError {
     /// A subscription is malformed.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
-    /// TLS settings are of no use on an `http` URL: nothing would be pinned, and no certificate shown.
+    /// There are TLS settings, and the URL is `http`: no authority would be checked, and no certificate
+    /// presented.
     #[error("an endpoint with TLS settings needs a URL that starts with https://")]
     TlsWithoutHttps,
-    /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
+    /// Credentials or certificates are too long: more than 4 KiB for a text, or 64 KiB of PEM.
     #[error("the {what} may have {max} bytes at most")]
     TooLong {
-        /// What is too long.
+        /// The name of the text.
         what: &'static str,
-        /// How long it may be, in bytes.
+        /// The longest that is allowed, in bytes.
         max: usize,
     },
     /// The endpoint has 16 secrets already.
     #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
     TooManySecrets,
-    /// The endpoint wants more than 256 types and subtrees one by one.
+    /// The endpoint has more than 256 subscriptions.
     #[error(
         "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
     )]
@@ -80,7 +81,8 @@ impl From<Infallible> for EndpointError {
     }
 }
 
-/// Returns the first setting that is outside its range: whether it fits, its name, its range.
+/// Returns an error for the first setting that is outside its range. A setting is whether it fits, its
+/// name and its range.
 pub(crate) fn check_ranges<const N: usize>(
     settings: [(bool, &'static str, &'static str); N],
 ) -> Result<(), EndpointError> {

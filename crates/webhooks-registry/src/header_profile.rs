@@ -1,8 +1,8 @@
-//! Which headers carry the signature.
+//! The headers that carry the signature.
 
 use serde::{Deserialize, Serialize};
 
-/// Which headers carry id, timestamp and signature.
+/// The headers that carry id, timestamp and signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(clippy::exhaustive_enums, reason = "a profile that nobody signs must not compile")]

@@ -8,7 +8,7 @@ use crate::{DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
-    /// The number by which its store knows it.
+    /// The number that its store gave it.
     pub number: EndpointNumber,
     /// The id that the endpoint was registered under.
     pub id: EndpointId,
@@ -19,7 +19,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Returns an endpoint that is registered for the first time under an id.
+    /// Returns an endpoint that is registered under an id for the first time.
     pub fn new(number: EndpointNumber, id: EndpointId, endpoint: Endpoint) -> Self {
         let manual = EndpointState::Disabled(DisableReason::Manual);
         let state = if endpoint.active { EndpointState::Active } else { manual };
@@ -32,11 +32,11 @@ impl Registration {
         Self { state, ..self.clone() }
     }
 
-    /// Returns what stands after an endpoint is registered again under its id; `None` if that
+    /// Returns the registration after another endpoint is registered under the same id; `None` if that
     /// changes nothing.
     ///
     /// Settings are replaced. The state changes only if `active` differs from the last
-    /// registration: what an operator or the engine did to the state stays.
+    /// registration: a change that an operator or the engine made to the state stays.
     ///
     /// # Example
     /// ```
@@ -65,7 +65,7 @@ impl Registration {
         Some(Self { number: self.number, id: self.id.clone(), endpoint, state })
     }
 
-    /// Returns what names the endpoint.
+    /// Returns the key of the endpoint.
     pub fn key(&self) -> EndpointKey {
         EndpointKey::new(self.endpoint.tenant.clone(), self.id.clone())
     }

@@ -1,4 +1,4 @@
-//! The secrets by which deliveries are signed.
+//! The secrets with which deliveries are signed.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,13 +9,13 @@ use webhooks_core::Timestamp;
 use webhooks_sign::{Algorithm, Fingerprint, Key, KeyError};
 use zeroize::Zeroizing;
 
-/// What the text of a Standard Webhooks secret starts with.
+/// The start of the text of a Standard Webhooks secret.
 const STANDARD_PREFIX: &str = "whsec_";
 
 /// The longest text in bytes, as for other credentials.
 const MAX_LEN: usize = 4 * 1024;
 
-/// How many bytes a new secret has: as many as the hash gives.
+/// The length of a new secret in bytes: that of the hash.
 const GENERATED_LEN: usize = 32;
 
 /// The longest text of a secret of Standard Webhooks in bytes: the prefix, and 64 bytes in base64.
@@ -42,14 +42,14 @@ pub struct Secret {
     expires_at: Option<Timestamp>,
 }
 
-/// What all clones of a secret share: keys are made once, not for each delivery.
+/// The part that all clones of a secret share: keys are made once, not for each delivery.
 struct SecretInner {
     text: Zeroizing<String>,
     sha256: Key,
     sha512: OnceLock<Key>,
 }
 
-/// Says why a text is not a secret. It does not repeat the text.
+/// The reason why a text is not a secret. It does not repeat the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the secret cannot be used")]
 pub struct SecretError {
@@ -61,10 +61,10 @@ impl Secret {
     /// Returns a new secret of Standard Webhooks: `whsec_` and the base64 of 32 random bytes.
     ///
     /// # Panics
-    /// When the system has no randomness to give.
+    /// When the system's random source fails.
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; GENERATED_LEN]);
-        // Filled before it grows: no copy stays behind.
+        // With its whole capacity from the start: a text that grows leaves a copy behind.
         let mut text = Zeroizing::new(String::with_capacity(MAX_STANDARD_LEN));
         #[expect(clippy::expect_used, reason = "without randomness nothing can be kept secret")]
         let key = {
@@ -93,24 +93,24 @@ impl Secret {
         Self { inner: Arc::new(inner), expires_at: None }
     }
 
-    /// Sets until when the secret signs. An old one should outlive the rotation by a while.
+    /// Sets the time until which the secret signs. An old one should sign for some time after a rotation.
     #[must_use]
     pub fn expires_at(self, expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..self }
     }
 
-    /// Borrows the text, for whoever must keep it: a store.
+    /// Borrows the text, for stores.
     pub fn dangerous_text(&self) -> &str {
         &self.inner.text
     }
 
-    /// Returns four bytes by which this secret and the receiver's are compared without being shown, as
-    /// [`Key::fingerprint`].
+    /// Returns four bytes for comparing this secret with the receiver's without showing them, as
+    /// [`Key::fingerprint`] does.
     pub fn fingerprint(&self) -> Fingerprint {
         self.inner.sha256.fingerprint()
     }
 
-    /// Returns until when the secret signs; for ever if `None`.
+    /// Returns the time until which the secret signs; for ever if `None`.
     pub fn expiry(&self) -> Option<Timestamp> {
         self.expires_at
     }
@@ -153,7 +153,7 @@ fn parse(text: &str, algorithm: Algorithm) -> Result<Key, KeyError> {
         return Err(KeyError::Length { min: 1, max: MAX_LEN });
     }
     match Key::from_secret(algorithm, text) {
-        // Whatever has no trace of the prefix is a text of one's own.
+        // A text without any trace of the prefix is a plain one.
         Err(KeyError::Prefix { .. }) => Key::from_legacy_bytes(algorithm, text.as_bytes()),
         key => key,
     }

@@ -1,4 +1,4 @@
-//! A text that nobody must see.
+//! A text that must not be shown.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -41,7 +41,7 @@ impl fmt::Debug for SecretString {
     }
 }
 
-/// For the part of a stored endpoint that is kept apart.
+/// For the secrets of a stored endpoint, which are stored apart from its settings.
 impl Serialize for SecretString {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

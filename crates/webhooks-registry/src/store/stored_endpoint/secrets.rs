@@ -1,4 +1,4 @@
-//! The part of a stored endpoint that is kept apart.
+//! The part of a stored endpoint that is stored apart.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::auth::{ClientCredentials, EndpointTls, SecretIn};
 use crate::secret_string::SecretString;
 use crate::{Endpoint, EndpointError, EndpointUrl, Secret};
 
-/// What is kept apart: what signs, and what lets us in.
+/// The secrets of an endpoint: for signing, and for access to the endpoint.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Secrets {
     signing: Vec<StoredSecret>,
@@ -46,7 +46,7 @@ struct StoredTls {
 }
 
 impl Secrets {
-    /// Returns what was written; first there were no more than signing secrets.
+    /// Returns the secrets that were written. The oldest form is a list of signing secrets only.
     pub(super) fn read(json: &[u8]) -> Option<Self> {
         let whole = serde_json::from_slice(json).ok();
         whole.or_else(|| {
@@ -54,7 +54,7 @@ impl Secrets {
         })
     }
 
-    /// Returns what to write, in a buffer of its final length: one that grew would leave copies behind.
+    /// Returns the JSON, in a buffer of its final length: one that grew would leave copies behind.
     pub(super) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
         let mut len = Length(0);
         serde_json::to_writer(&mut len, self)?;
@@ -93,8 +93,8 @@ impl Secrets {
         self.signing.iter().map(secret).collect()
     }
 
-    /// Returns the endpoint with all that lets us in.
-    pub(super) fn let_in(self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
+    /// Returns the endpoint with its headers, credentials and certificates.
+    pub(super) fn add_access(self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
         for (name, value) in self.headers {
             endpoint = endpoint.header(&name, value.dangerous_text())?;
         }
