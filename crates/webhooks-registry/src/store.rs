@@ -8,7 +8,8 @@
 //! | the engine's endpoints | an application registers, changes or lists endpoints | the method of the same purpose |
 //! | a worker | an endpoint answered 410, or has failed for too long | `get`, then `set_state` to disable it, if it is still the same |
 //!
-//! Calls may come at the same time, from several tasks and processes. The engine has checked with its
+//! Calls may come at the same time, from several tasks and, if processes share the database, from
+//! several processes. The engine has checked with its
 //! transport that deliveries can go to an endpoint before it calls `register`.
 //!
 //! A store need not know the rules of endpoints: [`Endpoint::check`] decides whether one is valid,
@@ -17,14 +18,14 @@
 //! [`StoredEndpoint`] turns an endpoint into a text and secret bytes, and back.
 //! `SealingKeys` of the module `seal` encrypt these bytes.
 
+mod stored_endpoint;
+
 use std::error::Error;
 use std::sync::Arc;
 
 use webhooks_core::{EndpointId, TenantId};
 
 use crate::{Endpoint, EndpointKey, RegisterError, Registration, UnknownEndpoint};
-
-mod stored_endpoint;
 
 pub use crate::state::{IsDisabled, StateChange};
 pub use stored_endpoint::{StoredEndpoint, StoredEndpointError};
