@@ -70,12 +70,15 @@ macro_rules! forward_history {
 #[macro_export]
 macro_rules! forward_endpoints {
     ($store:ty) => {
-        impl webhooks_registry::EndpointStore for $store {
+        impl webhooks_registry::store::EndpointStore for $store {
             async fn register(
                 &self,
                 id: webhooks_core::EndpointId,
                 endpoint: webhooks_registry::Endpoint,
-            ) -> Result<webhooks_registry::Registered, webhooks_registry::EndpointStoreError> {
+            ) -> Result<
+                webhooks_registry::store::Registered,
+                webhooks_registry::store::EndpointStoreError,
+            > {
                 self.inner.register(id, endpoint).await
             }
 
@@ -84,7 +87,7 @@ macro_rules! forward_endpoints {
                 key: webhooks_registry::EndpointKey,
             ) -> Result<
                 std::sync::Arc<webhooks_registry::Registration>,
-                webhooks_registry::EndpointStoreError,
+                webhooks_registry::store::EndpointStoreError,
             > {
                 self.inner.unregister(key).await
             }
@@ -92,10 +95,10 @@ macro_rules! forward_endpoints {
             async fn set_state(
                 &self,
                 key: webhooks_registry::EndpointKey,
-                change: webhooks_registry::StateChange,
+                change: webhooks_registry::store::StateChange,
             ) -> Result<
                 Option<std::sync::Arc<webhooks_registry::Registration>>,
-                webhooks_registry::EndpointStoreError,
+                webhooks_registry::store::EndpointStoreError,
             > {
                 self.inner.set_state(key, change).await
             }
@@ -105,7 +108,7 @@ macro_rules! forward_endpoints {
                 key: webhooks_registry::EndpointKey,
             ) -> Result<
                 Option<std::sync::Arc<webhooks_registry::Registration>>,
-                webhooks_registry::EndpointStoreError,
+                webhooks_registry::store::EndpointStoreError,
             > {
                 self.inner.get(key).await
             }
@@ -117,7 +120,7 @@ macro_rules! forward_endpoints {
                 limit: usize,
             ) -> Result<
                 Vec<std::sync::Arc<webhooks_registry::Registration>>,
-                webhooks_registry::EndpointStoreError,
+                webhooks_registry::store::EndpointStoreError,
             > {
                 self.inner.list(tenant, after, limit).await
             }

@@ -17,7 +17,10 @@ use webhooks_dispatch::{
     store::{DeliveryStore, StoreError},
     transport::Transport,
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore, EndpointStoreError};
+use webhooks_registry::{
+    Endpoint, EndpointKey,
+    store::{EndpointStore, EndpointStoreError},
+};
 
 /// Returns the endpoints of an operator. The first gets everything sooner or later, because it is
 /// only paused and resumed. The second gets everything once it is enabled in the end and its missed

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdout};
 use webhooks_core::{EndpointId, RetryPolicy};
 use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_tests::Received;
 use webhooks_tests::cluster::{Journal, judge};
 use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, receiver, refuses, settings, spawn};

@@ -14,7 +14,7 @@ use webhooks_dispatch::{
     store::{ClaimRequest, DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_tests::postgres::{Cluster, connect};
 
 async fn open() -> (String, PostgresStore) {

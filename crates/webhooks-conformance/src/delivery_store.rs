@@ -26,7 +26,7 @@ use webhooks_dispatch::{
         Settlement,
     },
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore};
+use webhooks_registry::{Endpoint, EndpointKey, store::EndpointStore};
 
 /// A store that the suite can be run on.
 pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}

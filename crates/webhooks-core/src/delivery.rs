@@ -1,4 +1,4 @@
-//! What became of an event at one endpoint.
+//! The status and the result of a delivery: one event for one endpoint.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{EndpointId, EventId, Timestamp};
 
-/// Where a delivery, one event for one endpoint, stands.
+/// The status of a delivery: one event for one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,11 +21,12 @@ pub enum DeliveryStatus {
     Failed,
     /// The last attempt failed; a retry is due.
     Retrying,
-    /// Given up for a reason other than its attempts: endpoint gone, disabled, expired, by hand.
+    /// Ended for a reason other than its attempts: the endpoint is gone or disabled, the delivery
+    /// expired, or somebody cancelled it.
     Cancelled,
 }
 
-/// Says that a text is no delivery status.
+/// The error of a text that is no delivery status.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{text:?} is no delivery status; there are pending, delivered, failed, retrying and cancelled"
@@ -66,7 +67,7 @@ impl fmt::Display for DeliveryStatus {
     }
 }
 
-/// Tells how a delivery went, after its last attempt.
+/// The result of a delivery after its last attempt.
 ///
 /// # Example
 /// ```
@@ -81,20 +82,21 @@ impl fmt::Display for DeliveryStatus {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryResult {
-    /// The endpoint.
+    /// The endpoint; on the wire `webhook_id`. The header `webhook-id` of Standard Webhooks is
+    /// something else: the event's id.
     #[serde(rename = "webhook_id")]
     pub endpoint_id: EndpointId,
     /// The event.
     pub event_id: EventId,
-    /// How it ended.
+    /// The status in which it ended.
     pub status: DeliveryStatus,
     /// The status code of the last response, if there was one (RFC 9110 §15).
     pub status_code: Option<u16>,
     /// The number of the last attempt, from 1.
     pub attempt: u32,
-    /// Why the last attempt failed, in a sentence; absent when it did not.
+    /// The reason why the last attempt failed, in a sentence; `None` if it did not fail.
     pub error: Option<String>,
-    /// When the last attempt ended.
+    /// The time at which the last attempt ended.
     pub timestamp: Timestamp,
 }
 

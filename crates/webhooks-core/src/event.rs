@@ -1,4 +1,4 @@
-//! What happened.
+//! Events: what happened, as it is published and sent.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::{EventId, EventType, EventTypeError, Payload, PayloadError, TenantId, Timestamp};
 
-/// Something that happened, told to every endpoint that wants to know. Immutable once published.
+/// Something that happened, sent to every endpoint that subscribes to its type. Immutable once
+/// published.
 ///
 /// # Example
 /// ```
@@ -37,25 +38,25 @@ pub struct Event {
     /// The id by which receivers deduplicate; the same in every attempt.
     #[serde(rename = "event_id")]
     pub id: EventId,
-    /// What kind of thing happened.
+    /// The type by which endpoints subscribe.
     pub event_type: EventType,
     /// The content, byte for byte.
     pub payload: Payload,
-    /// Who says so; `null` on the wire when there is none.
+    /// The origin, such as the name of a service; `null` on the wire if there is none.
     #[serde(default)]
     pub source: Option<String>,
-    /// When it happened.
+    /// The time at which it happened.
     pub timestamp: Timestamp,
-    /// Whose endpoints the event goes to. Not on the wire.
+    /// The tenant whose endpoints the event goes to. Not on the wire.
     #[serde(skip)]
     pub tenant: TenantId,
 }
 
-/// How long the body of an event is beside its payload and source, in bytes: enough for most, so
-/// that it is written without moving.
+/// The length in bytes of an event's body without its payload and source: enough for most events,
+/// so that the buffer is allocated once and does not grow.
 const ENVELOPE_LEN: usize = 224;
 
-/// Says why an event cannot be made.
+/// The reason why an event cannot be made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EventError {
@@ -97,12 +98,12 @@ impl Event {
         })
     }
 
-    /// Returns the event of this tenant whose body a store has kept. Its payload may be one that
-    /// [`Payload`] refuses by now: whoever kept it may have known fewer of the texts that receivers
-    /// cannot read.
+    /// Returns the event of this tenant from the body that a store has kept. The payload is not
+    /// checked again: an earlier version of [`Payload`] may have accepted texts that this one
+    /// refuses because receivers cannot read them.
     ///
     /// # Errors
-    /// The reason when it is not the body of an event.
+    /// The parser's error when it is not the body of an event.
     pub fn from_stored(body: &[u8], tenant: TenantId) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Stored {
@@ -129,19 +130,19 @@ impl Event {
         Self { id, ..self }
     }
 
-    /// Sets who says so, such as the name of a service.
+    /// Sets the origin, such as the name of a service.
     #[must_use]
     pub fn source(self, source: impl Into<String>) -> Self {
         Self { source: Some(source.into()), ..self }
     }
 
-    /// Sets when it happened.
+    /// Sets the time at which it happened.
     #[must_use]
     pub fn timestamp(self, timestamp: Timestamp) -> Self {
         Self { timestamp, ..self }
     }
 
-    /// Sets whose endpoints the event goes to.
+    /// Sets the tenant whose endpoints the event goes to.
     #[must_use]
     pub fn tenant(self, tenant: TenantId) -> Self {
         Self { tenant, ..self }

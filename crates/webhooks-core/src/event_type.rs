@@ -13,7 +13,7 @@ use crate::text::parsed_from_text;
 /// The largest event type, in bytes. It travels in a header and is an index key in stores.
 const MAX_LEN: usize = 128;
 
-/// What kind of thing happened: a dotted name such as `user.created`.
+/// The kind of thing that happened: a dotted name such as `user.created`.
 ///
 /// The grammar is `[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*`, at most 128 bytes: that of Standard
 /// Webhooks 1.0, "Event types", and `-`. Upper and lower case differ.
@@ -36,11 +36,11 @@ enum Repr {
     Shared(Arc<str>),
 }
 
-/// Says why a text is not an event type.
+/// The reason why a text is not an event type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EventTypeError {
-    /// The text is empty, starts or ends with `.`, or has two in a row.
+    /// The text is empty, starts or ends with `.`, or contains `..`.
     #[error("event type {event_type:?} has an empty part; write names joined by single '.'")]
     EmptyPart {
         /// The text as it was given.
@@ -65,13 +65,13 @@ pub enum EventTypeError {
 }
 
 impl EventType {
-    /// Something came to be.
+    /// Something was created.
     pub const CREATED: Self = Self(Repr::Static("created"));
-    /// Something changed.
+    /// Something was changed.
     pub const UPDATED: Self = Self(Repr::Static("updated"));
-    /// Something is gone.
+    /// Something was deleted.
     pub const DELETED: Self = Self(Repr::Static("deleted"));
-    /// Something else, which the payload tells.
+    /// Something else, which the payload describes.
     pub const CUSTOM: Self = Self(Repr::Static("custom"));
 
     /// Returns the event type with this name.
@@ -103,8 +103,8 @@ impl EventType {
     /// Returns every pattern that matches this type, from the widest: `*`, then each subtree
     /// (`a.*`, `a.b.*`), then the name itself.
     ///
-    /// An endpoint wants an event exactly if one of its patterns is in this list. A subtree does
-    /// not hold its own root: `user.*` does not match `user`.
+    /// An endpoint gets an event exactly if one of its patterns is in this list. A subtree does
+    /// not include its own root: `user.*` does not match `user`.
     pub fn patterns(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let text = self.as_str();
         let subtrees = text.match_indices('.').map(|(dot, _)| {

@@ -13,7 +13,7 @@ use crate::text::parsed_from_text;
 /// Ids travel in headers and are index keys in stores, so they stay short.
 const MAX_LEN: usize = 128;
 
-/// Says why a text is not an id.
+/// The reason why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum IdError {
@@ -63,7 +63,7 @@ fn check(
 
 /// Identifies an event: a random UUID unless the publisher chose the id.
 ///
-/// The id is what receivers deduplicate by: it is the same in every attempt. It has 1 to 128
+/// Receivers deduplicate by it: it is the same in every attempt. It has 1 to 128
 /// visible ASCII characters without `.`, because Standard Webhooks 1.0, "Signature scheme", joins
 /// id, timestamp and payload with full stops ("not be allowed to include any `.`").
 ///
@@ -120,6 +120,8 @@ impl EventId {
     }
 }
 
+/// Returns the UUID of a text that is exactly its canonical form: lower case, with hyphens. Any other
+/// spelling stays a text, because an id must come back byte for byte.
 fn canonical_uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok()?;
     let mut buffer = Uuid::encode_buffer();
@@ -196,7 +198,7 @@ name_id! {
 }
 
 name_id! {
-    /// Identifies a tenant: whose endpoints an event goes to.
+    /// Identifies a tenant: the owner of endpoints and of the events that go to them.
     ///
     /// A program with one tenant uses the default one and never sees it.
     ///
@@ -209,7 +211,7 @@ name_id! {
     TenantId
 }
 
-/// Every event of a single-tenant program has it, so it is made once.
+/// Every event of a single-tenant program has it, so it is allocated once.
 static DEFAULT_TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId("default".into()));
 
 impl Default for TenantId {
@@ -233,7 +235,7 @@ impl Default for TenantId {
 pub struct DeliveryId(u64);
 
 impl DeliveryId {
-    /// What the text of the id starts with.
+    /// The start of the id's text.
     const PREFIX: &str = "dlv_";
 
     /// Returns the id with this text: `dlv_` and a number.

@@ -1,13 +1,19 @@
 #![doc = include_str!("../README.md")]
 
-mod delivery;
-mod event;
+// Each file uses only files above it: from bottom to top.
+
+mod text;
+
+// the values that events and deliveries are made of
 mod event_type;
 mod id;
 mod payload;
 mod retry;
-mod text;
 mod timestamp;
+
+// both as they travel
+mod delivery;
+mod event;
 
 // The public interface is:
 pub use delivery::{DeliveryResult, DeliveryStatus, DeliveryStatusError};

@@ -31,9 +31,9 @@ use thiserror::Error;
 #[serde(transparent)]
 pub struct Payload(Box<RawValue>);
 
-/// Says why something cannot be a payload.
+/// The reason why something cannot be a payload.
 ///
-/// The text does not repeat the payload; the source names line and column.
+/// The text does not repeat the payload; the source names the line and column.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PayloadError {
@@ -83,7 +83,8 @@ impl Payload {
     /// is infinite or none, or a `Serialize` that fails; or when receivers could not read it.
     pub fn from_value(value: impl Serialize) -> Result<Self, PayloadError> {
         let raw = to_raw_value(&value).map_err(|source| PayloadError::Json { source })?;
-        // `serde_json` writes `null` for numbers that JSON does not have.
+        // `serde_json` writes `null` for numbers that JSON does not have. The search serializes the
+        // value a second time, so it runs only where one of these nulls can be.
         if raw.get().contains("null")
             && let Some((number, field)) = finite::find_other(&value)
         {
@@ -97,7 +98,7 @@ impl Payload {
         Ok(Self(raw))
     }
 
-    /// Returns the payload with a JSON text that was kept; it is not checked again.
+    /// Returns the payload with a JSON text from a store; it is not checked again.
     pub(crate) fn from_stored(raw: Box<RawValue>) -> Self {
         Self(raw)
     }
@@ -218,7 +219,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is taken, alone or in the body of an event, is read by what cannot hold everything.
+        /// Every accepted payload, alone or in the body of an event, can be read as a `Value`, which
+        /// cannot hold everything.
         #[test]
         fn what_is_taken_can_be_read(text in json()) {
             if let Ok(payload) = Payload::from_json(text) {
@@ -229,8 +231,8 @@ mod tests {
             }
         }
 
-        /// Nothing is refused that can be read, but for the depth that the body needs, and what is read
-        /// as something else.
+        /// Every text that can be read is accepted, except deep ones, because the body needs a level,
+        /// and those that are read as something else.
         #[test]
         fn what_can_be_read_is_taken(text in json()) {
             let is_deep = text.matches(['[', '{']).count() > readable::MAX_DEPTH;

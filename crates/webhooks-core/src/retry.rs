@@ -1,4 +1,4 @@
-//! When a failed delivery is tried again.
+//! The schedule by which failed deliveries are tried again.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ const MAX_DELAY: Duration = Duration::from_secs(28 * 24 * 60 * 60);
 /// The delay of a policy that names none.
 const DEFAULT_DELAY: Duration = Duration::from_secs(1);
 
-/// How much longer than its nominal length a delay may be drawn: a fifth.
+/// The part of its nominal length by which jitter can lengthen a delay: a fifth.
 const JITTER_DIVISOR: u32 = 5;
 
-/// How far `Retry-After` can push a retry, unless the policy says otherwise: one day.
+/// The longest delay that `Retry-After` can ask for, unless the policy sets another: one day.
 const DEFAULT_RETRY_AFTER_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The schedule by which a failed delivery is tried again: how often, and after which delays.
@@ -59,13 +59,13 @@ enum Jitter {
 }
 
 impl RetryPolicy {
-    /// Returns a policy of so many retries, each after the same delay.
+    /// Returns a policy of `retries` retries, each after the same delay.
     pub fn fixed(delay: Duration, retries: u32) -> Self {
         Self::of(Shape::Fixed(delay), retries)
     }
 
-    /// Returns a policy of so many retries, the first after `initial`, each further one after
-    /// twice the delay before it, at most `cap`.
+    /// Returns a policy of `retries` retries. The first comes after `initial`, each further one
+    /// after twice the delay before it, at most `cap`.
     pub fn exponential(initial: Duration, cap: Duration, retries: u32) -> Self {
         Self::of(Shape::Exponential { initial, cap }, retries)
     }
@@ -98,7 +98,8 @@ impl RetryPolicy {
         Self::schedule(seconds.map(Duration::from_secs))
     }
 
-    /// Returns a policy that never retries; asked for retries all the same, it waits 1 s for each.
+    /// Returns a policy that never retries. If [`retries`](Self::retries) asks for some all the same,
+    /// each comes after 1 s.
     pub fn none() -> Self {
         Self::fixed(DEFAULT_DELAY, 0)
     }
@@ -120,7 +121,7 @@ impl RetryPolicy {
         Self { jitter: Jitter::Off, ..self }
     }
 
-    /// Sets how far a `Retry-After` header can push a retry; one day unless set.
+    /// Sets the longest delay that a `Retry-After` header can ask for; one day unless set.
     #[must_use]
     pub fn retry_after_cap(self, cap: Duration) -> Self {
         Self { retry_after_cap: cap, ..self }
@@ -129,7 +130,7 @@ impl RetryPolicy {
     /// Returns how long to wait before retry number `retry`, counted from 1; `None` when the
     /// retries are spent.
     ///
-    /// `random` places the delay within the jitter: 0 is its start, `u32::MAX` its end.
+    /// `random` places the delay within the jitter: 0 gives the shortest delay, `u32::MAX` the longest.
     pub fn delay(&self, retry: u32, random: u32) -> Option<Duration> {
         if retry == 0 || retry > self.retries {
             return None;
@@ -156,7 +157,7 @@ impl RetryPolicy {
         self.delay(retry, random).map(|delay| delay.max(asked))
     }
 
-    /// Returns how much of what a receiver asked for by `Retry-After` counts.
+    /// Returns the delay that a receiver asked for by `Retry-After`, cut to the policy's cap.
     pub fn capped(&self, retry_after: Duration) -> Duration {
         retry_after.min(self.retry_after_cap)
     }
@@ -166,6 +167,8 @@ impl RetryPolicy {
         match &self.shape {
             Shape::Fixed(delay) => *delay,
             Shape::Exponential { initial, cap } => {
+                // From retry 33 on the factor stays the same: if the power wrapped, delays would
+                // start again at `initial`.
                 let factor = 2_u32.checked_pow(index).unwrap_or(u32::MAX);
                 initial.saturating_mul(factor).min(*cap)
             }

@@ -1,10 +1,10 @@
-//! What types that are parsed from text have in common.
+//! Conversions and errors of the types that are parsed from text.
 
-/// How much of a refused text an error keeps, in characters: enough to know it again in a log.
+/// The part of a refused text that an error keeps, in characters: enough to recognize it in a log.
 const EXCERPT_CHARACTERS: usize = 64;
 
-/// Returns what an error keeps of a text that was refused: at most 64 characters, of which the
-/// last is `…` if there were more.
+/// Returns the start of a refused text, as errors keep it: at most 64 characters, of which the last
+/// is `…` if there were more.
 ///
 /// # Example
 /// ```
@@ -20,8 +20,8 @@ pub fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_CHARACTERS - 1).chain(['…']).collect()
 }
 
-/// Gives a type with `new(&str) -> Result<Self, Error>` and `Display` its conversions from text,
-/// which all go through `new`, and the text as its serialized form.
+/// Implements conversions from text, and the text as the serialized form, for a type with
+/// `new(&str) -> Result<Self, Error>` and `Display`. All conversions call `new`.
 macro_rules! parsed_from_text {
     ($name:ident, $error:ident) => {
         impl std::str::FromStr for $name {

@@ -13,11 +13,11 @@ use thiserror::Error;
 
 use crate::excerpt;
 
-/// The years 1970 to 9999 in microseconds: what RFC 3339 can write and Unix seconds can count.
+/// The end of the year 9999 in microseconds since 1970: the last that RFC 3339 can write.
 const MAX_MICROSECONDS: u64 = 253_402_300_799_999_999;
 
-/// Where counting starts. `jiff::Timestamp` ends a day before the year 9999 does, so that every time
-/// zone can show it; a date and time without a zone does not.
+/// The start of 1970, without a time zone. `jiff::Timestamp` cannot replace it: it ends a day before
+/// the year 9999 does, so that every time zone can show it.
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// The longest text that is parsed, in bytes: `2026-01-01T00:00:00.123456789+00:00`.
@@ -43,7 +43,7 @@ pub struct Timestamp {
     microseconds: u64,
 }
 
-/// Says that a text is not an RFC 3339 timestamp between 1970 and 9999.
+/// The error of a text that is not an RFC 3339 timestamp between 1970 and 9999.
 #[derive(Debug, Clone, Error)]
 #[error("{text:?} is not an RFC 3339 timestamp between 1970 and 9999")]
 pub struct TimestampError {
@@ -64,12 +64,12 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// Returns the time so many microseconds after the start of 1970.
+    /// Returns the time `microseconds` after the start of 1970.
     pub fn from_unix_microseconds(microseconds: u64) -> Self {
         Self { microseconds: microseconds.min(MAX_MICROSECONDS) }
     }
 
-    /// Returns the time so many seconds after the start of 1970.
+    /// Returns the time `seconds` after the start of 1970.
     pub fn from_unix_seconds(seconds: u64) -> Self {
         Self::from_unix_microseconds(seconds.saturating_mul(1_000_000))
     }
@@ -84,13 +84,13 @@ impl Timestamp {
         self.microseconds / 1_000_000
     }
 
-    /// Returns how long after `earlier` this is; zero if it is not after.
+    /// Returns the time from `earlier` to this one; zero if `earlier` is later.
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.microseconds.saturating_sub(earlier.microseconds))
     }
 
-    /// Returns the time so much earlier, at least the start of the range.
+    /// Returns the time `duration` before this one, at least the start of the range.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -101,7 +101,7 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
-    /// Returns the time so much later, at most the end of the range.
+    /// Returns the time `duration` after this one, at most the end of the range.
     fn add(self, duration: Duration) -> Self {
         let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self::from_unix_microseconds(self.microseconds.saturating_add(microseconds))
@@ -109,7 +109,7 @@ impl Add<Duration> for Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Converts, taking times before 1970 as the start of 1970.
+    /// Converts the time; one before 1970 becomes the start of 1970.
     fn from(time: SystemTime) -> Self {
         Self::UNIX_EPOCH + time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }

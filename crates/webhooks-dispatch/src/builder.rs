@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;

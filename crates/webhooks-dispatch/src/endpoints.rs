@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointStore, EndpointStoreError, RegisterError,
-    Registered, Registration, StateChange,
+    DisableReason, Endpoint, EndpointKey, RegisterError, Registration,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use crate::transport::Transport;

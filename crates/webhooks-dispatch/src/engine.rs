@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use webhooks_core::{DeliveryId, Event};
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use crate::clock::{Clock, SystemClock};
 use crate::endpoints::Endpoints;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, Registry, StateChange, UnknownEndpoint,
+    Endpoint, EndpointKey, EndpointNumber, Registration, Registry, UnknownEndpoint,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use crate::backlog::{Backlog, QueuedDelivery, Window, due_in_order};

@@ -8,7 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use thiserror::Error;
-use webhooks_registry::{ClientCredentials, Endpoint, EndpointTls, EndpointUrl};
+use webhooks_registry::{
+    Endpoint, EndpointUrl,
+    auth::{ClientCredentials, EndpointTls},
+};
 
 use crate::headers::SigningError;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use self::driver::Driver;
 use crate::clock::Clock;

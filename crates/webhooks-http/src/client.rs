@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use reqwest::{Body, redirect};
 use rustls::ClientConfig;
 use webhooks_dispatch::transport::{ErrorClass, TransportError};
-use webhooks_registry::{EndpointTls, EndpointUrl};
+use webhooks_registry::{EndpointUrl, auth::EndpointTls};
 
 use crate::body::RequestBody;
 use crate::in_time::InTime;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use webhooks_dispatch::transport::{ErrorClass, Response, TransportError};
-use webhooks_registry::{ClientCredentials, EndpointTls, SecretIn};
+use webhooks_registry::auth::{ClientCredentials, EndpointTls, SecretIn};
 use zeroize::Zeroizing;
 
 /// How many tokens are kept.

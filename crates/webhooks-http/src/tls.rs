@@ -12,7 +12,7 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 use thiserror::Error as ThisError;
-use webhooks_registry::EndpointTls;
+use webhooks_registry::auth::EndpointTls;
 
 /// Which authorities may vouch for endpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

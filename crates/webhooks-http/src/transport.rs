@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use webhooks_dispatch::transport::{ErrorClass, Request, Response, Transport, TransportError};
-use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl};
+use webhooks_registry::{Endpoint, EndpointUrl, auth::ClientCredentials};
 
 use crate::body;
 use crate::client::Clients;

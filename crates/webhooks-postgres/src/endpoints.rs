@@ -7,9 +7,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStore,
-    EndpointStoreError, RegisterError, Registered, Registration, SealingKeys, StateChange,
-    StoredEndpoint, UnknownEndpoint,
+    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState, RegisterError,
+    Registration, UnknownEndpoint,
+    seal::SealingKeys,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange, StoredEndpoint},
 };
 
 use crate::PostgresStore;

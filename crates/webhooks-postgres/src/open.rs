@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
-use webhooks_registry::{SealingKey, SealingKeys};
+use webhooks_registry::seal::{SealingKey, SealingKeys};
 
 use crate::connect::{Connect, PATIENCE};
 use crate::row;
@@ -39,7 +39,7 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use webhooks_postgres::PostgresOptions;
-/// use webhooks_registry::SealingKey;
+/// use webhooks_registry::seal::SealingKey;
 ///
 /// let key = SealingKey::from_hex(&"0f".repeat(32))?;
 /// let options = PostgresOptions::new("postgres://shop@db.internal/shop?sslmode=verify-full")?;

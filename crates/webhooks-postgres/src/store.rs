@@ -19,7 +19,7 @@ use webhooks_dispatch::{
         Replayed, SerializedEvent, Settled, Settlement, StoreError,
     },
 };
-use webhooks_registry::{EndpointNumber, SealingKeys};
+use webhooks_registry::{EndpointNumber, seal::SealingKeys};
 
 use crate::claim::{Dues, Registrations, Turns};
 use crate::error::{attempt, persistently, store_error};
@@ -255,7 +255,7 @@ impl PostgresStore {
     ///
     /// Nothing is delivered to such an endpoint by this process, and lists pass over it. What waits
     /// for it goes on when a process with the right key claims it, or when the endpoint is registered
-    /// anew; [`unregister`](webhooks_registry::EndpointStore::unregister) removes it.
+    /// anew; [`unregister`](webhooks_registry::store::EndpointStore::unregister) removes it.
     #[must_use]
     pub fn unreadable(&self) -> &[UnreadableEndpoint] {
         &self.unreadable

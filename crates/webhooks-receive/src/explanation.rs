@@ -10,7 +10,10 @@ use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 use webhooks_sign::standard::{STANDARD, SVIX};
 use webhooks_sign::x_webhook::X_WEBHOOK;
-use webhooks_sign::{Algorithm, Content, Error, Scheme, providers};
+use webhooks_sign::{
+    Algorithm, Error, providers,
+    scheme::{Content, Scheme},
+};
 
 use crate::Rejection;
 use crate::keys::Found;

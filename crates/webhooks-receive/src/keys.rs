@@ -5,7 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::request::Parts;
-use webhooks_sign::{Error, Key, KeyFormat, KeyRing, Scheme};
+use webhooks_sign::{
+    Error, Key, KeyRing,
+    scheme::{KeyFormat, Scheme},
+};
 
 use crate::BoxError;
 

@@ -1,6 +1,6 @@
 //! Providers as types, so that a handler's signature says whose webhooks it takes.
 
-use webhooks_sign::{Scheme, providers, standard};
+use webhooks_sign::{providers, scheme::Scheme, standard};
 
 /// A sender known when the program is compiled: a type without values, for
 /// [`Receiver::from_keys`](crate::Receiver::from_keys) and `VerifiedWebhook<T, P>`.
@@ -8,7 +8,7 @@ use webhooks_sign::{Scheme, providers, standard};
 /// # Example
 /// ```
 /// use webhooks_receive::Provider;
-/// use webhooks_sign::{Scheme, providers::LINEAR};
+/// use webhooks_sign::{providers::LINEAR, scheme::Scheme};
 ///
 /// enum Linear {}
 /// impl Provider for Linear {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request};
 use http_body::Body;
-use webhooks_sign::{Error, KeyRing, Scheme, Tolerance};
+use webhooks_sign::{Error, KeyRing, Tolerance, scheme::Scheme};
 
 use crate::keys::{Found, decoy};
 use crate::verification::Verification;

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_sign::{Algorithm, Content, Tolerance};
+use webhooks_sign::{Algorithm, Tolerance, scheme::Content};
 
 use crate::receiver::Settings;
 use crate::{MisuseError, Receiver, Rejection, SetupError, Webhook};
@@ -92,7 +92,7 @@ pub struct ReplayGuard<S> {
 impl<S: SeenStore> ReplayGuard<S> {
     /// Returns a guard that knows webhooks by the id that their sender signed: in a header, or in the
     /// field of the body that the provider documents
-    /// ([`Scheme::event_id_fields`](webhooks_sign::Scheme::event_id_fields)). A body without that
+    /// ([`Scheme::event_id_fields`](webhooks_sign::scheme::Scheme::event_id_fields)). A body without that
     /// field, such as the test of a new webhook, is known by its hash.
     ///
     /// `scope` names the destination: what handles them, such as `billing`. Guards that share a
@@ -135,7 +135,7 @@ impl<S: SeenStore> ReplayGuard<S> {
     /// # #[cfg(feature = "memory")]
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use webhooks_receive::{ReplayGuard, MemorySeenStore, Receiver};
-    /// use webhooks_sign::Scheme;
+    /// use webhooks_sign::scheme::Scheme;
     ///
     /// let acme = Scheme::custom("acme", "acme-signature").build()?;
     /// let receiver = Receiver::new(acme, acme.key("my-secret-key")?)?;

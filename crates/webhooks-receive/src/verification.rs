@@ -1,7 +1,7 @@
 //! A verification under way: while the body streams in, or once it is there as a whole.
 
 use http::request::Parts;
-use webhooks_sign::{Algorithm, Error, Pending, Scheme, Tolerance, Verified};
+use webhooks_sign::{Algorithm, Error, Pending, Tolerance, Verified, scheme::Scheme};
 
 use crate::MAX_KEYS;
 use crate::keys::Found;

@@ -9,7 +9,7 @@ use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
-use webhooks_sign::{Content, Key, Verified};
+use webhooks_sign::{Key, Verified, scheme::Content};
 
 use crate::keys::Found;
 use crate::receiver::Settings;

@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use http::Method;
 use http::request::Parts;
 use serde::Deserialize;
-use webhooks_sign::{Content, Error, KeyRing, Scheme, Tolerance, Verified, Verifier};
+use webhooks_sign::{
+    Error, KeyRing, Tolerance, Verified, Verifier,
+    scheme::{Content, Scheme},
+};
 
 use crate::content_type;
 

@@ -13,7 +13,7 @@ use sender::{NOW, StoppedClock, key, receiver, signed};
 use webhooks_receive::{Keys, Receiver};
 use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, SLACK, SQUARE};
 use webhooks_sign::x_webhook::{self, X_WEBHOOK};
-use webhooks_sign::{Algorithm, Envelope, Key, Scheme};
+use webhooks_sign::{Algorithm, Envelope, Key, scheme::Scheme};
 
 const BODY: &str = r#"{"card": "4242"}"#;
 

@@ -15,7 +15,7 @@ use sender::StoppedClock;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use webhooks_receive::{Handshake, Keys, ReceiveLayer, Receiver};
 use webhooks_sign::providers::{ASANA, DISCORD, NOTION, TRELLO, TWITCH, WOO_COMMERCE, X};
-use webhooks_sign::{Envelope, Key, Scheme};
+use webhooks_sign::{Envelope, Key, scheme::Scheme};
 
 /// When the clock of the receivers stands.
 const NOW: &str = "2026-01-01T00:00:00Z";

@@ -25,7 +25,7 @@ use webhooks_receive::{
 };
 use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;
-use webhooks_sign::{KeyRing, Scheme, Tolerance};
+use webhooks_sign::{KeyRing, Tolerance, scheme::Scheme};
 
 fn request(id: &str) -> Request<Full<Bytes>> {
     signed(id, NOW, b"{}").body(Full::new(Bytes::from_static(b"{}"))).unwrap()

@@ -11,7 +11,10 @@ use sender::{NOW, StoppedClock, receiver, signed};
 use webhooks_receive::{Receiver, Rejection};
 use webhooks_sign::providers::GITHUB;
 use webhooks_sign::standard::{self, STANDARD};
-use webhooks_sign::{Algorithm, Encoding, Envelope, Grammar, Key, KeyRing, Scheme};
+use webhooks_sign::{
+    Algorithm, Envelope, Key, KeyRing,
+    scheme::{Encoding, Grammar, Scheme},
+};
 
 fn full(builder: http::request::Builder, body: &[u8]) -> Request<Full<Bytes>> {
     builder.body(Full::new(Bytes::copy_from_slice(body))).unwrap()

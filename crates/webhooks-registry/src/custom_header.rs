@@ -1,17 +1,17 @@
-//! The headers that an endpoint's owner may add.
+//! Headers that an endpoint adds to its deliveries.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
-/// How many headers an endpoint may add.
+/// The most headers that an endpoint may add.
 const MAX_HEADERS: usize = 32;
 
-/// How long the name and value of one may be together, in bytes.
+/// The longest name and value of one header together, in bytes.
 const MAX_LEN: usize = 4096;
 
-/// Those that belong to the connection (RFC 9110 §7.6.1), to the message as it is framed, or to
-/// proxies, and those by which a server would read another body than the one that was signed.
+/// The reserved names: headers of the connection (RFC 9110 §7.6.1), of the framing or of proxies, and
+/// those that make a server read another body than the one that was signed.
 const RESERVED: [&str; 16] = [
     "accept-encoding",
     "connection",
@@ -31,17 +31,17 @@ const RESERVED: [&str; 16] = [
     "x-method-override",
 ];
 
-/// What those that the delivery itself sets begin with, and those for proxies.
+/// The reserved prefixes: headers that the delivery sets, and headers for proxies.
 const RESERVED_PREFIXES: [&str; 4] = ["proxy-", "svix-", "webhook-", "x-webhook-"];
 
-/// Says why a header cannot be added. It does not repeat the value.
+/// The reason why a header cannot be added. It does not repeat the value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HeaderError {
-    /// The body of a delivery is JSON, and the value says something else.
+    /// The value is not a media type of JSON, and the body of a delivery is JSON.
     #[error("the body is JSON: content-type must be application/json or end in +json")]
     ContentType,
-    /// The name is none of a header (RFC 9110 §5.1).
+    /// The name is not valid for a header (RFC 9110 §5.1).
     #[error("{name:?} is not the name of a header")]
     Name {
         /// The name, its first 64 characters at most.
@@ -70,7 +70,7 @@ pub enum HeaderError {
     },
 }
 
-/// Returns the header if deliveries may carry it. Its value is marked as not to be shown.
+/// Returns the header if deliveries may carry it. Its value is marked as sensitive.
 pub(crate) fn parse(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HeaderError> {
     let shown = || name.chars().take(64).collect::<String>();
     if name.len().saturating_add(value.len()) > MAX_LEN {
@@ -99,7 +99,7 @@ fn is_json(media_type: &str) -> bool {
     essence == "application/json" || essence.ends_with("+json") && essence.contains('/')
 }
 
-/// Allows so many headers by returning `Ok`.
+/// Returns `Ok` if an endpoint may have `count` headers.
 pub(crate) fn check_count(count: usize) -> Result<(), HeaderError> {
     if count > MAX_HEADERS { Err(HeaderError::TooMany) } else { Ok(()) }
 }

@@ -1,6 +1,5 @@
-//! Where deliveries go, and how.
+//! Endpoints: the destinations of deliveries, and their settings.
 
-use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,46 +7,36 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
-use crate::custom_header::{self, HeaderError};
-use crate::{
-    ClientCredentials, EndpointTls, EndpointUrl, EndpointUrlError, RateLimit, Secret, SecretError,
-    Subscription, SubscriptionError,
-};
+use crate::auth::{ClientCredentials, EndpointTls};
+use crate::custom_header;
+use crate::error::{MAX_SECRETS, MAX_SUBSCRIPTIONS, check_ranges};
+use crate::{EndpointError, EndpointUrl, HeaderProfile, RateLimit, Secret, Subscription};
 
-/// How long a whole exchange may last unless the endpoint says otherwise.
+/// The default limit for the time of an attempt.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many exchanges an endpoint has in flight at once unless it says otherwise: plenty for a
-/// receiver that answers within 100 ms, and no flood for a small one.
+/// The default limit of attempts in flight: plenty for a receiver that answers within 100 ms, and no
+/// flood for a small one.
 const DEFAULT_MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(32).unwrap();
 
-/// How old a delivery may get before it is given up unless the endpoint says otherwise: a week,
-/// which leaves room around the 75 hours of the longest common retry schedule.
+/// The default age at which a delivery expires: a week, which is more than the 75 hours of the longest
+/// common retry schedule.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// How long an exchange may last at most: it holds a slot that others of its tenant may wait for.
+/// The longest time that an attempt may last: it uses a slot for which others of its tenant may wait.
 const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// How many exchanges an endpoint may have in flight at most.
+/// The most attempts that an endpoint may have in flight.
 const MAX_MAX_IN_FLIGHT: u32 = 1_024;
 
-/// How old a delivery may get at most: a year, whatever its length.
+/// The highest age at which a delivery may expire: a year, leap years included.
 const MAX_MAX_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// How many secrets an endpoint may have: what a receiver checks at most.
-const MAX_SECRETS: usize = 16;
-
-/// How many subscriptions an endpoint may have: each is an entry of the index, made and removed
-/// under its lock. Whoever wants more event types than this subscribes to subtrees.
-const MAX_SUBSCRIPTIONS: usize = 256;
-
-/// A destination: where events go, which ones, how they are signed and tried again.
+/// A destination of events: its URL, the events that it gets, and how they are signed and tried again.
 ///
 /// # Example
 /// ```
@@ -65,130 +54,49 @@ const MAX_SUBSCRIPTIONS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Endpoint {
-    /// Where deliveries go.
+    /// The URL to which deliveries go.
     pub url: EndpointUrl,
-    /// Whose events it gets.
+    /// The tenant whose events it gets.
     pub tenant: TenantId,
-    /// Which events it wants, at most 256; all if empty.
+    /// The events that it gets, at most 256 subscriptions; all events if empty.
     pub subscriptions: Vec<Subscription>,
     /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
-    /// When a failed delivery is tried again. If `None`, direct dispatch retries 3 times after 1 s,
-    /// and durable delivery by the Standard Webhooks schedule, over 75 hours, unless set otherwise.
+    /// The schedule by which a failed delivery is tried again. If `None`, direct dispatch retries 3
+    /// times after 1 s each, and durable delivery follows the schedule of Standard Webhooks over 75
+    /// hours, unless the engine has another default.
     pub retry: Option<RetryPolicy>,
-    /// How long a whole exchange may last, from resolving the name to the end of the response: 10
+    /// The limit for the time of an attempt, from resolving the name to the end of the response: 10
     /// minutes at most.
     pub timeout: Duration,
-    /// Whether it gets anything at all, as it was registered. What holds in durable delivery is the
-    /// state: it may have been disabled since.
+    /// Whether it was registered to get anything at all. In durable delivery its
+    /// [state](crate::EndpointState) decides: it may have been disabled later.
     pub active: bool,
     /// Whether events arrive strictly in the order in which they were accepted: each waits until
-    /// the one before is delivered or given up. For durable delivery; direct dispatch ignores it.
+    /// the one before has ended. For durable delivery; direct dispatch ignores it.
     pub ordered: bool,
-    /// How many exchanges it has in flight at once, in durable delivery: 1,024 at most.
+    /// The limit of attempts in flight, in durable delivery: 1,024 at most.
     pub max_in_flight: NonZeroU32,
-    /// How often it may be called, in durable delivery; no limit if `None`.
+    /// The limit of calls per period, in durable delivery; no limit if `None`.
     pub rate_limit: Option<RateLimit>,
-    /// How old a delivery may get, from acceptance, before it is given up, in durable delivery: 366
-    /// days at most.
+    /// The age, from acceptance, at which a delivery expires, in durable delivery: 366 days at most.
     pub max_age: Duration,
-    /// How to get the token that it asks for, if it asks for one.
+    /// The credentials for the token that it needs, if it needs one.
     pub client_credentials: Option<Arc<ClientCredentials>>,
-    /// Whom to trust and who we are in TLS, where that differs from other endpoints.
+    /// The TLS settings, if they differ from those of other endpoints.
     pub tls: Option<Arc<EndpointTls>>,
     secrets: Vec<Secret>,
     profiles: Vec<HeaderProfile>,
     headers: HeaderMap,
 }
 
-/// Which headers carry id, timestamp and signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::exhaustive_enums, reason = "a profile that nobody signs must not compile")]
-pub enum HeaderProfile {
-    /// `webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks 1.0).
-    Standard,
-    /// The same under `svix-*`.
-    Svix,
-    /// `X-Webhook-Event`, `X-Webhook-Event-Id`, `X-Webhook-Signature`,
-    /// `X-Webhook-Signature-Algorithm`, `X-Webhook-Timestamp`.
-    XWebhook,
-}
-
-/// Says why an endpoint cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum EndpointError {
-    /// Both an `authorization` header and client credentials are set.
-    #[error("an endpoint has either an authorization header or client credentials, not both")]
-    Authorization,
-    /// A header of its own is not allowed.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// No header profile is named.
-    #[error("an endpoint needs at least one header profile")]
-    NoProfile,
-    /// A setting is outside its range.
-    #[error("the {setting} must be {range}")]
-    OutOfRange {
-        /// Which setting.
-        setting: &'static str,
-        /// What it may be.
-        range: &'static str,
-    },
-    /// The profile needs a secret that starts with `whsec_`.
-    #[error("header profile {profile:?} needs a secret that starts with whsec_")]
-    ProfileNeedsStandardSecret {
-        /// The profile at fault.
-        profile: HeaderProfile,
-    },
-    /// The secret cannot be used.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// A subscription is malformed.
-    #[error(transparent)]
-    Subscription(#[from] SubscriptionError),
-    /// TLS settings are of no use on an `http` URL: nothing would be pinned, and no certificate shown.
-    #[error("an endpoint with TLS settings needs a URL that starts with https://")]
-    TlsWithoutHttps,
-    /// Credentials or certificates are longer than they need to be: 4 KiB a text, 64 KiB of PEM.
-    #[error("the {what} may have {max} bytes at most")]
-    TooLong {
-        /// What is too long.
-        what: &'static str,
-        /// How long it may be, in bytes.
-        max: usize,
-    },
-    /// The endpoint has 16 secrets already.
-    #[error("an endpoint has at most {MAX_SECRETS} secrets; let old ones expire first")]
-    TooManySecrets,
-    /// The endpoint wants more than 256 types and subtrees one by one.
-    #[error(
-        "an endpoint has at most {MAX_SUBSCRIPTIONS} subscriptions; a subtree such as 'user.*' covers many types"
-    )]
-    TooManySubscriptions,
-    /// The user name for Basic authorization has a colon, where the password would begin (RFC 7617
-    /// §2).
-    #[error("a user name must not contain ':'")]
-    UserName,
-    /// The URL cannot be an endpoint's.
-    #[error(transparent)]
-    Url(#[from] EndpointUrlError),
-}
-
-impl From<Infallible> for EndpointError {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
-
 impl Endpoint {
-    /// Returns an active endpoint of the default tenant that wants all events, has no retry policy of
-    /// its own, gives an exchange 30 s, and signs with HMAC-SHA256.
+    /// Returns an active endpoint of the default tenant that gets all events, has no retry policy of
+    /// its own, limits an attempt to 30 s, and signs with HMAC-SHA256.
     ///
     /// The secret is a [`Secret`] or its text. One that starts with `whsec_`, as those of
-    /// [`Secret::generate`] do, signs by [`HeaderProfile::Standard`], which is what most receivers
-    /// verify. Any other text signs by [`HeaderProfile::XWebhook`].
+    /// [`Secret::generate`] do, signs by [`HeaderProfile::Standard`], which most receivers verify. Any
+    /// other text signs by [`HeaderProfile::XWebhook`].
     ///
     /// # Errors
     /// [`EndpointError`] when the URL or the secret cannot be used.
@@ -219,8 +127,7 @@ impl Endpoint {
         })
     }
 
-    /// Sets which events it wants: at most 256 types, subtrees (`user.*`) or `*`; none named means
-    /// all.
+    /// Sets the events that it gets: at most 256 types, subtrees (`user.*`) or `*`; all if empty.
     ///
     /// # Errors
     /// [`EndpointError::Subscription`] when one is malformed, and
@@ -229,16 +136,17 @@ impl Endpoint {
         self,
         subscriptions: impl IntoIterator<Item = S>,
     ) -> Result<Self, EndpointError> {
+        // One more than allowed shows that there are too many, however long the list is.
         let bounded = subscriptions.into_iter().take(MAX_SUBSCRIPTIONS + 1);
         let subscriptions = bounded.map(|text| Subscription::new(text.as_ref()));
         Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, ..self }.checked()
     }
 
-    /// Sets which headers carry id, timestamp and signature; several at once ease a migration.
+    /// Sets the headers that carry id, timestamp and signature; several profiles help in a migration.
     ///
     /// # Errors
-    /// [`EndpointError`] when none is named, or one needs a secret that starts with `whsec_` and
-    /// a secret of the endpoint does not.
+    /// [`EndpointError`] when there is no profile, or the endpoint has a secret without `whsec_` and a
+    /// profile that needs it.
     pub fn profiles(
         self,
         profiles: impl IntoIterator<Item = HeaderProfile>,
@@ -246,9 +154,9 @@ impl Endpoint {
         Self { profiles: profiles.into_iter().collect(), ..self }.checked()
     }
 
-    /// Puts a new secret before those it has, which go on signing until `old_expire_at`, so that
-    /// receivers can change over in between. Secrets that expire sooner keep their time, those
-    /// that expired by `now` are dropped.
+    /// Puts a new secret before the others, which sign until `old_expire_at`, so that receivers can
+    /// change over in between. Secrets that expire earlier keep their time; those that have expired at
+    /// `now` are dropped.
     ///
     /// [`HeaderProfile::XWebhook`] has room for one signature and uses the new secret at once.
     ///
@@ -269,13 +177,13 @@ impl Endpoint {
         self.checked()
     }
 
-    /// Adds a header to every delivery, or replaces the one of this name. Its value is kept like a
-    /// secret. What the delivery or the connection sets itself is reserved: `host`,
-    /// `content-length`, the hop-by-hop headers (RFC 9110 §7.6.1), `webhook-*`, `svix-*` and so on.
+    /// Adds a header to every delivery, or replaces the one of this name. Its value is stored like a
+    /// secret. Names that the delivery or the connection sets are reserved: `host`, `content-length`,
+    /// the hop-by-hop headers (RFC 9110 §7.6.1), `webhook-*`, `svix-*` and so on.
     ///
     /// # Errors
     /// [`EndpointError::Header`] when the header is malformed, reserved, too long, or one too many,
-    /// and [`EndpointError::Authorization`] when it is one of two ways to authorize.
+    /// and [`EndpointError::Authorization`] when it would be a second way to authorize.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, EndpointError> {
         let (name, value) = custom_header::parse(name, value)?;
         self.headers.insert(name, value);
@@ -304,7 +212,8 @@ impl Endpoint {
         self.header(header::AUTHORIZATION.as_str(), &Zeroizing::new(format!("Bearer {token}")))
     }
 
-    /// Has a token fetched and sent with every delivery (RFC 6749 §4.4).
+    /// Sets the credentials with which the transport fetches a token; every delivery carries it
+    /// (RFC 6749 §4.4).
     ///
     /// # Errors
     /// [`EndpointError::Authorization`] when there is an `authorization` header already, and
@@ -313,7 +222,7 @@ impl Endpoint {
         Self { client_credentials: Some(Arc::new(credentials)), ..self }.checked()
     }
 
-    /// Sets whom to trust and who we are in TLS.
+    /// Sets the authorities to trust and the client's certificate.
     ///
     /// # Errors
     /// [`EndpointError::TooLong`] when a text has more than 64 KiB, and
@@ -322,7 +231,7 @@ impl Endpoint {
         Self { tls: Some(Arc::new(tls)), ..self }.checked()
     }
 
-    /// Sets whose events it gets.
+    /// Sets the tenant whose events it gets.
     #[must_use]
     pub fn tenant(self, tenant: TenantId) -> Self {
         Self { tenant, ..self }
@@ -335,20 +244,20 @@ impl Endpoint {
         Self { algorithm, ..self }
     }
 
-    /// Sets when a failed delivery is tried again.
+    /// Sets the schedule by which a failed delivery is tried again.
     #[must_use]
     pub fn retry(self, retry: RetryPolicy) -> Self {
         Self { retry: Some(retry), ..self }
     }
 
-    /// Sets how long a whole exchange may last, from resolving the name to the end of the response:
-    /// 30 s unless set, 10 minutes at most.
+    /// Sets the limit for the time of an attempt, from resolving the name to the end of the response: 30 s
+    /// unless set, 10 minutes at most.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Makes it get nothing, without being forgotten.
+    /// Makes it get nothing; it stays registered.
     #[must_use]
     pub fn inactive(self) -> Self {
         Self { active: false, ..self }
@@ -360,32 +269,32 @@ impl Endpoint {
         Self { ordered: true, ..self }
     }
 
-    /// Sets how many exchanges it has in flight at once: 32 unless set, 1,024 at most.
+    /// Sets the limit of attempts in flight: 32 unless set, 1,024 at most.
     #[must_use]
     pub fn max_in_flight(self, max_in_flight: NonZeroU32) -> Self {
         Self { max_in_flight, ..self }
     }
 
-    /// Sets how often it may be called each second; no limit unless set. For other periods see
+    /// Sets the limit of calls per second; no limit unless set. For other periods see
     /// [`rate_limited`](Self::rate_limited).
     #[must_use]
     pub fn rate_limit(self, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         self.rate_limited(RateLimit::per_second(per_second, burst))
     }
 
-    /// Sets how often it may be called; no limit unless set.
+    /// Sets the limit of calls per period; no limit unless set.
     #[must_use]
     pub fn rate_limited(self, limit: RateLimit) -> Self {
         Self { rate_limit: Some(limit), ..self }
     }
 
-    /// Sets how old a delivery may get before it is given up: a week unless set, 366 days at most.
+    /// Sets the age at which a delivery expires: a week unless set, 366 days at most.
     #[must_use]
     pub fn max_age(self, max_age: Duration) -> Self {
         Self { max_age, ..self }
     }
 
-    /// Returns whether it wants events of this type.
+    /// Returns whether it gets events of this type.
     pub fn wants(&self, event_type: &EventType) -> bool {
         self.subscriptions.is_empty()
             || self.subscriptions.iter().any(|subscription| subscription.matches(event_type))
@@ -406,7 +315,7 @@ impl Endpoint {
         Self { secrets, ..self }
     }
 
-    /// Borrows which headers carry id, timestamp and signature.
+    /// Borrows the profiles of the headers that carry id, timestamp and signature.
     pub fn header_profiles(&self) -> &[HeaderProfile] {
         &self.profiles
     }
@@ -422,7 +331,8 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// Allows the endpoint by returning `Ok`. Registries and stores ask it; its fields are public.
+    /// Returns `Ok` if the endpoint is valid. Registries and stores call it, because the fields are
+    /// public and may have been changed after they were set.
     ///
     /// # Errors
     /// [`EndpointError`] when it exceeds a bound, or a profile does not fit its secrets.
@@ -462,16 +372,6 @@ impl Endpoint {
     }
 }
 
-/// Returns the first setting that is outside its range: whether it fits, its name, its range.
-pub(crate) fn check_ranges<const N: usize>(
-    settings: [(bool, &'static str, &'static str); N],
-) -> Result<(), EndpointError> {
-    match settings.into_iter().find(|(fits, ..)| !fits) {
-        Some((_, setting, range)) => Err(EndpointError::OutOfRange { setting, range }),
-        None => Ok(()),
-    }
-}
-
 fn is_within(duration: Duration, max: Duration) -> bool {
     !duration.is_zero() && duration <= max
 }
@@ -479,6 +379,7 @@ fn is_within(duration: Duration, max: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HeaderError;
 
     const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 

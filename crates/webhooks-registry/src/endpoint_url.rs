@@ -1,4 +1,4 @@
-//! The URLs that deliveries may go to.
+//! The URLs to which deliveries may go.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ const MAX_LEN: usize = 2048;
 
 /// An absolute `http` or `https` URL with a host, without credentials and fragment.
 ///
-/// Cheap to clone. It says nothing on where the host's name leads: that is judged when it is resolved.
+/// Cheap to clone. The addresses behind the host's name are not checked here, but by the transport when
+/// it resolves the name.
 ///
 /// # Example
 /// ```
@@ -24,7 +25,7 @@ const MAX_LEN: usize = 2048;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl(Arc<Url>);
 
-/// Says why a text is not the URL of an endpoint. It shows no part that could hold a credential.
+/// The reason why a text is not the URL of an endpoint. It shows no part that could hold a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointUrlError {
@@ -37,7 +38,7 @@ pub enum EndpointUrlError {
     /// The text is not an absolute URL, or has no host.
     #[error("not an absolute URL such as https://example.com/webhook")]
     Malformed {
-        /// What the parser found.
+        /// The parser's error.
         source: url::ParseError,
     },
     /// The scheme is neither `http` nor `https`.

@@ -1,4 +1,4 @@
-//! Which endpoints want an event, without looking at those that do not.
+//! The index that finds the endpoints of an event without a look at the others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use webhooks_core::{EndpointId, EventType, TenantId};
 
 use crate::{Registration, Subscription};
 
-/// Endpoints that are not disabled, by tenant and pattern. An endpoint without subscriptions stands under `*`.
+/// The endpoints that are not disabled, by tenant and pattern. An endpoint without subscriptions is
+/// under `*`.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     tenants: HashMap<TenantId, Patterns>,
@@ -16,7 +17,7 @@ pub(crate) struct Index {
 type Patterns = HashMap<String, BTreeMap<EndpointId, Arc<Registration>>>;
 
 impl Index {
-    /// Puts an endpoint in, unless it is disabled, under its patterns: those of [`patterns_of`].
+    /// Adds an endpoint, unless it is disabled, under its patterns: those of [`patterns_of`].
     pub(crate) fn insert(&mut self, registration: &Arc<Registration>, patterns: Vec<String>) {
         if !registration.state.is_open() {
             return;
@@ -28,7 +29,7 @@ impl Index {
         }
     }
 
-    /// Takes an endpoint out, leaving no empty entry behind.
+    /// Removes an endpoint, and entries that become empty.
     pub(crate) fn remove(&mut self, registration: &Registration) {
         let tenant = &registration.endpoint.tenant;
         let Some(patterns) = self.tenants.get_mut(tenant) else { return };
@@ -45,7 +46,7 @@ impl Index {
         }
     }
 
-    /// Returns the endpoints that want events of this type, ordered by id, each once.
+    /// Returns the endpoints that get events of this type, ordered by id, each once.
     pub(crate) fn matching(
         &self,
         tenant: &TenantId,
@@ -57,7 +58,7 @@ impl Index {
         found
     }
 
-    /// Returns every endpoint under a pattern of the type; those under several come again.
+    /// Returns every endpoint under a pattern of the type; one under several patterns comes several times.
     pub(crate) fn candidates(
         &self,
         tenant: &TenantId,
@@ -75,7 +76,7 @@ impl Index {
     }
 }
 
-/// Returns the patterns that an endpoint stands under.
+/// Returns the patterns under which an endpoint is listed.
 pub(crate) fn patterns_of(registration: &Registration) -> impl Iterator<Item = &str> {
     let subscriptions = &registration.endpoint.subscriptions;
     let all = subscriptions.is_empty().then_some("*");

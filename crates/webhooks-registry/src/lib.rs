@@ -1,34 +1,46 @@
 #![doc = include_str!("../README.md")]
 
-mod access;
+// Each file uses only files above it: from bottom to top.
+
+// the values that an endpoint is made of
 mod custom_header;
-mod endpoint;
+mod endpoint_key;
 mod endpoint_url;
-mod hidden;
-mod index;
-mod key;
-mod rate_limit;
-mod registry;
-#[cfg(feature = "seal")]
-mod seal;
+mod header_profile;
 mod secret;
+mod secret_string;
 mod state;
-mod store;
-mod stored;
 mod subscription;
 
-// The public interface is:
-pub use access::{ClientCredentials, EndpointTls, SecretIn};
-pub use custom_header::HeaderError;
-pub use endpoint::{Endpoint, EndpointError, HeaderProfile};
-pub use endpoint_url::{EndpointUrl, EndpointUrlError};
-pub use key::{EndpointKey, EndpointNumber};
-pub use rate_limit::RateLimit;
-pub use registry::{RegisterError, Registration, Registry, UnknownEndpoint};
+mod error;
+
+pub mod auth;
+mod rate_limit;
+
+mod endpoint;
+
+// endpoints under their ids
+mod registration;
+
+mod index;
+
+mod registry;
+
+// how stores keep them
 #[cfg(feature = "seal")]
-pub use seal::{SealError, SealingKey, SealingKeyError, SealingKeys};
+pub mod seal;
+pub mod store;
+
+// The public interface is:
+pub use custom_header::HeaderError;
+pub use endpoint::Endpoint;
+pub use endpoint_key::{EndpointKey, EndpointNumber};
+pub use endpoint_url::{EndpointUrl, EndpointUrlError};
+pub use error::EndpointError;
+pub use header_profile::HeaderProfile;
+pub use rate_limit::RateLimit;
+pub use registration::Registration;
+pub use registry::{RegisterError, Registry, UnknownEndpoint};
 pub use secret::{Secret, SecretError};
-pub use state::{DisableReason, EndpointState, IsDisabled, StateChange};
-pub use store::{EndpointStore, EndpointStoreError, Registered};
-pub use stored::{StoredEndpoint, StoredEndpointError};
+pub use state::{DisableReason, EndpointState};
 pub use subscription::{Subscription, SubscriptionError};

@@ -1,4 +1,4 @@
-//! How often an endpoint may be called.
+//! The rate limit of an endpoint.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::EndpointError;
-use crate::endpoint::check_ranges;
+use crate::error::check_ranges;
 
-/// The most calls that a period may have, and that a bucket may hold.
+/// The most calls per period, and the most that a bucket may hold.
 const MAX_CALLS: u32 = 1_000_000;
 const MAX_BURST: u32 = 100_000;
 
 /// The shortest and the longest period.
 const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
 
-/// How often an endpoint may be called: a token bucket.
+/// The limit of calls to an endpoint: a token bucket.
 ///
 /// # Example
 /// ```
@@ -32,16 +32,16 @@ const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "a bucket has a rate and a size, nothing else")]
 pub struct RateLimit {
-    /// How many calls it refills by in a period: 1,000,000 at most.
+    /// The number of calls that are added to the bucket per period: 1,000,000 at most.
     pub calls: NonZeroU32,
     /// The period: from 1 s to 24 h.
     pub per: Duration,
-    /// How many calls it holds when full, which may be made at once: 100,000 at most.
+    /// The number of calls in a full bucket, which may be made at once: 100,000 at most.
     pub burst: NonZeroU32,
 }
 
 impl RateLimit {
-    /// Returns a limit of so many calls each second.
+    /// Returns a limit of `calls` per second.
     pub fn per_second(calls: NonZeroU32, burst: NonZeroU32) -> Self {
         Self { calls, per: Duration::from_secs(1), burst }
     }
@@ -51,7 +51,7 @@ impl RateLimit {
         self.per / self.calls.get()
     }
 
-    /// Allows the limit by returning `Ok`.
+    /// Returns `Ok` if the limit is in its range.
     pub(crate) fn check(self) -> Result<(), EndpointError> {
         let (shortest, longest) = PERIODS;
         check_ranges([

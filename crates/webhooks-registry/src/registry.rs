@@ -8,12 +8,15 @@ use thiserror::Error;
 use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId, excerpt};
 
 use crate::index::{Index, patterns_of};
-use crate::{DisableReason, Endpoint, EndpointError, EndpointKey, EndpointNumber, EndpointState};
+use crate::{
+    DisableReason, Endpoint, EndpointError, EndpointKey, EndpointNumber, EndpointState,
+    Registration,
+};
 
 /// The endpoints of a program, in memory; shared between threads by reference.
 ///
-/// Writers hold the lock for the few entries of one endpoint, readers for one look-up, so that
-/// neither waits long, however many endpoints there are.
+/// Writers hold the lock for the few entries of one endpoint, readers for one look-up. So neither
+/// waits long, however many endpoints there are.
 ///
 /// # Example
 /// ```
@@ -40,74 +43,7 @@ struct State {
     last_number: u64,
 }
 
-/// An endpoint under its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Registration {
-    /// The number by which its store knows it.
-    pub number: EndpointNumber,
-    /// The id that the endpoint was registered under.
-    pub id: EndpointId,
-    /// The endpoint, as it was registered.
-    pub endpoint: Endpoint,
-    /// Whether it gets deliveries.
-    pub state: EndpointState,
-}
-
-impl Registration {
-    /// Returns an endpoint that is registered for the first time under an id.
-    pub fn new(number: EndpointNumber, id: EndpointId, endpoint: Endpoint) -> Self {
-        let manual = EndpointState::Disabled(DisableReason::Manual);
-        let state = if endpoint.active { EndpointState::Active } else { manual };
-        Self { number, id, endpoint, state }
-    }
-
-    /// Returns the same endpoint in another state.
-    #[must_use]
-    pub fn in_state(&self, state: EndpointState) -> Self {
-        Self { state, ..self.clone() }
-    }
-
-    /// Returns what stands after an endpoint is registered again under its id; `None` if that
-    /// changes nothing.
-    ///
-    /// Settings are replaced. The state changes only if `active` differs from the last
-    /// registration: what an operator or the engine did to the state stays.
-    ///
-    /// # Example
-    /// ```
-    /// use webhooks_core::EndpointId;
-    /// use webhooks_registry::{DisableReason, Endpoint, EndpointNumber, EndpointState, Registration};
-    ///
-    /// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?;
-    /// let id = EndpointId::new("crm")?;
-    /// let gone = EndpointState::Disabled(DisableReason::Gone);
-    /// let seen = Registration::new(EndpointNumber::from_u64(1), id, endpoint.clone()).in_state(gone);
-    /// assert_eq!(seen.again(endpoint.clone()), None);
-    /// let moved = Endpoint::new("https://example.com/moved", "my-secret-key")?;
-    /// assert_eq!(seen.again(moved).map(|after| after.state), Some(gone));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn again(&self, endpoint: Endpoint) -> Option<Self> {
-        if self.endpoint == endpoint {
-            return None;
-        }
-        let state = match (self.endpoint.active, endpoint.active) {
-            (false, true) if !self.state.is_open() => EndpointState::Active,
-            (true, false) if self.state.is_open() => EndpointState::Disabled(DisableReason::Manual),
-            _ => self.state,
-        };
-        Some(Self { number: self.number, id: self.id.clone(), endpoint, state })
-    }
-
-    /// Returns what names the endpoint.
-    pub fn key(&self) -> EndpointKey {
-        EndpointKey::new(self.endpoint.tenant.clone(), self.id.clone())
-    }
-}
-
-/// Says why an endpoint cannot be registered.
+/// The reason why an endpoint cannot be registered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -119,18 +55,18 @@ pub enum RegisterError {
     Id(#[from] IdError),
 }
 
-/// Says that a tenant has no endpoint under an id.
+/// The error of a tenant that has no endpoint under an id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("tenant {tenant} has no endpoint {id:?}")]
 pub struct UnknownEndpoint {
-    /// Where it was looked for.
+    /// The tenant.
     pub tenant: TenantId,
-    /// The id that was asked for; of a malformed one, the first 64 characters at most.
+    /// The id that was asked for; if it is malformed, its first 64 characters at most.
     pub id: String,
 }
 
 impl UnknownEndpoint {
-    /// Says that there is no endpoint under this key.
+    /// Returns the error for this key.
     pub fn new(key: &EndpointKey) -> Self {
         Self { tenant: key.tenant.clone(), id: key.id.to_string() }
     }
@@ -142,8 +78,7 @@ impl Registry {
         Self::default()
     }
 
-    /// Registers an endpoint, replacing the one that its tenant has under this id, which is
-    /// returned.
+    /// Registers an endpoint. Replaces and returns the one that its tenant has under this id.
     ///
     /// # Errors
     /// [`RegisterError`] when the endpoint exceeds a bound or the id is malformed.
@@ -161,8 +96,8 @@ impl Registry {
         self.restore(Registration::new(number, id, endpoint))
     }
 
-    /// Registers an endpoint as a store knows it, replacing the one that its tenant has under this
-    /// id, which is returned.
+    /// Registers an endpoint with the number and state that a store has for it. Replaces and returns the
+    /// one that its tenant has under this id.
     ///
     /// # Errors
     /// [`RegisterError`] when the endpoint exceeds a bound.
@@ -173,7 +108,7 @@ impl Registry {
         registration.endpoint.check()?;
         let key = registration.key();
         let registration = Arc::new(registration);
-        // Made before the lock is taken, so that readers do not wait for it.
+        // Before the lock, so that readers do not wait while the texts are copied.
         let patterns = patterns_of(&registration).map(str::to_owned).collect();
         let mut state = self.write();
         let replaced = state.by_key.insert(key, Arc::clone(&registration));
@@ -209,8 +144,8 @@ impl Registry {
         Ok(removed)
     }
 
-    /// Disables an endpoint, unless it was replaced or removed since it was looked up, or is
-    /// disabled already; returns what stands there now if it did.
+    /// Disables an endpoint and returns it in its new state. Does nothing if it was replaced or removed
+    /// since it was looked up, or is disabled already.
     pub fn disable(
         &self,
         seen: &Arc<Registration>,
@@ -219,6 +154,7 @@ impl Registry {
         let mut state = self.write();
         let key = seen.key();
         let current = state.by_key.get(&key)?;
+        // Identity, not equality: registering an equal endpoint replaces it, too.
         if !Arc::ptr_eq(current, seen) || !seen.state.is_open() {
             return None;
         }
@@ -260,7 +196,7 @@ impl Registry {
             .collect()
     }
 
-    /// Returns the endpoints of the event's tenant that want the event and are not disabled, ordered
+    /// Returns the endpoints of the event's tenant that get the event and are not disabled, ordered
     /// by id.
     ///
     /// The cost grows with the endpoints found and the depth of the event type, not with the
@@ -269,7 +205,7 @@ impl Registry {
         self.matching_type(&event.tenant, &event.event_type)
     }
 
-    /// Returns the endpoints of a tenant that want events of this type and are not disabled, ordered
+    /// Returns the endpoints of a tenant that get events of this type and are not disabled, ordered
     /// by id.
     pub fn matching_type(
         &self,
@@ -279,7 +215,7 @@ impl Registry {
         self.read().index.matching(tenant, event_type)
     }
 
-    // A panic cannot leave the state half changed in a way that matters: entries are whole.
+    // A poisoned lock is no reason to stop: a panic leaves no entry half written.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

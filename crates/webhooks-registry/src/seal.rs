@@ -1,4 +1,8 @@
-//! Secrets at rest: encrypted by keys that are not kept beside them.
+//! Encryption of stored secrets, with keys that are not stored beside them.
+//!
+//! A store takes [`SealingKeys`] as a setting. It calls [`SealingKeys::seal`] before it writes the
+//! secrets of an endpoint, and [`SealingKeys::open`] after it reads them. When it is opened, it seals
+//! everything anew for which [`SealingKeys::is_current`] is false.
 
 use std::fmt;
 
@@ -7,26 +11,26 @@ use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// What sealed secrets start with: a byte that no JSON starts with, and the version of the form.
+/// The start of sealed secrets: a byte that starts no JSON, and the version of the form.
 const MAGIC: [u8; 2] = [0, 1];
 
 /// The length of the nonce of XChaCha20-Poly1305, in bytes: long enough to be drawn at random.
 const NONCE_LEN: usize = 24;
 
-/// A key by which stores encrypt secrets: 32 random bytes.
+/// A key with which stores encrypt secrets: 32 random bytes.
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::SealingKey;
+/// use webhooks_registry::seal::SealingKey;
 ///
 /// let key = SealingKey::from_hex(&"0f".repeat(32))?;
 /// assert_eq!(format!("{key:?}"), "SealingKey(redacted)");
-/// # Ok::<(), webhooks_registry::SealingKeyError>(())
+/// # Ok::<(), webhooks_registry::seal::SealingKeyError>(())
 /// ```
 #[derive(Clone)]
 pub struct SealingKey(Zeroizing<[u8; 32]>);
 
-/// Says that a text is not a sealing key. It does not repeat the text.
+/// The error of a text that is not a sealing key. It does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a sealing key is 64 hexadecimal digits; make one by `openssl rand -hex 32`")]
 pub struct SealingKeyError;
@@ -37,7 +41,7 @@ impl SealingKey {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Returns the key that 64 hexadecimal digits stand for.
+    /// Returns the key of 64 hexadecimal digits.
     ///
     /// # Errors
     /// [`SealingKeyError`] when it is anything else.
@@ -46,7 +50,7 @@ impl SealingKey {
         if text.len() != 2 * bytes.len() {
             return Err(SealingKeyError);
         }
-        // Digit by digit into the key itself: another buffer would be left behind.
+        // Digit by digit into the key itself: another buffer would leave a copy behind.
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             for digit in pair {
                 let digit = char::from(*digit).to_digit(16).ok_or(SealingKeyError)?;
@@ -67,22 +71,22 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// The keys of a store: the first seals, all open. Without any, secrets are kept as they are.
+/// The keys of a store: the first seals, all open. Without keys, secrets are stored as they are.
 ///
-/// Sealed are the secrets of [`StoredEndpoint`](crate::StoredEndpoint): signing secrets, the values of
-/// headers, clients' secrets, certificates and keys. Its settings are not, and they hold the URL with
-/// whatever token is in it.
+/// Sealing covers the secrets of a [`StoredEndpoint`](crate::store::StoredEndpoint): signing secrets, the
+/// values of headers, clients' secrets, certificates and keys. It does not cover the settings, which
+/// hold the URL and any token in it.
 ///
-/// Sealing keeps secrets from whoever reads the database or a copy of it. It does not stop whoever
-/// writes to it: secrets that were never sealed are taken too, so that keys can be put in place later,
-/// and the settings can be changed, the URL among them.
+/// Sealing hides secrets from somebody who reads the database or a copy of it. It does not stop
+/// somebody who writes to it. Secrets that were never sealed are accepted too, so that keys can be added
+/// later, and all settings can be changed, such as the URL.
 ///
-/// To rotate, put the new key first and keep the old one: stores seal everything anew when they
-/// are opened, and then the old one can go.
+/// To rotate, put the new key first and leave the old one behind it: stores seal everything anew when
+/// they are opened. After that the old key can be removed.
 #[derive(Debug, Clone, Default)]
 pub struct SealingKeys(Vec<SealingKey>);
 
-/// Says why secrets cannot be sealed or opened.
+/// The reason why secrets cannot be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SealError {
@@ -92,7 +96,8 @@ pub enum SealError {
     /// The system gave no random numbers.
     #[error("the system has no random numbers")]
     Random,
-    /// None of the keys opens them: they were sealed by another, for another endpoint, or damaged.
+    /// None of the keys opens them: they were sealed with another key or for another endpoint, or were
+    /// damaged.
     #[error("the secrets were encrypted with another key, or are damaged")]
     WrongKey,
 }
@@ -103,8 +108,8 @@ impl SealingKeys {
         Self(keys.into_iter().collect())
     }
 
-    /// Encrypts secrets by the first key, bound to the endpoint's id; returns them as they are if
-    /// there is no key.
+    /// Encrypts secrets with the first key, bound to `endpoint`, which identifies the endpoint; returns
+    /// them as they are if there is no key.
     ///
     /// # Errors
     /// [`SealError::Random`] when the system gives no nonce.
@@ -137,8 +142,8 @@ impl SealingKeys {
         opened.map(Zeroizing::new).ok_or(SealError::WrongKey)
     }
 
-    /// Returns whether stored secrets are as the first key would seal them now; if not, they
-    /// should be sealed anew.
+    /// Returns whether stored secrets are sealed with the first key, or not sealed if there is no key.
+    /// If not, they should be sealed anew.
     pub fn is_current(&self, endpoint: &str, stored: &[u8]) -> bool {
         match self.0.first() {
             None => !stored.starts_with(&MAGIC),

@@ -1,4 +1,4 @@
-//! The secrets by which deliveries are signed.
+//! The secrets with which deliveries are signed.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,13 +9,13 @@ use webhooks_core::Timestamp;
 use webhooks_sign::{Algorithm, Fingerprint, Key, KeyError};
 use zeroize::Zeroizing;
 
-/// What the text of a Standard Webhooks secret starts with.
+/// The start of the text of a Standard Webhooks secret.
 const STANDARD_PREFIX: &str = "whsec_";
 
 /// The longest text in bytes, as for other credentials.
 const MAX_LEN: usize = 4 * 1024;
 
-/// How many bytes a new secret has: as many as the hash gives.
+/// The length of a new secret in bytes: that of the hash.
 const GENERATED_LEN: usize = 32;
 
 /// The longest text of a secret of Standard Webhooks in bytes: the prefix, and 64 bytes in base64.
@@ -38,18 +38,18 @@ const MAX_STANDARD_LEN: usize = 6 + 88;
 /// ```
 #[derive(Clone)]
 pub struct Secret {
-    shared: Arc<Shared>,
+    inner: Arc<SecretInner>,
     expires_at: Option<Timestamp>,
 }
 
-/// What all clones of a secret share: keys are made once, not for each delivery.
-struct Shared {
+/// The part that all clones of a secret share: keys are made once, not for each delivery.
+struct SecretInner {
     text: Zeroizing<String>,
     sha256: Key,
     sha512: OnceLock<Key>,
 }
 
-/// Says why a text is not a secret. It does not repeat the text.
+/// The reason why a text is not a secret. It does not repeat the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the secret cannot be used")]
 pub struct SecretError {
@@ -61,10 +61,10 @@ impl Secret {
     /// Returns a new secret of Standard Webhooks: `whsec_` and the base64 of 32 random bytes.
     ///
     /// # Panics
-    /// When the system has no randomness to give.
+    /// When the system's random source fails.
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; GENERATED_LEN]);
-        // Filled before it grows: no copy stays behind.
+        // With its whole capacity from the start: a text that grows leaves a copy behind.
         let mut text = Zeroizing::new(String::with_capacity(MAX_STANDARD_LEN));
         #[expect(clippy::expect_used, reason = "without randomness nothing can be kept secret")]
         let key = {
@@ -89,28 +89,28 @@ impl Secret {
     }
 
     fn with(text: Zeroizing<String>, key: Key) -> Self {
-        let shared = Shared { text, sha256: key, sha512: OnceLock::new() };
-        Self { shared: Arc::new(shared), expires_at: None }
+        let inner = SecretInner { text, sha256: key, sha512: OnceLock::new() };
+        Self { inner: Arc::new(inner), expires_at: None }
     }
 
-    /// Sets until when the secret signs. An old one should outlive the rotation by a while.
+    /// Sets the time until which the secret signs. An old one should sign for some time after a rotation.
     #[must_use]
     pub fn expires_at(self, expires_at: Timestamp) -> Self {
         Self { expires_at: Some(expires_at), ..self }
     }
 
-    /// Borrows the text, for whoever must keep it: a store.
+    /// Borrows the text, for stores.
     pub fn dangerous_text(&self) -> &str {
-        &self.shared.text
+        &self.inner.text
     }
 
-    /// Returns four bytes by which this secret and the receiver's are compared without being shown, as
-    /// [`Key::fingerprint`].
+    /// Returns four bytes for comparing this secret with the receiver's without showing them, as
+    /// [`Key::fingerprint`] does.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.shared.sha256.fingerprint()
+        self.inner.sha256.fingerprint()
     }
 
-    /// Returns until when the secret signs; for ever if `None`.
+    /// Returns the time until which the secret signs; for ever if `None`.
     pub fn expiry(&self) -> Option<Timestamp> {
         self.expires_at
     }
@@ -127,7 +127,7 @@ impl Secret {
 
     /// Returns whether the secret meets Standard Webhooks: `whsec_`, 24 to 64 bytes.
     pub fn is_standard(&self) -> bool {
-        self.shared.text.starts_with(STANDARD_PREFIX)
+        self.inner.text.starts_with(STANDARD_PREFIX)
     }
 
     /// Borrows the signing key for an algorithm.
@@ -135,7 +135,7 @@ impl Secret {
     /// # Errors
     /// [`SecretError`] when the algorithm is no HMAC.
     pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
-        let Shared { text, sha256, sha512 } = &*self.shared;
+        let SecretInner { text, sha256, sha512 } = &*self.inner;
         match (algorithm, sha512.get()) {
             (Algorithm::HmacSha256, _) => Ok(sha256),
             (Algorithm::HmacSha512, Some(made)) => Ok(made),
@@ -153,7 +153,7 @@ fn parse(text: &str, algorithm: Algorithm) -> Result<Key, KeyError> {
         return Err(KeyError::Length { min: 1, max: MAX_LEN });
     }
     match Key::from_secret(algorithm, text) {
-        // Whatever has no trace of the prefix is a text of one's own.
+        // A text without any trace of the prefix is a plain one.
         Err(KeyError::Prefix { .. }) => Key::from_legacy_bytes(algorithm, text.as_bytes()),
         key => key,
     }
@@ -177,7 +177,7 @@ impl TryFrom<&String> for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        let is_same_text = self.shared.text.as_bytes().ct_eq(other.shared.text.as_bytes());
+        let is_same_text = self.inner.text.as_bytes().ct_eq(other.inner.text.as_bytes());
         bool::from(is_same_text) && self.expires_at == other.expires_at
     }
 }
@@ -192,7 +192,7 @@ impl fmt::Debug for Secret {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_sign::{Encoding, x_webhook};
+    use webhooks_sign::{scheme::Encoding, x_webhook};
 
     use super::*;
 

@@ -1,35 +1,35 @@
-//! Whether an endpoint gets deliveries: active, paused or disabled.
+//! The state of an endpoint: active, paused or disabled.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Whether an endpoint gets deliveries.
+/// The state of an endpoint, which decides whether it gets deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "stores and engines must know each")]
 pub enum EndpointState {
-    /// It gets what is published.
+    /// Published events are delivered.
     Active,
-    /// What is published waits until it is resumed.
+    /// Published events wait until the endpoint is resumed.
     Paused,
-    /// It gets nothing, and nothing is stored for it.
+    /// Nothing is delivered, and nothing is stored for it.
     Disabled(DisableReason),
 }
 
-/// Why an endpoint was disabled.
+/// The reason why an endpoint was disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DisableReason {
-    /// Nothing but failures for too long.
+    /// All its deliveries failed for too long.
     Failing,
     /// It answered 410 Gone.
     Gone,
-    /// Somebody asked for it.
+    /// Somebody disabled it.
     Manual,
 }
 
 impl DisableReason {
-    /// Returns the word that stores keep.
+    /// Returns the word that stores use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failing => "failing",
@@ -38,7 +38,7 @@ impl DisableReason {
         }
     }
 
-    /// Returns the reason of a word; that of any other word is [`Manual`](Self::Manual).
+    /// Returns the reason of a word; [`Manual`](Self::Manual) for an unknown one.
     pub fn from_word(word: &str) -> Self {
         match word {
             "failing" => Self::Failing,
@@ -48,7 +48,7 @@ impl DisableReason {
     }
 }
 
-/// What an operator, or an engine, does to an endpoint's state.
+/// A change that an operator or an engine makes to an endpoint's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know each")]
 pub enum StateChange {
@@ -56,13 +56,13 @@ pub enum StateChange {
     Disable(DisableReason),
     /// Makes a disabled endpoint active.
     Enable,
-    /// Lets what is published wait. It grows older meanwhile: `max_age` goes on.
+    /// Makes published events wait. They grow older meanwhile: `max_age` still counts.
     Pause,
-    /// Delivers what has waited since the endpoint was paused.
+    /// Makes a paused endpoint active, and delivers the events that have waited.
     Resume,
 }
 
-/// Says that a disabled endpoint can be neither paused nor resumed.
+/// The error of a disabled endpoint: it can be neither paused nor resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the endpoint is disabled; enable it first")]
 #[non_exhaustive]
@@ -74,7 +74,7 @@ impl EndpointState {
         !matches!(self, Self::Disabled(_))
     }
 
-    /// Returns why it is disabled, if it is.
+    /// Returns the reason why it is disabled, if it is.
     pub fn disabled(self) -> Option<DisableReason> {
         match self {
             Self::Disabled(reason) => Some(reason),
@@ -89,12 +89,12 @@ impl EndpointState {
     ///
     /// # Example
     /// ```
-    /// use webhooks_registry::{EndpointState, StateChange};
+    /// use webhooks_registry::{EndpointState, store::StateChange};
     ///
     /// let paused = EndpointState::Active.after(StateChange::Pause)?;
     /// assert_eq!(paused, Some(EndpointState::Paused));
     /// assert_eq!(EndpointState::Active.after(StateChange::Enable)?, None);
-    /// # Ok::<(), webhooks_registry::IsDisabled>(())
+    /// # Ok::<(), webhooks_registry::store::IsDisabled>(())
     /// ```
     pub fn after(self, change: StateChange) -> Result<Option<Self>, IsDisabled> {
         match (self, change) {
@@ -111,7 +111,7 @@ impl EndpointState {
         }
     }
 
-    /// Returns the word that stores keep: `active`, `paused` or `disabled`.
+    /// Returns the word that stores use: `active`, `paused` or `disabled`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -120,7 +120,7 @@ impl EndpointState {
         }
     }
 
-    /// Returns the state that stores keep as two words; the second says why it is disabled.
+    /// Returns the state that stores write as two words; the second is the reason why it is disabled.
     pub fn from_words(state: &str, reason: Option<&str>) -> Self {
         match state {
             "active" => Self::Active,

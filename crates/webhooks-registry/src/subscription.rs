@@ -1,13 +1,13 @@
-//! Which events an endpoint wants.
+//! Subscriptions: the events that an endpoint gets.
 
 use std::fmt;
 
 use thiserror::Error;
 use webhooks_core::{EventType, EventTypeError, excerpt};
 
-/// A wish for events: one type (`user.created`), a subtree (`user.*`) or all (`*`).
+/// A pattern for event types: one type (`user.created`), a subtree (`user.*`) or all (`*`).
 ///
-/// A subtree holds every type below its root, however deep, but not the root itself.
+/// A subtree includes every type below its root, at any depth, except the root itself.
 ///
 /// # Example
 /// ```
@@ -22,7 +22,7 @@ use webhooks_core::{EventType, EventTypeError, excerpt};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subscription(String);
 
-/// Says why a text is not a subscription.
+/// The reason why a text is not a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("subscription {subscription:?} is neither '*', an event type, nor an event type and '.*'")]
 pub struct SubscriptionError {
@@ -44,7 +44,7 @@ impl Subscription {
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the wish for all events.
+    /// Returns the subscription to all events.
     pub fn all() -> Self {
         Self("*".to_owned())
     }
@@ -54,7 +54,7 @@ impl Subscription {
         &self.0
     }
 
-    /// Returns whether an event of this type is wanted.
+    /// Returns whether the pattern matches this type.
     pub fn matches(&self, event_type: &EventType) -> bool {
         event_type.patterns().any(|pattern| pattern == self.0)
     }

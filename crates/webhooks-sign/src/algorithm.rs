@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use crate::Encoding;
-use crate::mac::Tag;
+/// The most signatures by a curve that a header may list: each costs a curve operation per key, some
+/// 40 times an HMAC. A sender that rotates its key lists two.
+pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
 
-/// How a body is authenticated.
+/// The way in which a body is authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -17,18 +18,18 @@ pub enum Algorithm {
     /// HMAC (RFC 2104) with SHA-1; 20 bytes. For Twilio and Intercom, which have no other.
     #[cfg(feature = "sha1")]
     HmacSha1,
-    /// Ed25519 (RFC 8032); the receiver has the public key alone.
+    /// Ed25519 (RFC 8032); the receiver has only the public key.
     #[cfg(feature = "ed25519")]
     Ed25519,
-    /// ECDSA with P-256 and SHA-256 (FIPS 186-5), in DER; the receiver has the public key alone.
+    /// ECDSA with P-256 and SHA-256 (FIPS 186-5), in DER; the receiver has only the public key.
     #[cfg(feature = "p256")]
     EcdsaP256,
-    /// No signature: the header repeats a shared token. It proves who sends, not what is sent.
+    /// No signature: the header repeats a shared token. It proves the sender, not the body.
     Token,
 }
 
 impl Algorithm {
-    /// Borrows the name, for HMAC that which `X-Webhook-Signature-Algorithm` carries.
+    /// Borrows the name; for an HMAC it is the value of `X-Webhook-Signature-Algorithm`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HmacSha256 => "hmac_sha256",
@@ -55,30 +56,6 @@ impl Algorithm {
             #[cfg(feature = "p256")]
             Self::EcdsaP256 => true,
         }
-    }
-
-    /// Reads a signature; `None` if it is malformed or not whole: a cut MAC is easier to guess.
-    #[inline]
-    pub(crate) fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
-        if self == Self::Token {
-            *tag = Tag::of_token(text)?;
-            return Some(());
-        }
-        tag.write(|room| encoding.decode(text, room))?;
-        let len = tag.as_bytes().len();
-        let is_whole = match self {
-            Self::HmacSha256 => len == 32,
-            Self::HmacSha512 => len == 64,
-            #[cfg(feature = "sha1")]
-            Self::HmacSha1 => len == 20,
-            #[cfg(feature = "ed25519")]
-            Self::Ed25519 => len == crate::ed25519::SIGNATURE_LEN,
-            // DER has no fixed length; the parser is strict.
-            #[cfg(feature = "p256")]
-            Self::EcdsaP256 => true,
-            Self::Token => false,
-        };
-        is_whole.then_some(())
     }
 }
 

@@ -9,8 +9,8 @@ use sha2::Sha512;
 use subtle::Choice;
 use zeroize::Zeroizing;
 
-use crate::listed::{Listed, MAX_CURVE_SIGNATURES};
-use crate::mac::Tag;
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::tag::Tag;
 use crate::{KeyError, SignError};
 
 /// The length of a signature in bytes.
@@ -24,7 +24,7 @@ pub(crate) struct KeyPair {
 }
 
 impl KeyPair {
-    /// Reads a public key. Weak ones, for which a signature may fit many messages, are refused.
+    /// Reads a public key. It refuses weak ones, for which a signature may fit many messages.
     pub(crate) fn from_public(bytes: &[u8]) -> Result<Self, KeyError> {
         let bytes = bytes.try_into().or(Err(KeyError::Length { min: 32, max: 32 }))?;
         let public = VerifyingKey::from_bytes(bytes).or(Err(KeyError::Curve))?;
@@ -48,7 +48,7 @@ impl KeyPair {
         self.public.as_bytes()
     }
 
-    /// Signs the pieces together, which are gone over twice.
+    /// Signs the pieces together. It iterates over them twice.
     pub(crate) fn sign<'p>(
         &self,
         pieces: &(impl Iterator<Item = &'p [u8]> + Clone),
@@ -71,14 +71,17 @@ impl KeyPair {
         Ok(tag)
     }
 
-    /// Starts on a message; each signature needs a hash of its own, since it goes into it.
-    pub(crate) fn check(&self, listed: &Listed<'_, '_>) -> Check {
+    /// Starts to verify a message. Each signature needs a hash of its own, because it is part of the
+    /// hashed bytes.
+    pub(crate) fn check(&self, tags: impl Iterator<Item = Tag>) -> Ed25519Check {
+        // `zip` would ignore a fifth signature silently, and a message that only this one fits would be
+        // refused. `SignatureList` refuses such a header before: see its `check_limit`.
         let mut streams = [const { None }; MAX_CURVE_SIGNATURES];
-        for (slot, tag) in streams.iter_mut().zip(listed.iter()) {
+        for (slot, tag) in streams.iter_mut().zip(tags) {
             let signature = Signature::from_slice(tag.as_bytes());
             *slot = signature.and_then(|signature| self.public.verify_stream(&signature)).ok();
         }
-        Check { streams }
+        Ed25519Check { streams }
     }
 }
 
@@ -88,19 +91,19 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// A message being hashed, once a signature.
-pub(crate) struct Check {
+/// A message that is being hashed, once for each signature.
+pub(crate) struct Ed25519Check {
     streams: [Option<StreamVerifier>; MAX_CURVE_SIGNATURES],
 }
 
-impl Check {
+impl Ed25519Check {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         for stream in self.streams.iter_mut().flatten() {
             stream.update(bytes);
         }
     }
 
-    /// Nothing here is secret: the key is public, and so is the signature.
+    /// Returns whether a signature fits. The time may vary: key and signatures are public.
     pub(crate) fn finish(self) -> Choice {
         self.streams.into_iter().flatten().fold(Choice::from(0), |found, stream| {
             found | Choice::from(u8::from(stream.finalize_and_verify().is_ok()))

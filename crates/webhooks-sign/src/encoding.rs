@@ -1,4 +1,4 @@
-//! How signatures are written in a header.
+//! The encodings of signatures in headers.
 
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{
 };
 use base64::{Engine as _, alphabet};
 
-/// How signatures are written.
+/// The encoding of signatures, and of some secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -14,15 +14,15 @@ pub enum Encoding {
     Base64,
     /// Base64 for URLs (RFC 4648 §5) without padding.
     Base64Url,
-    /// Hexadecimal; lower case when written, either case when read, so that two texts may stand for
-    /// one signature. Providers leave the case open.
+    /// Hexadecimal: lower case when written, either case when read, because providers leave the case
+    /// open. So two texts may stand for one signature.
     Hex,
-    /// Hexadecimal in lower case alone.
+    /// Hexadecimal, only in lower case.
     LowerHex,
 }
 
 impl Encoding {
-    /// Decodes into the buffer and returns the length; `None` if the text is malformed or too long.
+    /// Decodes `text` into `buffer` and returns the length; `None` if the text is malformed or too long.
     #[inline]
     pub(crate) fn decode(self, text: &[u8], buffer: &mut [u8]) -> Option<usize> {
         match self {
@@ -33,7 +33,7 @@ impl Encoding {
         }
     }
 
-    /// Returns how many bytes a text of this length stands for, up to 2 more where it is padded.
+    /// Returns the number of bytes that a text of this length stands for, up to 2 more if it is padded.
     pub(crate) fn decoded_len(self, text: usize) -> usize {
         match self {
             Self::Base64 | Self::Base64Url => text.saturating_mul(3) / 4,
@@ -41,7 +41,7 @@ impl Encoding {
         }
     }
 
-    /// Writes the bytes as text and returns the length of the text; `None` if the room is short.
+    /// Writes the bytes as text and returns its length; `None` if `out` is too short.
     pub(crate) fn encode(self, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
         match self {
             Self::Base64 => STANDARD.encode_slice(bytes, out).ok(),
@@ -62,7 +62,7 @@ impl core::fmt::Display for Encoding {
     }
 }
 
-/// Base64 as senders wrote it who did not look closely: with or without padding, pad bits set.
+/// Base64 as careless senders wrote it: with or without padding, and with any pad bits.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -70,13 +70,13 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Decodes base64 whose writer was not careful; otherwise as [`Encoding::decode`].
+/// Decodes base64 with or without padding and with any pad bits; otherwise as [`Encoding::decode`].
 pub(crate) fn decode_lenient(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
     LENIENT.decode_slice(text, buffer).ok()
 }
 
-/// Marks what is no character of base64: a bit beyond the 24 of four characters, wherever in them
-/// it is shifted to.
+/// The mark of a byte that is no character of base64: one bit that lies beyond the 24 bits of four
+/// characters, at each of the four places to which it can be shifted.
 const INVALID: u32 = 1 << 31;
 
 /// The six bits that each character stands for (RFC 4648 §4).
@@ -92,8 +92,8 @@ const SIX_BITS: [u32; 256] = {
     table
 };
 
-/// Decodes padded base64, for a signature in three quarters of the instructions that the base64
-/// crate takes: nobody here asks where an error is. That crate remains the measure in the tests.
+/// Decodes padded base64. A signature takes three quarters of the instructions of the base64 crate,
+/// because the place of an error is not needed. The tests compare the two.
 fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let (quads, []) = text.as_chunks::<4>() else { return None };
     let Some((last, quads)) = quads.split_last() else { return Some(0) };
@@ -115,7 +115,7 @@ fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
     (is_canonical && seen < 1 << 24).then(|| out.len().saturating_add(len))
 }
 
-/// Decodes four characters and notes their bits in `seen`, to look at once for all.
+/// Decodes four characters and adds their bits to `seen`, which is checked once at the end.
 #[inline]
 fn decode_quad(quad: [u8; 4], seen: &mut u64) -> [u8; 3] {
     let bits = |character| SIX_BITS.get(usize::from(character)).copied().unwrap_or(INVALID);

@@ -1,14 +1,15 @@
-//! What can go wrong. No error holds a secret, a computed value or a part of the message.
+//! Errors. None holds a secret, a computed value or a part of the message.
 
 use core::fmt;
 
-use crate::{Encoding, TimestampFormat};
+use crate::encoding::Encoding;
+use crate::grammar::TimestampFormat;
 
-/// Says why a webhook was refused.
+/// The reason why a webhook was refused.
 ///
-/// Answer 400 when [`is_malformed`](Self::is_malformed), 500 when [`is_misuse`](Self::is_misuse),
-/// which is a mistake of yours, and 401 otherwise: forged, or [stale](Self::is_stale). Don't tell
-/// the sender why: the reason is for your log.
+/// Answer 400 if it [`is_malformed`](Self::is_malformed), 500 if it [`is_misuse`](Self::is_misuse),
+/// which is a mistake of yours, and 401 otherwise: it is forged, or [stale](Self::is_stale). Don't
+/// tell the sender why: the reason is for your log.
 ///
 /// # Example
 /// ```
@@ -34,7 +35,7 @@ pub enum Error {
         /// Its name.
         header: &'static str,
     },
-    /// A header is there more than once, so that nobody can say which one counts.
+    /// A header is there more than once, so that it is undefined which one counts.
     DuplicateHeader {
         /// Its name.
         header: &'static str,
@@ -43,7 +44,7 @@ pub enum Error {
     InvalidHeader {
         /// Its name.
         header: &'static str,
-        /// What the scheme has in it.
+        /// The form that the scheme asks for.
         expected: Expected,
     },
     /// The timestamp is not in the scheme's form.
@@ -65,27 +66,28 @@ pub enum Error {
         /// The furthest lead in seconds.
         tolerance: u64,
     },
-    /// The header lists more than 16 items or fields, of whatever version and the time among them,
-    /// or more than 4 signatures by a curve (ed25519, P-256), each of which costs far more.
+    /// The header lists more than 16 items or fields, of any version and including the time, or more
+    /// than 4 signatures by a curve (ed25519, P-256), which cost far more.
     TooManySignatures {
         /// Its name.
         header: &'static str,
     },
-    /// The header lists no well-formed signature of the scheme's version, so that there is nothing
-    /// to compare: they are of other versions, or lack the prefix.
+    /// The header lists no well-formed signature of the scheme's version, so there is nothing to
+    /// compare: the signatures are of other versions, or lack the prefix.
     NoneListed {
         /// Its name.
         header: &'static str,
-        /// What one looks like.
+        /// The form of a signature.
         expected: Expected,
     },
-    /// No listed signature fits any key: forged, changed on the way, or signed with another key.
+    /// No listed signature fits any key: the webhook is forged, was changed on the way, or was signed
+    /// with another key.
     NoMatch,
-    /// The scheme signs the method or the URL, and the verifier was not told it: a mistake on this
+    /// The scheme signs the method or the URL, and the verifier was not given it: a mistake on this
     /// side.
     MissingPart,
-    /// The scheme signs other [`Content`](crate::Content) than was given: a form is verified by
-    /// [`Verifier::verify_form`](crate::Verifier::verify_form), a token by
+    /// The scheme signs another [`Content`](crate::scheme::Content) than was given: a form is verified
+    /// by [`Verifier::verify_form`](crate::Verifier::verify_form), a token by
     /// [`Verifier::verify_token`](crate::Verifier::verify_token), and a body by neither. A mistake on
     /// this side.
     OtherContent,
@@ -94,9 +96,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether the request breaks the scheme's grammar, as against one that is well-formed
-    /// but stale or forged.
+    /// Returns whether the request breaks the scheme's grammar. One that is stale or forged is
+    /// well-formed.
     pub fn is_malformed(self) -> bool {
+        // Not `NoneListed`: a header may list versions that are unknown here; receivers skip them.
         matches!(
             self,
             Self::MissingHeader { .. }
@@ -108,12 +111,12 @@ impl Error {
     }
 
     /// Returns whether the timestamp is too far from the receiver's clock: the message is stale or
-    /// replayed, or a clock is wrong. Whether it is forged was not looked at.
+    /// replayed, or a clock is wrong. The signature was not checked.
     pub fn is_stale(self) -> bool {
         matches!(self, Self::TimestampTooOld { .. } | Self::TimestampTooNew { .. })
     }
 
-    /// Returns whether the mistake is on this side: the request was not looked at.
+    /// Returns whether the mistake is on this side: the request was not checked.
     pub fn is_misuse(self) -> bool {
         matches!(self, Self::MissingPart | Self::OtherContent | Self::UnsuitableKey)
     }
@@ -137,7 +140,7 @@ impl Error {
     }
 }
 
-/// The lead from which on a timestamp in seconds is taken for one in milliseconds: a century.
+/// The lead in seconds above which a timestamp was probably meant in milliseconds: a century.
 const CENTURY: u64 = 100 * 365 * 24 * 60 * 60;
 
 impl fmt::Display for Error {
@@ -190,7 +193,7 @@ impl core::error::Error for Error {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Expected {
-    /// Named fields, such as `t=…,v1=…`, of which this one was looked for.
+    /// Named fields, such as `t=…,v1=…`; the name is that of the field that was expected.
     Field(&'static str),
     /// An id of 1 to 256 visible ASCII characters except `.`.
     Id,
@@ -210,13 +213,13 @@ impl fmt::Display for Expected {
     }
 }
 
-/// Says why a secret cannot be a key. It holds nothing of the secret.
+/// The reason why a secret cannot be a key. It holds nothing of the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The secret has no bytes: anybody could sign.
     Empty,
-    /// The text is not in the form of the scheme: padded base64 (RFC 4648 §4) or hexadecimal.
+    /// The text is not in the form of the scheme, such as padded base64 (RFC 4648 §4) or hexadecimal.
     Encoding {
         /// The form of the scheme.
         expected: Encoding,
@@ -227,25 +230,25 @@ pub enum KeyError {
         /// The prefix of the scheme's keys.
         expected: &'static str,
     },
-    /// The prefix is spelt otherwise, such as `WHSEC_` or `whsec-`.
+    /// The prefix is spelt differently, such as `WHSEC_` or `whsec-`.
     PrefixSpelling {
-        /// The prefix as it is written.
+        /// The right spelling.
         expected: &'static str,
     },
-    /// The prefix is there, but behind other text, such as the `v1,` that Supabase shows.
+    /// The prefix is there, but after other text, such as the `v1,` that Supabase shows.
     PrefixInside {
         /// The prefix that the secret starts with.
         expected: &'static str,
     },
     /// White space, a line break, quotes or a byte order mark surround the secret.
     Surrounded,
-    /// The text is the secret of a Standard Webhooks sender, whose base64 is the key, but the text
-    /// itself was to be the key.
+    /// The text is a secret of Standard Webhooks, in which the key is written as base64. It was given
+    /// as the key itself.
     StandardSecret,
-    /// The text is an ed25519 key, of which one half is public: it never becomes an HMAC key.
+    /// The text is an ed25519 key. One half of such a key is public, so it never becomes an HMAC key.
     Asymmetric,
-    /// The key has another length than Standard Webhooks 1.0, "Signature scheme", or the algorithm
-    /// asks for.
+    /// The length of the key is not one that Standard Webhooks 1.0, "Signature scheme", or the
+    /// algorithm allows.
     Length {
         /// The fewest bytes.
         min: usize,
@@ -254,7 +257,7 @@ pub enum KeyError {
     },
     /// The key is no point of its curve, a weak one, or its public half belongs to another secret.
     Curve,
-    /// The key is for another algorithm, or the algorithm's keys are read otherwise.
+    /// The key is for another algorithm, or keys of the algorithm are made by another constructor.
     Algorithm,
     /// The key ring is full.
     Full,
@@ -301,7 +304,7 @@ impl fmt::Display for KeyError {
 
 impl core::error::Error for KeyError {}
 
-/// Says why a message cannot be signed.
+/// The reason why a message cannot be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignError {
@@ -312,10 +315,10 @@ pub enum SignError {
     InvalidTimestamp,
     /// The scheme signs the method or the URL, and it is not given.
     MissingPart,
-    /// The scheme signs other [`Content`](crate::Content) than was given.
+    /// The scheme signs another [`Content`](crate::scheme::Content) than was given.
     OtherContent,
-    /// No key is given, more are than a header may list signatures, or one is for another algorithm
-    /// or for verifying alone.
+    /// There is no key, there are more than a header may list signatures, or one is for another
+    /// algorithm or can only verify.
     UnsuitableKey,
     /// The writer refused the text, or the buffer is too small.
     Write,

@@ -1,17 +1,23 @@
-//! How headers are read, whatever holds them.
+//! Headers of a request: the trait by which the crate reads them, and its implementations.
+//!
+//! Slices and arrays of pairs and, with the feature `http`, `http::HeaderMap` implement [`Headers`].
+//! [`from_fn`] adapts a closure.
 
 use core::marker::PhantomData;
 
 use crate::Error;
 
-/// Something that holds HTTP headers and can tell when one is there twice.
+/// A collection of HTTP headers that returns every value of a name.
 ///
-/// It is implemented for slices, arrays of pairs and, with the feature `http`, for
-/// `http::HeaderMap`. For anything else, [`from_fn`] makes one of a closure.
+/// Return all values, also if a header should be there once: the crate refuses requests that repeat
+/// one, and can only do so if it sees them.
+///
+/// It is implemented for slices and arrays of pairs and, with the feature `http`, for
+/// `http::HeaderMap`. For anything else, [`from_fn`] adapts a closure.
 pub trait Headers {
     /// Returns every value of the header with this name, in order.
     ///
-    /// Names differ by letter case only in how they look (RFC 9110 §5.1).
+    /// Names that differ only in letter case are the same name (RFC 9110 §5.1).
     fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]>;
 }
 
@@ -42,15 +48,14 @@ impl Headers for http::HeaderMap {
     }
 }
 
-/// Headers that a closure looks up; made by [`from_fn`].
+/// Headers that a closure looks up, made by [`from_fn`].
 #[derive(Debug, Clone, Copy)]
 pub struct FromFn<'v, F>(F, PhantomData<&'v [u8]>);
 
-/// Makes [`Headers`] of a closure from a name to all values of that header.
+/// Returns [`Headers`] that are looked up by a closure: it takes a name and returns all values.
 ///
-/// Names come as the scheme has them: in lower case, but for a scheme of your own, whose names come
-/// as you gave them. An `Option` will do as the collection of values, but then a repeated header
-/// goes unseen.
+/// The name is as the scheme has it: in lower case, or as you gave it for a scheme of your own. The
+/// values may be an `Option`, but then a repeated header is not detected.
 ///
 /// # Example
 /// ```
@@ -77,7 +82,7 @@ where
     }
 }
 
-/// Looks at eight bytes at a time: most names are written as they are asked for.
+/// Compares eight bytes at a time: most names are written as they are asked for.
 #[inline]
 fn is_same_name(found: &str, name: &str) -> bool {
     /// The bit in which an upper-case letter differs from its lower-case one, in each byte.
@@ -91,12 +96,12 @@ fn is_same_name(found: &str, name: &str) -> bool {
         eights.iter().zip(expected).map(|(a, b)| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b));
     let rest = rest.iter().zip(expected_rest).map(|(a, b)| u64::from(a ^ b));
     let difference = eights.chain(rest).fold(0, |all, difference| all | difference);
-    difference == 0 || (difference & !CASE == 0 && is_same_but_for_case(found, name))
+    difference == 0 || (difference & !CASE == 0 && is_same_in_lower_case(found, name))
 }
 
-/// From the end, where names that begin alike differ.
+/// Compares from the end: names of the same length often start alike.
 #[inline(never)]
-fn is_same_but_for_case(found: &str, name: &str) -> bool {
+fn is_same_in_lower_case(found: &str, name: &str) -> bool {
     let mut pairs = found.bytes().rev().zip(name.bytes().rev());
     pairs.all(|(a, b)| a.eq_ignore_ascii_case(&b))
 }

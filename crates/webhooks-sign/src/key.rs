@@ -6,53 +6,39 @@ use core::ops::RangeInclusive;
 use zeroize::Zeroizing;
 
 use crate::encoding::decode_lenient;
-use crate::mac::{Mac, Tag};
-use crate::{Algorithm, Encoding, KeyError, SignError};
+use crate::mac::Mac;
+use crate::scheme::{Encoding, KeyFormat, Scheme};
+use crate::tag::Tag;
+use crate::{Algorithm, KeyError, SignError};
 
-/// What the text of a symmetric Standard Webhooks secret starts with.
+/// The start of the text of a symmetric Standard Webhooks secret.
 pub(crate) const SECRET_PREFIX: &str = "whsec_";
 
-/// What the text of a public ed25519 key starts with.
+/// The start of the text of a public ed25519 key.
 pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 
-/// What the text of a secret ed25519 key starts with.
+/// The start of the text of a secret ed25519 key.
 pub(crate) const PRIVATE_PREFIX: &str = "whsk_";
 
-/// The prefixes of what must never become HMAC keys: one is public.
+/// The prefixes of texts that must never become HMAC keys: one of them is public.
 const ASYMMETRIC_PREFIXES: [&str; 2] = [PUBLIC_PREFIX, PRIVATE_PREFIX];
 
-/// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", asks of a secret.
+/// The lengths in bytes that Standard Webhooks 1.0, "Signature scheme", allows for a secret.
 const STANDARD_LENGTHS: RangeInclusive<usize> = 24..=64;
 
-/// The longest encoded key in bytes, three of which base64 takes together: a P-256 public key takes
-/// 91.
+/// The longest encoded key in bytes, a multiple of the three bytes that base64 encodes together. A
+/// P-256 public key has 91.
 const MAX_KEY_LEN: usize = 96;
 
-/// The longest encoded legacy key in bytes: Svix takes up to 75, and what is longer than a block of
-/// the hash, 64 or 128 bytes, is no stronger.
+/// The longest encoded legacy key in bytes. Svix accepts up to 75. A key that is longer than a
+/// block of the hash, 64 or 128 bytes, is no stronger.
 const MAX_LEGACY_LEN: usize = 255;
-
-/// How the secrets of a scheme are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyFormat {
-    /// Padded base64 (RFC 4648 §4).
-    Base64,
-    /// Hexadecimal.
-    Hex,
-    /// As Standard Webhooks writes them: a prefix and base64.
-    Standard,
-    /// As Standard Webhooks writes them if the text starts with `whsec_`; otherwise the text is the key.
-    StandardOrText,
-    /// The text is the key, whatever it looks like.
-    Text,
-}
 
 /// A secret made ready for signing and verifying, or a public key for verifying alone.
 ///
-/// It keeps the keyed hash state, not the secret itself, has no way to print either, and wipes the
-/// state when dropped, as far as safe code can: copies that the compiler made on the way are
-/// beyond its reach.
+/// It holds the keyed hash state, not the secret itself, and has no way to print either. It wipes the
+/// state when dropped, as far as safe code can: copies that the compiler made in between are out of
+/// reach.
 ///
 /// # Example
 /// ```
@@ -93,8 +79,8 @@ impl Key {
         Self::from_secret(Algorithm::HmacSha256, secret)
     }
 
-    /// Returns the key of a secret written as [`standard`](Self::standard) reads it, for an
-    /// algorithm of yours.
+    /// Returns the key of a secret in the form that [`standard`](Self::standard) reads, for this
+    /// algorithm.
     ///
     /// # Errors
     /// The same as [`standard`](Self::standard), and [`KeyError::Prefix`] when the prefix is not
@@ -141,8 +127,8 @@ impl Key {
         Self { kind: Kind::Ed25519(crate::ed25519::KeyPair::from_seed(seed)) }
     }
 
-    /// Returns the HMAC key with these bytes, however few: for secrets that exist already, such as
-    /// the text of a plain password. Each missing byte makes guessing easier.
+    /// Returns the HMAC key with these bytes, one or more: for secrets that exist already, such as the
+    /// text of a plain password. Each missing byte makes guessing easier.
     ///
     /// # Errors
     /// [`KeyError`] when there are no bytes, they are the text of a secret of Standard Webhooks
@@ -156,7 +142,7 @@ impl Key {
     }
 
     /// Returns the HMAC key with these bytes, also if they look like the text of a secret: for some
-    /// providers it is the key.
+    /// providers the text is the key.
     fn hmac(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyError> {
         if bytes.is_empty() {
             return Err(KeyError::Empty);
@@ -170,7 +156,7 @@ impl Key {
 
     /// Returns the HMAC key of a secret in base64 that exists already and that
     /// [`from_secret`](Self::from_secret) refuses: without `whsec_`, without padding, or of another
-    /// length up to 255 bytes. Each byte that 24 lack makes guessing easier.
+    /// length up to 255 bytes. Each byte below 24 makes guessing easier.
     ///
     /// # Errors
     /// [`KeyError`] when there are no bytes or too many, the text is not base64, it is or holds the
@@ -199,13 +185,13 @@ impl Key {
     }
 
     /// Returns the key of a secret of Supabase's hooks, as its dashboard shows it: `v1,whsec_` and
-    /// base64. Several, separated by `|`, are several keys: give them one by one. Their webhooks
-    /// follow [`STANDARD`](crate::standard::STANDARD).
+    /// base64. A text with several, separated by `|`, holds several keys: pass them one by one. The
+    /// webhooks follow [`STANDARD`](crate::standard::STANDARD).
     /// supabase.com/docs/guides/auth/auth-hooks.
     ///
     /// # Errors
     /// [`KeyError::Prefix`] when the text does not start with `v1,`, and those of
-    /// [`standard`](Self::standard) for what follows.
+    /// [`standard`](Self::standard) for the rest.
     ///
     /// # Example
     /// ```
@@ -225,7 +211,7 @@ impl Key {
     }
 
     /// Returns the key of a secret of Polar, as its dashboard shows it: the whole text is the key,
-    /// `polar_whs_` included, and nothing in it is base64. Its webhooks follow
+    /// `polar_whs_` included, and no part of it is base64. The webhooks follow
     /// [`STANDARD`](crate::standard::STANDARD). polar.sh/docs/integrate/webhooks.
     ///
     /// # Errors
@@ -245,7 +231,7 @@ impl Key {
         Self::hmac(Algorithm::HmacSha256, secret.as_bytes())
     }
 
-    /// Returns the key of a secret that a scheme's provider has given.
+    /// Returns the key of a secret in the form of a scheme's provider.
     pub(crate) fn parse(
         algorithm: Algorithm,
         format: KeyFormat,
@@ -296,7 +282,7 @@ impl Key {
         }
     }
 
-    /// Signs the pieces together, which may be gone over more than once.
+    /// Signs the pieces together. It may iterate over them more than once.
     pub(crate) fn sign<'p>(
         &self,
         pieces: impl Iterator<Item = &'p [u8]> + Clone,
@@ -307,6 +293,17 @@ impl Key {
             Kind::Ed25519(pair) => pair.sign(&pieces),
             _ => Err(SignError::UnsuitableKey),
         }
+    }
+}
+
+impl Scheme {
+    /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
+    /// hexadecimal where the scheme says so.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the secret is empty or not in the scheme's form.
+    pub fn key(&self, secret: &str) -> Result<Key, KeyError> {
+        Key::parse(self.algorithm, self.key, secret)
     }
 }
 
@@ -325,12 +322,13 @@ fn decode<T>(
     use_bytes(buffer.get(..len).unwrap_or_default())
 }
 
-/// Says what is wrong with a secret that does not start with the prefix of its scheme: mostly it was
-/// copied with something around it.
+/// Returns the error for a secret that does not start with the prefix of its scheme: usually it was
+/// copied together with other text.
 fn wrong_prefix(expected: &'static str, secret: &str) -> KeyError {
     // Without the `_` at the end.
     let (word, _) = expected.split_at(expected.len().saturating_sub(1));
     let start = secret.as_bytes().get(..word.len()).unwrap_or_default();
+    // Surroundings before `PrefixInside`: a secret in quotes has text before its prefix, too.
     let is_asymmetric = ASYMMETRIC_PREFIXES.iter().any(|prefix| secret.starts_with(prefix));
     if is_asymmetric {
         KeyError::Asymmetric
@@ -345,7 +343,7 @@ fn wrong_prefix(expected: &'static str, secret: &str) -> KeyError {
     }
 }
 
-/// Refuses a secret with other text ahead of `whsec_`, such as the `v1,` of a dashboard.
+/// Refuses a secret with other text before `whsec_`, such as the `v1,` of a dashboard.
 fn check_prefix_inside(secret: &str) -> Result<(), KeyError> {
     match secret.find(SECRET_PREFIX) {
         None | Some(0) => Ok(()),
@@ -353,7 +351,8 @@ fn check_prefix_inside(secret: &str) -> Result<(), KeyError> {
     }
 }
 
-/// Refuses a secret with something around it that was hardly meant: what a file or a shell adds.
+/// Refuses a secret surrounded by characters that files and shells add, such as a line break or
+/// quotes.
 fn check_surroundings(secret: &str) -> Result<(), KeyError> {
     let is_quote = |character| matches!(character, '"' | '\'' | '`');
     let is_quoted = secret.starts_with(is_quote) && secret.ends_with(is_quote);

@@ -2,7 +2,7 @@
 
 use crate::{Key, KeyError};
 
-/// The live keys of one sender, at most `N`: more than one while a secret is being rotated.
+/// The live keys of one sender, at most `N`. There are several while a secret is rotated.
 ///
 /// # Example
 /// ```
@@ -25,7 +25,7 @@ impl<const N: usize> KeyRing<N> {
         Self { keys: [const { None }; N] }
     }
 
-    /// Adds a key behind those that are there.
+    /// Adds a key at the end.
     ///
     /// # Errors
     /// [`KeyError::Full`] when the ring has `N` keys.
@@ -35,7 +35,7 @@ impl<const N: usize> KeyRing<N> {
         Ok(())
     }
 
-    /// Returns the keys in the order in which they were added.
+    /// Returns the keys in the order of their addition.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter().flatten()

@@ -1,4 +1,4 @@
-//! The texts by which keys are shared, written.
+//! Writing keys as the texts by which they are shared.
 
 use core::fmt;
 
@@ -7,16 +7,17 @@ use zeroize::Zeroizing;
 use crate::key::SECRET_PREFIX;
 #[cfg(feature = "ed25519")]
 use crate::key::{Kind, PRIVATE_PREFIX, PUBLIC_PREFIX};
-use crate::{Algorithm, Encoding, Key, KeyError};
+use crate::scheme::Encoding;
+use crate::{Algorithm, Key, KeyError};
 
 /// The longest encoded key in base64: 64 bytes.
 const MAX_TEXT_LEN: usize = 88;
 
 impl Key {
-    /// Writes the secret with these 24 to 64 bytes, from a random source of yours, as Standard
-    /// Webhooks shares it and [`standard`](Self::standard) reads it: `whsec_` and base64.
+    /// Writes the secret with these 24 to 64 bytes, from a random source of yours, in the form of
+    /// Standard Webhooks, which [`standard`](Self::standard) reads: `whsec_` and base64.
     ///
-    /// What is written is the secret itself: wipe it after use.
+    /// The output is the secret itself: wipe it after use.
     ///
     /// # Errors
     /// [`KeyError`] when there are fewer or more bytes, or the writer fails.
@@ -40,7 +41,7 @@ impl Key {
     /// Writes the secret ed25519 key of a seed as [`standard`](Self::standard) reads it: `whsk_`
     /// and the base64 of the seed and the public key.
     ///
-    /// What is written is the secret itself: wipe it after use.
+    /// The output is the secret itself: wipe it after use.
     ///
     /// # Errors
     /// [`KeyError::Write`] when the writer fails.
@@ -57,7 +58,7 @@ impl Key {
         write(PRIVATE_PREFIX, &*bytes, out)
     }
 
-    /// Writes the public half of an ed25519 key, which receivers verify by: `whpk_` and base64.
+    /// Writes the public half of an ed25519 key, with which receivers verify: `whpk_` and base64.
     ///
     /// # Errors
     /// [`KeyError::Algorithm`] when the key is for another algorithm, [`KeyError::Write`] when the

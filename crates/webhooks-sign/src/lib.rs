@@ -5,50 +5,76 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+// Each file uses only files above it: from bottom to top.
+
+// the values that schemes are made of
 mod algorithm;
-mod check;
-mod content;
-mod custom;
-mod describe;
-#[cfg(feature = "ed25519")]
-mod ed25519;
 mod encoding;
-mod envelope;
+mod grammar;
+mod tag;
+
+// how a request is read
 mod error;
-mod headers;
-mod key;
-mod key_ring;
-mod key_text;
-mod listed;
-mod mac;
-mod matched;
-#[cfg(feature = "p256")]
-mod p256;
-mod pending;
-pub mod providers;
-mod scheme;
-mod signature;
-mod signing;
-pub mod standard;
+
+pub mod headers;
 mod timestamp;
 mod tolerance;
+
+// ways to sign, as data
+mod signature;
+
+pub mod scheme;
+
+// keys
+#[cfg(feature = "ed25519")]
+mod ed25519;
+mod mac;
+#[cfg(feature = "p256")]
+mod p256;
+
+mod key;
+
+mod fingerprint;
+mod key_ring;
+mod key_text;
+
+// verifying
+mod key_match;
+mod signature_list;
+
+mod key_check;
+
+mod envelope;
 mod verified;
 mod verifier;
+
+mod checked_headers;
+
+mod pending;
+
+mod verifying;
+
+// signing
+mod signing;
+
+mod forms_and_tokens;
+
+// ready-made schemes
+pub mod standard;
 pub mod x_webhook;
+
+pub mod providers;
 
 // The public interface is:
 pub use algorithm::Algorithm;
-pub use content::Content;
-pub use custom::{SchemeBuilder, SchemeError};
-pub use describe::Fingerprint;
-pub use encoding::Encoding;
 pub use envelope::Envelope;
 pub use error::{Error, Expected, KeyError, SignError};
-pub use headers::{FromFn, Headers, from_fn};
-pub use key::{Key, KeyFormat};
+pub use fingerprint::Fingerprint;
+#[doc(inline)]
+pub use headers::{Headers, from_fn};
+pub use key::Key;
 pub use key_ring::KeyRing;
 pub use pending::Pending;
-pub use scheme::{Grammar, Part, Scheme, TimestampFormat, TimestampSource};
 pub use signature::Signature;
 pub use tolerance::Tolerance;
 pub use verified::Verified;

@@ -1,29 +1,30 @@
-//! Verification under way: headers checked, body still to come.
+//! Verifying a webhook whose body comes in chunks.
 
 use core::fmt;
 
 use subtle::Choice;
 
-use crate::check::Check;
-use crate::envelope::Opened;
-use crate::matched::Matched;
+use crate::checked_headers::CheckedHeaders;
+use crate::key_check::KeyCheck;
+use crate::key_match::KeyMatch;
 use crate::{Error, Headers, KeyRing, Verified, Verifier};
 
-/// A webhook whose headers are in order and whose body is being hashed, once a key.
+/// A webhook whose headers were checked and whose body is being hashed, once for each key.
 ///
-/// Everything that can be refused cheaply was refused before this was made.
+/// All that can be refused without the body was refused before, by [`Verifier::begin`].
 #[must_use = "nothing is verified before `finish`"]
 pub struct Pending<'s, 'h, const N: usize> {
-    opened: Opened<'s, 'h>,
-    /// The same for keys of another algorithm, where there are both.
-    twin: Option<Opened<'s, 'h>>,
-    /// A key's check at its place in the ring, unless nothing is listed for its algorithm.
-    checks: [Option<Check>; N],
+    checked: CheckedHeaders<'s, 'h>,
+    /// The same for keys of the twin's algorithm, if the ring has keys of both.
+    twin: Option<CheckedHeaders<'s, 'h>>,
+    /// The check of each key at its index in the ring; `None` if the header lists no signature for the
+    /// key's algorithm.
+    checks: [Option<KeyCheck>; N],
     is_by_twin: [bool; N],
 }
 
 impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
-    /// Checks the headers and hashes what is signed ahead of the body.
+    /// Checks the headers and hashes the parts before the body.
     pub(crate) fn begin(
         verifier: Verifier<'s>,
         keys: &KeyRing<N>,
@@ -31,8 +32,10 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         now: u64,
     ) -> Result<Self, Error> {
         let (first, second) = verifier.suiting(keys)?;
-        let (mut opened, mut twin) = (Opened::new(first), second.map(Opened::new));
-        let is_listed = match (opened.read(headers, now), &mut twin) {
+        let (mut checked, mut twin) = (CheckedHeaders::new(first), second.map(CheckedHeaders::new));
+        // A header needs signatures for one of the two algorithms. If it has none for either, the error
+        // names the form of the first.
+        let is_listed = match (checked.read(headers, now), &mut twin) {
             (Err(none @ Error::NoneListed { .. }), Some(twin)) => {
                 twin.read(headers, now).map_err(|error| match error {
                     Error::NoneListed { .. } => none,
@@ -50,37 +53,53 @@ impl<'s, 'h, const N: usize> Pending<'s, 'h, N> {
         let mut checks = [const { None }; N];
         let mut is_by_twin = [false; N];
         for ((slot, is_by_twin), key) in checks.iter_mut().zip(&mut is_by_twin).zip(keys.iter()) {
-            *is_by_twin = !opened.is_for(key);
+            *is_by_twin = !checked.is_for(key);
             *slot = match &twin {
                 Some(twin) if *is_by_twin => is_twin_listed.then(|| twin.start(key)),
-                _ => is_first_listed.then(|| opened.start(key)),
+                _ => is_first_listed.then(|| checked.start(key)),
             };
         }
-        Ok(Self { opened, twin, checks, is_by_twin })
+        Ok(Self { checked, twin, checks, is_by_twin })
     }
 
-    /// Hashes the next bytes of the body. How the body is cut makes no difference.
+    /// Hashes the next bytes of the body. The sizes of the chunks make no difference.
     pub fn update(&mut self, chunk: &[u8]) {
         for check in self.checks.iter_mut().flatten() {
             check.update(chunk);
         }
     }
 
-    /// Compares every listed signature with every key, in a time that does not tell which matched.
+    /// Compares every listed signature with every key. The time does not depend on which one matches.
     ///
     /// # Errors
     /// [`Error::NoMatch`] when none does.
     pub fn finish(self) -> Result<Verified<'h, ()>, Error> {
-        let Self { opened, twin, checks, is_by_twin } = self;
-        let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&opened);
-        let mut matched = Matched::default();
+        let Self { checked, twin, checks, is_by_twin } = self;
+        let by = |is_by_twin| twin.as_ref().filter(|_| is_by_twin).unwrap_or(&checked);
+        let mut matched = KeyMatch::default();
         for (check, is_by_twin) in checks.into_iter().zip(is_by_twin) {
+            // A key without a check is noted too: the index counts all keys before the match.
             let is_match = check.map(|check| by(is_by_twin).finish(check));
             matched.note(is_match.unwrap_or_else(|| Choice::from(0)));
         }
         let key_index = matched.key_index()?;
         let is_by_twin = is_by_twin.get(key_index).copied().unwrap_or_default();
         Ok(by(is_by_twin).verified(key_index, ()))
+    }
+}
+
+impl<'s> Verifier<'s> {
+    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// Every [`Error`] except [`Error::NoMatch`], which [`Pending::finish`] returns.
+    pub fn begin<'h, const N: usize>(
+        &self,
+        keys: &KeyRing<N>,
+        headers: &'h (impl Headers + ?Sized),
+        now: u64,
+    ) -> Result<Pending<'s, 'h, N>, Error> {
+        Pending::begin(*self, keys, headers, now)
     }
 }
 

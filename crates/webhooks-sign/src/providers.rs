@@ -1,10 +1,10 @@
 //! The schemes of webhook providers, each with the page that it follows.
 //!
-//! Schemes that sign no timestamp cannot tell a replay: keep the delivery ids that you have seen.
-//! Those that sign the URL need the one that you gave the provider, by
+//! A scheme that signs no timestamp cannot detect a replay: store the delivery ids that you have seen.
+//! A scheme that signs the URL needs the one that you gave the provider: see
 //! [`Verifier::url`](crate::Verifier::url).
 //!
-//! Left out: HubSpot v1 and v2 (a hash with the secret ahead, which can be extended, and no HMAC),
+//! Left out: HubSpot v1 and v2 (a hash with the secret in front, which can be extended, and no HMAC),
 //! PayPal and AWS SNS (RSA with certificates fetched from the network), Plaid and Vonage (JSON Web
 //! Tokens, Plaid's by keys fetched from the network), Adyen's payment notifications (fields of the
 //! JSON body joined). Clerk, Resend, OpenAI, Supabase, GitLab's signing tokens, Brex and Polar send
@@ -16,8 +16,7 @@ mod body;
 mod other;
 mod timed;
 
-use crate::scheme::HEX_OF_BODY;
-use crate::{Encoding, Grammar, Scheme};
+use crate::scheme::{Encoding, Grammar, HEX_OF_BODY, Scheme};
 
 pub use body::*;
 pub use other::*;
@@ -29,7 +28,7 @@ const SHA256_EQUALS: Scheme = Scheme { grammar: Grammar::One { prefix: "sha256="
 /// A base64 HMAC of the body.
 const BASE64_OF_BODY: Scheme = Scheme { encoding: Encoding::Base64, ..HEX_OF_BODY };
 
-/// Every scheme of this module that the features on bring.
+/// All schemes of this module, as far as their features are on.
 pub const ALL: &[Scheme] = &[
     ADYEN_HEADER,
     ASANA,

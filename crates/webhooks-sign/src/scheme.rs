@@ -1,10 +1,18 @@
-//! The template that every scheme fills in: which headers, which grammar, which bytes are signed.
+//! Schemes: ways to sign webhooks, as data.
+//!
+//! A scheme names the headers, their grammar, the algorithm and the parts that are signed. A receiver
+//! of a known provider needs no more than a constant of [`providers`](crate::providers),
+//! [`standard`](crate::standard) or [`x_webhook`](crate::x_webhook). This module is for those who ask
+//! a scheme for its parts, and for senders of their own: see [`Scheme::custom`].
 
-use crate::encoding::Encoding;
-use crate::key::KeyFormat;
-use crate::{
-    Algorithm, Content, Error, Headers, Key, KeyError, KeyRing, Tolerance, Verified, Verifier,
-};
+mod custom;
+mod describe;
+
+use crate::{Algorithm, Expected, Tolerance};
+
+pub use crate::encoding::Encoding;
+pub use crate::grammar::{Content, Grammar, KeyFormat, Part, TimestampFormat, TimestampSource};
+pub use custom::{SchemeBuilder, SchemeError};
 
 /// A way to sign webhooks, as data: that of a provider, or one of your own from [`Scheme::custom`].
 ///
@@ -29,103 +37,23 @@ pub struct Scheme {
     pub(crate) algorithm: Algorithm,
     /// The header that carries the signatures.
     pub(crate) signature: &'static str,
-    /// Further headers that each carry signatures; any of them and the first may be missing.
+    /// Further headers that carry signatures. Each of them, and the first, may be missing.
     pub(crate) more_signatures: &'static [&'static str],
     pub(crate) grammar: Grammar,
     pub(crate) encoding: Encoding,
     /// The header that carries the id, if one is signed.
     pub(crate) id: Option<&'static str>,
     pub(crate) timestamp: Option<TimestampSource>,
-    /// What is signed, in order.
+    /// The parts that are signed, in order.
     pub(crate) parts: &'static [Part],
     pub(crate) tolerance: Tolerance,
     pub(crate) key: KeyFormat,
     pub(crate) event_id: &'static [&'static str],
     pub(crate) repeats_bodies: bool,
     pub(crate) max_body: Option<usize>,
-    /// The same by another algorithm, whose signatures stand in the same header: keys for either
-    /// will do.
+    /// The same scheme by another algorithm, whose signatures stand in the same header: keys for either
+    /// algorithm are accepted.
     pub(crate) twin: Option<&'static Self>,
-}
-
-/// How the signature header lists its signatures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Grammar {
-    /// One signature behind a prefix, which may be empty: `sha256=…`.
-    One {
-        /// What stands before the signature.
-        prefix: &'static str,
-    },
-    /// Signatures behind a version; those of other versions are skipped: `v1,… v1a,…`.
-    List {
-        /// The character between the items.
-        separator: u8,
-        /// What stands before each signature of this scheme.
-        version: &'static str,
-    },
-    /// Named fields, of which the timestamp may be one: `t=…,v1=…,v1=…`.
-    Fields {
-        /// The character between the fields.
-        separator: u8,
-        /// What stands before each signature of this scheme, `=` included.
-        signature: &'static str,
-    },
-}
-
-/// Where the timestamp stands, and in which form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TimestampSource {
-    /// In a field of the signature header, whose name is given with its `=`.
-    Field(&'static str, TimestampFormat),
-    /// In a header of its own.
-    Header(&'static str, TimestampFormat),
-}
-
-/// How a timestamp is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TimestampFormat {
-    /// Milliseconds since 1970, in decimal.
-    Milliseconds,
-    /// RFC 3339: `2026-01-01T00:00:00Z` or `2026-01-01T00:00:00-07:00`, with or without a fraction
-    /// of a second.
-    Rfc3339,
-    /// Seconds since 1970, in decimal.
-    Seconds,
-}
-
-impl core::fmt::Display for TimestampFormat {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Milliseconds => "milliseconds since 1970 in decimal",
-            Self::Rfc3339 => "RFC 3339 in UTC",
-            Self::Seconds => "seconds since 1970 in decimal",
-        })
-    }
-}
-
-/// A part of the signed bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Part {
-    /// The body as it came.
-    Body,
-    /// In place of the body, the fields of the form in it: each decoded name and value, sorted.
-    Form,
-    /// The id.
-    Id,
-    /// A fixed text.
-    Literal(&'static str),
-    /// The request's method, such as `POST`.
-    Method,
-    /// The timestamp as it is written.
-    Timestamp,
-    /// In place of the body, a token that stands in it.
-    Token,
-    /// The URL that the sender was given. Never rebuild it from the `Host` header.
-    Url,
 }
 
 impl Scheme {
@@ -134,8 +62,8 @@ impl Scheme {
         self.name
     }
 
-    /// Returns the algorithm, which the keys must be for. To Standard Webhooks and Svix keys for
-    /// ed25519 may be given as well, where that feature is on.
+    /// Returns the algorithm, for which the keys must be. Standard Webhooks and Svix also accept keys
+    /// for ed25519, if that feature is on.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -147,12 +75,12 @@ impl Scheme {
     }
 
     /// Borrows the names of further headers that carry signatures, for a provider that sends one
-    /// header for each live key. A webhook needs one of all these headers.
+    /// header for each live key. A webhook needs at least one of all these headers.
     pub const fn more_signature_headers(&self) -> &'static [&'static str] {
         self.more_signatures
     }
 
-    /// Borrows what stands before each signature in its header, such as `sha256=`; often nothing.
+    /// Borrows the text before each signature in its header, such as `sha256=`; it is often empty.
     pub const fn signature_prefix(&self) -> &'static str {
         match self.grammar {
             Grammar::One { prefix } => prefix,
@@ -166,8 +94,8 @@ impl Scheme {
         self.signs(Part::Url)
     }
 
-    /// Returns the other algorithm, keys for which the scheme takes too: ed25519 for Standard Webhooks
-    /// and Svix, with the feature `ed25519`.
+    /// Returns the other algorithm for which the scheme accepts keys: ed25519 for Standard Webhooks and
+    /// Svix, with the feature `ed25519`.
     pub fn other_algorithm(&self) -> Option<Algorithm> {
         self.twin.map(|twin| twin.algorithm)
     }
@@ -177,17 +105,17 @@ impl Scheme {
         self.id
     }
 
-    /// Returns what is signed of the body, which says how its webhooks are verified.
+    /// Returns the content of the body that is signed. It decides which function verifies.
     pub fn content(&self) -> Content {
         self.parts.iter().find_map(|part| part.content()).unwrap_or(Content::Body)
     }
 
-    /// Returns whether a verified webhook has an id that is signed, by which to deduplicate.
+    /// Returns whether a verified webhook has a signed id, by which to deduplicate.
     pub fn signs_id(&self) -> bool {
         self.id.is_some() || self.content() == Content::Token
     }
 
-    /// Returns where the timestamp stands, if the scheme signs one.
+    /// Returns the place of the timestamp, if the scheme signs one.
     pub const fn timestamp_source(&self) -> Option<TimestampSource> {
         self.timestamp
     }
@@ -205,15 +133,15 @@ impl Scheme {
         }
     }
 
-    /// Returns how far the timestamp may lie from the receiver's clock, unless a verifier is told
-    /// otherwise. Where the scheme signs no timestamp, it says nothing.
+    /// Returns the tolerance for the timestamp, unless a verifier sets another. It has no meaning if the
+    /// scheme signs no timestamp.
     pub const fn tolerance(&self) -> Tolerance {
         self.tolerance
     }
 
     /// Borrows the JSON pointers (RFC 6901) of the fields in the signed body that together identify
-    /// an event in all its attempts. `*` in place of an index is each item of an array. It is empty
-    /// where the scheme signs an id in a header, or the provider documents no such field.
+    /// an event in all its attempts. `*` in place of an index stands for each item of an array. The
+    /// list is empty if the scheme signs an id in a header, or the provider documents no such field.
     pub const fn event_id_fields(&self) -> &'static [&'static str] {
         self.event_id
     }
@@ -229,36 +157,11 @@ impl Scheme {
         self.max_body
     }
 
-    /// Returns the key of a secret as the provider shows it: as text, or decoded from base64 or
-    /// hexadecimal where the scheme says so.
-    ///
-    /// # Errors
-    /// [`KeyError`] when the secret is empty or not in the scheme's form.
-    pub fn key(&self, secret: &str) -> Result<Key, KeyError> {
-        Key::parse(self.algorithm, self.key, secret)
+    pub(crate) fn expected(&self) -> Expected {
+        Expected::Signature(self.signature_prefix(), self.encoding)
     }
 
-    /// Returns a verifier, to set a tolerance, or the method and URL where they are signed.
-    pub const fn verifier(&self) -> Verifier<'_> {
-        Verifier::new(self)
-    }
-
-    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[inline]
-    pub fn verify<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-        now: u64,
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        self.verifier().verify(keys, headers, body, now)
-    }
-
-    /// Returns the parts ahead of the body and those behind it.
+    /// Returns the parts before the body and those after it.
     #[inline]
     pub(crate) fn around_body(&self) -> (&'static [Part], &'static [Part]) {
         let at = self.parts.iter().position(|part| part.content().is_some());
@@ -272,7 +175,7 @@ impl Scheme {
     }
 }
 
-/// What most schemes are, or differ from in little.
+/// The scheme from which most others are made: a hexadecimal HMAC-SHA256 of the body.
 pub(crate) const HEX_OF_BODY: Scheme = Scheme {
     name: "custom",
     algorithm: Algorithm::HmacSha256,

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use crate::Encoding;
-use crate::mac::Tag;
+use crate::encoding::Encoding;
+use crate::tag::Tag;
 
-/// The longest prefix in bytes. Those of known schemes take up to 7.
+/// The longest prefix in bytes. Those of the providers have up to 10.
 pub(crate) const MAX_PREFIX_LEN: usize = 32;
 
 /// The longest text: that prefix and a hexadecimal HMAC-SHA512 or ed25519 signature.
@@ -29,7 +29,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Writes the MAC behind a prefix such as `v1,`; `None` if that is too long.
+    /// Returns the text of a MAC with a prefix such as `v1,`; `None` if it is too long.
     pub(crate) fn new(prefix: &str, encoding: Encoding, tag: &Tag) -> Option<Self> {
         let mut text = [0; CAPACITY];
         let (start, rest) = text.split_at_mut_checked(prefix.len())?;

@@ -1,17 +1,18 @@
-//! Signing: one signature, and the whole value of the header.
+//! Signing: one signature, or the whole value of the header.
 
 use core::fmt;
 
-use crate::listed::{MAX_CURVE_SIGNATURES, MAX_SIGNATURES};
-use crate::scheme::{Scheme, TimestampSource};
-use crate::{Algorithm, Content, Envelope, Key, SignError, Signature};
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::scheme::{Content, Scheme, TimestampSource};
+use crate::signature_list::MAX_SIGNATURES;
+use crate::{Algorithm, Envelope, Key, SignError, Signature};
 
 impl Scheme {
-    /// Signs a body with one key: the signature as it stands in the header, prefix included.
+    /// Signs a body with one key. Returns the signature as it stands in the header, prefix included.
     ///
     /// # Errors
     /// [`SignError`] when verifiers would refuse the envelope, or the key is for another algorithm
-    /// or for verifying alone.
+    /// or can only verify.
     pub fn sign(
         &self,
         key: &Key,
@@ -21,7 +22,7 @@ impl Scheme {
         self.sign_pieces(key, envelope, Content::Body, envelope.parts().pieces(self, body))
     }
 
-    /// Signs pieces that stand for this content.
+    /// Signs pieces that stand for `content`.
     pub(crate) fn sign_pieces<'p>(
         &self,
         key: &Key,
@@ -44,9 +45,10 @@ impl Scheme {
     /// timestamp where that is a field of it.
     ///
     /// # Errors
-    /// [`SignError`] when [`sign`](Self::sign) refuses, there is no key or more than verifiers
-    /// would look at (one where the grammar has room for one, 4 for a curve, 16 fields or items
-    /// otherwise), or the writer fails. What was written by then is not a whole header value.
+    /// [`SignError`] when [`sign`](Self::sign) refuses, there is no key, there are more than verifiers
+    /// accept, or the writer fails. Verifiers accept one signature if the grammar has room for one,
+    /// 4 signatures by a curve, and 16 fields or items otherwise. After an error the output is not a
+    /// whole header value.
     ///
     /// # Example
     /// ```
@@ -75,7 +77,7 @@ impl Scheme {
         write_all(keys, |_| self, envelope, body, out)
     }
 
-    /// The same into a buffer of yours, of which it returns what was written.
+    /// Signs as [`sign_all`](Self::sign_all) does, into `buffer`. Returns the text that was written.
     ///
     /// # Errors
     /// Those of [`sign_all`](Self::sign_all), and [`SignError::Write`] when the buffer is too
@@ -103,7 +105,7 @@ pub(crate) fn write_all<'s, 'k>(
     let mut value = Value { out, items: 0, curves: 0 };
     for key in keys {
         let scheme = scheme_of(key.algorithm());
-        // Signed first: what is refused leaves no beginning of a header.
+        // Signed before anything is written, so that a refused key leaves no start of a header.
         let signature = scheme.sign(key, envelope, body)?;
         if let (0, Some(TimestampSource::Field(name, _))) = (value.items, scheme.timestamp) {
             value.push(scheme, [name, envelope.timestamp])?;
@@ -114,7 +116,7 @@ pub(crate) fn write_all<'s, 'k>(
     if value.items == 0 { Err(SignError::UnsuitableKey) } else { Ok(()) }
 }
 
-/// The value of a signature header being written, no longer than verifiers read it.
+/// The value of a signature header that is being written, no longer than verifiers accept.
 struct Value<'o, W> {
     out: &'o mut W,
     items: usize,
@@ -145,7 +147,7 @@ impl<W: fmt::Write> Value<'_, W> {
     }
 }
 
-/// Has text written to the start of a buffer, and returns it.
+/// Returns the text that `write` writes to the start of `buffer`.
 pub(crate) fn write_into<'b>(
     buffer: &'b mut [u8],
     write: impl FnOnce(&mut Written<'b>) -> Result<(), SignError>,
@@ -156,7 +158,7 @@ pub(crate) fn write_into<'b>(
     buffer.get(..len).and_then(|text| str::from_utf8(text).ok()).ok_or(SignError::Write)
 }
 
-/// Text at the start of a buffer.
+/// The text at the start of a buffer.
 pub(crate) struct Written<'b> {
     buffer: &'b mut [u8],
     len: usize,

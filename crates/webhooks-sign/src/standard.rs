@@ -5,22 +5,22 @@
 
 use core::fmt;
 
-use crate::key::KeyFormat;
-use crate::scheme::HEX_OF_BODY;
-use crate::signing::{write_all, write_into};
-use crate::{
-    Algorithm, Encoding, Envelope, Error, Grammar, Headers, Key, KeyRing, Part, Scheme, SignError,
-    Signature, TimestampFormat, TimestampSource, Verified,
+use crate::scheme::{
+    Encoding, Grammar, HEX_OF_BODY, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
 };
+use crate::signing::{write_all, write_into};
+use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, SignError, Signature, Verified};
 
-/// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`; keys for
-/// ed25519 verify `v1a`, where that feature is on, in one ring with others or alone.
+/// `webhook-id`, `webhook-timestamp` and `webhook-signature` with HMAC-SHA256, `v1`. With the feature
+/// `ed25519`, keys for ed25519 verify `v1a`, in one ring with others or alone.
 pub const STANDARD: Scheme = Scheme {
     #[cfg(feature = "ed25519")]
     twin: Some(&STANDARD_ASYMMETRIC),
     ..STANDARD_BY_HMAC
 };
 
+// Apart from `STANDARD`: the asymmetric scheme is made of it, and constants that refer to each other
+// do not compile.
 const STANDARD_BY_HMAC: Scheme = Scheme {
     name: "standard",
     signature: "webhook-signature",
@@ -48,12 +48,12 @@ const SVIX_BY_HMAC: Scheme = Scheme {
     ..STANDARD_BY_HMAC
 };
 
-/// [`STANDARD`] with ed25519 alone, `v1a`.
+/// [`STANDARD`] with only ed25519, `v1a`.
 #[cfg(feature = "ed25519")]
 pub const STANDARD_ASYMMETRIC: Scheme =
     Scheme { name: "standard-asymmetric", ..asymmetric(STANDARD_BY_HMAC) };
 
-/// [`SVIX`] with ed25519 alone, `v1a`.
+/// [`SVIX`] with only ed25519, `v1a`.
 #[cfg(feature = "ed25519")]
 pub const SVIX_ASYMMETRIC: Scheme = Scheme { name: "svix-asymmetric", ..asymmetric(SVIX_BY_HMAC) };
 
@@ -74,8 +74,8 @@ fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
 
 /// Verifies a webhook by its `webhook-*` headers, within 5 minutes of `now` (Unix seconds).
 ///
-/// The keys say which signatures count: `v1` those for HMAC-SHA256, `v1a` those for ed25519. A ring
-/// may hold both, while a sender goes over from one to the other.
+/// The keys decide which signatures count: `v1` for keys of HMAC-SHA256, `v1a` for keys of ed25519. A
+/// ring may hold both, while a sender changes from one to the other.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
@@ -134,9 +134,9 @@ pub fn sign(key: &Key, id: &str, timestamp: u64, body: &[u8]) -> Result<Signatur
 /// Signs one attempt with every live key and writes the value of the signature header.
 ///
 /// # Errors
-/// [`SignError`] when [`sign`] refuses, there is no key, more than 16 or more than 4 for ed25519,
-/// which receivers would refuse, or the writer fails. What was written by then is not a whole
-/// header value.
+/// [`SignError`] when [`sign`] refuses, there is no key, there are more than 16, or more than 4 for
+/// ed25519, which receivers would refuse, or the writer fails. After an error the output is not a
+/// whole header value.
 pub fn sign_all<'k>(
     keys: impl IntoIterator<Item = &'k Key>,
     id: &str,
@@ -149,8 +149,8 @@ pub fn sign_all<'k>(
     write_all(keys, scheme_of, &envelope, body, out)
 }
 
-/// The same into a buffer of yours, of which it returns what was written: 47 bytes for a signature
-/// by HMAC-SHA256, 92 for one by ed25519, and a space between two.
+/// Signs as [`sign_all`] does, into `buffer`. Returns the text that was written: 47 bytes for a
+/// signature by HMAC-SHA256, 92 for one by ed25519, and a space between two.
 ///
 /// # Errors
 /// Those of [`sign_all`], and [`SignError::Write`] when the buffer is too small.

@@ -1,15 +1,7 @@
-//! Timestamps as schemes write them.
+//! Parsing of timestamps.
 
 use crate::Error;
-use crate::scheme::{TimestampFormat, TimestampSource};
-
-impl TimestampSource {
-    pub(crate) fn format(self) -> TimestampFormat {
-        match self {
-            Self::Field(_, format) | Self::Header(_, format) => format,
-        }
-    }
-}
+use crate::grammar::TimestampFormat;
 
 /// Returns the Unix seconds that a timestamp stands for.
 #[inline]
@@ -22,8 +14,8 @@ pub(crate) fn parse(text: &[u8], format: TimestampFormat) -> Result<u64, Error> 
     seconds.ok_or(Error::InvalidTimestamp { expected: format })
 }
 
-/// Reads canonical digits alone, without sign or leading zero: then the text as received and the
-/// number written anew are the same signed bytes.
+/// Reads canonical digits only, without a sign or a leading zero: so the number, when written again,
+/// gives the same signed bytes as the text that was received.
 #[inline]
 fn decimal(text: &[u8]) -> Option<u64> {
     if let [b'0', _, ..] = text { None } else { digits(text) }
@@ -32,7 +24,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 /// Reads one digit or more.
 #[inline]
 fn digits(text: &[u8]) -> Option<u64> {
-    // So many digits never overflow; more would lie behind the year 300,000,000,000.
+    // 19 digits never overflow; more would lie beyond the year 300,000,000,000.
     if !(1..=19).contains(&text.len()) {
         return None;
     }
@@ -74,7 +66,7 @@ fn rfc3339(text: &[u8]) -> Option<u64> {
     local.checked_add_signed(offset)
 }
 
-/// Reads `+HH:MM` or `-HH:MM`, and returns the seconds that lead to UTC.
+/// Reads `+HH:MM` or `-HH:MM`, and returns the seconds to add to get UTC.
 fn offset(zone: [u8; 6]) -> Option<i64> {
     let [sign, h1, h2, b':', m1, m2] = zone else { return None };
     let (hours, minutes) = (digits(&[h1, h2])?, digits(&[m1, m2])?);

@@ -1,4 +1,4 @@
-//! How far a timestamp may lie from the receiver's clock.
+//! The tolerance for the difference between a timestamp and the receiver's clock.
 
 use crate::Error;
 
@@ -7,7 +7,7 @@ use crate::Error;
 /// The default is 5 minutes either way, as in the libraries of Standard Webhooks; the
 /// specification gives no figure ("some allowable tolerance").
 ///
-/// A receiver that remembers ids against replays must keep them for `past + future`.
+/// A receiver that stores ids against replays must store them for `past + future`.
 ///
 /// # Example
 /// ```
@@ -26,7 +26,7 @@ pub struct Tolerance {
 impl Tolerance {
     pub(crate) const DEFAULT: Self = Self { past: 300, future: 300 };
 
-    /// Accepts any timestamp. Old messages can then be replayed for ever, unless their ids are kept.
+    /// Accepts any timestamp. Old messages can then be replayed for ever, unless their ids are stored.
     pub const DANGEROUS_UNLIMITED: Self = Self { past: u64::MAX, future: u64::MAX };
 
     #[inline]

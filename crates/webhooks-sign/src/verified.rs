@@ -2,14 +2,14 @@
 
 use core::fmt;
 
-/// A webhook whose signature was found right. Only this crate can make one, so that code which
-/// takes it cannot be reached by an unverified body.
+/// A webhook whose signature was verified. Only this crate can make one, so no unverified body
+/// reaches code that takes it.
 ///
-/// `B` is the body: `&[u8]` from the calls that take it whole, `()` from a
-/// [`Pending`](crate::Pending), which has passed it on in chunks.
+/// `B` is the body: `&[u8]` from functions that take it whole, `()` from a
+/// [`Pending`](crate::Pending), which took it in chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Verified<'h, B> {
-    /// Visible ASCII.
+    /// The id: visible ASCII.
     pub(crate) id: Option<&'h [u8]>,
     pub(crate) timestamp: Option<u64>,
     pub(crate) key_index: usize,
@@ -23,12 +23,12 @@ impl<'h, B> Verified<'h, B> {
         self.id.and_then(|id| str::from_utf8(id).ok())
     }
 
-    /// Returns when the attempt was signed, in Unix seconds, if the scheme signs it.
+    /// Returns the time at which the attempt was signed, in Unix seconds, if the scheme signs it.
     pub fn timestamp(&self) -> Option<u64> {
         self.timestamp
     }
 
-    /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
+    /// Returns the index of the key in its ring, from 0: it shows when an old key is no longer used.
     pub fn key_index(&self) -> usize {
         self.key_index
     }
@@ -43,12 +43,12 @@ impl<'h, B> Verified<'h, B> {
         &self.body
     }
 
-    /// Takes the body out.
+    /// Returns the body.
     pub fn into_body(self) -> B {
         self.body
     }
 
-    /// Lets go of the body, and keeps what is known of it.
+    /// Returns the same without the body.
     pub fn without_body(self) -> Verified<'h, ()> {
         self.with_body(())
     }
@@ -58,7 +58,7 @@ impl<'h, B> Verified<'h, B> {
         Verified { id, timestamp, key_index, scheme, body }
     }
 
-    /// Puts an id in place of that in the headers, and of what borrows them.
+    /// Replaces the id. The result no longer borrows the headers.
     pub(crate) fn with_id(self, id: Option<&[u8]>) -> Verified<'_, B> {
         let Self { id: _, timestamp, key_index, scheme, body } = self;
         Verified { id, timestamp, key_index, scheme, body }
@@ -66,7 +66,7 @@ impl<'h, B> Verified<'h, B> {
 }
 
 impl<B> fmt::Debug for Verified<'_, B> {
-    /// Leaves out the body: logs are no place for what webhooks are about.
+    /// Leaves out the body: it must not get into logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verified")
             .field("id", &self.id())

@@ -1,11 +1,12 @@
-//! Verification: by scheme, with what the receiver knows of the request.
+//! The settings of a verification: a scheme, and the receiver's own values.
 
 use core::fmt;
 
-use crate::envelope::Opened;
-use crate::{Content, Error, Headers, Key, KeyRing, Pending, Scheme, Tolerance, Verified};
+use crate::scheme::{Content, Part, Scheme};
+use crate::{Error, Key, KeyRing, Tolerance};
 
-/// A scheme, and what the receiver adds to it.
+/// A scheme together with the receiver's own values: a tolerance, and the method and the URL for schemes
+/// that sign them.
 ///
 /// # Example
 /// ```
@@ -29,7 +30,7 @@ pub struct Verifier<'s> {
     pub(crate) tolerance: Tolerance,
     pub(crate) method: &'s str,
     pub(crate) url: &'s str,
-    /// What the caller gives to verify.
+    /// The content that the caller passes.
     pub(crate) content: Content,
 }
 
@@ -39,8 +40,8 @@ impl<'s> Verifier<'s> {
         Self { scheme, tolerance: scheme.tolerance, method, url, content }
     }
 
-    /// Sets how far the timestamp may lie from `now`. Schemes that sign no timestamp have none to
-    /// look at.
+    /// Sets the tolerance for the difference between the timestamp and `now`. It has no effect if the
+    /// scheme signs no timestamp.
     #[must_use]
     pub const fn tolerance(self, tolerance: Tolerance) -> Self {
         Self { tolerance, ..self }
@@ -58,51 +59,15 @@ impl<'s> Verifier<'s> {
         Self { url, ..self }
     }
 
-    /// Checks the headers of a webhook whose body is still to come. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// Every [`Error`] but a body that was changed, which [`Pending::finish`] finds.
-    pub fn begin<'h, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        now: u64,
-    ) -> Result<Pending<'s, 'h, N>, Error> {
-        Pending::begin(*self, keys, headers, now)
-    }
-
-    /// Verifies a webhook whose body is in memory. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[inline]
-    pub fn verify<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-        now: u64,
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        if !self.suits_all(keys) {
-            let mut pending = self.begin(keys, headers, now)?;
-            pending.update(body);
-            return Ok(pending.finish()?.with_body(body));
-        }
-        let mut opened = Opened::new(*self);
-        opened.read(headers, now)?;
-        let key_index = opened.find_key(keys, body)?;
-        Ok(opened.verified(key_index, body))
-    }
-
     /// Returns whether there are keys, and all are for this scheme and not for its twin.
     #[inline]
-    fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
+    pub(crate) fn suits_all<const N: usize>(&self, keys: &KeyRing<N>) -> bool {
         let mut algorithms = keys.iter().map(Key::algorithm);
         algorithms.next() == Some(self.scheme.algorithm)
             && algorithms.all(|algorithm| algorithm == self.scheme.algorithm)
     }
 
-    /// Returns the verifiers that the keys are for: of this scheme, of its twin, or both.
+    /// Returns the verifiers for which there are keys: that of this scheme, of its twin, or both.
     pub(crate) fn suiting<const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -124,21 +89,24 @@ impl<'s> Verifier<'s> {
         }
     }
 
-    /// The same by the system's clock.
-    ///
-    /// # Errors
-    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
-    #[cfg(feature = "std")]
-    #[expect(clippy::disallowed_methods, reason = "the one convenience that reads the clock")]
-    pub fn verify_now<'h, 'b, const N: usize>(
-        &self,
-        keys: &KeyRing<N>,
-        headers: &'h (impl Headers + ?Sized),
-        body: &'b [u8],
-    ) -> Result<Verified<'h, &'b [u8]>, Error> {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        // A clock before 1970 finds every timestamp too new.
-        self.verify(keys, headers, body, since.map_or(0, |since| since.as_secs()))
+    /// Refuses a verifier that lacks a part, or is used for another content than the scheme's.
+    #[inline]
+    pub(crate) fn check_given(&self) -> Result<(), Error> {
+        self.scheme.parts.iter().try_for_each(|part| match part {
+            Part::Method if self.method.is_empty() => Err(Error::MissingPart),
+            Part::Url if self.url.is_empty() => Err(Error::MissingPart),
+            part if part.content().is_some_and(|content| content != self.content) => {
+                Err(Error::OtherContent)
+            }
+            _ => Ok(()),
+        })
+    }
+}
+
+impl Scheme {
+    /// Returns a verifier, to set a tolerance, or the method and the URL if they are signed.
+    pub const fn verifier(&self) -> Verifier<'_> {
+        Verifier::new(self)
     }
 }
 

@@ -1,14 +1,10 @@
 //! The plain scheme: a lower-case hexadecimal HMAC of the body in `X-Webhook-Signature`.
 //!
-//! Nothing but the body is signed, so a message can be replayed: keep the ids that you have seen,
-//! or use [`standard`](crate::standard) where you have the choice.
+//! Only the body is signed, so a message can be replayed: store the ids that you have seen, or use
+//! [`standard`](crate::standard) if you have the choice.
 
-use crate::Verified;
-use crate::scheme::HEX_OF_BODY;
-use crate::{
-    Algorithm, Encoding, Envelope, Error, Headers, Key, KeyFormat, KeyRing, Scheme, SignError,
-    Signature,
-};
+use crate::scheme::{Encoding, HEX_OF_BODY, KeyFormat, Scheme};
+use crate::{Algorithm, Envelope, Error, Headers, Key, KeyRing, SignError, Signature, Verified};
 
 /// `X-Webhook-Signature` with HMAC-SHA256.
 pub const X_WEBHOOK: Scheme = Scheme {
@@ -16,7 +12,7 @@ pub const X_WEBHOOK: Scheme = Scheme {
     signature: "x-webhook-signature",
     encoding: Encoding::LowerHex,
     key: KeyFormat::StandardOrText,
-    // Of the body that our senders make unless told otherwise.
+    // The field of the body that our senders make by default.
     event_id: &["/event_id"],
     ..HEX_OF_BODY
 };
@@ -33,7 +29,7 @@ fn scheme_of(algorithm: Algorithm) -> &'static Scheme {
     }
 }
 
-/// Signs a body: HMAC-SHA256 or HMAC-SHA512, as the key says, in lower-case hexadecimal.
+/// Signs a body by HMAC-SHA256 or HMAC-SHA512, depending on the key, in lower-case hexadecimal.
 ///
 /// # Errors
 /// [`SignError::UnsuitableKey`] when the key is for neither.
@@ -58,8 +54,8 @@ pub fn sign(key: &Key, body: &[u8]) -> Result<Signature, SignError> {
 
 /// Verifies a webhook whose body is in memory.
 ///
-/// The algorithm is that of the keys. `X-Webhook-Signature-Algorithm` is not looked at: a header
-/// must never choose it.
+/// The algorithm is that of the keys. `X-Webhook-Signature-Algorithm` is ignored: a header must never
+/// choose the algorithm.
 ///
 /// # Errors
 /// [`Error`] says what is wrong, and whether it is malformed or forged.

@@ -112,7 +112,7 @@ fn a_url_without_the_hash_of_the_body_is_refused() {
 
 #[test]
 fn content_is_verified_by_its_own_function_alone() {
-    let key = |scheme: &webhooks_sign::Scheme| KeyRing::from(scheme.key("secret").unwrap());
+    let key = |scheme: &webhooks_sign::scheme::Scheme| KeyRing::from(scheme.key("secret").unwrap());
     let (github, mailgun, form) = (key(&GITHUB), key(&MAILGUN), key(&TWILIO));
     let headers = [("x-hub-signature-256", "sha256=00")];
     let refused = Error::OtherContent;

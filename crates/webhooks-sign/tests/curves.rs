@@ -2,7 +2,9 @@
 #![cfg(all(feature = "ed25519", feature = "p256"))]
 
 use webhooks_sign::{
-    Algorithm, Error, Grammar, Key, KeyFormat, KeyRing, Scheme, SignError, standard,
+    Algorithm, Error, Key, KeyRing, SignError,
+    scheme::{Grammar, KeyFormat, Scheme},
+    standard,
 };
 
 const NOW: u64 = 1_767_225_600;

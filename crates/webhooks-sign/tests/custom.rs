@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use webhooks_sign::{
-    Algorithm, Envelope, Key, KeyRing, Part, Scheme, SchemeBuilder, SchemeError, TimestampFormat,
-    TimestampSource, Tolerance,
+    Algorithm, Envelope, Key, KeyRing, Tolerance,
+    scheme::{Part, Scheme, SchemeBuilder, SchemeError, TimestampFormat, TimestampSource},
 };
 
 fn scheme(parts: &'static [Part], format: TimestampFormat) -> SchemeBuilder {

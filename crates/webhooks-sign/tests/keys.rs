@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use webhooks_sign::providers::{GITHUB, STRIPE};
-use webhooks_sign::{Algorithm, Encoding, Key, KeyError, x_webhook};
+use webhooks_sign::{Algorithm, Key, KeyError, scheme::Encoding, x_webhook};
 
 proptest! {
     #[test]
@@ -124,7 +124,7 @@ fn an_ed25519_key_of_a_seed_signs_and_is_written_as_the_rfc_says() {
     ];
     let key = Key::ed25519_from_seed(&seed);
     let sign = |key: &Key| {
-        let scheme = webhooks_sign::Scheme::custom("rfc8032", "signature");
+        let scheme = webhooks_sign::scheme::Scheme::custom("rfc8032", "signature");
         let scheme = scheme.algorithm(Algorithm::Ed25519).build().unwrap();
         scheme.sign(key, &webhooks_sign::Envelope::default(), b"").unwrap().to_string()
     };

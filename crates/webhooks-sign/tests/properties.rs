@@ -1,4 +1,4 @@
-//! What holds for every key, message and cut; the fuzz targets in `tests/fuzz` run the same.
+//! Properties of every key, message and cut; the fuzz targets in `tests/fuzz` run the same.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/any_input.rs"]
@@ -8,8 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use webhooks_sign::providers::{GITHUB, PADDLE, PAGER_DUTY, SQUARE, STRIPE};
 use webhooks_sign::{
-    Algorithm, Envelope, Error, Grammar, Key, KeyRing, Part, Scheme, SchemeError, SignError,
-    TimestampFormat, TimestampSource, Tolerance, from_fn, standard, x_webhook,
+    Algorithm, Envelope, Error, Key, KeyRing, SignError, Tolerance, from_fn,
+    scheme::{Grammar, Part, Scheme, SchemeError, TimestampFormat, TimestampSource},
+    standard, x_webhook,
 };
 
 fn key(algorithm: Algorithm, byte: u8) -> Key {

@@ -9,7 +9,8 @@ use serde_json::Value;
 use webhooks_sign::providers::{self, ALL, BOX, MAILGUN};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{
-    Content, Envelope, Error, Key, KeyRing, Scheme, TimestampFormat, TimestampSource, Tolerance,
+    Envelope, Error, Key, KeyRing, Tolerance,
+    scheme::{Content, Scheme, TimestampFormat, TimestampSource},
 };
 
 const VECTORS: &str = include_str!("vectors/providers.json");

@@ -11,7 +11,7 @@ use webhooks_sign::standard::{self, STANDARD, SVIX};
 #[cfg(feature = "ed25519")]
 use webhooks_sign::standard::{STANDARD_ASYMMETRIC, SVIX_ASYMMETRIC};
 use webhooks_sign::x_webhook::X_WEBHOOK;
-use webhooks_sign::{Algorithm, Encoding, Error, Key, KeyError, KeyRing, Tolerance};
+use webhooks_sign::{Algorithm, Error, Key, KeyError, KeyRing, Tolerance, scheme::Encoding};
 
 const HMAC: Algorithm = Algorithm::HmacSha256;
 
@@ -134,7 +134,7 @@ fn secrets_are_parsed_as_the_vectors_say() {
                 let refused = if text.ends_with('\n') { KeyError::Surrounded } else { ENCODING };
                 assert_eq!(found, Err(refused), "{case}");
             }
-            // What is for ed25519 is a prefix like any other where that is left out.
+            // Without the feature, a prefix of ed25519 is like any other.
             "ed25519_public" | "invalid_key" if !cfg!(feature = "ed25519") => {
                 assert_eq!(found, Err(KeyError::Asymmetric), "{case}");
             }

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use serde_json::Value;
-use webhooks_sign::{Algorithm, Error, Key, KeyRing, Scheme, SchemeError, Verified};
+use webhooks_sign::{
+    Algorithm, Error, Key, KeyRing, Verified,
+    scheme::{Scheme, SchemeError},
+};
 
 fn bytes(hex: &Value) -> Vec<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap();
@@ -63,7 +66,7 @@ fn hmacs_agree_and_cut_tags_are_refused() {
 fn ed25519_agrees_whole_and_streamed() {
     let scheme = Scheme::custom("wycheproof", "signature")
         .algorithm(Algorithm::Ed25519)
-        .key_format(webhooks_sign::KeyFormat::Hex)
+        .key_format(webhooks_sign::scheme::KeyFormat::Hex)
         .build()
         .unwrap();
     let vectors = include_str!("vectors/wycheproof/ed25519_test.json");

@@ -6,8 +6,9 @@ use rusqlite::params;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::backlog::QueueKey;
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, EndpointStoreError, RegisterError, Registered,
-    Registration, SealError, StateChange, StoredEndpoint, UnknownEndpoint,
+    DisableReason, EndpointKey, EndpointState, RegisterError, Registration, UnknownEndpoint,
+    seal::SealError,
+    store::{EndpointStoreError, Registered, StateChange, StoredEndpoint},
 };
 
 use crate::row;

@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::store::StoreError;
-use webhooks_registry::SealError;
+use webhooks_registry::seal::SealError;
 
 /// Says why a store cannot be opened. Its file is as it was.
 #[derive(Debug, Error)]

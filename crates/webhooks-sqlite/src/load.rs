@@ -7,7 +7,7 @@ use rusqlite::{Row, params};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointState, Registration, SealError, StoredEndpoint,
+    Endpoint, EndpointKey, EndpointState, Registration, seal::SealError, store::StoredEndpoint,
 };
 
 use crate::OpenError;

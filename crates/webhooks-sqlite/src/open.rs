@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use webhooks_dispatch::backlog::Window;
-use webhooks_registry::{SealingKey, SealingKeys};
+use webhooks_registry::seal::{SealingKey, SealingKeys};
 
 use crate::limit::Limit;
 use crate::{OpenError, SqliteStore, migrate};
@@ -48,7 +48,7 @@ const STATEMENTS: usize = 64;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use webhooks_registry::SealingKey;
+/// use webhooks_registry::seal::SealingKey;
 /// use webhooks_sqlite::SqliteOptions;
 ///
 /// # let folder = tempfile::tempdir()?;

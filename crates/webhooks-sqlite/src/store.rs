@@ -22,8 +22,8 @@ use webhooks_dispatch::{
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, Registry, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration, Registry,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
 use crate::OpenError;

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::backlog::{QueueKey, QueuedDelivery, due_in_order};
 use webhooks_dispatch::store::{Failing, Progress, SerializedEvent};
-use webhooks_registry::{EndpointNumber, Registration, SealingKeys};
+use webhooks_registry::{EndpointNumber, Registration, seal::SealingKeys};
 
 use crate::OpenError;
 use crate::limit::{Limit, Room};

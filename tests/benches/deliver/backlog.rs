@@ -12,7 +12,7 @@ use webhooks_dispatch::{
     clock::{Clock as _, SystemClock},
     store::{ClaimRequest, DeliveryStore, SerializedEvent},
 };
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 use webhooks_sqlite::SqliteStore;
 
 use super::{Figures, cpu, endpoint, event, float, folder, median, note, settlements};

@@ -16,7 +16,7 @@ use webhooks_dispatch::{
     store::DeliveryStore,
 };
 use webhooks_http::HttpTransport;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use super::figures::{CONCURRENCY, PAID, cpu, endpoint, event, float, median};
 

@@ -10,7 +10,7 @@ use webhooks_dispatch::{
     store::{ClaimRequest, DeliveryStore as _},
 };
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::EndpointStore as _;
+use webhooks_registry::store::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::figures::{Figures, PAID, endpoint, event, float, median, note, settlements};

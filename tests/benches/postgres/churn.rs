@@ -8,7 +8,7 @@ use webhooks_dispatch::{
     store::{DeliveryStore as _, SerializedEvent},
 };
 use webhooks_postgres::PostgresOptions;
-use webhooks_registry::EndpointStore as _;
+use webhooks_registry::store::EndpointStore as _;
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::backlog::claim_and_settle;

@@ -23,7 +23,7 @@ use webhooks_dispatch::{
     transport::{Request, Response, Transport, TransportError},
 };
 use webhooks_http::HttpTransport;
-use webhooks_registry::{Endpoint, EndpointStore};
+use webhooks_registry::{Endpoint, store::EndpointStore};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{PAUSE, PUBLISHERS, open, settings};
 use webhooks_tests::operator::{Operator, tell};

@@ -15,8 +15,8 @@ use webhooks_dispatch::{
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
+    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 use webhooks_sqlite::SqliteStore;
 

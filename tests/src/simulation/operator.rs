@@ -9,7 +9,10 @@ use webhooks_dispatch::{
     clock::Clock as _,
     history::{DeliveryRecord, HistoryStore as _, Query},
 };
-use webhooks_registry::{DisableReason, EndpointKey, Registered, StateChange};
+use webhooks_registry::{
+    DisableReason, EndpointKey,
+    store::{Registered, StateChange},
+};
 
 use super::faulty_store::FaultyStore;
 use super::faulty_transport::FaultyTransport;

@@ -19,8 +19,8 @@ use webhooks_dispatch::{
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointState, EndpointStoreError, Registered,
-    Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, EndpointState, Registration,
+    store::{EndpointStoreError, Registered, StateChange},
 };
 
 use super::plan::number;

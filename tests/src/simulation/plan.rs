@@ -8,7 +8,7 @@ use std::time::Duration;
 use webhooks_core::{RetryPolicy, TenantId};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{BreakerSettings, EngineSettings, Undelivered};
-use webhooks_registry::{DisableReason, Endpoint, RateLimit, StateChange};
+use webhooks_registry::{DisableReason, Endpoint, RateLimit, store::StateChange};
 
 use super::moods::Mood;
 

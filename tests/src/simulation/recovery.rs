@@ -9,7 +9,7 @@ use webhooks_dispatch::{
     clock::Clock as _,
     history::{DeliveryRecord, HistoryStore as _, Query},
 };
-use webhooks_registry::{Endpoint, StateChange};
+use webhooks_registry::{Endpoint, store::StateChange};
 
 use super::plan::{EVENT_TYPES, EndpointPlan, number, tenant, url};
 use super::script::Script;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{Engine, MemoryStore, Worker, clock::Clock as _, history::Query};
-use webhooks_registry::EndpointStore as _;
+use webhooks_registry::store::EndpointStore as _;
 use webhooks_sqlite::SqliteOptions;
 
 use super::committer::Committer;

@@ -10,7 +10,7 @@ use webhooks_dispatch::{
     transport::{ErrorClass, Request, Transport as _},
 };
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError, Proxy};
-use webhooks_registry::{ClientCredentials, Endpoint, EndpointUrl, Registry};
+use webhooks_registry::{Endpoint, EndpointUrl, Registry, auth::ClientCredentials};
 use webhooks_tests::{NameServer, Received, Receiver};
 
 use crate::proxy::TestProxy;

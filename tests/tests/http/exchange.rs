@@ -18,7 +18,7 @@ use webhooks_dispatch::{
     transport::{ErrorClass, Transport as _},
 };
 use webhooks_http::{AddressPolicy, HttpTransport};
-use webhooks_registry::{Endpoint, EndpointStoreError, HeaderProfile, Registry};
+use webhooks_registry::{Endpoint, HeaderProfile, Registry, store::EndpointStoreError};
 use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
 use webhooks_tests::{NameServer, RawServer, Receiver};
 

@@ -12,7 +12,10 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use webhooks_dispatch::transport::{ErrorClass, Transport as _};
 use webhooks_http::Roots;
-use webhooks_registry::{ClientCredentials, EndpointTls, EndpointUrl};
+use webhooks_registry::{
+    EndpointUrl,
+    auth::{ClientCredentials, EndpointTls},
+};
 use webhooks_tests::Receiver;
 
 use crate::{builder, endpoint, request, request_to, told};

@@ -24,7 +24,9 @@ use webhooks_dispatch::{
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey, StateChange,
+    DisableReason, Endpoint, EndpointKey,
+    seal::SealingKey,
+    store::{EndpointStore as _, Registered, StateChange},
 };
 use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 

@@ -8,8 +8,8 @@ use webhooks_dispatch::{
     store::{CancelReason, Outcome, Settled},
 };
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, EndpointStoreError, HeaderProfile, RateLimit,
-    Registered, StateChange,
+    DisableReason, EndpointKey, EndpointState, HeaderProfile, RateLimit,
+    store::{EndpointStoreError, Registered, StateChange},
 };
 
 use super::{

@@ -6,7 +6,7 @@ use webhooks_dispatch::{
     history::Query,
     store::{Outcome, SerializedEvent},
 };
-use webhooks_registry::{DisableReason, StateChange, Subscription};
+use webhooks_registry::{DisableReason, Subscription, store::StateChange};
 
 use super::{
     AnyStore, at, claim, endpoint, endpoint_id, event, key, publish, register, settle, tenant,

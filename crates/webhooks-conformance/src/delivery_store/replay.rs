@@ -6,7 +6,7 @@ use webhooks_dispatch::{
     history::Query,
     store::{Outcome, ReplayMode, ReplayRequest, Settled},
 };
-use webhooks_registry::{DisableReason, StateChange};
+use webhooks_registry::{DisableReason, store::StateChange};
 
 use super::endpoints::set_state;
 use super::{AnyStore, at, claim, endpoint, event, ids, key, publish, register, settle, status};

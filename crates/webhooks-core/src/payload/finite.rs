@@ -60,7 +60,7 @@ impl Error for Found {
     }
 }
 
-/// What can be no such number.
+/// Methods for values that cannot be such a number.
 macro_rules! others {
     ($($method:ident($($argument:ty),*);)+) => {
         $(fn $method(self, $(_: $argument),*) -> Result<(), Found> {
@@ -69,7 +69,7 @@ macro_rules! others {
     };
 }
 
-/// What holds other values, each of which may be a `field` with a name.
+/// A trait for values that hold others, each of which may be a `field` with a name.
 macro_rules! inside {
     ($kind:ident, $method:ident($($field:ident)?)) => {
         impl $kind for Search {

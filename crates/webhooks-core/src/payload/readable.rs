@@ -1,4 +1,4 @@
-//! Whether receivers can read a JSON text: as `serde_json` reads a value, without making one.
+//! The check that receivers can read a JSON text: `serde_json` reads it as a value, and none is made.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ const NUMBER: &str = "$serde_json::private::Number";
 /// Reads a valid JSON text and keeps nothing of it.
 ///
 /// # Errors
-/// What a reader of it would say, with line and column.
+/// The error that a reader of the text would get, with line and column.
 pub(super) fn check(json: &str) -> Result<(), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_str(json);
     Value { levels: MAX_DEPTH, names_number: json.contains(NUMBER) }.deserialize(&mut reader)
 }
 
-/// A value in which so many levels may follow.
+/// A value that may hold `levels` arrays and objects in each other.
 #[derive(Clone, Copy)]
 struct Value {
     levels: usize,

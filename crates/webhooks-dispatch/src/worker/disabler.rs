@@ -9,7 +9,8 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc::Receiver;
 use webhooks_registry::{
-    DisableReason, EndpointStore, EndpointStoreError, Registration, StateChange,
+    DisableReason, Registration,
+    store::{EndpointStore, EndpointStoreError, StateChange},
 };
 
 use super::WorkerParts;

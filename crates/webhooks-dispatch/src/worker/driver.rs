@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use webhooks_registry::EndpointStore;
+use webhooks_registry::store::EndpointStore;
 
 use super::attempts::FinishedAttempt;
 use super::{ShutdownReport, Stop, WorkerParts, attempts, disabler, settler};

@@ -1,9 +1,8 @@
 //! Providers that sign the body alone.
 
 use super::{BASE64_OF_BODY, SHA256_EQUALS};
-use crate::key::KeyFormat;
-use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Encoding, Grammar, Scheme};
+use crate::Algorithm;
+use crate::scheme::{Encoding, Grammar, HEX_OF_BODY, KeyFormat, Scheme};
 
 /// Adyen's webhooks that sign in the header; the key is hexadecimal. docs.adyen.com, "Verify
 /// HMAC signatures".
@@ -117,7 +116,7 @@ pub const META: Scheme = Scheme {
 pub const NOTION: Scheme =
     Scheme { name: "notion", signature: "x-notion-signature", event_id: &["/id"], ..SHA256_EQUALS };
 
-/// PagerDuty v3, one signature a live secret. developer.pagerduty.com, "Webhook signatures".
+/// PagerDuty v3, with one signature for each live secret. developer.pagerduty.com, "Webhook signatures".
 pub const PAGER_DUTY: Scheme = Scheme {
     name: "pager-duty",
     signature: "x-pagerduty-signature",

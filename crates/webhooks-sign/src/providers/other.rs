@@ -1,8 +1,9 @@
-//! Providers that sign the URL, something in place of the body, or nothing: they repeat a token.
+//! Providers that sign the URL, a form or a token in place of the body, or nothing: the last send a
+//! token.
 
 use super::BASE64_OF_BODY;
-use crate::scheme::HEX_OF_BODY;
-use crate::{Algorithm, Part, Scheme, TimestampFormat, TimestampSource, Tolerance};
+use crate::scheme::{HEX_OF_BODY, Part, Scheme, TimestampFormat, TimestampSource};
+use crate::{Algorithm, Tolerance};
 
 /// The header repeats a shared token.
 const TOKEN: Scheme = Scheme { algorithm: Algorithm::Token, ..HEX_OF_BODY };

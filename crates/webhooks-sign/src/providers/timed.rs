@@ -3,10 +3,12 @@
 use super::{BASE64_OF_BODY, SHA256_EQUALS};
 #[cfg(any(feature = "ed25519", feature = "p256"))]
 use crate::Algorithm;
+use crate::Tolerance;
 #[cfg(any(feature = "ed25519", feature = "p256"))]
-use crate::key::KeyFormat;
-use crate::scheme::HEX_OF_BODY;
-use crate::{Encoding, Grammar, Part, Scheme, TimestampFormat, TimestampSource, Tolerance};
+use crate::scheme::KeyFormat;
+use crate::scheme::{
+    Encoding, Grammar, HEX_OF_BODY, Part, Scheme, TimestampFormat, TimestampSource,
+};
 
 /// Stripe's form: a time and signatures as fields, `{t}.{body}` signed.
 const FIELDS: Scheme = Scheme {

@@ -1,9 +1,9 @@
-//! What holds for any input at all: run by proptest in CI and by the fuzz targets in `tests/fuzz`.
+//! Properties of any input at all: run by proptest in CI and by the fuzz targets in `tests/fuzz`.
 
 use webhooks_sign::providers::{ALL, GITHUB, STRIPE};
 use webhooks_sign::standard::{self, STANDARD, SVIX};
 use webhooks_sign::x_webhook::{self, X_WEBHOOK, X_WEBHOOK_SHA512};
-use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, Scheme};
+use webhooks_sign::{Algorithm, Envelope, Key, KeyRing, scheme::Scheme};
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const NOW: u64 = 1_767_225_600;
@@ -22,7 +22,7 @@ pub(crate) fn headers(id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]
             continue;
         };
         let time = match scheme.timestamp_source() {
-            Some(webhooks_sign::TimestampSource::Header(name, _)) => name,
+            Some(webhooks_sign::scheme::TimestampSource::Header(name, _)) => name,
             _ => "-",
         };
         let headers = [
@@ -54,7 +54,7 @@ pub(crate) fn secret(text: &str, bytes: &[u8]) {
     }
 }
 
-/// What was signed verifies, however it is cut and whichever key of the ring signed; and one
+/// A signed message verifies, however it is cut and whichever key of the ring signed; and one
 /// flipped bit, of id, timestamp, signature or body, is refused, by each scheme of ours.
 pub(crate) fn whole(id: &str, body: &[u8], cuts: &[usize], bit: usize) {
     let timestamp = NOW.to_string();

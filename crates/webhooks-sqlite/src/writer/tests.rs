@@ -18,7 +18,7 @@ use rusqlite::types::Value;
 use webhooks_core::{DeliveryId, EndpointId};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::store::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
-use webhooks_registry::{DisableReason, StateChange};
+use webhooks_registry::{DisableReason, store::StateChange};
 
 use crate::SqliteStore;
 

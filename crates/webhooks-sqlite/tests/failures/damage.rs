@@ -8,8 +8,9 @@ use webhooks_dispatch::{
     store::{DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointState, EndpointStore as _, Registered,
-    SealingKey, StateChange,
+    DisableReason, Endpoint, EndpointKey, EndpointState,
+    seal::SealingKey,
+    store::{EndpointStore as _, Registered, StateChange},
 };
 use webhooks_sqlite::{SqliteOptions, SqliteStore};
 

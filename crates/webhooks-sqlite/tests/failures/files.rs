@@ -10,7 +10,7 @@ use webhooks_dispatch::{
     history::{HistoryStore as _, Query},
     store::{DeliveryStore as _, SerializedEvent, Settled},
 };
-use webhooks_registry::{Endpoint, EndpointStore as _};
+use webhooks_registry::{Endpoint, store::EndpointStore as _};
 use webhooks_sqlite::{OpenError, SqliteStore};
 
 use crate::{

@@ -24,7 +24,11 @@ use webhooks_dispatch::{
         Settlement, StoreError,
     },
 };
-use webhooks_registry::{Endpoint, EndpointKey, EndpointStore as _, Registered, SealingKey};
+use webhooks_registry::{
+    Endpoint, EndpointKey,
+    seal::SealingKey,
+    store::{EndpointStore as _, Registered},
+};
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};
 
 const SECRET: &str = "my-very-own-secret";

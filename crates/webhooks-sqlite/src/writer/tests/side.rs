@@ -23,7 +23,8 @@ use webhooks_dispatch::{
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, EndpointStore as _, Registration, StateChange,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
+    store::{EndpointStore as _, StateChange},
 };
 
 use crate::endpoints::Register;

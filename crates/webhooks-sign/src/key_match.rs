@@ -1,24 +1,24 @@
-//! Which key matched, found without telling by time.
+//! The key that matched, found in a time that does not depend on it.
 
 use subtle::{Choice, ConditionallySelectable as _};
 
 use crate::Error;
 
-/// The first key of a ring that matched, as far as its keys were looked at.
+/// The first key of a ring that matched, among those that were checked so far.
 #[derive(Clone, Copy)]
-pub(crate) struct Matched {
+pub(crate) struct KeyMatch {
     any: Choice,
     first: u64,
-    looked_at: u64,
+    checked: u64,
 }
 
-impl Matched {
+impl KeyMatch {
     /// Notes whether the next key matched.
     #[inline]
     pub(crate) fn note(&mut self, is_match: Choice) {
-        self.first.conditional_assign(&self.looked_at, is_match & !self.any);
+        self.first.conditional_assign(&self.checked, is_match & !self.any);
         self.any |= is_match;
-        self.looked_at = self.looked_at.saturating_add(1);
+        self.checked = self.checked.saturating_add(1);
     }
 
     /// Returns the place of the first key that matched.
@@ -29,9 +29,9 @@ impl Matched {
     }
 }
 
-impl Default for Matched {
+impl Default for KeyMatch {
     #[inline]
     fn default() -> Self {
-        Self { any: Choice::from(0), first: 0, looked_at: 0 }
+        Self { any: Choice::from(0), first: 0, checked: 0 }
     }
 }

@@ -2,52 +2,51 @@
 
 use subtle::Choice;
 
-use crate::mac::Tag;
-use crate::scheme::{Grammar, Scheme};
-use crate::{Algorithm, Error, Expected};
+use crate::algorithm::MAX_CURVE_SIGNATURES;
+use crate::grammar::Grammar;
+use crate::scheme::{Encoding, Scheme};
+use crate::tag::Tag;
+use crate::{Algorithm, Error};
 
-/// How many signatures a header may list.
+/// The most signatures that a header may list.
 ///
 /// The limit bounds what a stranger's request can cost. Svix, the sender with the longest lists,
 /// keeps ten old keys beside the live one.
 pub(crate) const MAX_SIGNATURES: usize = 16;
 
-/// How many signatures by a curve a header may list: each costs a curve operation a key, some 40
-/// times an HMAC. A sender that rotates its key lists two.
-pub(crate) const MAX_CURVE_SIGNATURES: usize = 4;
-
-/// How many headers may carry signatures. A sender that rotates its key fills two.
+/// The most headers that may carry signatures. A sender that rotates its key fills two.
 pub(crate) const MAX_HEADERS: usize = 4;
 
-/// The values of the signature headers, found in order.
+/// The signatures in the values of the signature headers, in order.
 ///
-/// Most list one signature, which is kept; the others are decoded when they are compared, which is
-/// cheaper than carrying room for sixteen around.
-pub(crate) struct Listed<'s, 'h> {
+/// Most headers list one, which is decoded when it is read. Others are decoded when they are
+/// compared: an array for sixteen would be copied with each value, and that costs more.
+pub(crate) struct SignatureList<'s, 'h> {
     scheme: &'s Scheme,
     first: Tag,
-    /// What stands behind the first well-formed signature.
+    /// The text after the first well-formed signature.
     rest: &'h [u8],
-    /// The values of further headers, where the scheme has several.
+    /// The values of further headers, if the scheme has several.
     more: Option<[&'h [u8]; MAX_HEADERS]>,
 }
 
-impl<'s, 'h> Listed<'s, 'h> {
-    /// Lists nothing yet. [`read`](Self::read) fills it where it lies: a signature that was written
-    /// byte by byte and is moved at once makes the processor wait for the bytes.
+impl<'s, 'h> SignatureList<'s, 'h> {
+    /// Returns an empty list. [`read`](Self::read) fills it in place: a signature that was written byte
+    /// by byte and is moved at once makes the processor wait for the bytes.
     #[inline]
     pub(crate) fn new(scheme: &'s Scheme) -> Self {
         Self { scheme, first: Tag::EMPTY, rest: b"", more: None }
     }
 
-    /// Checks the value of the signature header.
+    /// Reads the value of the signature header.
     ///
-    /// One malformed item does not spoil the others: Standard Webhooks 1.0, "Signature scheme",
-    /// has receivers try each.
+    /// One malformed item does not invalidate the others: by Standard Webhooks 1.0, "Signature
+    /// scheme", receivers try each.
     #[inline]
     pub(crate) fn read(&mut self, value: &'h [u8]) -> Result<(), Error> {
         let scheme = self.scheme;
-        // Most headers list one signature, in which no separator can stand: it needs no search.
+        // Most headers list one signature, and no signature except a token can hold a separator: no
+        // search is needed.
         let may_be_one = scheme.separator().is_none() || scheme.algorithm != Algorithm::Token;
         if may_be_one && scheme.read_text(value, &mut self.first).is_some() {
             return self.check_limit();
@@ -55,7 +54,7 @@ impl<'s, 'h> Listed<'s, 'h> {
         let first = match scheme.separator() {
             None => None,
             Some(separator) => {
-                // Empty items count: who sends sixteen spaces in a row wants no answer.
+                // Empty items count: a header of sixteen spaces in a row is refused, too.
                 let mut separators = value.iter().filter(|byte| **byte == separator);
                 if separators.nth(MAX_SIGNATURES - 1).is_some() {
                     return Err(scheme.too_many());
@@ -67,7 +66,7 @@ impl<'s, 'h> Listed<'s, 'h> {
         self.check_first(first)
     }
 
-    /// Checks the values of the signature headers where a scheme has several.
+    /// Reads the values of the signature headers of a scheme that has several.
     pub(crate) fn read_all(&mut self, values: [&'h [u8]; MAX_HEADERS]) -> Result<(), Error> {
         let separator = self.scheme.separator();
         let is_separator = |byte: &&u8| Some(**byte) == separator;
@@ -86,7 +85,7 @@ impl<'s, 'h> Listed<'s, 'h> {
         match (first, scheme.grammar) {
             (Some(()), _) => self.check_limit(),
             (None, Grammar::One { .. }) => Err(scheme.malformed()),
-            // Nothing that could match: say so before the body is hashed.
+            // Nothing can match: refuse it before the body is hashed.
             (None, _) => {
                 Err(Error::NoneListed { header: scheme.signature, expected: scheme.expected() })
             }
@@ -102,11 +101,11 @@ impl<'s, 'h> Listed<'s, 'h> {
         Ok(())
     }
 
-    /// Compares each with the one expected, whether or not one matched before.
+    /// Compares each signature with `expected`, whether or not one matched before.
     #[inline]
     pub(crate) fn contains(&self, expected: &[u8]) -> Choice {
         let found = self.first.matches(expected);
-        // Most list one alone, which is no secret.
+        // Most headers list only one, and the number of signatures is no secret.
         if self.rest.is_empty() && self.more.is_none() {
             return found;
         }
@@ -133,13 +132,9 @@ impl Scheme {
         Error::TooManySignatures { header: self.signature }
     }
 
-    /// Says that the signature header is malformed.
+    /// Returns the error for a malformed signature header.
     pub(crate) fn malformed(&self) -> Error {
         Error::InvalidHeader { header: self.signature, expected: self.expected() }
-    }
-
-    pub(crate) fn expected(&self) -> Expected {
-        Expected::Signature(self.signature_prefix(), self.encoding)
     }
 
     #[inline]
@@ -150,13 +145,14 @@ impl Scheme {
         }
     }
 
-    /// The same over the values of several headers.
+    /// Reads the next signature as [`read_next`](Self::read_next) does, over the values of several
+    /// headers.
     #[inline]
     fn read_next_of(&self, rest: &mut [&[u8]; MAX_HEADERS], tag: &mut Tag) -> Option<()> {
         rest.iter_mut().find_map(|rest| self.read_next(rest, tag))
     }
 
-    /// Takes items off the front up to the first well-formed signature, and reads that.
+    /// Removes items from the front up to the first well-formed signature, and reads it into `tag`.
     #[inline]
     fn read_next(&self, rest: &mut &[u8], tag: &mut Tag) -> Option<()> {
         while !rest.is_empty() {
@@ -180,5 +176,31 @@ impl Scheme {
     fn read_text(&self, item: &[u8], tag: &mut Tag) -> Option<()> {
         let text = item.strip_prefix(self.signature_prefix().as_bytes())?;
         self.algorithm.decode(self.encoding, text, tag)
+    }
+}
+
+impl Algorithm {
+    /// Reads a signature; `None` if it is malformed or not whole: a MAC that was cut is easier to guess.
+    #[inline]
+    fn decode(self, encoding: Encoding, text: &[u8], tag: &mut Tag) -> Option<()> {
+        if self == Self::Token {
+            *tag = Tag::of_token(text)?;
+            return Some(());
+        }
+        tag.write(|room| encoding.decode(text, room))?;
+        let len = tag.as_bytes().len();
+        let is_whole = match self {
+            Self::HmacSha256 => len == 32,
+            Self::HmacSha512 => len == 64,
+            #[cfg(feature = "sha1")]
+            Self::HmacSha1 => len == 20,
+            #[cfg(feature = "ed25519")]
+            Self::Ed25519 => len == crate::ed25519::SIGNATURE_LEN,
+            // DER has no fixed length; the parser is strict.
+            #[cfg(feature = "p256")]
+            Self::EcdsaP256 => true,
+            Self::Token => false,
+        };
+        is_whole.then_some(())
     }
 }

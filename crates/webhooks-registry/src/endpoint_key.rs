@@ -1,10 +1,10 @@
-//! What an endpoint goes by: its owner's name for it, and a store's number.
+//! The two identities of an endpoint: the key that its owner chose, and a store's number.
 
 use std::fmt;
 
 use webhooks_core::{EndpointId, TenantId};
 
-/// Names an endpoint: ids are unique within a tenant, so a tenant and an id together name one.
+/// Identifies an endpoint: ids are unique within a tenant, so a tenant and an id together identify one.
 ///
 /// # Example
 /// ```
@@ -18,7 +18,7 @@ use webhooks_core::{EndpointId, TenantId};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a tenant and an id, and nothing else, name one")]
 pub struct EndpointKey {
-    /// Whose endpoint it is.
+    /// The tenant to which the endpoint belongs.
     pub tenant: TenantId,
     /// Its id.
     pub id: EndpointId,
@@ -44,8 +44,8 @@ impl fmt::Display for EndpointKey {
 
 /// The number by which a store and its workers know an endpoint that gets deliveries.
 ///
-/// An endpoint that is enabled after it was disabled gets a new one, so that nothing that waited
-/// before is mistaken for what waits now. A store never uses a number twice.
+/// An endpoint that is enabled after it was disabled gets a new one, so that deliveries from before
+/// are never mistaken for those that wait now. A store never uses a number twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointNumber(u64);
 
@@ -55,7 +55,7 @@ impl EndpointNumber {
         Self(number)
     }
 
-    /// Returns the number as stores keep it.
+    /// Returns the number in the form of a store's row.
     pub const fn as_u64(self) -> u64 {
         self.0
     }

@@ -1,50 +1,25 @@
-//! What a scheme signs of the body, and verification where that is not the body itself.
+//! Signing and verifying forms and tokens, which some schemes sign in place of the body.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::envelope::check_id;
+use crate::scheme::{Content, Encoding, Part, Scheme};
 use crate::{
-    Encoding, Envelope, Error, Expected, Headers, Key, KeyRing, Part, Pending, Scheme, SignError,
-    Signature, Verified, Verifier,
+    Envelope, Error, Expected, Headers, Key, KeyRing, Pending, SignError, Signature, Verified,
+    Verifier,
 };
-
-/// What a scheme signs of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Content {
-    /// The body as it came: [`Verifier::verify`] and [`Verifier::begin`].
-    Body,
-    /// The fields of a form, sorted: [`Verifier::verify_form`]. Of another body nothing, but its
-    /// hash is in the URL: [`Verifier::verify_hashed_body`].
-    Form,
-    /// A token in the body and nothing else of it: [`Verifier::verify_token`].
-    Token,
-}
-
-impl Part {
-    /// Returns what a part stands for of the body, if it does.
-    #[inline]
-    pub(crate) fn content(self) -> Option<Content> {
-        match self {
-            Self::Body => Some(Content::Body),
-            Self::Form => Some(Content::Form),
-            Self::Token => Some(Content::Token),
-            Self::Id | Self::Literal(_) | Self::Method | Self::Timestamp | Self::Url => None,
-        }
-    }
-}
 
 /// The query parameter that carries the hash of a body which is no form.
 const BODY_HASH: &str = "bodySHA256=";
 
 impl Verifier<'_> {
-    /// Verifies a webhook whose body is a form. `fields` are its decoded names and values, which are
-    /// sorted in place unless the headers are refused. `now` is in Unix seconds.
+    /// Verifies a webhook whose body is a form. `fields` are its decoded names and values; they are
+    /// sorted in place, unless the headers are refused. `now` is in Unix seconds.
     ///
     /// The [URL](Self::url) is the one that the sender was given, with its query. Names and values
-    /// are signed without anything between them, and the URL ahead of them, so a name with a
-    /// character that could continue the URL is refused as forged.
+    /// are signed after the URL, with nothing between them. So a name with a character that could
+    /// continue the URL is refused as forged.
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged;
@@ -90,9 +65,10 @@ impl Verifier<'_> {
         Ok(pending.finish()?.with_id(None))
     }
 
-    /// Verifies a webhook by a scheme of forms whose body is none: the URL alone is signed, and holds
-    /// the body's SHA-256 as `bodySHA256`. Here the [URL](Self::url) must be the one that the sender
-    /// was given and behind it what its query has more in the request. `now` is in Unix seconds.
+    /// Verifies a webhook by a scheme that signs forms, if the body is no form: only the URL is signed,
+    /// and its query holds the body's SHA-256 as `bodySHA256`. The [URL](Self::url) must be the one that
+    /// the sender was given, followed by the parameters that its query has in addition in the request.
+    /// `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged; a URL without
@@ -125,8 +101,8 @@ impl Verifier<'_> {
 
     /// Verifies a time and a token that a body holds. `now` is in Unix seconds.
     ///
-    /// Nothing else of the body is signed. The token is the id of what is returned: remember it, for
-    /// whoever saw it once could send it with another body.
+    /// Nothing else of the body is signed. The token becomes the id of the result: store it, because
+    /// somebody who saw it once could send it with another body.
     ///
     /// # Errors
     /// [`Error`] says what is wrong, and whether it is malformed, stale or forged;
@@ -172,7 +148,7 @@ impl Verifier<'_> {
 }
 
 impl Scheme {
-    /// Signs a form that is sent to this URL; its fields are sorted in place.
+    /// Signs a form that is sent to `url`; its fields are sorted in place.
     ///
     /// # Errors
     /// [`SignError`] when verifiers would refuse the URL or the name of a field, the key is for another algorithm, or the
@@ -223,15 +199,15 @@ impl Scheme {
     }
 }
 
-/// Returns whether each field has what can be a name: with what may come in a URL, the signature of
-/// a request without a form would fit a form which continues the URL.
+/// Returns whether the name of each field is allowed. If names could hold characters of a URL, the
+/// signature of a request without a form would also fit a form whose fields continue that URL.
 fn have_names(fields: &[(&str, &str)]) -> bool {
     let is_refused =
         |character: char| character.is_control() || ['?', '/', '&', '=', '#'].contains(&character);
     fields.iter().all(|(name, _)| !name.is_empty() && !name.contains(is_refused))
 }
 
-/// Returns names and values, of which those that come twice count once.
+/// Returns names and values; a field that comes twice counts once.
 fn distinct<'f>(fields: &'f [(&'f str, &'f str)]) -> impl Iterator<Item = &'f [u8]> + Clone {
     let before = core::iter::once(None).chain(fields.iter().map(Some));
     let pairs = before.zip(fields).filter(|(before, field)| *before != Some(*field));

@@ -1,11 +1,10 @@
-//! Schemes of one's own, checked as they are made.
+//! Schemes for private senders, checked when they are built.
 
-use crate::scheme::HEX_OF_BODY;
-use crate::signature::MAX_PREFIX_LEN;
-use crate::{
-    Algorithm, Encoding, Grammar, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
-    Tolerance,
+use super::{
+    Encoding, Grammar, HEX_OF_BODY, KeyFormat, Part, Scheme, TimestampFormat, TimestampSource,
 };
+use crate::signature::MAX_PREFIX_LEN;
+use crate::{Algorithm, Tolerance};
 
 impl Scheme {
     /// Starts a scheme of your own: a hexadecimal HMAC-SHA256 of the body alone in this header,
@@ -13,25 +12,25 @@ impl Scheme {
     ///
     /// # Example
     /// ```
-    /// use webhooks_sign::{Part, Scheme, TimestampFormat, TimestampSource};
+    /// use webhooks_sign::scheme::{Part, Scheme, TimestampFormat, TimestampSource};
     ///
     /// let acme = Scheme::custom("acme", "Acme-Signature")
     ///     .timestamp(TimestampSource::Header("Acme-Time", TimestampFormat::Seconds))
     ///     .parts(&[Part::Timestamp, Part::Literal("."), Part::Body])
     ///     .build()?;
-    /// # Ok::<(), webhooks_sign::SchemeError>(())
+    /// # Ok::<(), webhooks_sign::scheme::SchemeError>(())
     /// ```
     pub const fn custom(name: &'static str, signature_header: &'static str) -> SchemeBuilder {
         let scheme = Self { name, signature: signature_header, ..HEX_OF_BODY };
         SchemeBuilder { scheme, tolerance: None, may_join: false }
     }
 
-    /// Checks what a scheme of one's own could get wrong.
+    /// Checks the rules for all schemes, also those of the providers.
     pub(crate) fn check(&self) -> Result<(), SchemeError> {
         if self.parts.iter().filter(|part| part.content().is_some()).count() != 1 {
             return Err(SchemeError::Body);
         }
-        // A token signs nothing: whatever stands beside it, a stranger may have changed.
+        // A token signs nothing: a stranger may have changed all that stands beside it.
         let signs_nothing = self.algorithm == Algorithm::Token;
         if self.signs(Part::Timestamp) != self.timestamp.is_some()
             || self.signs(Part::Id) != self.id.is_some()
@@ -50,7 +49,7 @@ impl Scheme {
         if self.grammar.is_unambiguous(field) { Ok(()) } else { Err(SchemeError::Grammar) }
     }
 
-    /// Returns whether each header that is looked at has a name that can be one, and its own.
+    /// Returns whether each header has a valid name that no other header has.
     fn has_one_header_for_each(&self) -> bool {
         let mut names = self.headers();
         core::iter::from_fn(|| names.next().map(|name| (name, names.clone()))).all(
@@ -62,12 +61,12 @@ impl Scheme {
         )
     }
 
-    /// Returns whether the signed bytes can be made of these parts in one way alone, so that no
-    /// byte can be moved from one part to another.
+    /// Returns whether the signed bytes can be split into these parts in only one way, so that no byte
+    /// can be moved from one part to another.
     fn has_one_split(&self) -> bool {
         let (ahead, behind) = self.around_body();
-        // What stands ahead of the body is found from the start, and what stands behind it from
-        // the end: the body may hold anything.
+        // The parts before the body are read from the start, those after it from the end: the body
+        // itself may hold any bytes.
         let follows =
             ahead.iter().skip(1).map(|part| part.literal().and_then(|text| text.chars().next()));
         let ends =
@@ -81,7 +80,7 @@ impl Scheme {
         ends && begins
     }
 
-    /// Returns whether a part ends where this character stands beside it.
+    /// Returns whether a part ends before or after this character, because it cannot hold it.
     fn ends_at(&self, part: Part, beside: Option<char>) -> bool {
         let is_outside =
             |can_hold: fn(char) -> bool| beside.is_some_and(|beside| !can_hold(beside));
@@ -94,7 +93,7 @@ impl Scheme {
                 Some(TimestampFormat::Rfc3339) => true,
                 _ => is_outside(|c| c.is_ascii_digit()),
             },
-            // What RFC 3986 leaves out, as far as it is in ASCII.
+            // The ASCII characters that RFC 3986 leaves out.
             Part::Url => is_outside(|c| !(c.is_ascii_control() || " \"<>\\^`{|}".contains(c))),
         }
     }
@@ -135,25 +134,25 @@ impl Grammar {
     }
 }
 
-/// Returns whether a text can stand before a signature, short enough and in a header.
+/// Returns whether a text can stand before a signature: short enough, and valid in a header.
 fn is_prefix(text: &str) -> bool {
     let is_printable = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
     text.len() <= MAX_PREFIX_LEN && text.bytes().all(is_printable) && !text.starts_with(' ')
 }
 
-/// Returns whether a character separates: it stands in no signature, timestamp or prefix.
+/// Returns whether a character can separate items: no signature, timestamp or prefix holds it.
 fn is_separator(separator: u8, prefix: &str) -> bool {
     (separator == b' ' || separator.is_ascii_punctuation())
         && !b"+/=-_:.".contains(&separator)
         && !prefix.as_bytes().contains(&separator)
 }
 
-/// A scheme of one's own in the making; from [`Scheme::custom`].
+/// Builds a scheme for a private sender; returned by [`Scheme::custom`].
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct SchemeBuilder {
     scheme: Scheme,
-    /// Kept apart, to know whether it was set at all.
+    /// Apart from the scheme, to know whether it was set at all.
     tolerance: Option<Tolerance>,
     may_join: bool,
 }
@@ -164,12 +163,12 @@ impl SchemeBuilder {
         Self { scheme: Scheme { algorithm, ..self.scheme }, ..self }
     }
 
-    /// Sets how signatures are written.
+    /// Sets the encoding of the signatures.
     pub const fn encoding(self, encoding: Encoding) -> Self {
         Self { scheme: Scheme { encoding, ..self.scheme }, ..self }
     }
 
-    /// Sets how the header lists its signatures.
+    /// Sets the form in which the header lists its signatures.
     pub const fn grammar(self, grammar: Grammar) -> Self {
         Self { scheme: Scheme { grammar, ..self.scheme }, ..self }
     }
@@ -179,41 +178,42 @@ impl SchemeBuilder {
         Self { scheme: Scheme { id: Some(header), ..self.scheme }, ..self }
     }
 
-    /// Sets where the timestamp stands, which must be signed.
+    /// Sets the place of the timestamp, which must be signed.
     pub const fn timestamp(self, source: TimestampSource) -> Self {
         Self { scheme: Scheme { timestamp: Some(source), ..self.scheme }, ..self }
     }
 
-    /// Sets what is signed, in order.
+    /// Sets the parts that are signed, in order.
     ///
-    /// Between parts there must be a [`Part::Literal`] that tells where one ends: next to an id a
-    /// `.` or what is not visible ASCII, next to a time in digits what is no digit, next to a URL
-    /// or a method what neither can hold, such as a line feed. A time of RFC 3339 ends by itself.
+    /// Between parts there must be a [`Part::Literal`] that shows where one ends: a character that the
+    /// part cannot hold. Next to an id this is `.` or a character that is not visible ASCII. Next to a
+    /// time in digits it is any character except a digit. Next to a URL or a method it is one that
+    /// neither can hold, such as a line feed. A time of RFC 3339 needs none.
     pub const fn parts(self, parts: &'static [Part]) -> Self {
         Self { scheme: Scheme { parts, ..self.scheme }, ..self }
     }
 
-    /// Lets parts stand beside each other with nothing that tells where one ends: for a sender that
-    /// exists already and signs so.
+    /// Allows parts side by side without a literal between them, for a sender that exists already and
+    /// signs so.
     ///
-    /// Whoever saw a webhook can then move bytes from one part to another, such as from the body to
-    /// the id, and have it handled again under that id.
+    /// Somebody who saw a webhook can then move bytes from one part to another, such as from the body
+    /// to the id, and send it again: it is handled again, under the other id.
     pub const fn dangerous_joined_parts(self) -> Self {
         Self { may_join: true, ..self }
     }
 
-    /// Sets how far the timestamp may lie from the receiver's clock; 5 minutes unless set.
+    /// Sets the tolerance for the timestamp; 5 minutes unless set.
     pub const fn tolerance(self, tolerance: Tolerance) -> Self {
         Self { tolerance: Some(tolerance), ..self }
     }
 
-    /// Sets how secrets are written.
+    /// Sets the form of the secrets.
     pub const fn key_format(self, key: KeyFormat) -> Self {
         Self { scheme: Scheme { key, ..self.scheme }, ..self }
     }
 
-    /// Sets the JSON pointers of the fields that identify an event, as
-    /// [`Scheme::event_id_fields`] returns them.
+    /// Sets the JSON pointers of the fields that identify an event, which
+    /// [`Scheme::event_id_fields`] returns.
     pub const fn event_id_fields(self, pointers: &'static [&'static str]) -> Self {
         Self { scheme: Scheme { event_id: pointers, ..self.scheme }, ..self }
     }
@@ -226,10 +226,10 @@ impl SchemeBuilder {
     /// Returns the scheme.
     ///
     /// # Errors
-    /// [`SchemeError`] when it would not protect what it seems to: the body or the timestamp is
-    /// not signed, bytes could be moved between its parts, there is a tolerance for a timestamp that
-    /// there is not, or a token is to protect more than itself; or when it could not read what it
-    /// writes.
+    /// [`SchemeError`] when the scheme would not protect what it seems to protect: the body or the
+    /// timestamp is not signed, bytes could be moved between its parts, there is a tolerance and no
+    /// timestamp, or a token has to protect more than itself. Also when the scheme could not read what
+    /// it writes.
     pub fn build(self) -> Result<Scheme, SchemeError> {
         let Self { scheme, tolerance, may_join } = self;
         scheme.check()?;
@@ -247,25 +247,25 @@ impl SchemeBuilder {
     }
 }
 
-/// Says why a scheme of one's own cannot be.
+/// The reason why a scheme cannot be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SchemeError {
-    /// The body is not signed, or twice.
+    /// The body is not signed, or is signed twice.
     Body,
-    /// The id or the timestamp is signed without a header to take it from, or the other way round,
-    /// or a tolerance is set for a timestamp that is not signed, or any of them is to go with a
-    /// token. What is not signed proves nothing: whoever replays the message changes it.
+    /// The id or the timestamp is signed and has no header, or has a header and is not signed. Or a
+    /// tolerance is set and no timestamp, or a token is combined with an id or a timestamp. An id or
+    /// a timestamp that is not signed proves nothing: a replay of the message can change it.
     Unsigned,
-    /// The timestamp is to be in a field, but the grammar has none.
+    /// The timestamp is in a field, and the grammar has no fields.
     Field,
-    /// The name of a header is none, or one header is to carry two things.
+    /// The name of a header is invalid, or one header would carry two values.
     Header,
-    /// Nothing tells where a part of the signed bytes ends, so that bytes could be moved from it to
-    /// the next: see [`SchemeBuilder::parts`].
+    /// No literal shows where a part of the signed bytes ends, so bytes could be moved from it to the
+    /// next: see [`SchemeBuilder::parts`].
     Joined,
-    /// What the grammar writes could not be read back: a prefix is longer than 32 bytes or not
-    /// printable ASCII, a separator can stand in what it separates, or two fields have one name or
+    /// A header in this grammar could not be read back: a prefix is longer than 32 bytes or not
+    /// printable ASCII, a separator can occur in an item, or two fields have the same name or one has
     /// a name without `=`.
     Grammar,
 }

@@ -1,4 +1,4 @@
-//! The part of a stored endpoint that is kept apart.
+//! The part of a stored endpoint that is stored apart.
 
 use std::io;
 
@@ -6,17 +6,16 @@ use serde::{Deserialize, Serialize};
 use webhooks_core::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::hidden::Hidden;
-use crate::{
-    ClientCredentials, Endpoint, EndpointError, EndpointTls, EndpointUrl, Secret, SecretIn,
-};
+use crate::auth::{ClientCredentials, EndpointTls, SecretIn};
+use crate::secret_string::SecretString;
+use crate::{Endpoint, EndpointError, EndpointUrl, Secret};
 
-/// What is kept apart: what signs, and what lets us in.
+/// The secrets of an endpoint: for signing, and for access to the endpoint.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Secrets {
     signing: Vec<StoredSecret>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(String, Hidden)>,
+    headers: Vec<(String, SecretString)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_credentials: Option<StoredCredentials>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +24,7 @@ pub(super) struct Secrets {
 
 #[derive(Serialize, Deserialize)]
 struct StoredSecret {
-    text: Hidden,
+    text: SecretString,
     expires_at: Option<Timestamp>,
 }
 
@@ -33,7 +32,7 @@ struct StoredSecret {
 struct StoredCredentials {
     token_url: String,
     client_id: String,
-    client_secret: Hidden,
+    client_secret: SecretString,
     scope: Option<String>,
     audience: Option<String>,
     #[serde(default)]
@@ -43,11 +42,11 @@ struct StoredCredentials {
 #[derive(Serialize, Deserialize)]
 struct StoredTls {
     roots: Option<String>,
-    client_certificate: Option<(String, Hidden)>,
+    client_certificate: Option<(String, SecretString)>,
 }
 
 impl Secrets {
-    /// Returns what was written; first there were no more than signing secrets.
+    /// Returns the secrets that were written. The oldest form is a list of signing secrets only.
     pub(super) fn read(json: &[u8]) -> Option<Self> {
         let whole = serde_json::from_slice(json).ok();
         whole.or_else(|| {
@@ -55,7 +54,7 @@ impl Secrets {
         })
     }
 
-    /// Returns what to write, in a buffer of its final length: one that grew would leave copies behind.
+    /// Returns the JSON, in a buffer of its final length: one that grew would leave copies behind.
     pub(super) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
         let mut len = Length(0);
         serde_json::to_writer(&mut len, self)?;
@@ -66,13 +65,13 @@ impl Secrets {
 
     pub(super) fn of(endpoint: &Endpoint) -> Self {
         let signing = endpoint.secrets().map(|secret| StoredSecret {
-            text: Hidden::new(secret.dangerous_text()),
+            text: SecretString::new(secret.dangerous_text()),
             expires_at: secret.expiry(),
         });
         // Values come from texts, so they are texts.
         let headers = endpoint.headers().iter().filter_map(|(name, value)| {
             let value = std::str::from_utf8(value.as_bytes()).ok()?;
-            Some((name.to_string(), Hidden::new(value)))
+            Some((name.to_string(), SecretString::new(value)))
         });
         let credentials = endpoint.client_credentials.as_deref();
         Self {
@@ -94,8 +93,8 @@ impl Secrets {
         self.signing.iter().map(secret).collect()
     }
 
-    /// Returns the endpoint with all that lets us in.
-    pub(super) fn let_in(self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
+    /// Returns the endpoint with its headers, credentials and certificates.
+    pub(super) fn add_access(self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
         for (name, value) in self.headers {
             endpoint = endpoint.header(&name, value.dangerous_text())?;
         }
@@ -128,7 +127,7 @@ impl StoredCredentials {
         Self {
             token_url: credentials.token_url.to_string(),
             client_id: credentials.client_id.clone(),
-            client_secret: Hidden::new(credentials.dangerous_client_secret()),
+            client_secret: SecretString::new(credentials.dangerous_client_secret()),
             scope: credentials.scope.clone(),
             audience: credentials.audience.clone(),
             secret_in: credentials.secret_in,
@@ -148,7 +147,7 @@ impl StoredCredentials {
 impl StoredTls {
     fn of(tls: &EndpointTls) -> Self {
         let client_certificate = (tls.dangerous_client_certificate())
-            .map(|(chain, key)| (chain.to_owned(), Hidden::new(key)));
+            .map(|(chain, key)| (chain.to_owned(), SecretString::new(key)));
         Self { roots: tls.roots.clone(), client_certificate }
     }
 

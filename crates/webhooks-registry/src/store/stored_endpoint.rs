@@ -1,4 +1,4 @@
-//! What stores keep of an endpoint: its settings as JSON, and its secrets apart.
+//! The stored form of an endpoint: its settings as JSON, and its secrets apart.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,11 +15,11 @@ use crate::{Endpoint, EndpointError, HeaderProfile, RateLimit};
 
 mod secrets;
 
-/// An endpoint in the form in which stores keep it.
+/// An endpoint in the form in which stores write it.
 ///
 /// # Example
 /// ```
-/// use webhooks_registry::{Endpoint, StoredEndpoint};
+/// use webhooks_registry::{Endpoint, store::StoredEndpoint};
 ///
 /// let endpoint = Endpoint::new("https://example.com/", "my-secret-key")?.events(["user.*"])?;
 /// let stored = StoredEndpoint::new(&endpoint);
@@ -30,25 +30,25 @@ mod secrets;
 #[derive(Clone)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it of two columns")]
 pub struct StoredEndpoint {
-    /// Everything but the secrets, as a JSON object that people can read. The URL is in it, with the
-    /// tokens that are in its path or query.
+    /// Everything except the secrets, as a JSON object that people can read. It holds the URL, with any
+    /// token in its path or query.
     pub settings: String,
     /// The secrets, as JSON: signing secrets, the values of headers, clients' secrets, certificates and
-    /// keys. To be kept apart, and encrypted if at all possible. Wiped when dropped.
+    /// keys. Store them apart, and encrypted if possible. Wiped when dropped.
     pub secrets: Zeroizing<Vec<u8>>,
 }
 
-/// Says why a stored endpoint cannot be read. It shows nothing of the secrets.
+/// The reason why a stored endpoint cannot be read. It shows nothing of the secrets.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoredEndpointError {
-    /// The parts are valid each, but don't make an endpoint.
+    /// Each part is valid, but together they are no valid endpoint.
     #[error("the stored endpoint is not valid")]
     Endpoint(#[from] EndpointError),
-    /// The secrets are not what was stored. Where and how says too much to be shown.
+    /// The secrets cannot be parsed. The parser's error is left out: it could show a part of them.
     #[error("the stored secrets of the endpoint cannot be read")]
     Secrets,
-    /// The settings are not what was stored.
+    /// The settings cannot be parsed.
     #[error("the stored settings of the endpoint cannot be read")]
     Settings(#[from] serde_json::Error),
 }
@@ -70,7 +70,7 @@ struct Settings {
 }
 
 impl StoredEndpoint {
-    /// Returns what to keep of an endpoint.
+    /// Returns the stored form of an endpoint.
     #[expect(
         clippy::expect_used,
         clippy::missing_panics_doc,
@@ -100,7 +100,7 @@ impl StoredEndpoint {
     /// Returns the endpoint that was stored.
     ///
     /// # Errors
-    /// [`StoredEndpointError`] when settings or secrets were changed into something invalid.
+    /// [`StoredEndpointError`] when settings or secrets were changed and are no longer valid.
     pub fn to_endpoint(&self) -> Result<Endpoint, StoredEndpointError> {
         let settings: Settings = serde_json::from_str(&self.settings)?;
         let stored = Secrets::read(&self.secrets).ok_or(StoredEndpointError::Secrets)?;
@@ -119,12 +119,12 @@ impl StoredEndpoint {
         endpoint.active = settings.active;
         endpoint.ordered = settings.ordered;
         endpoint.rate_limit = settings.rate_limit;
-        Ok(stored.let_in(endpoint)?)
+        Ok(stored.add_access(endpoint)?)
     }
 }
 
-/// Returns the algorithm of this name; [`Algorithm::Token`], which signs nothing, for any that
-/// endpoints don't sign with: such a delivery fails and says why.
+/// Returns the algorithm of this name. For a name with which endpoints cannot sign it is
+/// [`Algorithm::Token`], which signs nothing: the delivery fails, and its error says why.
 fn algorithm(name: &str) -> Algorithm {
     let hmacs = [Algorithm::HmacSha256, Algorithm::HmacSha512];
     hmacs.into_iter().find(|algorithm| algorithm.as_str() == name).unwrap_or(Algorithm::Token)
@@ -145,7 +145,8 @@ mod tests {
     use webhooks_core::Timestamp;
 
     use super::*;
-    use crate::{ClientCredentials, EndpointTls, EndpointUrl, Secret};
+    use crate::auth::{ClientCredentials, EndpointTls};
+    use crate::{EndpointUrl, Secret};
 
     #[test]
     fn every_setting_survives() {
