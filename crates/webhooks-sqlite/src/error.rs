@@ -110,6 +110,11 @@ pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
     }
 }
 
+/// Returns the error of a store that cannot serve a call now.
+pub(crate) fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { source: source.into() }
+}
+
 /// Says that the store's writer has ended.
 #[derive(Debug, Error)]
 #[error("the store is closed")]

@@ -1,28 +1,65 @@
 #![doc = include_str!("../README.md")]
 
-mod endpoints;
+// Each file uses only files above it: from bottom to top.
+
+// errors, and values of rows
 mod error;
-mod history;
+mod row;
+
+// the file, and connections to it
+mod file;
 mod limit;
-mod load;
 mod migrate;
-mod open;
+
+mod connection;
+
+mod readers;
+
+// the state that callers and the writer share
+mod deferred_errors;
+
+mod inner;
+
+// the connection that writes
+mod inserter;
+mod retention_search;
+
+mod write_connection;
+
+// the thread that writes
+mod command;
+mod refill;
+
+mod writer;
+
+// commands to it
+mod delivery_row;
+
+mod checkpoint;
+mod endpoints;
 mod operations;
 mod publish;
-mod readers;
-mod refill;
 mod replay;
 mod retention;
-mod row;
 mod settle;
+
+// the store
 mod store;
-mod tables;
-mod troubles;
-mod writer;
+
+mod history;
+
+// opening it
+mod load;
+mod options;
+
+mod open;
+
+#[cfg(feature = "sabotage")]
+mod manual;
 
 // The public interface is:
 pub use error::OpenError;
-pub use open::SqliteOptions;
-pub use store::SqliteStore;
 #[cfg(feature = "sabotage")]
-pub use writer::manual::ManualWriter;
+pub use manual::ManualWriter;
+pub use options::SqliteOptions;
+pub use store::SqliteStore;

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::backlog::Waiting;
 use webhooks_dispatch::{
     Conflict, Progress, PublishStatus, Published, SerializedEvent, StoreError,
 };
 use webhooks_registry::EndpointNumber;
 
+use crate::command::WriteCommand;
 use crate::error::OnlyReserve;
+use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::{Tables, waiting};
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
 /// About how many bytes a delivery takes with its index entries.
 const DELIVERY: i64 = 128;
@@ -38,10 +39,14 @@ impl Publish {
     }
 
     /// Returns whether the events and their deliveries would take what is kept for others.
-    fn is_too_much(&self, tables: &Tables, shared: &Shared) -> rusqlite::Result<bool> {
-        let Some(room) = tables.room()? else { return Ok(false) };
+    fn is_too_much(
+        &self,
+        connection: &WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<bool> {
+        let Some(room) = connection.room()? else { return Ok(false) };
         let sizes = self.events.iter().map(|event| {
-            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = row::count(matching.len());
             limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY))
         });
@@ -49,53 +54,57 @@ impl Publish {
     }
 }
 
-impl Write for Publish {
+impl WriteCommand for Publish {
     type Answer = Result<Vec<Result<Published, Conflict>>, StoreError>;
 
     // It only adds deliveries to the backlog. No command decides by what waits there: ids that are
     // taken, and deliveries, are looked up in the rows. The next numbers grow in `write`.
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
         self.outcomes.clear();
         self.deliveries.clear();
-        self.is_refused = self.is_too_much(tables, shared)?;
+        self.is_refused = self.is_too_much(connection, inner)?;
         if self.is_refused {
             return Ok(());
         }
         let mut repeats = Vec::new();
-        let mut insert = tables.insert()?;
+        let mut inserter = connection.inserter()?;
         for (index, event) in self.events.iter().enumerate() {
-            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = matching.len();
-            let Some(number) = insert.event(event, self.now, deliveries)? else {
+            let Some(number) = inserter.event(event, self.now, deliveries)? else {
                 repeats.push(index);
                 self.outcomes.push(Err(Conflict { event: event.id.clone() }));
                 continue;
             };
             for registration in &matching {
-                let (id, due_at) = insert.delivery(number, registration, self.now)?;
+                let (id, due_at) = inserter.delivery(number, registration, self.now)?;
                 self.deliveries.push((index, registration.number, due_at, id));
             }
             let status = PublishStatus::Created;
             self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
         }
-        drop(insert);
+        drop(inserter);
         for index in repeats {
-            self.outcomes[index] = repeated(tables, &self.events[index])?;
+            self.outcomes[index] = repeated(connection, &self.events[index])?;
         }
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+    fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         if self.is_refused {
             return Err(StoreError::Full { source: OnlyReserve.into() });
         }
         let progress = Progress::start(self.now);
-        let mut backlog = shared.backlog();
+        let mut backlog = inner.backlog();
         for (index, endpoint, due_at, id) in self.deliveries {
             if let Some(event) = self.events.get(index) {
-                backlog.push(endpoint, due_at, id, waiting(event, progress));
+                backlog.push(endpoint, due_at, id, Waiting { event: Arc::clone(event), progress });
             }
         }
         Ok(self.outcomes)
@@ -104,11 +113,11 @@ impl Write for Publish {
 
 /// Returns what an event gives whose id is taken: the first result, or a conflict.
 fn repeated(
-    tables: &Tables,
+    connection: &WriteConnection,
     event: &SerializedEvent,
 ) -> rusqlite::Result<Result<Published, Conflict>> {
     const STORED: &str = "SELECT body, deliveries FROM events WHERE id = ? AND tenant = ?";
-    let mut statement = tables.connection().prepare_cached(STORED)?;
+    let mut statement = connection.sqlite().prepare_cached(STORED)?;
     let parameters = params![row::EventKey(&event.id), event.tenant.as_str()];
     let (body, deliveries): (String, i64) =
         statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -9,11 +9,8 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use webhooks_dispatch::StoreError;
 
-use crate::error::{Closed, SlowRead, store_error};
-use crate::open::{BUSY_TIMEOUT, reading};
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::Write;
+use crate::connection::reading;
+use crate::error::{Closed, SlowRead, store_error, unavailable};
 
 /// How many reads go on at once; more wait.
 const READERS: u32 = 4;
@@ -141,36 +138,13 @@ fn is_past(until: Instant) -> bool {
 
 fn read_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => {
-            StoreError::Unavailable { source: SlowRead.into() }
-        }
+        Some(ErrorCode::OperationInterrupted) => unavailable(SlowRead),
         _ => store_error(error),
     }
 }
 
 fn closed(_: AcquireError) -> StoreError {
-    StoreError::Unavailable { source: Closed.into() }
-}
-
-/// Empties the log, while nobody reads.
-pub(crate) struct EmptyLog;
-
-impl Write for EmptyLog {
-    type Answer = ();
-
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
-        Ok(())
-    }
-
-    fn finish(self, tables: &mut Tables, _: &Shared) {
-        // It ends its group, so no transaction is open. Another program's reader is not waited for: the
-        // writer has better to do. If it fails, the next read tries again.
-        let connection = tables.connection();
-        let busy = |millis: u32| connection.pragma_update(None, "busy_timeout", millis);
-        let _again = busy(0)
-            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
-        let _as_before = busy(BUSY_TIMEOUT);
-    }
+    unavailable(Closed)
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use rusqlite::{ErrorCode, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::StoreError;
 use webhooks_dispatch::backlog::{Place, Refill, Waiting};
 
 use crate::error::UnreadableDelivery;
 use crate::row;
-use crate::tables::Tables;
 
 /// The columns that [`waiting`] reads, from the third on; before them comes the place.
 const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
@@ -18,7 +17,7 @@ const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_a
 
 /// What was read of an endpoint's backlog.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct RefillRows {
     pub(crate) waiting: Vec<(Place, Waiting)>,
     /// The place to read on from, if there may be more.
     pub(crate) next: Option<Place>,
@@ -26,7 +25,7 @@ pub(crate) struct Found {
     pub(crate) unreadable: Vec<StoreError>,
 }
 
-impl Found {
+impl RefillRows {
     /// Takes in a delivery, or notes why it cannot be read. A failure that may pass is returned.
     fn add(&mut self, place: Place, read: rusqlite::Result<Waiting>) -> rusqlite::Result<()> {
         match read {
@@ -49,58 +48,56 @@ fn is_of_one_row(error: &rusqlite::Error) -> bool {
     }
 }
 
-impl Tables {
-    /// Reads deliveries that wait for an endpoint, in the order of their places.
-    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        match self.waiting_at_once(refill) {
-            // A damaged page ends the statement: one by one, the others can still be read.
-            Err(error) if is_of_one_row(&error) => self.waiting_one_by_one(refill),
-            found => found,
-        }
+/// Reads deliveries that wait for an endpoint, in the order of their places.
+pub(crate) fn read(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    match read_at_once(connection, refill) {
+        // A damaged page ends the statement: one by one, the others can still be read.
+        Err(error) if is_of_one_row(&error) => read_one_by_one(connection, refill),
+        found => found,
     }
+}
 
-    fn waiting_at_once(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        let select = format!(
-            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
-             WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
-               AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
-             ORDER BY deliveries.due_at, deliveries.number LIMIT ?4"
-        );
-        let mut found = Found::default();
-        let (mut count, mut last) = (0, None);
-        let mut statement = self.connection().prepare_cached(&select)?;
-        let mut rows = statement.query(parameters(refill))?;
-        while let Some(row) = rows.next()? {
-            let place = place(row)?;
-            found.add(place, waiting(row))?;
-            (count, last) = (count + 1, Some(place));
-        }
-        found.next = last.filter(|_| count >= refill.limit).map(after);
-        Ok(found)
+fn read_at_once(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+         WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
+           AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
+         ORDER BY deliveries.due_at, deliveries.number LIMIT ?4"
+    );
+    let mut found = RefillRows::default();
+    let (mut count, mut last) = (0, None);
+    let mut statement = connection.prepare_cached(&select)?;
+    let mut rows = statement.query(parameters(refill))?;
+    while let Some(row) = rows.next()? {
+        let place = place(row)?;
+        found.add(place, waiting(row))?;
+        (count, last) = (count + 1, Some(place));
     }
+    found.next = last.filter(|_| count >= refill.limit).map(after);
+    Ok(found)
+}
 
-    /// Reads the places from their index, and then row by row.
-    fn waiting_one_by_one(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
-            WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
-            ORDER BY due_at, number LIMIT ?4";
-        let select = format!(
-            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
-             WHERE deliveries.number = ?"
-        );
-        let mut found = Found::default();
-        let places: Vec<Place> = {
-            let mut statement = self.connection().prepare_cached(PLACES)?;
-            let rows = statement.query_map(parameters(refill), place)?;
-            rows.collect::<Result<_, _>>()?
-        };
-        let mut statement = self.connection().prepare_cached(&select)?;
-        for place in &places {
-            found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
-        }
-        found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
-        Ok(found)
+/// Reads the places from their index, and then row by row.
+fn read_one_by_one(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
+        WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
+        ORDER BY due_at, number LIMIT ?4";
+    let select = format!(
+        "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+         WHERE deliveries.number = ?"
+    );
+    let mut found = RefillRows::default();
+    let places: Vec<Place> = {
+        let mut statement = connection.prepare_cached(PLACES)?;
+        let rows = statement.query_map(parameters(refill), place)?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let mut statement = connection.prepare_cached(&select)?;
+    for place in &places {
+        found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
     }
+    found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
+    Ok(found)
 }
 
 fn parameters(refill: &Refill) -> impl rusqlite::Params {

@@ -8,12 +8,12 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::EndpointNumber;
 
+use crate::command::WriteCommand;
 use crate::error::{LostAttempts, LostOutcome};
+use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
 /// Whom a claim that holds is for, and with what.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +62,8 @@ impl Settle {
     }
 
     /// Holds the claims, so that no lease ends between the commit and what follows it.
-    fn hold(&mut self, shared: &Shared) {
-        let mut backlog = shared.backlog();
+    fn hold(&mut self, inner: &SqliteInner) {
+        let mut backlog = inner.backlog();
         for settlement in &self.settlements {
             let is_held = backlog.hold(settlement.claim);
             let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
@@ -76,9 +76,9 @@ impl Settle {
     }
 
     /// Writes outcomes and attempts; fails if none can be kept.
-    fn write_rows(&mut self, tables: &Tables) -> rusqlite::Result<()> {
-        let mut room = tables.room()?.map_or(i64::MAX, |room| room.attempts);
-        let mut rows = Rows::prepare(tables)?;
+    fn write_rows(&mut self, connection: &WriteConnection) -> rusqlite::Result<()> {
+        let mut room = connection.room()?.map_or(i64::MAX, |room| room.attempts);
+        let mut rows = Rows::prepare(connection)?;
         let mut kept = 0_usize;
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             let Some(held) = held else { continue };
@@ -100,17 +100,17 @@ impl Settle {
                 keep(attempt)?;
                 continue;
             }
-            let outcome = match tables.savepoint(|| keep(attempt)) {
-                Err(error) if attempt.is_some() && tables.is_writing() => {
+            let outcome = match connection.savepoint(|| keep(attempt)) {
+                Err(error) if attempt.is_some() && connection.is_writing() => {
                     self.lost_attempts.count += 1;
                     self.lost_attempts.source = Some(error);
-                    tables.savepoint(|| keep(None))
+                    connection.savepoint(|| keep(None))
                 }
                 outcome => outcome,
             };
             match outcome {
                 Ok(()) => kept += 1,
-                Err(source) if tables.is_writing() => {
+                Err(source) if connection.is_writing() => {
                     let delivery = settlement.claim.delivery;
                     self.lost.push(LostOutcome { delivery, source });
                 }
@@ -132,7 +132,7 @@ impl Settle {
     }
 }
 
-impl Write for Settle {
+impl WriteCommand for Settle {
     type Answer = Vec<Settled>;
 
     // It changes leases and lanes in memory, and `failing`. Of the commands that may follow, none but
@@ -142,20 +142,24 @@ impl Write for Settle {
     // read from the rows.
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        self.hold(shared);
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
+        self.hold(inner);
         self.settled.clear();
         self.lost.clear();
         self.lost_attempts = LostAttempts { count: 0, source: None };
-        self.write_rows(tables)?;
+        self.write_rows(connection)?;
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             let delivery = settlement.claim.delivery;
             self.settled.push(match held {
                 Some(held) if !self.is_lost(delivery) => {
                     if is_end(settlement.outcome) {
-                        tables.ended(delivery)?;
+                        connection.on_ended(delivery)?;
                     }
-                    let health = health(tables, held.endpoint, settlement.outcome, self.now)?;
+                    let health = health(connection, held.endpoint, settlement.outcome, self.now)?;
                     Settled::Recorded { health }
                 }
                 _ => Settled::LeaseLost,
@@ -164,8 +168,8 @@ impl Write for Settle {
         Ok(())
     }
 
-    fn finish(mut self, _: &mut Tables, shared: &Shared) -> Self::Answer {
-        let mut backlog = shared.backlog();
+    fn after_commit(mut self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
+        let mut backlog = inner.backlog();
         for (settlement, held) in self.settlements.iter().zip(&self.held) {
             match held {
                 Some(_) if self.is_lost(settlement.claim.delivery) => {
@@ -176,12 +180,12 @@ impl Write for Settle {
             }
         }
         for lost in std::mem::take(&mut self.lost) {
-            shared.troubles.add(StoreError::Unavailable { source: lost.into() });
+            inner.deferred_errors.add(StoreError::Unavailable { source: lost.into() });
         }
         if self.lost_attempts.count > 0 {
             let is_full = self.lost_attempts.source.is_none();
             let source = self.lost_attempts.into();
-            shared.troubles.add(if is_full {
+            inner.deferred_errors.add(if is_full {
                 StoreError::Full { source }
             } else {
                 StoreError::Unavailable { source }
@@ -190,8 +194,8 @@ impl Write for Settle {
         self.settled
     }
 
-    fn undo(&mut self, shared: &Shared) {
-        let mut backlog = shared.backlog();
+    fn undo(&mut self, inner: &SqliteInner) {
+        let mut backlog = inner.backlog();
         for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
             if held.is_some() {
                 backlog.let_go(settlement.claim);
@@ -226,21 +230,21 @@ fn is_end(outcome: Outcome) -> bool {
 
 /// Changes deliveries and adds attempts, by statements that are looked up once.
 struct Rows<'t> {
-    tables: &'t Tables,
+    connection: &'t WriteConnection,
     delivery: CachedStatement<'t>,
     attempt: CachedStatement<'t>,
 }
 
 impl<'t> Rows<'t> {
-    fn prepare(tables: &'t Tables) -> rusqlite::Result<Self> {
+    fn prepare(connection: &'t WriteConnection) -> rusqlite::Result<Self> {
         const DELIVERY: &str = "UPDATE deliveries
             SET status = ?2, attempts = ?3, due_at = ?4, cancelled = ?5 WHERE number = ?1";
         const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
             status_code, error_class, error, response_headers, response)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let delivery = tables.connection().prepare_cached(DELIVERY)?;
-        let attempt = tables.connection().prepare_cached(ATTEMPT)?;
-        Ok(Self { tables, delivery, attempt })
+        let delivery = connection.sqlite().prepare_cached(DELIVERY)?;
+        let attempt = connection.sqlite().prepare_cached(ATTEMPT)?;
+        Ok(Self { connection, delivery, attempt })
     }
 
     fn keep(&mut self, settlement: &Settlement, held: Held) -> rusqlite::Result<()> {
@@ -266,7 +270,7 @@ impl<'t> Rows<'t> {
             return Ok(row::micros(due_at));
         }
         let parameters = params![row::micros(due_at), row::endpoint(held.endpoint)];
-        self.tables.execute(BLOCK, parameters)?;
+        self.connection.execute(BLOCK, parameters)?;
         Ok(0)
     }
 
@@ -300,24 +304,24 @@ impl<'t> Rows<'t> {
 
 /// Returns how an endpoint fares, and stores it where that changed.
 fn health(
-    tables: &mut Tables,
+    connection: &mut WriteConnection,
     endpoint: EndpointNumber,
     outcome: Outcome,
     now: Timestamp,
 ) -> rusqlite::Result<Health> {
     const UPDATE: &str = "UPDATE endpoints
         SET failing_since = ?2, failed_at = ?3, tried_for = ?4 WHERE number = ?1";
-    let before = tables.failing.get(&endpoint).copied();
+    let before = connection.failing.get(&endpoint).copied();
     let mut after = before;
     let health = Health::after(&mut after, outcome, now);
     if after != before {
         let since = after.map(|failing| row::micros(failing.since));
         let last = after.map(|failing| row::micros(failing.last));
         let tried_for = after.map(|failing| row::span(failing.tried_for));
-        tables.execute(UPDATE, params![row::endpoint(endpoint), since, last, tried_for])?;
+        connection.execute(UPDATE, params![row::endpoint(endpoint), since, last, tried_for])?;
         match after {
-            Some(failing) => tables.failing.insert(endpoint, failing),
-            None => tables.failing.remove(&endpoint),
+            Some(failing) => connection.failing.insert(endpoint, failing),
+            None => connection.failing.remove(&endpoint),
         };
     }
     Ok(health)

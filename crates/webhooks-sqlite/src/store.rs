@@ -1,44 +1,32 @@
 //! The store: its ports, each a command to the writer, a look into memory, or a read.
 
-use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::backlog::Backlog;
 use webhooks_dispatch::{
-    ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now,
-    OperationError, Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement,
-    StoreError,
+    ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, Now, OperationError,
+    Published, ReplayRequest, Replayed, SerializedEvent, Settled, Settlement, StoreError,
 };
 use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore, EndpointStoreError, Registered,
-    Registration, Registry, StateChange,
+    Registration, StateChange,
 };
 
-use crate::OpenError;
+use crate::checkpoint::Checkpoint;
+use crate::command::{BoxedCommand, Command, Wakeup, WriteCommand};
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{Closed, Panicked, UnreadableEndpoint};
-use crate::load::Unreadable;
-use crate::open::{SqliteOptions, locate, lock, writing};
+use crate::error::{Closed, Panicked, unavailable};
+use crate::inner::SqliteInner;
 use crate::operations::{Cancel, Hasten};
 use crate::publish::Publish;
-use crate::readers::{EmptyLog, Readers};
 use crate::replay::Replaying;
 use crate::settle::Settle;
-use crate::tables::Tables;
-use crate::troubles::Troubles;
-use crate::writer::{Command, Job, Write, Writer};
-
-/// How many commands may wait for the writer; more wait with their callers.
-const QUEUE: usize = 1_024;
 
 /// Keeps endpoints, events and deliveries in one SQLite file of this process.
 ///
@@ -62,111 +50,19 @@ const QUEUE: usize = 1_024;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    pub(crate) shared: Arc<Shared>,
-    commands: mpsc::Sender<Job>,
-}
-
-/// What the store's callers and its writer share.
-pub(crate) struct Shared {
-    pub(crate) path: PathBuf,
-    pub(crate) registry: Registry,
-    backlog: Mutex<Backlog>,
-    pub(crate) notifier: ChangeNotifier,
-    pub(crate) troubles: Troubles,
-    unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
-    pub(crate) readers: Arc<Readers>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    pub(crate) is_closing: AtomicBool,
-    /// Set once the writer has ended, and with it the lock on the file: how it did.
-    pub(crate) ended: OnceLock<WriterEnd>,
-}
-
-/// How the writer has ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum WriterEnd {
-    Closed,
-    Panicked,
-}
-
-impl Shared {
-    // A panic cannot leave it half changed in a way that matters: the disk has the truth.
-    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fails once the writer has ended: from then on the file may be another process's, and memory
-    /// no longer what is on disk.
-    fn check_open(&self) -> Result<(), StoreError> {
-        match self.ended.get() {
-            None => Ok(()),
-            Some(WriterEnd::Closed) => Err(unavailable(Closed)),
-            Some(WriterEnd::Panicked) => Err(unavailable(Panicked)),
-        }
-    }
-
-    /// The endpoints whose rows could not be read when the store was opened.
-    pub(crate) fn unreadable(&self) -> MutexGuard<'_, HashMap<EndpointKey, Unreadable>> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says why an endpoint's row could not be read, if that is so.
-    pub(crate) fn unreadable_error(&self, key: &EndpointKey) -> Option<EndpointStoreError> {
-        let why = self.unreadable().get(key)?.why.clone();
-        let source = UnreadableEndpoint { endpoint: key.id.to_string(), why }.into();
-        Some(EndpointStoreError::Unavailable { source })
-    }
+    pub(crate) inner: Arc<SqliteInner>,
+    pub(crate) commands: mpsc::Sender<BoxedCommand>,
 }
 
 impl SqliteStore {
-    /// Opens the store in this file, which is made if it does not exist.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the file cannot be used; it is then as it was.
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        SqliteOptions::new(path).open().await
-    }
-
-    pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
-        let (store, writer) = Self::prepare(options)?;
-        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
-        let thread =
-            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
-        *store.shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(store)
-    }
-
-    /// Opens the file; returns the store, and its writer before that runs.
-    pub(crate) fn prepare(options: SqliteOptions) -> Result<(Self, Writer), OpenError> {
-        let SqliteOptions { path, keys, window, max_bytes } = options;
-        let path = locate(&path)?;
-        let lock = lock(&path)?;
-        let (connection, limit) = writing(&path, max_bytes)?;
-        let shared = Arc::new(Shared {
-            readers: Arc::new(Readers::new(&path)),
-            path,
-            registry: Registry::new(),
-            backlog: Mutex::new(Backlog::new(window)),
-            notifier: ChangeNotifier::new(),
-            troubles: Troubles::default(),
-            unreadable: Mutex::default(),
-            thread: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-            ended: OnceLock::new(),
-        });
-        let tables = Tables::load(connection, limit, keys, &shared)?;
-        let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
-        Ok((Self { shared, commands }, writer))
-    }
-
     /// Waits until everything is written and the file is free for others. Other clones of this
     /// store, such as an engine's, are closed with it: their calls fail from then on.
     pub async fn close(self) {
-        let Self { shared, commands } = self;
-        shared.is_closing.store(true, Ordering::Release);
+        let Self { inner, commands } = self;
+        inner.is_closing.store(true, Ordering::Release);
         // Wakes the writer; one that has ended needs no waking.
-        let _ended = commands.send(Box::new(crate::writer::Nudge)).await;
-        let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ended = commands.send(Box::new(Wakeup)).await;
+        let thread = inner.thread().take();
         if let Some(thread) = thread {
             // A writer that panicked has freed the file too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -174,21 +70,21 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
-    pub(crate) fn troubles(&self) -> &Troubles {
-        &self.shared.troubles
+    pub(crate) fn deferred_errors(&self) -> &crate::deferred_errors::DeferredErrors {
+        &self.inner.deferred_errors
     }
 
     #[cfg(test)]
-    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.shared.backlog()
+    pub(crate) fn backlog(&self) -> std::sync::MutexGuard<'_, webhooks_dispatch::backlog::Backlog> {
+        self.inner.backlog()
     }
 
     /// Has the writer carry out a command, and returns its answer.
-    pub(crate) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+    pub(crate) async fn write<W: WriteCommand>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(Command::new(write, reply));
-        if self.commands.send(job).await.is_err() {
-            self.shared.check_open()?;
+        let command: BoxedCommand = Box::new(Command::new(write, reply));
+        if self.commands.send(command).await.is_err() {
+            self.inner.check_open()?;
             // It takes no more, and is about to end.
             return Err(unavailable(Closed));
         }
@@ -202,9 +98,9 @@ impl SqliteStore {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let readers = &self.shared.readers;
+        let readers = &self.inner.readers;
         if let Some(_alone) = readers.silence().await? {
-            self.write(EmptyLog).await?;
+            self.write(Checkpoint).await?;
         }
         let turn = readers.turn().await?;
         Arc::clone(readers).read(turn, read).await
@@ -213,7 +109,7 @@ impl SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
@@ -232,18 +128,17 @@ impl DeliveryStore for SqliteStore {
     /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
     /// now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.shared.check_open()?;
-        let mut backlog = self.shared.backlog();
+        self.inner.check_open()?;
+        let mut backlog = self.inner.backlog();
         let claimed = backlog.claim(&request);
         let is_low = backlog.is_low();
         drop(backlog);
         if is_low {
             // A writer whose queue is full looks by itself when it has done what waits.
-            let nudge: Job = Box::new(crate::writer::Nudge);
-            let _full = self.commands.try_send(nudge);
+            let _full = self.commands.try_send(Box::new(Wakeup));
         }
-        let trouble = if claimed.is_empty() { self.shared.troubles.take() } else { None };
-        trouble.map_or(Ok(claimed), Err)
+        let error = if claimed.is_empty() { self.inner.deferred_errors.take() } else { None };
+        error.map_or(Ok(claimed), Err)
     }
 
     async fn settle(
@@ -260,9 +155,9 @@ impl DeliveryStore for SqliteStore {
         lease: Duration,
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.shared.check_open()?;
+        self.inner.check_open()?;
         let until = now.monotonic + lease;
-        let mut backlog = self.shared.backlog();
+        let mut backlog = self.inner.backlog();
         Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
     }
 
@@ -271,8 +166,8 @@ impl DeliveryStore for SqliteStore {
         busy: Arc<BTreeSet<EndpointNumber>>,
         now: Now,
     ) -> Result<Option<Duration>, StoreError> {
-        self.shared.check_open()?;
-        Ok(self.shared.backlog().next_due(&busy, now))
+        self.inner.check_open()?;
+        Ok(self.inner.backlog().next_due(&busy, now))
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -292,7 +187,7 @@ impl DeliveryStore for SqliteStore {
     }
 
     fn changes(&self) -> ChangeListener {
-        self.shared.notifier.listen()
+        self.inner.notifier.listen()
     }
 }
 
@@ -320,9 +215,9 @@ impl EndpointStore for SqliteStore {
 
     /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        match self.shared.unreadable_error(&key) {
+        match self.inner.unreadable_error(&key) {
             Some(error) => Err(error),
-            None => Ok(self.shared.registry.get_of(&key)),
+            None => Ok(self.inner.registry.get_of(&key)),
         }
     }
 
@@ -332,12 +227,8 @@ impl EndpointStore for SqliteStore {
         after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.shared.registry.page(tenant.as_ref(), after.as_ref(), limit))
+        Ok(self.inner.registry.page(tenant.as_ref(), after.as_ref(), limit))
     }
-}
-
-fn unavailable(source: impl Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unavailable { source: source.into() }
 }
 
 fn of_endpoints(error: StoreError) -> EndpointStoreError {

@@ -344,8 +344,8 @@ fn a_live_row_is_not_drained() {
     let mut orders = vec![register(true, false)];
     orders.extend((0..5).map(publish));
     side.do_all(&orders, at(0));
-    let number = side.store.shared.registry.get_of(&key(0)).unwrap().number;
-    side.writer.tables.start_draining(number);
+    let number = side.store.inner.registry.get_of(&key(0)).unwrap().number;
+    side.writer.connection.start_draining(number);
     side.drain();
     assert_eq!(side.claim(10, 10, clocks(0)).len(), 5);
     assert_eq!(side.reopened().claim_all(clocks(0)).len(), 5);
@@ -371,6 +371,6 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let told = side.store.claim(request).now_or_never().unwrap().unwrap_err();
     assert!(matches!(told, StoreError::Unavailable { .. }), "{told:?}");
     side.execute("ALTER TABLE away RENAME TO events");
-    while side.store.troubles().take().is_some() {}
+    while side.store.deferred_errors().take().is_some() {}
     assert_eq!(claimed.len() + side.claim_all(clocks(2)).len(), 18);
 }

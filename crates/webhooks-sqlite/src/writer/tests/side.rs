@@ -22,13 +22,15 @@ use webhooks_registry::{
     Endpoint, EndpointKey, EndpointNumber, EndpointStore as _, Registration, StateChange,
 };
 
+use crate::command::WriteCommand;
 use crate::endpoints::Register;
+use crate::inner::SqliteInner;
+use crate::open::prepare;
 use crate::publish::Publish;
 use crate::retention::Prune;
 use crate::settle::Settle;
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::{Write, Writer};
+use crate::write_connection::WriteConnection;
+use crate::writer::Writer;
 use crate::{SqliteOptions, SqliteStore};
 
 /// Something that a caller has the writer do; numbers choose among what is there.
@@ -72,29 +74,29 @@ pub(crate) enum Order {
 /// Fails, as a bug or a damaged page would make it.
 struct Fail;
 
-impl Write for Fail {
+impl WriteCommand for Fail {
     type Answer = ();
 
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, _: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
         Err(rusqlite::Error::InvalidQuery)
     }
 
-    fn finish(self, _: &mut Tables, _: &Shared) {}
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) {}
 }
 
 /// Panics when memory follows, as a bug would make it.
 pub(crate) struct Bug;
 
-impl Write for Bug {
+impl WriteCommand for Bug {
     type Answer = ();
 
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, _: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, _: &Shared) {
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) {
         std::panic::panic_any("a bug")
     }
 }
@@ -138,8 +140,8 @@ impl Side {
 
     fn open(folder: &TempDir, window: Window, ignores_ends: bool) -> (SqliteStore, Writer) {
         let options = SqliteOptions::new(folder.path().join("store.db")).window(window);
-        let (store, mut writer) = SqliteStore::prepare(options).unwrap();
-        writer.tables.connection().pragma_update(None, "synchronous", "OFF").unwrap();
+        let (store, mut writer) = prepare(options).unwrap();
+        writer.connection.sqlite().pragma_update(None, "synchronous", "OFF").unwrap();
         if ignores_ends {
             writer.is_last = Box::new(|_| false);
         }
@@ -228,7 +230,7 @@ impl Side {
     }
 
     /// Carries out one command, and returns what it answers.
-    pub(crate) fn write<W: Write>(&mut self, write: W) -> W::Answer {
+    pub(crate) fn write<W: WriteCommand>(&mut self, write: W) -> W::Answer {
         let store = self.store.clone();
         let mut awaited = Box::pin(store.write(write));
         let waker = noop_waker();

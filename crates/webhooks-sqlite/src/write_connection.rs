@@ -1,82 +1,63 @@
-//! The tables, as the writer sees them, and what it keeps of them in memory.
+//! The connection that writes, and what the writer holds in memory beside it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::backlog::{Place, Waiting, due_in_order};
-use webhooks_dispatch::{Failing, Progress, SerializedEvent};
-use webhooks_registry::{EndpointNumber, Registration, SealingKeys};
+use rusqlite::{Connection, OptionalExtension as _};
+use webhooks_core::DeliveryId;
+use webhooks_dispatch::Failing;
+use webhooks_dispatch::backlog::Place;
+use webhooks_registry::{EndpointNumber, SealingKeys};
 
-use crate::OpenError;
+use crate::inserter::{Inserter, Numbers};
 use crate::limit::{Limit, Room};
-use crate::retention::Search;
+use crate::retention_search::RetentionSearch;
 use crate::row;
-use crate::store::Shared;
 
 /// How many deliveries of an endpoint that is gone are cancelled in one transaction.
-const DRAIN: i64 = if cfg!(test) { 2 } else { 1_000 };
+const DRAIN_BATCH: i64 = if cfg!(test) { 2 } else { 1_000 };
 
 /// More bytes than a file that is not limited will have.
 #[cfg(feature = "sabotage")]
 const MOST_BYTES: u64 = 1 << 40;
 
 /// The connection that writes, the next numbers, and the endpoints' rows.
-pub(crate) struct Tables {
+pub(crate) struct WriteConnection {
     connection: Connection,
     pub(crate) keys: SealingKeys,
     next: Numbers,
     /// The endpoints that fail, with what their rows say of it.
     pub(crate) failing: HashMap<EndpointNumber, Failing>,
-    pub(crate) search: Search,
+    pub(crate) search: RetentionSearch,
     limit: Option<Limit>,
     /// Rows of endpoints that are gone, whose deliveries are being cancelled.
     draining: Vec<i64>,
 }
 
-/// The numbers of the next event and the next delivery.
-#[derive(Debug, Clone, Copy)]
-struct Numbers {
-    event: i64,
-    delivery: i64,
-}
-
-impl Tables {
-    /// Reads what is kept in memory: the endpoints, and where the backlog of each begins.
-    pub(crate) fn load(
+impl WriteConnection {
+    /// Reads what the writer holds in memory: the next numbers, and what is under way.
+    pub(crate) fn new(
         connection: Connection,
         limit: Option<Limit>,
         keys: SealingKeys,
-        shared: &Shared,
-    ) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Sqlite { path: shared.path.clone(), source };
-        let mut tables = Self {
+    ) -> rusqlite::Result<Self> {
+        let next = Numbers::load(&connection)?;
+        let mut connection = Self {
             connection,
             keys,
-            next: Numbers { event: 1, delivery: 1 },
+            next,
             failing: HashMap::new(),
-            search: Search::default(),
+            search: RetentionSearch::default(),
             limit,
             draining: Vec::new(),
         };
-        tables.load_counters().map_err(failed)?;
-        tables.load_failing().map_err(failed)?;
-        tables.load_endpoints(shared)?;
-        tables.draining = tables.left_over().map_err(failed)?;
-        Ok(tables)
+        connection.load_failing()?;
+        connection.draining = connection.left_over()?;
+        Ok(connection)
     }
 
-    fn load_counters(&mut self) -> rusqlite::Result<()> {
-        const NEXT: &str = "
-            SELECT max((SELECT ifnull(max(number), 0) + 1 FROM events),
-                       (SELECT next FROM counters WHERE name = 'event')),
-                   max((SELECT ifnull(max(number), 0) + 1 FROM deliveries),
-                       (SELECT next FROM counters WHERE name = 'delivery'))";
-        let numbers =
-            |row: &rusqlite::Row<'_>| Ok(Numbers { event: row.get(0)?, delivery: row.get(1)? });
-        self.next = self.connection.query_row(NEXT, (), numbers)?;
+    fn load_numbers(&mut self) -> rusqlite::Result<()> {
+        self.next = Numbers::load(&self.connection)?;
         Ok(())
     }
 
@@ -163,7 +144,7 @@ impl Tables {
         }
         self.search.restart();
         // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
-        let _reread = self.load_counters().and_then(|()| self.load_failing());
+        let _reread = self.load_numbers().and_then(|()| self.load_failing());
     }
 
     /// Returns how many bytes there are below the limit and its reserves, those of this transaction
@@ -186,30 +167,17 @@ impl Tables {
         self.connection.prepare_cached(statement)?.execute(parameters)
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
+    pub(crate) fn sqlite(&self) -> &Connection {
         &self.connection
     }
 
-    /// Returns what adds events and deliveries, for many of them.
-    pub(crate) fn insert(&mut self) -> rusqlite::Result<Insert<'_>> {
-        const EVENT: &str = "INSERT INTO events
-            (number, id, tenant, type, accepted_at, deliveries, body)
-            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
-        const DELIVERY: &str =
-            "INSERT INTO deliveries (number, event, endpoint, status, queued_at, due_at)
-            VALUES (?, ?, ?, 'pending', ?, ?)";
-        Ok(Insert {
-            event: self.connection.prepare_cached(EVENT)?,
-            delivery: self.connection.prepare_cached(DELIVERY)?,
-            next: &mut self.next,
-        })
+    pub(crate) fn inserter(&mut self) -> rusqlite::Result<Inserter<'_>> {
+        Inserter::prepare(&self.connection, &mut self.next)
     }
 
-    /// Notes the next numbers, before rows with the last ones are deleted.
-    pub(crate) fn save_counters(&self) -> rusqlite::Result<()> {
-        const SAVE: &str = "UPDATE counters SET next = CASE name
-            WHEN 'event' THEN ?1 WHEN 'delivery' THEN ?2 END";
-        self.execute(SAVE, [self.next.event, self.next.delivery]).map(drop)
+    /// Stores the next numbers, before rows with the last ones are deleted.
+    pub(crate) fn save_numbers(&self) -> rusqlite::Result<()> {
+        self.next.save(&self.connection)
     }
 
     /// Has the deliveries cancelled that wait for a row that gets nothing more.
@@ -226,7 +194,7 @@ impl Tables {
         self.commit()?;
         if cancelled == 0 {
             self.draining.pop();
-            self.many_ended();
+            self.search.on_many_ended();
         }
         Ok(true)
     }
@@ -241,7 +209,12 @@ impl Tables {
                 WHERE endpoint = (SELECT number FROM endpoints
                                   WHERE number = ?1 AND state IN ('disabled', 'unregistered'))
                   AND due_at IS NOT NULL LIMIT ?2)";
-        self.execute(CANCEL, [endpoint, DRAIN])
+        self.execute(CANCEL, [endpoint, DRAIN_BATCH])
+    }
+
+    /// Tells retention that a delivery has ended.
+    pub(crate) fn on_ended(&mut self, delivery: DeliveryId) -> rusqlite::Result<()> {
+        self.search.on_ended(&self.connection, delivery)
     }
 
     /// Returns the endpoints that are gone and have deliveries that wait.
@@ -253,54 +226,4 @@ impl Tables {
         let mut statement = self.connection.prepare(LEFT)?;
         statement.query_map((), |row| row.get(0))?.collect()
     }
-}
-
-/// Adds events and deliveries, by statements that are looked up once.
-pub(crate) struct Insert<'t> {
-    event: CachedStatement<'t>,
-    delivery: CachedStatement<'t>,
-    next: &'t mut Numbers,
-}
-
-impl Insert<'_> {
-    /// Adds an event, unless its id is taken; returns its number if it was added.
-    pub(crate) fn event(
-        &mut self,
-        event: &SerializedEvent,
-        now: Timestamp,
-        deliveries: usize,
-    ) -> rusqlite::Result<Option<i64>> {
-        let number = self.next.event;
-        let added = self.event.execute(params![
-            number,
-            row::EventKey(&event.id),
-            event.tenant.as_str(),
-            event.event_type.as_str(),
-            row::micros(now),
-            row::count(deliveries),
-            row::Json(&event.body),
-        ])?;
-        self.next.event += i64::from(added > 0);
-        Ok((added > 0).then_some(number))
-    }
-
-    /// Adds a delivery that starts now.
-    pub(crate) fn delivery(
-        &mut self,
-        event: i64,
-        registration: &Registration,
-        now: Timestamp,
-    ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
-        let number = self.next.delivery;
-        let endpoint = row::endpoint(registration.number);
-        let due_at = due_in_order(&registration.endpoint, now);
-        let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
-        self.delivery.execute(parameters)?;
-        self.next.delivery += 1;
-        Ok((row::delivery_id(number), due_at))
-    }
-}
-
-pub(crate) fn waiting(event: &Arc<SerializedEvent>, progress: Progress) -> Waiting {
-    Waiting { event: Arc::clone(event), progress }
 }

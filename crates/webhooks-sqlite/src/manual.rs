@@ -4,42 +4,12 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use rusqlite::ffi;
 use webhooks_dispatch::StoreError;
 
-use super::Writer;
 use crate::error::store_error;
+use crate::open::prepare;
+use crate::writer::Writer;
 use crate::{OpenError, SqliteOptions, SqliteStore};
-
-/// What is to fail.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    /// How many of the next transactions fail when they are to be committed.
-    commits: u32,
-    /// Whether what waits cannot be read into memory.
-    refills: bool,
-}
-
-impl Faults {
-    pub(super) fn take_commit(&mut self) -> rusqlite::Result<()> {
-        match self.commits.checked_sub(1) {
-            None => Ok(()),
-            Some(left) => {
-                self.commits = left;
-                Err(failed())
-            }
-        }
-    }
-
-    pub(super) fn take_refill(&self) -> rusqlite::Result<()> {
-        if self.refills { Err(failed()) } else { Ok(()) }
-    }
-}
-
-fn failed() -> rusqlite::Error {
-    let error = ffi::Error::new(ffi::SQLITE_IOERR);
-    rusqlite::Error::SqliteFailure(error, Some("a planned fault".to_owned()))
-}
 
 /// The writer of a store, to be told when it writes. The store ends when it is dropped, as by a
 /// crash: what it has not carried out is lost.
@@ -54,10 +24,10 @@ impl SqliteOptions {
     /// # Errors
     /// [`OpenError`] when the file cannot be used.
     pub fn dangerous_open_manually(self) -> Result<(SqliteStore, ManualWriter), OpenError> {
-        let (store, mut writer) = SqliteStore::prepare(self)?;
-        store.shared.readers.is_inline.store(true, Ordering::Relaxed);
-        let path = || store.shared.path.clone();
-        let pragma = writer.tables.connection().pragma_update(None, "synchronous", "OFF");
+        let (store, mut writer) = prepare(self)?;
+        store.inner.readers.is_inline.store(true, Ordering::Relaxed);
+        let path = || store.inner.path.clone();
+        let pragma = writer.connection.sqlite().pragma_update(None, "synchronous", "OFF");
         pragma.map_err(|source| OpenError::Sqlite { path: path(), source })?;
         writer.refill();
         Ok((store, ManualWriter { writer }))
@@ -79,7 +49,7 @@ impl ManualWriter {
 
     /// Returns whether there is anything to do.
     pub fn has_work(&self) -> bool {
-        !self.writer.queue.is_empty() || self.writer.tables.is_draining()
+        !self.writer.queue.is_empty() || self.writer.connection.is_draining()
     }
 
     /// Has so many of the next transactions fail when they are to be committed. A group whose
@@ -98,13 +68,14 @@ impl ManualWriter {
     /// # Errors
     /// [`StoreError`] when the file cannot be read.
     pub fn limit(&mut self, more: Option<u64>) -> Result<(), StoreError> {
-        self.writer.tables.limit_to(more).map_err(store_error)
+        self.writer.connection.limit_to(more).map_err(store_error)
     }
 
     /// Plants a bug that the simulation must find: groups go on behind the commands of this kind,
     /// which is a part of their type's name, such as `SetState`.
     pub fn go_on_behind(&mut self, kind: &'static str) {
-        self.writer.is_last = Box::new(move |job| job.ends_group() && !job.kind().contains(kind));
+        self.writer.is_last =
+            Box::new(move |command| command.ends_group() && !command.kind().contains(kind));
     }
 }
 
