@@ -1,4 +1,4 @@
-//! Connections to the file, with the settings of SQLite: one that writes, and those that only read.
+//! Connections to the file, with the settings of SQLite: one that writes, and several that read.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::limit::Limit;
 use crate::{OpenError, migrate};
 
 /// The settings of SQLite, and why:
-/// * `journal_mode=WAL`, by [`use_log`]: with a write-ahead log, readers don't wait for the writer, and a commit is one
-///   append.
+/// * `journal_mode=WAL`, set in [`use_log`]: with a write-ahead log, readers don't wait for the
+///   writer, and a commit is one append.
 /// * `synchronous=FULL`: a commit is on disk before it is answered. `NORMAL` would lose the last
 ///   commits when the power fails.
 /// * `wal_autocheckpoint`: 16 MiB of log before it is copied to the database, since a checkpoint
@@ -25,12 +25,12 @@ const SETTINGS: &str = "
     PRAGMA temp_store = MEMORY;
 ";
 
-/// How long a statement waits for others, in milliseconds: somebody may look at the file with another
-/// program, which locks it shortly.
+/// The time that a statement waits for a lock of another program, in milliseconds. A person who
+/// looks at the file with `sqlite3` locks it for a short time.
 pub(crate) const BUSY_TIMEOUT: u32 = 5_000;
 
-/// Statements of one connection that stay prepared.
-const STATEMENTS: usize = 64;
+/// The number of statements that a connection holds prepared.
+const STATEMENT_CACHE: usize = 64;
 
 /// Opens the connection that writes, with the schema up to date.
 pub(crate) fn writing(
@@ -39,6 +39,7 @@ pub(crate) fn writing(
 ) -> Result<(Connection, Option<Limit>), OpenError> {
     let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
+    // Before anything is written: a file of a later version, or of no database, stays as it was.
     let found = migrate::version(&connection).map_err(failed)?;
     if found > migrate::KNOWN {
         let (path, known) = (path.to_owned(), migrate::KNOWN);
@@ -53,11 +54,11 @@ pub(crate) fn writing(
     migrate::run(&mut connection).map_err(failed)?;
     let limit = max_bytes.map(|max_bytes| Limit::set(&connection, max_bytes));
     let limit = limit.transpose().map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok((connection, limit))
 }
 
-/// Asks for the write-ahead log; returns the mode that SQLite uses now.
+/// Asks for the write-ahead log; returns the mode that SQLite uses from now on.
 fn use_log(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
 }
@@ -68,7 +69,7 @@ pub(crate) fn reading(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA temp_store = MEMORY;")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
 }
 
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_file_that_can_have_no_log_is_refused() {
-        // What SQLite takes for a name of no file is the one place where it has none.
+        // A database in memory is the one that has no log wherever the test runs.
         let error = writing(Path::new(":memory:"), None).unwrap_err();
         assert!(matches!(&error, OpenError::Journal { mode, .. } if mode == "memory"), "{error:?}");
     }

@@ -7,20 +7,21 @@ use webhooks_registry::{EndpointKey, EndpointNumber};
 use crate::error::BadRow;
 use crate::row;
 
-/// A delivery's row, as operations need it.
+/// A delivery's row.
 pub(crate) struct DeliveryRow {
-    /// The row of its endpoint, and the endpoint.
+    /// The row of its endpoint, which may be an earlier one of the endpoint.
     pub(crate) number: EndpointNumber,
     pub(crate) endpoint: EndpointKey,
     pub(crate) status: DeliveryStatus,
-    /// When it is due, if it waits or is in flight.
+    /// The time at which it is due, if it waits or is in flight.
     pub(crate) due_at: Option<Timestamp>,
-    /// When it was accepted, or last replayed.
+    /// The time at which it was accepted, or last replayed.
     pub(crate) queued_at: Timestamp,
 }
 
 impl DeliveryRow {
-    /// Reads a delivery. One that waits for a row that gets nothing more is as good as cancelled.
+    /// Reads a delivery. One that still waits for a closed endpoint counts as cancelled: the writer
+    /// cancels it in one of its next batches.
     pub(crate) fn find(
         connection: &Connection,
         delivery: DeliveryId,

@@ -1,4 +1,4 @@
-//! Endpoints: registered, changed, unregistered.
+//! Endpoints: registering, changing and unregistering them.
 
 use std::sync::Arc;
 
@@ -15,11 +15,12 @@ use crate::inner::SqliteInner;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// An endpoint as it was and as it is to be.
+/// A change of an endpoint: before and after.
 struct Change {
     before: Option<Arc<Registration>>,
     after: Registration,
-    /// Where the backlog of an endpoint begins whose row could not be read, and when it goes on.
+    /// The first place of its backlog, and the time at which an ordered endpoint goes on. Memory needs
+    /// them only for an endpoint whose row could not be read, which has no lane yet.
     first: Option<Place>,
     blocked_until: Timestamp,
 }
@@ -29,13 +30,14 @@ impl Change {
         Self { before, after, first: None, blocked_until: Timestamp::UNIX_EPOCH }
     }
 
-    /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
+    /// Changes the endpoint's row. An endpoint that opens gets a new row, so that deliveries of the old
+    /// row that are still being cancelled are not mistaken for new ones.
     fn write(&mut self, connection: &WriteConnection) -> rusqlite::Result<Result<(), SealError>> {
         const UPDATE: &str = "UPDATE endpoints
             SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5,
                 blocked_until = CASE WHEN ?6 THEN blocked_until ELSE 0 END
             WHERE number = ?1 RETURNING blocked_until";
-        // The secrets of the old one are of no use to anybody any more.
+        // Nothing is signed for the old row any more, so its secrets are deleted.
         const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
         const INSERT: &str =
             "INSERT INTO endpoints (tenant, id, settings, secrets, state, disabled)
@@ -76,7 +78,7 @@ impl Change {
         Ok(Ok(()))
     }
 
-    /// Follows in memory; returns the endpoint as it was before.
+    /// Changes the endpoint in memory; returns the endpoint as it was before.
     fn after_commit(
         self,
         connection: &mut WriteConnection,
@@ -90,7 +92,7 @@ impl Change {
         if before.as_ref().is_some_and(|before| before.state.is_open()) && !after.state.is_open() {
             connection.start_draining(after.number);
         }
-        // An endpoint that has a lane keeps it.
+        // If the endpoint has a lane, this changes its settings and leaves its deliveries.
         let mut backlog = inner.backlog();
         backlog.open(&after, first, blocked_until);
         backlog.set_failing(after.number, connection.failing.contains_key(&after.number));
@@ -104,7 +106,7 @@ pub(crate) struct Register {
 }
 
 impl Register {
-    /// Registers an endpoint, which has no number yet.
+    /// Returns the command to register an endpoint, which has no number yet.
     pub(crate) fn new(registration: Registration) -> Self {
         Self { registration, outcome: Ok(None) }
     }
@@ -121,9 +123,9 @@ impl Register {
     }
 }
 
-// The commands on endpoints end their groups: `after_commit` changes registrations and lanes, by which all
-// others decide. They read registrations, which neither `Publish` nor `Settle` nor `Prune` changes;
-// what those wrote for the endpoint, the statements find in the rows.
+// The commands on endpoints end their groups: `after_commit` changes registrations and lanes, by
+// which all others decide. They may follow `Publish`, `Settle` and `Prune`: these change no
+// registration, and the statements find in the rows what these wrote for the endpoint.
 impl WriteCommand for Register {
     type Answer = Result<Registered, EndpointStoreError>;
 
@@ -161,7 +163,7 @@ impl WriteCommand for Unregister {
         connection: &mut WriteConnection,
         inner: &SqliteInner,
     ) -> rusqlite::Result<()> {
-        // Its secrets are of no use to anybody any more.
+        // Nothing is signed for it any more, so its secrets are deleted.
         const RETIRE: &str = "UPDATE endpoints
             SET is_current = 0, state = 'unregistered', secrets = x'' WHERE number = ?";
         if let Some(current) = current(inner, &self.key) {
@@ -225,7 +227,7 @@ impl WriteCommand for SetState {
     }
 }
 
-/// Writes a change that may be made.
+/// Writes a change unless it is refused or changes nothing.
 fn write(
     change: Result<Option<Change>, EndpointStoreError>,
     connection: &WriteConnection,
@@ -236,7 +238,7 @@ fn write(
     Ok(written.map_err(failed).map(|()| Some(change)))
 }
 
-/// Returns an endpoint, or what is known of one whose row cannot be read.
+/// Returns an endpoint as memory has it; of an unreadable one, as much as is known.
 fn current(inner: &SqliteInner, key: &EndpointKey) -> Option<Arc<Registration>> {
     let unreadable = inner.unreadable().get(key).map(|found| Arc::clone(&found.known));
     unreadable.or_else(|| inner.registry.get_of(key))

@@ -6,29 +6,31 @@ use std::path::{Path, PathBuf};
 
 use crate::OpenError;
 
-/// Returns the one path of a store's file, by whatever path it is named; makes the file if there is
-/// none. The lock and SQLite's own files beside it go by this path.
+/// Returns the canonical path of a store's file, and makes the file if there is none. The names of
+/// the lock and of SQLite's own files beside it are made from this path.
 pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
     let text = path.as_os_str().to_string_lossy();
-    // To SQLite, these are no names of files: the database would be in memory, or a URI.
+    // SQLite takes these for a database in memory, or for a URI.
     if text.is_empty() || text == ":memory:" || text.starts_with("file:") {
         return Err(OpenError::NoFile { path: path.to_owned() });
     }
     let failed = |source| OpenError::File { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
-    // A file that is there is not opened: SQLite's locks on it would end when it is closed.
+    // An existing file is not opened: when a process closes any descriptor of a file, it loses all its
+    // POSIX locks on it (SQLite, "How To Corrupt An SQLite Database File", 2.2).
     if !path.exists() {
         let made = options.write(true).create(true).truncate(false).open(path);
         made.map_err(failed)?;
     }
     let path = path.canonicalize().map_err(failed)?;
+    // SQLite names its log after the path. Two names would mean two logs for one file.
     if names(&path).map_err(failed)? > 1 {
         return Err(OpenError::HardLinks { path });
     }
     Ok(path)
 }
 
-/// Returns how many names a file has.
+/// Returns the number of hard links to a file.
 #[cfg(unix)]
 fn names(path: &Path) -> std::io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
@@ -42,7 +44,8 @@ fn names(_: &Path) -> std::io::Result<u64> {
     Ok(1)
 }
 
-/// Locks the store for this process; the lock ends with the file.
+/// Locks the store for this process, by a file beside it. The lock ends when the returned file is
+/// closed, which the system does also for a process that crashes.
 pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");
@@ -55,7 +58,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // The number is a courtesy: without it, the error is still clear.
+            // If the number cannot be read, the error is still clear.
             let _unread = file.take(32).read_to_string(&mut holder);
             let holder = match holder.trim() {
                 "" => "another process".to_owned(),

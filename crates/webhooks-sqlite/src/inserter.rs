@@ -16,7 +16,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// Reads the next numbers: behind all rows, and behind those that were deleted.
+    /// Reads the next numbers: behind all rows, the deleted ones included.
     pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         const NEXT: &str = "
             SELECT max((SELECT ifnull(max(number), 0) + 1 FROM events),
@@ -28,7 +28,8 @@ impl Numbers {
         connection.query_row(NEXT, (), numbers)
     }
 
-    /// Stores the numbers. Without it, those of deleted rows at the end would be used again.
+    /// Stores the numbers. Without it, the numbers of deleted rows would be used again after a restart,
+    /// and a delivery's id would name another delivery than before.
     pub(crate) fn save(self, connection: &Connection) -> rusqlite::Result<()> {
         const SAVE: &str = "UPDATE counters SET next = CASE name
             WHEN 'event' THEN ?1 WHEN 'delivery' THEN ?2 END";
@@ -36,7 +37,7 @@ impl Numbers {
     }
 }
 
-/// Adds events and deliveries, by statements that are looked up once.
+/// The statements that add events and deliveries, looked up once for many rows.
 pub(crate) struct Inserter<'t> {
     event: CachedStatement<'t>,
     delivery: CachedStatement<'t>,
@@ -59,7 +60,7 @@ impl<'t> Inserter<'t> {
         Ok(Self { event, delivery, next })
     }
 
-    /// Adds an event, unless its id is taken; returns its number if it was added.
+    /// Adds an event, unless its tenant has one of this id. Returns the number of the new row.
     pub(crate) fn event(
         &mut self,
         event: &SerializedEvent,
@@ -80,7 +81,7 @@ impl<'t> Inserter<'t> {
         Ok((added > 0).then_some(number))
     }
 
-    /// Adds a delivery that starts now.
+    /// Adds a delivery that is due now; returns its id and the due time that is stored.
     pub(crate) fn delivery(
         &mut self,
         event: i64,

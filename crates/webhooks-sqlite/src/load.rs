@@ -1,5 +1,5 @@
-//! Endpoints, read from their rows when the store is opened. A row that cannot be read hurts only
-//! itself.
+//! Reading endpoints into memory when the store is opened. A row that cannot be read makes only its own
+//! endpoint inactive.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::inner::{SqliteInner, Unreadable};
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// Stands for signing secrets that are not known. Nothing is ever signed with it.
+/// A placeholder for signing secrets that are not known. Nothing is ever signed with it.
 const NO_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-/// An endpoint's row, as far as it can be read.
+/// The readable parts of an endpoint's row.
 struct EndpointRow {
     number: i64,
     key: EndpointKey,
@@ -30,7 +30,8 @@ struct EndpointRow {
 }
 
 impl EndpointRow {
-    /// Reads a row. Columns that hold what they should not are found out later, as what they say.
+    /// Reads a row. Wrong values of most columns become errors later, when they are decrypted or parsed;
+    /// the endpoint is then known by its id.
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let bytes = |column: usize| -> rusqlite::Result<Vec<u8>> {
             let found = row.get_ref(column)?.as_bytes_or_null();
@@ -53,7 +54,7 @@ impl EndpointRow {
     }
 }
 
-/// Reads the endpoints into memory, and seals secrets anew where that is due.
+/// Reads the endpoints into memory, and encrypts secrets anew that the first key did not encrypt.
 pub(crate) fn endpoints(
     connection: &mut WriteConnection,
     inner: &SqliteInner,
@@ -85,8 +86,8 @@ pub(crate) fn endpoints(
             to_seal.push((row.number, key, stored.secrets));
         }
     }
-    // A missing key, or one that opens nothing, is a mistake in the configuration: events would
-    // be accepted for nobody.
+    // A missing key, or one that opens nothing, is a mistake in the configuration. If the store opened,
+    // events would be accepted for nobody.
     if let Some((endpoint, source)) = wrong_key
         && (opened == 0 || source == SealError::NoKey)
     {

@@ -1,5 +1,5 @@
-//! A writer that runs when it is told to, in its caller's thread: for the project's own simulation,
-//! which decides what is committed together and when, and what fails.
+//! A writer that runs in its caller's thread, step by step: for the project's own simulation, which
+//! decides which commands are committed together and when, and which calls fail.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -11,15 +11,15 @@ use crate::open::prepare;
 use crate::writer::Writer;
 use crate::{OpenError, SqliteOptions, SqliteStore};
 
-/// The writer of a store, to be told when it writes. The store ends when it is dropped, as by a
-/// crash: what it has not carried out is lost.
+/// The writer of a store, which writes only when it is told to. Dropping it ends the store as a crash
+/// does: commands that it has not carried out are lost.
 pub struct ManualWriter {
     writer: Writer,
 }
 
 impl SqliteOptions {
-    /// Opens the store without a thread, and without waiting for the disk; reads block their callers.
-    /// Nothing is written before the writer is told so. Blocks while the file is opened.
+    /// Opens the store without a thread, and without waiting for the disk. Reads block their callers.
+    /// Nothing is written before the writer is told to. Blocks while the file is opened.
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be used.
@@ -35,8 +35,8 @@ impl SqliteOptions {
 }
 
 impl ManualWriter {
-    /// Does what the thread would do next: commits a group of the commands that wait, or cancels some
-    /// of what waits for endpoints that are gone. Returns whether there was anything to do.
+    /// Does the next work of the thread: commits a group of the waiting commands, or cancels a batch of
+    /// deliveries that wait for closed endpoints. Returns whether there was anything to do.
     pub fn step(&mut self) -> bool {
         match self.writer.queue.try_recv() {
             Ok(first) => {
@@ -52,18 +52,18 @@ impl ManualWriter {
         !self.writer.queue.is_empty() || self.writer.connection.is_draining()
     }
 
-    /// Has so many of the next transactions fail when they are to be committed. A group whose
-    /// transaction fails is carried out again, one by one.
+    /// Makes the commits of the next `transactions` fail. A group whose transaction fails is carried out
+    /// again, one by one.
     pub fn fail_commits(&mut self, transactions: u32) {
         self.writer.faults.commits = transactions;
     }
 
-    /// Sets whether reading what waits into memory fails.
+    /// Sets whether refills of the backlog from disk fail.
     pub fn fail_refills(&mut self, fail: bool) {
         self.writer.faults.refills = fail;
     }
 
-    /// Lets the file grow by so many bytes from now on; without a limit if `None`.
+    /// Lets the file grow by `more` bytes from its present size; without limit if `None`.
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be read.
@@ -71,8 +71,8 @@ impl ManualWriter {
         self.writer.connection.limit_to(more).map_err(store_error)
     }
 
-    /// Plants a bug that the simulation must find: groups go on behind the commands of this kind,
-    /// which is a part of their type's name, such as `SetState`.
+    /// Plants a bug that the simulation must find: groups go on behind commands of this kind. `kind` is
+    /// a part of their type's name, such as `SetState`.
     pub fn go_on_behind(&mut self, kind: &'static str) {
         self.writer.is_last =
             Box::new(move |command| command.ends_group() && !command.kind().contains(kind));

@@ -1,4 +1,4 @@
-//! Operations on what waits: cancel, hasten.
+//! Operations on waiting deliveries: cancelling them, and making them due now.
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
@@ -12,10 +12,11 @@ use crate::inner::SqliteInner;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// How many deliveries one [`Hasten`] looks at, at most.
+/// The number of deliveries, and of endpoints, that one [`Hasten`] looks at. Other commands come in
+/// between.
 const MAX_LOOKS: usize = if cfg!(test) { 5 } else { 1_000 };
 
-/// What waits for an endpoint behind a place, in order.
+/// Selects waiting deliveries of an endpoint behind a place, in order.
 const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
     WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) > (?2, ?3)
     ORDER BY due_at, number LIMIT ?4";
@@ -23,7 +24,7 @@ const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
 pub(crate) struct Cancel {
     delivery: DeliveryId,
     cancelled: Result<(EndpointNumber, Timestamp), OperationError>,
-    /// Whether its endpoint, an ordered one, waits no more for its retry.
+    /// Whether its endpoint, an ordered one, no longer waits for a retry.
     unblocks: bool,
 }
 
@@ -34,7 +35,7 @@ impl Cancel {
     }
 }
 
-// It ends its group: it takes the lease away in `after_commit`, and `Settle` decides by the lease.
+// It ends its group: it removes the lease in `after_commit`, and `Settle` decides by the lease.
 impl WriteCommand for Cancel {
     type Answer = Result<(), OperationError>;
 
@@ -55,7 +56,7 @@ impl WriteCommand for Cancel {
                 let reason = CancelReason::Manual.as_str();
                 connection.execute(CANCEL, params![row::number(delivery), reason])?;
                 connection.on_ended(delivery)?;
-                // Nobody need wait for its retry, unless the first that remains waits for one.
+                // The endpoint goes on unless its first remaining delivery waits for a retry, too.
                 self.unblocks = status == DeliveryStatus::Retrying
                     && connection.execute(UNBLOCK, [row::endpoint(number)])? > 0;
                 Ok((number, due_at))
@@ -75,16 +76,17 @@ impl WriteCommand for Cancel {
     }
 }
 
-/// Where a [`Hasten`] goes on: behind which endpoint, and behind which delivery of the next one.
+/// The position where a [`Hasten`] goes on: behind this endpoint, and behind this place of the next
+/// endpoint.
 pub(crate) type HastenCursor = (Option<EndpointKey>, Option<Place>);
 
-/// Makes due now what waits for its first attempt and is due later; answers where to go on, if there is
-/// more to look at.
+/// Makes deliveries due now that wait for their first attempt and are due later: the wall clock was
+/// ahead when they were accepted. Answers with the position to go on from, if there is more to look at.
 pub(crate) struct Hasten {
     now: Timestamp,
     from: HastenCursor,
     next: Option<HastenCursor>,
-    /// The endpoints of which something was hastened, and the last place that was looked at.
+    /// The endpoints with hastened deliveries, each with the last place that was looked at.
     hastened: Vec<(EndpointNumber, Place)>,
     unblocked: Vec<EndpointNumber>,
 }
@@ -94,7 +96,7 @@ impl Hasten {
         Self { now, from, next: None, hastened: Vec::new(), unblocked: Vec::new() }
     }
 
-    /// Looks at some of what waits for an endpoint; returns how much that was, and the last of it.
+    /// Looks at up to `limit` waiting deliveries of an endpoint; returns their number, and the last place.
     fn look(
         &mut self,
         connection: &WriteConnection,
@@ -122,8 +124,8 @@ impl Hasten {
     }
 }
 
-// It ends its group: it changes in `after_commit` when what waits in memory is due, and `Settle` puts
-// deliveries back by that.
+// It ends its group: `after_commit` changes the due times of deliveries in memory, and `Settle` puts
+// deliveries back by these.
 impl WriteCommand for Hasten {
     type Answer = Option<HastenCursor>;
 
@@ -177,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// The writer looks at each endpoint every few minutes, however many deliveries there are.
+    /// Hastening looks at each endpoint, however many deliveries there are.
     #[test]
     fn what_is_due_later_is_found_by_its_index() {
         let file = Connection::open_in_memory().unwrap();

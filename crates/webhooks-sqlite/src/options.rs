@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use webhooks_dispatch::backlog::Window;
 use webhooks_registry::{SealingKey, SealingKeys};
 
-/// How many deliveries of one endpoint are held in memory, of those that wait.
+/// The number of waiting deliveries of one endpoint that memory holds.
 const PER_ENDPOINT: usize = 1_024;
 
-/// How many bytes of bodies that wait are held in memory.
+/// The size of all waiting bodies that memory holds.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
-/// How to open a store.
+/// The settings of a store to open.
 ///
 /// # Example
 /// ```
@@ -44,26 +44,26 @@ impl SqliteOptions {
         Self { path: path.into(), keys: SealingKeys::default(), window, max_bytes: None }
     }
 
-    /// Encrypts the secrets of endpoints by the first of these keys; the others open what was
-    /// encrypted by them before. Secrets that are not encrypted by the first key yet are, when the
-    /// store is opened.
+    /// Encrypts the secrets of endpoints with the first of these keys. The others decrypt secrets that
+    /// were encrypted with them before. Opening the store encrypts all secrets anew that the first
+    /// key did not encrypt.
     pub fn sealing_keys(self, keys: impl IntoIterator<Item = SealingKey>) -> Self {
         Self { keys: SealingKeys::new(keys), ..self }
     }
 
-    /// Sets how much of what waits is held in memory: 1,024 deliveries of an endpoint and 64 MiB of
-    /// bodies unless set.
+    /// Sets how much of the backlog memory holds. The default is 1,024 deliveries per endpoint, and
+    /// 64 MiB of bodies in all.
     pub fn window(self, window: Window) -> Self {
         Self { window, ..self }
     }
 
-    /// Sets how large the file may become, in bytes; as large as the disk allows unless set. The log
-    /// beside it takes 64 MiB more.
+    /// Sets the size that the file may have, in bytes. Without it, the disk is the limit. The log
+    /// beside the file takes 64 MiB more.
     ///
     /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::StoreError::Full) when an event
-    /// and its deliveries would leave less than an eighth of it. That reserve is for what was
-    /// accepted: settling and cancelling, registering and replaying may use it. When less than a
-    /// thirty-second is left, outcomes are kept without their attempts.
+    /// and its deliveries would leave less than an eighth of it. That reserve serves accepted events:
+    /// settling and cancelling, registering and replaying may use it. When less than a thirty-second
+    /// is left, outcomes are recorded without their attempts.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes: Some(max_bytes), ..self }
     }

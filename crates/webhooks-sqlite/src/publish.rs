@@ -1,4 +1,4 @@
-//! Publishing: an event and its deliveries, in one transaction.
+//! Publishing: an event and its deliveries are stored in one transaction, and then join the backlog.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::limit;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// About how many bytes a delivery takes with its index entries.
-const DELIVERY: i64 = 128;
+/// The estimated size of a delivery with its index entries, in bytes.
+const DELIVERY_BYTES: i64 = 128;
 
 pub(crate) struct Publish {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
     outcomes: Vec<Result<Published, Conflict>>,
-    /// Whether there is no room for it.
+    /// Whether there is no room for the events.
     is_refused: bool,
-    /// The deliveries that were made: of which event, to whom, due when.
+    /// The new deliveries: the event's index in `events`, the endpoint, the due time, the id.
     deliveries: Vec<(usize, EndpointNumber, Timestamp, DeliveryId)>,
 }
 
@@ -38,7 +38,7 @@ impl Publish {
         Self { events, now, outcomes, is_refused: false, deliveries }
     }
 
-    /// Returns whether the events and their deliveries would take what is kept for others.
+    /// Returns whether the events and their deliveries would use the reserve.
     fn is_too_much(
         &self,
         connection: &WriteConnection,
@@ -48,7 +48,7 @@ impl Publish {
         let sizes = self.events.iter().map(|event| {
             let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = row::count(matching.len());
-            limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY))
+            limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY_BYTES))
         });
         Ok(sizes.fold(0, i64::saturating_add) > room.events)
     }
@@ -57,8 +57,8 @@ impl Publish {
 impl WriteCommand for Publish {
     type Answer = Result<Vec<Result<Published, Conflict>>, StoreError>;
 
-    // It only adds deliveries to the backlog. No command decides by what waits there: ids that are
-    // taken, and deliveries, are looked up in the rows. The next numbers grow in `write`.
+    // Others may follow it: it only adds deliveries to the backlog, and no command decides by these.
+    // Taken ids, and deliveries, are looked up in the rows. The next numbers grow in `write`.
     const ENDS_GROUP: bool = false;
 
     fn write(
@@ -72,13 +72,13 @@ impl WriteCommand for Publish {
         if self.is_refused {
             return Ok(());
         }
-        let mut repeats = Vec::new();
+        let mut duplicates = Vec::new();
         let mut inserter = connection.inserter()?;
         for (index, event) in self.events.iter().enumerate() {
             let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = matching.len();
             let Some(number) = inserter.event(event, self.now, deliveries)? else {
-                repeats.push(index);
+                duplicates.push(index);
                 self.outcomes.push(Err(Conflict { event: event.id.clone() }));
                 continue;
             };
@@ -90,8 +90,8 @@ impl WriteCommand for Publish {
             self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
         }
         drop(inserter);
-        for index in repeats {
-            self.outcomes[index] = repeated(connection, &self.events[index])?;
+        for index in duplicates {
+            self.outcomes[index] = duplicate(connection, &self.events[index])?;
         }
         Ok(())
     }
@@ -111,8 +111,8 @@ impl WriteCommand for Publish {
     }
 }
 
-/// Returns what an event gives whose id is taken: the first result, or a conflict.
-fn repeated(
+/// Returns the outcome of an event whose id is taken: the first result, or a conflict.
+fn duplicate(
     connection: &WriteConnection,
     event: &SerializedEvent,
 ) -> rusqlite::Result<Result<Published, Conflict>> {
@@ -124,6 +124,7 @@ fn repeated(
     let deliveries = usize::try_from(deliveries).unwrap_or_default();
     let is_same = event.is_same_content(body.as_bytes());
     let event = event.id.clone();
-    let repeated = Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };
-    Ok(is_same.then_some(repeated).ok_or(Conflict { event }))
+    let duplicate =
+        Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };
+    Ok(is_same.then_some(duplicate).ok_or(Conflict { event }))
 }

@@ -1,4 +1,4 @@
-//! Refills: what waits on disk, read into memory; rows that cannot be read are passed over.
+//! Refills: reading waiting deliveries from disk into memory, past rows that cannot be read.
 
 use std::sync::Arc;
 
@@ -15,18 +15,19 @@ const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_a
     deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
     events.body";
 
-/// What was read of an endpoint's backlog.
+/// The part of an endpoint's backlog that was read.
 #[derive(Default)]
 pub(crate) struct RefillRows {
     pub(crate) waiting: Vec<(Place, Waiting)>,
     /// The place to read on from, if there may be more.
     pub(crate) next: Option<Place>,
-    /// Why rows were passed over.
+    /// The errors of rows that were passed over.
     pub(crate) unreadable: Vec<StoreError>,
 }
 
 impl RefillRows {
-    /// Takes in a delivery, or notes why it cannot be read. A failure that may pass is returned.
+    /// Adds a delivery, or the reason why its row cannot be read. Returns an error that may pass, which
+    /// ends the refill.
     fn add(&mut self, place: Place, read: rusqlite::Result<Waiting>) -> rusqlite::Result<()> {
         match read {
             Ok(waiting) => self.waiting.push((place, waiting)),
@@ -40,7 +41,7 @@ impl RefillRows {
     }
 }
 
-/// Returns whether an error is about what a row holds, or the pages on which it lies.
+/// Returns whether an error is about the values of a row, or about the pages on which it lies.
 fn is_of_one_row(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => code == ErrorCode::DatabaseCorrupt,
@@ -48,10 +49,10 @@ fn is_of_one_row(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Reads deliveries that wait for an endpoint, in the order of their places.
+/// Reads waiting deliveries of an endpoint, in the order of their places.
 pub(crate) fn read(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
     match read_at_once(connection, refill) {
-        // A damaged page ends the statement: one by one, the others can still be read.
+        // A damaged page ends the whole statement. One by one, the other rows can still be read.
         Err(error) if is_of_one_row(&error) => read_one_by_one(connection, refill),
         found => found,
     }
@@ -77,7 +78,7 @@ fn read_at_once(connection: &Connection, refill: &Refill) -> rusqlite::Result<Re
     Ok(found)
 }
 
-/// Reads the places from their index, and then row by row.
+/// Reads the places from their index, which may be intact where rows are damaged, and then each row.
 fn read_one_by_one(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
     const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
         WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
@@ -115,7 +116,7 @@ fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     Ok(Waiting { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
 }
 
-/// Returns the first place behind another one.
+/// Returns the first place behind another one: the backlog reads on from a place inclusively.
 fn after((due_at, id): Place) -> Place {
     (due_at, DeliveryId::from_u64(id.as_u64().saturating_add(1)))
 }

@@ -1,4 +1,4 @@
-//! Replay: deliveries that have ended, or never were, made due.
+//! Replay: making deliveries due that have ended, and adding those that an endpoint missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ pub(crate) struct Replaying {
     due: Vec<(EndpointNumber, Timestamp, DeliveryId, Waiting)>,
 }
 
-/// What a portion looked at.
+/// The deliveries that one portion of a replay found.
 #[derive(Default)]
 struct Portion {
-    /// Deliveries that have ended, and where they go now.
+    /// Deliveries that have ended, and the endpoints that get them now.
     ended: Vec<(i64, Arc<Registration>)>,
-    /// Events that were missed, and who missed them.
+    /// Events that were missed, and the endpoints that missed them.
     missed: Vec<(i64, Arc<Registration>)>,
     next: Option<ReplayCursor>,
 }
 
-/// A replay is refused, or SQLite fails.
+/// The reason why a replay fails: it is refused, or SQLite fails.
 enum Failure {
     Refused(OperationError),
     Sqlite(rusqlite::Error),
@@ -52,7 +52,7 @@ impl From<OperationError> for Failure {
     }
 }
 
-/// The rows of an endpoint, those it had before included.
+/// Selects the rows of an endpoint, the earlier ones included.
 const ROWS: &str = "SELECT number FROM endpoints WHERE tenant = ? AND id = ? ORDER BY number";
 
 impl Replaying {
@@ -100,7 +100,7 @@ impl Replaying {
         }
     }
 
-    /// Makes a delivery that has ended due once more, for the endpoint's row of today.
+    /// Makes a delivery that has ended due once more, for the endpoint's current row.
     fn reopen(
         &mut self,
         connection: &WriteConnection,
@@ -147,8 +147,8 @@ impl Replaying {
     }
 }
 
-// It ends its group, as all that are not frequent do. It reads registrations, which neither `Publish`
-// nor `Settle` nor `Prune` changes, and deliveries from their rows.
+// It ends its group, as every command does that is not frequent. It may follow `Publish`, `Settle` and
+// `Prune`: it reads registrations, which these do not change, and deliveries from their rows.
 impl WriteCommand for Replaying {
     type Answer = Result<Replayed, OperationError>;
 
@@ -175,7 +175,7 @@ impl WriteCommand for Replaying {
     }
 }
 
-/// Returns where a delivery that has ended goes, unless the replay has made it due before.
+/// Returns the endpoint that gets a delivery again; `None` if this replay has made it due before.
 fn target(
     connection: &WriteConnection,
     inner: &SqliteInner,
@@ -223,7 +223,8 @@ fn of_endpoint(
     let last = match begin {
         ReplayCursor::Ended(after) => {
             let rows = rows_of(connection, endpoint)?;
-            // What waits for a row of before is cancelled first, bit by bit.
+            // Deliveries that wait for an earlier row are cancelled first, a batch per portion: the replay
+            // must find them among those that have ended.
             let old = rows.iter().filter(|row| row::endpoint_number(**row) != registration.number);
             for row in old {
                 if connection.cancel_some(*row)? > 0 {
@@ -253,7 +254,7 @@ fn rows_of(connection: &WriteConnection, endpoint: &EndpointKey) -> rusqlite::Re
     statement.query_map(parameters, |row| row.get(0))?.collect()
 }
 
-/// Returns the first deliveries after one that have ended for any of these rows, in order.
+/// Returns the next deliveries after `after`, in order, that have ended for any of these rows.
 fn ended(
     connection: &WriteConnection,
     rows: &[i64],
@@ -290,8 +291,8 @@ fn ended(
     Ok(found)
 }
 
-/// Looks at the events of an endpoint's tenant after one; returns those that the endpoint missed,
-/// and the last one that was looked at if there may be more.
+/// Looks at `limit` events of an endpoint's tenant after `after`. Returns those that the endpoint
+/// missed, and the last event if there may be more.
 fn missed(
     connection: &WriteConnection,
     registration: &Registration,
@@ -376,8 +377,8 @@ fn of_event(
     Ok(portion)
 }
 
-/// Returns a delivery and where it goes, if it ended as asked for, its endpoint can get it, and the
-/// replay has not made it due before.
+/// Returns a delivery and the endpoint that gets it, if its status is wanted, the endpoint is open, and
+/// this replay has not made it due before.
 fn again(
     connection: &WriteConnection,
     inner: &SqliteInner,
@@ -393,7 +394,7 @@ fn again(
     Ok(target.map(|registration| (row::number(delivery), registration)))
 }
 
-/// Returns an endpoint that deliveries are stored for.
+/// Returns an endpoint if it is open: deliveries are stored only for open ones.
 fn open(inner: &SqliteInner, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
     let found = inner.registry.get_of(key);
     Replay::target(key, found.map(|found| (found.state, found)))

@@ -1,4 +1,4 @@
-//! Retention: what is old and has ended is deleted, in small batches.
+//! Retention: deleting old events that have ended, in small batches.
 
 use rusqlite::OptionalExtension as _;
 use webhooks_core::Timestamp;
@@ -9,18 +9,18 @@ use crate::retention_search::RetentionSearch;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// How many events one command looks at, at most: a millisecond or two.
+/// The number of events that one command looks at: a millisecond or two.
 const MAX_VISITS: usize = if cfg!(test) { 100 } else { 1_000 };
 
-/// How many deliveries one command deletes, at most.
+/// The number of deliveries that one command deletes.
 const MAX_ROWS: usize = if cfg!(test) { 20 } else { 2_000 };
 
-/// What a [`Prune`] did.
+/// The result of a [`Prune`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pruned {
-    /// How many events were deleted.
+    /// The number of events that were deleted.
     pub(crate) deleted: usize,
-    /// How many were looked at.
+    /// The number of events that were looked at.
     pub(crate) visited: usize,
     /// Whether there may be more to delete.
     pub(crate) is_more: bool,
@@ -47,7 +47,7 @@ impl Prune {
             self.find_next(connection, &mut search, &mut old)?;
             Ok(old)
         });
-        // If it failed, the search begins anew when the transaction is rolled back.
+        // After an error, the rollback restarts the search.
         connection.search = search;
         old
     }
@@ -74,7 +74,8 @@ impl Prune {
             self.pruned.visited += 1;
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             match statement.query_row([event], read).optional()? {
-                // One from the future, before another that was passed over.
+                // An event that was passed over, and is from the future. It is here because a delivery
+                // of it ended.
                 Some((time, _)) if row::time(time) >= self.before => search.look_later(time, event),
                 Some((_, false)) => old.push(event),
                 Some((_, true)) => search.passed = search.passed.max(event),
@@ -110,7 +111,7 @@ impl Prune {
                 };
                 last = Some(newest);
                 // The first young event ends the search, unless it comes from the future: the
-                // clock was ahead when it was accepted, and older ones may follow.
+                // clock was ahead when it was accepted, and older events may follow.
                 if time <= newest {
                     return Ok(());
                 }
@@ -125,8 +126,8 @@ impl Prune {
         Ok(())
     }
 
-    /// Deletes events with their deliveries and attempts; those that are too much for one command
-    /// are looked at again.
+    /// Deletes events with their deliveries and attempts. Events with too many deliveries for one
+    /// command are looked at again.
     fn delete(&mut self, connection: &mut WriteConnection, old: Vec<i64>) -> rusqlite::Result<()> {
         const ATTEMPTS: &str = "DELETE FROM attempts WHERE delivery IN (
             SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
@@ -158,8 +159,9 @@ impl Prune {
 impl WriteCommand for Prune {
     type Answer = Pruned;
 
-    // It changes nothing in memory but the search, in `write`: so a `Settle` or another `Prune` that
-    // follows finds it. What it deletes has ended, so that no lane and no lease knows of it.
+    // Others may follow it. In memory it changes only the search, and does so in `write`, where a
+    // `Settle` or another `Prune` behind it finds the change. It deletes deliveries that have ended, which
+    // have no place in a lane and no lease.
     const ENDS_GROUP: bool = false;
 
     fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {

@@ -1,4 +1,4 @@
-//! How far retention has come in its search for old events.
+//! The position of retention in its search for old events.
 
 use std::collections::BTreeSet;
 
@@ -7,34 +7,36 @@ use webhooks_core::DeliveryId;
 
 use crate::row;
 
-/// How many events are remembered that are to be looked at again, at most.
+/// The number of events that are remembered for another look.
 pub(crate) const MAX_AGAIN: usize = if cfg!(test) { 2_000 } else { 10_000 };
 
-/// How far the search for old events has come. It begins anew when the store is opened.
+/// The position of the search for old events. The search begins anew when the store is opened.
 ///
 /// Events are numbered in the order of acceptance, so that the search goes on where it ended. It
-/// passes over old events that still wait, however many; each comes back when a delivery of it ends.
+/// passes over old events that still wait, however many; each is looked at again when a delivery of it
+/// ends.
 #[derive(Debug, Default)]
 pub(crate) struct RetentionSearch {
     /// The first event that was not looked at.
     pub(crate) next: i64,
     /// The last event that was passed over because it still waited; 0 if none was.
     pub(crate) passed: i64,
-    /// Events before `next` to look at once more, each with the time at which it was accepted if
-    /// that was in the future.
+    /// Events before `next` to look at once more. Each has the time of its acceptance before it if that
+    /// was in the future, else 0.
     pub(crate) again: BTreeSet<(i64, i64)>,
-    /// When the first event was accepted that is not among these for want of room, if there is one.
+    /// The earliest time of acceptance among the events that did not fit into `again`.
     pub(crate) dropped: Option<i64>,
 }
 
 impl RetentionSearch {
-    /// Has everything looked at once more.
+    /// Begins the search anew.
     pub(crate) fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// Has an event from the future looked at when it is old. If there are too many, the search begins
-    /// anew then, so that they keep no other from being found.
+    /// Plans a look at an event from the future for the time when it is old. If there are too many
+    /// such events, the search begins anew at that time. They use half of the room, so that events
+    /// that were passed over fit beside them.
     pub(crate) fn look_later(&mut self, time: i64, event: i64) {
         if self.again.len() < MAX_AGAIN / 2 {
             self.again.insert((time, event));
@@ -43,6 +45,7 @@ impl RetentionSearch {
         }
     }
 
+    /// Plans a look at an event now. If there are too many, the search begins anew.
     pub(crate) fn look_again(&mut self, time: i64, event: i64) {
         self.again.insert((time, event));
         if self.again.len() > MAX_AGAIN {
@@ -50,14 +53,14 @@ impl RetentionSearch {
         }
     }
 
-    /// Notes that a delivery has ended: if its event was passed over, it may be old and ended now.
+    /// Notes that a delivery has ended. If its event was passed over, it is looked at again.
     pub(crate) fn on_ended(
         &mut self,
         connection: &Connection,
         delivery: DeliveryId,
     ) -> rusqlite::Result<()> {
         const EVENT: &str = "SELECT event FROM deliveries WHERE number = ?";
-        // Hardly any event is so old and still waits, so that this costs nothing as a rule.
+        // The usual case: no event is old and still waits. Then settling pays nothing for retention.
         if self.passed == 0 {
             return Ok(());
         }
@@ -70,7 +73,7 @@ impl RetentionSearch {
         Ok(())
     }
 
-    /// Notes that some deliveries of any events have ended.
+    /// Notes that deliveries of unknown events have ended.
     pub(crate) fn on_many_ended(&mut self) {
         if self.passed > 0 {
             self.restart();

@@ -1,4 +1,4 @@
-//! Settling: what became of claimed deliveries, and the attempts that were made.
+//! Settling: recording the outcomes of claimed deliveries, and their attempts.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, params};
@@ -9,15 +9,15 @@ use webhooks_dispatch::{
 use webhooks_registry::EndpointNumber;
 
 use crate::command::WriteCommand;
-use crate::error::{LostAttempts, LostOutcome};
+use crate::error::{UnrecordedAttempts, UnrecordedOutcome, unavailable};
 use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
-/// Whom a claim that holds is for, and with what.
+/// A claim that holds, with its lease pinned in memory.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct Pinned {
     endpoint: EndpointNumber,
     is_ordered: bool,
     /// The number of the attempt.
@@ -27,24 +27,24 @@ struct Held {
 pub(crate) struct Settle {
     settlements: Vec<Settlement>,
     now: Timestamp,
-    /// Of each settlement, whether its claim holds and for whom, once that was asked.
-    held: Vec<Option<Held>>,
+    /// For each settlement its claim if that holds; empty while no lease is pinned.
+    pinned: Vec<Option<Pinned>>,
     settled: Vec<Settled>,
-    care: Care,
-    /// How many attempts were not recorded, and why if that was no lack of room.
-    lost_attempts: LostAttempts,
-    /// The outcomes that could not be kept.
-    lost: Vec<LostOutcome>,
+    mode: WriteMode,
+    /// The attempts that were not recorded; the source is empty if there was no room for them.
+    unrecorded_attempts: UnrecordedAttempts,
+    /// The outcomes that could not be recorded.
+    unrecorded: Vec<UnrecordedOutcome>,
 }
 
-/// How settlements are written.
+/// The way in which settlements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    /// Without looking back: if one fails, all do.
+enum WriteMode {
+    /// Without savepoints: if one fails, all do.
     Together,
-    /// Each so that it can fail alone.
+    /// Each in a savepoint, so that it can fail alone.
     OneByOne,
-    /// The same, and outcomes alone, which need next to no room.
+    /// Each in a savepoint, and without its attempt: outcomes need next to no room.
     OutcomesOneByOne,
 }
 
@@ -53,21 +53,26 @@ impl Settle {
         Self {
             settlements,
             now,
-            held: Vec::new(),
+            pinned: Vec::new(),
             settled: Vec::new(),
-            care: Care::Together,
-            lost_attempts: LostAttempts { count: 0, source: None },
-            lost: Vec::new(),
+            mode: WriteMode::Together,
+            unrecorded_attempts: UnrecordedAttempts { count: 0, source: None },
+            unrecorded: Vec::new(),
         }
     }
 
-    /// Holds the claims, so that no lease ends between the commit and what follows it.
-    fn hold(&mut self, inner: &SqliteInner) {
+    /// Pins the leases, so that none ends before `after_commit` ends its claim: the delivery would be
+    /// claimed again although its outcome is stored.
+    ///
+    /// A pinned lease refuses a second pin. So a second settlement of a claim in the same group is
+    /// answered with [`Settled::LeaseLost`]. It also means that `write` may be called again only after
+    /// `undo`, or each claim would seem lost.
+    fn pin_leases(&mut self, inner: &SqliteInner) {
         let mut backlog = inner.backlog();
         for settlement in &self.settlements {
-            let is_held = backlog.hold(settlement.claim);
-            let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
-            self.held.push(claimed.map(|(registration, waiting)| Held {
+            let is_pinned = backlog.hold(settlement.claim);
+            let claimed = backlog.claimed(settlement.claim).filter(|_| is_pinned);
+            self.pinned.push(claimed.map(|(registration, waiting)| Pinned {
                 endpoint: registration.number,
                 is_ordered: registration.endpoint.ordered,
                 attempt: waiting.progress.next_attempt(),
@@ -75,71 +80,71 @@ impl Settle {
         }
     }
 
-    /// Writes outcomes and attempts; fails if none can be kept.
+    /// Writes outcomes and attempts; fails if none can be recorded.
     fn write_rows(&mut self, connection: &WriteConnection) -> rusqlite::Result<()> {
         let mut room = connection.room()?.map_or(i64::MAX, |room| room.attempts);
         let mut rows = Rows::prepare(connection)?;
-        let mut kept = 0_usize;
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            let Some(held) = held else { continue };
+        let mut recorded = 0_usize;
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
+            let Some(pinned) = pinned else { continue };
             let mut attempt = settlement.attempt.as_ref();
             if let Some(made) = attempt {
                 room = room.saturating_sub(size(made));
-                if room < 0 || self.care == Care::OutcomesOneByOne {
-                    self.lost_attempts.count += 1;
+                if room < 0 || self.mode == WriteMode::OutcomesOneByOne {
+                    self.unrecorded_attempts.count += 1;
                     attempt = None;
                 }
             }
-            let mut keep = |attempt: Option<&Attempt>| {
-                rows.keep(settlement, *held)?;
+            let mut record = |attempt: Option<&Attempt>| {
+                rows.record(settlement, *pinned)?;
                 attempt.map_or(Ok(()), |attempt| {
-                    rows.keep_attempt(settlement.claim.delivery, held.attempt, attempt)
+                    rows.record_attempt(settlement.claim.delivery, pinned.attempt, attempt)
                 })
             };
-            if self.care == Care::Together {
-                keep(attempt)?;
+            if self.mode == WriteMode::Together {
+                record(attempt)?;
                 continue;
             }
-            let outcome = match connection.savepoint(|| keep(attempt)) {
+            let outcome = match connection.savepoint(|| record(attempt)) {
                 Err(error) if attempt.is_some() && connection.is_writing() => {
-                    self.lost_attempts.count += 1;
-                    self.lost_attempts.source = Some(error);
-                    connection.savepoint(|| keep(None))
+                    self.unrecorded_attempts.count += 1;
+                    self.unrecorded_attempts.source = Some(error);
+                    connection.savepoint(|| record(None))
                 }
                 outcome => outcome,
             };
             match outcome {
-                Ok(()) => kept += 1,
+                Ok(()) => recorded += 1,
                 Err(source) if connection.is_writing() => {
                     let delivery = settlement.claim.delivery;
-                    self.lost.push(LostOutcome { delivery, source });
+                    self.unrecorded.push(UnrecordedOutcome { delivery, source });
                 }
                 Err(error) => return Err(error),
             }
         }
-        match self.lost.pop() {
-            Some(lost) if kept == 0 => Err(lost.source),
-            lost => {
-                self.lost.extend(lost);
+        match self.unrecorded.pop() {
+            // All failed: the caller gets the reason, and the claims go on.
+            Some(last) if recorded == 0 => Err(last.source),
+            last => {
+                self.unrecorded.extend(last);
                 Ok(())
             }
         }
     }
 
-    /// Returns whether a delivery's outcome was not kept although its claim holds.
-    fn is_lost(&self, delivery: DeliveryId) -> bool {
-        self.lost.iter().any(|lost| lost.delivery == delivery)
+    /// Returns whether a delivery's outcome could not be recorded although its claim holds.
+    fn is_unrecorded(&self, delivery: DeliveryId) -> bool {
+        self.unrecorded.iter().any(|unrecorded| unrecorded.delivery == delivery)
     }
 }
 
 impl WriteCommand for Settle {
     type Answer = Vec<Settled>;
 
-    // It changes leases and lanes in memory, and `failing`. Of the commands that may follow, none but
-    // another `Settle` reads those. `write` holds the leases and notes in `failing` what it saw, so
-    // that a second settlement of the same claim finds it held and the second failure finds the
-    // first. What `Cancel`, `Replaying` and the commands on endpoints read of deliveries, they
-    // read from the rows.
+    // Others may follow it. It changes leases and lanes in memory, and `failing`. Of the commands that
+    // may follow, only another `Settle` reads those. `write` pins the leases and changes `failing`, so
+    // a second settlement of the same claim finds it pinned, and a second failure finds the first.
+    // `Cancel`, `Replaying` and the commands on endpoints read deliveries from the rows.
     const ENDS_GROUP: bool = false;
 
     fn write(
@@ -147,19 +152,19 @@ impl WriteCommand for Settle {
         connection: &mut WriteConnection,
         inner: &SqliteInner,
     ) -> rusqlite::Result<()> {
-        self.hold(inner);
+        self.pin_leases(inner);
         self.settled.clear();
-        self.lost.clear();
-        self.lost_attempts = LostAttempts { count: 0, source: None };
+        self.unrecorded.clear();
+        self.unrecorded_attempts = UnrecordedAttempts { count: 0, source: None };
         self.write_rows(connection)?;
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
             let delivery = settlement.claim.delivery;
-            self.settled.push(match held {
-                Some(held) if !self.is_lost(delivery) => {
+            self.settled.push(match pinned {
+                Some(pinned) if !self.is_unrecorded(delivery) => {
                     if is_end(settlement.outcome) {
                         connection.on_ended(delivery)?;
                     }
-                    let health = health(connection, held.endpoint, settlement.outcome, self.now)?;
+                    let health = health(connection, pinned.endpoint, settlement.outcome, self.now)?;
                     Settled::Recorded { health }
                 }
                 _ => Settled::LeaseLost,
@@ -170,21 +175,21 @@ impl WriteCommand for Settle {
 
     fn after_commit(mut self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         let mut backlog = inner.backlog();
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            match held {
-                Some(_) if self.is_lost(settlement.claim.delivery) => {
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
+            match pinned {
+                Some(_) if self.is_unrecorded(settlement.claim.delivery) => {
                     backlog.let_go(settlement.claim);
                 }
                 Some(_) => backlog.settle(settlement),
                 None => {}
             }
         }
-        for lost in std::mem::take(&mut self.lost) {
-            inner.deferred_errors.add(StoreError::Unavailable { source: lost.into() });
+        for unrecorded in std::mem::take(&mut self.unrecorded) {
+            inner.deferred_errors.add(unavailable(unrecorded));
         }
-        if self.lost_attempts.count > 0 {
-            let is_full = self.lost_attempts.source.is_none();
-            let source = self.lost_attempts.into();
+        if self.unrecorded_attempts.count > 0 {
+            let is_full = self.unrecorded_attempts.source.is_none();
+            let source = self.unrecorded_attempts.into();
             inner.deferred_errors.add(if is_full {
                 StoreError::Full { source }
             } else {
@@ -196,29 +201,29 @@ impl WriteCommand for Settle {
 
     fn undo(&mut self, inner: &SqliteInner) {
         let mut backlog = inner.backlog();
-        for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
-            if held.is_some() {
+        for (settlement, pinned) in self.settlements.iter().zip(self.pinned.drain(..)) {
+            if pinned.is_some() {
                 backlog.let_go(settlement.claim);
             }
         }
     }
 
     fn reduce(&mut self, error: &rusqlite::Error) -> bool {
-        self.care = match (self.care, error.sqlite_error_code()) {
-            // It is not about what is written.
+        self.mode = match (self.mode, error.sqlite_error_code()) {
+            // The settlements are not the cause; others would meet the lock too.
             (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => return false,
             // SQLite ends the whole transaction when there is no room.
-            (Care::Together, Some(ErrorCode::DiskFull)) | (Care::OneByOne, _) => {
-                Care::OutcomesOneByOne
+            (WriteMode::Together, Some(ErrorCode::DiskFull)) | (WriteMode::OneByOne, _) => {
+                WriteMode::OutcomesOneByOne
             }
-            (Care::Together, _) => Care::OneByOne,
-            (Care::OutcomesOneByOne, _) => return false,
+            (WriteMode::Together, _) => WriteMode::OneByOne,
+            (WriteMode::OutcomesOneByOne, _) => return false,
         };
         true
     }
 }
 
-/// Returns about how many bytes the record of an attempt takes.
+/// Estimates the size of the record of an attempt, in bytes.
 fn size(attempt: &Attempt) -> i64 {
     let error = attempt.error.as_ref().map_or(0, String::len);
     limit::size(attempt.response.len() + attempt.response_headers.len() + error)
@@ -228,7 +233,7 @@ fn is_end(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Delivered | Outcome::Failed | Outcome::Expired)
 }
 
-/// Changes deliveries and adds attempts, by statements that are looked up once.
+/// The statements that change deliveries and add attempts, looked up once for many rows.
 struct Rows<'t> {
     connection: &'t WriteConnection,
     delivery: CachedStatement<'t>,
@@ -247,14 +252,14 @@ impl<'t> Rows<'t> {
         Ok(Self { connection, delivery, attempt })
     }
 
-    fn keep(&mut self, settlement: &Settlement, held: Held) -> rusqlite::Result<()> {
-        let attempts = held.attempt - u32::from(settlement.attempt.is_none());
+    fn record(&mut self, settlement: &Settlement, pinned: Pinned) -> rusqlite::Result<()> {
+        let attempts = pinned.attempt - u32::from(settlement.attempt.is_none());
         let (status, due_at) = match settlement.outcome {
             Outcome::Delivered => ("delivered", None),
             Outcome::Failed => ("failed", None),
             Outcome::Expired => ("cancelled", None),
-            Outcome::Retrying { due_at } => ("retrying", Some(self.retry(held, due_at)?)),
-            // It is as it was.
+            Outcome::Retrying { due_at } => ("retrying", Some(self.retry(pinned, due_at)?)),
+            // The delivery is as it was before the claim, which is not stored.
             Outcome::Released => return Ok(()),
         };
         let cancelled = (settlement.outcome == Outcome::Expired).then_some(CancelReason::Expired);
@@ -263,25 +268,26 @@ impl<'t> Rows<'t> {
         self.delivery.execute(params![delivery, status, attempts, due_at, cancelled]).map(drop)
     }
 
-    /// Returns what is stored as the time of a retry; an ordered endpoint waits for it as a whole.
-    fn retry(&self, held: Held, due_at: Timestamp) -> rusqlite::Result<i64> {
+    /// Returns the due time that is stored for a retry. An ordered endpoint waits as a whole: its row
+    /// holds the time, and 0 leaves the delivery first in its order.
+    fn retry(&self, pinned: Pinned, due_at: Timestamp) -> rusqlite::Result<i64> {
         const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
-        if !held.is_ordered {
+        if !pinned.is_ordered {
             return Ok(row::micros(due_at));
         }
-        let parameters = params![row::micros(due_at), row::endpoint(held.endpoint)];
+        let parameters = params![row::micros(due_at), row::endpoint(pinned.endpoint)];
         self.connection.execute(BLOCK, parameters)?;
         Ok(0)
     }
 
-    fn keep_attempt(
+    fn record_attempt(
         &mut self,
         delivery: DeliveryId,
         number: u32,
         attempt: &Attempt,
     ) -> rusqlite::Result<()> {
         let headers = &attempt.response_headers;
-        // A text is kept as one, so that people can read it.
+        // A text is stored as one, so that people can read it.
         let response = match attempt.excerpt() {
             Excerpt::Text("") => ValueRef::Null,
             Excerpt::Text(text) => ValueRef::Text(text.as_bytes()),
@@ -302,7 +308,7 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// Returns how an endpoint fares, and stores it where that changed.
+/// Returns the health of an endpoint after an outcome, and stores it if it changed.
 fn health(
     connection: &mut WriteConnection,
     endpoint: EndpointNumber,

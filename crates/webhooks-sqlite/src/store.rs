@@ -1,4 +1,4 @@
-//! The store: its ports, each a command to the writer, a look into memory, or a read.
+//! The store: each call is a command to the writer, a look into memory, or a read.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,11 +28,11 @@ use crate::publish::Publish;
 use crate::replay::Replaying;
 use crate::settle::Settle;
 
-/// Keeps endpoints, events and deliveries in one SQLite file of this process.
+/// A store of endpoints, events and deliveries in one SQLite file, which one process owns.
 ///
-/// One thread writes, and commits everything that waits for it at once; whatever was answered is
-/// on disk. Cheap to clone; all clones are one store. It ends, and frees its file, when the last
-/// clone is dropped or by [`close`](Self::close).
+/// One thread writes, and commits all waiting commands at once. An answer means that the change is on
+/// disk. Cloning is cheap; all clones are one store. The store ends, and frees its file, when the last
+/// clone is dropped, or with [`close`](Self::close).
 ///
 /// # Example
 /// ```
@@ -55,16 +55,17 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Waits until everything is written and the file is free for others. Other clones of this
-    /// store, such as an engine's, are closed with it: their calls fail from then on.
+    /// Waits until all commands in the queue are carried out and the file is free for others. Other
+    /// clones of this store, such as an engine's, are closed with it: from then on they can neither
+    /// publish, claim, settle nor change anything.
     pub async fn close(self) {
         let Self { inner, commands } = self;
         inner.is_closing.store(true, Ordering::Release);
-        // Wakes the writer; one that has ended needs no waking.
+        // Wakes the writer. An error means that it has ended already.
         let _ended = commands.send(Box::new(Wakeup)).await;
         let thread = inner.thread().take();
         if let Some(thread) = thread {
-            // A writer that panicked has freed the file too.
+            // A writer that panicked has freed the file, too.
             let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
@@ -79,21 +80,20 @@ impl SqliteStore {
         self.inner.backlog()
     }
 
-    /// Has the writer carry out a command, and returns its answer.
+    /// Sends a command to the writer, and returns its answer.
     pub(crate) async fn write<W: WriteCommand>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         let command: BoxedCommand = Box::new(Command::new(write, reply));
         if self.commands.send(command).await.is_err() {
             self.inner.check_open()?;
-            // It takes no more, and is about to end.
+            // The writer takes no more commands, and is about to end.
             return Err(unavailable(Closed));
         }
-        // It carries out all that it took, whatever happens, unless it panics.
+        // The writer answers every command that it took, unless it panics.
         answer.await.map_err(|_gone| unavailable(Panicked))?
     }
 
-    /// Reads on a connection of its own. A read that takes longer than 30 s fails; one whose caller is
-    /// gone ends.
+    /// Reads on a connection that only reads. A read fails after 30 s, and ends when its caller is gone.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -122,11 +122,10 @@ impl DeliveryStore for SqliteStore {
         self.write(Publish::new(events, now)).await?
     }
 
-    /// Claims from memory: one process owns the file, so claims need not outlive it.
+    /// Claims from memory: one process owns the file, so its claims may end with it.
     ///
-    /// A claim that finds nothing tells what went wrong since in the writer's own work, one error a
-    /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
-    /// now.
+    /// A claim that finds nothing returns an error of the writer's own work, one per call: a delivery
+    /// that cannot be read and is passed over, or a backlog that cannot be read now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
         self.inner.check_open()?;
         let mut backlog = self.inner.backlog();
@@ -134,7 +133,7 @@ impl DeliveryStore for SqliteStore {
         let is_low = backlog.is_low();
         drop(backlog);
         if is_low {
-            // A writer whose queue is full looks by itself when it has done what waits.
+            // If the queue is full, nothing is lost: the writer refills after each group.
             let _full = self.commands.try_send(Box::new(Wakeup));
         }
         let error = if claimed.is_empty() { self.inner.deferred_errors.take() } else { None };
@@ -213,7 +212,7 @@ impl EndpointStore for SqliteStore {
         self.write(SetState::new(key, change)).await.map_err(of_endpoints)?
     }
 
-    /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
+    /// Fails, with the reason, for an endpoint whose row could not be read when the store was opened.
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         match self.inner.unreadable_error(&key) {
             Some(error) => Err(error),

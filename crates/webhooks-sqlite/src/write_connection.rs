@@ -14,28 +14,32 @@ use crate::limit::{Limit, Room};
 use crate::retention_search::RetentionSearch;
 use crate::row;
 
-/// How many deliveries of an endpoint that is gone are cancelled in one transaction.
+/// The number of deliveries of a closed endpoint that are cancelled in one transaction. Other commands
+/// come in between.
 const DRAIN_BATCH: i64 = if cfg!(test) { 2 } else { 1_000 };
 
-/// More bytes than a file that is not limited will have.
+/// A size that no file without a limit will have in a test.
 #[cfg(feature = "sabotage")]
 const MOST_BYTES: u64 = 1 << 40;
 
-/// The connection that writes, the next numbers, and the endpoints' rows.
+/// The connection that writes, and the writer's memory of rows.
+///
+/// That memory is read from the rows again after a rollback, so that `write` of a command may change
+/// it. Only `draining` is not: commands change it in `after_commit`.
 pub(crate) struct WriteConnection {
     connection: Connection,
     pub(crate) keys: SealingKeys,
     next: Numbers,
-    /// The endpoints that fail, with what their rows say of it.
+    /// The health of the endpoints that fail, as in their rows.
     pub(crate) failing: HashMap<EndpointNumber, Failing>,
     pub(crate) search: RetentionSearch,
     limit: Option<Limit>,
-    /// Rows of endpoints that are gone, whose deliveries are being cancelled.
+    /// Rows of closed (disabled or unregistered) endpoints whose waiting deliveries are being cancelled.
     draining: Vec<i64>,
 }
 
 impl WriteConnection {
-    /// Reads what the writer holds in memory: the next numbers, and what is under way.
+    /// Reads the writer's memory from the rows.
     pub(crate) fn new(
         connection: Connection,
         limit: Option<Limit>,
@@ -77,7 +81,7 @@ impl WriteConnection {
         Ok(())
     }
 
-    /// Returns the place of the first delivery that waits for an endpoint.
+    /// Returns the place of the first waiting delivery of an endpoint.
     pub(crate) fn first_place(&self, endpoint: EndpointNumber) -> rusqlite::Result<Option<Place>> {
         const FIRST: &str = "SELECT due_at, number FROM deliveries
             WHERE endpoint = ? AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
@@ -87,7 +91,7 @@ impl WriteConnection {
         statement.query_row([row::endpoint(endpoint)], place).optional()
     }
 
-    /// Limits the file anew, from what it takes now; without a limit if `None`.
+    /// Lets the file grow by `more` bytes from its present size; without limit if `None`.
     #[cfg(feature = "sabotage")]
     pub(crate) fn limit_to(&mut self, more: Option<u64>) -> rusqlite::Result<()> {
         let page: i64 = self.connection.query_row("PRAGMA page_size", (), |row| row.get(0))?;
@@ -113,12 +117,12 @@ impl WriteConnection {
         self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
     }
 
-    /// Returns whether the transaction goes on: some errors end it.
+    /// Returns whether a transaction is open. Some errors of SQLite end it.
     pub(crate) fn is_writing(&self) -> bool {
         !self.connection.is_autocommit()
     }
 
-    /// Writes so that a failure undoes this alone, unless it ends the transaction.
+    /// Writes so that a failure undoes this write alone, unless it ends the whole transaction.
     pub(crate) fn savepoint(
         &self,
         write: impl FnOnce() -> rusqlite::Result<()>,
@@ -129,26 +133,27 @@ impl WriteConnection {
             let undo = outcome.is_err().then(|| self.execute("ROLLBACK TO part", ()));
             let undone = undo.transpose().and_then(|_| self.execute("RELEASE part", ()));
             if undone.is_err() {
-                // Half of it must not be committed with the rest.
+                // Half of the write must not be committed with the rest of the transaction.
                 self.connection.execute_batch("ROLLBACK")?;
             }
         }
         outcome
     }
 
-    /// Returns to what was committed, on disk and in memory.
+    /// Returns to the last commit, on disk and in memory.
     pub(crate) fn roll_back(&mut self) {
         if !self.connection.is_autocommit() {
-            // If even that fails, SQLite has rolled back by itself, or the next `BEGIN` says so.
+            // If even that fails, SQLite has rolled back by itself, or the next `BEGIN` fails.
             let _rolled_back = self.connection.execute_batch("ROLLBACK");
         }
         self.search.restart();
-        // Should these fail, numbers leave a gap, and an endpoint's health is a little off.
+        // If these fail, some numbers are never used, and the health of an endpoint may count a
+        // failure that was not stored.
         let _reread = self.load_numbers().and_then(|()| self.load_failing());
     }
 
-    /// Returns how many bytes there are below the limit and its reserves, those of this transaction
-    /// counted as taken; `None` without a limit.
+    /// Returns the room below the limit and its reserves; `None` without a limit. Pages that this
+    /// transaction has taken count as used.
     pub(crate) fn room(&self) -> rusqlite::Result<Option<Room>> {
         let Some(limit) = self.limit else { return Ok(None) };
         let pragma = |pragma: &str| -> rusqlite::Result<i64> {
@@ -158,7 +163,7 @@ impl WriteConnection {
         Ok(Some(limit.room(used)))
     }
 
-    /// Runs a statement that stays prepared; returns how many rows it changed.
+    /// Runs a statement that stays prepared; returns the number of rows that it changed.
     pub(crate) fn execute(
         &self,
         statement: &str,
@@ -180,13 +185,13 @@ impl WriteConnection {
         self.next.save(&self.connection)
     }
 
-    /// Has the deliveries cancelled that wait for a row that gets nothing more.
+    /// Starts to cancel the deliveries that wait for the row of a closed endpoint.
     pub(crate) fn start_draining(&mut self, endpoint: EndpointNumber) {
         self.failing.remove(&endpoint);
         self.draining.push(row::endpoint(endpoint));
     }
 
-    /// Cancels some of what waits for an endpoint that is gone; returns whether there may be more.
+    /// Cancels a batch of deliveries that wait for closed endpoints; returns whether there may be more.
     pub(crate) fn drain(&mut self) -> rusqlite::Result<bool> {
         let Some(endpoint) = self.draining.last().copied() else { return Ok(false) };
         self.begin()?;
@@ -199,8 +204,8 @@ impl WriteConnection {
         Ok(true)
     }
 
-    /// Cancels some of what waits for a row of `endpoints`; returns how many. A row for which
-    /// something is delivered keeps everything.
+    /// Cancels a batch of deliveries that wait for a row of `endpoints`; returns how many. It cancels
+    /// nothing if the endpoint is not closed: whoever asks, an open endpoint loses no delivery.
     pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
         const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL,
                 cancelled = (SELECT state FROM endpoints WHERE number = ?1)
@@ -212,12 +217,12 @@ impl WriteConnection {
         self.execute(CANCEL, [endpoint, DRAIN_BATCH])
     }
 
-    /// Tells retention that a delivery has ended.
+    /// Notes for retention that a delivery has ended.
     pub(crate) fn on_ended(&mut self, delivery: DeliveryId) -> rusqlite::Result<()> {
         self.search.on_ended(&self.connection, delivery)
     }
 
-    /// Returns the endpoints that are gone and have deliveries that wait.
+    /// Returns the rows of closed endpoints that deliveries still wait for.
     fn left_over(&self) -> rusqlite::Result<Vec<i64>> {
         const LEFT: &str =
             "SELECT number FROM endpoints WHERE state IN ('disabled', 'unregistered')

@@ -1,4 +1,4 @@
-//! The one thread that writes: it takes all commands that wait, and commits them at once.
+//! The one thread that writes: it takes all waiting commands, and commits them together.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,20 +14,21 @@ use crate::inner::{SqliteInner, WriterEnd};
 use crate::refill::{self, RefillRows};
 use crate::write_connection::WriteConnection;
 
-/// How many commands are committed together at most.
+/// The number of commands in one commit.
 const MAX_GROUP: usize = 256;
 
-/// How many lanes are refilled at a time.
-const REFILLS: usize = 32;
+/// The number of lanes that are refilled before waiting callers are told of new deliveries.
+const REFILL_BATCH: usize = 32;
 
-/// Tells, when it goes, that the writer has ended, and how.
-struct Ending(Arc<SqliteInner>);
+/// Notes when it is dropped that the writer has ended, and how.
+struct EndGuard(Arc<SqliteInner>);
 
-impl Drop for Ending {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         let is_panic = std::thread::panicking();
         let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
         let _first = self.0.ended.set(end);
+        // Workers that wait for a change claim now, and get the error.
         self.0.notifier.notify();
     }
 }
@@ -35,6 +36,9 @@ impl Drop for Ending {
 /// Returns whether a command is the last one of its group.
 type IsLast = Box<dyn Fn(&BoxedCommand) -> bool + Send>;
 
+/// The writer of a store.
+///
+/// Fields are dropped from top to bottom: the lock ends when the connection has closed the file.
 pub(crate) struct Writer {
     pub(crate) connection: WriteConnection,
     inner: Arc<SqliteInner>,
@@ -66,27 +70,29 @@ impl Writer {
 
     /// Writes until the last caller is gone, or the store is closed.
     pub(crate) fn run(mut self) {
-        let _ended = Ending(Arc::clone(&self.inner));
+        // It is dropped before `self`, and the lock with `self`: callers are refused before another
+        // process can own the file.
+        let _ended = EndGuard(Arc::clone(&self.inner));
         self.refill();
         loop {
             let first = match self.queue.try_recv() {
                 Ok(command) => Some(command),
                 Err(TryRecvError::Disconnected) => None,
-                // What is left to cancel is done bit by bit, whenever nobody waits; if that fails,
-                // again after the next command, and the rest when the store is opened again.
+                // Deliveries of closed endpoints are cancelled in batches while no command waits. If that
+                // fails, it is tried again after the next command, or when the store is opened again.
                 Err(TryRecvError::Empty) if self.drain() => continue,
                 Err(TryRecvError::Empty) => self.queue.blocking_recv(),
             };
             let Some(first) = first else { return };
             self.carry_out(first);
             if self.inner.is_closing.load(Ordering::Acquire) {
-                // What waits is still carried out.
+                // Commands that are in the queue already are still carried out.
                 self.queue.close();
             }
         }
     }
 
-    /// Carries out a command, together with those that wait behind it and may follow it.
+    /// Carries out a command, in one group with those that wait behind it and may follow it.
     pub(crate) fn carry_out(&mut self, first: BoxedCommand) {
         let mut is_last = (self.is_last)(&first);
         let mut group = vec![first];
@@ -101,8 +107,8 @@ impl Writer {
         self.refill();
     }
 
-    /// Commits a group at once; if that fails, each of it alone and in the same order, so that one
-    /// bad command does no harm to others.
+    /// Commits a group at once. If that fails, commits each command alone and in the same order, so that
+    /// one bad command does no harm to others.
     fn commit(&mut self, mut group: Vec<BoxedCommand>) {
         let mut outcome = self.transact(&mut group);
         let is_alone = group.len() == 1;
@@ -118,6 +124,8 @@ impl Writer {
                     outcome = self.transact(std::slice::from_mut(&mut command));
                 }
             }
+            // Each command is followed in memory before the next one is written alone: `write` decides by
+            // memory.
             let outcome = std::mem::replace(&mut outcome, Ok(()));
             self.answer(command, outcome);
         }
@@ -127,7 +135,8 @@ impl Writer {
     fn transact(&mut self, group: &mut [BoxedCommand]) -> rusqlite::Result<()> {
         self.connection.begin()?;
         let (connection, inner) = (&mut self.connection, &*self.inner);
-        // A panic here is a bug; it costs the command and not the store.
+        // A panic here is a bug. The transaction is rolled back, so it costs the command alone. A panic
+        // in `after_commit` ends the writer: memory would no longer follow the file.
         let written = catch_unwind(AssertUnwindSafe(|| {
             group.iter_mut().try_for_each(|command| command.write(connection, inner))
         }));
@@ -151,10 +160,10 @@ impl Writer {
         }
     }
 
-    /// Reads into memory what runs low there. What cannot be read now is asked for again later.
+    /// Refills the lanes of the backlog that run low. A lane that cannot be read now asks again later.
     pub(crate) fn refill(&mut self) {
         loop {
-            let refills = self.inner.backlog().refills(REFILLS);
+            let refills = self.inner.backlog().refills(REFILL_BATCH);
             if refills.is_empty() {
                 return;
             }
@@ -180,7 +189,7 @@ impl Writer {
         }
     }
 
-    /// Cancels some of what waits for endpoints that are gone; returns whether there is more.
+    /// Cancels a batch of deliveries that wait for closed endpoints; returns whether there may be more.
     pub(crate) fn drain(&mut self) -> bool {
         self.connection.drain().unwrap_or_else(|_again_later| {
             self.connection.roll_back();

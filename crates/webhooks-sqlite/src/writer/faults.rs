@@ -2,12 +2,12 @@
 
 use rusqlite::ffi;
 
-/// What is to fail.
+/// The operations that are to fail.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// How many of the next transactions fail when they are to be committed.
+    /// The number of next transactions whose commits fail.
     pub(crate) commits: u32,
-    /// Whether what waits cannot be read into memory.
+    /// Whether refills fail.
     pub(crate) refills: bool,
 }
 

@@ -77,7 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was claimed, but for its token: the endpoint and how it is set, the delivery, its progress.
+/// Shows claimed deliveries without their tokens: the endpoint and its settings, the delivery, its
+/// progress.
 fn told(claimed: &[Claimed]) -> Vec<String> {
     let mut told: Vec<(&EndpointId, String)> = (claimed.iter())
         .map(|claimed| {
@@ -98,7 +99,7 @@ fn told(claimed: &[Claimed]) -> Vec<String> {
 struct Sides {
     grouped: Side,
     single: Side,
-    /// What is claimed, of both: the latest last.
+    /// The claims in both stores, the latest last.
     held: Vec<(Claim, Claim)>,
     now: u64,
     is_roomy: bool,
@@ -351,8 +352,8 @@ fn a_live_row_is_not_drained() {
     assert_eq!(side.reopened().claim_all(clocks(0)).len(), 5);
 }
 
-/// Goal: a backlog that cannot be read now is read later; until then others go on, nobody is busy,
-/// and it is told. Method: the table is away for a while.
+/// Goal: a backlog that cannot be read now is read later. Meanwhile others go on, nobody is busy, and
+/// the error is reported. Method: the table is away for a while.
 #[test]
 fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let mut side = Side::new(NARROW, false);

@@ -33,7 +33,7 @@ use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
 use crate::{SqliteOptions, SqliteStore};
 
-/// Something that a caller has the writer do; numbers choose among what is there.
+/// A call that the writer carries out; numbers choose among what is there.
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
     Cancel {
@@ -156,7 +156,7 @@ impl Side {
         Self { folder, window, ignores_ends, store, writer }
     }
 
-    /// Hands a command to the writer's queue; the answer comes later.
+    /// Sends a command to the writer's queue; the answer comes later.
     pub(crate) fn queue(&self, order: &Order, held: &[Claim], now: Timestamp) -> Awaited {
         let store = self.store.clone();
         let mut awaited: Awaited =
@@ -193,7 +193,7 @@ impl Side {
                         _ => Replay::Deliveries(vec![delivery, DeliveryId::from_u64(1)]),
                     };
                     let mode = ReplayMode::Replay;
-                    // What was published at the same time came before it.
+                    // Events published at the same time came before it.
                     let started_at = now + Duration::from_secs(1);
                     let request =
                         ReplayRequest { replay, limit: 4, started_at, now, after: None, mode };
