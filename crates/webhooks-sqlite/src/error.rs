@@ -9,7 +9,8 @@ use webhooks_core::DeliveryId;
 use webhooks_dispatch::StoreError;
 use webhooks_registry::SealError;
 
-/// The reason why a store cannot be opened. Its file is as it was.
+/// The reason why a store cannot be opened. The events, deliveries and endpoints in its file are
+/// unchanged.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {

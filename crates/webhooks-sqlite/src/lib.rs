@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+// The way of an event: `store` sends a `publish` to the `writer`, which commits it in a group and then
+// adds the deliveries to the backlog in `inner`. `store` claims them from there. A `settle` records
+// each outcome and removes the claim. `retention` deletes the event when it is old.
+//
 // Each file uses only files above it: from bottom to top.
 
 // errors, and values of rows
@@ -20,7 +24,7 @@ mod deferred_errors;
 
 mod inner;
 
-// the connection that writes
+// the connection that writes, with the writer's memory
 mod inserter;
 mod retention_search;
 
@@ -28,20 +32,27 @@ mod write_connection;
 
 // the thread that writes
 mod command;
+
 mod refill;
 
 mod writer;
 
 // commands to it
+mod endpoints;
+
+mod publish;
+
+mod settle;
+
 mod delivery_row;
 
-mod checkpoint;
-mod endpoints;
 mod operations;
-mod publish;
+
 mod replay;
+
 mod retention;
-mod settle;
+
+mod checkpoint;
 
 // the store
 mod store;
@@ -49,8 +60,9 @@ mod store;
 mod history;
 
 // opening it
-mod load;
 mod options;
+
+mod load;
 
 mod open;
 

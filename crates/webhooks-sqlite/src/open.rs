@@ -10,24 +10,24 @@ use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
 use crate::{OpenError, SqliteOptions, SqliteStore, connection, file, load};
 
-/// How many commands may wait for the writer; the callers of further ones wait for a place.
+/// The number of commands that may wait for the writer. Callers of further ones wait for a place.
 const QUEUE_CAPACITY: usize = 1_024;
 
 impl SqliteStore {
-    /// Opens the store in this file, which is made if it does not exist.
+    /// Opens the store in this file, and makes the file if it does not exist.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be used; it is then as it was.
+    /// [`OpenError`] when the file cannot be used. Its events, deliveries and endpoints are unchanged.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         SqliteOptions::new(path).open().await
     }
 }
 
 impl SqliteOptions {
-    /// Opens the store, making or migrating its schema.
+    /// Opens the store, and makes or migrates its schema.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be used; it is then as it was.
+    /// [`OpenError`] when the file cannot be used. Its events, deliveries and endpoints are unchanged.
     pub async fn open(self) -> Result<SqliteStore, OpenError> {
         let opened = tokio::task::spawn_blocking(move || open_blocking(self)).await;
         opened.unwrap_or_else(|panic| {
