@@ -33,7 +33,7 @@ pub(crate) const BUSY_TIMEOUT: u32 = 5_000;
 const STATEMENT_CACHE: usize = 64;
 
 /// Opens the connection that writes, with the schema up to date.
-pub(crate) fn writing(
+pub(crate) fn open_for_writing(
     path: &Path,
     max_bytes: Option<u64>,
 ) -> Result<(Connection, Option<Limit>), OpenError> {
@@ -64,7 +64,7 @@ fn use_log(connection: &Connection) -> rusqlite::Result<String> {
 }
 
 /// Opens a connection that only reads.
-pub(crate) fn reading(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT)?;
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_commit_is_on_disk_before_it_is_answered() {
         let folder = tempfile::tempdir().unwrap();
-        let (connection, _) = writing(&folder.path().join("store.db"), None).unwrap();
+        let (connection, _) = open_for_writing(&folder.path().join("store.db"), None).unwrap();
         let pragma = |name: &str| -> String {
             let value = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
             connection.query_row(&value, (), |row| row.get(0)).unwrap()
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_file_that_can_have_no_log_is_refused() {
         // A database in memory is the one that has no log wherever the test runs.
-        let error = writing(Path::new(":memory:"), None).unwrap_err();
+        let error = open_for_writing(Path::new(":memory:"), None).unwrap_err();
         assert!(matches!(&error, OpenError::Journal { mode, .. } if mode == "memory"), "{error:?}");
     }
 }

@@ -42,6 +42,8 @@ impl Change {
         const INSERT: &str =
             "INSERT INTO endpoints (tenant, id, settings, secrets, state, disabled)
             VALUES (?, ?, ?, ?, ?, ?)";
+        // Deliveries of an ordered endpoint are due at 0, so that the index has them in the order of
+        // acceptance.
         const REORDER: &str = "UPDATE deliveries SET due_at = 0
             WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
         let Self { before, after, first, blocked_until } = self;
@@ -100,6 +102,7 @@ impl Change {
     }
 }
 
+/// Adds an endpoint, or changes one of the same id.
 pub(crate) struct Register {
     registration: Registration,
     outcome: Result<Option<Change>, EndpointStoreError>,
@@ -145,6 +148,7 @@ impl WriteCommand for Register {
     }
 }
 
+/// Removes an endpoint; its waiting deliveries are cancelled.
 pub(crate) struct Unregister {
     key: EndpointKey,
 }
@@ -186,6 +190,7 @@ impl WriteCommand for Unregister {
     }
 }
 
+/// Pauses, resumes, disables or enables an endpoint.
 pub(crate) struct SetState {
     key: EndpointKey,
     change: StateChange,

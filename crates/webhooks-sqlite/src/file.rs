@@ -24,7 +24,7 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
     }
     let path = path.canonicalize().map_err(failed)?;
     // SQLite names its log after the path. Two names would mean two logs for one file.
-    if names(&path).map_err(failed)? > 1 {
+    if hard_links(&path).map_err(failed)? > 1 {
         return Err(OpenError::HardLinks { path });
     }
     Ok(path)
@@ -32,7 +32,7 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// Returns the number of hard links to a file.
 #[cfg(unix)]
-fn names(path: &Path) -> std::io::Result<u64> {
+fn hard_links(path: &Path) -> std::io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
 
     let metadata = path.metadata()?;
@@ -40,7 +40,7 @@ fn names(path: &Path) -> std::io::Result<u64> {
 }
 
 #[cfg(not(unix))]
-fn names(_: &Path) -> std::io::Result<u64> {
+fn hard_links(_: &Path) -> std::io::Result<u64> {
     Ok(1)
 }
 

@@ -17,7 +17,8 @@ use crate::readers::Readers;
 /// The inside of a store, behind an `Arc`.
 ///
 /// `registry`, `backlog` and `unreadable` follow the file, which is the source of truth: endpoints
-/// change, and deliveries come and go, only after the commit that stored it, in the writer's thread.
+/// change, and deliveries come and go, only after the commit that stored the change, in the writer's
+/// thread.
 /// Claims are not stored, so callers claim and extend in `backlog` by themselves.
 ///
 /// Locks: an error may be added to `deferred_errors` while `backlog` is locked. No other two of

@@ -52,7 +52,7 @@ pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), O
     let path = file::locate(&path)?;
     // The lock comes before SQLite opens the file: a second store must not even migrate it.
     let lock = file::lock(&path)?;
-    let (connection, limit) = connection::writing(&path, max_bytes)?;
+    let (connection, limit) = connection::open_for_writing(&path, max_bytes)?;
     let connection = WriteConnection::new(connection, limit, keys);
     let failed = |source| OpenError::Sqlite { path: path.clone(), source };
     let mut connection = connection.map_err(failed)?;

@@ -21,6 +21,7 @@ const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
     WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) > (?2, ?3)
     ORDER BY due_at, number LIMIT ?4";
 
+/// Cancels a delivery that waits or is in flight.
 pub(crate) struct Cancel {
     delivery: DeliveryId,
     cancelled: Result<(EndpointNumber, Timestamp), OperationError>,

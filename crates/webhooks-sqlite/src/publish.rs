@@ -20,6 +20,7 @@ use crate::write_connection::WriteConnection;
 /// The estimated size of a delivery with its index entries, in bytes.
 const DELIVERY_BYTES: i64 = 128;
 
+/// Stores events, each with a delivery for every endpoint that wants it.
 pub(crate) struct Publish {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use webhooks_dispatch::StoreError;
 
-use crate::connection::reading;
+use crate::connection::open_for_reading;
 use crate::error::{Closed, SlowRead, store_error, unavailable};
 
 /// The number of reads at once; further ones wait.
@@ -67,7 +67,7 @@ impl Readers {
     /// If the log is long, waits until nobody reads, and returns a permit that keeps others from
     /// reading while the log is emptied. SQLite can write the log from its start again only while
     /// nobody reads, so reads that always overlap would let it grow without end.
-    pub(crate) async fn silence(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+    pub(crate) async fn exclusive_turn(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
         if !self.is_log_long() {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl Readers {
         let idle = self.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => reading(&self.path)?,
+            None => open_for_reading(&self.path)?,
         };
         // SQLite calls this while it reads: a blocking read cannot be cancelled from outside.
         let until = until(self.timeout);

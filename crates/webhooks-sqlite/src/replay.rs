@@ -18,9 +18,11 @@ use crate::inner::SqliteInner;
 use crate::row;
 use crate::write_connection::WriteConnection;
 
+/// Carries out one portion of a replay.
 pub(crate) struct Replaying {
     request: ReplayRequest,
     outcome: Result<Replayed, OperationError>,
+    /// The deliveries that join the backlog after the commit.
     due: Vec<(EndpointNumber, Timestamp, DeliveryId, Waiting)>,
 }
 

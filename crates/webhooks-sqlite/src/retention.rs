@@ -26,6 +26,7 @@ pub(crate) struct Pruned {
     pub(crate) is_more: bool,
 }
 
+/// Deletes up to `limit` events that have ended and were accepted before `before`.
 pub(crate) struct Prune {
     before: Timestamp,
     limit: usize,
@@ -74,8 +75,8 @@ impl Prune {
             self.pruned.visited += 1;
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             match statement.query_row([event], read).optional()? {
-                // An event that was passed over, and is from the future. It is here because a delivery
-                // of it ended.
+                // An event from the future with a lower number than one that was passed over. `on_ended`
+                // cannot tell the two apart.
                 Some((time, _)) if row::time(time) >= self.before => search.look_later(time, event),
                 Some((_, false)) => old.push(event),
                 Some((_, true)) => search.passed = search.passed.max(event),

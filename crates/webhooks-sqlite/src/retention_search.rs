@@ -53,7 +53,7 @@ impl RetentionSearch {
         }
     }
 
-    /// Notes that a delivery has ended. If its event was passed over, it is looked at again.
+    /// Notes that a delivery has ended. If its event may have been passed over, it is looked at again.
     pub(crate) fn on_ended(
         &mut self,
         connection: &Connection,

@@ -24,6 +24,7 @@ struct Pinned {
     attempt: u32,
 }
 
+/// Records the outcomes and attempts of deliveries whose claims still hold.
 pub(crate) struct Settle {
     settlements: Vec<Settlement>,
     now: Timestamp,

@@ -99,7 +99,8 @@ impl SqliteStore {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = &self.inner.readers;
-        if let Some(_alone) = readers.silence().await? {
+        // The exclusive turn has all permits, so it must end before this read waits for its own.
+        if let Some(_exclusive) = readers.exclusive_turn().await? {
             self.write(Checkpoint).await?;
         }
         let turn = readers.turn().await?;

@@ -20,19 +20,6 @@ const MAX_GROUP: usize = 256;
 /// The number of lanes that are refilled before waiting callers are told of new deliveries.
 const REFILL_BATCH: usize = 32;
 
-/// Notes when it is dropped that the writer has ended, and how.
-struct EndGuard(Arc<SqliteInner>);
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        let is_panic = std::thread::panicking();
-        let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
-        let _first = self.0.ended.set(end);
-        // Workers that wait for a change claim now, and get the error.
-        self.0.notifier.notify();
-    }
-}
-
 /// Returns whether a command is the last one of its group.
 type IsLast = Box<dyn Fn(&BoxedCommand) -> bool + Send>;
 
@@ -43,7 +30,7 @@ pub(crate) struct Writer {
     pub(crate) connection: WriteConnection,
     inner: Arc<SqliteInner>,
     pub(crate) queue: Receiver<BoxedCommand>,
-    /// Returns whether a command is the last one of its group.
+    /// A field, so that tests can plant a bug: groups that go on behind such a command.
     pub(crate) is_last: IsLast,
     #[cfg(feature = "sabotage")]
     pub(crate) faults: faults::Faults,
@@ -195,6 +182,19 @@ impl Writer {
             self.connection.roll_back();
             false
         })
+    }
+}
+
+/// Notes when it is dropped that the writer has ended, and how.
+struct EndGuard(Arc<SqliteInner>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        let is_panic = std::thread::panicking();
+        let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
+        let _first = self.0.ended.set(end);
+        // Workers that wait for a change claim now, and get the error.
+        self.0.notifier.notify();
     }
 }
 
