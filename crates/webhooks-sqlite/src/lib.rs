@@ -59,7 +59,7 @@ mod store;
 
 mod history;
 
-// opening it
+// opening and closing it
 mod options;
 
 mod load;

@@ -1,10 +1,13 @@
-//! Opening a store: the file and its lock, the connection that writes, the endpoints, the thread.
+//! Opening and closing a store: the file and its lock, the connection that writes, the endpoints, the
+//! thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
+use crate::command::Wakeup;
 use crate::inner::SqliteInner;
 use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
@@ -18,8 +21,29 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be used. Its events, deliveries and endpoints are unchanged.
+    ///
+    /// # Cancellation
+    /// If the future is dropped, the file may still be opened in the background, and is then freed again.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         SqliteOptions::new(path).open().await
+    }
+
+    /// Waits until all commands in the queue are carried out and the file is free for others. Other
+    /// clones of this store, such as an engine's, are closed with it: from then on they can neither
+    /// publish, claim, settle nor change anything.
+    ///
+    /// # Cancellation
+    /// Once polled, the store closes even if the future is dropped.
+    pub async fn close(self) {
+        let Self { inner, commands } = self;
+        inner.is_closing.store(true, Ordering::Release);
+        // Wakes the writer. An error means that it has ended already.
+        let _ended = commands.send(Box::new(Wakeup)).await;
+        let thread = inner.thread().take();
+        if let Some(thread) = thread {
+            // A writer that panicked has freed the file, too.
+            let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 }
 
@@ -28,6 +52,9 @@ impl SqliteOptions {
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be used. Its events, deliveries and endpoints are unchanged.
+    ///
+    /// # Cancellation
+    /// As for [`SqliteStore::open`].
     pub async fn open(self) -> Result<SqliteStore, OpenError> {
         let opened = tokio::task::spawn_blocking(move || open_blocking(self)).await;
         opened.unwrap_or_else(|panic| {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -55,31 +54,6 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Waits until all commands in the queue are carried out and the file is free for others. Other
-    /// clones of this store, such as an engine's, are closed with it: from then on they can neither
-    /// publish, claim, settle nor change anything.
-    pub async fn close(self) {
-        let Self { inner, commands } = self;
-        inner.is_closing.store(true, Ordering::Release);
-        // Wakes the writer. An error means that it has ended already.
-        let _ended = commands.send(Box::new(Wakeup)).await;
-        let thread = inner.thread().take();
-        if let Some(thread) = thread {
-            // A writer that panicked has freed the file, too.
-            let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn deferred_errors(&self) -> &crate::deferred_errors::DeferredErrors {
-        &self.inner.deferred_errors
-    }
-
-    #[cfg(test)]
-    pub(crate) fn backlog(&self) -> std::sync::MutexGuard<'_, webhooks_dispatch::backlog::Backlog> {
-        self.inner.backlog()
-    }
-
     /// Sends a command to the writer, and returns its answer.
     pub(crate) async fn write<W: WriteCommand>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();

@@ -363,7 +363,7 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     side.execute("ALTER TABLE events RENAME TO away");
     let claimed = side.claim(100, 100, clocks(0));
     assert!((2..18).contains(&claimed.len()), "{}", claimed.len());
-    assert!(!side.store.backlog().is_low());
+    assert!(!side.store.inner.backlog().is_low());
     let due = side.store.next_due(Arc::default(), clocks(0)).now_or_never().unwrap().unwrap();
     assert_eq!(due, Some(Duration::from_secs(1)), "nobody asks before");
     let lease = Duration::from_secs(30);
@@ -372,6 +372,6 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let told = side.store.claim(request).now_or_never().unwrap().unwrap_err();
     assert!(matches!(told, StoreError::Unavailable { .. }), "{told:?}");
     side.execute("ALTER TABLE away RENAME TO events");
-    while side.store.deferred_errors().take().is_some() {}
+    while side.store.inner.deferred_errors.take().is_some() {}
     assert_eq!(claimed.len() + side.claim_all(clocks(2)).len(), 18);
 }
