@@ -1,4 +1,4 @@
-//! What SQLite's errors mean.
+//! The errors of opening a store, and the sources of the errors of its calls.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use webhooks_core::DeliveryId;
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::seal::SealError;
 
-/// Says why a store cannot be opened. Its file is as it was.
+/// The reason why a store cannot be opened. The events, deliveries and endpoints in its file are
+/// unchanged.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -18,11 +19,11 @@ pub enum OpenError {
     File {
         /// The path that was given.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file has several names (hard links). SQLite keeps a log beside each, and the lock cannot
-    /// tell that they are one file.
+    /// The file has several names (hard links). SQLite would use a log beside each, and the lock
+    /// cannot tell that they are one file.
     #[error("store {path:?} has several names; remove the other hard links")]
     HardLinks {
         /// The store's file.
@@ -33,10 +34,10 @@ pub enum OpenError {
     InUse {
         /// The store's file.
         path: PathBuf,
-        /// Who, as far as is known.
+        /// The other process, as far as it is known.
         holder: String,
     },
-    /// SQLite cannot keep a write-ahead log beside the file, as on some network file systems.
+    /// SQLite cannot use a write-ahead log beside the file, as on some network file systems.
     #[error("store {path:?} cannot have a write-ahead log: its journal mode is {mode:?}")]
     Journal {
         /// The store's file.
@@ -44,12 +45,12 @@ pub enum OpenError {
         /// The mode that SQLite uses instead.
         mode: String,
     },
-    /// The file beside the store that locks it cannot be made or locked.
+    /// The lock file beside the store cannot be made or locked.
     #[error("cannot lock store {path:?}")]
     Lock {
-        /// The file that locks the store.
+        /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A later version of this program made or changed the store.
@@ -61,7 +62,7 @@ pub enum OpenError {
         path: PathBuf,
         /// The version of the file.
         found: i64,
-        /// The latest version that is known here.
+        /// The latest version that this program knows.
         known: i64,
     },
     /// The path names no file: it is empty, `:memory:` or a URI. A store is a file, since everything
@@ -79,27 +80,27 @@ pub enum OpenError {
         path: PathBuf,
         /// The endpoint's id.
         endpoint: String,
-        /// Why.
+        /// The reason.
         source: SealError,
     },
-    /// SQLite cannot open the file: it is missing its folder, not permitted, damaged, or no
-    /// database.
+    /// SQLite cannot open the file: its folder is missing, access is denied, or the file is damaged
+    /// or no database.
     #[error("cannot open store {path:?}")]
     Sqlite {
         /// The store's file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
     /// The thread that writes cannot be started.
     #[error("cannot start a thread")]
     Thread {
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Returns what an error of SQLite means to whoever uses the store.
+/// Returns the error of a call that failed with an error of SQLite.
 pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { source: source.into() },
@@ -110,43 +111,48 @@ pub(crate) fn store_error(source: rusqlite::Error) -> StoreError {
     }
 }
 
-/// Says that the store's writer has ended.
+/// Returns the error of a call that the store cannot serve now.
+pub(crate) fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable { source: source.into() }
+}
+
+/// The source of errors after the writer has ended.
 #[derive(Debug, Error)]
 #[error("the store is closed")]
 pub(crate) struct Closed;
 
-/// Says that a read was ended.
+/// The source of the error of a read that ran out of time.
 #[derive(Debug, Error)]
 #[error("the read took longer than 30 s; ask for a shorter span, or for one endpoint")]
 pub(crate) struct SlowRead;
 
-/// Says that the store's writer has panicked.
+/// The source of errors after the writer has panicked.
 #[derive(Debug, Error)]
 #[error("the thread that writes has panicked, which is a bug; open the store again")]
 pub(crate) struct Panicked;
 
-/// Says that what is left of the file's size is kept for what was accepted.
+/// The source of the error of a publish that would use the reserve.
 #[derive(Debug, Error)]
-#[error("the file has come to its limit, but for the reserve for what was accepted")]
+#[error("the file has reached its limit, except for the reserve for accepted events")]
 pub(crate) struct OnlyReserve;
 
-/// Says that outcomes were kept without their attempts.
+/// The source of the error that reports outcomes recorded without their attempts.
 #[derive(Debug, Error)]
 #[error("{count} attempts were not recorded; the outcomes of their deliveries were")]
-pub(crate) struct LostAttempts {
+pub(crate) struct UnrecordedAttempts {
     pub(crate) count: usize,
     pub(crate) source: Option<rusqlite::Error>,
 }
 
-/// Says that a delivery's outcome could not be kept.
+/// The source of the error that reports a delivery whose outcome could not be recorded.
 #[derive(Debug, Error)]
-#[error("the outcome of {delivery} was not kept; it is due again when its lease ends")]
-pub(crate) struct LostOutcome {
+#[error("the outcome of {delivery} was not recorded; it is due again when its lease ends")]
+pub(crate) struct UnrecordedOutcome {
     pub(crate) delivery: DeliveryId,
     pub(crate) source: rusqlite::Error,
 }
 
-/// Says that an endpoint gets nothing, because its row cannot be read.
+/// The source of the errors about an endpoint whose row cannot be read.
 #[derive(Debug, Error)]
 #[error("endpoint {endpoint:?} cannot be read and is inactive: {why}")]
 pub(crate) struct UnreadableEndpoint {
@@ -154,7 +160,7 @@ pub(crate) struct UnreadableEndpoint {
     pub(crate) why: String,
 }
 
-/// Says that a delivery is passed over.
+/// The source of the error that reports a delivery that is passed over.
 #[derive(Debug, Error)]
 #[error("{delivery} cannot be read, and is passed over until the store is opened again")]
 pub(crate) struct UnreadableDelivery {
@@ -162,7 +168,7 @@ pub(crate) struct UnreadableDelivery {
     pub(crate) source: rusqlite::Error,
 }
 
-/// Says that a row holds what no row should.
+/// The source of the error of a value that cannot be read.
 #[derive(Debug, Error)]
 #[error("{what} of the store cannot be read")]
 pub(crate) struct BadRow {
@@ -174,7 +180,7 @@ impl BadRow {
         Self { what }
     }
 
-    /// As an error of the column that was read.
+    /// Makes this the error of a column.
     pub(crate) fn in_column(self, column: usize) -> rusqlite::Error {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, self.into())
     }

@@ -1,4 +1,4 @@
-//! What the store remembers: lists that filter and page, each one statement.
+//! History: lists that filter and page, each by one statement, on connections that only read.
 
 use std::time::Duration;
 
@@ -20,13 +20,14 @@ use crate::error::BadRow;
 use crate::retention::Prune;
 use crate::row;
 
-/// The columns of an event's record, for [`event_record`].
+/// The columns that [`event_record`] reads.
 const EVENT: &str = "events.id, events.tenant, events.type, events.body, events.accepted_at";
 
-/// How many small commands one call of `prune` makes, at most.
-const PRUNES: usize = 20;
+/// The number of small commands that one call of `prune` makes.
+const MAX_PRUNES: usize = 20;
 
-/// A delivery's status: what waits for a row that gets nothing more is as good as cancelled.
+/// The status of a delivery. One that still waits for a closed endpoint counts as cancelled: the writer
+/// cancels it in one of its next batches.
 const STATUS: &str = "
     CASE WHEN deliveries.due_at IS NOT NULL AND endpoints.state IN ('disabled', 'unregistered')
     THEN 'cancelled' ELSE deliveries.status END";
@@ -145,8 +146,8 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        // By the index `deliveries_due`, which has nothing else. What waits for an endpoint that is
-        // closed is cancelled bit by bit.
+        // The index `deliveries_due` has waiting deliveries only. Those that still wait for a closed
+        // endpoint count as cancelled.
         const COUNT: &str = "SELECT count(*) FROM
             (SELECT 1 FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
              WHERE deliveries.due_at IS NOT NULL
@@ -161,8 +162,8 @@ impl HistoryStore for SqliteStore {
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut deleted = 0;
-        // Other commands come in between. The rest is left to the next call.
-        for _ in 0..PRUNES {
+        // Other commands come in between. The next call goes on with the rest.
+        for _ in 0..MAX_PRUNES {
             let pruned = self.write(Prune::new(before, limit - deleted)).await?;
             deleted += pruned.deleted;
             if !pruned.is_more || deleted >= limit {
@@ -173,7 +174,7 @@ impl HistoryStore for SqliteStore {
     }
 }
 
-/// The conditions of a statement, and what stands for their question marks.
+/// The conditions of a statement, and the values of their question marks.
 #[derive(Default)]
 struct Filter {
     text: String,
@@ -202,7 +203,7 @@ impl Filter {
         self.text.push(')');
     }
 
-    /// Adds what a query asks of events.
+    /// Adds the conditions of a query on events.
     fn event(&mut self, query: &Query) {
         if let Some(tenant) = &query.tenant {
             self.add("events.tenant = ?", tenant.to_string());
@@ -217,7 +218,8 @@ impl Filter {
         match query.event_type.as_ref().map(Subscription::as_str) {
             None | Some("*") => {}
             Some(pattern) => match pattern.strip_suffix(".*") {
-                // Everything that starts with `user.`: '/' is the character after '.'.
+                // A range that an index can serve: all that starts with `user.`, since '/' is the character
+                // after '.'.
                 Some(root) => {
                     self.add("events.type > ?", format!("{root}."));
                     self.add("events.type < ?", format!("{root}/"));
@@ -233,7 +235,7 @@ impl Filter {
         }
     }
 
-    /// Adds what a query asks of deliveries.
+    /// Adds the conditions of a query on deliveries.
     fn delivery(&mut self, query: &Query) {
         if let Some(endpoint) = &query.endpoint {
             self.add("endpoints.id = ?", endpoint.to_string());
@@ -247,7 +249,7 @@ impl Filter {
     }
 }
 
-/// Reads a page, and looks whether anything follows it.
+/// Reads a page, and one row more to know whether another page follows.
 fn page<T>(
     connection: &Connection,
     select: &str,
@@ -286,7 +288,7 @@ fn delivery_record(row: &Row<'_>) -> rusqlite::Result<DeliveryRecord> {
         "unregistered" => Some(CancelReason::Unregistered),
         _ => None,
     };
-    // What waits for a row that gets nothing more is cancelled bit by bit.
+    // As in `STATUS`.
     let closed = closed.filter(|_| due_at.is_some());
     let due_at = due_at.filter(|_| closed.is_none());
     Ok(DeliveryRecord {

@@ -1,28 +1,77 @@
 #![doc = include_str!("../README.md")]
 
-mod endpoints;
+// The way of an event: `store` sends a `publish` to the `writer`, which commits it in a group and then
+// adds the deliveries to the backlog in `inner`. `store` claims them from there. A `settle` records
+// each outcome and removes the claim. `retention` deletes the event when it is old.
+//
+// Each file uses only files above it: from bottom to top.
+
+// errors, and values of rows
 mod error;
-mod history;
-mod limit;
-mod load;
-mod migrate;
-mod open;
-mod operations;
-mod publish;
-mod readers;
-mod refill;
-mod replay;
-mod retention;
 mod row;
-mod settle;
-mod store;
-mod tables;
-mod troubles;
+
+// the file, and connections to it
+mod file;
+mod limit;
+mod migrate;
+
+mod connection;
+
+mod readers;
+
+// the state that callers and the writer share
+mod deferred_errors;
+
+mod inner;
+
+// the connection that writes, with the writer's memory
+mod inserter;
+mod retention_search;
+
+mod write_connection;
+
+// the thread that writes
+mod command;
+
+mod refill;
+
 mod writer;
+
+// commands to it
+mod endpoints;
+
+mod publish;
+
+mod settle;
+
+mod delivery_row;
+
+mod operations;
+
+mod replay;
+
+mod retention;
+
+mod checkpoint;
+
+// the store
+mod store;
+
+mod history;
+
+// opening and closing it
+mod options;
+
+mod load;
+
+mod open;
+
+#[cfg(feature = "sabotage")]
+mod manual;
 
 // The public interface is:
 pub use error::OpenError;
-pub use open::SqliteOptions;
-pub use store::SqliteStore;
 #[cfg(feature = "sabotage")]
-pub use writer::manual::ManualWriter;
+pub use manual::ManualWriter;
+pub use options::SqliteOptions;
+pub use store::SqliteStore;

@@ -1,9 +1,9 @@
-//! Endpoints, read from their rows when the store is opened. A row that cannot be read hurts only
-//! itself.
+//! Reading endpoints into memory when the store is opened. A row that cannot be read makes only its own
+//! endpoint inactive.
 
 use std::sync::Arc;
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::{
@@ -12,14 +12,14 @@ use webhooks_registry::{
 
 use crate::OpenError;
 use crate::error::{BadRow, UnreadableEndpoint};
+use crate::inner::{SqliteInner, Unreadable};
 use crate::row;
-use crate::store::Shared;
-use crate::tables::Tables;
+use crate::write_connection::WriteConnection;
 
-/// Stands for signing secrets that are not known. Nothing is ever signed with it.
+/// A placeholder for signing secrets that are not known. Nothing is ever signed with it.
 const NO_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-/// An endpoint's row, as far as it can be read.
+/// The readable parts of an endpoint's row.
 struct EndpointRow {
     number: i64,
     key: EndpointKey,
@@ -29,31 +29,9 @@ struct EndpointRow {
     blocked_until: i64,
 }
 
-/// An endpoint whose row cannot be read: it gets nothing until it is registered anew, or the store
-/// is opened with the right key.
-#[derive(Debug)]
-pub(crate) struct Unreadable {
-    /// As much of it as is known, with a secret that is none.
-    pub(crate) known: Arc<Registration>,
-    pub(crate) why: String,
-}
-
-impl Unreadable {
-    fn new(row: &EndpointRow, why: String) -> Option<Self> {
-        let secrets = format!(r#"[{{"text":"{NO_SECRET}","expires_at":null}}]"#);
-        let secrets = secrets.into_bytes().into();
-        let stored = StoredEndpoint { settings: row.settings.clone(), secrets };
-        let known = stored.to_endpoint().ok();
-        let known = known.or_else(|| Endpoint::new("https://unreadable.invalid/", NO_SECRET).ok());
-        let endpoint = known?.tenant(row.key.tenant.clone());
-        let number = row::endpoint_number(row.number);
-        let known = Registration::new(number, row.key.id.clone(), endpoint).in_state(row.state);
-        Some(Self { known: Arc::new(known), why })
-    }
-}
-
 impl EndpointRow {
-    /// Reads a row. Columns that hold what they should not are found out later, as what they say.
+    /// Reads a row. Wrong values of most columns become errors later, when they are decrypted or parsed;
+    /// the endpoint is then known by its id.
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let bytes = |column: usize| -> rusqlite::Result<Vec<u8>> {
             let found = row.get_ref(column)?.as_bytes_or_null();
@@ -76,107 +54,123 @@ impl EndpointRow {
     }
 }
 
-impl Tables {
-    /// Reads the endpoints into memory, and seals secrets anew where that is due.
-    pub(crate) fn load_endpoints(&mut self, shared: &Shared) -> Result<(), OpenError> {
-        let failed = |source| OpenError::Sqlite { path: shared.path.clone(), source };
-        let (mut opened, mut wrong_key) = (0, None);
-        let mut to_seal = Vec::new();
-        for row in self.endpoint_rows(shared).map_err(failed)? {
-            let key = row.key.to_string();
-            let stored = match self.keys.open(&key, &row.sealed) {
-                Ok(secrets) => {
-                    opened += 1;
-                    StoredEndpoint { settings: row.settings.clone(), secrets }
-                }
-                Err(source) => {
-                    pass_over(shared, &row, source.to_string());
-                    wrong_key.get_or_insert_with(|| (row.key.id.to_string(), source));
-                    continue;
-                }
-            };
-            match stored.to_endpoint() {
-                Ok(endpoint) => self.open(shared, &row, endpoint).map_err(failed)?,
-                Err(why) => {
-                    pass_over(shared, &row, why.to_string());
-                    continue;
-                }
+/// Reads the endpoints into memory, and encrypts secrets anew that the first key did not encrypt.
+pub(crate) fn endpoints(
+    connection: &mut WriteConnection,
+    inner: &SqliteInner,
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Sqlite { path: inner.path.clone(), source };
+    let (mut opened, mut wrong_key) = (0, None);
+    let mut to_seal = Vec::new();
+    for row in endpoint_rows(connection.sqlite(), inner).map_err(failed)? {
+        let key = row.key.to_string();
+        let stored = match connection.keys.open(&key, &row.sealed) {
+            Ok(secrets) => {
+                opened += 1;
+                StoredEndpoint { settings: row.settings.clone(), secrets }
             }
-            if !self.keys.is_current(&key, &row.sealed) {
-                to_seal.push((row.number, key, stored.secrets));
+            Err(source) => {
+                pass_over(inner, &row, source.to_string());
+                wrong_key.get_or_insert_with(|| (row.key.id.to_string(), source));
+                continue;
+            }
+        };
+        match stored.to_endpoint() {
+            Ok(endpoint) => open(connection, inner, &row, endpoint).map_err(failed)?,
+            Err(why) => {
+                pass_over(inner, &row, why.to_string());
+                continue;
             }
         }
-        // A missing key, or one that opens nothing, is a mistake in the configuration: events would
-        // be accepted for nobody.
-        if let Some((endpoint, source)) = wrong_key
-            && (opened == 0 || source == SealError::NoKey)
-        {
-            return Err(OpenError::Seal { path: shared.path.clone(), endpoint, source });
+        if !connection.keys.is_current(&key, &row.sealed) {
+            to_seal.push((row.number, key, stored.secrets));
         }
-        if to_seal.is_empty() {
-            return Ok(());
-        }
-        self.begin().map_err(failed)?;
-        for (number, endpoint, secrets) in to_seal {
-            let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
-            let sealed = self.keys.seal(&endpoint, &secrets).map_err(|source| OpenError::Seal {
-                path: shared.path.clone(),
-                endpoint,
-                source,
-            })?;
-            self.execute(update, params![sealed, number]).map_err(failed)?;
-        }
-        self.commit().map_err(failed)
     }
-
-    fn endpoint_rows(&self, shared: &Shared) -> rusqlite::Result<Vec<EndpointRow>> {
-        const ENDPOINTS: &str = "
-            SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until
-            FROM endpoints WHERE is_current = 1 ORDER BY number";
-        let mut statement = self.connection().prepare(ENDPOINTS)?;
-        let mut rows = statement.query(())?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            match EndpointRow::read(row) {
-                Ok(row) => found.push(row),
-                Err(error) => {
-                    let id: String = row.get(2).unwrap_or_default();
-                    tell(shared, id, error.to_string());
-                }
-            }
-        }
-        Ok(found)
+    // A missing key, or one that opens nothing, is a mistake in the configuration. If the store opened,
+    // events would be accepted for nobody.
+    if let Some((endpoint, source)) = wrong_key
+        && (opened == 0 || source == SealError::NoKey)
+    {
+        return Err(OpenError::Seal { path: inner.path.clone(), endpoint, source });
     }
-
-    fn open(
-        &mut self,
-        shared: &Shared,
-        row: &EndpointRow,
-        endpoint: Endpoint,
-    ) -> rusqlite::Result<()> {
-        let number = row::endpoint_number(row.number);
-        let registration = Registration::new(number, row.key.id.clone(), endpoint);
-        // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
-        let _none = shared.registry.restore(registration.in_state(row.state));
-        if let Some(registration) = shared.registry.get_of(&row.key) {
-            let first = self.first_place(number)?;
-            let mut backlog = shared.backlog();
-            backlog.open(&registration, first, row::time(row.blocked_until));
-            backlog.set_failing(number, self.failing.contains_key(&number));
-        }
-        Ok(())
+    if to_seal.is_empty() {
+        return Ok(());
     }
+    connection.begin().map_err(failed)?;
+    for (number, endpoint, secrets) in to_seal {
+        let update = "UPDATE endpoints SET secrets = ? WHERE number = ?";
+        let sealed = connection
+            .keys
+            .seal(&endpoint, &secrets)
+            .map_err(|source| OpenError::Seal { path: inner.path.clone(), endpoint, source })?;
+        connection.execute(update, params![sealed, number]).map_err(failed)?;
+    }
+    connection.commit().map_err(failed)
 }
 
-/// Leaves an endpoint's row as it is, with what waits for it.
-fn pass_over(shared: &Shared, row: &EndpointRow, why: String) {
-    if let Some(unreadable) = Unreadable::new(row, why.clone()) {
-        shared.unreadable().insert(row.key.clone(), unreadable);
+fn endpoint_rows(
+    connection: &Connection,
+    inner: &SqliteInner,
+) -> rusqlite::Result<Vec<EndpointRow>> {
+    const ENDPOINTS: &str = "
+        SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until
+        FROM endpoints WHERE is_current = 1 ORDER BY number";
+    let mut statement = connection.prepare(ENDPOINTS)?;
+    let mut rows = statement.query(())?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        match EndpointRow::read(row) {
+            Ok(row) => found.push(row),
+            Err(error) => {
+                let id: String = row.get(2).unwrap_or_default();
+                report(inner, id, error.to_string());
+            }
+        }
     }
-    tell(shared, row.key.id.to_string(), why);
+    Ok(found)
 }
 
-fn tell(shared: &Shared, endpoint: String, why: String) {
+fn open(
+    connection: &WriteConnection,
+    inner: &SqliteInner,
+    row: &EndpointRow,
+    endpoint: Endpoint,
+) -> rusqlite::Result<()> {
+    let number = row::endpoint_number(row.number);
+    let registration = Registration::new(number, row.key.id.clone(), endpoint);
+    // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
+    let _none = inner.registry.restore(registration.in_state(row.state));
+    if let Some(registration) = inner.registry.get_of(&row.key) {
+        let first = connection.first_place(number)?;
+        let mut backlog = inner.backlog();
+        backlog.open(&registration, first, row::time(row.blocked_until));
+        backlog.set_failing(number, connection.failing.contains_key(&number));
+    }
+    Ok(())
+}
+
+/// Leaves an endpoint's row as it is, with the deliveries that wait for it.
+fn pass_over(inner: &SqliteInner, row: &EndpointRow, why: String) {
+    if let Some(known) = known(row) {
+        let unreadable = Unreadable { known: Arc::new(known), why: why.clone() };
+        inner.unreadable().insert(row.key.clone(), unreadable);
+    }
+    report(inner, row.key.id.to_string(), why);
+}
+
+/// Returns as much of an endpoint as its row gives.
+fn known(row: &EndpointRow) -> Option<Registration> {
+    let secrets = format!(r#"[{{"text":"{NO_SECRET}","expires_at":null}}]"#);
+    let secrets = secrets.into_bytes().into();
+    let stored = StoredEndpoint { settings: row.settings.clone(), secrets };
+    let known = stored.to_endpoint().ok();
+    let known = known.or_else(|| Endpoint::new("https://unreadable.invalid/", NO_SECRET).ok());
+    let endpoint = known?.tenant(row.key.tenant.clone());
+    let number = row::endpoint_number(row.number);
+    Some(Registration::new(number, row.key.id.clone(), endpoint).in_state(row.state))
+}
+
+fn report(inner: &SqliteInner, endpoint: String, why: String) {
     let source = UnreadableEndpoint { endpoint, why };
-    shared.troubles.add(StoreError::Corrupt { source: source.into() });
+    inner.deferred_errors.add(StoreError::Corrupt { source: source.into() });
 }

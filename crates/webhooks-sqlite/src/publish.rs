@@ -1,32 +1,34 @@
-//! Publishing: an event and its deliveries, in one transaction.
+//! Publishing: an event and its deliveries are stored in one transaction, and then join the backlog.
 
 use std::sync::Arc;
 
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::backlog::QueuedDelivery;
 use webhooks_dispatch::{
     Conflict, PublishStatus, Published,
     store::{Progress, SerializedEvent, StoreError},
 };
 use webhooks_registry::EndpointNumber;
 
+use crate::command::WriteCommand;
 use crate::error::OnlyReserve;
+use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::{Tables, waiting};
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
-/// About how many bytes a delivery takes with its index entries.
-const DELIVERY: i64 = 128;
+/// The estimated size of a delivery with its index entries, in bytes.
+const DELIVERY_BYTES: i64 = 128;
 
+/// Stores events, each with a delivery for every endpoint that wants it.
 pub(crate) struct Publish {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
     outcomes: Vec<Result<Published, Conflict>>,
-    /// Whether there is no room for it.
+    /// Whether there is no room for the events.
     is_refused: bool,
-    /// The deliveries that were made: of which event, to whom, due when.
+    /// The new deliveries: the event's index in `events`, the endpoint, the due time, the id.
     deliveries: Vec<(usize, EndpointNumber, Timestamp, DeliveryId)>,
 }
 
@@ -38,84 +40,98 @@ impl Publish {
         Self { events, now, outcomes, is_refused: false, deliveries }
     }
 
-    /// Returns whether the events and their deliveries would take what is kept for others.
-    fn is_too_much(&self, tables: &Tables, shared: &Shared) -> rusqlite::Result<bool> {
-        let Some(room) = tables.room()? else { return Ok(false) };
+    /// Returns whether the events and their deliveries would use the reserve.
+    fn is_too_much(
+        &self,
+        connection: &WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<bool> {
+        let Some(room) = connection.room()? else { return Ok(false) };
         let sizes = self.events.iter().map(|event| {
-            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = row::count(matching.len());
-            limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY))
+            limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY_BYTES))
         });
         Ok(sizes.fold(0, i64::saturating_add) > room.events)
     }
 }
 
-impl Write for Publish {
+impl WriteCommand for Publish {
     type Answer = Result<Vec<Result<Published, Conflict>>, StoreError>;
 
-    // It only adds deliveries to the backlog. No command decides by what waits there: ids that are
-    // taken, and deliveries, are looked up in the rows. The next numbers grow in `write`.
+    // Others may follow it: it only adds deliveries to the backlog, and no command decides by these.
+    // Taken ids, and deliveries, are looked up in the rows. The next numbers grow in `write`.
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
         self.outcomes.clear();
         self.deliveries.clear();
-        self.is_refused = self.is_too_much(tables, shared)?;
+        self.is_refused = self.is_too_much(connection, inner)?;
         if self.is_refused {
             return Ok(());
         }
-        let mut repeats = Vec::new();
-        let mut insert = tables.insert()?;
+        let mut duplicates = Vec::new();
+        let mut inserter = connection.inserter()?;
         for (index, event) in self.events.iter().enumerate() {
-            let matching = shared.registry.matching_type(&event.tenant, &event.event_type);
+            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
             let deliveries = matching.len();
-            let Some(number) = insert.event(event, self.now, deliveries)? else {
-                repeats.push(index);
+            let Some(number) = inserter.event(event, self.now, deliveries)? else {
+                duplicates.push(index);
                 self.outcomes.push(Err(Conflict { event: event.id.clone() }));
                 continue;
             };
             for registration in &matching {
-                let (id, due_at) = insert.delivery(number, registration, self.now)?;
+                let (id, due_at) = inserter.delivery(number, registration, self.now)?;
                 self.deliveries.push((index, registration.number, due_at, id));
             }
             let status = PublishStatus::Created;
             self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
         }
-        drop(insert);
-        for index in repeats {
-            self.outcomes[index] = repeated(tables, &self.events[index])?;
+        drop(inserter);
+        for index in duplicates {
+            self.outcomes[index] = duplicate(connection, &self.events[index])?;
         }
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
+    fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         if self.is_refused {
             return Err(StoreError::Full { source: OnlyReserve.into() });
         }
         let progress = Progress::start(self.now);
-        let mut backlog = shared.backlog();
+        let mut backlog = inner.backlog();
         for (index, endpoint, due_at, id) in self.deliveries {
             if let Some(event) = self.events.get(index) {
-                backlog.push(endpoint, due_at, id, waiting(event, progress));
+                backlog.push(
+                    endpoint,
+                    due_at,
+                    id,
+                    QueuedDelivery { event: Arc::clone(event), progress },
+                );
             }
         }
         Ok(self.outcomes)
     }
 }
 
-/// Returns what an event gives whose id is taken: the first result, or a conflict.
-fn repeated(
-    tables: &Tables,
+/// Returns the outcome of an event whose id is taken: the first result, or a conflict.
+fn duplicate(
+    connection: &WriteConnection,
     event: &SerializedEvent,
 ) -> rusqlite::Result<Result<Published, Conflict>> {
     const STORED: &str = "SELECT body, deliveries FROM events WHERE id = ? AND tenant = ?";
-    let mut statement = tables.connection().prepare_cached(STORED)?;
+    let mut statement = connection.sqlite().prepare_cached(STORED)?;
     let parameters = params![row::EventKey(&event.id), event.tenant.as_str()];
     let (body, deliveries): (String, i64) =
         statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let deliveries = usize::try_from(deliveries).unwrap_or_default();
     let is_same = event.is_same_content(body.as_bytes());
     let event = event.id.clone();
-    let repeated = Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };
-    Ok(is_same.then_some(repeated).ok_or(Conflict { event }))
+    let duplicate =
+        Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };
+    Ok(is_same.then_some(duplicate).ok_or(Conflict { event }))
 }

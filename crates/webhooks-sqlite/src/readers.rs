@@ -1,4 +1,4 @@
-//! Reading: connections beside the writer's, bounded in number and in time.
+//! Reading: connections beside the writer's, with limits on their number and on the time of a read.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,19 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use webhooks_dispatch::store::StoreError;
 
-use crate::error::{Closed, SlowRead, store_error};
-use crate::open::{BUSY_TIMEOUT, reading};
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::Write;
+use crate::connection::open_for_reading;
+use crate::error::{Closed, SlowRead, store_error, unavailable};
 
-/// How many reads go on at once; more wait.
-const READERS: u32 = 4;
+/// The number of reads at once; further ones wait.
+const MAX_READERS: u32 = 4;
 
-/// How long a read may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time that a read may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many steps SQLite makes between two looks at whether a read should go on: about a millisecond.
-const STEPS: i32 = 100_000;
+/// The number of steps of SQLite between two checks whether a read should go on: about a millisecond.
+const CHECK_STEPS: i32 = 100_000;
 
-/// How long the log may get, in bytes, before a read waits until it is short again.
+/// The size of the log in bytes from which a read first waits until it is emptied.
 const LONG_LOG: u64 = 64 * 1024 * 1024;
 
 /// The connections that read.
@@ -32,13 +29,13 @@ pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
-    patience: Duration,
-    /// Whether reads block their callers, so that a run can be repeated.
+    timeout: Duration,
+    /// Whether reads block their callers, so that a run can be repeated exactly.
     #[cfg(feature = "sabotage")]
     pub(crate) is_inline: AtomicBool,
 }
 
-/// Ends a read whose caller is gone.
+/// The caller of a read. Dropping it ends the read.
 struct Caller(Arc<AtomicBool>);
 
 impl Drop for Caller {
@@ -49,33 +46,34 @@ impl Drop for Caller {
 
 impl Readers {
     pub(crate) fn new(path: &Path) -> Self {
-        let turns = usize::try_from(READERS).unwrap_or(1);
+        let turns = usize::try_from(MAX_READERS).unwrap_or(1);
         let turns = Arc::new(Semaphore::new(turns));
         Self {
             path: path.to_owned(),
             idle: Mutex::default(),
             turns,
-            patience: PATIENCE,
+            timeout: READ_TIMEOUT,
             #[cfg(feature = "sabotage")]
             is_inline: AtomicBool::new(false),
         }
     }
 
-    /// Waits for a turn to read, which ends when it is dropped.
+    /// Waits for a turn to read. The turn ends when it is dropped.
     pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let turns = Arc::clone(&self.turns);
         turns.acquire_owned().await.map_err(closed)
     }
 
-    /// Waits until nobody reads, if the log is so long that it should be emptied: SQLite can begin it
-    /// anew only while nobody reads, and reads that overlap would let it grow without end.
-    pub(crate) async fn silence(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+    /// If the log is long, waits until nobody reads, and returns a permit that keeps others from
+    /// reading while the log is emptied. SQLite can write the log from its start again only while
+    /// nobody reads, so reads that always overlap would let it grow without end.
+    pub(crate) async fn exclusive_turn(&self) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
         if !self.is_log_long() {
             return Ok(None);
         }
         let turns = Arc::clone(&self.turns);
-        let all = turns.acquire_many_owned(READERS).await.map_err(closed)?;
-        // Somebody else may have waited for the same.
+        let all = turns.acquire_many_owned(MAX_READERS).await.map_err(closed)?;
+        // Of several callers that waited here, the first has emptied the log.
         Ok(self.is_log_long().then_some(all))
     }
 
@@ -85,8 +83,7 @@ impl Readers {
         std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG)
     }
 
-    /// Reads in a thread that may block, and ends the read when its caller is gone or it takes longer
-    /// than 30 s.
+    /// Reads in a thread that may block. Ends the read when its caller is gone, or after 30 s.
     pub(crate) async fn read<T: Send + 'static>(
         self: Arc<Self>,
         turn: OwnedSemaphorePermit,
@@ -113,13 +110,14 @@ impl Readers {
         let idle = self.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => reading(&self.path)?,
+            None => open_for_reading(&self.path)?,
         };
-        let until = until(self.patience);
+        // SQLite calls this while it reads: a blocking read cannot be cancelled from outside.
+        let until = until(self.timeout);
         let is_over = move || is_over.load(Ordering::Relaxed) || is_past(until);
-        connection.progress_handler(STEPS, Some(is_over))?;
+        connection.progress_handler(CHECK_STEPS, Some(is_over))?;
         let found = read(&connection);
-        connection.progress_handler(STEPS, None::<fn() -> bool>)?;
+        connection.progress_handler(CHECK_STEPS, None::<fn() -> bool>)?;
         self.idle().push(connection);
         found
     }
@@ -130,8 +128,8 @@ impl Readers {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
-fn until(patience: Duration) -> Instant {
-    Instant::now() + patience
+fn until(timeout: Duration) -> Instant {
+    Instant::now() + timeout
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
@@ -141,36 +139,13 @@ fn is_past(until: Instant) -> bool {
 
 fn read_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => {
-            StoreError::Unavailable { source: SlowRead.into() }
-        }
+        Some(ErrorCode::OperationInterrupted) => unavailable(SlowRead),
         _ => store_error(error),
     }
 }
 
 fn closed(_: AcquireError) -> StoreError {
-    StoreError::Unavailable { source: Closed.into() }
-}
-
-/// Empties the log, while nobody reads.
-pub(crate) struct EmptyLog;
-
-impl Write for EmptyLog {
-    type Answer = ();
-
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
-        Ok(())
-    }
-
-    fn finish(self, tables: &mut Tables, _: &Shared) {
-        // It ends its group, so no transaction is open. Another program's reader is not waited for: the
-        // writer has better to do. If it fails, the next read tries again.
-        let connection = tables.connection();
-        let busy = |millis: u32| connection.pragma_update(None, "busy_timeout", millis);
-        let _again = busy(0)
-            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
-        let _as_before = busy(BUSY_TIMEOUT);
-    }
+    unavailable(Closed)
 }
 
 #[cfg(test)]
@@ -188,12 +163,12 @@ mod tests {
     use super::*;
     use crate::SqliteStore;
 
-    /// Runs until somebody ends it.
+    /// A read that runs until it is ended.
     const ENDLESS: &str = "
         WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n)
         SELECT count(*) FROM n";
 
-    /// Polls once, and expects that it goes on.
+    /// Polls once, and expects that the future goes on.
     async fn begin<F: Future + Unpin>(future: &mut F) {
         poll_fn(|context| {
             assert!(std::pin::Pin::new(&mut *future).poll(context).is_pending());
@@ -207,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(folder.path().join("store.db")).await.unwrap();
         let (began, begins) = mpsc::channel();
-        let reads = (0..READERS).map(|_| {
+        let reads = (0..MAX_READERS).map(|_| {
             let (store, began) = (store.clone(), began.clone());
             Box::pin(async move {
                 let endless = move |connection: &Connection| {
@@ -219,7 +194,7 @@ mod tests {
         });
         let mut all = join_all(reads);
         begin(&mut all).await;
-        (0..READERS).for_each(|_| begins.recv().unwrap());
+        (0..MAX_READERS).for_each(|_| begins.recv().unwrap());
         let mut another = Box::pin(store.events(Query::default()));
         begin(&mut another).await;
         drop(all);
@@ -231,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let _store = SqliteStore::open(&path).await.unwrap();
-        let readers = Arc::new(Readers { patience: Duration::ZERO, ..Readers::new(&path) });
+        let readers = Arc::new(Readers { timeout: Duration::ZERO, ..Readers::new(&path) });
         let endless = |connection: &Connection| connection.query_row(ENDLESS, (), |_| Ok(()));
         let turn = readers.turn().await.unwrap();
         let error = Arc::clone(&readers).read(turn, endless).await.unwrap_err();

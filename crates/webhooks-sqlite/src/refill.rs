@@ -1,33 +1,33 @@
-//! Refills: what waits on disk, read into memory; rows that cannot be read are passed over.
+//! Refills: reading waiting deliveries from disk into memory, past rows that cannot be read.
 
 use std::sync::Arc;
 
-use rusqlite::{ErrorCode, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::backlog::{QueueKey, QueuedDelivery, Refill};
 use webhooks_dispatch::store::StoreError;
 
 use crate::error::UnreadableDelivery;
 use crate::row;
-use crate::tables::Tables;
 
 /// The columns that [`waiting`] reads, from the third on; before them comes the place.
 const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
     deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
     events.body";
 
-/// What was read of an endpoint's backlog.
+/// The part of an endpoint's backlog that was read.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct RefillRows {
     pub(crate) waiting: Vec<(QueueKey, QueuedDelivery)>,
     /// The place to read on from, if there may be more.
     pub(crate) next: Option<QueueKey>,
-    /// Why rows were passed over.
+    /// The errors of rows that were passed over.
     pub(crate) unreadable: Vec<StoreError>,
 }
 
-impl Found {
-    /// Takes in a delivery, or notes why it cannot be read. A failure that may pass is returned.
+impl RefillRows {
+    /// Adds a delivery, or the reason why its row cannot be read. Returns an error that may pass, which
+    /// ends the refill.
     fn add(
         &mut self,
         place: QueueKey,
@@ -45,7 +45,7 @@ impl Found {
     }
 }
 
-/// Returns whether an error is about what a row holds, or the pages on which it lies.
+/// Returns whether an error is about the values of a row, or about the pages on which it lies.
 fn is_of_one_row(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => code == ErrorCode::DatabaseCorrupt,
@@ -53,58 +53,56 @@ fn is_of_one_row(error: &rusqlite::Error) -> bool {
     }
 }
 
-impl Tables {
-    /// Reads deliveries that wait for an endpoint, in the order of their places.
-    pub(crate) fn waiting(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        match self.waiting_at_once(refill) {
-            // A damaged page ends the statement: one by one, the others can still be read.
-            Err(error) if is_of_one_row(&error) => self.waiting_one_by_one(refill),
-            found => found,
-        }
+/// Reads waiting deliveries of an endpoint, in the order of their places.
+pub(crate) fn read(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    match read_at_once(connection, refill) {
+        // A damaged page ends the whole statement. One by one, the other rows can still be read.
+        Err(error) if is_of_one_row(&error) => read_one_by_one(connection, refill),
+        found => found,
     }
+}
 
-    fn waiting_at_once(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        let select = format!(
-            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
-             WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
-               AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
-             ORDER BY deliveries.due_at, deliveries.number LIMIT ?4"
-        );
-        let mut found = Found::default();
-        let (mut count, mut last) = (0, None);
-        let mut statement = self.connection().prepare_cached(&select)?;
-        let mut rows = statement.query(parameters(refill))?;
-        while let Some(row) = rows.next()? {
-            let place = place(row)?;
-            found.add(place, waiting(row))?;
-            (count, last) = (count + 1, Some(place));
-        }
-        found.next = last.filter(|_| count >= refill.limit).map(after);
-        Ok(found)
+fn read_at_once(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+         WHERE deliveries.endpoint = ?1 AND deliveries.due_at IS NOT NULL
+           AND (deliveries.due_at, deliveries.number) >= (?2, ?3)
+         ORDER BY deliveries.due_at, deliveries.number LIMIT ?4"
+    );
+    let mut found = RefillRows::default();
+    let (mut count, mut last) = (0, None);
+    let mut statement = connection.prepare_cached(&select)?;
+    let mut rows = statement.query(parameters(refill))?;
+    while let Some(row) = rows.next()? {
+        let place = place(row)?;
+        found.add(place, waiting(row))?;
+        (count, last) = (count + 1, Some(place));
     }
+    found.next = last.filter(|_| count >= refill.limit).map(after);
+    Ok(found)
+}
 
-    /// Reads the places from their index, and then row by row.
-    fn waiting_one_by_one(&self, refill: &Refill) -> rusqlite::Result<Found> {
-        const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
-            WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
-            ORDER BY due_at, number LIMIT ?4";
-        let select = format!(
-            "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
-             WHERE deliveries.number = ?"
-        );
-        let mut found = Found::default();
-        let places: Vec<QueueKey> = {
-            let mut statement = self.connection().prepare_cached(PLACES)?;
-            let rows = statement.query_map(parameters(refill), place)?;
-            rows.collect::<Result<_, _>>()?
-        };
-        let mut statement = self.connection().prepare_cached(&select)?;
-        for place in &places {
-            found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
-        }
-        found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
-        Ok(found)
+/// Reads the places from their index, which may be intact where rows are damaged, and then each row.
+fn read_one_by_one(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
+    const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
+        WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
+        ORDER BY due_at, number LIMIT ?4";
+    let select = format!(
+        "SELECT {COLUMNS} FROM deliveries JOIN events ON events.number = deliveries.event
+         WHERE deliveries.number = ?"
+    );
+    let mut found = RefillRows::default();
+    let places: Vec<QueueKey> = {
+        let mut statement = connection.prepare_cached(PLACES)?;
+        let rows = statement.query_map(parameters(refill), place)?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let mut statement = connection.prepare_cached(&select)?;
+    for place in &places {
+        found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
     }
+    found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
+    Ok(found)
 }
 
 fn parameters(refill: &Refill) -> impl rusqlite::Params {
@@ -122,7 +120,7 @@ fn waiting(row: &Row<'_>) -> rusqlite::Result<QueuedDelivery> {
     Ok(QueuedDelivery { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
 }
 
-/// Returns the first place behind another one.
+/// Returns the first place behind another one: the backlog reads on from a place inclusively.
 fn after((due_at, id): QueueKey) -> QueueKey {
     (due_at, DeliveryId::from_u64(id.as_u64().saturating_add(1)))
 }

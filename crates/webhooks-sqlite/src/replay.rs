@@ -1,4 +1,4 @@
-//! Replay: deliveries that have ended, or never were, made due.
+//! Replay: making deliveries due that have ended, and adding those that an endpoint missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,29 +12,31 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
-use crate::operations::{Found, find};
+use crate::command::WriteCommand;
+use crate::delivery_row::DeliveryRow;
+use crate::inner::SqliteInner;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::{Tables, waiting};
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
+/// Carries out one portion of a replay.
 pub(crate) struct Replaying {
     request: ReplayRequest,
     outcome: Result<Replayed, OperationError>,
+    /// The deliveries that join the backlog after the commit.
     due: Vec<(EndpointNumber, Timestamp, DeliveryId, QueuedDelivery)>,
 }
 
-/// What a portion looked at.
+/// The deliveries that one portion of a replay found.
 #[derive(Default)]
 struct Portion {
-    /// Deliveries that have ended, and where they go now.
+    /// Deliveries that have ended, and the endpoints that get them now.
     ended: Vec<(i64, Arc<Registration>)>,
-    /// Events that were missed, and who missed them.
+    /// Events that were missed, and the endpoints that missed them.
     missed: Vec<(i64, Arc<Registration>)>,
     next: Option<ReplayCursor>,
 }
 
-/// A replay is refused, or SQLite fails.
+/// The reason why a replay fails: it is refused, or SQLite fails.
 enum Failure {
     Refused(OperationError),
     Sqlite(rusqlite::Error),
@@ -52,7 +54,7 @@ impl From<OperationError> for Failure {
     }
 }
 
-/// The rows of an endpoint, those it had before included.
+/// Selects the rows of an endpoint, the earlier ones included.
 const ROWS: &str = "SELECT number FROM endpoints WHERE tenant = ? AND id = ? ORDER BY number";
 
 impl Replaying {
@@ -60,42 +62,50 @@ impl Replaying {
         Self { request, outcome: Ok(Replayed { deliveries: 0, next: None }), due: Vec::new() }
     }
 
-    fn replay(&mut self, tables: &mut Tables, shared: &Shared) -> Result<Replayed, Failure> {
-        let portion = self.portion(tables, shared)?;
+    fn replay(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> Result<Replayed, Failure> {
+        let portion = self.portion(connection, inner)?;
         let deliveries = portion.ended.len() + portion.missed.len();
         if self.request.mode == ReplayMode::Replay {
             for (delivery, registration) in &portion.ended {
-                self.reopen(tables, registration, *delivery)?;
+                self.reopen(connection, registration, *delivery)?;
             }
             for (event, registration) in &portion.missed {
-                self.deliver(tables, registration, *event)?;
+                self.deliver(connection, registration, *event)?;
             }
         }
         Ok(Replayed { deliveries, next: portion.next })
     }
 
-    fn portion(&self, tables: &Tables, shared: &Shared) -> Result<Portion, Failure> {
+    fn portion(
+        &self,
+        connection: &WriteConnection,
+        inner: &SqliteInner,
+    ) -> Result<Portion, Failure> {
         let request = &self.request;
         match &request.replay {
             Replay::Delivery(delivery) => {
-                let target = target(tables, shared, *delivery, request)?;
+                let target = target(connection, inner, *delivery, request)?;
                 let ended = target.into_iter().map(|to| (row::number(*delivery), to)).collect();
                 Ok(Portion { ended, ..Portion::default() })
             }
-            Replay::Deliveries(ids) => Ok(several(tables, shared, ids, request)?),
+            Replay::Deliveries(ids) => Ok(several(connection, inner, ids, request)?),
             Replay::Endpoint { endpoint, which, since, until } => {
-                of_endpoint(tables, shared, endpoint, *which, (*since, *until), request)
+                of_endpoint(connection, inner, endpoint, *which, (*since, *until), request)
             }
             Replay::Event { tenant, event, which } => {
-                of_event(tables, shared, (tenant, event), *which, request)
+                of_event(connection, inner, (tenant, event), *which, request)
             }
         }
     }
 
-    /// Makes a delivery that has ended due once more, for the endpoint's row of today.
+    /// Makes a delivery that has ended due once more, for the endpoint's current row.
     fn reopen(
         &mut self,
-        tables: &Tables,
+        connection: &WriteConnection,
         registration: &Registration,
         delivery: i64,
     ) -> rusqlite::Result<()> {
@@ -107,14 +117,14 @@ impl Replaying {
         const REOPEN: &str = "UPDATE deliveries SET status = 'pending', cancelled = NULL,
             queued_at = ?2, attempts_before_replay = attempts, due_at = ?3, endpoint = ?4 WHERE number = ?1";
         let now = self.request.now;
-        let mut statement = tables.connection().prepare_cached(READ)?;
+        let mut statement = connection.sqlite().prepare_cached(READ)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
         let (progress, event) = statement.query_row([delivery], read)?;
         let due_at = due_in_order(&registration.endpoint, now);
         let endpoint = row::endpoint(registration.number);
         let parameters = params![delivery, row::micros(now), row::micros(due_at), endpoint];
-        tables.execute(REOPEN, parameters)?;
-        let waiting = waiting(&Arc::new(event), progress.replayed(now));
+        connection.execute(REOPEN, parameters)?;
+        let waiting = QueuedDelivery { event: Arc::new(event), progress: progress.replayed(now) };
         self.due.push((registration.number, due_at, row::delivery_id(delivery), waiting));
         Ok(())
     }
@@ -122,31 +132,35 @@ impl Replaying {
     /// Adds a delivery of an event that was missed.
     fn deliver(
         &mut self,
-        tables: &mut Tables,
+        connection: &mut WriteConnection,
         registration: &Registration,
         event: i64,
     ) -> rusqlite::Result<()> {
         const READ: &str = "SELECT id, tenant, type, body FROM events WHERE number = ?";
         let now = self.request.now;
         let read = {
-            let mut statement = tables.connection().prepare_cached(READ)?;
+            let mut statement = connection.sqlite().prepare_cached(READ)?;
             statement.query_row([event], |row| row::event(row, 0))?
         };
-        let (id, due_at) = tables.insert()?.delivery(event, registration, now)?;
-        let waiting = waiting(&Arc::new(read), Progress::start(now));
+        let (id, due_at) = connection.inserter()?.delivery(event, registration, now)?;
+        let waiting = QueuedDelivery { event: Arc::new(read), progress: Progress::start(now) };
         self.due.push((registration.number, due_at, id, waiting));
         Ok(())
     }
 }
 
-// It ends its group, as all that are not frequent do. It reads registrations, which neither `Publish`
-// nor `Settle` nor `Prune` changes, and deliveries from their rows.
-impl Write for Replaying {
+// It ends its group, as every command does that is not frequent. It may follow `Publish`, `Settle` and
+// `Prune`: it reads registrations, which these do not change, and deliveries from their rows.
+impl WriteCommand for Replaying {
     type Answer = Result<Replayed, OperationError>;
 
-    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
         self.due.clear();
-        self.outcome = match self.replay(tables, shared) {
+        self.outcome = match self.replay(connection, inner) {
             Ok(replayed) => Ok(replayed),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::Sqlite(error)) => return Err(error),
@@ -154,8 +168,8 @@ impl Write for Replaying {
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, shared: &Shared) -> Self::Answer {
-        let mut backlog = shared.backlog();
+    fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
+        let mut backlog = inner.backlog();
         for (endpoint, due_at, id, waiting) in self.due {
             backlog.push(endpoint, due_at, id, waiting);
         }
@@ -163,15 +177,15 @@ impl Write for Replaying {
     }
 }
 
-/// Returns where a delivery that has ended goes, unless the replay has made it due before.
+/// Returns the endpoint that gets a delivery again; `None` if this replay has made it due before.
 fn target(
-    tables: &Tables,
-    shared: &Shared,
+    connection: &WriteConnection,
+    inner: &SqliteInner,
     delivery: DeliveryId,
     request: &ReplayRequest,
 ) -> Result<Option<Arc<Registration>>, Failure> {
-    let found = find(tables, delivery)?;
-    let Found { endpoint, status, due_at, queued_at, .. } =
+    let found = DeliveryRow::find(connection.sqlite(), delivery)?;
+    let DeliveryRow { endpoint, status, due_at, queued_at, .. } =
         found.ok_or(OperationError::UnknownDelivery { delivery })?;
     if request.has_replayed(queued_at) {
         return Ok(None);
@@ -179,54 +193,55 @@ fn target(
     if due_at.is_some() {
         return Err(OperationError::WrongStatus { delivery, status }.into());
     }
-    Ok(Some(open(shared, &endpoint)?))
+    Ok(Some(open(inner, &endpoint)?))
 }
 
 fn several(
-    tables: &Tables,
-    shared: &Shared,
+    connection: &WriteConnection,
+    inner: &SqliteInner,
     ids: &[DeliveryId],
     request: &ReplayRequest,
 ) -> rusqlite::Result<Portion> {
     let (ids, next) = request.portion(ids);
     let mut portion = Portion { next, ..Portion::default() };
     for delivery in ids {
-        portion.ended.extend(again(tables, shared, *delivery, request, |_| true)?);
+        portion.ended.extend(again(connection, inner, *delivery, request, |_| true)?);
     }
     Ok(portion)
 }
 
 fn of_endpoint(
-    tables: &Tables,
-    shared: &Shared,
+    connection: &WriteConnection,
+    inner: &SqliteInner,
     endpoint: &EndpointKey,
     which: Undelivered,
     (since, until): (Timestamp, Option<Timestamp>),
     request: &ReplayRequest,
 ) -> Result<Portion, Failure> {
-    let registration = open(shared, endpoint)?;
+    let registration = open(inner, endpoint)?;
     let mut portion = Portion::default();
     let Some(begin) = request.begin(which) else { return Ok(portion) };
     let with = |number| (number, Arc::clone(&registration));
     let last = match begin {
         ReplayCursor::Ended(after) => {
-            let rows = rows_of(tables, endpoint)?;
-            // What waits for a row of before is cancelled first, bit by bit.
+            let rows = rows_of(connection, endpoint)?;
+            // Deliveries that wait for an earlier row are cancelled first, a batch per portion: the replay
+            // must find them among those that have ended.
             let old = rows.iter().filter(|row| row::endpoint_number(**row) != registration.number);
             for row in old {
-                if tables.cancel_some(*row)? > 0 {
+                if connection.cancel_some(*row)? > 0 {
                     portion.next = Some(begin);
                     return Ok(portion);
                 }
             }
-            let ended = ended(tables, &rows, after, which, (since, until), request)?;
+            let ended = ended(connection, &rows, after, which, (since, until), request)?;
             let last = ended.last().filter(|_| ended.len() >= request.limit).copied();
             portion.ended = ended.into_iter().map(with).collect();
             last
         }
         ReplayCursor::Missed(after) => {
             let (missed, last) =
-                missed(tables, &registration, after, (since, until), request.limit)?;
+                missed(connection, &registration, after, (since, until), request.limit)?;
             portion.missed = missed.into_iter().map(with).collect();
             last
         }
@@ -235,15 +250,15 @@ fn of_endpoint(
     Ok(portion)
 }
 
-fn rows_of(tables: &Tables, endpoint: &EndpointKey) -> rusqlite::Result<Vec<i64>> {
-    let mut statement = tables.connection().prepare_cached(ROWS)?;
+fn rows_of(connection: &WriteConnection, endpoint: &EndpointKey) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.sqlite().prepare_cached(ROWS)?;
     let parameters = [endpoint.tenant.as_str(), endpoint.id.as_str()];
     statement.query_map(parameters, |row| row.get(0))?.collect()
 }
 
-/// Returns the first deliveries after one that have ended for any of these rows, in order.
+/// Returns the next deliveries after `after`, in order, that have ended for any of these rows.
 fn ended(
-    tables: &Tables,
+    connection: &WriteConnection,
     rows: &[i64],
     after: u64,
     which: Undelivered,
@@ -255,7 +270,7 @@ fn ended(
           AND (?3 AND status = 'failed' OR ?4 AND status = 'cancelled')
           AND queued_at >= ?5 AND queued_at < ?6 AND queued_at NOT BETWEEN ?7 AND ?8
         ORDER BY number LIMIT ?9";
-    let mut statement = tables.connection().prepare_cached(ENDED)?;
+    let mut statement = connection.sqlite().prepare_cached(ENDED)?;
     let mut found = Vec::new();
     for endpoint in rows {
         let parameters = params![
@@ -278,10 +293,10 @@ fn ended(
     Ok(found)
 }
 
-/// Looks at the events of an endpoint's tenant after one; returns those that the endpoint missed,
-/// and the last one that was looked at if there may be more.
+/// Looks at `limit` events of an endpoint's tenant after `after`. Returns those that the endpoint
+/// missed, and the last event if there may be more.
 fn missed(
-    tables: &Tables,
+    connection: &WriteConnection,
     registration: &Registration,
     after: u64,
     (since, until): (Timestamp, Option<Timestamp>),
@@ -294,7 +309,7 @@ fn missed(
         FROM events INDEXED BY events_tenant
         WHERE tenant = ?2 AND number > ?1 ORDER BY number LIMIT ?4";
     let endpoint = &registration.endpoint;
-    let mut statement = tables.connection().prepare_cached(EVENTS)?;
+    let mut statement = connection.sqlite().prepare_cached(EVENTS)?;
     let parameters = params![
         row::integer(after),
         endpoint.tenant.as_str(),
@@ -316,8 +331,8 @@ fn missed(
 }
 
 fn of_event(
-    tables: &Tables,
-    shared: &Shared,
+    connection: &WriteConnection,
+    inner: &SqliteInner,
     (tenant, event): (&TenantId, &EventId),
     which: Undelivered,
     request: &ReplayRequest,
@@ -328,7 +343,7 @@ fn of_event(
     const HAVE: &str = "SELECT endpoints.id FROM deliveries
         JOIN endpoints ON endpoints.number = deliveries.endpoint WHERE deliveries.event = ?";
     let found = {
-        let mut statement = tables.connection().prepare_cached(EVENT)?;
+        let mut statement = connection.sqlite().prepare_cached(EVENT)?;
         let parameters = params![row::EventKey(event), tenant.as_str()];
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row::event_type(row, 1)?));
         statement.query_row(parameters, read).optional()?
@@ -339,22 +354,22 @@ fn of_event(
     let Some(begin) = request.begin(which) else { return Ok(portion) };
     let last = match begin {
         ReplayCursor::Ended(after) => {
-            let mut statement = tables.connection().prepare_cached(LOOK)?;
+            let mut statement = connection.sqlite().prepare_cached(LOOK)?;
             let parameters = params![number, row::integer(after), row::count(request.limit)];
             let looked: Vec<i64> =
                 statement.query_map(parameters, |row| row.get(0))?.collect::<Result<_, _>>()?;
             for delivery in &looked {
                 let delivery = row::delivery_id(*delivery);
                 let includes = |status| which.includes(status);
-                portion.ended.extend(again(tables, shared, delivery, request, includes)?);
+                portion.ended.extend(again(connection, inner, delivery, request, includes)?);
             }
             looked.last().filter(|_| looked.len() >= request.limit).copied()
         }
         ReplayCursor::Missed(_) => {
-            let mut statement = tables.connection().prepare_cached(HAVE)?;
+            let mut statement = connection.sqlite().prepare_cached(HAVE)?;
             let have: HashSet<String> =
                 statement.query_map([number], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let matching = shared.registry.matching_type(tenant, &event_type).into_iter();
+            let matching = inner.registry.matching_type(tenant, &event_type).into_iter();
             let missed = matching.filter(|found| !have.contains(found.id.as_str()));
             portion.missed = missed.map(|registration| (number, registration)).collect();
             None
@@ -364,25 +379,25 @@ fn of_event(
     Ok(portion)
 }
 
-/// Returns a delivery and where it goes, if it ended as asked for, its endpoint can get it, and the
-/// replay has not made it due before.
+/// Returns a delivery and the endpoint that gets it, if its status is wanted, the endpoint is open, and
+/// this replay has not made it due before.
 fn again(
-    tables: &Tables,
-    shared: &Shared,
+    connection: &WriteConnection,
+    inner: &SqliteInner,
     delivery: DeliveryId,
     request: &ReplayRequest,
     is_wanted: impl Fn(DeliveryStatus) -> bool,
 ) -> rusqlite::Result<Option<(i64, Arc<Registration>)>> {
-    let found = find(tables, delivery)?;
+    let found = DeliveryRow::find(connection.sqlite(), delivery)?;
     let found = found.filter(|found| {
         found.due_at.is_none() && is_wanted(found.status) && !request.has_replayed(found.queued_at)
     });
-    let target = found.and_then(|found| open(shared, &found.endpoint).ok());
+    let target = found.and_then(|found| open(inner, &found.endpoint).ok());
     Ok(target.map(|registration| (row::number(delivery), registration)))
 }
 
-/// Returns an endpoint that deliveries are stored for.
-fn open(shared: &Shared, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
-    let found = shared.registry.get_of(key);
+/// Returns an endpoint if it is open: deliveries are stored only for open ones.
+fn open(inner: &SqliteInner, key: &EndpointKey) -> Result<Arc<Registration>, OperationError> {
+    let found = inner.registry.get_of(key);
     Replay::target(key, found.map(|found| (found.state, found)))
 }

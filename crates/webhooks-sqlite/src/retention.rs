@@ -1,102 +1,32 @@
-//! Retention: what is old and has ended is deleted, in small batches.
-
-use std::collections::BTreeSet;
+//! Retention: deleting old events that have ended, in small batches.
 
 use rusqlite::OptionalExtension as _;
-use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_core::Timestamp;
 
+use crate::command::WriteCommand;
+use crate::inner::SqliteInner;
+use crate::retention_search::RetentionSearch;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
-/// How many events one command looks at, at most: a millisecond or two.
-const VISITS: usize = if cfg!(test) { 100 } else { 1_000 };
+/// The number of events that one command looks at: a millisecond or two.
+const MAX_VISITS: usize = if cfg!(test) { 100 } else { 1_000 };
 
-/// How many deliveries one command deletes, at most.
-const ROWS: usize = if cfg!(test) { 20 } else { 2_000 };
+/// The number of deliveries that one command deletes.
+const MAX_ROWS: usize = if cfg!(test) { 20 } else { 2_000 };
 
-/// How many events are remembered that are to be looked at again, at most.
-const AGAIN: usize = if cfg!(test) { 2_000 } else { 10_000 };
-
-/// How far the search for old events has come. It begins anew when the store is opened.
-///
-/// Events are numbered in the order of acceptance, so that the search goes on where it ended. It
-/// passes over old events that still wait, however many; each comes back when a delivery of it ends.
-#[derive(Debug, Default)]
-pub(crate) struct Search {
-    /// The first event that was not looked at.
-    next: i64,
-    /// The last event that was passed over because it still waited; 0 if none was.
-    passed: i64,
-    /// Events before `next` to look at once more, each with the time at which it was accepted if
-    /// that was in the future.
-    again: BTreeSet<(i64, i64)>,
-    /// When the first event was accepted that is not among these for want of room, if there is one.
-    dropped: Option<i64>,
-}
-
-impl Search {
-    /// Has everything looked at once more.
-    pub(crate) fn restart(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Has an event from the future looked at when it is old. If there are too many, the search begins
-    /// anew then, so that they keep no other from being found.
-    fn look_later(&mut self, time: i64, event: i64) {
-        if self.again.len() < AGAIN / 2 {
-            self.again.insert((time, event));
-        } else {
-            self.dropped = Some(self.dropped.map_or(time, |first| first.min(time)));
-        }
-    }
-
-    fn look_again(&mut self, time: i64, event: i64) {
-        self.again.insert((time, event));
-        if self.again.len() > AGAIN {
-            self.restart();
-        }
-    }
-}
-
-impl Tables {
-    /// Notes that a delivery has ended: if its event was passed over, it may be old and ended now.
-    pub(crate) fn ended(&mut self, delivery: DeliveryId) -> rusqlite::Result<()> {
-        const EVENT: &str = "SELECT event FROM deliveries WHERE number = ?";
-        // Hardly any event is so old and still waits, so that this costs nothing as a rule.
-        if self.search.passed == 0 {
-            return Ok(());
-        }
-        let event: Option<i64> = {
-            let mut statement = self.connection().prepare_cached(EVENT)?;
-            statement.query_row([row::number(delivery)], |row| row.get(0)).optional()?
-        };
-        if let Some(event) = event.filter(|event| *event <= self.search.passed) {
-            self.search.look_again(0, event);
-        }
-        Ok(())
-    }
-
-    /// Notes that some deliveries of any events have ended.
-    pub(crate) fn many_ended(&mut self) {
-        if self.search.passed > 0 {
-            self.search.restart();
-        }
-    }
-}
-
-/// What a [`Prune`] did.
+/// The result of a [`Prune`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pruned {
-    /// How many events were deleted.
+    /// The number of events that were deleted.
     pub(crate) deleted: usize,
-    /// How many were looked at.
+    /// The number of events that were looked at.
     pub(crate) visited: usize,
     /// Whether there may be more to delete.
     pub(crate) is_more: bool,
 }
 
+/// Deletes up to `limit` events that have ended and were accepted before `before`.
 pub(crate) struct Prune {
     before: Timestamp,
     limit: usize,
@@ -109,30 +39,34 @@ impl Prune {
     }
 
     /// Returns events that are old and have ended.
-    fn find(&mut self, tables: &mut Tables) -> rusqlite::Result<Vec<i64>> {
-        let mut search = std::mem::take(&mut tables.search);
+    fn find(&mut self, connection: &mut WriteConnection) -> rusqlite::Result<Vec<i64>> {
+        let mut search = std::mem::take(&mut connection.search);
         if search.dropped.is_some_and(|time| row::time(time) < self.before) {
             search.restart();
         }
-        let old = self.find_again(tables, &mut search).and_then(|mut old| {
-            self.find_next(tables, &mut search, &mut old)?;
+        let old = self.find_again(connection, &mut search).and_then(|mut old| {
+            self.find_next(connection, &mut search, &mut old)?;
             Ok(old)
         });
-        // If it failed, the search begins anew when the transaction is rolled back.
-        tables.search = search;
+        // After an error, the rollback restarts the search.
+        connection.search = search;
         old
     }
 
     fn is_full(&mut self, old: &[i64]) -> bool {
-        self.pruned.is_more = old.len() >= self.limit || self.pruned.visited >= VISITS;
+        self.pruned.is_more = old.len() >= self.limit || self.pruned.visited >= MAX_VISITS;
         self.pruned.is_more
     }
 
-    fn find_again(&mut self, tables: &Tables, search: &mut Search) -> rusqlite::Result<Vec<i64>> {
+    fn find_again(
+        &mut self,
+        connection: &WriteConnection,
+        search: &mut RetentionSearch,
+    ) -> rusqlite::Result<Vec<i64>> {
         const EVENT: &str = "SELECT accepted_at, EXISTS (SELECT 1 FROM deliveries
             WHERE event = events.number AND due_at IS NOT NULL) FROM events WHERE number = ?";
         let mut old = Vec::new();
-        let mut statement = tables.connection().prepare_cached(EVENT)?;
+        let mut statement = connection.sqlite().prepare_cached(EVENT)?;
         while !self.is_full(&old)
             && let Some((time, event)) = search.again.first().copied()
             && row::time(time) < self.before
@@ -141,7 +75,8 @@ impl Prune {
             self.pruned.visited += 1;
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             match statement.query_row([event], read).optional()? {
-                // One from the future, before another that was passed over.
+                // An event from the future with a lower number than one that was passed over. `on_ended`
+                // cannot tell the two apart.
                 Some((time, _)) if row::time(time) >= self.before => search.look_later(time, event),
                 Some((_, false)) => old.push(event),
                 Some((_, true)) => search.passed = search.passed.max(event),
@@ -153,8 +88,8 @@ impl Prune {
 
     fn find_next(
         &mut self,
-        tables: &Tables,
-        search: &mut Search,
+        connection: &WriteConnection,
+        search: &mut RetentionSearch,
         old: &mut Vec<i64>,
     ) -> rusqlite::Result<()> {
         const EVENTS: &str = "
@@ -162,7 +97,7 @@ impl Prune {
                 WHERE event = events.number AND due_at IS NOT NULL)
             FROM events WHERE number >= ? ORDER BY number";
         const LAST: &str = "SELECT accepted_at FROM events ORDER BY number DESC LIMIT 1";
-        let mut statement = tables.connection().prepare_cached(EVENTS)?;
+        let mut statement = connection.sqlite().prepare_cached(EVENTS)?;
         let mut rows = statement.query([search.next])?;
         let mut last = None;
         while !self.is_full(old)
@@ -173,11 +108,11 @@ impl Prune {
             if row::time(time) >= self.before {
                 let newest = match last {
                     Some(newest) => newest,
-                    None => tables.connection().query_row(LAST, (), |row| row.get(0))?,
+                    None => connection.sqlite().query_row(LAST, (), |row| row.get(0))?,
                 };
                 last = Some(newest);
                 // The first young event ends the search, unless it comes from the future: the
-                // clock was ahead when it was accepted, and older ones may follow.
+                // clock was ahead when it was accepted, and older events may follow.
                 if time <= newest {
                     return Ok(());
                 }
@@ -192,29 +127,29 @@ impl Prune {
         Ok(())
     }
 
-    /// Deletes events with their deliveries and attempts; those that are too much for one command
-    /// are looked at again.
-    fn delete(&mut self, tables: &mut Tables, old: Vec<i64>) -> rusqlite::Result<()> {
+    /// Deletes events with their deliveries and attempts. Events with too many deliveries for one
+    /// command are looked at again.
+    fn delete(&mut self, connection: &mut WriteConnection, old: Vec<i64>) -> rusqlite::Result<()> {
         const ATTEMPTS: &str = "DELETE FROM attempts WHERE delivery IN (
             SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
         const DELIVERIES: &str = "DELETE FROM deliveries WHERE number IN (
             SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
         if !old.is_empty() {
-            tables.save_counters()?;
+            connection.save_numbers()?;
         }
-        let mut room = ROWS;
+        let mut room = MAX_ROWS;
         for event in old {
             let limit = row::count(room);
             if room > 0 {
-                tables.execute(ATTEMPTS, [event, limit])?;
-                let deleted = tables.execute(DELIVERIES, [event, limit])?;
+                connection.execute(ATTEMPTS, [event, limit])?;
+                let deleted = connection.execute(DELIVERIES, [event, limit])?;
                 room = room.saturating_sub(deleted);
             }
             if room > 0 {
-                tables.execute("DELETE FROM events WHERE number = ?", [event])?;
+                connection.execute("DELETE FROM events WHERE number = ?", [event])?;
                 self.pruned.deleted += 1;
             } else {
-                tables.search.look_again(0, event);
+                connection.search.look_again(0, event);
                 self.pruned.is_more = true;
             }
         }
@@ -222,20 +157,21 @@ impl Prune {
     }
 }
 
-impl Write for Prune {
+impl WriteCommand for Prune {
     type Answer = Pruned;
 
-    // It changes nothing in memory but the search, in `write`: so a `Settle` or another `Prune` that
-    // follows finds it. What it deletes has ended, so that no lane and no lease knows of it.
+    // Others may follow it. In memory it changes only the search, and does so in `write`, where a
+    // `Settle` or another `Prune` behind it finds the change. It deletes deliveries that have ended, which
+    // have no place in a lane and no lease.
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, tables: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
         self.pruned = Pruned::default();
-        let old = self.find(tables)?;
-        self.delete(tables, old)
+        let old = self.find(connection)?;
+        self.delete(connection, old)
     }
 
-    fn finish(self, _: &mut Tables, _: &Shared) -> Pruned {
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) -> Pruned {
         self.pruned
     }
 }
@@ -243,6 +179,7 @@ impl Write for Prune {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retention_search::MAX_AGAIN;
     use crate::writer::tests::side::{Order, Side, at, clocks};
 
     const WINDOW: webhooks_dispatch::backlog::Window =
@@ -258,7 +195,7 @@ mod tests {
         let (mut deleted, mut visited) = (0, 0);
         loop {
             let pruned = side.write(Prune::new(before, 50));
-            assert!(pruned.visited <= VISITS);
+            assert!(pruned.visited <= MAX_VISITS);
             deleted += pruned.deleted;
             visited += pruned.visited;
             if !pruned.is_more {
@@ -335,11 +272,11 @@ mod tests {
     #[test]
     fn many_events_from_the_future_keep_no_other_from_being_found() {
         let mut side = Side::new(WINDOW, false);
-        let many = u32::try_from(AGAIN).unwrap() + 10;
+        let many = u32::try_from(MAX_AGAIN).unwrap() + 10;
         publish(&mut side, 0..many, "other", at(1_000_000));
         publish(&mut side, many..many + 5, "other", at(1));
         assert_eq!(prune(&mut side, at(2)).0, 5);
-        assert_eq!(prune(&mut side, at(1_000_001)).0, AGAIN + 10, "their time comes too");
+        assert_eq!(prune(&mut side, at(1_000_001)).0, MAX_AGAIN + 10, "their time comes too");
     }
 
     /// Goal: an event with many deliveries is deleted in portions.
@@ -353,7 +290,7 @@ mod tests {
         side.settle(&claimed, at(0));
         assert_eq!(rows(&side), [2, 100, 100]);
         assert_eq!(side.write(Prune::new(at(1), 50)).deleted, 0);
-        assert_eq!(rows(&side), [2, 100 - ROWS, 100 - ROWS]);
+        assert_eq!(rows(&side), [2, 100 - MAX_ROWS, 100 - MAX_ROWS]);
         assert_eq!(prune(&mut side, at(1)).0, 2);
         assert_eq!(rows(&side), [0, 0, 0]);
     }

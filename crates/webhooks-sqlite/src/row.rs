@@ -1,4 +1,4 @@
-//! Values as rows hold them.
+//! Values of Rust as columns of rows, and back.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;
 
-/// A time as a number of microseconds.
+/// Returns a time as a number of microseconds.
 pub(crate) fn micros(time: Timestamp) -> i64 {
     integer(time.as_unix_microseconds())
 }
@@ -19,7 +19,7 @@ pub(crate) fn time(microseconds: i64) -> Timestamp {
     Timestamp::from_unix_microseconds(unsigned(microseconds))
 }
 
-/// The number of a delivery.
+/// Returns the number of a delivery's row.
 pub(crate) fn number(delivery: DeliveryId) -> i64 {
     integer(delivery.as_u64())
 }
@@ -28,7 +28,7 @@ pub(crate) fn delivery_id(number: i64) -> DeliveryId {
     DeliveryId::from_u64(unsigned(number))
 }
 
-/// The number of an endpoint's row.
+/// Returns the number of an endpoint's row.
 pub(crate) fn endpoint(number: EndpointNumber) -> i64 {
     integer(number.as_u64())
 }
@@ -37,17 +37,18 @@ pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
     EndpointNumber::from_u64(unsigned(number))
 }
 
-/// SQLite's integers are signed; what does not fit is as good as the largest.
+/// Returns a number as a signed one, since SQLite has no others. One that does not fit becomes the
+/// largest.
 pub(crate) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A duration as a number of microseconds.
+/// Returns a duration as a number of microseconds.
 pub(crate) fn span(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// How many of something.
+/// Returns a size or a limit as an integer of SQLite.
 pub(crate) fn count(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -56,7 +57,7 @@ pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// The id of an event: 16 bytes for a UUID, else the publisher's text.
+/// The id of an event as a column: the 16 bytes of a UUID, or the publisher's text.
 pub(crate) struct EventKey<'e>(pub(crate) &'e EventId);
 
 impl rusqlite::ToSql for EventKey<'_> {
@@ -101,7 +102,8 @@ pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<SerializedE
     })
 }
 
-/// Reads the progress of a delivery from three columns: since, attempts, earlier attempts.
+/// Reads the progress of a delivery from three columns: queued at, attempts, attempts before the
+/// replay.
 pub(crate) fn progress(row: &Row<'_>, first: usize) -> rusqlite::Result<Progress> {
     Ok(Progress {
         queued_at: time(row.get(first)?),
@@ -110,7 +112,7 @@ pub(crate) fn progress(row: &Row<'_>, first: usize) -> rusqlite::Result<Progress
     })
 }
 
-/// A body as text: it is JSON, so that nobody need look once more whether it is UTF-8.
+/// A body as text. It is JSON, so it is not checked again for valid UTF-8.
 pub(crate) struct Json<'b>(pub(crate) &'b [u8]);
 
 impl rusqlite::ToSql for Json<'_> {

@@ -1,4 +1,4 @@
-//! Settling: what became of claimed deliveries, and the attempts that were made.
+//! Settling: recording the outcomes of claimed deliveries, and their attempts.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, ErrorCode, params};
@@ -10,43 +10,44 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::EndpointNumber;
 
-use crate::error::{LostAttempts, LostOutcome};
+use crate::command::WriteCommand;
+use crate::error::{UnrecordedAttempts, UnrecordedOutcome, unavailable};
+use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::Write;
+use crate::write_connection::WriteConnection;
 
-/// Whom a claim that holds is for, and with what.
+/// A claim that holds, with its lease pinned in memory.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct Pinned {
     endpoint: EndpointNumber,
     is_ordered: bool,
     /// The number of the attempt.
     attempt: u32,
 }
 
+/// Records the outcomes and attempts of deliveries whose claims still hold.
 pub(crate) struct Settle {
     settlements: Vec<Settlement>,
     now: Timestamp,
-    /// Of each settlement, whether its claim holds and for whom, once that was asked.
-    held: Vec<Option<Held>>,
+    /// For each settlement its claim if that holds; empty while no lease is pinned.
+    pinned: Vec<Option<Pinned>>,
     settled: Vec<Settled>,
-    care: Care,
-    /// How many attempts were not recorded, and why if that was no lack of room.
-    lost_attempts: LostAttempts,
-    /// The outcomes that could not be kept.
-    lost: Vec<LostOutcome>,
+    mode: WriteMode,
+    /// The attempts that were not recorded; the source is empty if there was no room for them.
+    unrecorded_attempts: UnrecordedAttempts,
+    /// The outcomes that could not be recorded.
+    unrecorded: Vec<UnrecordedOutcome>,
 }
 
-/// How settlements are written.
+/// The way in which settlements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
-    /// Without looking back: if one fails, all do.
+enum WriteMode {
+    /// Without savepoints: if one fails, all do.
     Together,
-    /// Each so that it can fail alone.
+    /// Each in a savepoint, so that it can fail alone.
     OneByOne,
-    /// The same, and outcomes alone, which need next to no room.
+    /// Each in a savepoint, and without its attempt: outcomes need next to no room.
     OutcomesOneByOne,
 }
 
@@ -55,21 +56,26 @@ impl Settle {
         Self {
             settlements,
             now,
-            held: Vec::new(),
+            pinned: Vec::new(),
             settled: Vec::new(),
-            care: Care::Together,
-            lost_attempts: LostAttempts { count: 0, source: None },
-            lost: Vec::new(),
+            mode: WriteMode::Together,
+            unrecorded_attempts: UnrecordedAttempts { count: 0, source: None },
+            unrecorded: Vec::new(),
         }
     }
 
-    /// Holds the claims, so that no lease ends between the commit and what follows it.
-    fn pin(&mut self, shared: &Shared) {
-        let mut backlog = shared.backlog();
+    /// Pins the leases, so that none ends before `after_commit` ends its claim: the delivery would be
+    /// claimed again although its outcome is stored.
+    ///
+    /// A pinned lease refuses a second pin. So a second settlement of a claim in the same group is
+    /// answered with [`Settled::LeaseLost`]. It also means that `write` may be called again only after
+    /// `undo`, or each claim would seem lost.
+    fn pin_leases(&mut self, inner: &SqliteInner) {
+        let mut backlog = inner.backlog();
         for settlement in &self.settlements {
-            let is_held = backlog.pin(settlement.claim);
-            let claimed = backlog.claimed(settlement.claim).filter(|_| is_held);
-            self.held.push(claimed.map(|(registration, waiting)| Held {
+            let is_pinned = backlog.pin(settlement.claim);
+            let claimed = backlog.claimed(settlement.claim).filter(|_| is_pinned);
+            self.pinned.push(claimed.map(|(registration, waiting)| Pinned {
                 endpoint: registration.number,
                 is_ordered: registration.endpoint.ordered,
                 attempt: waiting.progress.next_attempt(),
@@ -77,87 +83,91 @@ impl Settle {
         }
     }
 
-    /// Writes outcomes and attempts; fails if none can be kept.
-    fn write_rows(&mut self, tables: &Tables) -> rusqlite::Result<()> {
-        let mut room = tables.room()?.map_or(i64::MAX, |room| room.attempts);
-        let mut rows = Rows::prepare(tables)?;
-        let mut kept = 0_usize;
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            let Some(held) = held else { continue };
+    /// Writes outcomes and attempts; fails if none can be recorded.
+    fn write_rows(&mut self, connection: &WriteConnection) -> rusqlite::Result<()> {
+        let mut room = connection.room()?.map_or(i64::MAX, |room| room.attempts);
+        let mut rows = Rows::prepare(connection)?;
+        let mut recorded = 0_usize;
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
+            let Some(pinned) = pinned else { continue };
             let mut attempt = settlement.attempt.as_ref();
             if let Some(made) = attempt {
                 room = room.saturating_sub(size(made));
-                if room < 0 || self.care == Care::OutcomesOneByOne {
-                    self.lost_attempts.count += 1;
+                if room < 0 || self.mode == WriteMode::OutcomesOneByOne {
+                    self.unrecorded_attempts.count += 1;
                     attempt = None;
                 }
             }
-            let mut keep = |attempt: Option<&Attempt>| {
-                rows.keep(settlement, *held)?;
+            let mut record = |attempt: Option<&Attempt>| {
+                rows.record(settlement, *pinned)?;
                 attempt.map_or(Ok(()), |attempt| {
-                    rows.keep_attempt(settlement.claim.delivery, held.attempt, attempt)
+                    rows.record_attempt(settlement.claim.delivery, pinned.attempt, attempt)
                 })
             };
-            if self.care == Care::Together {
-                keep(attempt)?;
+            if self.mode == WriteMode::Together {
+                record(attempt)?;
                 continue;
             }
-            let outcome = match tables.savepoint(|| keep(attempt)) {
-                Err(error) if attempt.is_some() && tables.is_writing() => {
-                    self.lost_attempts.count += 1;
-                    self.lost_attempts.source = Some(error);
-                    tables.savepoint(|| keep(None))
+            let outcome = match connection.savepoint(|| record(attempt)) {
+                Err(error) if attempt.is_some() && connection.is_writing() => {
+                    self.unrecorded_attempts.count += 1;
+                    self.unrecorded_attempts.source = Some(error);
+                    connection.savepoint(|| record(None))
                 }
                 outcome => outcome,
             };
             match outcome {
-                Ok(()) => kept += 1,
-                Err(source) if tables.is_writing() => {
+                Ok(()) => recorded += 1,
+                Err(source) if connection.is_writing() => {
                     let delivery = settlement.claim.delivery;
-                    self.lost.push(LostOutcome { delivery, source });
+                    self.unrecorded.push(UnrecordedOutcome { delivery, source });
                 }
                 Err(error) => return Err(error),
             }
         }
-        match self.lost.pop() {
-            Some(lost) if kept == 0 => Err(lost.source),
-            lost => {
-                self.lost.extend(lost);
+        match self.unrecorded.pop() {
+            // All failed: the caller gets the reason, and the claims go on.
+            Some(last) if recorded == 0 => Err(last.source),
+            last => {
+                self.unrecorded.extend(last);
                 Ok(())
             }
         }
     }
 
-    /// Returns whether a delivery's outcome was not kept although its claim holds.
-    fn is_lost(&self, delivery: DeliveryId) -> bool {
-        self.lost.iter().any(|lost| lost.delivery == delivery)
+    /// Returns whether a delivery's outcome could not be recorded although its claim holds.
+    fn is_unrecorded(&self, delivery: DeliveryId) -> bool {
+        self.unrecorded.iter().any(|unrecorded| unrecorded.delivery == delivery)
     }
 }
 
-impl Write for Settle {
+impl WriteCommand for Settle {
     type Answer = Vec<Settled>;
 
-    // It changes leases and lanes in memory, and `failing`. Of the commands that may follow, none but
-    // another `Settle` reads those. `write` holds the leases and notes in `failing` what it saw, so
-    // that a second settlement of the same claim finds it held and the second failure finds the
-    // first. What `Cancel`, `Replaying` and the commands on endpoints read of deliveries, they
-    // read from the rows.
+    // Others may follow it. It changes leases and lanes in memory, and `failing`. Of the commands that
+    // may follow, only another `Settle` reads those. `write` pins the leases and changes `failing`, so
+    // a second settlement of the same claim finds it pinned, and a second failure finds the first.
+    // `Cancel`, `Replaying` and the commands on endpoints read deliveries from the rows.
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, tables: &mut Tables, shared: &Shared) -> rusqlite::Result<()> {
-        self.pin(shared);
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
+        self.pin_leases(inner);
         self.settled.clear();
-        self.lost.clear();
-        self.lost_attempts = LostAttempts { count: 0, source: None };
-        self.write_rows(tables)?;
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
+        self.unrecorded.clear();
+        self.unrecorded_attempts = UnrecordedAttempts { count: 0, source: None };
+        self.write_rows(connection)?;
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
             let delivery = settlement.claim.delivery;
-            self.settled.push(match held {
-                Some(held) if !self.is_lost(delivery) => {
+            self.settled.push(match pinned {
+                Some(pinned) if !self.is_unrecorded(delivery) => {
                     if is_end(settlement.outcome) {
-                        tables.ended(delivery)?;
+                        connection.on_ended(delivery)?;
                     }
-                    let health = health(tables, held.endpoint, settlement.outcome, self.now)?;
+                    let health = health(connection, pinned.endpoint, settlement.outcome, self.now)?;
                     Settled::Recorded { health }
                 }
                 _ => Settled::LeaseLost,
@@ -166,24 +176,24 @@ impl Write for Settle {
         Ok(())
     }
 
-    fn finish(mut self, _: &mut Tables, shared: &Shared) -> Self::Answer {
-        let mut backlog = shared.backlog();
-        for (settlement, held) in self.settlements.iter().zip(&self.held) {
-            match held {
-                Some(_) if self.is_lost(settlement.claim.delivery) => {
+    fn after_commit(mut self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
+        let mut backlog = inner.backlog();
+        for (settlement, pinned) in self.settlements.iter().zip(&self.pinned) {
+            match pinned {
+                Some(_) if self.is_unrecorded(settlement.claim.delivery) => {
                     backlog.unpin(settlement.claim);
                 }
                 Some(_) => backlog.settle(settlement),
                 None => {}
             }
         }
-        for lost in std::mem::take(&mut self.lost) {
-            shared.troubles.add(StoreError::Unavailable { source: lost.into() });
+        for unrecorded in std::mem::take(&mut self.unrecorded) {
+            inner.deferred_errors.add(unavailable(unrecorded));
         }
-        if self.lost_attempts.count > 0 {
-            let is_full = self.lost_attempts.source.is_none();
-            let source = self.lost_attempts.into();
-            shared.troubles.add(if is_full {
+        if self.unrecorded_attempts.count > 0 {
+            let is_full = self.unrecorded_attempts.source.is_none();
+            let source = self.unrecorded_attempts.into();
+            inner.deferred_errors.add(if is_full {
                 StoreError::Full { source }
             } else {
                 StoreError::Unavailable { source }
@@ -192,31 +202,31 @@ impl Write for Settle {
         self.settled
     }
 
-    fn undo(&mut self, shared: &Shared) {
-        let mut backlog = shared.backlog();
-        for (settlement, held) in self.settlements.iter().zip(self.held.drain(..)) {
-            if held.is_some() {
+    fn undo(&mut self, inner: &SqliteInner) {
+        let mut backlog = inner.backlog();
+        for (settlement, pinned) in self.settlements.iter().zip(self.pinned.drain(..)) {
+            if pinned.is_some() {
                 backlog.unpin(settlement.claim);
             }
         }
     }
 
     fn reduce(&mut self, error: &rusqlite::Error) -> bool {
-        self.care = match (self.care, error.sqlite_error_code()) {
-            // It is not about what is written.
+        self.mode = match (self.mode, error.sqlite_error_code()) {
+            // The settlements are not the cause; others would meet the lock too.
             (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => return false,
             // SQLite ends the whole transaction when there is no room.
-            (Care::Together, Some(ErrorCode::DiskFull)) | (Care::OneByOne, _) => {
-                Care::OutcomesOneByOne
+            (WriteMode::Together, Some(ErrorCode::DiskFull)) | (WriteMode::OneByOne, _) => {
+                WriteMode::OutcomesOneByOne
             }
-            (Care::Together, _) => Care::OneByOne,
-            (Care::OutcomesOneByOne, _) => return false,
+            (WriteMode::Together, _) => WriteMode::OneByOne,
+            (WriteMode::OutcomesOneByOne, _) => return false,
         };
         true
     }
 }
 
-/// Returns about how many bytes the record of an attempt takes.
+/// Estimates the size of the record of an attempt, in bytes.
 fn size(attempt: &Attempt) -> i64 {
     let error = attempt.error.as_ref().map_or(0, String::len);
     limit::size(attempt.response.len() + attempt.response_headers.len() + error)
@@ -226,33 +236,33 @@ fn is_end(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Delivered | Outcome::Failed | Outcome::Expired)
 }
 
-/// Changes deliveries and adds attempts, by statements that are looked up once.
+/// The statements that change deliveries and add attempts, looked up once for many rows.
 struct Rows<'t> {
-    tables: &'t Tables,
+    connection: &'t WriteConnection,
     delivery: CachedStatement<'t>,
     attempt: CachedStatement<'t>,
 }
 
 impl<'t> Rows<'t> {
-    fn prepare(tables: &'t Tables) -> rusqlite::Result<Self> {
+    fn prepare(connection: &'t WriteConnection) -> rusqlite::Result<Self> {
         const DELIVERY: &str = "UPDATE deliveries
             SET status = ?2, attempts = ?3, due_at = ?4, cancelled = ?5 WHERE number = ?1";
         const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
             status_code, error_class, error, response_headers, response)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let delivery = tables.connection().prepare_cached(DELIVERY)?;
-        let attempt = tables.connection().prepare_cached(ATTEMPT)?;
-        Ok(Self { tables, delivery, attempt })
+        let delivery = connection.sqlite().prepare_cached(DELIVERY)?;
+        let attempt = connection.sqlite().prepare_cached(ATTEMPT)?;
+        Ok(Self { connection, delivery, attempt })
     }
 
-    fn keep(&mut self, settlement: &Settlement, held: Held) -> rusqlite::Result<()> {
-        let attempts = held.attempt - u32::from(settlement.attempt.is_none());
+    fn record(&mut self, settlement: &Settlement, pinned: Pinned) -> rusqlite::Result<()> {
+        let attempts = pinned.attempt - u32::from(settlement.attempt.is_none());
         let (status, due_at) = match settlement.outcome {
             Outcome::Delivered => ("delivered", None),
             Outcome::Failed => ("failed", None),
             Outcome::Expired => ("cancelled", None),
-            Outcome::Retrying { due_at } => ("retrying", Some(self.retry(held, due_at)?)),
-            // It is as it was.
+            Outcome::Retrying { due_at } => ("retrying", Some(self.retry(pinned, due_at)?)),
+            // The delivery is as it was before the claim, which is not stored.
             Outcome::Released => return Ok(()),
         };
         let cancelled = (settlement.outcome == Outcome::Expired).then_some(CancelReason::Expired);
@@ -261,25 +271,26 @@ impl<'t> Rows<'t> {
         self.delivery.execute(params![delivery, status, attempts, due_at, cancelled]).map(drop)
     }
 
-    /// Returns what is stored as the time of a retry; an ordered endpoint waits for it as a whole.
-    fn retry(&self, held: Held, due_at: Timestamp) -> rusqlite::Result<i64> {
+    /// Returns the due time that is stored for a retry. An ordered endpoint waits as a whole: its row
+    /// holds the time, and 0 leaves the delivery first in its order.
+    fn retry(&self, pinned: Pinned, due_at: Timestamp) -> rusqlite::Result<i64> {
         const BLOCK: &str = "UPDATE endpoints SET blocked_until = ? WHERE number = ?";
-        if !held.is_ordered {
+        if !pinned.is_ordered {
             return Ok(row::micros(due_at));
         }
-        let parameters = params![row::micros(due_at), row::endpoint(held.endpoint)];
-        self.tables.execute(BLOCK, parameters)?;
+        let parameters = params![row::micros(due_at), row::endpoint(pinned.endpoint)];
+        self.connection.execute(BLOCK, parameters)?;
         Ok(0)
     }
 
-    fn keep_attempt(
+    fn record_attempt(
         &mut self,
         delivery: DeliveryId,
         number: u32,
         attempt: &Attempt,
     ) -> rusqlite::Result<()> {
         let headers = &attempt.response_headers;
-        // A text is kept as one, so that people can read it.
+        // A text is stored as one, so that people can read it.
         let response = match attempt.excerpt() {
             Excerpt::Text("") => ValueRef::Null,
             Excerpt::Text(text) => ValueRef::Text(text.as_bytes()),
@@ -300,26 +311,26 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// Returns how an endpoint fares, and stores it where that changed.
+/// Returns the health of an endpoint after an outcome, and stores it if it changed.
 fn health(
-    tables: &mut Tables,
+    connection: &mut WriteConnection,
     endpoint: EndpointNumber,
     outcome: Outcome,
     now: Timestamp,
 ) -> rusqlite::Result<Health> {
     const UPDATE: &str = "UPDATE endpoints
         SET failing_since = ?2, failed_at = ?3, tried_for = ?4 WHERE number = ?1";
-    let before = tables.failing.get(&endpoint).copied();
+    let before = connection.failing.get(&endpoint).copied();
     let mut after = before;
     let health = Health::after(&mut after, outcome, now);
     if after != before {
         let since = after.map(|failing| row::micros(failing.since));
         let last = after.map(|failing| row::micros(failing.last));
         let tried_for = after.map(|failing| row::span(failing.tried_for));
-        tables.execute(UPDATE, params![row::endpoint(endpoint), since, last, tried_for])?;
+        connection.execute(UPDATE, params![row::endpoint(endpoint), since, last, tried_for])?;
         match after {
-            Some(failing) => tables.failing.insert(endpoint, failing),
-            None => tables.failing.remove(&endpoint),
+            Some(failing) => connection.failing.insert(endpoint, failing),
+            None => connection.failing.remove(&endpoint),
         };
     }
     Ok(health)

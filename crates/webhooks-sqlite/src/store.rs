@@ -1,53 +1,41 @@
-//! The store: its ports, each a command to the writer, a look into memory, or a read.
+//! The store: each call is a command to the writer, a look into memory, or a read.
 
-use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::backlog::Backlog;
 use webhooks_dispatch::{
     Conflict, OperationError, Published,
     clock::Now,
     store::{
-        ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest,
-        Replayed, SerializedEvent, Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
+        SerializedEvent, Settled, Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration, Registry,
+    Endpoint, EndpointKey, EndpointNumber, Registration,
     store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
-use crate::OpenError;
+use crate::checkpoint::Checkpoint;
+use crate::command::{BoxedCommand, Command, Wakeup, WriteCommand};
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{Closed, Panicked, UnreadableEndpoint};
-use crate::load::Unreadable;
-use crate::open::{SqliteOptions, locate, lock, writing};
+use crate::error::{Closed, Panicked, unavailable};
+use crate::inner::SqliteInner;
 use crate::operations::{Cancel, Hasten};
 use crate::publish::Publish;
-use crate::readers::{EmptyLog, Readers};
 use crate::replay::Replaying;
 use crate::settle::Settle;
-use crate::tables::Tables;
-use crate::troubles::Troubles;
-use crate::writer::{Command, Job, Write, Writer};
 
-/// How many commands may wait for the writer; more wait with their callers.
-const QUEUE: usize = 1_024;
-
-/// Keeps endpoints, events and deliveries in one SQLite file of this process.
+/// A store of endpoints, events and deliveries in one SQLite file, which one process owns.
 ///
-/// One thread writes, and commits everything that waits for it at once; whatever was answered is
-/// on disk. Cheap to clone; all clones are one store. It ends, and frees its file, when the last
-/// clone is dropped or by [`close`](Self::close).
+/// One thread writes, and commits all waiting commands at once. An answer means that the change is on
+/// disk. Cloning is cheap; all clones are one store. The store ends, and frees its file, when the last
+/// clone is dropped, or with [`close`](Self::close).
 ///
 /// # Example
 /// ```
@@ -65,149 +53,33 @@ const QUEUE: usize = 1_024;
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    pub(crate) shared: Arc<Shared>,
-    commands: mpsc::Sender<Job>,
-}
-
-/// What the store's callers and its writer share.
-pub(crate) struct Shared {
-    pub(crate) path: PathBuf,
-    pub(crate) registry: Registry,
-    backlog: Mutex<Backlog>,
-    pub(crate) notifier: ChangeNotifier,
-    pub(crate) troubles: Troubles,
-    unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
-    pub(crate) readers: Arc<Readers>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    pub(crate) is_closing: AtomicBool,
-    /// Set once the writer has ended, and with it the lock on the file: how it did.
-    pub(crate) ended: OnceLock<WriterEnd>,
-}
-
-/// How the writer has ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum WriterEnd {
-    Closed,
-    Panicked,
-}
-
-impl Shared {
-    // A panic cannot leave it half changed in a way that matters: the disk has the truth.
-    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fails once the writer has ended: from then on the file may be another process's, and memory
-    /// no longer what is on disk.
-    fn check_open(&self) -> Result<(), StoreError> {
-        match self.ended.get() {
-            None => Ok(()),
-            Some(WriterEnd::Closed) => Err(unavailable(Closed)),
-            Some(WriterEnd::Panicked) => Err(unavailable(Panicked)),
-        }
-    }
-
-    /// The endpoints whose rows could not be read when the store was opened.
-    pub(crate) fn unreadable(&self) -> MutexGuard<'_, HashMap<EndpointKey, Unreadable>> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says why an endpoint's row could not be read, if that is so.
-    pub(crate) fn unreadable_error(&self, key: &EndpointKey) -> Option<EndpointStoreError> {
-        let why = self.unreadable().get(key)?.why.clone();
-        let source = UnreadableEndpoint { endpoint: key.id.to_string(), why }.into();
-        Some(EndpointStoreError::Unavailable { source })
-    }
+    pub(crate) inner: Arc<SqliteInner>,
+    pub(crate) commands: mpsc::Sender<BoxedCommand>,
 }
 
 impl SqliteStore {
-    /// Opens the store in this file, which is made if it does not exist.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the file cannot be used; it is then as it was.
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        SqliteOptions::new(path).open().await
-    }
-
-    pub(crate) fn open_blocking(options: SqliteOptions) -> Result<Self, OpenError> {
-        let (store, writer) = Self::prepare(options)?;
-        let thread = std::thread::Builder::new().name("webhooks-sqlite".to_owned());
-        let thread =
-            thread.spawn(move || writer.run()).map_err(|source| OpenError::Thread { source })?;
-        *store.shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(store)
-    }
-
-    /// Opens the file; returns the store, and its writer before that runs.
-    pub(crate) fn prepare(options: SqliteOptions) -> Result<(Self, Writer), OpenError> {
-        let SqliteOptions { path, keys, window, max_bytes } = options;
-        let path = locate(&path)?;
-        let lock = lock(&path)?;
-        let (connection, limit) = writing(&path, max_bytes)?;
-        let shared = Arc::new(Shared {
-            readers: Arc::new(Readers::new(&path)),
-            path,
-            registry: Registry::new(),
-            backlog: Mutex::new(Backlog::new(window)),
-            notifier: ChangeNotifier::new(),
-            troubles: Troubles::default(),
-            unreadable: Mutex::default(),
-            thread: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-            ended: OnceLock::new(),
-        });
-        let tables = Tables::load(connection, limit, keys, &shared)?;
-        let (commands, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(tables, Arc::clone(&shared), queue, lock);
-        Ok((Self { shared, commands }, writer))
-    }
-
-    /// Waits until everything is written and the file is free for others. Other clones of this
-    /// store, such as an engine's, are closed with it: their calls fail from then on.
-    pub async fn close(self) {
-        let Self { shared, commands } = self;
-        shared.is_closing.store(true, Ordering::Release);
-        // Wakes the writer; one that has ended needs no waking.
-        let _ended = commands.send(Box::new(crate::writer::Nudge)).await;
-        let thread = shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A writer that panicked has freed the file too.
-            let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn troubles(&self) -> &Troubles {
-        &self.shared.troubles
-    }
-
-    #[cfg(test)]
-    pub(crate) fn backlog(&self) -> MutexGuard<'_, Backlog> {
-        self.shared.backlog()
-    }
-
-    /// Has the writer carry out a command, and returns its answer.
-    pub(crate) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+    /// Sends a command to the writer, and returns its answer.
+    pub(crate) async fn write<W: WriteCommand>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(Command::new(write, reply));
-        if self.commands.send(job).await.is_err() {
-            self.shared.check_open()?;
-            // It takes no more, and is about to end.
+        let command: BoxedCommand = Box::new(Command::new(write, reply));
+        if self.commands.send(command).await.is_err() {
+            self.inner.check_open()?;
+            // The writer takes no more commands, and is about to end.
             return Err(unavailable(Closed));
         }
-        // It carries out all that it took, whatever happens, unless it panics.
+        // The writer answers every command that it took, unless it panics.
         answer.await.map_err(|_gone| unavailable(Panicked))?
     }
 
-    /// Reads on a connection of its own. A read that takes longer than 30 s fails; one whose caller is
-    /// gone ends.
+    /// Reads on a connection that only reads. A read fails after 30 s, and ends when its caller is gone.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let readers = &self.shared.readers;
-        if let Some(_alone) = readers.silence().await? {
-            self.write(EmptyLog).await?;
+        let readers = &self.inner.readers;
+        // The exclusive turn has all permits, so it must end before this read waits for its own.
+        if let Some(_exclusive) = readers.exclusive_turn().await? {
+            self.write(Checkpoint).await?;
         }
         let turn = readers.turn().await?;
         Arc::clone(readers).read(turn, read).await
@@ -216,7 +88,7 @@ impl SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
@@ -229,24 +101,22 @@ impl DeliveryStore for SqliteStore {
         self.write(Publish::new(events, now)).await?
     }
 
-    /// Claims from memory: one process owns the file, so claims need not outlive it.
+    /// Claims from memory: one process owns the file, so its claims may end with it.
     ///
-    /// A claim that finds nothing tells what went wrong since in the writer's own work, one error a
-    /// call: a delivery that cannot be read and is passed over, or a backlog that cannot be read
-    /// now.
+    /// A claim that finds nothing returns an error of the writer's own work, one per call: a delivery
+    /// that cannot be read and is passed over, or a backlog that cannot be read now.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.shared.check_open()?;
-        let mut backlog = self.shared.backlog();
+        self.inner.check_open()?;
+        let mut backlog = self.inner.backlog();
         let claimed = backlog.claim(&request);
         let is_low = backlog.is_low();
         drop(backlog);
         if is_low {
-            // A writer whose queue is full looks by itself when it has done what waits.
-            let nudge: Job = Box::new(crate::writer::Nudge);
-            let _full = self.commands.try_send(nudge);
+            // If the queue is full, nothing is lost: the writer refills after each group.
+            let _full = self.commands.try_send(Box::new(Wakeup));
         }
-        let trouble = if claimed.is_empty() { self.shared.troubles.take() } else { None };
-        trouble.map_or(Ok(claimed), Err)
+        let error = if claimed.is_empty() { self.inner.deferred_errors.take() } else { None };
+        error.map_or(Ok(claimed), Err)
     }
 
     async fn settle(
@@ -263,9 +133,9 @@ impl DeliveryStore for SqliteStore {
         lease: Duration,
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.shared.check_open()?;
+        self.inner.check_open()?;
         let until = now.monotonic + lease;
-        let mut backlog = self.shared.backlog();
+        let mut backlog = self.inner.backlog();
         Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
     }
 
@@ -274,8 +144,8 @@ impl DeliveryStore for SqliteStore {
         busy: Arc<BTreeSet<EndpointNumber>>,
         now: Now,
     ) -> Result<Option<Duration>, StoreError> {
-        self.shared.check_open()?;
-        Ok(self.shared.backlog().next_due(&busy, now))
+        self.inner.check_open()?;
+        Ok(self.inner.backlog().next_due(&busy, now))
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -295,7 +165,7 @@ impl DeliveryStore for SqliteStore {
     }
 
     fn changes(&self) -> ChangeListener {
-        self.shared.notifier.listen()
+        self.inner.notifier.listen()
     }
 }
 
@@ -321,11 +191,11 @@ impl EndpointStore for SqliteStore {
         self.write(SetState::new(key, change)).await.map_err(of_endpoints)?
     }
 
-    /// Fails for an endpoint whose row could not be read when the store was opened, and says why.
+    /// Fails, with the reason, for an endpoint whose row could not be read when the store was opened.
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        match self.shared.unreadable_error(&key) {
+        match self.inner.unreadable_error(&key) {
             Some(error) => Err(error),
-            None => Ok(self.shared.registry.get_of(&key)),
+            None => Ok(self.inner.registry.get_of(&key)),
         }
     }
 
@@ -335,12 +205,8 @@ impl EndpointStore for SqliteStore {
         after: Option<EndpointKey>,
         limit: usize,
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.shared.registry.page(tenant.as_ref(), after.as_ref(), limit))
+        Ok(self.inner.registry.page(tenant.as_ref(), after.as_ref(), limit))
     }
-}
-
-fn unavailable(source: impl Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unavailable { source: source.into() }
 }
 
 fn of_endpoints(error: StoreError) -> EndpointStoreError {

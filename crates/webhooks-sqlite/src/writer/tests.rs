@@ -77,7 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was claimed, but for its token: the endpoint and how it is set, the delivery, its progress.
+/// Shows claimed deliveries without their tokens: the endpoint and its settings, the delivery, its
+/// progress.
 fn told(claimed: &[Claimed]) -> Vec<String> {
     let mut told: Vec<(&EndpointId, String)> = (claimed.iter())
         .map(|claimed| {
@@ -98,7 +99,7 @@ fn told(claimed: &[Claimed]) -> Vec<String> {
 struct Sides {
     grouped: Side,
     single: Side,
-    /// What is claimed, of both: the latest last.
+    /// The claims in both stores, the latest last.
     held: Vec<(Claim, Claim)>,
     now: u64,
     is_roomy: bool,
@@ -344,15 +345,15 @@ fn a_live_row_is_not_drained() {
     let mut orders = vec![register(true, false)];
     orders.extend((0..5).map(publish));
     side.do_all(&orders, at(0));
-    let number = side.store.shared.registry.get_of(&key(0)).unwrap().number;
-    side.writer.tables.start_draining(number);
+    let number = side.store.inner.registry.get_of(&key(0)).unwrap().number;
+    side.writer.connection.start_draining(number);
     side.drain();
     assert_eq!(side.claim(10, 10, clocks(0)).len(), 5);
     assert_eq!(side.reopened().claim_all(clocks(0)).len(), 5);
 }
 
-/// Goal: a backlog that cannot be read now is read later; until then others go on, nobody is busy,
-/// and it is told. Method: the table is away for a while.
+/// Goal: a backlog that cannot be read now is read later. Meanwhile others go on, nobody is busy, and
+/// the error is reported. Method: the table is away for a while.
 #[test]
 fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let mut side = Side::new(NARROW, false);
@@ -362,7 +363,7 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     side.execute("ALTER TABLE events RENAME TO away");
     let claimed = side.claim(100, 100, clocks(0));
     assert!((2..18).contains(&claimed.len()), "{}", claimed.len());
-    assert!(!side.store.backlog().is_low());
+    assert!(!side.store.inner.backlog().is_low());
     let due = side.store.next_due(Arc::default(), clocks(0)).now_or_never().unwrap().unwrap();
     assert_eq!(due, Some(Duration::from_secs(1)), "nobody asks before");
     let lease = Duration::from_secs(30);
@@ -371,6 +372,6 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let told = side.store.claim(request).now_or_never().unwrap().unwrap_err();
     assert!(matches!(told, StoreError::Unavailable { .. }), "{told:?}");
     side.execute("ALTER TABLE away RENAME TO events");
-    while side.store.troubles().take().is_some() {}
+    while side.store.inner.deferred_errors.take().is_some() {}
     assert_eq!(claimed.len() + side.claim_all(clocks(2)).len(), 18);
 }

@@ -1,4 +1,4 @@
-//! What goes wrong with files: clear errors, and nothing that was accepted is lost.
+//! Failures of files: the errors are clear, and no accepted event is lost.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod damage;

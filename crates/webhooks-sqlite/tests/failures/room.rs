@@ -1,4 +1,4 @@
-//! What cannot be written: a full store, a bad command.
+//! Failures of writing: a full store, a bad command.
 
 use std::time::Duration;
 

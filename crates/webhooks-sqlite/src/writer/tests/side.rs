@@ -27,16 +27,18 @@ use webhooks_registry::{
     store::{EndpointStore as _, StateChange},
 };
 
+use crate::command::WriteCommand;
 use crate::endpoints::Register;
+use crate::inner::SqliteInner;
+use crate::open::prepare;
 use crate::publish::Publish;
 use crate::retention::Prune;
 use crate::settle::Settle;
-use crate::store::Shared;
-use crate::tables::Tables;
-use crate::writer::{Write, Writer};
+use crate::write_connection::WriteConnection;
+use crate::writer::Writer;
 use crate::{SqliteOptions, SqliteStore};
 
-/// Something that a caller has the writer do; numbers choose among what is there.
+/// A call that the writer carries out; numbers choose among what is there.
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
     Cancel {
@@ -77,29 +79,29 @@ pub(crate) enum Order {
 /// Fails, as a bug or a damaged page would make it.
 struct Fail;
 
-impl Write for Fail {
+impl WriteCommand for Fail {
     type Answer = ();
 
     const ENDS_GROUP: bool = false;
 
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, _: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
         Err(rusqlite::Error::InvalidQuery)
     }
 
-    fn finish(self, _: &mut Tables, _: &Shared) {}
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) {}
 }
 
 /// Panics when memory follows, as a bug would make it.
 pub(crate) struct Bug;
 
-impl Write for Bug {
+impl WriteCommand for Bug {
     type Answer = ();
 
-    fn write(&mut self, _: &mut Tables, _: &Shared) -> rusqlite::Result<()> {
+    fn write(&mut self, _: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
         Ok(())
     }
 
-    fn finish(self, _: &mut Tables, _: &Shared) {
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) {
         std::panic::panic_any("a bug")
     }
 }
@@ -143,8 +145,8 @@ impl Side {
 
     fn open(folder: &TempDir, window: Window, ignores_ends: bool) -> (SqliteStore, Writer) {
         let options = SqliteOptions::new(folder.path().join("store.db")).window(window);
-        let (store, mut writer) = SqliteStore::prepare(options).unwrap();
-        writer.tables.connection().pragma_update(None, "synchronous", "OFF").unwrap();
+        let (store, mut writer) = prepare(options).unwrap();
+        writer.connection.sqlite().pragma_update(None, "synchronous", "OFF").unwrap();
         if ignores_ends {
             writer.is_last = Box::new(|_| false);
         }
@@ -159,7 +161,7 @@ impl Side {
         Self { folder, window, ignores_ends, store, writer }
     }
 
-    /// Hands a command to the writer's queue; the answer comes later.
+    /// Sends a command to the writer's queue; the answer comes later.
     pub(crate) fn queue(&self, order: &Order, held: &[Claim], now: Timestamp) -> Awaited {
         let store = self.store.clone();
         let mut awaited: Awaited =
@@ -196,7 +198,7 @@ impl Side {
                         _ => Replay::Deliveries(vec![delivery, DeliveryId::from_u64(1)]),
                     };
                     let mode = ReplayMode::Replay;
-                    // What was published at the same time came before it.
+                    // Events published at the same time came before it.
                     let started_at = now + Duration::from_secs(1);
                     let request =
                         ReplayRequest { replay, limit: 4, started_at, now, after: None, mode };
@@ -233,7 +235,7 @@ impl Side {
     }
 
     /// Carries out one command, and returns what it answers.
-    pub(crate) fn write<W: Write>(&mut self, write: W) -> W::Answer {
+    pub(crate) fn write<W: WriteCommand>(&mut self, write: W) -> W::Answer {
         let store = self.store.clone();
         let mut awaited = Box::pin(store.write(write));
         let waker = noop_waker();

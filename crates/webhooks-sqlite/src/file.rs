@@ -1,0 +1,78 @@
+//! The file of a store: its one path, and the lock that makes it one process's.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::OpenError;
+
+/// Returns the canonical path of a store's file, and makes the file if there is none. The names of
+/// the lock and of SQLite's own files beside it are made from this path.
+pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
+    let text = path.as_os_str().to_string_lossy();
+    // SQLite takes these for a database in memory, or for a URI.
+    if text.is_empty() || text == ":memory:" || text.starts_with("file:") {
+        return Err(OpenError::NoFile { path: path.to_owned() });
+    }
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    // An existing file is not opened: when a process closes any descriptor of a file, it loses all its
+    // POSIX locks on it (SQLite, "How To Corrupt An SQLite Database File", 2.2).
+    if !path.exists() {
+        let made = options.write(true).create(true).truncate(false).open(path);
+        made.map_err(failed)?;
+    }
+    let path = path.canonicalize().map_err(failed)?;
+    // SQLite names its log after the path. Two names would mean two logs for one file.
+    if hard_links(&path).map_err(failed)? > 1 {
+        return Err(OpenError::HardLinks { path });
+    }
+    Ok(path)
+}
+
+/// Returns the number of hard links to a file.
+#[cfg(unix)]
+fn hard_links(path: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = path.metadata()?;
+    Ok(if metadata.is_file() { metadata.nlink() } else { 1 })
+}
+
+#[cfg(not(unix))]
+fn hard_links(_: &Path) -> std::io::Result<u64> {
+    Ok(1)
+}
+
+/// Locks the store for this process, by a file beside it. The lock ends when the returned file is
+/// closed, which the system does also for a process that crashes.
+pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    let lock_path = PathBuf::from(name);
+    let failed = |source| OpenError::Lock { path: lock_path.clone(), source };
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&lock_path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // If the number cannot be read, the error is still clear.
+            let _unread = file.take(32).read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                number if number.parse() == Ok(std::process::id()) => {
+                    "another store in this process, or a process of another container".to_owned()
+                }
+                number => format!("process {number}"),
+            };
+            return Err(OpenError::InUse { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}

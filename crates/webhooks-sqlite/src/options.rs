@@ -1,0 +1,70 @@
+//! The options for opening a store.
+
+use std::path::PathBuf;
+
+use webhooks_dispatch::backlog::Window;
+use webhooks_registry::seal::{SealingKey, SealingKeys};
+
+/// The number of waiting deliveries of one endpoint that memory holds.
+const PER_ENDPOINT: usize = 1_024;
+
+/// The size of all waiting bodies that memory holds.
+const WINDOW_BYTES: usize = 64 * 1024 * 1024;
+
+/// The settings of a store to open.
+///
+/// # Example
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_registry::seal::SealingKey;
+/// use webhooks_sqlite::SqliteOptions;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("webhooks.db");
+/// let key = SealingKey::from_hex(&"0f".repeat(32))?;
+/// let store = SqliteOptions::new(path).sealing_keys([key]).open().await?;
+/// store.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing before `open`"]
+pub struct SqliteOptions {
+    pub(crate) path: PathBuf,
+    pub(crate) keys: SealingKeys,
+    pub(crate) window: Window,
+    pub(crate) max_bytes: Option<u64>,
+}
+
+impl SqliteOptions {
+    /// Returns the options for a store in this file, which is made if it does not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let window = Window { per_endpoint: PER_ENDPOINT, bytes: WINDOW_BYTES };
+        Self { path: path.into(), keys: SealingKeys::default(), window, max_bytes: None }
+    }
+
+    /// Encrypts the secrets of endpoints with the first of these keys. The others decrypt secrets that
+    /// were encrypted with them before. Opening the store encrypts all secrets anew that the first
+    /// key did not encrypt.
+    pub fn sealing_keys(self, keys: impl IntoIterator<Item = SealingKey>) -> Self {
+        Self { keys: SealingKeys::new(keys), ..self }
+    }
+
+    /// Sets how much of the backlog memory holds. The default is 1,024 deliveries per endpoint, and
+    /// 64 MiB of bodies in all.
+    pub fn window(self, window: Window) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Sets the size that the file may have, in bytes. Without it, the disk is the limit. The log
+    /// beside the file takes 64 MiB more.
+    ///
+    /// Publishing fails with [`StoreError::Full`](webhooks_dispatch::store::StoreError::Full) when an event
+    /// and its deliveries would leave less than an eighth of it. That reserve serves accepted events:
+    /// settling and cancelling, registering and replaying may use it. When less than a thirty-second
+    /// is left, outcomes are recorded without their attempts.
+    pub fn max_bytes(self, max_bytes: u64) -> Self {
+        Self { max_bytes: Some(max_bytes), ..self }
+    }
+}
