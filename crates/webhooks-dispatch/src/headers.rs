@@ -94,6 +94,7 @@ impl Signer<'_> {
         if self.endpoint.live_secrets(self.now).next().is_none() {
             return Err(SigningError::NoLiveSecret);
         }
+        // `sign_all` takes keys and no results, so an error is set aside and ends the keys.
         let mut unsuitable = None;
         let keys = self.endpoint.live_secrets(self.now).map_while(|secret| {
             secret.key(Algorithm::HmacSha256).map_err(|error| unsuitable = Some(error)).ok()

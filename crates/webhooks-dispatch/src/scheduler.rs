@@ -264,6 +264,7 @@ impl Scheduler {
         lane.parked_as = trust;
         self.parked.insert((trust, self.parkings), index);
         self.parkings += 1;
+        // `take` has subtracted this queue from `ready_deliveries`.
         let (held, endpoint) = (lane.queue.len(), lane.endpoint);
         if self.parked_deliveries + held > HIGH_WATER * self.concurrency {
             self.release_queue(index);
@@ -325,6 +326,7 @@ impl Scheduler {
         if let Some(until) = lane.on_result(signal, flight.is_slow, &self.breaker, self.now) {
             return self.pause_until(flight.lane, until);
         }
+        // It waits among the lanes of its old trust, whose slots are others.
         if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
             self.dequeue(flight.lane);
         }
@@ -361,6 +363,7 @@ impl Scheduler {
         let mut until = until;
         if lane.state == LaneState::Waiting {
             self.waiting.remove(&(lane.waits_until, index));
+            // A pause that is longer already stays.
             until = until.max(lane.waits_until);
         }
         lane.state = LaneState::Waiting;
@@ -392,6 +395,7 @@ impl Scheduler {
     /// Returns the time at which the first lane that waits goes on.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
         if self.slots.has_any() && !self.unparkable().is_empty() {
+            // A parked lane can start now, so the driver must not sleep.
             return Some(self.now);
         }
         self.waiting.first().map(|(until, _)| *until)
@@ -399,6 +403,7 @@ impl Scheduler {
 
     /// Moves the time forward; lanes whose wait is over go on.
     fn advance(&mut self, now: MonotonicTime) {
+        // A caller may read its clock before it locks the scheduler, so a reading may come late.
         self.now = self.now.max(now);
         while let Some((until, index)) = self.waiting.first().copied()
             && until <= self.now

@@ -43,8 +43,8 @@ pub struct EngineSettings {
     /// The time after which another worker may claim the deliveries of a dead one: 60 s unless set,
     /// from 4 s to an hour. A live worker extends its claims.
     pub lease: Duration,
-    /// The time for which results are gathered to be settled together: 5 ms unless set, at most 1
-    /// s.
+    /// The time for which results are gathered to be settled together: 5 ms unless set, at most a
+    /// second.
     pub linger: Duration,
     /// The number of attempts that may be in flight or not settled yet: 2,048 unless set. A crash
     /// can repeat this many.

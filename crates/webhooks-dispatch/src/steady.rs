@@ -47,6 +47,7 @@ impl SteadyTime {
     pub(crate) fn read(&mut self, clocks: Now) -> Now {
         let expected = after(self.anchor, clocks.monotonic);
         if is_near(clocks.wall, expected) {
+            // The anchor moves along, so that small corrections never add up to a step.
             self.doubted = None;
             self.anchor = clocks;
             return clocks;

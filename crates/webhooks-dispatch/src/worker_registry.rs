@@ -39,6 +39,7 @@ impl WorkerRegistry {
     fn for_each(&self, change: impl Fn(&SchedulerHandle)) {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for worker in workers.iter().filter_map(Weak::upgrade) {
+            // The driver must run to release the claims that the scheduler has put aside.
             change(&worker);
             worker.wake.notify_one();
         }

@@ -98,6 +98,7 @@ impl EndpointBacklog {
             (true, true) | (false, false) => return,
         }
         self.rearrange(|_, _| Timestamp::UNIX_EPOCH);
+        // A released delivery goes back to the place of its lease, which must be in the new order.
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
             lease.place.0 = Timestamp::UNIX_EPOCH;
         }

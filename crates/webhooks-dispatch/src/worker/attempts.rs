@@ -93,6 +93,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
             return shared.scheduler().settled(&claim);
         }
         next_up = next(&shared);
+        // This task goes on with one delivery; the driver claims, and starts others beside it.
         if next_up.is_none() || shared.scheduler().has_more_to_do() {
             shared.scheduling.wake.notify_one();
         }

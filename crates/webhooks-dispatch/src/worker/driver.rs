@@ -406,6 +406,7 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
+        // It may take long, and the next worker asks for the same when it starts.
         self.hastener.shutdown().await;
         // The store gets a moment to release and settle, even if the grace time is zero.
         let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
@@ -423,6 +424,7 @@ where
         self.all_end(|driver| &mut driver.disabler, last_moment()).await;
         self.disabler.shutdown().await;
         let held = shared.scheduler().held();
+        // The claims of attempts that were broken off are among those that are left.
         let unsettled = held.len().saturating_sub(broken_off);
         let _in_time = within(clock, last_moment(), self.release(held)).await;
         let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;

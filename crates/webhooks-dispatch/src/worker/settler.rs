@@ -188,6 +188,7 @@ where
     }
 
     fn finish(&self, part: &[FinishedAttempt], settled: Vec<Settled>) {
+        // In a block of its own: the lock must end before observers are called.
         {
             let mut scheduler = self.shared.scheduler();
             for finished in part {
