@@ -1,4 +1,4 @@
-//! One attempt: sign, send, wait no longer than the endpoint allows, and say how it went.
+//! One attempt: sign, send, wait no longer than the endpoint allows, and explain a failure.
 
 use std::error::Error;
 use std::fmt;
@@ -19,18 +19,18 @@ use crate::headers::signed_headers;
 use crate::serialized_event::SerializedEvent;
 use crate::transport::{AttemptError, ErrorClass, Request, Response, Transport, TransportError};
 
-/// The longest such text, for what transports say is up to them.
+/// The longest error text: a transport may return a text of any length.
 pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
 
-/// What is said of an attempt that was not signed as most receivers expect, and was refused: which
-/// headers it has follows from the secret, and nothing else would tell.
+/// A hint for an attempt that was refused and was not signed as most receivers expect. The form of
+/// the secret selects the headers, and nothing else would show that.
 const UNUSUAL: &str =
     " (it was signed in X-Webhook headers: the secret does not start with whsec_)";
 
 /// Signs the body for the endpoint, sends it once and returns what came back.
 ///
-/// The deadline holds and a panic is contained whatever the transport does, even when its future
-/// panics as it is dropped. An exchange that lasts longer than `slow_after` calls `on_slow` and goes
+/// The deadline holds and a panic is contained for every transport, even if its future panics when
+/// it is dropped. If the exchange takes longer than `slow_after`, `on_slow` is called, and it goes
 /// on.
 pub(crate) async fn attempt(
     transport: &impl Transport,
@@ -59,18 +59,18 @@ pub(crate) async fn attempt(
         Either::Left(_panic) => Err(TransportError::new(ErrorClass::Panic).into()),
         Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),
     };
-    // What is left of the exchange goes here, where a panic does not change the outcome.
+    // The rest of the exchange is dropped here, where a panic cannot change the outcome.
     let _panic = catch_unwind(AssertUnwindSafe(|| exchange.set(None.into())));
     outcome
 }
 
-/// Says in a sentence why an attempt failed, for whoever owns the endpoint.
+/// Explains in a sentence why an attempt failed, for the endpoint's owner.
 pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {
     let mut text = match outcome {
         Ok(Response { status, .. }) => {
             let reason = StatusCode::from_u16(*status).ok();
             let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
-            // By these two receivers refuse what they cannot verify, ours among them.
+            // Receivers answer so if they cannot verify a signature; webhooks-receive does, too.
             let is_unverified = matches!(status, 400 | 401);
             let is_unusual = endpoint.header_profiles() == [HeaderProfile::XWebhook]
                 && !endpoint.live_secrets(Timestamp::UNIX_EPOCH).any(Secret::is_standard);
@@ -109,7 +109,7 @@ fn write_chain(text: &mut String, error: &dyn Error) -> fmt::Result {
 mod tests {
     use super::*;
 
-    /// Whoever forgot the prefix of a secret learns nothing else of it.
+    /// A user who forgot the prefix of a secret sees no other hint.
     #[test]
     fn a_refusal_says_so_if_it_was_signed_unusually() {
         let check = |secret: &str, status: u16, expected: &str| {

@@ -1,5 +1,8 @@
-//! What waits to be delivered, as far as memory holds it: the queue inside stores that one process
-//! owns.
+//! For implementors of stores that one process owns: the queue of deliveries in memory.
+//!
+//! [`Backlog`] does the claims, leases, turns and order of such a store, in front of a disk that
+//! has all of it. [`DeliveryStore`](crate::store::DeliveryStore) is the port that it helps to
+//! implement.
 
 mod lane;
 
@@ -20,44 +23,45 @@ use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Progress, Settlement};
 /// endpoint are all due at the epoch, so that acceptance alone counts.
 pub type QueueKey = (Timestamp, DeliveryId);
 
-/// Returns the due time that counts in an endpoint's order: an ordered one's deliveries have none.
+/// Returns the due time that counts in an endpoint's order: deliveries of an ordered one have none.
 pub fn due_in_order(endpoint: &Endpoint, due_at: Timestamp) -> Timestamp {
     if endpoint.ordered { Timestamp::UNIX_EPOCH } else { due_at }
 }
 
-/// How much of the backlog is held in memory; the rest is on disk alone.
+/// The part of the backlog that is in memory; the rest is on disk alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Window {
-    /// How many deliveries of one endpoint.
+    /// The largest number of deliveries per endpoint.
     pub per_endpoint: usize,
-    /// How many bytes of bodies in all. One delivery of each endpoint is held in any case.
+    /// The largest number of bytes of bodies in all. One delivery per endpoint is in memory in any
+    /// case.
     pub bytes: usize,
 }
 
 impl Window {
-    /// Holds everything, for a store that has nowhere else to put it.
+    /// Everything in memory, for a store without a disk.
     pub const ALL: Self = Self { per_endpoint: usize::MAX, bytes: usize::MAX };
 }
 
-/// A delivery that waits.
+/// A delivery that waits in a backlog.
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct QueuedDelivery {
     /// The event.
     pub event: Arc<SerializedEvent>,
-    /// How far the delivery has come.
+    /// The attempts so far.
     pub progress: Progress,
 }
 
 impl QueuedDelivery {
-    /// Returns whether it waits for its first attempt, since it was accepted or replayed.
+    /// Returns whether it waits for its first attempt since it was accepted or replayed.
     pub(crate) fn is_first(&self) -> bool {
         self.progress.next_attempt_in_policy() == 1
     }
 }
 
-/// A part of an endpoint's backlog that should be read from disk, in the order of places.
+/// A part of an endpoint's backlog to read from disk, in the order of [`QueueKey`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores read it")]
 pub struct Refill {
@@ -65,17 +69,18 @@ pub struct Refill {
     pub endpoint: EndpointNumber,
     /// The first place to read.
     pub from: QueueKey,
-    /// How many at most.
+    /// The largest number of deliveries.
     pub limit: usize,
-    /// Which of all refills it is.
+    /// The number of this refill.
     pub number: u64,
 }
 
 /// The deliveries that wait, by endpoint, and the claims on them.
 ///
 /// A pure structure: time is an argument, and nothing iterates in random order. A store puts it
-/// behind a lock and keeps the same on disk. An endpoint's lane holds the first places; those from
-/// `spilled_from` on are on disk alone, until the lane runs low and is refilled.
+/// behind a lock, and writes each change to disk first. The lane of an endpoint holds the first
+/// deliveries; those from `spilled_from` on are on disk alone, until the lane runs low and is
+/// refilled.
 #[derive(Debug)]
 pub struct Backlog {
     window: Window,
@@ -83,18 +88,18 @@ pub struct Backlog {
     now: Timestamp,
     monotonic: MonotonicTime,
     lanes: HashMap<EndpointNumber, EndpointBacklog>,
-    /// Lanes with something due, by tenant.
+    /// The lanes with something due, by tenant.
     ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
-    /// Lanes with nothing due before a later time.
+    /// The lanes with nothing due yet, by the time at which something is.
     later: BTreeSet<(Timestamp, EndpointNumber)>,
-    /// Lanes that run low and have more on disk.
+    /// The lanes that run low and have more on disk.
     low: BTreeSet<EndpointNumber>,
-    /// Lanes whose refill failed, by the time at which it is tried again.
+    /// The lanes whose refill failed, by the time at which it is tried again.
     retries: BTreeSet<(MonotonicTime, EndpointNumber)>,
     /// The tenant that was served last.
     served: Option<TenantId>,
     leases: BTreeMap<DeliveryId, Lease>,
-    /// No lease ends before this.
+    /// A time before which no lease ends.
     leases_end: MonotonicTime,
     next_token: u64,
     next_refill: u64,
@@ -105,7 +110,7 @@ pub struct Backlog {
 struct Lease {
     token: u64,
     until: MonotonicTime,
-    /// Set while the store writes what became of the delivery: then the lease does not end.
+    /// Set while the store writes the outcome of the delivery: then the lease does not end.
     held: bool,
     endpoint: EndpointNumber,
     place: QueueKey,
@@ -115,7 +120,7 @@ struct Lease {
 impl Backlog {
     /// Returns an empty backlog.
     pub fn new(window: Window) -> Self {
-        // One delivery of each endpoint is held in any case: by none, nothing on disk would be found.
+        // With a limit of zero, a refill would read nothing.
         let window = Window { per_endpoint: window.per_endpoint.max(1), ..window };
         Self {
             window,
@@ -137,8 +142,8 @@ impl Backlog {
 
     /// Opens the lane of an endpoint, or changes it; closes it if the endpoint is disabled.
     ///
-    /// `spilled_from` is the first place of those on disk, for a lane that is new;
-    /// `blocked_until` is when an ordered endpoint goes on.
+    /// `spilled_from` is the first delivery that is on disk alone, for a lane that is new;
+    /// `blocked_until` is the time at which an ordered endpoint goes on.
     pub fn open(
         &mut self,
         registration: &Arc<Registration>,
@@ -164,7 +169,7 @@ impl Backlog {
         self.list(number);
     }
 
-    /// Notes whether the last attempt for an endpoint failed, as its store remembers.
+    /// Sets whether the last attempt for an endpoint failed, as its store remembers.
     pub fn set_failing(&mut self, endpoint: EndpointNumber, is_failing: bool) {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.is_failing = is_failing;
@@ -183,7 +188,7 @@ impl Backlog {
         self.leases.retain(|_, lease| lease.endpoint != endpoint);
     }
 
-    /// Adds a delivery, if its endpoint has a lane. An ordered endpoint's has no due time.
+    /// Adds a delivery, if its endpoint has a lane. An ordered endpoint ignores `due_at`.
     pub fn push(
         &mut self,
         endpoint: EndpointNumber,
@@ -199,7 +204,7 @@ impl Backlog {
         self.list(endpoint);
     }
 
-    /// Takes out a delivery that waits or is claimed, whose claim then ends.
+    /// Removes a delivery that waits or is claimed; a claim on it ends.
     pub fn remove(&mut self, endpoint: EndpointNumber, due_at: Timestamp, id: DeliveryId) {
         let leased = self.leases.remove(&id).is_some();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
@@ -214,13 +219,13 @@ impl Backlog {
         self.list(endpoint);
     }
 
-    /// Returns the first delivery that waits for an endpoint, as far as memory holds it.
+    /// Returns the first delivery in memory that waits for an endpoint.
     pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&QueuedDelivery> {
         self.lanes.get(&endpoint)?.head()
     }
 
-    /// Has an ordered endpoint go on at once. A store does so when the delivery is removed whose retry it
-    /// waited for, and the first that remains waits for none.
+    /// Lets an ordered endpoint go on at once. A store calls this when it has removed the delivery
+    /// for whose retry the endpoint waited, and the first one that remains waits for no retry.
     pub fn unblock(&mut self, endpoint: EndpointNumber) {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.blocked_until = Timestamp::UNIX_EPOCH;
@@ -228,8 +233,8 @@ impl Backlog {
         }
     }
 
-    /// Makes due at this time what waits for its first attempt at an endpoint and is due later, up to a
-    /// place. The store has changed what is on disk in the same way.
+    /// Makes deliveries of an endpoint due at `due_at` that wait for their first attempt and are
+    /// due later, up to `through`. The store has changed the disk in the same way before.
     pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: QueueKey) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
@@ -243,7 +248,7 @@ impl Backlog {
         self.list(endpoint);
     }
 
-    /// Claims what is due: the lanes of one tenant after another, each by due time.
+    /// Claims deliveries that are due, with one lane of each tenant in turn.
     pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.advance(request.now);
         let until = request.now.monotonic + request.lease;
@@ -273,17 +278,18 @@ impl Backlog {
         claimed
     }
 
-    /// Returns the lanes to claim from, in turn, none of them busy and all with something due.
+    /// Returns the lanes to claim from, in turn. None of them is busy, and all have something due.
     fn plan(&self, request: &ClaimRequest) -> Vec<EndpointNumber> {
         use std::ops::Bound::{Excluded, Unbounded};
 
+        // The tenants after the one that was served last come first, then those before.
         let after = self.served.as_ref().map_or(Unbounded, Excluded);
         let first = self.ready.range::<TenantId, _>((after, Unbounded));
         let rest = (self.ready.iter())
             .take_while(|(tenant, _)| self.served.as_ref().is_some_and(|served| *tenant <= served));
         let mut turns = VecDeque::new();
         for (_, lanes) in first.chain(rest) {
-            // One that has nothing in memory waits for its refill.
+            // A lane with nothing in memory waits for its refill.
             let is_free = |number: &EndpointNumber| {
                 !request.busy.contains(number)
                     && self.lanes.get(number).is_some_and(|lane| lane.len() > 0)
@@ -313,8 +319,14 @@ impl Backlog {
         plan
     }
 
-    /// Returns whether a claim still holds, and if so keeps its lease from ending until
-    /// [`settle`](Self::settle) or [`let_go`](Self::let_go).
+    /// Pins the lease of a claim, so that it does not end before [`settle`](Self::settle) or
+    /// [`unpin`](Self::unpin); returns whether the claim still held.
+    ///
+    /// A store pins before it writes. Otherwise the lease could end between the commit and the call
+    /// of [`settle`](Self::settle), and a delivery that has ended would be claimed again.
+    ///
+    /// A claim that is pinned is refused, so only one of two settlements of a claim is recorded. A
+    /// store that repeats a write unpins before.
     pub fn pin(&mut self, claim: Claim) -> bool {
         match self.leases.get_mut(&claim.delivery) {
             Some(lease) if lease.token == claim.token && !lease.held => {
@@ -325,7 +337,7 @@ impl Backlog {
         }
     }
 
-    /// Undoes [`hold`](Self::hold): what became of the delivery could not be kept.
+    /// Undoes [`pin`](Self::pin): the outcome of the delivery could not be recorded.
     pub fn unpin(&mut self, claim: Claim) {
         if let Some(lease) = self.leases.get_mut(&claim.delivery)
             && lease.token == claim.token
@@ -340,7 +352,7 @@ impl Backlog {
         Some((&self.lanes.get(&lease.endpoint)?.registration, &lease.waiting))
     }
 
-    /// Ends a claim that holds, and puts the delivery back if it is to be tried again.
+    /// Ends a claim that holds, and adds the delivery again if it is to be tried again.
     pub fn settle(&mut self, settlement: &Settlement) {
         let id = settlement.claim.delivery;
         let Entry::Occupied(entry) = self.leases.entry(id) else { return };
@@ -362,6 +374,7 @@ impl Backlog {
                 lane.is_failing = true;
                 self.push(endpoint, due_at, id, waiting);
             }
+            // With its old due time, so that the delivery keeps its place.
             Outcome::Released => self.push(endpoint, place.0, id, waiting),
             Outcome::Delivered | Outcome::Failed => {
                 lane.is_failing = settlement.outcome == Outcome::Failed;
@@ -371,7 +384,7 @@ impl Backlog {
         }
     }
 
-    /// Makes a claim last until a later time; returns whether it still held.
+    /// Extends a claim to `until`, if that is later; returns whether it still held.
     pub fn extend(&mut self, claim: Claim, until: MonotonicTime) -> bool {
         match self.leases.get_mut(&claim.delivery) {
             Some(lease) if lease.token == claim.token => {
@@ -382,8 +395,7 @@ impl Backlog {
         }
     }
 
-    /// Returns how long it takes until there may be something to claim for endpoints that are not
-    /// busy.
+    /// Returns the time until there may be something to claim for endpoints that are not busy.
     pub fn next_due(&self, busy: &BTreeSet<EndpointNumber>, now: Now) -> Option<Duration> {
         let is_free = |(_, number): &&(Timestamp, EndpointNumber)| !busy.contains(number);
         let ready = self.ready.values().flatten().find(is_free);
@@ -400,7 +412,8 @@ impl Backlog {
         !self.low.is_empty()
     }
 
-    /// Returns what should be read from disk now; each lane once, until it is refilled.
+    /// Returns the parts to read from disk now, of at most `lanes` lanes. A lane is returned one
+    /// time until it is refilled.
     pub fn refills(&mut self, lanes: usize) -> Vec<Refill> {
         let mut refills = Vec::new();
         while refills.len() < lanes
@@ -417,9 +430,9 @@ impl Backlog {
         refills
     }
 
-    /// Takes in what was read from disk. `next` is the place to read on from; `None` if there was
-    /// no more. What changed since the store began to read, after [`refills`](Self::refills), is
-    /// known here.
+    /// Adds deliveries that were read from disk. `next` is the first one that was not read; `None`
+    /// if there was no more. Changes since [`refills`](Self::refills) are taken into account, so
+    /// the store may read without a lock.
     pub fn refill(
         &mut self,
         refill: &Refill,
@@ -428,6 +441,7 @@ impl Backlog {
     ) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
         for ((due_at, id), waiting) in lane.end_refill(refill, found, next) {
+            // A delivery that is claimed is on disk, too.
             if !self.leases.contains_key(&id) {
                 self.push(refill.endpoint, due_at, id, waiting);
             }
@@ -435,8 +449,8 @@ impl Backlog {
         self.list(refill.endpoint);
     }
 
-    /// Has a part asked for again that could not be read: after a second, and after twice the time
-    /// with each further failure, up to a minute.
+    /// Notes that a part could not be read. [`refills`](Self::refills) returns it again after a
+    /// second, and after twice the time with each further failure, up to a minute.
     pub fn retry_refill(&mut self, refill: &Refill) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
         if let Some(at) = lane.cancel_refill(refill, self.monotonic) {
@@ -445,7 +459,7 @@ impl Backlog {
         self.list(refill.endpoint);
     }
 
-    /// Lets lanes be refilled whose refill failed, once they have waited.
+    /// Lets lanes be refilled whose refill failed and whose pause is over.
     fn end_retries(&mut self) {
         while let Some((at, _)) = self.retries.first()
             && *at <= self.monotonic
@@ -458,7 +472,7 @@ impl Backlog {
         }
     }
 
-    /// Moves time on: leases end, and lanes become ready.
+    /// Moves the time forward: leases end, and lanes become ready.
     fn advance(&mut self, now: Now) {
         let has_stepped_back = now.wall < self.now;
         (self.now, self.monotonic) = (now.wall, now.monotonic);
@@ -481,7 +495,7 @@ impl Backlog {
         }
     }
 
-    /// Puts lanes back that are ready no more: the wall clock stepped back.
+    /// Moves lanes back that are no longer ready, because the wall clock stepped back.
     fn unready(&mut self) {
         let is_early = |(due, _): &&(Timestamp, EndpointNumber)| *due > self.now;
         let early: Vec<EndpointNumber> =
@@ -505,13 +519,13 @@ impl Backlog {
             }
             self.push(endpoint, place.0, id, waiting);
         }
-        // One that is held may have ended; look again soon.
+        // The lease of a pinned claim may be over, so look again soon.
         let soon = now + Duration::from_secs(1);
         let ends = self.leases.values().map(|lease| lease.until.max(soon)).min();
         self.leases_end = ends.unwrap_or(MonotonicTime::NEVER);
     }
 
-    /// Puts a lane where its next due time belongs.
+    /// Lists a lane by its next due time: ready, later or not at all.
     fn list(&mut self, endpoint: EndpointNumber) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.is_low(self.window.per_endpoint) {

@@ -1,10 +1,10 @@
-//! The circuit breaker: an endpoint in trouble is left alone, and probed.
+//! The circuit breaker: an endpoint that fails is paused, and probed.
 
 use std::time::Duration;
 
 use crate::clock::MonotonicTime;
 
-/// When an endpoint in trouble is left alone, and for how long.
+/// The settings of the circuit breaker that each endpoint has.
 ///
 /// # Example
 /// ```
@@ -17,11 +17,11 @@ use crate::clock::MonotonicTime;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
 pub struct BreakerSettings {
-    /// How many failures in a row open it: 5 unless set; none counts as one.
+    /// The number of failures in a row that open it: 5 unless set; 0 counts as 1.
     pub failures: u32,
-    /// How long it stays open at first: 10 s unless set. Each probe that fails doubles it.
+    /// The time for which it is open at first: 10 s unless set. Each probe that fails doubles it.
     pub first_pause: Duration,
-    /// How long it stays open at most: 5 min unless set.
+    /// The longest time for which it is open: 5 min unless set.
     pub longest_pause: Duration,
 }
 
@@ -32,21 +32,21 @@ impl Default for BreakerSettings {
     }
 }
 
-/// After how many of the longest pauses without a failure earlier ones tell nothing more.
+/// The number of longest pauses without a failure after which earlier failures no longer count.
 const FORGOTTEN_AFTER: u32 = 2;
 
-/// Counts failures in a row. While it is open, deliveries wait and burn no attempts; then one goes
-/// out as a probe, which closes or opens it again. Any answer that is no failure closes it, even
-/// one that refuses the delivery: the endpoint is there.
+/// The circuit breaker of an endpoint: it counts failures in a row. While it is open, deliveries
+/// wait and use up no attempts. Then one attempt is made as a probe, which closes the breaker or
+/// opens it again. An answer that refuses the delivery closes it, too: the endpoint is there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Breaker {
     failures: u32,
     openings: u32,
     /// Set if the endpoint was known to fail before anything was sent to it.
     is_on_probation: bool,
-    /// Until when it is open, if it is.
+    /// The time until which it is open, if it is.
     open_until: Option<MonotonicTime>,
-    /// When it last failed.
+    /// The time of the last failure.
     failed_at: MonotonicTime,
 }
 
@@ -61,13 +61,13 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// Counts a failure; returns until when to leave the endpoint alone if that opens it.
+    /// Counts a failure; returns the time until which it is open if the failure opens it.
     pub(crate) fn on_failure(
         &mut self,
         settings: &BreakerSettings,
         now: MonotonicTime,
     ) -> Option<MonotonicTime> {
-        // What was in flight when it opened tells nothing new.
+        // This attempt was in flight when it opened: its failure belongs to the same trouble.
         if self.open_until.is_some_and(|until| now < until) {
             return None;
         }
@@ -77,6 +77,7 @@ impl Breaker {
         if !self.is_probing() && self.failures < settings.failures {
             return None;
         }
+        // The factor overflows from 32 openings on; `longest_pause` caps the pause in any case.
         let factor = 2_u32.checked_pow(self.openings).unwrap_or(u32::MAX);
         self.openings = self.openings.saturating_add(1);
         let pause = settings.first_pause.saturating_mul(factor).min(settings.longest_pause);
@@ -84,19 +85,19 @@ impl Breaker {
         self.open_until
     }
 
-    /// Forgets failures that are so long ago that they tell nothing more.
+    /// Forgets failures from too long ago.
     pub(crate) fn age(&mut self, settings: &BreakerSettings, now: MonotonicTime) {
         if self.is_forgettable(settings, now) {
             *self = Self::default();
         }
     }
 
-    /// Returns whether the next delivery is a probe: it goes out alone.
+    /// Returns whether the next attempt is a probe, which is made alone.
     pub(crate) fn is_probing(self) -> bool {
         self.openings > 0 || self.is_on_probation
     }
 
-    /// Returns whether nothing failed lately.
+    /// Returns whether no failure counts any more.
     pub(crate) fn is_forgettable(self, settings: &BreakerSettings, now: MonotonicTime) -> bool {
         let is_at_rest = self.failures == 0 && !self.is_probing();
         let last = self.open_until.unwrap_or_default().max(self.failed_at);
@@ -121,7 +122,7 @@ mod tests {
         for pause in [10, 20, 40, 80, 160, 300].into_iter().chain([300; 100]) {
             let until = now + Duration::from_secs(pause);
             assert_eq!(breaker.on_failure(&settings, now), Some(until), "no overflow");
-            assert_eq!(breaker.on_failure(&settings, now), None, "it took off before");
+            assert_eq!(breaker.on_failure(&settings, now), None, "it started before");
             assert!(breaker.is_probing());
             now = until;
         }

@@ -1,4 +1,4 @@
-//! What makes an engine: everything that is fixed once it runs.
+//! The builder of an engine: all that is fixed once the engine runs.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::store::DeliveryStore;
 use crate::transport::Transport;
 use crate::worker_registry::WorkerRegistry;
 
-/// Makes an engine; [`Engine::builder`] returns it.
+/// A builder of an engine; [`Engine::builder`] returns it.
 #[must_use = "only `build` makes an engine"]
 pub struct EngineBuilder<S, T, C = SystemClock> {
     store: S,
@@ -46,12 +46,12 @@ where
     S: DeliveryStore + EndpointStore,
     T: Transport,
 {
-    /// Returns an engine by the system's clock, with the default settings.
+    /// Returns an engine with the system's clock and the default settings.
     pub fn new(store: S, transport: T) -> Self {
         Self::builder(store, transport).build()
     }
 
-    /// Returns what makes an engine that differs from [`new`](Self::new)'s.
+    /// Returns a builder, to set what differs from [`new`](Self::new).
     ///
     /// # Example
     /// ```
@@ -72,7 +72,7 @@ where
     T: Transport,
     C: Clock,
 {
-    /// Goes by a clock of yours.
+    /// Sets the clock.
     pub fn clock<D: Clock>(self, clock: D) -> EngineBuilder<S, T, D> {
         EngineBuilder {
             store: self.store,
@@ -85,7 +85,7 @@ where
         }
     }
 
-    /// Sets how it works. A setting beyond a bound counts as the bound.
+    /// Sets the settings. A setting beyond a bound counts as the bound.
     pub fn settings(self, settings: EngineSettings) -> Self {
         Self { settings, ..self }
     }
@@ -96,7 +96,7 @@ where
         self
     }
 
-    /// Plants a bug that the simulation must find: failed exchanges never give their slot back.
+    /// Adds a bug that the simulation must find: failed attempts never free their slots.
     #[cfg(feature = "sabotage")]
     pub fn dangerous_leak_slots(self) -> Self {
         Self { leaks_slots: true, ..self }

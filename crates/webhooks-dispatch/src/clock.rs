@@ -1,4 +1,6 @@
-//! The clocks that the engine goes by: one that people read, and one that never steps.
+//! For implementors: the clocks of the engine, one that people read and one that never steps.
+//!
+//! `webhooks-receive` has a `Clock` of its own, since a receiver does not depend on this crate.
 
 use std::fmt;
 use std::ops::Add;
@@ -7,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use webhooks_core::Timestamp;
 
-/// The time, and waiting for it. The engine reads no other clock, so a simulated one moves all.
+/// A source of time and a way to wait. The engine reads no other clock, so a simulated one controls
+/// all of it.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a clock: implement `Clock`")]
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the present time as people and other machines tell it. It may step either way.
+    /// Returns the present time of the wall clock, which may step forward and back.
     fn now(&self) -> Timestamp;
 
-    /// Returns the present time of a clock that only goes forward, by which durations are measured.
+    /// Returns the present time of a clock that only goes forward, to measure durations.
     fn monotonic(&self) -> MonotonicTime;
 
-    /// Returns the present time by both clocks.
+    /// Returns the present time of both clocks.
     fn clocks(&self) -> Now {
         Now { wall: self.now(), monotonic: self.monotonic() }
     }
@@ -48,12 +51,12 @@ impl MonotonicTime {
     /// A time that never comes.
     pub const NEVER: Self = Self(Duration::MAX);
 
-    /// Returns the time that is this long after the clock's origin.
+    /// Returns the time that is `elapsed` after the clock's origin.
     pub const fn from_origin(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// Returns how much later this time is than `earlier`; zero if it is not.
+    /// Returns the time since `earlier`; zero if this time is not later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -75,13 +78,13 @@ impl fmt::Debug for MonotonicTime {
     }
 }
 
-/// The present time by both clocks.
+/// The present time of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
 pub struct Now {
-    /// By the clock that people read: for due times and what is shown.
+    /// The time of the wall clock, for due times and texts.
     pub wall: Timestamp,
-    /// By the clock that never steps: for leases.
+    /// The time of the clock that never steps, for leases.
     pub monotonic: MonotonicTime,
 }
 

@@ -1,4 +1,4 @@
-//! What follows an attempt: a pure function of values.
+//! For implementors: the step that follows an attempt, decided by a pure function of values.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use webhooks_core::{RetryPolicy, Timestamp};
 
 use crate::transport::{AttemptError, ErrorClass, Response};
 
-/// What follows an attempt.
+/// The step that follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
@@ -16,21 +16,22 @@ pub enum Decision {
     Delivered,
     /// Try again, not before this time.
     RetryAt {
-        /// When the retry is due.
+        /// The time at which the retry is due.
         at: Timestamp,
     },
-    /// Give up this delivery.
+    /// The delivery failed: try it no more.
     Failed,
-    /// Give up this delivery and send the endpoint nothing more: it said that it is gone.
+    /// The delivery failed, and the endpoint answered that it is gone: send it nothing more.
     Gone,
 }
 
-/// Returns what follows attempt number `attempt` (from 1) that ended at `now`.
+/// Returns the step that follows attempt number `attempt` (from 1), which ended at `now`.
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 2xx delivers, 410 disables the endpoint, anything
-/// else fails, redirects included. A failed attempt is retried by the policy, later if the response
-/// asks by `Retry-After`; not if another attempt could not end otherwise: nothing to sign with, or
-/// a URL that is blocked. `random` places the delay within the policy's jitter.
+/// else fails, redirects included. A failed attempt is retried as the policy says, and later if the
+/// response has `Retry-After`. It is not retried if another attempt must fail, too: there is
+/// nothing to sign with, or the URL is blocked. `random` places the delay within the policy's
+/// jitter.
 ///
 /// # Example
 /// ```
@@ -67,38 +68,40 @@ pub fn decide(
     }
 }
 
-/// Returns whether the transport had no room for the exchange: nothing was sent, so it was no attempt.
+/// Returns whether the transport had no room. Nothing was sent then, so it does not count as an
+/// attempt.
 pub(crate) fn is_unsent(outcome: &Result<Response, AttemptError>) -> bool {
     matches!(outcome, Err(AttemptError::Transport(error)) if error.class == ErrorClass::Busy)
 }
 
-/// How long an endpoint that said that it is gone is left alone until it is disabled.
+/// The pause of an endpoint that answered that it is gone, until it is disabled.
 const GONE_PAUSE: Duration = Duration::from_secs(10);
 
-/// What an attempt tells of its endpoint as a whole, beside what becomes of the delivery.
+/// The signal of one attempt about its endpoint, beside the outcome of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointSignal {
-    /// It took the event.
+    /// The endpoint took the event.
     Success,
-    /// It is there, and refused this event.
+    /// The endpoint is there, and refused this event.
     Refused,
-    /// Nothing: the transport had no room for the exchange.
+    /// None: the transport had no room.
     NoRoom,
-    /// Nothing: it was not asked.
+    /// None: nothing was sent.
     Nothing,
-    /// It is not there, or overwhelmed.
+    /// The endpoint cannot be reached, or is overloaded.
     Unhealthy {
-        /// For how long it asked to be left alone.
+        /// The pause for which the endpoint asked.
         pause: Option<Duration>,
     },
 }
 
-/// Returns what an attempt that ended at `now` tells of its endpoint.
+/// Returns the signal about its endpoint of an attempt that ended at `now`.
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
-/// and failed exchanges mean trouble too; 3xx and 4xx are about the one event; but 410 means that
-/// nothing more is wanted. What could not be signed was not sent, and tells nothing; nor does what
-/// the transport had no room for. `Retry-After` counts up to the policy's cap.
+/// and failed exchanges mean trouble too; 3xx and 4xx are about the one event, except 410, which
+/// means that nothing more is wanted. An attempt that could not be signed, or for which the
+/// transport had no room, was not sent and gives no signal. `Retry-After` counts up to the policy's
+/// cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
     outcome: &Result<Response, AttemptError>,
@@ -106,7 +109,7 @@ pub(crate) fn signal(
 ) -> EndpointSignal {
     match outcome {
         Ok(response) if is_success(response.status) => EndpointSignal::Success,
-        // It is disabled in a moment, and if the store fails, its next answer asks again.
+        // The endpoint is disabled in a moment. If the store fails, the next attempt asks again.
         Ok(response) if response.status == StatusCode::GONE => {
             EndpointSignal::Unhealthy { pause: Some(GONE_PAUSE) }
         }
@@ -129,7 +132,7 @@ fn is_success(status: u16) -> bool {
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than a u64 holds are as good as for ever; the policy caps both.
+        // The policy caps the delay, so more seconds than a u64 holds need no exact value.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date: SystemTime = httpdate::parse_http_date(text).ok()?;

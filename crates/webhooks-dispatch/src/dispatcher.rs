@@ -1,4 +1,4 @@
-//! Direct dispatch: results come back from the call, and nothing is kept.
+//! Direct dispatch: the call returns the results, and nothing is stored.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +15,15 @@ use crate::decide::{Decision, decide};
 use crate::serialized_event::SerializedEvent;
 use crate::transport::{AttemptError, Response, Transport};
 
-/// How many exchanges a dispatcher has in flight at once unless told otherwise.
+/// The default number of attempts that a dispatcher has in flight at once.
 ///
 /// Each holds a socket; 256 stays well below the usual limit of 1,024 open files.
 const DEFAULT_CONCURRENCY: usize = 256;
 
-/// Delivers events to the endpoints of a [`Registry`] and returns how it went.
+/// A direct sender: it delivers events to the endpoints of a [`Registry`] and returns the results.
 ///
-/// Each matching endpoint is served on its own, concurrently, within one bound on the exchanges in
-/// flight. Who waits for a retry holds no part of the bound.
+/// All matching endpoints are served at once, within one bound on the attempts in flight. A
+/// delivery that waits for its retry uses no slot.
 ///
 /// # Example
 /// ```
@@ -46,12 +46,12 @@ pub struct Dispatcher<T, C = SystemClock> {
     registry: Arc<Registry>,
     transport: T,
     clock: C,
-    flights: Semaphore,
+    slots: Semaphore,
     random: Mutex<fastrand::Rng>,
 }
 
 impl<T: Transport> Dispatcher<T> {
-    /// Returns a dispatcher by the system's clock, with at most 256 exchanges in flight.
+    /// Returns a dispatcher with the system's clock and at most 256 attempts in flight.
     ///
     /// The registry may be shared (`Arc<Registry>`) or given away.
     pub fn new(registry: impl Into<Arc<Registry>>, transport: T) -> Self {
@@ -59,7 +59,7 @@ impl<T: Transport> Dispatcher<T> {
             registry: registry.into(),
             transport,
             clock: SystemClock,
-            flights: Semaphore::new(DEFAULT_CONCURRENCY),
+            slots: Semaphore::new(DEFAULT_CONCURRENCY),
             random: Mutex::new(fastrand::Rng::new()),
         }
     }
@@ -69,15 +69,15 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     /// Sets the clock.
     #[must_use]
     pub fn clock<D: Clock>(self, clock: D) -> Dispatcher<T, D> {
-        let Self { registry, transport, clock: _, flights, random } = self;
-        Dispatcher { registry, transport, clock, flights, random }
+        let Self { registry, transport, clock: _, slots, random } = self;
+        Dispatcher { registry, transport, clock, slots, random }
     }
 
-    /// Sets how many exchanges may be in flight at once; none counts as one.
+    /// Sets the number of attempts that may be in flight at once; 0 counts as 1.
     #[must_use]
     pub fn concurrency(self, exchanges: usize) -> Self {
         let exchanges = exchanges.clamp(1, Semaphore::MAX_PERMITS);
-        Self { flights: Semaphore::new(exchanges), ..self }
+        Self { slots: Semaphore::new(exchanges), ..self }
     }
 
     /// Sets the seed of the jitter, so that a run can be repeated.
@@ -95,23 +95,25 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     /// by endpoint id.
     ///
     /// # Cancellation
-    /// Dropping the future ends the exchanges in flight; which of them arrived is then unknown.
+    /// Dropping the future ends the attempts in flight; which of them arrived is then unknown.
     pub async fn dispatch(&self, event: &Event) -> Vec<DeliveryResult> {
         self.dispatch_with_retry(event, Some(0)).await
     }
 
-    /// Sends the event to each endpoint that wants it, tries again by the endpoint's policy, and
-    /// returns a result for each, ordered by endpoint id.
+    /// Sends the event to each endpoint that wants it, tries again as the endpoint's policy says,
+    /// and returns a result for each, ordered by endpoint id.
     ///
     /// `max_retries` overrides the number of retries of every policy; 0 means one attempt.
     ///
-    /// An endpoint that answers 410 is made inactive in the registry. One that is unregistered or
-    /// made inactive while it waits for a retry ends as cancelled, and so does one that wants the
-    /// event no more; one that is replaced otherwise gets the retry at its new URL. All results come together, so the slowest policy, and a receiver's
-    /// `Retry-After` up to that policy's cap, say when.
+    /// An endpoint that answers 410 is disabled in the registry. A delivery that waits for its
+    /// retry is cancelled if its endpoint is unregistered, is disabled, or no longer wants the
+    /// event. If the endpoint is replaced otherwise, the retry goes to its new URL.
+    ///
+    /// The call returns when all results are there, so it takes as long as the slowest endpoint's
+    /// retries, with a receiver's `Retry-After` up to the policy's cap.
     ///
     /// # Cancellation
-    /// Dropping the future ends the exchanges in flight and forgets the retries; which exchanges
+    /// Dropping the future ends the attempts in flight and forgets the retries; which attempts
     /// arrived is then unknown.
     pub async fn dispatch_with_retry(
         &self,
@@ -172,14 +174,14 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
         }
     }
 
-    /// Makes one attempt, within the bound on the exchanges in flight.
+    /// Makes one attempt, within the bound on the attempts in flight.
     async fn run_attempt(
         &self,
         registration: &Registration,
         event: &SerializedEvent,
     ) -> Result<Response, AttemptError> {
-        // An error would mean that the semaphore was closed, which nobody does.
-        let _permit = self.flights.acquire().await;
+        // An error would mean that the semaphore was closed, which nothing does.
+        let _permit = self.slots.acquire().await;
         let endpoint = &registration.endpoint;
         attempt(&self.transport, &self.clock, endpoint, event, Duration::MAX, || {}).await
     }

@@ -1,4 +1,4 @@
-//! The endpoints of an engine: what operators change while it runs.
+//! The endpoints of an engine, and the operations that change them while it runs.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use webhooks_registry::{
 use crate::transport::Transport;
 use crate::worker_registry::WorkerRegistry;
 
-/// The endpoints of an engine. A change holds at once: no exchange starts by what was before it.
+/// The endpoints of an engine. A change holds at once: when it has returned, no attempt starts with
+/// the settings from before.
 ///
-/// Operations on an id mean the default tenant's endpoint, unless [`tenant`](Self::tenant) names
-/// another one; lists are of all tenants then.
+/// An id means an endpoint of the tenant that [`tenant`](Self::tenant) names. If none is named, it
+/// means one of the default tenant, and lists have the endpoints of all tenants.
 #[derive(Debug)]
 pub struct Endpoints<'e, S, T> {
     pub(crate) store: &'e S,
@@ -24,15 +25,17 @@ pub struct Endpoints<'e, S, T> {
 }
 
 impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
-    /// Returns the endpoints of a tenant. Those that are registered by it become this tenant's.
+    /// Returns the endpoints of a tenant. Endpoints that are registered with it belong to this
+    /// tenant.
     #[must_use]
     pub fn tenant(self, tenant: TenantId) -> Self {
         Self { tenant: Some(tenant), ..self }
     }
 
-    /// Registers an endpoint, replacing the one that has this id. What waits for it goes to the new
-    /// one, at once if only its breaker was in the way. An endpoint that is equal to the one that is
-    /// there changes nothing, and an endpoint that was paused or disabled stays so.
+    /// Registers an endpoint, and replaces the one that has this id.
+    ///
+    /// Deliveries that wait go to the new one, at once if only its breaker was open. An equal
+    /// endpoint changes nothing. An endpoint that was paused or disabled stays so.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when the id is malformed, the endpoint exceeds a bound, the transport
@@ -52,13 +55,15 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
             .map_err(|source| EndpointStoreError::Refused { source: source.into() })?;
         let registered = self.store.register(id, endpoint).await?;
         if let Registered::Changed { before } = &registered {
+            // Each locks on its own. The other way round, a lane whose limits were just reset could
+            // start an attempt from a claim with the settings from before.
             self.workers.release_endpoint(before.number);
             self.workers.reset_health(before.number);
         }
         Ok(registered)
     }
 
-    /// Removes an endpoint and returns it. What waits for it is cancelled.
+    /// Removes an endpoint and returns it. Deliveries that wait for it are cancelled.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
@@ -68,8 +73,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         Ok(removed)
     }
 
-    /// Makes a disabled endpoint active again; returns whether it was disabled. What it missed can
-    /// be replayed.
+    /// Makes a disabled endpoint active again; returns whether it was disabled. Events that it
+    /// missed can be replayed.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
@@ -77,9 +82,10 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.set_state(id, StateChange::Enable).await
     }
 
-    /// Lets what is published for an endpoint wait until it is resumed; returns whether it was
-    /// active. Exchanges that have started are finished. What waits longer than the endpoint's
-    /// `max_age` is given up when it is resumed.
+    /// Makes deliveries for an endpoint wait until it is resumed; returns whether it was active.
+    ///
+    /// Attempts that have started go on. Deliveries that have waited longer than the endpoint's
+    /// `max_age` are cancelled when it is resumed.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, it is disabled, or the store fails.
@@ -87,8 +93,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.set_state(id, StateChange::Pause).await
     }
 
-    /// Delivers what has waited for a paused endpoint; returns whether it was paused. If the endpoint
-    /// had failed before, its circuit breaker may be open yet.
+    /// Resumes a paused endpoint, and delivers what has waited for it; returns whether it was
+    /// paused. If it had failed before, its circuit breaker may still be open.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, it is disabled, or the store fails.
@@ -96,8 +102,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.set_state(id, StateChange::Resume).await
     }
 
-    /// Disables an endpoint, and cancels what waits for it; returns whether it was not disabled
-    /// before. It stays registered, and its history stays.
+    /// Disables an endpoint, and cancels the deliveries that wait for it; returns whether it was
+    /// not disabled before. It stays registered, and its history stays.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when no endpoint has this id, or the store fails.
@@ -124,8 +130,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
         self.store.get(self.key(id)?).await
     }
 
-    /// Returns at most `limit` endpoints ordered by tenant and id, those after `after`: of all tenants,
-    /// or of the one that [`tenant`](Self::tenant) names.
+    /// Returns at most `limit` endpoints after `after`, ordered by tenant and id: those of the
+    /// tenant that [`tenant`](Self::tenant) names, or of all tenants.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.

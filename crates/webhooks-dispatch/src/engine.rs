@@ -1,4 +1,4 @@
-//! Durable delivery: what was published is delivered, through crashes and restarts.
+//! Durable delivery: published events are delivered, through crashes and restarts.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::worker::Worker;
 
 /// Publishes events durably and delivers them, at least once per endpoint.
 ///
-/// Whatever [`publish`](Self::publish) returned `Ok` for is in the store and will be delivered, by
-/// this process or the next one. Workers do the delivering: [`start`](Self::start) one.
+/// An event for which [`publish`](Self::publish) returned `Ok` is in the store and will be
+/// delivered, by this process or the next one. Workers deliver: [`start`](Self::start) one.
 ///
 /// # Example
 /// ```
@@ -53,11 +53,11 @@ pub struct Engine<S, T, C = SystemClock> {
     pub(crate) parts: Arc<EngineParts<S, T, C>>,
 }
 
-/// Says why an event was not published. It was not kept.
+/// The reason why an event was not published. It was not stored.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The event's id stands for another event already.
+    /// The event's id was used before for another event.
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The store failed.
@@ -68,7 +68,7 @@ pub enum PublishError {
     TooLarge {
         /// Its length in bytes.
         len: usize,
-        /// The most that is allowed.
+        /// The largest length that is allowed.
         max: usize,
     },
 }
@@ -90,8 +90,8 @@ where
         Endpoints { store, transport, workers, tenant: None }
     }
 
-    /// Starts a worker that delivers, in tasks of the tokio runtime that it is called from, and
-    /// forgets what is older than the retention.
+    /// Starts a worker, in tasks of the present tokio runtime. It delivers, and forgets events that
+    /// are older than the retention.
     ///
     /// Several workers of one store share the work.
     #[must_use = "a worker ends when it is dropped, also by `let _ =`: keep it in a variable"]
@@ -102,13 +102,13 @@ where
         Worker::start(Arc::clone(&self.parts))
     }
 
-    /// Keeps an event and a delivery for each endpoint that wants it, and returns when they are
+    /// Stores an event and a delivery for each endpoint that wants it, and returns when they are
     /// safe.
     ///
     /// Publishing the same event again, by its id, does nothing and returns the first result.
     ///
     /// # Errors
-    /// [`PublishError`] when the event was not kept.
+    /// [`PublishError`] when the event was not stored.
     ///
     /// # Cancellation
     /// A dropped future may or may not have published; publishing again is safe.
@@ -122,10 +122,10 @@ where
         }
     }
 
-    /// The same for many events in one step; returns for each what became of it, in order.
+    /// Publishes many events in one step; returns a result for each, in their order.
     ///
     /// # Errors
-    /// [`PublishError`] when an event is too large or the store failed; no event was kept then.
+    /// [`PublishError`] when an event is too large or the store failed; no event was stored then.
     pub async fn publish_all<'e>(
         &self,
         events: impl IntoIterator<Item = &'e Event> + Send,
@@ -134,10 +134,12 @@ where
         let events: Vec<&Event> = events.into_iter().collect();
         let serialized: Vec<SerializedEvent> =
             events.iter().map(|event| SerializedEvent::new(event)).collect();
+        // Before anything is stored: one event that is too large refuses the whole batch.
         if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
             return Err(PublishError::TooLarge { len: event.body.len(), max });
         }
         let published = self.parts.store.publish(serialized, self.parts.now().wall).await?;
+        // A duplicate was reported by the call that stored the event.
         for (event, published) in events.into_iter().zip(&published) {
             if let Ok(Published { deliveries, status: PublishStatus::Created, .. }) = published {
                 self.parts.observers.notify(&Occurrence::Published {
@@ -151,7 +153,7 @@ where
         Ok(published)
     }
 
-    /// Gives up a delivery that waits or is in flight.
+    /// Cancels a delivery that waits or is in flight.
     ///
     /// # Errors
     /// [`OperationError`] when there is no such delivery, or it has ended already.
@@ -159,23 +161,23 @@ where
         self.parts.store.cancel(delivery, self.parts.now().wall).await
     }
 
-    /// Makes deliveries due once more, with their retries from the start; returns how many.
+    /// Makes deliveries due once more, with their retries from the start; returns their number.
     ///
     /// # Errors
-    /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
-    /// fails in between; then a part is replayed, and the same call does the rest.
+    /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
+    /// or the store fails in between. Then a part is replayed, and the same call does the rest.
     pub async fn replay(&self, replay: Replay) -> Result<usize, OperationError> {
         self.replaying(replay).finish().await
     }
 
-    /// Returns a replay that its caller carries on, portion by portion.
+    /// Returns a replay that its caller continues, portion by portion.
     pub fn replaying(&self, replay: Replay) -> Replaying<'_, S> {
         Replaying::new(&self.parts.store, replay, || self.parts.now().wall)
     }
 }
 
 impl<S: HistoryStore, T, C> Engine<S, T, C> {
-    /// Borrows what the store remembers: events, deliveries, attempts, statistics.
+    /// Borrows the history: events, deliveries, attempts and statistics of the store.
     pub fn history(&self) -> &impl HistoryStore {
         &self.parts.store
     }

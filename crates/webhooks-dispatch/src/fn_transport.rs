@@ -9,10 +9,10 @@ use http::HeaderMap;
 
 use crate::transport::{ErrorClass, Request, Response, Transport, TransportError};
 
-/// Delivers in process: calls a closure with URL, body, headers and timeout.
+/// A transport in process: it calls a closure with URL, body, headers and timeout.
 ///
-/// The closure returns a future of `(status, body)`, or of a `Result` of that with an error of
-/// yours, whose text ends up in the delivery's result.
+/// The closure returns a future of `(status, body)`, or of a `Result` of that with any error. The
+/// text of the error is part of the delivery's result.
 ///
 /// # Example
 /// ```
@@ -33,7 +33,7 @@ where
     F: Fn(String, Bytes, HeaderMap, Duration) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: CallbackOutcome> + Send,
 {
-    /// Returns a transport that calls the closure for each exchange.
+    /// Returns a transport that calls the closure for each attempt.
     pub fn new(callback: F) -> Self {
         Self { callback }
     }
@@ -56,10 +56,10 @@ where
     }
 }
 
-/// What the closure of an [`FnTransport`] may return: `(status, body)`, or a `Result` of it.
+/// An answer of the closure of an [`FnTransport`]: `(status, body)`, or a `Result` of it.
 #[diagnostic::on_unimplemented(message = "a callback returns `(u16, body)` or a `Result` of that")]
 pub trait CallbackOutcome {
-    /// Converts to what a transport returns.
+    /// Converts to the result of a transport.
     ///
     /// # Errors
     /// [`TransportError`] of class [`ErrorClass::Other`] when the closure returned an error.

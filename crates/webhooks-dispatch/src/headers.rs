@@ -1,4 +1,4 @@
-//! The headers that carry id, timestamp and signature, by profile.
+//! For implementors: the headers that carry id, timestamp and signature, by profile.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
@@ -8,7 +8,7 @@ use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
 use crate::serialized_event::SerializedEvent;
 
-/// Says why a delivery cannot be signed. Trying again does not help.
+/// The reason why a delivery cannot be signed. Trying again does not help.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SigningError {
@@ -36,7 +36,7 @@ pub enum SigningError {
 /// * [`SigningError::NoLiveSecret`] when every secret has expired.
 /// * [`SigningError::Algorithm`] when the endpoint's algorithm is no HMAC.
 /// * [`SigningError::Sign`] when signing refuses the id, and [`SigningError::Header`] when an id or
-///   event type does not fit into a header; neither happens to what was parsed.
+///   event type does not fit into a header. Neither happens to ids and types that were parsed.
 pub fn signed_headers(
     endpoint: &Endpoint,
     event: &SerializedEvent,
@@ -44,6 +44,7 @@ pub fn signed_headers(
 ) -> Result<HeaderMap, SigningError> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // First, so that a header of the endpoint never replaces a signature.
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());
     }
@@ -58,10 +59,10 @@ pub fn signed_headers(
     Ok(signer.headers)
 }
 
-/// The length of one `v1` signature in bytes: mostly there is one.
+/// The length of one `v1` signature in bytes. Most deliveries have one.
 const SIGNATURE_LEN: usize = 47;
 
-/// The three headers of Standard Webhooks, under one name or another.
+/// The names of the three headers of Standard Webhooks in one profile.
 struct Names {
     id: HeaderName,
     timestamp: HeaderName,
@@ -93,6 +94,7 @@ impl Signer<'_> {
         if self.endpoint.live_secrets(self.now).next().is_none() {
             return Err(SigningError::NoLiveSecret);
         }
+        // `sign_all` takes keys and no results, so an error is set aside and ends the keys.
         let mut unsuitable = None;
         let keys = self.endpoint.live_secrets(self.now).map_while(|secret| {
             secret.key(Algorithm::HmacSha256).map_err(|error| unsuitable = Some(error)).ok()

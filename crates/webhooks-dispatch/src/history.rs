@@ -1,6 +1,6 @@
-//! The port to what stores remember: for people and programs that look.
+//! For those who look: the history of a store, which applications read and implementors provide.
 //!
-//! Records have no wire form: which fields people see, and as what, is for whoever shows them to say.
+//! Records have no wire form: an application selects the fields that it shows, and their format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +16,10 @@ use crate::store::{CancelReason, StoreError};
 pub use crate::response_record::Excerpt;
 pub use crate::store::Attempt;
 
-/// Reads what a store remembers, the newest first, and makes it forget.
+/// The history of a store, the newest entries first, and a way to forget old ones.
 ///
-/// A page goes on where the one before ended, whatever was written in between: nothing comes
-/// twice, and nothing that was there at the first page is passed over.
+/// A page goes on where the one before ended, also if entries were added in between: no entry comes
+/// twice, and none that was there at the first page is left out.
 pub trait HistoryStore: Send + Sync + 'static {
     /// Returns an event of a tenant.
     ///
@@ -49,7 +49,7 @@ pub trait HistoryStore: Send + Sync + 'static {
         query: Query,
     ) -> impl Future<Output = Result<Page<DeliveryRecord>, StoreError>> + Send;
 
-    /// Returns a delivery, whoever's it is.
+    /// Returns a delivery of any tenant.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
@@ -70,7 +70,8 @@ pub trait HistoryStore: Send + Sync + 'static {
         query: Query,
     ) -> impl Future<Output = Result<Page<AttemptRecord>, StoreError>> + Send;
 
-    /// Counts the deliveries of an endpoint that were accepted since then.
+    /// Counts the deliveries of an endpoint that were accepted or last replayed at `since` or
+    /// later.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
@@ -80,15 +81,15 @@ pub trait HistoryStore: Send + Sync + 'static {
         since: Timestamp,
     ) -> impl Future<Output = Result<Statistics, StoreError>> + Send;
 
-    /// Returns how many deliveries wait, for their first attempt or a retry, of all tenants: `limit` at
-    /// most are counted.
+    /// Returns the number of deliveries of all tenants that wait for their first attempt or a
+    /// retry; at most `limit` are counted.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
     fn waiting(&self, limit: u64) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Forgets at most `limit` events accepted before a time, with their deliveries and attempts,
-    /// unless a delivery of theirs still waits; returns how many.
+    /// Forgets at most `limit` events that were accepted before `before`, with their deliveries and
+    /// attempts, unless one of their deliveries still waits; returns the number of events.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
@@ -99,14 +100,14 @@ pub trait HistoryStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
 }
 
-/// Which events, deliveries or attempts to list. Everything, unless something is set.
+/// The events, deliveries or attempts to list: all of them, unless a field is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers and tests build it")]
 pub struct Query {
     /// Those of this tenant.
     pub tenant: Option<TenantId>,
-    /// Those of the endpoints with this id, of any tenant unless one is named; events have none, and
-    /// are then those that such an endpoint got.
+    /// Those of the endpoints with this id, of any tenant unless one is named. In a list of events,
+    /// those that such an endpoint has a delivery of.
     pub endpoint: Option<EndpointId>,
     /// Those of this event.
     pub event: Option<EventId>,
@@ -122,12 +123,12 @@ pub struct Query {
     pub until: Option<Timestamp>,
     /// Those after the page that ended with this.
     pub after: Option<Cursor>,
-    /// How many at most, from 1 to 1,000.
+    /// The largest number of entries, from 1 to 1,000.
     pub limit: usize,
 }
 
 impl Query {
-    /// How many entries a page has at most.
+    /// The largest number of entries of a page.
     pub const MAX_LIMIT: usize = 1_000;
 
     /// Returns the number of entries asked for, within the limits.
@@ -137,7 +138,7 @@ impl Query {
 }
 
 impl Default for Query {
-    /// Returns a wish for the newest hundred of everything.
+    /// Returns a query for the newest hundred of all.
     fn default() -> Self {
         Self {
             tenant: None,
@@ -154,7 +155,7 @@ impl Default for Query {
     }
 }
 
-/// Where a page ended. As text: `17-2`, for URLs and callers that keep it.
+/// The place at which a page ended. As text: `17-2`, for URLs and callers that store it.
 ///
 /// # Example
 /// ```
@@ -170,11 +171,11 @@ impl Default for Query {
 pub struct Cursor {
     /// The number of the last event or delivery.
     pub key: u64,
-    /// The number of the last attempt; 0 for what has none.
+    /// The number of the last attempt; zero if the page is not of attempts.
     pub attempt: u32,
 }
 
-/// Says that a text is not where a page ended.
+/// An error: a text is no cursor of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("this is no cursor of a page; write it like 17-2")]
 #[non_exhaustive]
@@ -194,7 +195,7 @@ impl FromStr for Cursor {
         let key = key.parse().map_err(|_not_a_number| CursorError)?;
         let attempt = attempt.parse().map_err(|_not_a_number| CursorError)?;
         let cursor = Self { key, attempt };
-        // A number may be written in several ways; a cursor in one.
+        // A number can be written in several ways; a cursor has one text.
         if cursor.to_string() == text { Ok(cursor) } else { Err(CursorError) }
     }
 }
@@ -205,21 +206,21 @@ impl FromStr for Cursor {
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// Where the next page starts; `None` after the last.
+    /// The place at which the next page starts; `None` after the last.
     pub next: Option<Cursor>,
 }
 
-/// An event as it was kept.
+/// An event of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct EventRecord {
     /// The event.
     pub event: Event,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     pub accepted_at: Timestamp,
 }
 
-/// A delivery as it stands.
+/// A delivery of the history, in its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct DeliveryRecord {
@@ -233,19 +234,19 @@ pub struct DeliveryRecord {
     pub tenant: TenantId,
     /// Its endpoint.
     pub endpoint: EndpointId,
-    /// Where it stands.
+    /// Its status.
     pub status: DeliveryStatus,
-    /// Why it was cancelled, if it was.
+    /// The reason why it was cancelled, if it was.
     pub cancelled: Option<CancelReason>,
-    /// How many attempts were made.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it was accepted, or last replayed.
+    /// The time at which it was accepted, or last replayed.
     pub queued_at: Timestamp,
-    /// When it is due, if it waits.
+    /// The time at which it is due, if it waits.
     pub due_at: Option<Timestamp>,
 }
 
-/// An attempt as it was kept.
+/// An attempt of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct AttemptRecord {
@@ -259,21 +260,21 @@ pub struct AttemptRecord {
     pub attempt: Attempt,
 }
 
-/// How many deliveries of an endpoint stand where.
+/// The numbers of an endpoint's deliveries by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Statistics {
-    /// Not tried yet.
+    /// Deliveries without an attempt yet.
     pub pending: u64,
-    /// Taken by the endpoint.
+    /// Deliveries that the endpoint took.
     pub delivered: u64,
-    /// Given up after their attempts.
+    /// Deliveries that failed: their retries are spent.
     pub failed: u64,
-    /// Waiting for a retry.
+    /// Deliveries that wait for a retry.
     pub retrying: u64,
-    /// Given up for another reason.
+    /// Deliveries that were cancelled.
     pub cancelled: u64,
-    /// When the endpoint began to fail without a success since, if it does.
+    /// The time of the first failure since the endpoint's last success, if it is failing.
     pub failing_since: Option<Timestamp>,
 }
 

@@ -1,4 +1,28 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # For applications: the root
+//!
+//! * Direct delivery: [`Dispatcher`].
+//! * Durable delivery: [`Engine`] with its [`EngineBuilder`], [`EngineSettings`] and
+//!   [`BreakerSettings`]; [`Worker`] and its [`ShutdownReport`]; [`MemoryStore`].
+//! * Operations: [`Endpoints`], [`Replay`] of [`Undelivered`] events, [`Replaying`].
+//! * Results and errors: [`Published`], [`PublishStatus`], [`PublishError`], [`Conflict`],
+//!   [`OperationError`].
+//! * Delivery to a closure: [`FnTransport`], which returns a [`CallbackOutcome`].
+//! * `LogObserver` (feature `tracing`) writes a log.
+//!
+//! # For those who look
+//!
+//! * [`history`]: queries for events, deliveries and attempts, and statistics.
+//! * [`observer`]: notices of an engine, for metrics and logs.
+//!
+//! # For implementors
+//!
+//! * [`transport`]: the port that carries requests, with [`headers`], which signs them.
+//! * [`store`]: the port to a durable store, with [`backlog`], a queue for stores that one process
+//!   owns. A store also provides its [`history`].
+//! * [`clock`]: the port to the time, for tests and simulations.
+//! * [`decide`]: the decision after an attempt, as a pure function.
 
 // Each file uses only files above it: from bottom to top.
 pub mod clock;

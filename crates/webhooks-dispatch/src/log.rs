@@ -10,7 +10,7 @@ use crate::transport::ErrorClass;
 
 const TARGET: &str = "webhooks_dispatch";
 
-/// Logs, by this macro, what became of a delivery.
+/// Logs the outcome of a delivery with the macro `$log`.
 macro_rules! of_delivery {
     ($log:ident, $delivery:ident, $($more:tt)+) => {
         $log!(
@@ -22,7 +22,7 @@ macro_rules! of_delivery {
     };
 }
 
-/// Logs, by this macro, an attempt that failed.
+/// Logs an attempt that failed with the macro `$log`.
 macro_rules! of_failure {
     ($log:ident, $delivery:ident, $failure:ident, $($more:tt)+) => {
         of_delivery!(
@@ -33,18 +33,19 @@ macro_rules! of_failure {
     };
 }
 
-/// Writes what happens in an engine to whatever subscribes to `tracing`, an event for each occurrence.
+/// An observer that writes a log through `tracing`: one event for each occurrence.
 ///
 /// | level | what |
 /// | --- | --- |
 /// | debug | an event was published, a delivery was made |
 /// | info | an endpoint recovered |
 /// | warn | an attempt failed, the transport had no room, a lease was lost, an endpoint has been failing |
-/// | error | a delivery was given up, an endpoint was disabled, the store or a part of a worker failed |
+/// | error | a delivery failed or expired, an endpoint was disabled, the store or a part of a worker failed |
 ///
-/// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`, `status`,
-/// `class`, `duration_ms`, `retry_at`, `deliveries` and `error`, as far as they are known; the target is `webhooks_dispatch`. No
-/// event has a URL, a payload or a secret in it, unless a transport of yours puts one into its errors.
+/// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`,
+/// `status`, `class`, `duration_ms`, `retry_at`, `deliveries` and `error`, as far as they are
+/// known. The target is `webhooks_dispatch`. No event has a URL, a payload or a secret in it,
+/// unless a transport of yours puts one into its errors.
 ///
 /// # Example
 /// ```
@@ -221,8 +222,9 @@ mod tests {
         check(occurrence, "WARN", text, about);
     }
 
-    /// Goal: a log is no place for what is private to sender and receiver. Method: an engine publishes,
-    /// fails and gives up; URL, secret, payload and answer all hold a word that must not be logged.
+    /// Goal: a log is no place for what is private to sender and receiver. Method: an engine
+    /// publishes, fails, and retries are spent; URL, secret, payload and answer all hold a word
+    /// that must not be logged.
     #[tokio::test]
     async fn a_log_shows_no_url_payload_secret_or_answer() {
         let lines = Lines::default();

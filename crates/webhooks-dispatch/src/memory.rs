@@ -23,14 +23,14 @@ use crate::store::{
     ReplayRequest, Replayed, Settled, Settlement, StoreError,
 };
 
-/// How many events whose deliveries have all ended are remembered unless told otherwise.
+/// The default number of remembered events whose deliveries have all ended.
 const DEFAULT_HISTORY: usize = 10_000;
 
-/// Keeps endpoints, events and deliveries in memory, with the semantics of every store: but what
-/// it holds is gone with the process.
+/// A store of endpoints, events and deliveries in memory. It behaves as every store does, except
+/// that its content is lost with the process.
 ///
-/// Cheap to clone; all clones are one store. It remembers the last 10,000 events whose deliveries
-/// have ended, and forgets older ones.
+/// It is cheap to clone; all clones are one store. It remembers the last 10,000 events whose
+/// deliveries have ended, and forgets older ones.
 ///
 /// # Example
 /// ```
@@ -57,7 +57,7 @@ struct State {
     deliveries: BTreeMap<DeliveryId, Entry>,
     attempts: BTreeMap<(DeliveryId, u32), Attempt>,
     failing: HashMap<EndpointNumber, Failing>,
-    /// Events whose deliveries have all ended, in this order.
+    /// The events whose deliveries have all ended, in the order of their ends.
     ended: VecDeque<u64>,
     history: usize,
     next_endpoint: u64,
@@ -68,10 +68,10 @@ struct State {
 struct EventEntry {
     event: Arc<SerializedEvent>,
     accepted_at: Timestamp,
-    /// How many deliveries it was given when it was accepted.
+    /// The number of its deliveries when it was accepted.
     accepted_for: usize,
     deliveries: Vec<DeliveryId>,
-    /// How many of them have not ended.
+    /// The number of them that have not ended.
     open: usize,
 }
 
@@ -101,7 +101,7 @@ impl MemoryStore {
         Self::with_history(DEFAULT_HISTORY)
     }
 
-    /// Returns an empty store that remembers so many events whose deliveries have ended.
+    /// Returns an empty store that remembers at most `events` events whose deliveries have ended.
     pub fn with_history(events: usize) -> Self {
         let state = State {
             registry: Registry::new(),
@@ -155,6 +155,7 @@ impl DeliveryStore for MemoryStore {
     ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
         let mut state = self.state();
         let published = events.into_iter().map(|event| state.publish(event, now)).collect();
+        // Woken workers need the lock at once.
         drop(state);
         self.wake();
         Ok(published)
@@ -210,6 +211,8 @@ impl DeliveryStore for MemoryStore {
             return Err(OperationError::WrongStatus { delivery, status: entry.status });
         }
         let (endpoint, due_at) = (entry.number, entry.due_at);
+        // An ordered endpoint waited for the retry of its first delivery. It goes on unless the
+        // next one waits for a retry of its own.
         let was_retrying = entry.status == DeliveryStatus::Retrying;
         let backlog = &mut state.backlog;
         backlog.remove(endpoint, due_at, delivery);
@@ -258,6 +261,7 @@ impl State {
         for registration in &matching {
             self.deliver(number, registration, now);
         }
+        // Without a delivery, nothing else would end the event.
         if matching.is_empty() {
             self.ended.push_back(number);
         }
@@ -289,6 +293,7 @@ impl State {
 
     fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Settled {
         let claim = settlement.claim;
+        // To check the claim; under the lock, nothing comes before `settle`, which ends the pin.
         if !self.backlog.pin(claim) {
             return Settled::LeaseLost;
         }
@@ -340,7 +345,7 @@ impl State {
         }
     }
 
-    /// Notes how an endpoint fares after an outcome, and returns it.
+    /// Updates the health of an endpoint after an outcome, and returns it.
     fn health(&mut self, endpoint: EndpointNumber, outcome: Outcome, now: Timestamp) -> Health {
         let mut failing = self.failing.remove(&endpoint);
         let health = Health::after(&mut failing, outcome, now);
@@ -348,7 +353,7 @@ impl State {
         health
     }
 
-    /// Gives up a delivery that is open.
+    /// Cancels a delivery that is open.
     fn cancel(&mut self, delivery: DeliveryId, reason: CancelReason) {
         if let Some(entry) = self.deliveries.get_mut(&delivery) {
             entry.cancelled = Some(reason);
@@ -368,8 +373,8 @@ impl State {
         }
     }
 
-    /// Forgets the oldest events that have ended, if there are too many: two for each new one, so
-    /// that their memory is free just when it is needed, and no call takes long.
+    /// Forgets the oldest events that have ended, if there are too many. It forgets two for each
+    /// new one, so that a surplus shrinks and no call takes long.
     fn make_room(&mut self) {
         for _ in 0..2 {
             if self.ended.len() > self.history
@@ -382,6 +387,7 @@ impl State {
 
     /// Forgets an event unless one of its deliveries is open; returns whether it did.
     fn forget(&mut self, number: u64) -> bool {
+        // A replay may have reopened it since it was added to `ended`. It is added again at its end.
         if self.events.get(&number).is_none_or(|event| event.open > 0) {
             return false;
         }
@@ -397,7 +403,7 @@ impl State {
         true
     }
 
-    /// Cancels what waits for an endpoint that is removed or disabled.
+    /// Cancels the deliveries that wait for an endpoint which is removed or disabled.
     fn close(&mut self, endpoint: EndpointNumber, reason: CancelReason) {
         self.backlog.close(endpoint);
         self.failing.remove(&endpoint);
@@ -410,13 +416,15 @@ impl State {
         }
     }
 
-    /// Puts a changed endpoint in the place of the one before.
+    /// Replaces an endpoint by a changed one.
     fn replace(
         &mut self,
         before: Option<&Registration>,
         mut after: Registration,
     ) -> Result<(), EndpointStoreError> {
         let was_open = before.is_some_and(|before| before.state.is_open());
+        // A new number for each new start, so that claims from before a removal or disabling never
+        // belong to the endpoint of now.
         if !was_open {
             after.number = EndpointNumber::from_u64(self.next_endpoint);
             self.next_endpoint += 1;

@@ -1,4 +1,4 @@
-//! Hooks: what the engine tells those who watch it.
+//! For those who look: observers that an engine notifies, for metrics, logs and operational events.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,11 @@ use webhooks_registry::DisableReason;
 use crate::store::StoreError;
 use crate::transport::ErrorClass;
 
-/// Watches an engine: for metrics, logs and operational events.
+/// An observer of an engine: for metrics, logs and operational events.
 ///
-/// It is called after what it tells was kept, in the engine's own tasks, so it must be quick and
-/// must not block. A panic is contained. An `Arc` of an observer is one too, so that its owner can
-/// read what it counts. `LogObserver` (feature `tracing`) writes a log.
+/// The engine calls it in its own tasks after the change is stored, so it must be quick and must
+/// not block. A panic is contained. An `Arc` of an observer is an observer, too, so that its owner
+/// can read its counters. `LogObserver` (feature `tracing`) writes a log.
 ///
 /// # Example
 /// ```
@@ -44,12 +44,13 @@ impl<T: Observer + ?Sized> Observer for Arc<T> {
     }
 }
 
-/// Something that happened in an engine.
+/// Something that happened in an engine. It is not called an event, since events are what users
+/// publish.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Occurrence<'a> {
-    /// This engine accepted an event for the first time. What others publish, or the application in a
-    /// transaction of its own, is not told.
+    /// This engine accepted an event for the first time. It does not notice events that other
+    /// processes publish, or the application in a transaction of its own.
     Published {
         /// The event.
         event: &'a EventId,
@@ -57,42 +58,42 @@ pub enum Occurrence<'a> {
         event_type: &'a EventType,
         /// Its tenant.
         tenant: &'a TenantId,
-        /// How many endpoints get it.
+        /// The number of endpoints that get it.
         deliveries: usize,
     },
     /// An endpoint took an event.
     Delivered {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
-        /// How long the exchange took.
+        /// The time that the attempt took.
         duration: Duration,
         /// The status code of the response.
         status_code: Option<u16>,
     },
     /// An attempt failed, and another follows.
     AttemptFailed {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
-        /// Why.
+        /// The failure.
         failure: Failure<'a>,
-        /// When the next attempt is due.
+        /// The time at which the next attempt is due.
         retry_at: Timestamp,
     },
-    /// The last attempt failed: the delivery is given up.
+    /// The last attempt failed, and the delivery with it: its retries are spent.
     Exhausted {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
-        /// Why.
+        /// The failure.
         failure: Failure<'a>,
     },
-    /// A delivery grew older than its endpoint allows, and is given up.
+    /// A delivery grew older than its endpoint allows, and is cancelled.
     Expired {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
     },
-    /// What became of a delivery was not kept, since its claim was lost: it may be sent again.
+    /// The outcome of a delivery was not recorded, since its claim was lost: it may be sent again.
     LeaseLost {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
     },
     /// The engine disabled an endpoint.
@@ -101,17 +102,17 @@ pub enum Occurrence<'a> {
         tenant: &'a TenantId,
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// Why.
+        /// The reason.
         reason: DisableReason,
     },
-    /// An endpoint has failed for a tenth of the time after which it is disabled. It is told once,
-    /// until the endpoint takes an event.
+    /// An endpoint has failed for a tenth of the time after which it is disabled. Observers are
+    /// notified one time until the endpoint takes an event.
     EndpointFailing {
         /// The endpoint's tenant.
         tenant: &'a TenantId,
         /// The endpoint.
         endpoint: &'a EndpointId,
-        /// When the first failure since its last success was settled.
+        /// The time at which the first failure since its last success was settled.
         since: Timestamp,
     },
     /// An endpoint that had been failing took an event.
@@ -121,21 +122,21 @@ pub enum Occurrence<'a> {
         /// The endpoint.
         endpoint: &'a EndpointId,
     },
-    /// The transport had no room for a delivery ([`ErrorClass::Busy`]), which is tried again soon. It
-    /// was no attempt.
+    /// The transport had no room for a delivery ([`ErrorClass::Busy`]), which is tried again soon.
+    /// This does not count as an attempt.
     TransportBusy {
-        /// Which delivery.
+        /// The delivery.
         delivery: DeliveryRef<'a>,
     },
-    /// A part of a worker panicked, which is a bug of the engine or of what was given to it. The worker
-    /// goes on.
+    /// A part of a worker panicked, which is a bug of the engine, the store, the transport or the
+    /// clock. The worker goes on.
     WorkerFailed {
-        /// Which part.
+        /// The part.
         part: WorkerPart,
     },
     /// The store failed. The engine goes on trying; nothing is lost.
     StoreFailed {
-        /// What it said.
+        /// The error of the store.
         error: &'a StoreError,
     },
 }
@@ -144,17 +145,17 @@ pub enum Occurrence<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerPart {
-    /// It disables endpoints.
+    /// The task that disables endpoints.
     Disabler,
-    /// It claims, and starts the others.
+    /// The task that claims, and starts the others.
     Driver,
-    /// It carries deliveries out.
+    /// The tasks that make attempts.
     Attempts,
-    /// It settles results.
+    /// The task that settles results.
     Settler,
 }
 
-/// Which delivery something is about.
+/// A reference to a delivery: its ids.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct DeliveryRef<'a> {
@@ -168,21 +169,22 @@ pub struct DeliveryRef<'a> {
     pub tenant: &'a TenantId,
     /// The endpoint.
     pub endpoint: &'a EndpointId,
-    /// The number of the attempt, from 1; of the last one made, 0 if none was.
+    /// The number of the attempt, from 1. If none was made now, that of the last one; 0 if none was
+    /// made.
     pub attempt: u32,
 }
 
-/// How an attempt failed.
+/// The failure of an attempt.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Failure<'a> {
-    /// Why, in a sentence that holds neither URL nor payload. It is for the endpoint's owner too.
+    /// The reason, in a sentence without URL and payload. The endpoint's owner sees it, too.
     pub error: &'a str,
     /// The kind of failure, if there was no response.
     pub class: Option<ErrorClass>,
     /// The status code of the response, if there was one.
     pub status_code: Option<u16>,
-    /// How long the exchange took.
+    /// The time that the attempt took.
     pub duration: Duration,
 }
 
@@ -197,7 +199,7 @@ impl Observers {
 
     pub(crate) fn notify(&self, occurrence: &Occurrence<'_>) {
         for observer in &self.0 {
-            // What a panicking observer loses is its own affair.
+            // An observer that panics misses this occurrence, and hears of the next.
             let _contained = catch_unwind(AssertUnwindSafe(|| observer.observe(occurrence)));
         }
     }

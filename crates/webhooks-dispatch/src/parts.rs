@@ -1,4 +1,4 @@
-//! What an engine and its workers share.
+//! The parts that an engine and its workers share.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::settings::EngineSettings;
 use crate::steady::SteadyTime;
 use crate::worker_registry::WorkerRegistry;
 
-/// What an engine and its workers share.
+/// The parts that an engine and its workers share.
 pub(crate) struct EngineParts<S, T, C> {
     pub(crate) store: S,
     pub(crate) transport: T,
@@ -25,17 +25,17 @@ pub(crate) struct EngineParts<S, T, C> {
 }
 
 impl<S, T, C: Clock> EngineParts<S, T, C> {
-    /// Returns the present time, as it is to be believed.
+    /// Returns the present time. A step of the wall clock counts once it has lasted.
     pub(crate) fn now(&self) -> Now {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.clocks())
     }
 
-    /// Returns how often the wall clock was set back, as far as that was believed.
+    /// Returns the number of times that the wall clock was set back and stayed so.
     pub(crate) fn set_back(&self) -> u64 {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).set_back()
     }
 
-    /// Returns whether an age that began at `since` is sure enough to give something up for good.
+    /// Returns whether an age that began at `since` is sure enough for a decision that is final.
     pub(crate) fn is_sure_since(&self, since: Timestamp, now: Now) -> bool {
         let time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         time.is_sure_since(since, now.monotonic)

@@ -1,4 +1,4 @@
-//! The rate limit of an endpoint: governor's bucket, under the engine's clock.
+//! The rate limit of an endpoint: the bucket of `governor`, with the engine's clock.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use webhooks_registry::RateLimit;
 
 use crate::clock::MonotonicTime;
 
-/// What governor can count in nanoseconds; registries allow no more.
+/// The bounds within which `governor` can count in nanoseconds; registries allow no more.
 const SHORTEST_INTERVAL: Duration = Duration::from_nanos(1);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
@@ -24,9 +24,9 @@ const MAX_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 pub(crate) struct Rate {
     limit: RateLimit,
     now: Now,
-    /// How long the bucket takes to refill by one token.
+    /// The time in which the bucket gets one token.
     interval: Duration,
-    /// When it is full again if nothing more is taken.
+    /// The time at which it is full again if nothing more is taken.
     full_at: MonotonicTime,
     bucket: RateLimiter<NotKeyed, InMemoryState, Now, NoOpMiddleware<Nanos>>,
 }
@@ -34,20 +34,22 @@ pub(crate) struct Rate {
 impl Rate {
     pub(crate) fn new(limit: RateLimit, now: MonotonicTime) -> Self {
         let interval = limit.interval().clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+        // An interval of zero has no quota; `clamp` has excluded it.
         let quota = Quota::with_period(interval).unwrap_or_else(|| Quota::per_second(limit.calls));
         let quota = quota.allow_burst(limit.burst.min(MAX_BURST));
+        // Before the bucket is made, which then reads the clock for its start.
         let clock = Now::default();
         clock.set(now);
         let bucket = RateLimiter::direct_with_clock(quota, clock.clone());
         Self { limit, now: clock, interval, full_at: now, bucket }
     }
 
-    /// Returns the limit that it was made for.
+    /// Returns the limit.
     pub(crate) fn limit(&self) -> RateLimit {
         self.limit
     }
 
-    /// Takes a token, or returns when there will be one.
+    /// Takes a token, or returns the time at which there is one.
     pub(crate) fn take(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
         self.now.set(now);
         let taken = self.bucket.check();
@@ -56,7 +58,7 @@ impl Rate {
         Ok(())
     }
 
-    /// Returns whether the bucket is full: one that is made anew allows no more.
+    /// Returns whether the bucket is full. Then it can be dropped: a new one allows no more.
     pub(crate) fn is_full(&self, now: MonotonicTime) -> bool {
         self.full_at <= now
     }
@@ -68,7 +70,7 @@ impl fmt::Debug for Rate {
     }
 }
 
-/// The time that the caller said it is, in nanoseconds; it never goes back.
+/// The time that the caller set last, in nanoseconds. It never goes back.
 #[derive(Debug, Clone, Default)]
 struct Now(Arc<AtomicU64>);
 
@@ -99,7 +101,7 @@ mod tests {
         RateLimit { calls, per, burst }
     }
 
-    /// Takes so many tokens as soon as they are there; returns when the last one was.
+    /// Takes `tokens` tokens as soon as they are there; returns the time of the last one.
     fn take(rate: &mut Rate, tokens: u32, mut now: MonotonicTime) -> MonotonicTime {
         let mut taken = 0;
         while taken < tokens {

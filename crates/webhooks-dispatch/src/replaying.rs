@@ -1,4 +1,4 @@
-//! A replay as its caller sees it: portion after portion, to be watched, stopped and resumed.
+//! A replay in progress: portion after portion, so that its caller can watch, stop and resume it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,13 +9,14 @@ use crate::store::{
     DeliveryStore, OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest,
 };
 
-/// How many deliveries or events a replay looks at in one step, so that others get their turn.
+/// The number of deliveries or events that a replay looks at in one step, small enough that other
+/// calls to the store get their turn.
 const PORTION: usize = 500;
 
-/// A replay that its caller carries on, portion by portion.
+/// A replay that its caller continues, portion by portion.
 ///
-/// It stops when it is dropped, and nothing that was replayed is undone. To resume it later, also in
-/// another process, keep [`started_at`](Self::started_at) and [`cursor`](Self::cursor).
+/// It stops when it is dropped; deliveries that were replayed stay so. To resume it later, also in
+/// another process, store [`started_at`](Self::started_at) and [`cursor`](Self::cursor).
 ///
 /// # Example
 /// ```
@@ -55,7 +56,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         now: impl Fn() -> Timestamp + Send + Sync + 'e,
     ) -> Self {
         if let Replay::Deliveries(ids) = &mut replay {
-            // Each is counted once.
+            // A delivery that is listed twice counts once.
             let mut seen = HashSet::new();
             ids.retain(|id| seen.insert(*id));
         }
@@ -71,23 +72,23 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         self
     }
 
-    /// Goes on where an equal replay that began at `started_at` was stopped.
+    /// Resumes an equal replay that began at `started_at`, after its `cursor`.
     pub fn resume(mut self, started_at: Timestamp, cursor: Option<ReplayCursor>) -> Self {
         self.request.started_at = started_at;
         self.request.after = cursor;
         self
     }
 
-    /// Carries on; returns how many deliveries a portion made due, or would have in a dry run, and
-    /// `None` after the last one.
+    /// Replays the next portion; returns the number of deliveries that it made due, or would in a
+    /// dry run, and `None` after the last one.
     ///
     /// # Errors
-    /// [`OperationError`] when what is named does not exist or cannot be replayed, or the store
-    /// fails; then the same call makes the portion again.
+    /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
+    /// or the store fails. Then the same call makes the portion again.
     ///
     /// # Cancellation
-    /// A dropped future may or may not have replayed its portion. The next call makes it again,
-    /// which leaves out what was replayed.
+    /// A dropped future may or may not have replayed its portion. The next call makes the portion
+    /// again, and leaves out deliveries that were replayed.
     pub async fn next(&mut self) -> Result<Option<usize>, OperationError> {
         if self.is_done {
             return Ok(None);
@@ -99,8 +100,8 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         Ok(Some(replayed.deliveries))
     }
 
-    /// Carries on to the end; returns how many deliveries were made due from here on, or would have
-    /// been in a dry run.
+    /// Replays all portions that are left; returns the number of deliveries that they made due, or
+    /// would in a dry run.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -112,7 +113,8 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         Ok(deliveries)
     }
 
-    /// Returns when the replay began. What is accepted or replayed from then on is left out.
+    /// Returns the time at which the replay began. Deliveries accepted or replayed later are left
+    /// out.
     pub fn started_at(&self) -> Timestamp {
         self.request.started_at
     }
@@ -122,7 +124,8 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         self.is_done
     }
 
-    /// Returns where the next portion goes on; `None` before the first. After the last one it stays.
+    /// Returns the place at which the next portion goes on; `None` before the first. It stays the
+    /// same after the last one.
     pub fn cursor(&self) -> Option<ReplayCursor> {
         self.request.after
     }

@@ -1,18 +1,18 @@
-//! What is kept of a response, for the endpoint's owner to read.
+//! The record of a response, for the endpoint's owner to read.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderMap;
 
-/// How much of a response's body is kept with the attempt, in bytes.
+/// The part of a response's body that is recorded with the attempt, in bytes.
 const MAX_BODY: usize = 1024;
 
-/// How much of one header's value is kept, in bytes.
+/// The part of a header's value that is recorded, in bytes.
 const MAX_VALUE: usize = 256;
 
-/// The headers that tell why a receiver answered as it did, or by which its owner finds the request
-/// in logs. None of them holds cookies or credentials.
+/// The headers that explain an answer, or with which the receiver's owner finds the request in
+/// logs. None of them holds cookies or credentials.
 const SAFE_HEADERS: [&str; 9] = [
     "content-type",
     "retry-after",
@@ -29,15 +29,15 @@ const SAFE_HEADERS: [&str; 9] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "bytes are a text or they are not")]
 pub enum Excerpt<'a> {
-    /// What is no text, in base64 (RFC 4648 §4).
+    /// Bytes that are no text, in base64 (RFC 4648 §4).
     Base64(String),
     /// A text.
     Text(&'a str),
 }
 
 impl<'a> Excerpt<'a> {
-    /// Returns the bytes as a text if they are one (UTF-8 without control characters but tabs and
-    /// line ends), or else in base64.
+    /// Returns the bytes as a text if they are one (UTF-8 without control characters, except tabs
+    /// and line ends), or else in base64.
     pub fn of(bytes: &'a [u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.chars().any(is_unreadable) => Self::Text(text),
@@ -50,17 +50,17 @@ fn is_unreadable(character: char) -> bool {
     character.is_control() && !matches!(character, '\t' | '\n' | '\r')
 }
 
-/// Returns as much of a body as is kept: of a text, whole characters.
+/// Returns the part of a body that is recorded; if it is a text, whole characters.
 pub(crate) fn start_of(body: &Bytes) -> Bytes {
     let start = body.slice(..body.len().min(MAX_BODY));
     match std::str::from_utf8(&start) {
-        // Only the last character is cut; a byte that no text has would have a length.
+        // Without a length, the error is a last character that was cut off.
         Err(error) if error.error_len().is_none() => start.slice(..error.valid_up_to()),
         _ => start,
     }
 }
 
-/// Returns the headers that may be kept, a line each.
+/// Returns the headers that may be recorded, one per line.
 pub(crate) fn safe_headers(headers: &HeaderMap) -> String {
     let mut lines = String::new();
     for name in SAFE_HEADERS {
@@ -75,7 +75,7 @@ pub(crate) fn safe_headers(headers: &HeaderMap) -> String {
     lines
 }
 
-/// Returns a URL without what often is a secret: the query, the fragment, and the credentials.
+/// Returns a URL without the parts that are often secret: query, fragment and credentials.
 fn place(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or_default();
     match bare.split_once("//") {

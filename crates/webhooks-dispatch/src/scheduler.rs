@@ -1,4 +1,5 @@
-//! What flies next: lanes of claimed deliveries, a turn for each tenant, bounds on the flights.
+//! The choice of the next attempt: one lane per endpoint with claimed deliveries, tenants in turn,
+//! bounds on the attempts in flight.
 
 mod claims;
 mod known;
@@ -21,32 +22,36 @@ use crate::clock::{MonotonicTime, Now};
 use crate::decide::EndpointSignal;
 use crate::store::{Claim, ClaimRequest, Claimed};
 
-/// The most that `concurrency` can be, far beyond what a process can have open.
+/// The upper bound of `concurrency`, far above the number of sockets that a process can open.
 const MAX_CONCURRENCY: usize = 1 << 20;
 
-/// Below how many deliveries that are ready more are claimed, and up to how many; for each flight
-/// that may start. A claim is answered before what is ready runs out.
+/// The low and the high water mark of ready deliveries, in multiples of `concurrency`. Below the
+/// low mark the worker claims, up to the high mark: the answer comes before the ready ones run out.
 const LOW_WATER: usize = 2;
 const HIGH_WATER: usize = 3;
 
-/// How many deliveries at least are claimed for one endpoint at a time, and at most.
+/// The bounds on the number of deliveries that one claim brings for one endpoint.
 const PER_ENDPOINT: (usize, usize) = (16, 64);
 
-/// How many deliveries are claimed for one endpoint at a time while lanes are parked, so that one
-/// claim finds many endpoints, or while more than `MANY` wait for each flight that may start.
+/// The number of deliveries that one claim brings for one endpoint while lanes are parked, or while
+/// more than `MANY * concurrency` deliveries wait in lanes. One claim then finds many endpoints.
 const FEW_PER_ENDPOINT: usize = 4;
 const MANY: usize = 20;
 
-/// How long ago a delivery was accepted that says nothing against its endpoint.
+/// The age up to which a delivery that waits is no sign of trouble with its endpoint.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A pure structure: it takes deliveries that were claimed, and says which of them to carry out.
+/// The scheduler of a worker, a pure structure: deliveries that were claimed go in, and those whose
+/// attempt may start come out.
 ///
-/// Two bounds hold the flights: `concurrency` for those that have just started, and a wider one
-/// for those that last, so that endpoints that hang do not keep others from starting. An endpoint
-/// with slow flights may hold no more than its share of the wider one. Of both, parts are kept for
-/// endpoints that answer quickly (see [`Slots`]); a lane that finds its part taken is parked, and
-/// nothing more is claimed for it.
+/// Two bounds limit the attempts in flight: `concurrency` for those that have just started, and a
+/// larger one for slow ones. So endpoints that hang do not stop others from starting. An endpoint
+/// with slow attempts may have no more of them than its share of the larger bound. A part of both
+/// bounds is reserved for endpoints that answer quickly (see [`Slots`]). A lane that finds its part
+/// used up is parked, and nothing more is claimed for it.
+///
+/// `ready_deliveries` and `parked_deliveries` are sums of queue lengths: a queue changes either
+/// between [`dequeue`](Self::dequeue) and [`enqueue`](Self::enqueue), or together with its sum.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     concurrency: usize,
@@ -54,38 +59,42 @@ pub(crate) struct Scheduler {
     now: MonotonicTime,
     lanes: Vec<Lane>,
     by_endpoint: HashMap<EndpointNumber, usize>,
-    /// The same by what names endpoints: one that is enabled again has a new number.
+    /// The lanes by key, since an endpoint that is enabled again has a new number.
     by_key: HashMap<EndpointKey, usize>,
     free: BTreeSet<usize>,
-    /// The lanes that can start a flight.
+    /// The lanes that can start an attempt.
     turns: Turns,
-    /// How many deliveries the ready lanes hold.
+    /// The number of deliveries in ready lanes.
     ready_deliveries: usize,
     /// The lanes that wait for a slot of their part, by trust and in turn.
     parked: BTreeMap<(Trust, u64), usize>,
-    /// How many lanes were parked so far.
+    /// The number of times that a lane was parked.
     parkings: u64,
-    /// How many deliveries the parked lanes hold.
+    /// The number of deliveries in parked lanes.
     parked_deliveries: usize,
-    /// The lanes that wait, by when they go on.
+    /// The lanes that wait, by the time at which they go on.
     waiting: BTreeSet<(MonotonicTime, usize)>,
-    /// The endpoints that nothing is claimed for.
+    /// The endpoints for which nothing is claimed.
     busy: Arc<BTreeSet<EndpointNumber>>,
-    /// All claims held: those that wait in lanes, and those in flight.
+    /// All claims of this worker with the ends of their leases: those that wait in lanes, and those
+    /// in flight.
     held: BTreeMap<Claim, MonotonicTime>,
-    /// How many of them wait in lanes.
+    /// The number of them that wait in lanes.
     queued: usize,
-    /// No lease of those that wait in lanes ends before this.
+    /// A time before which no lease of a claim that waits in a lane ends.
     leases_end: MonotonicTime,
-    /// Claims to hand back, because their lane has closed.
+    /// Claims to release: their lane holds nothing any more.
     released: Vec<Claim>,
-    /// Counts what may have brought something to claim: changes of the store, free lanes, time.
+    /// The number of changes that may have brought something to claim: in the store, of lanes that
+    /// became free, of time.
     changes: u64,
-    /// The count when the present claim was asked for, and how much it may bring.
+    /// `changes` when the last claim was requested, and the limit of that claim.
     last_claim: (u64, usize),
-    /// The wall clock then.
+    /// The time of the wall clock when the last claim was requested.
     last_claim_at: Timestamp,
-    /// The count when a claim was asked for that brought less.
+    // A claim that brings less than its limit stops further claims until `changes` moves. The count
+    // of the request is stored, not that of the answer, so a change during the call is not missed.
+    /// `changes` when the last claim was requested that brought less than its limit.
     exhausted_at: Option<u64>,
     slots: Slots,
     slow_lanes: usize,
@@ -94,12 +103,12 @@ pub(crate) struct Scheduler {
     pub(crate) leaks_slots: bool,
 }
 
-/// A delivery that takes off.
+/// A delivery whose attempt is in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) claimed: Claimed,
     lane: usize,
-    /// The trust that it started with.
+    /// The trust of its endpoint when it started.
     trust: Trust,
     is_slow: bool,
 }
@@ -138,7 +147,7 @@ impl Scheduler {
         }
     }
 
-    /// Returns what to claim, if there is room for more.
+    /// Returns the next claim to make, if there is room for more.
     pub(crate) fn request(&mut self, now: Now, lease: Duration) -> Option<ClaimRequest> {
         self.advance(now.monotonic);
         if self.is_stopped || !self.wants_more() {
@@ -151,7 +160,7 @@ impl Scheduler {
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
 
-    /// Notes that there may be something to claim.
+    /// Notes that there may be something to claim: a claim that brought too little counts no more.
     pub(crate) fn note_change(&mut self) {
         self.changes += 1;
     }
@@ -161,7 +170,7 @@ impl Scheduler {
         self.ready_deliveries < LOW_WATER * self.concurrency
     }
 
-    /// Returns whether the lanes run low, and a claim may bring more.
+    /// Returns whether the lanes run low and a claim may bring more.
     fn wants_more(&self) -> bool {
         self.has_room() && self.exhausted_at != Some(self.changes)
     }
@@ -178,7 +187,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes in what was claimed, with leases that last until then.
+    /// Adds deliveries that were claimed, with leases that last until `lease_end`.
     pub(crate) fn add_claimed(&mut self, claimed: Vec<Claimed>, lease_end: MonotonicTime) {
         let (changes, limit) = self.last_claim;
         if claimed.len() < limit {
@@ -187,6 +196,7 @@ impl Scheduler {
         for claimed in claimed {
             let index = self.lane(&claimed);
             let lane = &mut self.lanes[index];
+            // The lane may have begun to wait after the claim was requested.
             if lane.state == LaneState::Waiting || self.is_stopped {
                 self.released.push(claimed.claim);
                 continue;
@@ -206,11 +216,11 @@ impl Scheduler {
         }
     }
 
-    /// Returns the next delivery to carry out, if a flight is free.
+    /// Returns the next delivery to attempt, if there is one and a free slot for it.
     pub(crate) fn take(&mut self, now: MonotonicTime) -> Option<InFlight> {
         self.advance(now);
         if self.leases_end <= self.now {
-            self.drop_lapsed();
+            self.drop_ended();
         }
         while self.slots.has_any() && !self.is_stopped {
             self.unpark();
@@ -220,7 +230,7 @@ impl Scheduler {
             self.ready_deliveries -= lane.queue.len();
             lane.state = LaneState::Idle;
             if !lane.can_start(most, slow_share) {
-                // Others took the room meanwhile. It goes on when a flight of its own ends.
+                // Others took the room meanwhile. The lane goes on when an attempt of its own ends.
                 continue;
             }
             let trust = lane.trust();
@@ -228,7 +238,10 @@ impl Scheduler {
                 self.park(index, trust);
                 continue;
             }
+            // After the other checks, so that no token is spent on a lane that cannot start.
             if let Err(until) = lane.token(self.now) {
+                // The wait for a token may outlast a lease. The claims are released, so that they
+                // need no extending, fill no lane, and are free for other workers meanwhile.
                 self.pause_until(index, until);
                 continue;
             }
@@ -243,14 +256,15 @@ impl Scheduler {
         None
     }
 
-    /// Has a lane wait for a slot of its part. What it holds is handed back if the parked ones hold
-    /// much already, and is claimed again in its turn.
+    /// Parks a lane until a slot of its part is free. Its claims are released if the parked lanes
+    /// hold many already; they are claimed again in their turn.
     fn park(&mut self, index: usize, trust: Trust) {
         let lane = &mut self.lanes[index];
         lane.state = LaneState::Parked(self.parkings);
         lane.parked_as = trust;
         self.parked.insert((trust, self.parkings), index);
         self.parkings += 1;
+        // `take` has subtracted this queue from `ready_deliveries`.
         let (held, endpoint) = (lane.queue.len(), lane.endpoint);
         if self.parked_deliveries + held > HIGH_WATER * self.concurrency {
             self.release_queue(index);
@@ -260,7 +274,7 @@ impl Scheduler {
         self.set_busy(endpoint, true);
     }
 
-    /// Has the first lane of each trust go on that waits for a slot, if there is one.
+    /// Unparks the first lane of each trust for which there is a slot.
     fn unpark(&mut self) {
         for index in self.unparkable() {
             self.dequeue(index);
@@ -268,7 +282,7 @@ impl Scheduler {
         }
     }
 
-    /// Returns the first parked lane of each trust that there is a slot for.
+    /// Returns the first parked lane of each trust for which there is a slot.
     fn unparkable(&self) -> Vec<usize> {
         if self.parked.is_empty() {
             return Vec::new();
@@ -278,14 +292,14 @@ impl Scheduler {
         Trust::ALL.into_iter().filter(has_room).filter_map(first).map(|(_, index)| *index).collect()
     }
 
-    /// Returns whether there may be something to claim, or to start beside what has just started.
+    /// Returns whether there may be something to claim, or another attempt to start.
     pub(crate) fn has_more_to_do(&self) -> bool {
         self.wants_more()
             || (self.slots.has_any() && !self.turns.is_empty())
             || !self.unparkable().is_empty()
     }
 
-    /// Notes that a flight lasts.
+    /// Moves an attempt that has become slow to a slow slot.
     pub(crate) fn slow_down(&mut self, flight: &mut InFlight) {
         if std::mem::replace(&mut flight.is_slow, true) {
             return;
@@ -299,26 +313,27 @@ impl Scheduler {
         self.enqueue(flight.lane);
     }
 
-    /// Notes that a flight has ended, and what that tells of its endpoint.
+    /// Notes the end of an attempt, and its signal about the endpoint.
     pub(crate) fn finish(&mut self, flight: &InFlight, signal: EndpointSignal, now: MonotonicTime) {
         self.advance(now);
         if !self.leaks(signal) {
-            self.give_back(flight);
+            self.free_slot(flight);
         }
         let lane = &mut self.lanes[flight.lane];
-        // An endpoint that began anew meanwhile may have been mended, or be another.
+        // An endpoint that was registered anew meanwhile may have been repaired, or be another one.
         let is_current = flight.claimed.registration.number == lane.endpoint;
         let signal = if is_current { signal } else { EndpointSignal::Nothing };
         if let Some(until) = lane.on_result(signal, flight.is_slow, &self.breaker, self.now) {
             return self.pause_until(flight.lane, until);
         }
+        // It waits among the lanes of its old trust, whose slots are others.
         if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
             self.dequeue(flight.lane);
         }
         self.enqueue(flight.lane);
     }
 
-    fn give_back(&mut self, flight: &InFlight) {
+    fn free_slot(&mut self, flight: &InFlight) {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
         self.slots.end(flight.trust, flight.is_slow);
@@ -341,13 +356,14 @@ impl Scheduler {
         false
     }
 
-    /// Lets a lane wait; what it holds is handed back.
+    /// Pauses a lane, and releases its claims.
     fn pause_until(&mut self, index: usize, until: MonotonicTime) {
         self.dequeue(index);
         let lane = &mut self.lanes[index];
         let mut until = until;
         if lane.state == LaneState::Waiting {
             self.waiting.remove(&(lane.waits_until, index));
+            // A pause that is longer already stays.
             until = until.max(lane.waits_until);
         }
         lane.state = LaneState::Waiting;
@@ -358,7 +374,7 @@ impl Scheduler {
         self.set_busy(endpoint, true);
     }
 
-    /// Starts nothing more, and hands back what has not started.
+    /// Stops starting attempts, and releases the claims that wait.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
@@ -371,21 +387,23 @@ impl Scheduler {
         self.is_stopped
     }
 
-    /// Returns how many flights there are.
-    pub(crate) fn flights(&self) -> usize {
-        self.slots.flights()
+    /// Returns the number of attempts in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.slots.in_flight()
     }
 
-    /// Returns when a lane goes on that waits.
+    /// Returns the time at which the first lane that waits goes on.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
         if self.slots.has_any() && !self.unparkable().is_empty() {
+            // A parked lane can start now, so the driver must not sleep.
             return Some(self.now);
         }
         self.waiting.first().map(|(until, _)| *until)
     }
 
-    /// Moves time on: lanes whose wait is over go on.
+    /// Moves the time forward; lanes whose wait is over go on.
     fn advance(&mut self, now: MonotonicTime) {
+        // A caller may read its clock before it locks the scheduler, so a reading may come late.
         self.now = self.now.max(now);
         while let Some((until, index)) = self.waiting.first().copied()
             && until <= self.now
@@ -396,17 +414,22 @@ impl Scheduler {
         }
     }
 
-    /// Returns how many flights an endpoint may have, and one that has slow ones.
+    /// Returns the largest number of attempts in flight for any endpoint, and for one with slow
+    /// ones.
     ///
-    /// All flights of an endpoint may turn out slow, so the less room there is left for those, the
-    /// fewer it may have: however many endpoints begin to hang, the last slots go one to each.
+    /// All attempts of an endpoint may become slow. So the fewer slow slots are left, the fewer
+    /// attempts each endpoint may start. If many endpoints begin to hang, each gets one of the
+    /// last.
     fn shares(&self) -> (usize, usize) {
         let room = self.concurrency * SLOW_FACTOR;
-        let most = room.saturating_sub(self.slots.flights()) / (SLOW_FACTOR - 1);
+        // With at most `concurrency` attempts in flight this is at least `concurrency`, which is no
+        // bound. It falls to zero as the slow slots fill.
+        let most = room.saturating_sub(self.slots.in_flight()) / (SLOW_FACTOR - 1);
         (most, room / self.slow_lanes.max(1))
     }
 
-    /// Puts a lane among those that can start a flight, or that wait, or neither.
+    /// Adds a lane to the ready ones if it can start an attempt, and marks its endpoint busy or
+    /// free.
     fn enqueue(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
@@ -422,7 +445,7 @@ impl Scheduler {
         self.set_busy(endpoint, is_busy);
     }
 
-    /// Takes a lane from among those that can start a flight, or wait for a slot.
+    /// Removes a lane from the ready ones and from the parked ones.
     fn dequeue(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         match lane.state {
@@ -446,6 +469,7 @@ impl Scheduler {
                 busy.insert(endpoint);
             } else {
                 busy.remove(&endpoint);
+                // A claim that brought too little left this endpoint out.
                 self.changes += 1;
             }
         }

@@ -22,9 +22,9 @@ use webhooks_core::{Event, EventId, EventType, TenantId};
 pub struct SerializedEvent {
     /// The id by which receivers deduplicate.
     pub id: EventId,
-    /// What kind of thing happened.
+    /// The type of the event.
     pub event_type: EventType,
-    /// Whose endpoints the event goes to.
+    /// The tenant to whose endpoints the event goes.
     pub tenant: TenantId,
     /// The event's JSON object, as [`Event::to_json`] writes it.
     pub body: Bytes,
@@ -41,7 +41,7 @@ impl SerializedEvent {
         }
     }
 
-    /// Returns whether a stored body says the same: type, payload and source. The timestamp may
+    /// Returns whether a stored body has the same type, payload and source. The timestamp may
     /// differ, since a publisher that tries again often makes the event anew.
     pub fn is_same_content(&self, stored: &[u8]) -> bool {
         if self.body == stored {

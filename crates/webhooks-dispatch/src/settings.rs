@@ -1,4 +1,4 @@
-//! How an engine works: its bounds and defaults.
+//! The settings of an engine: its bounds and defaults.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use webhooks_core::RetryPolicy;
 
 use crate::breaker::BreakerSettings;
 
-/// How long a lease may be. When a worker extends it, a quarter is left at worst: enough for a call that
-/// fails, the pause after it, and another call. No lease needs to be long, since it is extended, and
-/// after a crash it is waited for.
+/// The bounds of a lease. When a worker extends it, at least a quarter is left: enough for a call
+/// that fails, the pause after it, and another call. A long lease is of no use: a live worker
+/// extends it, and after a crash its deliveries wait for its end.
 const LEASE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60 * 60));
 
-/// The longest time that results are gathered: a quarter of the shortest lease, so that they are settled
-/// while their leases last.
+/// The upper bound of `linger`: a quarter of the shortest lease, so that results are settled while
+/// their leases last.
 const MAX_LINGER: Duration = Duration::from_secs(1);
 
-/// Publishing is idempotent for as long as events are remembered.
+/// The lower bound of `retention`: publishing is idempotent for as long as events are remembered.
 const MIN_RETENTION: Duration = Duration::from_secs(60);
 
-/// How an engine works. Every bound has a default that suits a small server.
+/// The settings of an engine. Every bound has a default that suits a small server.
 ///
 /// # Example
 /// ```
@@ -32,35 +32,38 @@ const MIN_RETENTION: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
 pub struct EngineSettings {
-    /// How many exchanges start and are in flight at once: 256 unless set. Those that last longer
-    /// than `slow_after` count apart, and there may be four times as many. Of 8 and more a part is
-    /// kept for endpoints that answer quickly, so that those that hang never have all.
+    /// The number of attempts that may be in flight at once, without slow ones: 256 unless set.
+    ///
+    /// Attempts that take longer than `slow_after` count apart; there may be four times as many.
+    /// From 8 on, a part is reserved for endpoints that answer quickly, so that endpoints that hang
+    /// never use all.
     pub concurrency: usize,
-    /// How long an exchange may last before it counts as slow: 1 s unless set.
+    /// The time after which an attempt counts as slow: 1 s unless set.
     pub slow_after: Duration,
-    /// How long a claim lasts before another worker may take the delivery over: 60 s unless set.
-    /// A live worker extends its claims. From 4 s to an hour.
+    /// The time after which another worker may claim the deliveries of a dead one: 60 s unless set,
+    /// from 4 s to an hour. A live worker extends its claims.
     pub lease: Duration,
-    /// How long results are gathered before they are settled together: 5 ms unless set, 1 s at most.
+    /// The time for which results are gathered to be settled together: 5 ms unless set, at most a
+    /// second.
     pub linger: Duration,
-    /// How many exchanges may be in flight or not settled yet: 2,048 unless set. A crash can
-    /// repeat so many.
+    /// The number of attempts that may be in flight or not settled yet: 2,048 unless set. A crash
+    /// can repeat this many.
     pub max_unsettled: usize,
-    /// When a failed delivery is tried again whose endpoint does not say it: by the Standard Webhooks
-    /// schedule, nine times over 75 hours, unless set.
+    /// The retry policy of endpoints that have none of their own. Unless set, it is the Standard
+    /// Webhooks schedule: nine retries over 75 hours.
     pub retry: RetryPolicy,
-    /// When an endpoint in trouble is left alone.
+    /// The circuit breaker of each endpoint.
     pub breaker: BreakerSettings,
-    /// How long an endpoint may be tried and fail each time before it is disabled: 5 days unless
-    /// set; never if `None`. Pauses of more than 30 hours without an attempt count for nothing, and
-    /// a delivery that has retries left is tried to its end.
+    /// The time for which all attempts of an endpoint must fail before it is disabled: 5 days
+    /// unless set; never if `None`. A pause of more than 30 hours without an attempt does not
+    /// count. A delivery that has retries left is tried to its end.
     pub disable_after: Option<Duration>,
-    /// How long events are remembered whose deliveries have ended: 30 days unless set, at least a
-    /// minute. Publishing is idempotent for as long.
+    /// The time for which events are remembered whose deliveries have ended: 30 days unless set, at
+    /// least a minute. Publishing is idempotent for this time.
     pub retention: Duration,
-    /// How large an event's body may be, in bytes: 1 MiB unless set.
+    /// The largest body of an event, in bytes: 1 MiB unless set.
     pub max_body: usize,
-    /// The seed of the jitter, so that a run can be repeated; random if `None`.
+    /// The seed of the jitter, to repeat a run; random if `None`.
     pub seed: Option<u64>,
 }
 
@@ -83,7 +86,7 @@ impl Default for EngineSettings {
     }
 }
 
-/// Bounds what would bring the engine to a standstill, or forget events that it has just accepted.
+/// Bounds settings that would stop the engine, or forget events that it has just accepted.
 pub(crate) fn bounded(settings: EngineSettings) -> EngineSettings {
     EngineSettings {
         concurrency: settings.concurrency.max(1),

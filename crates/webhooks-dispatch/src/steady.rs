@@ -1,4 +1,4 @@
-//! The wall clock as the engine believes it: a step counts only after it has lasted.
+//! The wall clock without sudden steps: a step counts only after it has lasted.
 
 use std::time::Duration;
 
@@ -6,51 +6,53 @@ use webhooks_core::Timestamp;
 
 use crate::clock::{MonotonicTime, Now};
 
-/// How far the wall clock may be off what the monotonic clock says without being doubted: time
-/// servers correct that much at once.
+/// The difference from the monotonic clock up to which the wall clock is not doubted: time servers
+/// correct that much at once.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// How long a step of the wall clock must last before it is believed. A machine that wakes up with
-/// a wrong clock has it corrected sooner; a machine that slept makes its retries this much later.
+/// The time that a step of the wall clock must last before it is believed. A machine that wakes up
+/// with a wrong clock has it corrected sooner; a machine that slept makes its retries this much
+/// later.
 const BELIEVED_AFTER: Duration = Duration::from_secs(300);
 
-/// A pure structure: it is told what both clocks say, and returns the time to go by.
+/// The time that the engine uses, a pure structure: readings of both clocks go in.
 ///
-/// While the wall clock agrees with the monotonic one, it is believed as it is. After a step, time
-/// goes on evenly from before, and the step is believed once it has lasted: so a clock that steps
-/// back stops nothing, and one that leaps ahead for a moment expires nothing.
+/// While the wall clock agrees with the monotonic one, it is believed. After a step, time goes on
+/// evenly from before, and the step is believed once it has lasted. So a clock that steps back
+/// stops nothing, and one that leaps ahead for a moment expires nothing.
 #[derive(Debug)]
 pub(crate) struct SteadyTime {
-    /// What both clocks said when they last agreed.
+    /// The readings of both clocks when they last agreed.
     anchor: Now,
     doubted: Option<Doubted>,
     started: Now,
-    /// How often the wall clock was set back, as far as that was believed.
+    /// The number of times that the wall clock was set back and stayed so.
     set_back: u64,
 }
 
 /// A step that has not lasted yet.
 #[derive(Debug, Clone, Copy)]
 struct Doubted {
-    /// What both clocks said first after the step.
+    /// The first readings of both clocks after the step.
     first: Now,
 }
 
 impl SteadyTime {
-    /// Begins to go by the clocks.
+    /// Returns the time that starts with these readings.
     pub(crate) fn new(clocks: Now) -> Self {
         Self { anchor: clocks, doubted: None, started: clocks, set_back: 0 }
     }
 
-    /// Returns the time to go by.
+    /// Returns the time to use.
     pub(crate) fn read(&mut self, clocks: Now) -> Now {
         let expected = after(self.anchor, clocks.monotonic);
         if is_near(clocks.wall, expected) {
+            // The anchor moves along, so that small corrections never add up to a step.
             self.doubted = None;
             self.anchor = clocks;
             return clocks;
         }
-        // A step that is followed by another one begins to last anew.
+        // After another step, the time that a step must last begins anew.
         let step =
             self.doubted.filter(|step| is_near(clocks.wall, after(step.first, clocks.monotonic)));
         let first = step.map_or(clocks, |step| step.first);
@@ -64,21 +66,24 @@ impl SteadyTime {
         Now { wall: expected, ..clocks }
     }
 
-    /// Returns how often the wall clock was set back.
+    /// Returns the number of times that the wall clock was set back and stayed so.
     pub(crate) fn set_back(&self) -> u64 {
         self.set_back
     }
 
-    /// Returns whether a decision that cannot be undone may go by an age that began at `since`:
-    /// a clock that was wrong when the process started has not been found out yet.
+    /// Returns whether an age that began at `since` is sure enough for a decision that cannot be
+    /// undone.
+    ///
+    /// An age from before the start is not sure at first: the clock may have been wrong when the
+    /// process started, and is then found wrong within [`BELIEVED_AFTER`].
     pub(crate) fn is_sure_since(&self, since: Timestamp, now: MonotonicTime) -> bool {
-        // One that is found out is doubted before it is believed.
+        // A clock that is corrected is doubted first, and believed after the same time.
         let has_lasted = now.saturating_since(self.started.monotonic) >= BELIEVED_AFTER;
         since >= self.started.wall || (has_lasted && self.doubted.is_none())
     }
 }
 
-/// Returns what the wall clock says at a time if it goes on evenly from an earlier one.
+/// Returns the time of the wall clock at `monotonic` if it goes on evenly from `earlier`.
 fn after(earlier: Now, monotonic: MonotonicTime) -> Timestamp {
     earlier.wall + monotonic.saturating_since(earlier.monotonic)
 }
@@ -94,14 +99,14 @@ mod tests {
     const START: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
     const HOUR: u64 = 3_600;
 
-    /// Returns what the clocks say after a time, with the wall clock off by some seconds.
+    /// Returns the readings of the clocks after a time, with the wall clock off by some seconds.
     fn clocks(elapsed: u64, off: i64) -> Now {
         let wall = (START + elapsed).checked_add_signed(off).unwrap();
         let monotonic = MonotonicTime::from_origin(Duration::from_secs(elapsed));
         Now { wall: Timestamp::from_unix_seconds(wall), monotonic }
     }
 
-    /// Feeds readings, and returns by how many seconds the last answer is off.
+    /// Feeds readings, and returns the seconds by which the last answer is off.
     fn off_after(readings: &[(u64, i64)]) -> i64 {
         let mut time = SteadyTime::new(clocks(0, 0));
         let mut off = 0;

@@ -1,4 +1,20 @@
-//! The port to whatever keeps events and deliveries durably: the engine's part.
+//! For implementors: the port to a durable store of events and deliveries, as the engine calls it.
+//!
+//! A publisher calls [`DeliveryStore::publish`]. A worker then goes round in this order:
+//!
+//! 1. [`changes`](DeliveryStore::changes), one time when it starts;
+//! 2. [`extend`](DeliveryStore::extend), for leases that would end soon;
+//! 3. [`hasten`](DeliveryStore::hasten), in a task of its own, when it starts and every five minutes;
+//! 4. [`claim`](DeliveryStore::claim), if it has room for more deliveries;
+//! 5. [`settle`](DeliveryStore::settle) with [`Outcome::Released`], for claims that it cannot use now;
+//! 6. [`next_due`](DeliveryStore::next_due), to know how long to sleep if no change wakes it.
+//!
+//! A second task of the worker calls [`settle`](DeliveryStore::settle) with the results of attempts
+//! meanwhile. When the worker ends, it releases its claims, and then calls
+//! [`release_held`](DeliveryStore::release_held). Operators call [`cancel`](DeliveryStore::cancel)
+//! and [`replay`](DeliveryStore::replay) at any time. The section "Write a store" of the crate's
+//! README says which of these calls overlap, and what must be atomic. The crate
+//! `webhooks-conformance` has the test suite.
 
 mod changes;
 mod claim;
@@ -26,33 +42,33 @@ pub use self::settlement::{Attempt, Outcome, Settled, Settlement};
 pub use crate::clock::Now;
 pub use crate::serialized_event::SerializedEvent;
 
-/// Keeps events and deliveries, and hands out what is due.
+/// A durable store of events and deliveries, from which workers claim what is due.
 ///
-/// The store is the queue: there is no second system. What it returned `Ok` for survives a crash,
-/// and what it returned `Err` for was not done. Time comes in as an argument, so that stores run
-/// under a simulated clock.
+/// The store is the queue: there is no second system. A call that returned `Ok` survives a crash;
+/// one that returned `Err` has changed nothing. Time is an argument, so that stores run under a
+/// simulated clock.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not store deliveries: implement `DeliveryStore`"
 )]
 pub trait DeliveryStore: Send + Sync + 'static {
-    /// Keeps each event and a delivery for each endpoint that wants it, all or nothing per event;
-    /// returns for each what became of it, in the same order.
+    /// Stores each event with a delivery for each endpoint that wants it, all or nothing per event;
+    /// returns a result for each event, in the same order.
     ///
     /// An event id that its tenant has used before, with the same content, gives the first result
     /// again; with other content, a [`Conflict`].
     ///
     /// # Errors
-    /// [`StoreError`] when nothing at all was kept.
+    /// [`StoreError`] when no event was stored.
     ///
     /// # Cancellation
-    /// A dropped future may or may not have kept the events; publishing them again is safe.
+    /// A dropped future may or may not have stored the events; publishing them again is safe.
     fn publish(
         &self,
         events: Vec<SerializedEvent>,
         now: Timestamp,
     ) -> impl Future<Output = Result<Vec<Result<Published, Conflict>>, StoreError>> + Send;
 
-    /// Hands out deliveries that are due, each to one claimer alone until its lease ends. Tenants
+    /// Claims deliveries that are due, each for this caller alone until its lease ends. Tenants
     /// take turns.
     ///
     /// # Errors
@@ -62,11 +78,11 @@ pub trait DeliveryStore: Send + Sync + 'static {
         request: ClaimRequest,
     ) -> impl Future<Output = Result<Vec<Claimed>, StoreError>> + Send;
 
-    /// Keeps what became of claimed deliveries; returns for each whether it was, in the same
-    /// order. A claim that was lost changes nothing.
+    /// Records the outcomes of claimed deliveries; returns for each whether it was recorded, in the
+    /// same order. A claim that was lost changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`] when nothing at all was kept. The claims go on, so that the same call can be
+    /// [`StoreError`] when no outcome was recorded. The claims go on, so that the same call can be
     /// made again.
     fn settle(
         &self,
@@ -74,7 +90,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send;
 
-    /// Makes claims last for `lease` from now, or longer if they do already; returns those that were
+    /// Extends claims to `lease` from now, unless they last longer already; returns those that were
     /// lost.
     ///
     /// # Errors
@@ -86,8 +102,8 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
-    /// Returns how long it takes until there may be something to claim for endpoints that are not
-    /// `busy`; `None` if only a change can bring something.
+    /// Returns the time until there may be something to claim for endpoints that are not `busy`;
+    /// `None` if only a change can bring something.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
@@ -97,17 +113,18 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
-    /// Makes due now what waits for its first attempt and is due later: it was accepted by a clock
-    /// that was ahead. No ordered endpoint waits for a retry any more that is not to be made. A worker
-    /// asks for it when it starts, after the wall clock was set back, and every five minutes.
+    /// Makes deliveries due now that wait for their first attempt and are due later: a clock that
+    /// was ahead accepted them. An ordered endpoint stops waiting for a retry that will not be
+    /// made. A worker calls this when it starts, after the wall clock was set back, and every five
+    /// minutes.
     ///
-    /// It may take long, if much is due later: it is done bit by bit, and others go on meanwhile.
+    /// It may take long, so a store does it in small steps, between which other calls go on.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
     fn hasten(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives up a delivery that waits or is in flight.
+    /// Cancels a delivery that waits or is in flight.
     ///
     /// # Errors
     /// [`OperationError`] when there is no such delivery, or it has ended already.
@@ -118,49 +135,49 @@ pub trait DeliveryStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), OperationError>> + Send;
 
     /// Makes deliveries due once more, with their retries from the start; at most
-    /// [`ReplayRequest::limit`] a call.
+    /// [`ReplayRequest::limit`] per call.
     ///
     /// # Errors
-    /// [`OperationError`] when what is named does not exist, cannot be replayed, or the store
-    /// fails.
+    /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
+    /// or the store fails.
     fn replay(
         &self,
         request: ReplayRequest,
     ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
 
-    /// Hands back what the store holds for a worker that ends, beyond what it has claimed; returns
-    /// how many deliveries. Stores that hold nothing need not do anything.
+    /// Releases deliveries that the store holds for a worker that ends, beyond those that it has
+    /// claimed; returns their number. A store that holds none need not implement it.
     fn release_held(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(0)
     }
 
-    /// Returns what wakes a worker when there may be more to claim.
+    /// Returns a listener that wakes a worker when there may be more to claim.
     fn changes(&self) -> ChangeListener;
 }
 
-/// Says that an event was kept, or had been before.
+/// The result of a publication: the event is stored, now or since an earlier publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Published {
     /// The event.
     pub event: EventId,
-    /// How many endpoints get it.
+    /// The number of endpoints that get it.
     pub deliveries: usize,
-    /// Whether the event had been published before.
+    /// The status: a new event, or a duplicate.
     pub status: PublishStatus,
 }
 
-/// Whether an event was published for the first time.
+/// The status of a publication: the first one of an event, or a duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum PublishStatus {
-    /// The event was kept just now.
+    /// The event was stored just now.
     Created,
-    /// The same event had been kept before, and nothing was done.
+    /// The same event was stored before, and nothing was changed.
     Duplicate,
 }
 
-/// Says that an event id stands for another event already.
+/// An error: an event id was used before for an event with other content.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("event id {event} was published before with other content")]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]

@@ -1,4 +1,7 @@
-//! The port that carries signed requests.
+//! For implementors: the port that carries signed requests.
+//!
+//! An engine calls [`Transport::check`] when an endpoint is registered. Engine and dispatcher call
+//! [`Transport::send`] for each attempt, many at the same time.
 
 use std::error::Error;
 use std::fmt;
@@ -15,12 +18,12 @@ use webhooks_registry::{
 
 use crate::headers::SigningError;
 
-/// Carries one signed request to its endpoint and brings the response back.
+/// A transport: it carries one signed request to its endpoint and returns the response.
 ///
-/// One call is one request that the endpoint may act upon: no retry, no redirect. Only a request that
-/// nobody can have acted upon, such as one that was never read, may go out again within the call. It
-/// should be over within the request's timeout, and [`longest_wait`](Self::longest_wait) before it;
-/// whoever calls it stops waiting then. A panic counts as a failed exchange.
+/// One call is one request that the endpoint may act upon: no retry, no redirect. A request that
+/// the endpoint cannot have acted upon, such as one that was never read, may be sent again within
+/// the call. The call should end within [`longest_wait`](Self::longest_wait) plus the request's
+/// timeout; the caller stops waiting then. A panic counts as a failed exchange.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport",
     note = "implement `Transport`, or make one of a closure by `FnTransport::new`"
@@ -29,8 +32,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends the request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// [`TransportError`] when no status came. A response whose body breaks off, or never ends, is no
-    /// error: the endpoint has said what became of the event.
+    /// [`TransportError`] when no status came. A response whose body breaks off, or never ends, is
+    /// no error: the status has answered.
     ///
     /// # Cancellation
     /// Dropping the future must end the exchange; whether the receiver got it is then unknown.
@@ -39,18 +42,19 @@ pub trait Transport: Send + Sync + 'static {
         request: Request,
     ) -> impl Future<Output = Result<Response, TransportError>> + Send;
 
-    /// Returns how long [`send`](Self::send) may wait before the time of the request begins, for
-    /// others' exchanges to end: not at all unless the transport says so. If that is not enough, the
-    /// error is [`ErrorClass::Busy`]. A transport around another one returns the other's.
+    /// Returns the longest time that [`send`](Self::send) may wait for other exchanges to end,
+    /// before the timeout of the request begins: zero by default. After that time,
+    /// [`send`](Self::send) returns [`ErrorClass::Busy`]. A transport around another one returns
+    /// the other's.
     fn longest_wait(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Says whether deliveries could go to this endpoint at all, as far as that can be told
-    /// without sending anything; asked when it is registered with an engine.
+    /// Checks whether deliveries can go to this endpoint, without sending anything. An engine calls
+    /// it when the endpoint is registered.
     ///
     /// # Errors
-    /// [`TransportError`] that says what is wrong with the endpoint.
+    /// [`TransportError`] that explains why deliveries cannot go there.
     fn check(&self, _endpoint: &Endpoint) -> Result<(), TransportError> {
         Ok(())
     }
@@ -59,22 +63,22 @@ pub trait Transport: Send + Sync + 'static {
 /// A signed request: a POST of the body with the headers.
 #[derive(Clone)]
 pub struct Request {
-    /// Where to.
+    /// The address.
     pub url: EndpointUrl,
     /// The content type, the signature headers, and those that the endpoint adds.
     pub headers: HeaderMap,
     /// The signed bytes.
     pub body: Bytes,
-    /// How long the whole exchange may last, once the transport has room for it.
+    /// The time for the whole exchange, once the transport has room for it.
     pub timeout: Duration,
-    /// How to get the token that goes with it, if one does.
+    /// The credentials for the token that is sent with it, if one is.
     pub client_credentials: Option<Arc<ClientCredentials>>,
-    /// What TLS is like with this endpoint, if it differs from others.
+    /// The TLS settings of this endpoint, if it has any of its own.
     pub tls: Option<Arc<EndpointTls>>,
 }
 
 impl Request {
-    /// Returns a request to an endpoint, as its settings ask.
+    /// Returns a request to an endpoint with its settings.
     pub fn new(endpoint: &Endpoint, headers: HeaderMap, body: Bytes) -> Self {
         Self {
             url: endpoint.url.clone(),
@@ -88,7 +92,7 @@ impl Request {
 }
 
 impl fmt::Debug for Request {
-    /// Leaves out the body and what the headers hold: whoever has both could replay the request.
+    /// Leaves out the body and the values of headers: with both, the request could be replayed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header_names: Vec<&HeaderName> = self.headers.keys().collect();
         f.debug_struct("Request")
@@ -100,19 +104,19 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What an endpoint answered.
+/// The answer of an endpoint.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status code (RFC 9110 §15).
     pub status: u16,
     /// The headers, of which `Retry-After` delays a retry.
     pub headers: HeaderMap,
-    /// The body, or as much of it as came and the transport keeps.
+    /// The body, as far as it came and the transport reads it.
     pub body: Bytes,
 }
 
 impl fmt::Debug for Response {
-    /// Leaves out the body and what the headers hold: they are the endpoint's affair.
+    /// Leaves out the body and the values of headers, which are private to the endpoint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header_names: Vec<&HeaderName> = self.headers.keys().collect();
         f.debug_struct("Response")
@@ -123,11 +127,11 @@ impl fmt::Debug for Response {
     }
 }
 
-/// Says that an exchange brought no response, and why.
+/// The reason why an exchange brought no response.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", class.sentence())]
 pub struct TransportError {
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub class: ErrorClass,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -149,7 +153,7 @@ impl TransportError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// The token that the endpoint asks for could not be had.
+    /// The token that the endpoint asks for could not be fetched.
     Authorization,
     /// The URL is one that deliveries may not go to: its scheme, its port, its name, or the address
     /// that is written in it. Waiting does not change that.
@@ -157,7 +161,7 @@ pub enum ErrorClass {
     /// The host's name led to an address that deliveries may not go to. Nothing was sent there, and
     /// the name may lead elsewhere next time.
     BlockedAddress,
-    /// The response broke off in its body, where all of it is needed: from a server of tokens, say.
+    /// The body of a response broke off where all of it is needed, for example from a token server.
     Body,
     /// The transport had no room for the exchange: too many others with the host were under way.
     /// Nothing was sent, and nothing is known of the endpoint.
@@ -183,7 +187,8 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// All of them, in alphabetical order.
+    // `from_word` searches here: a class that is missing would be read from stores as `Other`.
+    /// All classes, in alphabetical order.
     const ALL: [Self; 14] = [
         Self::Authorization,
         Self::Blocked,
@@ -201,7 +206,7 @@ impl ErrorClass {
         Self::Tls,
     ];
 
-    /// Returns the class that this word stands for; [`Self::Other`] for a word of a later version.
+    /// Returns the class that `word` stands for; [`Self::Other`] for a word of a later version.
     pub fn from_word(word: &str) -> Self {
         Self::ALL.into_iter().find(|class| class.as_str() == word).unwrap_or(Self::Other)
     }
@@ -251,7 +256,7 @@ impl fmt::Display for ErrorClass {
     }
 }
 
-/// Says why an attempt brought no response.
+/// The reason why an attempt brought no response.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AttemptError {

@@ -1,4 +1,4 @@
-//! A worker: claims, carries out, settles, and waits for more.
+//! A worker: it claims deliveries, makes attempts, settles the results, and waits for more.
 
 mod attempts;
 mod disabler;
@@ -24,42 +24,44 @@ use crate::store::DeliveryStore;
 use crate::transport::Transport;
 use crate::worker_registry::SchedulerHandle;
 
-/// Delivers what is due until it is shut down. Dropping it stops it at once: what is in flight is
-/// then sent again when its lease ends.
+/// A handle to the tasks that deliver what is due, until it is shut down.
+///
+/// Dropping it stops the worker at once. Deliveries in flight are then sent again when their leases
+/// end.
 #[must_use = "a worker ends when it is dropped, also by `let _ =`: keep it in a variable"]
 pub struct Worker {
     stop: Option<oneshot::Sender<Stop>>,
     driver: JoinHandle<ShutdownReport>,
 }
 
-/// How a worker is to end.
+/// The way in which a worker is to end.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
-    /// When what is in flight has ended, or this time is over.
+    /// An end when all attempts in flight have ended, or this time is over.
     Grace(Duration),
-    /// When nothing is left to do, or this time is over.
+    /// An end when nothing is left to deliver, or this time is over.
     Drained(Duration),
 }
 
-/// Says how a worker ended.
+/// A report of how a worker ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// How many deliveries were handed back before they started.
+    /// The number of deliveries whose claims were released before an attempt started.
     pub released: usize,
-    /// How many exchanges were broken off when the grace time ended. They are due again, and the
-    /// receiver may have got them.
+    /// The number of attempts that were broken off when the grace time ended. Their deliveries are
+    /// due again, and the receiver may have got them.
     pub broken_off: usize,
-    /// How many results could not be settled: the store failed to the end, or the grace time was
-    /// shorter than results are gathered (`linger`). They are due again when their leases end.
+    /// The number of results that could not be settled: the store failed to the end, or the grace
+    /// time was shorter than `linger`. Their deliveries are due again when their leases end.
     pub unsettled: usize,
-    /// How many deliveries still wait in the store, for whichever worker: 10,000 at most are counted.
-    /// `None` if the store failed to tell.
+    /// The number of deliveries that still wait in the store, for any worker: at most 10,000 are
+    /// counted. `None` if the store failed.
     pub waiting: Option<u64>,
-    /// How often a part of the worker panicked, and it went on.
+    /// The number of times that a part of the worker panicked and the worker went on.
     pub failures: u64,
-    /// Whether the worker had ended by itself before, because of a bug. What it had claimed is due again
-    /// when its leases end; the other numbers are unknown then, and zero.
+    /// Set if the worker had ended by itself before, because of a bug. Its deliveries are due again
+    /// when their leases end. The other numbers are unknown then, and zero.
     pub had_died: bool,
 }
 
@@ -75,8 +77,8 @@ impl Worker {
         Self { stop: Some(stop), driver }
     }
 
-    /// Stops claiming, lets exchanges in flight finish within the grace time, settles them, and
-    /// hands the rest back at once.
+    /// Stops claiming, lets attempts in flight end within `grace`, settles them, and releases all
+    /// other claims at once.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -84,10 +86,12 @@ impl Worker {
         self.end(Stop::Grace(grace)).await
     }
 
-    /// Delivers what waits, and ends when nothing more falls due within the grace time: for programs
-    /// that publish and exit. In the last quarter of that time it starts nothing, so that what is in
-    /// flight can end. What is to be retried later, and what waits for a paused endpoint, stays in
-    /// the store for the next worker; [`ShutdownReport::waiting`] tells how much.
+    /// Delivers what waits, and ends when nothing more falls due within `grace`: for programs that
+    /// publish and exit.
+    ///
+    /// In the last quarter of that time it starts nothing, so that attempts in flight can end.
+    /// Later retries, and deliveries for paused endpoints, stay in the store for the next worker;
+    /// [`ShutdownReport::waiting`] counts them.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -104,8 +108,8 @@ impl Worker {
         (&mut self.driver).await.unwrap_or_else(died)
     }
 
-    /// Returns whether the worker delivers. It ends by itself only because of a bug that it could not
-    /// contain, or with its runtime.
+    /// Returns whether the worker is running. It ends by itself only because of a bug that it could
+    /// not contain, or with its runtime.
     pub fn is_running(&self) -> bool {
         !self.driver.is_finished()
     }
@@ -113,6 +117,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // The driver owns all other tasks in `JoinSet`s, which end them when they are dropped.
         self.driver.abort();
     }
 }
@@ -123,15 +128,16 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What the tasks of a worker share.
+/// The state that the tasks of a worker share.
 struct WorkerParts<S, T, C> {
     parts: Arc<EngineParts<S, T, C>>,
     scheduling: Arc<SchedulerHandle>,
-    /// Room for exchanges in flight and results that are not settled yet.
+    /// A permit for each attempt in flight and each result that is not settled yet.
     room: Arc<Semaphore>,
-    /// How often a part panicked.
+    /// The number of times that a part panicked.
     failures: AtomicU64,
-    /// How often the store did as it was asked: what fails in between is not the whole store's fault.
+    /// The number of calls that the store answered. If it moves while one result keeps failing, the
+    /// fault lies in that result and not in the whole store.
     answers: AtomicU64,
 }
 

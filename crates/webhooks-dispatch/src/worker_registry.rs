@@ -1,4 +1,4 @@
-//! The workers of an engine, to tell them of changes of endpoints.
+//! The workers of an engine, which must hear of changes of endpoints.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,7 +8,8 @@ use webhooks_registry::EndpointNumber;
 
 use crate::scheduler::Scheduler;
 
-/// The workers of an engine, as far as changes of endpoints concern them.
+/// The workers of an engine, for changes of endpoints. Weak, so that a worker that has ended leaves
+/// nothing behind.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerRegistry(Mutex<Vec<Weak<SchedulerHandle>>>);
 
@@ -38,6 +39,7 @@ impl WorkerRegistry {
     fn for_each(&self, change: impl Fn(&SchedulerHandle)) {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for worker in workers.iter().filter_map(Weak::upgrade) {
+            // The driver must run to release the claims that the scheduler has put aside.
             change(&worker);
             worker.wake.notify_one();
         }
@@ -49,7 +51,8 @@ impl WorkerRegistry {
 pub(crate) struct SchedulerHandle {
     scheduler: Mutex<Scheduler>,
     pub(crate) wake: Notify,
-    /// The endpoints that were changed since the present claim was requested; `None` between claims.
+    /// The endpoints that were changed since the present claim was requested; `None` between
+    /// claims.
     changed: Mutex<Option<BTreeSet<EndpointNumber>>>,
 }
 

@@ -1,4 +1,4 @@
-//! What waits for one endpoint.
+//! The backlog of one endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,37 +10,37 @@ use webhooks_registry::{EndpointState, Registration};
 use super::{Lease, QueueKey, QueuedDelivery, Refill, due_in_order};
 use crate::clock::MonotonicTime;
 
-/// The lane is refilled when it holds less than this part of what it may.
+/// The low water mark: a lane is refilled when it holds this part of its limit, a quarter, or less.
 const LOW_WATER: usize = 4;
 
-/// How long a lane waits after a refill that failed: the first time, and at most.
+/// The pause of a lane after a refill that failed: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The deliveries that wait for one endpoint: the first places in memory, the rest on disk.
+/// The deliveries that wait for one endpoint: the first ones in memory, the rest on disk.
 #[derive(Debug)]
 pub(super) struct EndpointBacklog {
     pub(super) registration: Arc<Registration>,
     queue: BTreeMap<QueueKey, QueuedDelivery>,
     bytes: usize,
-    /// The first place of those on disk alone; everything before it is here.
+    /// The first delivery that is on disk alone; all before it are here.
     spilled_from: Option<QueueKey>,
     refilling: Option<Refilling>,
-    /// How the last refill failed, if it did.
+    /// The failure of the last refill, if it failed.
     failed: Option<FailedRefill>,
-    /// Whether something made room since the last delivery came: until something is taken, a
-    /// refill would bring nothing.
+    /// Set if deliveries were spilled since the last one was taken: a refill would spill them
+    /// again.
     refill_is_useless: bool,
-    /// How many deliveries are claimed.
+    /// The number of deliveries that are claimed.
     pub(super) leased: usize,
-    /// When an ordered endpoint goes on.
+    /// The time at which an ordered endpoint goes on.
     pub(super) blocked_until: Timestamp,
-    /// Whether the last attempt failed.
+    /// Set if the last attempt failed.
     pub(super) is_failing: bool,
-    /// Where the backlog lists the lane: when it is due, and whether that had come.
+    /// The place in the lists of the backlog: the due time, and whether it had come.
     pub(super) listed: Option<(Timestamp, bool)>,
 }
 
-/// When a refill that failed is tried again, and how long that is after the failure.
+/// A refill that failed: the time at which it is tried again, and the pause before.
 #[derive(Debug, Clone, Copy)]
 struct FailedRefill {
     /// `None` once the time has come.
@@ -48,13 +48,14 @@ struct FailedRefill {
     pause: Duration,
 }
 
-/// What happened since a store began to read from disk; what it finds may be older.
+/// The changes since a store began to read from disk: it may find older data.
 #[derive(Debug)]
 struct Refilling {
     number: u64,
-    /// Deliveries that were settled or removed: memory knows better what became of them.
+    /// The deliveries that were settled or removed meanwhile, whose data on disk may be out of
+    /// date.
     changed: BTreeSet<DeliveryId>,
-    /// The first place that was left to the disk meanwhile.
+    /// The first delivery that was left on disk meanwhile.
     spilled: Option<QueueKey>,
 }
 
@@ -79,7 +80,8 @@ impl EndpointBacklog {
         }
     }
 
-    /// Takes over an endpoint's new settings. If it becomes ordered, what waits loses its due times.
+    /// Takes over an endpoint's new settings. If it becomes ordered, its deliveries lose their due
+    /// times.
     pub(super) fn change(
         &mut self,
         registration: &Arc<Registration>,
@@ -96,12 +98,14 @@ impl EndpointBacklog {
             (true, true) | (false, false) => return,
         }
         self.rearrange(|_, _| Timestamp::UNIX_EPOCH);
+        // A released delivery goes back to the place of its lease, which must be in the new order.
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
             lease.place.0 = Timestamp::UNIX_EPOCH;
         }
     }
 
-    /// Makes due at this time what waits for its first attempt and is due later, up to a place.
+    /// Makes deliveries due at `due_at` that wait for their first attempt and are due later, up to
+    /// `through`.
     pub(super) fn hasten(&mut self, due_at: Timestamp, through: QueueKey) {
         self.rearrange(|place, waiting| {
             let is_late = waiting.is_first() && place <= through;
@@ -109,11 +113,12 @@ impl EndpointBacklog {
         });
     }
 
-    /// Changes when deliveries are due, after what is on disk was changed in the same way.
+    /// Changes the due times of deliveries, after the disk was changed in the same way.
     fn rearrange(&mut self, due_at: impl Fn(QueueKey, &QueuedDelivery) -> Timestamp) {
         let queue = std::mem::take(&mut self.queue).into_iter();
         if self.spilled_from.is_some() {
-            // What is on disk may come before what is here now, and a read of it is out of date.
+            // Deliveries on disk may now come before those here, so all are read again. A read that
+            // is under way has the old order.
             self.refilling = None;
             self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
             self.bytes = 0;
@@ -126,7 +131,7 @@ impl EndpointBacklog {
         }
     }
 
-    /// Returns the due time that counts: an ordered endpoint's deliveries have none.
+    /// Returns the due time that counts: deliveries of an ordered endpoint have none.
     pub(super) fn due(&self, due_at: Timestamp) -> Timestamp {
         due_in_order(&self.registration.endpoint, due_at)
     }
@@ -139,8 +144,8 @@ impl EndpointBacklog {
         self.bytes
     }
 
-    /// Adds a delivery, or leaves it on disk if it belongs behind others there, or there is no
-    /// room; then the last ones make room.
+    /// Adds a delivery, or leaves it on disk if it belongs behind others there. If there is no
+    /// room, the last ones are spilled.
     pub(super) fn push(
         &mut self,
         place: QueueKey,
@@ -155,6 +160,7 @@ impl EndpointBacklog {
             }
             return;
         }
+        // `> 1` below: the first one stays, or the endpoint would wait for refills for ever.
         let most = self.bytes.saturating_add(room);
         self.bytes += waiting.event.body.len();
         if let Some(replaced) = self.queue.insert(place, waiting) {
@@ -183,20 +189,20 @@ impl EndpointBacklog {
         }
     }
 
-    /// Notes that a delivery is settled or removed: what a refill finds of it may be older.
+    /// Notes that a delivery was settled or removed: a refill may find older data of it.
     pub(super) fn change_of(&mut self, id: DeliveryId) {
         if let Some(refilling) = &mut self.refilling {
             refilling.changed.insert(id);
         }
     }
 
-    /// Returns how many could be taken now, up to `room`.
+    /// Returns the number of deliveries that could be taken now, up to `room`.
     pub(super) fn available(&self, now: Timestamp, room: usize) -> usize {
         let room = if self.registration.endpoint.ordered { room.min(1) } else { room };
         self.queue.keys().take(room).take_while(|(due, _)| *due <= now).count()
     }
 
-    /// Takes what is due, at most `room`; of an ordered endpoint one at a time.
+    /// Takes deliveries that are due, at most `room`; of an ordered endpoint one at a time.
     pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(QueueKey, QueuedDelivery)> {
         let room = match self.registration.endpoint.ordered {
             true if self.leased > 0 || self.blocked_until > now => 0,
@@ -216,8 +222,8 @@ impl EndpointBacklog {
         taken
     }
 
-    /// Returns when the first delivery that may be claimed is due. If it is on disk, it comes by a
-    /// refill.
+    /// Returns the time at which the first delivery that may be claimed is due, in memory or on
+    /// disk.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let is_ordered = self.registration.endpoint.ordered;
         let is_paused = self.registration.state == EndpointState::Paused;
@@ -232,12 +238,12 @@ impl EndpointBacklog {
         Some(if is_ordered { self.blocked_until } else { due })
     }
 
-    /// Returns when a refill that failed is tried again, if that is still to come.
+    /// Returns the time at which a refill that failed is tried again, if it is still to come.
     pub(super) fn retry_at(&self) -> Option<MonotonicTime> {
         self.failed.and_then(|failed| failed.retry_at)
     }
 
-    /// Returns whether there is more on disk, little here, and nobody reading yet.
+    /// Returns whether there is more on disk, little here, and no read under way.
     pub(super) fn is_low(&self, limit: usize) -> bool {
         self.spilled_from.is_some()
             && self.refilling.is_none()
@@ -252,7 +258,8 @@ impl EndpointBacklog {
         Some(from)
     }
 
-    /// Ends a refill that failed; returns when it is tried again, if the lane is the one that asked.
+    /// Ends a refill that failed; returns the time at which it is tried again, unless `refill` is
+    /// of an earlier lane.
     pub(super) fn cancel_refill(
         &mut self,
         refill: &Refill,
@@ -272,19 +279,21 @@ impl EndpointBacklog {
         }
     }
 
-    /// Notes how far the disk was read, and returns what of it still stands.
+    /// Notes up to where the disk was read, and returns the deliveries that are still up to date.
     pub(super) fn end_refill(
         &mut self,
         refill: &Refill,
         mut found: Vec<(QueueKey, QueuedDelivery)>,
         next: Option<QueueKey>,
     ) -> Vec<(QueueKey, QueuedDelivery)> {
-        // The lane may be another one than that which asked.
+        // The lane may have been closed and opened again since the refill began.
         let Some(refilling) = self.refilling.take_if(|refilling| refilling.number == refill.number)
         else {
             return Vec::new();
         };
-        // Meanwhile more may have been spilled before the place that was read from.
+        // If `spilled_from` moved, deliveries before `from` were spilled meanwhile: all that lies
+        // behind them is read again. Otherwise `next`, the first one not read, becomes the limit;
+        // as it is inclusive, nothing between two reads is lost.
         if self.spilled_from == Some(refill.from) {
             self.spilled_from = next.into_iter().chain(refilling.spilled).min();
         }

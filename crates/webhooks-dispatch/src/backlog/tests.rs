@@ -1,4 +1,4 @@
-//! A small window over a disk hands out what one that holds everything does.
+//! A backlog with a small window returns the same claims as one that holds everything.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,10 +73,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What one endpoint has on disk.
+/// The deliveries of one endpoint on disk.
 type Rows = BTreeMap<QueueKey, QueuedDelivery>;
 
-/// What a refill found, and where to read on.
+/// The deliveries that a refill found, and the first one that was not read.
 type Read = (Refill, Vec<(QueueKey, QueuedDelivery)>, Option<QueueKey>);
 
 /// A backlog with a small window and its disk, beside one that holds everything.
@@ -85,9 +85,9 @@ struct Pair {
     all: Backlog,
     disk: [Rows; 3],
     ordered: [bool; 3],
-    /// What was read from disk and not taken in yet.
+    /// The deliveries that were read from disk and not added yet.
     refills: Vec<Read>,
-    /// What is claimed: endpoint, place on disk, claim of the small one, claim of the other.
+    /// The claims: endpoint, place on disk, claim of the small one, claim of the other.
     held: Vec<(usize, QueueKey, Claim, Claim)>,
     /// The wall clock, which may step, and the one that goes evenly.
     now: u64,

@@ -1,4 +1,4 @@
-//! What reaches the transport, and what becomes of what it does.
+//! The requests that reach the transport, and the results of its answers.
 
 use std::future::{pending, ready};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the store in memory remembers.
+//! The history of the store in memory.
 
 use std::collections::HashSet;
 
@@ -107,7 +107,7 @@ impl HistoryStore for MemoryStore {
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         let mut state = self.state();
-        // What has not ended is not among these, however much of it there is.
+        // Only events that have ended are looked at, so a long queue does not make this slow.
         let old: Vec<u64> = (state.ended.iter())
             .filter(|number| {
                 let entry = state.events.get(number);
@@ -164,7 +164,7 @@ fn is_delivery_in(query: &Query, id: DeliveryId, entry: &Entry) -> bool {
         && query.status.is_none_or(|status| status == entry.status)
 }
 
-/// Takes a page, and looks whether anything follows it.
+/// Takes a page, and one more entry to see whether anything follows it.
 fn page<T>(found: impl Iterator<Item = (Cursor, T)>, limit: usize) -> Page<T> {
     let mut found: Vec<(Cursor, T)> = found.take(limit + 1).collect();
     let is_more = found.len() > limit;

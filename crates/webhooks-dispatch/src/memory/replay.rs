@@ -1,4 +1,4 @@
-//! What the store in memory makes due once more.
+//! Replays in the store in memory.
 
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::store::{
     OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
 
-/// What a portion looked at.
+/// The deliveries and events of a portion.
 struct Portion {
-    /// The deliveries that have ended, and where they go now.
+    /// The deliveries that have ended, and the endpoints to which they go now.
     ended: Vec<(DeliveryId, Arc<Registration>)>,
-    /// The events that were missed, and who missed them.
+    /// The events that were missed, and the endpoints that missed them.
     missed: Vec<(u64, Arc<Registration>)>,
     next: Option<ReplayCursor>,
 }
@@ -52,7 +52,7 @@ impl State {
         Ok(Replayed { deliveries, next: portion.next })
     }
 
-    /// Returns where a delivery that has ended goes.
+    /// Returns the endpoint to which a delivery goes that has ended.
     fn target(&self, delivery: DeliveryId) -> Result<Arc<Registration>, OperationError> {
         let entry = self.deliveries.get(&delivery);
         let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
@@ -68,7 +68,8 @@ impl State {
         Portion { ended, missed: Vec::new(), next }
     }
 
-    /// Returns a delivery that has ended and that the replay has not made due before, and where it goes.
+    /// Returns a delivery that has ended and that the replay has not made due before, and its
+    /// endpoint.
     fn again(
         &self,
         delivery: DeliveryId,
@@ -117,6 +118,8 @@ impl State {
                 last
             }
             ReplayCursor::Missed(after) => {
+                // The limit counts events that are looked at, not those that were missed: a portion
+                // over many events must not take long.
                 let seen: Vec<u64> = (self.events.range((Excluded(after), Unbounded)))
                     .filter(|(_, entry)| entry.accepted_at >= since)
                     .filter(|(_, entry)| until.is_none_or(|until| entry.accepted_at < until))

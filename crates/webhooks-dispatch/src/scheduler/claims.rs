@@ -1,4 +1,4 @@
-//! The claims that the scheduler holds, until they are settled, handed back or lost.
+//! The claims of the worker, until they are settled, released or lost.
 
 use std::collections::BTreeSet;
 
@@ -10,19 +10,19 @@ impl Scheduler {
         self.held.remove(claim);
     }
 
-    /// Forgets the claims that do not wait in lanes: nobody will settle them, and their leases end.
+    /// Forgets the claims that do not wait in lanes: nothing will settle them, so their leases end.
     pub(crate) fn abandon(&mut self) {
         let waiting = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
         let waiting: BTreeSet<Claim> = waiting.collect();
         self.held.retain(|claim, _| waiting.contains(claim));
     }
 
-    /// Returns the claims that were neither settled nor handed back.
+    /// Returns the claims that are neither settled nor released.
     pub(crate) fn held(&self) -> Vec<Claim> {
         self.held.keys().copied().collect()
     }
 
-    /// Hands back what a lane holds, which is neither ready nor counted as parked.
+    /// Releases the claims of a lane, which is neither ready nor counted as parked.
     pub(super) fn release_queue(&mut self, index: usize) {
         self.queued -= self.lanes[index].queue.len();
         for claimed in self.lanes[index].queue.drain(..) {
@@ -31,7 +31,7 @@ impl Scheduler {
         }
     }
 
-    /// Returns the claims to hand back.
+    /// Returns the claims to release, and forgets them.
     pub(crate) fn take_released(&mut self) -> Vec<Claim> {
         std::mem::take(&mut self.released)
     }
@@ -48,7 +48,7 @@ impl Scheduler {
     }
 
     /// Drops claims whose leases have ended: others may have them by now.
-    pub(super) fn drop_lapsed(&mut self) {
+    pub(super) fn drop_ended(&mut self) {
         for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
             if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
                 self.held.remove(&claimed.claim);
@@ -61,6 +61,7 @@ impl Scheduler {
 
     fn drop_unheld(&mut self) {
         for index in 0..self.lanes.len() {
+            // Between `dequeue` and `enqueue`: the counters are sums of queue lengths.
             let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
                 self.dequeue(index);
@@ -73,13 +74,13 @@ impl Scheduler {
         }
     }
 
-    /// Returns the claims whose leases end before then.
+    /// Returns the claims whose leases end before `before`.
     pub(crate) fn ending(&self, before: MonotonicTime) -> Vec<Claim> {
         let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
         ending.map(|(claim, _)| *claim).collect()
     }
 
-    /// Notes that claims last until then.
+    /// Notes that claims last until `until`.
     pub(crate) fn extended(&mut self, claims: &[Claim], until: MonotonicTime) {
         for claim in claims {
             if let Some(lease_end) = self.held.get_mut(claim) {

@@ -1,11 +1,11 @@
-//! Which endpoints have lanes, and when lanes are forgotten.
+//! The endpoints that have lanes, and the end of lanes.
 
 use std::time::Duration;
 
 use super::lane::{Lane, LaneState};
 use super::{Claimed, EndpointNumber, MonotonicTime, Scheduler};
 
-/// How long an idle lane is remembered, with what it knows of its endpoint.
+/// The time for which an idle lane is remembered, with the health of its endpoint.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Scheduler {
@@ -36,19 +36,20 @@ impl Scheduler {
         index
     }
 
-    /// Has a lane go on for an endpoint that began anew: what is in flight and what its rate allows
-    /// are as they were.
+    /// Passes a lane on to an endpoint that was registered or enabled anew under the same key. Its
+    /// attempts in flight and its rate limit count on.
     fn renumber(&mut self, index: usize, number: EndpointNumber) {
         let before = std::mem::replace(&mut self.lanes[index].endpoint, number);
         self.by_endpoint.remove(&before);
         self.by_endpoint.insert(number, index);
+        // The number of before never comes again, so nothing else would remove it from `busy`.
         self.set_busy(before, false);
         self.dequeue(index);
         self.release_queue(index);
         self.reset_health(number);
     }
 
-    /// Hands back what waits for an endpoint: it has changed, or is gone.
+    /// Releases the claims that wait for an endpoint, which has changed or is gone.
     pub(crate) fn release_endpoint(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         self.dequeue(index);
@@ -56,8 +57,8 @@ impl Scheduler {
         self.enqueue(index);
     }
 
-    /// Hands back what waits for an endpoint that is gone or disabled, and forgets the endpoint as
-    /// soon as nothing of it is in flight and its rate allows all that it ever does.
+    /// Releases the claims that wait for an endpoint that is gone or disabled. Forgets the endpoint
+    /// once none of its attempts is in flight and its rate bucket is full.
     pub(crate) fn forget_endpoint(&mut self, endpoint: EndpointNumber) {
         self.release_endpoint(endpoint);
         self.reset_health(endpoint);
@@ -66,7 +67,7 @@ impl Scheduler {
         }
     }
 
-    /// Forgets what was learned of an endpoint: it may have been mended.
+    /// Resets the health of an endpoint, which may have been repaired.
     pub(crate) fn reset_health(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         let lane = &mut self.lanes[index];
@@ -83,6 +84,7 @@ impl Scheduler {
         self.advance(now);
         self.turns.tidy();
         for index in 0..self.lanes.len() {
+            // Attempts that were in flight when the endpoint ended may have failed since.
             if self.lanes[index].is_gone {
                 self.reset_health(self.lanes[index].endpoint);
             }
@@ -100,6 +102,7 @@ impl Scheduler {
                 self.free.insert(index);
             }
         }
+        // Indexes of lanes in use must not change, so only the end is cut off.
         while let Some(last) = self.lanes.len().checked_sub(1)
             && self.free.remove(&last)
         {

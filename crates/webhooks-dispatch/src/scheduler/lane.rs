@@ -1,4 +1,4 @@
-//! What the scheduler knows of one endpoint.
+//! A lane: the claimed deliveries of one endpoint, its state and its limits.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,26 +13,27 @@ use crate::decide::EndpointSignal;
 use crate::rate::Rate;
 use crate::store::Claimed;
 
-/// How many flights an endpoint may have before it has shown that it takes them.
+/// The first `concurrency_limit` of an endpoint, before any of its answers is known.
 const FIRST_CONCURRENCY_LIMIT: usize = 2;
 
-/// How long an endpoint waits that the transport had no room for. What it has is due again at once.
+/// The pause of an endpoint for which the transport had no room. Its deliveries are due again at
+/// once, so without a pause they would be claimed and refused in a loop.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a lane stands.
+/// The state of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LaneState {
-    /// It holds nothing, or has as many flights as it may.
+    /// It holds nothing, or has as many attempts in flight as it may.
     Idle,
-    /// It waits for a slot, in this turn.
+    /// It waits for a slot; the number is its turn.
     Parked(u64),
-    /// It can start a flight.
+    /// It can start an attempt.
     Ready,
-    /// It waits: for its breaker, its rate, or because its endpoint asked.
+    /// It waits for its breaker, for its rate, or because its endpoint asked for a pause.
     Waiting,
 }
 
-/// The claimed deliveries of one endpoint, and what its attempts have told.
+/// The claimed deliveries of one endpoint, and the health that its attempts have shown.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) endpoint: EndpointNumber,
@@ -42,18 +43,19 @@ pub(super) struct Lane {
     pub(super) queue: VecDeque<Claimed>,
     pub(super) state: LaneState,
     pub(super) waits_until: MonotonicTime,
-    /// The trust as which it was parked last.
+    /// The trust with which it was parked last.
     pub(super) parked_as: Trust,
     pub(super) in_flight: usize,
-    /// How many flights last.
+    /// The number of slow attempts in flight.
     pub(super) slow: usize,
     pub(super) used_at: MonotonicTime,
     /// Set if the endpoint was disabled or unregistered.
     pub(super) is_gone: bool,
     max_in_flight: usize,
-    /// How many flights it may have now: one more with each success, half with each failure.
+    /// The number of attempts that may be in flight now. It adapts by AIMD, as TCP does: one more
+    /// with each success, half with each failure.
     concurrency_limit: usize,
-    /// What its exchanges told, or its store.
+    /// The trust that its attempts have earned; before the first, what its store remembers.
     record: Trust,
     breaker: Breaker,
     rate: Option<Rate>,
@@ -83,12 +85,12 @@ impl Lane {
         }
     }
 
-    /// Returns what names its endpoint, unless it is vacant.
+    /// Returns the key of its endpoint, unless the lane is vacant.
     pub(super) fn key(&self) -> Option<EndpointKey> {
         Some(EndpointKey::new(self.tenant.clone(), self.id.clone()?))
     }
 
-    /// Lets go of all that it has of its endpoint.
+    /// Makes the lane vacant, and frees its memory.
     pub(super) fn vacate(&mut self) {
         self.id = None;
         self.tenant = TenantId::default();
@@ -96,8 +98,8 @@ impl Lane {
         self.rate = None;
     }
 
-    /// Takes over the endpoint's settings as they are now. `is_fresh` says whether what was claimed
-    /// was accepted just now.
+    /// Takes over the endpoint's settings from a delivery that was claimed. `is_fresh` is set if
+    /// the delivery was accepted just now.
     pub(super) fn update(
         &mut self,
         claimed: &Claimed,
@@ -106,8 +108,10 @@ impl Lane {
         now: MonotonicTime,
     ) {
         let endpoint = &claimed.registration.endpoint;
+        // A delivery was claimed for the endpoint, so it exists again.
         self.is_gone = false;
         self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
+        // A new bucket starts full, so it is made only if the limit has changed.
         if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
             self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
         }
@@ -118,8 +122,8 @@ impl Lane {
         }
     }
 
-    /// Returns how quickly it can be expected to answer. What is in flight for long may be the first
-    /// that never ends.
+    /// Returns how quickly the endpoint can be expected to answer. An attempt that is slow lowers
+    /// it before it ends, since it may be the first that never ends.
     pub(super) fn trust(&self) -> Trust {
         match self.record {
             _ if self.breaker.is_probing() => Trust::Failing,
@@ -129,8 +133,8 @@ impl Lane {
         }
     }
 
-    /// Returns whether it has something to start and may, if no endpoint may have more flights
-    /// than `most`, and one with slow flights no more than its share of those.
+    /// Returns whether it holds a delivery and may start it: with at most `most` attempts in
+    /// flight, and at most `slow_share` while some of them are slow.
     pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
         let mut limit = self.concurrency_limit.min(self.max_in_flight).min(most.max(1));
         if self.breaker.is_probing() {
@@ -142,12 +146,12 @@ impl Lane {
         !self.queue.is_empty() && self.in_flight < limit
     }
 
-    /// Takes a token for the flight that starts now, or returns when there will be one.
+    /// Takes a token for the attempt that starts now, or returns the time at which there is one.
     pub(super) fn token(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
         self.rate.as_mut().map_or(Ok(()), |rate| rate.take(now))
     }
 
-    /// Starts a flight.
+    /// Starts an attempt, and returns its delivery.
     pub(super) fn start(&mut self, now: MonotonicTime) -> Option<Claimed> {
         let claimed = self.queue.pop_front()?;
         self.in_flight += 1;
@@ -155,7 +159,7 @@ impl Lane {
         Some(claimed)
     }
 
-    /// Learns from a flight that has ended; returns until when to wait, if the lane should.
+    /// Notes the result of an attempt; returns the time until which the lane must wait, if it must.
     pub(super) fn on_result(
         &mut self,
         signal: EndpointSignal,
@@ -186,7 +190,7 @@ impl Lane {
         }
     }
 
-    /// Forgets what its attempts have told.
+    /// Resets the health that its attempts have shown.
     pub(super) fn reset_health(&mut self) {
         self.breaker = Breaker::default();
         self.concurrency_limit = FIRST_CONCURRENCY_LIMIT;
@@ -203,9 +207,11 @@ impl Lane {
     }
 }
 
-/// Returns the record of an endpoint after an exchange. A failure that came quickly took no slot for
-/// long, and a single one that did not costs a known endpoint one step. So does a long wait for room
-/// in the transport: others on its host hang, and all that wait with it would take the quick slots.
+/// Returns the record of an endpoint after an attempt.
+///
+/// A quick failure of a known endpoint changes nothing, since it used its slot for a moment only. A
+/// slow failure costs a known endpoint one step. So does a long wait for room in the transport:
+/// other endpoints on its host hang, and all that wait with it would use up the quick slots.
 fn recorded(record: Trust, signal: EndpointSignal, was_slow: bool) -> Trust {
     match (signal, record) {
         (EndpointSignal::NoRoom, Trust::Quick | Trust::Fresh) if was_slow => Trust::Slow,

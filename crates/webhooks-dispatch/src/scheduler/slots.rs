@@ -1,23 +1,24 @@
-//! The slots of flights, and which part of them is kept for endpoints that answer quickly.
+//! The slots of attempts, and the part of them that is reserved for endpoints that answer quickly.
 
-/// How many slow flights there may be for each quick one. They cost a socket and some memory.
+/// The number of slow slots for each quick one. A slow attempt costs a socket and some memory.
 pub(super) const SLOW_FACTOR: usize = 4;
 
-/// A worker with fewer quick slots keeps none: one that only slow endpoints use should use it.
+/// The smallest `concurrency` at which slots are reserved. An eighth of fewer is less than one
+/// slot, and a worker that has only slow endpoints should use all its slots.
 pub(super) const KEPT_FROM: usize = 8;
 
-/// How quickly an endpoint can be expected to answer, as far as is known; the later, the sooner.
+/// The expectation of how quickly an endpoint answers. The order goes from slow to quick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// It failed, and not quickly; or its store says so; or its breaker has opened.
+    /// It failed, and not quickly; or its store remembers a failure; or its breaker has opened.
     Failing,
-    /// Nothing is known of it, and something has waited for it, or more than one delivery does.
+    /// Nothing is known of it, and more than one delivery waits for it or one has waited.
     Stale,
     /// It answers, but not quickly.
     Slow,
-    /// Nothing is known of it, and one delivery waits for it that was accepted just now.
+    /// Nothing is known of it, and the only delivery for it was accepted just now.
     Fresh,
-    /// Its last exchange was quick.
+    /// Its last attempt was quick.
     Quick,
 }
 
@@ -25,8 +26,8 @@ impl Trust {
     pub(super) const ALL: [Self; 5] =
         [Self::Failing, Self::Stale, Self::Slow, Self::Fresh, Self::Quick];
 
-    /// Returns how many eighths of all slots endpoints of this trust and of less may hold together.
-    /// The rest is kept for those of more.
+    /// Returns the eighths of the quick and of the slow slots that endpoints of this trust and of
+    /// less may use together. The rest is reserved for endpoints of more trust.
     fn eighths(self) -> (usize, usize) {
         match self {
             Self::Failing => (1, 2),
@@ -38,53 +39,54 @@ impl Trust {
     }
 }
 
-/// Counts flights by the trust that they started with.
+/// The attempts in flight, counted by the trust with which they started.
 ///
-/// There are `concurrency` quick slots and [`SLOW_FACTOR`] times as many slow ones. A flight takes
-/// a quick slot, and moves to a slow one when it lasts. Endpoints that are trusted less may hold only
-/// a part of both kinds together, and have no more flights than slow slots in their part: so each of
-/// their flights that lasts gives its quick slot back, and those that are trusted more find one.
+/// There are `concurrency` quick slots and [`SLOW_FACTOR`] times as many slow ones. An attempt
+/// starts in a quick slot, and moves to a slow one when it becomes slow. Endpoints of less trust
+/// may use only a part of both kinds together, and have no more attempts than slow slots in their
+/// part. So each of their slow attempts frees its quick slot, and endpoints of more trust find one.
 #[derive(Debug)]
 pub(super) struct Slots {
     concurrency: usize,
-    flights: [usize; Trust::ALL.len()],
-    /// How many of the flights last.
+    in_flight: [usize; Trust::ALL.len()],
+    /// The number of them that are slow.
     slow: [usize; Trust::ALL.len()],
 }
 
 impl Slots {
     pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency, flights: Default::default(), slow: Default::default() }
+        Self { concurrency, in_flight: Default::default(), slow: Default::default() }
     }
 
-    /// Returns how many flights there are.
-    pub(super) fn flights(&self) -> usize {
-        self.flights.iter().sum()
+    /// Returns the number of attempts in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.iter().sum()
     }
 
-    /// Returns whether one more flight may start, if its endpoint is trusted enough.
+    /// Returns whether one more attempt may start, if its endpoint has enough trust.
     pub(super) fn has_any(&self) -> bool {
         self.has_room(Trust::Quick)
     }
 
-    /// Returns whether one more flight may start to an endpoint of this trust.
+    /// Returns whether one more attempt may start for an endpoint of this trust.
     pub(super) fn has_room(&self, trust: Trust) -> bool {
-        let (mut flights, mut slow) = (0, 0);
+        let (mut in_flight, mut slow) = (0, 0);
         let keeps_some = self.concurrency >= KEPT_FROM;
         Trust::ALL.into_iter().all(|other| {
-            flights += self.flights[other as usize];
+            in_flight += self.in_flight[other as usize];
             slow += self.slow[other as usize];
             let (quick_slots, slow_slots) = self.part(other);
             let fits = match other {
-                // Flights that last beyond all slow slots stay in quick ones.
-                Trust::Quick => flights - slow.min(slow_slots) < quick_slots,
-                _ => flights < slow_slots && flights - slow < quick_slots,
+                // Slow attempts for which there is no slow slot stay in quick ones.
+                Trust::Quick => in_flight - slow.min(slow_slots) < quick_slots,
+                _ => in_flight < slow_slots && in_flight - slow < quick_slots,
             };
+            // A start counts in the sums of its own trust and of all above it; all must have room.
             fits || other < trust || !(keeps_some || other == Trust::Quick)
         })
     }
 
-    /// Returns how many quick and slow slots endpoints of this trust and of less may hold together.
+    /// Returns the quick and slow slots that endpoints of this trust and of less may use together.
     fn part(&self, trust: Trust) -> (usize, usize) {
         let (quick, slow) = trust.eighths();
         let part = |slots: usize, eighths: usize| slots * eighths / 8;
@@ -92,7 +94,7 @@ impl Slots {
     }
 
     pub(super) fn start(&mut self, trust: Trust) {
-        self.flights[trust as usize] += 1;
+        self.in_flight[trust as usize] += 1;
     }
 
     pub(super) fn slow_down(&mut self, trust: Trust) {
@@ -100,7 +102,7 @@ impl Slots {
     }
 
     pub(super) fn end(&mut self, trust: Trust, is_slow: bool) {
-        self.flights[trust as usize] -= 1;
+        self.in_flight[trust as usize] -= 1;
         self.slow[trust as usize] -= usize::from(is_slow);
     }
 }
@@ -117,10 +119,10 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever endpoints of less trust do, those of more find a slot within a patience.
-        /// Method: any flights start that may, and then last.
+        /// Goal: endpoints of more trust find a slot within `slow_after`, whatever those of less
+        /// do. Method: attempts start wherever they may, and then become slow.
         #[test]
-        fn flights_that_last_leave_quick_slots_to_those_that_are_trusted_more(
+        fn attempts_that_last_leave_quick_slots_to_those_that_are_trusted_more(
             concurrency in 1_usize..300,
             starts in vec((trust(), any::<bool>()), 0..2_000),
         ) {
@@ -138,7 +140,7 @@ mod tests {
                 }
             }
             let quick_only = lasting.iter().filter(|trust| **trust == Trust::Quick).count();
-            let all_less = slots.flights[Trust::Quick as usize] == 0;
+            let all_less = slots.in_flight[Trust::Quick as usize] == 0;
             let keeps_some = concurrency >= KEPT_FROM;
             if all_less && keeps_some {
                 prop_assert!(slots.has_room(Trust::Quick), "a part is kept at once: {:?}", slots);
@@ -149,20 +151,20 @@ mod tests {
             if quick_only == 0 && all_less && keeps_some {
                 prop_assert!(slots.has_room(Trust::Quick), "after a patience: {:?}", slots);
             }
-            prop_assert!(slots.flights() <= concurrency * (1 + SLOW_FACTOR));
+            prop_assert!(slots.in_flight() <= concurrency * (1 + SLOW_FACTOR));
         }
 
-        /// A part is kept for each trust, and one flight at least may start if there is none.
+        /// A part is reserved for each trust. One attempt at least may start if none is in flight.
         #[test]
         fn every_trust_has_a_part(concurrency in 1_usize..300, trust in trust()) {
             let mut slots = Slots::new(concurrency);
-            let mut flights = 0;
+            let mut in_flight = 0;
             while slots.has_room(trust) {
                 slots.start(trust);
                 slots.slow_down(trust);
-                flights += 1;
+                in_flight += 1;
             }
-            prop_assert!(flights >= 1);
+            prop_assert!(in_flight >= 1);
             let more_trusted = Trust::ALL.into_iter().filter(|other| *other > trust);
             for other in more_trusted.filter(|_| concurrency >= KEPT_FROM) {
                 prop_assert!(slots.has_room(other), "{:?} beside {:?}", other, slots);

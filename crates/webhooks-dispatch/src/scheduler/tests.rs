@@ -1,4 +1,4 @@
-//! The bounds of the scheduler, its turns, and that nothing offered is stuck in it.
+//! The bounds of the scheduler, its turns, and that no claimed delivery is stuck in it.
 
 use std::num::NonZeroU32;
 
@@ -50,22 +50,22 @@ fn scheduler(concurrency: usize) -> Scheduler {
     Scheduler::new(concurrency, BreakerSettings::default())
 }
 
-/// Offers so many deliveries of an endpoint, numbered from `first`.
+/// Adds claimed deliveries of an endpoint, numbered from `first`.
 fn add_claimed(scheduler: &mut Scheduler, to: &Arc<Registration>, first: u64, deliveries: u64) {
     let claimed = (first..first + deliveries).map(|number| claimed(number, to)).collect();
     scheduler.add_claimed(claimed, at(0) + LEASE);
 }
 
-/// Takes all that may fly now.
+/// Takes all deliveries whose attempts may start now.
 fn take_all(scheduler: &mut Scheduler, now: MonotonicTime) -> Vec<InFlight> {
     std::iter::from_fn(|| scheduler.take(now)).collect()
 }
 
-fn ids(flights: &[InFlight]) -> Vec<u64> {
-    flights.iter().map(|flight| flight.claimed.claim.token).collect()
+fn ids(in_flight: &[InFlight]) -> Vec<u64> {
+    in_flight.iter().map(|flight| flight.claimed.claim.token).collect()
 }
 
-/// Has an endpoint answer quickly, once.
+/// Makes an endpoint answer quickly, one time.
 fn show_quick(scheduler: &mut Scheduler, to: &Arc<Registration>, number: u64) {
     add_claimed(scheduler, to, number, 1);
     let flight = scheduler.take(at(0)).unwrap();
@@ -91,40 +91,40 @@ fn tenants_take_turns_and_so_do_the_endpoints_of_one() {
 fn an_endpoint_shows_first_that_it_takes_more() {
     let mut scheduler = scheduler(100);
     add_claimed(&mut scheduler, &registration("a", endpoint().max_in_flight(count(4))), 0, 50);
-    let mut flights = take_all(&mut scheduler, at(0));
-    assert_eq!(flights.len(), 2, "at first");
+    let mut in_flight = take_all(&mut scheduler, at(0));
+    assert_eq!(in_flight.len(), 2, "at first");
     for expected in [3, 4, 4] {
-        scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
-        flights.extend(take_all(&mut scheduler, at(0)));
-        assert_eq!(flights.len(), expected);
+        scheduler.finish(&in_flight.remove(0), EndpointSignal::Success, at(0));
+        in_flight.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(in_flight.len(), expected);
     }
     let failed = EndpointSignal::Unhealthy { pause: None };
     for expected in [3, 2, 1, 1] {
-        scheduler.finish(&flights.remove(0), failed, at(0));
-        flights.extend(take_all(&mut scheduler, at(0)));
-        assert_eq!(flights.len(), expected, "half with each failure, one at least");
+        scheduler.finish(&in_flight.remove(0), failed, at(0));
+        in_flight.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(in_flight.len(), expected, "half with each failure, one at least");
     }
 }
 
 #[test]
-fn there_is_more_to_do_when_an_endpoint_may_have_more_flights_than_it_has() {
+fn there_is_more_to_do_when_an_endpoint_may_have_more_attempts_than_it_has() {
     let mut scheduler = scheduler(10);
     add_claimed(&mut scheduler, &registration("a", endpoint()), 0, 60);
-    let mut flights = take_all(&mut scheduler, at(0));
-    assert_eq!(flights.len(), 2);
-    scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
+    let mut in_flight = take_all(&mut scheduler, at(0));
+    assert_eq!(in_flight.len(), 2);
+    scheduler.finish(&in_flight.remove(0), EndpointSignal::Success, at(0));
     assert!(!scheduler.wants_more(), "more than enough waits here");
-    flights.extend(scheduler.take(at(0)));
-    assert!(scheduler.has_more_to_do(), "three may fly, two do");
-    flights.extend(take_all(&mut scheduler, at(0)));
-    assert_eq!(flights.len(), 3);
+    in_flight.extend(scheduler.take(at(0)));
+    assert!(scheduler.has_more_to_do(), "three may start, two did");
+    in_flight.extend(take_all(&mut scheduler, at(0)));
+    assert_eq!(in_flight.len(), 3);
 }
 
-/// Goal: flights that last hold slots of their own, and whichever outlasted its patience while
-/// those were taken moves over as soon as there is room. Method: one quick slot, four for the slow,
+/// Goal: slow attempts use slots of their own, and one that became slow while those were in use
+/// moves over as soon as there is room. Method: one quick slot, four for the slow,
 /// and endpoints that were quick before.
 #[test]
-fn flights_that_last_make_way_whenever_there_is_room() {
+fn attempts_that_last_make_way_whenever_there_is_room() {
     let mut scheduler = scheduler(1);
     let lanes: Vec<_> = (0..7).map(|n| registration(&n.to_string(), endpoint())).collect();
     for (lane, number) in lanes.iter().zip(100..) {
@@ -133,20 +133,20 @@ fn flights_that_last_make_way_whenever_there_is_room() {
     for (lane, number) in lanes.iter().zip(0..) {
         add_claimed(&mut scheduler, lane, number, 1);
     }
-    let mut flights = Vec::new();
+    let mut in_flight = Vec::new();
     for expected in 1..=5 {
-        flights.extend(take_all(&mut scheduler, at(0)));
-        assert_eq!(flights.len(), expected);
-        scheduler.slow_down(flights.last_mut().unwrap());
+        in_flight.extend(take_all(&mut scheduler, at(0)));
+        assert_eq!(in_flight.len(), expected);
+        scheduler.slow_down(in_flight.last_mut().unwrap());
     }
     assert!(scheduler.take(at(0)).is_none(), "all five are taken");
-    scheduler.finish(&flights.remove(0), EndpointSignal::Success, at(0));
+    scheduler.finish(&in_flight.remove(0), EndpointSignal::Success, at(0));
     assert_eq!(take_all(&mut scheduler, at(0)).len(), 1, "the last to be slow has moved over");
 }
 
 /// Goal: however many endpoints begin to hang that have shown that they take much, others get their
-/// slots. Method: 100 such endpoints and 32 slots; all flights last, and more start as slots are
-/// free, until no more do.
+/// slots. Method: 100 such endpoints and 32 slots; all attempts become slow, and more start as
+/// slots are free, until no more do.
 #[test]
 fn endpoints_that_begin_to_hang_leave_slots_to_others() {
     let mut scheduler = scheduler(32);
@@ -162,7 +162,7 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
     for (lane, first) in lanes.iter().zip((500..).step_by(1_000)) {
         add_claimed(&mut scheduler, lane, first, 100);
     }
-    let mut flights = Vec::new();
+    let mut in_flight = Vec::new();
     loop {
         let mut started = take_all(&mut scheduler, at(0));
         if started.is_empty() {
@@ -171,12 +171,12 @@ fn endpoints_that_begin_to_hang_leave_slots_to_others() {
         for flight in &mut started {
             scheduler.slow_down(flight);
         }
-        flights.extend(started);
+        in_flight.extend(started);
     }
     let of = |lane: &Arc<Registration>| {
-        flights.iter().filter(|flight| flight.claimed.registration.id == lane.id).count()
+        in_flight.iter().filter(|flight| flight.claimed.registration.id == lane.id).count()
     };
-    assert!(flights.len() < 5 * 32, "{} in flight", flights.len());
+    assert!(in_flight.len() < 5 * 32, "{} in flight", in_flight.len());
     assert!(lanes.iter().all(|lane| of(lane) <= 32));
     add_claimed(&mut scheduler, &registration("well", endpoint()), 200_000, 1);
     assert_eq!(ids(&take_all(&mut scheduler, at(0))), [200_000]);
@@ -187,17 +187,17 @@ fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
     let mut scheduler = scheduler(1);
     let limited = registration("a", endpoint().rate_limit(count(1), count(2)));
     add_claimed(&mut scheduler, &limited, 0, 10);
-    let mut flights = take_all(&mut scheduler, at(0));
-    assert_eq!(flights.len(), 1, "one slot");
+    let mut in_flight = take_all(&mut scheduler, at(0));
+    assert_eq!(in_flight.len(), 1, "one slot");
     // Meanwhile the bucket is full again.
     for expected in [1, 1, 0] {
-        for flight in flights {
+        for flight in in_flight {
             scheduler.finish(&flight, EndpointSignal::Success, at(10_000));
         }
-        flights = take_all(&mut scheduler, at(10_000));
-        assert_eq!(flights.len(), expected);
+        in_flight = take_all(&mut scheduler, at(10_000));
+        assert_eq!(in_flight.len(), expected);
     }
-    assert_eq!(scheduler.take_released().len(), 7, "what must wait for a token is handed back");
+    assert_eq!(scheduler.take_released().len(), 7, "what must wait for a token is released");
     assert_eq!(scheduler.wakes_at(), Some(at(11_000)));
 }
 
@@ -243,7 +243,7 @@ fn what_has_stopped_hands_everything_back_and_takes_nothing() {
     assert_eq!(scheduler.held(), [flight.claimed.claim]);
     scheduler.finish(&flight, EndpointSignal::Success, at(0));
     scheduler.settled(&flight.claimed.claim);
-    assert!(scheduler.held().is_empty() && scheduler.flights() == 0);
+    assert!(scheduler.held().is_empty() && scheduler.in_flight() == 0);
 }
 
 #[test]

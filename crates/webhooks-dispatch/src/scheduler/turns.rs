@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use webhooks_core::TenantId;
 
-/// The lanes that can start a flight, by tenant; tenants in turn.
+/// The lanes that can start an attempt, by tenant; tenants in turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     tenants: VecDeque<TenantId>,
@@ -16,7 +16,7 @@ impl Turns {
         self.tenants.is_empty()
     }
 
-    /// Puts a lane behind the others of its tenant.
+    /// Adds a lane behind the others of its tenant.
     pub(super) fn push(&mut self, tenant: &TenantId, lane: usize) {
         match self.lanes.get_mut(tenant) {
             Some(lanes) => lanes.push_back(lane),
@@ -27,12 +27,13 @@ impl Turns {
         }
     }
 
-    /// Returns the lane whose turn it is; its tenant is the last one then.
+    /// Returns the lane whose turn it is, and puts its tenant behind the others.
     pub(super) fn pop(&mut self) -> Option<usize> {
         loop {
             let tenant = self.tenants.pop_front()?;
             let Some(lanes) = self.lanes.get_mut(&tenant) else { continue };
             let Some(lane) = lanes.pop_front() else {
+                // `remove` leaves tenants without lanes in the queue.
                 self.lanes.remove(&tenant);
                 continue;
             };
@@ -41,13 +42,13 @@ impl Turns {
         }
     }
 
-    /// Forgets tenants that have no lane here.
+    /// Removes tenants that have no lane here.
     pub(super) fn tidy(&mut self) {
         self.lanes.retain(|_, lanes| !lanes.is_empty());
         self.tenants.retain(|tenant| self.lanes.contains_key(tenant));
     }
 
-    /// Takes a lane out.
+    /// Removes a lane.
     pub(super) fn remove(&mut self, tenant: &TenantId, lane: usize) {
         if let Some(lanes) = self.lanes.get_mut(tenant) {
             lanes.retain(|other| *other != lane);

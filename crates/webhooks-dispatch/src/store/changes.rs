@@ -1,4 +1,4 @@
-//! How a store tells workers that there may be more to claim.
+//! The notice of a store to workers that there may be more to claim.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Wakes those who hold [`ChangeListener`], in the order in which they began to wait.
+/// The notifier of a store. It wakes the workers that hold a [`ChangeListener`], in the order in
+/// which they began to wait.
 #[derive(Debug, Clone)]
 pub struct ChangeNotifier(Arc<Changes>);
 
-/// Counts changes. A `watch` channel would wake in random order, and no run would repeat itself.
+/// The number of changes. A `watch` channel would wake in random order, and a seed would not repeat
+/// a run.
 #[derive(Debug, Default)]
 struct Changes {
     count: AtomicU64,
@@ -18,13 +20,14 @@ struct Changes {
 }
 
 impl ChangeNotifier {
-    /// Returns a notifier that nobody listens to yet.
+    /// Returns a notifier without listeners.
     pub fn new() -> Self {
         Self(Arc::default())
     }
 
-    /// Wakes all who listen, now or when they next wait.
+    /// Wakes all listeners, now or when they next wait.
     pub fn notify(&self) {
+        // The count first: a listener that wakes and finds the old count would wait again.
         self.0.count.fetch_add(1, Ordering::Release);
         self.0.notify.notify_waiters();
     }
@@ -42,7 +45,7 @@ impl Default for ChangeNotifier {
     }
 }
 
-/// Tells a worker that there may be more to claim.
+/// A listener of a worker for changes of a store.
 #[derive(Debug)]
 pub struct ChangeListener {
     changes: Arc<Changes>,
@@ -55,10 +58,11 @@ impl ChangeListener {
         self.changes.count.load(Ordering::Acquire) != self.seen
     }
 
-    /// Waits until something changed since the last call. Never returns once the store is gone.
+    /// Waits until something has changed since the last call. It never returns once the store is
+    /// gone.
     ///
     /// # Cancellation
-    /// Nothing is missed: a change meanwhile ends the next call.
+    /// A dropped future misses nothing: a change meanwhile ends the next call.
     pub async fn changed(&mut self) {
         loop {
             let mut notified = pin!(self.changes.notify.notified());

@@ -1,4 +1,4 @@
-//! Claims: what a worker asks for, and what it gets.
+//! Claims: the request of a worker, and the deliveries that it gets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,29 +10,30 @@ use webhooks_registry::{EndpointNumber, Registration};
 use crate::clock::Now;
 use crate::serialized_event::SerializedEvent;
 
-/// What a worker is ready to take.
+/// The request of a worker for deliveries.
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
 pub struct ClaimRequest {
     /// The present time.
     pub now: Now,
-    /// How long the claims last unless extended.
+    /// The time for which the claims last unless they are extended.
     pub lease: Duration,
-    /// How many deliveries at most.
+    /// The largest number of deliveries.
     pub limit: usize,
-    /// How many of them at most for one endpoint.
+    /// The largest number of them for one endpoint.
     pub per_endpoint: usize,
-    /// The endpoints that get nothing at present: full, or waiting.
+    /// The endpoints for which nothing is claimed: they have enough here, or must wait.
     pub busy: Arc<BTreeSet<EndpointNumber>>,
 }
 
-/// A right to deliver, until its lease ends. The token fences: a store rejects all but the latest.
+/// A right to deliver, until its lease ends. The token fences: a store rejects every token of a
+/// delivery except the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Claim {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// Tells this claim from others of the same delivery.
+    /// The token of this claim, which no other claim of the delivery has.
     pub token: u64,
 }
 
@@ -43,25 +44,25 @@ pub struct Claim {
 pub struct Claimed {
     /// The claim, by which the delivery is settled.
     pub claim: Claim,
-    /// The endpoint as it is now; its limits may be a part of the whole, if workers share them.
+    /// The endpoint as it is now. If workers share its limits, they are this worker's share.
     pub registration: Arc<Registration>,
     /// The event.
     pub event: Arc<SerializedEvent>,
-    /// How many attempts were made, and since when.
+    /// The attempts so far.
     pub progress: Progress,
-    /// Whether the endpoint's last attempt failed, as far as the store knows.
+    /// Set if the endpoint's last attempt failed, as far as the store knows.
     pub is_failing: bool,
 }
 
-/// How far a delivery has come.
+/// The progress of a delivery: the attempts so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Progress {
-    /// When the delivery was accepted, or last replayed.
+    /// The time at which the delivery was accepted, or last replayed.
     pub queued_at: Timestamp,
-    /// How many attempts were made in all.
+    /// The number of attempts in all.
     pub attempts: u32,
-    /// How many of them before it was last replayed.
+    /// The number of attempts before it was last replayed.
     pub attempts_before_replay: u32,
 }
 

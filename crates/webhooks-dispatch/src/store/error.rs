@@ -1,4 +1,4 @@
-//! Why a store or an operation on a delivery failed, and why a delivery was cancelled.
+//! The errors of a store and of operations on deliveries, and the reasons of cancellations.
 
 use std::error::Error;
 use std::fmt;
@@ -7,31 +7,31 @@ use thiserror::Error;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId};
 use webhooks_registry::EndpointKey;
 
-/// Says why a store failed. Nothing was changed.
+/// An error of a store. Nothing was changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The store's data are damaged. Restore a backup.
+    /// The store's data is damaged. Restore a backup.
     #[error("the store is damaged")]
     Corrupt {
-        /// What was found.
+        /// The damage.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// There is no room left. Make some; what was accepted is safe.
+    /// There is no room left. Make some; accepted events are safe.
     #[error("the store has no room left")]
     Full {
-        /// What the store said.
+        /// The error of the store.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store cannot be reached, or failed; trying again later may help.
     #[error("the store is not available")]
     Unavailable {
-        /// What the store said.
+        /// The error of the store.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// Why a delivery was given up without its attempts being spent.
+/// The reason why a delivery was cancelled before its retries were spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelReason {
@@ -39,14 +39,14 @@ pub enum CancelReason {
     Disabled,
     /// It grew older than its endpoint allows.
     Expired,
-    /// Somebody asked for it.
+    /// An operator asked for it.
     Manual,
     /// Its endpoint was unregistered.
     Unregistered,
 }
 
 impl CancelReason {
-    /// Returns the word that stores keep.
+    /// Returns the word that stores record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
@@ -56,7 +56,7 @@ impl CancelReason {
         }
     }
 
-    /// Returns the reason of a word, if it is one.
+    /// Returns the reason that a word stands for, if it is one.
     pub fn from_word(word: &str) -> Option<Self> {
         let all = [Self::Disabled, Self::Expired, Self::Manual, Self::Unregistered];
         all.into_iter().find(|reason| reason.as_str() == word)
@@ -69,7 +69,7 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// Says why an operation on a delivery was not done.
+/// The reason why an operation on a delivery was not done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OperationError {
@@ -90,13 +90,13 @@ pub enum OperationError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tenant has no such event, or no more.
+    /// The tenant has no such event, or has it no longer.
     #[error("there is no event {event}")]
     UnknownEvent {
         /// The id that was asked for.
         event: EventId,
     },
-    /// There is no such delivery, or no more.
+    /// There is no such delivery, or no longer.
     #[error("there is no delivery {delivery}")]
     UnknownDelivery {
         /// The id that was asked for.

@@ -1,4 +1,4 @@
-//! How an endpoint fares: for how long it has been tried, and failed each time.
+//! The health of an endpoint: the time for which all its attempts have failed.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use webhooks_core::Timestamp;
 
 use super::Outcome;
 
-/// The longest pause between two failures that counts as trying throughout: the longest delay of the
-/// Standard Webhooks schedule is 24 h, and jitter adds a fifth. A longer one is time without traffic.
+/// The longest pause between two failures that counts as trying throughout: the longest delay of
+/// the Standard Webhooks schedule is 24 h, and jitter adds a fifth. A longer one is time without
+/// traffic.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60 * 60);
 
-/// How much later a failure must be than the last one that was noted to be noted itself: so an
-/// endpoint that fails a thousand times a second costs its store one row a second.
+/// The shortest time between two failures that are recorded. So an endpoint that fails a thousand
+/// times a second costs its store one row a second.
 const NOTED_EVERY: Duration = Duration::from_secs(1);
 
-/// How an endpoint fares, as its attempts tell.
+/// The health of an endpoint, as its attempts show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
 pub enum Health {
@@ -26,13 +27,13 @@ pub enum Health {
     Failing {
         /// The failures so far.
         failing: Failing,
-        /// How long the endpoint had been tried before this failure.
+        /// [`Failing::tried_for`] before this failure.
         before: Duration,
     },
 }
 
 impl Health {
-    /// Returns how an endpoint fares after an outcome, and notes in `failing` how it fails.
+    /// Returns the health of an endpoint after an outcome, and updates `failing`.
     pub fn after(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Self {
         match outcome {
             Outcome::Delivered => match failing.take() {
@@ -68,11 +69,11 @@ impl Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it of their columns")]
 pub struct Failing {
-    /// When the first failure was settled.
+    /// The time at which the first failure was settled.
     pub since: Timestamp,
-    /// When the last failure was settled that was noted.
+    /// The time at which the last failure was settled that was recorded.
     pub last: Timestamp,
-    /// How long the endpoint was tried throughout, and failed each time.
+    /// The time for which attempts were made throughout, and all failed.
     pub tried_for: Duration,
 }
 
@@ -82,7 +83,7 @@ impl Failing {
         Self { since: now, last: now, tried_for: Duration::ZERO }
     }
 
-    /// Returns the failures with one more. It is equal if the failure need not be noted.
+    /// Returns the failures with one more. The value is equal if the failure need not be recorded.
     #[must_use]
     pub fn again(self, now: Timestamp) -> Self {
         let pause = now.saturating_since(self.last);

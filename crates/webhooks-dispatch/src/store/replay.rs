@@ -1,4 +1,4 @@
-//! Replay: deliveries that an endpoint did not get, or gets once more.
+//! Replays: deliveries that an endpoint did not get, or gets once more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use webhooks_registry::{EndpointKey, EndpointState};
 
 use crate::store::OperationError;
 
-/// Which deliveries to make due once more, with their retries from the start.
+/// The deliveries to make due once more, with their retries from the start.
 ///
 /// # Example
 /// ```
@@ -25,39 +25,40 @@ use crate::store::OperationError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know each")]
 pub enum Replay {
-    /// This one, which has ended, however it did.
+    /// This one, which must have ended, in any way.
     Delivery(DeliveryId),
-    /// Those of these that have ended, however they did; others are passed over.
+    /// Those of these that have ended, in any way; others are left out.
     Deliveries(Vec<DeliveryId>),
-    /// What an endpoint did not get, under its id: also before it was disabled or registered anew.
+    /// Deliveries that an endpoint did not get under its id, also before it was disabled or
+    /// registered anew.
     Endpoint {
         /// The endpoint.
         endpoint: EndpointKey,
-        /// Which of it.
+        /// The kinds of them.
         which: Undelivered,
         /// The earliest acceptance, or last replay.
         since: Timestamp,
-        /// The time before which it was accepted or last replayed; that of the call if `None`.
+        /// The end of the time of acceptance, or last replay; the time of the call if `None`.
         until: Option<Timestamp>,
     },
-    /// What the endpoints of its tenant did not get of an event.
+    /// Deliveries of an event that the endpoints of its tenant did not get.
     Event {
         /// The event's tenant.
         tenant: TenantId,
         /// The event.
         event: EventId,
-        /// Which of it.
+        /// The kinds of them.
         which: Undelivered,
     },
 }
 
-/// What an endpoint did not get.
+/// The kinds of deliveries that an endpoint did not get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is no fourth way")]
 pub struct Undelivered {
-    /// What was given up after its attempts.
+    /// Deliveries that failed: their retries are spent.
     pub failed: bool,
-    /// What was given up for another reason: also what somebody cancelled by hand.
+    /// Deliveries that were cancelled for any reason, also by hand.
     pub cancelled: bool,
     /// Events that the endpoint wants and has no delivery of: they came before it was registered,
     /// before it wanted them, or while it was disabled.
@@ -65,18 +66,18 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// Everything, also what somebody cancelled by hand.
+    /// All kinds, also deliveries that were cancelled by hand.
     pub const ALL: Self = Self { failed: true, cancelled: true, missed: true };
-    /// What was given up after its attempts.
+    /// Failed deliveries alone.
     pub const FAILED: Self = Self { failed: true, cancelled: false, missed: false };
-    /// What was given up for another reason.
+    /// Cancelled deliveries alone.
     pub const CANCELLED: Self = Self { failed: false, cancelled: true, missed: false };
-    /// What has no delivery.
+    /// Missed events alone.
     pub const MISSED: Self = Self { failed: false, cancelled: false, missed: true };
 }
 
 impl Undelivered {
-    /// Returns whether a delivery that ended like this belongs to it.
+    /// Returns whether a delivery that ended with `status` is of these kinds.
     pub fn includes(self, status: DeliveryStatus) -> bool {
         match status {
             DeliveryStatus::Failed => self.failed,
@@ -87,17 +88,17 @@ impl Undelivered {
 }
 
 impl Replay {
-    /// Returns a replay of what an endpoint did not get, whenever it was accepted.
+    /// Returns a replay of deliveries that an endpoint did not get, from any time.
     pub fn of_endpoint(endpoint: EndpointKey, which: Undelivered) -> Self {
         Self::Endpoint { endpoint, which, since: Timestamp::UNIX_EPOCH, until: None }
     }
 
-    /// Returns a replay of what the endpoints of its tenant did not get of an event.
+    /// Returns a replay of deliveries of an event that the endpoints of its tenant did not get.
     pub fn of_event(tenant: TenantId, event: EventId, which: Undelivered) -> Self {
         Self::Event { tenant, event, which }
     }
 
-    /// Returns the endpoint that was found under this key, if deliveries may go there.
+    /// Returns the endpoint that a store found under `key`, if deliveries may go there.
     ///
     /// # Errors
     /// [`OperationError`] when it is unknown or disabled.
@@ -112,7 +113,8 @@ impl Replay {
         }
     }
 
-    /// Leaves out what was accepted, or last replayed, before a time, in a replay of an endpoint.
+    /// Leaves out deliveries that were accepted or last replayed before `time`, in a replay of an
+    /// endpoint.
     #[must_use]
     pub fn since(mut self, time: Timestamp) -> Self {
         if let Self::Endpoint { since, .. } = &mut self {
@@ -121,7 +123,8 @@ impl Replay {
         self
     }
 
-    /// Leaves out what was accepted, or last replayed, from a time on, in a replay of an endpoint.
+    /// Leaves out deliveries that were accepted or last replayed from `time` on, in a replay of an
+    /// endpoint.
     #[must_use]
     pub fn until(mut self, time: Timestamp) -> Self {
         if let Self::Endpoint { until, .. } = &mut self {
@@ -131,27 +134,27 @@ impl Replay {
     }
 }
 
-/// A portion of a replay, as a store is asked for it.
+/// A request to a store for a portion of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
 pub struct ReplayRequest {
-    /// Which deliveries.
+    /// The deliveries to replay.
     pub replay: Replay,
-    /// How many deliveries or events are looked at, at most.
+    /// The largest number of deliveries or events to look at.
     pub limit: usize,
-    /// When the replay began, the same for all portions. What was accepted or replayed since is left
-    /// out.
+    /// The time at which the replay began, the same for all portions. Deliveries that were accepted
+    /// or replayed since are left out.
     pub started_at: Timestamp,
-    /// The present time, when what is replayed is due.
+    /// The present time, at which replayed deliveries are due.
     pub now: Timestamp,
     /// [`Replayed::next`] of the portion before.
     pub after: Option<ReplayCursor>,
-    /// Whether anything is changed.
+    /// The mode: replay or only count.
     pub mode: ReplayMode,
 }
 
 impl ReplayRequest {
-    /// Returns where this portion begins; `None` if there is nothing to look at.
+    /// Returns the place at which this portion begins; `None` if there is nothing to look at.
     pub fn begin(&self, which: Undelivered) -> Option<ReplayCursor> {
         let first = if which.failed || which.cancelled {
             Some(ReplayCursor::Ended(0))
@@ -161,8 +164,9 @@ impl ReplayRequest {
         self.after.or(first)
     }
 
-    /// Returns which of these deliveries this portion looks at, and where the next one goes on.
+    /// Returns the part of `ids` for this portion, and the place at which the next one goes on.
     pub fn portion<'i>(&self, ids: &'i [DeliveryId]) -> (&'i [DeliveryId], Option<ReplayCursor>) {
+        // In a list of ids, the number of a cursor is a place in the list and not a delivery's number.
         let done = match self.after {
             Some(ReplayCursor::Ended(done)) => usize::try_from(done).unwrap_or(usize::MAX),
             _ => 0,
@@ -173,14 +177,14 @@ impl ReplayRequest {
         (portion, (done < ids.len()).then_some(ReplayCursor::Ended(done as u64)))
     }
 
-    /// Returns whether a delivery was accepted or replayed since the replay began: by a portion of it
+    /// Returns whether a delivery was accepted or replayed after the replay began: by a portion
     /// whose answer was lost, or by others.
     pub fn has_replayed(&self, since: Timestamp) -> bool {
         (self.started_at..=self.now).contains(&since)
     }
 
-    /// Returns where the next portion goes on after one that began here: after the number `last` if
-    /// this one was full, else with what was missed, if it is asked for.
+    /// Returns the place at which the next portion goes on, after one that began at `begin`: after
+    /// the number `last` if this one was full, else with missed events if they are asked for.
     pub fn next(
         begin: ReplayCursor,
         which: Undelivered,
@@ -194,7 +198,7 @@ impl ReplayRequest {
     }
 }
 
-/// Whether a replay changes anything.
+/// The mode of a replay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum ReplayMode {
@@ -205,19 +209,19 @@ pub enum ReplayMode {
     Replay,
 }
 
-/// Says what a portion of a replay did.
+/// The result of a portion of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 #[must_use]
 pub struct Replayed {
-    /// How many deliveries were made due, or would be.
+    /// The number of deliveries that were made due, or would be in a dry run.
     pub deliveries: usize,
-    /// Where the next portion goes on; `None` after the last.
+    /// The place at which the next portion goes on; `None` after the last.
     pub next: Option<ReplayCursor>,
 }
 
-/// Where a replay goes on: first through deliveries that have ended, then through events of which
-/// there is none. As text: `ended-17`, `missed-4`.
+/// The place at which a replay goes on: first in deliveries that have ended, then in events that
+/// were missed. As text: `ended-17`, `missed-4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "stores build it")]
 pub enum ReplayCursor {
@@ -227,7 +231,7 @@ pub enum ReplayCursor {
     Missed(u64),
 }
 
-/// Says that a text is not where a replay goes on.
+/// An error: a text is no cursor of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("this is no cursor of a replay; write it like ended-17")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! Settlements: where claimed deliveries go, and the attempts that were made.
+//! Settlements: the outcomes of claimed deliveries, and their attempts.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::{Claim, Health};
 use crate::response_record::Excerpt;
 use crate::transport::ErrorClass;
 
-/// What became of a claimed delivery.
+/// The outcome of a claimed delivery, with its attempt.
 #[derive(Debug, Clone)]
 #[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
 pub struct Settlement {
     /// The claim.
     pub claim: Claim,
-    /// Where the delivery goes from here.
+    /// The outcome.
     pub outcome: Outcome,
     /// The attempt that was made, if one was.
     pub attempt: Option<Attempt>,
 }
 
-/// Where a claimed delivery goes from here.
+/// The outcome of a claimed delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a store that misses one would lose deliveries")]
 pub enum Outcome {
@@ -29,35 +29,35 @@ pub enum Outcome {
     Delivered,
     /// It is tried again, not before this time. An ordered endpoint waits as a whole.
     Retrying {
-        /// When.
+        /// The time at which the retry is due.
         due_at: Timestamp,
     },
-    /// It is given up after its attempts.
+    /// It failed: its retries are spent.
     Failed,
-    /// It grew older than its endpoint allows, and is given up without an attempt.
+    /// It grew older than its endpoint allows, and is cancelled without an attempt.
     Expired,
-    /// Nothing was tried: it is due again as it was.
+    /// The claim is released without an attempt: the delivery is due again as it was.
     Released,
 }
 
-/// One HTTP exchange of a delivery.
+/// An attempt of a delivery, as stores record it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it of their columns")]
 pub struct Attempt {
-    /// When it started.
+    /// The time at which it started.
     pub started_at: Timestamp,
-    /// How long it took.
+    /// The time that it took.
     pub duration: Duration,
     /// The status code of the response, if there was one (RFC 9110 §15).
     pub status_code: Option<u16>,
     /// The kind of failure, if there was no response.
     pub error_class: Option<ErrorClass>,
-    /// Why it failed, in a sentence.
+    /// The reason why it failed, in a sentence.
     pub error: Option<String>,
-    /// The headers of the response that help to understand it and hold no secret, a line each:
+    /// The headers of the response that help to understand it and hold no secret, one per line:
     /// `retry-after: 120`.
     pub response_headers: String,
-    /// The start of the response's body; of a text, whole characters.
+    /// The start of the response's body; if it is a text, whole characters.
     pub response: Bytes,
 }
 
@@ -68,16 +68,17 @@ impl Attempt {
     }
 }
 
-/// Says whether a settlement was kept.
+/// The answer of a store to a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
 #[must_use]
 pub enum Settled {
-    /// It was kept.
+    /// The outcome was recorded.
     Recorded {
-        /// How the endpoint fares.
+        /// The health of the endpoint.
         health: Health,
     },
-    /// The claim was lost: its lease ended and another took it, or the delivery was cancelled.
+    /// The claim was lost: its lease ended and another worker claimed the delivery, or the delivery
+    /// was cancelled.
     LeaseLost,
 }

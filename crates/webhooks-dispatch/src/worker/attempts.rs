@@ -1,4 +1,4 @@
-//! The tasks that carry deliveries out, one exchange after another.
+//! The tasks that make attempts, each one after another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -20,31 +20,32 @@ use crate::serialized_event::SerializedEvent;
 use crate::store::{Attempt, Claimed, DeliveryStore, Outcome, Settlement};
 use crate::transport::{AttemptError, ErrorClass, Response, Transport, TransportError};
 
-/// A delivery that was carried out, to be settled.
+/// The result of an attempt, to be settled.
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     pub(super) settlement: Settlement,
     pub(super) registration: Arc<Registration>,
     pub(super) event: Arc<SerializedEvent>,
-    /// The number of the attempt, from 1; of the last one made if none was.
+    /// The number of the attempt, from 1; that of the last attempt if none was made now.
     pub(super) number: u32,
     /// Set if the endpoint said that it is gone.
     pub(super) disable: Option<DisableReason>,
-    /// The room that the result takes until it is settled.
+    /// The permit that the result holds until it is settled.
     #[expect(dead_code, reason = "held until it is dropped")]
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
-/// Returns the next flight, if there is one and room to keep its result.
+/// Returns the next delivery to attempt, if there is one and a permit for its result.
 pub(super) fn next<S, T, C: Clock>(
     shared: &WorkerParts<S, T, C>,
 ) -> Option<(InFlight, OwnedSemaphorePermit)> {
+    // The permit first: `take` counts the attempt as in flight, and nothing would undo that.
     let room = Arc::clone(&shared.room).try_acquire_owned().ok()?;
     let flight = shared.scheduler().take(shared.parts.clock.monotonic())?;
     Some((flight, room))
 }
 
-/// Carries out deliveries until there is none, and tells if that ends in a panic.
+/// Makes attempts until none is ready, and reports a panic.
 pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
     shared: Arc<WorkerParts<S, T, C>>,
     results: Sender<FinishedAttempt>,
@@ -54,7 +55,7 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
     let deliver = deliver(Arc::clone(&shared), results, flight, room);
     if AssertUnwindSafe(deliver).catch_unwind().await.is_err() {
         shared.tell_failure(WorkerPart::Attempts);
-        // Its slot is free: the driver gives it to somebody else.
+        // The slot is free again, so the driver may start another attempt.
         shared.scheduling.wake.notify_one();
     }
 }
@@ -72,8 +73,8 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
         let finished = match AssertUnwindSafe(run_attempt(&shared, &mut slot)).catch_unwind().await
         {
             Ok(finished) => finished,
-            // Somebody's clock, or the text of somebody's error, panicked after the exchange, or
-            // before: it counts as an attempt, so that it comes to an end.
+            // The clock or the text of an error panicked, before the exchange or after it. That
+            // counts as an attempt, so that the delivery comes to an end.
             Err(_panic) => {
                 shared.tell_failure(WorkerPart::Attempts);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
@@ -86,19 +87,20 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
         // The slot is free before the result is settled.
         drop(slot);
         let claim = finished.settlement.claim;
-        // There is room for as many results as there are permits, so it fails only without a
-        // settler; then the delivery is due again when its lease ends.
+        // The channel has one place for each permit (`start_settling`), so it is never full here.
+        // It fails only if the settler is gone; then the delivery is due again when its lease ends.
         if results.try_send(finished).is_err() {
             return shared.scheduler().settled(&claim);
         }
         next_up = next(&shared);
+        // This task goes on with one delivery; the driver claims, and starts others beside it.
         if next_up.is_none() || shared.scheduler().has_more_to_do() {
             shared.scheduling.wake.notify_one();
         }
     }
 }
 
-/// Gives the flight's slot back when it ends, however it ends.
+/// The slot of an attempt. It is freed when the attempt ends in any way.
 struct SlotGuard<'s, S, T, C: Clock> {
     shared: &'s WorkerParts<S, T, C>,
     flight: InFlight,
@@ -114,7 +116,7 @@ impl<S, T, C: Clock> Drop for SlotGuard<'_, S, T, C> {
         let mut scheduler = self.shared.scheduler();
         scheduler.finish(&self.flight, self.signal, now);
         if std::thread::panicking() {
-            // Nobody will settle it, so nobody may extend its claim for ever.
+            // Nothing will settle the claim, so it must not be extended for ever.
             scheduler.settled(&self.flight.claimed.claim);
         }
     }
@@ -129,6 +131,8 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
     let Claimed { claim, registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
     let started_at = parts.now();
+    // Before the attempt and not when the delivery is claimed: it may have waited in the lane
+    // since.
     let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
     if is_old && parts.is_sure_since(progress.queued_at, started_at) {
         slot.signal = EndpointSignal::Nothing;
@@ -155,11 +159,11 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
     conclude(shared, claimed, &mut slot.signal, started_at, &outcome)
 }
 
-/// Decides what follows an exchange that has ended, and notes what it tells of its endpoint.
+/// Decides on a delivery whose attempt has ended, and sets the signal about its endpoint.
 fn conclude<S, T, C: Clock>(
     shared: &WorkerParts<S, T, C>,
     claimed: Claimed,
-    told: &mut EndpointSignal,
+    endpoint_signal: &mut EndpointSignal,
     started_at: Now,
     outcome: &Result<Response, AttemptError>,
 ) -> FinishedAttempt {
@@ -168,7 +172,7 @@ fn conclude<S, T, C: Clock>(
     let policy = registration.endpoint.retry.as_ref().unwrap_or(&parts.settings.retry);
     let ended_at = parts.now();
     let now = ended_at.wall;
-    *told = signal(policy, outcome, now);
+    *endpoint_signal = signal(policy, outcome, now);
     if is_unsent(outcome) {
         let (settled, number) = (Outcome::Released, progress.attempts);
         let settlement = Settlement { claim, outcome: settled, attempt: None };
@@ -196,7 +200,7 @@ fn conclude<S, T, C: Clock>(
     FinishedAttempt { settlement, registration, event, number, disable, room: None }
 }
 
-/// Returns what is kept of an attempt, except for why it failed.
+/// Returns the record of an attempt, without its error text.
 fn record(started_at: Now, ended_at: Now, outcome: &Result<Response, AttemptError>) -> Attempt {
     let (status_code, error_class) = match outcome {
         Ok(Response { status, .. }) => (Some(*status), None),

@@ -1,7 +1,7 @@
 //! The task that disables endpoints which are gone or have failed for too long.
 //!
-//! It is apart from settling, since each costs a transaction of its own: the day after a long outage
-//! has many of them.
+//! It is apart from settling, since each costs a transaction of its own: the day after a long
+//! outage has many of them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::WorkerParts;
 use crate::observer::{Occurrence, WorkerPart};
 use crate::store::StoreError;
 
-/// How many endpoints may wait to be disabled.
+/// The number of endpoints that may wait to be disabled.
 pub(super) const QUEUE_CAPACITY: usize = 1_024;
 
 /// An endpoint that should be disabled, as it was when it answered.
@@ -36,7 +36,7 @@ where
 {
     while let Some(Wish { seen, reason }) = wishes.recv().await {
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
-        // If the store fails or panics, the endpoint's next answer asks again.
+        // If the store fails or panics, the next attempt for the endpoint asks again.
         let is_disabled = match disable.await {
             Ok(Ok(is_disabled)) => is_disabled,
             Ok(Err(EndpointStoreError::Unavailable { source })) => {
@@ -79,8 +79,8 @@ where
     }
 }
 
-/// Returns whether an endpoint is still the one that was seen. Its limits may differ: a store that
-/// workers share hands each a part of them. Whether it is paused does not matter.
+/// Returns whether an endpoint is still the one that was seen. Its limits may differ, since a store
+/// that workers share gives each of them a share of the limits. Its state does not matter.
 fn is_same(current: &Registration, seen: &Registration) -> bool {
     let mut current = current.clone();
     current.endpoint.max_in_flight = seen.endpoint.max_in_flight;

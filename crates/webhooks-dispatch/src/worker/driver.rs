@@ -22,36 +22,37 @@ use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, Settlement};
 use crate::transport::Transport;
 use crate::worker_registry::SchedulerHandle;
 
-/// How long the worker waits after the store failed before it asks again.
+/// The pause of the worker after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The shortest wait for something that should be due already: a store that errs must not make
 /// the worker spin.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-/// How often what has long been idle is forgotten.
+/// The interval at which idle lanes and old events are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the store is asked to hasten what was accepted by a clock that was ahead.
+/// The interval at which the store is asked to hasten deliveries that a clock ahead of time
+/// accepted.
 const HASTEN_EVERY: Duration = Duration::from_secs(300);
 
-/// How many old events are forgotten in one step, so that it holds up nobody.
+/// The number of old events that are forgotten in one step, small enough not to delay deliveries.
 const PRUNE_BATCH: usize = 200;
 
-/// How many deliveries that still wait are counted when a worker ends.
+/// The largest number of waiting deliveries that are counted when a worker ends.
 const MAX_COUNTED: u64 = 10_000;
 
-/// How long a worker that drains goes on.
+/// The times at which a worker that drains stops starting attempts, and ends.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
-    /// Until when it starts deliveries: for three quarters of its time, so that those under way can
-    /// end and are not sent again.
+    /// The time until which it starts attempts: three quarters of its time, so that attempts in
+    /// flight can end and are not made again.
     starts_until: MonotonicTime,
     by: MonotonicTime,
 }
 
 impl Drain {
-    /// Returns when to end, if not by draining.
+    /// Returns the times of a drain, or the deadline of a shutdown as an error.
     fn or_deadline(stop: Stop, now: MonotonicTime) -> Result<Self, MonotonicTime> {
         match stop {
             Stop::Grace(grace) => Err(now + grace),
@@ -71,9 +72,10 @@ pub(super) struct Driver<S, T, C> {
     hastener: JoinSet<()>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
-    /// How often the wall clock had been set back when the store was last asked to hasten, and when.
+    /// The number of times that the wall clock had been set back at the last call of `hasten`, and
+    /// the time of that call.
     hastened: Option<(u64, MonotonicTime)>,
-    /// How many deliveries were handed back since it was told to stop.
+    /// The number of claims that were released after the worker was stopped.
     released: usize,
 }
 
@@ -114,8 +116,10 @@ where
         driver
     }
 
-    /// Starts the settler, and what it passes endpoints on to.
+    /// Starts the settler and the disabler.
     fn start_settling(&mut self) {
+        // As many places as `room` has permits. Each result holds one, so `try_send` in attempts.rs
+        // never meets a full channel. Change both together.
         let (results, finished) = mpsc::channel(self.shared.parts.settings.max_unsettled);
         let (wishes, wished) = mpsc::channel(disabler::QUEUE_CAPACITY);
         self.results = results;
@@ -123,8 +127,8 @@ where
         self.disabler.spawn(disabler::run(Arc::clone(&self.shared), wished));
     }
 
-    /// Starts the settler anew if it has ended, which only a bug can do: what was on its way to it is
-    /// due again when its lease ends.
+    /// Starts the settler anew if it has ended, which only a bug can do. Results that it had not
+    /// settled are lost; their deliveries are due again when their leases end.
     fn heal(&mut self) {
         while self.disabler.try_join_next().is_some() {}
         if self.settler.try_join_next().is_some() {
@@ -157,7 +161,8 @@ where
                     Ok(pause) => pause,
                     Err(deadline) => {
                         shared.scheduler().stop();
-                        // A call to the store is under way; what it claims is handed back.
+                        // A call to the store is under way. As the scheduler is stopped, it
+                        // releases the claims that this call brings.
                         let _in_time = within(clock, deadline, step).await;
                         break deadline;
                     }
@@ -187,9 +192,9 @@ where
 
     /// Returns whether the worker holds nothing, and nothing falls due while it may start.
     async fn is_drained(&mut self, drain: Drain) -> bool {
-        // What was accepted by a clock that was ahead is due too.
+        // Deliveries that a clock ahead of time accepted are due, too.
         while self.hastener.join_next().await.is_some() {}
-        // What closed lanes held waits again.
+        // Released claims are due again, and would be missed by `next_due` before.
         self.release_held().await;
         if !self.shared.scheduler().held().is_empty() {
             return false;
@@ -199,12 +204,12 @@ where
             AssertUnwindSafe(async { parts.store.next_due(Arc::default(), parts.now()).await });
         match due.catch_unwind().await {
             Ok(Ok(due)) => due.is_none_or(|due| parts.clock.monotonic() + due > drain.starts_until),
-            // What waits is not known: it may come back.
+            // Unknown: the store may answer next time.
             Ok(Err(_)) | Err(_) => false,
         }
     }
 
-    /// Takes a step; if it panics, which is a bug of the store or the clock, another one follows.
+    /// Makes a step. If it panics, which is a bug of the store or the clock, another one follows.
     async fn contained_step(&mut self) -> Duration {
         match AssertUnwindSafe(self.step()).catch_unwind().await {
             Ok(pause) => pause,
@@ -215,14 +220,16 @@ where
         }
     }
 
-    /// Does what can be done now, and returns how long to wait if nothing happens.
+    /// Does what can be done now, and returns the time to wait if nothing happens.
     async fn step(&mut self) -> Duration {
         while self.attempts.try_join_next().is_some() {}
         self.heal();
+        // Leases first: a claim that takes long would otherwise let them end.
         let is_kept = self.keep_leases().await;
         self.hasten();
         let is_claimed = self.claim().await;
         self.start_attempts();
+        // Last, because both steps before pause and park lanes, whose claims are then released.
         self.release_held().await;
         let now = self.shared.parts.now();
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
@@ -235,8 +242,9 @@ where
         if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
-    /// Has what was accepted by a clock that was ahead not wait for that time: when the worker starts,
-    /// after the clock was set back, and now and then, since others may go by another clock.
+    /// Starts a task that makes deliveries due which a clock ahead of time accepted: when the
+    /// worker starts, after the clock was set back, and every five minutes, since other processes
+    /// may use another clock. A task of its own, because the call may take long.
     fn hasten(&mut self) {
         while self.hastener.try_join_next().is_some() {}
         let (set_back, now) = (self.shared.parts.set_back(), self.shared.parts.clock.monotonic());
@@ -249,16 +257,18 @@ where
         }
     }
 
-    /// Claims as much as there is room for; returns whether the store did its part.
+    /// Claims as much as there is room for; returns false if the store failed.
     async fn claim(&self) -> bool {
         let parts = &self.shared.parts;
         let (now, lease) = (parts.now(), parts.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
+        // Before the store is asked, so that no change of an endpoint after its answer is missed.
         self.shared.scheduling.begin_claim();
         match parts.store.claim(request).await {
             Ok(claimed) => {
                 self.shared.has_answered();
                 let mut scheduler = self.shared.scheduler();
+                // Counted from before the call: in the store the leases end at this time or later.
                 scheduler.add_claimed(claimed, now.monotonic + lease);
                 // While the scheduler is locked: no change can come between these lines.
                 for endpoint in self.shared.scheduling.end_claim() {
@@ -273,7 +283,7 @@ where
         }
     }
 
-    /// Starts attempts while deliveries are ready and there is room for their results.
+    /// Starts attempts while deliveries are ready and there are permits for their results.
     fn start_attempts(&mut self) {
         while let Some((flight, room)) = attempts::next(&self.shared) {
             let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
@@ -281,7 +291,7 @@ where
         }
     }
 
-    /// Hands back what closed lanes held.
+    /// Releases the claims of lanes that have paused, parked or stopped.
     async fn release_held(&mut self) {
         let (released, is_stopped) = {
             let mut scheduler = self.shared.scheduler();
@@ -302,14 +312,14 @@ where
             .collect();
         let released = settlements.len();
         let now = self.shared.parts.now().wall;
-        // If it fails, they come back when their leases end.
+        // If this fails, they are due again when their leases end.
         if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
             self.shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
         }
         released
     }
 
-    /// Forgets some of what is old; returns how much.
+    /// Forgets some old events; returns their number.
     async fn prune(&self, now: Now) -> usize {
         let parts = &self.shared.parts;
         let before = now.wall.saturating_sub(parts.settings.retention);
@@ -326,7 +336,7 @@ where
         }
     }
 
-    /// Extends the leases that would otherwise end soon; returns whether the store did its part.
+    /// Extends the leases that would otherwise end soon; returns false if the store failed.
     async fn keep_leases(&mut self) -> bool {
         let parts = &self.shared.parts;
         let (now, lease) = (parts.now(), parts.settings.lease);
@@ -334,6 +344,8 @@ where
             return true;
         }
         let until = now.monotonic + lease;
+        // A lease with a little more than half of its time left is not extended now, and has a
+        // quarter left at the next check. `LEASE` in settings.rs counts on that quarter.
         let ending = self.shared.scheduler().ending(now.monotonic + lease / 2);
         if !ending.is_empty() {
             match parts.store.extend(ending.clone(), lease, now).await {
@@ -343,7 +355,7 @@ where
                     scheduler.extended(&ending, until);
                     scheduler.drop_lost(&lost);
                 }
-                // There is time to try again before they end.
+                // A quarter of each lease is left at least, to try again.
                 Err(error) => {
                     parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                     return false;
@@ -354,12 +366,12 @@ where
         true
     }
 
-    /// Returns how long the leases need no care.
+    /// Returns the time until the leases must be checked.
     fn until_upkeep(&self, now: MonotonicTime) -> Duration {
         (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
     }
 
-    /// Returns how long to wait if nothing happens.
+    /// Returns the time to wait if nothing happens.
     async fn pause(&self) -> Duration {
         if self.changes.is_due() {
             return SHORTEST_WAIT;
@@ -367,7 +379,8 @@ where
         let parts = &self.shared.parts;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();
-            // Without room for a result nothing starts; who settles one makes room, and tells.
+            // Without a permit no attempt starts. The settler frees permits, and wakes the driver
+            // then.
             let can_start = self.shared.room.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
             (wakes_at, scheduler.has_room().then(|| scheduler.busy()))
@@ -393,15 +406,16 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.parts.clock;
         shared.scheduler().stop();
+        // It may take long, and the next worker asks for the same when it starts.
         self.hastener.shutdown().await;
-        // However short the grace time, the store gets a moment.
+        // The store gets a moment to release and settle, even if the grace time is zero.
         let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
-        let handing_back_until = last_moment();
-        let _in_time = within(clock, handing_back_until, self.release_held()).await;
-        let held = within(clock, handing_back_until, shared.parts.store.release_held()).await;
+        let release_until = last_moment();
+        let _in_time = within(clock, release_until, self.release_held()).await;
+        let held = within(clock, release_until, shared.parts.store.release_held()).await;
         self.released += held.unwrap_or_default();
-        let have_landed = self.all_end(|driver| &mut driver.attempts, deadline).await;
-        let broken_off = if have_landed { 0 } else { shared.scheduler().flights() };
+        let have_ended = self.all_end(|driver| &mut driver.attempts, deadline).await;
+        let broken_off = if have_ended { 0 } else { shared.scheduler().in_flight() };
         self.attempts.shutdown().await;
         // The settler ends when the last result is settled, and no sender is left.
         self.results = mpsc::channel(1).0;
@@ -410,6 +424,7 @@ where
         self.all_end(|driver| &mut driver.disabler, last_moment()).await;
         self.disabler.shutdown().await;
         let held = shared.scheduler().held();
+        // The claims of attempts that were broken off are among those that are left.
         let unsettled = held.len().saturating_sub(broken_off);
         let _in_time = within(clock, last_moment(), self.release(held)).await;
         let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;
@@ -419,8 +434,8 @@ where
         ShutdownReport { released, broken_off, unsettled, waiting, failures, had_died: false }
     }
 
-    /// Waits until all tasks of a set have ended, no longer than until then, and keeps the leases
-    /// meanwhile; returns whether they have.
+    /// Waits until all tasks of a set have ended, at most until `deadline`, and extends the leases
+    /// meanwhile; returns whether the tasks have ended.
     async fn all_end(
         &mut self,
         which: fn(&mut Self) -> &mut JoinSet<()>,
@@ -460,7 +475,7 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerParts<S, T, C>>
     }
 }
 
-/// Waits until a worker that drains may start nothing more; returns by when it must end.
+/// Waits until a worker that drains may start nothing more; returns the time at which it must end.
 async fn over(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
     match drain {
         Some(Drain { starts_until, by }) => {
@@ -471,16 +486,16 @@ async fn over(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
     }
 }
 
-/// Waits until the worker is told how to end, which it is once.
+/// Waits for the order to end, which comes one time.
 async fn told(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
     let Some(receiver) = stopped else { return std::future::pending().await };
-    // Nobody is left to wait for anything.
+    // The handle is gone, so nothing waits for the worker.
     let stop = receiver.await.unwrap_or(Stop::Grace(Duration::ZERO));
     *stopped = None;
     stop
 }
 
-/// Waits for a future, no longer than until then.
+/// Waits for a future, at most until `deadline`.
 async fn within<F: Future>(
     clock: &impl Clock,
     deadline: MonotonicTime,

@@ -1,4 +1,4 @@
-//! The task that settles what became of deliveries, many in one commit.
+//! The task that settles results, many in one commit.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -18,26 +18,28 @@ use crate::clock::Clock;
 use crate::observer::{DeliveryRef, Failure, Occurrence};
 use crate::store::{Attempt, DeliveryStore, Health, Outcome, Settled, Settlement, StoreError};
 
-/// How many results are settled together at most.
+/// The largest number of results that are settled together.
 const MAX_BATCH: usize = 512;
 
-/// How long to wait after the store failed before it is asked again: at first, and at most.
+/// The pause after the store failed: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How often a result that fails alone is tried before it is set aside, so that others go on.
+/// The number of times that a result that fails alone is tried before it is set aside, so that
+/// others go on.
 const TRIES_ALONE: u32 = 3;
 
-/// How often a result that was set aside is tried again while others succeed; the second half of the
-/// tries leave out its texts, which may be what the store refuses.
+/// The number of times that a result that was set aside is tried again while others succeed. The
+/// second half of the tries leave out its texts, since the store may refuse those.
 const TRIES_ASIDE: u32 = 6;
 
-/// How long to wait until results that were set aside are tried again, if nothing else comes.
+/// The time after which results that were set aside are tried again if nothing else comes.
 const RETRY_ASIDE: Duration = Duration::from_secs(5);
 
-/// After which part of the time that disables an endpoint its failures are told.
+/// The part of `disable_after` after which observers are warned of a failing endpoint: a tenth.
 const WARNED_AFTER: u32 = 10;
 
-/// Settles results until the last sender is gone, and passes on wishes to disable endpoints.
+/// Settles results until the last sender is gone, and passes endpoints to disable on to the
+/// disabler.
 pub(super) async fn run<S, T, C>(
     shared: Arc<WorkerParts<S, T, C>>,
     mut finished: Receiver<FinishedAttempt>,
@@ -64,6 +66,7 @@ pub(super) async fn run<S, T, C>(
         };
         let is_last = received == Some(0);
         let linger = shared.parts.settings.linger;
+        // Once the last sender is gone, nothing more comes to wait for.
         if received.is_some()
             && batch.len() < MAX_BATCH
             && !linger.is_zero()
@@ -78,7 +81,7 @@ pub(super) async fn run<S, T, C>(
         }
         settler.settle(std::mem::take(&mut batch)).await;
         settler.retry_aside().await;
-        // There is room for more results, and perhaps a delivery that waited for it.
+        // Permits are free again, and perhaps a delivery waits for one.
         shared.scheduling.wake.notify_one();
         if is_last {
             return;
@@ -89,10 +92,10 @@ pub(super) async fn run<S, T, C>(
 struct Settler<'s, S, T, C> {
     shared: &'s WorkerParts<S, T, C>,
     wishes: Sender<Wish>,
-    /// Results that failed alone, and how often they were tried since. They take room as all results
-    /// do, so that there are no more of them than may be unsettled.
+    /// Results that failed alone, with the number of tries since. They hold their permits, so there
+    /// are at most `max_unsettled` of them.
     aside: Vec<(FinishedAttempt, u32)>,
-    /// How often the store had answered when they were last tried.
+    /// `WorkerParts::answers` when they were last tried.
     answers: u64,
 }
 
@@ -101,8 +104,8 @@ where
     S: DeliveryStore,
     C: Clock,
 {
-    /// Settles results in their order. When the store fails, fewer and fewer of them are tried at
-    /// once, so that one that cannot be settled is found and set aside.
+    /// Settles results in their order. Each time the store fails, half as many are tried at once,
+    /// so that one that cannot be settled is found and set aside.
     async fn settle(&mut self, mut left: Vec<FinishedAttempt>) {
         let (mut size, mut pause, mut alone) = (left.len(), PAUSES.0, 0);
         while !left.is_empty() {
@@ -132,13 +135,14 @@ where
         }
     }
 
-    /// Tries once more what was set aside; gives up what has failed too often while the store did
-    /// something else.
+    /// Tries results that were set aside once more. Drops those that have failed too often while
+    /// the store answered other calls.
     async fn retry_aside(&mut self) {
         if self.aside.is_empty() {
             return;
         }
         let answers = self.shared.answers.load(Ordering::Relaxed);
+        // While the whole store is down, a failure says nothing about the one result.
         let counts = u32::from(std::mem::replace(&mut self.answers, answers) != answers);
         for (finished, tries) in std::mem::take(&mut self.aside) {
             let mut settlement = finished.settlement.clone();
@@ -152,7 +156,7 @@ where
                     if tries + counts < TRIES_ASIDE {
                         self.aside.push((finished, tries + counts));
                     } else {
-                        // It is due again when its lease ends, which nobody extends any more.
+                        // Its lease is no longer extended; when it ends, the delivery is due again.
                         let claim = finished.settlement.claim;
                         self.shared.scheduler().settled(&claim);
                         self.notify(&finished, Settled::LeaseLost);
@@ -162,7 +166,7 @@ where
         }
     }
 
-    /// Asks the store to settle. A panic of the store counts as a failure of it.
+    /// Asks the store to settle. A panic of the store counts as a failure.
     async fn ask(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
         let parts = &self.shared.parts;
         let expected = settlements.len();
@@ -184,6 +188,7 @@ where
     }
 
     fn finish(&self, part: &[FinishedAttempt], settled: Vec<Settled>) {
+        // In a block of its own: the lock must end before observers are called.
         {
             let mut scheduler = self.shared.scheduler();
             for finished in part {
@@ -198,13 +203,13 @@ where
                 && wished.insert(finished.registration.number)
             {
                 let wish = Wish { seen: Arc::clone(&finished.registration), reason };
-                // If too many wait, the endpoint's next answer asks again.
+                // If too many wait, the next attempt for the endpoint asks again.
                 let _asked_again = self.wishes.try_send(wish);
             }
         }
     }
 
-    /// Tells observers what became of a delivery.
+    /// Notifies observers of the outcome of a delivery.
     fn notify(&self, finished: &FinishedAttempt, settled: Settled) {
         let parts = &self.shared.parts;
         let observers = &parts.observers;
@@ -256,14 +261,15 @@ where
     }
 }
 
-/// Returns an attempt without what receivers and errors said.
+/// Returns an attempt without the texts of receivers and errors.
 fn without_texts(attempt: Attempt) -> Attempt {
     let error = attempt.error.map(|_text| "it cannot be stored what went wrong".to_owned());
     Attempt { error, response_headers: String::new(), response: Bytes::new(), ..attempt }
 }
 
-/// Says whether the endpoint should be disabled: it said that it is gone, or has been tried and
-/// failed for too long. A delivery that has retries left is tried to its end before.
+/// Returns the reason to disable an endpoint, if there is one: it answered that it is gone, or all
+/// its attempts have failed for too long. A delivery that has retries left is tried to its end
+/// before.
 fn disable_reason(
     disable_after: Option<Duration>,
     finished: &FinishedAttempt,
@@ -273,9 +279,9 @@ fn disable_reason(
         Settled::LeaseLost => None,
         Settled::Recorded { .. } if finished.disable.is_some() => finished.disable,
         Settled::Recorded { health: Health::Failing { failing, .. } } => {
-            let is_given_up = finished.settlement.outcome == Outcome::Failed;
+            let has_failed = finished.settlement.outcome == Outcome::Failed;
             let is_too_long = disable_after.is_some_and(|span| failing.tried_for >= span);
-            (is_given_up && is_too_long).then_some(DisableReason::Failing)
+            (has_failed && is_too_long).then_some(DisableReason::Failing)
         }
         Settled::Recorded { .. } => None,
     }

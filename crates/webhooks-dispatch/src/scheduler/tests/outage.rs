@@ -1,4 +1,4 @@
-//! What the scheduler does when many endpoints fail, and what it remembers of them.
+//! The scheduler when many endpoints fail, and the health that it remembers.
 
 use super::*;
 
@@ -26,13 +26,13 @@ fn exchange(
 }
 
 #[test]
-fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_first_failure() {
+fn an_endpoint_that_is_known_to_fail_has_one_attempt_and_is_left_alone_after_its_first_failure() {
     let mut scheduler = scheduler(100);
     let to = registration("a", endpoint());
     scheduler.add_claimed((0..5).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
-    let flights = take_all(&mut scheduler, at(0));
-    assert_eq!(flights.len(), 1);
-    end(&mut scheduler, &flights[0], TROUBLE, at(0));
+    let in_flight = take_all(&mut scheduler, at(0));
+    assert_eq!(in_flight.len(), 1);
+    end(&mut scheduler, &in_flight[0], TROUBLE, at(0));
     assert!(take_all(&mut scheduler, at(9_999)).is_empty());
     assert_eq!((scheduler.take_released().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
     scheduler
@@ -42,15 +42,15 @@ fn an_endpoint_that_is_known_to_fail_has_one_flight_and_is_left_alone_after_its_
     assert!(take_all(&mut scheduler, at(10_000)).is_empty());
     scheduler
         .add_claimed((10..15).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
-    let flights = take_all(&mut scheduler, at(10_000));
-    assert_eq!(flights.len(), 1, "a probe");
-    end(&mut scheduler, &flights[0], EndpointSignal::Success, at(10_000));
+    let in_flight = take_all(&mut scheduler, at(10_000));
+    assert_eq!(in_flight.len(), 1, "a probe");
+    end(&mut scheduler, &in_flight[0], EndpointSignal::Success, at(10_000));
     assert!(take_all(&mut scheduler, at(10_000)).len() > 1);
 }
 
 /// Goal: endpoints that were quick do not take the slots of quick ones over and over while the
-/// transport has no room for them. Method: 200 on a host that begins to hang, and 32 slots; what may
-/// start does, lasts, and finds no room.
+/// transport has no room for them. Method: 200 of them on one host, which begins to hang, and 32
+/// slots; what may start does, lasts, and finds no room.
 #[test]
 fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
     let mut scheduler = scheduler(32);
@@ -64,7 +64,7 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
         for (lane, number) in lanes.iter().zip(round * 1_000..) {
             add_claimed(&mut scheduler, lane, number, 1);
         }
-        let (now, mut flights) = (at(round * 60_000), Vec::new());
+        let (now, mut in_flight) = (at(round * 60_000), Vec::new());
         loop {
             let mut started = take_all(&mut scheduler, now);
             for flight in &mut started {
@@ -73,13 +73,13 @@ fn endpoints_that_wait_in_vain_for_room_leave_quick_slots_to_others() {
             if started.is_empty() {
                 break;
             }
-            flights.extend(started);
+            in_flight.extend(started);
         }
         if round == 2 {
             add_claimed(&mut scheduler, &well, 2_000_000, 1);
-            assert_eq!(ids(&take_all(&mut scheduler, now)), [2_000_000], "{}", flights.len());
+            assert_eq!(ids(&take_all(&mut scheduler, now)), [2_000_000], "{}", in_flight.len());
         }
-        for flight in &flights {
+        for flight in &in_flight {
             end(&mut scheduler, flight, EndpointSignal::NoRoom, at(round * 60_000 + 30_000));
         }
     }
@@ -95,7 +95,7 @@ fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
     add_claimed(&mut scheduler, &full, 3, 1);
     assert!(scheduler.take(at(999)).is_none() && scheduler.take_released().len() == 1);
     add_claimed(&mut scheduler, &full, 4, 1);
-    assert!(scheduler.take(at(1_000)).is_none(), "what was offered before is claimed again");
+    assert!(scheduler.take(at(1_000)).is_none(), "what was claimed before is claimed again");
     add_claimed(&mut scheduler, &full, 5, 1);
     assert_eq!(ids(&take_all(&mut scheduler, at(1_000))), [5]);
 }
@@ -122,7 +122,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
     let well = registration("well", endpoint());
     show_quick(&mut scheduler, &well, 1_000_000);
     let long_ago = clocks(at(0)).wall.saturating_sub(Duration::from_secs(60));
-    let mut flights = Vec::new();
+    let mut in_flight = Vec::new();
     let mut number = 0;
     for _ in 0..10_000 {
         scheduler.note_change();
@@ -148,7 +148,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
         for flight in &mut started {
             scheduler.slow_down(flight);
         }
-        flights.extend(started);
+        in_flight.extend(started);
     }
     assert_eq!(number, 10_000);
     assert!(scheduler.held().len() < 30 * 256, "{} claims held", scheduler.held().len());
@@ -159,7 +159,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
         let flight = scheduler.take(at(0)).unwrap();
         assert_eq!(flight.claimed.registration.id, to.id);
     }
-    for flight in flights.drain(..) {
+    for flight in in_flight.drain(..) {
         end(&mut scheduler, &flight, TROUBLE, at(30_000));
     }
     assert_eq!(take_all(&mut scheduler, at(30_000)).len(), 64, "others have their turn");
@@ -175,9 +175,9 @@ fn a_parked_endpoint_that_turns_out_well_goes_on_at_once() {
     for (lane, first) in lanes.iter().zip((0..).step_by(10)) {
         add_claimed(&mut scheduler, lane, first, 2);
     }
-    let flights = take_all(&mut scheduler, at(0));
-    assert_eq!((ids(&flights), scheduler.parked.len()), (vec![0, 10], 3));
-    end(&mut scheduler, &flights[0], EndpointSignal::Success, at(0));
+    let in_flight = take_all(&mut scheduler, at(0));
+    assert_eq!((ids(&in_flight), scheduler.parked.len()), (vec![0, 10], 3));
+    end(&mut scheduler, &in_flight[0], EndpointSignal::Success, at(0));
     assert_eq!(ids(&take_all(&mut scheduler, at(0))), [1, 20]);
 }
 
@@ -189,7 +189,7 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
     for to in &gone {
         exchange(&mut scheduler, known_to_fail(1, to), TROUBLE, at(0));
     }
-    // What is in flight ends first, and its slot and its rate count until then.
+    // Attempts in flight end first; their slots and the rate count until they do.
     let last = registration("last", limited);
     scheduler.add_claimed(vec![claimed(2, &last)], at(0) + LEASE);
     let flight = scheduler.take(at(0)).unwrap();
@@ -232,7 +232,7 @@ fn begun_anew(before: &Registration) -> Arc<Registration> {
 }
 
 #[test]
-fn an_endpoint_that_comes_back_has_the_flights_and_the_rate_that_it_had() {
+fn an_endpoint_that_comes_back_has_the_attempts_and_the_rate_that_it_had() {
     let mut scheduler = scheduler(10);
     let limits = || endpoint().rate_limit(count(1), count(1)).max_in_flight(count(1));
     let before = registration("a", limits());

@@ -1,4 +1,4 @@
-//! Whatever happens, bounds hold, and nothing that was offered is stuck.
+//! Properties: bounds hold in any sequence of steps, and no claimed delivery is stuck.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,9 +9,9 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Forget { endpoint: usize },
-    Land { flight: usize, signal: EndpointSignal },
+    Finish { flight: usize, signal: EndpointSignal },
     Lose { held: usize },
-    Offer { endpoint: usize, deliveries: u64 },
+    Add { endpoint: usize, deliveries: u64 },
     Pass { milliseconds: u64 },
     SlowDown { flight: usize },
     Take { most: usize },
@@ -29,10 +29,10 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         1 => (0..6_usize).prop_map(|endpoint| Step::Forget { endpoint }),
-        5 => (any::<usize>(), signal).prop_map(|(flight, signal)| Step::Land { flight, signal }),
+        5 => (any::<usize>(), signal).prop_map(|(flight, signal)| Step::Finish { flight, signal }),
         1 => any::<usize>().prop_map(|held| Step::Lose { held }),
         4 => (0..6_usize, 1..20_u64)
-            .prop_map(|(endpoint, deliveries)| Step::Offer { endpoint, deliveries }),
+            .prop_map(|(endpoint, deliveries)| Step::Add { endpoint, deliveries }),
         2 => (0..20_000_u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
         3 => any::<usize>().prop_map(|flight| Step::SlowDown { flight }),
         5 => (1..10_usize).prop_map(|most| Step::Take { most }),
@@ -43,8 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Watched {
     scheduler: Scheduler,
     endpoints: Vec<Arc<Registration>>,
-    flights: Vec<InFlight>,
-    /// Claims that were offered, and neither taken nor released nor lost.
+    in_flight: Vec<InFlight>,
+    /// Claims that were added, and neither taken nor released nor lost.
     waiting: BTreeSet<Claim>,
     now: u64,
     next: u64,
@@ -63,7 +63,7 @@ impl Watched {
         Self {
             scheduler: scheduler(concurrency),
             endpoints: endpoints.collect(),
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             waiting: BTreeSet::new(),
             now: 0,
             next: 0,
@@ -76,9 +76,9 @@ impl Watched {
                 self.scheduler.forget_endpoint(self.endpoints[endpoint].number);
                 self.scheduler.sweep(at(self.now));
             }
-            Step::Land { flight, signal } => {
-                if !self.flights.is_empty() {
-                    let flight = self.flights.swap_remove(flight % self.flights.len());
+            Step::Finish { flight, signal } => {
+                if !self.in_flight.is_empty() {
+                    let flight = self.in_flight.swap_remove(flight % self.in_flight.len());
                     self.scheduler.finish(&flight, signal, at(self.now));
                     self.scheduler.settled(&flight.claimed.claim);
                 }
@@ -90,49 +90,49 @@ impl Watched {
                     self.waiting.remove(claim);
                 }
             }
-            Step::Offer { endpoint, deliveries } => {
+            Step::Add { endpoint, deliveries } => {
                 let to = Arc::clone(&self.endpoints[endpoint]);
-                let offered = self.next..self.next + deliveries;
+                let added = self.next..self.next + deliveries;
                 let is_failing = endpoint % 3 == 2;
-                let offered: Vec<Claimed> =
-                    offered.map(|number| Claimed { is_failing, ..claimed(number, &to) }).collect();
-                self.waiting.extend(offered.iter().map(|claimed| claimed.claim));
-                self.scheduler.add_claimed(offered, at(0) + LEASE);
+                let added: Vec<Claimed> =
+                    added.map(|number| Claimed { is_failing, ..claimed(number, &to) }).collect();
+                self.waiting.extend(added.iter().map(|claimed| claimed.claim));
+                self.scheduler.add_claimed(added, at(0) + LEASE);
                 self.next += deliveries;
             }
             Step::Pass { milliseconds } => self.now += milliseconds,
             Step::SlowDown { flight } => {
-                if !self.flights.is_empty() {
-                    let flight = flight % self.flights.len();
-                    self.scheduler.slow_down(&mut self.flights[flight]);
+                if !self.in_flight.is_empty() {
+                    let flight = flight % self.in_flight.len();
+                    self.scheduler.slow_down(&mut self.in_flight[flight]);
                 }
             }
             Step::Take { most } => {
                 for _ in 0..most {
                     let Some(flight) = self.scheduler.take(at(self.now)) else { break };
-                    assert!(self.waiting.remove(&flight.claimed.claim), "it was offered, and once");
-                    self.flights.push(flight);
+                    assert!(self.waiting.remove(&flight.claimed.claim), "it was added, and once");
+                    self.in_flight.push(flight);
                 }
             }
         }
         for claim in self.scheduler.take_released() {
-            assert!(self.waiting.remove(&claim), "it was offered, and has not finished");
+            assert!(self.waiting.remove(&claim), "it was added, and has not finished");
         }
         self.check();
     }
 
     fn check(&self) {
         let concurrency = self.scheduler.concurrency;
-        let slow = self.flights.iter().filter(|flight| flight.is_slow).count();
-        assert_eq!(self.scheduler.flights(), self.flights.len());
-        assert!(self.flights.len() - slow.min(concurrency * SLOW_FACTOR) <= concurrency);
+        let slow = self.in_flight.iter().filter(|flight| flight.is_slow).count();
+        assert_eq!(self.scheduler.in_flight(), self.in_flight.len());
+        assert!(self.in_flight.len() - slow.min(concurrency * SLOW_FACTOR) <= concurrency);
         for registration in &self.endpoints {
             let mine = |flight: &&InFlight| flight.claimed.registration.id == registration.id;
-            let mine = self.flights.iter().filter(mine).count();
+            let mine = self.in_flight.iter().filter(mine).count();
             assert!(mine <= registration.endpoint.max_in_flight.get() as usize);
         }
         let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
-        assert_eq!(queued, self.waiting.len(), "what waits is what was offered");
+        assert_eq!(queued, self.waiting.len(), "what waits is what was added");
         assert_eq!(queued, self.scheduler.queued);
         let ready = self.scheduler.lanes.iter().filter(|lane| lane.state == LaneState::Ready);
         let ready: usize = ready.map(|lane| lane.queue.len()).sum();
@@ -142,7 +142,7 @@ impl Watched {
         assert_eq!(parked.len(), self.scheduler.parked.len());
         let parked: usize = parked.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(parked, self.scheduler.parked_deliveries);
-        // What is known to the scheduler can be found, and nothing else is.
+        // Each lane can be found by number and by key, and no entry leads elsewhere.
         let known = self.scheduler.lanes.len() - self.scheduler.free.len();
         assert_eq!(known, self.scheduler.by_endpoint.len());
         assert_eq!(known, self.scheduler.by_key.len());
@@ -151,7 +151,7 @@ impl Watched {
 
 proptest! {
     #[test]
-    fn bounds_hold_and_nothing_offered_is_stuck(
+    fn bounds_hold_and_no_claim_is_stuck(
         concurrency in 1..5_usize,
         steps in vec(step(), 1..120),
     ) {
@@ -163,13 +163,13 @@ proptest! {
         for _ in 0..2_000 {
             watched.step(&Step::Pass { milliseconds: 1_000 });
             watched.step(&Step::Take { most: 100 });
-            watched.step(&Step::Land { flight: 0, signal: EndpointSignal::Success });
-            if watched.waiting.is_empty() && watched.flights.is_empty() {
+            watched.step(&Step::Finish { flight: 0, signal: EndpointSignal::Success });
+            if watched.waiting.is_empty() && watched.in_flight.is_empty() {
                 break;
             }
         }
         prop_assert!(watched.waiting.is_empty(), "{:?}", watched.waiting);
-        prop_assert_eq!(watched.scheduler.flights(), 0);
+        prop_assert_eq!(watched.scheduler.in_flight(), 0);
         prop_assert!(watched.scheduler.held().is_empty());
     }
 }
