@@ -1,4 +1,4 @@
-//! Replay: deliveries that have ended, or never were, made due.
+//! Replay: ended deliveries become due again, and missed events get the deliveries that they lack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,20 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::{Endpoint, EndpointKey};
 
-use crate::claim::DRAIN;
-use crate::endpoints::{Locked, lock, lock_all};
-use crate::operations::{Found, failed, find};
+use crate::drain::{LockedRows, drain};
+use crate::endpoint_row::{Locked, lock, lock_all};
+use crate::operations::{FoundDelivery, failed, find};
 use crate::row::{self, At};
-use crate::store::Shared;
+use crate::state::PostgresInner;
 
-/// How many events are looked at for each one that may be missed: those of other tenants are passed
-/// over, and cost little.
+/// The number of events that are looked at for each missed one that is asked for: most may be those
+/// of other tenants, which cost little.
 const LOOK: usize = 40;
 
-/// Lets deliveries be added to events of a tenant by one after another, as their ids follow each
-/// other. It comes before the lock of the endpoint, which settlements may wait for.
-const ADD: &str = "SELECT pg_advisory_xact_lock(7305003, hashtext($1))";
+/// Locks the events of a tenant for the transaction that adds deliveries to them: the id of a new
+/// delivery is the last id of its event, plus one. It comes before the lock of the endpoint, which
+/// settlements may wait for.
+const LOCK_EVENTS: &str = "SELECT pg_advisory_xact_lock(7305003, hashtext($1))";
 
 /// An endpoint that deliveries are stored for; it stays so until the transaction ends.
 struct Open {
@@ -38,7 +39,7 @@ struct Target {
     is_ordered: bool,
 }
 
-/// What a portion looked at.
+/// A portion of a replay: the deliveries to reopen, the events to deliver, and where to go on.
 #[derive(Default)]
 struct Portion {
     ended: Vec<Target>,
@@ -46,10 +47,10 @@ struct Portion {
     next: Option<ReplayCursor>,
 }
 
-impl Shared {
+impl PostgresInner {
     pub(crate) async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        let mut transaction = self.begin().await.map_err(failed)?;
-        let portion = match self.portion(transaction.on(), &request).await {
+        let mut transaction = self.database.begin().await.map_err(failed)?;
+        let portion = match self.portion(transaction.connection(), &request).await {
             Ok(portion) => portion,
             // The connection may be broken, and is closed.
             Err(error @ OperationError::Store(_)) => return Err(error),
@@ -57,12 +58,12 @@ impl Shared {
         };
         let mut deliveries = portion.ended.len() + portion.missed.len();
         if request.mode == ReplayMode::Replay {
-            let reopened = reopen(transaction.on(), &portion.ended, request.now).await;
-            let delivered = deliver(transaction.on(), &portion.missed, request.now).await;
+            let reopened = reopen(transaction.connection(), &portion.ended, request.now).await;
+            let delivered = deliver(transaction.connection(), &portion.missed, request.now).await;
             deliveries = reopened.map_err(failed)? + delivered.map_err(failed)?;
-            self.notify(&mut transaction).await.map_err(failed)?;
+            self.notify_others(&mut transaction).await.map_err(failed)?;
         }
-        transaction.end().await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
         self.wake();
         Ok(Replayed { deliveries, next: portion.next })
     }
@@ -88,12 +89,13 @@ impl Shared {
         }
     }
 
-    /// Returns where deliveries go that have ended with a status that is wanted, or why one goes
-    /// nowhere. Those of another status that have ended are left out, and those that the replay has
-    /// made due before. Each is given once.
+    /// Returns the target of each delivery that has ended with a wanted status, or why it has none.
+    /// Deliveries that ended with another status are left out, and so are those that this replay
+    /// has made due before. `deliveries` has each once.
     ///
-    /// All replays lock in this order: what waits, by ids, and then endpoints. So nobody waits in a
-    /// circle, and of what has ended then, nobody else replays anything.
+    /// All replays lock in this order: pending deliveries by their ids, and then endpoints. So they
+    /// never wait for each other in a circle. Once the endpoints are locked, no other replay
+    /// touches their ended deliveries.
     async fn targets(
         &self,
         connection: &mut PgConnection,
@@ -102,13 +104,13 @@ impl Shared {
         is_wanted: impl Fn(DeliveryStatus) -> bool,
     ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
         let before = find(connection, deliveries).await.map_err(failed)?;
-        let has_ended = |found: &&Found| {
+        let has_ended = |found: &&FoundDelivery| {
             !found.is_open && !request.has_replayed(found.queued_at) && is_wanted(found.status)
         };
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
-        // Some may wait for rows of before yet, as good as cancelled.
-        take_out(connection, deliveries).await.map_err(failed)?;
+        // Some may still wait for closed rows of their endpoints, which counts as cancelled.
+        cancel_closed(connection, deliveries).await.map_err(failed)?;
         let locked = lock_all(connection, &keys).await.map_err(failed)?;
         let locked: BTreeMap<EndpointKey, Locked> = locked.into_iter().collect();
         // Another replay may have been quicker.
@@ -118,20 +120,22 @@ impl Shared {
             let target = match found.get(&delivery) {
                 None => Err(OperationError::UnknownDelivery { delivery }),
                 Some(found) if request.has_replayed(found.queued_at) => continue,
-                Some(Found { status, is_open: true, .. }) => {
+                Some(FoundDelivery { status, is_open: true, .. }) => {
                     Err(OperationError::WrongStatus { delivery, status: *status })
                 }
                 Some(found) if !is_wanted(found.status) => continue,
-                // It ended just now: when it was asked for, it waited.
-                Some(Found { endpoint, .. }) if !keys.contains(endpoint) => {
+                // It ended after the first look, so it was pending when the replay was asked for.
+                Some(FoundDelivery { endpoint, .. }) if !keys.contains(endpoint) => {
                     let status =
                         before.get(&delivery).map_or(DeliveryStatus::Pending, |found| found.status);
                     Err(OperationError::WrongStatus { delivery, status })
                 }
-                Some(Found { endpoint, .. }) => match self.read(endpoint, locked.get(endpoint)) {
-                    Err(error @ OperationError::Store(_)) => return Err(error),
-                    open => open.map(|open| open.target(row::number(delivery))),
-                },
+                Some(FoundDelivery { endpoint, .. }) => {
+                    match self.read(endpoint, locked.get(endpoint)) {
+                        Err(error @ OperationError::Store(_)) => return Err(error),
+                        open => open.map(|open| open.target(row::number(delivery))),
+                    }
+                }
             };
             targets.push(target);
         }
@@ -163,9 +167,9 @@ impl Shared {
         let mut portion = Portion::default();
         match request.begin(which) {
             Some(ReplayCursor::Missed(_)) => {
-                add(connection, &endpoint.tenant).await.map_err(failed)?;
+                lock_events(connection, &endpoint.tenant).await.map_err(failed)?;
             }
-            // It may wait for others, and so comes before the lock of the endpoint.
+            // It may wait for other transactions, and so comes before the lock of the endpoint.
             Some(begin @ ReplayCursor::Ended(_))
                 if drain_before(connection, endpoint).await.map_err(failed)? =>
             {
@@ -224,7 +228,7 @@ impl Shared {
                 looked.last().filter(|_| looked.len() >= request.limit).copied()
             }
             ReplayCursor::Missed(_) => {
-                add(connection, tenant).await.map_err(failed)?;
+                lock_events(connection, tenant).await.map_err(failed)?;
                 portion.missed = missed_by(connection, number, tenant).await.map_err(failed)?;
                 None
             }
@@ -233,7 +237,7 @@ impl Shared {
         Ok(portion)
     }
 
-    /// Returns an endpoint that deliveries are stored for.
+    /// Locks and reads an endpoint; an error if no deliveries are stored for it.
     async fn open(
         &self,
         connection: &mut PgConnection,
@@ -243,7 +247,7 @@ impl Shared {
         self.read(key, locked.as_ref())
     }
 
-    /// Returns an endpoint that deliveries are stored for, as it was found.
+    /// Reads a locked endpoint; an error if no deliveries are stored for it.
     fn read(&self, key: &EndpointKey, locked: Option<&Locked>) -> Result<Open, OperationError> {
         let locked = Replay::target(key, locked.map(|locked| (locked.state, locked)))?;
         let registration = locked.read(&self.keys).map_err(failed)?;
@@ -257,19 +261,24 @@ impl Open {
     }
 }
 
-async fn add(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), sqlx::Error> {
-    sqlx::query(ADD).persistent(false).bind(tenant.as_str()).execute(connection).await.map(drop)
+async fn lock_events(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_EVENTS)
+        .persistent(false)
+        .bind(tenant.as_str())
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
-/// Cancels those of these deliveries that wait for rows that get nothing more.
-async fn take_out(
+/// Cancels those of these deliveries that wait for closed rows.
+async fn cancel_closed(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<(), sqlx::Error> {
     const LOCK: &str = "SELECT w.id FROM webhooks.pending_deliveries w
         JOIN webhooks.endpoints e ON e.number = w.endpoint
         WHERE w.id = ANY ($1) AND NOT e.is_open ORDER BY w.id FOR UPDATE OF w";
-    const TAKE_OUT: &str = "
+    const CANCEL: &str = "
         WITH gone AS (
             DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
             WHERE w.id = ANY ($1) AND e.number = w.endpoint AND NOT e.is_open
@@ -277,7 +286,8 @@ async fn take_out(
         )
         INSERT INTO webhooks.ended_deliveries
             (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
-        SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay, state
+        SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay,
+               state
         FROM gone";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
     let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
@@ -285,11 +295,12 @@ async fn take_out(
     if locked.is_empty() {
         return Ok(());
     }
-    sqlx::query(TAKE_OUT).persistent(false).bind(locked).execute(connection).await.map(drop)
+    sqlx::query(CANCEL).persistent(false).bind(locked).execute(connection).await.map(drop)
 }
 
-/// Cancels some of what waits for the rows that an open endpoint had before; returns whether there was
-/// any. It waits for whoever does so just now, so that the caller sees what became of it.
+/// Cancels some of the deliveries that wait for earlier, closed rows of an open endpoint; returns
+/// whether there were any. It waits for other transactions that do so, so that the caller sees the
+/// outcome.
 async fn drain_before(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
@@ -300,17 +311,16 @@ async fn drain_before(
         WHERE e.tenant = $1 AND e.id = $2 AND NOT e.is_current
           AND EXISTS (SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number)
         LIMIT 1";
-    const DRAIN_IT: &str = "SELECT webhooks.drain($1, $2, true)";
     let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
     let before: Option<i64> =
         before.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
     let Some(before) = before else { return Ok(false) };
-    let drain = sqlx::query(DRAIN_IT).persistent(false).bind(before).bind(DRAIN);
-    drain.execute(connection).await?;
+    let _some_or_all = drain(connection, before, LockedRows::WaitFor).await?;
     Ok(true)
 }
 
-/// Returns the first deliveries after one that have ended for an endpoint, in order.
+/// Returns the first deliveries after one that have ended for an endpoint, in the order of their
+/// ids.
 async fn ended(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
@@ -319,7 +329,8 @@ async fn ended(
     (since, until): (Timestamp, Option<Timestamp>),
     request: &ReplayRequest,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    // Each row's deliveries are read in order, no more of them than are asked for.
+    // For each row of the endpoint, the index returns its deliveries in order, and no more of them
+    // than the limit.
     const ENDED: &str = "SELECT d.id
         FROM webhooks.endpoints e CROSS JOIN LATERAL (
             SELECT id FROM webhooks.ended_deliveries
@@ -356,7 +367,8 @@ async fn missed(
     (since, until): (Timestamp, Option<Timestamp>),
     limit: usize,
 ) -> Result<(Vec<i64>, Option<i64>), sqlx::Error> {
-    // An endpoint that was enabled or registered anew has had what its earlier rows have.
+    // An endpoint that was enabled or registered again has several rows. A delivery of any of them
+    // counts.
     const MISSED: &str = "
         WITH looked AS MATERIALIZED (
             SELECT number, accepted_at, tenant, type FROM webhooks.events
@@ -366,7 +378,8 @@ async fn missed(
         SELECT v.number, v.type, false FROM looked v
         WHERE v.tenant = $2
           AND NOT EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
-                          WHERE webhooks.is_of(w.id, v.number) AND w.endpoint IN (SELECT * FROM rows))
+                          WHERE webhooks.is_of(w.id, v.number)
+                            AND w.endpoint IN (SELECT * FROM rows))
           AND NOT EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
                           WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
                             AND d.endpoint IN (SELECT * FROM rows))
@@ -400,7 +413,7 @@ async fn missed(
     Ok((missed, last))
 }
 
-/// Returns the endpoints of its tenant that want an event and have no delivery of it.
+/// Returns the endpoints of the event's tenant that want the event and have no delivery of it.
 async fn missed_by(
     connection: &mut PgConnection,
     event: i64,
@@ -428,8 +441,8 @@ async fn missed_by(
     Ok(missed.into_iter().map(target).collect())
 }
 
-/// Makes deliveries that have ended due once more, and returns how many. The attempts that ended them
-/// do so no more.
+/// Makes ended deliveries due again, and returns how many. The attempts that ended them become
+/// earlier attempts.
 async fn reopen(
     connection: &mut PgConnection,
     ended: &[Target],
@@ -442,7 +455,7 @@ async fn reopen(
         ), reopened AS (
             DELETE FROM webhooks.ended_deliveries d USING given g WHERE d.id = g.id
             RETURNING d.*, g.endpoint AS target, g.is_ordered
-        ), retried AS (
+        ), attempt AS (
             INSERT INTO webhooks.earlier_attempts
             SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
                    response_headers, response
@@ -460,7 +473,7 @@ async fn reopen(
     Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// Adds deliveries of events that were missed, and returns how many.
+/// Adds the deliveries of missed events, and returns how many.
 async fn deliver(
     connection: &mut PgConnection,
     missed: &[Target],
@@ -470,7 +483,8 @@ async fn deliver(
         INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
         SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
                    webhooks.first_delivery(v.number) - 1,
-                   (SELECT max(w.id) FROM webhooks.pending_deliveries w WHERE webhooks.is_of(w.id, v.number)),
+                   (SELECT max(w.id) FROM webhooks.pending_deliveries w
+                    WHERE webhooks.is_of(w.id, v.number)),
                    (SELECT max(d.id) FROM webhooks.ended_deliveries d
                     WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
                g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
