@@ -45,14 +45,14 @@ fn in_column(column: usize, source: impl std::error::Error + Send + Sync + 'stat
 }
 
 /// An endpoint whose row is locked. It can be replaced or removed although it cannot be read.
-pub(crate) struct Locked {
+pub(crate) struct LockedEndpoint {
     pub(crate) number: i64,
     key: EndpointKey,
     pub(crate) state: EndpointState,
     row: PgRow,
 }
 
-impl Locked {
+impl LockedEndpoint {
     /// Reads the endpoint.
     pub(crate) fn read(&self, keys: &SealingKeys) -> Result<Registration, sqlx::Error> {
         registration(&self.row, keys)
@@ -86,14 +86,14 @@ fn stand_in() -> Endpoint {
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     key: &EndpointKey,
-) -> Result<Option<Locked>, sqlx::Error> {
+) -> Result<Option<LockedEndpoint>, sqlx::Error> {
     let select = format!("{SELECT} WHERE tenant = $1 AND id = $2 AND is_current FOR NO KEY UPDATE");
     sqlx::query(LOCK).persistent(false).bind(key.to_string()).execute(&mut *connection).await?;
     let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false);
     let select = select.bind(key.tenant.as_str()).bind(key.id.as_str());
     let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
     let (number, state) = (row.try_get(0)?, state(&row)?);
-    Ok(Some(Locked { number, key: key.clone(), state, row }))
+    Ok(Some(LockedEndpoint { number, key: key.clone(), state, row }))
 }
 
 /// Locks ids until the transaction ends, and returns the endpoints that have them.
@@ -104,7 +104,7 @@ pub(crate) async fn lock(
 pub(crate) async fn lock_all(
     connection: &mut PgConnection,
     keys: &BTreeSet<EndpointKey>,
-) -> Result<Vec<(EndpointKey, Locked)>, sqlx::Error> {
+) -> Result<Vec<(EndpointKey, LockedEndpoint)>, sqlx::Error> {
     const LOCK_ALL: &str = "SELECT pg_advisory_xact_lock(7305001, hash) FROM (
         SELECT DISTINCT hashtext(key) AS hash FROM unnest($1::text[]) AS k(key) ORDER BY 1) h";
     let select = format!(
@@ -121,7 +121,7 @@ pub(crate) async fn lock_all(
         .await?;
     let locked = |row: PgRow| {
         let (number, key, state) = (row.try_get(0)?, key(&row)?, state(&row)?);
-        Ok((key.clone(), Locked { number, key, state, row }))
+        Ok((key.clone(), LockedEndpoint { number, key, state, row }))
     };
     rows.into_iter().map(locked).collect()
 }

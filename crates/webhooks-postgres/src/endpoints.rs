@@ -13,7 +13,7 @@ use webhooks_registry::{
 
 use crate::call::{Call, with_read_retries, with_retries};
 use crate::drain::{LockedRows, drain};
-use crate::endpoint_row::{self, Locked, SELECT, lock, registration};
+use crate::endpoint_row::{self, LockedEndpoint, SELECT, lock, registration};
 use crate::error::store_error;
 use crate::row;
 use crate::share::max_workers;
@@ -193,7 +193,7 @@ impl Change<'_> {
     async fn store(
         &self,
         connection: &mut PgConnection,
-        before: Option<&Locked>,
+        before: Option<&LockedEndpoint>,
     ) -> Result<(), sqlx::Error> {
         let is_open = self.after.state.is_open();
         match before {
@@ -209,7 +209,7 @@ impl Change<'_> {
     async fn update(
         &self,
         connection: &mut PgConnection,
-        before: &Locked,
+        before: &LockedEndpoint,
     ) -> Result<(), sqlx::Error> {
         const UPDATE: &str = "UPDATE webhooks.endpoints
             SET settings = $2::json, secrets = $3, is_ordered = $4, max_workers = $5,

@@ -2,18 +2,22 @@
 
 // Each file uses only files above it: from bottom to top.
 
-// what all calls to the database need
+// Errors, rows, and calls to the database.
 mod error;
 
 mod call;
 mod row;
 
+// The options, and the connections that they stand for.
 mod connect;
-mod drain;
-mod endpoint_row;
+
 mod options;
 
-// the state, and the pure parts that it is made of
+// Statements on endpoints, for several of the files below.
+mod drain;
+mod endpoint_row;
+
+// The state of a store, and the pure parts that it is made of.
 mod claim_state;
 mod local_queue;
 mod membership;
@@ -21,7 +25,7 @@ mod share;
 
 mod state;
 
-// the path of an event: published, claimed, settled
+// The path of a delivery. `claim` asks the local queues, which `publish` fills, and the database.
 mod publish_statement;
 mod settle;
 
@@ -32,7 +36,7 @@ mod preclaim;
 mod claim;
 mod publish;
 
-// all other calls
+// All other calls.
 mod endpoints;
 mod history;
 mod operations;
@@ -40,7 +44,7 @@ mod retention;
 
 mod replay;
 
-// the store
+// The store, which has a task for each of the loops in `notify` and `publish`.
 mod migrate;
 mod notify;
 
@@ -48,7 +52,7 @@ mod store;
 
 mod open;
 
-// the outbox in SQL, which needs no store
+// Publishing in the caller's own transaction, which needs no store.
 mod outbox;
 
 // The public interface is:

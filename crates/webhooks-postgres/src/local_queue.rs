@@ -18,8 +18,8 @@ use crate::row;
 /// asks for by this much, so the worker gets it with a lease as long as that of any other claim.
 pub(crate) const MAX_LOCAL_WAIT: Duration = Duration::from_secs(5);
 
-/// The maximum of deliveries per endpoint that may always wait, and the maximum while other workers
-/// could serve them meanwhile.
+/// The number of deliveries per endpoint that may wait whatever the worker claims, unless the
+/// endpoint was slow; and the maximum while other workers could serve them.
 const BASE_PER_ENDPOINT: usize = 64;
 
 /// The maximum of deliveries per endpoint.
@@ -35,8 +35,8 @@ const MAX_QUEUES: usize = 1_024;
 /// The time after which an empty queue is removed, if the worker claims nothing for its endpoint.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The time for which an endpoint gets no more than the worker claims for it, after a delivery had
-/// to be released because it waited too long.
+/// The time for which an endpoint gets no more than the worker claims for it, after a delivery
+/// waited too long or the endpoint was not this worker's.
 const SLOW_PERIOD: Duration = Duration::from_mins(1);
 
 /// A delivery that was claimed when it was published.

@@ -11,7 +11,7 @@ use crate::connect::{CONNECT_TIMEOUT, Connect};
 use crate::error::OpenError;
 
 /// The most connections of a store, unless set: one each for publishing, claims, settlements and
-/// heartbeats, and a quarter of all for history and lists; the rest are spare.
+/// heartbeats, and a quarter of all for history and lists.
 const CONNECTIONS: u32 = 8;
 
 /// The longest time that a call waits for a free connection.
@@ -26,7 +26,7 @@ const _: () = assert!(
     "a live server must end its slow statements itself"
 );
 
-/// The maximum of a body's size in bytes: the column of its size counts no further.
+/// The maximum of [`PostgresOptions::max_body`]: its column is a 32-bit integer.
 const MAX_BODY: usize = i32::MAX as usize;
 
 /// The time after which an idle connection is tested before it is used. A call that finds its
@@ -127,8 +127,7 @@ impl PostgresOptions {
 
     /// Sets the URL to listen on, if the other one leads to a pooler that shares connections
     /// between clients, transaction by transaction: notifications need a connection of their own.
-    /// It implies
-    /// [`behind_pooler`](Self::behind_pooler).
+    /// It implies [`behind_pooler`](Self::behind_pooler).
     ///
     /// # Errors
     /// [`OpenError::Url`] when `url` is not the URL of a PostgreSQL database.
