@@ -83,7 +83,7 @@ impl Database {
 /// Behind a pooler that hands connections on after each transaction, a single statement is a
 /// transaction too.
 ///
-/// A call that is dropped before its end has failed, or its caller stopped waiting. Its connection
+/// If a call is dropped before its end, it has failed, or its caller stopped waiting. Its connection
 /// is closed then: it may lead to a server that is gone or no longer the primary, and the pool
 /// would wait for an answer of that server.
 pub(crate) struct Call {

@@ -11,7 +11,7 @@ use crate::call::Database;
 use crate::row;
 
 /// The number of heartbeats without one after which the others count a worker as dead.
-const EXPIRY: u32 = 5;
+pub(crate) const EXPIRY: u32 = 5;
 
 /// The least time that a worker without any sign of work stays a member: longer than the time
 /// between two claims of an engine that has nothing to do. A worker with longer leases stays as

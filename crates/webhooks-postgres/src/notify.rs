@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use webhooks_core::Timestamp;
 
 use crate::call::{pause, with_timeout};
+use crate::membership::EXPIRY;
 use crate::state::PostgresInner;
 
 /// The interval in which the worker asks the database while no notifications come.
@@ -24,7 +25,7 @@ const LONG_POLL: Duration = Duration::from_secs(5);
 
 /// The time, in heartbeats, that the connection may be silent before it is tested, and that the
 /// test may take: the same after which workers count each other as dead.
-const SILENCE: u32 = 5;
+const SILENCE: u32 = EXPIRY;
 
 /// Runs a task again when it panics, which is a bug. So a panic costs a moment, and not the leases
 /// of the worker.
