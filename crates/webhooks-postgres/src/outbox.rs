@@ -101,7 +101,7 @@ pub async fn publish_in(
         "duplicate" => PublishStatus::Duplicate,
         "conflict" => return Err(Conflict { event: event.id.clone() }.into()),
         "too large" => return Err(PublishInError::TooLarge { len: size(2)?, max: size(3)? }),
-        _ => return Err(BadRow::of("what was published").in_column(0).into()),
+        _ => return Err(BadRow::of("the status of a publish").in_column(0).into()),
     };
     Ok(Published { event: event.id.clone(), deliveries: size(1)?, status })
 }
