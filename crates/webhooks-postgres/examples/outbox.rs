@@ -1,4 +1,5 @@
-//! An order and its event in one transaction, in an axum handler: either both are there, or neither.
+//! An order and its event in one transaction, in an axum handler: either both are stored, or
+//! neither.
 //!
 //! ```sh
 //! cargo run -p webhooks-postgres --example outbox -- postgres://localhost/shop
@@ -31,8 +32,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = PgPool::connect(&database).await?;
     sqlx::query("CREATE TABLE IF NOT EXISTS orders (id bigint PRIMARY KEY)").execute(&pool).await?;
 
-    // The worker may as well run in another process, or in several. `HttpTransport` of webhooks-http
-    // sends what this one shows.
+    // The worker may also run in another process, or in several. `HttpTransport` of webhooks-http
+    // sends the requests that this transport prints.
     let transport = FnTransport::new(|url, body, _headers, _timeout| async move {
         println!("to {url}: {}", String::from_utf8_lossy(&body));
         (200, "")
@@ -58,7 +59,7 @@ async fn place_order(State(pool): State<PgPool>, Path(id): Path<i64>) -> (Status
     }
 }
 
-/// Whatever fails here rolls everything back, as dropping the transaction does.
+/// Places an order. Any error drops the transaction, which rolls everything back.
 async fn place(pool: &PgPool, id: i64) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut transaction = pool.begin().await?;
     sqlx::query("INSERT INTO orders (id) VALUES ($1)").bind(id).execute(&mut *transaction).await?;

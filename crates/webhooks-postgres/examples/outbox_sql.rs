@@ -1,5 +1,5 @@
-//! The same as `outbox` by plain SQL, for those who use diesel, tokio-postgres or another language:
-//! all that they need is the function `webhooks.publish`.
+//! The same as `outbox` in plain SQL, for programs with diesel, tokio-postgres or another language:
+//! they only need the function `webhooks.publish`.
 //!
 //! ```sh
 //! cargo run -p webhooks-postgres --example outbox_sql -- postgres://localhost/shop
@@ -11,7 +11,7 @@ use std::error::Error;
 use sqlx::{Connection as _, PgConnection};
 use webhooks_postgres::PostgresStore;
 
-/// What you would write in psql.
+/// The same statements work in psql.
 const PLACE_ORDER: &str = "
     BEGIN;
     INSERT INTO orders (id) VALUES (18);

@@ -1,9 +1,10 @@
--- Numbers only ever grow and are never used again. Texts that are compared have the collation "C",
--- so that their order is that of their bytes, whatever the database's locale.
+-- Numbers only grow, and no number is used twice. Texts that are compared have the collation "C",
+-- so that their order is the order of their bytes, in every locale of the database.
 
--- An endpoint, or one that was: an endpoint that is enabled after it was disabled, or registered after
--- it was unregistered, gets a new row, so that nothing that waited before is mistaken for what waits
--- now. Rows of one tenant and id are one endpoint to everybody else.
+-- Endpoints, present and former ones. An endpoint that is enabled after it was disabled, or
+-- registered after it was unregistered, gets a new row, so that deliveries that waited before are
+-- not mistaken for those that wait now. To all callers, the rows of one tenant and id are one
+-- endpoint.
 CREATE TABLE webhooks.endpoints (
     number        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id            text COLLATE "C" NOT NULL,
@@ -12,21 +13,24 @@ CREATE TABLE webhooks.endpoints (
     secrets       bytea NOT NULL,               -- JSON, encrypted if a key is configured
     version       bigint NOT NULL DEFAULT 1,    -- grows with each change of settings or state
     state         text NOT NULL,                -- active, paused, disabled, unregistered
+    -- An open row gets deliveries; those of a closed one are cancelled bit by bit.
     is_open       boolean NOT NULL GENERATED ALWAYS AS (state IN ('active', 'paused')) STORED,
-    is_current    boolean NOT NULL DEFAULT true,-- false once unregistered or replaced by a newer row
+    is_current    boolean NOT NULL DEFAULT true,-- false once unregistered, or replaced by a new row
     is_ordered    boolean NOT NULL,
-    max_workers   integer NOT NULL,             -- how many may serve it, so that each has a share
+    max_workers   integer NOT NULL,             -- the most that may serve it: see share.rs
     disabled      text,                         -- why it was disabled: failing, gone, manual
     failing_since timestamptz,                  -- the first failure since the last success
     failed_at     timestamptz,                  -- the last failure that was noted
     tried_for     bigint,                       -- microseconds in which it was tried and failed
-    blocked_until timestamptz NOT NULL DEFAULT 'epoch', -- when an ordered endpoint goes on
-    cancels       bigint NOT NULL DEFAULT 0     -- how many of its deliveries were cancelled by hand
+    -- The time until which an ordered endpoint waits for the retry of its first delivery.
+    blocked_until timestamptz NOT NULL DEFAULT 'epoch',
+    -- The count of its deliveries that were cancelled by hand, for workers that preclaimed some.
+    cancels       bigint NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
 CREATE INDEX endpoints_id ON webhooks.endpoints (id, tenant);
 
--- What endpoints that are not disabled want: '*', 'user.*', 'user.created'.
+-- The patterns of event types that go to open endpoints: '*', 'user.*', 'user.created'.
 CREATE TABLE webhooks.subscriptions (
     tenant     text COLLATE "C" NOT NULL,
     pattern    text COLLATE "C" NOT NULL,
@@ -38,18 +42,19 @@ CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
 
 CREATE SEQUENCE webhooks.event_numbers MAXVALUE 8796093022207; -- 43 bits
 
--- The id of a delivery is the number of its event and, in the last 20 bits, its place among those of
--- the event: deliveries of an event are found by their ids, and need no index for it.
+-- The id of a delivery is the number of its event, followed by 20 bits for its place among the
+-- event's deliveries. So the deliveries of an event are found by their ids, without another index.
 CREATE FUNCTION webhooks.event_of(p_delivery bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_delivery >> 20;
 CREATE FUNCTION webhooks.first_delivery(p_event bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_event << 20;
--- Whether a delivery is one of an event: a range, for which indexes by id serve.
+-- Whether a delivery belongs to an event. It is a range of ids, so that it can use an index by id.
 CREATE FUNCTION webhooks.is_of(p_delivery bigint, p_event bigint) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN p_delivery >= p_event << 20 AND p_delivery < (p_event + 1) << 20;
 
--- Which ids are taken. A table of its own, because no index of a partitioned table spans partitions.
+-- The ids that are taken. They have a table of their own, because a unique index of a partitioned
+-- table must contain the partition key.
 CREATE TABLE webhooks.event_keys (
     id       text COLLATE "C" NOT NULL,
     tenant   text COLLATE "C" NOT NULL,
@@ -58,15 +63,15 @@ CREATE TABLE webhooks.event_keys (
     PRIMARY KEY (id, tenant)
 );
 
--- Events, deliveries that have ended, and their attempts lie in partitions by the time at which their
--- event was accepted, so that all that belongs to an event goes with it.
+-- Events, ended deliveries and attempts lie in partitions by the time at which their event was
+-- accepted, so that everything that belongs to an event is dropped with it.
 CREATE TABLE webhooks.events (
     number      bigint NOT NULL,
     accepted_at timestamptz NOT NULL,
     tenant      text COLLATE "C" NOT NULL,
     id          text COLLATE "C" NOT NULL,
     type        text COLLATE "C" NOT NULL,
-    deliveries  integer NOT NULL,               -- how many were made when it was published
+    deliveries  integer NOT NULL,               -- the number that was made when it was published
     body        text NOT NULL,                  -- the JSON that receivers get
     PRIMARY KEY (number, accepted_at)
 ) PARTITION BY RANGE (accepted_at);
@@ -77,16 +82,16 @@ CREATE TABLE webhooks.ended_deliveries (
     event_at         timestamptz NOT NULL,
     endpoint         bigint NOT NULL,
     status           text NOT NULL,             -- delivered, failed, cancelled
-    queued_at            timestamptz NOT NULL,      -- when it was accepted, or last replayed
+    queued_at        timestamptz NOT NULL,      -- when it was accepted, or last replayed
     attempts         integer NOT NULL,
-    attempts_before_replay integer NOT NULL,          -- those before it was last replayed
+    attempts_before_replay integer NOT NULL,    -- the attempts before it was last replayed
     cancelled        text,                      -- why: disabled, expired, manual, unregistered
-    started_at       timestamptz,               -- of the attempt, as all that follows
+    started_at       timestamptz,               -- of the last attempt, as all columns below
     duration_us      bigint,                    -- microseconds
     status_code      integer,
     error_class      text,
     error            text,
-    response_headers text,                      -- those that hold no secret, a line each
+    response_headers text,                      -- those that hold no secret, one per line
     response         bytea,                     -- the start of the body
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
@@ -110,19 +115,19 @@ CREATE TABLE webhooks.earlier_attempts (
 ) PARTITION BY RANGE (event_at);
 
 -- The queue: deliveries that wait or are in flight. Rows are narrow, and a fifth of each page stays
--- free, so that a claim changes the row in its page and no index (a HOT update: neither lease nor
--- token is indexed). Vacuum comes by a number of dead rows and not by a share of the table, and
--- takes no pauses, so that what was delivered is soon out of the claims' way.
+-- free, so that a claim changes the row within its page and no index (a HOT update: neither lease
+-- nor token is indexed). Vacuum starts after a fixed number of dead rows, not after a share of the
+-- table, and makes no pauses, so that claims soon no longer pass over the rows of ended deliveries.
 CREATE TABLE webhooks.pending_deliveries (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
-    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered, once a claim saw it
+    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered
     event_at         timestamptz NOT NULL,
-    queued_at            timestamptz NOT NULL,
+    queued_at        timestamptz NOT NULL,
     attempts         integer NOT NULL DEFAULT 0,
     attempts_before_replay integer NOT NULL DEFAULT 0,
-    leased_until     timestamptz,               -- NULL if nobody has it
-    token            bigint                     -- whose claim it is
+    leased_until     timestamptz,               -- NULL unless it is claimed
+    token            bigint                     -- of the claim
 ) WITH (
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
@@ -132,19 +137,19 @@ CREATE TABLE webhooks.pending_deliveries (
 );
 CREATE INDEX pending_deliveries_due ON webhooks.pending_deliveries (endpoint, due_at, id);
 
--- The clock that leases go by: the server's, so that it does not matter what the clocks of workers say.
--- Tests under a simulated time put one in its place that returns the caller's time.
+-- The clock of the leases: the server's, so that leases do not depend on the clocks of workers.
+-- Tests with a simulated time replace it by one that returns the caller's time.
 CREATE FUNCTION webhooks.lease_clock(p_now timestamptz) RETURNS timestamptz
 LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
 
--- The workers that live: each says so every other second.
+-- The live workers: webhooks.heartbeat keeps them up to date.
 CREATE TABLE webhooks.workers (
     id        bigint PRIMARY KEY,
     joined_at timestamptz NOT NULL,
     seen_at   timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- One row of settings that callers in SQL share with programs.
+-- The settings that callers in SQL share with programs, in one row.
 CREATE TABLE webhooks.settings (
     is_only         boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     partition_width interval NOT NULL DEFAULT '1 day',
@@ -156,10 +161,10 @@ CREATE TABLE webhooks.partitions (
     start_at  timestamptz PRIMARY KEY,
     end_at    timestamptz NOT NULL,
     suffix    text NOT NULL,                    -- of the names: events_…, ended_deliveries_…, earlier_attempts_…
-    pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key is gone
+    pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key was deleted
 );
 
--- For people who look: deliveries with the names of what they are about.
+-- All deliveries, for people and for history, with the ids of their events and endpoints.
 CREATE VIEW webhooks.deliveries_view AS
 SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
        all_.status, all_.cancelled, all_.attempts, all_.queued_at, all_.due_at,
@@ -167,14 +172,17 @@ SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS 
 FROM (
     SELECT w.id, w.event_at, w.endpoint,
            CASE WHEN NOT e.is_open THEN 'cancelled'
-                WHEN w.attempts > w.attempts_before_replay THEN 'retrying' ELSE 'pending' END AS status,
+                WHEN w.attempts > w.attempts_before_replay THEN 'retrying'
+                ELSE 'pending' END AS status,
            CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.queued_at, w.attempts,
            CASE WHEN e.is_open THEN greatest(w.due_at, w.queued_at) END AS due_at
     FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event_at, endpoint, status, cancelled, queued_at, attempts, NULL FROM webhooks.ended_deliveries
+    SELECT id, event_at, endpoint, status, cancelled, queued_at, attempts, NULL
+    FROM webhooks.ended_deliveries
 ) all_
-JOIN webhooks.events ON events.number = webhooks.event_of(all_.id) AND events.accepted_at = all_.event_at
+JOIN webhooks.events
+    ON events.number = webhooks.event_of(all_.id) AND events.accepted_at = all_.event_at
 JOIN webhooks.endpoints ON endpoints.number = all_.endpoint;
 
 -- All attempts.

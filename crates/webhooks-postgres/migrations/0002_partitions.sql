@@ -1,6 +1,7 @@
--- Makes the partitions for a time, unless they exist. A table is made first and attached then, which
--- keeps nobody from reading or writing meanwhile. Bounds are computed and written in UTC, whatever the
--- caller's session shows: a day has 24 hours in it, and an offset is no abbreviation.
+-- Makes the partitions for a time, unless they exist. A table is made first and attached then, so
+-- that reading and writing goes on meanwhile. Bounds are computed and written in UTC and ISO
+-- format, not as the caller's session is set: so every day has 24 hours, and no abbreviation of a
+-- time zone is misread.
 CREATE FUNCTION webhooks.ensure_partition(p_at timestamptz) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = webhooks, pg_temp SET datestyle = 'ISO' SET timezone = 'UTC' AS $$
@@ -20,12 +21,12 @@ BEGIN
     END IF;
     SELECT partition_width INTO v_width FROM settings;
     v_start := date_bin(v_width, p_at, timestamptz 'epoch');
-    -- The width may have been another one when the neighbours were made.
+    -- The neighbours may have been made with another width.
     SELECT least(v_start + v_width, min(start_at)) INTO v_end FROM partitions WHERE start_at > p_at;
     SELECT greatest(v_start, max(end_at)) INTO v_start FROM partitions WHERE end_at <= p_at;
     v_suffix := to_char(v_start AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISSUS');
-    -- A caller's transaction that is not read committed may not see the row of a partition that is
-    -- there already: tables are seen as they are now, by what is inserted too.
+    -- A caller's transaction that is not read committed may not see the row of a partition that
+    -- exists already. It does see the table, and so does its INSERT.
     IF to_regclass('webhooks.' || quote_ident('events_' || v_suffix)) IS NOT NULL THEN
         RETURN;
     END IF;
@@ -37,16 +38,16 @@ BEGIN
     INSERT INTO partitions (start_at, end_at, suffix) VALUES (v_start, v_end, v_suffix);
 END $$;
 
--- Makes the partitions of now and of the two spans that follow, so that nobody who publishes has to:
--- whoever makes one in a transaction of theirs keeps others waiting until it ends.
+-- Makes the partitions of the present and of the two spans that follow, so that no publisher has
+-- to: a transaction that makes one blocks all others that need it, until it ends.
 CREATE FUNCTION webhooks.ensure_ahead() RETURNS void
 LANGUAGE sql SET search_path = webhooks, pg_temp SET timezone = 'UTC' AS $$
     SELECT ensure_partition(clock_timestamp() + n * s.partition_width)
     FROM settings s CROSS JOIN generate_series(0, 2) AS n
 $$;
 
--- Whether a delivery of a partition waits. Its events' numbers lie close together, and so do the ids
--- of their deliveries, so that this does not read the rest of the backlog.
+-- Whether a delivery of a partition is pending. The numbers of its events lie close together, and
+-- so do the ids of their deliveries, so that this does not read the rest of the backlog.
 CREATE FUNCTION webhooks.still_waits(p_start timestamptz, p_end timestamptz) RETURNS boolean
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -64,9 +65,9 @@ BEGIN
           AND event_at >= p_start AND event_at < p_end);
 END $$;
 
--- Forgets events of partitions that ended before a time: the keys of at most so many, and with the
--- last key the partition as a whole. One in which a delivery still waits is kept. Returns how many
--- events were forgotten.
+-- Deletes the events of partitions that ended before a time: at most `p_limit` keys, and after its
+-- last key the partition as a whole. A partition with a pending delivery stays. Returns how many
+-- events were deleted.
 CREATE FUNCTION webhooks.prune(p_before timestamptz, p_limit integer) RETURNS integer
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
 DECLARE
@@ -76,16 +77,16 @@ DECLARE
     v_pruned integer := 0;
     v_table  text;
 BEGIN
-    -- The second look at what waits must see what was committed since the first one.
+    -- The second call of still_waits must see what was committed since the first one.
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION 'webhooks.prune needs a transaction that is read committed'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    -- One at a time: another worker's turn is as good.
+    -- One at a time: it does not matter which worker prunes.
     IF NOT pg_try_advisory_xact_lock(7305000, 3) THEN
         RETURN 0;
     END IF;
-    -- Dropping waits for whoever reads the partition; whoever comes after waits for us.
+    -- DROP waits for all who read the partition, and all later queries wait for the DROP.
     PERFORM set_config('lock_timeout', '50ms', true);
     FOR v_part IN SELECT * FROM partitions WHERE end_at <= p_before ORDER BY start_at LOOP
         CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
@@ -105,14 +106,14 @@ BEGIN
         EXIT WHEN v_pruned >= p_limit;
         BEGIN
             LOCK TABLE ONLY events, ONLY ended_deliveries, ONLY earlier_attempts IN ACCESS EXCLUSIVE MODE;
-            -- A replay may have come first.
+            -- A replay may have made a delivery pending before the lock.
             CONTINUE WHEN still_waits(v_part.start_at, v_part.end_at);
             FOREACH v_table IN ARRAY ARRAY['events', 'ended_deliveries', 'earlier_attempts'] LOOP
                 EXECUTE format('DROP TABLE %I', v_table || '_' || v_part.suffix);
             END LOOP;
             DELETE FROM partitions WHERE start_at = v_part.start_at;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            EXIT; -- Somebody reads for long. The keys are gone, the rest goes another time.
+            EXIT; -- A reader holds the lock. The keys are deleted; the next prune drops the rest.
         END;
     END LOOP;
     RETURN v_pruned;

@@ -1,4 +1,4 @@
--- Every pattern that matches a type, from the widest, joined by spaces: as
+-- All patterns that match an event type, from the widest on, joined by spaces. It must match
 -- `EventType::patterns` of webhooks-core.
 CREATE FUNCTION webhooks.patterns(p_type text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -16,12 +16,13 @@ BEGIN
     RETURN v_patterns || ' ' || p_type;
 END $$;
 
--- Keeps events and a delivery for each endpoint that wants them. Each event is of one of the kinds,
--- which are a tenant, a type and its patterns each, counted from 1.
+-- Stores events, with a delivery for each endpoint that wants them. Each event is of one kind: a
+-- tenant, a type and the type's patterns. Kinds are counted from 1.
 --
--- Deliveries to an endpoint of `p_open` are claimed at once for the worker that publishes, by a token
--- and for a lease. `p_worker` is woken by its own process: the others are notified, if there are any and
--- something is left for them. An event without a time is accepted now.
+-- Deliveries to the endpoints of `p_open` are preclaimed: claimed at once for the worker that
+-- publishes, with `p_token` and for `p_lease`. The process of `p_worker` wakes it itself. All other
+-- workers are notified, if there are deliveries that are not preclaimed. An event without a time is
+-- accepted now.
 --
 -- Returns, in one row of arrays:
 --   numbers       the number of each event; NULL if it had been published before
@@ -29,7 +30,7 @@ END $$;
 --   open_*        for each endpoint of `p_open` that wants a kind: the kind, the endpoint, and how many
 --                 deliveries of such an event come before the endpoint's
 --   old_*         for each event that had been published before: its place from 1, how many
---                 deliveries it has, its number, and what is stored
+--                 deliveries it has, its number, and its stored body
 CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
     p_tenants text[], p_types text[], p_patterns text[], p_worker bigint,
@@ -52,8 +53,9 @@ DECLARE
     v_open      boolean[];
     v_until     timestamptz;
 BEGIN
-    -- Somebody's open transaction may have published one of the ids. A store waits for that only
-    -- shortly, since it publishes for many callers at once.
+    -- An open transaction may have published one of the ids. A store waits for it only shortly,
+    -- since it publishes for many callers at once. `BLOCKED_TRIES` of publish.rs depends on this
+    -- time.
     IF p_worker IS NOT NULL THEN
         PERFORM set_config('lock_timeout', '50ms', true);
     END IF;
@@ -66,13 +68,14 @@ BEGIN
     LOOP
         PERFORM ensure_partition(v_time);
     END LOOP;
-    -- Numbers follow the order in which events were given; keys are inserted in the order of ids, so
-    -- that callers who publish the same ids at once don't wait for each other in a circle.
+    -- Numbers follow the order of the events in the arrays. Keys are inserted in the order of ids,
+    -- so that callers who publish the same ids at once never wait for each other in a circle.
     numbers := ARRAY(SELECT nextval('event_numbers') FROM generate_series(1, cardinality(p_ids)));
     v_is_fresh := p_worker IS NOT NULL;
     IF v_is_fresh THEN
-        -- Looking for conflicts first takes longer, and most often there are none. A block of its own
-        -- would burden a caller's transaction that publishes many times.
+        -- Most often there are no conflicts, and then ON CONFLICT takes longer than this. A
+        -- caller's own transaction does without the block, since each block is a subtransaction in
+        -- it.
         BEGIN
             INSERT INTO event_keys (id, tenant, event, event_at)
             SELECT g.id, p_tenants[g.kind], g.number, g.at
@@ -140,7 +143,8 @@ BEGIN
         JOIN events e ON e.number = k.event AND e.accepted_at = k.event_at
         WHERE g.number IS NULL;
         IF cardinality(array_positions(numbers, NULL)) > coalesce(cardinality(old_places), 0) THEN
-            -- Its key was forgotten just now; whoever publishes it again publishes it anew.
+            -- A prune has deleted its key since the INSERT. Another try publishes it as a new
+            -- event.
             RAISE EXCEPTION 'an event id was forgotten just now'
                 USING ERRCODE = 'serialization_failure';
         END IF;
@@ -150,28 +154,29 @@ BEGIN
     END IF;
 END $$;
 
--- Returns the places, from 1, of the events whose keys an open transaction holds, without waiting for
--- any of them longer than a moment. Keeps nothing.
-CREATE FUNCTION webhooks.held_keys(p_ids text[], p_tenants text[]) RETURNS integer[]
+-- Returns the places, from 1, of the events whose keys an open transaction has inserted. It waits
+-- for each of them 1 ms at most, and stores nothing.
+CREATE FUNCTION webhooks.blocked_keys(p_ids text[], p_tenants text[]) RETURNS integer[]
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET lock_timeout = '1ms' AS $$
 DECLARE
-    v_held integer[] := '{}';
+    v_blocked integer[] := '{}';
 BEGIN
     FOR v_place IN 1 .. cardinality(p_ids) LOOP
         BEGIN
             INSERT INTO event_keys (id, tenant, event, event_at)
             VALUES (p_ids[v_place], p_tenants[v_place], 0, 'epoch');
-            -- Nobody holds it, and neither do we.
+            -- No open transaction has it. The exception undoes the INSERT.
             RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception';
         EXCEPTION
-            WHEN lock_not_available THEN v_held := v_held || v_place;
+            WHEN lock_not_available THEN v_blocked := v_blocked || v_place;
             WHEN unique_violation OR triggered_action_exception THEN NULL;
         END;
     END LOOP;
-    RETURN v_held;
+    RETURN v_blocked;
 END $$;
 
--- Wakes the workers that live, when the transaction is committed: once, however often it is called.
+-- Wakes the other live workers when the transaction is committed. Several calls in one transaction
+-- are one notification.
 CREATE FUNCTION webhooks.notify_others(p_worker bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
 BEGIN
@@ -188,20 +193,22 @@ CREATE FUNCTION webhooks.new_id() RETURNS text LANGUAGE sql VOLATILE AS $$
         FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid::text
 $$;
 
--- A time as `Timestamp` of webhooks-core writes it: RFC 3339 with as many digits as are needed.
+-- Returns a time as `Timestamp` of webhooks-core writes it: RFC 3339 with as many digits as it
+-- needs.
 CREATE FUNCTION webhooks.rfc3339(p_at timestamptz) RETURNS text LANGUAGE sql STABLE STRICT AS $$
     SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
         || coalesce('.' || nullif(rtrim(to_char(p_at, 'US'), '0'), ''), '') || 'Z'
 $$;
 
--- A body of an event without the time, which comes last in it. What is in it is compared as text, since
--- JSON may hold what texts of PostgreSQL don't: "\u0000", and halves of surrogate pairs.
+-- Returns the body of an event without the time, which comes last in it. Bodies are compared as
+-- texts, because their JSON may stand for characters that no text of PostgreSQL holds: "\u0000",
+-- and halves of surrogate pairs.
 CREATE FUNCTION webhooks.timeless(p_body text) RETURNS text LANGUAGE sql IMMUTABLE STRICT AS $$
     SELECT left(p_body, -length(substring(right(p_body, 64) FROM ',"timestamp":"[^"]*"}$')))
 $$;
 
--- Whether `Payload` of webhooks-core, or serde_json 1 that it asks, finds a number out of range. A
--- number without a sign, as JSON writes it.
+-- Whether a number, as JSON writes it and without a sign, is out of range for `Payload` of
+-- webhooks-core, that is, for serde_json 1.
 CREATE FUNCTION webhooks.is_out_of_range(p_number text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
@@ -217,14 +224,14 @@ BEGIN
     ELSIF octet_length(ltrim(v_exponent, '-+0')) > 10 THEN
         RETURN left(v_exponent, 1) <> '-';
     END IF;
-    -- It is less than ten to this power, and at least a tenth of it.
+    -- The number is less than ten to the power of v_places, and at least a tenth of that.
     v_places := octet_length(v_digits) - octet_length(coalesce(v_parts[2], '')) + v_exponent::bigint;
     IF v_places <> 309 THEN
         RETURN v_places > 309;
     END IF;
-    -- serde_json multiplies as many digits as 64 bits hold by a power of ten, both as 64-bit floating
-    -- point. The same is done here, but for a factor of 1 / 2^64, which changes no digit: a product out
-    -- of range would be an error.
+    -- serde_json multiplies as many digits as 64 bits hold by a power of ten, both as 64-bit
+    -- floating point. The same is done here, except for a factor of 1 / 2^64, which changes no
+    -- digit: without it, a product out of range would be an error of PostgreSQL.
     v_digits := left(v_digits, 20);
     IF v_digits::numeric > 18446744073709551615 THEN
         v_digits := left(v_digits, 19);
@@ -234,10 +241,10 @@ BEGIN
         >= 18446744073709551616::float8 ^ 15;
 END $$;
 
--- Why receivers cannot read a JSON text, although it is valid; NULL if they can. As `Payload` of
--- webhooks-core refuses them: halves of surrogate pairs, numbers beyond those of 64-bit floating point,
--- keys that serde_json keeps for itself, and more than 126 arrays and objects in each other. What most
--- texts lack is looked for first.
+-- Returns why receivers cannot read a valid JSON text; NULL if they can. It must refuse the same
+-- texts as `Payload` of webhooks-core: halves of surrogate pairs, numbers beyond 64-bit floating
+-- point, keys that serde_json reserves, and more than 126 nested arrays and objects. Each check
+-- begins with a cheap test that most texts pass.
 CREATE FUNCTION webhooks.unreadable(p_json text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
@@ -264,7 +271,7 @@ BEGIN
     IF octet_length(v_json) - octet_length(replace(replace(v_json, '[', ''), '{', '')) > 126 THEN
         v_brackets := translate(
             regexp_replace(v_json, '(?:"[^"]*"|[^][{}"])+', '', 'g'), '{}', '[]');
-        -- Each turn takes the innermost brackets away.
+        -- Each round removes the innermost brackets.
         FOR v_level IN 1 .. 126 LOOP
             EXIT WHEN v_brackets = '';
             v_brackets := replace(v_brackets, '[]', '');
@@ -273,7 +280,7 @@ BEGIN
             RETURN 'more than 126 arrays and objects in each other';
         END IF;
     END IF;
-    -- Numbers below 10^308 have neither a hundred digits nor an exponent of three; most are such.
+    -- A number with fewer than a hundred digits and an exponent below 100 is less than 10^308.
     IF v_json ~ '[0-9][eE]\+?[0-9]{3}|[0-9]{100}' AND EXISTS (
         SELECT 1 FROM regexp_matches(regexp_replace(v_json, '"[^"]*"', '', 'g'),
             '[0-9.]+[eE][-+]?[0-9]{3,}|[0-9.]{100,}(?:[eE][-+]?[0-9]+)?', 'g') AS found(number)
@@ -284,9 +291,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Publishes an event in the caller's transaction. The source is a JSON text, or NULL. Returns
--- whether the event is new, repeated, in conflict with another one of its id, or larger than is
--- allowed: in the last two cases nothing was kept, and the transaction can go on.
+-- Publishes an event in the caller's transaction. The source is a JSON text, or NULL. Returns the
+-- status 'created', 'duplicate', 'conflict' (another event has the id) or 'too large'. With the
+-- last two, nothing was stored, and the transaction can go on.
 CREATE FUNCTION webhooks.publish_event(
     p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
     OUT status text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
@@ -328,7 +335,7 @@ BEGIN
         status := 'too large';
         RETURN;
     END IF;
-    -- After the bound, since it takes some time for each byte.
+    -- After the check of the size, since it takes some time for each byte.
     v_fault := coalesce('payload is JSON that receivers cannot read: ' || unreadable(p_payload::text),
         'the source is a text that receivers cannot read: ' || unreadable(p_source::text));
     IF v_fault IS NOT NULL THEN
@@ -338,19 +345,19 @@ BEGIN
         ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
         ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], NULL, '{}', NULL, NULL);
     IF v_kept.numbers[1] IS NOT NULL THEN
-        status := 'new';
+        status := 'created';
         deliveries := v_kept.wanted[1];
-    -- The time may differ: who tries again often makes the event anew.
+    -- The times may differ: a caller who tries again often makes the event again.
     ELSIF timeless(v_kept.old_bodies[1]) IS DISTINCT FROM timeless(v_body) THEN
         status := 'conflict';
     ELSE
-        status := 'repeated';
+        status := 'duplicate';
         deliveries := v_kept.old_deliveries[1];
     END IF;
 END $$;
 
--- Publishes an event in the caller's transaction, and returns its id. Roll back, and nothing is sent;
--- commit, and it is delivered. The same id again with the same content does nothing; with other
+-- Publishes an event in the caller's transaction, and returns its id. Roll back, and nothing is
+-- sent; commit, and it is delivered. The same id with the same content changes nothing; with other
 -- content it is an error.
 --
 --     SELECT webhooks.publish('order.paid', '{"order": 17}', source => 'shop', id => 'order-17-paid');
@@ -376,6 +383,6 @@ BEGIN
     RETURN v_id;
 END $$;
 
--- Whoever may use the schema may publish events, and nothing else unless it is granted.
+-- A role that may use the schema may publish events. Everything else must be granted.
 REVOKE EXECUTE ON FUNCTION webhooks.publish_all, webhooks.notify_others, webhooks.ensure_partition
     FROM PUBLIC;

@@ -1,5 +1,7 @@
--- Whether a worker is among the first of those that may serve an endpoint: as `share::rank` of
--- webhooks-postgres.
+-- Whether a worker may serve an endpoint: it is one of the first `p_max_workers` in the endpoint's
+-- order of workers. It must match `rank` in share.rs, which computes the worker's share: if the two
+-- differ, a worker claims deliveries that it has no share for. Both need ids of workers from 2^31
+-- on, since a worker's factor comes from the bits above the 31st.
 CREATE FUNCTION webhooks.may_serve(
     p_endpoint bigint, p_max_workers integer, p_worker bigint, p_workers bigint[]
 ) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -12,9 +14,14 @@ CREATE FUNCTION webhooks.may_serve(
     ) < p_max_workers
 $$;
 
--- The endpoints that have deliveries waiting, each with its first: one look into the index an
--- endpoint, however many wait for it. An ordered one is late if some of what waits for it is not in
--- order yet: it was published, or tried again, when the endpoint was not. It has the settings of the functions that call it.
+-- The endpoints with pending deliveries that are closed or that the worker may serve, each with its
+-- first delivery. It is found with one index lookup per endpoint, however many deliveries are
+-- pending.
+--
+-- An ordered endpoint is late if some of its deliveries are not in order yet: they were published,
+-- or tried again, when it was not ordered.
+--
+-- The function has no settings of its own: those of the functions that call it hold in it.
 CREATE FUNCTION webhooks.walk(p_busy bigint[], p_worker bigint, p_workers bigint[])
 RETURNS TABLE (number bigint, tenant text, is_active boolean, is_ordered boolean,
                blocked_until timestamptz, first_due timestamptz, first_id bigint, is_late boolean)
@@ -39,22 +46,27 @@ BEGIN
         OR may_serve(e.number, e.max_workers, p_worker, p_workers)));
 END $$;
 
--- Claims what is due, in the order of places, of each endpoint at most so many; tenants take turns,
--- those after `p_served` first. Returns what is needed to carry deliveries out; a row without a
--- delivery for each endpoint that is gone and has something left over; another, of version 0, for each
--- ordered one that was put into order, to come back for at once; and, if all that is due was
--- claimed, a row with a time for each endpoint that has more to come, so that nobody need ask.
+-- Claims the deliveries that are due, at most `p_per_endpoint` for each endpoint. Tenants take
+-- turns, those after `p_served` first. Returns rows of four kinds:
+--   id is given            a claimed delivery, with all that is needed to send it
+--   id is NULL, and
+--     queued_at is given   the next due time of an endpoint; only if all that is due was claimed
+--     version is 0         an ordered endpoint, some deliveries of which were put into order; the
+--                          worker should claim again at once
+--     version is NULL      a closed endpoint with pending deliveries, which are to be cancelled
 --
--- Whoever does not hear the answer claims again by the same token, and gets what it claimed.
+-- A worker that did not get the answer claims again with the same token, and gets the same
+-- deliveries.
 --
--- A claim that is lost in a crash of the server is no loss: what it took is due again. So it does
--- not wait for the disk.
+-- A claim does not wait for the disk: if a crash of the server loses it, its deliveries are due
+-- again.
 CREATE FUNCTION webhooks.claim(
     p_now timestamptz, p_lease interval, p_token bigint, p_limit integer, p_per_endpoint integer,
     p_busy bigint[], p_served text, p_worker bigint, p_workers bigint[]
 ) RETURNS TABLE (
     id bigint, endpoint bigint, version bigint, queued_at timestamptz, attempts integer,
-    attempts_before_replay integer, event_id text, tenant text, type text, body text, is_failing boolean)
+    attempts_before_replay integer, event_id text, tenant text, type text, body text,
+    is_failing boolean)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -72,8 +84,7 @@ DECLARE
     v_clock     timestamptz := lease_clock(p_now);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- An ordered endpoint is claimed up to its first delivery and no further, and not at all while
-    -- one is in flight.
+    -- Of an ordered endpoint, only the first delivery is claimed, and none while one is in flight.
     SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
            array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
@@ -93,8 +104,9 @@ BEGIN
                 SELECT 1 FROM pending_deliveries w
                 WHERE w.id = first_id AND w.leased_until > v_clock AND w.token <> p_token))))
     ) plan;
-    -- Puts some of what is not in order into it; nothing of its endpoint is claimed before all is.
-    -- Rows are locked in the order of their ids, as settlements do.
+    -- Puts some deliveries of late endpoints into order. Nothing is claimed for an endpoint before
+    -- all of its deliveries are in order. Rows are locked in the order of their ids, as settlements
+    -- do.
     IF v_late IS NOT NULL THEN
         v_ids_late := ARRAY(
             SELECT late.id FROM unnest(v_late) AS l(endpoint) CROSS JOIN LATERAL (
@@ -104,10 +116,10 @@ BEGIN
         PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
         UPDATE pending_deliveries w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
     END IF;
-    -- An ordered endpoint may go to another worker meanwhile. So whoever claims for it has its row
-    -- alone, as settlements of retries do, and looks again: it must not be blocked, its first delivery
-    -- must be the same, and none may be leased. Nobody waits for the row, so that nobody waits in a
-    -- circle.
+    -- An ordered endpoint may go to another worker since the walk. So a claim for it locks its row,
+    -- as settlements of retries do, and checks again: the endpoint must not be blocked, its first
+    -- delivery must be the same, and none may be leased. A claim never waits for that lock, so that
+    -- no transactions wait for each other in a circle.
     IF v_ordered IS NOT NULL THEN
         v_ordered := ARRAY(
             SELECT e.number FROM endpoints e
@@ -163,8 +175,9 @@ BEGIN
     FROM unnest(v_late) AS l(endpoint);
 END $$;
 
--- When there may be something to claim for each endpoint, by the caller's clock: the first that waits,
--- or the first lease that ends. Of an ordered endpoint all leases must have ended.
+-- The time from which there may be something to claim for each endpoint, on the caller's clock:
+-- when its first delivery is due, or when the first lease ends. Of an ordered endpoint, all leases
+-- must have ended.
 CREATE FUNCTION webhooks.dues(
     p_now timestamptz, p_busy bigint[], p_worker bigint, p_workers bigint[]
 ) RETURNS TABLE (endpoint bigint, due_at timestamptz)

@@ -1,7 +1,9 @@
--- Keeps what became of claimed deliveries, given in the order of their ids, none twice by one claim.
--- Returns the places of those whose claim held, a row for each endpoint: with how it had been failing,
--- and whether it is ordered. A claim holds as long as nobody else has taken the delivery and
--- the endpoint is there. Places are the order in which endpoints answered.
+-- Records the outcomes of claimed deliveries. They are given in the order of the deliveries' ids,
+-- and each claim at most once. `p_places` is their order in time.
+--
+-- Returns one row for each endpoint: the places of the outcomes that were recorded, because their
+-- claims held, the endpoint's failures before all of them, and whether it is ordered. A claim holds
+-- until the delivery is claimed again or cancelled, or its endpoint is closed.
 CREATE FUNCTION webhooks.settle(
     p_now timestamptz, p_places integer[], p_ids bigint[], p_tokens bigint[], p_outcomes text[],
     p_dues timestamptz[], p_started timestamptz[], p_durations bigint[], p_codes integer[],
@@ -25,7 +27,8 @@ DECLARE
     v_pause     interval;
 BEGIN
     -- Rows are locked in the order of their ids, and endpoints after them in the order of their
-    -- numbers, so that nobody waits in a circle. One statement by itself does so.
+    -- numbers, so that settlements never wait for each other in a circle. The DELETE alone does so
+    -- by itself; with the UPDATE beside it, the rows of both must be locked before.
     IF p_outcomes && ARRAY['retrying', 'released'] THEN
         PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
     END IF;
@@ -41,13 +44,14 @@ BEGIN
         RETURNING w.id, w.event_at, w.endpoint, w.queued_at, w.attempts_before_replay, e.is_ordered,
                   w.attempts + (g.started_at IS NOT NULL)::integer AS attempts, g.place, g.outcome,
                   g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
-    ), kept AS (
-        INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay,
-                           cancelled, started_at, duration_us, status_code, error_class, error,
-                           response_headers, response)
+    ), ended AS (
+        INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts,
+                           attempts_before_replay, cancelled, started_at, duration_us,
+                           status_code, error_class, error, response_headers, response)
         SELECT id, event_at, endpoint,
                CASE outcome WHEN 'expired' THEN 'cancelled' ELSE outcome END, queued_at, attempts,
-               attempts_before_replay, CASE outcome WHEN 'expired' THEN outcome END, started_at, duration_us, code, class, error, headers, response
+               attempts_before_replay, CASE outcome WHEN 'expired' THEN outcome END, started_at,
+               duration_us, code, class, error, headers, response
         FROM gone
     ), back AS (
         UPDATE pending_deliveries w SET leased_until = NULL, token = NULL,
@@ -58,11 +62,13 @@ BEGIN
         WHERE g.outcome IN ('retrying', 'released')
           AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.is_open
         RETURNING w.id, w.event_at, w.endpoint, w.attempts, e.is_ordered, g.place, g.outcome,
-                  g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
+                  g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error, g.headers,
+                  g.response
     ), tried AS (
-        INSERT INTO earlier_attempts (delivery, number, event_at, started_at, duration_us, status_code,
-                             error_class, error, response_headers, response)
-        SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers, response
+        INSERT INTO earlier_attempts (delivery, number, event_at, started_at, duration_us,
+                             status_code, error_class, error, response_headers, response)
+        SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers,
+               response
         FROM back WHERE started_at IS NOT NULL
     )
     SELECT array_agg(h.place), array_agg(h.outcome), array_agg(h.due_at), array_agg(h.endpoint),
@@ -100,7 +106,7 @@ BEGIN
         FROM endpoints e WHERE e.number = v_changed.endpoint FOR NO KEY UPDATE;
         v_after := v_before;
         v_pause := p_now - v_before.failed_at;
-        -- As `Failing` of webhooks-dispatch does.
+        -- It must match `Failing` of webhooks-dispatch, which has the same limits.
         IF v_changed.last = 'delivered' THEN
             v_after.failing_since := NULL;
             v_after.failed_at := NULL;
@@ -119,7 +125,7 @@ BEGIN
             END IF;
         END IF;
         v_after.blocked_until := coalesce(v_changed.blocked_until, v_before.blocked_until);
-        -- Most often an endpoint that fails goes on failing, and its row stays as it is.
+        -- Most often the row need not change: an endpoint that fails goes on failing.
         IF v_after IS DISTINCT FROM v_before THEN
             UPDATE endpoints e SET failing_since = v_after.failing_since,
                 failed_at = v_after.failed_at, tried_for = v_after.tried_for,
@@ -136,8 +142,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Cancels some of what waits for an endpoint that is gone; returns how many. What somebody holds
--- just now is left for the next time, or waited for: then rows are locked in the order of their ids.
+-- Cancels some of the deliveries that are pending for a closed endpoint; returns how many. Rows
+-- that another transaction has locked are left for the next time. With `p_waits`, it waits for
+-- their locks instead, in the order of their ids.
 CREATE FUNCTION webhooks.drain(
     p_endpoint bigint, p_limit integer, p_waits boolean DEFAULT false
 ) RETURNS integer
@@ -157,8 +164,10 @@ BEGIN
             ORDER BY due_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED)
         RETURNING *
     )
-    INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
-    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.queued_at, g.attempts, g.attempts_before_replay, e.state
+    INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, attempts,
+                                  attempts_before_replay, cancelled)
+    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.queued_at, g.attempts,
+           g.attempts_before_replay, e.state
     FROM gone g JOIN endpoints e ON e.number = g.endpoint;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;

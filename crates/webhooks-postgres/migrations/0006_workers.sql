@@ -1,12 +1,15 @@
--- Says that a worker lives, and returns the workers that share the work: those that joined a while
--- ago, and the first of all at once. A worker counts itself a little later than others count it, so
--- that they have given its share up before it takes it. Who has not been seen for long is forgotten.
+-- Records the heartbeat of a worker, and returns the members: the workers that share the work. A
+-- worker becomes a member some heartbeats after it joined; the first of all becomes one at once.
+-- Each worker counts itself three heartbeats after it joined, and the others count it after one, so
+-- that they have given up its share before it takes that. Workers without a heartbeat for
+-- `p_expiry` are removed.
 CREATE FUNCTION webhooks.heartbeat(p_worker bigint, p_every interval, p_expiry interval)
 RETURNS bigint[] LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
 DECLARE
     v_now timestamptz;
 BEGIN
-    -- Who joins sees all that joined before: of those that start together, one is the first.
+    -- A worker that joins must see all that joined before: of several that start together, exactly
+    -- one is the first. So they join one after another.
     IF NOT EXISTS (SELECT 1 FROM workers WHERE id = p_worker) THEN
         PERFORM pg_advisory_xact_lock(7305000, 4);
     END IF;

@@ -1,4 +1,4 @@
-//! How to reach the database: what its URL must look like, and the first connection.
+//! The way to the database: its URL, and the first connection.
 
 use std::fmt;
 use std::io;
@@ -10,17 +10,18 @@ use sqlx::{Connection as _, PgConnection};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::OpenError;
-use crate::error::{has_code, rest};
+use crate::call::pause;
+use crate::error::{OpenError, has_code};
 
-/// How long to wait before a server that refuses connections is tried again: it doubles each time.
+/// The first and the longest pause before a server that refuses connections is tried again. Each
+/// pause is twice the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// How long a call waits for a free connection, and opening a store for the first try to connect and,
-/// unless set, for a server that starts.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that the first try to connect may take, and, unless set, that a server may take
+/// to start after it.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to connect. Its debug form shows neither address nor password.
+/// The options of a connection. The debug form shows neither address nor password.
 #[derive(Clone)]
 pub(crate) struct Connect(pub(crate) PgConnectOptions);
 
@@ -30,7 +31,7 @@ impl fmt::Debug for Connect {
     }
 }
 
-/// Says what is wrong with a URL, without repeating any of it.
+/// The fault of a URL, without any text of the URL.
 #[derive(Debug, Error, PartialEq, Eq)]
 enum UrlFault {
     #[error("the scheme is not \"postgres\" or \"postgresql\"")]
@@ -47,16 +48,16 @@ impl Connect {
     }
 
     pub(crate) fn new(options: PgConnectOptions) -> Self {
-        // Poolers refuse parameters that they don't know, and we have no floats.
+        // Poolers refuse parameters that they don't know. The schema has no floating point columns.
         Self(options.extra_float_digits(None).application_name("webhooks"))
     }
 
-    /// Returns a connection of its own. A server that may be starting is tried again, for `patience`
-    /// after the first try; what the last try met is told then. A pool would tell only that time is
-    /// over.
+    /// Returns a connection outside all pools. A server that may be starting is tried again, for
+    /// `patience` after the first try; then the error of the last try is returned. A pool would
+    /// only say that time is over.
     pub(crate) async fn establish(&self, patience: Duration) -> Result<PgConnection, OpenError> {
         let connect = || PgConnection::connect_with(&self.0);
-        let mut met = match timeout(PATIENCE, connect()).await {
+        let mut last_error = match timeout(CONNECT_TIMEOUT, connect()).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => error,
             Err(_elapsed) => {
@@ -64,24 +65,24 @@ impl Connect {
             }
         };
         let again = async {
-            let mut pause = PAUSES.0;
-            while self.may_be_starting(&met) {
-                rest(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
+            let mut duration = PAUSES.0;
+            while self.may_be_starting(&last_error) {
+                pause(duration).await;
+                duration = (duration * 2).min(PAUSES.1);
                 match connect().await {
                     Ok(connection) => return Some(connection),
-                    Err(error) => met = error,
+                    Err(error) => last_error = error,
                 }
             }
             None
         };
         match timeout(patience, again).await.ok().flatten() {
             Some(connection) => Ok(connection),
-            None => Err(self.error(met)),
+            None => Err(self.error(last_error)),
         }
     }
 
-    /// Returns what an error says to whoever opens a store.
+    /// Translates an error for the caller who opens a store.
     fn error(&self, source: sqlx::Error) -> OpenError {
         let address = self.address();
         match source {
@@ -93,17 +94,17 @@ impl Connect {
         }
     }
 
-    /// Returns whether an error comes from TLS: a file that cannot be read, or a handshake that failed.
-    /// A socket in the file system has neither.
+    /// Returns whether an error comes from TLS: a file that cannot be read, or a handshake that
+    /// failed. A socket in the file system has neither.
     fn is_of_tls(&self, error: &io::Error) -> bool {
         use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
         let kinds = [InvalidData, IsADirectory, NotFound, PermissionDenied];
         !self.is_local() && kinds.contains(&error.kind())
     }
 
-    /// Returns whether a server may be about to take connections: nothing listens at its address, its
-    /// socket is not there yet, what stands before it closes connections at once, it says that it
-    /// starts, or it has too many connections just now.
+    /// Returns whether a server may accept connections soon: nothing listens at its address, its
+    /// socket does not exist yet, a proxy in front of it closes connections at once, it answers
+    /// that it is starting, or it has too many connections at the moment.
     fn may_be_starting(&self, error: &sqlx::Error) -> bool {
         use io::ErrorKind::{
             BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound,
@@ -115,7 +116,8 @@ impl Connect {
                 NotFound => self.is_local(),
                 kind => kind == ConnectionRefused || ended.contains(&kind),
             },
-            // The connection ended before it was said whether there is TLS: sqlx reads that as a zero.
+            // The connection ended before the answer whether there is TLS: sqlx reads that as a
+            // zero.
             sqlx::Error::Protocol(text) => text.contains("SSLRequest: 0x00 "),
             error => has_code(error, "57P03") || has_code(error, "53300"),
         }
@@ -137,8 +139,8 @@ impl Connect {
     }
 }
 
-/// Refuses what sqlx would take for something else: any scheme, and a password that ends the part
-/// of the URL that it is in.
+/// Refuses URLs that sqlx would misread: those with another scheme, and those with a password that
+/// ends its part of the URL.
 fn check(url: &str) -> Result<(), UrlFault> {
     let (scheme, rest) = url.split_once("://").ok_or(UrlFault::Scheme)?;
     let is_postgres = |name| scheme.eq_ignore_ascii_case(name);
@@ -148,7 +150,7 @@ fn check(url: &str) -> Result<(), UrlFault> {
     if rest.contains('#') {
         return Err(UrlFault::Raw('#'));
     }
-    // Behind a '?', the rest of the password is a parameter's name.
+    // Behind a '?', sqlx reads the rest of the password as the name of a parameter.
     let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
     if before.split_once('/').is_some_and(|(_, path)| path.contains('@')) {
         return Err(UrlFault::Raw('/'));

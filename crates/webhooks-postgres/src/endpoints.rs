@@ -1,35 +1,26 @@
-//! Endpoints: registered, changed, unregistered.
+//! Endpoints: registered, changed, unregistered, read.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState, RegisterError,
     Registration, UnknownEndpoint,
-    seal::SealingKeys,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange, StoredEndpoint},
+    store::{EndpointStoreError, Registered, StateChange, StoredEndpoint},
 };
 
-use crate::PostgresStore;
-use crate::claim::drain;
-use crate::error::{persistently, reading, store_error};
+use crate::call::{Call, with_read_retries, with_retries};
+use crate::drain::{LockedRows, drain};
+use crate::endpoint_row::{self, LockedEndpoint, SELECT, lock, registration};
+use crate::error::store_error;
 use crate::row;
 use crate::share::max_workers;
-use crate::store::Call;
+use crate::state::PostgresInner;
 
-/// Reads endpoints, for [`registration`].
-pub(crate) const SELECT: &str =
-    "SELECT number, tenant, id, settings::text, secrets, state, disabled
-    FROM webhooks.endpoints";
-
-/// Locks an id of a tenant, whether or not an endpoint has it.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7305001, hashtext($1))";
-
-impl EndpointStore for PostgresStore {
-    async fn register(
+impl PostgresInner {
+    pub(crate) async fn register(
         &self,
         id: EndpointId,
         endpoint: Endpoint,
@@ -37,12 +28,12 @@ impl EndpointStore for PostgresStore {
         endpoint.check().map_err(RegisterError::Endpoint)?;
         let key = EndpointKey::new(endpoint.tenant.clone(), id);
         let stored = StoredEndpoint::new(&endpoint);
-        let secrets = self.shared.keys.seal(&key.to_string(), &stored.secrets);
+        let secrets = self.keys.seal(&key.to_string(), &stored.secrets);
         let secrets =
             secrets.map_err(|error| EndpointStoreError::Unavailable { source: error.into() })?;
-        let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
-        let before = locked.as_ref().map(|locked| locked.read_or_stand_in(&self.shared.keys));
+        let mut transaction = self.database.begin().await.map_err(unavailable)?;
+        let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
+        let before = locked.as_ref().map(|locked| locked.read_or_stand_in(&self.keys));
         let added =
             || Registration::new(EndpointNumber::default(), key.id.clone(), endpoint.clone());
         let after = match &before {
@@ -50,85 +41,90 @@ impl EndpointStore for PostgresStore {
             Some(before) => before.again(endpoint.clone()),
         };
         let Some(after) = after else {
-            transaction.end().await.map_err(unavailable)?;
+            transaction.commit().await.map_err(unavailable)?;
             return Ok(Registered::Unchanged);
         };
         let change = Change { after: &after, settings: &stored.settings, secrets: &secrets };
-        change.keep(transaction.on(), locked.as_ref()).await.map_err(unavailable)?;
-        transaction.end().await.map_err(unavailable)?;
-        self.shared.wake();
+        change.store(transaction.connection(), locked.as_ref()).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        self.wake();
         Ok(before
             .map_or(Registered::Added, |before| Registered::Changed { before: Arc::new(before) }))
     }
 
-    /// An endpoint that cannot be read is removed all the same; a stand-in is returned for it, which
-    /// has its id, tenant and state, and leads to `https://unreadable.invalid/`.
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        // Its secrets are of no use to anybody any more.
+    pub(crate) async fn unregister(
+        &self,
+        key: EndpointKey,
+    ) -> Result<Arc<Registration>, EndpointStoreError> {
+        // Nothing is signed with its secrets any more, so they are erased.
         const RETIRE: &str = "UPDATE webhooks.endpoints
             SET is_current = false, state = 'unregistered', secrets = '' WHERE number = $1";
-        let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
+        let mut transaction = self.database.begin().await.map_err(unavailable)?;
+        let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
         let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
         let number = locked.number;
-        let retire = sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.on());
+        let retire =
+            sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.connection());
         retire.await.map_err(unavailable)?;
-        close(transaction.on(), number).await.map_err(unavailable)?;
-        transaction.end().await.map_err(unavailable)?;
-        self.shared.wake();
-        Ok(Arc::new(locked.read_or_stand_in(&self.shared.keys)))
+        close(transaction.connection(), number).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        self.wake();
+        Ok(Arc::new(locked.read_or_stand_in(&self.keys)))
     }
 
-    async fn set_state(
+    pub(crate) async fn set_state(
         &self,
         key: EndpointKey,
         change: StateChange,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        let mut transaction = self.shared.begin().await.map_err(unavailable)?;
-        let locked = lock(transaction.on(), &key).await.map_err(unavailable)?;
+        let mut transaction = self.database.begin().await.map_err(unavailable)?;
+        let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
         let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
         let state = match locked.state.after(change) {
             Ok(Some(state)) => state,
             Ok(None) => {
-                transaction.end().await.map_err(unavailable)?;
+                transaction.commit().await.map_err(unavailable)?;
                 return Ok(None);
             }
             Err(error) => return Err(transaction.refuse(error).await.into()),
         };
-        let before = locked.read_or_stand_in(&self.shared.keys);
+        let before = locked.read_or_stand_in(&self.keys);
         if state.is_open() && !locked.state.is_open() {
-            // What is to be sent must be readable.
-            if let Err(error) = locked.read(&self.shared.keys) {
+            // The endpoint gets deliveries from now on, so it must be readable.
+            if let Err(error) = locked.read(&self.keys) {
                 return Err(unavailable(transaction.refuse(error).await));
             }
             let (settings, secrets) = locked.stored().map_err(unavailable)?;
             let after = before.in_state(state);
             let change = Change { after: &after, settings, secrets };
-            change.keep(transaction.on(), Some(&locked)).await.map_err(unavailable)?;
+            change.store(transaction.connection(), Some(&locked)).await.map_err(unavailable)?;
         } else {
-            enter(transaction.on(), locked.number, state).await.map_err(unavailable)?;
+            enter(transaction.connection(), locked.number, state).await.map_err(unavailable)?;
         }
-        transaction.end().await.map_err(unavailable)?;
-        self.shared.wake();
+        transaction.commit().await.map_err(unavailable)?;
+        self.wake();
         Ok(Some(Arc::new(before)))
     }
 
-    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
+    pub(crate) async fn endpoint(
+        &self,
+        key: EndpointKey,
+    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let select = format!("{SELECT} WHERE tenant = $1 AND id = $2 AND is_current");
         let get = async || {
-            let mut call = self.shared.call().await?;
+            let mut call = self.database.call().await?;
             let statement = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
                 .persistent(false)
                 .bind(key.tenant.as_str())
                 .bind(key.id.as_str());
-            let row = statement.fetch_optional(call.on()).await?;
-            call.end().await?;
-            row.map(|row| registration(&row, &self.shared.keys).map(Arc::new)).transpose()
+            let row = statement.fetch_optional(call.connection()).await?;
+            call.commit().await?;
+            row.map(|row| registration(&row, &self.keys).map(Arc::new)).transpose()
         };
-        persistently(get).await.map_err(unavailable)
+        with_retries(get).await.map_err(unavailable)
     }
 
-    async fn list(
+    pub(crate) async fn endpoints(
         &self,
         tenant: Option<TenantId>,
         after: Option<EndpointKey>,
@@ -136,14 +132,14 @@ impl EndpointStore for PostgresStore {
     ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
         let (mut found, mut after) = (Vec::new(), after);
         while found.len() < limit {
-            let most = limit - found.len();
-            let page = reading(|| self.rows(tenant.as_ref(), after.as_ref(), most));
+            let left = limit - found.len();
+            let page = with_read_retries(|| self.rows(tenant.as_ref(), after.as_ref(), left));
             let page = page.await.map_err(unavailable)?;
-            let is_last = page.len() < most;
+            let is_last = page.len() < left;
             for row in page {
-                after = Some(key(&row).map_err(unavailable)?);
-                // One that cannot be read keeps nobody from the others.
-                found.extend(registration(&row, &self.shared.keys).map(Arc::new));
+                after = Some(endpoint_row::key(&row).map_err(unavailable)?);
+                // An endpoint that cannot be read is left out, so that the others can be listed.
+                found.extend(registration(&row, &self.keys).map(Arc::new));
             }
             if is_last {
                 break;
@@ -151,10 +147,8 @@ impl EndpointStore for PostgresStore {
         }
         Ok(found)
     }
-}
 
-impl PostgresStore {
-    /// Returns the rows of endpoints, at most so many, those after one.
+    /// Returns at most `limit` rows of endpoints, those after one.
     async fn rows(
         &self,
         tenant: Option<&TenantId>,
@@ -165,119 +159,41 @@ impl PostgresStore {
             "{SELECT} WHERE is_current AND ($1::text IS NULL OR tenant = $1)
             AND (tenant, id) > ($2, $3) ORDER BY tenant, id LIMIT $4"
         );
-        let mut call = self.shared.reading_call().await?;
+        let mut call = self.database.reading_call().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select))
             .persistent(false)
             .bind(tenant.map(TenantId::as_str))
             .bind(after.map_or("", |after| after.tenant.as_str()))
             .bind(after.map_or("", |after| after.id.as_str()))
             .bind(row::limit(limit))
-            .fetch_all(call.on())
+            .fetch_all(call.connection())
             .await?;
-        call.end().await?;
+        call.commit().await?;
         Ok(rows)
     }
 }
 
-/// An endpoint whose row is locked. It can be replaced or removed without being read.
-pub(crate) struct Locked {
-    pub(crate) number: i64,
-    key: EndpointKey,
-    pub(crate) state: EndpointState,
-    row: PgRow,
-}
-
-impl Locked {
-    /// Reads the endpoint.
-    pub(crate) fn read(&self, keys: &SealingKeys) -> Result<Registration, sqlx::Error> {
-        registration(&self.row, keys)
-    }
-
-    /// Reads the endpoint, or returns one that stands for it if it cannot be read.
-    fn read_or_stand_in(&self, keys: &SealingKeys) -> Registration {
-        self.read(keys).unwrap_or_else(|_unreadable| {
-            let mut endpoint = stand_in();
-            endpoint.tenant = self.key.tenant.clone();
-            let number = row::endpoint_number(self.number);
-            Registration::new(number, self.key.id.clone(), endpoint).in_state(self.state)
-        })
-    }
-
-    /// Borrows what is stored of it: its settings, and its secrets as they are.
-    fn stored(&self) -> Result<(&str, &[u8]), sqlx::Error> {
-        Ok((self.row.try_get(3)?, self.row.try_get(4)?))
-    }
-}
-
-/// Returns an endpoint that nothing can be delivered to, and whose secret nobody knows.
-#[expect(clippy::expect_used, reason = "both texts are well formed")]
-fn stand_in() -> Endpoint {
-    let secret = format!("{:032x}", fastrand::u128(..));
-    let endpoint = Endpoint::new("https://unreadable.invalid/", &secret);
-    endpoint.expect("it is a URL and a secret")
-}
-
-/// Locks an id of a tenant until the transaction ends, and returns the endpoint that has it.
-pub(crate) async fn lock(
-    connection: &mut PgConnection,
-    key: &EndpointKey,
-) -> Result<Option<Locked>, sqlx::Error> {
-    let select = format!("{SELECT} WHERE tenant = $1 AND id = $2 AND is_current FOR NO KEY UPDATE");
-    sqlx::query(LOCK).persistent(false).bind(key.to_string()).execute(&mut *connection).await?;
-    let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false);
-    let select = select.bind(key.tenant.as_str()).bind(key.id.as_str());
-    let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
-    let (number, state) = (row.try_get(0)?, state(&row)?);
-    Ok(Some(Locked { number, key: key.clone(), state, row }))
-}
-
-/// Locks ids until the transaction ends, and returns the endpoints that have them.
-///
-/// Whoever locks several does so here: ids in the order of what they are locked by, and then rows in
-/// the order of their numbers, as settlements do. So nobody waits in a circle.
-pub(crate) async fn lock_all(
-    connection: &mut PgConnection,
-    keys: &BTreeSet<EndpointKey>,
-) -> Result<Vec<(EndpointKey, Locked)>, sqlx::Error> {
-    const LOCK_ALL: &str = "SELECT pg_advisory_xact_lock(7305001, hash) FROM (
-        SELECT DISTINCT hashtext(key) AS hash FROM unnest($1::text[]) AS k(key) ORDER BY 1) h";
-    let select = format!(
-        "{SELECT} WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-        AND is_current ORDER BY number FOR NO KEY UPDATE"
-    );
-    let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    sqlx::query(LOCK_ALL).persistent(false).bind(names).execute(&mut *connection).await?;
-    let rows = sqlx::query(sqlx::AssertSqlSafe(select))
-        .persistent(false)
-        .bind(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    let locked = |row: PgRow| {
-        let (number, key, state) = (row.try_get(0)?, key(&row)?, state(&row)?);
-        Ok((key.clone(), Locked { number, key, state, row }))
-    };
-    rows.into_iter().map(locked).collect()
-}
-
-/// Ends a call for an endpoint that there is not.
+/// Ends a call for an endpoint that is not registered.
 async fn unknown(call: Call, key: &EndpointKey) -> EndpointStoreError {
     call.refuse(UnknownEndpoint::new(key)).await.into()
 }
 
-/// An endpoint as it is to be, and what is stored of it.
+/// A change of an endpoint.
 struct Change<'c> {
+    /// The endpoint after the change.
     after: &'c Registration,
+    /// Its settings and secrets as they are stored.
     settings: &'c str,
     secrets: &'c [u8],
 }
 
 impl Change<'_> {
-    /// Changes the endpoint's row, or gives it a new one if it gets deliveries from now on.
-    async fn keep(
+    /// Changes the endpoint's row, or gives it a new one if deliveries are stored for it from now
+    /// on.
+    async fn store(
         &self,
         connection: &mut PgConnection,
-        before: Option<&Locked>,
+        before: Option<&LockedEndpoint>,
     ) -> Result<(), sqlx::Error> {
         let is_open = self.after.state.is_open();
         match before {
@@ -288,12 +204,12 @@ impl Change<'_> {
         }
     }
 
-    /// Changes an endpoint's row; what waits for it goes to the new one. If it becomes ordered, claims
-    /// put what waits into order.
+    /// Changes the endpoint's row; deliveries that wait go to the changed endpoint. If it becomes
+    /// ordered, claims put them into order.
     async fn update(
         &self,
         connection: &mut PgConnection,
-        before: &Locked,
+        before: &LockedEndpoint,
     ) -> Result<(), sqlx::Error> {
         const UPDATE: &str = "UPDATE webhooks.endpoints
             SET settings = $2::json, secrets = $3, is_ordered = $4, max_workers = $5,
@@ -307,7 +223,7 @@ impl Change<'_> {
             .bind(self.settings)
             .bind(self.secrets)
             .bind(endpoint.ordered)
-            .bind(most_workers(endpoint))
+            .bind(max_workers_column(endpoint))
             .execute(&mut *connection)
             .await?;
         if self.after.state != before.state {
@@ -319,13 +235,13 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Adds an endpoint's row in place of one that got nothing any more, if there was one.
+    /// Adds a row for the endpoint, in place of a closed one if there was one.
     async fn insert(
         &self,
         connection: &mut PgConnection,
         replaced: Option<i64>,
     ) -> Result<(), sqlx::Error> {
-        // The secrets of the old one are of no use to anybody any more.
+        // Nothing is signed with the secrets of the old row any more, so they are erased.
         const RETIRE: &str =
             "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
         const INSERT: &str = "INSERT INTO webhooks.endpoints
@@ -342,14 +258,14 @@ impl Change<'_> {
             .bind(state.as_str())
             .bind(state.disabled().map(DisableReason::as_str))
             .bind(endpoint.ordered)
-            .bind(most_workers(endpoint))
+            .bind(max_workers_column(endpoint))
             .fetch_one(&mut *connection)
             .await?;
         if state.is_open() { subscribe(connection, number, endpoint).await } else { Ok(()) }
     }
 }
 
-/// Changes the state of an endpoint's row.
+/// Changes the state in an endpoint's row.
 async fn enter(
     connection: &mut PgConnection,
     number: i64,
@@ -372,11 +288,11 @@ async fn enter(
     if state.is_open() { Ok(()) } else { close(connection, number).await }
 }
 
-fn most_workers(endpoint: &Endpoint) -> i32 {
+fn max_workers_column(endpoint: &Endpoint) -> i32 {
     i32::try_from(max_workers(endpoint).get()).unwrap_or(i32::MAX)
 }
 
-/// Makes events go to an endpoint as it wants them.
+/// Replaces the subscriptions of an endpoint's row by those of the endpoint.
 async fn subscribe(
     connection: &mut PgConnection,
     number: i64,
@@ -402,42 +318,17 @@ async fn subscribe(
     Ok(())
 }
 
-/// Lets nothing more come for an endpoint, and begins to cancel what waits for it; claims do the
-/// rest.
+/// Closes an endpoint's row: events no longer go to it, and the first of the deliveries that wait
+/// are cancelled. Claims cancel the rest.
 async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
     unsubscribe(connection, number).await?;
-    drain(connection, number).await.map(drop)
+    drain(connection, number, LockedRows::Skip).await.map(drop)
 }
 
-/// Has an endpoint want nothing.
+/// Removes the subscriptions of an endpoint's row.
 async fn unsubscribe(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
     const UNSUBSCRIBE: &str = "DELETE FROM webhooks.subscriptions WHERE endpoint = $1";
     sqlx::query(UNSUBSCRIBE).persistent(false).bind(number).execute(connection).await.map(drop)
-}
-
-/// Reads an endpoint from the columns of [`SELECT`].
-pub(crate) fn registration(row: &PgRow, keys: &SealingKeys) -> Result<Registration, sqlx::Error> {
-    let key = key(row)?;
-    let (settings, secrets): (String, &[u8]) = (row.try_get(3)?, row.try_get(4)?);
-    let secrets = keys.open(&key.to_string(), secrets).map_err(|error| in_column(4, error))?;
-    let stored = StoredEndpoint { settings, secrets };
-    let endpoint = stored.to_endpoint().map_err(|error| in_column(3, error))?;
-    let number = row::endpoint_number(row.try_get(0)?);
-    Ok(Registration::new(number, key.id, endpoint).in_state(state(row)?))
-}
-
-/// Reads what names an endpoint from the columns of [`SELECT`].
-pub(crate) fn key(row: &PgRow) -> Result<EndpointKey, sqlx::Error> {
-    Ok(EndpointKey::new(row::tenant(row, 1)?, row::endpoint_id(row, 2)?))
-}
-
-fn state(row: &PgRow) -> Result<EndpointState, sqlx::Error> {
-    let (state, disabled): (&str, Option<&str>) = (row.try_get(5)?, row.try_get(6)?);
-    Ok(EndpointState::from_words(state, disabled))
-}
-
-fn in_column(column: usize, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_string(), source: source.into() }
 }
 
 fn unavailable(error: sqlx::Error) -> EndpointStoreError {

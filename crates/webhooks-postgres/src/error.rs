@@ -1,17 +1,15 @@
-//! What PostgreSQL's errors mean.
+//! The errors of a store, and the meaning of PostgreSQL's errors.
 
 use std::io;
-use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::timeout;
 use webhooks_dispatch::store::StoreError;
 
-/// Says why a store cannot be opened. No error shows a password.
+/// The reason why a store cannot be opened. No error shows a password.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The database does not hold every character: its encoding is not UTF-8.
+    /// The database cannot hold every character: its encoding is not UTF-8.
     #[error("the database has the encoding {found:?}, and the store needs UTF8")]
     Encoding {
         /// The encoding of the database.
@@ -27,10 +25,10 @@ pub enum OpenError {
         /// The latest version that is known here.
         known: i32,
     },
-    /// The database does not let us in, or refuses the schema.
+    /// The database refuses the connection or the schema.
     #[error("cannot open the store")]
     Sql {
-        /// What PostgreSQL said.
+        /// The error of PostgreSQL.
         source: sqlx::Error,
     },
     /// TLS failed: a certificate or key cannot be read, or one side refuses the other.
@@ -38,25 +36,25 @@ pub enum OpenError {
     Tls {
         /// The host and port.
         address: String,
-        /// What failed.
+        /// The error of TLS.
         source: sqlx::Error,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("cannot reach the database at {address:?}")]
     Unreachable {
         /// The host and port, or the folder of the socket.
         address: String,
-        /// What the network said.
+        /// The error of the network.
         source: io::Error,
     },
-    /// A text is not the URL of a PostgreSQL database; it is not repeated, since it may hold a
-    /// password.
+    /// The text is not the URL of a PostgreSQL database. The error does not repeat it, since it may
+    /// hold a password.
     #[error(
         "the URL is not like \"postgres://user:password@host:port/database\", with '/', '#', '?', '@' \
          and '%' in user and password as %2F, %23, %3F, %40 and %25"
     )]
     Url {
-        /// What is wrong with it.
+        /// The fault of the text.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -67,83 +65,15 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
-/// Says that the settings or secrets of an endpoint cannot be read, and why. It shows nothing of
-/// them.
+/// An endpoint whose settings or secrets cannot be read, and the reason. It shows nothing of them.
 #[derive(Debug, Error)]
 #[error("cannot read endpoint {endpoint:?} of the store")]
 #[non_exhaustive]
 pub struct UnreadableEndpoint {
     /// The endpoint's id.
     pub endpoint: String,
-    /// Why.
+    /// The reason.
     pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// How long to wait before a call is made again that failed in passing: a restart or a failover
-/// takes some seconds.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(20),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-
-/// How long a call may take. A server that vanished without a word would otherwise keep it, and
-/// with it whoever publishes, claims or says that it lives, until the network gives up.
-///
-/// It is longer than a call waits for a connection and the server for a statement, so that what a
-/// server that lives does not finish in time is ended by the server.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Makes a call once. One that takes too long is given up, which closes its connection.
-pub(crate) async fn attempt<T>(
-    call: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    let elapsed = |_elapsed| {
-        let source = io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time");
-        sqlx::Error::Io(source)
-    };
-    timeout(CALL_TIMEOUT, call).await.map_err(elapsed)?
-}
-
-/// Makes a call, and makes it again if the connection broke or another transaction was in the way.
-/// For calls that may be made twice.
-pub(crate) async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    while_passing(call, is_passing).await
-}
-
-/// As [`persistently`], for calls that read for people: one that took too long is not made again,
-/// since it would take as long again.
-pub(crate) async fn reading<T, F>(call: impl Fn() -> F) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    while_passing(call, |error| is_passing(error) && !is_late(error)).await
-}
-
-async fn while_passing<T, F>(
-    call: impl Fn() -> F,
-    is_passing: impl Fn(&sqlx::Error) -> bool,
-) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    for pause in PAUSES {
-        match attempt(call()).await {
-            Err(error) if is_passing(&error) => rest(pause).await,
-            outcome => return outcome,
-        }
-    }
-    attempt(call()).await
-}
-
-/// Returns whether a call was given up because it took too long.
-fn is_late(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Returns whether the server ended a statement that took too long.
@@ -151,8 +81,8 @@ pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
     has_code(error, "57014")
 }
 
-/// Returns whether a lock was waited for in vain.
-pub(crate) fn is_held(error: &sqlx::Error) -> bool {
+/// Returns whether a statement waited for a lock in vain.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")
 }
 
@@ -161,18 +91,14 @@ pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {
     found.as_deref() == Some(code)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the database and its network have no other clock")]
-pub(crate) async fn rest(pause: Duration) {
-    tokio::time::sleep(pause).await;
-}
-
 /// Returns whether the same call may succeed on another connection, or a moment later.
-fn is_passing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Connections that broke, the server's shutdowns and restarts; deadlocks and the like
-            // (PostgreSQL, "Error Codes"); and a server that is no longer the primary.
+            // Broken connections (08), shutdowns and restarts of the server (57P0), deadlocks and
+            // the like (40), and a server that is no longer the primary (25006): PostgreSQL, "Error
+            // Codes".
             code.starts_with("08")
                 || code.starts_with("57P0")
                 || code.starts_with("40")
@@ -182,7 +108,7 @@ fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Returns what an error of PostgreSQL means to whoever uses the store.
+/// Translates an error of PostgreSQL for the callers of the store.
 pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
     if matches!(source, sqlx::Error::PoolTimedOut) {
         return StoreError::Unavailable { source: NoConnection(source).into() };
@@ -198,23 +124,23 @@ pub(crate) fn store_error(source: sqlx::Error) -> StoreError {
     }
 }
 
-/// Says that a call waited for a connection in vain. The pool does not tell what its tries met.
+/// A call waited for a connection in vain. The pool does not report the errors of its tries.
 #[derive(Debug, Error)]
 #[error("no connection in time: the database cannot be reached, or all connections are in use")]
 struct NoConnection(#[source] sqlx::Error);
 
-/// Says that the store was closed.
+/// Returns the error of a call to a store that was closed.
 pub(crate) fn closed() -> StoreError {
     StoreError::Unavailable { source: io::Error::other("the store is closed").into() }
 }
 
-/// Says that the publisher ended without an answer.
+/// Returns the error of a publish whose task ended without an answer.
 pub(crate) fn lost() -> StoreError {
     let why = "the store was closed, or has a bug; whether it was published is not known";
     StoreError::Unavailable { source: io::Error::other(why).into() }
 }
 
-/// Says that a row holds what no row should.
+/// A row holds a value that no row should hold.
 #[derive(Debug, Error)]
 #[error("{what} of the store cannot be read")]
 pub(crate) struct BadRow {
@@ -226,7 +152,7 @@ impl BadRow {
         Self { what }
     }
 
-    /// As an error of the column that was read.
+    /// Returns this as the error of a column.
     pub(crate) fn in_column(self, column: usize) -> sqlx::Error {
         sqlx::Error::ColumnDecode { index: column.to_string(), source: self.into() }
     }
@@ -234,15 +160,7 @@ impl BadRow {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_never_answered_fails_as_a_broken_connection_does() {
-        let outcome = attempt(std::future::pending::<Result<(), _>>()).await;
-        assert!(is_passing(&outcome.unwrap_err()));
-    }
 
     #[test]
     fn waiting_for_a_connection_in_vain_is_told_as_such() {
@@ -251,18 +169,5 @@ mod tests {
         };
         assert!(source.to_string().contains("cannot be reached, or all"), "{source}");
         assert!(source.source().is_some_and(<dyn std::error::Error>::is::<sqlx::Error>));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_took_too_long_is_made_again_unless_it_reads_for_people() {
-        let count = AtomicUsize::new(0);
-        let call = || {
-            count.fetch_add(1, Ordering::SeqCst);
-            std::future::pending::<Result<(), _>>()
-        };
-        reading(call).await.unwrap_err();
-        assert_eq!(count.swap(0, Ordering::SeqCst), 1);
-        persistently(call).await.unwrap_err();
-        assert_eq!(count.into_inner(), 1 + PAUSES.len());
     }
 }

@@ -1,4 +1,4 @@
-//! What the store remembers: lists that filter and page, each one statement.
+//! History: lists of events, deliveries and attempts that filter and page, each with one statement.
 
 use std::time::Duration;
 
@@ -7,20 +7,19 @@ use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{QueryBuilder, Row as _};
 use webhooks_core::{Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    history::{
-        AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
-    },
+    history::{AttemptRecord, Cursor, DeliveryRecord, EventRecord, Page, Query, Statistics},
     store::{Attempt, CancelReason, StoreError},
     transport::ErrorClass,
 };
 use webhooks_registry::{EndpointKey, Subscription};
 
-use crate::PostgresStore;
-use crate::error::{BadRow, reading, store_error};
+use crate::call::with_read_retries;
+use crate::error::{BadRow, store_error};
 use crate::row::{self, At};
+use crate::state::PostgresInner;
 
-impl HistoryStore for PostgresStore {
-    async fn event(
+impl PostgresInner {
+    pub(crate) async fn event(
         &self,
         tenant: TenantId,
         id: EventId,
@@ -31,19 +30,19 @@ impl HistoryStore for PostgresStore {
             JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
             WHERE k.tenant = $1 AND k.id = $2";
         let find = async || {
-            let mut call = self.shared.reading_call().await?;
+            let mut call = self.database.reading_call().await?;
             let select = sqlx::query(SELECT)
                 .persistent(call.prepares())
                 .bind(tenant.as_str())
                 .bind(id.to_string());
-            let row = select.fetch_optional(call.on()).await?;
-            call.end().await?;
+            let row = select.fetch_optional(call.connection()).await?;
+            call.commit().await?;
             row.map(|row| event_record(&row)).transpose()
         };
-        reading(find).await.map_err(store_error)
+        with_read_retries(find).await.map_err(store_error)
     }
 
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+    pub(crate) async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
         const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
             FROM webhooks.events v WHERE true";
         const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries_view d
@@ -70,7 +69,10 @@ impl HistoryStore for PostgresStore {
         self.page(statement, query.page_size(), read).await
     }
 
-    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
+    pub(crate) async fn deliveries(
+        &self,
+        query: Query,
+    ) -> Result<Page<DeliveryRecord>, StoreError> {
         const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
                 d.attempts, d.queued_at, d.due_at, d.cancelled
             FROM webhooks.deliveries_view d WHERE true";
@@ -90,7 +92,7 @@ impl HistoryStore for PostgresStore {
         self.page(statement, query.page_size(), read).await
     }
 
-    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+    pub(crate) async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
         const SELECT: &str = "SELECT a.delivery, a.number, d.endpoint, a.started_at, a.duration_us,
                 a.status_code, a.error_class, a.error,
                 a.response_headers, a.response
@@ -116,14 +118,15 @@ impl HistoryStore for PostgresStore {
         self.page(statement, query.page_size(), read).await
     }
 
-    async fn statistics(
+    pub(crate) async fn statistics(
         &self,
         endpoint: EndpointKey,
         since: Timestamp,
     ) -> Result<Statistics, StoreError> {
         const COUNT: &str = "
             SELECT CASE WHEN NOT e.is_open THEN 'cancelled'
-                        WHEN w.attempts > w.attempts_before_replay THEN 'retrying' ELSE 'pending' END,
+                        WHEN w.attempts > w.attempts_before_replay THEN 'retrying'
+                        ELSE 'pending' END,
                    count(*)
             FROM webhooks.endpoints e JOIN webhooks.pending_deliveries w ON w.endpoint = e.number
             WHERE e.tenant = $1 AND e.id = $2 AND w.queued_at >= $3 GROUP BY 1
@@ -135,17 +138,17 @@ impl HistoryStore for PostgresStore {
             WHERE tenant = $1 AND id = $2 AND is_current";
         let (tenant, id) = (endpoint.tenant.as_str(), endpoint.id.as_str());
         let count = async || {
-            let mut call = self.shared.reading_call().await?;
+            let mut call = self.database.reading_call().await?;
             let failing =
                 sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(tenant).bind(id);
-            let failing: Option<Option<At>> = failing.fetch_optional(call.on()).await?;
+            let failing: Option<Option<At>> = failing.fetch_optional(call.connection()).await?;
             let count = sqlx::query(COUNT)
                 .persistent(call.prepares())
                 .bind(tenant)
                 .bind(id)
                 .bind(At(since));
-            let rows = count.fetch_all(call.on()).await?;
-            call.end().await?;
+            let rows = count.fetch_all(call.connection()).await?;
+            call.commit().await?;
             let failing_since = failing.flatten().map(|At(since)| since);
             let mut statistics = Statistics { failing_since, ..Statistics::default() };
             for row in &rows {
@@ -154,52 +157,45 @@ impl HistoryStore for PostgresStore {
             }
             Ok(statistics)
         };
-        reading(count).await.map_err(store_error)
+        with_read_retries(count).await.map_err(store_error)
     }
 
-    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        // What waits for an endpoint that is closed is cancelled bit by bit.
+    pub(crate) async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        // Deliveries of a closed endpoint do not wait: they are about to be cancelled.
         const COUNT: &str = "SELECT count(*) FROM
-            (SELECT 1 FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
+            (SELECT 1 FROM webhooks.pending_deliveries w
+             JOIN webhooks.endpoints e ON e.number = w.endpoint
              WHERE e.is_open LIMIT $1) AS waiting";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let count = async || {
-            let mut call = self.shared.reading_call().await?;
+            let mut call = self.database.reading_call().await?;
             let count = sqlx::query_scalar(COUNT).persistent(call.prepares()).bind(limit);
-            let count: i64 = count.fetch_one(call.on()).await?;
-            call.end().await?;
+            let count: i64 = count.fetch_one(call.connection()).await?;
+            call.commit().await?;
             Ok(row::unsigned(count))
         };
-        reading(count).await.map_err(store_error)
+        with_read_retries(count).await.map_err(store_error)
     }
 
-    /// Forgets by partitions: an event goes when the partition that it lies in has ended before
-    /// then, a day's at a time unless set otherwise, and stays as long as a delivery of that
-    /// partition waits.
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.shared.prune(before, limit).await
-    }
-}
-
-impl PostgresStore {
-    /// Returns the numbers of the events that have the id that is asked for, one for each tenant.
+    /// Returns the numbers of the events with the id that a query asks for, one for each tenant;
+    /// `None` if it asks for no id.
     async fn numbers(&self, query: &Query) -> Result<Option<Vec<i64>>, StoreError> {
         const NUMBERS: &str = "SELECT event FROM webhooks.event_keys
             WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)";
         let Some(event) = &query.event else { return Ok(None) };
         let find = async || {
-            let mut call = self.shared.reading_call().await?;
+            let mut call = self.database.reading_call().await?;
             let numbers = sqlx::query_scalar(NUMBERS).persistent(call.prepares());
             let tenant = query.tenant.as_ref().map(TenantId::as_str);
             let numbers = numbers.bind(event.to_string()).bind(tenant);
-            let numbers = numbers.fetch_all(call.on()).await?;
-            call.end().await?;
+            let numbers = numbers.fetch_all(call.connection()).await?;
+            call.commit().await?;
             Ok(numbers)
         };
-        reading(find).await.map(Some).map_err(store_error)
+        with_read_retries(find).await.map(Some).map_err(store_error)
     }
 
-    /// Reads a page, and looks whether anything follows it.
+    /// Reads a page, and one row more to see whether another page follows.
     async fn page<T>(
         &self,
         statement: impl Fn() -> QueryBuilder<Postgres> + Sync,
@@ -207,14 +203,15 @@ impl PostgresStore {
         read: impl Fn(&PgRow) -> Result<(Cursor, T), sqlx::Error> + Sync,
     ) -> Result<Page<T>, StoreError> {
         let find = async || {
-            let mut call = self.shared.reading_call().await?;
+            let mut call = self.database.reading_call().await?;
             let mut statement = statement();
             statement.push(" LIMIT ").push_bind(row::limit(limit + 1));
-            let rows = statement.build().persistent(call.prepares()).fetch_all(call.on()).await?;
-            call.end().await?;
+            let rows =
+                statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
+            call.commit().await?;
             rows.iter().map(&read).collect::<Result<Vec<_>, _>>()
         };
-        let mut found = reading(find).await.map_err(store_error)?;
+        let mut found = with_read_retries(find).await.map_err(store_error)?;
         let is_more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().map(|(cursor, _)| *cursor).filter(|_| is_more);
@@ -222,7 +219,8 @@ impl PostgresStore {
     }
 }
 
-/// Adds what a query asks of events, which have these names here.
+/// Adds the conditions of a query on events. `accepted_at` and `table` are their names in the
+/// statement.
 fn of_event(statement: &mut QueryBuilder<Postgres>, query: &Query, accepted_at: &str, table: &str) {
     if let Some(tenant) = &query.tenant {
         statement.push(format!(" AND {table}.tenant = ")).push_bind(tenant.to_string());
@@ -248,7 +246,8 @@ fn of_event(statement: &mut QueryBuilder<Postgres>, query: &Query, accepted_at: 
     }
 }
 
-/// Adds that deliveries are those of events with these numbers: their ids begin with them.
+/// Adds the condition that deliveries belong to events with these numbers. The range of ids lets
+/// the statement use indexes by id, since a delivery's id begins with the number of its event.
 fn of_numbers(statement: &mut QueryBuilder<Postgres>, numbers: Option<&[i64]>) {
     let Some(numbers) = numbers else { return };
     let (first, last) = (numbers.iter().min().copied(), numbers.iter().max().copied());
@@ -259,10 +258,10 @@ fn of_numbers(statement: &mut QueryBuilder<Postgres>, numbers: Option<&[i64]>) {
     statement.push(") AND d.event_number = ANY (").push_bind(numbers.to_vec()).push(")");
 }
 
-/// Adds what a query asks of deliveries.
+/// Adds the conditions of a query on deliveries.
 fn of_delivery(statement: &mut QueryBuilder<Postgres>, query: &Query) {
     if let Some(endpoint) = &query.endpoint {
-        // By number, which is what waiting and ended deliveries have an index of.
+        // By number: both tables of deliveries have an index of it.
         statement.push(" AND d.endpoint_number = ANY (ARRAY(SELECT number FROM webhooks.endpoints");
         statement.push(" WHERE id = ").push_bind(endpoint.to_string()).push("))");
     }

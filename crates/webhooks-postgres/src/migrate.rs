@@ -1,10 +1,10 @@
-//! The schema, brought up to date when a store is opened.
+//! The schema, which opening a store brings up to date.
 
 use sqlx::PgConnection;
 
-use crate::OpenError;
+use crate::error::OpenError;
 
-/// Each step from one version to the next, in order. Those that were released never change.
+/// The steps from one version to the next, in order. A step that was released never changes.
 const MIGRATIONS: [&str; 6] = [
     include_str!("../migrations/0001_tables.sql"),
     include_str!("../migrations/0002_partitions.sql"),
@@ -18,10 +18,12 @@ const MIGRATIONS: [&str; 6] = [
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a handful")]
 const KNOWN: i32 = MIGRATIONS.len() as i32;
 
-/// Held by whoever migrates, so that programs that start at once don't do it twice.
+/// The lock of a migration: of programs that start at the same time, one migrates and the others
+/// wait.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 1)";
 
-/// PostgreSQL wants the right to make schemas before it looks whether there is one.
+/// Not `CREATE SCHEMA IF NOT EXISTS`: that needs the right to create schemas even if the schema
+/// exists.
 const START: &str = "
     DO $$ BEGIN
         IF to_regnamespace('webhooks') IS NULL THEN
@@ -33,8 +35,8 @@ const START: &str = "
         applied_at timestamptz NOT NULL DEFAULT now()
     )";
 
-/// Brings the schema up to date, in a transaction of the caller's. A schema that is up to date is
-/// only read, which needs no right to change it.
+/// Brings the schema up to date, in the caller's transaction. A schema that is up to date is only
+/// read, which needs no right to change it.
 pub(crate) async fn run(transaction: &mut PgConnection) -> Result<(), OpenError> {
     if version(transaction).await? == KNOWN {
         return Ok(());
@@ -53,7 +55,7 @@ pub(crate) async fn run(transaction: &mut PgConnection) -> Result<(), OpenError>
     Ok(())
 }
 
-/// Returns the version of the schema: 0 where there is none.
+/// Returns the version of the schema; 0 if there is none.
 async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('webhooks.migrations') IS NOT NULL")
         .persistent(false)

@@ -1,4 +1,5 @@
-//! What goes on in the background: hearing of others' commits, and heartbeats.
+//! The tasks in the background: listening for commits of other processes, heartbeats, and releasing
+//! preclaimed deliveries in time.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -11,51 +12,53 @@ use sqlx::{Executor as _, PgPool};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use webhooks_core::Timestamp;
 
-use crate::error::{attempt, rest};
-use crate::store::Shared;
+use crate::call::{pause, with_timeout};
+use crate::membership::EXPIRY;
+use crate::state::PostgresInner;
 
-/// How long to wait between two looks while nobody notifies us.
+/// The interval in which the worker asks the database while no notifications come.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long to wait at most between two looks while notifications come: they tell of everything but
-/// of what was not notified because nobody was there yet.
+/// The interval in which the worker asks the database while notifications come. They cover
+/// everything except commits for which nobody was notified, because this worker had not joined yet.
 const LONG_POLL: Duration = Duration::from_secs(5);
 
-/// How many heartbeats' time a connection may be silent before it is tried, and how long it may take to
-/// answer: as long as workers wait for each other.
-const SILENCE: u32 = 5;
+/// The time, in heartbeats, that the connection may be silent before it is tested, and that the
+/// test may take: the same after which workers count each other as dead.
+const SILENCE: u32 = EXPIRY;
 
-/// Runs a task again when it panics, which is a bug: it costs a moment, and not the worker's leases.
+/// Runs a task again when it panics, which is a bug. So a panic costs a moment, and not the leases
+/// of the worker.
 pub(crate) async fn lasting<F: Future<Output = ()>>(task: impl Fn() -> F) {
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
-        rest(POLL).await;
+        pause(POLL).await;
     }
 }
 
 /// Wakes this process's worker when another process has committed something. Without a connection
-/// to listen on, or before the first notification has come, it looks every second: a pooler may
-/// accept a LISTEN and deliver nothing.
-pub(crate) async fn listen(shared: Arc<Shared>, connect: Arc<impl Fn() -> PgPool>) {
+/// to listen on, or before the first notification has come, it wakes the worker every second: a
+/// pooler may accept a LISTEN and deliver nothing.
+pub(crate) async fn listen(inner: Arc<PostgresInner>, connect: Arc<impl Fn() -> PgPool>) {
     loop {
-        if shared.workers.is_active() {
+        if inner.membership.is_active() {
             let mut listening = pin!(start(connect()));
             let started = loop {
                 match timeout(POLL, &mut listening).await {
                     Ok(started) => break started,
-                    Err(_elapsed) => shared.wake(),
+                    Err(_elapsed) => inner.wake(),
                 }
             };
             if let Ok(listener) = started {
-                hear(&shared, listener).await;
+                hear(&inner, listener).await;
             }
         }
-        rest(POLL).await;
-        shared.wake();
+        pause(POLL).await;
+        inner.wake();
     }
 }
 
 async fn start(pool: PgPool) -> Result<PgListener, sqlx::Error> {
-    attempt(async {
+    with_timeout(async {
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener.listen("webhooks").await?;
@@ -64,24 +67,24 @@ async fn start(pool: PgPool) -> Result<PgListener, sqlx::Error> {
     .await
 }
 
-/// Wakes the worker as long as it is one and the connection lives.
-async fn hear(shared: &Shared, mut listener: PgListener) {
-    // Something may have come before it listened.
-    shared.wake();
-    let patience = shared.workers.heartbeat() * SILENCE;
-    let (mut poll, mut looked, mut heard) = (POLL, Instant::now(), Instant::now());
-    while shared.workers.is_active() {
-        let next = (looked + poll).min(heard + patience);
+/// Wakes the worker as long as it is active and the connection works.
+async fn hear(inner: &PostgresInner, mut listener: PgListener) {
+    // Something may have been committed before the LISTEN.
+    inner.wake();
+    let silence = inner.membership.heartbeat() * SILENCE;
+    let (mut poll, mut woken, mut heard) = (POLL, Instant::now(), Instant::now());
+    while inner.membership.is_active() {
+        let next = (woken + poll).min(heard + silence);
         match timeout_at(next, listener.try_recv()).await {
             Ok(Ok(Some(_))) => {
-                // What has come meanwhile is one wake-up.
+                // All notifications that have come meanwhile are one wake-up.
                 while listener.next_buffered().is_some() {}
                 poll = LONG_POLL;
                 heard = Instant::now();
             }
-            Err(_elapsed) if Instant::now() < looked + poll => {
-                // Silence may be that of a network that dropped the connection without a word.
-                match timeout(patience, (&mut listener).execute("SELECT 1")).await {
+            Err(_elapsed) if Instant::now() < woken + poll => {
+                // The network may have dropped the connection without closing it.
+                match timeout(silence, (&mut listener).execute("SELECT 1")).await {
                     Ok(Ok(_)) => heard = Instant::now(),
                     Ok(Err(_)) | Err(_) => return,
                 }
@@ -91,36 +94,36 @@ async fn hear(shared: &Shared, mut listener: PgListener) {
             // The connection is gone.
             Ok(Ok(None) | Err(_)) => return,
         }
-        looked = Instant::now();
-        shared.wake();
+        woken = Instant::now();
+        inner.wake();
     }
 }
 
-/// Says every other second that this worker lives, while it does.
-pub(crate) async fn beat(shared: Arc<Shared>) {
-    let mut ticks = interval(shared.workers.heartbeat());
+/// Sends heartbeats while the worker is active, and leaves the members when it is not.
+pub(crate) async fn beat(inner: Arc<PostgresInner>) {
+    let mut ticks = interval(inner.membership.heartbeat());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let outcome = if shared.workers.is_active() && !shared.workers.has_ended() {
-            attempt(shared.workers.beat(&shared)).await
+        let outcome = if inner.membership.is_active() && !inner.membership.has_ended() {
+            with_timeout(inner.membership.beat(&inner.database)).await
         } else {
-            attempt(shared.workers.leave(&shared)).await.map(|()| false)
+            with_timeout(inner.membership.leave(&inner.database)).await.map(|()| false)
         };
-        // If it fails for long, claims fail too, and tell.
+        // A heartbeat that fails is not reported: if that lasts, claims fail too, and report it.
         if outcome.unwrap_or(true) {
-            shared.wake();
+            inner.wake();
         }
     }
 }
 
-/// Hands back what the worker does not take in time.
-pub(crate) async fn tidy(shared: Arc<Shared>) {
+/// Releases the preclaimed deliveries that the worker does not take in time.
+pub(crate) async fn release_stale(inner: Arc<PostgresInner>) {
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        shared.tidy(Timestamp::now()).await;
+        inner.release_stale(Timestamp::now()).await;
     }
 }
 

@@ -8,17 +8,17 @@ use webhooks_dispatch::{Conflict, PublishStatus, Published};
 use crate::error::{BadRow, has_code};
 use crate::row::{At, count};
 
-/// Says why an event was not published in a transaction.
+/// The reason why an event was not published in a transaction.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PublishInError {
-    /// The event's id stands for another event already. The transaction can go on.
+    /// Another event has this id already. The transaction can go on.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The database has no schema `webhooks`, or that of an older version. The transaction failed.
+    /// The database has no schema `webhooks`, or one of an older version. The transaction failed.
     #[error("the schema \"webhooks\" is not there or not up to date; open a PostgresStore once")]
     NoSchema {
-        /// What PostgreSQL said.
+        /// The error of PostgreSQL.
         source: sqlx::Error,
     },
     /// The statement failed, and with it the transaction.
@@ -27,16 +27,16 @@ pub enum PublishInError {
     /// The event's body is too large. The transaction can go on.
     #[error("the event's body has {len} bytes; at most {max} are allowed")]
     TooLarge {
-        /// Its length in bytes.
+        /// The length in bytes.
         len: usize,
-        /// The most that is allowed: [`PostgresOptions::max_body`](crate::PostgresOptions::max_body).
+        /// The maximum: [`PostgresOptions::max_body`](crate::PostgresOptions::max_body).
         max: usize,
     },
 }
 
 impl From<sqlx::Error> for PublishInError {
     fn from(source: sqlx::Error) -> Self {
-        // No such schema, no such function.
+        // invalid_schema_name, undefined_function.
         if has_code(&source, "3F000") || has_code(&source, "42883") {
             Self::NoSchema { source }
         } else {
@@ -45,21 +45,22 @@ impl From<sqlx::Error> for PublishInError {
     }
 }
 
-/// Publishes an event in the caller's own transaction: roll back, and nothing is sent; commit, and it
-/// is delivered by whatever worker is there. The store must have been opened once before, which
-/// makes its schema; the right to use the schema is enough to publish.
+/// Publishes an event in the caller's own transaction: roll back, and nothing is sent; commit, and
+/// any worker delivers it. The store must have been opened once before, which makes its schema. The
+/// right to use the schema is enough to publish.
 ///
-/// Publishing the same event again, by its id, does nothing and returns the first result. Whoever
-/// publishes the same id at the same time waits until this transaction ends, so keep it short.
+/// An event that is published again, with the same id and content, changes nothing, and the first
+/// result is returned. Other publishers of the same id wait until this transaction ends, so keep it
+/// short.
 ///
-/// The event is accepted when the transaction is committed; its time of acceptance is that of the
-/// call, by the database's clock.
+/// The event is accepted when the transaction is committed. Its time of acceptance is the time of
+/// the call, on the database's clock.
 ///
 /// # Errors
-/// [`PublishInError`] when the event was not kept.
+/// [`PublishInError`] when the event was not stored.
 ///
 /// # Cancellation
-/// A dropped future may or may not have published; the transaction decides.
+/// A dropped future may or may not have published the event in the transaction: roll it back.
 ///
 /// # Example
 /// ```no_run
@@ -96,11 +97,11 @@ pub async fn publish_in(
         Ok(usize::try_from(count(row.try_get(column)?)).unwrap_or(usize::MAX))
     };
     let status = match row.try_get(0)? {
-        "new" => PublishStatus::Created,
-        "repeated" => PublishStatus::Duplicate,
+        "created" => PublishStatus::Created,
+        "duplicate" => PublishStatus::Duplicate,
         "conflict" => return Err(Conflict { event: event.id.clone() }.into()),
         "too large" => return Err(PublishInError::TooLarge { len: size(2)?, max: size(3)? }),
-        _ => return Err(BadRow::of("what was published").in_column(0).into()),
+        _ => return Err(BadRow::of("the status of a publish").in_column(0).into()),
     };
     Ok(Published { event: event.id.clone(), deliveries: size(1)?, status })
 }

@@ -1,4 +1,4 @@
-//! Publishing: whatever waits is published in one transaction, by one statement.
+//! Publishing: all events that wait are published in one transaction, by one statement.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -15,41 +15,41 @@ use webhooks_dispatch::{
     store::{SerializedEvent, StoreError},
 };
 
-use crate::error::{attempt, closed, is_cancelled, is_held, lost, persistently, rest, store_error};
-use crate::hand_over::Offer;
-use crate::handed::Handed;
-use crate::publication::{Publication, event_of};
-use crate::store::Shared;
+use crate::call::{pause, with_retries, with_timeout};
+use crate::error::{closed, is_cancelled, is_lock_timeout, lost, store_error};
+use crate::local_queue::{PreclaimGrant, PreclaimedDelivery};
+use crate::publish_statement::{PublishReply, PublishStatement, event_of};
+use crate::state::PostgresInner;
 
-/// How many callers may wait to be published; more wait to be queued.
-const QUEUE: usize = 1_024;
+/// The maximum of callers in the queue. Further callers wait for a place in it.
+const QUEUE_CAPACITY: usize = 1_024;
 
-/// How many events are published together, unless one caller has more.
+/// The maximum of events in a group, unless one caller has more.
 const MAX_GROUP: usize = 256;
 
-/// How many groups of callers may be tried again beside the others, because transactions hold ids of
-/// theirs. Each takes a connection for a moment.
-const MAX_HELD: usize = 32;
+/// The maximum of blocked groups that are tried again beside the others. Each takes a connection
+/// for a moment.
+const MAX_BLOCKED: usize = 32;
 
-/// How often these are tried again, each try waiting as long as `webhooks.publish_all` does for
-/// whoever holds the id; and how long to wait in between, so that it is about a second in all.
-const TRIES: usize = 7;
-const PAUSE: Duration = Duration::from_millis(100);
+/// The number of further tries of a blocked group, and the pause before each. Each try waits up to
+/// 50 ms for the lock (`lock_timeout` in `webhooks.publish_all`), so all take about a second.
+const BLOCKED_TRIES: usize = 7;
+const BLOCKED_PAUSE: Duration = Duration::from_millis(100);
 
-/// What became of a caller's events.
+/// The outcomes of a caller's events.
 type Outcomes = Vec<Result<Published, Conflict>>;
 
-/// The events of one caller, who waits.
-pub(crate) struct Request {
+/// The events of one caller, who waits for the reply.
+pub(crate) struct PublishRequest {
     events: Vec<Arc<SerializedEvent>>,
     now: Timestamp,
-    /// By which tries before may have claimed some of them.
+    /// The tokens of earlier tries, which may have preclaimed some of the deliveries.
     tokens: Vec<i64>,
     reply: oneshot::Sender<Result<Outcomes, StoreError>>,
 }
 
-impl Request {
-    /// Hands events over and returns what became of them.
+impl PublishRequest {
+    /// Gives events to the publisher and returns their outcomes.
     pub(crate) async fn send(
         publisher: &mpsc::Sender<Self>,
         events: Vec<SerializedEvent>,
@@ -65,16 +65,16 @@ impl Request {
 
 /// The task that publishes: while one group is committed, the next one gathers.
 pub(crate) struct Publisher {
-    shared: Arc<Shared>,
-    requests: mpsc::Receiver<Request>,
-    /// Publishes again what met somebody's open transaction.
-    held: JoinSet<()>,
+    inner: Arc<PostgresInner>,
+    requests: mpsc::Receiver<PublishRequest>,
+    /// The tasks that try blocked groups again.
+    blocked: JoinSet<()>,
 }
 
 impl Publisher {
-    pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::Sender<Request>) {
-        let (sender, requests) = mpsc::channel(QUEUE);
-        (Self { shared, requests, held: JoinSet::new() }, sender)
+    pub(crate) fn new(inner: Arc<PostgresInner>) -> (Self, mpsc::Sender<PublishRequest>) {
+        let (sender, requests) = mpsc::channel(QUEUE_CAPACITY);
+        (Self { inner, requests, blocked: JoinSet::new() }, sender)
     }
 
     /// Publishes until the last caller is gone.
@@ -88,34 +88,38 @@ impl Publisher {
                 events += request.events.len();
                 group.push(request);
             }
-            // A panic here is a bug; it costs this group, whose callers are told, and not the rest.
+            // A panic here is a bug. It fails this group, whose callers get an error, and no other.
             let _panic = AssertUnwindSafe(self.publish(group)).catch_unwind().await;
-            // Whoever has just been answered may have more, which then goes with the next group.
+            // Callers that were just answered may publish again. Then those events go with the next
+            // group.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Publishes a group at once; if the database refuses that, apart from those whose ids somebody
-    /// holds, who are tried again meanwhile and keep nobody else waiting.
-    async fn publish(&mut self, group: Vec<Request>) {
-        while self.held.try_join_next().is_some() {}
-        if let Some((held, error)) = publish_apart(&self.shared, group).await {
-            if self.held.len() < MAX_HELD {
-                self.held.spawn(publish_held(Arc::clone(&self.shared), held, error));
+    /// Publishes a group. Its blocked callers are tried again beside the groups that follow, which
+    /// so do not wait for them.
+    async fn publish(&mut self, group: Vec<PublishRequest>) {
+        while self.blocked.try_join_next().is_some() {}
+        if let Some((blocked, error)) = publish_apart(&self.inner, group).await {
+            if self.blocked.len() < MAX_BLOCKED {
+                self.blocked.spawn(publish_blocked(Arc::clone(&self.inner), blocked, error));
             } else {
-                refuse(held, error);
+                refuse(blocked, error);
             }
         }
-        self.shared.notifier.notify();
+        // Not `wake`: `publish_group` has noted the change if the database has something for the
+        // worker.
+        self.inner.notifier.notify();
     }
 }
 
-/// Callers whose ids somebody's open transaction holds, and the error that says so.
-type Held = (Vec<Request>, sqlx::Error);
+/// Callers that are blocked, because an open transaction has published one of their ids, and the
+/// error of the lock.
+type Blocked = (Vec<PublishRequest>, sqlx::Error);
 
-/// Publishes a group, as a whole if possible, and answers it; returns those whose ids are held.
-async fn publish_apart(shared: &Shared, mut group: Vec<Request>) -> Option<Held> {
-    let error = match commit(shared, &mut group).await {
+/// Publishes a group, as a whole if possible, and answers it; returns its blocked callers.
+async fn publish_apart(inner: &PostgresInner, mut group: Vec<PublishRequest>) -> Option<Blocked> {
+    let error = match publish_group(inner, &mut group).await {
         Ok(outcomes) => {
             answer(group, outcomes);
             return None;
@@ -127,76 +131,82 @@ async fn publish_apart(shared: &Shared, mut group: Vec<Request>) -> Option<Held>
         return None;
     }
     if group.len() == 1 {
-        // Of a caller who is alone it is known already.
-        if is_held(&error) {
+        // No other caller can be the blocked one.
+        if is_lock_timeout(&error) {
             return Some((group, error));
         }
         refuse(group, error);
         return None;
     }
-    let (mut free, held) = match part(shared, group).await {
-        Ok(parted) => parted,
+    let (mut free, blocked) = match split(inner, group).await {
+        Ok(split) => split,
         Err((group, error)) => {
             refuse(group, error);
             return None;
         }
     };
-    let late = match commit(shared, &mut free).await {
+    let also_blocked = match publish_group(inner, &mut free).await {
         Ok(outcomes) => {
             answer(free, outcomes);
             Vec::new()
         }
-        // What is held is no id, but what all of them need.
-        Err(error) if is_held(&error) => free,
-        Err(sqlx::Error::Database(_)) => publish_one_by_one(shared, free).await,
+        // The lock is not that of an id, but of something that all events need, such as a
+        // partition.
+        Err(error) if is_lock_timeout(&error) => free,
+        Err(sqlx::Error::Database(_)) => publish_one_by_one(inner, free).await,
         Err(error) => {
             refuse(free, error);
             Vec::new()
         }
     };
-    let held: Vec<Request> = held.into_iter().chain(late).collect();
-    (!held.is_empty()).then_some((held, error))
+    let blocked: Vec<PublishRequest> = blocked.into_iter().chain(also_blocked).collect();
+    (!blocked.is_empty()).then_some((blocked, error))
 }
 
-/// Publishes each caller's events alone, so that one bad event does no harm to others; returns those
-/// whose ids are held.
-async fn publish_one_by_one(shared: &Shared, group: Vec<Request>) -> Vec<Request> {
-    let mut held = Vec::new();
+/// Publishes each caller's events alone, so that one bad event fails no other caller; returns the
+/// blocked callers.
+async fn publish_one_by_one(
+    inner: &PostgresInner,
+    group: Vec<PublishRequest>,
+) -> Vec<PublishRequest> {
+    let mut blocked = Vec::new();
     for mut request in group {
-        match commit(shared, std::slice::from_mut(&mut request)).await {
-            Err(error) if is_held(&error) => held.push(request),
+        match publish_group(inner, std::slice::from_mut(&mut request)).await {
+            Err(error) if is_lock_timeout(&error) => blocked.push(request),
             outcome => {
-                // Whoever stopped waiting does not want the answer.
+                // A caller that stopped waiting gets no answer.
                 let _unheard = request.reply.send(outcome.map_err(store_error));
             }
         }
     }
-    held
+    blocked
 }
 
-/// Parts a group into callers whose ids are free, and callers of whose ids an open transaction holds
-/// one.
-async fn part(
-    shared: &Shared,
-    group: Vec<Request>,
-) -> Result<(Vec<Request>, Vec<Request>), (Vec<Request>, sqlx::Error)> {
-    const HELD: &str = "SELECT webhooks.held_keys($1, $2)";
+/// Splits a group into the callers whose ids are free, and those with an id that an open
+/// transaction has published.
+async fn split(
+    inner: &PostgresInner,
+    group: Vec<PublishRequest>,
+) -> Result<(Vec<PublishRequest>, Vec<PublishRequest>), (Vec<PublishRequest>, sqlx::Error)> {
+    const BLOCKED: &str = "SELECT webhooks.blocked_keys($1, $2)";
     let events = || group.iter().flat_map(|request| &request.events);
     let ids: Vec<String> = events().map(|event| event.id.to_string()).collect();
     let tenants: Vec<&str> = events().map(|event| event.tenant.as_str()).collect();
-    let find = persistently(async || {
-        let mut call = shared.call().await?;
-        let find = sqlx::query_scalar(HELD).persistent(false).bind(&ids).bind(&tenants);
-        let held: Vec<i32> = find.fetch_one(call.on()).await?;
-        call.end().await?;
-        Ok(held)
+    let find = with_retries(async || {
+        let mut call = inner.database.call().await?;
+        let find = sqlx::query_scalar(BLOCKED).persistent(false).bind(&ids).bind(&tenants);
+        let blocked: Vec<i32> = find.fetch_one(call.connection()).await?;
+        call.commit().await?;
+        Ok(blocked)
     });
     let places: BTreeSet<usize> = match find.await {
-        Ok(held) => held.into_iter().filter_map(|place| usize::try_from(place).ok()).collect(),
+        Ok(blocked) => {
+            blocked.into_iter().filter_map(|place| usize::try_from(place).ok()).collect()
+        }
         Err(error) => return Err((group, error)),
     };
     let mut last = 0;
-    let is_free = |request: &Request| {
+    let is_free = |request: &PublishRequest| {
         let first = last + 1;
         last += request.events.len();
         places.range(first..=last).next().is_none()
@@ -204,8 +214,8 @@ async fn part(
     Ok(group.into_iter().partition(is_free))
 }
 
-/// Tells callers that nothing of theirs was published.
-fn refuse(group: Vec<Request>, error: sqlx::Error) {
+/// Answers callers that nothing of theirs was published.
+fn refuse(group: Vec<PublishRequest>, error: sqlx::Error) {
     let text = error.to_string();
     let mut first = Some(store_error(error));
     for request in group {
@@ -215,108 +225,121 @@ fn refuse(group: Vec<Request>, error: sqlx::Error) {
     }
 }
 
-/// Publishes the events of callers of which other transactions hold ids, as soon as those end.
-async fn publish_held(shared: Arc<Shared>, group: Vec<Request>, error: sqlx::Error) {
-    let mut held = (group, error);
-    for _ in 0..TRIES {
-        rest(PAUSE).await;
-        let left = publish_apart(&shared, held.0).await;
-        shared.notifier.notify();
+/// Publishes the events of blocked callers as soon as the transactions end that block them.
+async fn publish_blocked(
+    inner: Arc<PostgresInner>,
+    group: Vec<PublishRequest>,
+    error: sqlx::Error,
+) {
+    let mut blocked = (group, error);
+    for _ in 0..BLOCKED_TRIES {
+        pause(BLOCKED_PAUSE).await;
+        let left = publish_apart(&inner, blocked.0).await;
+        inner.notifier.notify();
         let Some(left) = left else { return };
-        held = left;
+        blocked = left;
     }
-    refuse(held.0, held.1);
+    refuse(blocked.0, blocked.1);
 }
 
-/// Publishes the events of these callers in one transaction, and hands over what may be.
-async fn commit(shared: &Shared, group: &mut [Request]) -> Result<Outcomes, sqlx::Error> {
-    let offer = {
+/// Publishes the events of these callers in one transaction, and puts the deliveries that it
+/// preclaimed into the local queues.
+async fn publish_group(
+    inner: &PostgresInner,
+    group: &mut [PublishRequest],
+) -> Result<Outcomes, sqlx::Error> {
+    let grant = {
         let events = || group.iter().flat_map(|request| &request.events);
-        shared.offer((events().count(), events().map(|event| event.body.len()).sum()))
+        inner.preclaim_grant((events().count(), events().map(|event| event.body.len()).sum()))
     };
     let mut unheard: BTreeSet<i64> = BTreeSet::new();
     for request in &mut *group {
         unheard.extend(&request.tokens);
-        request.tokens.extend(offer.as_ref().map(|offer| offer.token));
+        request.tokens.extend(grant.as_ref().map(|grant| grant.token));
     }
     let group = &*group;
     let events: Vec<(&Arc<SerializedEvent>, Timestamp)> = (group.iter())
         .flat_map(|request| request.events.iter().map(|event| (event, request.now)))
         .collect();
     let Some(now) = events.iter().map(|(_, now)| *now).max() else { return Ok(Vec::new()) };
-    let publication = Publication {
+    let statement = PublishStatement {
         events: events.iter().map(|(event, now)| (&***event, *now)).collect(),
-        worker: shared.workers.id,
-        offer,
+        worker: inner.membership.id,
+        grant,
     };
     let tries = AtomicU32::new(0);
-    let kept = persistently(async || {
+    let publish = with_retries(async || {
         tries.fetch_add(1, Ordering::Relaxed);
-        let mut call = shared.call().await?;
+        let mut call = inner.database.call().await?;
         let prepares = call.prepares();
-        match publication.publish(call.on(), prepares).await {
-            // The connection is as good as it was.
-            Err(error) if is_held(&error) => call.abandon().await.and(Err(error)),
-            kept => {
-                let kept = kept?;
-                call.end().await?;
-                Ok(kept)
+        match statement.execute(call.connection(), prepares).await {
+            // The connection is as good as before.
+            Err(error) if is_lock_timeout(&error) => call.rollback().await.and(Err(error)),
+            reply => {
+                let reply = reply?;
+                call.commit().await?;
+                Ok(reply)
             }
         }
-    })
-    .await
-    // What failed may have been kept all the same.
-    .inspect_err(|_| shared.change())?;
+    });
+    // A publish that failed may be committed all the same: its answer was lost.
+    let reply = publish.await.inspect_err(|_| inner.note_change())?;
     if tries.into_inner() > 1 {
-        unheard.extend(publication.offer.as_ref().map(|offer| offer.token));
+        unheard.extend(statement.grant.as_ref().map(|grant| grant.token));
     }
-    if !unheard.is_empty() {
-        // A try before may have been committed, and nobody heard what it claimed. An event that was
-        // given twice is repeated and new.
-        let fresh: BTreeSet<i64> = kept.handed.iter().map(|(_, id, _)| event_of(*id)).collect();
-        let repeated = kept.repeated.iter().copied().filter(|event| !fresh.contains(event));
-        let repeated: Vec<i64> = repeated.collect();
-        if !repeated.is_empty() {
-            let _due_later = attempt(give_up(shared, &repeated, unheard)).await;
-        }
-    }
-    if let Some(Offer { token, until, open, .. }) = publication.offer {
-        let handed = kept.handed.iter().filter_map(|(index, id, endpoint)| {
+    release_unheard(inner, &reply, unheard).await;
+    // Events that were published before count too: some of their deliveries may just be released.
+    let deliveries: usize = reply.outcomes.iter().flatten().map(|event| event.deliveries).sum();
+    let has_more_than_preclaimed = deliveries > reply.preclaimed.len();
+    if let Some(PreclaimGrant { token, until, endpoints, .. }) = statement.grant {
+        let preclaimed = reply.preclaimed.iter().filter_map(|(index, id, endpoint)| {
             let (event, queued_at) = *events.get(*index)?;
             let (endpoint, event) = (*endpoint, Arc::clone(event));
-            let cancels = open.get(&endpoint).copied().flatten();
-            Some(Handed { id: *id, endpoint, token, queued_at, until, cancels, event })
+            let cancels = endpoints.get(&endpoint).copied().flatten();
+            let id = *id;
+            Some(PreclaimedDelivery { id, endpoint, token, queued_at, until, cancels, event })
         });
-        shared.put(handed.collect(), now).await;
+        inner.push_preclaimed(preclaimed.collect(), now).await;
     }
-    // What was published before counts too: some of it may have been given up just now.
-    let deliveries: usize = kept.outcomes.iter().flatten().map(|kept| kept.deliveries).sum();
-    if deliveries > kept.handed.len() {
-        shared.change();
+    if has_more_than_preclaimed {
+        inner.note_change();
     }
-    Ok(kept.outcomes)
+    Ok(reply.outcomes)
 }
 
-/// Gives each caller what became of its events.
-fn answer(group: Vec<Request>, outcomes: Outcomes) {
+/// Releases the deliveries that an earlier try may have preclaimed with these tokens: it may be
+/// committed, although its answer was lost. Without this they would wait for the end of their
+/// leases.
+async fn release_unheard(inner: &PostgresInner, reply: &PublishReply, tokens: BTreeSet<i64>) {
+    const RELEASE: &str = "UPDATE webhooks.pending_deliveries SET leased_until = NULL, token = NULL
+        FROM unnest($1::bigint[]) AS event(number)
+        WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";
+    if tokens.is_empty() {
+        return;
+    }
+    // An event that the group has twice is a duplicate, and its deliveries are preclaimed by this
+    // try.
+    let own: BTreeSet<i64> = reply.preclaimed.iter().map(|(_, id, _)| event_of(*id)).collect();
+    let duplicates = reply.duplicates.iter().copied().filter(|event| !own.contains(event));
+    let duplicates: Vec<i64> = duplicates.collect();
+    if duplicates.is_empty() {
+        return;
+    }
+    let release = async {
+        let tokens = Vec::from_iter(tokens);
+        let mut call = inner.database.call().await?;
+        let release = sqlx::query(RELEASE).persistent(false).bind(&duplicates).bind(tokens);
+        release.execute(call.connection()).await?;
+        call.commit().await
+    };
+    let _due_later = with_timeout(release).await;
+}
+
+/// Gives each caller the outcomes of its events.
+fn answer(group: Vec<PublishRequest>, outcomes: Outcomes) {
     let mut outcomes = outcomes.into_iter();
     for request in group {
         let own = outcomes.by_ref().take(request.events.len()).collect();
         let _unheard = request.reply.send(Ok(own));
     }
-}
-
-/// Gives up what was claimed by these tokens of these events.
-async fn give_up(
-    shared: &Shared,
-    events: &[i64],
-    tokens: BTreeSet<i64>,
-) -> Result<(), sqlx::Error> {
-    const GIVE_UP: &str = "UPDATE webhooks.pending_deliveries SET leased_until = NULL, token = NULL
-        FROM unnest($1::bigint[]) AS event(number)
-        WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";
-    let tokens = Vec::from_iter(tokens);
-    let mut call = shared.call().await?;
-    sqlx::query(GIVE_UP).persistent(false).bind(events).bind(tokens).execute(call.on()).await?;
-    call.end().await
 }

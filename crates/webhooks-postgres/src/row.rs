@@ -1,4 +1,4 @@
-//! Values as rows hold them.
+//! Values in rows: how they are written and read.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use webhooks_registry::EndpointNumber;
 
 use crate::error::BadRow;
 
-/// The start of 2000, from which PostgreSQL counts, in microseconds since the start of 1970.
+/// The epoch of PostgreSQL, the start of 2000, in microseconds since the start of 1970.
 const YEAR_2000: i64 = 946_684_800_000_000;
 
-/// A time as a `timestamptz`: microseconds on both sides, so that nothing is rounded.
+/// A time as a `timestamptz`. Both count microseconds, so nothing is rounded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At(pub(crate) Timestamp);
 
@@ -48,7 +48,7 @@ impl Decode<'_, Postgres> for At {
     }
 }
 
-/// The number of a delivery.
+/// Returns the number of a delivery.
 pub(crate) fn number(delivery: DeliveryId) -> i64 {
     integer(delivery.as_u64())
 }
@@ -61,7 +61,7 @@ pub(crate) fn claim(delivery: i64, token: i64) -> Claim {
     Claim { delivery: delivery_id(delivery), token: unsigned(token) }
 }
 
-/// The number of an endpoint's row.
+/// Returns the number of an endpoint's row.
 pub(crate) fn endpoint(number: EndpointNumber) -> i64 {
     integer(number.as_u64())
 }
@@ -70,12 +70,13 @@ pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
     EndpointNumber::from_u64(unsigned(number))
 }
 
-/// A span as PostgreSQL counts it, in microseconds.
+/// Returns a duration in microseconds, as intervals are bound.
 pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// PostgreSQL's integers are signed; what does not fit is as good as the largest.
+/// Returns a number as a signed one, as PostgreSQL's integers are; the largest one if it does not
+/// fit.
 pub(crate) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -84,12 +85,12 @@ pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// A bound as a number of rows.
+/// Returns a limit as a number of rows.
 pub(crate) fn limit(limit: usize) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
-/// A count, which PostgreSQL keeps as a signed number.
+/// Returns a count, which PostgreSQL stores as a signed number.
 pub(crate) fn count(count: i32) -> u32 {
     u32::try_from(count).unwrap_or(0)
 }
@@ -110,7 +111,7 @@ pub(crate) fn endpoint_id(row: &PgRow, column: usize) -> Result<EndpointId, sqlx
     parsed(row, column, EndpointId::new, "the id of an endpoint")
 }
 
-/// Reads a text that stands for a value.
+/// Reads a text and parses it. The error does not show the text.
 pub(crate) fn parsed<T, E>(
     row: &PgRow,
     column: usize,
@@ -132,7 +133,8 @@ pub(crate) fn event(row: &PgRow, first: usize) -> Result<SerializedEvent, sqlx::
     })
 }
 
-/// Reads the progress of a delivery from three columns: queued at, attempts, earlier attempts.
+/// Reads the progress of a delivery from three columns: queued at, attempts, attempts before
+/// replay.
 pub(crate) fn progress(row: &PgRow, first: usize) -> Result<Progress, sqlx::Error> {
     let At(queued_at) = row.try_get(first)?;
     Ok(Progress {

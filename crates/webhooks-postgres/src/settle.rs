@@ -1,59 +1,114 @@
-//! Settling: what became of claimed deliveries, and the attempts that were made.
+//! Settling: the outcomes of claimed deliveries, and the attempts that were made. Extending leases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
+    clock::Now,
     store::{Attempt, Claim, Failing, Health, Outcome, Settled, Settlement, StoreError},
     transport::ErrorClass,
 };
 
-use crate::error::{attempt, store_error};
+use crate::call::{with_retries, with_timeout};
+use crate::error::store_error;
 use crate::row::{self, At};
-use crate::store::Shared;
+use crate::state::PostgresInner;
 
-/// A settlement that was kept.
-struct Kept {
+/// A settlement that was recorded, since its claim held.
+struct Recorded {
     endpoint: i64,
-    /// How the endpoint had been failing before all of them.
+    /// The failures of the endpoint before the whole batch.
     failing: Option<Failing>,
     is_ordered: bool,
 }
 
-impl Shared {
+impl PostgresInner {
     pub(crate) async fn settle(
         &self,
         settlements: Vec<Settlement>,
         now: Timestamp,
     ) -> Result<Vec<Settled>, StoreError> {
-        let kept = attempt(self.keep(&settlements, now)).await.map_err(store_error)?;
-        // What was settled may let others go: one that was handed back, is due later, or follows in
-        // an order.
-        let frees = |(index, kept): (&usize, &Kept)| {
+        // Tried once: the engine tries again by itself, with fewer settlements at a time.
+        let record = with_timeout(self.record_settlements(&settlements, now));
+        let recorded = record.await.map_err(store_error)?;
+        // Something may be due now or later: a released delivery, one that is tried again, or the
+        // next one of an ordered endpoint.
+        let may_be_due = |(index, recorded): (&usize, &Recorded)| {
             let outcome = settlements.get(*index).map(|settlement| settlement.outcome);
-            kept.is_ordered || matches!(outcome, Some(Outcome::Released | Outcome::Retrying { .. }))
+            recorded.is_ordered
+                || matches!(outcome, Some(Outcome::Released | Outcome::Retrying { .. }))
         };
-        if kept.iter().any(frees) {
+        if recorded.iter().any(may_be_due) {
             self.wake();
         }
         let claims: Vec<Claim> = settlements.iter().map(|settlement| settlement.claim).collect();
-        self.workers.let_go(&claims);
-        self.leave_at_last().await;
-        Ok(answers(&settlements, &kept, now))
+        self.membership.remove_claims(&claims);
+        self.leave_if_ended().await;
+        Ok(answers(&settlements, &recorded, now))
     }
 
-    /// Keeps settlements; returns those that were kept, by their places.
+    /// Releases claims, so that any worker can claim their deliveries again. If that fails, they
+    /// are due again when their leases end.
+    pub(crate) async fn release(&self, claims: impl IntoIterator<Item = Claim>, now: Timestamp) {
+        let release = |claim| Settlement { claim, outcome: Outcome::Released, attempt: None };
+        let settlements: Vec<Settlement> = claims.into_iter().map(release).collect();
+        if !settlements.is_empty() {
+            let _due_later = self.settle(settlements, now).await;
+        }
+    }
+
+    /// Extends the leases of claims; returns the claims that were lost.
+    pub(crate) async fn extend(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Vec<Claim>, StoreError> {
+        const EXTEND: &str = "
+            UPDATE webhooks.pending_deliveries SET leased_until = greatest(
+                leased_until, webhooks.lease_clock($4) + $3 * interval '1 microsecond')
+            FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
+            WHERE pending_deliveries.id = claim.id AND pending_deliveries.token = claim.token
+            RETURNING pending_deliveries.id, pending_deliveries.token";
+        let ids: Vec<i64> = claims.iter().map(|claim| row::number(claim.delivery)).collect();
+        let tokens: Vec<i64> = claims.iter().map(|claim| row::integer(claim.token)).collect();
+        let extend = async || {
+            let mut call = self.database.call().await?;
+            let extended: Vec<(i64, i64)> = sqlx::query_as(EXTEND)
+                .persistent(call.prepares())
+                .bind(&ids)
+                .bind(&tokens)
+                .bind(row::micros(lease))
+                .bind(At(now.wall))
+                .fetch_all(call.connection())
+                .await?;
+            call.commit().await?;
+            Ok(extended)
+        };
+        let extended: BTreeSet<(i64, i64)> =
+            with_retries(extend).await.map_err(store_error)?.into_iter().collect();
+        let is_lost = |claim: &Claim| {
+            !extended.contains(&(row::number(claim.delivery), row::integer(claim.token)))
+        };
+        let (lost, held): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_lost);
+        self.membership.record_leases(held, lease);
+        self.membership.remove_claims(&lost);
+        Ok(lost)
+    }
+
+    /// Records settlements; returns those whose claims held, by their places in the batch.
     ///
-    /// Each is an element of several arrays, one a column, so that one statement takes them all: in
-    /// the order of their ids, in which rows are locked. Of two by one claim the first counts.
-    async fn keep(
+    /// Each settlement is an element of several arrays, one array per column, so that one statement
+    /// takes them all, in the order of their ids, in which rows are locked. Of two settlements of
+    /// one claim, only the first counts.
+    async fn record_settlements(
         &self,
         settlements: &[Settlement],
         now: Timestamp,
-    ) -> Result<BTreeMap<usize, Kept>, sqlx::Error> {
+    ) -> Result<BTreeMap<usize, Recorded>, sqlx::Error> {
         const SETTLE: &str =
             "SELECT endpoint, is_ordered, failing_since, failed_at, tried_for, places
             FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
@@ -61,7 +116,7 @@ impl Shared {
         sorted.sort_by_key(|(_, one)| one.claim);
         sorted.dedup_by_key(|(_, one)| one.claim);
         let attempts = || sorted.iter().map(|(_, one)| one.attempt.as_ref());
-        let mut call = self.call().await?;
+        let mut call = self.database.call().await?;
         let rows = sqlx::query(SETTLE)
             .persistent(call.prepares())
             .bind(At(now))
@@ -79,24 +134,24 @@ impl Shared {
             .bind(attempts().map(|one| Some(without_nul(one?.error.as_ref()?))).collect::<Vec<_>>())
             .bind(attempts().map(|one| headers(one?)).collect::<Vec<_>>())
             .bind(attempts().map(|one| response(one?)).collect::<Vec<_>>())
-            .bind(self.workers.id)
-            .fetch_all(call.on())
+            .bind(self.membership.id)
+            .fetch_all(call.connection())
             .await?;
-        call.end().await?;
-        let mut kept = BTreeMap::new();
+        call.commit().await?;
+        let mut recorded = BTreeMap::new();
         for row in rows {
             let (endpoint, is_ordered) = (row.try_get(0)?, row.try_get(1)?);
             let failing = failing(&row)?;
             let places: Vec<i32> = row.try_get(5)?;
             for place in places.into_iter().filter_map(|place| usize::try_from(place).ok()) {
-                kept.insert(place, Kept { endpoint, failing, is_ordered });
+                recorded.insert(place, Recorded { endpoint, failing, is_ordered });
             }
         }
-        Ok(kept)
+        Ok(recorded)
     }
 }
 
-/// Reads how an endpoint had been failing.
+/// Reads the failures of an endpoint before the batch.
 fn failing(row: &PgRow) -> Result<Option<Failing>, sqlx::Error> {
     let (since, last): (Option<At>, Option<At>) = (row.try_get(2)?, row.try_get(3)?);
     let tried_for: Option<i64> = row.try_get(4)?;
@@ -125,7 +180,7 @@ fn due_at(outcome: Outcome) -> Option<At> {
     }
 }
 
-/// PostgreSQL's texts hold every character but this one.
+/// Replaces the only character that a text of PostgreSQL cannot hold.
 fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -138,20 +193,20 @@ fn response(attempt: &Attempt) -> Option<&[u8]> {
     (!attempt.response.is_empty()).then_some(&*attempt.response)
 }
 
-/// Returns the answer to each settlement: lost, or kept and how the endpoint fares, one after
-/// another in their order.
+/// Returns the answer to each settlement: lost, or recorded with the health of the endpoint after
+/// this settlement and those before it.
 fn answers(
     settlements: &[Settlement],
-    kept: &BTreeMap<usize, Kept>,
+    recorded: &BTreeMap<usize, Recorded>,
     now: Timestamp,
 ) -> Vec<Settled> {
     let mut failing = BTreeMap::new();
     let mut answers = Vec::with_capacity(settlements.len());
     for (index, settlement) in settlements.iter().enumerate() {
-        answers.push(match kept.get(&index) {
+        answers.push(match recorded.get(&index) {
             None => Settled::LeaseLost,
-            Some(kept) => {
-                let so_far = failing.entry(kept.endpoint).or_insert(kept.failing);
+            Some(recorded) => {
+                let so_far = failing.entry(recorded.endpoint).or_insert(recorded.failing);
                 Settled::Recorded { health: Health::after(so_far, settlement.outcome, now) }
             }
         });
@@ -174,11 +229,11 @@ mod tests {
         let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
         let settlement = |outcome: &Outcome| Settlement { claim, outcome: *outcome, attempt: None };
         let settlements: Vec<Settlement> = outcomes.iter().map(settlement).collect();
-        let kept = || Kept { endpoint: 1, failing, is_ordered: false };
-        let kept = (0..outcomes.len()).map(|index| (index, kept())).collect();
+        let recorded = || Recorded { endpoint: 1, failing, is_ordered: false };
+        let recorded = (0..outcomes.len()).map(|index| (index, recorded())).collect();
         let expected: Vec<Settled> =
             expected.iter().map(|health| Settled::Recorded { health: *health }).collect();
-        assert_eq!(answers(&settlements, &kept, at(9)), expected);
+        assert_eq!(answers(&settlements, &recorded, at(9)), expected);
     }
 
     #[test]

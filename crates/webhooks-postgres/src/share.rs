@@ -1,9 +1,9 @@
-//! How workers share an endpoint's limits: each gets a part, and all parts together are the whole.
+//! The shares of workers in an endpoint's limits: the shares add up to exactly the limit.
 //!
-//! Workers stand in an order that differs from endpoint to endpoint (rendezvous hashing), so that
-//! they are loaded alike and few parts move when one comes or goes. The first of them serve the
-//! endpoint, as many as its smallest limit has units; an ordered endpoint has one unit, and thereby
-//! one worker.
+//! Each endpoint has its own order of workers (rendezvous hashing), so that all workers have about
+//! the same load, and few shares move when a worker comes or goes. The first workers of that order
+//! serve the endpoint: as many as its smallest limit has units. An ordered endpoint has one unit,
+//! and so it has one worker.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,14 +13,17 @@ use webhooks_registry::{Endpoint, RateLimit, Registration};
 /// A prime below 2^31, so that products fit into a signed 64-bit integer, here and in SQL.
 const PRIME: i64 = 2_147_483_647;
 
-/// Returns how many workers may serve an endpoint, so that each has a part of every limit.
+/// Returns how many workers may serve an endpoint, if each is to have a share of every limit.
 pub(crate) fn max_workers(endpoint: &Endpoint) -> NonZeroU32 {
     let in_flight = if endpoint.ordered { NonZeroU32::MIN } else { endpoint.max_in_flight };
     endpoint.rate_limit.map_or(in_flight, |rate| in_flight.min(rate.calls).min(rate.burst))
 }
 
-/// Returns how many workers come before this one in the endpoint's order. The function
-/// `webhooks.may_serve` computes the same.
+/// Returns how many workers come before this one in the endpoint's order.
+///
+/// The function `webhooks.may_serve` (`0004_claim.sql`) computes the same, and decides what a
+/// worker claims: change both together. Both need ids of workers from 2^31 on, see
+/// `Membership::new`.
 pub(crate) fn rank(endpoint: i64, worker: i64, workers: &[i64]) -> usize {
     let score = |worker: i64| {
         let factor = 1 + (worker >> 31) % (PRIME - 1);
@@ -29,16 +32,17 @@ pub(crate) fn rank(endpoint: i64, worker: i64, workers: &[i64]) -> usize {
     workers.iter().filter(|other| score(**other) < score(worker)).count()
 }
 
-/// Returns the part of a limit that the worker of this rank has among so many; `None` if there is
-/// none for it.
+/// Returns the share in a limit of the worker with this rank among `workers`; `None` if it has
+/// none.
 pub(crate) fn share(limit: NonZeroU32, rank: usize, workers: usize) -> Option<NonZeroU32> {
     let (rank, workers) = (u32::try_from(rank).ok()?, u32::try_from(workers).ok()?);
     let whole = limit.get().checked_div(workers)?;
     NonZeroU32::new(whole + u32::from(rank < limit.get() % workers)).filter(|_| rank < workers)
 }
 
-/// Returns the registration with a worker's part of its limits; `None` if it does not serve it.
-pub(crate) fn shared(
+/// Returns the registration with a worker's share of its limits; `None` if the worker does not
+/// serve the endpoint.
+pub(crate) fn with_share(
     registration: &Arc<Registration>,
     number: i64,
     worker: i64,
@@ -62,9 +66,9 @@ pub(crate) fn shared(
     }
     let mut endpoint = endpoint.clone().max_in_flight(max_in_flight);
     endpoint.rate_limit = rate_limit;
-    let mut shared = (**registration).clone();
-    shared.endpoint = endpoint;
-    Some(Arc::new(shared))
+    let mut registration = (**registration).clone();
+    registration.endpoint = endpoint;
+    Some(Arc::new(registration))
 }
 
 #[cfg(test)]
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_has_a_part_for_each_that_serves() {
+    fn every_limit_has_a_share_for_each_that_serves() {
         let three = NonZeroU32::new(3).unwrap();
         let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
         let endpoint = endpoint.rate_limit(NonZeroU32::new(100).unwrap(), three);
@@ -139,14 +143,15 @@ mod tests {
         let number = EndpointNumber::from_u64(7);
         let registration = Arc::new(Registration::new(number, id, endpoint));
         let workers: Vec<i64> = (1..=5).collect();
-        let parts = workers.iter().filter_map(|worker| shared(&registration, 7, *worker, &workers));
-        let parts: Vec<_> = parts
-            .map(|part| (part.endpoint.max_in_flight, part.endpoint.rate_limit.unwrap()))
+        let shares =
+            workers.iter().filter_map(|worker| with_share(&registration, 7, *worker, &workers));
+        let shares: Vec<_> = shares
+            .map(|share| (share.endpoint.max_in_flight, share.endpoint.rate_limit.unwrap()))
             .collect();
-        assert_eq!(parts.len(), 3);
-        assert_eq!(parts.iter().map(|(in_flight, _)| in_flight.get()).sum::<u32>(), 32);
-        assert_eq!(parts.iter().map(|(_, rate)| rate.calls.get()).sum::<u32>(), 100);
-        assert!(parts.iter().all(|(_, rate)| rate.burst.get() == 1));
+        assert_eq!(shares.len(), 3);
+        assert_eq!(shares.iter().map(|(in_flight, _)| in_flight.get()).sum::<u32>(), 32);
+        assert_eq!(shares.iter().map(|(_, rate)| rate.calls.get()).sum::<u32>(), 100);
+        assert!(shares.iter().all(|(_, rate)| rate.burst.get() == 1));
         // Two calls an hour are for two workers, and each has one.
         let seldom = RateLimit {
             calls: NonZeroU32::new(2).unwrap(),
@@ -159,11 +164,11 @@ mod tests {
             registration.endpoint.clone().rate_limited(seldom),
         );
         let seldom = Arc::new(seldom);
-        let parts = workers.iter().filter_map(|worker| shared(&seldom, 7, *worker, &workers));
-        let parts: Vec<_> = parts.map(|part| part.endpoint.rate_limit.unwrap()).collect();
-        assert_eq!(parts.len(), 2);
-        let one_an_hour = |part: &RateLimit| part.interval() == Duration::from_hours(1);
-        assert!(parts.iter().all(one_an_hour), "{parts:?}");
+        let shares = workers.iter().filter_map(|worker| with_share(&seldom, 7, *worker, &workers));
+        let shares: Vec<_> = shares.map(|share| share.endpoint.rate_limit.unwrap()).collect();
+        assert_eq!(shares.len(), 2);
+        let one_an_hour = |share: &RateLimit| share.interval() == Duration::from_hours(1);
+        assert!(shares.iter().all(one_an_hour), "{shares:?}");
         let ordered = Registration::new(
             number,
             registration.id.clone(),
@@ -171,7 +176,7 @@ mod tests {
         );
         let ordered = Arc::new(ordered);
         let owners =
-            workers.iter().filter(|worker| shared(&ordered, 7, **worker, &workers).is_some());
+            workers.iter().filter(|worker| with_share(&ordered, 7, **worker, &workers).is_some());
         assert_eq!(owners.count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The statement by which a store publishes.
+//! The statement that publishes events for a store.
 
 use std::collections::HashMap;
 
@@ -7,35 +7,36 @@ use sqlx::{Decode, PgConnection, Row as _, Type};
 use webhooks_core::{EventType, TenantId, Timestamp};
 use webhooks_dispatch::{Conflict, PublishStatus, Published, store::SerializedEvent};
 
-use crate::hand_over::Offer;
+use crate::local_queue::PreclaimGrant;
 use crate::row::{self, At, count, limit};
 
-/// Events to publish by the function of the schema that does so for all callers.
-pub(crate) struct Publication<'e> {
-    /// Each is accepted at its time.
+/// A call of `webhooks.publish_all`, the function that publishes for all callers.
+pub(crate) struct PublishStatement<'e> {
+    /// The events, each with the time of its acceptance.
     pub(crate) events: Vec<(&'e SerializedEvent, Timestamp)>,
-    /// Whose process publishes.
+    /// The worker of the process that publishes.
     pub(crate) worker: i64,
-    pub(crate) offer: Option<Offer>,
+    pub(crate) grant: Option<PreclaimGrant>,
 }
 
-/// What was published.
+/// The answer of the statement.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct PublishReply {
     pub(crate) outcomes: Vec<Result<Published, Conflict>>,
-    /// What was claimed at once: the place of the event from 0, the delivery, its endpoint.
-    pub(crate) handed: Vec<(usize, i64, i64)>,
+    /// The deliveries that were preclaimed: the place of the event from 0, the delivery, its
+    /// endpoint.
+    pub(crate) preclaimed: Vec<(usize, i64, i64)>,
     /// The numbers of events that had been published before.
-    pub(crate) repeated: Vec<i64>,
+    pub(crate) duplicates: Vec<i64>,
 }
 
-impl Publication<'_> {
-    /// Publishes the events. `prepares` keeps the statement for the next time.
-    pub(crate) async fn publish(
+impl PublishStatement<'_> {
+    /// Publishes the events. `prepares` is whether the statement stays prepared on the connection.
+    pub(crate) async fn execute(
         &self,
         connection: &mut PgConnection,
         prepares: bool,
-    ) -> Result<Kept, sqlx::Error> {
+    ) -> Result<PublishReply, sqlx::Error> {
         const PUBLISH: &str = "SELECT numbers, wanted, open_kinds, open_endpoints, open_befores,
                 old_places, old_deliveries, old_numbers, old_bodies
             FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9,
@@ -45,7 +46,7 @@ impl Publication<'_> {
             events().map(|event| std::str::from_utf8(&event.body)).collect();
         let times: Vec<At> = self.events.iter().map(|(_, at)| At(*at)).collect();
         let (kinds, kind_of) = kinds(events());
-        let offer = self.offer.as_ref();
+        let grant = self.grant.as_ref();
         let row = sqlx::query(PUBLISH)
             .persistent(prepares)
             .bind(events().map(|event| event.id.to_string()).collect::<Vec<_>>())
@@ -56,16 +57,16 @@ impl Publication<'_> {
             .bind(kinds.iter().map(|(_, event_type)| event_type.as_str()).collect::<Vec<_>>())
             .bind(kinds.iter().map(|(_, event_type)| patterns(event_type)).collect::<Vec<_>>())
             .bind(self.worker)
-            .bind(offer.map_or_else(Vec::new, |offer| offer.open.keys().copied().collect()))
-            .bind(offer.map(|offer| row::micros(offer.lease)))
-            .bind(offer.map(|offer| offer.token))
+            .bind(grant.map_or_else(Vec::new, |grant| grant.endpoints.keys().copied().collect()))
+            .bind(grant.map(|grant| row::micros(grant.lease)))
+            .bind(grant.map(|grant| grant.token))
             .fetch_one(connection)
             .await?;
-        self.kept(&row, &kind_of)
+        self.read(&row, &kind_of)
     }
 
-    /// Reads what the function returned.
-    fn kept(&self, row: &PgRow, kind_of: &[i32]) -> Result<Kept, sqlx::Error> {
+    /// Reads the row that the function returned.
+    fn read(&self, row: &PgRow, kind_of: &[i32]) -> Result<PublishReply, sqlx::Error> {
         let (numbers, wanted): (Vec<Option<i64>>, Vec<i32>) = (row.try_get(0)?, row.try_get(1)?);
         let (endpoints, befores): (Vec<i64>, Vec<i32>) = (column(row, 3)?, column(row, 4)?);
         let mut open: HashMap<i32, Vec<(i64, i32)>> = HashMap::new();
@@ -73,33 +74,33 @@ impl Publication<'_> {
             open.entry(kind).or_default().push(own);
         }
         let (deliveries, bodies): (Vec<i32>, Vec<String>) = (column(row, 6)?, column(row, 8)?);
-        let repeated: Vec<i64> = column(row, 7)?;
+        let duplicates: Vec<i64> = column(row, 7)?;
         let old = column(row, 5)?.into_iter().zip(deliveries.into_iter().zip(bodies));
         let old: HashMap<i32, (i32, String)> = old.collect();
-        let mut kept = Kept { repeated, ..Kept::default() };
+        let mut reply = PublishReply { duplicates, ..PublishReply::default() };
         for (place, ((event, _), kind)) in self.events.iter().zip(kind_of).enumerate() {
             if let Some(number) = numbers.get(place).copied().flatten() {
                 let wanted = usize::try_from(kind - 1).ok().and_then(|kind| wanted.get(kind));
-                kept.outcomes.push(Ok(published(
+                reply.outcomes.push(Ok(published(
                     event,
                     *wanted.unwrap_or(&0),
                     PublishStatus::Created,
                 )));
                 for (endpoint, before) in open.get(kind).into_iter().flatten() {
                     let delivery = first_delivery(number) + i64::from(*before);
-                    kept.handed.push((place, delivery, *endpoint));
+                    reply.preclaimed.push((place, delivery, *endpoint));
                 }
                 continue;
             }
             let (deliveries, stored) =
                 old.get(&limit(place + 1)).ok_or(sqlx::Error::RowNotFound)?;
-            kept.outcomes.push(if event.is_same_content(stored.as_bytes()) {
+            reply.outcomes.push(if event.is_same_content(stored.as_bytes()) {
                 Ok(published(event, *deliveries, PublishStatus::Duplicate))
             } else {
                 Err(Conflict { event: event.id.clone() })
             });
         }
-        Ok(kept)
+        Ok(reply)
     }
 }
 
@@ -108,7 +109,7 @@ fn published(event: &SerializedEvent, deliveries: i32, status: PublishStatus) ->
     Published { event: event.id.clone(), deliveries, status }
 }
 
-/// Reads an array, which is empty if there is none.
+/// Reads an array; NULL is an empty one.
 fn column<T>(row: &PgRow, index: usize) -> Result<Vec<T>, sqlx::Error>
 where
     T: for<'r> Decode<'r, Postgres> + Type<Postgres> + PgHasArrayType,
@@ -126,10 +127,11 @@ pub(crate) fn event_of(delivery: i64) -> i64 {
     delivery >> 20
 }
 
-/// What decides who wants an event.
+/// The tenant and the type of an event, which decide the endpoints that it goes to.
 type Kind<'e> = (&'e TenantId, &'e EventType);
 
-/// Returns the kinds of events, and for each event the place of its own, from 1.
+/// Returns the kinds of the events, and for each event the place of its kind, from 1. The function
+/// then looks up endpoints once for each kind, and not once for each event.
 fn kinds<'e>(events: impl Iterator<Item = &'e SerializedEvent>) -> (Vec<Kind<'e>>, Vec<i32>) {
     let (mut kinds, mut known) = (Vec::new(), HashMap::new());
     let place = |event: &'e SerializedEvent| {

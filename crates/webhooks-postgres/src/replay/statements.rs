@@ -1,0 +1,288 @@
+//! The statements of a replay, on the connection of its transaction.
+
+use sqlx::{PgConnection, Row as _};
+use webhooks_core::{DeliveryId, TenantId, Timestamp};
+use webhooks_dispatch::{Undelivered, store::ReplayRequest};
+use webhooks_registry::{Endpoint, EndpointKey};
+
+use crate::drain::{LockedRows, drain};
+use crate::row::{self, At};
+
+/// The number of events that are looked at for each missed one that is asked for: most may be those
+/// of other tenants, which cost little.
+const EVENTS_PER_MISSED: usize = 40;
+
+/// Locks the events of a tenant for the transaction that adds deliveries to them: the id of a new
+/// delivery is the last id of its event, plus one. It comes before the lock of the endpoint, which
+/// settlements may wait for.
+const LOCK_EVENTS: &str = "SELECT pg_advisory_xact_lock(7305003, hashtext($1))";
+
+/// An endpoint that deliveries are stored for; it stays so until the transaction ends.
+pub(super) struct OpenEndpoint {
+    pub(super) number: i64,
+    pub(super) endpoint: Endpoint,
+}
+
+/// A delivery or an event, and the row of the endpoint that it goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) number: i64,
+    pub(super) endpoint: i64,
+    pub(super) is_ordered: bool,
+}
+
+impl OpenEndpoint {
+    pub(super) fn target(&self, number: i64) -> Target {
+        Target { number, endpoint: self.number, is_ordered: self.endpoint.ordered }
+    }
+}
+
+pub(super) async fn lock_events(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(LOCK_EVENTS)
+        .persistent(false)
+        .bind(tenant.as_str())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Cancels those of these deliveries that wait for closed rows.
+pub(super) async fn cancel_closed(
+    connection: &mut PgConnection,
+    deliveries: &[DeliveryId],
+) -> Result<(), sqlx::Error> {
+    const LOCK: &str = "SELECT w.id FROM webhooks.pending_deliveries w
+        JOIN webhooks.endpoints e ON e.number = w.endpoint
+        WHERE w.id = ANY ($1) AND NOT e.is_open ORDER BY w.id FOR UPDATE OF w";
+    const CANCEL: &str = "
+        WITH gone AS (
+            DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
+            WHERE w.id = ANY ($1) AND e.number = w.endpoint AND NOT e.is_open
+            RETURNING w.*, e.state
+        )
+        INSERT INTO webhooks.ended_deliveries
+            (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
+        SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay,
+               state
+        FROM gone";
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
+    let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
+    let locked: Vec<i64> = lock.fetch_all(&mut *connection).await?;
+    if locked.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(CANCEL).persistent(false).bind(locked).execute(connection).await.map(drop)
+}
+
+/// Cancels some of the deliveries that wait for earlier, closed rows of an open endpoint; returns
+/// whether there were any. It waits for other transactions that do so, so that the caller sees the
+/// outcome.
+pub(super) async fn drain_before(
+    connection: &mut PgConnection,
+    endpoint: &EndpointKey,
+) -> Result<bool, sqlx::Error> {
+    const BEFORE: &str = "SELECT e.number FROM webhooks.endpoints e
+        JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
+             AND c.is_current AND c.is_open
+        WHERE e.tenant = $1 AND e.id = $2 AND NOT e.is_current
+          AND EXISTS (SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number)
+        LIMIT 1";
+    let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
+    let before: Option<i64> =
+        before.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(before) = before else { return Ok(false) };
+    let _some_or_all = drain(connection, before, LockedRows::WaitFor).await?;
+    Ok(true)
+}
+
+/// Returns the first deliveries after one that have ended for an endpoint, in the order of their
+/// ids.
+pub(super) async fn ended(
+    connection: &mut PgConnection,
+    endpoint: &EndpointKey,
+    after: u64,
+    which: Undelivered,
+    (since, until): (Timestamp, Option<Timestamp>),
+    request: &ReplayRequest,
+) -> Result<Vec<i64>, sqlx::Error> {
+    // For each row of the endpoint, the index returns its deliveries in order, and no more of them
+    // than the limit.
+    const ENDED: &str = "SELECT d.id
+        FROM webhooks.endpoints e CROSS JOIN LATERAL (
+            SELECT id FROM webhooks.ended_deliveries
+            WHERE endpoint = e.number AND status IN ('failed', 'cancelled') AND id > $3
+              AND (status = 'failed' AND $4 OR status = 'cancelled' AND $5)
+              AND queued_at >= $6 AND ($7::timestamptz IS NULL OR queued_at < $7)
+              AND queued_at NOT BETWEEN $8 AND $9
+            ORDER BY id LIMIT $10
+        ) d
+        WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $10";
+    sqlx::query_scalar(ENDED)
+        .persistent(false)
+        .bind(endpoint.tenant.as_str())
+        .bind(endpoint.id.as_str())
+        .bind(row::integer(after))
+        .bind(which.failed)
+        .bind(which.cancelled)
+        .bind(At(since))
+        .bind(until.map(At))
+        .bind(At(request.started_at))
+        .bind(At(request.now))
+        .bind(row::limit(request.limit))
+        .fetch_all(connection)
+        .await
+}
+
+/// Looks at events after one; returns those of its tenant that an endpoint missed, and the last one
+/// that was looked at if there may be more.
+pub(super) async fn missed(
+    connection: &mut PgConnection,
+    key: &EndpointKey,
+    open: &OpenEndpoint,
+    after: u64,
+    (since, until): (Timestamp, Option<Timestamp>),
+    limit: usize,
+) -> Result<(Vec<i64>, Option<i64>), sqlx::Error> {
+    // An endpoint that was enabled or registered again has several rows. A delivery of any of them
+    // counts.
+    const MISSED: &str = "
+        WITH looked AS MATERIALIZED (
+            SELECT number, accepted_at, tenant, type FROM webhooks.events
+            WHERE number > $1 AND accepted_at >= $4 AND ($5::timestamptz IS NULL OR accepted_at < $5)
+            ORDER BY number LIMIT $6
+        ), rows AS (SELECT number FROM webhooks.endpoints WHERE tenant = $2 AND id = $3)
+        SELECT v.number, v.type, false FROM looked v
+        WHERE v.tenant = $2
+          AND NOT EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
+                          WHERE webhooks.is_of(w.id, v.number)
+                            AND w.endpoint IN (SELECT * FROM rows))
+          AND NOT EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
+                          WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
+                            AND d.endpoint IN (SELECT * FROM rows))
+        UNION ALL
+        SELECT max(number), '', true FROM looked HAVING count(*) >= $6
+        ORDER BY 1";
+    let looked = limit.saturating_mul(EVENTS_PER_MISSED);
+    let rows = sqlx::query(MISSED)
+        .persistent(false)
+        .bind(row::integer(after))
+        .bind(key.tenant.as_str())
+        .bind(key.id.as_str())
+        .bind(At(since))
+        .bind(until.map(At))
+        .bind(row::limit(looked))
+        .fetch_all(connection)
+        .await?;
+    let (mut missed, mut last) = (Vec::new(), None);
+    for row in &rows {
+        let number: i64 = row.try_get(0)?;
+        if row.try_get(2)? {
+            last = Some(number);
+        } else if open.endpoint.wants(&row::event_type(row, 1)?) {
+            missed.push(number);
+        }
+    }
+    if missed.len() > limit {
+        missed.truncate(limit);
+        last = missed.last().copied();
+    }
+    Ok((missed, last))
+}
+
+/// Returns the endpoints of the event's tenant that want the event and have no delivery of it.
+pub(super) async fn missed_by(
+    connection: &mut PgConnection,
+    event: i64,
+    tenant: &TenantId,
+) -> Result<Vec<Target>, sqlx::Error> {
+    const MISSED: &str = "
+        SELECT DISTINCT s.endpoint, s.is_ordered
+        FROM webhooks.event_keys k
+        JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
+        JOIN webhooks.subscriptions s ON s.tenant = k.tenant
+             AND s.pattern = ANY (string_to_array(webhooks.patterns(v.type), ' '))
+        JOIN webhooks.endpoints e ON e.number = s.endpoint
+        WHERE k.event = $1 AND k.tenant = $2 AND v.number = $1 AND NOT EXISTS (
+            SELECT 1 FROM webhooks.endpoints o
+            WHERE o.tenant = e.tenant AND o.id = e.id AND (
+                EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
+                        WHERE webhooks.is_of(w.id, $1) AND w.endpoint = o.number)
+                OR EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
+                           WHERE webhooks.is_of(d.id, $1) AND d.event_at = v.accepted_at
+                             AND d.endpoint = o.number)))
+        ORDER BY s.endpoint";
+    let missed = sqlx::query_as(MISSED).persistent(false).bind(event).bind(tenant.as_str());
+    let missed: Vec<(i64, bool)> = missed.fetch_all(connection).await?;
+    let target = |(endpoint, is_ordered)| Target { number: event, endpoint, is_ordered };
+    Ok(missed.into_iter().map(target).collect())
+}
+
+/// Makes ended deliveries due again, and returns how many. The attempts that ended them become
+/// earlier attempts.
+pub(super) async fn reopen(
+    connection: &mut PgConnection,
+    ended: &[Target],
+    now: Timestamp,
+) -> Result<usize, sqlx::Error> {
+    const REOPEN: &str = "
+        WITH given AS (
+            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::boolean[])
+            AS g(id, endpoint, is_ordered)
+        ), reopened AS (
+            DELETE FROM webhooks.ended_deliveries d USING given g WHERE d.id = g.id
+            RETURNING d.*, g.endpoint AS target, g.is_ordered
+        ), attempt AS (
+            INSERT INTO webhooks.earlier_attempts
+            SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
+                   response_headers, response
+            FROM reopened WHERE started_at IS NOT NULL
+        )
+        INSERT INTO webhooks.pending_deliveries
+            (id, endpoint, due_at, event_at, queued_at, attempts, attempts_before_replay)
+        SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, attempts,
+               attempts
+        FROM reopened ORDER BY id";
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    let done = bind(REOPEN, ended).bind(At(now)).execute(connection).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// Adds the deliveries of missed events, and returns how many.
+pub(super) async fn deliver(
+    connection: &mut PgConnection,
+    missed: &[Target],
+    now: Timestamp,
+) -> Result<usize, sqlx::Error> {
+    const INSERT: &str = "
+        INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
+        SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
+                   webhooks.first_delivery(v.number) - 1,
+                   (SELECT max(w.id) FROM webhooks.pending_deliveries w
+                    WHERE webhooks.is_of(w.id, v.number)),
+                   (SELECT max(d.id) FROM webhooks.ended_deliveries d
+                    WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
+               g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
+        FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
+        JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint";
+    if missed.is_empty() {
+        return Ok(0);
+    }
+    let done = bind(INSERT, missed).bind(At(now)).execute(connection).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+}
+
+fn bind(
+    statement: &'static str,
+    targets: &[Target],
+) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(statement)
+        .persistent(false)
+        .bind(targets.iter().map(|target| target.number).collect::<Vec<_>>())
+        .bind(targets.iter().map(|target| target.endpoint).collect::<Vec<_>>())
+        .bind(targets.iter().map(|target| target.is_ordered).collect::<Vec<_>>())
+}
