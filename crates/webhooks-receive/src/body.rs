@@ -10,7 +10,8 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body;
 use http_body_util::{LengthLimitError, Limited};
 
-use crate::{BoxError, Rejection};
+use crate::error::BoxError;
+use crate::rejection::Rejection;
 
 /// Refuses a body whose declared length is over the cap, before a byte of it is read.
 pub(crate) fn check_declared(headers: &HeaderMap, max: usize) -> Result<(), Rejection> {
@@ -37,7 +38,7 @@ where
     B: Body<Error: Into<BoxError>>,
 {
     let mut body = pin!(Limited::new(body, max));
-    let mut whole = Whole::Nothing;
+    let mut collected = Collected::Nothing;
     loop {
         // A body that is always ready would leave the runtime no time for any timer.
         tokio::task::consume_budget().await;
@@ -49,14 +50,14 @@ where
             body.as_mut().poll_frame(context).map(Ok)
         });
         match frame.await? {
-            None => return Ok(whole.into_bytes()),
+            None => return Ok(collected.into_bytes()),
             Some(Err(source)) => return Err(interrupted(source, max)),
             Some(Ok(frame)) => {
                 // Trailers are no part of what is signed.
                 if let Ok(mut chunk) = frame.into_data() {
                     let chunk = chunk.copy_to_bytes(chunk.remaining());
                     on_chunk(&chunk);
-                    whole = whole.with(chunk);
+                    collected = collected.with(chunk);
                 }
             }
         }
@@ -72,13 +73,13 @@ fn interrupted(source: BoxError, max: usize) -> Rejection {
 }
 
 /// What has come of a body.
-enum Whole {
+enum Collected {
     Nothing,
     One(Bytes),
     Many(BytesMut),
 }
 
-impl Whole {
+impl Collected {
     fn with(self, chunk: Bytes) -> Self {
         match self {
             Self::Nothing => Self::One(chunk),

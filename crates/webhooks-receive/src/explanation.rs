@@ -12,9 +12,9 @@ use webhooks_sign::standard::{STANDARD, SVIX};
 use webhooks_sign::x_webhook::X_WEBHOOK;
 use webhooks_sign::{Algorithm, Content, Error, Scheme, providers};
 
-use crate::Rejection;
-use crate::keys::Found;
-use crate::receiver::Settings;
+use crate::keys::FoundKeys;
+use crate::rejection::Rejection;
+use crate::verification::Rules;
 
 /// How many bytes a body may have to be tried otherwise: far more than most have.
 const MAX_TRIED: usize = 64 * 1024;
@@ -30,9 +30,9 @@ const SHOWN: usize = 64;
 /// sender's. Neither shows a secret, a signature or the body.
 pub struct Explanation<'r> {
     pub(crate) rejection: &'r Rejection,
-    pub(crate) settings: &'r Settings,
+    pub(crate) rules: &'r Rules,
     pub(crate) head: Option<&'r Parts>,
-    pub(crate) found: Option<&'r Found>,
+    pub(crate) keys: Option<&'r FoundKeys>,
     pub(crate) body: Option<&'r Bytes>,
 }
 
@@ -44,12 +44,12 @@ impl Explanation<'_> {
 
     /// Returns the name of the receiver's scheme.
     pub fn scheme(&self) -> &'static str {
-        self.settings.scheme.name()
+        self.rules.scheme.name()
     }
 
     /// Returns the tenant whose keys were tried, if keys are looked up and some were found.
     pub fn tenant(&self) -> Option<&str> {
-        self.found?.tenant.as_deref()
+        self.keys?.tenant.as_deref()
     }
 
     /// Returns what may be the matter, where something that was found says more than the reason.
@@ -60,12 +60,12 @@ impl Explanation<'_> {
         };
         let head = self.head?;
         match source {
-            Error::MissingHeader { .. } if self.settings.scheme.content() == Content::Token => {
+            Error::MissingHeader { .. } if self.rules.scheme.content() == Content::Token => {
                 Some("the body is no JSON that holds the signature".to_owned())
             }
-            Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.settings.scheme)),
+            Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.rules.scheme)),
             // A token says nothing of the body.
-            Error::NoMatch if self.settings.scheme.algorithm() == Algorithm::Token => None,
+            Error::NoMatch if self.rules.scheme.algorithm() == Algorithm::Token => None,
             Error::NoMatch if self.body.is_some_and(Bytes::is_empty) => {
                 Some("the body is empty: something may have read it before the receiver".to_owned())
             }
@@ -82,7 +82,7 @@ impl Explanation<'_> {
     /// Tries what is often done to a body on its way. Strangers must not make it costly, nor tell by
     /// its time which tenants there are.
     fn changed_body(&self, head: &Parts) -> Option<String> {
-        let (found, body) = (self.found?, self.body?);
+        let (keys, body) = (self.keys?, self.body?);
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         if let Some(declared) = declared.and_then(|value| value.parse::<usize>().ok())
             && declared != body.len()
@@ -92,18 +92,18 @@ impl Explanation<'_> {
                 "content-length is {declared} and {came} bytes came: something changed the body"
             ));
         }
-        if let Some(hint) = self.tried(head, found, body) {
+        if let Some(hint) = self.tried(head, keys, body) {
             return Some(hint.to_owned());
         }
         let hint = "the URL is signed too: it must be the one that the sender was given";
-        self.settings.scheme.signs_url().then(|| hint.to_owned())
+        self.rules.scheme.signs_url().then(|| hint.to_owned())
     }
 
-    fn tried(&self, head: &Parts, found: &Found, body: &Bytes) -> Option<&'static str> {
-        if body.len() > MAX_TRIED || found.tenant.is_some() {
+    fn tried(&self, head: &Parts, keys: &FoundKeys, body: &Bytes) -> Option<&'static str> {
+        if body.len() > MAX_TRIED || keys.tenant.is_some() {
             return None;
         }
-        let verifies = |body: &[u8]| self.settings.would_pass(head, found, body);
+        let verifies = |body: &[u8]| self.rules.would_pass(head, keys, body);
         let trimmed = body.trim_ascii_end();
         if trimmed.len() < body.len() && verifies(trimmed) {
             return Some("it matches the body without white space at the end: something adds it");
@@ -134,7 +134,7 @@ impl Explanation<'_> {
 
     /// Writes what was looked for and what was there, a line each.
     fn fmt_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = &self.settings.scheme;
+        let scheme = &self.rules.scheme;
         write!(f, "\n  scheme  {}: {}", scheme.name(), scheme.describe())?;
         if let Some(head) = self.head {
             for name in scheme.headers() {
@@ -150,12 +150,12 @@ impl Explanation<'_> {
             let hash = Bytes::copy_from_slice(&Sha256::digest(body));
             write!(f, "\n  body    {} bytes, SHA-256 {hash:x}", body.len())?;
         }
-        if let Some(found) = self.found {
-            for (index, key) in found.ring.iter().enumerate() {
+        if let Some(keys) = self.keys {
+            for (index, key) in keys.ring.iter().enumerate() {
                 write!(f, "\n  key     #{index}, fingerprint {}", key.fingerprint())?;
             }
         }
-        let now = self.settings.clock.now();
+        let now = self.rules.clock.now();
         write!(f, "\n  clock   {} ({now})", now.as_unix_seconds())
     }
 }

@@ -21,7 +21,8 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use webhooks_sign::Key;
 
-use crate::{Rejection, Webhook};
+use crate::rejection::Rejection;
+use crate::webhook::Webhook;
 
 pub use cloud_events::CloudEvents;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use webhooks_sign::{Error, Key, KeyFormat, KeyRing, Scheme};
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// How many keys a sender may have at a time. Two are enough for a rotation; each costs a hash of
 /// every body.
@@ -61,22 +61,22 @@ impl Keys {
     }
 
     /// Returns the keys that are the same for all requests, if they are.
-    pub(crate) fn fixed(&self) -> Option<Found> {
+    pub(crate) fn fixed(&self) -> Option<FoundKeys> {
         match &self.source {
             Source::Fixed(ring) => {
                 let (ring, url) = (Arc::clone(ring), Arc::clone(&self.url));
-                Some(Found { tenant: None, ring, url, is_decoy: false })
+                Some(FoundKeys { tenant: None, ring, url, is_decoy: false })
             }
             Source::Lookup(_) => None,
         }
     }
 
     /// Returns whose keys verify a request; `None` for a tenant that there is not.
-    pub(crate) async fn find(&self, head: &Parts) -> Result<Option<Found>, BoxError> {
+    pub(crate) async fn find(&self, head: &Parts) -> Result<Option<FoundKeys>, BoxError> {
         let Source::Lookup(lookup) = &self.source else { return Ok(self.fixed()) };
         // Who has no key cannot have signed anything.
         let found = lookup.keys(head).await?.filter(|keys| keys.ring.iter().next().is_some());
-        Ok(found.map(|TenantKeys { tenant, ring, url }| Found {
+        Ok(found.map(|TenantKeys { tenant, ring, url }| FoundKeys {
             tenant: Some(tenant),
             ring,
             url,
@@ -178,7 +178,7 @@ fn no_url() -> Arc<str> {
 
 /// The keys that verify a request, and whose they are.
 #[derive(Clone)]
-pub(crate) struct Found {
+pub(crate) struct FoundKeys {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) ring: Arc<KeyRing<MAX_KEYS>>,
     /// The URL that the sender was given, or nothing.
@@ -187,7 +187,7 @@ pub(crate) struct Found {
     pub(crate) is_decoy: bool,
 }
 
-impl Found {
+impl FoundKeys {
     /// Returns the keys that stand for those of nobody.
     pub(crate) fn nobody(decoy: &Arc<KeyRing<MAX_KEYS>>) -> Self {
         // No sender was given this URL, but there is one.

@@ -7,7 +7,7 @@ use webhooks_sign::{Scheme, providers, standard};
 ///
 /// # Example
 /// ```
-/// use webhooks_receive::Provider;
+/// use webhooks_receive::provider::Provider;
 /// use webhooks_sign::{Scheme, providers::LINEAR};
 ///
 /// enum Linear {}

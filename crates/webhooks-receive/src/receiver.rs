@@ -9,14 +9,18 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request};
 use http_body::Body;
-use webhooks_sign::{Error, KeyRing, Scheme, Tolerance};
+use webhooks_sign::{Error, Scheme, Tolerance};
 
-use crate::keys::{Found, decoy};
-use crate::verification::Verification;
-use crate::{
-    AnyScheme, BoxError, Clock, Explanation, Keys, MAX_KEYS, Provider, Rejection, SetupError,
-    SystemClock, Webhook, body,
-};
+use crate::body;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{BoxError, SetupError};
+use crate::explanation::Explanation;
+use crate::keys::{FoundKeys, Keys, decoy};
+use crate::provider::{AnyScheme, Provider};
+use crate::rejection::Rejection;
+use crate::settings::Settings;
+use crate::verification::Rules;
+use crate::webhook::Webhook;
 
 /// How many bytes a body may have unless set, or the provider documents larger ones: fifty times what
 /// Standard Webhooks calls usual, and little enough that a thousand at a time fit into memory.
@@ -35,7 +39,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::Full;
-/// use webhooks_receive::{GitHub, Receiver};
+/// use webhooks_receive::{provider::GitHub, Receiver};
 /// use webhooks_sign::providers::GITHUB;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -55,26 +59,10 @@ pub struct Receiver<P = AnyScheme> {
     provider: PhantomData<fn() -> P>,
 }
 
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) scheme: Scheme,
-    pub(crate) tolerance: Tolerance,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// What a receiver has in common with those that setters made of it, and with no other.
-    origin: Arc<()>,
-    keys: Keys,
-    decoy: Arc<KeyRing<MAX_KEYS>>,
-    max_body: usize,
-    pub(crate) read_deadline: Duration,
-    methods: Arc<[Method]>,
-    pub(crate) takes_any_type: bool,
-    on_rejection: Arc<dyn Fn(&Explanation<'_>) + Send + Sync>,
-}
-
-/// What was found out about a request before it was refused.
+/// The findings about a request before it was refused, for the [`Explanation`].
 #[derive(Default)]
-struct Looked {
-    found: Option<Found>,
+struct Findings {
+    keys: Option<FoundKeys>,
     body: Option<Bytes>,
 }
 
@@ -105,27 +93,28 @@ impl<P> Receiver<P> {
         let name = scheme.name();
         let unsuitable = |source| SetupError::UnsuitableKeys { scheme: name, source };
         let decoy = Arc::new(decoy(&scheme).map_err(unsuitable)?);
-        let found = keys.fixed().unwrap_or_else(|| Found::nobody(&decoy));
-        // Without headers verification fails in any case; by misuse, it is the keys that are wrong.
+        let found = keys.fixed().unwrap_or_else(|| FoundKeys::nobody(&decoy));
+        let tolerance = scheme.tolerance();
+        let rules = Rules { scheme, tolerance, clock: Arc::new(SystemClock) };
+        // A request without headers never passes, so only an error of misuse says that the keys are
+        // wrong. The time is of no account for it.
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = Method::POST;
-        match Verification::begin(&scheme, scheme.tolerance(), &head, &found, 0).err() {
+        match rules.begin(&head, &found, 0).err() {
             Some(Error::MissingPart) => return Err(SetupError::MissingUrl { scheme: name }),
             Some(source) if source.is_misuse() => return Err(unsuitable(source)),
             _ => {}
         }
         let settings = Settings {
-            scheme,
-            tolerance: scheme.tolerance(),
-            clock: Arc::new(SystemClock),
             origin: Arc::new(()),
             keys,
             decoy,
-            max_body: scheme.max_body().unwrap_or(MAX_BODY),
+            max_body: rules.scheme.max_body().unwrap_or(MAX_BODY),
             read_deadline: READ_DEADLINE,
             methods: Arc::from([Method::POST]),
             takes_any_type: false,
             on_rejection: Arc::new(log),
+            rules,
         };
         Ok(Self { settings: Arc::new(settings), provider: PhantomData })
     }
@@ -133,7 +122,7 @@ impl<P> Receiver<P> {
     /// Sets how far the timestamp may lie from the clock; what the scheme says unless set.
     #[must_use]
     pub fn tolerance(self, tolerance: Tolerance) -> Self {
-        self.set(|settings| settings.tolerance = tolerance)
+        self.set(|settings| settings.rules.tolerance = tolerance)
     }
 
     /// Sets how many bytes a body may have; unless set, as many as the scheme says that the provider
@@ -161,7 +150,7 @@ impl<P> Receiver<P> {
     /// Sets the clock; the system's unless set.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        self.set(|settings| settings.clock = Arc::new(clock))
+        self.set(|settings| settings.rules.clock = Arc::new(clock))
     }
 
     /// Takes JSON under any content type, or none: for senders that label it `text/plain`. What is
@@ -178,7 +167,7 @@ impl<P> Receiver<P> {
     /// # Example
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use webhooks_receive::{GitHub, Receiver};
+    /// use webhooks_receive::{provider::GitHub, Receiver};
     /// use webhooks_sign::providers::GITHUB;
     ///
     /// let receiver = Receiver::<GitHub>::from_keys(GITHUB.key("It's a Secret to Everybody")?)?
@@ -212,16 +201,16 @@ impl<P> Receiver<P> {
         B: Body<Error: Into<BoxError>>,
     {
         let (head, body) = request.into_parts();
-        let mut looked = Looked::default();
-        match self.verify(&head, body, &mut looked).await {
+        let mut findings = Findings::default();
+        match self.verify(&head, body, &mut findings).await {
             Ok(webhook) => Ok(Request::from_parts(head, webhook)),
             Err(rejection) => {
-                let Looked { found, body } = &looked;
-                self.settings.tell(&Explanation {
+                let Findings { keys, body } = &findings;
+                self.settings.report(&Explanation {
                     rejection: &rejection,
-                    settings: &self.settings,
+                    rules: &self.settings.rules,
                     head: Some(&head),
-                    found: found.as_ref(),
+                    keys: keys.as_ref(),
                     body: body.as_ref(),
                 });
                 Err(rejection)
@@ -233,57 +222,56 @@ impl<P> Receiver<P> {
         &self,
         head: &Parts,
         body: B,
-        looked: &mut Looked,
+        findings: &mut Findings,
     ) -> Result<Webhook, Rejection>
     where
         B: Body<Error: Into<BoxError>>,
     {
         let settings = &*self.settings;
-        let (decoy, now) = (Found::nobody(&settings.decoy), self.now());
+        let rules = &settings.rules;
+        let (decoy, now) = (FoundKeys::nobody(&settings.decoy), rules.now());
         if !settings.methods.contains(&head.method) {
             return Err(Rejection::Method { allowed: Arc::clone(&settings.methods) });
         }
         body::check_declared(&head.headers, settings.max_body)?;
         if settings.keys.fixed().is_none() {
-            // A lookup is spared what is malformed or stale.
-            let _headers_are_fine = settings.begin(head, &decoy, now)?;
+            // The decoy checks the headers first, so that malformed and stale requests cost no lookup.
+            let _headers_are_fine = rules.begin(head, &decoy, now)?;
         }
         let found = settings.keys.find(head).await;
-        looked.found = found.map_err(|source| Rejection::KeyLookupFailed { source })?;
-        // What is wrong with a tenant shows only at the end, so that one that there is not, or whose
-        // keys don't suit, takes as long as a wrong signature, and is told no other status.
-        let (mut wrong, mut by) = (None, looked.found.as_ref().unwrap_or(&decoy));
-        let mut begun = match (settings.begin(head, by, now), &by.tenant) {
+        findings.keys = found.map_err(|source| Rejection::KeyLookupFailed { source })?;
+        // An error about the tenant waits until the body is hashed with the decoy. So an unknown
+        // tenant, and one whose keys do not suit, takes as long as a wrong signature and gets the
+        // same status.
+        let (mut refusal, mut keys) = (None, findings.keys.as_ref().unwrap_or(&decoy));
+        let mut verification = match (rules.begin(head, keys, now), &keys.tenant) {
             (Err(source), Some(tenant)) => {
                 let tenant = Arc::clone(tenant);
-                wrong = Some(if source.is_misuse() {
+                refusal = Some(if source.is_misuse() {
                     Rejection::TenantKeys { tenant, source }
                 } else {
                     Rejection::Unauthentic { source }
                 });
-                by = &decoy;
-                settings.begin(head, by, now)?
+                keys = &decoy;
+                rules.begin(head, keys, now)?
             }
             (begun, _) => begun?,
         };
-        if looked.found.is_none() {
-            wrong = Some(Rejection::UnknownTenant);
+        if findings.keys.is_none() {
+            refusal = Some(Rejection::UnknownTenant);
         }
-        let deadline = settings.clock.sleep(settings.read_deadline);
-        let read = body::read(body, settings.max_body, deadline, |chunk| begun.update(chunk));
+        let deadline = rules.clock.sleep(settings.read_deadline);
+        let read =
+            body::read(body, settings.max_body, deadline, |chunk| verification.update(chunk));
         let bytes = read.await?;
-        looked.body = Some(bytes.clone());
-        let verified = begun.finish(&bytes);
-        if let Some(wrong) = wrong {
-            return Err(wrong);
+        findings.body = Some(bytes.clone());
+        let verified = verification.finish(&bytes);
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
         let verified = verified?;
-        let by = (by.clone(), Arc::clone(&self.settings));
-        Ok(Webhook::new(&verified, bytes.clone(), by, head))
-    }
-
-    fn now(&self) -> u64 {
-        self.settings.clock.now().as_unix_seconds()
+        let proof = (keys.clone(), Arc::clone(&self.settings));
+        Ok(Webhook::new(&verified, bytes.clone(), proof, head))
     }
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
@@ -298,41 +286,6 @@ fn log(explanation: &Explanation<'_>) {
     explanation.log();
 }
 
-impl Settings {
-    fn begin<'s>(
-        &'s self,
-        head: &'s Parts,
-        by: &'s Found,
-        now: u64,
-    ) -> Result<Verification<'s>, Error> {
-        Verification::begin(&self.scheme, self.tolerance, head, by, now)
-    }
-
-    /// Returns whether a request would pass with another body.
-    pub(crate) fn would_pass(&self, head: &Parts, by: &Found, body: &[u8]) -> bool {
-        let now = self.clock.now().as_unix_seconds();
-        let Ok(mut begun) = self.begin(head, by, now) else { return false };
-        begun.update(body);
-        begun.finish(body).is_ok()
-    }
-
-    /// Tells whoever wants to know that a request was refused.
-    pub(crate) fn tell(&self, explanation: &Explanation<'_>) {
-        (self.on_rejection)(explanation);
-    }
-
-    /// Tells of a refusal without a request at hand.
-    pub(crate) fn tell_of(&self, rejection: &Rejection) {
-        let (head, found, body) = (None, None, None);
-        self.tell(&Explanation { rejection, settings: self, head, found, body });
-    }
-
-    /// Returns whether these are the settings of the same receiver, whatever was set since.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.origin, &other.origin)
-    }
-}
-
 impl<P> Clone for Receiver<P> {
     fn clone(&self) -> Self {
         Self { settings: Arc::clone(&self.settings), provider: PhantomData }
@@ -342,7 +295,8 @@ impl<P> Clone for Receiver<P> {
 impl<P> fmt::Debug for Receiver<P> {
     /// Leaves out the URL, which may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { scheme, tolerance, keys, max_body, read_deadline, .. } = &*self.settings;
+        let Settings { rules, keys, max_body, read_deadline, .. } = &*self.settings;
+        let Rules { scheme, tolerance, .. } = rules;
         f.debug_struct("Receiver")
             .field("scheme", &scheme.name())
             .field("tolerance", tolerance)

@@ -10,7 +10,8 @@ use http_body_util::Full;
 use serde_json::error::Category;
 use thiserror::Error;
 
-use crate::{BoxError, SeenError};
+use crate::error::BoxError;
+use crate::seen::SeenError;
 
 /// How long a sender is asked to wait, in seconds, when it is for us to get well.
 const RETRY_SECONDS: u64 = 5;

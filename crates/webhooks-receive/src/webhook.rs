@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
 use webhooks_sign::{Content, Key, Verified};
 
-use crate::keys::Found;
-use crate::receiver::Settings;
-use crate::{JsonError, Rejection, content_type};
+use crate::content_type;
+use crate::keys::FoundKeys;
+use crate::rejection::{JsonError, Rejection};
+use crate::settings::Settings;
 
 /// A webhook whose signature was found right. Only this crate can make one, of the
 /// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
@@ -31,13 +32,13 @@ struct Proof {
     id: Option<Box<str>>,
     timestamp: Option<u64>,
     key_index: usize,
-    found: Found,
+    keys: FoundKeys,
     syntax: Syntax,
     /// Whether the sender compressed the body.
     is_encoded: bool,
     form: Option<SignedForm>,
-    /// The receiver that found it.
-    by: Arc<Settings>,
+    /// The settings of the receiver that verified the webhook.
+    receiver: Arc<Settings>,
 }
 
 /// What the one content type says.
@@ -75,11 +76,11 @@ impl Webhook {
     pub(crate) fn new(
         verified: &Verified<'_, ()>,
         body: Bytes,
-        (found, by): (Found, Arc<Settings>),
+        (keys, receiver): (FoundKeys, Arc<Settings>),
         head: &Parts,
     ) -> Self {
         let syntax = Syntax::of(&head.headers);
-        let form = (by.scheme.content() == Content::Form).then(|| SignedForm {
+        let form = (receiver.rules.scheme.content() == Content::Form).then(|| SignedForm {
             query: head.uri.query().map(Box::from),
             is_body: syntax == Syntax::Form,
         });
@@ -87,11 +88,11 @@ impl Webhook {
             id: verified.id().map(Box::from),
             timestamp: verified.timestamp(),
             key_index: verified.key_index(),
-            found,
+            keys,
             syntax,
             is_encoded: head.headers.contains_key(CONTENT_ENCODING),
             form,
-            by,
+            receiver,
         };
         Self { body, proof: Arc::new(proof) }
     }
@@ -143,7 +144,7 @@ impl Webhook {
         match self.proof.syntax {
             Syntax::Json => {}
             Syntax::Form => return Err(Rejection::Form),
-            Syntax::Other if self.proof.by.takes_any_type => {}
+            Syntax::Other if self.proof.receiver.takes_any_type => {}
             Syntax::Other => return Err(Rejection::ContentType),
         }
         serde_json::from_slice(&self.body).map_err(|error| {
@@ -165,7 +166,7 @@ impl Webhook {
 
     /// Returns the tenant whose keys verified it, if keys are looked up.
     pub fn tenant(&self) -> Option<&str> {
-        self.proof.found.tenant.as_deref()
+        self.proof.keys.tenant.as_deref()
     }
 
     /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
@@ -175,27 +176,27 @@ impl Webhook {
 
     /// Returns the name of the scheme, such as `standard`.
     pub fn scheme(&self) -> &'static str {
-        self.proof.by.scheme.name()
+        self.proof.receiver.rules.scheme.name()
     }
 
     /// Returns whether it was this receiver, or a clone of it as it is set, that verified the webhook.
     #[cfg(feature = "axum")]
-    pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
-        Arc::ptr_eq(&self.proof.by, receiver)
+    pub(crate) fn is_verified_by(&self, receiver: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.proof.receiver, receiver)
     }
 
     pub(crate) fn form(&self) -> Option<&SignedForm> {
         self.proof.form.as_ref()
     }
 
-    /// Borrows the settings by which the webhook was verified.
-    pub(crate) fn by(&self) -> &Settings {
-        &self.proof.by
+    /// Borrows the settings of the receiver that verified the webhook.
+    pub(crate) fn receiver(&self) -> &Settings {
+        &self.proof.receiver
     }
 
     /// Returns the key that verified it, for handshakes that sign the answer.
     pub(crate) fn key(&self) -> Option<&Key> {
-        self.proof.found.ring.iter().nth(self.proof.key_index)
+        self.proof.keys.ring.iter().nth(self.proof.key_index)
     }
 }
 

@@ -21,8 +21,9 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 use webhooks_receive::{
-    CloudEvents, GitHub, Handshake, MemorySeenStore, Provider, ReceiveLayer, Receiver, Rejection,
-    ReplayGuard, Slack, Standard, VerifiedWebhook, Zoom,
+    CloudEvents, Handshake, MemorySeenStore, ReceiveLayer, Receiver, Rejection, ReplayGuard,
+    VerifiedWebhook,
+    provider::{GitHub, Provider, Slack, Standard, Zoom},
 };
 use webhooks_sign::Envelope;
 

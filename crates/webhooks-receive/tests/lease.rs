@@ -18,8 +18,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    BeginOutcome, MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SeenClaim,
-    SeenError, SeenId, SeenStore, SetupError, Standard, Webhook,
+    MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError, Webhook,
+    provider::Standard,
+    seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore},
 };
 
 /// When a test gives up, in paused time.

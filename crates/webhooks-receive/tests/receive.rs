@@ -21,7 +21,7 @@ use sender::{NOW, StoppedClock, key, receiver, signed};
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    BoxError, Keys, Receiver, Rejection, SetupError, Standard, TenantKeys, Webhook,
+    BoxError, Keys, Receiver, Rejection, SetupError, TenantKeys, Webhook, provider::Standard,
 };
 use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, MAILGUN, SQUARE, TWILIO};
 use webhooks_sign::standard::STANDARD;

@@ -20,8 +20,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    BeginOutcome, Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome,
-    SeenClaim, SeenError, SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
+    Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError,
+    TenantKeys, Webhook,
+    provider::Standard,
+    seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore},
 };
 use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;

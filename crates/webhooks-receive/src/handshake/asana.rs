@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Method, Response};
 
 use super::with_headers;
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 const SECRET: HeaderName = HeaderName::from_static("x-hook-secret");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hook-signature");

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
 use super::with_headers;
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 const REQUEST_ORIGIN: &str = "webhook-request-origin";
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");

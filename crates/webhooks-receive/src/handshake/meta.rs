@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{echo, query_value};
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 pub(super) fn answer(
     head: &Parts,

@@ -8,7 +8,7 @@ use webhooks_sign::providers::X;
 use webhooks_sign::{Envelope, Key};
 
 use super::{json, query_value};
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 /// The longest token in bytes. Those seen have 36.
 const MAX_TOKEN: usize = 256;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Mutex;
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// A write-ahead log that is on disk before a commit is answered, so that what is done stays done;
 /// and patience with other processes that use the file.

@@ -1,11 +1,18 @@
 //! The port behind which ids are remembered.
 
+#[cfg(feature = "memory")]
+pub(crate) mod memory;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
 use std::sync::Arc;
 
 use thiserror::Error;
 use webhooks_core::Timestamp;
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// The name under which a webhook is remembered: its id, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

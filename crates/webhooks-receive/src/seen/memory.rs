@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// How many ids are remembered unless set: some 20 MB, and at 100 webhooks a second more than the
 /// 10 minutes in which a replay passes verification.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row as _};
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
 /// How many connections are open at most.
 const CONNECTIONS: u32 = 8;

@@ -8,7 +8,10 @@ use axum::extract::{FromRef, FromRequest, Request};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{AnyScheme, Receiver, Rejection, Webhook};
+use crate::provider::AnyScheme;
+use crate::receiver::Receiver;
+use crate::rejection::Rejection;
+use crate::webhook::Webhook;
 
 /// A webhook that was verified, as the argument of a handler.
 ///
@@ -20,7 +23,7 @@ use crate::{AnyScheme, Receiver, Rejection, Webhook};
 /// ```
 /// use axum::{Json, Router, routing::post};
 /// use serde::Deserialize;
-/// use webhooks_receive::{Receiver, Standard, VerifiedWebhook};
+/// use webhooks_receive::{provider::Standard, Receiver, VerifiedWebhook};
 /// use webhooks_sign::Key;
 ///
 /// #[derive(Deserialize)]
@@ -64,11 +67,11 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, Rejection> {
         let receiver = Receiver::<P>::from_ref(state);
         let webhook = match request.extensions().get::<Webhook>() {
-            Some(webhook) if webhook.is_by(receiver.settings()) => webhook.clone(),
+            Some(webhook) if webhook.is_verified_by(receiver.settings()) => webhook.clone(),
             _ => receiver.receive(request).await?.into_body(),
         };
         let body = T::from_webhook(&webhook);
-        let body = body.inspect_err(|rejection| webhook.by().tell_of(rejection))?;
+        let body = body.inspect_err(|rejection| webhook.receiver().report_rejection(rejection))?;
         Ok(Self { body, webhook, provider: PhantomData })
     }
 }
