@@ -1,4 +1,4 @@
-//! Receiving: a request in, a verified webhook or a rejection out, whatever the framework.
+//! Receiving: a request in, a verified webhook or a rejection out, in any framework.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,17 +22,17 @@ use crate::settings::Settings;
 use crate::verification::Rules;
 use crate::webhook::Webhook;
 
-/// How many bytes a body may have unless set, or the provider documents larger ones: fifty times what
-/// Standard Webhooks calls usual, and little enough that a thousand at a time fit into memory.
+/// The default limit of a body in bytes, unless the provider documents larger bodies. It is fifty times
+/// the size that Standard Webhooks calls usual, and 1,000 bodies of this size fit into memory.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// How long a body may take to come unless set. Senders give up on the whole exchange after 5 to
+/// How long a body may take to arrive by default. Senders give up on the whole request after 5 to
 /// 30 s.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Verifies requests by one scheme. Clones are cheap and one and the same receiver.
+/// Verifies requests by one scheme. Clones are cheap, and count as the same receiver.
 ///
-/// `P` is the [`Provider`], or [`AnyScheme`] where the scheme is a value.
+/// `P` is the [`Provider`], or [`AnyScheme`] if the scheme is a value.
 ///
 /// # Example
 /// ```
@@ -67,10 +67,10 @@ struct Findings {
 }
 
 impl Receiver {
-    /// Returns a receiver of what is signed by this scheme with these keys.
+    /// Returns a receiver of webhooks that are signed by this scheme with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there are none, and
     /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn new(scheme: Scheme, keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(scheme, keys.into())
@@ -78,10 +78,10 @@ impl Receiver {
 }
 
 impl<P: Provider> Receiver<P> {
-    /// Returns a receiver of what the provider signs with these keys.
+    /// Returns a receiver of webhooks that the provider signs with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there are none, and
     /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn from_keys(keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(P::SCHEME, keys.into())
@@ -96,8 +96,8 @@ impl<P> Receiver<P> {
         let found = keys.fixed().unwrap_or_else(|| FoundKeys::nobody(&decoy));
         let tolerance = scheme.tolerance();
         let rules = Rules { scheme, tolerance, clock: Arc::new(SystemClock) };
-        // A request without headers never passes, so only an error of misuse says that the keys are
-        // wrong. The time is of no account for it.
+        // A trial with an empty request. It always fails, as there are no headers; if the error is one
+        // of misuse, the keys are wrong.
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = Method::POST;
         match rules.begin(&head, &found, 0).err() {
@@ -119,50 +119,50 @@ impl<P> Receiver<P> {
         Ok(Self { settings: Arc::new(settings), provider: PhantomData })
     }
 
-    /// Sets how far the timestamp may lie from the clock; what the scheme says unless set.
+    /// Sets how far the timestamp may lie from the clock: by default as far as the scheme allows.
     #[must_use]
     pub fn tolerance(self, tolerance: Tolerance) -> Self {
         self.set(|settings| settings.rules.tolerance = tolerance)
     }
 
-    /// Sets how many bytes a body may have; unless set, as many as the scheme says that the provider
-    /// documents (GitHub 25 MiB), and otherwise 1 MiB.
+    /// Sets how many bytes a body may have: by default the limit that the provider documents, if the
+    /// scheme has one (GitHub 25 MiB), and otherwise 1 MiB.
     #[must_use]
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_body = bytes)
     }
 
-    /// Sets how long a body may take to come; 10 s unless set.
+    /// Sets how long a body may take to arrive: 10 s by default.
     #[must_use]
     pub fn read_deadline(self, deadline: Duration) -> Self {
         self.set(|settings| settings.read_deadline = deadline)
     }
 
-    /// Sets the methods by which webhooks may come; POST alone unless set.
+    /// Sets the methods that requests may have: only POST by default.
     ///
-    /// Few schemes sign the method: by another one, whoever saw a webhook could have it handled
-    /// by something else, and use up its id.
+    /// Few schemes sign the method. If more methods are allowed than the sender uses, an attacker who
+    /// saw a webhook could send it with another method, so that other code handles it, and so use up
+    /// its id.
     #[must_use]
     pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.set(|settings| settings.methods = methods.into_iter().collect())
     }
 
-    /// Sets the clock; the system's unless set.
+    /// Sets the clock: the system's by default.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         self.set(|settings| settings.rules.clock = Arc::new(clock))
     }
 
-    /// Takes JSON under any content type, or none: for senders that label it `text/plain`. What is
-    /// signed cannot come from a form on another site, which the content type guards against
-    /// elsewhere.
+    /// Accepts JSON with any content type, or none: for senders that label it `text/plain`. Elsewhere,
+    /// checking the content type protects against forms on other sites; here the signature does.
     #[must_use]
     pub fn json_of_any_type(self) -> Self {
         self.set(|settings| settings.takes_any_type = true)
     }
 
-    /// Sets who is told of each refused request, and why: your log, or your metrics. Unless set, the
-    /// feature `tracing` logs it, and without that nobody is told.
+    /// Sets a callback that gets each refused request and the reason, for your log or metrics. By
+    /// default the feature `tracing` logs them; without that feature nothing is reported.
     ///
     /// # Example
     /// ```
@@ -176,8 +176,8 @@ impl<P> Receiver<P> {
     /// # }
     /// ```
     #[must_use]
-    pub fn on_rejection(self, tell: impl Fn(&Explanation<'_>) + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.on_rejection = Arc::new(tell))
+    pub fn on_rejection(self, callback: impl Fn(&Explanation<'_>) + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.on_rejection = Arc::new(callback))
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -185,14 +185,14 @@ impl<P> Receiver<P> {
         self
     }
 
-    /// Verifies a request while its body streams in: any `http::Request`, be it from hyper, a
-    /// Lambda or your own. Head and extensions come back as they were.
+    /// Verifies a request while its body streams in. It can be any `http::Request`: from hyper, a
+    /// Lambda, or made by you. The head and the extensions are returned unchanged.
     ///
-    /// Headers are looked at first, so that what is malformed or stale is refused before a byte is
-    /// read. With the system's clock it must run in a tokio runtime with a timer.
+    /// Headers are checked first, so that a malformed or stale request is refused before its body is
+    /// read. With the system's clock it needs a tokio runtime with a timer.
     ///
     /// # Errors
-    /// [`Rejection`] says why, and what to answer.
+    /// [`Rejection`] has the reason, and the answer to the sender.
     ///
     /// # Cancellation
     /// A dropped future leaves nothing behind.
@@ -279,7 +279,7 @@ impl<P> Receiver<P> {
     }
 }
 
-/// Tells the log of a refusal, if there is one.
+/// Logs a refusal if the feature `tracing` is on.
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no log"))]
 fn log(explanation: &Explanation<'_>) {
     #[cfg(feature = "tracing")]

@@ -1,4 +1,9 @@
-//! The port behind which ids are remembered.
+//! For implementors: the port to the store of a [`ReplayGuard`](crate::ReplayGuard), which remembers
+//! the ids of webhooks. Applications take one of the three stores at the root of this crate.
+//!
+//! A guard calls [`begin`](SeenStore::begin) before it runs a handler. Afterwards it calls
+//! [`done`](SeenStore::done) if the handler succeeded, and [`release`](SeenStore::release) otherwise.
+//! If the process dies in between, nobody calls: the claim ends by its time.
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
@@ -14,19 +19,19 @@ use webhooks_core::Timestamp;
 
 use crate::error::BoxError;
 
-/// The name under which a webhook is remembered: its id, and whose it is.
+/// The key under which a webhook is remembered: its id, and the scope of the id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SeenId {
-    /// The guard's scope, and the tenant where there are tenants. One can't use up the ids of
+    /// The guard's scope, and the tenant if there are tenants. No scope can use up the ids of
     /// another.
     pub scope: Arc<str>,
-    /// The id that the sender signed, or the hash of the body.
+    /// The id that the sender signed, or a hash of the body or of its fields.
     pub id: Arc<str>,
 }
 
 impl SeenId {
-    /// Returns the name of this id within this scope.
+    /// Returns the key of this id in this scope.
     pub fn new(scope: &str, id: &str) -> Self {
         Self { scope: Arc::from(scope), id: Arc::from(id) }
     }
@@ -36,47 +41,49 @@ impl SeenId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "it is nothing but these two")]
 pub struct SeenClaim {
-    /// What is to be handled.
+    /// The webhook to handle.
     pub id: SeenId,
-    /// When others may take it over. No two claims of one id have the same, for the later begins
-    /// when the earlier has ended: it tells them apart.
+    /// When others may take it over. Two claims of one id never end at the same time, since the later
+    /// begins when the earlier has ended; so `until` identifies a claim.
     pub until: Timestamp,
 }
 
-/// What a store says to somebody who wants to handle a webhook.
+/// The answer of a store to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a guard must have an answer to each")]
 pub enum BeginOutcome {
-    /// Nobody has: the claim is made.
+    /// The claim is made.
     Claimed,
-    /// Somebody is at it.
+    /// Another claim of the id has not ended.
     InProgress {
         /// When that claim ends.
         until: Timestamp,
     },
-    /// It is done.
+    /// The id is done.
     Done,
 }
 
-/// Remembers which webhooks were handled. Every store passes one suite, `tests/src/seen.rs` of the
-/// repository, which a store of your own can take over.
+/// Remembers which webhooks were handled. Every store of this crate passes the suite in
+/// `tests/src/seen.rs` of the repository; copy it for a store of your own.
+///
+/// All methods may be called at the same time.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a store: implement `SeenStore`")]
 pub trait SeenStore: Send + Sync + 'static {
-    /// Claims an id if it is neither done nor claimed by somebody else, as of `now`: atomically, so
-    /// that of any number of callers one gets [`BeginOutcome::Claimed`].
+    /// Claims an id unless it is done, or another claim has not ended at `now`. The call is atomic: of
+    /// any number of callers, one gets [`BeginOutcome::Claimed`].
     ///
     /// # Errors
     /// [`SeenError`] when the store fails; the id may then be claimed, until the claim ends.
     ///
     /// # Cancellation
-    /// The same.
+    /// When the future is dropped, the id may be claimed, until the claim ends.
     fn begin(
         &self,
         claim: SeenClaim,
         now: Timestamp,
     ) -> impl Future<Output = Result<BeginOutcome, SeenError>> + Send;
 
-    /// Remembers the id as done until then, whatever became of the claim.
+    /// Remembers the id as done until `until`, even if the claim has ended, or another caller has one.
     ///
     /// # Errors
     /// [`SeenError`] when the store fails; the id may then be handled again.
@@ -86,27 +93,27 @@ pub trait SeenStore: Send + Sync + 'static {
         until: Timestamp,
     ) -> impl Future<Output = Result<(), SeenError>> + Send;
 
-    /// Gives the claim back, if it is still there; another's is left alone.
+    /// Releases this claim if it still exists. A later claim of the id stays.
     ///
     /// # Errors
-    /// [`SeenError`] when the store fails; the claim then ends by itself.
+    /// [`SeenError`] when the store fails; the claim then ends by its time.
     fn release(&self, claim: SeenClaim) -> impl Future<Output = Result<(), SeenError>> + Send;
 }
 
-/// Says why a store of ids failed.
+/// The reason why a seen store failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SeenError {
-    /// As many webhooks are being handled as the store may remember.
+    /// The number of webhooks in flight has reached the capacity of the store.
     #[error("{capacity} webhooks are being handled, and no more can be remembered")]
     Full {
-        /// How many.
+        /// The capacity.
         capacity: usize,
     },
     /// The store cannot be used.
-    #[error("the store of ids cannot be used")]
+    #[error("the seen store cannot be used")]
     Unavailable {
-        /// What it says of it.
+        /// The error of the database.
         source: BoxError,
     },
 }

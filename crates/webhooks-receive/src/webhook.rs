@@ -16,18 +16,17 @@ use crate::keys::FoundKeys;
 use crate::rejection::{JsonError, Rejection};
 use crate::settings::Settings;
 
-/// A webhook whose signature was found right. Only this crate can make one, of the
-/// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
-/// unverified body.
+/// A webhook whose signature is right. Only this crate can make one, from the [`Verified`] of
+/// webhooks-sign, so that no unverified body can reach code that takes it.
 ///
-/// Headers are not in it: but for the id and the time, nobody signed them.
+/// It does not contain the headers: except for the id and the time, they are not signed.
 #[derive(Clone)]
 pub struct Webhook {
     body: Bytes,
     proof: Arc<Proof>,
 }
 
-/// What was found when the webhook was verified.
+/// The results of the verification.
 struct Proof {
     id: Option<Box<str>>,
     timestamp: Option<u64>,
@@ -41,7 +40,7 @@ struct Proof {
     receiver: Arc<Settings>,
 }
 
-/// What the one content type says.
+/// The syntax that the content type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syntax {
     /// JSON, or a syntax on top of it (RFC 6839 §3.1).
@@ -64,15 +63,15 @@ impl Syntax {
     }
 }
 
-/// What is signed where a scheme signs forms: the fields, and the URL with the query.
+/// The signed parts of a webhook if its scheme signs forms: the fields, and the URL with the query.
 pub(crate) struct SignedForm {
     pub(crate) query: Option<Box<str>>,
-    /// Whether the body is a form, and not signed by its hash in the query.
+    /// Whether the body is a form. Otherwise its hash in the query is signed.
     pub(crate) is_body: bool,
 }
 
 impl Webhook {
-    /// Joins the proof with the body that it is about, which `verified` has passed on in chunks.
+    /// Joins the proof with its body, which was verified in chunks.
     pub(crate) fn new(
         verified: &Verified<'_, ()>,
         body: Bytes,
@@ -111,7 +110,7 @@ impl Webhook {
     ///
     /// # Errors
     /// [`Rejection::ContentType`] when the content type is not JSON (`application/json`, or one
-    /// that ends in `+json`) and the receiver does not take
+    /// that ends in `+json`) and the receiver does not accept
     /// [any type](crate::Receiver::json_of_any_type), [`Rejection::Form`] when it is a form,
     /// [`Rejection::InvalidJson`] when the body is not what `T` expects.
     ///
@@ -159,7 +158,7 @@ impl Webhook {
         self.proof.id.as_deref()
     }
 
-    /// Returns when the attempt was signed, if the scheme signs it.
+    /// Returns the time at which the attempt was signed, if the scheme signs it.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.proof.timestamp.map(Timestamp::from_unix_seconds)
     }
@@ -169,7 +168,7 @@ impl Webhook {
         self.proof.keys.tenant.as_deref()
     }
 
-    /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
+    /// Returns the index of the key in its ring, which shows when an old key is no longer used.
     pub fn key_index(&self) -> usize {
         self.proof.key_index
     }
@@ -179,7 +178,7 @@ impl Webhook {
         self.proof.receiver.rules.scheme.name()
     }
 
-    /// Returns whether it was this receiver, or a clone of it as it is set, that verified the webhook.
+    /// Returns whether this receiver, or a clone with the same settings, verified the webhook.
     #[cfg(feature = "axum")]
     pub(crate) fn is_verified_by(&self, receiver: &Arc<Settings>) -> bool {
         Arc::ptr_eq(&self.proof.receiver, receiver)
@@ -201,7 +200,7 @@ impl Webhook {
 }
 
 impl fmt::Debug for Webhook {
-    /// Leaves out the body: logs are no place for what webhooks are about.
+    /// Leaves out the body: the content of webhooks does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
             .field("scheme", &self.scheme())

@@ -231,7 +231,7 @@ async fn another_process_takes_over_when_the_claim_has_ended() {
         StatusCode::INTERNAL_SERVER_ERROR
     };
     here.run(&webhook("msg_1").await, slow).await.unwrap();
-    // What failed here must not undo what succeeded there.
+    // The failure here must not undo the success there.
     let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
     assert!(matches!(guarded, RunOutcome::Duplicate));
 }
@@ -363,7 +363,7 @@ async fn attempts_are_told_by_the_field_that_they_share() {
     assert_eq!(handled(scheme, by_id, attempts).await, 1);
     assert_eq!(handled(scheme, by_body, attempts).await, 2, "what the field is for");
     assert_eq!(handled(scheme, by_id, others).await, 2);
-    // What has no id is told by all of it.
+    // A body without the field is identified by its hash.
     assert_eq!(handled(scheme, by_id, [r#"{"ping":1}"#, r#"{"ping":2}"#]).await, 2);
     assert_eq!(handled(scheme, by_id, ["ping", "ping"]).await, 1);
     // A scheme that knows its field needs not be told.
