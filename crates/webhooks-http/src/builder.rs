@@ -1,5 +1,6 @@
 //! How a transport is set up.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -9,11 +10,12 @@ use rustls::pki_types::CertificateDer;
 
 use crate::client::{ClientSettings, Clients, Limits};
 use crate::credentials::Tokens;
-use crate::hosts::Hosts;
+use crate::host_limits::HostLimits;
+use crate::policy::AddressPolicy;
+use crate::proxy::Proxy;
 use crate::resolve::Resolver;
-use crate::tls::Tls;
-use crate::transport::Shared;
-use crate::{AddressPolicy, HttpTransport, HttpTransportError, Proxy, Roots};
+use crate::tls::{Roots, Tls};
+use crate::transport::{HttpTransport, TransportInner};
 
 /// What requests call themselves unless told otherwise.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -43,6 +45,61 @@ pub struct HttpTransportBuilder {
     body_timeout: Duration,
     slot_wait: Duration,
     limits: Limits,
+}
+
+/// Says why no transport could be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpTransportError {
+    /// The HTTP client refused its settings.
+    #[error("cannot set up the HTTP client")]
+    Client {
+        /// What the client said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The system's name servers or its file of hosts cannot be read.
+    #[error("cannot set up the resolver of host names")]
+    Dns {
+        /// What the resolver said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// TLS could not be set up: a root is malformed, or there is none.
+    #[error("cannot set up TLS; on Linux, install the package ca-certificates")]
+    Tls {
+        /// What the TLS library said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The user agent has a character that no header may hold.
+    #[error("the user agent cannot be sent")]
+    UserAgent {
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl HttpTransport {
+    /// Returns a transport that trusts the platform's roots and reaches the public internet, and
+    /// nothing else.
+    ///
+    /// # Errors
+    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
+    pub fn new() -> Result<Self, HttpTransportError> {
+        Self::builder().build()
+    }
+
+    /// Returns a transport that reaches this machine too, as
+    /// [`AddressPolicy::development`] allows, and says so on standard error.
+    ///
+    /// # Errors
+    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
+    pub fn development() -> Result<Self, HttpTransportError> {
+        Self::builder().address_policy(AddressPolicy::development()).build()
+    }
+
+    /// Returns a builder, to set what differs from [`new`](Self::new).
+    pub fn builder() -> HttpTransportBuilder {
+        HttpTransportBuilder::new()
+    }
 }
 
 impl HttpTransportBuilder {
@@ -180,12 +237,12 @@ impl HttpTransportBuilder {
         let settings = ClientSettings { tls, resolver, proxy, agent, limits };
         let clients = Clients::new(settings)
             .map_err(|source| HttpTransportError::Client { source: source.into() })?;
-        let (hosts, tokens) = (Hosts::new(self.max_per_host), Tokens::new());
+        let (host_limits, tokens) = (HostLimits::new(self.max_per_host), Tokens::new());
         let Self { max_response_body, body_timeout, slot_wait, .. } = self;
-        Ok(HttpTransport::of(Shared {
+        Ok(HttpTransport::of(TransportInner {
             policy,
             clients,
-            hosts,
+            host_limits,
             tokens,
             max_response_body,
             body_timeout,

@@ -17,9 +17,9 @@ use webhooks_dispatch::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointTls, EndpointUrl};
 
 use crate::body::RequestBody;
-use crate::in_time::InTime;
+use crate::connect_timeout::ConnectTimeout;
 use crate::outcome::{BoxError, Stage, Unprocessed, failed, unprocessed};
-use crate::proxy::{ByAddress, Proxy};
+use crate::proxy::{Proxy, ProxyConnector};
 use crate::resolve::Resolver;
 use crate::tls::{Peer, Tls, TlsError};
 
@@ -74,7 +74,7 @@ pub(crate) struct Limits {
     pub(crate) max_idle_per_host: usize,
 }
 
-type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, RequestBody>;
+type ProxiedClient = legacy::Client<ConnectTimeout<HttpsConnector<ProxyConnector>>, RequestBody>;
 
 /// Hands out the client for an endpoint.
 pub(crate) struct Clients {
@@ -176,7 +176,8 @@ impl ClientSettings {
 
     /// The other client cannot be told how to connect, and would leave names to the proxy.
     fn proxied(&self, config: ClientConfig, proxy: &Proxy) -> ProxiedClient {
-        let by_address = ByAddress::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
+        let by_address =
+            ProxyConnector::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -195,7 +196,7 @@ impl ClientSettings {
             .http2_initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
-            .build(InTime::new(connector, self.limits.connect_timeout))
+            .build(ConnectTimeout::new(connector, self.limits.connect_timeout))
     }
 }
 
@@ -239,7 +240,7 @@ impl Client {
     fn failed(&self, url: &EndpointUrl, failure: Failure) -> TransportError {
         let stage = if failure.connecting {
             let by_tls = url.as_url().scheme() == "https";
-            Stage::Connecting { to: self.resolver.told_addresses(url), by_tls }
+            Stage::Connecting { to: self.resolver.public_addresses(url), by_tls }
         } else {
             Stage::Exchanging
         };

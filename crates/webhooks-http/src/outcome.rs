@@ -26,28 +26,30 @@ pub(crate) enum Stage {
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error of the HTTP client, told to the owner of an endpoint.
+/// An error of the HTTP client, public_text to the owner of an endpoint.
 #[derive(Debug, Error)]
-#[error("{told}")]
+#[error("{public_text}")]
 struct Cause {
-    told: String,
+    public_text: String,
     error: BoxError,
 }
 
 /// Returns what a failure before or within the response's head means.
 pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
-    let own = own(&*error);
+    let internal = internal_cause(&*error);
     let (otherwise, cut) = match stage {
         // A TCP connection that comes about at all is closed or reset within TLS.
-        Stage::Connecting { by_tls: true, .. } if own.is_none() => {
+        Stage::Connecting { by_tls: true, .. } if internal.is_none() => {
             (ErrorClass::Connect, Some(ErrorClass::Tls))
         }
         Stage::Connecting { .. } => (ErrorClass::Connect, None),
         Stage::Exchanging => (ErrorClass::Other, Some(ErrorClass::Reset)),
     };
     let class = chain(&*error).find_map(|cause| classify(cause, cut)).unwrap_or(otherwise);
-    let told = match (own, stage, class) {
-        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Connect) => no_way(&*error, to),
+    let public_text = match (internal, stage, class) {
+        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Connect) => {
+            cannot_connect(&*error, to)
+        }
         (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Timeout) => {
             Some(format!("no connection to {to} in time"))
         }
@@ -56,18 +58,18 @@ pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
         }
         _ => None,
     };
-    let told = told.unwrap_or_else(|| root(&*error));
-    TransportError::new(class).caused_by(Cause { told, error })
+    let public_text = public_text.unwrap_or_else(|| innermost(&*error));
+    TransportError::new(class).caused_by(Cause { public_text, error })
 }
 
 /// Returns what it means that there is no connection to these addresses, if that is not the sender's
 /// affair, such as a want of files or ports.
-fn no_way(error: &(dyn Error + 'static), to: &str) -> Option<String> {
+fn cannot_connect(error: &(dyn Error + 'static), to: &str) -> Option<String> {
     kinds(error).find_map(|kind| match kind {
         io::ErrorKind::ConnectionRefused => Some(format!("connection refused by {to}")),
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkDown
-        | io::ErrorKind::NetworkUnreachable => Some(format!("no way to {to}")),
+        | io::ErrorKind::NetworkUnreachable => Some(format!("cannot connect to {to}")),
         _ => None,
     })
 }
@@ -112,16 +114,17 @@ fn is_dropped(error: &hyper::Error) -> bool {
 
 /// Returns what a failure within a body that has to be read as a whole means.
 pub(crate) fn body_failed(error: BoxError) -> TransportError {
-    TransportError::new(ErrorClass::Body).caused_by(Cause { told: root(&*error), error })
+    TransportError::new(ErrorClass::Body)
+        .caused_by(Cause { public_text: innermost(&*error), error })
 }
 
 /// Returns what the innermost error says: the layers above it say nothing to the owner of an
 /// endpoint.
-fn root(error: &(dyn Error + 'static)) -> String {
+fn innermost(error: &(dyn Error + 'static)) -> String {
     let ended = chain(error).filter_map(<dyn Error>::downcast_ref).find_map(ended);
     let malformed = || chain(error).filter_map(<dyn Error>::downcast_ref).find_map(malformed);
-    let root = || own(error).or_else(|| chain(error).last()).map(ToString::to_string);
-    ended.or_else(|| malformed().map(str::to_owned)).or_else(root).unwrap_or_default()
+    let last = || internal_cause(error).or_else(|| chain(error).last()).map(ToString::to_string);
+    ended.or_else(|| malformed().map(str::to_owned)).or_else(last).unwrap_or_default()
 }
 
 /// Returns what ended a stream or connection of HTTP/2. The library's words repeat those of the
@@ -162,7 +165,7 @@ fn malformed(error: &hyper::Error) -> Option<&'static str> {
 
 /// Returns the failure of our resolver or proxy, if it is one: what is behind it is the sender's
 /// affair.
-fn own<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+fn internal_cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     chain(error).find(|cause| cause.is::<ProxyFailed>() || cause.is::<ResolveError>())
 }
 
@@ -239,9 +242,9 @@ mod tests {
     fn only_what_cannot_be_reached_is_said_to_be_so() {
         // The numbers of Linux: errno(3).
         for (number, expected) in [
-            (101, "no way to 192.0.2.1:80"), // ENETUNREACH
+            (101, "cannot connect to 192.0.2.1:80"), // ENETUNREACH
             (111, "connection refused by 192.0.2.1:80"),
-            (113, "no way to 192.0.2.1:80"),           // EHOSTUNREACH
+            (113, "cannot connect to 192.0.2.1:80"), // EHOSTUNREACH
             (24, "Too many open files (os error 24)"), // EMFILE
             (99, "Cannot assign requested address (os error 99)"), // no port is left
             (104, "Connection reset by peer (os error 104)"),

@@ -8,8 +8,8 @@ use thiserror::Error;
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_carrier, is_global, is_local};
-use crate::names::{Pattern, is_localhost, is_special, without_final_dot};
+use crate::internal_names::{Pattern, is_localhost, is_special, without_final_dot};
+use crate::public_addresses::{effective, is_carrier, is_global, is_local};
 
 /// Ports of services that are no web servers (Fetch Standard, "Port blocking"): browsers never connect
 /// to them, so that no receiver is there, and connecting would tell strangers what else is.

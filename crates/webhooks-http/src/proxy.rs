@@ -114,7 +114,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Connects through a proxy to one of the addresses of a URI's host.
 #[derive(Clone)]
-pub(crate) struct ByAddress {
+pub(crate) struct ProxyConnector {
     via: Via,
     resolver: Resolver,
     timeout: Duration,
@@ -128,7 +128,7 @@ enum Via {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-impl ByAddress {
+impl ProxyConnector {
     pub(crate) fn new(proxy: &Proxy, resolver: Resolver, timeout: Duration) -> Self {
         let (uri, mut connector) = (proxy.uri.clone(), HttpConnector::new());
         connector.set_nodelay(true);
@@ -194,7 +194,7 @@ pub(crate) struct ProxyFailed {
     source: BoxError,
 }
 
-impl Service<Uri> for ByAddress {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;

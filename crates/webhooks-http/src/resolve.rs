@@ -23,9 +23,9 @@ use tokio::time::{Instant, timeout};
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_global};
-use crate::names::without_final_dot;
-use crate::{AddressPolicy, Refusal};
+use crate::internal_names::without_final_dot;
+use crate::policy::{AddressPolicy, Refusal};
+use crate::public_addresses::{effective, is_global};
 
 /// How long an answer is used at most, whatever its time to live says: a receiver that moves is
 /// found again soon.
@@ -58,7 +58,7 @@ pub(crate) struct Resolver {
     hosts: Arc<Hosts>,
     policy: Arc<AddressPolicy>,
     /// How long a name may take.
-    patience: Duration,
+    timeout: Duration,
     /// What was answered last, used while it holds and told after that. The library's own cache
     /// keeps whole answers, which a stranger can make large.
     answers: Cache<Box<str>, Answer>,
@@ -155,12 +155,12 @@ fn set_asking(is_asking: bool) {
 }
 
 impl Resolver {
-    /// Returns a resolver that asks these servers; those of the system if there are none. It gives
-    /// up a name after `patience`.
+    /// Returns a resolver that asks these servers, or those of the system if `servers` is empty. A name
+    /// fails after `timeout`.
     pub(crate) fn new(
         servers: &[SocketAddr],
         policy: Arc<AddressPolicy>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, NetError> {
         let mut builder = match servers {
             [] => system()?,
@@ -175,7 +175,7 @@ impl Resolver {
         options.edns0 = false;
         let hosts = Arc::new(hosts_of_system()?);
         let answers = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(MAX_TTL).build();
-        Ok(Self { dns: builder.build()?, hosts, policy, patience, answers })
+        Ok(Self { dns: builder.build()?, hosts, policy, timeout, answers })
     }
 
     /// Returns the addresses of a host, all of which the policy allows.
@@ -214,7 +214,7 @@ impl Resolver {
         if let Some(written) = self.written(name) {
             return Ok(written);
         }
-        timeout(self.patience, self.both_kinds(name)).await.map_err(|_late| ResolveError::Late)?
+        timeout(self.timeout, self.both_kinds(name)).await.map_err(|_late| ResolveError::Late)?
     }
 
     /// Returns the addresses that the file of hosts has of a name. If it has any, they are all: a name
@@ -274,7 +274,7 @@ impl Resolver {
 
     /// Returns the addresses and ports that a URL led to just now, for the owner of an endpoint:
     /// those that are written in it, and of a name those that the whole internet may know.
-    pub(crate) fn told_addresses(&self, url: &EndpointUrl) -> Option<String> {
+    pub(crate) fn public_addresses(&self, url: &EndpointUrl) -> Option<String> {
         let port = url.as_url().port_or_known_default()?;
         let addresses = match url.as_url().host()? {
             Host::Ipv4(address) => vec![address.into()],
@@ -333,9 +333,9 @@ fn hosts_of(file: &[u8]) -> io::Result<Hosts> {
     Ok(hosts)
 }
 
-type HttpTransportBuilder = ResolverBuilder<TokioRuntimeProvider>;
+type DnsBuilder = ResolverBuilder<TokioRuntimeProvider>;
 
-fn system() -> Result<HttpTransportBuilder, NetError> {
+fn system() -> Result<DnsBuilder, NetError> {
     match TokioResolver::builder_tokio() {
         Err(NetError::Io(error))
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other) =>
@@ -348,7 +348,7 @@ fn system() -> Result<HttpTransportBuilder, NetError> {
     }
 }
 
-fn with_servers(servers: &[SocketAddr]) -> HttpTransportBuilder {
+fn with_servers(servers: &[SocketAddr]) -> DnsBuilder {
     let server = |address: &SocketAddr| {
         let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
         for connection in &mut connections {

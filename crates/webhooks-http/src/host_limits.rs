@@ -8,7 +8,7 @@ use url::{Position, Url};
 
 /// Bounds the exchanges with each host, and with them its connections.
 #[derive(Debug)]
-pub(crate) struct Hosts {
+pub(crate) struct HostLimits {
     max: usize,
     slots: Mutex<Slots>,
 }
@@ -23,7 +23,7 @@ struct Slots {
 /// How many hosts there are at least before those at rest are looked for.
 const FIRST_SWEEP: usize = 1024;
 
-impl Hosts {
+impl HostLimits {
     pub(crate) fn new(max: usize) -> Self {
         let slots = Slots { by_origin: HashMap::new(), swept_at: FIRST_SWEEP };
         Self { max, slots: Mutex::new(slots) }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_host_has_so_many_slots_and_another_its_own() {
-        let hosts = Hosts::new(2);
+        let hosts = HostLimits::new(2);
         let url = |text: &str| Url::parse(text).unwrap();
         let slot = |text: &str| hosts.slot(&url(text)).now_or_never();
         let first = slot("https://a.example/1").unwrap();
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn hosts_at_rest_are_forgotten_and_those_at_work_are_not() {
-        let hosts = Hosts::new(1);
+        let hosts = HostLimits::new(1);
         let url = |n: usize| Url::parse(&format!("https://{n}.example/")).unwrap();
         let _held = hosts.slot(&url(0)).now_or_never().unwrap();
         for n in 1..10 * FIRST_SWEEP {

@@ -12,18 +12,18 @@ use tower_service::Service;
 /// Connects within a time, TLS included, or gives up and closes what it has. The client goes on with
 /// connections that nobody waits for any more, so that they need an end of their own.
 #[derive(Debug, Clone)]
-pub(crate) struct InTime<C> {
+pub(crate) struct ConnectTimeout<C> {
     connector: C,
     timeout: Duration,
 }
 
-impl<C> InTime<C> {
+impl<C> ConnectTimeout<C> {
     pub(crate) fn new(connector: C, timeout: Duration) -> Self {
         Self { connector, timeout }
     }
 }
 
-impl<C> Service<Uri> for InTime<C>
+impl<C> Service<Uri> for ConnectTimeout<C>
 where
     C: Service<Uri, Error: Into<Box<dyn Error + Send + Sync>>>,
     C::Future: Send + 'static,
