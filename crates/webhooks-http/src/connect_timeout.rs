@@ -1,4 +1,4 @@
-//! A connector with a deadline, over all that connecting takes.
+//! A connector with one deadline for the whole connection: proxy, TCP and TLS.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -9,8 +9,9 @@ use std::time::Duration;
 use http::Uri;
 use tower_service::Service;
 
-/// Connects within a time, TLS included, or gives up and closes what it has. The client goes on with
-/// connections that nobody waits for any more, so that they need an end of their own.
+/// Connects within `timeout`, TLS included, and otherwise closes the unfinished connection. The client
+/// continues to connect after the request that needed the connection has ended, so the deadline of the
+/// request does not suffice.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectTimeout<C> {
     connector: C,

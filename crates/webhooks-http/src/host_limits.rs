@@ -1,4 +1,4 @@
-//! How many exchanges one host has at once, over all endpoints.
+//! The limit of concurrent exchanges per host, over all endpoints.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Position, Url};
 
-/// Bounds the exchanges with each host, and with them its connections.
+/// Limits the concurrent exchanges with each host, and so its connections.
 #[derive(Debug)]
 pub(crate) struct HostLimits {
     max: usize,
@@ -16,11 +16,11 @@ pub(crate) struct HostLimits {
 #[derive(Debug)]
 struct Slots {
     by_origin: HashMap<Box<str>, Arc<Semaphore>>,
-    /// How many hosts there may be before those at rest are forgotten.
+    /// The number of hosts at which hosts without an exchange are removed.
     swept_at: usize,
 }
 
-/// How many hosts there are at least before those at rest are looked for.
+/// The minimum of `swept_at`.
 const FIRST_SWEEP: usize = 1024;
 
 impl HostLimits {
@@ -29,7 +29,7 @@ impl HostLimits {
         Self { max, slots: Mutex::new(slots) }
     }
 
-    /// Waits for a slot of the URL's host, and holds it until it is dropped.
+    /// Waits for a slot of the URL's host. The slot is free again when the permit is dropped.
     #[expect(clippy::expect_used, reason = "acquiring fails only once the semaphore is closed")]
     pub(crate) async fn slot(&self, url: &Url) -> OwnedSemaphorePermit {
         let semaphore = self.semaphore(&url[..Position::BeforePath]);
@@ -42,7 +42,8 @@ impl HostLimits {
             return Arc::clone(semaphore);
         }
         if slots.by_origin.len() >= slots.swept_at {
-            // Whoever holds or awaits a slot holds the semaphore too.
+            // An exchange that has or awaits a slot has a clone of the semaphore. The number of hosts must
+            // double before the next sweep, so that sweeps cost little per exchange.
             slots.by_origin.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             slots.swept_at = FIRST_SWEEP.max(slots.by_origin.len().saturating_mul(2));
         }

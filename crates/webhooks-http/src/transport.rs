@@ -21,7 +21,7 @@ use crate::policy::{AddressPolicy, Refusal};
 use crate::resolve::{ResolveError, is_asking, watched};
 use crate::tls::Peer;
 
-/// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
+/// Sends requests over HTTP. It is cheap to clone; all clones share one pool of connections.
 ///
 /// # Example
 /// ```
@@ -59,14 +59,14 @@ impl HttpTransport {
         let mut used = None;
         if let Some(credentials) = client_credentials {
             let owner = (credentials, tls);
-            // On the heap: it would make every exchange larger by half.
+            // On the heap, because it would make the future of every exchange larger by half.
             let token = timeout(time, Box::pin(self.token(&owner, time))).await;
             let token = token.map_err(|_late| TokenError::Late)??;
             headers.insert(AUTHORIZATION, token.clone());
             used = Some((owner, token));
         }
         let time = time.saturating_sub(begun.elapsed());
-        // The endpoint's time stands still here: what takes it is others' exchanges.
+        // The wait for a slot does not count for the endpoint's timeout, since other exchanges cause it.
         let _slot = self.slot(&url, inner.slot_wait).await?;
         let begun = Instant::now();
         let answered = timeout(time, client.post(&url, headers, body));
@@ -76,15 +76,15 @@ impl HttpTransport {
         if let (401, Some((owner, token))) = (status, &used) {
             inner.tokens.forget(owner, token).await;
         }
-        // The status alone says what became of the event: a body that breaks off or never ends is
-        // no reason to send it again.
+        // The status alone decides about the event: a body that breaks off or never ends is no reason to
+        // send the event again.
         let time = inner.body_timeout.min(time.saturating_sub(begun.elapsed()));
         let mut kept = BytesMut::new();
         let _all = timeout(time, body::read(body, inner.max_response_body, &mut kept)).await;
         Ok(Response { status, headers: head.headers, body: kept.freeze() })
     }
 
-    /// Waits for one of a host's slots.
+    /// Waits for a slot of the URL's host, for `wait` at most.
     async fn slot(
         &self,
         url: &EndpointUrl,
@@ -94,7 +94,8 @@ impl HttpTransport {
         slot.map_err(|_late| TransportError::new(ErrorClass::Busy))
     }
 
-    /// Returns a token, fetched if need be, while `time` lasts.
+    /// Returns the token for an endpoint, from the cache or from its token server. `time` is the time that the
+    /// exchange has for it.
     async fn token(&self, owner: &Owner, time: Duration) -> Result<HeaderValue, TransportError> {
         let (credentials, tls) = owner;
         let (inner, url) = (&*self.inner, &credentials.token_url);
@@ -102,7 +103,7 @@ impl HttpTransport {
             self.check_token_url(url)?;
             let (headers, form) = token_request(credentials);
             let client = inner.clients.get(tls.as_ref(), Peer::TokenServer)?;
-            // Half of the time, so that it is told from a server that does not answer.
+            // Half of the time, so that a busy host and a server that does not answer are different errors.
             let _slot = self.slot(url, inner.slot_wait.min(time / 2)).await?;
             let (head, body) = client.post(url, headers, form).await?.into_parts();
             let mut kept = BytesMut::new();
@@ -114,13 +115,14 @@ impl HttpTransport {
         inner.tokens.header(owner, exchange).await
     }
 
-    /// A client's secret goes out over TLS alone (RFC 6749 §3.2), except to a developer's own machine.
+    /// Allows a token server only over TLS, since it gets the client secret (RFC 6749 §3.2), except on this
+    /// machine in development.
     fn check_token_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
         self.check_url(url)?;
         self.check_clear(url, Refusal::Scheme)
     }
 
-    /// What lets us in goes out over TLS alone as well (RFC 6750 §5.3, RFC 7617 §4).
+    /// Allows credentials and secret headers only over TLS (RFC 6750 §5.3, RFC 7617 §4).
     fn check_access(
         &self,
         url: &EndpointUrl,
@@ -147,13 +149,13 @@ impl HttpTransport {
     }
 }
 
-/// Returns whether a header is kept like a secret: those of an endpoint's own are marked so. A few of
-/// them are never secrets.
+/// Returns whether a header may be a secret. Custom headers of an endpoint are marked as sensitive; a few
+/// names are never secrets.
 fn is_secret((name, value): (&HeaderName, &HeaderValue)) -> bool {
     value.is_sensitive() && ![ACCEPT, CONTENT_TYPE, USER_AGENT].contains(name)
 }
 
-/// Returns what it means that the time is over.
+/// Returns the error for an exchange whose time is over.
 fn late() -> TransportError {
     if is_asking() {
         TransportError::new(ErrorClass::Dns).caused_by(ResolveError::Late)
