@@ -9,9 +9,8 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use webhooks_receive::{
-    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook, provider::Standard,
-};
+use webhooks_receive::provider::Standard;
+use webhooks_receive::{MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook};
 use webhooks_sign::Key;
 
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");

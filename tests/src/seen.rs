@@ -1,4 +1,4 @@
-//! What every store of ids does: one suite, written against the port, that each store passes.
+//! The suite of the seen stores: it is written against the port, and each store passes it.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn what_is_released_can_be_claimed(store: impl SeenStore) {
 }
 
 async fn a_claim_that_ended_is_taken_over(store: impl SeenStore) {
-    // What ended before and waits to be forgotten must not stand in the way.
+    // Ids that have expired and are not removed yet must make no difference.
     for number in 0..20 {
         let other = SeenId::new("standard", &format!("msg_{number}_before"));
         store.done(other, at(1)).await.expect("a store that works");

@@ -21,11 +21,9 @@ use tokio_rustls::rustls::crypto::ring;
 use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Dispatcher, Engine, MemoryStore};
 use webhooks_http::HttpTransport;
-use webhooks_receive::{
-    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook,
-    clock::{Clock, SystemClock},
-    provider::Standard,
-};
+use webhooks_receive::clock::{Clock, SystemClock};
+use webhooks_receive::provider::Standard;
+use webhooks_receive::{MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook};
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, standard};
 

@@ -1,4 +1,4 @@
-//! The stores of ids: one suite for all three, and what two processes share.
+//! The seen stores: one suite for all three, and the ids that two processes share.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
+use webhooks_receive::provider::Standard;
+use webhooks_receive::seen::{BeginOutcome, SeenClaim, SeenId, SeenStore};
 use webhooks_receive::{
     MemorySeenStore, PostgresSeenStore, Receiver, ReplayGuard, SqliteSeenStore, Webhook,
-    provider::Standard,
-    seen::{BeginOutcome, SeenClaim, SeenId, SeenStore},
 };
 use webhooks_sign::{Key, standard};
 use webhooks_tests::postgres::{Cluster, connect};
@@ -154,7 +154,7 @@ async fn what_has_expired_is_removed_from_the_table_bit_by_bit() {
     assert_eq!(left, [12, 4, 0, 0]);
 }
 
-/// Who only handles webhooks need not be allowed to create tables. Method: the owner makes the
+/// A role that only handles webhooks needs no right to create tables. Method: the owner makes the
 /// table, and a role without any other right takes over.
 #[tokio::test]
 async fn a_role_that_may_create_nothing_can_use_the_table() {

@@ -62,6 +62,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(roots: Roots, extra: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
+        // Every builder below gets it: the default provider of the process may be another one, or none.
         let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match roots {
             Roots::Platform => Arc::new(Verifier::new_with_extra_roots(extra, provider.clone())?),

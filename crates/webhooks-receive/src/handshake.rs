@@ -198,6 +198,7 @@ impl Handshake {
 
     /// Answers a webhook that is a handshake.
     pub fn answer_webhook(&self, webhook: &Webhook) -> Option<Response<Bytes>> {
+        // Every webhook passes here, and those that are too large for a handshake are not parsed.
         if webhook.body().len() > MAX_SIGNED {
             return None;
         }

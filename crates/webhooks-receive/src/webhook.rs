@@ -181,6 +181,8 @@ impl Webhook {
     /// Returns whether this receiver, or a clone with the same settings, verified the webhook.
     #[cfg(feature = "axum")]
     pub(crate) fn is_verified_by(&self, receiver: &Arc<Settings>) -> bool {
+        // Not `is_same_receiver`: a setter may have made the other receiver stricter than the one that
+        // verified the webhook.
         Arc::ptr_eq(&self.proof.receiver, receiver)
     }
 

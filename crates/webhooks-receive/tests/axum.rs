@@ -20,10 +20,10 @@ use sender::{NOW, key, receiver, signed};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
+use webhooks_receive::provider::{GitHub, Provider, Slack, Standard, Zoom};
 use webhooks_receive::{
     CloudEvents, Handshake, MemorySeenStore, ReceiveLayer, Receiver, Rejection, ReplayGuard,
     VerifiedWebhook,
-    provider::{GitHub, Provider, Slack, Standard, Zoom},
 };
 use webhooks_sign::Envelope;
 

@@ -20,9 +20,8 @@ use http_body_util::{BodyExt as _, Channel, Empty, Full};
 use sender::{NOW, StoppedClock, key, receiver, signed};
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
-use webhooks_receive::{
-    BoxError, Keys, Receiver, Rejection, SetupError, TenantKeys, Webhook, provider::Standard,
-};
+use webhooks_receive::provider::Standard;
+use webhooks_receive::{BoxError, Keys, Receiver, Rejection, SetupError, TenantKeys, Webhook};
 use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, MAILGUN, SQUARE, TWILIO};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Error, KeyRing, Tolerance};

@@ -19,11 +19,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
+use webhooks_receive::provider::Standard;
+use webhooks_receive::seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 use webhooks_receive::{
     Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError,
     TenantKeys, Webhook,
-    provider::Standard,
-    seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore},
 };
 use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;
