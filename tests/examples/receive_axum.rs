@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use webhooks_receive::{
-    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, Standard, VerifiedWebhook,
+    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook, provider::Standard,
 };
 use webhooks_sign::Key;
 

@@ -22,8 +22,9 @@ use webhooks_core::{DeliveryStatus, Event, RetryPolicy, Timestamp};
 use webhooks_dispatch::{Dispatcher, Engine, MemoryStore};
 use webhooks_http::HttpTransport;
 use webhooks_receive::{
-    Clock, MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, Standard, SystemClock,
-    VerifiedWebhook,
+    MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, VerifiedWebhook,
+    clock::{Clock, SystemClock},
+    provider::Standard,
 };
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, standard};

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use webhooks_receive::{MemorySeenStore, Provider, ReceiveLayer, Receiver, ReplayGuard};
-use webhooks_receive::{Standard, Svix};
+use webhooks_receive::provider::{Standard, Svix};
+use webhooks_receive::{MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard, provider::Provider};
 use webhooks_sign::Key;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 use webhooks_receive::{
-    BeginOutcome, MemorySeenStore, PostgresSeenStore, Receiver, ReplayGuard, SeenClaim, SeenId,
-    SeenStore, SqliteSeenStore, Standard, Webhook,
+    MemorySeenStore, PostgresSeenStore, Receiver, ReplayGuard, SqliteSeenStore, Webhook,
+    provider::Standard,
+    seen::{BeginOutcome, SeenClaim, SeenId, SeenStore},
 };
 use webhooks_sign::{Key, standard};
 use webhooks_tests::postgres::{Cluster, connect};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
-use webhooks_receive::{BeginOutcome, SeenClaim, SeenId, SeenStore};
+use webhooks_receive::seen::{BeginOutcome, SeenClaim, SeenId, SeenStore};
 
 /// How many callers claim one id at the same time.
 const CALLERS: usize = 100;

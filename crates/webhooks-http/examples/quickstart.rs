@@ -23,7 +23,7 @@ use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, KeyRing, standard};
 
-/// What both sides share; make yours by `Secret::generate()`.
+/// The secret that both sides share; make yours with `Secret::generate()`.
 const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
 
 #[tokio::main]
@@ -83,7 +83,7 @@ fn report(results: &[DeliveryResult]) {
     println!();
 }
 
-/// Starts a receiver on a free port and returns its URL. It needs webhooks-sign alone.
+/// Starts a receiver on a free port and returns its URL. It needs only webhooks-sign.
 async fn start_receiver() -> Result<String, Box<dyn Error>> {
     let keys = KeyRing::from(Key::standard(SECRET)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -100,7 +100,7 @@ async fn start_receiver() -> Result<String, Box<dyn Error>> {
     Ok(url)
 }
 
-/// How often the flaky path was asked; it answers at the third time.
+/// The number of requests to the flaky path, which succeeds from the third on.
 static FLAKY_CALLS: AtomicU32 = AtomicU32::new(0);
 
 async fn receive(

@@ -1,4 +1,4 @@
-//! The body of a request, and that of a response, as far as it is kept.
+//! The body of a request, and the part of a response body that is read.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 
-/// The body of a request, which notes whether any of it was taken to be sent.
+/// The body of a request, which records whether the client has taken any of it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Full<Bytes>,
@@ -18,8 +18,8 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Returns a body and its note. One without a byte counts as taken: its request may be sent without
-    /// asking it.
+    /// Returns a body and its record. An empty body counts as taken: the client may send its request
+    /// without polling it.
     pub(crate) fn new(body: Bytes) -> (Self, Arc<AtomicBool>) {
         let was_read = Arc::new(AtomicBool::new(body.is_empty()));
         (Self { body: Full::new(body), was_read: Arc::clone(&was_read) }, was_read)
@@ -47,9 +47,9 @@ impl Body for RequestBody {
     }
 }
 
-/// Reads the body up to a limit, in bytes, into `kept`, where what came stays if it breaks off or
-/// nobody waits any longer. What follows is never read: dropping the response closes the connection
-/// instead. Nothing is decompressed, so that few bytes stay few.
+/// Reads at most `max` bytes of the body into `kept`. The bytes that arrived stay there if the body breaks
+/// off, or if this future is dropped. The rest is never read: dropping the response closes the
+/// connection instead. Nothing is decompressed, so that a small body cannot become a large one.
 pub(crate) async fn read<B: Body<Data = Bytes>>(
     body: B,
     max: usize,

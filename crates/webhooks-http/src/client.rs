@@ -1,4 +1,4 @@
-//! The HTTP clients: one for all endpoints, and one for each that has a TLS of its own.
+//! The HTTP clients: one for all endpoints, and one for each endpoint with its own TLS settings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,46 +17,45 @@ use webhooks_dispatch::transport::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointUrl, auth::EndpointTls};
 
 use crate::body::RequestBody;
-use crate::in_time::InTime;
+use crate::connect_timeout::ConnectTimeout;
 use crate::outcome::{BoxError, Stage, Unprocessed, failed, unprocessed};
-use crate::proxy::{ByAddress, Proxy};
+use crate::proxy::{Proxy, ProxyConnector};
 use crate::resolve::Resolver;
 use crate::tls::{Peer, Tls, TlsError};
 
-/// How many clients with a TLS of their own are kept: each has connections of its own.
+/// The maximum number of clients with their own TLS settings. Each has connections of its own.
 const MAX_CLIENTS: u64 = 1024;
 
-/// How long such a client is kept without an exchange.
+/// The time without an exchange after which such a client is dropped.
 const CLIENT_IDLE: Duration = Duration::from_secs(600);
 
 /// The protocols that TLS negotiates, the best first (RFC 7301 §6).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// How large the headers of a response may be over HTTP/2, in bytes.
+/// The maximum size of the headers of an HTTP/2 response, in bytes.
 const MAX_RESPONSE_HEADERS: u32 = 64 * 1024;
 
-/// How much of responses may be on its way over HTTP/2 before it is read, in bytes: a connection's
-/// share of memory.
+/// The window of an HTTP/2 connection in bytes, which limits how much of its responses is in memory.
 const WINDOW: u32 = 64 * 1024;
 
-/// How long an HTTP/2 connection with requests on it may be silent before it is asked whether it
-/// lives, and how long it then has.
+/// The time after which a silent HTTP/2 connection with requests on it gets a ping, and the time in which
+/// it must answer.
 const PING: Duration = Duration::from_secs(10);
 
-/// How often a request goes out again at most that met the end of a connection. Most receivers take 100
-/// requests or more over a connection before they end it, so that a request meets several ends in a
+/// The maximum number of times that a request is sent again because its connection ended. Most receivers
+/// take 100 requests or more over a connection before they end it, so a request meets several ends in a
 /// row only if many more than that are in flight.
 const MAX_ENDS: u32 = 16;
 
-/// How often a request goes out again at most whose stream was refused. A new connection may carry more
-/// streams than the receiver takes until its settings have come; one that goes on refusing is left
-/// to the next attempt.
+/// The maximum number of times that a request is sent again because its stream was refused. A new connection
+/// may carry more streams than the receiver allows until its settings have arrived. If the receiver
+/// refuses more often, the next attempt repeats the request.
 const MAX_REFUSALS: u32 = 2;
 
-/// How long a request waits before it goes out again after its stream was refused.
+/// How long a request waits before it is sent again after its stream was refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all clients have in common.
+/// The settings of all clients.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) tls: Tls,
@@ -66,7 +65,7 @@ pub(crate) struct ClientSettings {
     pub(crate) limits: Limits,
 }
 
-/// What bounds an exchange and its connection.
+/// The limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect_timeout: Duration,
@@ -74,16 +73,16 @@ pub(crate) struct Limits {
     pub(crate) max_idle_per_host: usize,
 }
 
-type ProxiedClient = legacy::Client<InTime<HttpsConnector<ByAddress>>, RequestBody>;
+type ProxiedClient = legacy::Client<ConnectTimeout<HttpsConnector<ProxyConnector>>, RequestBody>;
 
-/// Hands out the client for an endpoint.
+/// The clients, by the TLS settings of the endpoint.
 pub(crate) struct Clients {
     settings: ClientSettings,
     common: Arc<Client>,
     special: Cache<(Arc<EndpointTls>, Peer), Arc<Client>>,
 }
 
-/// One pool of connections, whose TLS is the same.
+/// One pool of connections with the same TLS settings.
 pub(crate) struct Client {
     kind: Kind,
     agent: HeaderValue,
@@ -104,8 +103,9 @@ impl Clients {
         Ok(Self { settings, common, special })
     }
 
-    /// Returns the client for an endpoint with this TLS, or its token server, which needs one of its
-    /// own if it is not that of all: connections are never shared between them.
+    /// Returns the client for an endpoint with these TLS settings, or for its token server. Without own TLS
+    /// settings it is the common client. Otherwise the endpoint and its token server have a client each,
+    /// since connections are never shared between different settings.
     pub(crate) fn get(
         &self,
         tls: Option<&Arc<EndpointTls>>,
@@ -119,14 +119,14 @@ impl Clients {
             .map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 
-    /// Says whether a client can be made for an endpoint with this TLS.
+    /// Checks whether a client can be made for an endpoint with these TLS settings.
     pub(crate) fn check(&self, tls: &EndpointTls) -> Result<(), TransportError> {
         let checked = self.settings.tls.config(Some(tls), Peer::Endpoint).map(drop);
         checked.map_err(|error| TransportError::new(ErrorClass::Tls).caused_by(error))
     }
 }
 
-/// Says why there is no client.
+/// The reason why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error("the HTTP client refused its settings")]
@@ -150,8 +150,10 @@ impl ClientSettings {
         reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(self.resolver.clone()))
+            // One call is one request: a redirect would be a second one, to a URL that the policy has not
+            // checked. Without redirects there is no use for a `referer` either.
             .redirect(redirect::Policy::none())
-            // `Client::post` decides; a client that never repeats needs no copy of the request.
+            // `Client::post` decides about repeats; a client that never repeats needs no copy of the request.
             .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .no_proxy()
@@ -174,9 +176,10 @@ impl ClientSettings {
             .build()
     }
 
-    /// The other client cannot be told how to connect, and would leave names to the proxy.
+    /// `reqwest` has no way to set the connector, and would let the proxy resolve names.
     fn proxied(&self, config: ClientConfig, proxy: &Proxy) -> ProxiedClient {
-        let by_address = ByAddress::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
+        let by_address =
+            ProxyConnector::new(proxy, self.resolver.clone(), self.limits.connect_timeout);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -195,11 +198,12 @@ impl ClientSettings {
             .http2_initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
-            .build(InTime::new(connector, self.limits.connect_timeout))
+            .build(ConnectTimeout::new(connector, self.limits.connect_timeout))
     }
 }
 
-/// Says that there is no response, whether there was a connection, and whether any of the body went out.
+/// A failure without a response. `connecting`: there was no connection yet. `was_read`: the client has taken
+/// some of the body.
 struct Failure {
     error: BoxError,
     connecting: bool,
@@ -207,10 +211,10 @@ struct Failure {
 }
 
 impl Client {
-    /// Posts a body, and returns the response once its head is here.
+    /// Posts a body, and returns the response once its head has arrived.
     ///
-    /// A request that nobody can have acted upon goes out again: over a new connection, if the receiver
-    /// ended this one. Nothing else does.
+    /// The request is sent again only if no receiver can have acted upon it. If the receiver ended the
+    /// connection, the request then gets a new one.
     #[expect(clippy::disallowed_methods, reason = "the deadline goes by the same clock")]
     pub(crate) async fn post(
         &self,
@@ -239,7 +243,7 @@ impl Client {
     fn failed(&self, url: &EndpointUrl, failure: Failure) -> TransportError {
         let stage = if failure.connecting {
             let by_tls = url.as_url().scheme() == "https";
-            Stage::Connecting { to: self.resolver.told_addresses(url), by_tls }
+            Stage::Connecting { to: self.resolver.public_addresses(url), by_tls }
         } else {
             Stage::Exchanging
         };
@@ -260,7 +264,7 @@ impl Client {
         };
         Ok(match &self.kind {
             Kind::Direct(client) => {
-                // Put together by hand: a builder would copy the headers one by one.
+                // Built by hand, because the builder of reqwest copies the headers one by one.
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
                 *post.body_mut() = Some(Body::wrap(body));

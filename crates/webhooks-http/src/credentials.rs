@@ -1,4 +1,4 @@
-//! Tokens that endpoints ask for: OAuth 2.0, client credentials (RFC 6749 §4.4).
+//! Tokens for endpoints: OAuth 2.0, client credentials (RFC 6749 §4.4).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,30 +18,30 @@ use webhooks_dispatch::transport::{ErrorClass, Response, TransportError};
 use webhooks_registry::auth::{ClientCredentials, EndpointTls, SecretIn};
 use zeroize::Zeroizing;
 
-/// How many tokens are kept.
+/// The maximum number of tokens in the cache.
 const MAX_TOKENS: u64 = 4096;
 
-/// How much of the answer to the request for a token is read, in bytes.
+/// How many bytes of the answer of a token server are read.
 pub(crate) const MAX_TOKEN_ANSWER: usize = 64 * 1024;
 
-/// How long before its end a token is replaced, so that it does not end on the way.
+/// How long before its end a token is replaced, so that it does not end while a request is sent.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// How long a token is kept whose end was not told.
+/// The life of a token if the server does not state one.
 const DEFAULT_LIFE: Duration = Duration::from_secs(300);
 
-/// How long a token is kept at most.
+/// The maximum time for which a token is cached.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keeps tokens while they are valid; of those who need the same one, one fetches it.
+/// A cache of valid tokens. If several exchanges need the same token, one of them fetches it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens(Cache<Owner, Token>);
 
-/// Whom a token was given to. A token may be bound to the certificate by which it was fetched (RFC
-/// 8705 §3), so that those who show different ones share none.
+/// The client that a token was issued to. A token may be bound to the certificate with which it was
+/// fetched (RFC 8705 §3), so endpoints with different certificates share no token.
 pub(crate) type Owner = (Arc<ClientCredentials>, Option<Arc<EndpointTls>>);
 
-/// What goes into the header, and for how long.
+/// The value of the header, and the time for which it is cached.
 #[derive(Debug, Clone)]
 struct Token {
     value: HeaderValue,
@@ -59,7 +59,7 @@ struct Granted {
     expires_in: Value,
 }
 
-/// Says why there is no token. It shows nothing of what was answered.
+/// The reason why there is no token. It shows nothing of the answer of the server.
 #[derive(Debug, Clone, Error)]
 pub(crate) enum TokenError {
     #[error("the token server answered {status}{}", in_brackets(*code))]
@@ -75,7 +75,8 @@ pub(crate) enum TokenError {
 impl From<TokenError> for TransportError {
     fn from(error: TokenError) -> Self {
         let class = match &error {
-            // What is blocked stays so: trying again does not help. What was not sent is no failure.
+            // A blocked URL stays blocked, so a retry does not help. A busy host got no request, so there
+            // was no failure.
             TokenError::Exchange(failed)
                 if matches!(failed.class, ErrorClass::Blocked | ErrorClass::Busy) =>
             {
@@ -92,8 +93,8 @@ impl Tokens {
         Self(Cache::builder().max_capacity(MAX_TOKENS).expire_after(UntilItsEnd).build())
     }
 
-    /// Returns the header by which an endpoint lets us in, fetching the token by `exchange` if
-    /// there is none.
+    /// Returns the header that authorizes us at an endpoint. If the cache has no token, `exchange` fetches
+    /// one.
     pub(crate) async fn header<F>(
         &self,
         owner: &Owner,
@@ -108,7 +109,7 @@ impl Tokens {
         Ok(token.value)
     }
 
-    /// Forgets a token that an endpoint refused, unless another one has taken its place.
+    /// Removes the token that an endpoint refused, unless a newer one has replaced it.
     pub(crate) async fn forget(&self, owner: &Owner, refused: &HeaderValue) {
         if self.0.get(owner).await.is_some_and(|token| token.value == refused) {
             self.0.invalidate(owner).await;
@@ -116,7 +117,7 @@ impl Tokens {
     }
 }
 
-/// Returns headers and body of the request for a token (RFC 6749 §4.4.2 and §2.3.1).
+/// Returns the headers and the body of the request for a token (RFC 6749 §4.4.2 and §2.3.1).
 pub(crate) fn token_request(credentials: &ClientCredentials) -> (HeaderMap, Bytes) {
     let (id, secret) = (&credentials.client_id, credentials.dangerous_client_secret());
     let mut headers = HeaderMap::from_iter([
@@ -143,7 +144,7 @@ pub(crate) fn token_request(credentials: &ClientCredentials) -> (HeaderMap, Byte
     (headers, form.finish().into())
 }
 
-/// Returns the value of an `Authorization` header by user name and password (RFC 7617 §2).
+/// Returns the value of an `Authorization` header with user name and password (RFC 7617 §2).
 #[expect(clippy::expect_used, reason = "base64 is made of characters that headers may hold")]
 pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
     let pair = Zeroizing::new(format!("{user}:{password}"));
@@ -176,8 +177,8 @@ fn granted(response: &Response) -> Result<Token, TokenError> {
     Ok(Token { value, life: life.min(MAX_LIFE).saturating_sub(MARGIN) })
 }
 
-/// Returns why no token was given, if that is one of the words of RFC 6749 §5.2. Whatever else the
-/// server says may repeat what it was sent.
+/// Returns the error code of the server, if it is one of RFC 6749 §5.2. Any other text of the server is
+/// left out, since it may repeat the secret.
 fn refusal(body: &[u8]) -> Option<&'static str> {
     const CODES: [&str; 6] = [
         "invalid_client",
@@ -196,8 +197,8 @@ fn in_brackets(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
-/// Returns how long a token lives, if that was told. RFC 6749 §5.1 has a number of seconds; servers
-/// send it as a text or with a fraction, too.
+/// Returns the life of a token, if the server states it, in seconds (RFC 6749 §5.1). Some servers send
+/// it as a text or with a fraction.
 fn lifetime(expires_in: &Value) -> Option<Duration> {
     let seconds = match expires_in {
         Value::String(text) => text.trim().parse().ok()?,

@@ -1,23 +1,35 @@
 #![doc = include_str!("../README.md")]
 
+// Each file uses only files above it: from bottom to top.
+
+// bodies, limits and names
 mod body;
-mod builder;
-mod client;
+mod connect_timeout;
 mod credentials;
-mod global;
-mod hosts;
-mod in_time;
-mod names;
-mod outcome;
+mod host_limits;
+mod internal_names;
+mod public_addresses;
+
+// where requests may go, and how they get there
 mod policy;
-mod proxy;
+
 mod resolve;
+
+mod proxy;
+
+mod outcome;
 mod tls;
+
+mod client;
+
+// the transport
 mod transport;
 
+mod builder;
+
 // The public interface is:
-pub use builder::HttpTransportBuilder;
+pub use builder::{HttpTransportBuilder, HttpTransportError};
 pub use policy::{AddressPolicy, HostPatternError, Refusal};
 pub use proxy::{Proxy, ProxyError};
 pub use tls::Roots;
-pub use transport::{HttpTransport, HttpTransportError};
+pub use transport::HttpTransport;

@@ -1,4 +1,4 @@
-//! What a failed exchange means.
+//! The class and the text of a failed exchange.
 
 use std::error::Error;
 use std::io;
@@ -13,41 +13,43 @@ use crate::resolve::ResolveError;
 /// How far an exchange had come when it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// There was no connection yet.
+    /// The connection was being made.
     Connecting {
-        /// The addresses to which it was being made, as far as is known.
+        /// The addresses of the connection, as far as they are known.
         to: Option<String>,
-        /// Whether TLS is a part of it.
+        /// Whether the connection includes TLS.
         by_tls: bool,
     },
-    /// The request was on its way, or the response.
+    /// The request or the response was being transferred.
     Exchanging,
 }
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error of the HTTP client, told to the owner of an endpoint.
+/// An error of the HTTP client, with a text for the owner of an endpoint.
 #[derive(Debug, Error)]
-#[error("{told}")]
+#[error("{public_text}")]
 struct Cause {
-    told: String,
+    public_text: String,
     error: BoxError,
 }
 
-/// Returns what a failure before or within the response's head means.
+/// Returns the error for a failure before the head of the response has arrived.
 pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
-    let own = own(&*error);
+    let internal = internal_cause(&*error);
     let (otherwise, cut) = match stage {
-        // A TCP connection that comes about at all is closed or reset within TLS.
-        Stage::Connecting { by_tls: true, .. } if own.is_none() => {
+        // A failure to make the TCP connection has other kinds. A close or reset is in the handshake of TLS.
+        Stage::Connecting { by_tls: true, .. } if internal.is_none() => {
             (ErrorClass::Connect, Some(ErrorClass::Tls))
         }
         Stage::Connecting { .. } => (ErrorClass::Connect, None),
         Stage::Exchanging => (ErrorClass::Other, Some(ErrorClass::Reset)),
     };
     let class = chain(&*error).find_map(|cause| classify(cause, cut)).unwrap_or(otherwise);
-    let told = match (own, stage, class) {
-        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Connect) => no_way(&*error, to),
+    let public_text = match (internal, stage, class) {
+        (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Connect) => {
+            cannot_connect(&*error, to)
+        }
         (None, Stage::Connecting { to: Some(to), .. }, ErrorClass::Timeout) => {
             Some(format!("no connection to {to} in time"))
         }
@@ -56,41 +58,42 @@ pub(crate) fn failed(error: BoxError, stage: &Stage) -> TransportError {
         }
         _ => None,
     };
-    let told = told.unwrap_or_else(|| root(&*error));
-    TransportError::new(class).caused_by(Cause { told, error })
+    let public_text = public_text.unwrap_or_else(|| innermost(&*error));
+    TransportError::new(class).caused_by(Cause { public_text, error })
 }
 
-/// Returns what it means that there is no connection to these addresses, if that is not the sender's
-/// affair, such as a want of files or ports.
-fn no_way(error: &(dyn Error + 'static), to: &str) -> Option<String> {
+/// Returns the text for a failed connection to these addresses. `None` if the cause is on our side, such
+/// as a lack of files or ports.
+fn cannot_connect(error: &(dyn Error + 'static), to: &str) -> Option<String> {
     kinds(error).find_map(|kind| match kind {
         io::ErrorKind::ConnectionRefused => Some(format!("connection refused by {to}")),
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkDown
-        | io::ErrorKind::NetworkUnreachable => Some(format!("no way to {to}")),
+        | io::ErrorKind::NetworkUnreachable => Some(format!("cannot connect to {to}")),
         _ => None,
     })
 }
 
-/// Says why nobody can have acted upon a request.
+/// The reason why no receiver can have acted upon a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unprocessed {
-    /// The receiver ended the connection before it came to the request.
+    /// The receiver ended the connection before it processed the request.
     Ended,
     /// The receiver refused its stream.
     Refused,
 }
 
-/// Returns why nobody can have acted upon the request, if so. `was_read` says whether any of its body
-/// was taken to be sent.
+/// Returns the reason why no receiver can have acted upon the request, if there is one. `was_read` is
+/// whether the client has taken any of its body.
 ///
 /// RFC 9113 §8.7: "The GOAWAY frame indicates the highest stream number that might have been
 /// processed. Requests on streams with higher numbers are therefore guaranteed to be safe to retry",
-/// and so is what was reset by `REFUSED_STREAM`. Streams up to that number get another error. What
-/// a receiver refuses for another reason, such as too many requests, is left to the next attempt.
+/// and so are streams that were reset with `REFUSED_STREAM`. Streams up to that number get another error.
+/// If a receiver refuses a stream for another reason, such as too many requests, the next attempt
+/// repeats it.
 ///
-/// The request that waits for a free stream when the connection ends has no stream: the client drops
-/// it without a word of the receiver. The same error tells that the client itself is gone.
+/// A request that waits for a free stream when the connection ends has no stream: the client drops it,
+/// with an error of its own. The same error is returned when the client itself is gone.
 pub(crate) fn unprocessed(error: &(dyn Error + 'static), was_read: bool) -> Option<Unprocessed> {
     chain(error).find_map(|error| {
         if error.downcast_ref().is_some_and(is_dropped) {
@@ -105,27 +108,28 @@ pub(crate) fn unprocessed(error: &(dyn Error + 'static), was_read: bool) -> Opti
     })
 }
 
-/// Returns whether the client dropped a request: what it was waiting for, or the client, has ended.
+/// Returns whether the client dropped a request, because its connection or the client itself has ended.
 fn is_dropped(error: &hyper::Error) -> bool {
     error.is_user()
 }
 
-/// Returns what a failure within a body that has to be read as a whole means.
+/// Returns the error for a failure in a body that has to be read as a whole.
 pub(crate) fn body_failed(error: BoxError) -> TransportError {
-    TransportError::new(ErrorClass::Body).caused_by(Cause { told: root(&*error), error })
+    TransportError::new(ErrorClass::Body)
+        .caused_by(Cause { public_text: innermost(&*error), error })
 }
 
-/// Returns what the innermost error says: the layers above it say nothing to the owner of an
+/// Returns the text of the innermost error: the texts of the outer errors do not help the owner of an
 /// endpoint.
-fn root(error: &(dyn Error + 'static)) -> String {
+fn innermost(error: &(dyn Error + 'static)) -> String {
     let ended = chain(error).filter_map(<dyn Error>::downcast_ref).find_map(ended);
     let malformed = || chain(error).filter_map(<dyn Error>::downcast_ref).find_map(malformed);
-    let root = || own(error).or_else(|| chain(error).last()).map(ToString::to_string);
-    ended.or_else(|| malformed().map(str::to_owned)).or_else(root).unwrap_or_default()
+    let last = || internal_cause(error).or_else(|| chain(error).last()).map(ToString::to_string);
+    ended.or_else(|| malformed().map(str::to_owned)).or_else(last).unwrap_or_default()
 }
 
-/// Returns what ended a stream or connection of HTTP/2. The library's words repeat those of the
-/// receiver.
+/// Returns the cause for the end of an HTTP/2 stream or connection. The text of the library is not used,
+/// since it repeats text of the receiver.
 fn ended(error: &h2::Error) -> Option<String> {
     let reason = error.reason()?;
     match (error.is_remote(), error.is_library(), error.is_go_away()) {
@@ -136,8 +140,8 @@ fn ended(error: &h2::Error) -> Option<String> {
     }
 }
 
-/// Returns what is wrong with a response of HTTP/1.1, or the connection. The library's words are about
-/// its parser and its tasks, and it tells most kinds apart by them alone.
+/// Returns the fault of an HTTP/1.1 response or of the connection. The texts of the library are about its
+/// parser and its tasks, and for most kinds the text is the only way to recognize them.
 fn malformed(error: &hyper::Error) -> Option<&'static str> {
     if is_dropped(error) {
         return Some("it ended while the request waited");
@@ -146,7 +150,7 @@ fn malformed(error: &hyper::Error) -> Option<&'static str> {
         return Some("its status is no number of three digits");
     }
     Some(match error.to_string().as_str() {
-        // A method tells it too, but in servers alone.
+        // There is a method for this kind, but only in servers.
         "message head is too large" => "its headers are too many or too large",
         "invalid content-length parsed" => {
             "its content-length is not a number, or there are several"
@@ -160,21 +164,21 @@ fn malformed(error: &hyper::Error) -> Option<&'static str> {
     })
 }
 
-/// Returns the failure of our resolver or proxy, if it is one: what is behind it is the sender's
-/// affair.
-fn own<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+/// Returns the error of our resolver or proxy, if it is one. The errors inside it are about our network
+/// and not for the owner of an endpoint.
+fn internal_cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     chain(error).find(|cause| cause.is::<ProxyFailed>() || cause.is::<ResolveError>())
 }
 
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     successors(Some(error), |&error: &&'e (dyn Error + 'static)| {
-        // An io::Error passes over what it wraps.
+        // The `source` of an io::Error is that of the error which it wraps, so that one would be skipped.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source())
     })
 }
 
-/// Returns the kinds of all errors of the system.
+/// Returns the kinds of all I/O errors in the chain.
 fn kinds(error: &(dyn Error + 'static)) -> impl Iterator<Item = io::ErrorKind> {
     chain(error).filter_map(<dyn Error>::downcast_ref).map(io::Error::kind)
 }
@@ -189,8 +193,8 @@ fn is_cut(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Returns the class of an error, if it has one by itself. `cut` is that of a connection that was
-/// closed or reset.
+/// Returns the class of an error, if the error determines one. `cut` is the class of a connection that
+/// was closed or reset.
 fn classify(cause: &(dyn Error + 'static), cut: Option<ErrorClass>) -> Option<ErrorClass> {
     if let Some(error) = cause.downcast_ref::<ResolveError>() {
         return Some(match error {
@@ -217,7 +221,7 @@ fn classify(cause: &(dyn Error + 'static), cut: Option<ErrorClass>) -> Option<Er
         };
     }
     if let Some(error) = cause.downcast_ref::<h2::Error>() {
-        // RST_STREAM and GOAWAY: the endpoint's, or the client's answer to frames that make no sense.
+        // RST_STREAM and GOAWAY, from the endpoint or from the client, which answers invalid frames.
         return match (error.is_remote(), error.is_library()) {
             (true, _) => Some(ErrorClass::Reset),
             (_, true) => Some(ErrorClass::Protocol),
@@ -239,9 +243,9 @@ mod tests {
     fn only_what_cannot_be_reached_is_said_to_be_so() {
         // The numbers of Linux: errno(3).
         for (number, expected) in [
-            (101, "no way to 192.0.2.1:80"), // ENETUNREACH
+            (101, "cannot connect to 192.0.2.1:80"), // ENETUNREACH
             (111, "connection refused by 192.0.2.1:80"),
-            (113, "no way to 192.0.2.1:80"),           // EHOSTUNREACH
+            (113, "cannot connect to 192.0.2.1:80"), // EHOSTUNREACH
             (24, "Too many open files (os error 24)"), // EMFILE
             (99, "Cannot assign requested address (os error 99)"), // no port is left
             (104, "Connection reset by peer (os error 104)"),

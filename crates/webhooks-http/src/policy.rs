@@ -1,4 +1,4 @@
-//! Where deliveries may go: a decision over values, without any I/O.
+//! The policy for destinations: a decision over values, without any I/O.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,11 +8,11 @@ use thiserror::Error;
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_carrier, is_global, is_local};
-use crate::names::{Pattern, is_localhost, is_special, without_final_dot};
+use crate::internal_names::{Pattern, is_localhost, is_special, without_final_dot};
+use crate::public_addresses::{effective, is_carrier, is_global, is_local};
 
-/// Ports of services that are no web servers (Fetch Standard, "Port blocking"): browsers never connect
-/// to them, so that no receiver is there, and connecting would tell strangers what else is.
+/// Ports of services that are no web servers (Fetch Standard, "Port blocking"). Browsers never connect to
+/// them, so no receiver uses them; and the errors of connections there would show which services run.
 const BAD_PORTS: [u16; 82] = [
     1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
     103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
@@ -21,11 +21,11 @@ const BAD_PORTS: [u16; 82] = [
     6669, 6679, 6697, 10080,
 ];
 
-/// Says where deliveries may go: to the public internet, and to what is added or taken away.
+/// The policy for destinations: the public internet, with additions and exceptions.
 ///
-/// It is asked for the URL when an endpoint is registered and before each exchange, and for each
-/// address that the host's name resolves to, right before the connection is made to that very
-/// address. What is denied stays denied, whatever else is allowed.
+/// It checks the URL when an endpoint is registered and before each exchange. It checks each address
+/// that the name resolves to right before the connection to this address is made. A denied
+/// destination stays denied, whatever else is allowed.
 ///
 /// # Example
 /// ```
@@ -52,47 +52,47 @@ pub struct AddressPolicy {
     denied_hosts: Vec<Pattern>,
 }
 
-/// Says why nothing may be sent to a place.
+/// The reason why a destination is refused.
 ///
-/// An address that a name resolved to is left out: the owner of the endpoint reads the text, who
-/// must not learn what names resolve to on the inside.
+/// The text never contains an address that a name resolved to: the owner of the endpoint reads it, and
+/// must not learn the addresses of internal names.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The address is not on the public internet, or is denied.
     #[error("the address is not an allowed destination")]
     Address,
-    /// The URL is `http`, and what goes there must not be read on the way: credentials, or headers of
-    /// the endpoint's own.
-    #[error("the URL must start with https://, since credentials or headers of its own go there")]
+    /// The URL is `http`, and the request has credentials, or custom headers of the endpoint, which must
+    /// not be readable on the way.
+    #[error("the URL must start with https://, since credentials or custom headers go there")]
     Credentials,
-    /// The name is not one of the public internet, or is denied.
+    /// The name is not one of the public internet, or it is denied.
     #[error("{host:?} is not an allowed host")]
     Host {
         /// The name.
         host: String,
     },
-    /// The port is denied, or that of a service that is no web server.
+    /// The port is denied, or it is that of a service that is no web server.
     #[error("port {port} is not allowed")]
     Port {
         /// The port.
         port: u16,
     },
-    /// The URL is `http`, and `https` is asked for.
+    /// The URL is `http`, and `https` is required.
     #[error("the URL must start with https://")]
     Scheme,
 }
 
-/// Says that a text is not a host name or a pattern of them.
+/// The error of a text that is neither a host name nor a pattern of host names.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{text:?} is neither a host name nor '*.' and one")]
+#[error("{text:?} is neither a host name nor '*.' followed by a host name")]
 pub struct HostPatternError {
     /// The text.
     pub text: String,
 }
 
 impl AddressPolicy {
-    /// Returns a policy that allows the whole public internet and nothing else, on all ports but those
+    /// Returns a policy that allows the whole public internet and nothing else, on all ports except those
     /// of services that are no web servers (the Fetch Standard's bad ports).
     pub fn public() -> Self {
         Self {
@@ -107,10 +107,11 @@ impl AddressPolicy {
         }
     }
 
-    /// Returns a policy that allows this machine too, for development and tests.
+    /// Returns a policy that also allows this machine, for development and tests.
     ///
-    /// With it, whoever may register an endpoint reaches everything that listens on loopback, and
-    /// credentials go there in clear too. A transport set up with it says so on standard error.
+    /// With it, anybody who may register an endpoint can send requests to every service on loopback, and
+    /// credentials go there without TLS too. A transport with this policy prints a warning on standard
+    /// error.
     pub fn development() -> Self {
         let loopback: [IpNet; 2] = [
             Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
@@ -142,11 +143,11 @@ impl AddressPolicy {
         self
     }
 
-    /// Allows a host by its name, or all below one by `*.` and its name, and the addresses on the inside
-    /// that it resolves to: for your own names.
+    /// Allows a host by its name, or all names below one by `*.` and the name, together with the internal
+    /// addresses that it resolves to: for names of your own.
     ///
-    /// It does not allow this machine, its link, and the metadata services of clouds, where one record
-    /// below your name could lead: these are for [`allow_network`](Self::allow_network).
+    /// It does not allow this machine, its link, and the metadata services of clouds, because one record
+    /// below your name could lead there. For these use [`allow_network`](Self::allow_network).
     ///
     /// # Errors
     /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
@@ -155,8 +156,8 @@ impl AddressPolicy {
         Ok(self)
     }
 
-    /// Denies a host by its name, or all below one by `*.` and its name. It is never resolved; to
-    /// keep deliveries off its addresses, under whatever name, deny its network.
+    /// Denies a host by its name, or all names below one by `*.` and the name. A denied name is never
+    /// resolved. To refuse its addresses under every name, deny its network.
     ///
     /// # Errors
     /// [`HostPatternError`] when the text is no host name, or an address: those are networks.
@@ -165,7 +166,7 @@ impl AddressPolicy {
         Ok(self)
     }
 
-    /// Denies all ports but these, and allows these: one of the bad ports too, if it is named.
+    /// Denies all ports except these, and allows these, even if they are among the bad ports.
     pub fn only_ports(self, ports: impl IntoIterator<Item = u16>) -> Self {
         Self { only_ports: Some(ports.into_iter().collect()), ..self }
     }
@@ -176,11 +177,11 @@ impl AddressPolicy {
         self
     }
 
-    /// Allows a URL by returning `Ok`, as far as it can be judged without resolving its name:
-    /// scheme, port, the name itself, or the address if it is written as one.
+    /// Allows a URL by returning `Ok`. It checks all that needs no name resolution: the scheme, the port,
+    /// the name itself, or the address if the host is written as one.
     ///
     /// # Errors
-    /// [`Refusal`] when nothing may be sent there.
+    /// [`Refusal`] when the destination is not allowed.
     pub fn check(&self, url: &EndpointUrl) -> Result<(), Refusal> {
         let url = url.as_url();
         if self.https_only && url.scheme() != "https" {
@@ -195,19 +196,20 @@ impl AddressPolicy {
         }
     }
 
-    /// Allows an address by returning `Ok`: one that `host` resolved to, or one that is written as
-    /// such if that is `None`.
+    /// Allows an address by returning `Ok`. `host` is the name that resolved to it, or `None` if the URL
+    /// has the address itself.
     ///
     /// # Errors
-    /// [`Refusal::Address`] when nothing may be sent there.
+    /// [`Refusal::Address`] when the address is not allowed.
     pub fn check_address(&self, host: Option<&str>, address: IpAddr) -> Result<(), Refusal> {
         let (effective, plain) = (effective(address), address.to_canonical());
-        // What is denied is denied behind NAT64 too; what is allowed is not reached that way.
+        // A denied network is denied behind NAT64 too, so all spellings are compared. An allowed one is
+        // not allowed behind NAT64, so only the plain address is compared.
         let is_denied = self.denied_networks.iter().any(|network| {
             network.contains(&effective) || network.contains(&plain) || network.contains(&address)
         });
         let is_listed = self.allowed_networks.iter().any(|network| network.contains(&plain));
-        // Those that carry another address lead where nobody has looked.
+        // An address that contains another one leads to an address that no check has seen.
         let is_own_host = || {
             let is_own = host.is_some_and(|host| is_any(&self.allowed_hosts, host));
             is_own && !is_carrier(effective) && !is_local(effective)
@@ -216,12 +218,12 @@ impl AddressPolicy {
         if is_allowed && !is_denied { Ok(()) } else { Err(Refusal::Address) }
     }
 
-    /// Returns whether it allows this machine, as [`development`](Self::development) does.
+    /// Returns whether this is a policy of [`development`](Self::development).
     pub(crate) fn is_development(&self) -> bool {
         self.is_development
     }
 
-    /// Returns whether secrets may go to a URL: over TLS, or to this machine in development.
+    /// Returns whether secrets may be sent to a URL: over TLS, or to this machine in development.
     pub(crate) fn is_private(&self, url: &EndpointUrl) -> bool {
         let url = url.as_url();
         let is_own_machine = match url.host() {

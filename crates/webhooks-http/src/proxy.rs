@@ -1,4 +1,5 @@
-//! Through a proxy: resolved here, connected by address, with the host's name in TLS and `Host`.
+//! Connections through a proxy: names are resolved here, and the proxy connects to an address. TLS and
+//! `Host` have the name.
 
 use std::error::Error;
 use std::fmt;
@@ -25,7 +26,7 @@ use crate::resolve::{ResolveError, Resolver};
 
 /// A proxy that all connections go through.
 ///
-/// Names are resolved and judged here, and the proxy is asked for an address: it decides nothing.
+/// Names are resolved and checked here, and the proxy gets an address, so it decides nothing.
 ///
 /// # Example
 /// ```
@@ -49,14 +50,14 @@ enum Kind {
     Socks5,
 }
 
-/// Says why a text is not the URL of a proxy. It does not repeat the text.
+/// The reason why a text is not the URL of a proxy. It does not repeat the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// It is no URL, or has no host.
+    /// The text is no URL, or has no host.
     #[error("the proxy is not a URL such as http://proxy.example.com:3128")]
     Malformed,
-    /// The scheme is another one.
+    /// The scheme is neither `http` nor `socks5`.
     #[error("the proxy's scheme is {scheme:?}; it must be http or socks5")]
     Scheme {
         /// The scheme.
@@ -65,11 +66,11 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Returns the proxy at `http://…` (HTTP CONNECT, RFC 9110 §9.3.6) or `socks5://…` (RFC 1928),
-    /// with user name and password, if it asks for them, before an `@`.
+    /// Returns the proxy at `http://…` (HTTP CONNECT, RFC 9110 §9.3.6) or `socks5://…` (RFC 1928).
+    /// If the proxy needs a user name and a password, put them before an `@`.
     ///
-    /// The port is 80 or 1080 unless given. An HTTP proxy must allow CONNECT to all ports that
-    /// endpoints use: many allow 443 alone.
+    /// The default port is 80 or 1080. An HTTP proxy must allow CONNECT to all ports that endpoints use:
+    /// many allow only 443.
     ///
     /// # Errors
     /// [`ProxyError`] when the text is no such URL.
@@ -109,12 +110,12 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// After how long a silent connection to the proxy is asked whether it lives.
+/// The time after which a silent connection to the proxy gets a keep-alive probe.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Connects through a proxy to one of the addresses of a URI's host.
 #[derive(Clone)]
-pub(crate) struct ByAddress {
+pub(crate) struct ProxyConnector {
     via: Via,
     resolver: Resolver,
     timeout: Duration,
@@ -128,7 +129,7 @@ enum Via {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-impl ByAddress {
+impl ProxyConnector {
     pub(crate) fn new(proxy: &Proxy, resolver: Resolver, timeout: Duration) -> Self {
         let (uri, mut connector) = (proxy.uri.clone(), HttpConnector::new());
         connector.set_nodelay(true);
@@ -152,12 +153,12 @@ impl ByAddress {
         let default_port = if target.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = target.port_u16().unwrap_or(default_port);
         let addresses = self.addresses(host).await?;
-        // Each has its part of the time, so that one that is silent keeps none from being tried.
-        let part = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        // Each address gets an equal share of the time, so that a silent one does not use up all of it.
+        let share = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut failed: BoxError = "the name has no address".into();
         for address in addresses.iter() {
             let connecting = self.via.connect(SocketAddr::new(*address, port));
-            failed = match tokio::time::timeout(part, connecting).await {
+            failed = match tokio::time::timeout(share, connecting).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => error,
                 Err(late) => io::Error::new(io::ErrorKind::TimedOut, late).into(),
@@ -166,7 +167,7 @@ impl ByAddress {
         Err(failed)
     }
 
-    /// Returns the addresses of a URI's host, judged here and now.
+    /// Returns the addresses of a URI's host, all of which the policy allows.
     async fn addresses(&self, host: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
         match Host::parse(host).map_err(|_no_host| ResolveError::Unknown)? {
             Host::Ipv4(address) => self.resolver.literal(address.into()),
@@ -178,6 +179,7 @@ impl ByAddress {
 
 impl Via {
     async fn connect(&mut self, address: SocketAddr) -> Result<TokioIo<TcpStream>, BoxError> {
+        // Both connectors read only the host and the port of the target. The scheme completes the URI.
         let target: Uri = format!("https://{address}/").parse()?;
         let connected = match self {
             Self::Socks(socks) => socks.call(target).await.map_err(BoxError::from),
@@ -187,14 +189,15 @@ impl Via {
     }
 }
 
-/// Says that no connection came about through the proxy. Where it is, is not the endpoint's affair.
+/// The error of a connection through the proxy. The text does not say where the proxy is, since the
+/// owner of the endpoint reads it.
 #[derive(Debug, Error)]
 #[error("no connection through the proxy")]
 pub(crate) struct ProxyFailed {
     source: BoxError,
 }
 
-impl Service<Uri> for ByAddress {
+impl Service<Uri> for ProxyConnector {
     type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;

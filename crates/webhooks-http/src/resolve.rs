@@ -1,4 +1,4 @@
-//! From names to addresses, past the address policy.
+//! The resolution of names to addresses, checked by the address policy.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -23,44 +23,44 @@ use tokio::time::{Instant, timeout};
 use url::Host;
 use webhooks_registry::EndpointUrl;
 
-use crate::global::{effective, is_global};
-use crate::names::without_final_dot;
-use crate::{AddressPolicy, Refusal};
+use crate::internal_names::without_final_dot;
+use crate::policy::{AddressPolicy, Refusal};
+use crate::public_addresses::{effective, is_global};
 
-/// How long an answer is used at most, whatever its time to live says: a receiver that moves is
-/// found again soon.
+/// The maximum time for which an answer is used, even if its time to live is longer, so that a receiver
+/// that moves is soon found again.
 const MAX_TTL: Duration = Duration::from_secs(300);
 
-/// How long it is remembered at most that there is no such name: a new receiver is found soon.
+/// The maximum time for which a missing name is cached, so that a new receiver is soon found.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 
-/// How long addresses are remembered at most of which one kind, IPv4 or IPv6, was not answered for.
+/// The maximum time for which addresses are cached if there was no answer for IPv4 or for IPv6.
 const MAX_HALF_TTL: Duration = Duration::from_secs(30);
 
-/// How long the other kind of address is waited for once there are some of one kind. Both answers
-/// mostly come within milliseconds (RFC 8305 §3 waits for 50 ms), and one of them, for IPv6, may
-/// never come: routers and packet filters drop what they do not know.
+/// How long the resolver waits for the other kind of address once it has addresses of one kind. Both
+/// answers usually arrive within milliseconds (RFC 8305 §3 waits for 50 ms). The one for IPv6 may never
+/// arrive, because some routers and packet filters drop queries that they do not know.
 const OTHER_KIND: Duration = Duration::from_millis(250);
 
-/// How many answers are remembered.
+/// The maximum number of answers in the cache.
 const MAX_ANSWERS: u64 = 4096;
 
 /// How many of a name's addresses are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// How many of them people are told of.
+/// How many of them an error text shows.
 const MAX_SHOWN: usize = 3;
 
-/// Asks the DNS, and gives out addresses only if the policy allows every one that a name has.
+/// Asks the DNS, and returns addresses only if the policy allows all addresses of the name.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     dns: TokioResolver,
     hosts: Arc<Hosts>,
     policy: Arc<AddressPolicy>,
     /// How long a name may take.
-    patience: Duration,
-    /// What was answered last, used while it holds and told after that. The library's own cache
-    /// keeps whole answers, which a stranger can make large.
+    timeout: Duration,
+    /// The last answers. An answer is used until `holds_until`; error texts show it after that, too. The
+    /// cache of the library stores whole answers, which an attacker can make large.
     answers: Cache<Box<str>, Answer>,
 }
 
@@ -78,7 +78,7 @@ struct Found {
     holds_until: Instant,
 }
 
-/// Says why a name gave no addresses.
+/// The reason why a name gave no addresses.
 #[derive(Debug, Error)]
 pub(crate) enum ResolveError {
     #[error("the name servers answered {}", mnemonic(*code))]
@@ -89,14 +89,14 @@ pub(crate) enum ResolveError {
     Late,
     #[error(transparent)]
     Refused(Refusal),
-    /// The name led to an address that is refused.
+    /// The name resolved to an address that the policy refuses.
     #[error(transparent)]
     RefusedAddress(Refusal),
     #[error("no such name, or it has no address")]
     Unknown,
 }
 
-/// Returns what people who run name servers call a code (RFC 1035 §4.1.1).
+/// Returns the usual name of a code (RFC 1035 §4.1.1).
 fn mnemonic(code: ResponseCode) -> &'static str {
     match code {
         ResponseCode::FormErr => "FORMERR",
@@ -118,11 +118,11 @@ impl From<NetError> for ResolveError {
 }
 
 tokio::task_local! {
-    /// Whether the exchange of this task waits for name servers, as of when it was last polled.
+    /// Whether the exchange of this task was waiting for name servers when it was last polled.
     static IS_ASKING: Cell<bool>;
 }
 
-/// Runs an exchange such that [`is_asking`] knows what it waits for.
+/// Runs an exchange, and records for [`is_asking`] whether it waits for name servers.
 pub(crate) async fn watched<F: Future>(exchange: F) -> F::Output {
     let mut exchange = pin!(exchange);
     let exchange = poll_fn(|context| {
@@ -132,13 +132,13 @@ pub(crate) async fn watched<F: Future>(exchange: F) -> F::Output {
     IS_ASKING.scope(Cell::new(false), exchange).await
 }
 
-/// Returns whether the exchange waits for name servers, or did when it was given up.
+/// Returns whether the exchange waits for name servers, or did when its time was over.
 pub(crate) fn is_asking() -> bool {
     IS_ASKING.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Waits for name servers. The exchange that polls this waits for them, and no other: the client may
-/// have it go on by itself, once the exchange has found another connection.
+/// Waits for name servers, and records this for the exchange that polls this future, not for the one that
+/// started it: when an exchange finds another connection, the client continues the lookup by itself.
 async fn asking<F: Future>(question: F) -> F::Output {
     let mut question = pin!(question);
     let question = poll_fn(|context| {
@@ -150,17 +150,17 @@ async fn asking<F: Future>(question: F) -> F::Output {
 }
 
 fn set_asking(is_asking: bool) {
-    // Outside of an exchange nobody wants to know: the client connects ahead.
+    // Outside of an exchange there is no record to set: the client then connects in advance.
     let _nobody_asks = IS_ASKING.try_with(|cell| cell.set(is_asking));
 }
 
 impl Resolver {
-    /// Returns a resolver that asks these servers; those of the system if there are none. It gives
-    /// up a name after `patience`.
+    /// Returns a resolver that asks these servers, or those of the system if `servers` is empty. A name
+    /// fails after `timeout`.
     pub(crate) fn new(
         servers: &[SocketAddr],
         policy: Arc<AddressPolicy>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, NetError> {
         let mut builder = match servers {
             [] => system()?,
@@ -168,14 +168,14 @@ impl Resolver {
         };
         let options = builder.options_mut();
         options.cache_size = 0;
-        // `written` reads that file in its own way.
+        // `written` reads that file instead.
         options.use_hosts_file = ResolveHosts::Never;
         // RFC 6891 §7: servers without extensions "MUST respond with a return code (RCODE) of
-        // FORMERR". What then does not fit into a packet is asked for again over TCP.
+        // FORMERR". If an answer then does not fit into a packet, the library asks again over TCP.
         options.edns0 = false;
         let hosts = Arc::new(hosts_of_system()?);
         let answers = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(MAX_TTL).build();
-        Ok(Self { dns: builder.build()?, hosts, policy, patience, answers })
+        Ok(Self { dns: builder.build()?, hosts, policy, timeout, answers })
     }
 
     /// Returns the addresses of a host, all of which the policy allows.
@@ -189,14 +189,14 @@ impl Resolver {
         if addresses.is_empty() { Err(ResolveError::Unknown) } else { Ok(addresses) }
     }
 
-    /// Returns an address that is written as one, if the policy allows it.
+    /// Returns an address that the URL itself has, if the policy allows it.
     pub(crate) fn literal(&self, address: IpAddr) -> Result<Arc<[IpAddr]>, ResolveError> {
         self.policy.check_address(None, address).map_err(ResolveError::Refused)?;
         Ok(Arc::new([address]))
     }
 
     async fn ask(&self, host: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
-        // The final dot keeps the system's search list out: the name is complete.
+        // The final dot marks the name as complete, so that the search list of the system is not used.
         let name = Name::from_ascii(format!("{}.", without_final_dot(host)))
             .map_err(|_no_name| ResolveError::Unknown)?;
         let Found { addresses, holds_until } = asking(self.look_up(&name)).await?;
@@ -214,11 +214,11 @@ impl Resolver {
         if let Some(written) = self.written(name) {
             return Ok(written);
         }
-        timeout(self.patience, self.both_kinds(name)).await.map_err(|_late| ResolveError::Late)?
+        timeout(self.timeout, self.both_kinds(name)).await.map_err(|_late| ResolveError::Late)?
     }
 
-    /// Returns the addresses that the file of hosts has of a name. If it has any, they are all: a name
-    /// with a line for IPv4 leads nowhere else.
+    /// Returns the addresses of a name in the file of hosts. If it has any, the DNS is not asked, not even
+    /// for the other kind of address.
     fn written(&self, name: &Name) -> Option<Found> {
         let mut addresses = Vec::new();
         for kind in [RecordType::A, RecordType::AAAA] {
@@ -272,9 +272,9 @@ impl Resolver {
         }
     }
 
-    /// Returns the addresses and ports that a URL led to just now, for the owner of an endpoint:
-    /// those that are written in it, and of a name those that the whole internet may know.
-    pub(crate) fn told_addresses(&self, url: &EndpointUrl) -> Option<String> {
+    /// Returns the addresses and ports that a URL led to last, for the owner of an endpoint: the address in
+    /// the URL itself, or those addresses of its name that are public.
+    pub(crate) fn public_addresses(&self, url: &EndpointUrl) -> Option<String> {
         let port = url.as_url().port_or_known_default()?;
         let addresses = match url.as_url().host()? {
             Host::Ipv4(address) => vec![address.into()],
@@ -292,8 +292,8 @@ impl Resolver {
 }
 
 impl Found {
-    /// Returns these addresses and those of the other kind, IPv4 first, for as long as all that there
-    /// are hold.
+    /// Returns these addresses and those of the other kind, IPv4 first. They hold as long as the part that
+    /// ends first.
     fn and(self, other: Self) -> Self {
         let holds_until = match (self.addresses.is_empty(), other.addresses.is_empty()) {
             (false, true) => self.holds_until,
@@ -306,13 +306,13 @@ impl Found {
         Self { addresses, holds_until }
     }
 
-    /// Returns these addresses, which are perhaps not all.
+    /// Returns these addresses as perhaps incomplete, which holds for a shorter time.
     fn half(self) -> Self {
         Self { holds_until: self.holds_until.min(Instant::now() + MAX_HALF_TTL), ..self }
     }
 }
 
-/// Returns what the system's file of hosts says, if there is one.
+/// Returns the entries of the system's file of hosts, if there is one.
 fn hosts_of_system() -> io::Result<Hosts> {
     let path = match std::env::var_os("SystemRoot") {
         Some(root) if cfg!(windows) => Path::new(&root).join(r"System32\drivers\etc\hosts"),
@@ -325,17 +325,17 @@ fn hosts_of_system() -> io::Result<Hosts> {
     }
 }
 
-/// Returns what a file of hosts says. The library would give up all of it over one byte that is not
-/// UTF-8, say in a comment.
+/// Returns the entries of a file of hosts. Invalid UTF-8 is replaced first: because of one such byte, for
+/// example in a comment, the library would reject the whole file.
 fn hosts_of(file: &[u8]) -> io::Result<Hosts> {
     let mut hosts = Hosts::default();
     hosts.read_hosts_conf(String::from_utf8_lossy(file).as_bytes())?;
     Ok(hosts)
 }
 
-type HttpTransportBuilder = ResolverBuilder<TokioRuntimeProvider>;
+type DnsBuilder = ResolverBuilder<TokioRuntimeProvider>;
 
-fn system() -> Result<HttpTransportBuilder, NetError> {
+fn system() -> Result<DnsBuilder, NetError> {
     match TokioResolver::builder_tokio() {
         Err(NetError::Io(error))
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Other) =>
@@ -348,7 +348,7 @@ fn system() -> Result<HttpTransportBuilder, NetError> {
     }
 }
 
-fn with_servers(servers: &[SocketAddr]) -> HttpTransportBuilder {
+fn with_servers(servers: &[SocketAddr]) -> DnsBuilder {
     let server = |address: &SocketAddr| {
         let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
         for connection in &mut connections {
@@ -366,7 +366,7 @@ impl Resolve for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let addresses = resolver.addresses(name.as_str()).await?;
-            // The port is set by whoever connects.
+            // The client sets the port.
             let address = move |place| Some(SocketAddr::new(*addresses.get(place)?, 0));
             Ok(Box::new((0..MAX_ADDRESSES).map_while(address)) as Addrs)
         })

@@ -1,4 +1,4 @@
-//! Whom to trust in TLS, and who we are.
+//! TLS: the trusted roots, and the client certificate.
 
 use std::sync::Arc;
 
@@ -14,26 +14,26 @@ use rustls_platform_verifier::Verifier;
 use thiserror::Error as ThisError;
 use webhooks_registry::auth::EndpointTls;
 
-/// Which authorities may vouch for endpoints.
+/// The certificate authorities that are trusted for endpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Roots {
-    /// Those of the operating system; on Linux, of the package `ca-certificates`.
+    /// The roots of the operating system; on Linux, of the package `ca-certificates`.
     #[default]
     Platform,
-    /// Those of Mozilla, as of the time when this crate was built: for systems that have none.
+    /// The roots of Mozilla, as of the time when this crate was built: for systems without roots.
     #[cfg(feature = "bundled-roots")]
     Bundled,
-    /// None but those that are added, of which there must be one.
+    /// Only the added roots, of which there must be at least one.
     None,
 }
 
-/// Says what is wrong with an endpoint's TLS settings. It shows nothing of the key.
+/// An error in the TLS settings of an endpoint. It shows nothing of the key.
 #[derive(Debug, ThisError)]
 pub(crate) enum TlsError {
     #[error("the client certificate and its key do not fit together, or cannot be used")]
     Identity { source: Error },
-    #[error("the {what} are not PEM, or there is none")]
+    #[error("{what}: no valid PEM block found")]
     Pem { what: &'static str },
     #[error("the client's key is not PEM")]
     Key,
@@ -43,17 +43,17 @@ pub(crate) enum TlsError {
     Root { source: Error },
 }
 
-/// Whom a connection is to.
+/// The server at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
-    /// Pinned roots alone vouch for it.
+    /// The endpoint. If it has pinned roots, only these are trusted.
     Endpoint,
-    /// Pinned roots vouch for it too: it is as often within the endpoint's own network as it is a
-    /// provider's on the internet.
+    /// The token server of the endpoint. Pinned roots are trusted as well as the others: it is as often
+    /// in the network of the endpoint as at a provider on the internet.
     TokenServer,
 }
 
-/// What all connections have in common.
+/// The TLS settings of all connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
@@ -62,6 +62,7 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(roots: Roots, extra: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
+        // Every builder below gets it: the default provider of the process may be another one, or none.
         let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match roots {
             Roots::Platform => Arc::new(Verifier::new_with_extra_roots(extra, provider.clone())?),
@@ -75,14 +76,14 @@ impl Tls {
         Ok(Self { provider, verifier })
     }
 
-    /// Returns the same, but for trusting every certificate.
+    /// Returns the same settings, except that every certificate is trusted.
     pub(crate) fn dangerous_without_verification(self) -> Self {
         let verifier = Arc::new(TrustAll(Arc::clone(&self.provider)));
         Self { verifier, ..self }
     }
 
-    /// Returns the settings for connections to an endpoint, or to its token server, without protocols
-    /// (ALPN).
+    /// Returns the settings for connections to an endpoint or its token server. The caller sets the
+    /// protocols (ALPN).
     pub(crate) fn config(
         &self,
         endpoint: Option<&EndpointTls>,
@@ -105,8 +106,8 @@ impl Tls {
             .map_err(|source| TlsError::Protocols { source })?
             .dangerous() // rustls' word for a verifier of one's own
             .with_custom_certificate_verifier(verifier);
-        let identity = endpoint.and_then(EndpointTls::dangerous_client_certificate);
-        let Some((chain, key)) = identity else { return Ok(config.with_no_client_auth()) };
+        let certificate = endpoint.and_then(EndpointTls::dangerous_client_certificate);
+        let Some((chain, key)) = certificate else { return Ok(config.with_no_client_auth()) };
         let chain = certificates(chain, "client certificates")?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_shows| TlsError::Key)?;
         config.with_client_auth_cert(chain, key).map_err(|source| TlsError::Identity { source })
@@ -134,7 +135,8 @@ fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'sta
     }
 }
 
-/// Trusts what one of two trusts. Both check signatures by the same algorithms.
+/// Trusts a certificate if one of two verifiers trusts it. Both have the same signature algorithms, so
+/// the second checks all signatures.
 #[derive(Debug)]
 struct Either(Arc<dyn ServerCertVerifier>, Arc<dyn ServerCertVerifier>);
 
@@ -176,7 +178,7 @@ impl ServerCertVerifier for Either {
     }
 }
 
-/// Trusts every certificate; the handshake itself is still checked.
+/// Trusts every certificate; the signatures of the handshake are still checked.
 #[derive(Debug)]
 struct TrustAll(Arc<CryptoProvider>);
 

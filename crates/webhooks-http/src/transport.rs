@@ -1,6 +1,5 @@
 //! The transport: one request, one response, one deadline.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +15,13 @@ use webhooks_registry::{Endpoint, EndpointUrl, auth::ClientCredentials};
 use crate::body;
 use crate::client::Clients;
 use crate::credentials::{MAX_TOKEN_ANSWER, Owner, TokenError, Tokens, token_request};
-use crate::hosts::Hosts;
+use crate::host_limits::HostLimits;
 use crate::outcome::body_failed;
+use crate::policy::{AddressPolicy, Refusal};
 use crate::resolve::{ResolveError, is_asking, watched};
 use crate::tls::Peer;
-use crate::{AddressPolicy, HttpTransportBuilder, Refusal};
 
-/// Sends requests over HTTP; cheap to clone, all clones share one pool of connections.
+/// Sends requests over HTTP. It is cheap to clone; all clones share one pool of connections.
 ///
 /// # Example
 /// ```
@@ -33,131 +32,79 @@ use crate::{AddressPolicy, HttpTransportBuilder, Refusal};
 /// ```
 #[derive(Clone)]
 pub struct HttpTransport {
-    shared: Arc<Shared>,
+    inner: Arc<TransportInner>,
 }
 
-/// What all clones share.
-pub(crate) struct Shared {
+/// The parts that all clones share.
+pub(crate) struct TransportInner {
     pub(crate) policy: Arc<AddressPolicy>,
     pub(crate) clients: Clients,
-    pub(crate) hosts: Hosts,
+    pub(crate) host_limits: HostLimits,
     pub(crate) tokens: Tokens,
     pub(crate) max_response_body: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) slot_wait: Duration,
 }
 
-/// Says why no transport could be set up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HttpTransportError {
-    /// The HTTP client refused its settings.
-    #[error("cannot set up the HTTP client")]
-    Client {
-        /// What the client said.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The system's name servers or its file of hosts cannot be read.
-    #[error("cannot set up the resolver of host names")]
-    Dns {
-        /// What the resolver said.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// TLS could not be set up: a root is malformed, or there is none.
-    #[error("cannot set up TLS; on Linux, install the package ca-certificates")]
-    Tls {
-        /// What the TLS library said.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The user agent has a character that no header may hold.
-    #[error("the user agent cannot be sent")]
-    UserAgent {
-        /// What is wrong with it.
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
 impl HttpTransport {
-    /// Returns a transport that trusts the platform's roots and reaches the public internet, and
-    /// nothing else.
-    ///
-    /// # Errors
-    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
-    pub fn new() -> Result<Self, HttpTransportError> {
-        Self::builder().build()
-    }
-
-    /// Returns a transport that reaches this machine too, as
-    /// [`AddressPolicy::development`] allows, and says so on standard error.
-    ///
-    /// # Errors
-    /// [`HttpTransportError::Tls`] when the platform has no root certificates.
-    pub fn development() -> Result<Self, HttpTransportError> {
-        Self::builder().address_policy(AddressPolicy::development()).build()
-    }
-
-    /// Returns a builder, to set what differs from [`new`](Self::new).
-    pub fn builder() -> HttpTransportBuilder {
-        HttpTransportBuilder::new()
-    }
-
-    pub(crate) fn of(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared) }
+    pub(crate) fn of(inner: TransportInner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let begun = Instant::now();
         let Request { url, mut headers, body, client_credentials, tls, timeout: time } = request;
-        let shared = &*self.shared;
-        let client = shared.clients.get(tls.as_ref(), Peer::Endpoint)?;
+        let inner = &*self.inner;
+        let client = inner.clients.get(tls.as_ref(), Peer::Endpoint)?;
         let mut used = None;
         if let Some(credentials) = client_credentials {
             let owner = (credentials, tls);
-            // On the heap: it would make every exchange larger by half.
+            // On the heap, because it would make the future of every exchange larger by half.
             let token = timeout(time, Box::pin(self.token(&owner, time))).await;
             let token = token.map_err(|_late| TokenError::Late)??;
             headers.insert(AUTHORIZATION, token.clone());
             used = Some((owner, token));
         }
         let time = time.saturating_sub(begun.elapsed());
-        // The endpoint's time stands still here: what takes it is others' exchanges.
-        let _slot = self.slot(&url, shared.slot_wait).await?;
+        // The wait for a slot does not count for the endpoint's timeout, since other exchanges cause it.
+        let _slot = self.slot(&url, inner.slot_wait).await?;
         let begun = Instant::now();
         let answered = timeout(time, client.post(&url, headers, body));
         let response = answered.await.map_err(|_late| late())??;
         let (head, body) = response.into_parts();
         let status = head.status.as_u16();
         if let (401, Some((owner, token))) = (status, &used) {
-            shared.tokens.forget(owner, token).await;
+            inner.tokens.forget(owner, token).await;
         }
-        // The status alone says what became of the event: a body that breaks off or never ends is
-        // no reason to send it again.
-        let time = shared.body_timeout.min(time.saturating_sub(begun.elapsed()));
+        // The status alone decides about the event: a body that breaks off or never ends is no reason to
+        // send the event again.
+        let time = inner.body_timeout.min(time.saturating_sub(begun.elapsed()));
         let mut kept = BytesMut::new();
-        let _all = timeout(time, body::read(body, shared.max_response_body, &mut kept)).await;
+        let _all = timeout(time, body::read(body, inner.max_response_body, &mut kept)).await;
         Ok(Response { status, headers: head.headers, body: kept.freeze() })
     }
 
-    /// Waits for one of a host's slots.
+    /// Waits for a slot of the URL's host, for `wait` at most.
     async fn slot(
         &self,
         url: &EndpointUrl,
-        patience: Duration,
+        wait: Duration,
     ) -> Result<OwnedSemaphorePermit, TransportError> {
-        let slot = timeout(patience, self.shared.hosts.slot(url.as_url())).await;
+        let slot = timeout(wait, self.inner.host_limits.slot(url.as_url())).await;
         slot.map_err(|_late| TransportError::new(ErrorClass::Busy))
     }
 
-    /// Returns a token, fetched if need be, while `time` lasts.
+    /// Returns the token for an endpoint, from the cache or from its token server. `time` is the time that the
+    /// exchange has for it.
     async fn token(&self, owner: &Owner, time: Duration) -> Result<HeaderValue, TransportError> {
         let (credentials, tls) = owner;
-        let (shared, url) = (&*self.shared, &credentials.token_url);
+        let (inner, url) = (&*self.inner, &credentials.token_url);
         let exchange = async || {
             self.check_token_url(url)?;
             let (headers, form) = token_request(credentials);
-            let client = shared.clients.get(tls.as_ref(), Peer::TokenServer)?;
-            // Half of the time, so that it is told from a server that does not answer.
-            let _slot = self.slot(url, shared.slot_wait.min(time / 2)).await?;
+            let client = inner.clients.get(tls.as_ref(), Peer::TokenServer)?;
+            // Half of the time, so that a busy host and a server that does not answer are different errors.
+            let _slot = self.slot(url, inner.slot_wait.min(time / 2)).await?;
             let (head, body) = client.post(url, headers, form).await?.into_parts();
             let mut kept = BytesMut::new();
             let read = body::read(body, MAX_TOKEN_ANSWER, &mut kept).await;
@@ -165,16 +112,17 @@ impl HttpTransport {
             let (status, headers) = (head.status.as_u16(), head.headers);
             Ok(Response { status, headers, body: kept.freeze() })
         };
-        shared.tokens.header(owner, exchange).await
+        inner.tokens.header(owner, exchange).await
     }
 
-    /// A client's secret goes out over TLS alone (RFC 6749 §3.2), except to a developer's own machine.
+    /// Allows a token server only over TLS, since it gets the client secret (RFC 6749 §3.2), except on this
+    /// machine in development.
     fn check_token_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
         self.check_url(url)?;
         self.check_clear(url, Refusal::Scheme)
     }
 
-    /// What lets us in goes out over TLS alone as well (RFC 6750 §5.3, RFC 7617 §4).
+    /// Allows credentials and secret headers only over TLS (RFC 6750 §5.3, RFC 7617 §4).
     fn check_access(
         &self,
         url: &EndpointUrl,
@@ -189,25 +137,25 @@ impl HttpTransport {
     }
 
     fn check_clear(&self, url: &EndpointUrl, refusal: Refusal) -> Result<(), TransportError> {
-        if self.shared.policy.is_private(url) {
+        if self.inner.policy.is_private(url) {
             return Ok(());
         }
         Err(TransportError::new(ErrorClass::Blocked).caused_by(refusal))
     }
 
     fn check_url(&self, url: &EndpointUrl) -> Result<(), TransportError> {
-        (self.shared.policy.check(url))
+        (self.inner.policy.check(url))
             .map_err(|refusal| TransportError::new(ErrorClass::Blocked).caused_by(refusal))
     }
 }
 
-/// Returns whether a header is kept like a secret: those of an endpoint's own are marked so. A few of
-/// them are never secrets.
+/// Returns whether a header may be a secret. Custom headers of an endpoint are marked as sensitive; a few
+/// names are never secrets.
 fn is_secret((name, value): (&HeaderName, &HeaderValue)) -> bool {
     value.is_sensitive() && ![ACCEPT, CONTENT_TYPE, USER_AGENT].contains(name)
 }
 
-/// Returns what it means that the time is over.
+/// Returns the error for an exchange whose time is over.
 fn late() -> TransportError {
     if is_asking() {
         TransportError::new(ErrorClass::Dns).caused_by(ResolveError::Late)
@@ -224,7 +172,7 @@ impl Transport for HttpTransport {
     }
 
     fn longest_wait(&self) -> Duration {
-        self.shared.slot_wait
+        self.inner.slot_wait
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), TransportError> {
@@ -233,12 +181,12 @@ impl Transport for HttpTransport {
         if let Some(credentials) = &endpoint.client_credentials {
             self.check_token_url(&credentials.token_url)?;
         }
-        endpoint.tls.as_deref().map_or(Ok(()), |tls| self.shared.clients.check(tls))
+        endpoint.tls.as_deref().map_or(Ok(()), |tls| self.inner.clients.check(tls))
     }
 }
 
 impl fmt::Debug for HttpTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpTransport").field("policy", &self.shared.policy).finish_non_exhaustive()
+        f.debug_struct("HttpTransport").field("policy", &self.inner.policy).finish_non_exhaustive()
     }
 }

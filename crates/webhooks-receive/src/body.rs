@@ -1,4 +1,4 @@
-//! Reading a body: to a cap, within a deadline, with every chunk shown as it comes.
+//! Reading a body: up to a limit, within a deadline, with a callback for every chunk.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -10,23 +10,25 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body;
 use http_body_util::{LengthLimitError, Limited};
 
-use crate::{BoxError, Rejection};
+use crate::error::BoxError;
+use crate::rejection::Rejection;
 
-/// Refuses a body whose declared length is over the cap, before a byte of it is read.
+/// Refuses a body whose declared length is over the limit, before any of it is read.
 pub(crate) fn check_declared(headers: &HeaderMap, max: usize) -> Result<(), Rejection> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     match declared.map(str::parse::<u64>) {
         Some(Ok(declared)) if declared > u64::try_from(max).unwrap_or(u64::MAX) => {
             Err(Rejection::TooLarge { max })
         }
-        // What is no number at all was for the server to refuse.
+        // The server should have refused a length that is no number. The limit while reading holds.
         _ => Ok(()),
     }
 }
 
-/// Reads at most `max` bytes before `deadline` comes, and shows each chunk to `on_chunk`.
+/// Reads at most `max` bytes until `deadline`, and calls `on_chunk` with each chunk.
 ///
-/// Memory grows with what came, not with what was declared. A body of one chunk is not copied.
+/// Memory grows with the bytes that arrived, not with the declared length. A body of one chunk is not
+/// copied.
 pub(crate) async fn read<B>(
     body: B,
     max: usize,
@@ -37,26 +39,26 @@ where
     B: Body<Error: Into<BoxError>>,
 {
     let mut body = pin!(Limited::new(body, max));
-    let mut whole = Whole::Nothing;
+    let mut collected = Collected::Nothing;
     loop {
-        // A body that is always ready would leave the runtime no time for any timer.
+        // A body that is always ready would otherwise never yield, and no timer could fire.
         tokio::task::consume_budget().await;
         let frame = poll_fn(|context| {
-            // The deadline first: a body that is always ready with nothing must end too.
+            // The deadline is polled first, so that it also ends a body that always has a frame ready.
             if deadline.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(Rejection::TimedOut));
             }
             body.as_mut().poll_frame(context).map(Ok)
         });
         match frame.await? {
-            None => return Ok(whole.into_bytes()),
+            None => return Ok(collected.into_bytes()),
             Some(Err(source)) => return Err(interrupted(source, max)),
             Some(Ok(frame)) => {
-                // Trailers are no part of what is signed.
+                // Trailers are ignored: no scheme signs them.
                 if let Ok(mut chunk) = frame.into_data() {
                     let chunk = chunk.copy_to_bytes(chunk.remaining());
                     on_chunk(&chunk);
-                    whole = whole.with(chunk);
+                    collected = collected.with(chunk);
                 }
             }
         }
@@ -71,14 +73,14 @@ fn interrupted(source: BoxError, max: usize) -> Rejection {
     }
 }
 
-/// What has come of a body.
-enum Whole {
+/// The bytes of a body that have arrived.
+enum Collected {
     Nothing,
     One(Bytes),
     Many(BytesMut),
 }
 
-impl Whole {
+impl Collected {
     fn with(self, chunk: Bytes) -> Self {
         match self {
             Self::Nothing => Self::One(chunk),

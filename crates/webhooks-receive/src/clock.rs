@@ -1,4 +1,8 @@
-//! The clock that receiving goes by.
+//! The clock of receivers and guards. For implementors: a [`Clock`] of your own, such as a simulated
+//! one.
+//!
+//! webhooks-dispatch has a `Clock` of another shape: this crate does not depend on it, and boxes the
+//! future so that the clock of a [`Receiver`](crate::Receiver) is no type parameter.
 
 use std::fmt;
 use std::pin::Pin;
@@ -6,13 +10,13 @@ use std::time::Duration;
 
 use webhooks_core::Timestamp;
 
-/// The time, and waiting for it. Nothing here reads another clock, so a simulated one moves all.
+/// The time, and timers. This crate reads no other clock, so that a simulated one controls all of it.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a clock: implement `Clock`")]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the present time.
     fn now(&self) -> Timestamp;
 
-    /// Waits so long.
+    /// Waits for `duration`.
     ///
     /// # Cancellation
     /// Dropping the future ends the wait and leaves nothing behind.

@@ -1,4 +1,4 @@
-//! What an operator is told of a refused request: what was looked for, and what was there.
+//! The report about a refused request, for its operator: what was expected and what was found.
 
 use std::error::Error as _;
 use std::fmt;
@@ -15,47 +15,47 @@ use webhooks_sign::{
     scheme::{Content, Scheme},
 };
 
-use crate::Rejection;
-use crate::keys::Found;
-use crate::receiver::Settings;
+use crate::keys::FoundKeys;
+use crate::rejection::Rejection;
+use crate::verification::Rules;
 
-/// How many bytes a body may have to be tried otherwise: far more than most have.
+/// The largest body, in bytes, for which changed bodies are tried: far larger than most are.
 const MAX_TRIED: usize = 64 * 1024;
 
 /// How many bytes of the value of a header are shown.
 const SHOWN: usize = 64;
 
-/// Says why a request was refused, to its operator and never to its sender; given to
-/// [`Receiver::on_rejection`](crate::Receiver::on_rejection).
+/// The explanation why a request was refused, for its operator and never for its sender. The callback
+/// of [`Receiver::on_rejection`](crate::Receiver::on_rejection) gets it.
 ///
-/// `{}` is one line: the reason, and a hint where there is one. `{:#}` is for development: also the
-/// scheme, the headers that it reads, and hashes by which body and keys can be compared with the
-/// sender's. Neither shows a secret, a signature or the body.
+/// `{}` is one line: the reason, and a hint if there is one. `{:#}` is for development: it adds the
+/// scheme, the headers that the scheme reads, and hashes of the body and the keys, to compare with
+/// those of the sender. Neither shows a secret, a signature or the body.
 pub struct Explanation<'r> {
     pub(crate) rejection: &'r Rejection,
-    pub(crate) settings: &'r Settings,
+    pub(crate) rules: &'r Rules,
     pub(crate) head: Option<&'r Parts>,
-    pub(crate) found: Option<&'r Found>,
+    pub(crate) keys: Option<&'r FoundKeys>,
     pub(crate) body: Option<&'r Bytes>,
 }
 
 impl Explanation<'_> {
-    /// Borrows what the request was refused for.
+    /// Borrows the reason for the refusal.
     pub fn rejection(&self) -> &Rejection {
         self.rejection
     }
 
     /// Returns the name of the receiver's scheme.
     pub fn scheme(&self) -> &'static str {
-        self.settings.scheme.name()
+        self.rules.scheme.name()
     }
 
     /// Returns the tenant whose keys were tried, if keys are looked up and some were found.
     pub fn tenant(&self) -> Option<&str> {
-        self.found?.tenant.as_deref()
+        self.keys?.tenant.as_deref()
     }
 
-    /// Returns what may be the matter, where something that was found says more than the reason.
+    /// Returns a probable cause, if the request shows more than the reason says.
     pub fn hint(&self) -> Option<String> {
         let (Rejection::Malformed { source } | Rejection::Unauthentic { source }) = self.rejection
         else {
@@ -63,12 +63,12 @@ impl Explanation<'_> {
         };
         let head = self.head?;
         match source {
-            Error::MissingHeader { .. } if self.settings.scheme.content() == Content::Token => {
+            Error::MissingHeader { .. } if self.rules.scheme.content() == Content::Token => {
                 Some("the body is no JSON that holds the signature".to_owned())
             }
-            Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.settings.scheme)),
-            // A token says nothing of the body.
-            Error::NoMatch if self.settings.scheme.algorithm() == Algorithm::Token => None,
+            Error::MissingHeader { .. } => Some(other_scheme(&head.headers, &self.rules.scheme)),
+            // A token does not depend on the body, so the hints below do not apply.
+            Error::NoMatch if self.rules.scheme.algorithm() == Algorithm::Token => None,
             Error::NoMatch if self.body.is_some_and(Bytes::is_empty) => {
                 Some("the body is empty: something may have read it before the receiver".to_owned())
             }
@@ -82,10 +82,11 @@ impl Explanation<'_> {
         }
     }
 
-    /// Tries what is often done to a body on its way. Strangers must not make it costly, nor tell by
-    /// its time which tenants there are.
+    /// Looks for changes that intermediaries often make to a body. An attacker must not be able to make
+    /// this costly, hence [`MAX_TRIED`], or to find out by its time which tenants exist, hence no trial
+    /// for tenants.
     fn changed_body(&self, head: &Parts) -> Option<String> {
-        let (found, body) = (self.found?, self.body?);
+        let (keys, body) = (self.keys?, self.body?);
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         if let Some(declared) = declared.and_then(|value| value.parse::<usize>().ok())
             && declared != body.len()
@@ -95,18 +96,18 @@ impl Explanation<'_> {
                 "content-length is {declared} and {came} bytes came: something changed the body"
             ));
         }
-        if let Some(hint) = self.tried(head, found, body) {
+        if let Some(hint) = self.tried(head, keys, body) {
             return Some(hint.to_owned());
         }
         let hint = "the URL is signed too: it must be the one that the sender was given";
-        self.settings.scheme.signs_url().then(|| hint.to_owned())
+        self.rules.scheme.signs_url().then(|| hint.to_owned())
     }
 
-    fn tried(&self, head: &Parts, found: &Found, body: &Bytes) -> Option<&'static str> {
-        if body.len() > MAX_TRIED || found.tenant.is_some() {
+    fn tried(&self, head: &Parts, keys: &FoundKeys, body: &Bytes) -> Option<&'static str> {
+        if body.len() > MAX_TRIED || keys.tenant.is_some() {
             return None;
         }
-        let verifies = |body: &[u8]| self.settings.would_pass(head, found, body);
+        let verifies = |body: &[u8]| self.rules.would_pass(head, keys, body);
         let trimmed = body.trim_ascii_end();
         if trimmed.len() < body.len() && verifies(trimmed) {
             return Some("it matches the body without white space at the end: something adds it");
@@ -121,7 +122,7 @@ impl Explanation<'_> {
         None
     }
 
-    /// Logs it; with its details where the target is logged at the level of debugging.
+    /// Logs the refusal, with details if the target is logged at the level of debugging.
     #[cfg(feature = "tracing")]
     pub(crate) fn log(&self) {
         const TARGET: &str = "webhooks_receive";
@@ -135,9 +136,9 @@ impl Explanation<'_> {
         }
     }
 
-    /// Writes what was looked for and what was there, a line each.
+    /// Writes what was expected and what was found, line by line.
     fn fmt_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = &self.settings.scheme;
+        let scheme = &self.rules.scheme;
         write!(f, "\n  scheme  {}: {}", scheme.name(), scheme.describe())?;
         if let Some(head) = self.head {
             for name in scheme.headers() {
@@ -153,12 +154,12 @@ impl Explanation<'_> {
             let hash = Bytes::copy_from_slice(&Sha256::digest(body));
             write!(f, "\n  body    {} bytes, SHA-256 {hash:x}", body.len())?;
         }
-        if let Some(found) = self.found {
-            for (index, key) in found.ring.iter().enumerate() {
+        if let Some(keys) = self.keys {
+            for (index, key) in keys.ring.iter().enumerate() {
                 write!(f, "\n  key     #{index}, fingerprint {}", key.fingerprint())?;
             }
         }
-        let now = self.settings.clock.now();
+        let now = self.rules.clock.now();
         write!(f, "\n  clock   {} ({now})", now.as_unix_seconds())
     }
 }
@@ -184,10 +185,10 @@ impl fmt::Debug for Explanation<'_> {
     }
 }
 
-/// Says by which header a request may be that of another scheme than the receiver's.
+/// Returns the hint for a request without the expected signature: it may be signed by another scheme.
 fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
     let own = [STANDARD, SVIX, X_WEBHOOK];
-    // Of those that read a header, the ones whose prefix it has, and whose id is there.
+    // The schemes that read this header, if it has their prefix and their header of the id exists.
     let readers = |name: &str| -> Vec<&str> {
         let value = headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
         let schemes = own.iter().chain(providers::ALL);
@@ -223,7 +224,7 @@ fn is_signature(scheme: &Scheme, name: &str) -> bool {
     name == scheme.signature_header() || scheme.more_signature_headers().contains(&name)
 }
 
-/// Writes what is known of a header. The signature is not shown: with a token it is the secret.
+/// Writes a header. The value of a signature is not shown: if it is a token, it is the secret.
 fn fmt_header(
     f: &mut fmt::Formatter<'_>,
     scheme: &Scheme,
@@ -236,7 +237,7 @@ fn fmt_header(
         [] => f.write_str("missing"),
         [value] if !is_signature(scheme, name) => f.write_str(&shown(value)),
         [value] if scheme.algorithm() == Algorithm::Token => write!(f, "{} bytes", value.len()),
-        // By the prefix the version and the form are told.
+        // The prefix shows the version and the format.
         [value] => {
             write!(f, "{} bytes", value.len())?;
             let prefix = scheme.signature_prefix();
@@ -250,7 +251,7 @@ fn fmt_header(
     }
 }
 
-/// Returns the start of a text that a stranger chose, escaped.
+/// Returns the start of an untrusted text, escaped.
 fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value.get(..SHOWN).unwrap_or(value));
     format!("{text:?}")

@@ -1,4 +1,4 @@
-//! Handshakes: what senders ask before they send webhooks, answered by pure functions.
+//! Handshakes: the requests that senders make before they send webhooks, answered by pure functions.
 
 mod asana;
 mod cloud_events;
@@ -21,14 +21,15 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use webhooks_sign::Key;
 
-use crate::{Rejection, Webhook};
+use crate::rejection::Rejection;
+use crate::webhook::Webhook;
 
 pub use cloud_events::CloudEvents;
 
-/// How many bytes of a signed body are looked at; handshakes have a few hundred.
+/// The largest signed body, in bytes, that may be a handshake. Handshakes have a few hundred bytes.
 const MAX_SIGNED: usize = 4096;
 
-/// Takes a secret that a request brings, and tells whether one is expected.
+/// A callback that takes the secret in a request, and returns whether one is expected.
 type OnSecret = Arc<dyn Fn(&Parts, &str) -> bool + Send + Sync>;
 
 /// One sender's handshake. Give it to a [`ReceiveLayer`](crate::ReceiveLayer), or call
@@ -66,89 +67,90 @@ enum Kind {
 }
 
 impl Handshake {
-    /// How many bytes to read at most of a body that nobody signed; Notion's has a hundred.
+    /// The maximum number of bytes to read of an unsigned body; Notion's has a hundred.
     pub const MAX_UNSIGNED: usize = 4096;
 
-    /// Asana: an unsigned request whose header brings the secret that signs later ones, and is
-    /// repeated in the answer.
+    /// Asana: an unsigned request with a header that contains the secret for later webhooks. The answer
+    /// repeats the secret.
     ///
-    /// `on_secret` takes the secret, with the head of the request, and returns whether one is
-    /// expected; otherwise the answer is 403. Whoever reaches the URL can send one: expect it at a
-    /// path of its own, while the request to Asana that makes the webhook is under way, or whoever
-    /// comes first chooses the key. It runs on the task of the request and must not block.
+    /// `on_secret` takes the head of the request and the secret, and returns whether one is expected;
+    /// otherwise the answer is 403. Anybody who reaches the URL can send one. So expect it only at a
+    /// path of its own, and only while your request to Asana that creates the webhook is running:
+    /// otherwise an attacker who comes first chooses the key. `on_secret` runs on the task of the
+    /// request and must not block.
     pub fn asana(on_secret: impl Fn(&Parts, &str) -> bool + Send + Sync + 'static) -> Self {
         Self(Kind::Asana { on_secret: Arc::new(on_secret) })
     }
 
-    /// CloudEvents' abuse protection: an `OPTIONS` request that asks whether a sender may.
+    /// CloudEvents' abuse protection: an `OPTIONS` request that asks whether a sender may send.
     pub fn cloud_events(policy: CloudEvents) -> Self {
         Self(Kind::CloudEvents(policy))
     }
 
-    /// Discord: a signed `PING`, of interactions or of webhook events, which is answered in kind.
+    /// Discord: a signed `PING`, of interactions or of webhook events, each with its own answer.
     pub fn discord() -> Self {
         Self(Kind::Discord)
     }
 
-    /// Dropbox: a `GET` request whose challenge is echoed.
+    /// Dropbox: a `GET` request; the answer is its challenge.
     pub fn dropbox() -> Self {
         Self(Kind::Dropbox)
     }
 
-    /// Meta: a `GET` request with the token that you gave, whose challenge is echoed.
+    /// Meta: a `GET` request with your token; the answer is its challenge.
     pub fn meta(verify_token: impl Into<String>) -> Self {
         Self(Kind::Meta { verify_token: verify_token.into() })
     }
 
-    /// Notion: an unsigned request whose JSON body brings the `verification_token`, which a person
-    /// enters at Notion, and which signs later webhooks from then on.
+    /// Notion: an unsigned request whose JSON body contains the `verification_token`. A person enters
+    /// the token at Notion, and it signs all later webhooks.
     ///
-    /// `on_token` takes the token, with the head of the request, and returns whether one is
-    /// expected; otherwise the answer is 403. Whoever reaches the URL can send one: show it to the
-    /// person who sets the webhook up, for whom Notion alone can confirm it, and make no key of it
-    /// before. It runs on the task of the request and must not block. The token is a secret: keep it
-    /// out of logs.
+    /// `on_token` takes the head of the request and the token, and returns whether one is expected;
+    /// otherwise the answer is 403. Anybody who reaches the URL can send one. So show it to the person
+    /// who sets the webhook up: only Notion can confirm it. Make no key of it before. `on_token` runs
+    /// on the task of the request and must not block. The token is a secret: keep it out of logs.
     pub fn notion(on_token: impl Fn(&Parts, &str) -> bool + Send + Sync + 'static) -> Self {
         Self(Kind::Notion { on_token: Arc::new(on_token) })
     }
 
-    /// Trello, Mandrill and others that look whether somebody is there: a `HEAD` request, or a `GET`
-    /// request without a query, is answered with 200.
+    /// Trello, Mandrill and others that test whether the URL exists: a `HEAD` request, or a `GET` request
+    /// without a query; the answer is 200.
     pub fn probe() -> Self {
         Self(Kind::Probe)
     }
 
-    /// Slack: a signed webhook of the type `url_verification`, whose challenge is echoed.
+    /// Slack: a signed webhook of the type `url_verification`; the answer is its challenge.
     pub fn slack() -> Self {
         Self(Kind::Slack)
     }
 
-    /// Twitch: a signed webhook that confirms a subscription, whose challenge is echoed.
+    /// Twitch: a signed webhook that confirms a subscription; the answer is its challenge.
     pub fn twitch() -> Self {
         Self(Kind::Twitch)
     }
 
-    /// WooCommerce: an unsigned form, sent when a webhook is saved, that is answered with 200. It
-    /// reaches no handler.
+    /// WooCommerce: an unsigned form, sent when a webhook is saved; the answer is 200. It reaches no
+    /// handler.
     pub fn woo_commerce() -> Self {
         Self(Kind::WooCommerce)
     }
 
-    /// X, formerly Twitter: a `GET` request whose `crc_token` is answered with its HMAC by this key,
-    /// the one that verifies webhooks.
+    /// X, formerly Twitter: a `GET` request with a `crc_token`; the answer is its HMAC by this key, which
+    /// also verifies webhooks.
     ///
-    /// X has the same key sign tokens and webhooks, so that whoever may choose a token could have a
-    /// webhook signed: tokens that could be JSON other than a number or a word are refused.
+    /// X uses one key for tokens and webhooks, so the answer to a token that looks like a webhook would
+    /// be the signature of that webhook. Tokens that could be JSON, except a number or a word, are
+    /// refused.
     pub fn x(key: Key) -> Self {
         Self(Kind::X { key: Box::new(key) })
     }
 
-    /// Zoom: a signed webhook `endpoint.url_validation`, whose token is answered with its HMAC.
+    /// Zoom: a signed webhook `endpoint.url_validation`; the answer is the HMAC of its token.
     pub fn zoom() -> Self {
         Self(Kind::Zoom)
     }
 
-    /// Answers a request that is a handshake and by its nature not signed.
+    /// Answers a request that is a handshake of a kind that is not signed.
     ///
     /// # Errors
     /// [`Rejection::Handshake`] when it is one, but the token, the secret or the origin is not one
@@ -166,9 +168,9 @@ impl Handshake {
         }
     }
 
-    /// Returns whether a request may be a handshake that nobody signed and whose body tells: read at
-    /// most [`MAX_UNSIGNED`](Self::MAX_UNSIGNED) bytes of it for
-    /// [`answer_unsigned`](Self::answer_unsigned). A webhook is signed, so that it is none.
+    /// Returns whether a request may be an unsigned handshake that only its body identifies. If so, read
+    /// at most [`MAX_UNSIGNED`](Self::MAX_UNSIGNED) bytes of the body for
+    /// [`answer_unsigned`](Self::answer_unsigned). A signed request is never one.
     pub fn needs_body(&self, head: &Parts) -> bool {
         match &self.0 {
             Kind::Notion { .. } => notion::needs_body(head),
@@ -176,8 +178,8 @@ impl Handshake {
         }
     }
 
-    /// Answers a request that is a handshake by its body and not signed, if
-    /// [`needs_body`](Self::needs_body) said that it may be one.
+    /// Answers an unsigned request whose body is a handshake, if [`needs_body`](Self::needs_body)
+    /// returned that it may be one.
     ///
     /// # Errors
     /// [`Rejection::Handshake`] when it is one, but the secret is not one that is expected.
@@ -196,6 +198,7 @@ impl Handshake {
 
     /// Answers a webhook that is a handshake.
     pub fn answer_webhook(&self, webhook: &Webhook) -> Option<Response<Bytes>> {
+        // Every webhook passes here, and those that are too large for a handshake are not parsed.
         if webhook.body().len() > MAX_SIGNED {
             return None;
         }
@@ -236,7 +239,7 @@ fn query_value(head: &Parts, name: &str) -> Option<String> {
     pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
 }
 
-/// Echoes what somebody else chose, as text that no browser takes for a page.
+/// Echoes an untrusted text in a form that no browser renders as a page.
 fn echo(text: impl Into<Bytes>) -> Response<Bytes> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     with_headers(text.into(), [(CONTENT_TYPE, plain), no_sniff()])

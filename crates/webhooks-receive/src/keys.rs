@@ -1,4 +1,4 @@
-//! Whose keys verify a request: fixed ones, or looked up by its head.
+//! The keys that verify a request: fixed, or looked up by its head.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,10 +10,10 @@ use webhooks_sign::{
     scheme::{KeyFormat, Scheme},
 };
 
-use crate::BoxError;
+use crate::error::BoxError;
 
-/// How many keys a sender may have at a time. Two are enough for a rotation; each costs a hash of
-/// every body.
+/// The maximum number of keys of a sender at a time. Two are enough for a rotation. Each key costs one
+/// hash of every body.
 pub const MAX_KEYS: usize = 4;
 
 /// The keys of a receiver.
@@ -30,7 +30,7 @@ pub const MAX_KEYS: usize = 4;
 /// // The last part of the path names the tenant, whose own id is 1.
 /// let by_path = Keys::lookup(move |head: &http::request::Parts| {
 ///     let name = head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-///     let key = key.clone(); // in earnest from a database, with the id
+///     let key = key.clone(); // in your program: from a database, with the id
 ///     async move {
 ///         Ok((name == "acme").then(|| TenantKeys::new("1", &KeyRing::from(key))))
 ///     }
@@ -56,30 +56,30 @@ impl Keys {
         Self { source: Source::Lookup(Arc::new(lookup)), url: no_url() }
     }
 
-    /// Sets the URL that the sender was given, which some schemes sign. Take it from your settings,
-    /// not from the request. Keys that are looked up bring it themselves: [`TenantKeys::url`].
+    /// Sets the URL that was registered with the sender, which some schemes sign. Take it from your
+    /// settings, not from the request. For keys that are looked up use [`TenantKeys::url`].
     #[must_use]
     pub fn url(self, url: &str) -> Self {
         Self { url: Arc::from(url), ..self }
     }
 
-    /// Returns the keys that are the same for all requests, if they are.
-    pub(crate) fn fixed(&self) -> Option<Found> {
+    /// Returns the keys if they are the same for all requests.
+    pub(crate) fn fixed(&self) -> Option<FoundKeys> {
         match &self.source {
             Source::Fixed(ring) => {
                 let (ring, url) = (Arc::clone(ring), Arc::clone(&self.url));
-                Some(Found { tenant: None, ring, url, is_decoy: false })
+                Some(FoundKeys { tenant: None, ring, url, is_decoy: false })
             }
             Source::Lookup(_) => None,
         }
     }
 
-    /// Returns whose keys verify a request; `None` for a tenant that there is not.
-    pub(crate) async fn find(&self, head: &Parts) -> Result<Option<Found>, BoxError> {
+    /// Returns the keys that verify a request; `None` if its tenant does not exist.
+    pub(crate) async fn find(&self, head: &Parts) -> Result<Option<FoundKeys>, BoxError> {
         let Source::Lookup(lookup) = &self.source else { return Ok(self.fixed()) };
-        // Who has no key cannot have signed anything.
+        // A tenant without a key cannot have signed the request, so it counts as unknown.
         let found = lookup.keys(head).await?.filter(|keys| keys.ring.iter().next().is_some());
-        Ok(found.map(|TenantKeys { tenant, ring, url }| Found {
+        Ok(found.map(|TenantKeys { tenant, ring, url }| FoundKeys {
             tenant: Some(tenant),
             ring,
             url,
@@ -110,17 +110,17 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Finds the keys of whoever a request says that it is from.
+/// Finds the keys of the tenant that a request names.
 ///
-/// It is implemented for closures whose future borrows nothing of the request's head.
+/// Closures implement it if their future borrows nothing from the head of the request.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not look up keys: implement `KeyLookup`, or give a closure \
                `Fn(&http::request::Parts) -> impl Future<Output = Result<Option<TenantKeys>, _>>`"
 )]
 pub trait KeyLookup: Send + Sync + 'static {
-    /// Returns the tenant's keys. A tenant that there is not, `None`, or that has no key, is
-    /// refused like a wrong signature, and after hashing the body once, as for a tenant with one
-    /// key; more keys take longer.
+    /// Returns the keys of the tenant; `None` if it does not exist. An unknown tenant, or one without a
+    /// key, is refused like a wrong signature, after the body is hashed once, as for a tenant with one
+    /// key. More keys take longer.
     ///
     /// # Errors
     /// Any error is answered with 503, so that the sender tries again.
@@ -143,7 +143,8 @@ where
     }
 }
 
-/// The keys of one tenant. Ids are remembered by tenant, so that none can use up another's.
+/// The keys of one tenant. Ids are remembered per tenant, so that no tenant can use up the ids of
+/// another.
 #[derive(Clone)]
 pub struct TenantKeys {
     tenant: Arc<str>,
@@ -152,13 +153,14 @@ pub struct TenantKeys {
 }
 
 impl TenantKeys {
-    /// Returns the keys, at most [`MAX_KEYS`], of this tenant: the stored row's own id, not the
-    /// request's text, for ids are remembered under it and no two spellings may be two tenants.
+    /// Returns the keys of this tenant, at most [`MAX_KEYS`]. `tenant` is the id of the stored row, not
+    /// the text of the request: ids are remembered under it, and two spellings must not be two
+    /// tenants.
     pub fn new<const N: usize>(tenant: impl Into<Arc<str>>, ring: &KeyRing<N>) -> Self {
         Self { tenant: tenant.into(), ring: Arc::new(widen(ring)), url: no_url() }
     }
 
-    /// Sets the URL that the sender was given for this tenant, which some schemes sign.
+    /// Sets the URL that was registered with the sender for this tenant, which some schemes sign.
     #[must_use]
     pub fn url(self, url: &str) -> Self {
         Self { url: Arc::from(url), ..self }
@@ -179,21 +181,21 @@ fn no_url() -> Arc<str> {
     Arc::from("")
 }
 
-/// The keys that verify a request, and whose they are.
+/// The keys that verify a request, and their tenant.
 #[derive(Clone)]
-pub(crate) struct Found {
+pub(crate) struct FoundKeys {
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) ring: Arc<KeyRing<MAX_KEYS>>,
-    /// The URL that the sender was given, or nothing.
+    /// The URL that was registered with the sender, or nothing.
     pub(crate) url: Arc<str>,
-    /// Whether the keys stand for those of nobody.
+    /// Whether these are the keys for requests of unknown tenants.
     pub(crate) is_decoy: bool,
 }
 
-impl Found {
-    /// Returns the keys that stand for those of nobody.
+impl FoundKeys {
+    /// Returns the keys for requests of unknown tenants.
     pub(crate) fn nobody(decoy: &Arc<KeyRing<MAX_KEYS>>) -> Self {
-        // No sender was given this URL, but there is one.
+        // Schemes that sign the URL need one. This one is registered with no sender.
         let url = Arc::from("https://decoy.invalid/");
         Self { tenant: None, ring: Arc::clone(decoy), url, is_decoy: true }
     }
@@ -204,14 +206,14 @@ fn widen<const N: usize>(ring: &KeyRing<N>) -> KeyRing<MAX_KEYS> {
     let mut wide = KeyRing::new();
     for key in ring.iter() {
         if wide.push(key.clone()).is_err() {
-            break; // more than MAX_KEYS do not compile
+            break; // never: a larger ring does not compile
         }
     }
     wide
 }
 
-/// Texts of which one is a key for each algorithm: HMAC and token, ed25519 (RFC 8032 §7.1, test 1),
-/// P-256 (RFC 6979 §A.2.5).
+/// Texts of keys, for every algorithm one that suits it: HMAC and token, ed25519 (RFC 8032 §7.1,
+/// test 1), P-256 (RFC 6979 §A.2.5).
 const DECOYS: [(KeyFormat, &str); 3] = [
     (KeyFormat::Text, "decoy"),
     (KeyFormat::Standard, "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="),
@@ -221,9 +223,9 @@ const DECOYS: [(KeyFormat, &str); 3] = [
     ),
 ];
 
-/// Returns the keys by which requests to nobody are verified, for the time that it takes. They are
-/// known to all, so what they say must never count. They suit the algorithm, however the scheme
-/// writes its own keys.
+/// Returns the keys that verify requests of unknown tenants, so that these take as long as others. The
+/// keys are public, so a request that they verify must still be refused. They suit the algorithm of
+/// the scheme, in whatever format the scheme writes its own keys.
 pub(crate) fn decoy(scheme: &Scheme) -> Result<KeyRing<MAX_KEYS>, Error> {
     let decoy = |algorithm| {
         let written_as = |format| {
@@ -233,14 +235,14 @@ pub(crate) fn decoy(scheme: &Scheme) -> Result<KeyRing<MAX_KEYS>, Error> {
     };
     let key = decoy(scheme.algorithm()).ok_or(Error::UnsuitableKey)?;
     let mut ring = widen(&KeyRing::from(key));
-    // A header may list signatures for the keys of the other algorithm alone.
+    // A header may list only signatures of the scheme's other algorithm.
     if let Some(key) = scheme.other_algorithm().and_then(decoy) {
         let _there_is_room = ring.push(key).is_ok();
     }
     Ok(ring)
 }
 
-/// [`KeyLookup`] behind a pointer, so that a receiver has one type whatever finds its keys.
+/// [`KeyLookup`] behind a pointer, so that the lookup is no type parameter of a receiver.
 trait DynLookup: Send + Sync {
     fn keys<'a>(&'a self, head: &'a Parts) -> Lookup<'a>;
 }
@@ -259,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// Method: each algorithm that there is, with each format, whether or not it has keys so.
+    /// Method: every algorithm with every format, even if the algorithm has no keys in the format.
     #[test]
     fn every_algorithm_has_a_decoy_whatever_the_format_of_its_keys() {
         let algorithms = [

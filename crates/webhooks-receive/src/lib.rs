@@ -1,44 +1,69 @@
 #![doc = include_str!("../README.md")]
 
-mod body;
-mod clock;
+// Each file uses only files above it: from bottom to top.
+
+// what everything stands on
+pub mod clock;
 mod content_type;
 mod error;
-mod explanation;
-#[cfg(feature = "axum")]
-mod extract;
-mod handshake;
-mod keys;
-mod layer;
-mod provider;
-mod receiver;
+pub mod provider;
+
+// stores of ids, and the answers to senders
+pub mod seen;
+
 mod rejection;
-mod replay;
-mod verification;
-mod webhook;
+
+// verification
+mod keys;
 mod whole;
 
-// The public interface is:
-pub use clock::{Clock, SystemClock};
+mod verification;
+
+mod explanation;
+
+mod settings;
+
+// receiving
+mod body;
+mod webhook;
+
+mod receiver;
+
+mod handshake;
+
+mod replay_guard;
+
+// frameworks
+mod receive_layer;
+#[cfg(feature = "axum")]
+mod verified_webhook;
+
+// The public interface is, beside the modules above, at the root what an application uses:
 pub use error::{BoxError, SetupError};
 pub use explanation::Explanation;
-#[cfg(feature = "axum")]
-pub use extract::{FromWebhook, VerifiedWebhook};
 pub use handshake::{CloudEvents, Handshake};
 pub use keys::{KeyLookup, Keys, MAX_KEYS, TenantKeys};
-pub use layer::{Receive, ReceiveLayer, Unguarded};
-pub use provider::{
-    AnyScheme, GitHub, Meta, Provider, Shopify, Slack, Standard, Stripe, Svix, Twitch, Zoom,
-};
+pub use receive_layer::ReceiveLayer;
 pub use receiver::Receiver;
 pub use rejection::{JsonError, MisuseError, Rejection};
+pub use replay_guard::{HandlerResult, ReplayGuard, RunOutcome};
 #[cfg(feature = "memory")]
-pub use replay::MemorySeenStore;
+pub use seen::memory::MemorySeenStore;
 #[cfg(feature = "postgres")]
-pub use replay::PostgresSeenStore;
+pub use seen::postgres::PostgresSeenStore;
 #[cfg(feature = "sqlite")]
-pub use replay::SqliteSeenStore;
-pub use replay::{
-    BeginOutcome, HandlerResult, ReplayGuard, RunOutcome, SeenClaim, SeenError, SeenId, SeenStore,
-};
+pub use seen::sqlite::SqliteSeenStore;
+#[cfg(feature = "axum")]
+pub use verified_webhook::VerifiedWebhook;
 pub use webhook::Webhook;
+
+/// The service that [`ReceiveLayer`] makes, for code that must name its type.
+pub mod layer {
+    pub use crate::receive_layer::{Receive, Unguarded};
+}
+
+/// For implementors: the types that [`VerifiedWebhook`] makes of a verified body.
+#[cfg(feature = "axum")]
+pub mod extract {
+    pub use crate::verified_webhook::FromWebhook;
+}

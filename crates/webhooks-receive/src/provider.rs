@@ -1,13 +1,16 @@
-//! Providers as types, so that a handler's signature says whose webhooks it takes.
+//! Providers as types, so that the signature of a handler names the provider of its webhooks.
+//!
+//! For a provider that is not here, implement [`Provider`], or pass its scheme to
+//! [`Receiver::new`](crate::Receiver::new).
 
 use webhooks_sign::{providers, scheme::Scheme, standard};
 
-/// A sender known when the program is compiled: a type without values, for
+/// A provider that is known at compile time: a type without values, for
 /// [`Receiver::from_keys`](crate::Receiver::from_keys) and `VerifiedWebhook<T, P>`.
 ///
 /// # Example
 /// ```
-/// use webhooks_receive::Provider;
+/// use webhooks_receive::provider::Provider;
 /// use webhooks_sign::{providers::LINEAR, scheme::Scheme};
 ///
 /// enum Linear {}
@@ -20,11 +23,11 @@ use webhooks_sign::{providers, scheme::Scheme, standard};
                `Receiver::new`"
 )]
 pub trait Provider: 'static {
-    /// How it signs.
+    /// The scheme by which the provider signs.
     const SCHEME: Scheme;
 }
 
-/// A sender whose scheme is a value: that of [`Receiver::new`](crate::Receiver::new).
+/// A provider whose scheme is a value: that of [`Receiver::new`](crate::Receiver::new).
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_enums, reason = "it has no values")]
 pub enum AnyScheme {}

@@ -1,4 +1,4 @@
-//! Receiving: a request in, a verified webhook or a rejection out, whatever the framework.
+//! Receiving: a request in, a verified webhook or a rejection out, in any framework.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,33 +9,37 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request};
 use http_body::Body;
-use webhooks_sign::{Error, KeyRing, Tolerance, scheme::Scheme};
+use webhooks_sign::{Error, Tolerance, scheme::Scheme};
 
-use crate::keys::{Found, decoy};
-use crate::verification::Verification;
-use crate::{
-    AnyScheme, BoxError, Clock, Explanation, Keys, MAX_KEYS, Provider, Rejection, SetupError,
-    SystemClock, Webhook, body,
-};
+use crate::body;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{BoxError, SetupError};
+use crate::explanation::Explanation;
+use crate::keys::{FoundKeys, Keys, decoy};
+use crate::provider::{AnyScheme, Provider};
+use crate::rejection::Rejection;
+use crate::settings::Settings;
+use crate::verification::Rules;
+use crate::webhook::Webhook;
 
-/// How many bytes a body may have unless set, or the provider documents larger ones: fifty times what
-/// Standard Webhooks calls usual, and little enough that a thousand at a time fit into memory.
+/// The default limit of a body in bytes, unless the provider documents larger bodies. It is fifty times
+/// the size that Standard Webhooks calls usual, and 1,000 bodies of this size fit into memory.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// How long a body may take to come unless set. Senders give up on the whole exchange after 5 to
+/// How long a body may take to arrive by default. Senders give up on the whole request after 5 to
 /// 30 s.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Verifies requests by one scheme. Clones are cheap and one and the same receiver.
+/// Verifies requests by one scheme. Clones are cheap, and count as the same receiver.
 ///
-/// `P` is the [`Provider`], or [`AnyScheme`] where the scheme is a value.
+/// `P` is the [`Provider`], or [`AnyScheme`] if the scheme is a value.
 ///
 /// # Example
 /// ```
 /// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::Full;
-/// use webhooks_receive::{GitHub, Receiver};
+/// use webhooks_receive::{provider::GitHub, Receiver};
 /// use webhooks_sign::providers::GITHUB;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -55,34 +59,18 @@ pub struct Receiver<P = AnyScheme> {
     provider: PhantomData<fn() -> P>,
 }
 
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) scheme: Scheme,
-    pub(crate) tolerance: Tolerance,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// What a receiver has in common with those that setters made of it, and with no other.
-    origin: Arc<()>,
-    keys: Keys,
-    decoy: Arc<KeyRing<MAX_KEYS>>,
-    max_body: usize,
-    pub(crate) read_deadline: Duration,
-    methods: Arc<[Method]>,
-    pub(crate) takes_any_type: bool,
-    on_rejection: Arc<dyn Fn(&Explanation<'_>) + Send + Sync>,
-}
-
-/// What was found out about a request before it was refused.
+/// The findings about a request before it was refused, for the [`Explanation`].
 #[derive(Default)]
-struct Looked {
-    found: Option<Found>,
+struct Findings {
+    keys: Option<FoundKeys>,
     body: Option<Bytes>,
 }
 
 impl Receiver {
-    /// Returns a receiver of what is signed by this scheme with these keys.
+    /// Returns a receiver of webhooks that are signed by this scheme with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there are none, and
     /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn new(scheme: Scheme, keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(scheme, keys.into())
@@ -90,10 +78,10 @@ impl Receiver {
 }
 
 impl<P: Provider> Receiver<P> {
-    /// Returns a receiver of what the provider signs with these keys.
+    /// Returns a receiver of webhooks that the provider signs with these keys.
     ///
     /// # Errors
-    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there is none, and
+    /// [`SetupError::UnsuitableKeys`] when the keys are for another algorithm, or there are none, and
     /// [`SetupError::MissingUrl`] when the scheme signs the URL and the keys have none.
     pub fn from_keys(keys: impl Into<Keys>) -> Result<Self, SetupError> {
         Self::with(P::SCHEME, keys.into())
@@ -105,80 +93,81 @@ impl<P> Receiver<P> {
         let name = scheme.name();
         let unsuitable = |source| SetupError::UnsuitableKeys { scheme: name, source };
         let decoy = Arc::new(decoy(&scheme).map_err(unsuitable)?);
-        let found = keys.fixed().unwrap_or_else(|| Found::nobody(&decoy));
-        // Without headers verification fails in any case; by misuse, it is the keys that are wrong.
+        let found = keys.fixed().unwrap_or_else(|| FoundKeys::nobody(&decoy));
+        let tolerance = scheme.tolerance();
+        let rules = Rules { scheme, tolerance, clock: Arc::new(SystemClock) };
+        // A trial with an empty request. It always fails, as there are no headers; if the error is one
+        // of misuse, the keys are wrong.
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = Method::POST;
-        match Verification::begin(&scheme, scheme.tolerance(), &head, &found, 0).err() {
+        match rules.begin(&head, &found, 0).err() {
             Some(Error::MissingPart) => return Err(SetupError::MissingUrl { scheme: name }),
             Some(source) if source.is_misuse() => return Err(unsuitable(source)),
             _ => {}
         }
         let settings = Settings {
-            scheme,
-            tolerance: scheme.tolerance(),
-            clock: Arc::new(SystemClock),
             origin: Arc::new(()),
             keys,
             decoy,
-            max_body: scheme.max_body().unwrap_or(MAX_BODY),
+            max_body: rules.scheme.max_body().unwrap_or(MAX_BODY),
             read_deadline: READ_DEADLINE,
             methods: Arc::from([Method::POST]),
             takes_any_type: false,
             on_rejection: Arc::new(log),
+            rules,
         };
         Ok(Self { settings: Arc::new(settings), provider: PhantomData })
     }
 
-    /// Sets how far the timestamp may lie from the clock; what the scheme says unless set.
+    /// Sets how far the timestamp may lie from the clock: by default as far as the scheme allows.
     #[must_use]
     pub fn tolerance(self, tolerance: Tolerance) -> Self {
-        self.set(|settings| settings.tolerance = tolerance)
+        self.set(|settings| settings.rules.tolerance = tolerance)
     }
 
-    /// Sets how many bytes a body may have; unless set, as many as the scheme says that the provider
-    /// documents (GitHub 25 MiB), and otherwise 1 MiB.
+    /// Sets how many bytes a body may have: by default the limit that the provider documents, if the
+    /// scheme has one (GitHub 25 MiB), and otherwise 1 MiB.
     #[must_use]
     pub fn max_body(self, bytes: usize) -> Self {
         self.set(|settings| settings.max_body = bytes)
     }
 
-    /// Sets how long a body may take to come; 10 s unless set.
+    /// Sets how long a body may take to arrive: 10 s by default.
     #[must_use]
     pub fn read_deadline(self, deadline: Duration) -> Self {
         self.set(|settings| settings.read_deadline = deadline)
     }
 
-    /// Sets the methods by which webhooks may come; POST alone unless set.
+    /// Sets the methods that requests may have: only POST by default.
     ///
-    /// Few schemes sign the method: by another one, whoever saw a webhook could have it handled
-    /// by something else, and use up its id.
+    /// Few schemes sign the method. If more methods are allowed than the sender uses, an attacker who
+    /// saw a webhook could send it with another method, so that other code handles it, and so use up
+    /// its id.
     #[must_use]
     pub fn methods(self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.set(|settings| settings.methods = methods.into_iter().collect())
     }
 
-    /// Sets the clock; the system's unless set.
+    /// Sets the clock: the system's by default.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        self.set(|settings| settings.clock = Arc::new(clock))
+        self.set(|settings| settings.rules.clock = Arc::new(clock))
     }
 
-    /// Takes JSON under any content type, or none: for senders that label it `text/plain`. What is
-    /// signed cannot come from a form on another site, which the content type guards against
-    /// elsewhere.
+    /// Accepts JSON with any content type, or none: for senders that label it `text/plain`. Elsewhere,
+    /// checking the content type protects against forms on other sites; here the signature does.
     #[must_use]
     pub fn json_of_any_type(self) -> Self {
         self.set(|settings| settings.takes_any_type = true)
     }
 
-    /// Sets who is told of each refused request, and why: your log, or your metrics. Unless set, the
-    /// feature `tracing` logs it, and without that nobody is told.
+    /// Sets a callback that gets each refused request and the reason, for your log or metrics. By
+    /// default the feature `tracing` logs them; without that feature nothing is reported.
     ///
     /// # Example
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use webhooks_receive::{GitHub, Receiver};
+    /// use webhooks_receive::{provider::GitHub, Receiver};
     /// use webhooks_sign::providers::GITHUB;
     ///
     /// let receiver = Receiver::<GitHub>::from_keys(GITHUB.key("It's a Secret to Everybody")?)?
@@ -187,8 +176,8 @@ impl<P> Receiver<P> {
     /// # }
     /// ```
     #[must_use]
-    pub fn on_rejection(self, tell: impl Fn(&Explanation<'_>) + Send + Sync + 'static) -> Self {
-        self.set(|settings| settings.on_rejection = Arc::new(tell))
+    pub fn on_rejection(self, callback: impl Fn(&Explanation<'_>) + Send + Sync + 'static) -> Self {
+        self.set(|settings| settings.on_rejection = Arc::new(callback))
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -196,14 +185,14 @@ impl<P> Receiver<P> {
         self
     }
 
-    /// Verifies a request while its body streams in: any `http::Request`, be it from hyper, a
-    /// Lambda or your own. Head and extensions come back as they were.
+    /// Verifies a request while its body streams in. It can be any `http::Request`: from hyper, a
+    /// Lambda, or made by you. The head and the extensions are returned unchanged.
     ///
-    /// Headers are looked at first, so that what is malformed or stale is refused before a byte is
-    /// read. With the system's clock it must run in a tokio runtime with a timer.
+    /// Headers are checked first, so that a malformed or stale request is refused before its body is
+    /// read. With the system's clock it needs a tokio runtime with a timer.
     ///
     /// # Errors
-    /// [`Rejection`] says why, and what to answer.
+    /// [`Rejection`] has the reason, and the answer to the sender.
     ///
     /// # Cancellation
     /// A dropped future leaves nothing behind.
@@ -212,16 +201,16 @@ impl<P> Receiver<P> {
         B: Body<Error: Into<BoxError>>,
     {
         let (head, body) = request.into_parts();
-        let mut looked = Looked::default();
-        match self.verify(&head, body, &mut looked).await {
+        let mut findings = Findings::default();
+        match self.verify(&head, body, &mut findings).await {
             Ok(webhook) => Ok(Request::from_parts(head, webhook)),
             Err(rejection) => {
-                let Looked { found, body } = &looked;
-                self.settings.tell(&Explanation {
+                let Findings { keys, body } = &findings;
+                self.settings.report(&Explanation {
                     rejection: &rejection,
-                    settings: &self.settings,
+                    rules: &self.settings.rules,
                     head: Some(&head),
-                    found: found.as_ref(),
+                    keys: keys.as_ref(),
                     body: body.as_ref(),
                 });
                 Err(rejection)
@@ -233,57 +222,56 @@ impl<P> Receiver<P> {
         &self,
         head: &Parts,
         body: B,
-        looked: &mut Looked,
+        findings: &mut Findings,
     ) -> Result<Webhook, Rejection>
     where
         B: Body<Error: Into<BoxError>>,
     {
         let settings = &*self.settings;
-        let (decoy, now) = (Found::nobody(&settings.decoy), self.now());
+        let rules = &settings.rules;
+        let (decoy, now) = (FoundKeys::nobody(&settings.decoy), rules.now());
         if !settings.methods.contains(&head.method) {
             return Err(Rejection::Method { allowed: Arc::clone(&settings.methods) });
         }
         body::check_declared(&head.headers, settings.max_body)?;
         if settings.keys.fixed().is_none() {
-            // A lookup is spared what is malformed or stale.
-            let _headers_are_fine = settings.begin(head, &decoy, now)?;
+            // The decoy checks the headers first, so that malformed and stale requests cost no lookup.
+            let _headers_are_fine = rules.begin(head, &decoy, now)?;
         }
         let found = settings.keys.find(head).await;
-        looked.found = found.map_err(|source| Rejection::KeyLookupFailed { source })?;
-        // What is wrong with a tenant shows only at the end, so that one that there is not, or whose
-        // keys don't suit, takes as long as a wrong signature, and is told no other status.
-        let (mut wrong, mut by) = (None, looked.found.as_ref().unwrap_or(&decoy));
-        let mut begun = match (settings.begin(head, by, now), &by.tenant) {
+        findings.keys = found.map_err(|source| Rejection::KeyLookupFailed { source })?;
+        // An error about the tenant waits until the body is hashed with the decoy. So an unknown
+        // tenant, and one whose keys do not suit, takes as long as a wrong signature and gets the
+        // same status.
+        let (mut refusal, mut keys) = (None, findings.keys.as_ref().unwrap_or(&decoy));
+        let mut verification = match (rules.begin(head, keys, now), &keys.tenant) {
             (Err(source), Some(tenant)) => {
                 let tenant = Arc::clone(tenant);
-                wrong = Some(if source.is_misuse() {
+                refusal = Some(if source.is_misuse() {
                     Rejection::TenantKeys { tenant, source }
                 } else {
                     Rejection::Unauthentic { source }
                 });
-                by = &decoy;
-                settings.begin(head, by, now)?
+                keys = &decoy;
+                rules.begin(head, keys, now)?
             }
             (begun, _) => begun?,
         };
-        if looked.found.is_none() {
-            wrong = Some(Rejection::UnknownTenant);
+        if findings.keys.is_none() {
+            refusal = Some(Rejection::UnknownTenant);
         }
-        let deadline = settings.clock.sleep(settings.read_deadline);
-        let read = body::read(body, settings.max_body, deadline, |chunk| begun.update(chunk));
+        let deadline = rules.clock.sleep(settings.read_deadline);
+        let read =
+            body::read(body, settings.max_body, deadline, |chunk| verification.update(chunk));
         let bytes = read.await?;
-        looked.body = Some(bytes.clone());
-        let verified = begun.finish(&bytes);
-        if let Some(wrong) = wrong {
-            return Err(wrong);
+        findings.body = Some(bytes.clone());
+        let verified = verification.finish(&bytes);
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
         let verified = verified?;
-        let by = (by.clone(), Arc::clone(&self.settings));
-        Ok(Webhook::new(&verified, bytes.clone(), by, head))
-    }
-
-    fn now(&self) -> u64 {
-        self.settings.clock.now().as_unix_seconds()
+        let proof = (keys.clone(), Arc::clone(&self.settings));
+        Ok(Webhook::new(&verified, bytes.clone(), proof, head))
     }
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
@@ -291,46 +279,11 @@ impl<P> Receiver<P> {
     }
 }
 
-/// Tells the log of a refusal, if there is one.
+/// Logs a refusal if the feature `tracing` is on.
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "there is no log"))]
 fn log(explanation: &Explanation<'_>) {
     #[cfg(feature = "tracing")]
     explanation.log();
-}
-
-impl Settings {
-    fn begin<'s>(
-        &'s self,
-        head: &'s Parts,
-        by: &'s Found,
-        now: u64,
-    ) -> Result<Verification<'s>, Error> {
-        Verification::begin(&self.scheme, self.tolerance, head, by, now)
-    }
-
-    /// Returns whether a request would pass with another body.
-    pub(crate) fn would_pass(&self, head: &Parts, by: &Found, body: &[u8]) -> bool {
-        let now = self.clock.now().as_unix_seconds();
-        let Ok(mut begun) = self.begin(head, by, now) else { return false };
-        begun.update(body);
-        begun.finish(body).is_ok()
-    }
-
-    /// Tells whoever wants to know that a request was refused.
-    pub(crate) fn tell(&self, explanation: &Explanation<'_>) {
-        (self.on_rejection)(explanation);
-    }
-
-    /// Tells of a refusal without a request at hand.
-    pub(crate) fn tell_of(&self, rejection: &Rejection) {
-        let (head, found, body) = (None, None, None);
-        self.tell(&Explanation { rejection, settings: self, head, found, body });
-    }
-
-    /// Returns whether these are the settings of the same receiver, whatever was set since.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.origin, &other.origin)
-    }
 }
 
 impl<P> Clone for Receiver<P> {
@@ -342,7 +295,8 @@ impl<P> Clone for Receiver<P> {
 impl<P> fmt::Debug for Receiver<P> {
     /// Leaves out the URL, which may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { scheme, tolerance, keys, max_body, read_deadline, .. } = &*self.settings;
+        let Settings { rules, keys, max_body, read_deadline, .. } = &*self.settings;
+        let Rules { scheme, tolerance, .. } = rules;
         f.debug_struct("Receiver")
             .field("scheme", &scheme.name())
             .field("tolerance", tolerance)

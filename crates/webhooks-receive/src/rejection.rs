@@ -1,4 +1,4 @@
-//! What a request is refused for, and what its sender is told.
+//! The reasons to refuse a request, and the answers to its sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,138 +10,139 @@ use http_body_util::Full;
 use serde_json::error::Category;
 use thiserror::Error;
 
-use crate::{BoxError, SeenError};
+use crate::error::BoxError;
+use crate::seen::SeenError;
 
-/// How long a sender is asked to wait, in seconds, when it is for us to get well.
+/// How long a sender is asked to wait, in seconds, after a failure on this side.
 const RETRY_SECONDS: u64 = 5;
 
-/// Says why a webhook did not reach its handler.
+/// The reason why a webhook did not reach its handler.
 ///
-/// The sender is told a status and its name, and no more; the rest is for your log.
-/// Layers leave the rejection in the extensions of their response, as `Arc<Rejection>`.
+/// The sender gets a status and its name, and no more; the rest is for your log. Layers add the
+/// rejection to the extensions of their response, as `Arc<Rejection>`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The headers break the scheme's grammar: 400.
     #[error("the webhook is malformed")]
     Malformed {
-        /// What is wrong with them.
+        /// The error in the headers.
         source: webhooks_sign::Error,
     },
     /// The body broke off: 400.
     #[error("the body broke off")]
     Interrupted {
-        /// What the server says of it.
+        /// The error of the server.
         source: BoxError,
     },
     /// The body is not the JSON that is expected: 400.
     #[error("the body is not the JSON that is expected")]
     InvalidJson {
-        /// Where it is not.
+        /// The place and kind of the error.
         source: JsonError,
     },
-    /// The signature is forged, or the webhook stale: 401.
+    /// The signature is forged, or the webhook is stale: 401.
     #[error("the webhook is not authentic")]
     Unauthentic {
-        /// Which of the two.
+        /// The error that says which of the two.
         source: webhooks_sign::Error,
     },
-    /// The request names a tenant that there is not: 401, as for a wrong signature.
+    /// The request names an unknown tenant: 401, as for a wrong signature.
     #[error("the tenant is unknown")]
     UnknownTenant,
     /// The lookup found keys for another algorithm, or without the URL that is signed: 401, as for a
-    /// wrong signature, for another status would tell which tenants there are.
+    /// wrong signature, since another status would show which tenants exist.
     #[error("the keys of the tenant {tenant:?} do not suit the scheme")]
     TenantKeys {
         /// The tenant.
         tenant: Arc<str>,
-        /// What verification says of them.
+        /// The error of the verification.
         source: webhooks_sign::Error,
     },
     /// A handshake's token or origin is not the one expected: 403.
     #[error("the handshake is refused")]
     Handshake,
-    /// Webhooks do not come by this method: 405, with those by which they do.
-    #[error("webhooks come by {allowed:?}, not by this method")]
+    /// The method is not allowed: 405, with the allowed methods.
+    #[error("the method is not one of {allowed:?}")]
     Method {
-        /// The methods by which they come.
+        /// The allowed methods.
         allowed: Arc<[Method]>,
     },
-    /// The whole body did not come in time: 408.
-    #[error("the body did not come in time")]
+    /// The body did not arrive in time: 408.
+    #[error("the body did not arrive in time")]
     TimedOut,
-    /// The same webhook is being handled: 409, with when to try again.
+    /// The same webhook is being handled: 409, with the time after which to try again.
     #[error("the same webhook is being handled")]
     InProgress {
-        /// How long until the one that handles it must have ended, if all clocks agree.
+        /// How long until the lease of the running handler ends, if all clocks agree.
         retry_after: Duration,
     },
-    /// The body is over the cap: 413.
+    /// The body is larger than the limit: 413.
     #[error("the body has more than {max} bytes; `Receiver::max_body` allows more")]
     TooLarge {
-        /// The cap in bytes.
+        /// The limit in bytes.
         max: usize,
     },
     /// The body is a form, and JSON is expected: 415. GitHub's default is a form.
     #[error("the body is a form: set the sender's content type to application/json")]
     Form,
     /// The content type is not JSON: 415.
-    #[error("the content type is not JSON; `Receiver::json_of_any_type` takes it all the same")]
+    #[error("the content type is not JSON; `Receiver::json_of_any_type` accepts any type")]
     ContentType,
-    /// This side is not set up right: 500.
-    #[error("the receiver is not set up right")]
+    /// The receiver or the guard is set up wrongly: 500.
+    #[error("the receiver or its guard is set up wrongly")]
     Misuse {
-        /// What is wrong with it.
+        /// The error in the setup.
         source: MisuseError,
     },
     /// The keys could not be looked up: 503.
     #[error("the keys could not be looked up")]
     KeyLookupFailed {
-        /// What the lookup says of it.
+        /// The error of the lookup.
         source: BoxError,
     },
-    /// The store of ids failed, so the handler was not run: 503.
-    #[error("the store of ids failed")]
+    /// The seen store failed, so the handler was not run: 503.
+    #[error("the seen store failed")]
     SeenStoreFailed {
-        /// How.
+        /// The error of the store.
         source: SeenError,
     },
-    /// The handler took longer than its lease and was dropped, and the id given back: 503.
+    /// The handler took longer than its lease and was dropped, and its claim released: 503.
     #[error("the handler took longer than its lease of {lease:?}")]
     LeaseEnded {
-        /// How long it had.
+        /// The lease.
         lease: Duration,
     },
-    /// The same webhook was being handled when this one came, and that failed: the status that was
-    /// answered then, be it the handler's or 503.
-    #[error("the same webhook was answered {status}")]
+    /// The same webhook was being handled when this one came, and that run failed: the status of that
+    /// run, which is the handler's, or 503.
+    #[error("an earlier run for the same webhook failed with {status}")]
     EarlierRunFailed {
-        /// What was answered.
+        /// The status of that run.
         status: StatusCode,
     },
 }
 
-/// Says what is wrong on this side.
+/// The error in the setup of a receiver or guard.
 #[derive(Debug, Clone, Copy, Error)]
 #[non_exhaustive]
 pub enum MisuseError {
-    /// The lookup found keys without the URL that is signed.
+    /// The keys do not suit the scheme, or lack the URL that is signed.
     #[error("the keys do not suit the receiver's scheme")]
     Scheme {
-        /// What verification says of them.
+        /// The error of the verification.
         source: webhooks_sign::Error,
     },
     /// The guard was made for another receiver than the one that verified the webhook.
-    #[error("the guard was made for another receiver than the one that verified the webhook")]
+    #[error("this webhook was verified by another receiver than the guard's")]
     OtherReceiver,
-    /// The receiver's tolerance was widened after the guard was made: ids would be forgotten while
-    /// their webhooks still pass.
+    /// The receiver's tolerance was widened after the guard was made, so that an id would be forgotten
+    /// while its webhook still passes.
     #[error("the receiver's tolerance is longer than the guard remembers ids")]
     Tolerance,
 }
 
 impl Rejection {
-    /// Returns the status that the sender is told.
+    /// Returns the status for the sender.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed { .. } | Self::Interrupted { .. } | Self::InvalidJson { .. } => {
@@ -164,8 +165,8 @@ impl Rejection {
         }
     }
 
-    /// Returns the rejection's name in snake case, for metrics: that of the
-    /// [`Error`](webhooks_sign::Error) where verification refused.
+    /// Returns the name of the rejection in snake case, for metrics. If verification refused, it is the
+    /// name of the [`Error`](webhooks_sign::Error).
     pub fn name(&self) -> &'static str {
         match self {
             Self::Malformed { source } | Self::Unauthentic { source } => source.name(),
@@ -181,15 +182,15 @@ impl Rejection {
             Self::Form => "form",
             Self::ContentType => "content_type",
             Self::Misuse { .. } => "misuse",
-            Self::KeyLookupFailed { .. } => "lookup",
-            Self::SeenStoreFailed { .. } => "seen",
+            Self::KeyLookupFailed { .. } => "key_lookup_failed",
+            Self::SeenStoreFailed { .. } => "seen_store_failed",
             Self::LeaseEnded { .. } => "lease_ended",
-            Self::EarlierRunFailed { .. } => "failed",
+            Self::EarlierRunFailed { .. } => "earlier_run_failed",
         }
     }
 
-    /// Returns what the sender is told: the status, its name, and when to try again or by which
-    /// method where that helps.
+    /// Returns the response for the sender: the status and its name, and if it helps, when to try
+    /// again or which methods are allowed.
     pub fn to_response(&self) -> Response<Full<Bytes>> {
         let status = self.status();
         let text = status.canonical_reason().unwrap_or("Refused");
@@ -215,7 +216,7 @@ impl Rejection {
 
     fn retry_seconds(&self) -> Option<u64> {
         match self {
-            // Rounded up: who comes a moment too early comes in vain.
+            // Rounded up: an attempt that comes a moment too early would be refused again.
             Self::InProgress { retry_after } => {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Some(seconds.max(1))
@@ -226,13 +227,13 @@ impl Rejection {
     }
 }
 
-/// Says where a body is not the JSON that is expected. It does not show what stands there, which is
-/// what the webhook is about.
+/// The place where a body is not the expected JSON. It does not show the text there, which is the
+/// content of the webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{what} at line {line} column {column}")]
 #[non_exhaustive]
 pub struct JsonError {
-    /// What is wrong: the syntax, or the data.
+    /// The kind of the error: in the syntax, or in the data.
     pub what: &'static str,
     /// The line, from 1.
     pub line: usize,
@@ -241,7 +242,7 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    /// Says that it is no wonder: the body is compressed.
+    /// Returns the error of a body that is compressed, which is then the cause.
     pub(crate) fn of_encoded(self) -> Self {
         Self {
             what: "a compressed body, which nothing between receiver and handler decompresses,",

@@ -11,36 +11,36 @@ use serde::de::DeserializeOwned;
 use webhooks_core::Timestamp;
 use webhooks_sign::{Key, Verified, scheme::Content};
 
-use crate::keys::Found;
-use crate::receiver::Settings;
-use crate::{JsonError, Rejection, content_type};
+use crate::content_type;
+use crate::keys::FoundKeys;
+use crate::rejection::{JsonError, Rejection};
+use crate::settings::Settings;
 
-/// A webhook whose signature was found right. Only this crate can make one, of the
-/// [`Verified`] of webhooks-sign, so that code which takes it cannot be reached by an
-/// unverified body.
+/// A webhook whose signature is right. Only this crate can make one, from the [`Verified`] of
+/// webhooks-sign, so that no unverified body can reach code that takes it.
 ///
-/// Headers are not in it: but for the id and the time, nobody signed them.
+/// It does not contain the headers: except for the id and the time, they are not signed.
 #[derive(Clone)]
 pub struct Webhook {
     body: Bytes,
     proof: Arc<Proof>,
 }
 
-/// What was found when the webhook was verified.
+/// The results of the verification.
 struct Proof {
     id: Option<Box<str>>,
     timestamp: Option<u64>,
     key_index: usize,
-    found: Found,
+    keys: FoundKeys,
     syntax: Syntax,
     /// Whether the sender compressed the body.
     is_encoded: bool,
     form: Option<SignedForm>,
-    /// The receiver that found it.
-    by: Arc<Settings>,
+    /// The settings of the receiver that verified the webhook.
+    receiver: Arc<Settings>,
 }
 
-/// What the one content type says.
+/// The syntax that the content type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syntax {
     /// JSON, or a syntax on top of it (RFC 6839 §3.1).
@@ -63,23 +63,23 @@ impl Syntax {
     }
 }
 
-/// What is signed where a scheme signs forms: the fields, and the URL with the query.
+/// The signed parts of a webhook if its scheme signs forms: the fields, and the URL with the query.
 pub(crate) struct SignedForm {
     pub(crate) query: Option<Box<str>>,
-    /// Whether the body is a form, and not signed by its hash in the query.
+    /// Whether the body is a form. Otherwise its hash in the query is signed.
     pub(crate) is_body: bool,
 }
 
 impl Webhook {
-    /// Joins the proof with the body that it is about, which `verified` has passed on in chunks.
+    /// Joins the proof with its body, which was verified in chunks.
     pub(crate) fn new(
         verified: &Verified<'_, ()>,
         body: Bytes,
-        (found, by): (Found, Arc<Settings>),
+        (keys, receiver): (FoundKeys, Arc<Settings>),
         head: &Parts,
     ) -> Self {
         let syntax = Syntax::of(&head.headers);
-        let form = (by.scheme.content() == Content::Form).then(|| SignedForm {
+        let form = (receiver.rules.scheme.content() == Content::Form).then(|| SignedForm {
             query: head.uri.query().map(Box::from),
             is_body: syntax == Syntax::Form,
         });
@@ -87,11 +87,11 @@ impl Webhook {
             id: verified.id().map(Box::from),
             timestamp: verified.timestamp(),
             key_index: verified.key_index(),
-            found,
+            keys,
             syntax,
             is_encoded: head.headers.contains_key(CONTENT_ENCODING),
             form,
-            by,
+            receiver,
         };
         Self { body, proof: Arc::new(proof) }
     }
@@ -110,7 +110,7 @@ impl Webhook {
     ///
     /// # Errors
     /// [`Rejection::ContentType`] when the content type is not JSON (`application/json`, or one
-    /// that ends in `+json`) and the receiver does not take
+    /// that ends in `+json`) and the receiver does not accept
     /// [any type](crate::Receiver::json_of_any_type), [`Rejection::Form`] when it is a form,
     /// [`Rejection::InvalidJson`] when the body is not what `T` expects.
     ///
@@ -143,7 +143,7 @@ impl Webhook {
         match self.proof.syntax {
             Syntax::Json => {}
             Syntax::Form => return Err(Rejection::Form),
-            Syntax::Other if self.proof.by.takes_any_type => {}
+            Syntax::Other if self.proof.receiver.takes_any_type => {}
             Syntax::Other => return Err(Rejection::ContentType),
         }
         serde_json::from_slice(&self.body).map_err(|error| {
@@ -158,49 +158,51 @@ impl Webhook {
         self.proof.id.as_deref()
     }
 
-    /// Returns when the attempt was signed, if the scheme signs it.
+    /// Returns the time at which the attempt was signed, if the scheme signs it.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.proof.timestamp.map(Timestamp::from_unix_seconds)
     }
 
     /// Returns the tenant whose keys verified it, if keys are looked up.
     pub fn tenant(&self) -> Option<&str> {
-        self.proof.found.tenant.as_deref()
+        self.proof.keys.tenant.as_deref()
     }
 
-    /// Returns the place of the key in its ring, from 0: it tells when an old key falls out of use.
+    /// Returns the index of the key in its ring, which shows when an old key is no longer used.
     pub fn key_index(&self) -> usize {
         self.proof.key_index
     }
 
     /// Returns the name of the scheme, such as `standard`.
     pub fn scheme(&self) -> &'static str {
-        self.proof.by.scheme.name()
+        self.proof.receiver.rules.scheme.name()
     }
 
-    /// Returns whether it was this receiver, or a clone of it as it is set, that verified the webhook.
+    /// Returns whether this receiver, or a clone with the same settings, verified the webhook.
     #[cfg(feature = "axum")]
-    pub(crate) fn is_by(&self, receiver: &Arc<Settings>) -> bool {
-        Arc::ptr_eq(&self.proof.by, receiver)
+    pub(crate) fn is_verified_by(&self, receiver: &Arc<Settings>) -> bool {
+        // Not `is_same_receiver`: a setter may have made the other receiver stricter than the one that
+        // verified the webhook.
+        Arc::ptr_eq(&self.proof.receiver, receiver)
     }
 
     pub(crate) fn form(&self) -> Option<&SignedForm> {
         self.proof.form.as_ref()
     }
 
-    /// Borrows the settings by which the webhook was verified.
-    pub(crate) fn by(&self) -> &Settings {
-        &self.proof.by
+    /// Borrows the settings of the receiver that verified the webhook.
+    pub(crate) fn receiver(&self) -> &Settings {
+        &self.proof.receiver
     }
 
     /// Returns the key that verified it, for handshakes that sign the answer.
     pub(crate) fn key(&self) -> Option<&Key> {
-        self.proof.found.ring.iter().nth(self.proof.key_index)
+        self.proof.keys.ring.iter().nth(self.proof.key_index)
     }
 }
 
 impl fmt::Debug for Webhook {
-    /// Leaves out the body: logs are no place for what webhooks are about.
+    /// Leaves out the body: the content of webhooks does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook")
             .field("scheme", &self.scheme())

@@ -1,7 +1,7 @@
-//! Webhooks of schemes that do not sign the body as it came: verified once it is there as a whole.
+//! Webhooks whose scheme does not sign the body byte for byte: verified once the whole body is there.
 //!
-//! A form is signed by its fields, a token by itself; webhooks-sign says how, and here is where
-//! they stand in a request.
+//! Some schemes sign the fields of a form, others a token. webhooks-sign verifies both; this file finds
+//! them in a request.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,8 @@ use webhooks_sign::{
 
 use crate::content_type;
 
-/// How many fields a form may have: twenty times what the longest known ones have. Each takes
-/// fifty times its shortest text in memory.
+/// The maximum number of fields of a form: twenty times as many as the longest known forms have. In
+/// memory, a field takes fifty times the size of its shortest text.
 const MAX_FIELDS: usize = 1000;
 
 /// Returns whether the webhooks of a scheme are verified here, and not while they stream in.
@@ -24,21 +24,21 @@ pub(crate) fn is_needed(scheme: &Scheme) -> bool {
     scheme.content() != Content::Body
 }
 
-/// A request, and what its receiver adds to it.
+/// A request, with the additions of its receiver.
 #[derive(Clone, Copy)]
 pub(crate) struct Whole<'a> {
     pub(crate) scheme: &'a Scheme,
     pub(crate) tolerance: Tolerance,
     pub(crate) head: &'a Parts,
-    /// The URL that the sender was given.
+    /// The URL that was registered with the sender.
     pub(crate) url: &'a str,
     /// The time in Unix seconds.
     pub(crate) now: u64,
 }
 
 impl Whole<'_> {
-    /// Checks, before the body is read, what is no matter of the body: the header that signs a form,
-    /// and whether the keys and the URL are what the scheme asks for.
+    /// Checks, before the body is read, all that does not depend on it: the header with the signature of
+    /// a form, and whether the keys and the URL suit the scheme.
     pub(crate) fn check_head<const N: usize>(&self, keys: &KeyRing<N>) -> Result<(), Error> {
         let verifier = self.verifier(self.url);
         let (checked, is_in_head) = match self.scheme.content() {
@@ -48,6 +48,8 @@ impl Whole<'_> {
             Content::Token => (verifier.verify_token(keys, "", "", "", self.now), false),
             _ => return Err(Error::OtherContent),
         };
+        // The trial has no fields, so an honest request fails with `NoMatch`: that error counts for
+        // nothing here. A token is in the body, so of its errors only misuse counts.
         match checked {
             Err(error) if error.is_misuse() => Err(error),
             Err(error) if is_in_head && error != Error::NoMatch => Err(error),
@@ -55,8 +57,8 @@ impl Whole<'_> {
         }
     }
 
-    /// Verifies the request with its body. The id of what is returned is the token, if one is
-    /// signed.
+    /// Verifies the request with its body. If the scheme signs a token, the id of the returned value is
+    /// the token.
     pub(crate) fn verify<'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -74,8 +76,8 @@ impl Whole<'_> {
         self.scheme.verifier().tolerance(self.tolerance).method(method).url(url)
     }
 
-    /// Verifies a form by its fields, a request by GET without a body by the fields in its URL, and
-    /// any other by the hash of the body in its URL.
+    /// Verifies a form by its fields, a GET request without a body by the fields in its URL, and any
+    /// other request by the hash of the body in its URL.
     fn verify_form<const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -103,7 +105,7 @@ impl Whole<'_> {
         })
     }
 
-    /// Verifies by a URL and, if that fails, by its other spelling.
+    /// Verifies with a URL and, if that fails, with its other spelling.
     fn with_each_url(
         &self,
         url: &str,
@@ -115,8 +117,9 @@ impl Whole<'_> {
         }
     }
 
-    /// Returns the URL that the sender was given, with the query of the request: senders put
-    /// parameters behind its own. `None` if its own are not there, so that the URL is another.
+    /// Returns the registered URL with the query of the request: senders append parameters to the
+    /// registered ones. `None` if the query does not begin with the registered parameters, because the
+    /// URL is then another one.
     fn requested_url(&self) -> Option<String> {
         let (base, own) = self.url.split_once('?').unwrap_or((self.url, ""));
         let query = self.head.uri.query().unwrap_or_default();
@@ -125,7 +128,7 @@ impl Whole<'_> {
         is_whole.then(|| if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") })
     }
 
-    /// Verifies the object `signature` of a JSON body: Mailgun's.
+    /// Verifies the object `signature` of a JSON body, as Mailgun sends it.
     fn verify_token<'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
@@ -146,8 +149,8 @@ impl Whole<'_> {
     }
 }
 
-/// Returns a URL with its default port, or without it where it has it: Twilio's libraries try both,
-/// since what Twilio signs has it at times. A URL with another port has one spelling.
+/// Returns a URL with its default port added, or removed if it has one. Twilio's libraries try both,
+/// since Twilio sometimes signs the URL with the port. A URL with another port has one spelling.
 fn other_spelling(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let port = match scheme {
@@ -161,7 +164,7 @@ fn other_spelling(url: &str) -> Option<String> {
         return Some(format!("{scheme}://{bare}{tail}"));
     }
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // Colons inside the brackets of an IPv6 address are none before a port.
+    // A colon inside the brackets of an IPv6 address does not precede a port.
     let has_port = host.rsplit_once(']').map_or(host, |(_, behind)| behind).contains(':');
     (!has_port).then(|| format!("{scheme}://{authority}{port}{tail}"))
 }
@@ -172,19 +175,19 @@ struct Event<'b> {
     signature: SignedToken<'b>,
 }
 
-/// Texts without escapes: digits and hexadecimal.
+/// The texts have no escapes, since they are digits and hexadecimal, so they can be borrowed.
 #[derive(Deserialize)]
 struct SignedToken<'b> {
     #[serde(borrow)]
     timestamp: Seconds<'b>,
     token: &'b str,
     signature: &'b str,
-    /// By the key of the account, for events of a subaccount, which has a key of its own.
+    /// The signature with the key of the account, for events of a subaccount, which has its own key.
     #[serde(rename = "parent-signature")]
     parent: Option<&'b str>,
 }
 
-/// Mailgun's examples have a text, and older ones a number.
+/// A time, which is a text in Mailgun's examples and a number in older ones.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Seconds<'b> {

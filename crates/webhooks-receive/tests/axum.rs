@@ -20,9 +20,10 @@ use sender::{NOW, key, receiver, signed};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
+use webhooks_receive::provider::{GitHub, Provider, Slack, Standard, Zoom};
 use webhooks_receive::{
-    CloudEvents, GitHub, Handshake, MemorySeenStore, Provider, ReceiveLayer, Receiver, Rejection,
-    ReplayGuard, Slack, Standard, VerifiedWebhook, Zoom,
+    CloudEvents, Handshake, MemorySeenStore, ReceiveLayer, Receiver, Rejection, ReplayGuard,
+    VerifiedWebhook,
 };
 use webhooks_sign::Envelope;
 
@@ -251,7 +252,7 @@ async fn a_detached_handler_that_panics_does_so_as_any() {
     assert!(called.await.unwrap_err().is_panic());
 }
 
-/// What a log shows of an extractor is no place for what webhooks are about.
+/// A log of an extractor must not show the content of webhooks.
 #[tokio::test]
 async fn an_extractor_shows_no_body() {
     let handler = async |hook: VerifiedWebhook<Json<serde_json::Value>, Standard>| {
@@ -319,7 +320,7 @@ async fn unsigned_handshakes_are_answered_by_the_layer() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["webhook-allowed-origin"], "a.example");
 
-    // What is no handshake is a webhook, and must be posted and signed.
+    // A request that is no handshake counts as a webhook, and must be posted and signed.
     let refused = call(&app, get("/hook")).await;
     assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(refused.headers()["allow"], "POST");

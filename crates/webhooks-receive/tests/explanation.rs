@@ -1,4 +1,4 @@
-//! What an operator learns of refused requests, and what nobody does.
+//! The explanations of refused requests: what they show, and what they must not.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/sender.rs"]
@@ -167,7 +167,7 @@ async fn details_let_body_and_key_be_compared_with_the_senders() {
     assert!(!details.contains("hush") && !line.contains("hush"), "{details}");
 }
 
-/// Whoever writes a log must not have lines put into it.
+/// An attacker must not be able to add lines to a log.
 #[tokio::test]
 async fn what_a_stranger_chose_is_escaped_and_cut() {
     let mut request = signed("msg_1", NOW, b"{}");
@@ -200,7 +200,7 @@ async fn a_refusal_is_logged_once_with_its_reason_and_nothing_private() {
     use tracing::field::{Field, Visit};
     use tracing::span;
 
-    /// Writes each event as a line.
+    /// Writes one line per event.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<String>>);
 

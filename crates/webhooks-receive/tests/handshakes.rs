@@ -157,11 +157,11 @@ async fn notion_has_its_token_taken_where_one_is_expected() {
     assert_eq!(*taken.lock().unwrap(), ["secret_tMrl", "secret_tMrl"]);
     assert!(!format!("{handshakes:?}").contains("secret_tMrl"));
 
-    // What is neither a token nor signed is refused, and little of it read.
+    // An unsigned request without a token is refused, and little of its body is read.
     assert_eq!(send(unsigned("/hook/new", "{}")).await.0, StatusCode::BAD_REQUEST);
     let long = format!("{token:5000}");
     assert_eq!(send(unsigned("/hook/new", &long)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
-    // What is signed is a webhook, whatever is in it and however long it is.
+    // A signed request is a webhook, with any content of any length.
     let signature = NOTION.sign(&key, &Envelope::default(), long.as_bytes()).unwrap();
     let mut webhook = unsigned("/hook/new", &long);
     webhook.headers_mut().insert("x-notion-signature", signature.as_str().parse().unwrap());

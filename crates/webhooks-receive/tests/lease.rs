@@ -17,9 +17,10 @@ use sender::{NOW, key, receiver, signed};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use webhooks_core::Timestamp;
+use webhooks_receive::provider::Standard;
+use webhooks_receive::seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 use webhooks_receive::{
-    BeginOutcome, MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SeenClaim,
-    SeenError, SeenId, SeenStore, SetupError, Standard, Webhook,
+    MemorySeenStore, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError, Webhook,
 };
 
 /// When a test gives up, in paused time.

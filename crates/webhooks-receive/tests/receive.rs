@@ -20,9 +20,8 @@ use http_body_util::{BodyExt as _, Channel, Empty, Full};
 use sender::{NOW, StoppedClock, key, receiver, signed};
 use tokio::time::Instant;
 use webhooks_core::Timestamp;
-use webhooks_receive::{
-    BoxError, Keys, Receiver, Rejection, SetupError, Standard, TenantKeys, Webhook,
-};
+use webhooks_receive::provider::Standard;
+use webhooks_receive::{BoxError, Keys, Receiver, Rejection, SetupError, TenantKeys, Webhook};
 use webhooks_sign::providers::{GITHUB, GITLAB_TOKEN, MAILGUN, SQUARE, TWILIO};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Error, KeyRing, Tolerance};
@@ -217,7 +216,7 @@ async fn the_deadline_is_ten_seconds_unless_set() {
     }
 }
 
-/// A body of so many frames with nothing in them.
+/// A body of empty frames.
 struct Nothings {
     left: usize,
 }
@@ -236,8 +235,8 @@ impl Body for Nothings {
     }
 }
 
-/// Frames that are ready at once and hold nothing reach no cap. Method: there are so many that it
-/// ends without a deadline too, and then for another reason.
+/// Empty frames that are always ready reach no limit. Method: their number is finite, so that the test
+/// also ends without the deadline, and then for another reason.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_always_ready_with_nothing_is_given_up_at_the_deadline() {
     let system = Receiver::<Standard>::from_keys(key()).unwrap();
@@ -267,7 +266,7 @@ async fn text(rejection: &Rejection) -> String {
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }
 
-/// Whoever tries secrets, tenants or clocks must not learn which of them was wrong.
+/// An attacker who tries secrets, tenants or clocks must not learn which of them was wrong.
 #[tokio::test]
 async fn all_that_is_not_authentic_looks_the_same_from_outside() {
     let forged = receive(full(signed("msg_1", NOW, b"{}"), BODY)).await.unwrap_err();
@@ -525,7 +524,7 @@ async fn json_is_parsed_only_where_the_content_type_says_so() {
     assert!(shown.contains("line 1") && !shown.contains("4242"), "{shown}");
 }
 
-/// What a framework hands over may be a boxed body, and the future must cross threads.
+/// A framework may pass a boxed body, and the future must be `Send`.
 #[tokio::test]
 async fn any_body_will_do_on_any_thread() {
     let body: BoxBody<Bytes, Infallible> = Full::new(Bytes::from_static(BODY)).boxed();

@@ -19,9 +19,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
+use webhooks_receive::provider::Standard;
+use webhooks_receive::seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 use webhooks_receive::{
-    BeginOutcome, Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome,
-    SeenClaim, SeenError, SeenId, SeenStore, SetupError, Standard, TenantKeys, Webhook,
+    Keys, MemorySeenStore, MisuseError, Receiver, Rejection, ReplayGuard, RunOutcome, SetupError,
+    TenantKeys, Webhook,
 };
 use webhooks_sign::providers::{DROPBOX, GITHUB, GITLAB_TOKEN, TWILIO, TWITCH};
 use webhooks_sign::standard::STANDARD;
@@ -229,7 +231,7 @@ async fn another_process_takes_over_when_the_claim_has_ended() {
         StatusCode::INTERNAL_SERVER_ERROR
     };
     here.run(&webhook("msg_1").await, slow).await.unwrap();
-    // What failed here must not undo what succeeded there.
+    // The failure here must not undo the success there.
     let guarded = there.run(&again, ready(StatusCode::OK)).await.unwrap();
     assert!(matches!(guarded, RunOutcome::Duplicate));
 }
@@ -361,7 +363,7 @@ async fn attempts_are_told_by_the_field_that_they_share() {
     assert_eq!(handled(scheme, by_id, attempts).await, 1);
     assert_eq!(handled(scheme, by_body, attempts).await, 2, "what the field is for");
     assert_eq!(handled(scheme, by_id, others).await, 2);
-    // What has no id is told by all of it.
+    // A body without the field is identified by its hash.
     assert_eq!(handled(scheme, by_id, [r#"{"ping":1}"#, r#"{"ping":2}"#]).await, 2);
     assert_eq!(handled(scheme, by_id, ["ping", "ping"]).await, 1);
     // A scheme that knows its field needs not be told.

@@ -1,4 +1,4 @@
-//! What people have reported of other receivers, and what is right here. Each names its report.
+//! Faults that were reported of other receivers, and the right behaviour. Each test names its report.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "shared/sender.rs"]
@@ -83,7 +83,7 @@ async fn bytes_are_bytes() {
     let body = b"[1]\r\n";
     let cut = receiver().receive(full(signed("msg_1", NOW, body), b"[1]")).await.unwrap_err();
     assert_eq!(cut.status(), StatusCode::UNAUTHORIZED);
-    // What is no JSON is malformed, and not forged.
+    // A body that is no JSON is malformed, and not forged.
     for body in [&b"\xef\xbb\xbf{}"[..], b"\xff\xfe{\0}\0", b"NaN", b""] {
         let received = receiver().receive(full(signed("msg_1", NOW, body), body)).await.unwrap();
         let refused = received.body().json::<serde_json::Value>().unwrap_err();

@@ -79,7 +79,7 @@ fn a_receiver_of_forms_needs_the_url() {
     assert!(matches!(wrong.unwrap_err(), SetupError::UnsuitableKeys { .. }));
 }
 
-/// Whoever saw a token could send it with another body, but not twice.
+/// An attacker who saw a token could send it with another body, but not twice.
 #[tokio::test]
 async fn a_token_is_the_id_that_a_guard_knows() {
     let key = MAILGUN.key("secret").unwrap();

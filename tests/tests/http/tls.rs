@@ -188,8 +188,11 @@ async fn certificates_that_cannot_be_used_are_refused_at_registration() {
     let [one, other] = ["a.example.com", "b.example.com"].map(|name| authority.issue(name));
     let (pem, key) = (one.certificate.pem(), other.key.serialize_pem());
     for (tls, reason) in [
-        (EndpointTls::default().pinned_roots("hush"), "the pinned roots are not PEM"),
-        (EndpointTls::default().client_certificate("hush", &key), "the client certificates are"),
+        (EndpointTls::default().pinned_roots("hush"), "pinned roots: no valid PEM"),
+        (
+            EndpointTls::default().client_certificate("hush", &key),
+            "client certificates: no valid PEM",
+        ),
         (EndpointTls::default().client_certificate(&pem, "hush"), "the client's key is not PEM"),
         (EndpointTls::default().client_certificate(&pem, &key), "do not fit together"),
     ] {

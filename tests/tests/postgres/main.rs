@@ -31,11 +31,11 @@ use webhooks_registry::{
 use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 
 mod conforming;
-mod handed;
 mod keys;
 mod listening;
 mod order;
 mod payloads;
+mod preclaimed;
 mod races;
 mod reaching;
 mod refusals;

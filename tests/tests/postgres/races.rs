@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use webhooks_core::{DeliveryId, DeliveryStatus};
 use webhooks_dispatch::{OperationError, Undelivered, store::Replayed};
 
-use super::handed::{open_claiming, start_faulty_proxy, waiting};
+use super::preclaimed::{open_claiming, start_faulty_proxy, waiting};
 use super::*;
 
 /// Returns the delivery of an event.

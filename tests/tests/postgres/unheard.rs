@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use webhooks_dispatch::PublishStatus;
 
-use super::handed::{open_claiming, waiting};
+use super::preclaimed::{open_claiming, waiting};
 use super::*;
 
 /// The moment at which a connection is cut: before the server gets the question, or during its

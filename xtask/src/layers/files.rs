@@ -122,6 +122,8 @@ fn collect(tokens: TokenStream, used: &mut BTreeSet<String>) {
             {
                 rest = skip_item(item);
             }
+            // `$crate`: a macro's path, which its users follow from outside.
+            (dollar, [_crate, after @ ..]) if is_mark(dollar, '$') => rest = after,
             (root, [first, second, path, ..])
                 if word(root).is_some_and(|root| root == "crate")
                     && is_mark(first, ':')

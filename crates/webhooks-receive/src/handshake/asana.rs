@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Method, Response};
 
 use super::with_headers;
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 const SECRET: HeaderName = HeaderName::from_static("x-hook-secret");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hook-signature");
@@ -16,7 +16,7 @@ pub(super) fn answer(
     on_secret: &dyn Fn(&Parts, &str) -> bool,
 ) -> Option<Result<Response<Bytes>, Rejection>> {
     let mut found = head.headers.get_all(SECRET).iter();
-    // Webhooks are signed, and have no business to bring a secret.
+    // A signed request is a webhook, whatever other headers it has.
     let is_handshake = head.method == Method::POST && !head.headers.contains_key(SIGNATURE);
     let value = found.next().filter(|_| is_handshake)?;
     let secret = value.to_str().unwrap_or_default();

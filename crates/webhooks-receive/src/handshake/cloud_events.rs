@@ -6,13 +6,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
 use super::with_headers;
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 const REQUEST_ORIGIN: &str = "webhook-request-origin";
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
-/// Who may send, and how much.
+/// The senders that may send, and how many requests per minute.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct CloudEvents {
@@ -21,12 +21,12 @@ pub struct CloudEvents {
 }
 
 impl CloudEvents {
-    /// Allows the senders that are known by these names, such as `eventgrid.azure.net`.
+    /// Allows the senders with these names, such as `eventgrid.azure.net`.
     pub fn origins(origins: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { origins: origins.into_iter().map(Into::into).collect(), rate: None }
     }
 
-    /// Allows so many requests a minute; as many as the sender likes unless set.
+    /// Allows `per_minute` requests per minute: any number by default.
     pub fn rate(self, per_minute: u32) -> Self {
         Self { rate: Some(per_minute), ..self }
     }

@@ -13,7 +13,7 @@ use super::json;
 struct Ping {
     #[serde(rename = "type")]
     kind: u64,
-    /// What an event has: its type is 1, as is that of an interaction that is a ping.
+    /// The content of an event. The type of an event is 1, as is that of an interaction that is a ping.
     event: Option<IgnoredAny>,
 }
 

@@ -8,8 +8,8 @@ use super::{echo, query_value};
 
 pub(super) fn answer(head: &Parts) -> Option<Response<Bytes>> {
     let challenge = query_value(head, "challenge").filter(|_| head.method == Method::GET)?;
-    // "Your app should echo back the `challenge` parameter", as text and with `nosniff`, so that
-    // the page of nobody's script is shown.
+    // "Your app should echo back the `challenge` parameter", as text and with `nosniff`, so that no
+    // browser runs it as a script.
     Some(echo(challenge))
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{echo, query_value};
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 pub(super) fn answer(
     head: &Parts,
@@ -23,9 +23,9 @@ pub(super) fn answer(
     }
 }
 
-/// Compares by hash, so that time tells neither where two tokens differ nor how long one is.
+/// Compares hashes, so that the time shows neither where two tokens differ nor how long one is.
 fn is_same(given: &str, expected: &str) -> bool {
-    // Whoever set no token expects no handshake.
+    // Without a token in the settings, no handshake is expected.
     !expected.is_empty() && Sha256::digest(given).ct_eq(&Sha256::digest(expected)).into()
 }
 

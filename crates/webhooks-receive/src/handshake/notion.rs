@@ -6,7 +6,8 @@ use http::request::Parts;
 use http::{Method, Response};
 use serde::Deserialize;
 
-use crate::{Rejection, content_type};
+use crate::content_type;
+use crate::rejection::Rejection;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-notion-signature");
 

@@ -1,4 +1,4 @@
-//! Probes: requests by which senders look whether somebody is there, before a webhook is made.
+//! Probes: requests that test whether a URL exists, before a webhook is created.
 //!
 //! Trello: developer.atlassian.com/cloud/trello/guides/rest-api/webhooks, "Creating a Webhook".
 //! WooCommerce: `deliver_ping` of its `WC_Webhook`, a form with the webhook's number.
@@ -18,7 +18,7 @@ pub(super) fn answer(head: &Parts) -> Option<Response<Bytes>> {
     (head.method == Method::HEAD || is_plain_get).then(|| Response::new(Bytes::new()))
 }
 
-/// Answers WooCommerce's ping, which is known by its head: what is signed is JSON.
+/// Answers WooCommerce's ping. Its head identifies it: it is a form, and signed webhooks are JSON.
 pub(super) fn answer_ping(head: &Parts) -> Option<Response<Bytes>> {
     let is_ping = head.method == Method::POST
         && !head.headers.contains_key(WOO_COMMERCE_SIGNATURE)

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::echo;
 
-/// By the body, which is signed; the header that names the type is not.
+/// The body of the handshake. The type is read from it, since the header that names it is not signed.
 #[derive(Deserialize)]
 struct Verification {
     challenge: String,

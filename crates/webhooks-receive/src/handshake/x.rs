@@ -8,7 +8,7 @@ use webhooks_sign::providers::X;
 use webhooks_sign::{Envelope, Key};
 
 use super::{json, query_value};
-use crate::Rejection;
+use crate::rejection::Rejection;
 
 /// The longest token in bytes. Those seen have 36.
 const MAX_TOKEN: usize = 256;
@@ -24,7 +24,7 @@ pub(super) fn answer(head: &Parts, key: &Key) -> Option<Result<Response<Bytes>, 
     Some(answer.or(Err(Rejection::Handshake)))
 }
 
-/// Refuses what could be the body of a webhook: an object, a list or a form.
+/// Returns whether a text is a token, and not the body of a webhook: an object, a list or a form.
 fn is_token(token: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(&byte);
     let unpadded = token.trim_end_matches('=');
@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(answer.headers()["content-type"], "application/json");
     }
 
-    /// Else whoever asks could have any webhook signed.
+    /// Otherwise an attacker could get a signature for any webhook.
     #[test]
     fn a_body_is_no_token() {
         let long = "a".repeat(MAX_TOKEN + 1);

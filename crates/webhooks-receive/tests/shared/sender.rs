@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::{Request, request};
 use tokio::sync::watch;
 use webhooks_core::Timestamp;
-use webhooks_receive::{Clock, Receiver, Standard};
+use webhooks_receive::Receiver;
+use webhooks_receive::clock::Clock;
+use webhooks_receive::provider::Standard;
 use webhooks_sign::{Key, standard};
 
 /// When all of this happens, in Unix seconds.

@@ -1,4 +1,4 @@
-//! The extractor of axum.
+//! The extractor for axum.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,19 +8,22 @@ use axum::extract::{FromRef, FromRequest, Request};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::{AnyScheme, Receiver, Rejection, Webhook};
+use crate::provider::AnyScheme;
+use crate::receiver::Receiver;
+use crate::rejection::Rejection;
+use crate::webhook::Webhook;
 
-/// A webhook that was verified, as the argument of a handler.
+/// A verified webhook, as the argument of a handler.
 ///
-/// The router's state says how: it is the [`Receiver`], or has one (axum's `FromRef`). `P` is the
-/// [`Provider`](crate::Provider) if the receiver has one. Under a
+/// The state of the router is the [`Receiver`], or contains one (axum's `FromRef`). `P` is the
+/// [`Provider`](crate::provider::Provider) if the receiver has one. Inside a
 /// [`ReceiveLayer`](crate::ReceiveLayer) of the same receiver nothing is verified twice.
 ///
 /// # Example
 /// ```
 /// use axum::{Json, Router, routing::post};
 /// use serde::Deserialize;
-/// use webhooks_receive::{Receiver, Standard, VerifiedWebhook};
+/// use webhooks_receive::{provider::Standard, Receiver, VerifiedWebhook};
 /// use webhooks_sign::Key;
 ///
 /// #[derive(Deserialize)]
@@ -38,15 +41,15 @@ use crate::{AnyScheme, Receiver, Rejection, Webhook};
 /// # }
 /// ```
 pub struct VerifiedWebhook<T = Bytes, P = AnyScheme> {
-    /// What became of the body.
+    /// The body, as `T`.
     pub body: T,
-    /// Keeps others from making a `VerifiedWebhook`.
+    /// Private, so that only this crate can make a `VerifiedWebhook`.
     webhook: Webhook,
     provider: PhantomData<fn() -> P>,
 }
 
 impl<T, P> VerifiedWebhook<T, P> {
-    /// Returns the webhook itself: its id, its time, its tenant.
+    /// Returns the webhook itself, with its id, time and tenant.
     pub fn webhook(&self) -> &Webhook {
         &self.webhook
     }
@@ -63,12 +66,14 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Rejection> {
         let receiver = Receiver::<P>::from_ref(state);
+        // Only a webhook of the same receiver counts: a layer of another receiver may be outside, which
+        // has other keys.
         let webhook = match request.extensions().get::<Webhook>() {
-            Some(webhook) if webhook.is_by(receiver.settings()) => webhook.clone(),
+            Some(webhook) if webhook.is_verified_by(receiver.settings()) => webhook.clone(),
             _ => receiver.receive(request).await?.into_body(),
         };
         let body = T::from_webhook(&webhook);
-        let body = body.inspect_err(|rejection| webhook.by().tell_of(rejection))?;
+        let body = body.inspect_err(|rejection| webhook.receiver().report_rejection(rejection))?;
         Ok(Self { body, webhook, provider: PhantomData })
     }
 }
@@ -80,16 +85,16 @@ impl<T, P> fmt::Debug for VerifiedWebhook<T, P> {
     }
 }
 
-/// What a verified body can become.
+/// A type that a verified body can become.
 #[diagnostic::on_unimplemented(
     message = "a verified body does not become `{Self}`: use `Bytes`, `Vec<u8>` or `Json<_>`, or implement \
                `FromWebhook`"
 )]
 pub trait FromWebhook: Sized {
-    /// Makes it of the webhook.
+    /// Makes the value from the webhook.
     ///
     /// # Errors
-    /// [`Rejection`] when the body is something else.
+    /// [`Rejection`] when the body is not such a value.
     fn from_webhook(webhook: &Webhook) -> Result<Self, Rejection>;
 }
 

@@ -1,4 +1,4 @@
-//! Ids in a table of PostgreSQL.
+//! The seen store in a table of PostgreSQL.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,18 +7,19 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row as _};
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
-/// How many connections are open at most.
+/// The maximum number of open connections.
 const CONNECTIONS: u32 = 8;
 
-/// How long to wait for one of them: senders wait little longer for the whole answer.
+/// How long a call waits for a connection: senders wait little longer for the whole answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asked first, since a role may use a table although it may create none.
+/// Asked first, since a role may have the right to use the table but none to create one.
 const IS_THERE: &str = "SELECT to_regclass('webhooks_seen') IS NOT NULL";
 
-/// Whoever starts first makes the table; the lock keeps two that start at once from both trying.
+/// The first process makes the table. The lock is there because two concurrent `CREATE TABLE IF NOT
+/// EXISTS` can fail.
 const SCHEMA: &str = "
     BEGIN;
     SELECT pg_advisory_xact_lock(5432861205983);
@@ -29,22 +30,23 @@ const SCHEMA: &str = "
         expires_at bigint NOT NULL,
         PRIMARY KEY (scope, id)
     );
-    COMMENT ON COLUMN webhooks_seen.scope IS 'what handles it, with the length in front, and the tenant if there are tenants';
+    COMMENT ON COLUMN webhooks_seen.scope IS 'scope of the guard, with its length in front, and the tenant if there are tenants';
     COMMENT ON COLUMN webhooks_seen.is_done IS 'false while it is being handled';
     COMMENT ON COLUMN webhooks_seen.expires_at IS 'microseconds since 1970';
     CREATE INDEX IF NOT EXISTS webhooks_seen_expires_at ON webhooks_seen (expires_at);
     COMMIT;";
 
-/// Each claim adds a row and removes up to eight that have expired: none is left for long. What
-/// another is removing is skipped, so that nobody waits; and it is a statement of its own, since
-/// with the claim in the same one two of them could wait for each other's rows.
+/// Each claim adds a row and removes up to eight that have expired, so that none is left for long.
+/// `SKIP LOCKED` skips rows that another process is removing, so that no process waits. It is a
+/// statement of its own: in one statement with the claim, two processes could wait for each other's
+/// rows.
 const PRUNE: &str = "
     DELETE FROM webhooks_seen WHERE (scope, id) IN (
         SELECT scope, id FROM webhooks_seen WHERE expires_at <= $1
         ORDER BY expires_at LIMIT 8 FOR UPDATE SKIP LOCKED
     )";
 
-/// Claims what is new or has expired. No row comes back for what is neither.
+/// Claims an id that is new or has expired. It returns no row for any other id.
 const CLAIM: &str = "
     INSERT INTO webhooks_seen AS seen (scope, id, is_done, expires_at) VALUES ($1, $2, false, $3)
     ON CONFLICT (scope, id) DO UPDATE SET is_done = false, expires_at = excluded.expires_at
@@ -60,7 +62,7 @@ const DONE: &str = "
 const RELEASE: &str = "
     DELETE FROM webhooks_seen WHERE scope = $1 AND id = $2 AND NOT is_done AND expires_at = $3";
 
-/// Remembers ids in a database, which any number of processes share. Clones are one store.
+/// Remembers ids in a database, which any number of processes may share. Clones are one store.
 ///
 /// The table is `webhooks_seen`, found by the connection's search path, or made in its first schema.
 #[derive(Clone)]
@@ -69,7 +71,7 @@ pub struct PostgresSeenStore {
 }
 
 impl PostgresSeenStore {
-    /// Connects, and makes the table if it is not there. The URL is that of libpq:
+    /// Connects, and makes the table if it does not exist. The URL has the form of libpq:
     /// `postgres://user:password@host/database`.
     ///
     /// # Errors
@@ -80,7 +82,7 @@ impl PostgresSeenStore {
         Self::new(options.connect(url).await.map_err(unavailable)?).await
     }
 
-    /// Takes a pool of yours, and makes the table if it is not there. Where it is, the role needs no
+    /// Uses a pool of yours, and makes the table if it does not exist. If it exists, the role needs no
     /// right to create one: `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table are enough.
     ///
     /// # Errors
@@ -135,7 +137,7 @@ impl SeenStore for PostgresSeenStore {
                 let until = timestamp(row.try_get(1).map_err(unavailable)?);
                 BeginOutcome::InProgress { until }
             }
-            // It was given back in between: there is nothing to wait for.
+            // The claim was released in between, so the sender can try again at once.
             None => BeginOutcome::InProgress { until: now },
         })
     }

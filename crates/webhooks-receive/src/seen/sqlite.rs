@@ -1,4 +1,4 @@
-//! Ids in a file of SQLite.
+//! The seen store in a file of SQLite.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Mutex;
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
-/// A write-ahead log that is on disk before a commit is answered, so that what is done stays done;
-/// and patience with other processes that use the file.
+/// `synchronous = FULL` puts the write-ahead log on disk before a commit returns, so that an id that is
+/// done stays done. `busy_timeout` is for other processes that use the file.
 const SCHEMA: &str = "
     PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     CREATE TABLE IF NOT EXISTS webhooks_seen (
-        scope TEXT NOT NULL,         -- the sender, and the tenant if there are tenants
+        scope TEXT NOT NULL,         -- of the guard, and the tenant if there are tenants
         id TEXT NOT NULL,
         is_done INTEGER NOT NULL,    -- 0 while it is being handled
         expires_at INTEGER NOT NULL, -- microseconds since 1970
@@ -26,7 +26,7 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS webhooks_seen_expires_at ON webhooks_seen (expires_at);
 ";
 
-/// Each claim adds a row and removes up to eight that have expired: none is left for long.
+/// Each claim adds a row and removes up to eight that have expired, so that none is left for long.
 const PRUNE: &str = "
     DELETE FROM webhooks_seen WHERE (scope, id) IN (
         SELECT scope, id FROM webhooks_seen WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 8
@@ -48,18 +48,17 @@ const DONE: &str = "
 const RELEASE: &str = "
     DELETE FROM webhooks_seen WHERE scope = ?1 AND id = ?2 AND is_done = 0 AND expires_at = ?3";
 
-/// Remembers ids in a file, through restarts, which several processes on one machine may share.
-/// Clones are one store.
+/// Remembers ids in a file, which several processes on one machine may share. Clones are one store.
 ///
-/// Beginning and ending are a commit each. The table is `webhooks_seen`, and may stand in a file
-/// with others.
+/// The ids survive restarts. A claim is one commit, and its end another. The table is
+/// `webhooks_seen`; the file may contain other tables.
 #[derive(Clone)]
 pub struct SqliteSeenStore {
     connection: Arc<Mutex<Connection>>,
 }
 
 impl SqliteSeenStore {
-    /// Opens the file, which is made if it does not exist, as the table is.
+    /// Opens the file. It makes the file and the table if they do not exist.
     ///
     /// # Errors
     /// [`SeenError::Unavailable`] when the file cannot be used.
@@ -77,7 +76,7 @@ impl SqliteSeenStore {
         &self,
         command: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SeenError> {
-        // Waiting here and not in `blocking` takes no thread.
+        // The lock is awaited here and not in `blocking`, where waiting would take a thread.
         let mut connection = Arc::clone(&self.connection).lock_owned().await;
         blocking(move || command(&mut connection)).await
     }
@@ -151,7 +150,7 @@ fn timestamp(microseconds: i64) -> Timestamp {
     Timestamp::from_unix_microseconds(microseconds.unsigned_abs())
 }
 
-/// Runs what waits for the disk where it keeps nobody else waiting.
+/// Runs work that waits for the disk on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, SeenError> {

@@ -1,4 +1,4 @@
-//! A connector with a deadline, over all that connecting takes.
+//! A connector with one deadline for the whole connection: proxy, TCP and TLS.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -9,21 +9,22 @@ use std::time::Duration;
 use http::Uri;
 use tower_service::Service;
 
-/// Connects within a time, TLS included, or gives up and closes what it has. The client goes on with
-/// connections that nobody waits for any more, so that they need an end of their own.
+/// Connects within `timeout`, TLS included, and otherwise closes the unfinished connection. The client
+/// continues to connect after the request that needed the connection has ended, so the deadline of the
+/// request does not suffice.
 #[derive(Debug, Clone)]
-pub(crate) struct InTime<C> {
+pub(crate) struct ConnectTimeout<C> {
     connector: C,
     timeout: Duration,
 }
 
-impl<C> InTime<C> {
+impl<C> ConnectTimeout<C> {
     pub(crate) fn new(connector: C, timeout: Duration) -> Self {
         Self { connector, timeout }
     }
 }
 
-impl<C> Service<Uri> for InTime<C>
+impl<C> Service<Uri> for ConnectTimeout<C>
 where
     C: Service<Uri, Error: Into<Box<dyn Error + Send + Sync>>>,
     C::Future: Send + 'static,

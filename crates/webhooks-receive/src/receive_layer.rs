@@ -1,4 +1,4 @@
-//! The layer of tower: it verifies, and guards against replays.
+//! The layer for tower: it verifies webhooks and guards against replays.
 
 use std::fmt;
 use std::mem;
@@ -16,28 +16,33 @@ use tower_layer::Layer;
 use tower_service::Service;
 use webhooks_core::Timestamp;
 
-use crate::{
-    AnyScheme, BeginOutcome, BoxError, Handshake, Receiver, Rejection, ReplayGuard, RunOutcome,
-    SeenClaim, SeenError, SeenId, SeenStore, Webhook, body,
-};
+use crate::body;
+use crate::error::BoxError;
+use crate::handshake::Handshake;
+use crate::provider::AnyScheme;
+use crate::receiver::Receiver;
+use crate::rejection::Rejection;
+use crate::replay_guard::{HandlerResult, ReplayGuard, RunOutcome};
+use crate::seen::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use crate::webhook::Webhook;
 
-/// What the layer answers with: the body of the service inside, or a text of their own.
+/// The response of the layer: with the body of the inner service, or a text of the layer.
 type Answer<R> = Response<Either<R, Full<Bytes>>>;
 
 type Answering<R, E> = Pin<Box<dyn Future<Output = Result<Answer<R>, E>> + Send>>;
 
-/// Verifies what reaches the service inside, which sees a request with the whole body and a
-/// [`Webhook`] in its extensions, and needs not know of either.
+/// Verifies each request before it reaches the inner service. The inner service gets a request with
+/// the whole body, and the [`Webhook`] in its extensions; it needs no change for either.
 ///
-/// What is refused never gets there. [`Receiver::on_rejection`] is told, and the [`Rejection`] is in
-/// the extensions of the response, as an `Arc`, for a layer outside.
+/// A refused request never reaches the inner service. The layer calls [`Receiver::on_rejection`], and
+/// adds the [`Rejection`] to the extensions of the response, as an `Arc`, for outer layers.
 ///
 /// # Example
 /// ```
 /// # #[cfg(all(feature = "axum", feature = "memory"))]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use axum::{Router, body::Bytes, routing::post};
-/// use webhooks_receive::{ReplayGuard, MemorySeenStore, Receiver, ReceiveLayer, Standard};
+/// use webhooks_receive::{provider::Standard, MemorySeenStore, ReceiveLayer, Receiver, ReplayGuard};
 /// use webhooks_sign::Key;
 ///
 /// # let secret = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
@@ -59,15 +64,15 @@ pub struct ReceiveLayer<P = AnyScheme, G = Unguarded> {
 }
 
 impl<P> ReceiveLayer<P> {
-    /// Returns the layer of this receiver, without a guard: each attempt is handled.
+    /// Returns the layer of this receiver, without a guard: the inner service gets each attempt.
     pub fn new(receiver: Receiver<P>) -> Self {
         Self { receiver, handshakes: Arc::from([]), guard: None }
     }
 
-    /// Runs the service inside once for each webhook.
+    /// Runs the inner service once per webhook.
     ///
-    /// An answer of 2xx is a success. If the store then fails to take note, the answer is sent all
-    /// the same, and the [`SeenError`] is in its extensions, as an `Arc`.
+    /// A response of 2xx is a success. If the store then fails to record it, the response is sent all
+    /// the same, with the [`SeenError`] in its extensions, as an `Arc`.
     #[must_use]
     pub fn guard<G: SeenStore>(self, guard: ReplayGuard<G>) -> ReceiveLayer<P, G> {
         let Self { receiver, handshakes, .. } = self;
@@ -76,7 +81,7 @@ impl<P> ReceiveLayer<P> {
 }
 
 impl<P, G: SeenStore> ReceiveLayer<P, G> {
-    /// Answers these handshakes, so that the service inside sees webhooks alone.
+    /// Answers these handshakes, so that the inner service gets only webhooks.
     #[must_use]
     pub fn handshakes(self, handshakes: impl IntoIterator<Item = Handshake>) -> Self {
         Self { handshakes: handshakes.into_iter().collect(), ..self }
@@ -111,7 +116,7 @@ impl<P, G> fmt::Debug for ReceiveLayer<P, G> {
     }
 }
 
-/// A service that gets verified webhooks alone; made by [`ReceiveLayer`].
+/// The service of [`ReceiveLayer`], whose inner service gets only verified webhooks.
 #[derive(Debug)]
 pub struct Receive<S, P = AnyScheme, G = Unguarded> {
     inner: S,
@@ -149,7 +154,7 @@ where
         Box::pin(async move {
             match layer.receive(request).await {
                 Ok(Received::Webhook(webhook, request)) => {
-                    let handled = async move { HandlerResult(inner.call(request).await) };
+                    let handled = async move { ServiceResult(inner.call(request).await) };
                     layer.run(webhook, handled).await
                 }
                 Ok(Received::Answered(answer)) => Ok(answer.map(|text| Either::Right(text.into()))),
@@ -179,9 +184,9 @@ impl SeenStore for Unguarded {
 }
 
 fn answer<R, E>(
-    guarded: Result<RunOutcome<HandlerResult<R, E>>, Rejection>,
+    outcome: Result<RunOutcome<ServiceResult<R, E>>, Rejection>,
 ) -> Result<Answer<R>, E> {
-    match guarded {
+    match outcome {
         Ok(RunOutcome::Ran { result, remembered }) => {
             let mut response = result.0?.map(Either::Left);
             if let Err(error) = remembered {
@@ -194,25 +199,25 @@ fn answer<R, E>(
     }
 }
 
-/// What a request turned out to be.
+/// The kind of a request that was not refused.
 enum Received {
     Webhook(Webhook, Request<Full<Bytes>>),
     Answered(Response<Bytes>),
 }
 
 impl<P, G: SeenStore> ReceiveLayer<P, G> {
-    /// Runs the service inside, or answers without.
+    /// Runs the inner service, or answers without it.
     async fn run<R: Send + 'static, E: Send + 'static>(
         &self,
         webhook: Webhook,
-        handled: impl Future<Output = HandlerResult<R, E>> + Send + 'static,
+        handled: impl Future<Output = ServiceResult<R, E>> + Send + 'static,
     ) -> Result<Answer<R>, E> {
         let Some(guard) = self.guard.clone() else { return Ok(handled.await.0?.map(Either::Left)) };
         if !guard.may_detach() {
             return answer(guard.run(&webhook, handled).await);
         }
         let task = tokio::spawn(async move {
-            // Repetitions, which wait for the handler, are not counted.
+            // The handler alone is counted: a duplicate, which waits for it, takes none of the room.
             let counted = async {
                 let _counted = guard.count();
                 handled.await
@@ -221,7 +226,7 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
         });
         match task.await.map_err(JoinError::try_into_panic) {
             Ok(answer) => answer,
-            // As it would be without a task.
+            // The panic goes on in the task of the connection, as it would without a task of its own.
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // The runtime ends.
             Err(Err(_)) => {
@@ -237,12 +242,12 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
         let (head, body) = request.into_parts();
         for handshake in &*self.handshakes {
             if let Some(answer) = handshake.answer(&head) {
-                let tell = |rejection: &_| self.receiver.settings().tell_of(rejection);
-                return answer.map(Received::Answered).inspect_err(tell);
+                let report = |rejection: &_| self.receiver.settings().report_rejection(rejection);
+                return answer.map(Received::Answered).inspect_err(report);
             }
         }
         let is_signed =
-            head.headers.contains_key(self.receiver.settings().scheme.signature_header());
+            head.headers.contains_key(self.receiver.settings().rules.scheme.signature_header());
         let is_asked = |handshake: &&Handshake| !is_signed && handshake.needs_body(&head);
         match self.handshakes.iter().find(is_asked) {
             Some(handshake) => self.receive_unsigned(handshake, head, body).await,
@@ -250,8 +255,8 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
         }
     }
 
-    /// Answers a handshake that nobody signed and whose body tells that it is one. What turns out to
-    /// be none is refused as what lacks a signature.
+    /// Answers an unsigned handshake that only its body identifies. Any other request is refused,
+    /// because it has no signature.
     async fn receive_unsigned<B>(
         &self,
         handshake: &Handshake,
@@ -262,12 +267,12 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
         B: Body<Error: Into<BoxError>>,
     {
         let settings = self.receiver.settings();
-        let tell = |rejection: &_| settings.tell_of(rejection);
-        let deadline = settings.clock.sleep(settings.read_deadline);
+        let report = |rejection: &_| settings.report_rejection(rejection);
+        let deadline = settings.rules.clock.sleep(settings.read_deadline);
         let read = body::read(body, Handshake::MAX_UNSIGNED, deadline, |_| {});
-        let bytes = read.await.inspect_err(tell)?;
+        let bytes = read.await.inspect_err(report)?;
         match handshake.answer_unsigned(&head, &bytes) {
-            Some(answer) => answer.map(Received::Answered).inspect_err(tell),
+            Some(answer) => answer.map(Received::Answered).inspect_err(report),
             None => self.receive_webhook(Request::from_parts(head, Full::new(bytes))).await,
         }
     }
@@ -288,16 +293,17 @@ impl<P, G: SeenStore> ReceiveLayer<P, G> {
     }
 }
 
-/// A service's answer, whose error is a failure whatever it is.
-struct HandlerResult<R, E>(Result<Response<R>, E>);
+/// The response of the inner service; each of its errors is a failure.
+struct ServiceResult<R, E>(Result<Response<R>, E>);
 
-impl<R, E> crate::HandlerResult for HandlerResult<R, E> {
+impl<R, E> HandlerResult for ServiceResult<R, E> {
     fn status(&self) -> StatusCode {
         self.0.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Response::status)
     }
 }
 
-/// Takes the service that was polled ready, and leaves a clone to be polled anew.
+/// Takes the service that was polled ready, and leaves a clone that must be polled again: tower lets
+/// only the polled one be called.
 fn take_ready<S: Clone>(inner: &mut S) -> S {
     let clone = inner.clone();
     mem::replace(inner, clone)

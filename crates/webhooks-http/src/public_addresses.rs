@@ -1,15 +1,15 @@
-//! Which addresses are on the public internet.
+//! The addresses of the public internet.
 //!
-//! By the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), as of the registries'
-//! state that `tests/vectors/addresses/iana.json` of the repository names.
+//! The lists follow the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), in the state
+//! that `tests/vectors/addresses/iana.json` of the repository names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// What no receiver on the internet sits on. Of the blocks that IANA calls globally reachable,
-/// those for services that every network offers by itself are here too: asking them for anything
-/// would ask our own network.
+/// The IPv4 blocks that no receiver on the internet has an address in. They include blocks that IANA
+/// calls globally reachable, if every network offers their service itself: a request there would go to
+/// our own network.
 const SPECIAL_V4: [Ipv4Net; 17] = [
     v4([0, 0, 0, 0], 8),        // this network
     v4([10, 0, 0, 0], 8),       // private use
@@ -30,13 +30,13 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
     v4([203, 0, 113, 0], 24),   // documentation
 ];
 
-/// Everything from here on is multicast, reserved, or broadcast.
+/// All addresses from here on are multicast, reserved, or broadcast.
 const FIRST_AFTER_UNICAST: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 0);
 
 /// The only IPv6 space that IANA has given out for global unicast.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
-/// The holes in it.
+/// The special blocks inside `GLOBAL_V6`.
 const SPECIAL_V6: [Ipv6Net; 5] = [
     v6(0x2001, 0, 0, 23),         // protocol assignments, Teredo among them
     v6(0x2001, 0x0db8, 0, 32),    // documentation
@@ -45,15 +45,15 @@ const SPECIAL_V6: [Ipv6Net; 5] = [
     v6(0x3fff, 0, 0, 20),         // documentation
 ];
 
-/// This machine, its link, and the metadata services of clouds, wherever these sit: what answers there
-/// trusts whoever can connect.
+/// The addresses of this machine, its link, and the metadata services of clouds. Services there trust
+/// every client that can connect.
 const LOCAL_V4: [Ipv4Net; 6] = [
-    v4([0, 0, 0, 0], 8),          // this network: Linux takes 0.0.0.0 for itself
+    v4([0, 0, 0, 0], 8), // this network: for Linux, 0.0.0.0 is the machine itself
     v4([100, 100, 100, 200], 32), // Alibaba's metadata
-    v4([127, 0, 0, 0], 8),        // loopback
-    v4([168, 63, 129, 16], 32),   // Azure's own platform
-    v4([169, 254, 0, 0], 16),     // link-local, and the metadata of most clouds
-    v4([192, 0, 0, 192], 32),     // Oracle's metadata
+    v4([127, 0, 0, 0], 8), // loopback
+    v4([168, 63, 129, 16], 32), // Azure's own platform
+    v4([169, 254, 0, 0], 16), // link-local, and the metadata of most clouds
+    v4([192, 0, 0, 192], 32), // Oracle's metadata
 ];
 const LOCAL_V6: [Ipv6Net; 5] = [
     Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 127), // and loopback
@@ -63,10 +63,10 @@ const LOCAL_V6: [Ipv6Net; 5] = [
     v6(0xff00, 0, 0, 8),                             // multicast
 ];
 
-/// Where NAT64 puts the IPv4 internet for those that have IPv6 alone (RFC 6052 §2.1).
+/// The block in which NAT64 shows the IPv4 internet to hosts without IPv4 (RFC 6052 §2.1).
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
-/// Blocks whose addresses carry one of IPv4.
+/// The blocks whose addresses contain an IPv4 address.
 const CARRIERS: [Ipv6Net; 4] = [
     v6(0, 0, 0, 96),         // IPv4-compatible (RFC 4291 §2.5.5.1)
     v6(0x64, 0xff9b, 1, 48), // NAT64 of a network's own (RFC 8215)
@@ -74,8 +74,8 @@ const CARRIERS: [Ipv6Net; 4] = [
     v6(0x2002, 0, 0, 16),    // 6to4 (RFC 3056)
 ];
 
-/// The third quarter of an address by ISATAP, which carries an IPv4 address in the fourth, without
-/// the bit that tells whether that is unique (RFC 5214 §6.1).
+/// The third quarter of an ISATAP address, without the bit that marks the IPv4 address in the fourth
+/// quarter as unique (RFC 5214 §6.1).
 const ISATAP: u32 = 0x0000_5efe;
 const ISATAP_UNIQUE_BIT: u32 = 0x0200_0000;
 
@@ -84,13 +84,13 @@ const fn v4(network: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-/// Returns the block whose network begins with these and has no more.
+/// Returns the block whose network begins with these groups; the others are zero.
 const fn v6(first: u16, second: u16, third: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(first, second, third, 0, 0, 0, 0, 0), prefix)
 }
 
-/// Returns where packets to this address end: IPv4 addresses that are written as IPv6, mapped
-/// (RFC 4291 §2.5.5.2) or for NAT64, are IPv4 addresses.
+/// Returns the address at which packets to this address arrive. IPv4 addresses that are written as IPv6,
+/// mapped (RFC 4291 §2.5.5.2) or for NAT64, become IPv4 addresses.
 pub(crate) fn effective(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if NAT64.contains(&v6) => {
@@ -114,7 +114,7 @@ pub(crate) fn is_global(address: IpAddr) -> bool {
     }
 }
 
-/// Returns whether an [`effective`] address is this machine's, its link's or a metadata service's.
+/// Returns whether an [`effective`] address is one of this machine, its link or a metadata service.
 pub(crate) fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -124,8 +124,8 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
     }
 }
 
-/// Returns whether an [`effective`] address carries an IPv4 address, to which a router may send on
-/// what is sent there: 6to4, Teredo, IPv4-compatible, a network's own NAT64 and ISATAP.
+/// Returns whether an [`effective`] address contains an IPv4 address, to which a router may forward
+/// packets: 6to4, Teredo, IPv4-compatible, a network's own NAT64 and ISATAP.
 pub(crate) fn is_carrier(address: IpAddr) -> bool {
     let IpAddr::V6(v6) = address else { return false };
     let is_plain = v6.is_loopback() || v6.is_unspecified();

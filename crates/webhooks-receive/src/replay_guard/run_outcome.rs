@@ -1,22 +1,22 @@
-//! What handlers return, and what became of them.
+//! The results of handlers, and the outcome of a run.
 
 use std::convert::Infallible;
 
 use http::{Response, StatusCode};
 
-use super::store::SeenError;
-use crate::Rejection;
+use crate::rejection::Rejection;
+use crate::seen::SeenError;
 
-/// What became of a webhook that was not refused.
+/// The outcome of a webhook that was not refused.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "it was handled now or before")]
+#[expect(clippy::exhaustive_enums, reason = "the handler ran now or before")]
 pub enum RunOutcome<R> {
     /// The handler ran.
     Ran {
-        /// What it returned.
+        /// The result of the handler.
         result: R,
-        /// Whether the store took note. If it did not, a repetition runs the handler again as soon
-        /// as the claim has ended.
+        /// An error if the store did not record the result. A duplicate then runs the handler again
+        /// as soon as the claim has ended.
         remembered: Result<(), SeenError>,
     },
     /// The webhook was handled before: answer 200.
@@ -24,7 +24,7 @@ pub enum RunOutcome<R> {
 }
 
 impl<R: HandlerResult> RunOutcome<R> {
-    /// Returns what to answer: the handler's status, or 200 for a repetition.
+    /// Returns what to answer: the handler's status, or 200 if the webhook is a duplicate.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Ran { result, .. } => result.status(),
@@ -33,11 +33,11 @@ impl<R: HandlerResult> RunOutcome<R> {
     }
 }
 
-/// What a handler returns: it tells whether it succeeded, which a status of 2xx says.
+/// The result of a handler, which is a success if its status is 2xx.
 ///
-/// A [`Rejection`] stands for its own status, so that `webhook.json()?` answers 400 or 415. Another
-/// error needs a status too, since no error can be known to be the sender's fault or yours: map it,
-/// `.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)`, or implement this for your own.
+/// A [`Rejection`] has its own status, so that `webhook.json()?` answers 400 or 415. Any other error
+/// needs a status too, since the guard cannot know whether it is the sender's fault or yours: map it,
+/// `.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)`, or implement this trait for your own error.
 ///
 /// # Example
 /// ```
@@ -66,7 +66,7 @@ impl<R: HandlerResult> RunOutcome<R> {
                `StatusCode`, a `Rejection`, or a `Result` of these, or implement `HandlerResult`"
 )]
 pub trait HandlerResult {
-    /// Returns the status that it stands for.
+    /// Returns the status to answer.
     fn status(&self) -> StatusCode;
 }
 

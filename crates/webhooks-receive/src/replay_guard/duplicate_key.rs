@@ -1,5 +1,4 @@
-//! What two attempts of one event have in common: an id that is signed, fields of the body, or all of
-//! it.
+//! The key that all attempts of one event share: a signed id, fields of the body, or its hash.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,36 +8,35 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::Webhook;
+use crate::webhook::Webhook;
 
-/// What tells an event from others.
+/// The part of a webhook by which its duplicates are found.
 #[derive(Clone)]
-pub(super) enum Identity {
+pub(super) enum DuplicateKey {
     SignedId,
     /// JSON pointers (RFC 6901), with `*` for each item of an array.
     Fields(Arc<[Box<str>]>),
     BodyHash,
 }
 
-impl Identity {
+impl DuplicateKey {
     pub(super) fn fields(pointers: &[&str]) -> Self {
         Self::Fields(pointers.iter().copied().map(Box::from).collect())
     }
 
-    /// Returns the name of a webhook's event; `None` if nothing of it is signed that could tell it from
-    /// another: no body.
+    /// Returns the key of a webhook; `None` if it has no signed id and no body.
     pub(super) fn of<'w>(&self, webhook: &'w Webhook) -> Option<Cow<'w, str>> {
-        let named = match self {
+        let of_fields = match self {
             Self::SignedId => return webhook.id().map(Cow::Borrowed),
-            Self::Fields(pointers) => named(webhook.body(), pointers),
+            Self::Fields(pointers) => hash_of_fields(webhook.body(), pointers),
             Self::BodyHash => None,
         };
-        // What has not all of the fields, such as the test of a new webhook, is known by its body.
-        named.or_else(|| hash_of(webhook)).map(Cow::Owned)
+        // A body that lacks one of the fields, such as the test of a new webhook, is hashed as a whole.
+        of_fields.or_else(|| hash_of(webhook)).map(Cow::Owned)
     }
 }
 
-/// Returns a hash of what is signed of a body, which is the same however a form is written.
+/// Returns a hash of the signed part of a body. That of a form does not depend on how it is encoded.
 fn hash_of(webhook: &Webhook) -> Option<String> {
     let (body, mut hash) = (webhook.body(), Sha256::new());
     let mut part = |bytes: &[u8]| {
@@ -67,13 +65,14 @@ fn hash_of(webhook: &Webhook) -> Option<String> {
     Some(hex("form", hash.finalize().as_slice()))
 }
 
-/// Returns the name of the event whose id is in these fields, if all of them are there.
-fn named(body: &[u8], pointers: &[Box<str>]) -> Option<String> {
+/// Returns a hash of these fields, if all of them are there.
+fn hash_of_fields(body: &[u8], pointers: &[Box<str>]) -> Option<String> {
     let json = str::from_utf8(body).ok()?;
     let mut hash = Sha256::new();
     for (pointer, number) in pointers.iter().zip(0_u64..) {
         each_value(json, pointer.strip_prefix('/')?, &mut |value| {
-            // Which field and how long, so that no two lists of values are the same bytes.
+            // The number of the field and the length of the value are hashed too, so that no two lists
+            // of values are the same bytes.
             hash.update(number.to_be_bytes());
             hash.update(value.len().to_be_bytes());
             hash.update(value);
@@ -86,8 +85,8 @@ fn hex(kind: &str, hash: &[u8]) -> String {
     format!("{kind}:{:x}", Bytes::copy_from_slice(hash))
 }
 
-/// Shows each value at a pointer, whose first `/` was taken off; `None` if one is missing or null. The
-/// text is gone over once for each part of the pointer, and nothing of it is copied but keys.
+/// Calls `show` with each value at a pointer, whose first `/` was removed; returns `None` if one is
+/// missing or null. It parses the text once per part of the pointer, and copies only its keys.
 fn each_value<'j>(json: &'j str, pointer: &str, show: &mut impl FnMut(&'j str)) -> Option<()> {
     let (part, rest) = match pointer.split_once('/') {
         Some((part, rest)) => (part, Some(rest)),
@@ -120,8 +119,8 @@ mod tests {
     use super::*;
 
     fn name(body: &str, pointers: &[&str]) -> Option<String> {
-        let Identity::Fields(pointers) = Identity::fields(pointers) else { unreachable!() };
-        named(body.as_bytes(), &pointers)
+        let DuplicateKey::Fields(pointers) = DuplicateKey::fields(pointers) else { unreachable!() };
+        hash_of_fields(body.as_bytes(), &pointers)
     }
 
     #[test]

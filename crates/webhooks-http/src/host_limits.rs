@@ -1,4 +1,4 @@
-//! How many exchanges one host has at once, over all endpoints.
+//! The limit of concurrent exchanges per host, over all endpoints.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Position, Url};
 
-/// Bounds the exchanges with each host, and with them its connections.
+/// Limits the concurrent exchanges with each host, and so its connections.
 #[derive(Debug)]
-pub(crate) struct Hosts {
+pub(crate) struct HostLimits {
     max: usize,
     slots: Mutex<Slots>,
 }
@@ -16,20 +16,20 @@ pub(crate) struct Hosts {
 #[derive(Debug)]
 struct Slots {
     by_origin: HashMap<Box<str>, Arc<Semaphore>>,
-    /// How many hosts there may be before those at rest are forgotten.
+    /// The number of hosts at which hosts without an exchange are removed.
     swept_at: usize,
 }
 
-/// How many hosts there are at least before those at rest are looked for.
+/// The minimum of `swept_at`.
 const FIRST_SWEEP: usize = 1024;
 
-impl Hosts {
+impl HostLimits {
     pub(crate) fn new(max: usize) -> Self {
         let slots = Slots { by_origin: HashMap::new(), swept_at: FIRST_SWEEP };
         Self { max, slots: Mutex::new(slots) }
     }
 
-    /// Waits for a slot of the URL's host, and holds it until it is dropped.
+    /// Waits for a slot of the URL's host. The slot is free again when the permit is dropped.
     #[expect(clippy::expect_used, reason = "acquiring fails only once the semaphore is closed")]
     pub(crate) async fn slot(&self, url: &Url) -> OwnedSemaphorePermit {
         let semaphore = self.semaphore(&url[..Position::BeforePath]);
@@ -42,7 +42,8 @@ impl Hosts {
             return Arc::clone(semaphore);
         }
         if slots.by_origin.len() >= slots.swept_at {
-            // Whoever holds or awaits a slot holds the semaphore too.
+            // An exchange that has or awaits a slot has a clone of the semaphore. The number of hosts must
+            // double before the next sweep, so that sweeps cost little per exchange.
             slots.by_origin.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             slots.swept_at = FIRST_SWEEP.max(slots.by_origin.len().saturating_mul(2));
         }
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_host_has_so_many_slots_and_another_its_own() {
-        let hosts = Hosts::new(2);
+        let hosts = HostLimits::new(2);
         let url = |text: &str| Url::parse(text).unwrap();
         let slot = |text: &str| hosts.slot(&url(text)).now_or_never();
         let first = slot("https://a.example/1").unwrap();
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn hosts_at_rest_are_forgotten_and_those_at_work_are_not() {
-        let hosts = Hosts::new(1);
+        let hosts = HostLimits::new(1);
         let url = |n: usize| Url::parse(&format!("https://{n}.example/")).unwrap();
         let _held = hosts.slot(&url(0)).now_or_never().unwrap();
         for n in 1..10 * FIRST_SWEEP {

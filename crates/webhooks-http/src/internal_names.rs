@@ -1,14 +1,14 @@
-//! Which host names are never those of a receiver on the internet.
+//! Host names that are never those of a receiver on the internet.
 
 use url::Host;
 
-/// Names that mean the machine itself, its link, its site or another system than the DNS, and all
-/// below them.
+/// Domains of the machine itself, its link, its site or another system than the DNS. All names below
+/// them count too.
 const SPECIAL_DOMAINS: [&str; 20] = [
     "alt",          // RFC 9476 §2
     "arpa",         // RFC 3172: the DNS's own affairs; home.arpa (RFC 8375)
     "consul",       // Consul's services
-    "corp",         // never to be delegated, since so many use it inside (ICANN, 2018)
+    "corp",         // never to be delegated, because of its wide internal use (ICANN, 2018)
     "default",      // kubernetes.default, by its search list
     "home",         // as corp
     "internal",     // reserved by ICANN for private use (2024); metadata.google.internal
@@ -27,7 +27,7 @@ const SPECIAL_DOMAINS: [&str; 20] = [
     "test",      // RFC 6761 §6.2
 ];
 
-/// Names by which clouds offer their metadata, beside those below special domains.
+/// Names of the metadata services of clouds, beside those below special domains.
 const METADATA: [&str; 6] = [
     "api.metadata.cloud.ibm.com",
     "metadata.azure.com",
@@ -37,7 +37,7 @@ const METADATA: [&str; 6] = [
     "metadata.tencentyun.com",
 ];
 
-/// A host name, or all below one.
+/// A host name, or all names below one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pattern {
     Below(String),
@@ -45,7 +45,7 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    /// Returns the pattern that a text stands for, if it is one, in the spelling that URLs have.
+    /// Returns the pattern in a text, if it is one, in the spelling of URLs.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let (name, pattern): (_, fn(String) -> Self) = match text.strip_prefix("*.") {
             Some(name) => (name, Self::Below),
@@ -67,7 +67,7 @@ impl Pattern {
     }
 }
 
-/// Returns whether a name, in the spelling that URLs have, is none that the internet resolves.
+/// Returns whether a name, in the spelling of URLs, is none of the public internet.
 pub(crate) fn is_special(name: &str) -> bool {
     let name = without_final_dot(name);
     let is_single_label = !name.contains('.');
@@ -78,13 +78,13 @@ pub(crate) fn is_special(name: &str) -> bool {
         || METADATA.contains(&name)
 }
 
-/// Returns whether a name, in the spelling that URLs have, means this machine (RFC 6761 §6.3).
+/// Returns whether a name, in the spelling of URLs, means this machine (RFC 6761 §6.3).
 pub(crate) fn is_localhost(name: &str) -> bool {
     let name = without_final_dot(name);
     name == "localhost" || is_below(name, "localhost")
 }
 
-/// Returns the name without the dot that only says that it is complete (RFC 1034 §3.1).
+/// Returns the name without a final dot, which only marks it as complete (RFC 1034 §3.1).
 pub(crate) fn without_final_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

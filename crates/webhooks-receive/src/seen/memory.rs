@@ -1,4 +1,4 @@
-//! Ids in memory, the oldest forgotten first.
+//! The seen store in memory, which forgets the oldest ids first.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use webhooks_core::Timestamp;
 
-use super::store::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
+use super::{BeginOutcome, SeenClaim, SeenError, SeenId, SeenStore};
 
-/// How many ids are remembered unless set: some 20 MB, and at 100 webhooks a second more than the
-/// 10 minutes in which a replay passes verification.
+/// How many ids are remembered by default. They take about 20 MB. At 100 webhooks per second they cover
+/// more than the 10 minutes in which a replay passes verification.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
-/// Remembers ids in this process alone, and as many as it may. Clones are one store.
+/// Remembers ids in this process alone, up to its capacity. Clones are one store.
 ///
-/// When it is full, the id done first is forgotten, whatever its time and whose it is, so that one
-/// busy tenant can make it forget the ids of another: choose a capacity for as
-/// many webhooks as come while one may be repeated. After a restart nothing is remembered.
+/// When it is full, it forgets the id that was done first, of whatever scope and however long it was
+/// to be remembered. So one busy tenant can make it forget the ids of another: choose a capacity of at
+/// least the number of webhooks that arrive while one of them may be repeated. After a restart it is
+/// empty.
 #[derive(Clone)]
 pub struct MemorySeenStore {
     ids: Arc<Mutex<Ids>>,
@@ -31,19 +32,19 @@ struct Ids {
 }
 
 impl MemorySeenStore {
-    /// Returns a store of 100,000 ids.
+    /// Returns a store with a capacity of 100,000 ids.
     pub fn new() -> Self {
         Self::with_capacity(CAPACITY)
     }
 
-    /// Returns a store of so many ids, and as many webhooks being handled.
+    /// Returns a store that remembers `capacity` ids that are done, and as many that are claimed.
     pub fn with_capacity(capacity: NonZeroUsize) -> Self {
         let ids = Ids { claimed: HashMap::new(), done: LruCache::new(capacity) };
         Self { ids: Arc::new(Mutex::new(ids)), capacity }
     }
 
     fn ids(&self) -> MutexGuard<'_, Ids> {
-        // No call leaves the maps half changed, so what panicked elsewhere does no harm here.
+        // A poisoned lock is used on: no call can panic halfway through a change of the maps.
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,6 +66,8 @@ impl SeenStore for MemorySeenStore {
         {
             return Ok(BeginOutcome::InProgress { until });
         }
+        // Claims that ended without a call are removed only when there is no room, since that walks
+        // the whole map.
         let capacity = self.capacity.get();
         if ids.claimed.len() >= capacity {
             ids.claimed.retain(|_, until| *until > now);
@@ -127,7 +130,7 @@ mod tests {
         assert_eq!(store.begin(claim("a"), at(1)).await.unwrap(), BeginOutcome::Claimed);
         let full = store.begin(claim("b"), at(1)).await;
         assert!(matches!(full, Err(SeenError::Full { capacity: 1 })), "{full:?}");
-        // Those that have ended make room.
+        // Claims that have ended make room.
         let later = SeenClaim { until: at(120), ..claim("b") };
         assert_eq!(store.begin(later, at(60)).await.unwrap(), BeginOutcome::Claimed);
     }
