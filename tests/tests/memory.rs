@@ -2,8 +2,4 @@
 
 use webhooks_dispatch::MemoryStore;
 
-async fn store() -> (MemoryStore, ()) {
-    (MemoryStore::new(), ())
-}
-
-webhooks_conformance::delivery_store_tests!(store);
+webhooks_conformance::delivery_store_tests!(async || (MemoryStore::new(), ()));

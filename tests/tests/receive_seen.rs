@@ -23,11 +23,7 @@ use webhooks_tests::postgres::{Cluster, connect};
 mod memory {
     use super::*;
 
-    async fn store() -> (MemorySeenStore, ()) {
-        (MemorySeenStore::new(), ())
-    }
-
-    webhooks_conformance::seen_store_tests!(store);
+    webhooks_conformance::seen_store_tests!(async || (MemorySeenStore::new(), ()));
 }
 
 mod sqlite {

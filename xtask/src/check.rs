@@ -7,7 +7,7 @@ use crate::{layers, no_std, prose};
 const CARGO_DENY: &str = "cargo install --locked cargo-deny --version 0.20.2";
 
 /// The feature sets that matter: all at once, and those that a receiver uses alone, each by itself.
-const CLIPPY: [&str; 14] = [
+const CLIPPY: [&str; 18] = [
     "cargo clippy --workspace --all-targets --all-features --locked -- -D warnings",
     "cargo clippy -p webhooks-sign --all-targets --no-default-features --locked -- -D warnings",
     "cargo clippy -p webhooks-sign --features ed25519 --locked -- -D warnings",
@@ -22,6 +22,10 @@ const CLIPPY: [&str; 14] = [
     "cargo clippy -p webhooks-receive --features tracing --locked -- -D warnings",
     "cargo clippy -p webhooks-dispatch --features tracing --locked -- -D warnings",
     "cargo clippy -p webhooks-http --locked -- -D warnings",
+    "cargo clippy -p webhooks-conformance --locked -- -D warnings",
+    "cargo clippy -p webhooks --locked -- -D warnings",
+    "cargo clippy -p webhooks --no-default-features --features axum --locked -- -D warnings",
+    "cargo clippy -p webhooks --features postgres,sqlite,tracing --locked -- -D warnings",
 ];
 
 const DOC: &str =

@@ -88,7 +88,7 @@ impl Kind {
 }
 
 struct Habits {
-    habits: Vec<(Regex, &'static str)>,
+    patterns: Vec<(Regex, &'static str)>,
     no_rate: Regex,
     code: Regex,
 }
@@ -98,9 +98,9 @@ impl Habits {
         let regex = |pattern| {
             Regex::new(pattern).map_err(|error| Failure(format!("a pattern is wrong: {error}")))
         };
-        let habits = HABITS.iter().map(|(pattern, advice)| Ok((regex(pattern)?, *advice)));
+        let patterns = HABITS.iter().map(|(pattern, advice)| Ok((regex(pattern)?, *advice)));
         Ok(Self {
-            habits: habits.collect::<Result<_, _>>()?,
+            patterns: patterns.collect::<Result<_, _>>()?,
             no_rate: regex(NO_RATE)?,
             code: regex("`[^`]*`")?,
         })
@@ -119,7 +119,7 @@ impl Habits {
                 continue;
             }
             let prose = self.code.replace_all(prose, "``");
-            for (habit, advice) in &self.habits {
+            for (habit, advice) in &self.patterns {
                 let hits = habit.find_iter(&prose).map(|hit| hit.as_str());
                 let is_rate = advice.contains("per");
                 for hit in hits.filter(|hit| !(is_rate && self.no_rate.is_match(hit))) {

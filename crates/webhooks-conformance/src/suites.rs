@@ -11,11 +11,7 @@
 /// ```
 /// use webhooks_dispatch::MemoryStore;
 ///
-/// async fn store() -> (MemoryStore, ()) {
-///     (MemoryStore::new(), ())
-/// }
-///
-/// webhooks_conformance::delivery_store_tests!(store);
+/// webhooks_conformance::delivery_store_tests!(async || (MemoryStore::new(), ()));
 /// ```
 #[macro_export]
 macro_rules! delivery_store_tests {
@@ -92,17 +88,13 @@ macro_rules! delivery_store_tests {
 }
 
 /// Makes a test of each behaviour of a store of webhooks' ids, as
-/// [`delivery_store_tests`](crate::delivery_store_tests) does.
+/// [`delivery_store_tests`] does.
 ///
 /// # Example
 /// ```
 /// use webhooks_receive::MemorySeenStore;
 ///
-/// async fn store() -> (MemorySeenStore, ()) {
-///     (MemorySeenStore::new(), ())
-/// }
-///
-/// webhooks_conformance::seen_store_tests!(store);
+/// webhooks_conformance::seen_store_tests!(async || (MemorySeenStore::new(), ()));
 /// ```
 #[cfg(feature = "receive")]
 #[macro_export]

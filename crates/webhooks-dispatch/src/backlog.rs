@@ -21,7 +21,28 @@ use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Progress, Settlement};
 
 /// The order of an endpoint's deliveries: by due time, then by acceptance. Those of an ordered
 /// endpoint are all due at the epoch, so that acceptance alone counts.
-pub type QueueKey = (Timestamp, DeliveryId);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+pub struct QueueKey {
+    /// The due time.
+    pub due_at: Timestamp,
+    /// The delivery: ids grow in the order of acceptance.
+    pub delivery: DeliveryId,
+}
+
+impl QueueKey {
+    /// Returns the last key of all that are due at a time.
+    pub fn last_at(due_at: Timestamp) -> Self {
+        Self { due_at, delivery: DeliveryId::from_u64(u64::MAX) }
+    }
+
+    /// Returns the first key behind this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let delivery = DeliveryId::from_u64(self.delivery.as_u64().saturating_add(1));
+        Self { delivery, ..self }
+    }
+}
 
 /// Returns the due time that counts in an endpoint's order: deliveries of an ordered one have none.
 pub fn due_in_order(endpoint: &Endpoint, due_at: Timestamp) -> Timestamp {
@@ -67,7 +88,7 @@ impl QueuedDelivery {
 pub struct Refill {
     /// The endpoint.
     pub endpoint: EndpointNumber,
-    /// The first place to read.
+    /// The first key to read.
     pub from: QueueKey,
     /// The largest number of deliveries.
     pub limit: usize,
@@ -113,7 +134,7 @@ struct Lease {
     /// Set while the store writes the outcome of the delivery: then the lease does not end.
     held: bool,
     endpoint: EndpointNumber,
-    place: QueueKey,
+    key: QueueKey,
     waiting: QueuedDelivery,
 }
 
@@ -199,7 +220,8 @@ impl Backlog {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.bytes();
         let room = self.window.bytes.saturating_sub(self.bytes);
-        lane.push((lane.due(due_at), id), waiting, self.window.per_endpoint, room);
+        let key = QueueKey { due_at: lane.due(due_at), delivery: id };
+        lane.push(key, waiting, self.window.per_endpoint, room);
         self.bytes = self.bytes - before + lane.bytes();
         self.list(endpoint);
     }
@@ -213,7 +235,7 @@ impl Backlog {
         if leased {
             lane.leased -= 1;
         } else {
-            lane.remove((lane.due(due_at), id));
+            lane.remove(QueueKey { due_at: lane.due(due_at), delivery: id });
         }
         self.bytes = self.bytes - before + lane.bytes();
         self.list(endpoint);
@@ -241,8 +263,8 @@ impl Backlog {
         lane.hasten(due_at, through);
         self.bytes = self.bytes - before + lane.bytes();
         for lease in self.leases.values_mut() {
-            if lease.endpoint == endpoint && lease.waiting.is_first() && lease.place <= through {
-                lease.place.0 = lease.place.0.min(due_at);
+            if lease.endpoint == endpoint && lease.waiting.is_first() && lease.key <= through {
+                lease.key.due_at = lease.key.due_at.min(due_at);
             }
         }
         self.list(endpoint);
@@ -257,18 +279,18 @@ impl Backlog {
             let room = request.per_endpoint.min(request.limit - claimed.len());
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             let before = lane.bytes();
-            for (place, waiting) in lane.take(request.now.wall, room) {
+            for (key, waiting) in lane.take(request.now.wall, room) {
                 let token = self.next_token;
                 self.next_token += 1;
                 claimed.push(Claimed {
-                    claim: Claim { delivery: place.1, token },
+                    claim: Claim { delivery: key.delivery, token },
                     registration: Arc::clone(&lane.registration),
                     event: Arc::clone(&waiting.event),
                     progress: waiting.progress,
                     is_failing: lane.is_failing,
                 });
-                let lease = Lease { token, until, held: false, endpoint, place, waiting };
-                self.leases.insert(place.1, lease);
+                let lease = Lease { token, until, held: false, endpoint, key, waiting };
+                self.leases.insert(key.delivery, lease);
             }
             self.bytes = self.bytes - before + lane.bytes();
             self.served = Some(lane.registration.endpoint.tenant.clone());
@@ -359,7 +381,7 @@ impl Backlog {
         if entry.get().token != settlement.claim.token {
             return;
         }
-        let Lease { endpoint, place, mut waiting, .. } = entry.remove();
+        let Lease { endpoint, key, mut waiting, .. } = entry.remove();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         lane.leased -= 1;
         lane.change_of(id);
@@ -374,8 +396,8 @@ impl Backlog {
                 lane.is_failing = true;
                 self.push(endpoint, due_at, id, waiting);
             }
-            // With its old due time, so that the delivery keeps its place.
-            Outcome::Released => self.push(endpoint, place.0, id, waiting),
+            // With its old due time, so that the delivery keeps its key.
+            Outcome::Released => self.push(endpoint, key.due_at, id, waiting),
             Outcome::Delivered | Outcome::Failed => {
                 lane.is_failing = settlement.outcome == Outcome::Failed;
                 self.list(endpoint);
@@ -440,10 +462,10 @@ impl Backlog {
         next: Option<QueueKey>,
     ) {
         let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        for ((due_at, id), waiting) in lane.end_refill(refill, found, next) {
+        for (key, waiting) in lane.end_refill(refill, found, next) {
             // A delivery that is claimed is on disk, too.
-            if !self.leases.contains_key(&id) {
-                self.push(refill.endpoint, due_at, id, waiting);
+            if !self.leases.contains_key(&key.delivery) {
+                self.push(refill.endpoint, key.due_at, key.delivery, waiting);
             }
         }
         self.list(refill.endpoint);
@@ -511,13 +533,13 @@ impl Backlog {
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
-            let Some(Lease { endpoint, place, waiting, .. }) = self.leases.remove(&id) else {
+            let Some(Lease { endpoint, key, waiting, .. }) = self.leases.remove(&id) else {
                 continue;
             };
             if let Some(lane) = self.lanes.get_mut(&endpoint) {
                 lane.leased -= 1;
             }
-            self.push(endpoint, place.0, id, waiting);
+            self.push(endpoint, key.due_at, id, waiting);
         }
         // The lease of a pinned claim may be over, so look again soon.
         let soon = now + Duration::from_secs(1);

@@ -14,7 +14,7 @@ use webhooks_registry::{
     store::{EndpointStore, EndpointStoreError, Registered, StateChange},
 };
 
-use crate::backlog::{Backlog, QueuedDelivery, Window, due_in_order};
+use crate::backlog::{Backlog, QueueKey, QueuedDelivery, Window, due_in_order};
 use crate::clock::Now;
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
@@ -331,7 +331,7 @@ impl State {
                 endpoints.insert(entry.number);
             }
         }
-        let last = (Timestamp::from_unix_microseconds(u64::MAX), DeliveryId::from_u64(u64::MAX));
+        let last = QueueKey::last_at(Timestamp::from_unix_microseconds(u64::MAX));
         for endpoint in endpoints {
             self.backlog.hasten(endpoint, now, last);
         }

@@ -67,7 +67,7 @@ impl Change {
             } else if after.endpoint.ordered {
                 connection.execute(REORDER, [number])?;
             }
-            *first = connection.first_place(after.number)?;
+            *first = connection.first_key(after.number)?;
             return Ok(Ok(()));
         }
         if was_open.is_some() {

@@ -141,7 +141,7 @@ fn open(
     // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
     let _none = inner.registry.restore(registration.in_state(row.state));
     if let Some(registration) = inner.registry.get_of(&row.key) {
-        let first = connection.first_place(number)?;
+        let first = connection.first_key(number)?;
         let mut backlog = inner.backlog();
         backlog.open(&registration, first, row::time(row.blocked_until));
         backlog.set_failing(number, connection.failing.contains_key(&number));

@@ -106,7 +106,7 @@ impl Hasten {
         limit: usize,
     ) -> rusqlite::Result<(usize, Option<QueueKey>)> {
         const HASTEN: &str = "UPDATE deliveries SET due_at = ?2 WHERE number = ?1";
-        let (due_at, delivery) = after.unwrap_or((self.now, DeliveryId::from_u64(u64::MAX)));
+        let QueueKey { due_at, delivery } = after.unwrap_or(QueueKey::last_at(self.now));
         let number = row::endpoint(endpoint);
         let late: Vec<(i64, i64, bool)> = {
             let mut statement = connection.sqlite().prepare_cached(LATE)?;
@@ -119,7 +119,10 @@ impl Hasten {
         for (_, delivery, _) in late.iter().filter(|(_, _, is_pending)| *is_pending) {
             hastened += connection.execute(HASTEN, params![delivery, row::micros(self.now)])?;
         }
-        let last = late.last().map(|(due_at, id, _)| (row::time(*due_at), row::delivery_id(*id)));
+        let last = late.last().map(|(due_at, delivery, _)| QueueKey {
+            due_at: row::time(*due_at),
+            delivery: row::delivery_id(*delivery),
+        });
         self.hastened.extend(last.filter(|_| hastened > 0).map(|last| (endpoint, last)));
         Ok((late.len(), last))
     }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, Row};
-use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::backlog::{QueueKey, QueuedDelivery, Refill};
 use webhooks_dispatch::store::StoreError;
 
 use crate::error::UnreadableDelivery;
 use crate::row;
 
-/// The columns that [`waiting`] reads, from the third on; before them comes the place.
+/// The columns that [`waiting`] reads, from the third on; before them comes the key.
 const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
     deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
     events.body";
@@ -19,7 +18,7 @@ const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_a
 #[derive(Default)]
 pub(crate) struct RefillRows {
     pub(crate) waiting: Vec<(QueueKey, QueuedDelivery)>,
-    /// The place to read on from, if there may be more.
+    /// The key to read on from, if there may be more.
     pub(crate) next: Option<QueueKey>,
     /// The errors of rows that were passed over.
     pub(crate) unreadable: Vec<StoreError>,
@@ -30,13 +29,13 @@ impl RefillRows {
     /// ends the refill.
     fn add(
         &mut self,
-        place: QueueKey,
+        key: QueueKey,
         read: rusqlite::Result<QueuedDelivery>,
     ) -> rusqlite::Result<()> {
         match read {
-            Ok(waiting) => self.waiting.push((place, waiting)),
+            Ok(waiting) => self.waiting.push((key, waiting)),
             Err(source) if is_of_one_row(&source) => {
-                let why = UnreadableDelivery { delivery: place.1, source };
+                let why = UnreadableDelivery { delivery: key.delivery, source };
                 self.unreadable.push(StoreError::Corrupt { source: why.into() });
             }
             Err(source) => return Err(source),
@@ -53,7 +52,7 @@ fn is_of_one_row(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Reads waiting deliveries of an endpoint, in the order of their places.
+/// Reads waiting deliveries of an endpoint, in the order of their keys.
 pub(crate) fn read(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
     match read_at_once(connection, refill) {
         // A damaged page ends the whole statement. One by one, the other rows can still be read.
@@ -74,17 +73,17 @@ fn read_at_once(connection: &Connection, refill: &Refill) -> rusqlite::Result<Re
     let mut statement = connection.prepare_cached(&select)?;
     let mut rows = statement.query(parameters(refill))?;
     while let Some(row) = rows.next()? {
-        let place = place(row)?;
-        found.add(place, waiting(row))?;
-        (count, last) = (count + 1, Some(place));
+        let key = key(row)?;
+        found.add(key, waiting(row))?;
+        (count, last) = (count + 1, Some(key));
     }
-    found.next = last.filter(|_| count >= refill.limit).map(after);
+    found.next = last.filter(|_| count >= refill.limit).map(QueueKey::next);
     Ok(found)
 }
 
-/// Reads the places from their index, which may be intact where rows are damaged, and then each row.
+/// Reads the keys from their index, which may be intact where rows are damaged, and then each row.
 fn read_one_by_one(connection: &Connection, refill: &Refill) -> rusqlite::Result<RefillRows> {
-    const PLACES: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
+    const KEYS: &str = "SELECT due_at, number FROM deliveries INDEXED BY deliveries_due
         WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) >= (?2, ?3)
         ORDER BY due_at, number LIMIT ?4";
     let select = format!(
@@ -92,35 +91,29 @@ fn read_one_by_one(connection: &Connection, refill: &Refill) -> rusqlite::Result
          WHERE deliveries.number = ?"
     );
     let mut found = RefillRows::default();
-    let places: Vec<QueueKey> = {
-        let mut statement = connection.prepare_cached(PLACES)?;
-        let rows = statement.query_map(parameters(refill), place)?;
+    let keys: Vec<QueueKey> = {
+        let mut statement = connection.prepare_cached(KEYS)?;
+        let rows = statement.query_map(parameters(refill), key)?;
         rows.collect::<Result<_, _>>()?
     };
     let mut statement = connection.prepare_cached(&select)?;
-    for place in &places {
-        found.add(*place, statement.query_row([row::number(place.1)], waiting))?;
+    for key in &keys {
+        found.add(*key, statement.query_row([row::number(key.delivery)], waiting))?;
     }
-    found.next = places.last().filter(|_| places.len() >= refill.limit).copied().map(after);
+    found.next = keys.last().filter(|_| keys.len() >= refill.limit).copied().map(QueueKey::next);
     Ok(found)
 }
 
 fn parameters(refill: &Refill) -> impl rusqlite::Params {
     let endpoint = row::endpoint(refill.endpoint);
-    let (due_at, number) = refill.from;
     let limit = row::count(refill.limit);
-    [endpoint, row::micros(due_at), row::number(number), limit]
+    [endpoint, row::micros(refill.from.due_at), row::number(refill.from.delivery), limit]
 }
 
-fn place(row: &Row<'_>) -> rusqlite::Result<(Timestamp, DeliveryId)> {
-    Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)))
+fn key(row: &Row<'_>) -> rusqlite::Result<QueueKey> {
+    Ok(QueueKey { due_at: row::time(row.get(0)?), delivery: row::delivery_id(row.get(1)?) })
 }
 
 fn waiting(row: &Row<'_>) -> rusqlite::Result<QueuedDelivery> {
     Ok(QueuedDelivery { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
-}
-
-/// Returns the first place behind another one: the backlog reads on from a place inclusively.
-fn after((due_at, id): QueueKey) -> QueueKey {
-    (due_at, DeliveryId::from_u64(id.as_u64().saturating_add(1)))
 }

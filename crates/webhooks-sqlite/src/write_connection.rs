@@ -81,17 +81,15 @@ impl WriteConnection {
         Ok(())
     }
 
-    /// Returns the place of the first waiting delivery of an endpoint.
-    pub(crate) fn first_place(
-        &self,
-        endpoint: EndpointNumber,
-    ) -> rusqlite::Result<Option<QueueKey>> {
+    /// Returns the key of the first waiting delivery of an endpoint.
+    pub(crate) fn first_key(&self, endpoint: EndpointNumber) -> rusqlite::Result<Option<QueueKey>> {
         const FIRST: &str = "SELECT due_at, number FROM deliveries
             WHERE endpoint = ? AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
         let mut statement = self.connection.prepare_cached(FIRST)?;
-        let place =
-            |row: &rusqlite::Row<'_>| Ok((row::time(row.get(0)?), row::delivery_id(row.get(1)?)));
-        statement.query_row([row::endpoint(endpoint)], place).optional()
+        let key = |row: &rusqlite::Row<'_>| {
+            Ok(QueueKey { due_at: row::time(row.get(0)?), delivery: row::delivery_id(row.get(1)?) })
+        };
+        statement.query_row([row::endpoint(endpoint)], key).optional()
     }
 
     /// Lets the file grow by `more` bytes from its present size; without limit if `None`.

@@ -36,7 +36,7 @@ pub(super) struct EndpointBacklog {
     pub(super) blocked_until: Timestamp,
     /// Set if the last attempt failed.
     pub(super) is_failing: bool,
-    /// The place in the lists of the backlog: the due time, and whether it had come.
+    /// The key in the lists of the backlog: the due time, and whether it had come.
     pub(super) listed: Option<(Timestamp, bool)>,
 }
 
@@ -98,18 +98,18 @@ impl EndpointBacklog {
             (true, true) | (false, false) => return,
         }
         self.rearrange(|_, _| Timestamp::UNIX_EPOCH);
-        // A released delivery goes back to the place of its lease, which must be in the new order.
+        // A released delivery goes back to the key of its lease, which must be in the new order.
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
-            lease.place.0 = Timestamp::UNIX_EPOCH;
+            lease.key.due_at = Timestamp::UNIX_EPOCH;
         }
     }
 
     /// Makes deliveries due at `due_at` that wait for their first attempt and are due later, up to
     /// `through`.
     pub(super) fn hasten(&mut self, due_at: Timestamp, through: QueueKey) {
-        self.rearrange(|place, waiting| {
-            let is_late = waiting.is_first() && place <= through;
-            if is_late { place.0.min(due_at) } else { place.0 }
+        self.rearrange(|key, waiting| {
+            let is_late = waiting.is_first() && key <= through;
+            if is_late { key.due_at.min(due_at) } else { key.due_at }
         });
     }
 
@@ -120,12 +120,13 @@ impl EndpointBacklog {
             // Deliveries on disk may now come before those here, so all are read again. A read that
             // is under way has the old order.
             self.refilling = None;
-            self.spilled_from = Some((Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0)));
+            let (due_at, delivery) = (Timestamp::UNIX_EPOCH, DeliveryId::from_u64(0));
+            self.spilled_from = Some(QueueKey { due_at, delivery });
             self.bytes = 0;
             self.refill_is_useless = false;
         } else {
-            let moved = |(place, waiting): (QueueKey, QueuedDelivery)| {
-                ((due_at(place, &waiting), place.1), waiting)
+            let moved = |(key, waiting): (QueueKey, QueuedDelivery)| {
+                (QueueKey { due_at: due_at(key, &waiting), ..key }, waiting)
             };
             self.queue = queue.map(moved).collect();
         }
@@ -148,14 +149,14 @@ impl EndpointBacklog {
     /// room, the last ones are spilled.
     pub(super) fn push(
         &mut self,
-        place: QueueKey,
+        key: QueueKey,
         waiting: QueuedDelivery,
         limit: usize,
         room: usize,
     ) {
-        if self.spilled_from.is_some_and(|spilled_from| spilled_from <= place) {
+        if self.spilled_from.is_some_and(|spilled_from| spilled_from <= key) {
             if let Some(refilling) = &mut self.refilling {
-                let first = refilling.spilled.map_or(place, |first| first.min(place));
+                let first = refilling.spilled.map_or(key, |first| first.min(key));
                 refilling.spilled = Some(first);
             }
             return;
@@ -163,15 +164,15 @@ impl EndpointBacklog {
         // `> 1` below: the first one stays, or the endpoint would wait for refills for ever.
         let most = self.bytes.saturating_add(room);
         self.bytes += waiting.event.body.len();
-        if let Some(replaced) = self.queue.insert(place, waiting) {
+        if let Some(replaced) = self.queue.insert(key, waiting) {
             self.bytes -= replaced.event.body.len();
         }
         while (self.queue.len() > limit || self.bytes > most)
             && self.queue.len() > 1
-            && let Some((place, waiting)) = self.queue.pop_last()
+            && let Some((key, waiting)) = self.queue.pop_last()
         {
             self.bytes -= waiting.event.body.len();
-            self.spilled_from = Some(place);
+            self.spilled_from = Some(key);
             self.refill_is_useless = true;
         }
     }
@@ -182,8 +183,8 @@ impl EndpointBacklog {
     }
 
     /// Removes a delivery.
-    pub(super) fn remove(&mut self, place: QueueKey) {
-        if let Some(waiting) = self.queue.remove(&place) {
+    pub(super) fn remove(&mut self, key: QueueKey) {
+        if let Some(waiting) = self.queue.remove(&key) {
             self.bytes -= waiting.event.body.len();
             self.refill_is_useless = false;
         }
@@ -199,7 +200,7 @@ impl EndpointBacklog {
     /// Returns the number of deliveries that could be taken now, up to `room`.
     pub(super) fn available(&self, now: Timestamp, room: usize) -> usize {
         let room = if self.registration.endpoint.ordered { room.min(1) } else { room };
-        self.queue.keys().take(room).take_while(|(due, _)| *due <= now).count()
+        self.queue.keys().take(room).take_while(|key| key.due_at <= now).count()
     }
 
     /// Takes deliveries that are due, at most `room`; of an ordered endpoint one at a time.
@@ -211,13 +212,13 @@ impl EndpointBacklog {
         };
         let mut taken = Vec::with_capacity(room.min(self.queue.len()));
         while taken.len() < room
-            && self.queue.first_key_value().is_some_and(|((due, _), _)| *due <= now)
-            && let Some((place, waiting)) = self.queue.pop_first()
+            && self.queue.first_key_value().is_some_and(|(key, _)| key.due_at <= now)
+            && let Some((key, waiting)) = self.queue.pop_first()
         {
             self.bytes -= waiting.event.body.len();
             self.refill_is_useless = false;
             self.leased += 1;
-            taken.push((place, waiting));
+            taken.push((key, waiting));
         }
         taken
     }
@@ -230,8 +231,8 @@ impl EndpointBacklog {
         if is_paused || (is_ordered && self.leased > 0) {
             return None;
         }
-        let first = self.queue.first_key_value().map(|(place, _)| *place);
-        let (due, _) = first.or(self.spilled_from)?;
+        let first = self.queue.first_key_value().map(|(key, _)| *key);
+        let due = first.or(self.spilled_from)?.due_at;
         if first.is_none() && self.retry_at().is_some() {
             return None;
         }
@@ -298,7 +299,7 @@ impl EndpointBacklog {
             self.spilled_from = next.into_iter().chain(refilling.spilled).min();
         }
         self.failed = None;
-        found.retain(|((_, id), _)| !refilling.changed.contains(id));
+        found.retain(|(key, _)| !refilling.changed.contains(&key.delivery));
         found
     }
 }

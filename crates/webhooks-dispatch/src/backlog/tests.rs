@@ -87,7 +87,7 @@ struct Pair {
     ordered: [bool; 3],
     /// The deliveries that were read from disk and not added yet.
     refills: Vec<Read>,
-    /// The claims: endpoint, place on disk, claim of the small one, claim of the other.
+    /// The claims: endpoint, key on disk, claim of the small one, claim of the other.
     held: Vec<(usize, QueueKey, Claim, Claim)>,
     /// The wall clock, which may step, and the one that goes evenly.
     now: u64,
@@ -151,10 +151,11 @@ impl Pair {
             Step::Register { endpoint, is_ordered } => {
                 if is_ordered && !self.ordered[endpoint] {
                     let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
-                    self.disk[endpoint] =
-                        rows.map(|((_, id), row)| ((Timestamp::UNIX_EPOCH, id), row)).collect();
-                    for (_, place, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
-                        place.0 = Timestamp::UNIX_EPOCH;
+                    self.disk[endpoint] = rows
+                        .map(|(key, row)| (QueueKey { due_at: Timestamp::UNIX_EPOCH, ..key }, row))
+                        .collect();
+                    for (_, key, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
+                        key.due_at = Timestamp::UNIX_EPOCH;
                     }
                 }
                 self.ordered[endpoint] = is_ordered;
@@ -181,7 +182,7 @@ impl Pair {
         let waiting = QueuedDelivery { event, progress: Progress::start(at(self.now)) };
         let due_at = self.due(endpoint, due_in);
         // As stores do: first on disk, then in memory.
-        self.disk[endpoint].insert((due_at, id), waiting.clone());
+        self.disk[endpoint].insert(QueueKey { due_at, delivery: id }, waiting.clone());
         self.small.push(number_of(endpoint), due_at, id, waiting.clone());
         self.all.push(number_of(endpoint), due_at, id, waiting);
     }
@@ -190,11 +191,12 @@ impl Pair {
     fn hasten(&mut self, endpoint: usize) {
         let now = at(self.now);
         let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
-        self.disk[endpoint] = rows.map(|((due, id), row)| ((due.min(now), id), row)).collect();
-        for (_, place, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
-            place.0 = place.0.min(now);
+        self.disk[endpoint] =
+            rows.map(|(key, row)| (QueueKey { due_at: key.due_at.min(now), ..key }, row)).collect();
+        for (_, key, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
+            key.due_at = key.due_at.min(now);
         }
-        let last = (at(u64::MAX / 2), DeliveryId::from_u64(u64::MAX));
+        let last = QueueKey::last_at(at(u64::MAX / 2));
         self.small.hasten(number_of(endpoint), now, last);
         self.all.hasten(number_of(endpoint), now, last);
     }
@@ -204,24 +206,24 @@ impl Pair {
     }
 
     fn remove(&mut self, waiting: usize) {
-        let rows = (0..3).flat_map(|of| self.disk[of].keys().map(move |place| (of, *place)));
+        let rows = (0..3).flat_map(|of| self.disk[of].keys().map(move |key| (of, *key)));
         let rows: Vec<(usize, QueueKey)> = rows.collect();
-        let Some((endpoint, place)) = rows.get(waiting % rows.len().max(1)).copied() else {
+        let Some((endpoint, key)) = rows.get(waiting % rows.len().max(1)).copied() else {
             return;
         };
-        self.disk[endpoint].remove(&place);
-        self.held.retain(|(_, (_, id), ..)| *id != place.1);
-        self.small.remove(number_of(endpoint), place.0, place.1);
-        self.all.remove(number_of(endpoint), place.0, place.1);
+        self.disk[endpoint].remove(&key);
+        self.held.retain(|(_, held, ..)| held.delivery != key.delivery);
+        self.small.remove(number_of(endpoint), key.due_at, key.delivery);
+        self.all.remove(number_of(endpoint), key.due_at, key.delivery);
         // As stores do, by what is on disk.
-        if self.disk[endpoint].first_key_value().is_none_or(|(first, _)| place < *first) {
+        if self.disk[endpoint].first_key_value().is_none_or(|(first, _)| key < *first) {
             self.small.unblock(number_of(endpoint));
             self.all.unblock(number_of(endpoint));
         }
     }
 
     fn settle(&mut self, held: usize, kind: u8, due_in: u64) {
-        let Some((endpoint, place, small, all)) = self.pick(held) else { return };
+        let Some((endpoint, key, small, all)) = self.pick(held) else { return };
         let due_at = at(self.now + due_in);
         let outcome = [Outcome::Delivered, Outcome::Released, Outcome::Retrying { due_at }];
         let outcome = outcome[usize::from(kind % 3)];
@@ -232,14 +234,14 @@ impl Pair {
         if !is_kept {
             return;
         }
-        if let Some(row) = self.disk[endpoint].remove(&place) {
+        if let Some(row) = self.disk[endpoint].remove(&key) {
             match outcome {
                 Outcome::Retrying { .. } => {
                     let due_at = self.due(endpoint, due_in);
-                    self.disk[endpoint].insert((due_at, place.1), row);
+                    self.disk[endpoint].insert(QueueKey { due_at, ..key }, row);
                 }
                 Outcome::Released => {
-                    self.disk[endpoint].insert(place, row);
+                    self.disk[endpoint].insert(key, row);
                 }
                 _ => {}
             }
@@ -256,9 +258,9 @@ impl Pair {
         for refill in self.small.refills(2) {
             let found = self.disk[endpoint_of(refill.endpoint)].range(refill.from..);
             let found: Vec<_> =
-                found.take(refill.limit).map(|(place, row)| (*place, row.clone())).collect();
+                found.take(refill.limit).map(|(key, row)| (*key, row.clone())).collect();
             let last = found.last().filter(|_| found.len() >= refill.limit);
-            let next = last.map(|((due, id), _)| (*due, DeliveryId::from_u64(id.as_u64() + 1)));
+            let next = last.map(|(key, _)| key.next());
             self.refills.push((refill, found, next));
         }
     }
@@ -324,13 +326,13 @@ impl Pair {
             let Some(other) = other else { continue };
             prop_assert_eq!(progress, other.progress);
             let endpoint = endpoint_of(registration.number);
-            let place = self.disk[endpoint].keys().find(|(_, other)| *other == id).copied();
-            prop_assert!(place.is_some(), "{} has ended", id);
-            let Some(place) = place else { continue };
-            let before = last.insert(endpoint, place);
-            prop_assert!(before < Some(place), "each lane is handed out in order");
-            self.held.retain(|(_, (_, held), ..)| *held != id);
-            self.held.push((endpoint, place, claim, other.claim));
+            let key = self.disk[endpoint].keys().find(|key| key.delivery == id).copied();
+            prop_assert!(key.is_some(), "{} has ended", id);
+            let Some(key) = key else { continue };
+            let before = last.insert(endpoint, key);
+            prop_assert!(before < Some(key), "each lane is handed out in order");
+            self.held.retain(|(_, held, ..)| held.delivery != id);
+            self.held.push((endpoint, key, claim, other.claim));
         }
         for other in others.into_values() {
             let outcome = Outcome::Released;
