@@ -106,7 +106,7 @@ impl Hasten {
         limit: usize,
     ) -> rusqlite::Result<(usize, Option<QueueKey>)> {
         const HASTEN: &str = "UPDATE deliveries SET due_at = ?2 WHERE number = ?1";
-        let QueueKey { due_at, delivery } = after.unwrap_or(QueueKey::last_at(self.now));
+        let QueueKey { due_at, delivery } = after.unwrap_or_else(|| QueueKey::last_at(self.now));
         let number = row::endpoint(endpoint);
         let late: Vec<(i64, i64, bool)> = {
             let mut statement = connection.sqlite().prepare_cached(LATE)?;
