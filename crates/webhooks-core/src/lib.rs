@@ -4,14 +4,14 @@
 
 mod text;
 
-// the values that events and deliveries are made of
+// The values that events and deliveries are made of.
 mod event_type;
 mod id;
 mod payload;
 mod retry;
 mod timestamp;
 
-// both as they travel
+// Both as they travel.
 mod delivery;
 mod event;
 

@@ -2,7 +2,7 @@
 
 // Each file uses only files above it: from bottom to top.
 
-// bodies, limits and names
+// Bodies, limits and names.
 mod body;
 mod connect_timeout;
 mod credentials;
@@ -10,7 +10,7 @@ mod host_limits;
 mod internal_names;
 mod public_addresses;
 
-// where requests may go, and how they get there
+// Where requests may go, and how they get there.
 mod policy;
 
 mod resolve;
@@ -22,7 +22,7 @@ mod tls;
 
 mod client;
 
-// the transport
+// The transport.
 mod transport;
 
 mod builder;

@@ -2,18 +2,18 @@
 
 // Each file uses only files above it: from bottom to top.
 
-// what everything stands on
+// What everything stands on.
 pub mod clock;
 mod content_type;
 mod error;
 pub mod provider;
 
-// stores of ids, and the answers to senders
+// Stores of ids, and the answers to senders.
 pub mod seen;
 
 mod rejection;
 
-// verification
+// Verification.
 mod keys;
 mod whole;
 
@@ -23,7 +23,7 @@ mod explanation;
 
 mod settings;
 
-// receiving
+// Receiving.
 mod body;
 mod webhook;
 
@@ -33,7 +33,7 @@ mod handshake;
 
 mod replay_guard;
 
-// frameworks
+// Frameworks.
 mod receive_layer;
 #[cfg(feature = "axum")]
 mod verified_webhook;

@@ -2,7 +2,7 @@
 
 // Each file uses only files above it: from bottom to top.
 
-// the values that an endpoint is made of
+// The values that an endpoint is made of.
 mod custom_header;
 mod endpoint_key;
 mod endpoint_url;
@@ -19,14 +19,14 @@ mod rate_limit;
 
 mod endpoint;
 
-// endpoints under their ids
+// Endpoints under their ids.
 mod registration;
 
 mod index;
 
 mod registry;
 
-// how stores keep them
+// How stores keep them.
 #[cfg(feature = "seal")]
 pub mod seal;
 pub mod store;

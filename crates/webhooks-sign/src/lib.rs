@@ -7,25 +7,25 @@ extern crate std;
 
 // Each file uses only files above it: from bottom to top.
 
-// the values that schemes are made of
+// The values that schemes are made of.
 mod algorithm;
 mod encoding;
 mod grammar;
 mod tag;
 
-// how a request is read
+// How a request is read.
 mod error;
 
 pub mod headers;
 mod timestamp;
 mod tolerance;
 
-// ways to sign, as data
+// Ways to sign, as data.
 mod signature;
 
 pub mod scheme;
 
-// keys
+// Keys.
 #[cfg(feature = "ed25519")]
 mod ed25519;
 mod mac;
@@ -38,7 +38,7 @@ mod fingerprint;
 mod key_ring;
 mod key_text;
 
-// verifying
+// Verifying.
 mod key_match;
 mod signature_list;
 
@@ -54,12 +54,12 @@ mod pending;
 
 mod verifying;
 
-// signing
+// Signing.
 mod signing;
 
 mod forms_and_tokens;
 
-// ready-made schemes
+// Ready-made schemes.
 pub mod standard;
 pub mod x_webhook;
 

@@ -6,11 +6,11 @@
 //
 // Each file uses only files above it: from bottom to top.
 
-// errors, and values of rows
+// Errors, and values of rows.
 mod error;
 mod row;
 
-// the file, and connections to it
+// The file, and connections to it.
 mod file;
 mod limit;
 mod migrate;
@@ -19,25 +19,25 @@ mod connection;
 
 mod readers;
 
-// the state that callers and the writer share
+// The state that callers and the writer share.
 mod deferred_errors;
 
 mod inner;
 
-// the connection that writes, with the writer's memory
+// The connection that writes, with the writer's memory.
 mod inserter;
 mod retention_search;
 
 mod write_connection;
 
-// the thread that writes
+// The thread that writes.
 mod command;
 
 mod refill;
 
 mod writer;
 
-// commands to it
+// Commands to it.
 mod endpoints;
 
 mod publish;
@@ -54,12 +54,12 @@ mod retention;
 
 mod checkpoint;
 
-// the store
+// The store.
 mod store;
 
 mod history;
 
-// opening and closing it
+// Opening and closing it.
 mod options;
 
 mod load;
