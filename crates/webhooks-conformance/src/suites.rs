@@ -53,6 +53,7 @@ macro_rules! delivery_store_tests {
                 an_endpoint_can_become_ordered_with_a_backlog
                 the_next_one_follows_a_head_that_is_cancelled
                 no_retry_is_made_early_because_another_delivery_is_cancelled
+                replayed_deliveries_wait_for_the_one_in_flight
                 nobody_waits_for_a_retry_that_is_not_to_be_made
             }
             publish (delivery_store::publish) {
@@ -160,6 +161,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 58);
+        assert_eq!(count, 59);
     }
 }

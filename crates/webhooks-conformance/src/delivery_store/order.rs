@@ -1,9 +1,9 @@
 //! Order: strict where an endpoint asks for it, and its affair alone.
 
-use webhooks_dispatch::{Replay, history::Query, store::Outcome};
+use webhooks_dispatch::{Replay, Undelivered, history::Query, store::Outcome};
 
 use super::replay::replay;
-use super::{AnyStore, at, claim, endpoint, event, ids, next_due, publish, register, settle};
+use super::{AnyStore, at, claim, endpoint, event, ids, key, next_due, publish, register, settle};
 
 pub async fn an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance(store: impl AnyStore) {
     register(&store, "ordered", endpoint().ordered()).await;
@@ -113,4 +113,24 @@ pub async fn nobody_waits_for_a_retry_that_is_not_to_be_made(store: impl AnyStor
     assert!(claim(&store, at(10)).await.is_empty());
     store.hasten(at(10)).await.expect("a store that works");
     assert_eq!(ids(&claim(&store, at(10)).await), ["c"]);
+}
+
+/// Goal: an ordered endpoint has one attempt at a time, however many older deliveries are replayed
+/// while a newer one is in flight. Method: a hundred have failed, which is more than a store may
+/// look at to find the one in flight.
+pub async fn replayed_deliveries_wait_for_the_one_in_flight(store: impl AnyStore) {
+    register(&store, "a", endpoint().ordered()).await;
+    let older: Vec<_> = (0..100).map(|n| event(&format!("older-{n:03}"))).collect();
+    publish(&store, &older, at(0)).await;
+    for _ in &older {
+        let head = claim(&store, at(0)).await.remove(0);
+        let _recorded = settle(&store, &head, Outcome::Failed, at(0)).await;
+    }
+    publish(&store, &[event("newer")], at(1)).await;
+    let in_flight = claim(&store, at(1)).await.remove(0);
+    let failed = Replay::of_endpoint(key("a"), Undelivered::FAILED);
+    assert_eq!(replay(&store, failed, 2).await, older.len());
+    assert!(claim(&store, at(3)).await.is_empty(), "one is in flight");
+    let _recorded = settle(&store, &in_flight, Outcome::Delivered, at(4)).await;
+    assert_eq!(ids(&claim(&store, at(4)).await), ["older-000"]);
 }
