@@ -28,6 +28,9 @@ const NO_RATE: &str = r"^(?:an?|one) (?:of|in|on|for|to|by|as|at|from|with|is|ha
 /// The folders whose files are checked, besides the Markdown of the root.
 const FOLDERS: [&str; 4] = ["crates", "docs", "tests", "xtask"];
 
+/// Folders that tools fill.
+const GENERATED: [&str; 4] = ["artifacts", "corpus", "node_modules", "target"];
+
 /// Checks all files whose path contains `part`.
 pub(crate) fn run(part: &str) -> Result<(), Failure> {
     println!("\n$ cargo xtask prose {part}");
@@ -37,7 +40,11 @@ pub(crate) fn run(part: &str) -> Result<(), Failure> {
     let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for path in folder_entries(&folder)? {
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if !path.is_dir() {
+                files.push(path);
+            } else if !GENERATED.iter().any(|name| path.ends_with(name)) {
+                folders.push(path);
+            }
         }
     }
     files.sort();
@@ -111,7 +118,11 @@ impl Habits {
         let mut found = Vec::new();
         let mut is_code = false;
         for (index, line) in text.lines().enumerate() {
-            let Some(prose) = kind.prose(line) else { continue };
+            let Some(prose) = kind.prose(line) else {
+                // A comment has ended, and a fence in it with it.
+                is_code = false;
+                continue;
+            };
             if prose.starts_with("```") {
                 is_code = !is_code;
             }

@@ -2,9 +2,13 @@
 
 /// Makes a test of each behaviour of a store of deliveries, endpoints and history.
 ///
-/// It takes an async function or closure that makes an empty store, and returns it together with
-/// what must live as long, such as a temporary folder: `(store, folder)`, or `(store, ())`. Each
-/// test has a store of its own. The tests are made by `#[tokio::test]`, so the caller depends on
+/// It takes an async function or closure that makes an empty store, and returns the store together
+/// with what must live as long, such as a temporary folder: `(store, folder)`, or `(store, ())`.
+/// Each test has a store of its own. Clones of a store share its content.
+///
+/// The macro makes one module per group of behaviours (`claim`, `publish` and so on), in which the
+/// factory is called. So name the factory without `super::`, and put each use of the macro into a
+/// module of its own if a file has several. `#[tokio::test]` makes the tests: the caller depends on
 /// tokio with the features `macros` and `rt`.
 ///
 /// # Example
@@ -125,13 +129,13 @@ macro_rules! __tests {
     ($module:ident ($suite:path) ($factory:expr) $($behaviour:ident)*) => {
         mod $module {
             use super::*;
-            use $suite as suite;
+            use $suite as __suite;
 
             $(
                 #[tokio::test]
                 async fn $behaviour() {
                     let (store, _kept) = ($factory)().await;
-                    suite::$behaviour(store).await;
+                    __suite::$behaviour(store).await;
                 }
             )*
         }

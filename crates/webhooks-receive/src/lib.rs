@@ -2,7 +2,7 @@
 
 // Each file uses only files above it: from bottom to top.
 
-// What everything stands on.
+// The ground of all others.
 pub mod clock;
 mod content_type;
 mod error;

@@ -63,8 +63,8 @@ pub enum BeginOutcome {
     Done,
 }
 
-/// Remembers which webhooks were handled. Every store of this crate passes the suite in
-/// `tests/src/seen.rs` of the repository; copy it for a store of your own.
+/// Remembers which webhooks were handled. The crate `webhooks-conformance` (feature `receive`) has
+/// the suite that every store of this crate passes, for a store of your own.
 ///
 /// All methods may be called at the same time.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a store: implement `SeenStore`")]

@@ -1,4 +1,4 @@
-//! The guard's patience: with handlers, with those that wait for them, and with its store.
+//! The guard's time limits: for handlers, for callers that wait for them, and for its store.
 #![cfg(feature = "memory")]
 #![expect(clippy::unwrap_used, reason = "a test")]
 

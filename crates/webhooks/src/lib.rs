@@ -14,19 +14,21 @@ pub use webhooks_dispatch::LogObserver;
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_dispatch::{
-    Dispatcher, Endpoints, Engine, EngineSettings, OperationError, PublishError, PublishStatus,
-    Published, Replay, ShutdownReport, Undelivered, Worker,
+    BreakerSettings, Conflict, Dispatcher, Endpoints, Engine, EngineSettings, FnTransport,
+    MemoryStore, OperationError, PublishError, PublishStatus, Published, Replay, Replaying,
+    ShutdownReport, Undelivered, Worker,
 };
 #[cfg(feature = "direct")]
 #[doc(inline)]
-pub use webhooks_http::{AddressPolicy, HttpTransport};
+pub use webhooks_http::{AddressPolicy, HttpTransport, Proxy, Roots};
 #[cfg(feature = "postgres")]
 #[doc(inline)]
 pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_registry::{
-    Endpoint, EndpointUrl, HeaderProfile, RateLimit, Registry, Secret, Subscription,
+    Endpoint, EndpointState, EndpointUrl, HeaderProfile, RateLimit, Registration, Registry, Secret,
+    Subscription,
 };
 #[cfg(feature = "sqlite")]
 #[doc(inline)]

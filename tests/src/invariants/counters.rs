@@ -56,7 +56,7 @@ counters! {
     /// Deliveries that expired.
     expired: "deliveries expired",
     /// Claims that were released.
-    released: "claims handed back",
+    released: "claims released",
     /// Leases that ended before their claim was settled.
     lost_leases: "leases that ran out",
     /// Store calls that failed before they did anything.

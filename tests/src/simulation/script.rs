@@ -304,7 +304,7 @@ impl Script {
             });
             let left = left.map(|(key, _)| *key);
             if let Some(key) = left {
-                let line = format_args!("a shutdown hands back: {key} is still claimed");
+                let line = format_args!("a shutdown releases its claims: {key} is still claimed");
                 record.checker.violate(self.world.now(), line);
             }
         }

@@ -24,7 +24,10 @@ pub(super) fn check() -> Result<(), Failure> {
         for module in &order.modules {
             for file in files(&source, module)? {
                 let file_tokens = tokens(&file)?;
-                for wrong in order.violations(module, file_tokens) {
+                // In the module's own file, `super` is the crate.
+                let is_own = file.parent() == Some(&source);
+                let roots = if is_own { &["crate", "super"][..] } else { &["crate"] };
+                for wrong in order.violations(module, file_tokens, roots) {
                     let file = file.strip_prefix(root()).unwrap_or(&file);
                     violations.push(format!("{}: {wrong}", file.display()));
                 }
@@ -93,9 +96,9 @@ impl Order {
     }
 
     /// Returns the uses in a file of the module that are against the order.
-    fn violations(&self, module: &str, file: TokenStream) -> BTreeSet<String> {
+    fn violations(&self, module: &str, file: TokenStream, roots: &[&str]) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
-        collect(file, &mut used);
+        collect(file, roots, &mut used);
         let place = |name: &str| self.modules.iter().position(|known| known == name);
         let wrong = used.iter().filter_map(|name| {
             let exported = self.exports.get(name).filter(|_| place(name).is_none());
@@ -110,8 +113,8 @@ impl Order {
     }
 }
 
-/// Collects the first name of each path that starts with `crate`, except in tests.
-fn collect(tokens: TokenStream, used: &mut BTreeSet<String>) {
+/// Collects the first name of each path that starts with one of `roots`, except in tests.
+fn collect(tokens: TokenStream, roots: &[&str], used: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut rest = &tokens[..];
     while let [token, behind @ ..] = rest {
@@ -125,17 +128,18 @@ fn collect(tokens: TokenStream, used: &mut BTreeSet<String>) {
             // `$crate`: a macro's path, which its users follow from outside.
             (dollar, [_crate, after @ ..]) if is_mark(dollar, '$') => rest = after,
             (root, [first, second, path, ..])
-                if word(root).is_some_and(|root| root == "crate")
+                if word(root).is_some_and(|root| roots.contains(&root.as_str()))
                     && is_mark(first, ':')
                     && is_mark(second, ':') =>
             {
                 match path {
                     TokenTree::Ident(name) => drop(used.insert(name.to_string())),
                     TokenTree::Group(list) => used.extend(first_names(list)),
-                    _ => {}
+                    // A glob hides what it brings in.
+                    other => drop(used.insert(other.to_string())),
                 }
             }
-            (TokenTree::Group(group), _) => collect(group.stream(), used),
+            (TokenTree::Group(group), _) => collect(group.stream(), roots, used),
             _ => {}
         }
     }
@@ -188,7 +192,7 @@ mod tests {
 
     fn check(root: &str, module: &str, file: &str, expected: &[&str]) {
         let order = Order::of(root.parse().unwrap());
-        let found = order.violations(module, file.parse().unwrap());
+        let found = order.violations(module, file.parse().unwrap(), &["crate", "super"]);
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 
@@ -225,6 +229,17 @@ mod tests {
             "use crate::{claim::{self, store}, store::A};",
             &["`log` uses `store`, which lib.rs lists after it"],
         );
+    }
+
+    #[test]
+    fn a_glob_and_super_are_no_way_around() {
+        check(
+            ROOT,
+            "error",
+            "use super::store::A;",
+            &["`error` uses `store`, which lib.rs lists after it"],
+        );
+        check(ROOT, "error", "use crate::*;", &["no file is known to have `crate::*`"]);
     }
 
     #[test]

@@ -187,7 +187,7 @@ pub async fn a_change_wakes_whoever_waits(store: impl AnyStore) {
 }
 
 /// Goal: a clock that was set back delays nothing but retries. Method: a backlog larger than what a store
-/// holds in memory, of which one was handed back, one is in flight, one waits for a retry, one was
+/// holds in memory, of which one was released, one is in flight, one waits for a retry, one was
 /// replayed.
 pub async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(
     store: impl AnyStore,
