@@ -121,8 +121,7 @@ fn graph(metadata: &Value) -> Graph {
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
         let mut uses: Vec<String> = dependencies
             .map(|dependency| &dependency["name"])
-            // A crate that names itself turns features on for its own tests.
-            .filter(|name| names.contains(name) && *name != &package["name"])
+            .filter(|name| names.contains(name))
             .filter_map(|name| name.as_str().map(str::to_owned))
             .collect();
         uses.sort();

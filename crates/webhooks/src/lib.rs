@@ -1,4 +1,9 @@
-#![doc = include_str!("../README.md")]
+// The README's examples need these features.
+#![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(all(feature = "axum", feature = "sqlite")),
+    doc = "Send and receive webhooks: what an application needs, by features. See the README."
+)]
 #![no_std]
 
 // The public interface is: what an application uses here, and each crate as a module.

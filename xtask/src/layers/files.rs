@@ -127,6 +127,17 @@ fn collect(tokens: TokenStream, roots: &[&str], used: &mut BTreeSet<String>) {
             }
             // `$crate`: a macro's path, which its users follow from outside.
             (dollar, [_crate, after @ ..]) if is_mark(dollar, '$') => rest = after,
+            // In an inline module, `super` is the file.
+            (keyword, _) if word(keyword).is_some_and(|word| word == "mod") => {
+                let block =
+                    behind.iter().take(3).position(|token| matches!(token, TokenTree::Group(_)));
+                if let Some((TokenTree::Group(block), after)) =
+                    block.and_then(|block| behind[block..].split_first())
+                {
+                    collect(block.stream(), &["crate"], used);
+                    rest = after;
+                }
+            }
             (root, [first, second, path, ..])
                 if word(root).is_some_and(|root| roots.contains(&root.as_str()))
                     && is_mark(first, ':')
@@ -162,7 +173,9 @@ fn words(tokens: Vec<TokenTree>) -> Vec<String> {
 }
 
 fn is_for_tests(attribute: &Group) -> bool {
-    attribute.delimiter() == Delimiter::Bracket && attribute.stream().to_string() == "cfg (test)"
+    let text = attribute.stream().to_string();
+    attribute.delimiter() == Delimiter::Bracket
+        && (text == "cfg (test)" || text.starts_with("cfg (all (test ,"))
 }
 
 /// Returns the part after an item, which ends with a semicolon or a block.
@@ -239,6 +252,7 @@ mod tests {
             "use super::store::A;",
             &["`error` uses `store`, which lib.rs lists after it"],
         );
+        check(ROOT, "error", "mod inner { use super::*; } mod log;", &[]);
         check(ROOT, "error", "use crate::*;", &["no file is known to have `crate::*`"]);
     }
 
@@ -253,6 +267,7 @@ mod tests {
         let tests =
             "#[cfg(test)] use crate::store::a; #[cfg(test)] mod tests { use crate::Store; }";
         check(ROOT, "error", tests, &[]);
+        check(ROOT, "error", "#[cfg(all(test, unix))] mod tests { use super::*; }", &[]);
         let behind = "#[cfg(test)] mod tests { use crate::Store; } use crate::store::A;";
         check(ROOT, "error", behind, &["`error` uses `store`, which lib.rs lists after it"]);
     }
