@@ -72,7 +72,7 @@ pub enum Deviation {
     /// A claim finds the head of an ordered endpoint in one statement, and takes it in the next one,
     /// which does not look again.
     ClaimsInTwoStatements,
-    /// A pre-claimed delivery is marked with the cancellations that its process knows when it hears
+    /// A preclaimed delivery is marked with the cancellations that its process knows when it hears
     /// that the event was published, and not with those that it knew before.
     CountsWhenAnswered,
     /// A claim whose answer was lost does not get the same deliveries when it is made again.
@@ -93,7 +93,7 @@ pub enum Deviation {
     ReplaysWhatIsOpen,
     /// A settlement holds even if another worker has claimed the delivery since.
     SettlesUnfenced,
-    /// A pre-claimed delivery is taken out of memory although another process has cancelled it,
+    /// A preclaimed delivery is taken out of memory although another process has cancelled it,
     /// because nobody counts cancellations.
     TakesWhatHasEnded,
 }

@@ -24,7 +24,7 @@
 //! * [`clock`]: the port to the time, for tests and simulations.
 //! * [`decide`]: the decision after an attempt, as a pure function.
 
-// Each file uses only files above it: from bottom to top.
+// Each file uses only files above it, so read from top to bottom.
 pub mod clock;
 
 mod response_record;

@@ -1,5 +1,13 @@
 -- Numbers only grow, and no number is used twice. Texts that are compared have the collation "C",
 -- so that their order is the order of their bytes, in every locale of the database.
+--
+-- Advisory locks:
+--   (7305000, 1)  migrations
+--   (7305000, 2)  the making of partitions
+--   (7305000, 3)  a prune
+--   (7305000, 4)  the joining of a worker
+--   (7305001, n)  an endpoint; n is a hash of its tenant and id
+--   (7305003, n)  the events of a tenant, while a replay adds deliveries; n is a hash of the tenant
 
 -- Endpoints, present and former ones. An endpoint that is enabled after it was disabled, or
 -- registered after it was unregistered, gets a new row, so that deliveries that waited before are
@@ -24,7 +32,8 @@ CREATE TABLE webhooks.endpoints (
     tried_for     bigint,                       -- microseconds in which it was tried and failed
     -- The time until which an ordered endpoint waits for the retry of its first delivery.
     blocked_until timestamptz NOT NULL DEFAULT 'epoch',
-    -- The count of its deliveries that were cancelled by hand, for workers that preclaimed some.
+    -- Counts its deliveries that were cancelled by hand. A worker that has preclaimed some (has
+    -- claimed them in the statement that published them) checks its claims when the count changes.
     cancels       bigint NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
@@ -42,8 +51,9 @@ CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
 
 CREATE SEQUENCE webhooks.event_numbers MAXVALUE 8796093022207; -- 43 bits
 
--- The id of a delivery is the number of its event, followed by 20 bits for its place among the
--- event's deliveries. So the deliveries of an event are found by their ids, without another index.
+-- The id of a delivery is the number of its event, followed by 20 bits for its ordinal among the
+-- event's deliveries, from 0. So the deliveries of an event are found by their ids, without another
+-- index.
 CREATE FUNCTION webhooks.event_of(p_delivery bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN p_delivery >> 20;
 CREATE FUNCTION webhooks.first_delivery(p_event bigint) RETURNS bigint
@@ -114,14 +124,17 @@ CREATE TABLE webhooks.earlier_attempts (
     PRIMARY KEY (delivery, number, event_at)
 ) PARTITION BY RANGE (event_at);
 
--- The queue: deliveries that wait or are in flight. Rows are narrow, and a fifth of each page stays
--- free, so that a claim changes the row within its page and no index (a HOT update: neither lease
--- nor token is indexed). Vacuum starts after a fixed number of dead rows, not after a share of the
--- table, and makes no pauses, so that claims soon no longer pass over the rows of ended deliveries.
+-- The queue: deliveries that have not ended. Their status is pending, retrying or, for a closed
+-- endpoint, cancelled. Rows are narrow, and a fifth of each page stays free, so that a claim changes
+-- the row within its page and no index (a HOT update: neither lease nor token is indexed). Vacuum
+-- starts after a fixed number of dead rows, not after a share of the table, and makes no pauses, so
+-- that claims soon no longer pass over the rows of ended deliveries.
 CREATE TABLE webhooks.pending_deliveries (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
-    due_at           timestamptz NOT NULL,      -- the epoch if its endpoint is ordered
+    -- 'epoch' if its endpoint is ordered, so that the index has the endpoint's deliveries in the
+    -- order of their ids. Their retries wait by endpoints.blocked_until.
+    due_at           timestamptz NOT NULL,
     event_at         timestamptz NOT NULL,
     queued_at        timestamptz NOT NULL,
     attempts         integer NOT NULL DEFAULT 0,

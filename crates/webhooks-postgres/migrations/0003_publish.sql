@@ -19,24 +19,26 @@ END $$;
 -- Stores events, with a delivery for each endpoint that wants them. Each event is of one kind: a
 -- tenant, a type and the type's patterns. Kinds are counted from 1.
 --
--- Deliveries to the endpoints of `p_open` are preclaimed: claimed at once for the worker that
--- publishes, with `p_token` and for `p_lease`. The process of `p_worker` wakes it itself. All other
--- workers are notified, if there are deliveries that are not preclaimed. An event without a time is
--- accepted now.
+-- Deliveries to the endpoints of `p_preclaimable` are preclaimed unless the endpoint is ordered:
+-- they are claimed at once for `p_worker`, with `p_token` and for `p_lease`. The publishing process
+-- wakes its own worker. The other workers are notified if there are deliveries that are not
+-- preclaimed. An event without a time is accepted now.
 --
 -- Returns, in one row of arrays:
 --   numbers       the number of each event; NULL if it had been published before
 --   wanted        how many endpoints want each kind
---   open_*        for each endpoint of `p_open` that wants a kind: the kind, the endpoint, and how many
---                 deliveries of such an event come before the endpoint's
+--   preclaimed_*  for each endpoint whose deliveries of a kind are preclaimed: the kind, the
+--                 endpoint, and the ordinal of its delivery among those of such an event: from 0,
+--                 the last 20 bits of the delivery's id
 --   old_*         for each event that had been published before: its place from 1, how many
 --                 deliveries it has, its number, and its stored body
 CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
     p_tenants text[], p_types text[], p_patterns text[], p_worker bigint,
-    p_open bigint[], p_lease interval, p_token bigint,
+    p_preclaimable bigint[], p_lease interval, p_token bigint,
     OUT numbers bigint[], OUT wanted integer[],
-    OUT open_kinds integer[], OUT open_endpoints bigint[], OUT open_befores integer[],
+    OUT preclaimed_kinds integer[], OUT preclaimed_endpoints bigint[],
+    OUT preclaimed_ordinals integer[],
     OUT old_places integer[], OUT old_deliveries integer[], OUT old_numbers bigint[],
     OUT old_bodies text[]
 )
@@ -44,14 +46,14 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_time      timestamptz;
-    v_is_fresh  boolean;
-    v_kinds     integer[];
-    v_endpoints bigint[];
-    v_befores   integer[];
-    v_ordered   boolean[];
-    v_open      boolean[];
-    v_until     timestamptz;
+    v_time        timestamptz;
+    v_is_inserted boolean := false;
+    v_kinds       integer[];
+    v_endpoints   bigint[];
+    v_ordinals    integer[];
+    v_ordered     boolean[];
+    v_preclaimed  boolean[];
+    v_until       timestamptz;
 BEGIN
     -- An open transaction may have published one of the ids. A store waits for it only shortly,
     -- since it publishes for many callers at once. `BLOCKED_TRIES` of publish.rs depends on this
@@ -71,8 +73,7 @@ BEGIN
     -- Numbers follow the order of the events in the arrays. Keys are inserted in the order of ids,
     -- so that callers who publish the same ids at once never wait for each other in a circle.
     numbers := ARRAY(SELECT nextval('event_numbers') FROM generate_series(1, cardinality(p_ids)));
-    v_is_fresh := p_worker IS NOT NULL;
-    IF v_is_fresh THEN
+    IF p_worker IS NOT NULL THEN
         -- Most often there are no conflicts, and then ON CONFLICT takes longer than this. A
         -- caller's own transaction does without the block, since each block is a subtransaction in
         -- it.
@@ -81,11 +82,12 @@ BEGIN
             SELECT g.id, p_tenants[g.kind], g.number, g.at
             FROM unnest(p_ids, p_kinds, numbers, p_times) AS g(id, kind, number, at)
             ORDER BY 1, 2;
+            v_is_inserted := true;
         EXCEPTION WHEN unique_violation THEN
-            v_is_fresh := false;
+            NULL;
         END;
     END IF;
-    IF NOT v_is_fresh THEN
+    IF NOT v_is_inserted THEN
         WITH fresh AS (
             INSERT INTO event_keys AS k (id, tenant, event, event_at)
             SELECT g.id, p_tenants[g.kind], g.number, g.at
@@ -97,23 +99,24 @@ BEGIN
         FROM unnest(numbers) WITH ORDINALITY AS g(number, place)
         LEFT JOIN fresh ON fresh.event = g.number;
     END IF;
-    SELECT array_agg(w.kind), array_agg(w.endpoint), array_agg(w.before), array_agg(w.is_ordered),
-           array_agg(w.is_open),
-           array_agg(w.kind) FILTER (WHERE w.is_open),
-           array_agg(w.endpoint) FILTER (WHERE w.is_open),
-           array_agg(w.before) FILTER (WHERE w.is_open)
-    INTO v_kinds, v_endpoints, v_befores, v_ordered, v_open, open_kinds, open_endpoints, open_befores
+    SELECT array_agg(w.kind), array_agg(w.endpoint), array_agg(w.ordinal), array_agg(w.is_ordered),
+           array_agg(w.is_preclaimed),
+           array_agg(w.kind) FILTER (WHERE w.is_preclaimed),
+           array_agg(w.endpoint) FILTER (WHERE w.is_preclaimed),
+           array_agg(w.ordinal) FILTER (WHERE w.is_preclaimed)
+    INTO v_kinds, v_endpoints, v_ordinals, v_ordered, v_preclaimed,
+         preclaimed_kinds, preclaimed_endpoints, preclaimed_ordinals
     FROM (
         SELECT k.kind::integer, s.endpoint, s.is_ordered,
-               NOT s.is_ordered AND s.endpoint = ANY (p_open) AS is_open,
-               (row_number() OVER (PARTITION BY k.kind ORDER BY s.endpoint) - 1)::integer AS before
+               NOT s.is_ordered AND s.endpoint = ANY (p_preclaimable) AS is_preclaimed,
+               (row_number() OVER (PARTITION BY k.kind ORDER BY s.endpoint) - 1)::integer AS ordinal
         FROM unnest(p_tenants, p_patterns) WITH ORDINALITY AS k(tenant, patterns, kind)
         CROSS JOIN LATERAL (
             SELECT DISTINCT endpoint, is_ordered FROM subscriptions
             WHERE tenant = k.tenant AND pattern = ANY (string_to_array(k.patterns, ' '))
         ) s
     ) w;
-    IF 1048575 < ANY (v_befores) THEN
+    IF 1048575 < ANY (v_ordinals) THEN
         RAISE EXCEPTION 'more than 1048576 endpoints want an event'
             USING ERRCODE = 'program_limit_exceeded';
     END IF;
@@ -124,12 +127,12 @@ BEGIN
         GROUP BY kind ORDER BY kind);
     v_until := lease_clock(p_times[1]) + p_lease;
     INSERT INTO pending_deliveries (id, endpoint, due_at, event_at, queued_at, leased_until, token)
-    SELECT first_delivery(g.number) + w.before, w.endpoint,
+    SELECT first_delivery(g.number) + w.ordinal, w.endpoint,
            CASE WHEN w.is_ordered THEN 'epoch' ELSE g.at END, g.at, g.at,
-           CASE WHEN w.is_open THEN v_until END, CASE WHEN w.is_open THEN p_token END
+           CASE WHEN w.is_preclaimed THEN v_until END, CASE WHEN w.is_preclaimed THEN p_token END
     FROM unnest(numbers, p_kinds, p_times) AS g(number, kind, at)
-    JOIN unnest(v_kinds, v_endpoints, v_befores, v_ordered, v_open)
-         AS w(kind, endpoint, before, is_ordered, is_open) USING (kind)
+    JOIN unnest(v_kinds, v_endpoints, v_ordinals, v_ordered, v_preclaimed)
+         AS w(kind, endpoint, ordinal, is_ordered, is_preclaimed) USING (kind)
     WHERE g.number IS NOT NULL;
     INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body)
     SELECT g.number, g.at, p_tenants[g.kind], g.id, p_types[g.kind], wanted[g.kind], g.body
@@ -149,7 +152,7 @@ BEGIN
                 USING ERRCODE = 'serialization_failure';
         END IF;
     END IF;
-    IF false = ANY (v_open) AND array_remove(numbers, NULL) <> '{}' THEN
+    IF false = ANY (v_preclaimed) AND array_remove(numbers, NULL) <> '{}' THEN
         PERFORM notify_others(p_worker);
     END IF;
 END $$;

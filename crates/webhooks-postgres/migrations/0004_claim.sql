@@ -14,17 +14,18 @@ CREATE FUNCTION webhooks.may_serve(
     ) < p_max_workers
 $$;
 
--- The endpoints with pending deliveries that are closed or that the worker may serve, each with its
--- first delivery. It is found with one index lookup per endpoint, however many deliveries are
--- pending.
+-- The endpoints with pending deliveries that are closed, or that are active, not busy and this
+-- worker's to serve, each with its first delivery. It is found with one index lookup per endpoint,
+-- however many deliveries are pending.
 --
--- An ordered endpoint is late if some of its deliveries are not in order yet: they were published,
--- or tried again, when it was not ordered.
+-- An ordered endpoint is unsorted if some of its deliveries have a due time, because they were
+-- published, or tried again, when it was not ordered.
 --
 -- The function has no settings of its own: those of the functions that call it hold in it.
 CREATE FUNCTION webhooks.walk(p_busy bigint[], p_worker bigint, p_workers bigint[])
-RETURNS TABLE (number bigint, tenant text, is_active boolean, is_ordered boolean,
-               blocked_until timestamptz, first_due timestamptz, first_id bigint, is_late boolean)
+RETURNS TABLE (number bigint, tenant text, is_open boolean, is_ordered boolean,
+               blocked_until timestamptz, first_due timestamptz, first_id bigint,
+               is_unsorted boolean)
 LANGUAGE plpgsql STABLE ROWS 10 AS $$
 #variable_conflict use_column
 BEGIN
@@ -51,8 +52,8 @@ END $$;
 --   id is given            a claimed delivery, with all that is needed to send it
 --   id is NULL, and
 --     queued_at is given   the next due time of an endpoint; only if all that is due was claimed
---     version is 0         an ordered endpoint, some deliveries of which were put into order; the
---                          worker should claim again at once
+--     version is 0         an ordered endpoint, some deliveries of which were sorted; the worker
+--                          should claim again at once
 --     version is NULL      a closed endpoint with pending deliveries, which are to be cancelled
 --
 -- A worker that did not get the answer claims again with the same token, and gets the same
@@ -73,48 +74,51 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    v_endpoints bigint[];
-    v_dues      timestamptz[];
-    v_ids       bigint[];
-    v_gone      bigint[];
-    v_late      bigint[];
-    v_ids_late  bigint[];
-    v_ordered   bigint[];
-    v_claimed   bigint;
-    v_clock     timestamptz := lease_clock(p_now);
+    v_endpoints    bigint[];
+    v_dues         timestamptz[];
+    v_ids          bigint[];
+    v_closed       bigint[];
+    v_unsorted     bigint[];
+    v_ids_unsorted bigint[];
+    v_ordered      bigint[];
+    v_claimed      bigint;
+    v_clock        timestamptz := lease_clock(p_now);
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Of an ordered endpoint, only the first delivery is claimed, and none while one is in flight.
-    SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open),
-           array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_open),
-           array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_open),
-           array_agg(number) FILTER (WHERE NOT is_active), array_agg(number) FILTER (WHERE is_late),
-           array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_open AND is_ordered)
-    INTO v_endpoints, v_dues, v_ids, v_gone, v_late, v_ordered
+    SELECT array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_claimable),
+           array_agg(bound_due ORDER BY round, turn, tenant) FILTER (WHERE is_claimable),
+           array_agg(bound_id ORDER BY round, turn, tenant) FILTER (WHERE is_claimable),
+           array_agg(number) FILTER (WHERE NOT is_open),
+           array_agg(number) FILTER (WHERE is_unsorted),
+           array_agg(number ORDER BY round, turn, tenant) FILTER (WHERE is_claimable AND is_ordered)
+    INTO v_endpoints, v_dues, v_ids, v_closed, v_unsorted, v_ordered
     FROM (
-        SELECT number, tenant, is_active, is_ordered, is_late,
-               is_active AND NOT is_late AS is_open,
+        SELECT number, tenant, is_open, is_ordered, is_unsorted,
+               is_open AND NOT is_unsorted AS is_claimable,
                tenant <= p_served AS turn,
                CASE WHEN is_ordered THEN first_due ELSE p_now END AS bound_due,
                CASE WHEN is_ordered THEN first_id ELSE 9223372036854775807 END AS bound_id,
                row_number() OVER (PARTITION BY tenant ORDER BY first_due, number) AS round
         FROM walk(p_busy, p_worker, p_workers)
-        WHERE NOT is_active OR is_late OR (first_due <= p_now AND NOT (is_ordered AND (
+        WHERE NOT is_open OR is_unsorted OR (first_due <= p_now AND NOT (is_ordered AND (
             blocked_until > p_now OR EXISTS (
                 SELECT 1 FROM pending_deliveries w
                 WHERE w.id = first_id AND w.leased_until > v_clock AND w.token <> p_token))))
     ) plan;
-    -- Puts some deliveries of late endpoints into order. Nothing is claimed for an endpoint before
-    -- all of its deliveries are in order. Rows are locked in the order of their ids, as settlements
-    -- do.
-    IF v_late IS NOT NULL THEN
-        v_ids_late := ARRAY(
-            SELECT late.id FROM unnest(v_late) AS l(endpoint) CROSS JOIN LATERAL (
-                SELECT w.id FROM pending_deliveries w WHERE w.endpoint = l.endpoint AND w.due_at > 'epoch'
+    -- Sorts some deliveries of unsorted endpoints, by removing their due times. Nothing is claimed
+    -- for an endpoint before all of its deliveries are sorted. Rows are locked in the order of their
+    -- ids, as settlements do.
+    IF v_unsorted IS NOT NULL THEN
+        v_ids_unsorted := ARRAY(
+            SELECT unsorted.id FROM unnest(v_unsorted) AS u(endpoint) CROSS JOIN LATERAL (
+                SELECT w.id FROM pending_deliveries w
+                WHERE w.endpoint = u.endpoint AND w.due_at > 'epoch'
                 ORDER BY w.due_at, w.id LIMIT 1000
-            ) late LIMIT 1000);
-        PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_late) ORDER BY w.id FOR UPDATE;
-        UPDATE pending_deliveries w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_late);
+            ) unsorted LIMIT 1000);
+        PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_unsorted)
+        ORDER BY w.id FOR UPDATE;
+        UPDATE pending_deliveries w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_unsorted);
     END IF;
     -- An ordered endpoint may go to another worker since the walk. So a claim for it locks its row,
     -- as settlements of retries do, and checks again: the endpoint must not be blocked, its first
@@ -166,13 +170,13 @@ BEGIN
         FROM dues(p_now, p_busy, p_worker, p_workers) d;
     END IF;
     RETURN QUERY
-    SELECT NULL::bigint, g.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
+    SELECT NULL::bigint, c.endpoint, NULL::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
            NULL, NULL, NULL, NULL, NULL::boolean
-    FROM unnest(v_gone) AS g(endpoint);
+    FROM unnest(v_closed) AS c(endpoint);
     RETURN QUERY
-    SELECT NULL::bigint, l.endpoint, 0::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
+    SELECT NULL::bigint, u.endpoint, 0::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
            NULL, NULL, NULL, NULL, NULL::boolean
-    FROM unnest(v_late) AS l(endpoint);
+    FROM unnest(v_unsorted) AS u(endpoint);
 END $$;
 
 -- The time from which there may be something to claim for each endpoint, on the caller's clock:
@@ -189,7 +193,7 @@ SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT walk.number, CASE
-        WHEN walk.is_late THEN 'epoch'
+        WHEN walk.is_unsorted THEN 'epoch'
         WHEN walk.is_ordered THEN greatest(leases.latest, walk.first_due, walk.blocked_until)
         ELSE least(leases.earliest, (
             SELECT w.due_at FROM pending_deliveries w
@@ -201,5 +205,5 @@ BEGIN
         FROM (SELECT w.leased_until FROM pending_deliveries w WHERE w.endpoint = walk.number
               ORDER BY w.due_at, w.id LIMIT 64) front
     ) leases
-    WHERE walk.is_active;
+    WHERE walk.is_open;
 END $$;

@@ -3,7 +3,8 @@
 --
 -- Returns one row for each endpoint: the places of the outcomes that were recorded, because their
 -- claims held, the endpoint's failures before all of them, and whether it is ordered. A claim holds
--- until the delivery is claimed again or cancelled, or its endpoint is closed.
+-- until the delivery is settled, released, claimed again or cancelled, or its endpoint is closed.
+-- The end of its lease alone does not end a claim, but lets another worker claim the delivery.
 CREATE FUNCTION webhooks.settle(
     p_now timestamptz, p_places integer[], p_ids bigint[], p_tokens bigint[], p_outcomes text[],
     p_dues timestamptz[], p_started timestamptz[], p_durations bigint[], p_codes integer[],
@@ -78,6 +79,8 @@ BEGIN
         SELECT place, outcome, NULL::timestamptz AS due_at, endpoint, is_ordered FROM gone
         UNION ALL SELECT place, outcome, due_at, endpoint, is_ordered FROM back
     ) h;
+    -- A retry notifies nobody: this worker knows its due time, and the others learn of it when they
+    -- poll.
     IF 'released' = ANY (p_outcomes) THEN
         PERFORM notify_others(p_worker);
     END IF;
@@ -145,7 +148,7 @@ END $$;
 -- Cancels some of the deliveries that are pending for a closed endpoint; returns how many. Rows
 -- that another transaction has locked are left for the next time. With `p_waits`, it waits for
 -- their locks instead, in the order of their ids.
-CREATE FUNCTION webhooks.drain(
+CREATE FUNCTION webhooks.cancel_closed(
     p_endpoint bigint, p_limit integer, p_waits boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$

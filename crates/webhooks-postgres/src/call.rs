@@ -34,7 +34,7 @@ pub(crate) struct Database {
     /// For history and lists, which may be slow: they take no connection from the rest.
     pub(crate) reading: PgPool,
     /// The statements that begin a transaction, with the settings that a session has otherwise.
-    pub(crate) begin: Arc<str>,
+    pub(crate) begin_statements: Arc<str>,
     /// Whether a single statement needs a transaction of its own too, for those settings.
     pub(crate) needs_transactions: bool,
     /// Whether statements may stay prepared on a connection.
@@ -73,7 +73,9 @@ impl Database {
     async fn transaction(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
         let connection = pool.acquire().await?;
         let mut call = Call { connection, state: State::Transaction, prepares: self.prepares };
-        sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.begin))).execute(call.connection()).await?;
+        sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.begin_statements)))
+            .execute(call.connection())
+            .await?;
         Ok(call)
     }
 }

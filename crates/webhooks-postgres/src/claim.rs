@@ -14,8 +14,8 @@ use webhooks_registry::EndpointNumber;
 
 use crate::attach::ClaimedDelivery;
 use crate::call::{with_retries, with_timeout};
+use crate::cancel_closed::{CANCEL_BATCH, LockedRows, cancel_closed};
 use crate::claim_state::{ClaimTurns, NextDueCache};
-use crate::drain::{DRAIN_BATCH, LockedRows, drain};
 use crate::error::store_error;
 use crate::row::{self, At};
 use crate::state::{PostgresInner, local_now};
@@ -28,10 +28,10 @@ struct ClaimRows {
     deliveries: Vec<ClaimedDelivery>,
     /// The error of a claimed delivery that cannot be read. It is due again when its lease ends.
     unreadable: Option<sqlx::Error>,
-    /// The closed endpoints for which something still waits.
+    /// The closed endpoints that still have pending deliveries.
     closed: Vec<i64>,
-    /// Whether some deliveries of an ordered endpoint were put into order.
-    is_repaired: bool,
+    /// Whether some deliveries of an ordered endpoint were sorted.
+    has_sorted: bool,
     /// The next due time of each endpoint, if all that is due was claimed.
     next_due: BTreeMap<EndpointNumber, MonotonicTime>,
 }
@@ -42,7 +42,7 @@ impl PostgresInner {
         let mut turns = self.turns.lock().await;
         self.membership.record_lease(request.lease);
         let members =
-            with_retries(|| self.membership.join(&self.database)).await.map_err(store_error)?;
+            with_retries(|| self.membership.members(&self.database)).await.map_err(store_error)?;
         if members.is_empty() {
             // It has no share yet, or no more.
             self.stop_preclaiming().await;
@@ -55,7 +55,7 @@ impl PostgresInner {
         };
         self.release_preclaimed(stale, request.now.wall).await;
         let database_has_nothing = {
-            let cache = self.next_due();
+            let cache = self.next_due_cache();
             cache.is_valid(self.changes(), &request.busy)
                 && cache.next(&request.busy).is_none_or(|due_at| due_at > request.now.monotonic)
         };
@@ -104,10 +104,13 @@ impl PostgresInner {
         let rows = with_retries(claim).await.map_err(store_error)?;
         if rows.count < request.limit {
             let busy = Arc::clone(&request.busy);
-            *self.next_due() =
-                NextDueCache { found_at: Some(changes), busy, by_endpoint: rows.next_due };
+            *self.next_due_cache() = NextDueCache {
+                changes_when_found: Some(changes),
+                busy,
+                by_endpoint: rows.next_due,
+            };
         }
-        if rows.is_repaired {
+        if rows.has_sorted {
             self.wake();
         }
         let is_none = rows.deliveries.is_empty();
@@ -121,8 +124,8 @@ impl PostgresInner {
         // One closed endpoint is taken at random, so that one that fails does not block the others.
         // A failure does not fail the claim: the next claim finds the endpoint again.
         if let Some(endpoint) = fastrand::choice(&rows.closed) {
-            let drained = with_timeout(self.drain_some(*endpoint)).await.unwrap_or_default();
-            if drained == DRAIN_BATCH || (drained > 0 && rows.closed.len() > 1) {
+            let cancelled = with_timeout(self.cancel_some(*endpoint)).await.unwrap_or_default();
+            if cancelled == CANCEL_BATCH || (cancelled > 0 && rows.closed.len() > 1) {
                 self.wake();
             }
         }
@@ -140,15 +143,16 @@ impl PostgresInner {
             "SELECT id, endpoint, version, queued_at, attempts, attempts_before_replay,
             event_id, tenant, type, body, is_failing
             FROM webhooks.claim($1, $2 * interval '1 microsecond', $3, $4, $5, $6, $7, $8, $9)";
-        let busy: Vec<i64> = request.busy.iter().map(|number| row::endpoint(*number)).collect();
+        let busy: Vec<i64> =
+            request.busy.iter().map(|number| row::endpoint_int8(*number)).collect();
         let mut call = self.database.call().await?;
         let rows = sqlx::query(CLAIM)
             .persistent(call.prepares())
             .bind(At(request.now.wall))
             .bind(row::micros(request.lease))
             .bind(token)
-            .bind(row::limit(request.limit))
-            .bind(row::limit(request.per_endpoint))
+            .bind(row::int4(request.limit))
+            .bind(row::int4(request.per_endpoint))
             .bind(busy)
             .bind(served.unwrap_or_default())
             .bind(self.membership.id)
@@ -159,17 +163,17 @@ impl PostgresInner {
         ClaimRows::read(&rows, token, request.now)
     }
 
-    /// Cancels some of the deliveries that wait for a closed endpoint; returns how many.
-    async fn drain_some(&self, endpoint: i64) -> Result<i32, sqlx::Error> {
+    /// Cancels some of the deliveries that are pending for a closed endpoint; returns how many.
+    async fn cancel_some(&self, endpoint: i64) -> Result<i32, sqlx::Error> {
         let mut call = self.database.call().await?;
-        let drained = drain(call.connection(), endpoint, LockedRows::Skip).await?;
+        let cancelled = cancel_closed(call.connection(), endpoint, LockedRows::Skip).await?;
         call.commit().await?;
-        Ok(drained)
+        Ok(cancelled)
     }
 
     /// Returns the time until something may be due. It asks the database only if something has
     /// changed since the last claim.
-    pub(crate) async fn time_until_due(
+    pub(crate) async fn next_due(
         &self,
         busy: &BTreeSet<EndpointNumber>,
         now: Now,
@@ -179,20 +183,20 @@ impl PostgresInner {
             return Ok(Some(Duration::ZERO));
         }
         {
-            let cache = self.next_due();
+            let cache = self.next_due_cache();
             if cache.is_valid(self.changes(), busy) {
                 let next = cache.next(busy);
                 return Ok(next.map(|next| next.saturating_since(now.monotonic)));
             }
         }
-        let members = self.membership.join(&self.database).await?;
+        let members = self.membership.members(&self.database).await?;
         // A worker without a share can claim nothing until a later heartbeat, and then may get a
         // share of any endpoint.
         let (members, soonest) = match &*members {
             [] => (Arc::from([self.membership.id]), self.membership.heartbeat()),
             _ => (members, Duration::ZERO),
         };
-        let busy: Vec<i64> = busy.iter().map(|number| row::endpoint(*number)).collect();
+        let busy: Vec<i64> = busy.iter().map(|number| row::endpoint_int8(*number)).collect();
         let mut call = self.database.call().await?;
         let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
             .persistent(call.prepares())
@@ -229,7 +233,7 @@ impl ClaimRows {
                     found.next_due.insert(endpoint, now.monotonic + wait);
                 }
                 (None, None) => match row.try_get::<Option<i64>, _>(2)? {
-                    Some(_zero) => found.is_repaired = true,
+                    Some(_zero) => found.has_sorted = true,
                     None => found.closed.push(row.try_get(1)?),
                 },
             }

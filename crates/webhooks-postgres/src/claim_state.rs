@@ -50,13 +50,12 @@ impl EndpointCache {
 
 /// The times at which endpoints that were not busy have something due in the database.
 ///
-/// They hold as long as the count of changes ([`PostgresInner::note_change`]) stays the same.
-///
-/// [`PostgresInner::note_change`]: crate::state::PostgresInner::note_change
+/// They hold as long as the store's count of changes stays the same. It grows when something in the
+/// database may have become due.
 #[derive(Debug, Default)]
 pub(crate) struct NextDueCache {
-    /// The count of changes at which they were found; `None` if they never were.
-    pub(crate) found_at: Option<u64>,
+    /// The count of changes when they were found; `None` if they never were.
+    pub(crate) changes_when_found: Option<u64>,
     /// The endpoints that were busy, of which nothing is known.
     pub(crate) busy: Arc<BTreeSet<EndpointNumber>>,
     pub(crate) by_endpoint: BTreeMap<EndpointNumber, MonotonicTime>,
@@ -66,7 +65,7 @@ impl NextDueCache {
     /// Returns whether it holds at this count of changes, and for all endpoints that are not busy
     /// now.
     pub(crate) fn is_valid(&self, changes: u64, busy: &BTreeSet<EndpointNumber>) -> bool {
-        self.found_at == Some(changes) && self.busy.is_subset(busy)
+        self.changes_when_found == Some(changes) && self.busy.is_subset(busy)
     }
 
     /// Returns when an endpoint that is not busy next has something due.

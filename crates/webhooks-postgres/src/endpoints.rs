@@ -12,7 +12,7 @@ use webhooks_registry::{
 };
 
 use crate::call::{Call, with_read_retries, with_retries};
-use crate::drain::{LockedRows, drain};
+use crate::cancel_closed::{LockedRows, cancel_closed};
 use crate::endpoint_row::{self, LockedEndpoint, SELECT, lock, registration};
 use crate::error::store_error;
 use crate::row;
@@ -165,7 +165,7 @@ impl PostgresInner {
             .bind(tenant.map(TenantId::as_str))
             .bind(after.map_or("", |after| after.tenant.as_str()))
             .bind(after.map_or("", |after| after.id.as_str()))
-            .bind(row::limit(limit))
+            .bind(row::int4(limit))
             .fetch_all(call.connection())
             .await?;
         call.commit().await?;
@@ -322,7 +322,7 @@ async fn subscribe(
 /// are cancelled. Claims cancel the rest.
 async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
     unsubscribe(connection, number).await?;
-    drain(connection, number, LockedRows::Skip).await.map(drop)
+    cancel_closed(connection, number, LockedRows::Skip).await.map(drop)
 }
 
 /// Removes the subscriptions of an endpoint's row.

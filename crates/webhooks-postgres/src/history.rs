@@ -60,7 +60,7 @@ impl PostgresInner {
                 statement.push(")");
             }
             if let Some(Cursor { key, .. }) = query.after {
-                statement.push(" AND v.number < ").push_bind(row::integer(key));
+                statement.push(" AND v.number < ").push_bind(row::int8(key));
             }
             statement.push(" ORDER BY v.number DESC");
             statement
@@ -83,7 +83,7 @@ impl PostgresInner {
             of_delivery(&mut statement, &query);
             of_numbers(&mut statement, numbers.as_deref());
             if let Some(Cursor { key, .. }) = query.after {
-                statement.push(" AND d.id < ").push_bind(row::integer(key));
+                statement.push(" AND d.id < ").push_bind(row::int8(key));
             }
             statement.push(" ORDER BY d.id DESC");
             statement
@@ -106,7 +106,7 @@ impl PostgresInner {
             of_delivery(&mut statement, &query);
             of_numbers(&mut statement, numbers.as_deref());
             if let Some(Cursor { key, attempt }) = query.after {
-                statement.push(" AND (a.delivery, a.number) < (").push_bind(row::integer(key));
+                statement.push(" AND (a.delivery, a.number) < (").push_bind(row::int8(key));
                 statement.push(", ").push_bind(i64::from(attempt)).push(")");
             }
             statement.push(" ORDER BY a.delivery DESC, a.number DESC");
@@ -205,7 +205,7 @@ impl PostgresInner {
         let find = async || {
             let mut call = self.database.reading_call().await?;
             let mut statement = statement();
-            statement.push(" LIMIT ").push_bind(row::limit(limit + 1));
+            statement.push(" LIMIT ").push_bind(row::int4(limit + 1));
             let rows =
                 statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
             call.commit().await?;
@@ -266,7 +266,7 @@ fn of_delivery(statement: &mut QueryBuilder<Postgres>, query: &Query) {
         statement.push(" WHERE id = ").push_bind(endpoint.to_string()).push("))");
     }
     if let Some(delivery) = query.delivery {
-        statement.push(" AND d.id = ").push_bind(row::number(delivery));
+        statement.push(" AND d.id = ").push_bind(row::delivery_int8(delivery));
     }
     if let Some(status) = query.status {
         statement.push(" AND d.status = ").push_bind(status.as_str());

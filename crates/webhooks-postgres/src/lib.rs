@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-// Each file uses only files above it: from bottom to top.
+// Each file uses only files above it, so read from top to bottom. The order is that of use, not of
+// time: `settle` comes before `claim` and `publish`, because these release claims through it.
 
 // Errors, rows, and calls to the database.
 mod error;
@@ -14,7 +15,7 @@ mod connect;
 mod options;
 
 // Statements on endpoints, for several of the files below.
-mod drain;
+mod cancel_closed;
 mod endpoint_row;
 
 // The state of a store, and the pure parts that it is made of.
@@ -25,7 +26,8 @@ mod share;
 
 mod state;
 
-// The path of a delivery. `claim` asks the local queues, which `publish` fills, and the database.
+// The path of a delivery. `publish` preclaims deliveries: it claims them in the statement that
+// publishes them, and puts them into the local queues. `claim` asks these queues and the database.
 mod publish_statement;
 mod settle;
 
@@ -44,9 +46,9 @@ mod retention;
 
 mod replay;
 
-// The store, which has a task for each of the loops in `notify` and `publish`.
+// The store, which runs the loops in `tasks` and `publish`.
 mod migrate;
-mod notify;
+mod tasks;
 
 mod store;
 

@@ -18,11 +18,11 @@ use crate::row;
 /// asks for by this much, so the worker gets it with a lease as long as that of any other claim.
 pub(crate) const MAX_LOCAL_WAIT: Duration = Duration::from_secs(5);
 
-/// The number of deliveries per endpoint that may wait whatever the worker claims, unless the
-/// endpoint was slow; and the maximum while other workers could serve them.
+/// The least capacity of a queue, unless its endpoint is restrained. While other workers live, also
+/// the largest, so that they get their part.
 const BASE_PER_ENDPOINT: usize = 64;
 
-/// The maximum of deliveries per endpoint.
+/// The largest capacity of a queue.
 const MAX_PER_ENDPOINT: usize = 4_096;
 
 /// The maximum of deliveries, and of the bytes of their bodies, in all queues together.
@@ -33,11 +33,11 @@ const MAX_BYTES: usize = 32 << 20;
 const MAX_QUEUES: usize = 1_024;
 
 /// The time after which an empty queue is removed, if the worker claims nothing for its endpoint.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+const UNUSED_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The time for which an endpoint gets no more than the worker claims for it, after a delivery
-/// waited too long or the endpoint was not this worker's.
-const SLOW_PERIOD: Duration = Duration::from_mins(1);
+/// The time for which an endpoint is restrained after a delivery waited too long, or after this
+/// worker could not deliver to it: no more is preclaimed for it than the worker claims.
+const RESTRAINT: Duration = Duration::from_mins(1);
 
 /// A delivery that was claimed when it was published.
 #[derive(Debug, Clone)]
@@ -96,8 +96,9 @@ struct LocalQueue {
     /// The number of claims in the second of that time.
     claims_this_second: usize,
     claims_last_second: usize,
-    /// The last time that a delivery had waited too long, or the endpoint was not this worker's.
-    slow_at: Option<MonotonicTime>,
+    /// The last time that a delivery had waited too long, or that this worker could not deliver to
+    /// the endpoint.
+    restrained_at: Option<MonotonicTime>,
     /// The count of the endpoint's deliveries that were cancelled by hand, as last read.
     cancels: Option<i64>,
 }
@@ -110,13 +111,13 @@ impl LocalQueue {
             claimed_at: now,
             claims_this_second: 0,
             claims_last_second: 0,
-            slow_at: None,
+            restrained_at: None,
             cancels: None,
         }
     }
 
     fn is_used(&self, now: MonotonicTime) -> bool {
-        !self.deliveries.is_empty() || now.saturating_since(self.claimed_at) < IDLE_TIMEOUT
+        !self.deliveries.is_empty() || now.saturating_since(self.claimed_at) < UNUSED_TIMEOUT
     }
 
     /// Moves the counts of claims on to the second of a new claim.
@@ -130,15 +131,19 @@ impl LocalQueue {
     }
 
     /// Returns how many deliveries may wait: as many as the worker claimed in one of the last two
-    /// seconds, and at least the base unless the endpoint was slow.
+    /// seconds, and at least the base unless the endpoint is restrained.
     fn capacity(&self, now: MonotonicTime) -> usize {
         let claims = match second(now).saturating_sub(second(self.claimed_at)) {
             0 => self.claims_this_second.max(self.claims_last_second),
             1 => self.claims_this_second,
             _ => 0,
         };
-        let is_slow = |slow_at| now.saturating_since(slow_at) < SLOW_PERIOD;
-        if self.slow_at.is_some_and(is_slow) { claims } else { claims.max(BASE_PER_ENDPOINT) }
+        let is_recent = |restrained_at| now.saturating_since(restrained_at) < RESTRAINT;
+        if self.restrained_at.is_some_and(is_recent) {
+            claims
+        } else {
+            claims.max(BASE_PER_ENDPOINT)
+        }
     }
 }
 
@@ -171,11 +176,12 @@ impl LocalQueues {
         queue.claims_this_second += 1;
     }
 
-    /// Notes that an endpoint is not this worker's.
+    /// Notes that this worker cannot deliver to an endpoint: it has no share of it, or cannot read
+    /// it.
     pub(crate) fn record_refusal(&mut self, number: i64, now: MonotonicTime) {
         if let Some(queue) = self.by_endpoint.get_mut(&number) {
             (queue.claims_this_second, queue.claims_last_second) = (0, 0);
-            queue.slow_at = Some(now);
+            queue.restrained_at = Some(now);
         }
     }
 
@@ -193,7 +199,7 @@ impl LocalQueues {
     /// endpoint comes the count of its deliveries that are known to be cancelled by hand.
     ///
     /// `is_alone` is whether no other worker could serve the deliveries.
-    pub(crate) fn open_endpoints(
+    pub(crate) fn endpoints_with_room(
         &self,
         now: MonotonicTime,
         events: (usize, usize),
@@ -207,10 +213,10 @@ impl LocalQueues {
         };
         // Each event may go to each of these endpoints.
         let endpoints = MAX_TOTAL.saturating_sub(self.count) / count.max(1);
-        let open = self.by_endpoint.iter().filter(has_room).take(endpoints);
-        let open: BTreeMap<i64, Option<i64>> =
-            open.map(|(number, queue)| (*number, queue.cancels)).collect();
-        (!open.is_empty()).then(|| (open, lease + MAX_LOCAL_WAIT))
+        let with_room = self.by_endpoint.iter().filter(has_room).take(endpoints);
+        let with_room: BTreeMap<i64, Option<i64>> =
+            with_room.map(|(number, queue)| (*number, queue.cancels)).collect();
+        (!with_room.is_empty()).then(|| (with_room, lease + MAX_LOCAL_WAIT))
     }
 
     /// Adds a delivery; returns it if its queue, or the worker, no longer exists.
@@ -274,8 +280,8 @@ impl LocalQueues {
         self.by_endpoint.iter().filter(move |(number, _)| is_free(**number))
     }
 
-    /// Takes the deliveries that have waited too long, to be released: their leases end before a
-    /// lease would that the worker asks for now.
+    /// Takes the deliveries that have waited too long, to be released: the rest of their leases is
+    /// shorter than a new lease.
     pub(crate) fn take_stale(&mut self, now: MonotonicTime) -> Vec<PreclaimedDelivery> {
         let least = now + self.lease.unwrap_or_default();
         let mut stale = Vec::new();
@@ -283,7 +289,7 @@ impl LocalQueues {
             let count = queue.deliveries.partition_point(|delivery| delivery.until < least);
             stale.extend(queue.deliveries.drain(..count));
             if count > 0 {
-                queue.slow_at = Some(now);
+                queue.restrained_at = Some(now);
             }
         }
         self.subtract(&stale);

@@ -36,8 +36,8 @@ struct State {
     worked: Option<Instant>,
     /// The length of the leases that the worker asks for.
     lease: Duration,
-    /// The claims that are not settled, and the latest end of their leases. The others may not have
-    /// this worker's share before.
+    /// The unsettled claims, each with the latest end of its lease. While one lasts, an ending
+    /// worker stays a member, so that no other worker takes its share.
     claims: BTreeMap<Claim, Instant>,
     /// Whether the worker is to end, and has claimed nothing since.
     is_ending: bool,
@@ -57,9 +57,10 @@ impl Membership {
         self.heartbeat
     }
 
-    /// Returns the members if this worker is one of them, and nobody if it has no share yet. It
-    /// joins them with the first call, and again after they counted it as dead.
-    pub(crate) async fn join(&self, database: &Database) -> Result<Arc<[i64]>, sqlx::Error> {
+    /// Returns the members, or none while this worker is not one of them. If its last heartbeat is
+    /// old or missing, it sends one first, which also joins. The call is a sign of work, and a
+    /// worker that was to end goes on.
+    pub(crate) async fn members(&self, database: &Database) -> Result<Arc<[i64]>, sqlx::Error> {
         let is_fresh = {
             let mut state = self.state();
             state.worked = Some(Instant::now());
@@ -194,7 +195,7 @@ mod tests {
             PostgresOptions::new("postgres://nobody@127.0.0.1:1/none").unwrap().database();
         let membership = Membership::new(Duration::from_secs(2));
         membership.record_lease(IDLE_TIMEOUT * 3);
-        membership.join(&database).await.unwrap_err();
+        membership.members(&database).await.unwrap_err();
         advance(IDLE_TIMEOUT * 2).await;
         assert!(membership.is_active());
         advance(IDLE_TIMEOUT).await;

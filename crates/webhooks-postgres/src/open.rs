@@ -65,7 +65,7 @@ impl PostgresOptions {
         }
         let store =
             sqlx::query(STORE).persistent(false).bind(self.partition_width.map(row::micros));
-        store.bind(self.max_body.map(row::limit)).execute(connection).await.map(drop)
+        store.bind(self.max_body.map(row::int4)).execute(connection).await.map(drop)
     }
 
     /// Returns a store with its tasks.

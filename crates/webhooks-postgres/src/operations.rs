@@ -24,8 +24,8 @@ const HASTEN_BATCH: i64 = 1_000;
 pub(crate) struct FoundDelivery {
     pub(crate) endpoint: EndpointKey,
     pub(crate) status: DeliveryStatus,
-    /// Whether it is pending or in flight.
-    pub(crate) is_open: bool,
+    /// Whether it is pending or in flight, for an open endpoint.
+    pub(crate) is_pending: bool,
     /// The time when it was accepted or last replayed.
     pub(crate) queued_at: Timestamp,
 }
@@ -38,13 +38,13 @@ pub(crate) async fn find(
 ) -> Result<BTreeMap<DeliveryId, FoundDelivery>, sqlx::Error> {
     const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, queued_at
         FROM webhooks.deliveries_view WHERE id = ANY ($1)";
-    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::delivery_int8(*delivery)).collect();
     let rows = sqlx::query(FIND).persistent(false).bind(ids).fetch_all(connection).await?;
     let found = |row: PgRow| {
         let found = FoundDelivery {
             endpoint: EndpointKey::new(row::tenant(&row, 0)?, row::endpoint_id(&row, 1)?),
             status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
-            is_open: row.try_get(3)?,
+            is_pending: row.try_get(3)?,
             queued_at: row.try_get::<At, _>(5)?.0,
         };
         Ok((row::delivery_id(row.try_get(4)?), found))
@@ -84,12 +84,12 @@ impl PostgresInner {
         let mut status = None;
         for _ in 0..TRIES {
             let mut transaction = self.database.begin().await.map_err(failed)?;
-            let cancel = sqlx::query(CANCEL).persistent(false).bind(row::number(delivery));
+            let cancel = sqlx::query(CANCEL).persistent(false).bind(row::delivery_int8(delivery));
             let cancelled = cancel.execute(transaction.connection()).await.map_err(failed)?;
             if cancelled.rows_affected() > 0 {
                 self.notify_others(&mut transaction).await.map_err(failed)?;
                 transaction.commit().await.map_err(failed)?;
-                self.local_queues().remove_cancelled(row::number(delivery));
+                self.local_queues().remove_cancelled(row::delivery_int8(delivery));
                 // The next one of an ordered endpoint may follow.
                 self.wake();
                 return Ok(());
@@ -101,7 +101,7 @@ impl PostgresInner {
             };
             status = Some(found.status);
             // If it is pending, it was replayed between the two statements.
-            if !found.is_open {
+            if !found.is_pending {
                 break;
             }
         }
@@ -111,8 +111,9 @@ impl PostgresInner {
         })
     }
 
-    /// Makes the deliveries due now that wait for their first attempt and are due later, and
-    /// unblocks ordered endpoints that wait for no retry.
+    /// Makes deliveries due now that wait for their first attempt and have a due time in the
+    /// future: a clock that was ahead may have accepted them. Also unblocks ordered endpoints that
+    /// are blocked although no delivery of theirs waits for a retry.
     pub(crate) async fn hasten(&self, now: Timestamp) -> Result<(), sqlx::Error> {
         // One index lookup for each endpoint, however many deliveries wait.
         const NEXT: &str = "SELECT e.number FROM webhooks.endpoints e
@@ -154,17 +155,18 @@ impl PostgresInner {
             WITH looked AS MATERIALIZED (
                 SELECT due_at, id FROM webhooks.pending_deliveries
                 WHERE endpoint = $1 AND (due_at, id) > ($2, $3) ORDER BY due_at, id LIMIT $4
-            ), late AS (
+            ), ahead AS (
                 SELECT w.id FROM webhooks.pending_deliveries w
                 WHERE w.id IN (SELECT id FROM looked)
                   AND w.due_at > $5 AND w.attempts = w.attempts_before_replay
                 ORDER BY w.id FOR UPDATE SKIP LOCKED
             ), hastened AS (
-                UPDATE webhooks.pending_deliveries w SET due_at = $5 FROM late WHERE w.id = late.id
+                UPDATE webhooks.pending_deliveries w SET due_at = $5 FROM ahead
+                WHERE w.id = ahead.id
             ), last AS (
                 SELECT due_at, id FROM looked ORDER BY due_at, id OFFSET $4 - 1
             )
-            SELECT count(*), (SELECT due_at FROM last), (SELECT id FROM last) FROM late";
+            SELECT count(*), (SELECT due_at FROM last), (SELECT id FROM last) FROM ahead";
         let mut transaction = self.database.begin().await?;
         let hasten = sqlx::query_as(HASTEN).persistent(false).bind(endpoint).bind(At(due_at));
         let hasten = hasten.bind(id).bind(HASTEN_BATCH).bind(At(now));

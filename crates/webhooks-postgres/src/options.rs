@@ -186,7 +186,7 @@ impl PostgresOptions {
         Database {
             pool: self.pool(&self.database, self.connections - readers),
             reading: self.pool(&self.database, readers),
-            begin: self.begin().into(),
+            begin_statements: self.begin_statements().into(),
             needs_transactions: self.is_pooled,
             prepares: self.prepares,
         }
@@ -202,7 +202,7 @@ impl PostgresOptions {
 
     /// Returns the statements that begin a transaction. The defaults of the database do not hold in
     /// it.
-    fn begin(&self) -> String {
+    fn begin_statements(&self) -> String {
         let timeout = self.statement_timeout.as_millis();
         format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout}")
     }

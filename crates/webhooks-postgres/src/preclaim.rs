@@ -17,15 +17,16 @@ use crate::state::{PostgresInner, local_now};
 /// The present state of an endpoint that deliveries were preclaimed for.
 struct Current {
     version: i64,
-    /// Whether its deliveries must go through the database after all: it is ordered or paused.
-    must_wait: bool,
+    /// Whether its deliveries must be released, to be claimed from the database: it is ordered or
+    /// paused.
+    must_release: bool,
     is_failing: bool,
     /// The count of its deliveries that were cancelled by hand.
     cancels: i64,
 }
 
-/// Deliveries that were taken from the local queues, until they are claimed. If it is dropped
-/// before, they wait again: the store failed, or the claim was dropped.
+/// Deliveries that were taken from the local queues, until the claim returns them to the worker. If
+/// it is dropped before, they wait again: the store failed, or the claim was dropped.
 struct TakenGuard<'s> {
     inner: &'s PostgresInner,
     deliveries: Vec<PreclaimedDelivery>,
@@ -46,7 +47,7 @@ impl PostgresInner {
     /// bodies; `None` if there is no endpoint to preclaim for.
     pub(crate) fn preclaim_grant(&self, events: (usize, usize)) -> Option<PreclaimGrant> {
         let (is_alone, now) = (self.membership.is_alone()?, local_now());
-        let (endpoints, lease) = self.local_queues().open_endpoints(now, events, is_alone)?;
+        let (endpoints, lease) = self.local_queues().endpoints_with_room(now, events, is_alone)?;
         Some(PreclaimGrant { endpoints, lease, until: now + lease, token: fastrand::i64(1..) })
     }
 
@@ -98,10 +99,10 @@ impl PostgresInner {
                 queues.record_cancels(*number, current.cancels);
             }
         }
-        let (mut deliveries, mut must_wait) = (Vec::new(), Vec::new());
+        let (mut deliveries, mut to_release) = (Vec::new(), Vec::new());
         for delivery in taken.deliveries.iter().filter(|delivery| !lost.contains(&delivery.id)) {
             match current.get(&delivery.endpoint) {
-                Some(current) if current.must_wait => must_wait.push(delivery.clone()),
+                Some(current) if current.must_release => to_release.push(delivery.clone()),
                 Some(current) => deliveries.push(ClaimedDelivery {
                     is_failing: current.is_failing,
                     claim: row::claim(delivery.id, delivery.token),
@@ -116,7 +117,7 @@ impl PostgresInner {
         }
         let claimed = self.attach_endpoints(deliveries, members, request.now.wall).await?;
         taken.deliveries.clear();
-        self.release_preclaimed(must_wait, request.now.wall).await;
+        self.release_preclaimed(to_release, request.now.wall).await;
         Ok(claimed)
     }
 
@@ -135,8 +136,8 @@ impl PostgresInner {
             .fetch_all(call.connection())
             .await?;
         call.commit().await?;
-        let by_number = |(number, version, must_wait, is_failing, cancels)| {
-            (number, Current { version, must_wait, is_failing, cancels })
+        let by_number = |(number, version, must_release, is_failing, cancels)| {
+            (number, Current { version, must_release, is_failing, cancels })
         };
         Ok(rows.into_iter().map(by_number).collect())
     }

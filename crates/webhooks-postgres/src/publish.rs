@@ -1,4 +1,5 @@
-//! Publishing: all events that wait are published in one transaction, by one statement.
+//! Publishing: the events of waiting callers, in groups of about 256. Each group is one transaction
+//! and one statement.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -24,7 +25,7 @@ use crate::state::PostgresInner;
 /// The maximum of callers in the queue. Further callers wait for a place in it.
 const QUEUE_CAPACITY: usize = 1_024;
 
-/// The maximum of events in a group, unless one caller has more.
+/// A group with this many events takes no further caller.
 const MAX_GROUP: usize = 256;
 
 /// The maximum of blocked groups that are tried again beside the others. Each takes a connection
@@ -51,14 +52,14 @@ pub(crate) struct PublishRequest {
 impl PublishRequest {
     /// Gives events to the publisher and returns their outcomes.
     pub(crate) async fn send(
-        publisher: &mpsc::Sender<Self>,
+        requests: &mpsc::Sender<Self>,
         events: Vec<SerializedEvent>,
         now: Timestamp,
     ) -> Result<Outcomes, StoreError> {
         let (reply, answer) = oneshot::channel();
         let events = events.into_iter().map(Arc::new).collect();
         let tokens = Vec::new();
-        publisher.send(Self { events, now, tokens, reply }).await.map_err(|_gone| closed())?;
+        requests.send(Self { events, now, tokens, reply }).await.map_err(|_gone| closed())?;
         answer.await.map_err(|_gone| lost())?
     }
 }
@@ -252,9 +253,11 @@ async fn publish_group(
         let events = || group.iter().flat_map(|request| &request.events);
         inner.preclaim_grant((events().count(), events().map(|event| event.body.len()).sum()))
     };
-    let mut unheard: BTreeSet<i64> = BTreeSet::new();
+    // A try may be committed although its answer is lost. So its token is kept, and the next try
+    // releases the deliveries that it preclaimed.
+    let mut lost_tokens: BTreeSet<i64> = BTreeSet::new();
     for request in &mut *group {
-        unheard.extend(&request.tokens);
+        lost_tokens.extend(&request.tokens);
         request.tokens.extend(grant.as_ref().map(|grant| grant.token));
     }
     let group = &*group;
@@ -285,9 +288,9 @@ async fn publish_group(
     // A publish that failed may be committed all the same: its answer was lost.
     let reply = publish.await.inspect_err(|_| inner.note_change())?;
     if tries.into_inner() > 1 {
-        unheard.extend(statement.grant.as_ref().map(|grant| grant.token));
+        lost_tokens.extend(statement.grant.as_ref().map(|grant| grant.token));
     }
-    release_unheard(inner, &reply, unheard).await;
+    release_lost(inner, &reply, lost_tokens).await;
     // Events that were published before count too: some of their deliveries may just be released.
     let deliveries: usize = reply.outcomes.iter().flatten().map(|event| event.deliveries).sum();
     let has_more_than_preclaimed = deliveries > reply.preclaimed.len();
@@ -310,7 +313,7 @@ async fn publish_group(
 /// Releases the deliveries that an earlier try may have preclaimed with these tokens: it may be
 /// committed, although its answer was lost. Without this they would wait for the end of their
 /// leases.
-async fn release_unheard(inner: &PostgresInner, reply: &PublishReply, tokens: BTreeSet<i64>) {
+async fn release_lost(inner: &PostgresInner, reply: &PublishReply, tokens: BTreeSet<i64>) {
     const RELEASE: &str = "UPDATE webhooks.pending_deliveries SET leased_until = NULL, token = NULL
         FROM unnest($1::bigint[]) AS event(number)
         WHERE webhooks.is_of(id, event.number) AND token = ANY ($2)";

@@ -8,7 +8,7 @@ use webhooks_core::{EventType, TenantId, Timestamp};
 use webhooks_dispatch::{Conflict, PublishStatus, Published, store::SerializedEvent};
 
 use crate::local_queue::PreclaimGrant;
-use crate::row::{self, At, count, limit};
+use crate::row::{self, At, count, int4};
 
 /// A call of `webhooks.publish_all`, the function that publishes for all callers.
 pub(crate) struct PublishStatement<'e> {
@@ -37,8 +37,8 @@ impl PublishStatement<'_> {
         connection: &mut PgConnection,
         prepares: bool,
     ) -> Result<PublishReply, sqlx::Error> {
-        const PUBLISH: &str = "SELECT numbers, wanted, open_kinds, open_endpoints, open_befores,
-                old_places, old_deliveries, old_numbers, old_bodies
+        const PUBLISH: &str = "SELECT numbers, wanted, preclaimed_kinds, preclaimed_endpoints,
+                preclaimed_ordinals, old_places, old_deliveries, old_numbers, old_bodies
             FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9,
                 $10 * interval '1 microsecond', $11)";
         let events = || self.events.iter().map(|(event, _)| *event);
@@ -68,10 +68,10 @@ impl PublishStatement<'_> {
     /// Reads the row that the function returned.
     fn read(&self, row: &PgRow, kind_of: &[i32]) -> Result<PublishReply, sqlx::Error> {
         let (numbers, wanted): (Vec<Option<i64>>, Vec<i32>) = (row.try_get(0)?, row.try_get(1)?);
-        let (endpoints, befores): (Vec<i64>, Vec<i32>) = (column(row, 3)?, column(row, 4)?);
-        let mut open: HashMap<i32, Vec<(i64, i32)>> = HashMap::new();
-        for (kind, own) in column(row, 2)?.into_iter().zip(endpoints.into_iter().zip(befores)) {
-            open.entry(kind).or_default().push(own);
+        let (endpoints, ordinals): (Vec<i64>, Vec<i32>) = (column(row, 3)?, column(row, 4)?);
+        let mut preclaimed: HashMap<i32, Vec<(i64, i32)>> = HashMap::new();
+        for (kind, own) in column(row, 2)?.into_iter().zip(endpoints.into_iter().zip(ordinals)) {
+            preclaimed.entry(kind).or_default().push(own);
         }
         let (deliveries, bodies): (Vec<i32>, Vec<String>) = (column(row, 6)?, column(row, 8)?);
         let duplicates: Vec<i64> = column(row, 7)?;
@@ -86,14 +86,13 @@ impl PublishStatement<'_> {
                     *wanted.unwrap_or(&0),
                     PublishStatus::Created,
                 )));
-                for (endpoint, before) in open.get(kind).into_iter().flatten() {
-                    let delivery = first_delivery(number) + i64::from(*before);
+                for (endpoint, ordinal) in preclaimed.get(kind).into_iter().flatten() {
+                    let delivery = first_delivery(number) + i64::from(*ordinal);
                     reply.preclaimed.push((place, delivery, *endpoint));
                 }
                 continue;
             }
-            let (deliveries, stored) =
-                old.get(&limit(place + 1)).ok_or(sqlx::Error::RowNotFound)?;
+            let (deliveries, stored) = old.get(&int4(place + 1)).ok_or(sqlx::Error::RowNotFound)?;
             reply.outcomes.push(if event.is_same_content(stored.as_bytes()) {
                 Ok(published(event, *deliveries, PublishStatus::Duplicate))
             } else {
@@ -138,7 +137,7 @@ fn kinds<'e>(events: impl Iterator<Item = &'e SerializedEvent>) -> (Vec<Kind<'e>
         let kind = (&event.tenant, &event.event_type);
         *known.entry(kind).or_insert_with(|| {
             kinds.push(kind);
-            limit(kinds.len())
+            int4(kinds.len())
         })
     };
     let places = events.map(place).collect();

@@ -18,8 +18,8 @@ use crate::state::PostgresInner;
 mod statements;
 
 use statements::{
-    OpenEndpoint, Target, cancel_closed, deliver, drain_before, ended, lock_events, missed,
-    missed_by, reopen,
+    OpenEndpoint, Target, cancel_for_earlier_rows, cancel_if_closed, deliver, ended, lock_events,
+    missed, missed_by, reopen,
 };
 
 /// A portion of a replay: the deliveries to reopen, the events to deliver, and where to go on.
@@ -88,12 +88,12 @@ impl PostgresInner {
     ) -> Result<Vec<Result<Target, OperationError>>, OperationError> {
         let before = find(connection, deliveries).await.map_err(failed)?;
         let has_ended = |found: &&FoundDelivery| {
-            !found.is_open && !request.has_replayed(found.queued_at) && is_wanted(found.status)
+            !found.is_pending && !request.has_replayed(found.queued_at) && is_wanted(found.status)
         };
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
         // Some may still wait for closed rows of their endpoints, which counts as cancelled.
-        cancel_closed(connection, deliveries).await.map_err(failed)?;
+        cancel_if_closed(connection, deliveries).await.map_err(failed)?;
         let locked = lock_all(connection, &keys).await.map_err(failed)?;
         let locked: BTreeMap<EndpointKey, LockedEndpoint> = locked.into_iter().collect();
         // Another replay may have been quicker.
@@ -103,7 +103,7 @@ impl PostgresInner {
             let target = match found.get(&delivery) {
                 None => Err(OperationError::UnknownDelivery { delivery }),
                 Some(found) if request.has_replayed(found.queued_at) => continue,
-                Some(FoundDelivery { status, is_open: true, .. }) => {
+                Some(FoundDelivery { status, is_pending: true, .. }) => {
                     Err(OperationError::WrongStatus { delivery, status: *status })
                 }
                 Some(found) if !is_wanted(found.status) => continue,
@@ -116,7 +116,7 @@ impl PostgresInner {
                 Some(FoundDelivery { endpoint, .. }) => {
                     match self.read(endpoint, locked.get(endpoint)) {
                         Err(error @ OperationError::Store(_)) => return Err(error),
-                        open => open.map(|open| open.target(row::number(delivery))),
+                        open => open.map(|open| open.target(row::delivery_int8(delivery))),
                     }
                 }
             };
@@ -154,7 +154,7 @@ impl PostgresInner {
             }
             // It may wait for other transactions, and so comes before the lock of the endpoint.
             Some(begin @ ReplayCursor::Ended(_))
-                if drain_before(connection, endpoint).await.map_err(failed)? =>
+                if cancel_for_earlier_rows(connection, endpoint).await.map_err(failed)? =>
             {
                 portion.next = Some(begin);
                 return Ok(portion);
@@ -202,7 +202,7 @@ impl PostgresInner {
         let last = match begin {
             ReplayCursor::Ended(after) => {
                 let look = sqlx::query_scalar(LOOK).persistent(false).bind(number);
-                let look = look.bind(row::integer(after)).bind(row::limit(request.limit));
+                let look = look.bind(row::int8(after)).bind(row::int4(request.limit));
                 let looked: Vec<i64> = look.fetch_all(&mut *connection).await.map_err(failed)?;
                 let ids: Vec<DeliveryId> = looked.iter().map(|id| row::delivery_id(*id)).collect();
                 let includes = |status| which.includes(status);

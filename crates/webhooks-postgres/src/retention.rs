@@ -19,7 +19,7 @@ impl PostgresInner {
             let prune = sqlx::query_scalar(PRUNE)
                 .persistent(call.prepares())
                 .bind(At(before))
-                .bind(row::limit(limit));
+                .bind(row::int4(limit));
             let pruned: i32 = prune.fetch_one(call.connection()).await?;
             call.commit().await?;
             Ok(pruned)

@@ -34,7 +34,7 @@ impl PgHasArrayType for At {
 
 impl Encode<'_, Postgres> for At {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let microseconds = integer(self.0.as_unix_microseconds()) - YEAR_2000;
+        let microseconds = int8(self.0.as_unix_microseconds()) - YEAR_2000;
         buffer.extend_from_slice(&microseconds.to_be_bytes());
         Ok(IsNull::No)
     }
@@ -48,9 +48,9 @@ impl Decode<'_, Postgres> for At {
     }
 }
 
-/// Returns the number of a delivery.
-pub(crate) fn number(delivery: DeliveryId) -> i64 {
-    integer(delivery.as_u64())
+/// Returns the id of a delivery as PostgreSQL stores it.
+pub(crate) fn delivery_int8(delivery: DeliveryId) -> i64 {
+    int8(delivery.as_u64())
 }
 
 pub(crate) fn delivery_id(number: i64) -> DeliveryId {
@@ -61,9 +61,9 @@ pub(crate) fn claim(delivery: i64, token: i64) -> Claim {
     Claim { delivery: delivery_id(delivery), token: unsigned(token) }
 }
 
-/// Returns the number of an endpoint's row.
-pub(crate) fn endpoint(number: EndpointNumber) -> i64 {
-    integer(number.as_u64())
+/// Returns the number of an endpoint's row as PostgreSQL stores it.
+pub(crate) fn endpoint_int8(number: EndpointNumber) -> i64 {
+    int8(number.as_u64())
 }
 
 pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
@@ -75,9 +75,8 @@ pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Returns a number as a signed one, as PostgreSQL's integers are; the largest one if it does not
-/// fit.
-pub(crate) fn integer(number: u64) -> i64 {
+/// Returns a number as an `int8`, which is signed; the largest one if it does not fit.
+pub(crate) fn int8(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -85,9 +84,9 @@ pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Returns a limit as a number of rows.
-pub(crate) fn limit(limit: usize) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX)
+/// Returns a number as an `int4`; the largest one if it does not fit.
+pub(crate) fn int4(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Returns a count, which PostgreSQL stores as a signed number.

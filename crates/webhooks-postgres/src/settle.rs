@@ -67,14 +67,16 @@ impl PostgresInner {
         lease: Duration,
         now: Now,
     ) -> Result<Vec<Claim>, StoreError> {
+        // A claim whose lease has ended is extended too, as long as no other worker has claimed the
+        // delivery.
         const EXTEND: &str = "
             UPDATE webhooks.pending_deliveries SET leased_until = greatest(
                 leased_until, webhooks.lease_clock($4) + $3 * interval '1 microsecond')
             FROM unnest($1::bigint[], $2::bigint[]) AS claim(id, token)
             WHERE pending_deliveries.id = claim.id AND pending_deliveries.token = claim.token
             RETURNING pending_deliveries.id, pending_deliveries.token";
-        let ids: Vec<i64> = claims.iter().map(|claim| row::number(claim.delivery)).collect();
-        let tokens: Vec<i64> = claims.iter().map(|claim| row::integer(claim.token)).collect();
+        let ids: Vec<i64> = claims.iter().map(|claim| row::delivery_int8(claim.delivery)).collect();
+        let tokens: Vec<i64> = claims.iter().map(|claim| row::int8(claim.token)).collect();
         let extend = async || {
             let mut call = self.database.call().await?;
             let extended: Vec<(i64, i64)> = sqlx::query_as(EXTEND)
@@ -91,7 +93,7 @@ impl PostgresInner {
         let extended: BTreeSet<(i64, i64)> =
             with_retries(extend).await.map_err(store_error)?.into_iter().collect();
         let is_lost = |claim: &Claim| {
-            !extended.contains(&(row::number(claim.delivery), row::integer(claim.token)))
+            !extended.contains(&(row::delivery_int8(claim.delivery), row::int8(claim.token)))
         };
         let (lost, held): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(is_lost);
         self.membership.record_leases(held, lease);
@@ -120,9 +122,9 @@ impl PostgresInner {
         let rows = sqlx::query(SETTLE)
             .persistent(call.prepares())
             .bind(At(now))
-            .bind(sorted.iter().map(|(place, _)| row::limit(*place)).collect::<Vec<_>>())
-            .bind(column(&sorted, |one| row::number(one.claim.delivery)))
-            .bind(column(&sorted, |one| row::integer(one.claim.token)))
+            .bind(sorted.iter().map(|(place, _)| row::int4(*place)).collect::<Vec<_>>())
+            .bind(column(&sorted, |one| row::delivery_int8(one.claim.delivery)))
+            .bind(column(&sorted, |one| row::int8(one.claim.token)))
             .bind(column(&sorted, |one| word(one.outcome)))
             .bind(column(&sorted, |one| due_at(one.outcome)))
             .bind(attempts().map(|one| Some(At(one?.started_at))).collect::<Vec<_>>())

@@ -25,9 +25,9 @@ pub(crate) fn local_now() -> MonotonicTime {
 ///
 /// # Locks
 /// Of its four mutexes, a call takes those that it needs in this order: `turns`, `endpoint_cache`,
-/// `local_queues`. It takes `next_due` with no other one except `turns`. Only `turns` may be held
-/// across an `await`; the others are held for a few lines. [`Membership`] has a mutex of its own,
-/// which its methods release before they return.
+/// `local_queues`. It takes `next_due_cache` with no other one except `turns`. Only `turns` may be
+/// held across an `await`; the others are held for a few lines. [`Membership`] has a mutex of its
+/// own, which its methods release before they return.
 pub(crate) struct PostgresInner {
     pub(crate) database: Database,
     pub(crate) keys: SealingKeys,
@@ -35,10 +35,10 @@ pub(crate) struct PostgresInner {
     /// Held while a claim is made: two at once would pass over each other's rows.
     pub(crate) turns: tokio::sync::Mutex<ClaimTurns>,
     endpoint_cache: Mutex<EndpointCache>,
-    /// The preclaimed deliveries that wait for the next claims.
+    /// The preclaimed deliveries, which wait for the next claims.
     local_queues: Mutex<LocalQueues>,
     /// The times at which something is due in the database, as the last claim found them.
-    next_due: Mutex<NextDueCache>,
+    next_due_cache: Mutex<NextDueCache>,
     /// The count of changes after which [`NextDueCache`] no longer holds.
     changes: AtomicU64,
     pub(crate) notifier: ChangeNotifier,
@@ -53,7 +53,7 @@ impl PostgresInner {
             turns: tokio::sync::Mutex::default(),
             endpoint_cache: Mutex::default(),
             local_queues: Mutex::default(),
-            next_due: Mutex::default(),
+            next_due_cache: Mutex::default(),
             changes: AtomicU64::new(0),
             notifier: ChangeNotifier::new(),
         }
@@ -106,7 +106,7 @@ impl PostgresInner {
         self.local_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn next_due(&self) -> MutexGuard<'_, NextDueCache> {
-        self.next_due.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn next_due_cache(&self) -> MutexGuard<'_, NextDueCache> {
+        self.next_due_cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

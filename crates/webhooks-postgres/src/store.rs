@@ -1,4 +1,9 @@
-//! The store: its tasks, and its ports, each method of which leads to the file of its name.
+//! The store: its tasks, and its ports.
+//!
+//! The methods of the ports are in the files above. `publish`, `claim`, `settle` and `replay` are in
+//! the files of their names, `extend` is in `settle`, `next_due` in `claim`, and `hasten` and
+//! `cancel` are in `operations`. Those of `EndpointStore` are in `endpoints`, and those of
+//! `HistoryStore` in `history`, except `prune`, which is in `retention`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,9 +30,9 @@ use webhooks_registry::{
 
 use crate::call::with_retries;
 use crate::error::{UnreadableEndpoint, store_error};
-use crate::notify::{self, lasting};
 use crate::publish::{PublishRequest, Publisher};
 use crate::state::PostgresInner;
+use crate::tasks::{self, lasting};
 
 /// A store of endpoints, events and deliveries in a PostgreSQL database that any number of
 /// processes share.
@@ -53,7 +58,7 @@ use crate::state::PostgresInner;
 pub struct PostgresStore {
     inner: Arc<PostgresInner>,
     unreadable: Arc<[UnreadableEndpoint]>,
-    publisher: mpsc::Sender<PublishRequest>,
+    publish_requests: mpsc::Sender<PublishRequest>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -65,17 +70,17 @@ impl PostgresStore {
         unreadable: Vec<UnreadableEndpoint>,
     ) -> Self {
         let inner = Arc::new(inner);
-        let (publisher, requests) = Publisher::new(Arc::clone(&inner));
+        let (publisher, sender) = Publisher::new(Arc::clone(&inner));
         let mut tasks = JoinSet::new();
         tasks.spawn(publisher.run());
         let of = |inner: &Arc<PostgresInner>| Arc::clone(inner);
         let (listening, beating, releasing) = (of(&inner), of(&inner), of(&inner));
         let listen_pool = Arc::new(listen_pool);
-        tasks.spawn(lasting(move || notify::listen(of(&listening), Arc::clone(&listen_pool))));
-        tasks.spawn(lasting(move || notify::beat(of(&beating))));
-        tasks.spawn(lasting(move || notify::release_stale(of(&releasing))));
+        tasks.spawn(lasting(move || tasks::listen(of(&listening), Arc::clone(&listen_pool))));
+        tasks.spawn(lasting(move || tasks::beat(of(&beating))));
+        tasks.spawn(lasting(move || tasks::release_stale(of(&releasing))));
         let tasks = Arc::new(Mutex::new(tasks));
-        Self { inner, unreadable: unreadable.into(), publisher: requests, tasks }
+        Self { inner, unreadable: unreadable.into(), publish_requests: sender, tasks }
     }
 
     /// Returns the endpoints that could not be read when the store was opened, at most the first
@@ -116,7 +121,7 @@ impl DeliveryStore for PostgresStore {
         events: Vec<SerializedEvent>,
         now: Timestamp,
     ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
-        PublishRequest::send(&self.publisher, events, now).await
+        PublishRequest::send(&self.publish_requests, events, now).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
@@ -149,7 +154,7 @@ impl DeliveryStore for PostgresStore {
         busy: Arc<BTreeSet<EndpointNumber>>,
         now: Now,
     ) -> Result<Option<Duration>, StoreError> {
-        with_retries(|| self.inner.time_until_due(&busy, now)).await.map_err(store_error)
+        with_retries(|| self.inner.next_due(&busy, now)).await.map_err(store_error)
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -278,7 +283,7 @@ mod tests {
         let now = || SystemClock.clocks();
         store.extend(Vec::new(), IDLE_TIMEOUT, now()).await.unwrap_err();
         assert!(!membership.is_active(), "it never claimed");
-        membership.join(database).await.unwrap_err();
+        membership.members(database).await.unwrap_err();
         let claim = Claim { delivery: DeliveryId::from_u64(1), token: 1 };
         let settlement = Settlement { claim, outcome: Outcome::Delivered, attempt: None };
         // The calls, which fail, take their time too.

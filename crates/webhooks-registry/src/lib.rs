@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-// Each file uses only files above it: from bottom to top.
+// Each file uses only files above it, so read from top to bottom.
 
 // The values that an endpoint is made of.
 mod custom_header;

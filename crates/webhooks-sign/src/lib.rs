@@ -5,7 +5,7 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-// Each file uses only files above it: from bottom to top.
+// Each file uses only files above it, so read from top to bottom.
 
 // The values that schemes are made of.
 mod algorithm;

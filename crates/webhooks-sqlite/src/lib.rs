@@ -4,7 +4,7 @@
 // adds the deliveries to the backlog in `inner`. `store` claims them from there. A `settle` records
 // each outcome and removes the claim. `retention` deletes the event when it is old.
 //
-// Each file uses only files above it: from bottom to top.
+// Each file uses only files above it, so read from top to bottom.
 
 // Errors, and values of rows.
 mod error;

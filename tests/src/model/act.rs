@@ -77,7 +77,7 @@ impl Act<'_> {
                 self.state.replaying = Some(delivery);
             }
             Step::ReplayCommit => self.replay(),
-            Step::Disable { endpoint, drains } => self.disable(endpoint, drains),
+            Step::Disable { endpoint, cancels } => self.disable(endpoint, cancels),
             Step::Register(endpoint) => {
                 // A later registration makes a new row.
                 let generation = self.state.endpoints[endpoint].generation + 1;
@@ -87,7 +87,7 @@ impl Act<'_> {
                     worker.knows[endpoint] = false;
                 }
             }
-            Step::Drain(delivery) => self.end(delivery, Status::Cancelled),
+            Step::CancelClosed(delivery) => self.end(delivery, Status::Cancelled),
             Step::Look(event) => {
                 self.state.left.prunes -= 1;
                 self.state.pruning = Some(event);
@@ -148,7 +148,7 @@ impl Act<'_> {
         }
     }
 
-    /// The publisher gets the answer with its pre-claimed deliveries, and puts them into memory.
+    /// The publisher gets the answer with its preclaimed deliveries, and puts them into memory.
     fn answer(&mut self, event: usize) {
         for holder in self.answering(event) {
             let held = &mut self.state.holders[holder];
@@ -202,7 +202,7 @@ impl Act<'_> {
         sent.was_taken |= is_success;
     }
 
-    /// A worker drops a claim whose lease ended before it was sent. A pre-claimed delivery is
+    /// A worker drops a claim whose lease ended before it was sent. A preclaimed delivery is
     /// released.
     fn forget(&mut self, place: usize) {
         let holder = self.state.holders.remove(place);
@@ -350,12 +350,12 @@ impl Act<'_> {
 
     /// An endpoint gets nothing more. Its pending deliveries are cancelled, except those that
     /// others have locked.
-    fn disable(&mut self, endpoint: usize, drains: bool) {
+    fn disable(&mut self, endpoint: usize, cancels: bool) {
         self.state.left.disables -= 1;
         for delivery in 0..DELIVERIES {
             let is_own = self.scope.endpoint_of(delivery) == endpoint
                 && is_open(self.scope, &self.state, delivery);
-            if is_own && drains {
+            if is_own && cancels {
                 self.end(delivery, Status::Cancelled);
             }
         }

@@ -1,4 +1,4 @@
-//! The steps of claims: of pending deliveries in the database, and of pre-claimed ones.
+//! The steps of claims: of pending deliveries in the database, and of preclaimed ones.
 
 use super::Deviation;
 use super::act::Act;
@@ -89,7 +89,7 @@ impl Act<'_> {
         }
     }
 
-    /// A claim of a pre-claimed delivery, at the moment when it reads the endpoint.
+    /// A claim of a preclaimed delivery, at the moment when it reads the endpoint.
     pub(super) fn take(&mut self, place: usize) {
         let holder = self.state.holders[place];
         let number = self.scope.endpoint_of(holder.delivery);

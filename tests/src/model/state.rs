@@ -168,7 +168,7 @@ pub(super) struct Holder {
     pub(super) stage: Stage,
     /// The row of its endpoint that the delivery belonged to when it was claimed.
     pub(super) generation: u8,
-    /// Whether the count of cancellations included that one before the delivery was pre-claimed.
+    /// Whether the count of cancellations included that one before the delivery was preclaimed.
     pub(super) knows: bool,
     /// Whether its lease ended by the store's clock.
     pub(super) has_lapsed: bool,
@@ -183,7 +183,7 @@ pub(super) enum Stage {
     /// The answer of the call that claimed it was lost; the worker claims again with the same
     /// token.
     Unheard,
-    /// It is pre-claimed, and waits for the worker's next claim.
+    /// It is preclaimed, and waits for the worker's next claim.
     Handed,
     /// The worker has it, and has not sent it.
     Queued,
@@ -312,7 +312,7 @@ impl State {
         self
     }
 
-    /// Removes counts of cancellations once no delivery is pre-claimed any more.
+    /// Removes counts of cancellations once no delivery is preclaimed any more.
     fn forget_counts(&mut self, events: usize) {
         let is_handed = |holder: &Holder| matches!(holder.stage, Stage::Answering | Stage::Handed);
         let is_handing = |publication: &Publication| match publication {

@@ -53,9 +53,9 @@ pub enum Step {
     Cancel { worker: usize, delivery: usize },
     ReplayFind(usize),
     ReplayCommit,
-    Disable { endpoint: usize, drains: bool },
+    Disable { endpoint: usize, cancels: bool },
     Register(usize),
-    Drain(usize),
+    CancelClosed(usize),
     Look(usize),
     Drop(usize),
 }
@@ -275,7 +275,7 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
         }
         let leaves = scope.deviates(Deviation::LeavesWhatIsGone);
         if is_waiting && !is_open(scope, state, delivery) && !leaves {
-            steps.push(Step::Drain(delivery));
+            steps.push(Step::CancelClosed(delivery));
         }
     }
     if state.replaying.is_some() {
@@ -283,7 +283,7 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     }
     // One endpoint is disabled; if there are two, the other one goes on.
     if left.disables > 0 && state.endpoints[0].is_active {
-        steps.extend([true, false].map(|drains| Step::Disable { endpoint: 0, drains }));
+        steps.extend([true, false].map(|cancels| Step::Disable { endpoint: 0, cancels }));
     }
     if !state.endpoints[0].is_active {
         steps.push(Step::Register(0));

@@ -343,9 +343,9 @@ async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() 
     publish(&store, ["last".to_owned()]).await;
     transaction.commit().await.unwrap();
     assert_eq!(eventually_claimed(&store).await, ["first"]);
-    let late = "SELECT count(*) FROM webhooks.pending_deliveries WHERE due_at > 'epoch'";
-    let late: i64 = sqlx::query_scalar(late).fetch_one(&mut connection).await.unwrap();
-    assert_eq!(late, 0, "nothing is claimed before all is in order");
+    let unsorted = "SELECT count(*) FROM webhooks.pending_deliveries WHERE due_at > 'epoch'";
+    let unsorted: i64 = sqlx::query_scalar(unsorted).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(unsorted, 0, "nothing is claimed before all is in order");
 }
 
 /// Goal: claimed deliveries are returned although cleaning up fails. Method: more deliveries are
@@ -360,7 +360,7 @@ async fn a_claim_counts_although_cleaning_up_fails() {
     store.register(id("crm"), endpoint()).await.unwrap();
     publish(&store, ["a".to_owned()]).await;
     let mut connection = connect(&url).await;
-    sqlx::query("DROP FUNCTION webhooks.drain").execute(&mut connection).await.unwrap();
+    sqlx::query("DROP FUNCTION webhooks.cancel_closed").execute(&mut connection).await.unwrap();
     assert_eq!(claim(&store, 1).await.len(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! Pre-claimed deliveries: a process that publishes and delivers claims them as it publishes.
+//! Preclaimed deliveries: a process that publishes and delivers claims them as it publishes.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -26,7 +26,7 @@ pub(super) async fn waiting(url: &str) -> (i64, i64) {
     sqlx::query_as(count).fetch_one(&mut connect(url).await).await.unwrap()
 }
 
-/// Opens another store, and waits until it claims one delivery of its own that was not pre-claimed.
+/// Opens another store, and waits until it claims one delivery of its own that was not preclaimed.
 async fn open_another(url: &str) -> PostgresStore {
     let store = open(url).await;
     publish(&store, ["another".to_owned()]).await;
@@ -55,7 +55,7 @@ async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     assert_eq!(waiting(&url).await, (0, 0));
 }
 
-/// Goal: a change of an endpoint holds from the next claim on, for pre-claimed deliveries too,
+/// Goal: a change of an endpoint holds from the next claim on, for preclaimed deliveries too,
 /// whichever process makes it.
 #[tokio::test]
 async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
@@ -85,7 +85,7 @@ async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
 
 /// Goal: nothing waits for a worker that takes too long, or for one that has ended. Method: an
 /// event that was published long ago is claimed anew; a store whose worker ends releases all
-/// pre-claimed deliveries.
+/// preclaimed deliveries.
 #[tokio::test]
 async fn what_is_not_taken_in_time_is_handed_back() {
     let url = Cluster::shared().database().await;
@@ -123,7 +123,7 @@ async fn what_is_cancelled_after_it_was_handed_over_is_not_claimed() {
     assert!(claim(&here, 10).await.is_empty());
 }
 
-/// Goal: neither pre-claimed deliveries nor those in the database delay each other. Method: more of
+/// Goal: neither preclaimed deliveries nor those in the database delay each other. Method: more of
 /// both than two claims take.
 #[tokio::test]
 async fn the_database_and_what_was_handed_over_take_turns() {
@@ -143,7 +143,7 @@ async fn the_database_and_what_was_handed_over_take_turns() {
     assert_eq!(firsts, BTreeSet::from(["here-0".to_owned(), "there-0".to_owned()]));
 }
 
-/// Goal: a worker that is shut down leaves nothing claimed. Method: more deliveries are pre-claimed
+/// Goal: a worker that is shut down leaves nothing claimed. Method: more deliveries are preclaimed
 /// for an endpoint that never answers than the engine takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_shut_down_hands_all_back() {
@@ -233,7 +233,7 @@ async fn lead(
     }
 }
 
-/// Goal: if the answer of a publish is lost, its pre-claimed deliveries are due at once, and not
+/// Goal: if the answer of a publish is lost, its preclaimed deliveries are due at once, and not
 /// when the lease ends. Method: a proxy drops the answer; the store asks again, and finds its
 /// event.
 #[tokio::test(flavor = "multi_thread")]
@@ -251,7 +251,7 @@ async fn a_publish_whose_answer_is_lost_leaves_nothing_claimed() {
 }
 
 /// Goal: an endpoint that never answers delays no other one, though both have deliveries that are
-/// pre-claimed and others in the database. Method: all events for the other endpoint arrive.
+/// preclaimed and others in the database. Method: all events for the other endpoint arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     let url = Cluster::shared().database().await;

@@ -57,7 +57,7 @@ async fn run(connection: &mut sqlx::PgConnection, statements: &'static str) {
 }
 
 /// Goal: a cancelled delivery is not claimed any more, whichever process cancelled it, and if it is
-/// replayed afterwards it is sent once. Method: it was pre-claimed in another process's memory.
+/// replayed afterwards it is sent once. Method: it was preclaimed in another process's memory.
 #[tokio::test]
 async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() {
     let url = Cluster::shared().database().await;
@@ -89,7 +89,7 @@ async fn claim_until(store: &PostgresStore, count: usize) -> Vec<Claimed> {
     claimed
 }
 
-/// Goal: a delivery that was pre-claimed before its endpoint was disabled does not come back when
+/// Goal: a delivery that was preclaimed before its endpoint was disabled does not come back when
 /// the endpoint is enabled, unless it is replayed; in that case it is sent once.
 #[tokio::test]
 async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replayed() {
@@ -264,7 +264,7 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
     store.set_state(key("crm"), StateChange::Enable).await.unwrap();
     run(
         &mut lock,
-        "COMMIT; BEGIN; SELECT webhooks.drain(endpoint, 10) FROM webhooks.pending_deliveries",
+        "COMMIT; BEGIN; SELECT webhooks.cancel_closed(endpoint, 10) FROM webhooks.pending_deliveries",
     )
     .await;
     let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);

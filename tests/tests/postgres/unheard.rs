@@ -62,7 +62,7 @@ async fn lead(
     }
 }
 
-/// Goal: if the connection of a publish breaks, its pre-claimed deliveries are due at once, even if
+/// Goal: if the connection of a publish breaks, its preclaimed deliveries are due at once, even if
 /// the next try met its transaction while that ran. Method: a proxy cuts the connection; a trigger
 /// makes the transaction run for a while.
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,7 @@ async fn a_publish_that_meets_its_own_transaction_leaves_nothing_claimed() {
     assert_eq!(waiting(&url).await, (1, 0));
 }
 
-/// Goal: an event that is given twice is pre-claimed with a lease, though its publish was tried
+/// Goal: an event that is given twice is preclaimed with a lease, though its publish was tried
 /// twice. Method: a proxy cuts the connection of the first try before the server gets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_twice_stays_claimed_when_it_is_tried_again() {

@@ -26,8 +26,9 @@ pub struct ClaimRequest {
     pub busy: Arc<BTreeSet<EndpointNumber>>,
 }
 
-/// A right to deliver, until its lease ends. The token fences: a store rejects every token of a
-/// delivery except the latest.
+/// A right to deliver. When its lease ends, another worker may take the delivery, and the claim is
+/// lost at the latest when one does. The token fences: a store rejects every token of a delivery
+/// except the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Claim {

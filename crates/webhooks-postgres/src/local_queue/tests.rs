@@ -56,16 +56,16 @@ fn ids(deliveries: &[PreclaimedDelivery]) -> Vec<i64> {
 }
 
 /// Returns the endpoints that deliveries may be preclaimed for.
-fn numbers(open: Option<(BTreeMap<i64, Option<i64>>, Duration)>) -> Vec<i64> {
-    open.unwrap().0.into_keys().collect()
+fn numbers(with_room: Option<(BTreeMap<i64, Option<i64>>, Duration)>) -> Vec<i64> {
+    with_room.unwrap().0.into_keys().collect()
 }
 
 /// Preclaims deliveries until there is no room; returns how many there was room for.
 fn fill(queues: &mut LocalQueues, now: MonotonicTime, is_alone: bool) -> usize {
     let mut count = 0;
-    while let Some((open, lease)) = queues.open_endpoints(now, ONE, is_alone) {
+    while let Some((with_room, lease)) = queues.endpoints_with_room(now, ONE, is_alone) {
         assert_eq!(lease, LEASE + MAX_LOCAL_WAIT);
-        let first = *open.keys().next().unwrap();
+        let first = *with_room.keys().next().unwrap();
         queues.push(delivery(0, first, now)).unwrap();
         count += 1;
     }
@@ -75,19 +75,19 @@ fn fill(queues: &mut LocalQueues, now: MonotonicTime, is_alone: bool) -> usize {
 #[test]
 fn nothing_is_preclaimed_before_a_worker_claims_for_the_endpoint_or_after_it_stopped() {
     let mut queues = LocalQueues::default();
-    assert!(queues.open_endpoints(at(0), ONE, true).is_none());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     queues.start(LEASE);
-    assert!(queues.open_endpoints(at(0), ONE, true).is_none());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     let mut ordered = registration(2);
     ordered.endpoint = ordered.endpoint.ordered();
     queues.record_claim(2, &ordered, at(0));
-    assert!(queues.open_endpoints(at(0), ONE, true).is_none());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     queues.record_claim(1, &registration(1), at(0));
-    assert_eq!(numbers(queues.open_endpoints(at(0), ONE, true)), [1]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(0), ONE, true)), [1]);
     assert_eq!(queues.push(delivery(5, 2, at(0))).unwrap_err().id, 5);
     queues.push(delivery(6, 1, at(0))).unwrap();
     assert_eq!(ids(&queues.stop()), [6]);
-    assert!(queues.open_endpoints(at(0), ONE, true).is_none());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     assert_eq!(queues.push(delivery(7, 1, at(0))).unwrap_err().id, 7);
 }
 
@@ -112,16 +112,18 @@ fn a_delivery_that_waits_too_long_is_released_and_its_endpoint_gets_no_more_than
     }
     assert!(queues.take_stale(at(5_000)).is_empty());
     assert_eq!(ids(&queues.take_stale(at(6_500))), [0, 1]);
-    assert_eq!(numbers(queues.open_endpoints(at(6_500), ONE, true)), [2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(6_500), ONE, true)), [2]);
     assert_eq!(ids(&queues.take(&request(at(6_600)))), [2]);
-    assert_eq!(numbers(queues.open_endpoints(at(6_600), ONE, true)), [2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(6_600), ONE, true)), [2]);
     queues.record_claim(1, &registration(1), at(6_600));
-    assert_eq!(numbers(queues.open_endpoints(at(6_600), ONE, true)), [1, 2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(6_600), ONE, true)), [1, 2]);
     queues.push(delivery(3, 1, at(6_600))).unwrap();
-    assert_eq!(numbers(queues.open_endpoints(at(6_600), ONE, true)), [2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(6_600), ONE, true)), [2]);
     queues.remove_idle(at(70_000));
     assert!(
-        queues.open_endpoints(at(70_000), ONE, true).is_none_or(|(open, _)| !open.contains_key(&2))
+        queues
+            .endpoints_with_room(at(70_000), ONE, true)
+            .is_none_or(|(with_room, _)| !with_room.contains_key(&2))
     );
     assert_eq!(ids(&queues.stop()), [3]);
 }
@@ -131,14 +133,14 @@ fn a_delivery_that_waits_too_long_is_released_and_its_endpoint_gets_no_more_than
 #[test]
 fn all_of_a_publish_is_preclaimed_or_nothing() {
     let mut queues = queues(&[(1, 500), (2, 1)]);
-    assert_eq!(numbers(queues.open_endpoints(at(0), (64, 1), true)), [1, 2]);
-    assert_eq!(numbers(queues.open_endpoints(at(0), (65, 1), true)), [1]);
-    assert_eq!(numbers(queues.open_endpoints(at(0), (500, 1), true)), [1]);
-    assert!(queues.open_endpoints(at(0), (501, 1), true).is_none());
-    assert!(queues.open_endpoints(at(0), (1, MAX_BYTES + 1), true).is_none());
+    assert_eq!(numbers(queues.endpoints_with_room(at(0), (64, 1), true)), [1, 2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(0), (65, 1), true)), [1]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(0), (500, 1), true)), [1]);
+    assert!(queues.endpoints_with_room(at(0), (501, 1), true).is_none());
+    assert!(queues.endpoints_with_room(at(0), (1, MAX_BYTES + 1), true).is_none());
     queues.record_refusal(1, at(0));
-    assert_eq!(numbers(queues.open_endpoints(at(59_999), ONE, true)), [2]);
-    assert_eq!(numbers(queues.open_endpoints(at(60_000), ONE, true)), [1, 2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(59_999), ONE, true)), [2]);
+    assert_eq!(numbers(queues.endpoints_with_room(at(60_000), ONE, true)), [1, 2]);
 }
 
 /// A delivery that was published late, or by a worker with a shorter lease, may come behind one
@@ -161,20 +163,20 @@ fn memory_is_bounded() {
     let large = Event::new("created", "x".repeat(MAX_BYTES)).unwrap();
     let event = Arc::new(SerializedEvent::new(&large));
     queues.push(PreclaimedDelivery { event, ..delivery(1, 1, at(0)) }).unwrap();
-    assert!(queues.open_endpoints(at(0), ONE, true).is_none());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     queues.remove_cancelled(1);
-    assert!(queues.open_endpoints(at(0), ONE, true).is_some());
+    assert!(queues.endpoints_with_room(at(0), ONE, true).is_some());
     for number in 2..2_000 {
         queues.record_claim(number, &registration(number), at(0));
     }
-    assert_eq!(queues.open_endpoints(at(0), ONE, true).unwrap().0.len(), MAX_QUEUES);
+    assert_eq!(queues.endpoints_with_room(at(0), ONE, true).unwrap().0.len(), MAX_QUEUES);
     for number in 1..=900 {
         for id in 0..70 {
             queues.push(delivery(id, number, at(0))).unwrap();
         }
     }
     let left = (MAX_TOTAL - 900 * 70) / 64;
-    assert_eq!(queues.open_endpoints(at(0), (64, 1), true).unwrap().0.len(), left);
+    assert_eq!(queues.endpoints_with_room(at(0), (64, 1), true).unwrap().0.len(), left);
 }
 
 /// Goal: a tenant with many endpoints does not keep another waiting. Method: twenty endpoints wait
@@ -278,8 +280,9 @@ proptest! {
 #[test]
 fn a_delivery_keeps_the_count_of_cancellations_of_its_grant() {
     let mut queues = queues(&[(1, 1), (2, 1)]);
-    let cancels =
-        |queues: &LocalQueues| Vec::from_iter(queues.open_endpoints(at(0), ONE, true).unwrap().0);
+    let cancels = |queues: &LocalQueues| {
+        Vec::from_iter(queues.endpoints_with_room(at(0), ONE, true).unwrap().0)
+    };
     assert_eq!(cancels(&queues), [(1, None), (2, None)]);
     queues.record_cancels(1, 3);
     assert_eq!(cancels(&queues), [(1, Some(3)), (2, None)]);

@@ -5,7 +5,7 @@ use webhooks_core::{DeliveryId, TenantId, Timestamp};
 use webhooks_dispatch::{Undelivered, store::ReplayRequest};
 use webhooks_registry::{Endpoint, EndpointKey};
 
-use crate::drain::{LockedRows, drain};
+use crate::cancel_closed::{LockedRows, cancel_closed};
 use crate::row::{self, At};
 
 /// The number of events that are looked at for each missed one that is asked for: most may be those
@@ -17,7 +17,7 @@ const EVENTS_PER_MISSED: usize = 40;
 /// settlements may wait for.
 const LOCK_EVENTS: &str = "SELECT pg_advisory_xact_lock(7305003, hashtext($1))";
 
-/// An endpoint that deliveries are stored for; it stays so until the transaction ends.
+/// An open endpoint: one that deliveries are stored for. It stays open until the transaction ends.
 pub(super) struct OpenEndpoint {
     pub(super) number: i64,
     pub(super) endpoint: Endpoint,
@@ -49,8 +49,8 @@ pub(super) async fn lock_events(
         .map(drop)
 }
 
-/// Cancels those of these deliveries that wait for closed rows.
-pub(super) async fn cancel_closed(
+/// Cancels those of these deliveries that are pending for closed rows.
+pub(super) async fn cancel_if_closed(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<(), sqlx::Error> {
@@ -68,7 +68,7 @@ pub(super) async fn cancel_closed(
         SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay,
                state
         FROM gone";
-    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::number(*delivery)).collect();
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| row::delivery_int8(*delivery)).collect();
     let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
     let locked: Vec<i64> = lock.fetch_all(&mut *connection).await?;
     if locked.is_empty() {
@@ -77,24 +77,24 @@ pub(super) async fn cancel_closed(
     sqlx::query(CANCEL).persistent(false).bind(locked).execute(connection).await.map(drop)
 }
 
-/// Cancels some of the deliveries that wait for earlier, closed rows of an open endpoint; returns
-/// whether there were any. It waits for other transactions that do so, so that the caller sees the
-/// outcome.
-pub(super) async fn drain_before(
+/// Cancels some of the deliveries that are pending for earlier, closed rows of an open endpoint;
+/// returns whether there were any. It waits for other transactions that do so, so that the caller
+/// sees the outcome.
+pub(super) async fn cancel_for_earlier_rows(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
 ) -> Result<bool, sqlx::Error> {
-    const BEFORE: &str = "SELECT e.number FROM webhooks.endpoints e
+    const EARLIER: &str = "SELECT e.number FROM webhooks.endpoints e
         JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
              AND c.is_current AND c.is_open
         WHERE e.tenant = $1 AND e.id = $2 AND NOT e.is_current
           AND EXISTS (SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number)
         LIMIT 1";
-    let before = sqlx::query_scalar(BEFORE).persistent(false).bind(endpoint.tenant.as_str());
-    let before: Option<i64> =
-        before.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
-    let Some(before) = before else { return Ok(false) };
-    let _some_or_all = drain(connection, before, LockedRows::WaitFor).await?;
+    let earlier = sqlx::query_scalar(EARLIER).persistent(false).bind(endpoint.tenant.as_str());
+    let earlier: Option<i64> =
+        earlier.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
+    let Some(earlier) = earlier else { return Ok(false) };
+    let _some_or_all = cancel_closed(connection, earlier, LockedRows::WaitFor).await?;
     Ok(true)
 }
 
@@ -124,14 +124,14 @@ pub(super) async fn ended(
         .persistent(false)
         .bind(endpoint.tenant.as_str())
         .bind(endpoint.id.as_str())
-        .bind(row::integer(after))
+        .bind(row::int8(after))
         .bind(which.failed)
         .bind(which.cancelled)
         .bind(At(since))
         .bind(until.map(At))
         .bind(At(request.started_at))
         .bind(At(request.now))
-        .bind(row::limit(request.limit))
+        .bind(row::int4(request.limit))
         .fetch_all(connection)
         .await
 }
@@ -168,12 +168,12 @@ pub(super) async fn missed(
     let looked = limit.saturating_mul(EVENTS_PER_MISSED);
     let rows = sqlx::query(MISSED)
         .persistent(false)
-        .bind(row::integer(after))
+        .bind(row::int8(after))
         .bind(key.tenant.as_str())
         .bind(key.id.as_str())
         .bind(At(since))
         .bind(until.map(At))
-        .bind(row::limit(looked))
+        .bind(row::int4(looked))
         .fetch_all(connection)
         .await?;
     let (mut missed, mut last) = (Vec::new(), None);

@@ -19,8 +19,9 @@ use crate::state::PostgresInner;
 /// The interval in which the worker asks the database while no notifications come.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The interval in which the worker asks the database while notifications come. They cover
-/// everything except commits for which nobody was notified, because this worker had not joined yet.
+/// The interval in which the worker asks the database while notifications come. None comes for
+/// retries, for changes of endpoints, for leases that end, for deliveries that are released because
+/// an answer was lost, and for commits before this worker joined.
 const LONG_POLL: Duration = Duration::from_secs(5);
 
 /// The time, in heartbeats, that the connection may be silent before it is tested, and that the

@@ -1,10 +1,10 @@
-//! Draining: the deliveries that wait for a row of an endpoint that is closed are cancelled bit by
-//! bit.
+//! The cancellation, bit by bit, of the deliveries that are pending for a closed row of an
+//! endpoint.
 
 use sqlx::PgConnection;
 
 /// The maximum of deliveries that are cancelled in one transaction.
-pub(crate) const DRAIN_BATCH: i32 = 1_000;
+pub(crate) const CANCEL_BATCH: i32 = 1_000;
 
 /// The treatment of deliveries whose rows another transaction has locked.
 #[derive(Debug, Clone, Copy)]
@@ -15,16 +15,16 @@ pub(crate) enum LockedRows {
     WaitFor,
 }
 
-/// Cancels some of the deliveries that wait for a closed row; returns how many.
-pub(crate) async fn drain(
+/// Cancels some of the deliveries that are pending for a closed row; returns how many.
+pub(crate) async fn cancel_closed(
     connection: &mut PgConnection,
     endpoint: i64,
     locked: LockedRows,
 ) -> Result<i32, sqlx::Error> {
-    let drain = sqlx::query_scalar("SELECT webhooks.drain($1, $2, $3)")
+    let cancel = sqlx::query_scalar("SELECT webhooks.cancel_closed($1, $2, $3)")
         .persistent(false)
         .bind(endpoint)
-        .bind(DRAIN_BATCH)
+        .bind(CANCEL_BATCH)
         .bind(matches!(locked, LockedRows::WaitFor));
-    drain.fetch_one(connection).await
+    cancel.fetch_one(connection).await
 }
