@@ -133,7 +133,8 @@ CREATE TABLE webhooks.pending_deliveries (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
     -- 'epoch' if its endpoint is ordered, so that the index has the endpoint's deliveries in the
-    -- order of their ids. Their retries wait by endpoints.blocked_until.
+    -- order of their ids; just before it while the delivery is in flight, so that this one is the
+    -- first. Their retries wait by endpoints.blocked_until.
     due_at           timestamptz NOT NULL,
     event_at         timestamptz NOT NULL,
     queued_at        timestamptz NOT NULL,

@@ -83,6 +83,10 @@ DECLARE
     v_ordered      bigint[];
     v_claimed      bigint;
     v_clock        timestamptz := lease_clock(p_now);
+    -- The due time of an ordered endpoint's delivery while it is in flight: just before the epoch,
+    -- which all its others have. So it comes first, however many older ones a replay, or a publish
+    -- that commits later, puts before it; and one lookup tells that nothing else may be claimed.
+    c_front        CONSTANT timestamptz := '1969-12-31 23:59:59.999999+00';
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Of an ordered endpoint, only the first delivery is claimed, and none while one is in flight.
@@ -118,12 +122,14 @@ BEGIN
             ) unsorted LIMIT 1000);
         PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_unsorted)
         ORDER BY w.id FOR UPDATE;
-        UPDATE pending_deliveries w SET due_at = 'epoch' WHERE w.id = ANY (v_ids_unsorted);
+        UPDATE pending_deliveries w
+        SET due_at = CASE WHEN w.leased_until > v_clock THEN c_front ELSE 'epoch' END
+        WHERE w.id = ANY (v_ids_unsorted);
     END IF;
     -- An ordered endpoint may go to another worker since the walk. So a claim for it locks its row,
-    -- as settlements of retries do, and checks again: the endpoint must not be blocked, its first
-    -- delivery must be the same, and none may be leased. A claim never waits for that lock, so that
-    -- no transactions wait for each other in a circle.
+    -- as settlements of retries do, and checks again: the endpoint must not be blocked, and its
+    -- first delivery must be the same and not leased. A claim never waits for that lock, so that no
+    -- transactions wait for each other in a circle.
     IF v_ordered IS NOT NULL THEN
         v_ordered := ARRAY(
             SELECT e.number FROM endpoints e
@@ -133,26 +139,23 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH picked AS (
-        SELECT due.id, due.due_at, p.place
+        SELECT due.id, due.due_at, p.place, p.id <> 9223372036854775807 AS is_ordered
         FROM unnest(v_endpoints, v_dues, v_ids) WITH ORDINALITY AS p(endpoint, due_at, id, place)
         CROSS JOIN LATERAL (
             SELECT w.id, w.due_at FROM pending_deliveries w
             WHERE w.endpoint = p.endpoint AND (w.due_at, w.id) <= (p.due_at, p.id)
               AND (p.id = 9223372036854775807 OR (
                   w.id = p.id AND p.endpoint = ANY (v_ordered) AND NOT EXISTS (
-                      SELECT 1 FROM (
-                          SELECT f.due_at, f.id, f.leased_until, f.token FROM pending_deliveries f
-                          WHERE f.endpoint = p.endpoint ORDER BY f.due_at, f.id LIMIT 64
-                      ) front
-                      WHERE (front.due_at, front.id) < (p.due_at, p.id)
-                         OR (front.leased_until > v_clock AND front.token <> p_token))))
+                      SELECT 1 FROM pending_deliveries f
+                      WHERE f.endpoint = p.endpoint AND (f.due_at, f.id) < (p.due_at, p.id))))
               AND (w.leased_until IS NULL OR w.leased_until <= v_clock OR w.token = p_token)
             ORDER BY w.due_at, w.id LIMIT p_per_endpoint
             FOR UPDATE SKIP LOCKED
         ) due
         LIMIT p_limit
     ), leased AS (
-        UPDATE pending_deliveries w SET leased_until = v_clock + p_lease, token = p_token
+        UPDATE pending_deliveries w SET leased_until = v_clock + p_lease, token = p_token,
+            due_at = CASE WHEN picked.is_ordered THEN c_front ELSE w.due_at END
         FROM picked WHERE w.id = picked.id
         RETURNING w.*, picked.place
     )

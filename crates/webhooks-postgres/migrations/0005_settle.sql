@@ -57,7 +57,7 @@ BEGIN
     ), back AS (
         UPDATE pending_deliveries w SET leased_until = NULL, token = NULL,
             attempts = w.attempts + (g.started_at IS NOT NULL)::integer,
-            due_at = CASE WHEN g.outcome = 'retrying' AND NOT e.is_ordered THEN g.due_at
+            due_at = CASE WHEN e.is_ordered THEN 'epoch' WHEN g.outcome = 'retrying' THEN g.due_at
                           ELSE w.due_at END
         FROM given g, endpoints e
         WHERE g.outcome IN ('retrying', 'released')

@@ -319,3 +319,25 @@ async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
     cancelling.await.unwrap().unwrap();
     assert_eq!(events(&claim_at_last(&here, 10).await), ["b"]);
 }
+
+/// Goal: events whose transaction commits late, but that were numbered before, do not start while a
+/// delivery of their ordered endpoint is in flight. Method: a hundred of them, which come before it.
+#[tokio::test]
+async fn a_publish_that_commits_late_starts_nothing_beside_the_one_in_flight() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    store.register(id("crm"), endpoint().ordered()).await.unwrap();
+    let mut late = connect(&url).await;
+    run(&mut late, "BEGIN").await;
+    for n in 0..100 {
+        let id = EventId::new(&format!("late-{n:02}")).unwrap();
+        publish_in(&mut late, &Event::new("created", 1).unwrap().id(id)).await.unwrap();
+    }
+    publish(&store, ["early".to_owned()]).await;
+    let in_flight = claim_at_last(&store, 10).await;
+    assert_eq!(events(&in_flight), ["early"]);
+    run(&mut late, "COMMIT").await;
+    assert!(claim(&store, 10).await.is_empty());
+    settle(&store, &in_flight, Outcome::Delivered).await;
+    assert_eq!(events(&claim_at_last(&store, 10).await), ["late-00"]);
+}
