@@ -336,7 +336,10 @@ async fn a_publish_that_commits_late_starts_nothing_beside_the_one_in_flight() {
     publish(&store, ["early".to_owned()]).await;
     let in_flight = claim_at_last(&store, 10).await;
     assert_eq!(events(&in_flight), ["early"]);
+    let mut changes = store.changes();
     run(&mut late, "COMMIT").await;
+    // Before the notice, a claim would not ask the database.
+    timeout(DEADLINE, changes.changed()).await.unwrap();
     assert!(claim(&store, 10).await.is_empty());
     settle(&store, &in_flight, Outcome::Delivered).await;
     assert_eq!(events(&claim_at_last(&store, 10).await), ["late-00"]);
