@@ -22,8 +22,9 @@ use crate::worker::Worker;
 
 /// Publishes events durably and delivers them, at least once per endpoint.
 ///
-/// An event for which [`publish`](Self::publish) returned `Ok` is in the store and will be
-/// delivered, by this process or the next one. Workers deliver: [`start`](Self::start) one.
+/// An event for which [`publish`](Self::publish) returned `Ok` is in the store. Each of its
+/// deliveries is made, by this process or the next one, or ends for a reason that is recorded.
+/// Workers deliver: [`start`](Self::start) one.
 ///
 /// # Example
 /// ```

@@ -1,4 +1,4 @@
-//! For those who look: the history of a store, which applications read and implementors provide.
+//! For operators: the history of a store, which applications read and implementors provide.
 //!
 //! Records have no wire form: an application selects the fields that it shows, and their format.
 
@@ -206,7 +206,7 @@ impl FromStr for Cursor {
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// The place at which the next page starts; `None` after the last.
+    /// The value of [`Query::after`] for the next page; `None` after the last.
     pub next: Option<Cursor>,
 }
 

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # For applications: the root
+//! ## For applications: the root
 //!
 //! * Direct delivery: [`Dispatcher`].
 //! * Durable delivery: [`Engine`] with its [`EngineBuilder`], [`EngineSettings`] and
@@ -11,12 +11,12 @@
 //! * Delivery to a closure: [`FnTransport`], which returns a [`CallbackOutcome`].
 //! * `LogObserver` (feature `tracing`) writes a log.
 //!
-//! # For those who look
+//! ## For operators: history and notices
 //!
 //! * [`history`]: queries for events, deliveries and attempts, and statistics.
 //! * [`observer`]: notices of an engine, for metrics and logs.
 //!
-//! # For implementors
+//! ## For implementors
 //!
 //! * [`transport`]: the port that carries requests, with [`headers`], which signs them.
 //! * [`store`]: the port to a durable store, with [`backlog`], a queue for stores that one process

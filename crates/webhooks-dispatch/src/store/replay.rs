@@ -36,9 +36,10 @@ pub enum Replay {
         endpoint: EndpointKey,
         /// The kinds of them.
         which: Undelivered,
-        /// The earliest acceptance, or last replay.
+        /// Leaves out deliveries that were accepted, or last replayed, before this time.
         since: Timestamp,
-        /// The end of the time of acceptance, or last replay; the time of the call if `None`.
+        /// Leaves out deliveries that were accepted, or last replayed, at this time or later; the
+        /// time of the call if `None`.
         until: Option<Timestamp>,
     },
     /// Deliveries of an event that the endpoints of its tenant did not get.

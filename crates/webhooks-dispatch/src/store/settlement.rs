@@ -17,7 +17,8 @@ pub struct Settlement {
     pub claim: Claim,
     /// The outcome.
     pub outcome: Outcome,
-    /// The attempt that was made, if one was.
+    /// The attempt. `None` if the outcome is [`Expired`](Outcome::Expired) or
+    /// [`Released`](Outcome::Released).
     pub attempt: Option<Attempt>,
 }
 
@@ -32,7 +33,7 @@ pub enum Outcome {
         /// The time at which the retry is due.
         due_at: Timestamp,
     },
-    /// It failed: its retries are spent.
+    /// It failed, and is not tried again: no retry is left, or none would help.
     Failed,
     /// It grew older than its endpoint allows, and is cancelled without an attempt.
     Expired,
@@ -75,10 +76,10 @@ impl Attempt {
 pub enum Settled {
     /// The outcome was recorded.
     Recorded {
-        /// The health of the endpoint.
+        /// The health of the endpoint, from [`Health::after`].
         health: Health,
     },
-    /// The claim was lost: its lease ended and another worker claimed the delivery, or the delivery
-    /// was cancelled.
+    /// The claim holds no longer: its lease ended, it was settled before, its delivery was
+    /// cancelled, or its endpoint was unregistered or disabled.
     LeaseLost,
 }
