@@ -16,10 +16,14 @@
 //!
 #![doc = include_str!("../STORE.md")]
 
+// From bottom to top.
 mod changes;
 mod claim;
 mod error;
+mod outcome;
+
 mod health;
+
 mod replay;
 mod settlement;
 
@@ -35,10 +39,11 @@ pub use self::changes::{ChangeListener, ChangeNotifier};
 pub use self::claim::{Claim, ClaimRequest, Claimed, Progress};
 pub use self::error::{CancelReason, OperationError, StoreError};
 pub use self::health::{Failing, Health};
+pub use self::outcome::{Attempt, Outcome};
 pub use self::replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
-pub use self::settlement::{Attempt, Outcome, Settled, Settlement};
+pub use self::settlement::{Settled, Settlement};
 pub use crate::clock::Now;
 pub use crate::serialized_event::SerializedEvent;
 

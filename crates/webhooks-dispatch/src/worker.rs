@@ -1,9 +1,12 @@
 //! A worker: it claims deliveries, makes attempts, settles the results, and waits for more.
 
+// From bottom to top.
 mod attempts;
 mod disabler;
-mod driver;
+
 mod settler;
+
+mod driver;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,7 +154,7 @@ impl<S, T, C> WorkerParts<S, T, C> {
         self.parts.observers.notify(&Occurrence::WorkerFailed { part });
     }
 
-    fn has_answered(&self) {
+    fn count_answer(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -90,7 +90,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
         // The channel has one place for each permit (`start_settling`), so it is never full here.
         // It fails only if the settler is gone; then the delivery is due again when its lease ends.
         if results.try_send(finished).is_err() {
-            return shared.scheduler().settled(&claim);
+            return shared.scheduler().forget_claim(&claim);
         }
         next_up = next(&shared);
         // This task goes on with one delivery; the driver claims, and starts others beside it.
@@ -117,7 +117,7 @@ impl<S, T, C: Clock> Drop for SlotGuard<'_, S, T, C> {
         scheduler.finish(&self.flight, self.signal, now);
         if std::thread::panicking() {
             // Nothing will settle the claim, so it must not be extended for ever.
-            scheduler.settled(&self.flight.claimed.claim);
+            scheduler.forget_claim(&self.flight.claimed.claim);
         }
     }
 }

@@ -44,7 +44,7 @@ where
                 shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
                 false
             }
-            // It is gone by now.
+            // It was unregistered meanwhile.
             Ok(Err(_)) => false,
             Err(_panic) => {
                 shared.tell_failure(WorkerPart::Disabler);

@@ -182,9 +182,9 @@ where
                     Ok(begun) => drain = Some(begun),
                 },
                 () = shared.scheduling.wake.notified() => {}
-                () = self.changes.changed() => shared.scheduler().note_change(),
+                () = self.changes.changed() => shared.scheduler().allow_claim(),
                 _deadline = over(clock, drain) => {}
-                () = clock.sleep(pause) => shared.scheduler().note_change(),
+                () = clock.sleep(pause) => shared.scheduler().allow_claim(),
             }
         };
         self.finish(deadline).await
@@ -266,7 +266,7 @@ where
         self.shared.scheduling.begin_claim();
         match parts.store.claim(request).await {
             Ok(claimed) => {
-                self.shared.has_answered();
+                self.shared.count_answer();
                 let mut scheduler = self.shared.scheduler();
                 // Counted from before the call: in the store the leases end at this time or later.
                 scheduler.add_claimed(claimed, now.monotonic + lease);
@@ -295,7 +295,7 @@ where
     async fn release_held(&mut self) {
         let (released, is_stopped) = {
             let mut scheduler = self.shared.scheduler();
-            (scheduler.take_released(), scheduler.is_stopped())
+            (scheduler.take_to_release(), scheduler.is_stopped())
         };
         let released = self.release(released).await;
         if is_stopped {
@@ -350,7 +350,7 @@ where
         if !ending.is_empty() {
             match parts.store.extend(ending.clone(), lease, now).await {
                 Ok(lost) => {
-                    self.shared.has_answered();
+                    self.shared.count_answer();
                     let mut scheduler = self.shared.scheduler();
                     scheduler.extended(&ending, until);
                     scheduler.drop_lost(&lost);
@@ -383,7 +383,7 @@ where
             // then.
             let can_start = self.shared.room.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
-            (wakes_at, scheduler.has_room().then(|| scheduler.busy()))
+            (wakes_at, scheduler.runs_low().then(|| scheduler.busy()))
         };
         let due = match busy {
             Some(busy) => match parts.store.next_due(busy, parts.now()).await {

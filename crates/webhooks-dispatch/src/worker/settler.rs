@@ -158,7 +158,7 @@ where
                     } else {
                         // Its lease is no longer extended; when it ends, the delivery is due again.
                         let claim = finished.settlement.claim;
-                        self.shared.scheduler().settled(&claim);
+                        self.shared.scheduler().forget_claim(&claim);
                         self.notify(&finished, Settled::LeaseLost);
                     }
                 }
@@ -179,7 +179,7 @@ where
             let source = "the store did not answer every settlement".into();
             return Err(StoreError::Unavailable { source });
         }
-        self.shared.has_answered();
+        self.shared.count_answer();
         Ok(settled)
     }
 
@@ -192,7 +192,7 @@ where
         {
             let mut scheduler = self.shared.scheduler();
             for finished in part {
-                scheduler.settled(&finished.settlement.claim);
+                scheduler.forget_claim(&finished.settlement.claim);
             }
         }
         let disable_after = self.shared.parts.settings.disable_after;
