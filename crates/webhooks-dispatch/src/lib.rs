@@ -56,7 +56,7 @@ mod replaying;
 mod settings;
 mod worker_registry;
 
-mod parts;
+mod engine_shared;
 
 mod worker;
 

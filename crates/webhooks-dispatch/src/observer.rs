@@ -80,7 +80,7 @@ pub enum Occurrence<'a> {
         retry_at: Timestamp,
     },
     /// The last attempt failed, and the delivery with it: no retry is left, or none would help.
-    Exhausted {
+    DeliveryFailed {
         /// The delivery.
         delivery: DeliveryRef<'a>,
         /// The failure.

@@ -11,7 +11,7 @@
 //!
 //! A second task of the worker calls [`settle`](DeliveryStore::settle) with the outcomes of claims
 //! meanwhile. When the worker ends, it releases its claims, and then calls
-//! [`release_held`](DeliveryStore::release_held). Operators call [`cancel`](DeliveryStore::cancel)
+//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call [`cancel`](DeliveryStore::cancel)
 //! and [`replay`](DeliveryStore::replay) at any time.
 //!
 #![doc = include_str!("../STORE.md")]
@@ -156,7 +156,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// Releases deliveries that the store has claimed for a worker in advance and not yet returned
     /// from [`claim`](Self::claim), since the worker ends; returns their number. A store that claims
     /// nothing in advance need not implement it.
-    fn release_held(&self) -> impl Future<Output = usize> + Send {
+    fn release_preclaimed(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(0)
     }
 
