@@ -268,7 +268,7 @@ pub struct Statistics {
     pub pending: u64,
     /// Deliveries that the endpoint took.
     pub delivered: u64,
-    /// Deliveries that failed: their retries are spent.
+    /// Deliveries that failed: no retry is left, or none would help.
     pub failed: u64,
     /// Deliveries that wait for a retry.
     pub retrying: u64,

@@ -5,9 +5,10 @@
 //! * Direct delivery: [`Dispatcher`].
 //! * Durable delivery: [`Engine`] with its [`EngineBuilder`], [`EngineSettings`] and
 //!   [`BreakerSettings`]; [`Worker`] and its [`ShutdownReport`]; [`MemoryStore`].
-//! * Operations: [`Endpoints`], [`Replay`] of [`Undelivered`] events, [`Replaying`].
+//! * Operations: [`Endpoints`], [`Replay`] of [`Undelivered`] events, [`Replaying`] with its
+//!   [`ReplayCursor`].
 //! * Results and errors: [`Published`], [`PublishStatus`], [`PublishError`], [`Conflict`],
-//!   [`OperationError`].
+//!   [`OperationError`], [`StoreError`]; the [`CancelReason`] of a delivery.
 //! * Delivery to a closure: [`FnTransport`], which returns a [`CallbackOutcome`].
 //! * `LogObserver` (feature `tracing`) writes a log.
 //!
@@ -81,5 +82,8 @@ pub use log::LogObserver;
 pub use memory::MemoryStore;
 pub use replaying::Replaying;
 pub use settings::EngineSettings;
-pub use store::{Conflict, OperationError, PublishStatus, Published, Replay, Undelivered};
+pub use store::{
+    CancelReason, Conflict, OperationError, PublishStatus, Published, Replay, ReplayCursor,
+    StoreError, Undelivered,
+};
 pub use worker::{ShutdownReport, Worker};

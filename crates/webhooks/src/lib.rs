@@ -15,7 +15,7 @@ pub use webhooks_dispatch::LogObserver;
 #[doc(inline)]
 pub use webhooks_dispatch::{
     Dispatcher, Endpoints, Engine, EngineSettings, OperationError, PublishError, PublishStatus,
-    Published, Replay, ShutdownReport, Undelivered, Worker,
+    Published, Replay, ShutdownReport, StoreError, Undelivered, Worker,
 };
 #[cfg(feature = "direct")]
 #[doc(inline)]
@@ -26,7 +26,8 @@ pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_registry::{
-    Endpoint, EndpointUrl, HeaderProfile, RateLimit, Registry, Secret, Subscription,
+    Endpoint, EndpointStoreError, EndpointUrl, HeaderProfile, RateLimit, Registered, Registry,
+    Secret, Subscription,
 };
 #[cfg(feature = "sqlite")]
 #[doc(inline)]

@@ -57,7 +57,7 @@ pub enum Replay {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is no fourth way")]
 pub struct Undelivered {
-    /// Deliveries that failed: their retries are spent.
+    /// Deliveries that failed: no retry is left, or none would help.
     pub failed: bool,
     /// Deliveries that were cancelled for any reason, also by hand.
     pub cancelled: bool,

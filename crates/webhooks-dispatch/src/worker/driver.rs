@@ -47,7 +47,7 @@ const MAX_COUNTED: u64 = 10_000;
 enum Ending {
     /// It goes on for a time, until nothing is left to deliver.
     Drain(Drain),
-    /// It ends at once, and the worker at this time.
+    /// It ends at once, and the worker by this time.
     Deadline(MonotonicTime),
 }
 
