@@ -219,9 +219,9 @@ impl Backlog {
     ) {
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
         let before = queue.bytes();
-        let room = self.window.bytes.saturating_sub(self.bytes);
+        let free_bytes = self.window.bytes.saturating_sub(self.bytes);
         let key = QueueKey { due_at: queue.due(due_at), delivery: id };
-        queue.push(key, delivery, self.window.per_endpoint, room);
+        queue.push(key, delivery, self.window.per_endpoint, free_bytes);
         self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
     }
@@ -279,10 +279,10 @@ impl Backlog {
         let until = request.now.monotonic + request.lease;
         let mut claimed = Vec::new();
         for endpoint in self.plan(request) {
-            let room = request.per_endpoint.min(request.limit - claimed.len());
+            let limit = request.per_endpoint.min(request.limit - claimed.len());
             let Some(queue) = self.queues.get_mut(&endpoint) else { continue };
             let before = queue.bytes();
-            for (key, delivery) in queue.take(request.now.wall, room) {
+            for (key, delivery) in queue.take(request.now.wall, limit) {
                 let token = self.next_token;
                 self.next_token += 1;
                 claimed.push(Claimed {

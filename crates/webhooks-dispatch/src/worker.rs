@@ -83,7 +83,7 @@ impl Worker {
 
     /// Stops claiming, lets attempts in flight end within `grace`, settles them, and releases all
     /// other claims at once. The last calls to the store may take half a second each beyond `grace`,
-    /// two and a half seconds in all.
+    /// 2.5 s in all.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.

@@ -146,14 +146,15 @@ impl EndpointQueue {
         self.bytes
     }
 
-    /// Adds a delivery, or leaves it on disk if it belongs behind others there. If there is no
-    /// room, the last ones are spilled.
+    /// Adds a delivery, or leaves it on disk if it belongs behind others there. The last
+    /// ones are spilled if there are more than `limit`, or if the queue grows by more than
+    /// `free_bytes`.
     pub(super) fn push(
         &mut self,
         key: QueueKey,
         delivery: QueuedDelivery,
         limit: usize,
-        room: usize,
+        free_bytes: usize,
     ) {
         if self.spilled_from.is_some_and(|spilled_from| spilled_from <= key) {
             if let Some(refilling) = &mut self.refilling {
@@ -163,7 +164,7 @@ impl EndpointQueue {
             return;
         }
         // `> 1` below: the first one stays, or the endpoint would wait for refills for ever.
-        let most = self.bytes.saturating_add(room);
+        let most = self.bytes.saturating_add(free_bytes);
         self.bytes += delivery.event.body.len();
         if let Some(replaced) = self.deliveries.insert(key, delivery) {
             self.bytes -= replaced.event.body.len();
@@ -198,21 +199,21 @@ impl EndpointQueue {
         }
     }
 
-    /// Returns the number of deliveries that could be taken now, up to `room`.
-    pub(super) fn available(&self, now: Timestamp, room: usize) -> usize {
-        let room = if self.registration.endpoint.ordered { room.min(1) } else { room };
-        self.deliveries.keys().take(room).take_while(|key| key.due_at <= now).count()
+    /// Returns the number of deliveries that could be taken now, up to `limit`.
+    pub(super) fn available(&self, now: Timestamp, limit: usize) -> usize {
+        let limit = if self.registration.endpoint.ordered { limit.min(1) } else { limit };
+        self.deliveries.keys().take(limit).take_while(|key| key.due_at <= now).count()
     }
 
-    /// Takes deliveries that are due, at most `room`; of an ordered endpoint one at a time.
-    pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(QueueKey, QueuedDelivery)> {
-        let room = match self.registration.endpoint.ordered {
+    /// Takes deliveries that are due, at most `limit`; of an ordered endpoint one at a time.
+    pub(super) fn take(&mut self, now: Timestamp, limit: usize) -> Vec<(QueueKey, QueuedDelivery)> {
+        let limit = match self.registration.endpoint.ordered {
             true if self.leased > 0 || self.blocked_until > now => 0,
-            true => room.min(1),
-            false => room,
+            true => limit.min(1),
+            false => limit,
         };
-        let mut taken = Vec::with_capacity(room.min(self.deliveries.len()));
-        while taken.len() < room
+        let mut taken = Vec::with_capacity(limit.min(self.deliveries.len()));
+        while taken.len() < limit
             && self.deliveries.first_key_value().is_some_and(|(key, _)| key.due_at <= now)
             && let Some((key, delivery)) = self.deliveries.pop_first()
         {
