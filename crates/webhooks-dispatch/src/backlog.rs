@@ -303,7 +303,8 @@ impl Backlog {
         claimed
     }
 
-    /// Returns the endpoints whose queues to claim from, in turn. None of them is busy, and all have something due.
+    /// Returns the endpoints whose queues to claim from, in turn. None of them is busy, and all
+    /// have something due.
     fn plan(&self, request: &ClaimRequest) -> Vec<EndpointNumber> {
         use std::ops::Bound::{Excluded, Unbounded};
 

@@ -69,8 +69,8 @@ pub fn decide(
     }
 }
 
-/// Returns whether the transport had no room. Nothing was sent then, so an engine does not count it as
-/// an attempt.
+/// Returns whether the transport had no room. Nothing was sent then, so an engine does not count it
+/// as an attempt.
 pub(crate) fn had_no_room(response: &Result<Response, AttemptError>) -> bool {
     matches!(response, Err(AttemptError::Transport(error)) if error.class == ErrorClass::Busy)
 }

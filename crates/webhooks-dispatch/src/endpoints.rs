@@ -11,8 +11,8 @@ use webhooks_registry::{
 use crate::transport::Transport;
 use crate::worker_registry::WorkerRegistry;
 
-/// The endpoints of an engine. When a change has returned, no worker of this engine starts an attempt
-/// with the settings from before. Workers of other engines of the same store may do so with
+/// The endpoints of an engine. When a change has returned, no worker of this engine starts an
+/// attempt with the settings from before. Workers of other engines of the same store may do so with
 /// deliveries that they have claimed already.
 ///
 /// An id means an endpoint of the tenant that [`tenant`](Self::tenant) names. If none is named, it

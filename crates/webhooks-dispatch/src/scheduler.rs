@@ -235,8 +235,8 @@ impl Scheduler {
             self.ready_deliveries -= lane.queue.len();
             lane.state = LaneState::Idle;
             if !lane.can_start(most, slow_share) {
-                // Others took the slots meanwhile. The lane goes on when an attempt of its own ends. It
-                // has one: a lane with none in flight can always start.
+                // Others took the slots meanwhile. The lane goes on when an attempt of its own
+                // ends. It has one: a lane with none in flight can always start.
                 continue;
             }
             let trust = lane.trust();
@@ -434,8 +434,8 @@ impl Scheduler {
         (most, slow_slots / self.slow_lanes.max(1))
     }
 
-    /// Lists an idle lane among the ready ones if it can start an attempt, and marks the endpoint of
-    /// any lane busy or free.
+    /// Lists an idle lane among the ready ones if it can start an attempt, and marks the endpoint
+    /// of any lane busy or free.
     fn list(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();

@@ -11,8 +11,8 @@
 //!
 //! A second task of the worker calls [`settle`](DeliveryStore::settle) with the outcomes of claims
 //! meanwhile. When the worker ends, it releases its claims, and then calls
-//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call [`cancel`](DeliveryStore::cancel)
-//! and [`replay`](DeliveryStore::replay) at any time.
+//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call
+//! [`cancel`](DeliveryStore::cancel) and [`replay`](DeliveryStore::replay) at any time.
 //!
 #![doc = include_str!("../STORE.md")]
 
@@ -123,8 +123,8 @@ pub trait DeliveryStore: Send + Sync + 'static {
 
     /// Repairs due times after a clock that was ahead. A delivery that waits for its first attempt
     /// and is due in the future becomes due now. An ordered endpoint that waits, although none of
-    /// its deliveries is retrying, goes on. A worker calls this when it starts, after the wall clock
-    /// was set back, and every five minutes.
+    /// its deliveries is retrying, goes on. A worker calls this when it starts, after the wall
+    /// clock was set back, and every five minutes.
     ///
     /// It may take long, so a store does it in small steps, between which other calls go on.
     ///
@@ -154,8 +154,8 @@ pub trait DeliveryStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
 
     /// Releases deliveries that the store has claimed for a worker in advance and not yet returned
-    /// from [`claim`](Self::claim), since the worker ends; returns their number. A store that claims
-    /// nothing in advance need not implement it.
+    /// from [`claim`](Self::claim), since the worker ends; returns their number. A store that
+    /// claims nothing in advance need not implement it.
     fn release_preclaimed(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(0)
     }

@@ -56,8 +56,8 @@ pub struct ShutdownReport {
     /// due again, and the receiver may have got them.
     pub broken_off: usize,
     /// The number of results that could not be settled: the store failed to the end, or the grace
-    /// time was shorter than `linger`. Their deliveries are due again: at once if the store then takes
-    /// the release, else when their leases end.
+    /// time was shorter than `linger`. Their deliveries are due again: at once if the store then
+    /// takes the release, else when their leases end.
     pub unsettled: usize,
     /// The number of deliveries that still wait in the store, for any worker: at most 10,000 are
     /// counted. `None` if the store failed.
@@ -82,8 +82,8 @@ impl Worker {
     }
 
     /// Stops claiming, lets attempts in flight end within `grace`, settles them, and releases all
-    /// other claims at once. The last calls to the store may take half a second each beyond `grace`,
-    /// 2.5 s in all.
+    /// other claims at once. The last calls to the store may take half a second each beyond
+    /// `grace`, 2.5 s in all.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -94,8 +94,8 @@ impl Worker {
     /// Delivers what waits, and ends when nothing more falls due within three quarters of `grace`:
     /// for programs that publish and exit.
     ///
-    /// In the last quarter of `grace` it starts nothing, so that attempts in flight can end.
-    /// Later retries, and deliveries for paused endpoints, stay in the store for the next worker;
+    /// In the last quarter of `grace` it starts nothing, so that attempts in flight can end. Later
+    /// retries, and deliveries for paused endpoints, stay in the store for the next worker;
     /// [`ShutdownReport::waiting`] counts them. The last calls to the store may take as long beyond
     /// `grace` as those of [`shutdown`](Self::shutdown).
     ///

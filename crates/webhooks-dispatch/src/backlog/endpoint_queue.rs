@@ -146,9 +146,8 @@ impl EndpointQueue {
         self.bytes
     }
 
-    /// Adds a delivery, or leaves it on disk if it belongs behind others there. The last
-    /// ones are spilled if there are more than `limit`, or if the queue grows by more than
-    /// `free_bytes`.
+    /// Adds a delivery, or leaves it on disk if it belongs behind others there. The last ones are
+    /// spilled if there are more than `limit`, or if the queue grows by more than `free_bytes`.
     pub(super) fn push(
         &mut self,
         key: QueueKey,

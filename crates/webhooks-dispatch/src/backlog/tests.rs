@@ -377,8 +377,8 @@ proptest! {
     }
 }
 
-/// Goal: a queue that cannot be read is asked for again after a while, ever longer, and makes nobody
-/// busy meanwhile; what it holds in memory is handed out all the same.
+/// Goal: a queue that cannot be read is asked for again after a while, ever longer, and makes
+/// nobody busy meanwhile; what it holds in memory is handed out all the same.
 #[test]
 fn a_refill_that_failed_is_tried_again_after_a_pause() {
     let mut pair = Pair::new(Window { per_endpoint: 2, bytes: 1_000 });

@@ -57,8 +57,8 @@ impl Scheduler {
         self.list(index);
     }
 
-    /// Releases the claims that wait for an endpoint that was unregistered or disabled. Forgets the endpoint
-    /// once none of its attempts is in flight and its rate bucket is full.
+    /// Releases the claims that wait for an endpoint that was unregistered or disabled. Forgets the
+    /// endpoint once none of its attempts is in flight and its rate bucket is full.
     pub(crate) fn forget_endpoint(&mut self, endpoint: EndpointNumber) {
         self.release_endpoint(endpoint);
         self.reset_health(endpoint);

@@ -10,8 +10,8 @@ pub(super) const KEPT_FROM: usize = 8;
 /// The expectation of how quickly an endpoint answers. The order goes from slow to quick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// It failed slowly, or before it ever answered; or its store remembers a failure; or its breaker
-    /// has opened.
+    /// It failed slowly, or before it ever answered; or its store remembers a failure; or its
+    /// breaker has opened.
     Failing,
     /// Nothing is known of it, and more than one delivery waits for it or one has waited.
     Stale,
@@ -44,9 +44,9 @@ impl Trust {
 ///
 /// There are `concurrency` quick slots and [`SLOW_FACTOR`] times as many slow ones. An attempt
 /// starts in a quick slot, and moves to a slow one when it becomes slow. Endpoints of less trust
-/// may use only a part of both kinds together. They have at most as many attempts in flight as their
-/// part has slow slots: so each attempt that becomes slow finds a slow slot, and leaves its quick
-/// one to endpoints of more trust.
+/// may use only a part of both kinds together. They have at most as many attempts in flight as
+/// their part has slow slots: so each attempt that becomes slow finds a slow slot, and leaves its
+/// quick one to endpoints of more trust.
 #[derive(Debug)]
 pub(super) struct Slots {
     concurrency: usize,

@@ -34,8 +34,8 @@ pub enum Health {
 }
 
 impl Health {
-    /// Returns the health of an endpoint after an outcome, and updates `failing`, which a store keeps
-    /// for each endpoint.
+    /// Returns the health of an endpoint after an outcome, and updates `failing`, which a store
+    /// keeps for each endpoint.
     pub fn after(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Self {
         match outcome {
             Outcome::Delivered => match failing.take() {

@@ -20,8 +20,8 @@ use crate::serialized_event::SerializedEvent;
 use crate::store::{Attempt, Claimed, DeliveryStore, Outcome, Settlement};
 use crate::transport::{AttemptError, ErrorClass, Response, Transport, TransportError};
 
-/// The result of an attempt, to be settled; also of one that was not made, since the delivery is too
-/// old or the transport had no room.
+/// The result of an attempt, to be settled; also of one that was not made, since the delivery is
+/// too old or the transport had no room.
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     pub(super) settlement: Settlement,

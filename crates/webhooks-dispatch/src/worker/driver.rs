@@ -152,9 +152,9 @@ where
         let shared = Arc::clone(&self.shared);
         let clock = &shared.engine.clock;
         let (mut stopped, mut drain) = (Some(stopped), None::<Drain>);
-        // Step, then wait for a reason for the next step. A shutdown ends the loop at once; a drain ends
-        // it when nothing is left or `starts_until` has come. A step that is under way then gets until
-        // the deadline to end its call to the store.
+        // Step, then wait for a reason for the next step. A shutdown ends the loop at once; a drain
+        // ends it when nothing is left or `starts_until` has come. A step that is under way then
+        // gets until the deadline to end its call to the store.
         let deadline = loop {
             let pause = {
                 let mut step = pin!(self.contained_step());
@@ -244,7 +244,8 @@ where
         self.hasten();
         let is_claimed = self.claim().await;
         self.start_attempts();
-        // Last: both steps before put lanes to rest or park them, and their claims are then released.
+        // Last: both steps before put lanes to rest or park them, and their claims are then
+        // released.
         self.release_unused().await;
         let now = self.shared.engine.now();
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
