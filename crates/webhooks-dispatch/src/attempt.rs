@@ -40,6 +40,8 @@ pub(crate) async fn attempt(
     slow_after: Duration,
     on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
+    // The raw wall clock and not the steady time: receivers compare the timestamp with their own
+    // clocks.
     let headers = signed_headers(endpoint, event, clock.now())?;
     let request = Request::new(endpoint, headers, event.body.clone());
     let timeout = endpoint.timeout.saturating_add(transport.longest_wait());
@@ -54,19 +56,19 @@ pub(crate) async fn attempt(
             clock.sleep(timeout.saturating_sub(slow_after)).await;
         }
     };
-    let outcome = match select(exchange.as_mut(), pin!(deadline)).await {
-        Either::Left((Some(Ok(outcome)), _)) => outcome.map_err(AttemptError::from),
+    let response = match select(exchange.as_mut(), pin!(deadline)).await {
+        Either::Left((Some(Ok(response)), _)) => response.map_err(AttemptError::from),
         Either::Left(_panic) => Err(TransportError::new(ErrorClass::Panic).into()),
         Either::Right(_) => Err(TransportError::new(ErrorClass::Timeout).into()),
     };
-    // The rest of the exchange is dropped here, where a panic cannot change the outcome.
+    // The rest of the exchange is dropped here, where a panic cannot change the result.
     let _panic = catch_unwind(AssertUnwindSafe(|| exchange.set(None.into())));
-    outcome
+    response
 }
 
 /// Explains in a sentence why an attempt failed, for the endpoint's owner.
-pub(crate) fn explain(outcome: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {
-    let mut text = match outcome {
+pub(crate) fn explain(response: &Result<Response, AttemptError>, endpoint: &Endpoint) -> String {
+    let mut text = match response {
         Ok(Response { status, .. }) => {
             let reason = StatusCode::from_u16(*status).ok();
             let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or_default();
@@ -114,8 +116,8 @@ mod tests {
     fn a_refusal_says_so_if_it_was_signed_unusually() {
         let check = |secret: &str, status: u16, expected: &str| {
             let endpoint = Endpoint::new("https://example.com/", secret).unwrap();
-            let outcome = Ok(Response { status, ..Response::default() });
-            assert_eq!(explain(&outcome, &endpoint), expected);
+            let response = Ok(Response { status, ..Response::default() });
+            assert_eq!(explain(&response, &endpoint), expected);
         };
         let standard = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let unusual = |answer: &str| format!("endpoint answered {answer}{UNUSUAL}");
@@ -125,7 +127,7 @@ mod tests {
         check(standard, 401, "endpoint answered 401 Unauthorized");
         let chosen = Endpoint::new("https://example.com/", standard).unwrap();
         let chosen = chosen.profiles([HeaderProfile::XWebhook]).unwrap();
-        let outcome = Ok(Response { status: 401, ..Response::default() });
-        assert_eq!(explain(&outcome, &chosen), "endpoint answered 401 Unauthorized");
+        let response = Ok(Response { status: 401, ..Response::default() });
+        assert_eq!(explain(&response, &chosen), "endpoint answered 401 Unauthorized");
     }
 }

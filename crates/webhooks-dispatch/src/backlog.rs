@@ -4,7 +4,7 @@
 //! has all of it. [`DeliveryStore`](crate::store::DeliveryStore) is the port that it helps to
 //! implement.
 
-mod lane;
+mod endpoint_queue;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use webhooks_core::{DeliveryId, TenantId, Timestamp};
 use webhooks_registry::{Endpoint, EndpointNumber, Registration};
 
-use self::lane::EndpointBacklog;
+use self::endpoint_queue::EndpointQueue;
 use crate::clock::{MonotonicTime, Now};
 use crate::serialized_event::SerializedEvent;
 use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Progress, Settlement};
@@ -77,12 +77,12 @@ pub struct QueuedDelivery {
 
 impl QueuedDelivery {
     /// Returns whether it waits for its first attempt since it was accepted or replayed.
-    pub(crate) fn is_first(&self) -> bool {
+    pub(crate) fn awaits_first_attempt(&self) -> bool {
         self.progress.next_attempt_in_policy() == 1
     }
 }
 
-/// A part of an endpoint's backlog to read from disk, in the order of [`QueueKey`].
+/// A part of an endpoint's queue to read from disk, in the order of [`QueueKey`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores read it")]
 pub struct Refill {
@@ -99,8 +99,8 @@ pub struct Refill {
 /// The deliveries that wait, by endpoint, and the claims on them.
 ///
 /// A pure structure: time is an argument, and nothing iterates in random order. A store puts it
-/// behind a lock, and writes each change to disk first. The lane of an endpoint holds the first
-/// deliveries; those from `spilled_from` on are on disk alone, until the lane runs low and is
+/// behind a lock, and writes each change to disk first. The queue of an endpoint holds the first
+/// deliveries; those from `spilled_from` on are on disk alone, until the queue runs low and is
 /// refilled.
 #[derive(Debug)]
 pub struct Backlog {
@@ -108,14 +108,14 @@ pub struct Backlog {
     /// Both clocks at the last claim.
     now: Timestamp,
     monotonic: MonotonicTime,
-    lanes: HashMap<EndpointNumber, EndpointBacklog>,
-    /// The lanes with something due, by tenant.
+    queues: HashMap<EndpointNumber, EndpointQueue>,
+    /// The queues with something due, by tenant.
     ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
-    /// The lanes with nothing due yet, by the time at which something is.
+    /// The queues with nothing due yet, by the time at which something is.
     later: BTreeSet<(Timestamp, EndpointNumber)>,
-    /// The lanes that run low and have more on disk.
+    /// The queues that run low and have more on disk.
     low: BTreeSet<EndpointNumber>,
-    /// The lanes whose refill failed, by the time at which it is tried again.
+    /// The queues whose refill failed, by the time at which it is tried again.
     retries: BTreeSet<(MonotonicTime, EndpointNumber)>,
     /// The tenant that was served last.
     served: Option<TenantId>,
@@ -132,10 +132,10 @@ struct Lease {
     token: u64,
     until: MonotonicTime,
     /// Set while the store writes the outcome of the delivery: then the lease does not end.
-    held: bool,
+    is_pinned: bool,
     endpoint: EndpointNumber,
     key: QueueKey,
-    waiting: QueuedDelivery,
+    delivery: QueuedDelivery,
 }
 
 impl Backlog {
@@ -147,7 +147,7 @@ impl Backlog {
             window,
             now: Timestamp::UNIX_EPOCH,
             monotonic: MonotonicTime::default(),
-            lanes: HashMap::new(),
+            queues: HashMap::new(),
             ready: BTreeMap::new(),
             later: BTreeSet::new(),
             low: BTreeSet::new(),
@@ -161,9 +161,9 @@ impl Backlog {
         }
     }
 
-    /// Opens the lane of an endpoint, or changes it; closes it if the endpoint is disabled.
+    /// Opens the queue of an endpoint, or changes it; closes it if the endpoint is disabled.
     ///
-    /// `spilled_from` is the first delivery that is on disk alone, for a lane that is new;
+    /// `spilled_from` is the first delivery that is on disk alone, for a queue that is new;
     /// `blocked_until` is the time at which an ordered endpoint goes on.
     pub fn open(
         &mut self,
@@ -175,16 +175,16 @@ impl Backlog {
         if !registration.state.is_open() {
             return self.close(number);
         }
-        match self.lanes.get_mut(&number) {
-            Some(lane) => {
-                let before = lane.bytes();
-                lane.change(registration, &mut self.leases);
-                self.bytes = self.bytes - before + lane.bytes();
+        match self.queues.get_mut(&number) {
+            Some(queue) => {
+                let before = queue.bytes();
+                queue.change(registration, &mut self.leases);
+                self.bytes = self.bytes - before + queue.bytes();
             }
             None => {
-                let lane =
-                    EndpointBacklog::new(Arc::clone(registration), spilled_from, blocked_until);
-                self.lanes.insert(number, lane);
+                let queue =
+                    EndpointQueue::new(Arc::clone(registration), spilled_from, blocked_until);
+                self.queues.insert(number, queue);
             }
         }
         self.list(number);
@@ -192,65 +192,65 @@ impl Backlog {
 
     /// Sets whether the last attempt for an endpoint failed, as its store remembers.
     pub fn set_failing(&mut self, endpoint: EndpointNumber, is_failing: bool) {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.is_failing = is_failing;
+        if let Some(queue) = self.queues.get_mut(&endpoint) {
+            queue.is_failing = is_failing;
         }
     }
 
-    /// Removes the lane of an endpoint, and ends all claims on its deliveries.
+    /// Removes the queue of an endpoint, and ends all claims on its deliveries.
     pub fn close(&mut self, endpoint: EndpointNumber) {
-        let Some(lane) = self.lanes.remove(&endpoint) else { return };
-        self.unlist(endpoint, &lane);
+        let Some(queue) = self.queues.remove(&endpoint) else { return };
+        self.unlist(endpoint, &queue);
         self.low.remove(&endpoint);
-        if let Some(at) = lane.retry_at() {
+        if let Some(at) = queue.retry_at() {
             self.retries.remove(&(at, endpoint));
         }
-        self.bytes -= lane.bytes();
+        self.bytes -= queue.bytes();
         self.leases.retain(|_, lease| lease.endpoint != endpoint);
     }
 
-    /// Adds a delivery, if its endpoint has a lane. An ordered endpoint ignores `due_at`.
+    /// Adds a delivery, if its endpoint has a queue. An ordered endpoint ignores `due_at`.
     pub fn push(
         &mut self,
         endpoint: EndpointNumber,
         due_at: Timestamp,
         id: DeliveryId,
-        waiting: QueuedDelivery,
+        delivery: QueuedDelivery,
     ) {
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let before = lane.bytes();
-        let room = self.window.bytes.saturating_sub(self.bytes);
-        let key = QueueKey { due_at: lane.due(due_at), delivery: id };
-        lane.push(key, waiting, self.window.per_endpoint, room);
-        self.bytes = self.bytes - before + lane.bytes();
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        let before = queue.bytes();
+        let free_bytes = self.window.bytes.saturating_sub(self.bytes);
+        let key = QueueKey { due_at: queue.due(due_at), delivery: id };
+        queue.push(key, delivery, self.window.per_endpoint, free_bytes);
+        self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
     }
 
     /// Removes a delivery that waits or is claimed; a claim on it ends.
     pub fn remove(&mut self, endpoint: EndpointNumber, due_at: Timestamp, id: DeliveryId) {
         let leased = self.leases.remove(&id).is_some();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let before = lane.bytes();
-        lane.change_of(id);
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        let before = queue.bytes();
+        queue.change_of(id);
         if leased {
-            lane.leased -= 1;
+            queue.leased -= 1;
         } else {
-            lane.remove(QueueKey { due_at: lane.due(due_at), delivery: id });
+            queue.remove(QueueKey { due_at: queue.due(due_at), delivery: id });
         }
-        self.bytes = self.bytes - before + lane.bytes();
+        self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
     }
 
     /// Returns the first delivery in memory that waits for an endpoint.
     pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&QueuedDelivery> {
-        self.lanes.get(&endpoint)?.head()
+        self.queues.get(&endpoint)?.head()
     }
 
     /// Lets an ordered endpoint go on at once. A store calls this when it has removed the delivery
     /// for whose retry the endpoint waited, and the first one that remains waits for no retry.
     pub fn unblock(&mut self, endpoint: EndpointNumber) {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.blocked_until = Timestamp::UNIX_EPOCH;
+        if let Some(queue) = self.queues.get_mut(&endpoint) {
+            queue.blocked_until = Timestamp::UNIX_EPOCH;
             self.list(endpoint);
         }
     }
@@ -258,49 +258,53 @@ impl Backlog {
     /// Makes deliveries of an endpoint due at `due_at` that wait for their first attempt and are
     /// due later, up to `through`. The store has changed the disk in the same way before.
     pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: QueueKey) {
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let before = lane.bytes();
-        lane.hasten(due_at, through);
-        self.bytes = self.bytes - before + lane.bytes();
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        let before = queue.bytes();
+        queue.hasten(due_at, through);
+        self.bytes = self.bytes - before + queue.bytes();
         for lease in self.leases.values_mut() {
-            if lease.endpoint == endpoint && lease.waiting.is_first() && lease.key <= through {
+            if lease.endpoint == endpoint
+                && lease.delivery.awaits_first_attempt()
+                && lease.key <= through
+            {
                 lease.key.due_at = lease.key.due_at.min(due_at);
             }
         }
         self.list(endpoint);
     }
 
-    /// Claims deliveries that are due, with one lane of each tenant in turn.
+    /// Claims deliveries that are due, with one queue of each tenant in turn.
     pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.advance(request.now);
         let until = request.now.monotonic + request.lease;
         let mut claimed = Vec::new();
         for endpoint in self.plan(request) {
-            let room = request.per_endpoint.min(request.limit - claimed.len());
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            let before = lane.bytes();
-            for (key, waiting) in lane.take(request.now.wall, room) {
+            let limit = request.per_endpoint.min(request.limit - claimed.len());
+            let Some(queue) = self.queues.get_mut(&endpoint) else { continue };
+            let before = queue.bytes();
+            for (key, delivery) in queue.take(request.now.wall, limit) {
                 let token = self.next_token;
                 self.next_token += 1;
                 claimed.push(Claimed {
                     claim: Claim { delivery: key.delivery, token },
-                    registration: Arc::clone(&lane.registration),
-                    event: Arc::clone(&waiting.event),
-                    progress: waiting.progress,
-                    is_failing: lane.is_failing,
+                    registration: Arc::clone(&queue.registration),
+                    event: Arc::clone(&delivery.event),
+                    progress: delivery.progress,
+                    is_failing: queue.is_failing,
                 });
-                let lease = Lease { token, until, held: false, endpoint, key, waiting };
+                let lease = Lease { token, until, is_pinned: false, endpoint, key, delivery };
                 self.leases.insert(key.delivery, lease);
             }
-            self.bytes = self.bytes - before + lane.bytes();
-            self.served = Some(lane.registration.endpoint.tenant.clone());
+            self.bytes = self.bytes - before + queue.bytes();
+            self.served = Some(queue.registration.endpoint.tenant.clone());
             self.list(endpoint);
         }
         self.leases_end = self.leases_end.min(until);
         claimed
     }
 
-    /// Returns the lanes to claim from, in turn. None of them is busy, and all have something due.
+    /// Returns the endpoints whose queues to claim from, in turn. None of them is busy, and all
+    /// have something due.
     fn plan(&self, request: &ClaimRequest) -> Vec<EndpointNumber> {
         use std::ops::Bound::{Excluded, Unbounded};
 
@@ -310,15 +314,15 @@ impl Backlog {
         let rest = (self.ready.iter())
             .take_while(|(tenant, _)| self.served.as_ref().is_some_and(|served| *tenant <= served));
         let mut turns = VecDeque::new();
-        for (_, lanes) in first.chain(rest) {
-            // A lane with nothing in memory waits for its refill.
+        for (_, queues) in first.chain(rest) {
+            // A queue with nothing in memory waits for its refill.
             let is_free = |number: &EndpointNumber| {
                 !request.busy.contains(number)
-                    && self.lanes.get(number).is_some_and(|lane| lane.len() > 0)
+                    && self.queues.get(number).is_some_and(|queue| queue.len() > 0)
             };
-            let mut lanes = lanes.iter().map(|(_, number)| *number).filter(is_free);
-            if let Some(lane) = lanes.next() {
-                turns.push_back((lane, lanes));
+            let mut queues = queues.iter().map(|(_, number)| *number).filter(is_free);
+            if let Some(endpoint) = queues.next() {
+                turns.push_back((endpoint, queues));
             }
             if turns.len() >= request.limit {
                 break;
@@ -326,16 +330,16 @@ impl Backlog {
         }
         let mut plan = Vec::new();
         let mut planned = 0;
-        while let Some((lane, mut lanes)) = turns.pop_front() {
+        while let Some((endpoint, mut queues)) = turns.pop_front() {
             if planned >= request.limit {
                 break;
             }
             let available =
-                |lane: &EndpointBacklog| lane.available(request.now.wall, request.per_endpoint);
-            planned += self.lanes.get(&lane).map_or(0, available);
-            plan.push(lane);
-            if let Some(lane) = lanes.next() {
-                turns.push_back((lane, lanes));
+                |queue: &EndpointQueue| queue.available(request.now.wall, request.per_endpoint);
+            planned += self.queues.get(&endpoint).map_or(0, available);
+            plan.push(endpoint);
+            if let Some(endpoint) = queues.next() {
+                turns.push_back((endpoint, queues));
             }
         }
         plan
@@ -351,8 +355,8 @@ impl Backlog {
     /// store that repeats a write unpins before.
     pub fn pin(&mut self, claim: Claim) -> bool {
         match self.leases.get_mut(&claim.delivery) {
-            Some(lease) if lease.token == claim.token && !lease.held => {
-                lease.held = true;
+            Some(lease) if lease.token == claim.token && !lease.is_pinned => {
+                lease.is_pinned = true;
                 true
             }
             _ => false,
@@ -364,14 +368,14 @@ impl Backlog {
         if let Some(lease) = self.leases.get_mut(&claim.delivery)
             && lease.token == claim.token
         {
-            lease.held = false;
+            lease.is_pinned = false;
         }
     }
 
     /// Borrows the endpoint and the delivery of a claim that holds.
     pub fn claimed(&self, claim: Claim) -> Option<(&Registration, &QueuedDelivery)> {
         let lease = self.leases.get(&claim.delivery).filter(|lease| lease.token == claim.token)?;
-        Some((&self.lanes.get(&lease.endpoint)?.registration, &lease.waiting))
+        Some((&self.queues.get(&lease.endpoint)?.registration, &lease.delivery))
     }
 
     /// Ends a claim that holds, and adds the delivery again if it is to be tried again.
@@ -381,25 +385,25 @@ impl Backlog {
         if entry.get().token != settlement.claim.token {
             return;
         }
-        let Lease { endpoint, key, mut waiting, .. } = entry.remove();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.leased -= 1;
-        lane.change_of(id);
+        let Lease { endpoint, key, mut delivery, .. } = entry.remove();
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        queue.leased -= 1;
+        queue.change_of(id);
         if settlement.attempt.is_some() {
-            waiting.progress.attempts = waiting.progress.next_attempt();
+            delivery.progress.attempts = delivery.progress.next_attempt();
         }
         match settlement.outcome {
             Outcome::Retrying { due_at } => {
-                if lane.registration.endpoint.ordered {
-                    lane.blocked_until = due_at;
+                if queue.registration.endpoint.ordered {
+                    queue.blocked_until = due_at;
                 }
-                lane.is_failing = true;
-                self.push(endpoint, due_at, id, waiting);
+                queue.is_failing = true;
+                self.push(endpoint, due_at, id, delivery);
             }
             // With its old due time, so that the delivery keeps its key.
-            Outcome::Released => self.push(endpoint, key.due_at, id, waiting),
+            Outcome::Released => self.push(endpoint, key.due_at, id, delivery),
             Outcome::Delivered | Outcome::Failed => {
-                lane.is_failing = settlement.outcome == Outcome::Failed;
+                queue.is_failing = settlement.outcome == Outcome::Failed;
                 self.list(endpoint);
             }
             Outcome::Expired => self.list(endpoint),
@@ -434,16 +438,16 @@ impl Backlog {
         !self.low.is_empty()
     }
 
-    /// Returns the parts to read from disk now, of at most `lanes` lanes. A lane is returned one
+    /// Returns the parts to read from disk now, of at most `queues` queues. A queue is returned one
     /// time until it is refilled.
-    pub fn refills(&mut self, lanes: usize) -> Vec<Refill> {
+    pub fn refills(&mut self, queues: usize) -> Vec<Refill> {
         let mut refills = Vec::new();
-        while refills.len() < lanes
+        while refills.len() < queues
             && let Some(endpoint) = self.low.pop_first()
         {
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            let Some(queue) = self.queues.get_mut(&endpoint) else { continue };
             let number = self.next_refill;
-            if let Some(from) = lane.begin_refill(number) {
+            if let Some(from) = queue.begin_refill(number) {
                 self.next_refill += 1;
                 let limit = self.window.per_endpoint;
                 refills.push(Refill { endpoint, from, limit, number });
@@ -461,11 +465,11 @@ impl Backlog {
         found: Vec<(QueueKey, QueuedDelivery)>,
         next: Option<QueueKey>,
     ) {
-        let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        for (key, waiting) in lane.end_refill(refill, found, next) {
+        let Some(queue) = self.queues.get_mut(&refill.endpoint) else { return };
+        for (key, delivery) in queue.end_refill(refill, found, next) {
             // A delivery that is claimed is on disk, too.
             if !self.leases.contains_key(&key.delivery) {
-                self.push(refill.endpoint, key.due_at, key.delivery, waiting);
+                self.push(refill.endpoint, key.due_at, key.delivery, delivery);
             }
         }
         self.list(refill.endpoint);
@@ -474,27 +478,27 @@ impl Backlog {
     /// Notes that a part could not be read. [`refills`](Self::refills) returns it again after a
     /// second, and after twice the time with each further failure, up to a minute.
     pub fn retry_refill(&mut self, refill: &Refill) {
-        let Some(lane) = self.lanes.get_mut(&refill.endpoint) else { return };
-        if let Some(at) = lane.cancel_refill(refill, self.monotonic) {
+        let Some(queue) = self.queues.get_mut(&refill.endpoint) else { return };
+        if let Some(at) = queue.cancel_refill(refill, self.monotonic) {
             self.retries.insert((at, refill.endpoint));
         }
         self.list(refill.endpoint);
     }
 
-    /// Lets lanes be refilled whose refill failed and whose pause is over.
+    /// Lets queues be refilled whose refill failed and whose pause is over.
     fn end_retries(&mut self) {
         while let Some((at, _)) = self.retries.first()
             && *at <= self.monotonic
             && let Some((_, endpoint)) = self.retries.pop_first()
         {
-            if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                lane.allow_refill();
+            if let Some(queue) = self.queues.get_mut(&endpoint) {
+                queue.allow_refill();
             }
             self.list(endpoint);
         }
     }
 
-    /// Moves the time forward: leases end, and lanes become ready.
+    /// Moves the time forward: leases end, and queues become ready.
     fn advance(&mut self, now: Now) {
         let has_stepped_back = now.wall < self.now;
         (self.now, self.monotonic) = (now.wall, now.monotonic);
@@ -509,15 +513,15 @@ impl Backlog {
             && *due <= self.now
             && let Some((due, number)) = self.later.pop_first()
         {
-            if let Some(lane) = self.lanes.get_mut(&number) {
-                let tenant = lane.registration.endpoint.tenant.clone();
-                lane.listed = Some((due, true));
+            if let Some(queue) = self.queues.get_mut(&number) {
+                let tenant = queue.registration.endpoint.tenant.clone();
+                queue.listed = Some((due, true));
                 self.ready.entry(tenant).or_default().insert((due, number));
             }
         }
     }
 
-    /// Moves lanes back that are no longer ready, because the wall clock stepped back.
+    /// Moves queues back that are no longer ready, because the wall clock stepped back.
     fn unready(&mut self) {
         let is_early = |(due, _): &&(Timestamp, EndpointNumber)| *due > self.now;
         let early: Vec<EndpointNumber> =
@@ -529,17 +533,17 @@ impl Backlog {
 
     fn end_leases(&mut self, now: MonotonicTime) {
         let ended: Vec<DeliveryId> = (self.leases.iter())
-            .filter(|(_, lease)| !lease.held && lease.until <= now)
+            .filter(|(_, lease)| !lease.is_pinned && lease.until <= now)
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
-            let Some(Lease { endpoint, key, waiting, .. }) = self.leases.remove(&id) else {
+            let Some(Lease { endpoint, key, delivery, .. }) = self.leases.remove(&id) else {
                 continue;
             };
-            if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                lane.leased -= 1;
+            if let Some(queue) = self.queues.get_mut(&endpoint) {
+                queue.leased -= 1;
             }
-            self.push(endpoint, key.due_at, id, waiting);
+            self.push(endpoint, key.due_at, id, delivery);
         }
         // The lease of a pinned claim may be over, so look again soon.
         let soon = now + Duration::from_secs(1);
@@ -547,26 +551,26 @@ impl Backlog {
         self.leases_end = ends.unwrap_or(MonotonicTime::NEVER);
     }
 
-    /// Lists a lane by its next due time: ready, later or not at all.
+    /// Lists a queue by its next due time: ready, later or not at all.
     fn list(&mut self, endpoint: EndpointNumber) {
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.is_low(self.window.per_endpoint) {
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        if queue.is_low(self.window.per_endpoint) {
             self.low.insert(endpoint);
         }
-        let next = lane.next_due().map(|due| (due, due <= self.now));
-        if next == lane.listed {
+        let next = queue.next_due().map(|due| (due, due <= self.now));
+        if next == queue.listed {
             return;
         }
-        let before = std::mem::replace(&mut lane.listed, next);
-        let tenant = &lane.registration.endpoint.tenant;
+        let before = std::mem::replace(&mut queue.listed, next);
+        let tenant = &queue.registration.endpoint.tenant;
         Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, before);
         match next {
             Some((due, true)) => {
-                let lanes = match self.ready.get_mut(tenant) {
-                    Some(lanes) => lanes,
+                let queues = match self.ready.get_mut(tenant) {
+                    Some(queues) => queues,
                     None => self.ready.entry(tenant.clone()).or_default(),
                 };
-                lanes.insert((due, endpoint));
+                queues.insert((due, endpoint));
             }
             Some((due, false)) => {
                 self.later.insert((due, endpoint));
@@ -575,9 +579,9 @@ impl Backlog {
         }
     }
 
-    fn unlist(&mut self, endpoint: EndpointNumber, lane: &EndpointBacklog) {
-        let tenant = &lane.registration.endpoint.tenant;
-        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, lane.listed);
+    fn unlist(&mut self, endpoint: EndpointNumber, queue: &EndpointQueue) {
+        let tenant = &queue.registration.endpoint.tenant;
+        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, queue.listed);
     }
 
     fn unlist_at(
@@ -589,9 +593,9 @@ impl Backlog {
     ) {
         match listed {
             Some((due, true)) => {
-                if let Some(lanes) = ready.get_mut(tenant) {
-                    lanes.remove(&(due, endpoint));
-                    if lanes.is_empty() {
+                if let Some(queues) = ready.get_mut(tenant) {
+                    queues.remove(&(due, endpoint));
+                    if queues.is_empty() {
                         ready.remove(tenant);
                     }
                 }

@@ -17,7 +17,8 @@ use crate::clock::MonotonicTime;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "users build it")]
 pub struct BreakerSettings {
-    /// The number of failures in a row that open it: 5 unless set; 0 counts as 1.
+    /// The number of failures in a row that open it: 5 unless set; 0 counts as 1. An attempt fails
+    /// here if it gets no answer, or 410, 429 or 5xx; any other answer closes the breaker.
     pub failures: u32,
     /// The time for which it is open at first: 10 s unless set. Each probe that fails doubles it.
     pub first_pause: Duration,

@@ -7,8 +7,8 @@ use webhooks_registry::store::EndpointStore;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
+use crate::engine_shared::EngineShared;
 use crate::observer::{Observer, Observers};
-use crate::parts::EngineParts;
 use crate::settings::{EngineSettings, bounded};
 use crate::steady::SteadyTime;
 use crate::store::DeliveryStore;
@@ -106,7 +106,7 @@ where
     pub fn build(self) -> Engine<S, T, C> {
         let settings = bounded(self.settings);
         let random = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let parts = EngineParts {
+        let shared = EngineShared {
             time: Mutex::new(SteadyTime::new(self.clock.clocks())),
             store: self.store,
             transport: self.transport,
@@ -118,7 +118,7 @@ where
             #[cfg(feature = "sabotage")]
             leaks_slots: self.leaks_slots,
         };
-        Engine { parts: Arc::new(parts) }
+        Engine { shared: Arc::new(shared) }
     }
 }
 

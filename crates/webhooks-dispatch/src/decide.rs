@@ -31,7 +31,8 @@ pub enum Decision {
 /// else fails, redirects included. A failed attempt is retried as the policy says, and later if the
 /// response has `Retry-After`. It is not retried if another attempt must fail, too: there is
 /// nothing to sign with, or the URL is blocked. `random` places the delay within the policy's
-/// jitter.
+/// jitter. A transport without room ([`ErrorClass::Busy`]) is a failed attempt here; an engine
+/// releases such a delivery and does not ask.
 ///
 /// # Example
 /// ```
@@ -48,11 +49,11 @@ pub enum Decision {
 pub fn decide(
     policy: &RetryPolicy,
     attempt: u32,
-    outcome: &Result<Response, AttemptError>,
+    response: &Result<Response, AttemptError>,
     now: Timestamp,
     random: u32,
 ) -> Decision {
-    let retry_after = match outcome {
+    let retry_after = match response {
         Ok(response) if is_success(response.status) => return Decision::Delivered,
         Ok(response) if response.status == StatusCode::GONE => return Decision::Gone,
         Ok(response) => retry_after(&response.headers, now),
@@ -68,10 +69,10 @@ pub fn decide(
     }
 }
 
-/// Returns whether the transport had no room. Nothing was sent then, so it does not count as an
-/// attempt.
-pub(crate) fn is_unsent(outcome: &Result<Response, AttemptError>) -> bool {
-    matches!(outcome, Err(AttemptError::Transport(error)) if error.class == ErrorClass::Busy)
+/// Returns whether the transport had no room. Nothing was sent then, so an engine does not count it
+/// as an attempt.
+pub(crate) fn had_no_room(response: &Result<Response, AttemptError>) -> bool {
+    matches!(response, Err(AttemptError::Transport(error)) if error.class == ErrorClass::Busy)
 }
 
 /// The pause of an endpoint that answered that it is gone, until it is disabled.
@@ -84,11 +85,12 @@ pub(crate) enum EndpointSignal {
     Success,
     /// The endpoint is there, and refused this event.
     Refused,
-    /// None: the transport had no room.
+    /// The transport had no room. That says nothing of the endpoint, but its lane rests.
     NoRoom,
     /// None: nothing was sent.
     Nothing,
-    /// The endpoint cannot be reached, or is overloaded.
+    /// The endpoint cannot be reached, or is overloaded. A store counts more as failing: there, so
+    /// does every answer except 2xx.
     Unhealthy {
         /// The pause for which the endpoint asked.
         pause: Option<Duration>,
@@ -99,15 +101,14 @@ pub(crate) enum EndpointSignal {
 ///
 /// Standard Webhooks 1.0, "Delivery and failure": 429, 502, 503 and 504 ask to slow down. Other 5xx
 /// and failed exchanges mean trouble too; 3xx and 4xx are about the one event, except 410, which
-/// means that nothing more is wanted. An attempt that could not be signed, or for which the
-/// transport had no room, was not sent and gives no signal. `Retry-After` counts up to the policy's
-/// cap.
+/// means that nothing more is wanted. An attempt that could not be signed gives no signal.
+/// `Retry-After` counts up to the policy's cap.
 pub(crate) fn signal(
     policy: &RetryPolicy,
-    outcome: &Result<Response, AttemptError>,
+    response: &Result<Response, AttemptError>,
     now: Timestamp,
 ) -> EndpointSignal {
-    match outcome {
+    match response {
         Ok(response) if is_success(response.status) => EndpointSignal::Success,
         // The endpoint is disabled in a moment. If the store fails, the next attempt asks again.
         Ok(response) if response.status == StatusCode::GONE => {
@@ -119,7 +120,7 @@ pub(crate) fn signal(
         }
         Ok(_) => EndpointSignal::Refused,
         Err(AttemptError::Signing(_)) => EndpointSignal::Nothing,
-        Err(AttemptError::Transport(_)) if is_unsent(outcome) => EndpointSignal::NoRoom,
+        Err(AttemptError::Transport(_)) if had_no_room(response) => EndpointSignal::NoRoom,
         Err(AttemptError::Transport(_)) => EndpointSignal::Unhealthy { pause: None },
     }
 }
@@ -149,9 +150,9 @@ mod tests {
 
     const NOW: u64 = 1_767_225_600; // 2026-01-01T00:00:00Z
 
-    fn step(attempt: u32, outcome: &Result<Response, AttemptError>) -> Decision {
+    fn step(attempt: u32, response: &Result<Response, AttemptError>) -> Decision {
         let policy = RetryPolicy::fixed(Duration::from_secs(10), 3).without_jitter();
-        decide(&policy, attempt, outcome, Timestamp::from_unix_seconds(NOW), 0)
+        decide(&policy, attempt, response, Timestamp::from_unix_seconds(NOW), 0)
     }
 
     fn retry_in(seconds: u64) -> Decision {
@@ -199,8 +200,8 @@ mod tests {
     fn what_was_not_sent_tells_nothing_of_the_endpoint() {
         let policy = RetryPolicy::fixed(Duration::from_secs(10), 3);
         let told = |class| {
-            let outcome = Err(TransportError::new(class).into());
-            signal(&policy, &outcome, Timestamp::from_unix_seconds(NOW))
+            let response = Err(TransportError::new(class).into());
+            signal(&policy, &response, Timestamp::from_unix_seconds(NOW))
         };
         assert_eq!(told(ErrorClass::Busy), EndpointSignal::NoRoom);
         assert_eq!(told(ErrorClass::Timeout), EndpointSignal::Unhealthy { pause: None });
@@ -234,10 +235,10 @@ mod tests {
             random: u32,
         ) {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            let outcome = Ok(Response { status: 503, headers, ..Response::default() });
+            let response = Ok(Response { status: 503, headers, ..Response::default() });
             let policy = RetryPolicy::fixed(Duration::from_secs(10), 3);
             let now = Timestamp::from_unix_seconds(NOW);
-            if let Decision::RetryAt { at } = decide(&policy, attempt, &outcome, now, random) {
+            if let Decision::RetryAt { at } = decide(&policy, attempt, &response, now, random) {
                 prop_assert!(at.saturating_since(now) >= Duration::from_secs(10));
                 prop_assert!(attempt <= 3);
             }

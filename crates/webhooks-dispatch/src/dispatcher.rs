@@ -23,7 +23,11 @@ const DEFAULT_CONCURRENCY: usize = 256;
 /// A direct sender: it delivers events to the endpoints of a [`Registry`] and returns the results.
 ///
 /// All matching endpoints are served at once, within one bound on the attempts in flight. A
-/// delivery that waits for its retry uses no slot.
+/// delivery that waits for its retry uses no slot. An endpoint without a policy of its own gets
+/// [`RetryPolicy::default`](webhooks_core::RetryPolicy::default): 3 retries, a second apart.
+///
+/// A transport without room ([`ErrorClass::Busy`](crate::transport::ErrorClass::Busy)) is a failed
+/// attempt here, and uses up a retry.
 ///
 /// # Example
 /// ```
@@ -134,14 +138,14 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     ) -> DeliveryResult {
         let mut number = 1;
         loop {
-            let outcome = self.run_attempt(&registration, event).await;
+            let response = self.run_attempt(&registration, event).await;
             let now = self.clock.now();
             let policy = registration.endpoint.retry.clone().unwrap_or_default();
             let policy = match max_retries {
                 Some(retries) => policy.retries(retries),
                 None => policy,
             };
-            let status = match decide(&policy, number, &outcome, now, self.draw()) {
+            let status = match decide(&policy, number, &response, now, self.draw()) {
                 Decision::Delivered => DeliveryStatus::Delivered,
                 Decision::Failed => DeliveryStatus::Failed,
                 Decision::Gone => {
@@ -165,10 +169,10 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
                 endpoint_id: registration.id.clone(),
                 event_id: event.id.clone(),
                 status,
-                status_code: outcome.as_ref().ok().map(|response| response.status),
+                status_code: response.as_ref().ok().map(|response| response.status),
                 attempt: number,
                 error: (status != DeliveryStatus::Delivered)
-                    .then(|| explain(&outcome, &registration.endpoint)),
+                    .then(|| explain(&response, &registration.endpoint)),
                 timestamp: now,
             };
         }

@@ -11,8 +11,9 @@ use webhooks_registry::{
 use crate::transport::Transport;
 use crate::worker_registry::WorkerRegistry;
 
-/// The endpoints of an engine. A change holds at once: when it has returned, no attempt starts with
-/// the settings from before.
+/// The endpoints of an engine. When a change has returned, no worker of this engine starts an
+/// attempt with the settings from before. Workers of other engines of the same store may do so with
+/// deliveries that they have claimed already.
 ///
 /// An id means an endpoint of the tenant that [`tenant`](Self::tenant) names. If none is named, it
 /// means one of the default tenant, and lists have the endpoints of all tenants.
@@ -35,7 +36,8 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
     /// Registers an endpoint, and replaces the one that has this id.
     ///
     /// Deliveries that wait go to the new one, at once if only its breaker was open. An equal
-    /// endpoint changes nothing. An endpoint that was paused or disabled stays so.
+    /// endpoint changes nothing. An endpoint that was paused or disabled stays so, unless its
+    /// `active` differs from before: then it is enabled or disabled.
     ///
     /// # Errors
     /// [`EndpointStoreError`] when the id is malformed, the endpoint exceeds a bound, the transport

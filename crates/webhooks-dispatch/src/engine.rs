@@ -9,9 +9,9 @@ use webhooks_registry::store::EndpointStore;
 
 use crate::clock::{Clock, SystemClock};
 use crate::endpoints::Endpoints;
+use crate::engine_shared::EngineShared;
 use crate::history::HistoryStore;
 use crate::observer::Occurrence;
-use crate::parts::EngineParts;
 use crate::replaying::Replaying;
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
@@ -22,8 +22,9 @@ use crate::worker::Worker;
 
 /// Publishes events durably and delivers them, at least once per endpoint.
 ///
-/// An event for which [`publish`](Self::publish) returned `Ok` is in the store and will be
-/// delivered, by this process or the next one. Workers deliver: [`start`](Self::start) one.
+/// An event for which [`publish`](Self::publish) returned `Ok` is in the store. Each of its
+/// deliveries is made, by this process or the next one, or ends for a reason that is recorded.
+/// Workers deliver: [`start`](Self::start) one.
 ///
 /// # Example
 /// ```
@@ -50,7 +51,7 @@ use crate::worker::Worker;
 /// # }
 /// ```
 pub struct Engine<S, T, C = SystemClock> {
-    pub(crate) parts: Arc<EngineParts<S, T, C>>,
+    pub(crate) shared: Arc<EngineShared<S, T, C>>,
 }
 
 /// The reason why an event was not published. It was not stored.
@@ -81,12 +82,12 @@ where
 {
     /// Borrows the store.
     pub fn store(&self) -> &S {
-        &self.parts.store
+        &self.shared.store
     }
 
     /// Returns the endpoints, to register and unregister them.
     pub fn endpoints(&self) -> Endpoints<'_, S, T> {
-        let EngineParts { store, transport, workers, .. } = &*self.parts;
+        let EngineShared { store, transport, workers, .. } = &*self.shared;
         Endpoints { store, transport, workers, tenant: None }
     }
 
@@ -99,7 +100,7 @@ where
     where
         S: HistoryStore,
     {
-        Worker::start(Arc::clone(&self.parts))
+        Worker::start(Arc::clone(&self.shared))
     }
 
     /// Stores an event and a delivery for each endpoint that wants it, and returns when they are
@@ -130,7 +131,7 @@ where
         &self,
         events: impl IntoIterator<Item = &'e Event> + Send,
     ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
-        let max = self.parts.settings.max_body;
+        let max = self.shared.settings.max_body;
         let events: Vec<&Event> = events.into_iter().collect();
         let serialized: Vec<SerializedEvent> =
             events.iter().map(|event| SerializedEvent::new(event)).collect();
@@ -138,11 +139,11 @@ where
         if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
             return Err(PublishError::TooLarge { len: event.body.len(), max });
         }
-        let published = self.parts.store.publish(serialized, self.parts.now().wall).await?;
+        let published = self.shared.store.publish(serialized, self.shared.now().wall).await?;
         // A duplicate was reported by the call that stored the event.
         for (event, published) in events.into_iter().zip(&published) {
             if let Ok(Published { deliveries, status: PublishStatus::Created, .. }) = published {
-                self.parts.observers.notify(&Occurrence::Published {
+                self.shared.observers.notify(&Occurrence::Published {
                     event: &event.id,
                     event_type: &event.event_type,
                     tenant: &event.tenant,
@@ -158,7 +159,7 @@ where
     /// # Errors
     /// [`OperationError`] when there is no such delivery, or it has ended already.
     pub async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        self.parts.store.cancel(delivery, self.parts.now().wall).await
+        self.shared.store.cancel(delivery, self.shared.now().wall).await
     }
 
     /// Makes deliveries due once more, with their retries from the start; returns their number.
@@ -172,25 +173,25 @@ where
 
     /// Returns a replay that its caller continues, portion by portion.
     pub fn replaying(&self, replay: Replay) -> Replaying<'_, S> {
-        Replaying::new(&self.parts.store, replay, || self.parts.now().wall)
+        Replaying::new(&self.shared.store, replay, || self.shared.now().wall)
     }
 }
 
 impl<S: HistoryStore, T, C> Engine<S, T, C> {
     /// Borrows the history: events, deliveries, attempts and statistics of the store.
     pub fn history(&self) -> &impl HistoryStore {
-        &self.parts.store
+        &self.shared.store
     }
 }
 
 impl<S, T, C> Clone for Engine<S, T, C> {
     fn clone(&self) -> Self {
-        Self { parts: Arc::clone(&self.parts) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<S: fmt::Debug, T, C> fmt::Debug for Engine<S, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("store", &self.parts.store).finish_non_exhaustive()
+        f.debug_struct("Engine").field("store", &self.shared.store).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! For those who look: the history of a store, which applications read and implementors provide.
+//! For operators: the history of a store, which applications read and implementors provide.
 //!
 //! Records have no wire form: an application selects the fields that it shows, and their format.
 
@@ -206,7 +206,7 @@ impl FromStr for Cursor {
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// The place at which the next page starts; `None` after the last.
+    /// The value of [`Query::after`] for the next page; `None` after the last.
     pub next: Option<Cursor>,
 }
 
@@ -268,7 +268,7 @@ pub struct Statistics {
     pub pending: u64,
     /// Deliveries that the endpoint took.
     pub delivered: u64,
-    /// Deliveries that failed: their retries are spent.
+    /// Deliveries that failed: no retry is left, or none would help.
     pub failed: u64,
     /// Deliveries that wait for a retry.
     pub retrying: u64,

@@ -1,22 +1,23 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # For applications: the root
+//! ## For applications: the root
 //!
 //! * Direct delivery: [`Dispatcher`].
 //! * Durable delivery: [`Engine`] with its [`EngineBuilder`], [`EngineSettings`] and
 //!   [`BreakerSettings`]; [`Worker`] and its [`ShutdownReport`]; [`MemoryStore`].
-//! * Operations: [`Endpoints`], [`Replay`] of [`Undelivered`] events, [`Replaying`].
+//! * Operations: [`Endpoints`], [`Replay`] of [`Undelivered`] events, [`Replaying`] with its
+//!   [`ReplayCursor`].
 //! * Results and errors: [`Published`], [`PublishStatus`], [`PublishError`], [`Conflict`],
-//!   [`OperationError`].
+//!   [`OperationError`], [`StoreError`]; the [`CancelReason`] of a delivery.
 //! * Delivery to a closure: [`FnTransport`], which returns a [`CallbackOutcome`].
 //! * `LogObserver` (feature `tracing`) writes a log.
 //!
-//! # For those who look
+//! ## For operators: history and notices
 //!
 //! * [`history`]: queries for events, deliveries and attempts, and statistics.
 //! * [`observer`]: notices of an engine, for metrics and logs.
 //!
-//! # For implementors
+//! ## For implementors
 //!
 //! * [`transport`]: the port that carries requests, with [`headers`], which signs them.
 //! * [`store`]: the port to a durable store, with [`backlog`], a queue for stores that one process
@@ -56,7 +57,7 @@ mod replaying;
 mod settings;
 mod worker_registry;
 
-mod parts;
+mod engine_shared;
 
 mod worker;
 
@@ -81,5 +82,8 @@ pub use log::LogObserver;
 pub use memory::MemoryStore;
 pub use replaying::Replaying;
 pub use settings::EngineSettings;
-pub use store::{Conflict, OperationError, PublishStatus, Published, Replay, Undelivered};
+pub use store::{
+    CancelReason, Conflict, OperationError, PublishStatus, Published, Replay, ReplayCursor,
+    StoreError, Undelivered,
+};
 pub use worker::{ShutdownReport, Worker};

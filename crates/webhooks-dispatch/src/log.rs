@@ -81,7 +81,7 @@ impl Observer for LogObserver {
             Occurrence::AttemptFailed { delivery, failure, retry_at } => {
                 of_failure!(warn, delivery, failure, %retry_at, "attempt failed");
             }
-            Occurrence::Exhausted { delivery, failure } => {
+            Occurrence::DeliveryFailed { delivery, failure } => {
                 of_failure!(error, delivery, failure, "delivery given up: the last attempt failed");
             }
             Occurrence::Expired { delivery } => {
@@ -210,7 +210,7 @@ mod tests {
         let fields =
             r#"status=503 duration_ms=30 error="answered 503" retry_at=1970-01-01T00:00:00Z"#;
         check(occurrence, "WARN", "attempt failed", &format!("{about} {fields}"));
-        let occurrence = Occurrence::Exhausted { delivery, failure: unanswered };
+        let occurrence = Occurrence::DeliveryFailed { delivery, failure: unanswered };
         let fields = format!(r#"{about} class="timeout" duration_ms=30 error="not in time""#);
         check(occurrence, "ERROR", "delivery given up: the last attempt failed", &fields);
         let occurrence = Occurrence::Expired { delivery };

@@ -216,7 +216,7 @@ impl DeliveryStore for MemoryStore {
         let was_retrying = entry.status == DeliveryStatus::Retrying;
         let backlog = &mut state.backlog;
         backlog.remove(endpoint, due_at, delivery);
-        if was_retrying && backlog.head(endpoint).is_none_or(QueuedDelivery::is_first) {
+        if was_retrying && backlog.head(endpoint).is_none_or(QueuedDelivery::awaits_first_attempt) {
             backlog.unblock(endpoint);
         }
         state.cancel(delivery, CancelReason::Manual);
@@ -276,9 +276,9 @@ impl State {
         event.deliveries.push(id);
         event.open += 1;
         let progress = Progress::start(now);
-        let waiting = QueuedDelivery { event: Arc::clone(&event.event), progress };
+        let queued = QueuedDelivery { event: Arc::clone(&event.event), progress };
         let due_at = due_in_order(&registration.endpoint, now);
-        self.backlog.push(registration.number, due_at, id, waiting);
+        self.backlog.push(registration.number, due_at, id, queued);
         let entry = Entry {
             event: number,
             endpoint: registration.id.clone(),
@@ -336,10 +336,10 @@ impl State {
             self.backlog.hasten(endpoint, now, last);
         }
         let retrying = |entry: &&Entry| entry.status == DeliveryStatus::Retrying;
-        let waiting: BTreeSet<EndpointNumber> =
+        let with_retries: BTreeSet<EndpointNumber> =
             self.deliveries.values().filter(retrying).map(|entry| entry.number).collect();
         for registration in self.registry.list() {
-            if !waiting.contains(&registration.number) {
+            if !with_retries.contains(&registration.number) {
                 self.backlog.unblock(registration.number);
             }
         }

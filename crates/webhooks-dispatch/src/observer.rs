@@ -1,4 +1,4 @@
-//! For those who look: observers that an engine notifies, for metrics, logs and operational events.
+//! For operators: observers that an engine notifies, for metrics, logs and operational events.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,8 +79,8 @@ pub enum Occurrence<'a> {
         /// The time at which the next attempt is due.
         retry_at: Timestamp,
     },
-    /// The last attempt failed, and the delivery with it: its retries are spent.
-    Exhausted {
+    /// The last attempt failed, and the delivery with it: no retry is left, or none would help.
+    DeliveryFailed {
         /// The delivery.
         delivery: DeliveryRef<'a>,
         /// The failure.
@@ -91,7 +91,8 @@ pub enum Occurrence<'a> {
         /// The delivery.
         delivery: DeliveryRef<'a>,
     },
-    /// The outcome of a delivery was not recorded, since its claim was lost: it may be sent again.
+    /// The outcome of a delivery was not recorded: its claim was lost, or the store refused this
+    /// result again and again. The delivery may be sent again.
     LeaseLost {
         /// The delivery.
         delivery: DeliveryRef<'a>,

@@ -23,12 +23,12 @@ const MAX_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 /// A token bucket that starts full.
 pub(crate) struct Rate {
     limit: RateLimit,
-    now: Now,
+    clock: BucketClock,
     /// The time in which the bucket gets one token.
     interval: Duration,
     /// The time at which it is full again if nothing more is taken.
     full_at: MonotonicTime,
-    bucket: RateLimiter<NotKeyed, InMemoryState, Now, NoOpMiddleware<Nanos>>,
+    bucket: RateLimiter<NotKeyed, InMemoryState, BucketClock, NoOpMiddleware<Nanos>>,
 }
 
 impl Rate {
@@ -38,10 +38,10 @@ impl Rate {
         let quota = Quota::with_period(interval).unwrap_or_else(|| Quota::per_second(limit.calls));
         let quota = quota.allow_burst(limit.burst.min(MAX_BURST));
         // Before the bucket is made, which then reads the clock for its start.
-        let clock = Now::default();
+        let clock = BucketClock::default();
         clock.set(now);
         let bucket = RateLimiter::direct_with_clock(quota, clock.clone());
-        Self { limit, now: clock, interval, full_at: now, bucket }
+        Self { limit, clock, interval, full_at: now, bucket }
     }
 
     /// Returns the limit.
@@ -51,9 +51,9 @@ impl Rate {
 
     /// Takes a token, or returns the time at which there is one.
     pub(crate) fn take(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
-        self.now.set(now);
+        self.clock.set(now);
         let taken = self.bucket.check();
-        taken.map_err(|not_until| now + not_until.wait_time_from(self.now.now()))?;
+        taken.map_err(|not_until| now + not_until.wait_time_from(self.clock.now()))?;
         self.full_at = self.full_at.max(now) + self.interval;
         Ok(())
     }
@@ -72,9 +72,9 @@ impl fmt::Debug for Rate {
 
 /// The time that the caller set last, in nanoseconds. It never goes back.
 #[derive(Debug, Clone, Default)]
-struct Now(Arc<AtomicU64>);
+struct BucketClock(Arc<AtomicU64>);
 
-impl Now {
+impl BucketClock {
     fn set(&self, now: MonotonicTime) {
         let elapsed = now.saturating_since(MonotonicTime::default()).as_nanos();
         let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX);
@@ -82,7 +82,7 @@ impl Now {
     }
 }
 
-impl Clock for Now {
+impl Clock for BucketClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

@@ -1,11 +1,15 @@
 //! The choice of the next attempt: one lane per endpoint with claimed deliveries, tenants in turn,
 //! bounds on the attempts in flight.
 
-mod claims;
-mod known;
-mod lane;
+// From bottom to top.
 mod slots;
 mod turns;
+
+mod lane;
+
+mod known;
+
+mod claims;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -51,7 +55,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// used up is parked, and nothing more is claimed for it.
 ///
 /// `ready_deliveries` and `parked_deliveries` are sums of queue lengths: a queue changes either
-/// between [`dequeue`](Self::dequeue) and [`enqueue`](Self::enqueue), or together with its sum.
+/// between [`unlist`](Self::unlist) and [`list`](Self::list), or together with its sum.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     concurrency: usize,
@@ -72,8 +76,8 @@ pub(crate) struct Scheduler {
     parkings: u64,
     /// The number of deliveries in parked lanes.
     parked_deliveries: usize,
-    /// The lanes that wait, by the time at which they go on.
-    waiting: BTreeSet<(MonotonicTime, usize)>,
+    /// The lanes that rest, by the time at which they go on.
+    resting: BTreeSet<(MonotonicTime, usize)>,
     /// The endpoints for which nothing is claimed.
     busy: Arc<BTreeSet<EndpointNumber>>,
     /// All claims of this worker with the ends of their leases: those that wait in lanes, and those
@@ -83,8 +87,8 @@ pub(crate) struct Scheduler {
     queued: usize,
     /// A time before which no lease of a claim that waits in a lane ends.
     leases_end: MonotonicTime,
-    /// Claims to release: their lane holds nothing any more.
-    released: Vec<Claim>,
+    /// Claims to release: no lane holds them any more.
+    to_release: Vec<Claim>,
     /// The number of changes that may have brought something to claim: in the store, of lanes that
     /// became free, of time.
     changes: u64,
@@ -129,12 +133,12 @@ impl Scheduler {
             parked: BTreeMap::new(),
             parkings: 0,
             parked_deliveries: 0,
-            waiting: BTreeSet::new(),
+            resting: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
             queued: 0,
             leases_end: MonotonicTime::NEVER,
-            released: Vec::new(),
+            to_release: Vec::new(),
             changes: 0,
             last_claim: (0, 0),
             last_claim_at: Timestamp::UNIX_EPOCH,
@@ -160,19 +164,20 @@ impl Scheduler {
         Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
     }
 
-    /// Notes that there may be something to claim: a claim that brought too little counts no more.
-    pub(crate) fn note_change(&mut self) {
+    /// Allows the next claim: there may be something to claim, even if the last one brought too
+    /// little.
+    pub(crate) fn allow_claim(&mut self) {
         self.changes += 1;
     }
 
     /// Returns whether the lanes run low.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn runs_low(&self) -> bool {
         self.ready_deliveries < LOW_WATER * self.concurrency
     }
 
     /// Returns whether the lanes run low and a claim may bring more.
     fn wants_more(&self) -> bool {
-        self.has_room() && self.exhausted_at != Some(self.changes)
+        self.runs_low() && self.exhausted_at != Some(self.changes)
     }
 
     pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointNumber>> {
@@ -196,9 +201,9 @@ impl Scheduler {
         for claimed in claimed {
             let index = self.lane(&claimed);
             let lane = &mut self.lanes[index];
-            // The lane may have begun to wait after the claim was requested.
-            if lane.state == LaneState::Waiting || self.is_stopped {
-                self.released.push(claimed.claim);
+            // The lane may have begun to rest after the claim was requested.
+            if lane.state == LaneState::Resting || self.is_stopped {
+                self.to_release.push(claimed.claim);
                 continue;
             }
             self.held.insert(claimed.claim, lease_end);
@@ -210,9 +215,9 @@ impl Scheduler {
             match lane.state {
                 LaneState::Ready => self.ready_deliveries += 1,
                 LaneState::Parked(_) => self.parked_deliveries += 1,
-                LaneState::Idle | LaneState::Waiting => {}
+                LaneState::Idle | LaneState::Resting => {}
             }
-            self.enqueue(index);
+            self.list(index);
         }
     }
 
@@ -230,7 +235,8 @@ impl Scheduler {
             self.ready_deliveries -= lane.queue.len();
             lane.state = LaneState::Idle;
             if !lane.can_start(most, slow_share) {
-                // Others took the room meanwhile. The lane goes on when an attempt of its own ends.
+                // Others took the slots meanwhile. The lane goes on when an attempt of its own
+                // ends. It has one: a lane with none in flight can always start.
                 continue;
             }
             let trust = lane.trust();
@@ -242,16 +248,16 @@ impl Scheduler {
             if let Err(until) = lane.token(self.now) {
                 // The wait for a token may outlast a lease. The claims are released, so that they
                 // need no extending, fill no lane, and are free for other workers meanwhile.
-                self.pause_until(index, until);
+                self.rest_until(index, until);
                 continue;
             }
             if let Some(claimed) = lane.start(self.now) {
                 self.queued -= 1;
                 self.slots.start(trust);
-                self.enqueue(index);
+                self.list(index);
                 return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
-            self.enqueue(index);
+            self.list(index);
         }
         None
     }
@@ -265,11 +271,11 @@ impl Scheduler {
         self.parked.insert((trust, self.parkings), index);
         self.parkings += 1;
         // `take` has subtracted this queue from `ready_deliveries`.
-        let (held, endpoint) = (lane.queue.len(), lane.endpoint);
-        if self.parked_deliveries + held > HIGH_WATER * self.concurrency {
+        let (len, endpoint) = (lane.queue.len(), lane.endpoint);
+        if self.parked_deliveries + len > HIGH_WATER * self.concurrency {
             self.release_queue(index);
         } else {
-            self.parked_deliveries += held;
+            self.parked_deliveries += len;
         }
         self.set_busy(endpoint, true);
     }
@@ -277,8 +283,8 @@ impl Scheduler {
     /// Unparks the first lane of each trust for which there is a slot.
     fn unpark(&mut self) {
         for index in self.unparkable() {
-            self.dequeue(index);
-            self.enqueue(index);
+            self.unlist(index);
+            self.list(index);
         }
     }
 
@@ -310,7 +316,7 @@ impl Scheduler {
         if lane.slow == 1 {
             self.slow_lanes += 1;
         }
-        self.enqueue(flight.lane);
+        self.list(flight.lane);
     }
 
     /// Notes the end of an attempt, and its signal about the endpoint.
@@ -324,13 +330,13 @@ impl Scheduler {
         let is_current = flight.claimed.registration.number == lane.endpoint;
         let signal = if is_current { signal } else { EndpointSignal::Nothing };
         if let Some(until) = lane.on_result(signal, flight.is_slow, &self.breaker, self.now) {
-            return self.pause_until(flight.lane, until);
+            return self.rest_until(flight.lane, until);
         }
         // It waits among the lanes of its old trust, whose slots are others.
         if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
-            self.dequeue(flight.lane);
+            self.unlist(flight.lane);
         }
-        self.enqueue(flight.lane);
+        self.list(flight.lane);
     }
 
     fn free_slot(&mut self, flight: &InFlight) {
@@ -356,19 +362,19 @@ impl Scheduler {
         false
     }
 
-    /// Pauses a lane, and releases its claims.
-    fn pause_until(&mut self, index: usize, until: MonotonicTime) {
-        self.dequeue(index);
+    /// Makes a lane rest, and releases its claims.
+    fn rest_until(&mut self, index: usize, until: MonotonicTime) {
+        self.unlist(index);
         let lane = &mut self.lanes[index];
         let mut until = until;
-        if lane.state == LaneState::Waiting {
-            self.waiting.remove(&(lane.waits_until, index));
-            // A pause that is longer already stays.
-            until = until.max(lane.waits_until);
+        if lane.state == LaneState::Resting {
+            self.resting.remove(&(lane.rests_until, index));
+            // A rest that is longer already stays.
+            until = until.max(lane.rests_until);
         }
-        lane.state = LaneState::Waiting;
-        lane.waits_until = until;
-        self.waiting.insert((until, index));
+        lane.state = LaneState::Resting;
+        lane.rests_until = until;
+        self.resting.insert((until, index));
         let endpoint = lane.endpoint;
         self.release_queue(index);
         self.set_busy(endpoint, true);
@@ -378,7 +384,7 @@ impl Scheduler {
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
-            self.dequeue(index);
+            self.unlist(index);
             self.release_queue(index);
         }
     }
@@ -392,25 +398,25 @@ impl Scheduler {
         self.slots.in_flight()
     }
 
-    /// Returns the time at which the first lane that waits goes on.
+    /// Returns the time at which the first lane that rests goes on.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
         if self.slots.has_any() && !self.unparkable().is_empty() {
             // A parked lane can start now, so the driver must not sleep.
             return Some(self.now);
         }
-        self.waiting.first().map(|(until, _)| *until)
+        self.resting.first().map(|(until, _)| *until)
     }
 
-    /// Moves the time forward; lanes whose wait is over go on.
+    /// Moves the time forward; lanes whose rest is over go on.
     fn advance(&mut self, now: MonotonicTime) {
         // A caller may read its clock before it locks the scheduler, so a reading may come late.
         self.now = self.now.max(now);
-        while let Some((until, index)) = self.waiting.first().copied()
+        while let Some((until, index)) = self.resting.first().copied()
             && until <= self.now
         {
-            self.waiting.pop_first();
+            self.resting.pop_first();
             self.lanes[index].state = LaneState::Idle;
-            self.enqueue(index);
+            self.list(index);
         }
     }
 
@@ -421,16 +427,16 @@ impl Scheduler {
     /// attempts each endpoint may start. If many endpoints begin to hang, each gets one of the
     /// last.
     fn shares(&self) -> (usize, usize) {
-        let room = self.concurrency * SLOW_FACTOR;
+        let slow_slots = self.concurrency * SLOW_FACTOR;
         // With at most `concurrency` attempts in flight this is at least `concurrency`, which is no
         // bound. It falls to zero as the slow slots fill.
-        let most = room.saturating_sub(self.slots.in_flight()) / (SLOW_FACTOR - 1);
-        (most, room / self.slow_lanes.max(1))
+        let most = slow_slots.saturating_sub(self.slots.in_flight()) / (SLOW_FACTOR - 1);
+        (most, slow_slots / self.slow_lanes.max(1))
     }
 
-    /// Adds a lane to the ready ones if it can start an attempt, and marks its endpoint busy or
-    /// free.
-    fn enqueue(&mut self, index: usize) {
+    /// Lists an idle lane among the ready ones if it can start an attempt, and marks the endpoint
+    /// of any lane busy or free.
+    fn list(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
@@ -439,14 +445,15 @@ impl Scheduler {
             self.ready_deliveries += lane.queue.len();
             self.turns.push(&lane.tenant, index);
         }
-        let is_closed = matches!(lane.state, LaneState::Parked(_) | LaneState::Waiting);
+        let is_closed = matches!(lane.state, LaneState::Parked(_) | LaneState::Resting);
         let is_busy = is_closed || lane.queue.len() >= per_endpoint;
         let endpoint = lane.endpoint;
         self.set_busy(endpoint, is_busy);
     }
 
-    /// Removes a lane from the ready ones and from the parked ones.
-    fn dequeue(&mut self, index: usize) {
+    /// Removes a lane from the ready ones or the parked ones, and makes it idle. A lane that rests
+    /// stays so.
+    fn unlist(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         match lane.state {
             LaneState::Ready => {
@@ -457,7 +464,7 @@ impl Scheduler {
                 self.parked_deliveries -= lane.queue.len();
                 self.parked.remove(&(lane.parked_as, turn));
             }
-            LaneState::Idle | LaneState::Waiting => return,
+            LaneState::Idle | LaneState::Resting => return,
         }
         lane.state = LaneState::Idle;
     }

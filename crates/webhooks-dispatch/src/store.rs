@@ -9,17 +9,21 @@
 //! 5. [`settle`](DeliveryStore::settle) with [`Outcome::Released`], for claims that it cannot use now;
 //! 6. [`next_due`](DeliveryStore::next_due), to know how long to sleep if no change wakes it.
 //!
-//! A second task of the worker calls [`settle`](DeliveryStore::settle) with the results of attempts
+//! A second task of the worker calls [`settle`](DeliveryStore::settle) with the outcomes of claims
 //! meanwhile. When the worker ends, it releases its claims, and then calls
-//! [`release_held`](DeliveryStore::release_held). Operators call [`cancel`](DeliveryStore::cancel)
-//! and [`replay`](DeliveryStore::replay) at any time. The section "Write a store" of the crate's
-//! README says which of these calls overlap, and what must be atomic. The crate
-//! `webhooks-conformance` has the test suite.
+//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call
+//! [`cancel`](DeliveryStore::cancel) and [`replay`](DeliveryStore::replay) at any time.
+//!
+#![doc = include_str!("../STORE.md")]
 
+// From bottom to top.
 mod changes;
 mod claim;
 mod error;
+mod outcome;
+
 mod health;
+
 mod replay;
 mod settlement;
 
@@ -35,10 +39,11 @@ pub use self::changes::{ChangeListener, ChangeNotifier};
 pub use self::claim::{Claim, ClaimRequest, Claimed, Progress};
 pub use self::error::{CancelReason, OperationError, StoreError};
 pub use self::health::{Failing, Health};
+pub use self::outcome::{Attempt, Outcome};
 pub use self::replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
-pub use self::settlement::{Attempt, Outcome, Settled, Settlement};
+pub use self::settlement::{Settled, Settlement};
 pub use crate::clock::Now;
 pub use crate::serialized_event::SerializedEvent;
 
@@ -54,8 +59,9 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// Stores each event with a delivery for each endpoint that wants it, all or nothing per event;
     /// returns a result for each event, in the same order.
     ///
-    /// An event id that its tenant has used before, with the same content, gives the first result
-    /// again; with other content, a [`Conflict`].
+    /// An event id that its tenant has used before, with the same content
+    /// ([`SerializedEvent::is_same_content`]), gives the first result again, with the first number
+    /// of deliveries and [`PublishStatus::Duplicate`]; with other content, a [`Conflict`].
     ///
     /// # Errors
     /// [`StoreError`] when no event was stored.
@@ -69,7 +75,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Result<Published, Conflict>>, StoreError>> + Send;
 
     /// Claims deliveries that are due, each for this caller alone until its lease ends. Tenants
-    /// take turns.
+    /// take turns. [What may be claimed](self#what-may-be-claimed) is in the module's docs.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails; nothing is claimed then.
@@ -78,8 +84,8 @@ pub trait DeliveryStore: Send + Sync + 'static {
         request: ClaimRequest,
     ) -> impl Future<Output = Result<Vec<Claimed>, StoreError>> + Send;
 
-    /// Records the outcomes of claimed deliveries; returns for each whether it was recorded, in the
-    /// same order. A claim that was lost changes nothing.
+    /// Records the outcomes of claimed deliveries, and the [`Failing`] of their endpoints; returns
+    /// for each whether it was recorded, in the same order. A claim that was lost changes nothing.
     ///
     /// # Errors
     /// [`StoreError`] when no outcome was recorded. The claims go on, so that the same call can be
@@ -102,8 +108,10 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
-    /// Returns the time until there may be something to claim for endpoints that are not `busy`;
-    /// `None` if only a change can bring something.
+    /// Returns the time until there may be something to claim for endpoints that are not `busy`:
+    /// until a delivery is due or a lease ends. `None` if only a change can bring something.
+    ///
+    /// It is zero only if a claim now may find something. The worker then claims again after 1 ms.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails.
@@ -113,10 +121,10 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
-    /// Makes deliveries due now that wait for their first attempt and are due later: a clock that
-    /// was ahead accepted them. An ordered endpoint stops waiting for a retry that will not be
-    /// made. A worker calls this when it starts, after the wall clock was set back, and every five
-    /// minutes.
+    /// Repairs due times after a clock that was ahead. A delivery that waits for its first attempt
+    /// and is due in the future becomes due now. An ordered endpoint that waits, although none of
+    /// its deliveries is retrying, goes on. A worker calls this when it starts, after the wall
+    /// clock was set back, and every five minutes.
     ///
     /// It may take long, so a store does it in small steps, between which other calls go on.
     ///
@@ -145,9 +153,10 @@ pub trait DeliveryStore: Send + Sync + 'static {
         request: ReplayRequest,
     ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
 
-    /// Releases deliveries that the store holds for a worker that ends, beyond those that it has
-    /// claimed; returns their number. A store that holds none need not implement it.
-    fn release_held(&self) -> impl Future<Output = usize> + Send {
+    /// Releases deliveries that the store has claimed for a worker in advance and not yet returned
+    /// from [`claim`](Self::claim), since the worker ends; returns their number. A store that
+    /// claims nothing in advance need not implement it.
+    fn release_preclaimed(&self) -> impl Future<Output = usize> + Send {
         std::future::ready(0)
     }
 

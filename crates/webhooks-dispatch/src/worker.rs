@@ -1,9 +1,12 @@
 //! A worker: it claims deliveries, makes attempts, settles the results, and waits for more.
 
+// From bottom to top.
 mod attempts;
 mod disabler;
-mod driver;
+
 mod settler;
+
+mod driver;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +19,9 @@ use webhooks_registry::store::EndpointStore;
 
 use self::driver::Driver;
 use crate::clock::Clock;
+use crate::engine_shared::EngineShared;
 use crate::history::HistoryStore;
 use crate::observer::{Occurrence, WorkerPart};
-use crate::parts::EngineParts;
 use crate::scheduler::Scheduler;
 use crate::store::DeliveryStore;
 use crate::transport::Transport;
@@ -53,7 +56,8 @@ pub struct ShutdownReport {
     /// due again, and the receiver may have got them.
     pub broken_off: usize,
     /// The number of results that could not be settled: the store failed to the end, or the grace
-    /// time was shorter than `linger`. Their deliveries are due again when their leases end.
+    /// time was shorter than `linger`. Their deliveries are due again: at once if the store then
+    /// takes the release, else when their leases end.
     pub unsettled: usize,
     /// The number of deliveries that still wait in the store, for any worker: at most 10,000 are
     /// counted. `None` if the store failed.
@@ -66,19 +70,20 @@ pub struct ShutdownReport {
 }
 
 impl Worker {
-    pub(crate) fn start<S, T, C>(parts: Arc<EngineParts<S, T, C>>) -> Self
+    pub(crate) fn start<S, T, C>(engine: Arc<EngineShared<S, T, C>>) -> Self
     where
         S: DeliveryStore + EndpointStore + HistoryStore,
         T: Transport,
         C: Clock,
     {
         let (stop, stopped) = oneshot::channel();
-        let driver = tokio::spawn(Driver::new(parts).run(stopped));
+        let driver = tokio::spawn(Driver::new(engine).run(stopped));
         Self { stop: Some(stop), driver }
     }
 
     /// Stops claiming, lets attempts in flight end within `grace`, settles them, and releases all
-    /// other claims at once.
+    /// other claims at once. The last calls to the store may take half a second each beyond
+    /// `grace`, 2.5 s in all.
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -86,12 +91,13 @@ impl Worker {
         self.end(Stop::Grace(grace)).await
     }
 
-    /// Delivers what waits, and ends when nothing more falls due within `grace`: for programs that
-    /// publish and exit.
+    /// Delivers what waits, and ends when nothing more falls due within three quarters of `grace`:
+    /// for programs that publish and exit.
     ///
-    /// In the last quarter of that time it starts nothing, so that attempts in flight can end.
-    /// Later retries, and deliveries for paused endpoints, stay in the store for the next worker;
-    /// [`ShutdownReport::waiting`] counts them.
+    /// In the last quarter of `grace` it starts nothing, so that attempts in flight can end. Later
+    /// retries, and deliveries for paused endpoints, stay in the store for the next worker;
+    /// [`ShutdownReport::waiting`] counts them. The last calls to the store may take as long beyond
+    /// `grace` as those of [`shutdown`](Self::shutdown).
     ///
     /// # Cancellation
     /// Dropping the future stops the worker at once.
@@ -129,11 +135,11 @@ impl fmt::Debug for Worker {
 }
 
 /// The state that the tasks of a worker share.
-struct WorkerParts<S, T, C> {
-    parts: Arc<EngineParts<S, T, C>>,
+struct WorkerShared<S, T, C> {
+    engine: Arc<EngineShared<S, T, C>>,
     scheduling: Arc<SchedulerHandle>,
     /// A permit for each attempt in flight and each result that is not settled yet.
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// The number of times that a part panicked.
     failures: AtomicU64,
     /// The number of calls that the store answered. If it moves while one result keeps failing, the
@@ -141,17 +147,17 @@ struct WorkerParts<S, T, C> {
     answers: AtomicU64,
 }
 
-impl<S, T, C> WorkerParts<S, T, C> {
+impl<S, T, C> WorkerShared<S, T, C> {
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduling.scheduler()
     }
 
     fn tell_failure(&self, part: WorkerPart) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.parts.observers.notify(&Occurrence::WorkerFailed { part });
+        self.engine.observers.notify(&Occurrence::WorkerFailed { part });
     }
 
-    fn has_answered(&self) {
+    fn count_answer(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 }

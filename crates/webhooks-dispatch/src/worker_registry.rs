@@ -26,7 +26,7 @@ impl WorkerRegistry {
         self.for_each(|worker| worker.release_endpoint(endpoint));
     }
 
-    /// Does the same for an endpoint that is gone or disabled. The workers forget it, too.
+    /// Does the same for an endpoint that was unregistered or disabled. The workers forget it, too.
     pub(crate) fn forget_endpoint(&self, endpoint: EndpointNumber) {
         self.for_each(|worker| worker.forget_endpoint(endpoint));
     }
@@ -39,7 +39,7 @@ impl WorkerRegistry {
     fn for_each(&self, change: impl Fn(&SchedulerHandle)) {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for worker in workers.iter().filter_map(Weak::upgrade) {
-            // The driver must run to release the claims that the scheduler has put aside.
+            // The driver must run to release the claims that no lane holds any more.
             change(&worker);
             worker.wake.notify_one();
         }
@@ -81,17 +81,17 @@ impl SchedulerHandle {
     /// The change is noted before the scheduler is locked: a claim that the store answered before
     /// the change, and that is not yet taken in, then finds the note.
     fn release_endpoint(&self, endpoint: EndpointNumber) {
-        self.note_change(endpoint);
+        self.note_changed_endpoint(endpoint);
         self.scheduler().release_endpoint(endpoint);
     }
 
-    /// Does the same for an endpoint that is gone or disabled, and forgets it.
+    /// Does the same for an endpoint that was unregistered or disabled, and forgets it.
     fn forget_endpoint(&self, endpoint: EndpointNumber) {
-        self.note_change(endpoint);
+        self.note_changed_endpoint(endpoint);
         self.scheduler().forget_endpoint(endpoint);
     }
 
-    fn note_change(&self, endpoint: EndpointNumber) {
+    fn note_changed_endpoint(&self, endpoint: EndpointNumber) {
         if let Some(changed) = &mut *self.changed() {
             changed.insert(endpoint);
         }

@@ -169,7 +169,7 @@ impl DeliveryStore for PostgresStore {
         self.inner.replay(request).await
     }
 
-    async fn release_held(&self) -> usize {
+    async fn release_preclaimed(&self) -> usize {
         let count = self.inner.stop_preclaiming().await;
         // Another worker of this process joins again with its next claim.
         self.inner.membership.end();

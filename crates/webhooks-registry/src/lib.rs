@@ -43,4 +43,5 @@ pub use registration::Registration;
 pub use registry::{RegisterError, Registry, UnknownEndpoint};
 pub use secret::{Secret, SecretError};
 pub use state::{DisableReason, EndpointState};
+pub use store::{EndpointStoreError, Registered};
 pub use subscription::{Subscription, SubscriptionError};

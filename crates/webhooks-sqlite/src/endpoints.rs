@@ -21,7 +21,7 @@ struct Change {
     before: Option<Arc<Registration>>,
     after: Registration,
     /// The first place of its backlog, and the time at which an ordered endpoint goes on. Memory needs
-    /// them only for an endpoint whose row could not be read, which has no lane yet.
+    /// them only for an endpoint whose row could not be read, which has no queue yet.
     first: Option<QueueKey>,
     blocked_until: Timestamp,
 }
@@ -95,7 +95,7 @@ impl Change {
         if before.as_ref().is_some_and(|before| before.state.is_open()) && !after.state.is_open() {
             connection.start_draining(after.number);
         }
-        // If the endpoint has a lane, this changes its settings and leaves its deliveries.
+        // If the endpoint has a queue, this changes its settings and leaves its deliveries.
         let mut backlog = inner.backlog();
         backlog.open(&after, first, blocked_until);
         backlog.set_failing(after.number, connection.failing.contains_key(&after.number));
@@ -127,7 +127,7 @@ impl Register {
     }
 }
 
-// The commands on endpoints end their groups: `after_commit` changes registrations and lanes, by
+// The commands on endpoints end their groups: `after_commit` changes registrations and queues, by
 // which all others decide. They may follow `Publish`, `Settle` and `Prune`: these change no
 // registration, and the statements find in the rows what these wrote for the endpoint.
 impl WriteCommand for Register {

@@ -162,7 +162,7 @@ impl WriteCommand for Prune {
 
     // Others may follow it. In memory it changes only the search, and does so in `write`, where a
     // `Settle` or another `Prune` behind it finds the change. It deletes deliveries that have ended, which
-    // have no place in a lane and no lease.
+    // have no place in a queue and no lease.
     const ENDS_GROUP: bool = false;
 
     fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {

@@ -144,7 +144,7 @@ impl Settle {
 impl WriteCommand for Settle {
     type Answer = Vec<Settled>;
 
-    // Others may follow it. It changes leases and lanes in memory, and `failing`. Of the commands that
+    // Others may follow it. It changes leases and queues in memory, and `failing`. Of the commands that
     // may follow, only another `Settle` reads those. `write` pins the leases and changes `failing`, so
     // a second settlement of the same claim finds it pinned, and a second failure finds the first.
     // `Cancel`, `Replaying` and the commands on endpoints read deliveries from the rows.

@@ -17,7 +17,7 @@ use crate::write_connection::WriteConnection;
 /// The number of commands in one commit.
 const MAX_GROUP: usize = 256;
 
-/// The number of lanes that are refilled before waiting callers are told of new deliveries.
+/// The number of queues that are refilled before waiting callers are told of new deliveries.
 const REFILL_BATCH: usize = 32;
 
 /// Returns whether a command is the last one of its group.
@@ -147,7 +147,7 @@ impl Writer {
         }
     }
 
-    /// Refills the lanes of the backlog that run low. A lane that cannot be read now asks again later.
+    /// Refills the queues of the backlog that run low. One that cannot be read now asks again later.
     pub(crate) fn refill(&mut self) {
         loop {
             let refills = self.inner.backlog().refills(REFILL_BATCH);

@@ -21,7 +21,7 @@ pub use webhooks_dispatch::LogObserver;
 pub use webhooks_dispatch::{
     BreakerSettings, Conflict, Dispatcher, Endpoints, Engine, EngineSettings, FnTransport,
     MemoryStore, OperationError, PublishError, PublishStatus, Published, Replay, Replaying,
-    ShutdownReport, Undelivered, Worker,
+    ShutdownReport, StoreError, Undelivered, Worker,
 };
 #[cfg(feature = "direct")]
 #[doc(inline)]
@@ -32,8 +32,8 @@ pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_registry::{
-    Endpoint, EndpointState, EndpointUrl, HeaderProfile, RateLimit, Registration, Registry, Secret,
-    Subscription,
+    Endpoint, EndpointState, EndpointStoreError, EndpointUrl, HeaderProfile, RateLimit, Registered,
+    Registration, Registry, Secret, Subscription,
 };
 #[cfg(feature = "sqlite")]
 #[doc(inline)]

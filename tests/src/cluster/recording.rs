@@ -132,8 +132,8 @@ impl DeliveryStore for RecordingStore {
         self.inner.replay(request).await
     }
 
-    async fn release_held(&self) -> usize {
-        self.inner.release_held().await
+    async fn release_preclaimed(&self) -> usize {
+        self.inner.release_preclaimed().await
     }
 
     fn changes(&self) -> ChangeListener {

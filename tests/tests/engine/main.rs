@@ -146,7 +146,7 @@ impl Observer for Watcher {
             Occurrence::AttemptFailed { delivery, failure, .. } => {
                 format!("{} failed by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
-            Occurrence::Exhausted { delivery, failure } => {
+            Occurrence::DeliveryFailed { delivery, failure } => {
                 format!("{} exhausted by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
             Occurrence::Expired { delivery } => format!("{} expired", delivery.event),

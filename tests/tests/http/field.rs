@@ -166,7 +166,7 @@ struct Ended(Arc<Notify>);
 
 impl Observer for Ended {
     fn observe(&self, occurrence: &Occurrence<'_>) {
-        if matches!(occurrence, Occurrence::Delivered { .. } | Occurrence::Exhausted { .. }) {
+        if matches!(occurrence, Occurrence::Delivered { .. } | Occurrence::DeliveryFailed { .. }) {
             self.0.notify_one();
         }
     }

@@ -103,7 +103,7 @@ async fn what_is_not_taken_in_time_is_handed_back() {
     assert!(lost.is_empty(), "it is claimed anew");
     publish(&here, ["given-back".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    assert_eq!(here.release_held().await, 1);
+    assert_eq!(here.release_preclaimed().await, 1);
     publish(&here, ["kept".to_owned()]).await;
     assert_eq!(waiting(&url).await, (3, 1));
     let mut changes = there.changes();
@@ -315,7 +315,7 @@ async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
 }
 
 /// Goal: while a worker shuts down, nobody takes its share before its last attempt has ended, and
-/// then somebody does at once. Method: two workers share a limit of two; one calls `release_held`
+/// then somebody does at once. Method: two workers share a limit of two; one calls `release_preclaimed`
 /// while it has a claim.
 #[tokio::test]
 async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
@@ -341,7 +341,7 @@ async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
         let count = sqlx::query_scalar("SELECT count(*) FROM webhooks.workers");
         count.fetch_one(&mut connect(&url).await).await.unwrap()
     };
-    ending.release_held().await;
+    ending.release_preclaimed().await;
     assert_eq!(workers().await, 2);
     assert_eq!(share(&claim(staying, 1).await), 1);
     let settled = settle(ending, &last, Outcome::Delivered).await;

@@ -179,12 +179,12 @@ impl Pair {
         self.next += 1;
         let event = Event::new("a", "x".repeat(bytes)).unwrap();
         let event = Arc::new(SerializedEvent::new(&event));
-        let waiting = QueuedDelivery { event, progress: Progress::start(at(self.now)) };
+        let delivery = QueuedDelivery { event, progress: Progress::start(at(self.now)) };
         let due_at = self.due(endpoint, due_in);
         // As stores do: first on disk, then in memory.
-        self.disk[endpoint].insert(QueueKey { due_at, delivery: id }, waiting.clone());
-        self.small.push(number_of(endpoint), due_at, id, waiting.clone());
-        self.all.push(number_of(endpoint), due_at, id, waiting);
+        self.disk[endpoint].insert(QueueKey { due_at, delivery: id }, delivery.clone());
+        self.small.push(number_of(endpoint), due_at, id, delivery.clone());
+        self.all.push(number_of(endpoint), due_at, id, delivery);
     }
 
     /// Makes due now what is due later. (Nothing here has had an attempt.)
@@ -330,7 +330,7 @@ impl Pair {
             prop_assert!(key.is_some(), "{} has ended", id);
             let Some(key) = key else { continue };
             let before = last.insert(endpoint, key);
-            prop_assert!(before < Some(key), "each lane is handed out in order");
+            prop_assert!(before < Some(key), "each queue is handed out in order");
             self.held.retain(|(_, held, ..)| held.delivery != id);
             self.held.push((endpoint, key, claim, other.claim));
         }
@@ -342,12 +342,12 @@ impl Pair {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        let held: usize = self.small.lanes.values().map(EndpointBacklog::bytes).sum();
+        let held: usize = self.small.queues.values().map(EndpointQueue::bytes).sum();
         prop_assert_eq!(held, self.small.bytes);
         // Each endpoint holds one delivery in any case, and no body here is longer.
         prop_assert!(held <= self.small.window.bytes + 3 * 500);
         let most = self.small.window.per_endpoint;
-        prop_assert!(self.small.lanes.values().all(|lane| lane.len() <= most));
+        prop_assert!(self.small.queues.values().all(|queue| queue.len() <= most));
         Ok(())
     }
 }
@@ -377,8 +377,8 @@ proptest! {
     }
 }
 
-/// Goal: a lane that cannot be read is asked for again after a while, ever longer, and makes nobody
-/// busy meanwhile; what it holds in memory is handed out all the same.
+/// Goal: a queue that cannot be read is asked for again after a while, ever longer, and makes
+/// nobody busy meanwhile; what it holds in memory is handed out all the same.
 #[test]
 fn a_refill_that_failed_is_tried_again_after_a_pause() {
     let mut pair = Pair::new(Window { per_endpoint: 2, bytes: 1_000 });
@@ -428,7 +428,7 @@ fn a_window_of_nothing_strands_nothing() {
 }
 
 #[test]
-fn a_lane_that_is_closed_is_not_asked_for_again() {
+fn a_queue_that_is_closed_is_not_asked_for_again() {
     let mut pair = Pair::new(Window { per_endpoint: 1, bytes: 1_000 });
     pair.push(0, 0, 1);
     pair.push(0, 0, 1);

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use super::{Claim, Claimed, MonotonicTime, Scheduler};
 
 impl Scheduler {
-    /// Forgets a claim whose delivery was settled.
-    pub(crate) fn settled(&mut self, claim: &Claim) {
+    /// Forgets a claim: it was settled, or nothing will settle it. Its lease is no longer extended.
+    pub(crate) fn forget_claim(&mut self, claim: &Claim) {
         self.held.remove(claim);
     }
 
     /// Forgets the claims that do not wait in lanes: nothing will settle them, so their leases end.
     pub(crate) fn abandon(&mut self) {
-        let waiting = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
-        let waiting: BTreeSet<Claim> = waiting.collect();
-        self.held.retain(|claim, _| waiting.contains(claim));
+        let queued = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
+        let queued: BTreeSet<Claim> = queued.collect();
+        self.held.retain(|claim, _| queued.contains(claim));
     }
 
     /// Returns the claims that are neither settled nor released.
@@ -27,13 +27,13 @@ impl Scheduler {
         self.queued -= self.lanes[index].queue.len();
         for claimed in self.lanes[index].queue.drain(..) {
             self.held.remove(&claimed.claim);
-            self.released.push(claimed.claim);
+            self.to_release.push(claimed.claim);
         }
     }
 
     /// Returns the claims to release, and forgets them.
-    pub(crate) fn take_released(&mut self) -> Vec<Claim> {
-        std::mem::take(&mut self.released)
+    pub(crate) fn take_to_release(&mut self) -> Vec<Claim> {
+        std::mem::take(&mut self.to_release)
     }
 
     /// Drops claims that were lost, unless they are in flight already.
@@ -61,15 +61,15 @@ impl Scheduler {
 
     fn drop_unheld(&mut self) {
         for index in 0..self.lanes.len() {
-            // Between `dequeue` and `enqueue`: the counters are sums of queue lengths.
+            // Between `unlist` and `list`: the counters are sums of queue lengths.
             let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
-                self.dequeue(index);
+                self.unlist(index);
                 let (held, queue) = (&self.held, &mut self.lanes[index].queue);
                 self.queued -= queue.len();
                 queue.retain(|claimed| held.contains_key(&claimed.claim));
                 self.queued += queue.len();
-                self.enqueue(index);
+                self.list(index);
             }
         }
     }

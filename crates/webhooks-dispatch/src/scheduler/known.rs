@@ -44,26 +44,26 @@ impl Scheduler {
         self.by_endpoint.insert(number, index);
         // The number of before never comes again, so nothing else would remove it from `busy`.
         self.set_busy(before, false);
-        self.dequeue(index);
+        self.unlist(index);
         self.release_queue(index);
         self.reset_health(number);
     }
 
-    /// Releases the claims that wait for an endpoint, which has changed or is gone.
+    /// Releases the claims that wait for an endpoint, which was changed or removed.
     pub(crate) fn release_endpoint(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
-        self.dequeue(index);
+        self.unlist(index);
         self.release_queue(index);
-        self.enqueue(index);
+        self.list(index);
     }
 
-    /// Releases the claims that wait for an endpoint that is gone or disabled. Forgets the endpoint
-    /// once none of its attempts is in flight and its rate bucket is full.
+    /// Releases the claims that wait for an endpoint that was unregistered or disabled. Forgets the
+    /// endpoint once none of its attempts is in flight and its rate bucket is full.
     pub(crate) fn forget_endpoint(&mut self, endpoint: EndpointNumber) {
         self.release_endpoint(endpoint);
         self.reset_health(endpoint);
         if let Some(index) = self.by_endpoint.get(&endpoint) {
-            self.lanes[*index].is_gone = true;
+            self.lanes[*index].is_removed = true;
         }
     }
 
@@ -71,25 +71,26 @@ impl Scheduler {
     pub(crate) fn reset_health(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         let lane = &mut self.lanes[index];
-        if lane.state == LaneState::Waiting {
-            self.waiting.remove(&(lane.waits_until, index));
+        if lane.state == LaneState::Resting {
+            self.resting.remove(&(lane.rests_until, index));
             lane.state = LaneState::Idle;
         }
         lane.reset_health();
-        self.enqueue(index);
+        self.list(index);
     }
 
-    /// Forgets lanes that have long been idle, and those of endpoints that are gone.
+    /// Forgets lanes that have long been idle, and those of endpoints that were removed.
     pub(crate) fn sweep(&mut self, now: MonotonicTime) {
         self.advance(now);
         self.turns.tidy();
         for index in 0..self.lanes.len() {
-            // Attempts that were in flight when the endpoint ended may have failed since.
-            if self.lanes[index].is_gone {
+            // Attempts that were in flight when the endpoint was removed may have failed since.
+            if self.lanes[index].is_removed {
                 self.reset_health(self.lanes[index].endpoint);
             }
             let lane = &mut self.lanes[index];
-            let is_unused = lane.is_gone || self.now.saturating_since(lane.used_at) >= IDLE_TIMEOUT;
+            let is_unused =
+                lane.is_removed || self.now.saturating_since(lane.used_at) >= IDLE_TIMEOUT;
             if is_unused
                 && lane.is_forgettable(&self.breaker, self.now)
                 && self.by_endpoint.get(&lane.endpoint) == Some(&index)

@@ -29,8 +29,9 @@ pub(super) enum LaneState {
     Parked(u64),
     /// It can start an attempt.
     Ready,
-    /// It waits for its breaker, for its rate, or because its endpoint asked for a pause.
-    Waiting,
+    /// It starts nothing for a time: its breaker is open, its rate limit is used up, the transport
+    /// had no room, or its endpoint asked for a pause. Its queue is empty.
+    Resting,
 }
 
 /// The claimed deliveries of one endpoint, and the health that its attempts have shown.
@@ -42,21 +43,21 @@ pub(super) struct Lane {
     pub(super) tenant: TenantId,
     pub(super) queue: VecDeque<Claimed>,
     pub(super) state: LaneState,
-    pub(super) waits_until: MonotonicTime,
+    pub(super) rests_until: MonotonicTime,
     /// The trust with which it was parked last.
     pub(super) parked_as: Trust,
     pub(super) in_flight: usize,
     /// The number of slow attempts in flight.
     pub(super) slow: usize,
     pub(super) used_at: MonotonicTime,
-    /// Set if the endpoint was disabled or unregistered.
-    pub(super) is_gone: bool,
+    /// Set if the endpoint was disabled or unregistered: removed from those that get deliveries.
+    pub(super) is_removed: bool,
     max_in_flight: usize,
     /// The number of attempts that may be in flight now. It adapts by AIMD, as TCP does: one more
     /// with each success, half with each failure.
     concurrency_limit: usize,
     /// The trust that its attempts have earned; before the first, what its store remembers.
-    record: Trust,
+    earned: Trust,
     breaker: Breaker,
     rate: Option<Rate>,
 }
@@ -71,15 +72,15 @@ impl Lane {
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
             state: LaneState::Idle,
-            waits_until: MonotonicTime::default(),
+            rests_until: MonotonicTime::default(),
             parked_as: Trust::Failing,
             in_flight: 0,
             slow: 0,
             used_at: now,
-            is_gone: false,
+            is_removed: false,
             max_in_flight: 1,
             concurrency_limit: FIRST_CONCURRENCY_LIMIT,
-            record: if *is_failing { Trust::Failing } else { Trust::Fresh },
+            earned: if *is_failing { Trust::Failing } else { Trust::Fresh },
             breaker: if *is_failing { Breaker::on_probation(now) } else { Breaker::default() },
             rate: None,
         }
@@ -109,27 +110,27 @@ impl Lane {
     ) {
         let endpoint = &claimed.registration.endpoint;
         // A delivery was claimed for the endpoint, so it exists again.
-        self.is_gone = false;
+        self.is_removed = false;
         self.max_in_flight = usize::try_from(endpoint.max_in_flight.get()).unwrap_or(usize::MAX);
         // A new bucket starts full, so it is made only if the limit has changed.
         if self.rate.as_ref().map(Rate::limit) != endpoint.rate_limit {
             self.rate = endpoint.rate_limit.map(|limit| Rate::new(limit, now));
         }
         self.breaker.age(settings, now);
-        if matches!(self.record, Trust::Fresh | Trust::Stale) {
-            let is_first = self.queue.is_empty();
-            self.record = if is_fresh && is_first { Trust::Fresh } else { Trust::Stale };
+        if matches!(self.earned, Trust::Fresh | Trust::Stale) {
+            let is_only_one = self.queue.is_empty();
+            self.earned = if is_fresh && is_only_one { Trust::Fresh } else { Trust::Stale };
         }
     }
 
     /// Returns how quickly the endpoint can be expected to answer. An attempt that is slow lowers
     /// it before it ends, since it may be the first that never ends.
     pub(super) fn trust(&self) -> Trust {
-        match self.record {
+        match self.earned {
             _ if self.breaker.is_probing() => Trust::Failing,
             Trust::Fresh if self.slow > 0 => Trust::Stale,
             Trust::Quick if self.slow > 0 => Trust::Slow,
-            record => record,
+            earned => earned,
         }
     }
 
@@ -159,7 +160,7 @@ impl Lane {
         Some(claimed)
     }
 
-    /// Notes the result of an attempt; returns the time until which the lane must wait, if it must.
+    /// Notes the result of an attempt; returns the time until which the lane must rest, if it must.
     pub(super) fn on_result(
         &mut self,
         signal: EndpointSignal,
@@ -167,7 +168,7 @@ impl Lane {
         settings: &BreakerSettings,
         now: MonotonicTime,
     ) -> Option<MonotonicTime> {
-        self.record = recorded(self.record, signal, was_slow);
+        self.earned = earned_after(self.earned, signal, was_slow);
         match signal {
             EndpointSignal::Success => {
                 self.concurrency_limit =
@@ -194,7 +195,7 @@ impl Lane {
     pub(super) fn reset_health(&mut self) {
         self.breaker = Breaker::default();
         self.concurrency_limit = FIRST_CONCURRENCY_LIMIT;
-        self.record = Trust::Fresh;
+        self.earned = Trust::Fresh;
     }
 
     /// Returns whether nothing would be lost if it were forgotten.
@@ -207,18 +208,19 @@ impl Lane {
     }
 }
 
-/// Returns the record of an endpoint after an attempt.
+/// Returns the trust that an endpoint has earned after an attempt.
 ///
-/// A quick failure of a known endpoint changes nothing, since it used its slot for a moment only. A
-/// slow failure costs a known endpoint one step. So does a long wait for room in the transport:
-/// other endpoints on its host hang, and all that wait with it would use up the quick slots.
-fn recorded(record: Trust, signal: EndpointSignal, was_slow: bool) -> Trust {
-    match (signal, record) {
+/// A quick failure of a quick or slow endpoint changes nothing, since it used its slot for a moment
+/// only. After a slow failure, a quick endpoint is slow. After any other failure, an endpoint is
+/// failing. After a long wait for room in the transport, a quick or fresh endpoint is slow: others
+/// on its host hang, and all that wait with it would use up the quick slots.
+fn earned_after(earned: Trust, signal: EndpointSignal, was_slow: bool) -> Trust {
+    match (signal, earned) {
         (EndpointSignal::NoRoom, Trust::Quick | Trust::Fresh) if was_slow => Trust::Slow,
-        (EndpointSignal::NoRoom | EndpointSignal::Nothing, record) => record,
+        (EndpointSignal::NoRoom | EndpointSignal::Nothing, earned) => earned,
         (EndpointSignal::Success | EndpointSignal::Refused, _) if was_slow => Trust::Slow,
         (EndpointSignal::Success | EndpointSignal::Refused, _) => Trust::Quick,
-        (EndpointSignal::Unhealthy { .. }, Trust::Quick | Trust::Slow) if !was_slow => record,
+        (EndpointSignal::Unhealthy { .. }, Trust::Quick | Trust::Slow) if !was_slow => earned,
         (EndpointSignal::Unhealthy { .. }, Trust::Quick) => Trust::Slow,
         (EndpointSignal::Unhealthy { .. }, _) => Trust::Failing,
     }

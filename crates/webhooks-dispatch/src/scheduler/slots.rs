@@ -10,7 +10,8 @@ pub(super) const KEPT_FROM: usize = 8;
 /// The expectation of how quickly an endpoint answers. The order goes from slow to quick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// It failed, and not quickly; or its store remembers a failure; or its breaker has opened.
+    /// It failed slowly, or before it ever answered; or its store remembers a failure; or its
+    /// breaker has opened.
     Failing,
     /// Nothing is known of it, and more than one delivery waits for it or one has waited.
     Stale,
@@ -43,8 +44,9 @@ impl Trust {
 ///
 /// There are `concurrency` quick slots and [`SLOW_FACTOR`] times as many slow ones. An attempt
 /// starts in a quick slot, and moves to a slow one when it becomes slow. Endpoints of less trust
-/// may use only a part of both kinds together, and have no more attempts than slow slots in their
-/// part. So each of their slow attempts frees its quick slot, and endpoints of more trust find one.
+/// may use only a part of both kinds together. They have at most as many attempts in flight as
+/// their part has slow slots: so each attempt that becomes slow finds a slow slot, and leaves its
+/// quick one to endpoints of more trust.
 #[derive(Debug)]
 pub(super) struct Slots {
     concurrency: usize,
@@ -75,19 +77,21 @@ impl Slots {
         Trust::ALL.into_iter().all(|other| {
             in_flight += self.in_flight[other as usize];
             slow += self.slow[other as usize];
-            let (quick_slots, slow_slots) = self.part(other);
+            let (quick_slots, slow_slots) = self.bounds(other);
             let fits = match other {
                 // Slow attempts for which there is no slow slot stay in quick ones.
                 Trust::Quick => in_flight - slow.min(slow_slots) < quick_slots,
                 _ => in_flight < slow_slots && in_flight - slow < quick_slots,
             };
             // A start counts in the sums of its own trust and of all above it; all must have room.
-            fits || other < trust || !(keeps_some || other == Trust::Quick)
+            let is_bound = keeps_some || other == Trust::Quick;
+            let counts = other >= trust && is_bound;
+            !counts || fits
         })
     }
 
     /// Returns the quick and slow slots that endpoints of this trust and of less may use together.
-    fn part(&self, trust: Trust) -> (usize, usize) {
+    fn bounds(&self, trust: Trust) -> (usize, usize) {
         let (quick, slow) = trust.eighths();
         let part = |slots: usize, eighths: usize| slots * eighths / 8;
         (part(self.concurrency, quick), part(self.concurrency * SLOW_FACTOR, slow))
@@ -127,7 +131,7 @@ mod tests {
             starts in vec((trust(), any::<bool>()), 0..2_000),
         ) {
             let mut slots = Slots::new(concurrency);
-            let mut lasting = Vec::new();
+            let mut quick_so_far = Vec::new();
             for (trust, lasts) in starts {
                 if !slots.has_room(trust) {
                     continue;
@@ -136,16 +140,16 @@ mod tests {
                 if lasts {
                     slots.slow_down(trust);
                 } else {
-                    lasting.push(trust);
+                    quick_so_far.push(trust);
                 }
             }
-            let quick_only = lasting.iter().filter(|trust| **trust == Trust::Quick).count();
+            let quick_only = quick_so_far.iter().filter(|trust| **trust == Trust::Quick).count();
             let all_less = slots.in_flight[Trust::Quick as usize] == 0;
             let keeps_some = concurrency >= KEPT_FROM;
             if all_less && keeps_some {
                 prop_assert!(slots.has_room(Trust::Quick), "a part is kept at once: {:?}", slots);
             }
-            for trust in lasting {
+            for trust in quick_so_far {
                 slots.slow_down(trust);
             }
             if quick_only == 0 && all_less && keeps_some {

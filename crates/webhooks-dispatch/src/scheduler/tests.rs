@@ -70,7 +70,7 @@ fn show_quick(scheduler: &mut Scheduler, to: &Arc<Registration>, number: u64) {
     add_claimed(scheduler, to, number, 1);
     let flight = scheduler.take(at(0)).unwrap();
     scheduler.finish(&flight, EndpointSignal::Success, at(0));
-    scheduler.settled(&flight.claimed.claim);
+    scheduler.forget_claim(&flight.claimed.claim);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
         in_flight = take_all(&mut scheduler, at(10_000));
         assert_eq!(in_flight.len(), expected);
     }
-    assert_eq!(scheduler.take_released().len(), 7, "what must wait for a token is released");
+    assert_eq!(scheduler.take_to_release().len(), 7, "what must wait for a token is released");
     assert_eq!(scheduler.wakes_at(), Some(at(11_000)));
 }
 
@@ -236,13 +236,13 @@ fn what_has_stopped_hands_everything_back_and_takes_nothing() {
     add_claimed(&mut scheduler, &to, 0, 5);
     let flight = scheduler.take(at(0)).unwrap();
     scheduler.stop();
-    assert_eq!(scheduler.take_released().len(), 4);
+    assert_eq!(scheduler.take_to_release().len(), 4);
     add_claimed(&mut scheduler, &to, 10, 5);
-    assert_eq!(scheduler.take_released().len(), 5);
+    assert_eq!(scheduler.take_to_release().len(), 5);
     assert!(scheduler.take(at(0)).is_none() && scheduler.request(clocks(at(0)), LEASE).is_none());
     assert_eq!(scheduler.held(), [flight.claimed.claim]);
     scheduler.finish(&flight, EndpointSignal::Success, at(0));
-    scheduler.settled(&flight.claimed.claim);
+    scheduler.forget_claim(&flight.claimed.claim);
     assert!(scheduler.held().is_empty() && scheduler.in_flight() == 0);
 }
 
@@ -255,7 +255,7 @@ fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
         scheduler.add_claimed(vec![claimed(round, &to)], now + LEASE);
         let flight = scheduler.take(now).unwrap();
         scheduler.finish(&flight, EndpointSignal::Success, now);
-        scheduler.settled(&flight.claimed.claim);
+        scheduler.forget_claim(&flight.claimed.claim);
         scheduler.sweep(now);
     }
     assert!(scheduler.lanes.len() <= 2, "{} lanes", scheduler.lanes.len());

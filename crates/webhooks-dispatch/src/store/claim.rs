@@ -22,7 +22,8 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// The largest number of them for one endpoint.
     pub per_endpoint: usize,
-    /// The endpoints for which nothing is claimed: they have enough here, or must wait.
+    /// The endpoints for which nothing is claimed: the worker has enough for them, or they must
+    /// wait.
     pub busy: Arc<BTreeSet<EndpointNumber>>,
 }
 
@@ -34,7 +35,7 @@ pub struct ClaimRequest {
 pub struct Claim {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// The token of this claim, which no other claim of the delivery has.
+    /// The token of this claim. No two claims of a delivery have the same.
     pub token: u64,
 }
 
@@ -45,13 +46,14 @@ pub struct Claim {
 pub struct Claimed {
     /// The claim, by which the delivery is settled.
     pub claim: Claim,
-    /// The endpoint as it is now. If workers share its limits, they are this worker's share.
+    /// The endpoint as it is now. Limits that workers share are this worker's share.
     pub registration: Arc<Registration>,
     /// The event.
     pub event: Arc<SerializedEvent>,
     /// The attempts so far.
     pub progress: Progress,
-    /// Set if the endpoint's last attempt failed, as far as the store knows.
+    /// Set if the endpoint's last attempt failed: if the store has a [`Failing`](super::Failing) of
+    /// it.
     pub is_failing: bool,
 }
 

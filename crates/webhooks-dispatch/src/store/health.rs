@@ -19,7 +19,8 @@ const NOTED_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the engine must know each")]
 pub enum Health {
-    /// The last attempt succeeded, or there was none.
+    /// Nothing to report: this attempt succeeded, as the last one did, or this outcome had no
+    /// attempt. The endpoint may be failing in the second case.
     Healthy,
     /// This attempt succeeded, after failures.
     Recovered,
@@ -33,7 +34,8 @@ pub enum Health {
 }
 
 impl Health {
-    /// Returns the health of an endpoint after an outcome, and updates `failing`.
+    /// Returns the health of an endpoint after an outcome, and updates `failing`, which a store
+    /// keeps for each endpoint.
     pub fn after(failing: &mut Option<Failing>, outcome: Outcome, now: Timestamp) -> Self {
         match outcome {
             Outcome::Delivered => match failing.take() {

@@ -36,9 +36,10 @@ pub enum Replay {
         endpoint: EndpointKey,
         /// The kinds of them.
         which: Undelivered,
-        /// The earliest acceptance, or last replay.
+        /// Leaves out deliveries that were accepted, or last replayed, before this time.
         since: Timestamp,
-        /// The end of the time of acceptance, or last replay; the time of the call if `None`.
+        /// Leaves out deliveries that were accepted, or last replayed, at this time or later; the
+        /// time of the call if `None`.
         until: Option<Timestamp>,
     },
     /// Deliveries of an event that the endpoints of its tenant did not get.
@@ -56,7 +57,7 @@ pub enum Replay {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is no fourth way")]
 pub struct Undelivered {
-    /// Deliveries that failed: their retries are spent.
+    /// Deliveries that failed: no retry is left, or none would help.
     pub failed: bool,
     /// Deliveries that were cancelled for any reason, also by hand.
     pub cancelled: bool,

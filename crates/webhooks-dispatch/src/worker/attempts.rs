@@ -1,4 +1,4 @@
-//! The tasks that make attempts, each one after another.
+//! The tasks that make attempts. Each task makes one attempt after another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -9,10 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use webhooks_registry::{DisableReason, Registration};
 
-use super::WorkerParts;
+use super::WorkerShared;
 use crate::attempt::{attempt, explain};
 use crate::clock::{Clock, Now};
-use crate::decide::{Decision, EndpointSignal, decide, is_unsent, signal};
+use crate::decide::{Decision, EndpointSignal, decide, had_no_room, signal};
 use crate::observer::WorkerPart;
 use crate::response_record::{safe_headers, start_of};
 use crate::scheduler::InFlight;
@@ -20,7 +20,8 @@ use crate::serialized_event::SerializedEvent;
 use crate::store::{Attempt, Claimed, DeliveryStore, Outcome, Settlement};
 use crate::transport::{AttemptError, ErrorClass, Response, Transport, TransportError};
 
-/// The result of an attempt, to be settled.
+/// The result of an attempt, to be settled; also of one that was not made, since the delivery is
+/// too old or the transport had no room.
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     pub(super) settlement: Settlement,
@@ -32,27 +33,27 @@ pub(super) struct FinishedAttempt {
     pub(super) disable: Option<DisableReason>,
     /// The permit that the result holds until it is settled.
     #[expect(dead_code, reason = "held until it is dropped")]
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Returns the next delivery to attempt, if there is one and a permit for its result.
 pub(super) fn next<S, T, C: Clock>(
-    shared: &WorkerParts<S, T, C>,
+    shared: &WorkerShared<S, T, C>,
 ) -> Option<(InFlight, OwnedSemaphorePermit)> {
     // The permit first: `take` counts the attempt as in flight, and nothing would undo that.
-    let room = Arc::clone(&shared.room).try_acquire_owned().ok()?;
-    let flight = shared.scheduler().take(shared.parts.clock.monotonic())?;
-    Some((flight, room))
+    let permit = Arc::clone(&shared.permits).try_acquire_owned().ok()?;
+    let flight = shared.scheduler().take(shared.engine.clock.monotonic())?;
+    Some((flight, permit))
 }
 
 /// Makes attempts until none is ready, and reports a panic.
 pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: Arc<WorkerParts<S, T, C>>,
+    shared: Arc<WorkerShared<S, T, C>>,
     results: Sender<FinishedAttempt>,
     flight: InFlight,
-    room: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
-    let deliver = deliver(Arc::clone(&shared), results, flight, room);
+    let deliver = deliver(Arc::clone(&shared), results, flight, permit);
     if AssertUnwindSafe(deliver).catch_unwind().await.is_err() {
         shared.tell_failure(WorkerPart::Attempts);
         // The slot is free again, so the driver may start another attempt.
@@ -61,13 +62,13 @@ pub(super) async fn run<S: DeliveryStore, T: Transport, C: Clock>(
 }
 
 async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: Arc<WorkerParts<S, T, C>>,
+    shared: Arc<WorkerShared<S, T, C>>,
     results: Sender<FinishedAttempt>,
     flight: InFlight,
-    room: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
-    let mut next_up = Some((flight, room));
-    while let Some((flight, room)) = next_up {
+    let mut next_up = Some((flight, permit));
+    while let Some((flight, permit)) = next_up {
         let signal = EndpointSignal::Unhealthy { pause: None };
         let mut slot = SlotGuard { shared: &shared, flight, signal };
         let finished = match AssertUnwindSafe(run_attempt(&shared, &mut slot)).catch_unwind().await
@@ -78,19 +79,19 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
             Err(_panic) => {
                 shared.tell_failure(WorkerPart::Attempts);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
-                let started_at = shared.parts.now();
+                let started_at = shared.engine.now();
                 let claimed = slot.flight.claimed.clone();
                 conclude(&shared, claimed, &mut slot.signal, started_at, &panicked)
             }
         };
-        let finished = FinishedAttempt { room: Some(room), ..finished };
+        let finished = FinishedAttempt { permit: Some(permit), ..finished };
         // The slot is free before the result is settled.
         drop(slot);
         let claim = finished.settlement.claim;
         // The channel has one place for each permit (`start_settling`), so it is never full here.
         // It fails only if the settler is gone; then the delivery is due again when its lease ends.
         if results.try_send(finished).is_err() {
-            return shared.scheduler().settled(&claim);
+            return shared.scheduler().forget_claim(&claim);
         }
         next_up = next(&shared);
         // This task goes on with one delivery; the driver claims, and starts others beside it.
@@ -102,7 +103,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
 
 /// The slot of an attempt. It is freed when the attempt ends in any way.
 struct SlotGuard<'s, S, T, C: Clock> {
-    shared: &'s WorkerParts<S, T, C>,
+    shared: &'s WorkerShared<S, T, C>,
     flight: InFlight,
     signal: EndpointSignal,
 }
@@ -111,30 +112,30 @@ impl<S, T, C: Clock> Drop for SlotGuard<'_, S, T, C> {
     fn drop(&mut self) {
         // A clock that panics here, while a panic of it is being contained, would end the process.
         // The scheduler takes a time that is too early for the last one that it knows.
-        let read = AssertUnwindSafe(|| self.shared.parts.clock.monotonic());
+        let read = AssertUnwindSafe(|| self.shared.engine.clock.monotonic());
         let now = catch_unwind(read).unwrap_or_default();
         let mut scheduler = self.shared.scheduler();
         scheduler.finish(&self.flight, self.signal, now);
         if std::thread::panicking() {
             // Nothing will settle the claim, so it must not be extended for ever.
-            scheduler.settled(&self.flight.claimed.claim);
+            scheduler.forget_claim(&self.flight.claimed.claim);
         }
     }
 }
 
 async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
-    shared: &WorkerParts<S, T, C>,
+    shared: &WorkerShared<S, T, C>,
     slot: &mut SlotGuard<'_, S, T, C>,
 ) -> FinishedAttempt {
-    let parts = &*shared.parts;
+    let engine = &*shared.engine;
     let claimed = slot.flight.claimed.clone();
     let Claimed { claim, registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
-    let started_at = parts.now();
+    let started_at = engine.now();
     // Before the attempt and not when the delivery is claimed: it may have waited in the lane
     // since.
     let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
-    if is_old && parts.is_sure_since(progress.queued_at, started_at) {
+    if is_old && engine.is_sure_since(progress.queued_at, started_at) {
         slot.signal = EndpointSignal::Nothing;
         let settlement = Settlement { claim: *claim, outcome: Outcome::Expired, attempt: None };
         let number = progress.attempts;
@@ -145,7 +146,7 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
             event,
             number,
             disable: None,
-            room: None,
+            permit: None,
         };
     }
     let flight = &mut slot.flight;
@@ -153,61 +154,61 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
         shared.scheduler().slow_down(flight);
         shared.scheduling.wake.notify_one();
     };
-    let slow_after = parts.settings.slow_after;
-    let outcome =
-        attempt(&parts.transport, &parts.clock, endpoint, event, slow_after, on_slow).await;
-    conclude(shared, claimed, &mut slot.signal, started_at, &outcome)
+    let slow_after = engine.settings.slow_after;
+    let response =
+        attempt(&engine.transport, &engine.clock, endpoint, event, slow_after, on_slow).await;
+    conclude(shared, claimed, &mut slot.signal, started_at, &response)
 }
 
 /// Decides on a delivery whose attempt has ended, and sets the signal about its endpoint.
 fn conclude<S, T, C: Clock>(
-    shared: &WorkerParts<S, T, C>,
+    shared: &WorkerShared<S, T, C>,
     claimed: Claimed,
     endpoint_signal: &mut EndpointSignal,
     started_at: Now,
-    outcome: &Result<Response, AttemptError>,
+    response: &Result<Response, AttemptError>,
 ) -> FinishedAttempt {
-    let parts = &*shared.parts;
+    let engine = &*shared.engine;
     let Claimed { claim, registration, event, progress, .. } = claimed;
-    let policy = registration.endpoint.retry.as_ref().unwrap_or(&parts.settings.retry);
-    let ended_at = parts.now();
+    let policy = registration.endpoint.retry.as_ref().unwrap_or(&engine.settings.retry);
+    let ended_at = engine.now();
     let now = ended_at.wall;
-    *endpoint_signal = signal(policy, outcome, now);
-    if is_unsent(outcome) {
-        let (settled, number) = (Outcome::Released, progress.attempts);
-        let settlement = Settlement { claim, outcome: settled, attempt: None };
+    *endpoint_signal = signal(policy, response, now);
+    if had_no_room(response) {
+        let number = progress.attempts;
+        let settlement = Settlement { claim, outcome: Outcome::Released, attempt: None };
         return FinishedAttempt {
             settlement,
             registration,
             event,
             number,
             disable: None,
-            room: None,
+            permit: None,
         };
     }
-    let random = parts.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
+    let random = engine.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
-    let step = decide(policy, progress.next_attempt_in_policy(), outcome, now, random);
-    let (settled, disable) = match step {
+    let step = decide(policy, progress.next_attempt_in_policy(), response, now, random);
+    let (outcome, disable) = match step {
         Decision::Delivered => (Outcome::Delivered, None),
         Decision::RetryAt { at } => (Outcome::Retrying { due_at: at }, None),
         Decision::Failed => (Outcome::Failed, None),
         Decision::Gone => (Outcome::Failed, Some(DisableReason::Gone)),
     };
-    let error = (step != Decision::Delivered).then(|| explain(outcome, &registration.endpoint));
-    let attempt = Some(Attempt { error, ..record(started_at, ended_at, outcome) });
-    let settlement = Settlement { claim, outcome: settled, attempt };
-    FinishedAttempt { settlement, registration, event, number, disable, room: None }
+    let error = (step != Decision::Delivered).then(|| explain(response, &registration.endpoint));
+    let attempt = Some(Attempt { error, ..record(started_at, ended_at, response) });
+    let settlement = Settlement { claim, outcome, attempt };
+    FinishedAttempt { settlement, registration, event, number, disable, permit: None }
 }
 
 /// Returns the record of an attempt, without its error text.
-fn record(started_at: Now, ended_at: Now, outcome: &Result<Response, AttemptError>) -> Attempt {
-    let (status_code, error_class) = match outcome {
+fn record(started_at: Now, ended_at: Now, response: &Result<Response, AttemptError>) -> Attempt {
+    let (status_code, error_class) = match response {
         Ok(Response { status, .. }) => (Some(*status), None),
         Err(AttemptError::Signing(_)) => (None, Some(ErrorClass::Signing)),
         Err(AttemptError::Transport(error)) => (None, Some(error.class)),
     };
-    let (response_headers, response) = match outcome {
+    let (response_headers, start) = match response {
         Ok(Response { headers, body, .. }) => (safe_headers(headers), start_of(body)),
         Err(_) => (String::new(), Bytes::new()),
     };
@@ -218,6 +219,6 @@ fn record(started_at: Now, ended_at: Now, outcome: &Result<Response, AttemptErro
         error_class,
         error: None,
         response_headers,
-        response,
+        response: start,
     }
 }

@@ -13,7 +13,7 @@ use webhooks_registry::{
     store::{EndpointStore, EndpointStoreError, StateChange},
 };
 
-use super::WorkerParts;
+use super::WorkerShared;
 use crate::observer::{Occurrence, WorkerPart};
 use crate::store::StoreError;
 
@@ -22,29 +22,31 @@ pub(super) const QUEUE_CAPACITY: usize = 1_024;
 
 /// An endpoint that should be disabled, as it was when it answered.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct DisableRequest {
     pub(super) seen: Arc<Registration>,
     pub(super) reason: DisableReason,
 }
 
 /// Disables endpoints until the last sender is gone.
-pub(super) async fn run<S, T, C>(shared: Arc<WorkerParts<S, T, C>>, mut wishes: Receiver<Wish>)
-where
+pub(super) async fn run<S, T, C>(
+    shared: Arc<WorkerShared<S, T, C>>,
+    mut requests: Receiver<DisableRequest>,
+) where
     S: EndpointStore,
     T: Send + Sync + 'static,
     C: Send + Sync + 'static,
 {
-    while let Some(Wish { seen, reason }) = wishes.recv().await {
+    while let Some(DisableRequest { seen, reason }) = requests.recv().await {
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
         // If the store fails or panics, the next attempt for the endpoint asks again.
         let is_disabled = match disable.await {
             Ok(Ok(is_disabled)) => is_disabled,
             Ok(Err(EndpointStoreError::Unavailable { source })) => {
                 let error = StoreError::Unavailable { source };
-                shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+                shared.engine.observers.notify(&Occurrence::StoreFailed { error: &error });
                 false
             }
-            // It is gone by now.
+            // It was unregistered meanwhile.
             Ok(Err(_)) => false,
             Err(_panic) => {
                 shared.tell_failure(WorkerPart::Disabler);
@@ -52,24 +54,24 @@ where
             }
         };
         if is_disabled {
-            shared.parts.workers.forget_endpoint(seen.number);
+            shared.engine.workers.forget_endpoint(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
             let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
-            shared.parts.observers.notify(&disabled);
+            shared.engine.observers.notify(&disabled);
         }
     }
 }
 
 /// Disables an endpoint, unless it was registered anew since it answered; returns whether it did.
 async fn disable<S, T, C>(
-    shared: &WorkerParts<S, T, C>,
+    shared: &WorkerShared<S, T, C>,
     seen: &Registration,
     reason: DisableReason,
 ) -> Result<bool, EndpointStoreError>
 where
     S: EndpointStore,
 {
-    let (store, key) = (&shared.parts.store, seen.key());
+    let (store, key) = (&shared.engine.store, seen.key());
     match store.get(key.clone()).await? {
         Some(current) if is_same(&current, seen) => {
             let before = store.set_state(key, StateChange::Disable(reason)).await?;

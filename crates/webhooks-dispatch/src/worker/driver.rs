@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use webhooks_registry::store::EndpointStore;
 
 use super::attempts::FinishedAttempt;
-use super::{ShutdownReport, Stop, WorkerParts, attempts, disabler, settler};
+use super::{ShutdownReport, Stop, WorkerShared, attempts, disabler, settler};
 use crate::clock::{Clock, MonotonicTime, Now};
+use crate::engine_shared::EngineShared;
 use crate::history::HistoryStore;
 use crate::observer::{Occurrence, WorkerPart};
-use crate::parts::EngineParts;
 use crate::scheduler::Scheduler;
 use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, Settlement};
 use crate::transport::Transport;
@@ -42,28 +42,38 @@ const PRUNE_BATCH: usize = 200;
 /// The largest number of waiting deliveries that are counted when a worker ends.
 const MAX_COUNTED: u64 = 10_000;
 
+/// The way in which the loop of a worker ends.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// It goes on for a time, until nothing is left to deliver.
+    Drain(Drain),
+    /// It ends at once, and the worker by this time.
+    Deadline(MonotonicTime),
+}
+
 /// The times at which a worker that drains stops starting attempts, and ends.
 #[derive(Debug, Clone, Copy)]
 struct Drain {
     /// The time until which it starts attempts: three quarters of its time, so that attempts in
     /// flight can end and are not made again.
     starts_until: MonotonicTime,
-    by: MonotonicTime,
+    ends_by: MonotonicTime,
 }
 
-impl Drain {
-    /// Returns the times of a drain, or the deadline of a shutdown as an error.
-    fn or_deadline(stop: Stop, now: MonotonicTime) -> Result<Self, MonotonicTime> {
+impl Ending {
+    fn of(stop: Stop, now: MonotonicTime) -> Self {
         match stop {
-            Stop::Grace(grace) => Err(now + grace),
-            Stop::Drained(grace) => Ok(Self { starts_until: now + grace / 4 * 3, by: now + grace }),
+            Stop::Grace(grace) => Self::Deadline(now + grace),
+            Stop::Drained(grace) => {
+                Self::Drain(Drain { starts_until: now + grace / 4 * 3, ends_by: now + grace })
+            }
         }
     }
 }
 
 /// The task that claims, and starts all other tasks of the worker.
 pub(super) struct Driver<S, T, C> {
-    shared: Arc<WorkerParts<S, T, C>>,
+    shared: Arc<WorkerShared<S, T, C>>,
     changes: ChangeListener,
     attempts: JoinSet<()>,
     results: mpsc::Sender<FinishedAttempt>,
@@ -85,20 +95,20 @@ where
     T: Transport,
     C: Clock,
 {
-    pub(super) fn new(parts: Arc<EngineParts<S, T, C>>) -> Self {
-        let settings = &parts.settings;
+    pub(super) fn new(engine: Arc<EngineShared<S, T, C>>) -> Self {
+        let settings = &engine.settings;
         #[cfg_attr(not(feature = "sabotage"), expect(unused_mut, reason = "set by sabotage"))]
         let mut scheduler = Scheduler::new(settings.concurrency, settings.breaker);
         #[cfg(feature = "sabotage")]
         {
-            scheduler.leaks_slots = parts.leaks_slots;
+            scheduler.leaks_slots = engine.leaks_slots;
         }
-        let (changes, now) = (parts.store.changes(), parts.clock.monotonic());
+        let (changes, now) = (engine.store.changes(), engine.clock.monotonic());
         let scheduling = Arc::new(SchedulerHandle::new(scheduler));
-        parts.workers.add(&scheduling);
-        let room = Arc::new(Semaphore::new(parts.settings.max_unsettled));
+        engine.workers.add(&scheduling);
+        let permits = Arc::new(Semaphore::new(engine.settings.max_unsettled));
         let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(WorkerParts { parts, scheduling, room, failures, answers });
+        let shared = Arc::new(WorkerShared { engine, scheduling, permits, failures, answers });
         let mut driver = Self {
             shared,
             changes,
@@ -118,13 +128,13 @@ where
 
     /// Starts the settler and the disabler.
     fn start_settling(&mut self) {
-        // As many places as `room` has permits. Each result holds one, so `try_send` in attempts.rs
+        // As many places as there are permits. Each result holds one, so `try_send` in attempts.rs
         // never meets a full channel. Change both together.
-        let (results, finished) = mpsc::channel(self.shared.parts.settings.max_unsettled);
-        let (wishes, wished) = mpsc::channel(disabler::QUEUE_CAPACITY);
+        let (results, finished) = mpsc::channel(self.shared.engine.settings.max_unsettled);
+        let (requests, requested) = mpsc::channel(disabler::QUEUE_CAPACITY);
         self.results = results;
-        self.settler.spawn(settler::run(Arc::clone(&self.shared), finished, wishes));
-        self.disabler.spawn(disabler::run(Arc::clone(&self.shared), wished));
+        self.settler.spawn(settler::run(Arc::clone(&self.shared), finished, requests));
+        self.disabler.spawn(disabler::run(Arc::clone(&self.shared), requested));
     }
 
     /// Starts the settler anew if it has ended, which only a bug can do. Results that it had not
@@ -140,20 +150,23 @@ where
 
     pub(super) async fn run(mut self, stopped: oneshot::Receiver<Stop>) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
-        let clock = &shared.parts.clock;
+        let clock = &shared.engine.clock;
         let (mut stopped, mut drain) = (Some(stopped), None::<Drain>);
+        // Step, then wait for a reason for the next step. A shutdown ends the loop at once; a drain
+        // ends it when nothing is left or `starts_until` has come. A step that is under way then
+        // gets until the deadline to end its call to the store.
         let deadline = loop {
             let pause = {
                 let mut step = pin!(self.contained_step());
                 let deadline = tokio::select! {
                     biased;
                     pause = &mut step => Ok(pause),
-                    deadline = over(clock, drain) => Err(deadline),
-                    stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
-                        Err(deadline) => Err(deadline),
-                        Ok(begun) => {
+                    deadline = until_last_start(clock, drain) => Err(deadline),
+                    stop = stop_order(&mut stopped) => match Ending::of(stop, clock.monotonic()) {
+                        Ending::Deadline(deadline) => Err(deadline),
+                        Ending::Drain(begun) => {
                             drain = Some(begun);
-                            within(clock, begun.starts_until, &mut step).await.ok_or(begun.by)
+                            within(clock, begun.starts_until, &mut step).await.ok_or(begun.ends_by)
                         }
                     },
                 };
@@ -171,20 +184,20 @@ where
             if let Some(drain) = drain {
                 let is_drained = within(clock, drain.starts_until, self.is_drained(drain)).await;
                 if is_drained != Some(false) || clock.monotonic() >= drain.starts_until {
-                    break drain.by;
+                    break drain.ends_by;
                 }
             }
             // Several may be true at once; the order makes runs repeatable.
             tokio::select! {
                 biased;
-                stop = told(&mut stopped) => match Drain::or_deadline(stop, clock.monotonic()) {
-                    Err(deadline) => break deadline,
-                    Ok(begun) => drain = Some(begun),
+                stop = stop_order(&mut stopped) => match Ending::of(stop, clock.monotonic()) {
+                    Ending::Deadline(deadline) => break deadline,
+                    Ending::Drain(begun) => drain = Some(begun),
                 },
                 () = shared.scheduling.wake.notified() => {}
-                () = self.changes.changed() => shared.scheduler().note_change(),
-                _deadline = over(clock, drain) => {}
-                () = clock.sleep(pause) => shared.scheduler().note_change(),
+                () = self.changes.changed() => shared.scheduler().allow_claim(),
+                _deadline = until_last_start(clock, drain) => {}
+                () = clock.sleep(pause) => shared.scheduler().allow_claim(),
             }
         };
         self.finish(deadline).await
@@ -195,15 +208,17 @@ where
         // Deliveries that a clock ahead of time accepted are due, too.
         while self.hastener.join_next().await.is_some() {}
         // Released claims are due again, and would be missed by `next_due` before.
-        self.release_held().await;
+        self.release_unused().await;
         if !self.shared.scheduler().held().is_empty() {
             return false;
         }
-        let parts = &self.shared.parts;
+        let engine = &self.shared.engine;
         let due =
-            AssertUnwindSafe(async { parts.store.next_due(Arc::default(), parts.now()).await });
+            AssertUnwindSafe(async { engine.store.next_due(Arc::default(), engine.now()).await });
         match due.catch_unwind().await {
-            Ok(Ok(due)) => due.is_none_or(|due| parts.clock.monotonic() + due > drain.starts_until),
+            Ok(Ok(due)) => {
+                due.is_none_or(|due| engine.clock.monotonic() + due > drain.starts_until)
+            }
             // Unknown: the store may answer next time.
             Ok(Err(_)) | Err(_) => false,
         }
@@ -229,9 +244,10 @@ where
         self.hasten();
         let is_claimed = self.claim().await;
         self.start_attempts();
-        // Last, because both steps before pause and park lanes, whose claims are then released.
-        self.release_held().await;
-        let now = self.shared.parts.now();
+        // Last: both steps before put lanes to rest or park them, and their claims are then
+        // released.
+        self.release_unused().await;
+        let now = self.shared.engine.now();
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now.monotonic);
             // As long as there is more to forget, the next step goes on.
@@ -247,7 +263,7 @@ where
     /// may use another clock. A task of its own, because the call may take long.
     fn hasten(&mut self) {
         while self.hastener.try_join_next().is_some() {}
-        let (set_back, now) = (self.shared.parts.set_back(), self.shared.parts.clock.monotonic());
+        let (set_back, now) = (self.shared.engine.set_back(), self.shared.engine.clock.monotonic());
         let is_done = self
             .hastened
             .is_some_and(|(seen, at)| seen == set_back && now.saturating_since(at) < HASTEN_EVERY);
@@ -259,14 +275,14 @@ where
 
     /// Claims as much as there is room for; returns false if the store failed.
     async fn claim(&self) -> bool {
-        let parts = &self.shared.parts;
-        let (now, lease) = (parts.now(), parts.settings.lease);
+        let engine = &self.shared.engine;
+        let (now, lease) = (engine.now(), engine.settings.lease);
         let Some(request) = self.shared.scheduler().request(now, lease) else { return true };
         // Before the store is asked, so that no change of an endpoint after its answer is missed.
         self.shared.scheduling.begin_claim();
-        match parts.store.claim(request).await {
+        match engine.store.claim(request).await {
             Ok(claimed) => {
-                self.shared.has_answered();
+                self.shared.count_answer();
                 let mut scheduler = self.shared.scheduler();
                 // Counted from before the call: in the store the leases end at this time or later.
                 scheduler.add_claimed(claimed, now.monotonic + lease);
@@ -277,27 +293,28 @@ where
                 true
             }
             Err(error) => {
-                parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+                engine.observers.notify(&Occurrence::StoreFailed { error: &error });
                 false
             }
         }
     }
 
-    /// Starts attempts while deliveries are ready and there are permits for their results.
+    /// Starts attempts while deliveries are ready and there are permits.
     fn start_attempts(&mut self) {
-        while let Some((flight, room)) = attempts::next(&self.shared) {
+        while let Some((flight, permit)) = attempts::next(&self.shared) {
             let (shared, results) = (Arc::clone(&self.shared), self.results.clone());
-            self.attempts.spawn(attempts::run(shared, results, flight, room));
+            self.attempts.spawn(attempts::run(shared, results, flight, permit));
         }
     }
 
-    /// Releases the claims of lanes that have paused, parked or stopped.
-    async fn release_held(&mut self) {
-        let (released, is_stopped) = {
+    /// Releases the claims that no lane holds any more: those of lanes that rest, of parked lanes
+    /// beyond a bound, of endpoints that were changed, and of a worker that is stopped.
+    async fn release_unused(&mut self) {
+        let (to_release, is_stopped) = {
             let mut scheduler = self.shared.scheduler();
-            (scheduler.take_released(), scheduler.is_stopped())
+            (scheduler.take_to_release(), scheduler.is_stopped())
         };
-        let released = self.release(released).await;
+        let released = self.release(to_release).await;
         if is_stopped {
             self.released += released;
         }
@@ -311,26 +328,26 @@ where
             .map(|claim| Settlement { claim, outcome: Outcome::Released, attempt: None })
             .collect();
         let released = settlements.len();
-        let now = self.shared.parts.now().wall;
+        let now = self.shared.engine.now().wall;
         // If this fails, they are due again when their leases end.
-        if let Err(error) = self.shared.parts.store.settle(settlements, now).await {
-            self.shared.parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+        if let Err(error) = self.shared.engine.store.settle(settlements, now).await {
+            self.shared.engine.observers.notify(&Occurrence::StoreFailed { error: &error });
         }
         released
     }
 
     /// Forgets some old events; returns their number.
     async fn prune(&self, now: Now) -> usize {
-        let parts = &self.shared.parts;
-        let before = now.wall.saturating_sub(parts.settings.retention);
+        let engine = &self.shared.engine;
+        let before = now.wall.saturating_sub(engine.settings.retention);
         // A clock that is wrong at the start must not cost the history.
-        if !parts.is_sure_since(before, now) {
+        if !engine.is_sure_since(before, now) {
             return 0;
         }
-        match parts.store.prune(before, PRUNE_BATCH).await {
+        match engine.store.prune(before, PRUNE_BATCH).await {
             Ok(forgotten) => forgotten,
             Err(error) => {
-                parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+                engine.observers.notify(&Occurrence::StoreFailed { error: &error });
                 0
             }
         }
@@ -338,8 +355,8 @@ where
 
     /// Extends the leases that would otherwise end soon; returns false if the store failed.
     async fn keep_leases(&mut self) -> bool {
-        let parts = &self.shared.parts;
-        let (now, lease) = (parts.now(), parts.settings.lease);
+        let engine = &self.shared.engine;
+        let (now, lease) = (engine.now(), engine.settings.lease);
         if !self.until_upkeep(now.monotonic).is_zero() {
             return true;
         }
@@ -348,16 +365,16 @@ where
         // quarter left at the next check. `LEASE` in settings.rs counts on that quarter.
         let ending = self.shared.scheduler().ending(now.monotonic + lease / 2);
         if !ending.is_empty() {
-            match parts.store.extend(ending.clone(), lease, now).await {
+            match engine.store.extend(ending.clone(), lease, now).await {
                 Ok(lost) => {
-                    self.shared.has_answered();
+                    self.shared.count_answer();
                     let mut scheduler = self.shared.scheduler();
                     scheduler.extended(&ending, until);
                     scheduler.drop_lost(&lost);
                 }
                 // A quarter of each lease is left at least, to try again.
                 Err(error) => {
-                    parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+                    engine.observers.notify(&Occurrence::StoreFailed { error: &error });
                     return false;
                 }
             }
@@ -368,7 +385,7 @@ where
 
     /// Returns the time until the leases must be checked.
     fn until_upkeep(&self, now: MonotonicTime) -> Duration {
-        (self.leases_checked + self.shared.parts.settings.lease / 4).saturating_since(now)
+        (self.leases_checked + self.shared.engine.settings.lease / 4).saturating_since(now)
     }
 
     /// Returns the time to wait if nothing happens.
@@ -376,27 +393,27 @@ where
         if self.changes.is_due() {
             return SHORTEST_WAIT;
         }
-        let parts = &self.shared.parts;
+        let engine = &self.shared.engine;
         let (wakes_at, busy) = {
             let scheduler = self.shared.scheduler();
             // Without a permit no attempt starts. The settler frees permits, and wakes the driver
             // then.
-            let can_start = self.shared.room.available_permits() > 0;
+            let can_start = self.shared.permits.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
-            (wakes_at, scheduler.has_room().then(|| scheduler.busy()))
+            (wakes_at, scheduler.runs_low().then(|| scheduler.busy()))
         };
         let due = match busy {
-            Some(busy) => match parts.store.next_due(busy, parts.now()).await {
+            Some(busy) => match engine.store.next_due(busy, engine.now()).await {
                 Ok(due) => due,
                 Err(error) => {
-                    parts.observers.notify(&Occurrence::StoreFailed { error: &error });
+                    engine.observers.notify(&Occurrence::StoreFailed { error: &error });
                     return STORE_PAUSE;
                 }
             },
             // The lanes are full: an attempt that ends makes room and wakes the driver.
             None => None,
         };
-        let now = parts.clock.monotonic();
+        let now = engine.clock.monotonic();
         let wakes_in = wakes_at.map(|at| at.saturating_since(now));
         let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
         pause.min(self.until_upkeep(now)).max(SHORTEST_WAIT)
@@ -404,16 +421,17 @@ where
 
     async fn finish(mut self, deadline: MonotonicTime) -> ShutdownReport {
         let shared = Arc::clone(&self.shared);
-        let clock = &shared.parts.clock;
+        let clock = &shared.engine.clock;
         shared.scheduler().stop();
         // It may take long, and the next worker asks for the same when it starts.
         self.hastener.shutdown().await;
         // The store gets a moment to release and settle, even if the grace time is zero.
         let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
         let release_until = last_moment();
-        let _in_time = within(clock, release_until, self.release_held()).await;
-        let held = within(clock, release_until, shared.parts.store.release_held()).await;
-        self.released += held.unwrap_or_default();
+        let _in_time = within(clock, release_until, self.release_unused()).await;
+        let store = &shared.engine.store;
+        let preclaimed = within(clock, release_until, store.release_preclaimed()).await;
+        self.released += preclaimed.unwrap_or_default();
         let have_ended = self.all_end(|driver| &mut driver.attempts, deadline).await;
         let broken_off = if have_ended { 0 } else { shared.scheduler().in_flight() };
         self.attempts.shutdown().await;
@@ -427,7 +445,7 @@ where
         // The claims of attempts that were broken off are among those that are left.
         let unsettled = held.len().saturating_sub(broken_off);
         let _in_time = within(clock, last_moment(), self.release(held)).await;
-        let waiting = within(clock, last_moment(), shared.parts.store.waiting(MAX_COUNTED)).await;
+        let waiting = within(clock, last_moment(), store.waiting(MAX_COUNTED)).await;
         let waiting = waiting.and_then(Result::ok);
         let failures = shared.failures.load(Ordering::Relaxed);
         let released = self.released;
@@ -442,7 +460,7 @@ where
         deadline: MonotonicTime,
     ) -> bool {
         let shared = Arc::clone(&self.shared);
-        let clock = &shared.parts.clock;
+        let clock = &shared.engine.clock;
         loop {
             let now = clock.monotonic();
             let upkeep = now + self.until_upkeep(now).max(SHORTEST_WAIT);
@@ -462,32 +480,32 @@ where
 }
 
 /// Asks the store to hasten until it has.
-async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerParts<S, T, C>>) {
-    let parts = &shared.parts;
+async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerShared<S, T, C>>) {
+    let engine = &shared.engine;
     loop {
-        let hasten = AssertUnwindSafe(async { parts.store.hasten(parts.now().wall).await });
+        let hasten = AssertUnwindSafe(async { engine.store.hasten(engine.now().wall).await });
         match hasten.catch_unwind().await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => parts.observers.notify(&Occurrence::StoreFailed { error: &error }),
+            Ok(Err(error)) => engine.observers.notify(&Occurrence::StoreFailed { error: &error }),
             Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
         }
-        parts.clock.sleep(STORE_PAUSE).await;
+        engine.clock.sleep(STORE_PAUSE).await;
     }
 }
 
 /// Waits until a worker that drains may start nothing more; returns the time at which it must end.
-async fn over(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
+async fn until_last_start(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
     match drain {
-        Some(Drain { starts_until, by }) => {
+        Some(Drain { starts_until, ends_by }) => {
             clock.sleep(starts_until.saturating_since(clock.monotonic())).await;
-            by
+            ends_by
         }
         None => std::future::pending().await,
     }
 }
 
 /// Waits for the order to end, which comes one time.
-async fn told(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
+async fn stop_order(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
     let Some(receiver) = stopped else { return std::future::pending().await };
     // The handle is gone, so nothing waits for the worker.
     let stop = receiver.await.unwrap_or(Stop::Grace(Duration::ZERO));

@@ -11,9 +11,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{Receiver, Sender};
 use webhooks_registry::DisableReason;
 
-use super::WorkerParts;
+use super::WorkerShared;
 use super::attempts::FinishedAttempt;
-use super::disabler::Wish;
+use super::disabler::DisableRequest;
 use crate::clock::Clock;
 use crate::observer::{DeliveryRef, Failure, Occurrence};
 use crate::store::{Attempt, DeliveryStore, Health, Outcome, Settled, Settlement, StoreError};
@@ -41,15 +41,15 @@ const WARNED_AFTER: u32 = 10;
 /// Settles results until the last sender is gone, and passes endpoints to disable on to the
 /// disabler.
 pub(super) async fn run<S, T, C>(
-    shared: Arc<WorkerParts<S, T, C>>,
+    shared: Arc<WorkerShared<S, T, C>>,
     mut finished: Receiver<FinishedAttempt>,
-    wishes: Sender<Wish>,
+    requests: Sender<DisableRequest>,
 ) where
     S: DeliveryStore,
     T: Send + Sync + 'static,
     C: Clock,
 {
-    let mut settler = Settler { shared: &shared, wishes, aside: Vec::new(), answers: 0 };
+    let mut settler = Settler { shared: &shared, requests, aside: Vec::new(), answers: 0 };
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
         let received = {
@@ -60,19 +60,19 @@ pub(super) async fn run<S, T, C>(
                 tokio::select! {
                     biased;
                     received = receive => Some(received),
-                    () = shared.parts.clock.sleep(RETRY_ASIDE) => None,
+                    () = shared.engine.clock.sleep(RETRY_ASIDE) => None,
                 }
             }
         };
         let is_last = received == Some(0);
-        let linger = shared.parts.settings.linger;
+        let linger = shared.engine.settings.linger;
         // Once the last sender is gone, nothing more comes to wait for.
         if received.is_some()
             && batch.len() < MAX_BATCH
             && !linger.is_zero()
             && !finished.is_closed()
         {
-            shared.parts.clock.sleep(linger).await;
+            shared.engine.clock.sleep(linger).await;
         }
         while batch.len() < MAX_BATCH
             && let Ok(more) = finished.try_recv()
@@ -90,12 +90,12 @@ pub(super) async fn run<S, T, C>(
 }
 
 struct Settler<'s, S, T, C> {
-    shared: &'s WorkerParts<S, T, C>,
-    wishes: Sender<Wish>,
+    shared: &'s WorkerShared<S, T, C>,
+    requests: Sender<DisableRequest>,
     /// Results that failed alone, with the number of tries since. They hold their permits, so there
     /// are at most `max_unsettled` of them.
     aside: Vec<(FinishedAttempt, u32)>,
-    /// `WorkerParts::answers` when they were last tried.
+    /// `WorkerShared::answers` when they were last tried.
     answers: u64,
 }
 
@@ -109,20 +109,20 @@ where
     async fn settle(&mut self, mut left: Vec<FinishedAttempt>) {
         let (mut size, mut pause, mut alone) = (left.len(), PAUSES.0, 0);
         while !left.is_empty() {
-            let part = &left[..size.clamp(1, left.len())];
-            let settlements = part.iter().map(|finished| finished.settlement.clone()).collect();
+            let batch = &left[..size.clamp(1, left.len())];
+            let settlements = batch.iter().map(|finished| finished.settlement.clone()).collect();
             match self.ask(settlements).await {
                 Ok(settled) => {
-                    self.finish(part, settled);
-                    let done = part.len();
+                    self.finish(batch, settled);
+                    let done = batch.len();
                     left.drain(..done);
                     (size, pause, alone) = (done * 2, PAUSES.0, 0);
                     continue;
                 }
                 Err(error) => self.tell_failure(&error),
             }
-            if part.len() > 1 {
-                size = part.len().div_ceil(2);
+            if batch.len() > 1 {
+                size = batch.len().div_ceil(2);
             } else {
                 alone += 1;
                 if alone == TRIES_ALONE {
@@ -130,7 +130,7 @@ where
                     (size, alone) = (left.len(), 0);
                 }
             }
-            self.shared.parts.clock.sleep(pause).await;
+            self.shared.engine.clock.sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -158,7 +158,7 @@ where
                     } else {
                         // Its lease is no longer extended; when it ends, the delivery is due again.
                         let claim = finished.settlement.claim;
-                        self.shared.scheduler().settled(&claim);
+                        self.shared.scheduler().forget_claim(&claim);
                         self.notify(&finished, Settled::LeaseLost);
                     }
                 }
@@ -168,10 +168,10 @@ where
 
     /// Asks the store to settle. A panic of the store counts as a failure.
     async fn ask(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
-        let parts = &self.shared.parts;
+        let engine = &self.shared.engine;
         let expected = settlements.len();
-        let now = parts.now().wall;
-        let settle = AssertUnwindSafe(async { parts.store.settle(settlements, now).await });
+        let now = engine.now().wall;
+        let settle = AssertUnwindSafe(async { engine.store.settle(settlements, now).await });
         let settled = settle.catch_unwind().await.unwrap_or_else(|_panic| {
             Err(StoreError::Unavailable { source: "the store panicked".into() })
         })?;
@@ -179,40 +179,40 @@ where
             let source = "the store did not answer every settlement".into();
             return Err(StoreError::Unavailable { source });
         }
-        self.shared.has_answered();
+        self.shared.count_answer();
         Ok(settled)
     }
 
     fn tell_failure(&self, error: &StoreError) {
-        self.shared.parts.observers.notify(&Occurrence::StoreFailed { error });
+        self.shared.engine.observers.notify(&Occurrence::StoreFailed { error });
     }
 
-    fn finish(&self, part: &[FinishedAttempt], settled: Vec<Settled>) {
+    fn finish(&self, batch: &[FinishedAttempt], settled: Vec<Settled>) {
         // In a block of its own: the lock must end before observers are called.
         {
             let mut scheduler = self.shared.scheduler();
-            for finished in part {
-                scheduler.settled(&finished.settlement.claim);
+            for finished in batch {
+                scheduler.forget_claim(&finished.settlement.claim);
             }
         }
-        let disable_after = self.shared.parts.settings.disable_after;
-        let mut wished = BTreeSet::new();
-        for (finished, settled) in part.iter().zip(settled) {
+        let disable_after = self.shared.engine.settings.disable_after;
+        let mut requested = BTreeSet::new();
+        for (finished, settled) in batch.iter().zip(settled) {
             self.notify(finished, settled);
             if let Some(reason) = disable_reason(disable_after, finished, settled)
-                && wished.insert(finished.registration.number)
+                && requested.insert(finished.registration.number)
             {
-                let wish = Wish { seen: Arc::clone(&finished.registration), reason };
+                let request = DisableRequest { seen: Arc::clone(&finished.registration), reason };
                 // If too many wait, the next attempt for the endpoint asks again.
-                let _asked_again = self.wishes.try_send(wish);
+                let _asked_again = self.requests.try_send(request);
             }
         }
     }
 
     /// Notifies observers of the outcome of a delivery.
     fn notify(&self, finished: &FinishedAttempt, settled: Settled) {
-        let parts = &self.shared.parts;
-        let observers = &parts.observers;
+        let engine = &self.shared.engine;
+        let observers = &engine.observers;
         let (tenant, endpoint) = (&finished.event.tenant, &finished.registration.id);
         let delivery = DeliveryRef {
             id: finished.settlement.claim.delivery,
@@ -241,8 +241,9 @@ where
             Outcome::Retrying { due_at: retry_at } => {
                 observers.notify(&Occurrence::AttemptFailed { delivery, failure, retry_at });
             }
-            Outcome::Failed => observers.notify(&Occurrence::Exhausted { delivery, failure }),
+            Outcome::Failed => observers.notify(&Occurrence::DeliveryFailed { delivery, failure }),
             Outcome::Expired => observers.notify(&Occurrence::Expired { delivery }),
+            // For lack of room in the transport: the driver makes all other releases itself.
             Outcome::Released => observers.notify(&Occurrence::TransportBusy { delivery }),
         }
         match health {
@@ -250,7 +251,7 @@ where
                 observers.notify(&Occurrence::EndpointRecovered { tenant, endpoint });
             }
             Health::Failing { failing, before } => {
-                let warned_after = parts.settings.disable_after.map(|span| span / WARNED_AFTER);
+                let warned_after = engine.settings.disable_after.map(|span| span / WARNED_AFTER);
                 if warned_after.is_some_and(|span| before < span && span <= failing.tried_for) {
                     let since = failing.since;
                     observers.notify(&Occurrence::EndpointFailing { tenant, endpoint, since });
@@ -268,8 +269,8 @@ fn without_texts(attempt: Attempt) -> Attempt {
 }
 
 /// Returns the reason to disable an endpoint, if there is one: it answered that it is gone, or all
-/// its attempts have failed for too long. A delivery that has retries left is tried to its end
-/// before.
+/// its attempts have failed for too long and a delivery has failed for good. So a delivery that has
+/// retries left is tried to its end before.
 fn disable_reason(
     disable_after: Option<Duration>,
     finished: &FinishedAttempt,

@@ -10,7 +10,7 @@ fn known_to_fail(number: u64, to: &Arc<Registration>) -> Claimed {
 
 fn end(scheduler: &mut Scheduler, flight: &InFlight, signal: EndpointSignal, now: MonotonicTime) {
     scheduler.finish(flight, signal, now);
-    scheduler.settled(&flight.claimed.claim);
+    scheduler.forget_claim(&flight.claimed.claim);
 }
 
 /// Takes a delivery that was claimed for an endpoint, and ends it at once.
@@ -34,10 +34,10 @@ fn an_endpoint_that_is_known_to_fail_has_one_attempt_and_is_left_alone_after_its
     assert_eq!(in_flight.len(), 1);
     end(&mut scheduler, &in_flight[0], TROUBLE, at(0));
     assert!(take_all(&mut scheduler, at(9_999)).is_empty());
-    assert_eq!((scheduler.take_released().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
+    assert_eq!((scheduler.take_to_release().len(), scheduler.wakes_at()), (4, Some(at(10_000))));
     scheduler
         .add_claimed((5..10).map(|number| known_to_fail(number, &to)).collect(), at(0) + LEASE);
-    let _in_the_pause = scheduler.take_released();
+    let _in_the_pause = scheduler.take_to_release();
     scheduler.add_claimed(Vec::new(), at(0) + LEASE);
     assert!(take_all(&mut scheduler, at(10_000)).is_empty());
     scheduler
@@ -93,7 +93,7 @@ fn an_endpoint_without_room_waits_for_a_second_and_holds_no_slot_meanwhile() {
     exchange(&mut scheduler, claimed(2, &other), EndpointSignal::Success, at(0));
     assert_eq!(scheduler.wakes_at(), Some(at(1_000)));
     add_claimed(&mut scheduler, &full, 3, 1);
-    assert!(scheduler.take(at(999)).is_none() && scheduler.take_released().len() == 1);
+    assert!(scheduler.take(at(999)).is_none() && scheduler.take_to_release().len() == 1);
     add_claimed(&mut scheduler, &full, 4, 1);
     assert!(scheduler.take(at(1_000)).is_none(), "what was claimed before is claimed again");
     add_claimed(&mut scheduler, &full, 5, 1);
@@ -125,7 +125,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
     let mut in_flight = Vec::new();
     let mut number = 0;
     for _ in 0..10_000 {
-        scheduler.note_change();
+        scheduler.allow_claim();
         let request = scheduler.request(clocks(at(0)), LEASE).unwrap();
         if number == 10_000 {
             assert!(request.busy.len() > 8_000, "nothing is claimed for what has no slot");
@@ -202,7 +202,7 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
     scheduler.sweep(at(1_000));
     assert!(scheduler.lanes.is_empty() && scheduler.free.is_empty());
     assert!(scheduler.by_endpoint.is_empty() && scheduler.by_key.is_empty());
-    assert!(scheduler.busy.is_empty() && scheduler.waiting.is_empty());
+    assert!(scheduler.busy.is_empty() && scheduler.resting.is_empty());
     assert!(scheduler.turns.is_empty() && scheduler.held.is_empty());
 }
 

@@ -80,7 +80,7 @@ impl Watched {
                 if !self.in_flight.is_empty() {
                     let flight = self.in_flight.swap_remove(flight % self.in_flight.len());
                     self.scheduler.finish(&flight, signal, at(self.now));
-                    self.scheduler.settled(&flight.claimed.claim);
+                    self.scheduler.forget_claim(&flight.claimed.claim);
                 }
             }
             Step::Lose { held } => {
@@ -115,7 +115,7 @@ impl Watched {
                 }
             }
         }
-        for claim in self.scheduler.take_released() {
+        for claim in self.scheduler.take_to_release() {
             assert!(self.waiting.remove(&claim), "it was added, and has not finished");
         }
         self.check();

@@ -1,4 +1,4 @@
-//! The parts that an engine and its workers share.
+//! The state that an engine and its workers share.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,8 +10,8 @@ use crate::settings::EngineSettings;
 use crate::steady::SteadyTime;
 use crate::worker_registry::WorkerRegistry;
 
-/// The parts that an engine and its workers share.
-pub(crate) struct EngineParts<S, T, C> {
+/// The state that an engine and its workers share.
+pub(crate) struct EngineShared<S, T, C> {
     pub(crate) store: S,
     pub(crate) transport: T,
     pub(crate) clock: C,
@@ -24,7 +24,7 @@ pub(crate) struct EngineParts<S, T, C> {
     pub(crate) leaks_slots: bool,
 }
 
-impl<S, T, C: Clock> EngineParts<S, T, C> {
+impl<S, T, C: Clock> EngineShared<S, T, C> {
     /// Returns the present time. A step of the wall clock counts once it has lasted.
     pub(crate) fn now(&self) -> Now {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.clocks())

@@ -1,4 +1,4 @@
-//! The backlog of one endpoint.
+//! The queue of one endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,17 +10,18 @@ use webhooks_registry::{EndpointState, Registration};
 use super::{Lease, QueueKey, QueuedDelivery, Refill, due_in_order};
 use crate::clock::MonotonicTime;
 
-/// The low water mark: a lane is refilled when it holds this part of its limit, a quarter, or less.
-const LOW_WATER: usize = 4;
+/// The divisor of the low water mark: a queue is refilled when it holds a quarter of its limit, or
+/// less.
+const LOW_WATER_DIVISOR: usize = 4;
 
-/// The pause of a lane after a refill that failed: the first one, and the longest.
+/// The pause of a queue after a refill that failed: the first one, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The deliveries that wait for one endpoint: the first ones in memory, the rest on disk.
 #[derive(Debug)]
-pub(super) struct EndpointBacklog {
+pub(super) struct EndpointQueue {
     pub(super) registration: Arc<Registration>,
-    queue: BTreeMap<QueueKey, QueuedDelivery>,
+    deliveries: BTreeMap<QueueKey, QueuedDelivery>,
     bytes: usize,
     /// The first delivery that is on disk alone; all before it are here.
     spilled_from: Option<QueueKey>,
@@ -59,7 +60,7 @@ struct Refilling {
     spilled: Option<QueueKey>,
 }
 
-impl EndpointBacklog {
+impl EndpointQueue {
     pub(super) fn new(
         registration: Arc<Registration>,
         spilled_from: Option<QueueKey>,
@@ -67,7 +68,7 @@ impl EndpointBacklog {
     ) -> Self {
         Self {
             registration,
-            queue: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             bytes: 0,
             spilled_from,
             refilling: None,
@@ -107,15 +108,15 @@ impl EndpointBacklog {
     /// Makes deliveries due at `due_at` that wait for their first attempt and are due later, up to
     /// `through`.
     pub(super) fn hasten(&mut self, due_at: Timestamp, through: QueueKey) {
-        self.rearrange(|key, waiting| {
-            let is_late = waiting.is_first() && key <= through;
+        self.rearrange(|key, delivery| {
+            let is_late = delivery.awaits_first_attempt() && key <= through;
             if is_late { key.due_at.min(due_at) } else { key.due_at }
         });
     }
 
     /// Changes the due times of deliveries, after the disk was changed in the same way.
     fn rearrange(&mut self, due_at: impl Fn(QueueKey, &QueuedDelivery) -> Timestamp) {
-        let queue = std::mem::take(&mut self.queue).into_iter();
+        let deliveries = std::mem::take(&mut self.deliveries).into_iter();
         if self.spilled_from.is_some() {
             // Deliveries on disk may now come before those here, so all are read again. A read that
             // is under way has the old order.
@@ -125,10 +126,10 @@ impl EndpointBacklog {
             self.bytes = 0;
             self.refill_is_useless = false;
         } else {
-            let moved = |(key, waiting): (QueueKey, QueuedDelivery)| {
-                (QueueKey { due_at: due_at(key, &waiting), ..key }, waiting)
+            let moved = |(key, delivery): (QueueKey, QueuedDelivery)| {
+                (QueueKey { due_at: due_at(key, &delivery), ..key }, delivery)
             };
-            self.queue = queue.map(moved).collect();
+            self.deliveries = deliveries.map(moved).collect();
         }
     }
 
@@ -138,21 +139,21 @@ impl EndpointBacklog {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.deliveries.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds a delivery, or leaves it on disk if it belongs behind others there. If there is no
-    /// room, the last ones are spilled.
+    /// Adds a delivery, or leaves it on disk if it belongs behind others there. The last ones are
+    /// spilled if there are more than `limit`, or if the queue grows by more than `free_bytes`.
     pub(super) fn push(
         &mut self,
         key: QueueKey,
-        waiting: QueuedDelivery,
+        delivery: QueuedDelivery,
         limit: usize,
-        room: usize,
+        free_bytes: usize,
     ) {
         if self.spilled_from.is_some_and(|spilled_from| spilled_from <= key) {
             if let Some(refilling) = &mut self.refilling {
@@ -162,16 +163,16 @@ impl EndpointBacklog {
             return;
         }
         // `> 1` below: the first one stays, or the endpoint would wait for refills for ever.
-        let most = self.bytes.saturating_add(room);
-        self.bytes += waiting.event.body.len();
-        if let Some(replaced) = self.queue.insert(key, waiting) {
+        let most = self.bytes.saturating_add(free_bytes);
+        self.bytes += delivery.event.body.len();
+        if let Some(replaced) = self.deliveries.insert(key, delivery) {
             self.bytes -= replaced.event.body.len();
         }
-        while (self.queue.len() > limit || self.bytes > most)
-            && self.queue.len() > 1
-            && let Some((key, waiting)) = self.queue.pop_last()
+        while (self.deliveries.len() > limit || self.bytes > most)
+            && self.deliveries.len() > 1
+            && let Some((key, delivery)) = self.deliveries.pop_last()
         {
-            self.bytes -= waiting.event.body.len();
+            self.bytes -= delivery.event.body.len();
             self.spilled_from = Some(key);
             self.refill_is_useless = true;
         }
@@ -179,13 +180,13 @@ impl EndpointBacklog {
 
     /// Returns the first delivery here.
     pub(super) fn head(&self) -> Option<&QueuedDelivery> {
-        self.queue.first_key_value().map(|(_, waiting)| waiting)
+        self.deliveries.first_key_value().map(|(_, delivery)| delivery)
     }
 
     /// Removes a delivery.
     pub(super) fn remove(&mut self, key: QueueKey) {
-        if let Some(waiting) = self.queue.remove(&key) {
-            self.bytes -= waiting.event.body.len();
+        if let Some(delivery) = self.deliveries.remove(&key) {
+            self.bytes -= delivery.event.body.len();
             self.refill_is_useless = false;
         }
     }
@@ -197,28 +198,28 @@ impl EndpointBacklog {
         }
     }
 
-    /// Returns the number of deliveries that could be taken now, up to `room`.
-    pub(super) fn available(&self, now: Timestamp, room: usize) -> usize {
-        let room = if self.registration.endpoint.ordered { room.min(1) } else { room };
-        self.queue.keys().take(room).take_while(|key| key.due_at <= now).count()
+    /// Returns the number of deliveries that could be taken now, up to `limit`.
+    pub(super) fn available(&self, now: Timestamp, limit: usize) -> usize {
+        let limit = if self.registration.endpoint.ordered { limit.min(1) } else { limit };
+        self.deliveries.keys().take(limit).take_while(|key| key.due_at <= now).count()
     }
 
-    /// Takes deliveries that are due, at most `room`; of an ordered endpoint one at a time.
-    pub(super) fn take(&mut self, now: Timestamp, room: usize) -> Vec<(QueueKey, QueuedDelivery)> {
-        let room = match self.registration.endpoint.ordered {
+    /// Takes deliveries that are due, at most `limit`; of an ordered endpoint one at a time.
+    pub(super) fn take(&mut self, now: Timestamp, limit: usize) -> Vec<(QueueKey, QueuedDelivery)> {
+        let limit = match self.registration.endpoint.ordered {
             true if self.leased > 0 || self.blocked_until > now => 0,
-            true => room.min(1),
-            false => room,
+            true => limit.min(1),
+            false => limit,
         };
-        let mut taken = Vec::with_capacity(room.min(self.queue.len()));
-        while taken.len() < room
-            && self.queue.first_key_value().is_some_and(|(key, _)| key.due_at <= now)
-            && let Some((key, waiting)) = self.queue.pop_first()
+        let mut taken = Vec::with_capacity(limit.min(self.deliveries.len()));
+        while taken.len() < limit
+            && self.deliveries.first_key_value().is_some_and(|(key, _)| key.due_at <= now)
+            && let Some((key, delivery)) = self.deliveries.pop_first()
         {
-            self.bytes -= waiting.event.body.len();
+            self.bytes -= delivery.event.body.len();
             self.refill_is_useless = false;
             self.leased += 1;
-            taken.push((key, waiting));
+            taken.push((key, delivery));
         }
         taken
     }
@@ -231,7 +232,7 @@ impl EndpointBacklog {
         if is_paused || (is_ordered && self.leased > 0) {
             return None;
         }
-        let first = self.queue.first_key_value().map(|(key, _)| *key);
+        let first = self.deliveries.first_key_value().map(|(key, _)| *key);
         let due = first.or(self.spilled_from)?.due_at;
         if first.is_none() && self.retry_at().is_some() {
             return None;
@@ -250,7 +251,7 @@ impl EndpointBacklog {
             && self.refilling.is_none()
             && self.retry_at().is_none()
             && !self.refill_is_useless
-            && self.queue.len() <= limit / LOW_WATER
+            && self.deliveries.len() <= limit / LOW_WATER_DIVISOR
     }
 
     pub(super) fn begin_refill(&mut self, number: u64) -> Option<QueueKey> {
@@ -260,7 +261,7 @@ impl EndpointBacklog {
     }
 
     /// Ends a refill that failed; returns the time at which it is tried again, unless `refill` is
-    /// of an earlier lane.
+    /// of an earlier queue.
     pub(super) fn cancel_refill(
         &mut self,
         refill: &Refill,
@@ -273,7 +274,7 @@ impl EndpointBacklog {
         Some(at)
     }
 
-    /// Lets the lane be refilled after a refill that failed.
+    /// Lets the queue be refilled after a refill that failed.
     pub(super) fn allow_refill(&mut self) {
         if let Some(failed) = &mut self.failed {
             failed.retry_at = None;
@@ -287,7 +288,7 @@ impl EndpointBacklog {
         mut found: Vec<(QueueKey, QueuedDelivery)>,
         next: Option<QueueKey>,
     ) -> Vec<(QueueKey, QueuedDelivery)> {
-        // The lane may have been closed and opened again since the refill began.
+        // The queue may have been closed and opened again since the refill began.
         let Some(refilling) = self.refilling.take_if(|refilling| refilling.number == refill.number)
         else {
             return Vec::new();
