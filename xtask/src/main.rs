@@ -21,7 +21,7 @@ Usage: cargo xtask COMMAND
   test      runs every test, with whatever the tests need installed by itself
   check     runs every check but the tests: format, clippy, docs, layers, prose, no-std, cargo-deny
   ci        runs check, then test
-  layers    prints which crate uses which, and the files of each from bottom to top; fails if a
+  layers    prints which crate uses which, and the files of each in order; fails if a
             crate or a file uses what it must not
   no-std    proves that webhooks-sign needs neither std nor an allocator
   prose [PART]

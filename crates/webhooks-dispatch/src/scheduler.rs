@@ -1,7 +1,7 @@
 //! The choice of the next attempt: one lane per endpoint with claimed deliveries, tenants in turn,
 //! bounds on the attempts in flight.
 
-// From bottom to top.
+// In the order of reading.
 mod slots;
 mod turns;
 

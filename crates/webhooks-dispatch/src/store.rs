@@ -16,7 +16,7 @@
 //!
 #![doc = include_str!("../STORE.md")]
 
-// From bottom to top.
+// In the order of reading.
 mod changes;
 mod claim;
 mod error;

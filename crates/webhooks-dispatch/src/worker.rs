@@ -1,10 +1,12 @@
 //! A worker: it claims deliveries, makes attempts, settles the results, and waits for more.
 
-// From bottom to top.
+// In the order of reading.
 mod attempts;
 mod disabler;
 
 mod settler;
+
+mod ending;
 
 mod driver;
 

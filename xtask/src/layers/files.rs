@@ -1,6 +1,6 @@
 //! The order of the files inside a crate: a file uses only files above it.
 //!
-//! The `mod` lines of `lib.rs` are that order, from bottom to top, so that a reader can read a
+//! The `mod` lines of `lib.rs` are that order, so that a reader can read a
 //! crate file by file. `foo.rs` and the files of `foo/` are one unit, whose files may use each
 //! other. Tests may use any file.
 
@@ -66,7 +66,7 @@ fn tokens(file: &Path) -> Result<TokenStream, Failure> {
 /// The content of `lib.rs` about its files.
 #[derive(Debug, Default)]
 struct Order {
-    /// The modules, from bottom to top.
+    /// The modules, each after those that it uses.
     modules: Vec<String>,
     /// The module of each name that the root exports.
     exports: BTreeMap<String, String>,

@@ -6,6 +6,8 @@ use webhooks_core::{EndpointId, Event};
 use webhooks_registry::Endpoint;
 
 use super::*;
+use crate::serialized_event::SerializedEvent;
+use crate::store::Progress;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 

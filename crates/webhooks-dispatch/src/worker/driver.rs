@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use webhooks_registry::store::EndpointStore;
 
 use super::attempts::FinishedAttempt;
+use super::ending::{Drain, Ending, stop_order, until_last_start, within};
 use super::{ShutdownReport, Stop, WorkerShared, attempts, disabler, settler};
 use crate::clock::{Clock, MonotonicTime, Now};
 use crate::engine_shared::EngineShared;
@@ -41,35 +42,6 @@ const PRUNE_BATCH: usize = 200;
 
 /// The largest number of waiting deliveries that are counted when a worker ends.
 const MAX_COUNTED: u64 = 10_000;
-
-/// The way in which the loop of a worker ends.
-#[derive(Debug, Clone, Copy)]
-enum Ending {
-    /// It goes on for a time, until nothing is left to deliver.
-    Drain(Drain),
-    /// It ends at once, and the worker by this time.
-    Deadline(MonotonicTime),
-}
-
-/// The times at which a worker that drains stops starting attempts, and ends.
-#[derive(Debug, Clone, Copy)]
-struct Drain {
-    /// The time until which it starts attempts: three quarters of its time, so that attempts in
-    /// flight can end and are not made again.
-    starts_until: MonotonicTime,
-    ends_by: MonotonicTime,
-}
-
-impl Ending {
-    fn of(stop: Stop, now: MonotonicTime) -> Self {
-        match stop {
-            Stop::Grace(grace) => Self::Deadline(now + grace),
-            Stop::Drained(grace) => {
-                Self::Drain(Drain { starts_until: now + grace / 4 * 3, ends_by: now + grace })
-            }
-        }
-    }
-}
 
 /// The task that claims, and starts all other tasks of the worker.
 pub(super) struct Driver<S, T, C> {
@@ -490,38 +462,5 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerShared<S, T, C>
             Err(_panic) => return shared.tell_failure(WorkerPart::Driver),
         }
         engine.clock.sleep(STORE_PAUSE).await;
-    }
-}
-
-/// Waits until a worker that drains may start nothing more; returns the time at which it must end.
-async fn until_last_start(clock: &impl Clock, drain: Option<Drain>) -> MonotonicTime {
-    match drain {
-        Some(Drain { starts_until, ends_by }) => {
-            clock.sleep(starts_until.saturating_since(clock.monotonic())).await;
-            ends_by
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the order to end, which comes one time.
-async fn stop_order(stopped: &mut Option<oneshot::Receiver<Stop>>) -> Stop {
-    let Some(receiver) = stopped else { return std::future::pending().await };
-    // The handle is gone, so nothing waits for the worker.
-    let stop = receiver.await.unwrap_or(Stop::Grace(Duration::ZERO));
-    *stopped = None;
-    stop
-}
-
-/// Waits for a future, at most until `deadline`.
-async fn within<F: Future>(
-    clock: &impl Clock,
-    deadline: MonotonicTime,
-    future: F,
-) -> Option<F::Output> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = clock.sleep(deadline.saturating_since(clock.monotonic())) => None,
     }
 }
