@@ -129,7 +129,7 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
 ) -> FinishedAttempt {
     let engine = &*shared.engine;
     let claimed = slot.flight.claimed.clone();
-    let Claimed { claim, registration, event, progress, .. } = &claimed;
+    let Claimed { registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
     let started_at = engine.now();
     // Before the attempt and not when the delivery is claimed: it may have waited in the lane
@@ -137,17 +137,7 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
     let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
     if is_old && engine.is_sure_since(progress.queued_at, started_at) {
         slot.signal = EndpointSignal::Nothing;
-        let settlement = Settlement { claim: *claim, outcome: Outcome::Expired, attempt: None };
-        let number = progress.attempts;
-        let Claimed { registration, event, .. } = claimed;
-        return FinishedAttempt {
-            settlement,
-            registration,
-            event,
-            number,
-            disable: None,
-            permit: None,
-        };
+        return without_attempt(claimed, Outcome::Expired);
     }
     let flight = &mut slot.flight;
     let on_slow = || {
@@ -169,23 +159,15 @@ fn conclude<S, T, C: Clock>(
     response: &Result<Response, AttemptError>,
 ) -> FinishedAttempt {
     let engine = &*shared.engine;
-    let Claimed { claim, registration, event, progress, .. } = claimed;
-    let policy = registration.endpoint.retry.as_ref().unwrap_or(&engine.settings.retry);
+    let retry = claimed.registration.endpoint.retry.as_ref();
+    let policy = retry.unwrap_or(&engine.settings.retry);
     let ended_at = engine.now();
     let now = ended_at.wall;
     *endpoint_signal = signal(policy, response, now);
     if had_no_room(response) {
-        let number = progress.attempts;
-        let settlement = Settlement { claim, outcome: Outcome::Released, attempt: None };
-        return FinishedAttempt {
-            settlement,
-            registration,
-            event,
-            number,
-            disable: None,
-            permit: None,
-        };
+        return without_attempt(claimed, Outcome::Released);
     }
+    let progress = claimed.progress;
     let random = engine.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
     let step = decide(policy, progress.next_attempt_in_policy(), response, now, random);
@@ -195,10 +177,19 @@ fn conclude<S, T, C: Clock>(
         Decision::Failed => (Outcome::Failed, None),
         Decision::Gone => (Outcome::Failed, Some(DisableReason::Gone)),
     };
+    let Claimed { claim, registration, event, .. } = claimed;
     let error = (step != Decision::Delivered).then(|| explain(response, &registration.endpoint));
     let attempt = Some(Attempt { error, ..record(started_at, ended_at, response) });
     let settlement = Settlement { claim, outcome, attempt };
     FinishedAttempt { settlement, registration, event, number, disable, permit: None }
+}
+
+/// Returns the end of a delivery for which no attempt was made.
+fn without_attempt(claimed: Claimed, outcome: Outcome) -> FinishedAttempt {
+    let Claimed { claim, registration, event, progress, .. } = claimed;
+    let settlement = Settlement { claim, outcome, attempt: None };
+    let number = progress.attempts;
+    FinishedAttempt { settlement, registration, event, number, disable: None, permit: None }
 }
 
 /// Returns the record of an attempt, without its error text.
