@@ -245,11 +245,7 @@ pub(super) async fn reopen(
         SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, attempts,
                attempts
         FROM reopened ORDER BY id";
-    if ended.is_empty() {
-        return Ok(0);
-    }
-    let done = bind(REOPEN, ended).bind(At(now)).execute(connection).await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    run(REOPEN, connection, ended, now).await
 }
 
 /// Adds the deliveries of missed events, and returns how many.
@@ -269,20 +265,26 @@ pub(super) async fn deliver(
                g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
         FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
         JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint";
-    if missed.is_empty() {
-        return Ok(0);
-    }
-    let done = bind(INSERT, missed).bind(At(now)).execute(connection).await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    run(INSERT, connection, missed, now).await
 }
 
-fn bind(
+/// Runs a statement on targets, unless there are none; returns the number of deliveries.
+async fn run(
     statement: &'static str,
+    connection: &mut PgConnection,
     targets: &[Target],
-) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
-    sqlx::query(statement)
+    now: Timestamp,
+) -> Result<usize, sqlx::Error> {
+    if targets.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(statement)
         .persistent(false)
         .bind(targets.iter().map(|target| target.number).collect::<Vec<_>>())
         .bind(targets.iter().map(|target| target.endpoint).collect::<Vec<_>>())
         .bind(targets.iter().map(|target| target.is_ordered).collect::<Vec<_>>())
+        .bind(At(now))
+        .execute(connection)
+        .await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
