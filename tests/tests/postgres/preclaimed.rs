@@ -190,13 +190,25 @@ async fn a_worker_that_is_shut_down_is_no_longer_one_of_those_that_share() {
 
 /// Leads to a server; the first connection that contains `marker` is cut at the server's answer.
 pub(super) fn start_faulty_proxy(socket: PathBuf, marker: &'static [u8]) -> String {
+    start_proxy(socket, move |client, server, is_armed| lead(client, server, marker, is_armed))
+}
+
+/// Leads to a server, each connection by `lead`, which gets the client, the server, and whether no
+/// connection was cut yet. Returns the folder of the proxy's socket.
+pub(super) fn start_proxy<F>(
+    socket: PathBuf,
+    lead: impl Fn(UnixStream, UnixStream, Arc<AtomicBool>) -> F + Send + 'static,
+) -> String
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
     let folder = tempfile::tempdir().unwrap().keep();
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
     let is_armed = Arc::new(AtomicBool::new(true));
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = UnixStream::connect(&socket).await.unwrap();
-            tokio::spawn(lead(client, server, marker, Arc::clone(&is_armed)));
+            tokio::spawn(lead(client, server, Arc::clone(&is_armed)));
         }
     });
     folder.display().to_string()

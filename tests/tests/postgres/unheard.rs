@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use webhooks_dispatch::PublishStatus;
 
-use super::preclaimed::{open_claiming, waiting};
+use super::preclaimed::{open_claiming, start_proxy, waiting};
 use super::*;
 
 /// The moment at which a connection is cut: before the server gets the question, or during its
@@ -20,16 +20,7 @@ enum Cut {
 
 /// Leads to a server; the first connection that contains `unheard` is cut.
 fn start_cutting_proxy(socket: PathBuf, cut: Cut) -> String {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
-    let is_armed = Arc::new(AtomicBool::new(true));
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = UnixStream::connect(&socket).await.unwrap();
-            tokio::spawn(lead(client, server, cut, Arc::clone(&is_armed)));
-        }
-    });
-    folder.display().to_string()
+    start_proxy(socket, move |client, server, is_armed| lead(client, server, cut, is_armed))
 }
 
 async fn lead(
