@@ -77,10 +77,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     for (name, uses) in &graph {
         println!("{name} → {}", if uses.is_empty() { "nothing".into() } else { uses.join(", ") });
     }
-    match violations(&graph)[..] {
-        [] => check_sign()?,
-        ref found => return Err(Failure(found.join("\n       "))),
-    }
+    Failure::if_any(&violations(&graph))?;
+    check_sign()?;
     files::check()
 }
 

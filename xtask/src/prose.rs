@@ -5,24 +5,36 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use crate::shell::{Failure, failure, folder_entries, root};
+use crate::shell::{Failure, failure, files_below, folder_entries, root};
 
-/// A habit: its pattern, and the advice.
-const HABITS: [(&str, &str); 4] = [
-    (
-        r"(?:^|[.!:;] |\| )(?:What|Who|Whoever|Whose|Whatever|Whichever)\b[^?]*$",
-        "begin with the thing, not with a clause",
-    ),
-    (
+/// A habit of English, and what to write instead.
+struct Habit<P> {
+    pattern: P,
+    /// The hits that are none.
+    exception: Option<P>,
+    advice: &'static str,
+}
+
+const HABITS: [Habit<&str>; 4] = [
+    Habit {
+        pattern: r"(?:^|[.!:;] |\| )(?:What|Who|Whoever|Whose|Whatever|Whichever)\b[^?]*$",
+        exception: None,
+        advice: "begin with the thing, not with a clause",
+    },
+    Habit {
+        pattern: r"\b(?:once|twice|(?:an?|one|two|three|four|five|[0-9][0-9,.]*) [a-z-]+) an? [a-z-]+",
         // Rates with a unit of time are common English: a thousand events a second.
-        r"\b(?:once|twice|(?:an?|one|two|three|four|five|[0-9][0-9,.]*) [a-z-]+) an? [a-z-]+",
-        "write `per` or `for each`",
-    ),
-    (r"\bso (?:many|much|long)\b|\b(?:by|since|until) then\b", "name the parameter"),
-    (r"\bbut for\b", "write `except`"),
+        exception: Some(NO_RATE),
+        advice: "write `per` or `for each`",
+    },
+    Habit {
+        pattern: r"\bso (?:many|much|long)\b|\b(?:by|since|until) then\b",
+        exception: None,
+        advice: "name the parameter",
+    },
+    Habit { pattern: r"\bbut for\b", exception: None, advice: "write `except`" },
 ];
 
-/// The hits of the second habit that are no rates.
 const NO_RATE: &str = r"^(?:an?|one) (?:of|in|on|for|to|by|as|at|from|with|is|has|than|that|and|or|but|when|if|like|such) an? |an? (?:second|minute|hour|day|week|month|year|few|lot|little|while|time)$";
 
 /// The folders whose files are checked, besides the Markdown of the root.
@@ -35,19 +47,12 @@ const GENERATED: [&str; 4] = ["artifacts", "corpus", "node_modules", "target"];
 pub(crate) fn run(part: &str) -> Result<(), Failure> {
     println!("\n$ cargo xtask prose {part}");
     let habits = Habits::new()?;
+    let is_generated = |path: &Path| GENERATED.iter().any(|name| path.ends_with(name));
     let mut files: Vec<PathBuf> = folder_entries(&root())?;
     files.retain(|file| file.is_file());
-    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
-    while let Some(folder) = folders.pop() {
-        for path in folder_entries(&folder)? {
-            if !path.is_dir() {
-                files.push(path);
-            } else if !GENERATED.iter().any(|name| path.ends_with(name)) {
-                folders.push(path);
-            }
-        }
+    for folder in FOLDERS {
+        files.extend(files_below(root().join(folder), is_generated)?);
     }
-    files.sort();
     let mut found = Vec::new();
     for file in files {
         let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
@@ -57,7 +62,7 @@ pub(crate) fn run(part: &str) -> Result<(), Failure> {
             found.push(format!("{name}:{line}: {advice}: {hit:?}"));
         }
     }
-    if found.is_empty() { Ok(()) } else { Err(Failure(found.join("\n       "))) }
+    Failure::if_any(&found)
 }
 
 /// The way in which a file marks its prose.
@@ -95,8 +100,7 @@ impl Kind {
 }
 
 struct Habits {
-    patterns: Vec<(Regex, &'static str)>,
-    no_rate: Regex,
+    habits: Vec<Habit<Regex>>,
     code: Regex,
 }
 
@@ -105,12 +109,11 @@ impl Habits {
         let regex = |pattern| {
             Regex::new(pattern).map_err(|error| Failure(format!("a pattern is wrong: {error}")))
         };
-        let patterns = HABITS.iter().map(|(pattern, advice)| Ok((regex(pattern)?, *advice)));
-        Ok(Self {
-            patterns: patterns.collect::<Result<_, _>>()?,
-            no_rate: regex(NO_RATE)?,
-            code: regex("`[^`]*`")?,
-        })
+        let habits = HABITS.map(|Habit { pattern, exception, advice }| {
+            let exception = exception.map(regex).transpose()?;
+            Ok(Habit { pattern: regex(pattern)?, exception, advice })
+        });
+        Ok(Self { habits: habits.into_iter().collect::<Result<_, _>>()?, code: regex("`[^`]*`")? })
     }
 
     /// Returns the habits of a text: line, advice and hit.
@@ -130,10 +133,10 @@ impl Habits {
                 continue;
             }
             let prose = self.code.replace_all(prose, "``");
-            for (habit, advice) in &self.patterns {
-                let hits = habit.find_iter(&prose).map(|hit| hit.as_str());
-                let is_rate = advice.contains("per");
-                for hit in hits.filter(|hit| !(is_rate && self.no_rate.is_match(hit))) {
+            for Habit { pattern, exception, advice } in &self.habits {
+                let is_none = |hit: &str| exception.as_ref().is_some_and(|e| e.is_match(hit));
+                let hits = pattern.find_iter(&prose).map(|hit| hit.as_str());
+                for hit in hits.filter(|hit| !is_none(hit)) {
                     found.push((index + 1, *advice, hit.to_owned()));
                 }
             }

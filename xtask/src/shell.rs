@@ -22,6 +22,30 @@ pub(crate) fn root() -> PathBuf {
     found.map_or_else(built, Path::to_owned)
 }
 
+impl Failure {
+    /// Fails if there are any findings, with a line for each.
+    pub(crate) fn if_any(findings: &[String]) -> Result<(), Self> {
+        if findings.is_empty() { Ok(()) } else { Err(Self(findings.join("\n       "))) }
+    }
+}
+
+/// Returns the sorted paths of all files below a folder, which need not exist. Folders and files for
+/// which `is_skipped` are left out.
+pub(crate) fn files_below(
+    folder: PathBuf,
+    is_skipped: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>, Failure> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder]);
+    while let Some(folder) = folders.pop() {
+        let entries = if folder.is_dir() { folder_entries(&folder)? } else { Vec::new() };
+        for path in entries.into_iter().filter(|path| !is_skipped(path)) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Returns the sorted paths of a folder's entries.
 pub(crate) fn folder_entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let what = format!("read {}", folder.display());

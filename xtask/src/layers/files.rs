@@ -1,8 +1,8 @@
 //! The order of the files inside a crate: a file uses only files above it.
 //!
-//! The `mod` lines of `lib.rs` are that order, so that a reader can read a
-//! crate file by file. `foo.rs` and the files of `foo/` are one unit, whose files may use each
-//! other. Tests may use any file.
+//! The `mod` lines of `lib.rs` are that order, so that a reader can read a crate file by file.
+//! `foo.rs` and the files of `foo/` are one unit, whose files may use each other. Tests may use any
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-use crate::shell::{Failure, failure, folder_entries, root};
+use crate::shell::{Failure, failure, files_below, folder_entries, root};
 
 /// Checks the crates of the folder `crates`.
 pub(super) fn check() -> Result<(), Failure> {
@@ -34,26 +34,14 @@ pub(super) fn check() -> Result<(), Failure> {
             }
         }
     }
-    match violations[..] {
-        [] => Ok(()),
-        ref found => Err(Failure(found.join("\n       "))),
-    }
+    Failure::if_any(&violations)
 }
 
 /// Returns the files of a module, except its tests.
 fn files(source: &Path, module: &str) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = vec![source.join(format!("{module}.rs"))];
-    let mut folders = vec![source.join(module)];
-    while let Some(folder) = folders.pop() {
-        for path in if folder.is_dir() { folder_entries(&folder)? } else { Vec::new() } {
-            match path.file_stem().and_then(|stem| stem.to_str()) {
-                Some("tests") => {}
-                _ if path.is_dir() => folders.push(path),
-                _ => files.push(path),
-            }
-        }
-    }
-    files.sort();
+    let is_tests = |path: &Path| path.file_stem().is_some_and(|stem| stem == "tests");
+    let mut files = files_below(source.join(module), is_tests)?;
+    files.push(source.join(format!("{module}.rs")));
     Ok(files)
 }
 
