@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::{EventId, EventType, EventTypeError, Payload, PayloadError, TenantId, Timestamp};
+use crate::{
+    Channel, EventId, EventType, EventTypeError, LabelError, Payload, PayloadError, Tag, TenantId,
+    Timestamp,
+};
 
 /// Something that happened, sent to every endpoint that subscribes to its type. Immutable once
 /// published.
@@ -50,6 +53,13 @@ pub struct Event {
     /// The tenant whose endpoints the event goes to. Not on the wire.
     #[serde(skip)]
     pub tenant: TenantId,
+    /// The channels, at most 16: an endpoint that names channels gets the events that share one.
+    /// Not on the wire.
+    #[serde(skip)]
+    pub channels: Vec<Channel>,
+    /// The tags by which people find it, at most 16. Not on the wire.
+    #[serde(skip)]
+    pub tags: Vec<Tag>,
 }
 
 /// The length in bytes of an event's body without its payload and source: enough for most events,
@@ -95,12 +105,14 @@ impl Event {
             source: None,
             timestamp: Timestamp::now(),
             tenant: TenantId::default(),
+            channels: Vec::new(),
+            tags: Vec::new(),
         })
     }
 
     /// Returns the event of this tenant from the body that a store has kept. The payload is not
     /// checked again: an earlier version of [`Payload`] may have accepted texts that this one
-    /// refuses because receivers cannot read them.
+    /// refuses because receivers cannot read them. Channels and tags are not in the body.
     ///
     /// # Errors
     /// The parser's error when it is not the body of an event.
@@ -121,6 +133,8 @@ impl Event {
             source: stored.source,
             timestamp: stored.timestamp,
             tenant,
+            channels: Vec::new(),
+            tags: Vec::new(),
         })
     }
 
@@ -146,6 +160,28 @@ impl Event {
     #[must_use]
     pub fn tenant(self, tenant: TenantId) -> Self {
         Self { tenant, ..self }
+    }
+
+    /// Sets the channels: at most 16. Endpoints that name channels get the events that share one.
+    ///
+    /// # Errors
+    /// [`LabelError`] when one is malformed, or there are too many.
+    pub fn channels<S: AsRef<str>>(
+        self,
+        channels: impl IntoIterator<Item = S>,
+    ) -> Result<Self, LabelError> {
+        Ok(Self { channels: Channel::list(channels)?, ..self })
+    }
+
+    /// Sets the tags by which people find it: at most 16.
+    ///
+    /// # Errors
+    /// [`LabelError`] when one is malformed, or there are too many.
+    pub fn tags<S: AsRef<str>>(
+        self,
+        tags: impl IntoIterator<Item = S>,
+    ) -> Result<Self, LabelError> {
+        Ok(Self { tags: Tag::list(tags)?, ..self })
     }
 
     /// Returns the body that receivers get: a JSON object with the keys `event_id`, `event_type`,

@@ -44,7 +44,8 @@ pub enum IdError {
     },
 }
 
-fn check(
+/// Returns an error unless a text is 1 to 128 bytes of allowed characters.
+pub(crate) fn check(
     text: &str,
     allowed: &'static str,
     is_allowed: impl Fn(char) -> bool,
@@ -132,7 +133,7 @@ impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Repr::Uuid(uuid) => uuid.as_hyphenated().fmt(f),
-            Repr::Text(text) => f.write_str(text),
+            Repr::Text(text) => f.pad(text),
         }
     }
 }
@@ -171,7 +172,7 @@ macro_rules! name_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.pad(&self.0)
             }
         }
 

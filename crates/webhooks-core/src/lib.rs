@@ -11,6 +11,8 @@ mod payload;
 mod retry;
 mod timestamp;
 
+mod label;
+
 // Both as they travel.
 mod delivery;
 mod event;
@@ -20,6 +22,7 @@ pub use delivery::{DeliveryResult, DeliveryStatus, DeliveryStatusError};
 pub use event::{Event, EventError};
 pub use event_type::{EventType, EventTypeError};
 pub use id::{DeliveryId, EndpointId, EventId, IdError, TenantId};
+pub use label::{Channel, LabelError, Tag};
 pub use payload::{Payload, PayloadError};
 pub use retry::RetryPolicy;
 pub use text::excerpt;
