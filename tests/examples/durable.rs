@@ -17,7 +17,7 @@ use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
     Engine,
     clock::{Clock as _, SystemClock},
-    history::HistoryStore as _,
+    monitor::MonitorStore as _,
 };
 use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, EndpointKey, Secret};
@@ -58,7 +58,7 @@ async fn sender(store: &Path, url: &str) -> Result<(), AnyError> {
 
 async fn waiting(engine: &Engine<SqliteStore, HttpTransport>) -> Result<u64, AnyError> {
     let shop = EndpointKey::of_default_tenant(EndpointId::new("shop")?);
-    let statistics = engine.history().statistics(shop, Timestamp::UNIX_EPOCH).await?;
+    let statistics = engine.monitor().statistics(shop, Timestamp::UNIX_EPOCH).await?;
     Ok(statistics.pending + statistics.retrying)
 }
 

@@ -14,3 +14,6 @@ struct Receive;
 
 #[doc = include_str!("../../docs/operations.md")]
 struct Operations;
+
+#[doc = include_str!("../../docs/service.md")]
+struct Service;

@@ -12,7 +12,6 @@ pub mod crash;
 #[cfg(doctest)]
 mod docs;
 mod first_webhook;
-mod forward_history;
 mod invariants;
 pub mod model;
 mod name_server;

@@ -12,15 +12,13 @@ use fastrand::Rng;
 use tokio::sync::Notify;
 use webhooks_core::{DeliveryStatus, EndpointId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Engine, OperationError, Replay, Undelivered,
-    history::{DeliveryRecord, HistoryStore, Query},
-    store::{DeliveryStore, StoreError},
+    Engine, OperationError, Replay, Store, Undelivered,
+    history::{DeliveryRecord, HistoryStore as _, Query},
+    monitor::MonitorStore as _,
+    store::StoreError,
     transport::Transport,
 };
-use webhooks_registry::{
-    Endpoint, EndpointKey,
-    store::{EndpointStore, EndpointStoreError},
-};
+use webhooks_registry::{Endpoint, EndpointKey, store::EndpointStoreError};
 
 /// Returns the endpoints of an operator. The first gets everything sooner or later, because it is
 /// only paused and resumed. The second gets everything once it is enabled in the end and its missed
@@ -75,7 +73,7 @@ pub struct Operator<S, T> {
 
 impl<S, T> Operator<S, T>
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
     T: Transport,
 {
     /// Returns an operator with this number, who registers endpoints under a URL.
@@ -159,7 +157,7 @@ where
         let mut open = 0;
         for endpoint in [&*self.steady, &*self.switched] {
             let statistics =
-                self.engine.history().statistics(key(endpoint), Timestamp::UNIX_EPOCH).await;
+                self.engine.monitor().statistics(key(endpoint), Timestamp::UNIX_EPOCH).await;
             let statistics = statistics.expect("a store that works");
             open += statistics.pending + statistics.retrying;
         }
@@ -254,7 +252,7 @@ where
     /// Returns a query for the deliveries of the switched endpoint with this status.
     fn those(&self, status: DeliveryStatus) -> Query {
         let endpoint = Some(key(&self.switched).id);
-        Query { endpoint, status: Some(status), ..Query::default() }
+        Query { endpoint, statuses: vec![status], ..Query::default() }
     }
 
     async fn state(&self, id: &str) -> Result<String, StoreError> {

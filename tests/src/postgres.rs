@@ -140,8 +140,8 @@ impl Cluster {
         let folder = self.folder.join(name);
         let settings = format!(
             "[databases]\n* = host={} user=postgres\n[pgbouncer]\npool_mode = transaction\n\
-             default_pool_size = 2\nmax_client_conn = 200\nauth_type = any\nlisten_addr =\n\
-             unix_socket_dir = {}\nlisten_port = 6432\nunix_socket_mode = 0777\n",
+             default_pool_size = 2\nserver_idle_timeout = 5\nmax_client_conn = 200\nauth_type = any\n\
+             listen_addr =\nunix_socket_dir = {}\nlisten_port = 6432\nunix_socket_mode = 0777\n",
             self.folder.display(),
             folder.display()
         );

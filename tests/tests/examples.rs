@@ -37,6 +37,45 @@ fn the_durable_example_delivers_everything_although_it_is_killed() {
 }
 
 #[test]
+fn the_outbox_stores_an_order_with_its_event_or_neither() {
+    let output = cargo_run("outbox_sqlite").output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    // Deliveries go on meanwhile, so only their number is certain.
+    let (sent, told): (Vec<&str>, Vec<&str>) =
+        shown.lines().partition(|line| line.starts_with("sent: "));
+    assert_eq!(
+        told,
+        [
+            "order 17 is placed: tea",
+            "order 17 is not placed, and nothing is sent: UNIQUE constraint failed: orders.id",
+            "order 18 is placed: coffee",
+            "there are 2 orders",
+        ]
+    );
+    assert_eq!(sent.len(), 2, "{sent:?}");
+}
+
+#[test]
+fn the_service_example_lists_searches_and_replays() {
+    let output = cargo_run("service").output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        "billing is registered, and only once.",
+        "  crm      active  failing, 0 wait",
+        "  billing  paused  healthy, 40 wait",
+        "A search for order A-17 finds 1 event.",
+        "40 of 40 replayed",
+        "The replay has ended: finished.",
+        "The worker ends; 0 deliveries wait.",
+        "accepted 80, delivered 80, failed 40; attempts 120",
+    ] {
+        assert!(shown.contains(line), "{line:?} in {shown}");
+    }
+}
+
+#[test]
 fn the_quickstart_shows_each_of_its_four_stories() {
     let shown = run("quickstart");
     let told: Vec<&str> =

@@ -1,5 +1,15 @@
-//! The memory store passes the suite for every store.
+//! The memory store passes the suite for every store, also in a box.
 
-use webhooks_dispatch::MemoryStore;
+use webhooks_dispatch::{BoxedStore, MemoryStore};
 
-webhooks_conformance::delivery_store_tests!(async || (MemoryStore::new(), ()));
+mod as_it_is {
+    use super::*;
+
+    webhooks_conformance::delivery_store_tests!(async || (MemoryStore::new(), ()));
+}
+
+mod boxed {
+    use super::*;
+
+    webhooks_conformance::delivery_store_tests!(async || (BoxedStore::new(MemoryStore::new()), ()));
+}

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use tokio::io::{BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
-use webhooks_core::{EndpointId, RetryPolicy};
+use webhooks_core::{EndpointId, RetryPolicy, Timestamp};
 use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::{Endpoint, store::EndpointStore as _};
+use webhooks_registry::{
+    Endpoint,
+    store::{EndpointStore as _, RegisterRequest},
+};
 use webhooks_tests::Received;
 use webhooks_tests::cluster::{Journal, judge};
 use webhooks_tests::crash::{ENDPOINTS, MAX_UNSETTLED, receiver, refuses, settings, spawn};
@@ -88,7 +91,10 @@ async fn register(store: &PostgresStore, url: &str) -> BTreeMap<EndpointId, Endp
         } else {
             endpoint.max_in_flight(NonZeroU32::new(MAX_IN_FLIGHT).unwrap())
         };
-        store.register(id.parse().unwrap(), endpoint.clone()).await.unwrap();
+        store
+            .register(RegisterRequest::new(id.parse().unwrap(), endpoint.clone(), Timestamp::now()))
+            .await
+            .unwrap();
         endpoints.insert(id.parse().unwrap(), endpoint);
     }
     endpoints

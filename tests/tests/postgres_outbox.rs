@@ -14,14 +14,20 @@ use webhooks_dispatch::{
     store::{ClaimRequest, DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
-use webhooks_registry::{Endpoint, store::EndpointStore as _};
+use webhooks_registry::{
+    Endpoint,
+    store::{EndpointStore as _, RegisterRequest},
+};
 use webhooks_tests::postgres::{Cluster, connect};
 
 async fn open() -> (String, PostgresStore) {
     let url = Cluster::shared().database().await;
     let store = PostgresStore::open(&url).await.unwrap();
     let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
-    store.register("crm".parse().unwrap(), endpoint).await.unwrap();
+    store
+        .register(RegisterRequest::new("crm".parse().unwrap(), endpoint, Timestamp::now()))
+        .await
+        .unwrap();
     (url, store)
 }
 

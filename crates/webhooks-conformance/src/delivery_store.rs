@@ -3,13 +3,27 @@
 //! Each takes an empty store and panics if the store does otherwise.
 //! [`delivery_store_tests`](crate::delivery_store_tests) makes a test of each.
 
+pub mod addressed;
 pub mod claim;
 pub mod endpoints;
+pub mod expunge;
+pub mod figures;
+pub mod filters;
 pub mod history;
+pub mod jobs;
+pub mod lists;
+pub mod model;
+pub mod monitor;
+pub mod operations;
 pub mod order;
+pub mod pages;
 pub mod publish;
+pub mod records;
 pub mod replay;
+pub mod scheduled;
+pub mod search;
 pub mod settle;
+pub mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,20 +32,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use webhooks_core::{DeliveryId, EndpointId, Event, EventId, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    Published,
+    OperationError, Published, Store,
     clock::{MonotonicTime, Now},
-    history::{HistoryStore, Query},
+    history::{DeliveryRecord, HistoryStore, Query},
     store::{
-        Attempt, ClaimRequest, Claimed, DeliveryStore, Outcome, SerializedEvent, Settled,
-        Settlement,
+        Attempt, ClaimRequest, Claimed, DeliveryStore, OperationStore, Outcome, SerializedEvent,
+        Settled, Settlement,
     },
 };
-use webhooks_registry::{Endpoint, EndpointKey, store::EndpointStore};
+use webhooks_registry::{
+    Endpoint, EndpointKey,
+    store::{EndpointStore, RegisterRequest, Registered},
+};
 
 /// A store that the suite can be run on.
-pub trait AnyStore: DeliveryStore + EndpointStore + HistoryStore + Clone {}
+pub trait AnyStore: Store + Clone {}
 
-impl<S: DeliveryStore + EndpointStore + HistoryStore + Clone> AnyStore for S {}
+impl<S: Store + Clone> AnyStore for S {}
 
 /// Returns the time `seconds` after the start of the test.
 pub(crate) fn at(seconds: u64) -> Timestamp {
@@ -61,7 +78,29 @@ pub(crate) fn endpoint() -> Endpoint {
 }
 
 pub(crate) async fn register(store: &impl EndpointStore, id: &str, endpoint: Endpoint) {
-    store.register(endpoint_id(id), endpoint).await.expect("a free id");
+    register_at(store, id, endpoint, at(0)).await;
+}
+
+/// Registers an endpoint at a time, and returns the change.
+pub(crate) async fn register_at(
+    store: &impl EndpointStore,
+    id: &str,
+    endpoint: Endpoint,
+    now: Timestamp,
+) -> Registered {
+    let request = RegisterRequest::new(endpoint_id(id), endpoint, now);
+    store.register(request).await.expect("a free id")
+}
+
+/// Cancels a delivery.
+pub(crate) async fn cancel(
+    store: &impl OperationStore,
+    delivery: DeliveryId,
+    now: Timestamp,
+) -> Result<(), OperationError> {
+    let mut cancelled = store.cancel(vec![delivery], now).await.expect("a store that works");
+    assert_eq!(cancelled.len(), 1, "one answer for one delivery");
+    cancelled.remove(0)
 }
 
 /// Returns an event with this id and a payload of its own.
@@ -78,7 +117,15 @@ pub(crate) async fn publish(
     events: &[Event],
     now: Timestamp,
 ) -> Vec<Published> {
-    let events = events.iter().map(SerializedEvent::new).collect();
+    publish_as(store, events.iter().map(SerializedEvent::new).collect(), now).await
+}
+
+/// Publishes events that are new and say how they are to be delivered.
+pub(crate) async fn publish_as(
+    store: &impl DeliveryStore,
+    events: Vec<SerializedEvent>,
+    now: Timestamp,
+) -> Vec<Published> {
     let published = store.publish(events, now).await.expect("a store that works");
     published.into_iter().collect::<Result<_, _>>().expect("no conflict")
 }
@@ -159,6 +206,13 @@ pub(crate) async fn status(store: &impl HistoryStore, delivery: DeliveryId) -> S
     let query = Query { delivery: Some(delivery), ..Query::default() };
     let page = store.deliveries(query).await.expect("a store that works");
     page.items.first().map_or_else(|| "forgotten".to_owned(), |found| found.status.to_string())
+}
+
+/// Returns the deliveries of an event of the default tenant, the newest first.
+pub(crate) async fn deliveries_of(store: &impl HistoryStore, event: &str) -> Vec<DeliveryRecord> {
+    let event = Some(EventId::new(event).expect("a valid id"));
+    let query = Query { tenant: Some(TenantId::default()), event, ..Query::default() };
+    store.deliveries(query).await.expect("a store that works").items
 }
 
 pub(crate) fn tenant(id: &str) -> TenantId {

@@ -2,6 +2,7 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     missing_docs,
     reason = "each function is a test: it panics by design, and its name is what it shows"
 )]

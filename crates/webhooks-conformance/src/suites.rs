@@ -22,6 +22,14 @@ macro_rules! delivery_store_tests {
     ($factory:expr) => {
         $crate::__tests! {
             ($factory)
+            addressed (delivery_store::addressed) {
+                an_endpoint_with_channels_gets_events_that_share_one
+                labels_are_no_content_of_an_event
+                an_event_for_named_endpoints_goes_to_them_alone
+                nobody_else_misses_an_event_for_named_endpoints
+                a_missed_event_is_one_of_the_endpoints_channels
+                a_summary_has_all_except_the_body
+            }
             claim (delivery_store::claim) {
                 a_delivery_is_claimed_once_whoever_asks
                 a_lease_that_ends_frees_the_delivery_and_fences_its_holder
@@ -29,9 +37,9 @@ macro_rules! delivery_store_tests {
                 busy_endpoints_and_limits_are_kept
                 tenants_take_turns
                 what_is_not_due_waits
-                what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it
                 a_large_backlog_is_handed_out_whole_and_once
                 a_change_wakes_whoever_waits
+                what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it
             }
             endpoints (delivery_store::endpoints) {
                 endpoints_are_stored_as_they_were_registered
@@ -44,6 +52,32 @@ macro_rules! delivery_store_tests {
                 a_cancelled_delivery_has_its_reason
                 an_ordered_head_waits_for_its_retry_through_a_change
             }
+            expunge (delivery_store::expunge) {
+                an_expunction_leaves_the_history_without_content
+                an_expunction_is_of_one_tenant
+                an_expunged_id_stays_taken
+                an_expunged_event_is_not_replayed
+                the_next_one_follows_an_ordered_head_that_is_expunged
+                a_tenants_content_is_expunged_in_portions
+            }
+            figures (delivery_store::figures) {
+                each_outcome_is_counted
+                each_cancellation_is_counted
+                a_replay_is_accepted_only_if_it_was_missed
+                failures_are_counted_by_class_and_times_by_bucket
+                figures_are_added_up_by_steps
+                figures_are_told_by_endpoint_and_tenant
+                figures_are_exact_when_many_write_at_once
+                old_figures_are_added_up_by_the_hour
+                very_old_figures_are_forgotten
+                figures_outlive_the_events_that_they_count
+            }
+            filters (delivery_store::filters) {
+                histories_are_filtered_by_status_and_number_of_attempts
+                histories_are_filtered_by_the_result_of_attempts
+                histories_are_filtered_by_channel_and_tag
+                an_event_is_found_by_one_delivery_that_fits
+            }
             history (delivery_store::history) {
                 pages_are_stable_while_others_write
                 every_filter_filters
@@ -52,13 +86,54 @@ macro_rules! delivery_store_tests {
                 a_payload_that_is_refused_by_now_keeps_no_page_from_others
                 what_waits_for_a_closed_endpoint_is_not_counted
             }
+            jobs (delivery_store::jobs) {
+                a_job_is_stored_as_it_was_created
+                jobs_are_listed_the_newest_first
+                a_job_is_leased_by_one_of_many
+                the_job_that_waits_longest_is_leased_first
+                progress_goes_on_with_another_worker
+                a_stopped_job_is_resumed_where_it_ended
+                a_failed_job_tells_why_until_it_is_resumed
+                a_job_wakes_whoever_waits
+                a_lease_that_was_extended_lasts
+            }
+            lists (delivery_store::lists) {
+                endpoints_are_listed_by_tenant_and_id
+                every_filter_of_endpoints_filters
+                the_newest_endpoints_come_first_if_asked_for
+                pages_of_endpoints_are_stable_in_both_directions
+                a_page_of_no_endpoints_leads_nowhere
+                a_cursor_of_endpoints_in_another_order_is_refused
+                endpoints_are_counted_up_to_a_bound
+            }
+            model (delivery_store::model) {
+                endpoints_are_those_of_the_store_in_memory
+            }
+            monitor (delivery_store::monitor) {
+                a_store_that_works_answers
+                the_depth_of_queues_is_told_by_tenant
+                a_closed_endpoint_has_no_queue
+                the_health_of_several_endpoints_is_told
+                an_endpoint_that_is_enabled_again_begins_well
+            }
+            operations (delivery_store::operations) {
+                a_batch_is_cancelled_and_answered_in_order
+                a_large_batch_is_cancelled_whole
+                a_tenants_events_are_forgotten_and_no_others
+            }
             order (delivery_store::order) {
                 an_ordered_endpoint_gets_one_at_a_time_in_order_of_acceptance
                 an_endpoint_can_become_ordered_with_a_backlog
                 the_next_one_follows_a_head_that_is_cancelled
                 no_retry_is_made_early_because_another_delivery_is_cancelled
-                replayed_deliveries_wait_for_the_one_in_flight
                 nobody_waits_for_a_retry_that_is_not_to_be_made
+                replayed_deliveries_wait_for_the_one_in_flight
+            }
+            pages (delivery_store::pages) {
+                pages_forward_and_back_are_the_same
+                pages_lead_back_to_the_start_and_to_what_came_since
+                both_cursors_bound_a_page
+                a_page_of_nothing_leads_nowhere
             }
             publish (delivery_store::publish) {
                 every_endpoint_that_wants_an_event_gets_a_delivery
@@ -69,7 +144,18 @@ macro_rules! delivery_store_tests {
                 one_conflict_in_a_batch_stops_no_other_event
                 many_publishers_of_one_id_publish_it_once
             }
+            records (delivery_store::records) {
+                a_record_tells_the_state_of_a_delivery
+                a_failed_record_has_its_last_attempt
+                a_released_record_is_as_before
+                a_cancelled_record_tells_the_reason_and_the_time
+                a_replayed_record_begins_anew_and_remembers
+                a_record_of_a_missed_event_is_created_by_the_replay
+                an_ordered_record_is_due_when_it_was_queued
+                single_records_are_found_by_their_numbers
+            }
             replay (delivery_store::replay) {
+                a_cursor_beyond_everything_ends_the_replay
                 a_delivery_that_ended_is_replayed_with_its_retries_anew
                 all_failed_of_an_endpoint_are_replayed_in_portions
                 an_endpoint_gets_what_it_missed
@@ -77,16 +163,46 @@ macro_rules! delivery_store_tests {
                 an_endpoint_gets_what_it_did_not_get_through_all_its_changes
                 an_event_is_replayed_to_all_that_did_not_get_it
                 what_cannot_be_replayed_is_said
-                a_cursor_beyond_everything_ends_the_replay
                 a_portion_that_is_asked_for_again_sends_nothing_twice
+            }
+            scheduled (delivery_store::scheduled) {
+                a_scheduled_delivery_waits_for_its_time
+                a_time_that_has_passed_means_at_once
+                a_clock_that_is_set_back_leaves_scheduled_deliveries
+                a_replayed_delivery_is_scheduled_no_longer
+                a_scheduled_delivery_can_be_cancelled_before
+                an_endpoint_that_goes_cancels_what_is_scheduled_for_it
+                what_is_scheduled_survives_changes_of_its_endpoint
+                an_ordered_endpoint_goes_on_before_a_scheduled_delivery
+                an_ordered_endpoint_gets_a_scheduled_delivery_after_those_that_wait
+                a_long_schedule_comes_out_whole_and_in_time
+                an_event_that_is_scheduled_is_not_forgotten
+                a_missed_event_that_is_scheduled_waits_for_its_time
+            }
+            search (delivery_store::search) {
+                a_text_is_found_as_it_is_written
+                a_search_looks_at_filtered_events
+                a_search_goes_on_where_it_ended
+                a_search_of_nothing_looks_nowhere
+                a_search_finds_nothing_in_what_was_expunged
             }
             settle (delivery_store::settle) {
                 each_outcome_has_its_status
                 what_is_released_is_due_as_it_was
                 a_batch_is_settled_in_one_step_and_answered_in_order
                 health_follows_the_attempts
-                cancelling_ends_what_waits_or_flies_and_nothing_else
                 time_without_attempts_counts_for_nothing
+                cancelling_ends_what_waits_or_flies_and_nothing_else
+            }
+            versions (delivery_store::versions) {
+                a_change_is_made_only_under_its_condition
+                of_many_writers_of_one_version_one_wins
+                of_many_that_add_one_endpoint_one_does
+                a_revision_tells_each_change_and_its_time
+                no_version_of_an_id_comes_twice
+                labels_and_texts_of_an_endpoint_are_stored
+                a_tenant_has_no_more_endpoints_than_it_may
+                many_at_once_add_no_more_endpoints_than_a_tenant_may_have
             }
         }
     };
@@ -148,13 +264,27 @@ mod tests {
     #[test]
     fn every_behaviour_is_listed() {
         let suites = [
+            include_str!("delivery_store/addressed.rs"),
             include_str!("delivery_store/claim.rs"),
             include_str!("delivery_store/endpoints.rs"),
+            include_str!("delivery_store/expunge.rs"),
+            include_str!("delivery_store/figures.rs"),
+            include_str!("delivery_store/filters.rs"),
             include_str!("delivery_store/history.rs"),
+            include_str!("delivery_store/jobs.rs"),
+            include_str!("delivery_store/lists.rs"),
+            include_str!("delivery_store/model.rs"),
+            include_str!("delivery_store/monitor.rs"),
+            include_str!("delivery_store/operations.rs"),
             include_str!("delivery_store/order.rs"),
+            include_str!("delivery_store/pages.rs"),
             include_str!("delivery_store/publish.rs"),
+            include_str!("delivery_store/records.rs"),
             include_str!("delivery_store/replay.rs"),
+            include_str!("delivery_store/scheduled.rs"),
+            include_str!("delivery_store/search.rs"),
             include_str!("delivery_store/settle.rs"),
+            include_str!("delivery_store/versions.rs"),
             include_str!("seen_store.rs"),
         ];
         let listed: Vec<&str> = include_str!("suites.rs").lines().map(str::trim).collect();
@@ -165,6 +295,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 59);
+        assert_eq!(count, 147);
     }
 }

@@ -29,6 +29,9 @@ const UNUSUAL: &str =
 
 /// Signs the body for the endpoint, sends it once and returns what came back.
 ///
+/// `started_at` is a reading of the raw wall clock and not the steady time: receivers compare the
+/// timestamp of the signature with their own clocks.
+///
 /// The deadline holds and a panic is contained for every transport, even if its future panics when
 /// it is dropped. If the exchange takes longer than `slow_after`, `on_slow` is called, and it goes
 /// on.
@@ -37,12 +40,11 @@ pub(crate) async fn attempt(
     clock: &impl Clock,
     endpoint: &Endpoint,
     event: &SerializedEvent,
+    started_at: Timestamp,
     slow_after: Duration,
     on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
-    // The raw wall clock and not the steady time: receivers compare the timestamp with their own
-    // clocks.
-    let headers = signed_headers(endpoint, event, clock.now())?;
+    let headers = signed_headers(endpoint, event, started_at)?;
     let request = Request::new(endpoint, headers, event.body.clone());
     let timeout = endpoint.timeout.saturating_add(transport.longest_wait());
     // The call itself may panic, not only the future that it returns.

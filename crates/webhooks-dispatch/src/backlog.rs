@@ -145,7 +145,7 @@ impl Backlog {
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
         let before = queue.bytes();
         let free_bytes = self.window.bytes.saturating_sub(self.bytes);
-        let key = QueueKey { due_at: queue.due(due_at), delivery: id };
+        let key = QueueKey { due_at: queue.due(&delivery, due_at), delivery: id };
         queue.push(key, delivery, self.window.per_endpoint, free_bytes);
         self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
@@ -160,7 +160,7 @@ impl Backlog {
         if leased {
             queue.leased -= 1;
         } else {
-            queue.remove(QueueKey { due_at: queue.due(due_at), delivery: id });
+            queue.remove(QueueKey { due_at, delivery: id });
         }
         self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
@@ -189,7 +189,7 @@ impl Backlog {
         self.bytes = self.bytes - before + queue.bytes();
         for lease in self.leases.values_mut() {
             if lease.endpoint == endpoint
-                && lease.delivery.awaits_first_attempt()
+                && lease.delivery.may_be_hastened()
                 && lease.key <= through
             {
                 lease.key.due_at = lease.key.due_at.min(due_at);
@@ -303,6 +303,11 @@ impl Backlog {
         Some((&self.queues.get(&lease.endpoint)?.registration, &lease.delivery))
     }
 
+    /// Returns whether a delivery is claimed.
+    pub fn is_claimed(&self, delivery: DeliveryId) -> bool {
+        self.leases.contains_key(&delivery)
+    }
+
     /// Ends a claim that holds, and adds the delivery again if it is to be tried again.
     pub fn settle(&mut self, settlement: &Settlement) {
         let id = settlement.claim.delivery;
@@ -323,6 +328,7 @@ impl Backlog {
                     queue.blocked_until = due_at;
                 }
                 queue.is_failing = true;
+                delivery.is_scheduled = false;
                 self.push(endpoint, due_at, id, delivery);
             }
             // With its old due time, so that the delivery keeps its key.

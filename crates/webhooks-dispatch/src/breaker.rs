@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::MonotonicTime;
+use crate::report::BreakerState;
 
 /// The settings of the circuit breaker that each endpoint has.
 ///
@@ -36,6 +37,15 @@ impl Default for BreakerSettings {
 /// The number of longest pauses without a failure after which earlier failures no longer count.
 const FORGOTTEN_AFTER: u32 = 2;
 
+/// A change of a circuit breaker that an attempt has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BreakerChange {
+    /// It had opened, and is closed again.
+    Closed,
+    /// It opened, and nothing is sent for this time.
+    Opened { pause: Duration },
+}
+
 /// The circuit breaker of an endpoint: it counts failures in a row. While it is open, deliveries
 /// wait and use up no attempts. Then one attempt is made as a probe, which closes the breaker or
 /// opens it again. An answer that refuses the delivery closes it, too: the endpoint is there.
@@ -57,9 +67,9 @@ impl Breaker {
         Self { is_on_probation: true, failed_at: now, ..Self::default() }
     }
 
-    /// Closes it: the endpoint answered.
-    pub(crate) fn on_answer(&mut self) {
-        *self = Self::default();
+    /// Closes it: the endpoint answered. Returns whether it had opened.
+    pub(crate) fn on_answer(&mut self) -> bool {
+        std::mem::take(self).openings > 0
     }
 
     /// Counts a failure; returns the time until which it is open if the failure opens it.
@@ -98,6 +108,15 @@ impl Breaker {
         self.openings > 0 || self.is_on_probation
     }
 
+    /// Returns its state, for people to read.
+    pub(crate) fn state(self, settings: &BreakerSettings, now: MonotonicTime) -> BreakerState {
+        if !self.is_probing() || self.is_forgettable(settings, now) {
+            return BreakerState::Closed;
+        }
+        let remaining = self.open_until.map_or(Duration::ZERO, |until| until.saturating_since(now));
+        if remaining.is_zero() { BreakerState::Probing } else { BreakerState::Open { remaining } }
+    }
+
     /// Returns whether no failure counts any more.
     pub(crate) fn is_forgettable(self, settings: &BreakerSettings, now: MonotonicTime) -> bool {
         let is_at_rest = self.failures == 0 && !self.is_probing();
@@ -127,7 +146,7 @@ mod tests {
             assert!(breaker.is_probing());
             now = until;
         }
-        breaker.on_answer();
+        assert!(breaker.on_answer() && !breaker.on_answer(), "it had opened, and is closed");
         assert!(breaker.is_forgettable(&settings, now) && !breaker.is_probing());
         assert_eq!(breaker.on_failure(&settings, now), None);
     }
@@ -159,8 +178,22 @@ mod tests {
         assert!(breaker.is_probing());
         assert_eq!(breaker.on_failure(&settings, now), Some(now + settings.first_pause));
         let mut breaker = Breaker::on_probation(now);
-        breaker.on_answer();
+        assert_eq!(breaker.state(&settings, now), BreakerState::Probing);
+        assert!(!breaker.on_answer(), "it never opened");
         assert!(!breaker.is_probing());
         assert_eq!(breaker.on_failure(&settings, now), None);
+    }
+
+    #[test]
+    fn its_state_is_open_then_probing_and_closed_once_its_failures_are_forgotten() {
+        let settings = BreakerSettings { failures: 1, ..BreakerSettings::default() };
+        let start = MonotonicTime::default();
+        let mut breaker = Breaker::default();
+        assert_eq!(breaker.state(&settings, start), BreakerState::Closed);
+        breaker.on_failure(&settings, start);
+        let state = |seconds| breaker.state(&settings, start + Duration::from_secs(seconds));
+        assert_eq!(state(4), BreakerState::Open { remaining: Duration::from_secs(6) });
+        assert_eq!((state(10), state(609)), (BreakerState::Probing, BreakerState::Probing));
+        assert_eq!(state(610), BreakerState::Closed);
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use webhooks_registry::store::EndpointStore;
+use tokio::sync::Notify;
+use webhooks_registry::EndpointLimits;
 
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
@@ -11,7 +12,7 @@ use crate::engine_shared::EngineShared;
 use crate::observer::{Observer, Observers};
 use crate::settings::{EngineSettings, bounded};
 use crate::steady::SteadyTime;
-use crate::store::DeliveryStore;
+use crate::store_ports::Store;
 use crate::transport::Transport;
 use crate::worker_registry::WorkerRegistry;
 
@@ -22,6 +23,7 @@ pub struct EngineBuilder<S, T, C = SystemClock> {
     transport: T,
     clock: C,
     settings: EngineSettings,
+    limits: EndpointLimits,
     observers: Observers,
     #[cfg(feature = "sabotage")]
     leaks_slots: bool,
@@ -34,6 +36,7 @@ impl<S, T> EngineBuilder<S, T> {
             transport,
             clock: SystemClock,
             settings: EngineSettings::default(),
+            limits: EndpointLimits::default(),
             observers: Observers::default(),
             #[cfg(feature = "sabotage")]
             leaks_slots: false,
@@ -43,7 +46,7 @@ impl<S, T> EngineBuilder<S, T> {
 
 impl<S, T> Engine<S, T>
 where
-    S: DeliveryStore + EndpointStore,
+    S: Store,
     T: Transport,
 {
     /// Returns an engine with the system's clock and the default settings.
@@ -68,7 +71,7 @@ where
 
 impl<S, T, C> EngineBuilder<S, T, C>
 where
-    S: DeliveryStore + EndpointStore,
+    S: Store,
     T: Transport,
     C: Clock,
 {
@@ -79,6 +82,7 @@ where
             transport: self.transport,
             clock,
             settings: self.settings,
+            limits: self.limits,
             observers: self.observers,
             #[cfg(feature = "sabotage")]
             leaks_slots: self.leaks_slots,
@@ -88,6 +92,12 @@ where
     /// Sets the settings. A setting beyond a bound counts as the bound.
     pub fn settings(self, settings: EngineSettings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Sets bounds for the endpoints that are registered with this engine, beyond those that all have:
+    /// for services whose customers register endpoints.
+    pub fn endpoint_limits(self, limits: EndpointLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Adds an observer.
@@ -112,8 +122,11 @@ where
             transport: self.transport,
             clock: self.clock,
             settings,
+            limits: self.limits,
+            retentions: Mutex::default(),
             observers: self.observers,
             workers: WorkerRegistry::default(),
+            jobs_changed: Notify::new(),
             random: Mutex::new(random),
             #[cfg(feature = "sabotage")]
             leaks_slots: self.leaks_slots,

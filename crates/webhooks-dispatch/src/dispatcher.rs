@@ -186,8 +186,9 @@ impl<T: Transport, C: Clock> Dispatcher<T, C> {
     ) -> Result<Response, AttemptError> {
         // An error would mean that the semaphore was closed, which nothing does.
         let _permit = self.slots.acquire().await;
-        let endpoint = &registration.endpoint;
-        attempt(&self.transport, &self.clock, endpoint, event, Duration::MAX, || {}).await
+        let (endpoint, started_at) = (&registration.endpoint, self.clock.now());
+        attempt(&self.transport, &self.clock, endpoint, event, started_at, Duration::MAX, || {})
+            .await
     }
 
     fn draw(&self) -> u32 {
@@ -202,7 +203,10 @@ impl<T, C> fmt::Debug for Dispatcher<T, C> {
 }
 
 fn is_wanted(registration: &Registration, event: &SerializedEvent) -> bool {
-    registration.state.is_open() && registration.endpoint.wants(&event.event_type)
+    let endpoint = &registration.endpoint;
+    registration.state.is_open()
+        && endpoint.wants(&event.event_type)
+        && endpoint.listens_to(&event.channels)
 }
 
 #[cfg(test)]

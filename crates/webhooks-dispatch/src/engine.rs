@@ -1,22 +1,28 @@
 //! Durable delivery: published events are delivered, through crashes and restarts.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{DeliveryId, Event};
-use webhooks_registry::store::EndpointStore;
+use webhooks_core::{Channel, DeliveryId, EventId, LabelError, Tag, TenantId, Timestamp};
+use webhooks_registry::EndpointKey;
 
 use crate::clock::{Clock, SystemClock};
 use crate::endpoints::Endpoints;
 use crate::engine_shared::EngineShared;
 use crate::history::HistoryStore;
-use crate::observer::Occurrence;
-use crate::replaying::Replaying;
+use crate::job_control::Jobs;
+use crate::monitor::MonitorStore;
+use crate::observer::{Gauges, Occurrence, WorkerReport};
+use crate::publication::Publication;
+use crate::replaying::{PORTION, Replaying};
 use crate::serialized_event::SerializedEvent;
+use crate::settings::MIN_RETENTION;
 use crate::store::{
-    Conflict, DeliveryStore, OperationError, PublishStatus, Published, Replay, StoreError,
+    Conflict, ExpungeRequest, OperationError, PublishStatus, Published, Replay, StoreError,
 };
+use crate::store_ports::Store;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
@@ -61,9 +67,21 @@ pub enum PublishError {
     /// The event's id was used before for another event.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// An endpoint that the event was to be published to alone cannot get it.
+    #[error("the event cannot be published to this endpoint")]
+    Endpoint {
+        /// The reason: it is unknown, or disabled.
+        source: OperationError,
+    },
+    /// The event has too many channels or tags.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The event is to be delivered more than 90 days ahead.
+    #[error("an event can be scheduled 90 days ahead at most; publish it later")]
+    TooFarAhead,
     /// The event's body is too large.
     #[error("the event's body has {len} bytes; at most {max} are allowed")]
     TooLarge {
@@ -76,7 +94,7 @@ pub enum PublishError {
 
 impl<S, T, C> Engine<S, T, C>
 where
-    S: DeliveryStore + EndpointStore,
+    S: Store,
     T: Transport,
     C: Clock,
 {
@@ -87,8 +105,17 @@ where
 
     /// Returns the endpoints, to register and unregister them.
     pub fn endpoints(&self) -> Endpoints<'_, S, T> {
-        let EngineShared { store, transport, workers, .. } = &*self.shared;
-        Endpoints { store, transport, workers, tenant: None }
+        let EngineShared { store, transport, workers, observers, .. } = &*self.shared;
+        let limits = self.shared.limits;
+        let now = || self.shared.now().wall;
+        let now = Box::new(now);
+        Endpoints { store, transport, workers, observers, limits, now, tenant: None }
+    }
+
+    /// Returns the jobs: bulk replays and bulk cancellations.
+    pub fn jobs(&self) -> Jobs<'_, S> {
+        let EngineShared { store, jobs_changed: changed, .. } = &*self.shared;
+        Jobs { store, changed, now: Box::new(|| self.shared.now().wall) }
     }
 
     /// Starts a worker, in tasks of the present tokio runtime. It delivers, and forgets events that
@@ -96,15 +123,12 @@ where
     ///
     /// Several workers of one store share the work.
     #[must_use = "a worker ends when it is dropped, also by `let _ =`: keep it in a variable"]
-    pub fn start(&self) -> Worker
-    where
-        S: HistoryStore,
-    {
+    pub fn start(&self) -> Worker {
         Worker::start(Arc::clone(&self.shared))
     }
 
     /// Stores an event and a delivery for each endpoint that wants it, and returns when they are
-    /// safe.
+    /// safe. A [`Publication`] says more about the deliveries than an event alone.
     ///
     /// Publishing the same event again, by its id, does nothing and returns the first result.
     ///
@@ -113,8 +137,11 @@ where
     ///
     /// # Cancellation
     /// A dropped future may or may not have published; publishing again is safe.
-    pub async fn publish(&self, event: &Event) -> Result<Published, PublishError> {
-        let mut published = self.publish_all([event]).await?;
+    pub async fn publish(
+        &self,
+        event: impl Into<Publication> + Send,
+    ) -> Result<Published, PublishError> {
+        let mut published = self.publish_all([event.into()]).await?;
         match published.pop() {
             Some(published) => Ok(published?),
             None => Err(PublishError::Store(StoreError::Unavailable {
@@ -126,32 +153,74 @@ where
     /// Publishes many events in one step; returns a result for each, in their order.
     ///
     /// # Errors
-    /// [`PublishError`] when an event is too large or the store failed; no event was stored then.
-    pub async fn publish_all<'e>(
+    /// [`PublishError`] when an event is too large, is to be delivered too late or to an endpoint that
+    /// cannot get it, or the store failed; no event was stored then.
+    pub async fn publish_all(
         &self,
-        events: impl IntoIterator<Item = &'e Event> + Send,
+        events: impl IntoIterator<Item = impl Into<Publication>> + Send,
     ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
-        let max = self.shared.settings.max_body;
-        let events: Vec<&Event> = events.into_iter().collect();
-        let serialized: Vec<SerializedEvent> =
-            events.iter().map(|event| SerializedEvent::new(event)).collect();
-        // Before anything is stored: one event that is too large refuses the whole batch.
-        if let Some(event) = serialized.iter().find(|event| event.body.len() > max) {
-            return Err(PublishError::TooLarge { len: event.body.len(), max });
+        let now = self.shared.now().wall;
+        let events = events.into_iter().map(|event| event.into().into_serialized());
+        let events: Vec<SerializedEvent> = events.collect();
+        // Before anything is stored: one event that is refused refuses the whole batch.
+        for event in &events {
+            self.check(event, now).await?;
         }
-        let published = self.shared.store.publish(serialized, self.shared.now().wall).await?;
+        let told = self.shared.observers.of_publications(&events);
+        let published = self.shared.store.publish(events, now).await?;
         // A duplicate was reported by the call that stored the event.
-        for (event, published) in events.into_iter().zip(&published) {
-            if let Ok(Published { deliveries, status: PublishStatus::Created, .. }) = published {
-                self.shared.observers.notify(&Occurrence::Published {
-                    event: &event.id,
-                    event_type: &event.event_type,
-                    tenant: &event.tenant,
-                    deliveries: *deliveries,
-                });
+        for ((event_type, tenant), published) in told.iter().zip(&published) {
+            if let Ok(Published { event, deliveries, status: PublishStatus::Created }) = published {
+                let deliveries = *deliveries;
+                let occurrence = Occurrence::Published { event, event_type, tenant, deliveries };
+                self.shared.observers.notify(&occurrence);
             }
         }
         Ok(published)
+    }
+
+    async fn check(&self, event: &SerializedEvent, now: Timestamp) -> Result<(), PublishError> {
+        let (len, max) = (event.body.len(), self.shared.settings.max_body);
+        if len > max {
+            return Err(PublishError::TooLarge { len, max });
+        }
+        // The fields of an event are public, so its lists may have been set without a check.
+        Channel::check_count(&event.channels)?;
+        Tag::check_count(&event.tags)?;
+        if event.is_too_far_ahead(now) {
+            return Err(PublishError::TooFarAhead);
+        }
+        for id in event.only.iter().flatten() {
+            let key = EndpointKey::new(event.tenant.clone(), id.clone());
+            let found = self.shared.store.get(key.clone()).await;
+            let found = found.map_err(|error| StoreError::Unavailable { source: error.into() })?;
+            if let Err(source) = Replay::target(&key, found.map(|found| (found.state, ()))) {
+                // The endpoint may have been closed since the event was accepted, and the answer lost:
+                // the store tells a duplicate.
+                let known = self.shared.store.event(event.tenant.clone(), event.id.clone());
+                if known.await?.is_none() {
+                    return Err(PublishError::Endpoint { source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the present numbers of all workers of this engine together. This is cheap: a worker
+    /// has counted them beforehand.
+    pub fn gauges(&self) -> Gauges {
+        let mut sum = Gauges::default();
+        for worker in self.shared.workers.live() {
+            sum += worker.gauges();
+        }
+        sum
+    }
+
+    /// Returns a report of each worker of this engine. It looks at all endpoints that the worker
+    /// has served within the last ten minutes: call it every few seconds at most.
+    pub fn reports(&self) -> Vec<WorkerReport> {
+        let now = self.shared.now();
+        self.shared.workers.live().iter().map(|worker| worker.report(now)).collect()
     }
 
     /// Cancels a delivery that waits or is in flight.
@@ -159,7 +228,55 @@ where
     /// # Errors
     /// [`OperationError`] when there is no such delivery, or it has ended already.
     pub async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        self.shared.store.cancel(delivery, self.shared.now().wall).await
+        let cancelled = self.shared.store.cancel(vec![delivery], self.shared.now().wall).await?;
+        cancelled
+            .into_iter()
+            .next()
+            .unwrap_or(Err(OperationError::UnknownDelivery { delivery }))?;
+        self.shared.observers.notify(&Occurrence::Cancelled { delivery });
+        Ok(())
+    }
+
+    /// Deletes the content of an event: its body, and the responses to its attempts. Deliveries that
+    /// wait are cancelled. Returns whether there was any left.
+    ///
+    /// # Errors
+    /// [`OperationError`] when the tenant has no such event, or the store fails.
+    pub async fn expunge(&self, tenant: TenantId, event: EventId) -> Result<bool, OperationError> {
+        let (event, now) = (Some(event), self.shared.now().wall);
+        let request = ExpungeRequest { tenant, event, after: None, limit: 1, now };
+        Ok(self.shared.store.expunge(request).await?.events > 0)
+    }
+
+    /// Deletes the content of all events of a tenant that were accepted so far, as
+    /// [`expunge`](Self::expunge) does; returns the number of events.
+    ///
+    /// # Errors
+    /// [`OperationError`] when the store fails in between. Then the same call does the rest.
+    pub async fn expunge_tenant(&self, tenant: TenantId) -> Result<usize, OperationError> {
+        let now = self.shared.now().wall;
+        let (mut events, mut after) = (0, None);
+        loop {
+            let (tenant, limit) = (tenant.clone(), PORTION);
+            let request = ExpungeRequest { tenant, event: None, after, limit, now };
+            let expunged = self.shared.store.expunge(request).await?;
+            events += expunged.events;
+            after = expunged.next;
+            if after.is_none() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Makes this engine's workers forget a tenant's events after `retention`, if that is shorter than
+    /// [`EngineSettings::retention`](crate::EngineSettings::retention); `None` ends that. The engine
+    /// does not store it: set it each time when the program starts.
+    pub fn retain(&self, tenant: TenantId, retention: Option<Duration>) {
+        let mut retentions = self.shared.retentions.lock().unwrap_or_else(PoisonError::into_inner);
+        match retention {
+            Some(retention) => retentions.insert(tenant, retention.max(MIN_RETENTION)),
+            None => retentions.remove(&tenant),
+        };
     }
 
     /// Makes deliveries due once more, with their retries from the start; returns their number.
@@ -173,13 +290,19 @@ where
 
     /// Returns a replay that its caller continues, portion by portion.
     pub fn replaying(&self, replay: Replay) -> Replaying<'_, S> {
-        Replaying::new(&self.shared.store, replay, || self.shared.now().wall)
+        let EngineShared { store, observers, .. } = &*self.shared;
+        Replaying::new(store, observers, replay, || self.shared.now().wall)
     }
 }
 
-impl<S: HistoryStore, T, C> Engine<S, T, C> {
-    /// Borrows the history: events, deliveries, attempts and statistics of the store.
+impl<S: HistoryStore + MonitorStore, T, C> Engine<S, T, C> {
+    /// Borrows the history of the store: events, deliveries and attempts.
     pub fn history(&self) -> &impl HistoryStore {
+        &self.shared.store
+    }
+
+    /// Borrows the present state of the store: queues, health and figures.
+    pub fn monitor(&self) -> &impl MonitorStore {
         &self.shared.store
     }
 }

@@ -1,8 +1,12 @@
 //! The state that an engine and its workers share.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use webhooks_core::Timestamp;
+use tokio::sync::Notify;
+use webhooks_core::{TenantId, Timestamp};
+use webhooks_registry::EndpointLimits;
 
 use crate::clock::{Clock, Now};
 use crate::observer::Observers;
@@ -17,8 +21,14 @@ pub(crate) struct EngineShared<S, T, C> {
     pub(crate) clock: C,
     pub(crate) time: Mutex<SteadyTime>,
     pub(crate) settings: EngineSettings,
+    /// The bounds for endpoints beyond those that all have.
+    pub(crate) limits: EndpointLimits,
+    /// The retentions of tenants that differ from the settings.
+    pub(crate) retentions: Mutex<BTreeMap<TenantId, Duration>>,
     pub(crate) observers: Observers,
     pub(crate) workers: WorkerRegistry,
+    /// Notified when a job was created or resumed.
+    pub(crate) jobs_changed: Notify,
     pub(crate) random: Mutex<fastrand::Rng>,
     #[cfg(feature = "sabotage")]
     pub(crate) leaks_slots: bool,
@@ -27,7 +37,12 @@ pub(crate) struct EngineShared<S, T, C> {
 impl<S, T, C: Clock> EngineShared<S, T, C> {
     /// Returns the present time. A step of the wall clock counts once it has lasted.
     pub(crate) fn now(&self) -> Now {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.clocks())
+        self.steady(self.clock.clocks())
+    }
+
+    /// Returns the time that these present readings of the clocks stand for.
+    pub(crate) fn steady(&self, clocks: Now) -> Now {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner).read(clocks)
     }
 
     /// Returns the number of times that the wall clock was set back and stayed so.

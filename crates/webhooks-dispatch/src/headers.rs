@@ -30,7 +30,8 @@ pub enum SigningError {
 /// of its profiles the id, the time of the attempt and the signature of the body.
 ///
 /// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
-/// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission").
+/// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission"). An engine
+/// records this time as [`Attempt::started_at`](crate::store::Attempt::started_at).
 ///
 /// # Errors
 /// * [`SigningError::NoLiveSecret`] when every secret has expired.

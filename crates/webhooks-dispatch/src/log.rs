@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
+use webhooks_core::{EndpointId, TenantId};
+use webhooks_registry::DisableReason;
 
 use crate::attempt::with_causes;
-use crate::observer::{Observer, Occurrence};
+use crate::observer::{EndpointChange, Observer, Occurrence};
+use crate::shutdown_report::ShutdownReport;
 use crate::transport::ErrorClass;
 
 const TARGET: &str = "webhooks_dispatch";
@@ -38,14 +41,15 @@ macro_rules! of_failure {
 /// | level | what |
 /// | --- | --- |
 /// | debug | an event was published, a delivery was made |
-/// | info | an endpoint recovered |
-/// | warn | an attempt failed, the transport had no room, a lease was lost, an endpoint has been failing |
-/// | error | a delivery failed or expired, an endpoint was disabled, the store or a part of a worker failed |
+/// | info | an endpoint recovered, its breaker closed, somebody changed an endpoint, cancelled or replayed, a job ended, a worker started or ended |
+/// | warn | an attempt failed, the transport had no room, a lease was lost, an endpoint has been failing, its breaker opened, a worker ended without a shutdown |
+/// | error | a delivery failed or expired, the engine disabled an endpoint, the store or a part of a worker failed |
 ///
 /// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`,
-/// `status`, `class`, `duration_ms`, `retry_at`, `deliveries` and `error`, as far as they are
-/// known. The target is `webhooks_dispatch`. No event has a URL, a payload or a secret in it,
-/// unless a transport of yours puts one into its errors.
+/// `status`, `class`, `duration_ms`, `age_ms`, `retry_at`, `deliveries`, `change`, `reason`,
+/// `since`, `pause_ms`, `job`, `state`, `done`, `worker`, `part`, `error` and those of
+/// [`ShutdownReport`], as far as they are known. The target is `webhooks_dispatch`. No event has a
+/// URL, a payload or a secret in it, unless a transport of yours puts one into its errors.
 ///
 /// # Example
 /// ```
@@ -71,21 +75,25 @@ impl Observer for LogObserver {
             Occurrence::Published { event, event_type, tenant, deliveries } => {
                 debug!(target: TARGET, %tenant, %event, %event_type, deliveries, "event published");
             }
-            Occurrence::Delivered { delivery, duration, status_code } => of_delivery!(
+            Occurrence::Delivered { delivery, duration, age, status_code } => of_delivery!(
                 debug,
                 delivery,
                 status = status_code,
                 duration_ms = milliseconds(*duration),
+                age_ms = milliseconds(*age),
                 "delivered"
             ),
             Occurrence::AttemptFailed { delivery, failure, retry_at } => {
                 of_failure!(warn, delivery, failure, %retry_at, "attempt failed");
             }
-            Occurrence::DeliveryFailed { delivery, failure } => {
-                of_failure!(error, delivery, failure, "delivery given up: the last attempt failed");
+            Occurrence::DeliveryFailed { delivery, age, failure } => {
+                let age_ms = milliseconds(*age);
+                let text = "delivery given up: the last attempt failed";
+                of_failure!(error, delivery, failure, age_ms, "{text}");
             }
-            Occurrence::Expired { delivery } => {
-                of_delivery!(error, delivery, "delivery given up: it is too old");
+            Occurrence::Expired { delivery, age } => {
+                let age_ms = milliseconds(*age);
+                of_delivery!(error, delivery, age_ms, "delivery given up: it is too old");
             }
             Occurrence::LeaseLost { delivery } => {
                 of_delivery!(warn, delivery, "lease lost: the delivery may be sent again");
@@ -95,22 +103,83 @@ impl Observer for LogObserver {
                 delivery,
                 "not sent: too many other exchanges with the host were under way"
             ),
-            Occurrence::EndpointDisabled { tenant, endpoint, reason } => {
-                let reason = reason.as_str();
-                error!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
-            }
-            Occurrence::EndpointFailing { tenant, endpoint, since } => {
-                warn!(target: TARGET, %tenant, %endpoint, %since, "endpoint has been failing");
-            }
-            Occurrence::EndpointRecovered { tenant, endpoint } => {
-                info!(target: TARGET, %tenant, %endpoint, "endpoint recovered");
-            }
-            Occurrence::WorkerFailed { part } => {
-                error!(target: TARGET, ?part, "a part of a worker panicked");
-            }
-            Occurrence::StoreFailed { error } => {
-                error!(target: TARGET, error = with_causes(*error), "the store failed");
-            }
+            other => log_operation(other),
+        }
+    }
+}
+
+/// Logs what is not the outcome of a delivery.
+fn log_operation(occurrence: &Occurrence<'_>) {
+    match occurrence {
+        Occurrence::Cancelled { delivery } => {
+            info!(target: TARGET, %delivery, "delivery cancelled");
+        }
+        Occurrence::Replayed { replay: _, tenant, deliveries } => {
+            let tenant = tenant.map(tracing::field::display);
+            info!(target: TARGET, tenant, deliveries, "deliveries replayed");
+        }
+        Occurrence::EndpointChanged { tenant, endpoint, change } => {
+            log_change(tenant, endpoint, *change);
+        }
+        Occurrence::EndpointFailing { tenant, endpoint, since } => {
+            warn!(target: TARGET, %tenant, %endpoint, %since, "endpoint has been failing");
+        }
+        Occurrence::EndpointRecovered { tenant, endpoint } => {
+            info!(target: TARGET, %tenant, %endpoint, "endpoint recovered");
+        }
+        Occurrence::BreakerOpened { tenant, endpoint, pause } => {
+            let pause_ms = milliseconds(*pause);
+            warn!(target: TARGET, %tenant, %endpoint, pause_ms, "circuit breaker opened");
+        }
+        Occurrence::BreakerClosed { tenant, endpoint } => {
+            info!(target: TARGET, %tenant, %endpoint, "circuit breaker closed");
+        }
+        Occurrence::JobEnded { id, state, done } => {
+            let state = state.as_str();
+            info!(target: TARGET, job = %id, state, done, "job ended");
+        }
+        Occurrence::WorkerStarted { worker } => info!(target: TARGET, worker, "worker started"),
+        Occurrence::WorkerEnded { worker, report: Some(report) } => {
+            let ShutdownReport { released, broken_off, unsettled, waiting, failures, .. } = report;
+            info!(
+                target: TARGET,
+                worker, released, broken_off, unsettled, waiting, failures, "worker ended"
+            );
+        }
+        Occurrence::WorkerEnded { worker, report: None } => {
+            warn!(target: TARGET, worker, "worker ended without a shutdown");
+        }
+        Occurrence::WorkerFailed { part } => {
+            error!(target: TARGET, ?part, "a part of a worker panicked");
+        }
+        Occurrence::StoreFailed { error } => {
+            error!(target: TARGET, error = with_causes(*error), "the store failed");
+        }
+        // `LogObserver` logs them itself.
+        Occurrence::Published { .. }
+        | Occurrence::Delivered { .. }
+        | Occurrence::AttemptFailed { .. }
+        | Occurrence::DeliveryFailed { .. }
+        | Occurrence::Expired { .. }
+        | Occurrence::LeaseLost { .. }
+        | Occurrence::TransportBusy { .. } => {}
+    }
+}
+
+/// Logs a change of an endpoint, as an error if the engine made it.
+fn log_change(tenant: &TenantId, endpoint: &EndpointId, change: EndpointChange) {
+    match change {
+        EndpointChange::Disabled(DisableReason::Manual) => {
+            let reason = DisableReason::Manual.as_str();
+            info!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
+        }
+        EndpointChange::Disabled(reason) => {
+            let reason = reason.as_str();
+            error!(target: TARGET, %tenant, %endpoint, reason, "endpoint disabled");
+        }
+        change => {
+            let change = change.as_str();
+            info!(target: TARGET, %tenant, %endpoint, change, "endpoint changed");
         }
     }
 }
@@ -127,18 +196,16 @@ mod tests {
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
-    use webhooks_core::{
-        DeliveryId, EndpointId, EventId, EventType, RetryPolicy, TenantId, Timestamp,
-    };
-    use webhooks_registry::{DisableReason, Endpoint, EndpointKey};
+    use webhooks_core::{DeliveryId, EventId, EventType, RetryPolicy, Timestamp};
+    use webhooks_registry::{Endpoint, EndpointKey};
 
     use super::*;
     use crate::engine::Engine;
     use crate::fn_transport::FnTransport;
-    use crate::history::HistoryStore as _;
     use crate::memory::MemoryStore;
+    use crate::monitor::MonitorStore as _;
     use crate::observer::{DeliveryRef, Failure, WorkerPart};
-    use crate::store::StoreError;
+    use crate::store::{Replay, StoreError};
 
     /// Collects events as lines: level, target, then each field.
     #[derive(Clone, Default)]
@@ -204,17 +271,21 @@ mod tests {
         let occurrence = Occurrence::Published { event, event_type, tenant, deliveries: 3 };
         let fields = "tenant=acme event=e1 event_type=a.b deliveries=3";
         check(occurrence, "DEBUG", "event published", fields);
-        let occurrence = Occurrence::Delivered { delivery, duration, status_code: Some(204) };
-        check(occurrence, "DEBUG", "delivered", &format!("{about} status=204 duration_ms=30"));
+        let age = Duration::from_secs(2);
+        let occurrence = Occurrence::Delivered { delivery, duration, age, status_code: Some(204) };
+        let fields = format!("{about} status=204 duration_ms=30 age_ms=2000");
+        check(occurrence, "DEBUG", "delivered", &fields);
         let occurrence = Occurrence::AttemptFailed { delivery, failure: answered, retry_at };
         let fields =
             r#"status=503 duration_ms=30 error="answered 503" retry_at=1970-01-01T00:00:00Z"#;
         check(occurrence, "WARN", "attempt failed", &format!("{about} {fields}"));
-        let occurrence = Occurrence::DeliveryFailed { delivery, failure: unanswered };
-        let fields = format!(r#"{about} class="timeout" duration_ms=30 error="not in time""#);
+        let occurrence = Occurrence::DeliveryFailed { delivery, age, failure: unanswered };
+        let fields =
+            format!(r#"{about} class="timeout" duration_ms=30 error="not in time" age_ms=2000"#);
         check(occurrence, "ERROR", "delivery given up: the last attempt failed", &fields);
-        let occurrence = Occurrence::Expired { delivery };
-        check(occurrence, "ERROR", "delivery given up: it is too old", about);
+        let occurrence = Occurrence::Expired { delivery, age };
+        let fields = format!("{about} age_ms=2000");
+        check(occurrence, "ERROR", "delivery given up: it is too old", &fields);
         let occurrence = Occurrence::LeaseLost { delivery };
         check(occurrence, "WARN", "lease lost: the delivery may be sent again", about);
         let occurrence = Occurrence::TransportBusy { delivery };
@@ -240,14 +311,15 @@ mod tests {
         engine.publish(&webhooks_core::Event::new("a", "hush").unwrap()).await.unwrap();
         let key = EndpointKey::of_default_tenant(EndpointId::new("crm").unwrap());
         let statistics =
-            async || engine.history().statistics(key.clone(), Timestamp::UNIX_EPOCH).await.unwrap();
+            async || engine.monitor().statistics(key.clone(), Timestamp::UNIX_EPOCH).await.unwrap();
         while statistics().await.failed == 0 {
             tokio::task::yield_now().await;
         }
         worker.shutdown(Duration::from_secs(5)).await;
         let lines = lines.0.lock().unwrap();
         let levels: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(levels, ["DEBUG", "WARN", "ERROR"], "{lines:?}");
+        let expected = ["INFO", "INFO", "DEBUG", "WARN", "ERROR", "INFO"];
+        assert_eq!(levels, expected, "registered, started, …, ended: {lines:?}");
         assert!(!lines.concat().contains("hush"), "{lines:?}");
     }
 
@@ -255,11 +327,37 @@ mod tests {
     fn what_becomes_of_endpoints_stores_and_workers_is_one_event_each() {
         let (tenant, endpoint) = (TenantId::new("acme").unwrap(), EndpointId::new("crm").unwrap());
         let (tenant, endpoint) = (&tenant, &endpoint);
-        let (reason, since) = (DisableReason::Gone, Timestamp::UNIX_EPOCH);
+        let since = Timestamp::UNIX_EPOCH;
 
-        let occurrence = Occurrence::EndpointDisabled { tenant, endpoint, reason };
-        let fields = r#"tenant=acme endpoint=crm reason="gone""#;
-        check(occurrence, "ERROR", "endpoint disabled", fields);
+        for (change, level, text, more) in [
+            (
+                EndpointChange::Disabled(DisableReason::Gone),
+                "ERROR",
+                "endpoint disabled",
+                r#"reason="gone""#,
+            ),
+            (
+                EndpointChange::Disabled(DisableReason::Manual),
+                "INFO",
+                "endpoint disabled",
+                r#"reason="manual""#,
+            ),
+            (
+                EndpointChange::SecretRotated,
+                "INFO",
+                "endpoint changed",
+                r#"change="secret_rotated""#,
+            ),
+        ] {
+            let occurrence = Occurrence::EndpointChanged { tenant, endpoint, change };
+            check(occurrence, level, text, &format!("tenant=acme endpoint=crm {more}"));
+        }
+        let pause = Duration::from_secs(10);
+        let occurrence = Occurrence::BreakerOpened { tenant, endpoint, pause };
+        let fields = "tenant=acme endpoint=crm pause_ms=10000";
+        check(occurrence, "WARN", "circuit breaker opened", fields);
+        let occurrence = Occurrence::BreakerClosed { tenant, endpoint };
+        check(occurrence, "INFO", "circuit breaker closed", "tenant=acme endpoint=crm");
         let occurrence = Occurrence::EndpointFailing { tenant, endpoint, since };
         let fields = "tenant=acme endpoint=crm since=1970-01-01T00:00:00Z";
         check(occurrence, "WARN", "endpoint has been failing", fields);
@@ -270,5 +368,25 @@ mod tests {
         let error = &StoreError::Unavailable { source: "the disk is away".into() };
         let fields = r#"error="the store is not available: the disk is away""#;
         check(Occurrence::StoreFailed { error }, "ERROR", "the store failed", fields);
+    }
+
+    #[test]
+    fn an_operation_or_the_end_of_a_worker_is_one_event() {
+        let delivery = DeliveryId::from_u64(7);
+        check(Occurrence::Cancelled { delivery }, "INFO", "delivery cancelled", "delivery=dlv_7");
+        let (replay, tenant) = (&Replay::Delivery(delivery), TenantId::new("acme").unwrap());
+        for (tenant, fields) in
+            [(None, "deliveries=3"), (Some(&tenant), "tenant=acme deliveries=3")]
+        {
+            let occurrence = Occurrence::Replayed { replay, tenant, deliveries: 3 };
+            check(occurrence, "INFO", "deliveries replayed", fields);
+        }
+        check(Occurrence::WorkerStarted { worker: 2 }, "INFO", "worker started", "worker=2");
+        let report = ShutdownReport { released: 1, waiting: Some(5), ..ShutdownReport::default() };
+        let occurrence = Occurrence::WorkerEnded { worker: 2, report: Some(report) };
+        let fields = "worker=2 released=1 broken_off=0 unsettled=0 waiting=5 failures=0";
+        check(occurrence, "INFO", "worker ended", fields);
+        let occurrence = Occurrence::WorkerEnded { worker: 2, report: None };
+        check(occurrence, "WARN", "worker ended without a shutdown", "worker=2");
     }
 }

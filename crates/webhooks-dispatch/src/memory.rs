@@ -1,26 +1,30 @@
 //! The store in memory: for tests, and for programs that accept the loss.
 
+mod delivery;
+mod endpoints;
+mod figures;
 mod history;
+mod jobs;
+mod monitor;
+mod operations;
 mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
-use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration, Registry, UnknownEndpoint,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
-};
+use webhooks_registry::{EndpointKey, EndpointNumber, Registration, Registry};
 
-use crate::backlog::{Backlog, QueueKey, QueuedDelivery, Window, due_in_order};
-use crate::clock::Now;
+use self::figures::FigureTable;
+use self::jobs::JobTable;
+use crate::backlog::{Backlog, QueueKey, QueuedDelivery, Window};
+use crate::figures::FigureKind;
+use crate::report::WorkerReport;
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
-    Attempt, CancelReason, ChangeListener, ChangeNotifier, Claim, ClaimRequest, Claimed, Conflict,
-    DeliveryStore, Failing, Health, OperationError, Outcome, Progress, PublishStatus, Published,
-    ReplayRequest, Replayed, Settled, Settlement, StoreError,
+    Attempt, CancelReason, ChangeNotifier, Conflict, Failing, Health, Outcome, Progress,
+    PublishStatus, Published, Settled, Settlement,
 };
 
 /// The default number of remembered events whose deliveries have all ended.
@@ -57,6 +61,13 @@ struct State {
     deliveries: BTreeMap<DeliveryId, Entry>,
     attempts: BTreeMap<(DeliveryId, u32), Attempt>,
     failing: HashMap<EndpointNumber, Failing>,
+    figures: FigureTable,
+    jobs: JobTable,
+    reports: BTreeMap<u64, WorkerReport>,
+    /// The endpoints by the numbers that they have or had.
+    keys_by_number: BTreeMap<EndpointNumber, EndpointKey>,
+    /// The last versions of endpoints that were unregistered.
+    last_versions: HashMap<EndpointKey, u64>,
     /// The events whose deliveries have all ended, in the order of their ends.
     ended: VecDeque<u64>,
     history: usize,
@@ -73,6 +84,7 @@ struct EventEntry {
     deliveries: Vec<DeliveryId>,
     /// The number of them that have not ended.
     open: usize,
+    expunged_at: Option<Timestamp>,
 }
 
 struct Entry {
@@ -83,6 +95,9 @@ struct Entry {
     cancelled: Option<CancelReason>,
     progress: Progress,
     due_at: Timestamp,
+    is_scheduled: bool,
+    created_at: Timestamp,
+    ended_at: Option<Timestamp>,
 }
 
 impl Entry {
@@ -111,6 +126,11 @@ impl MemoryStore {
             deliveries: BTreeMap::new(),
             attempts: BTreeMap::new(),
             failing: HashMap::new(),
+            figures: FigureTable::default(),
+            jobs: JobTable::default(),
+            reports: BTreeMap::new(),
+            keys_by_number: BTreeMap::new(),
+            last_versions: HashMap::new(),
             ended: VecDeque::new(),
             history: events,
             next_endpoint: 1,
@@ -147,101 +167,12 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-impl DeliveryStore for MemoryStore {
-    async fn publish(
-        &self,
-        events: Vec<SerializedEvent>,
-        now: Timestamp,
-    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
-        let mut state = self.state();
-        let published = events.into_iter().map(|event| state.publish(event, now)).collect();
-        // Woken workers need the lock at once.
-        drop(state);
-        self.wake();
-        Ok(published)
-    }
-
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        Ok(self.state().backlog.claim(&request))
-    }
-
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-        now: Timestamp,
-    ) -> Result<Vec<Settled>, StoreError> {
-        let mut state = self.state();
-        let settled = settlements.into_iter().map(|settlement| state.settle(settlement, now));
-        let settled = settled.collect();
-        drop(state);
-        self.wake();
-        Ok(settled)
-    }
-
-    async fn extend(
-        &self,
-        claims: Vec<Claim>,
-        lease: Duration,
-        now: Now,
-    ) -> Result<Vec<Claim>, StoreError> {
-        let until = now.monotonic + lease;
-        let mut state = self.state();
-        Ok(claims.into_iter().filter(|claim| !state.backlog.extend(*claim, until)).collect())
-    }
-
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
-        Ok(self.state().backlog.next_due(&busy, now))
-    }
-
-    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.state().hasten(now);
-        self.wake();
-        Ok(())
-    }
-
-    async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
-        let mut state = self.state();
-        let entry = state.deliveries.get(&delivery);
-        let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
-        if !entry.is_open() {
-            return Err(OperationError::WrongStatus { delivery, status: entry.status });
-        }
-        let (endpoint, due_at) = (entry.number, entry.due_at);
-        // An ordered endpoint waited for the retry of its first delivery. It goes on unless the
-        // next one waits for a retry of its own.
-        let was_retrying = entry.status == DeliveryStatus::Retrying;
-        let backlog = &mut state.backlog;
-        backlog.remove(endpoint, due_at, delivery);
-        if was_retrying && backlog.head(endpoint).is_none_or(QueuedDelivery::awaits_first_attempt) {
-            backlog.unblock(endpoint);
-        }
-        state.cancel(delivery, CancelReason::Manual);
-        drop(state);
-        self.wake();
-        Ok(())
-    }
-
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        let replayed = self.state().replay(&request)?;
-        self.wake();
-        Ok(replayed)
-    }
-
-    fn changes(&self) -> ChangeListener {
-        self.shared.notifier.listen()
-    }
-}
-
 impl State {
     fn publish(&mut self, event: SerializedEvent, now: Timestamp) -> Result<Published, Conflict> {
         let key = (event.tenant.clone(), event.id.clone());
         if let Some(known) = self.by_id.get(&key).and_then(|number| self.events.get(number)) {
             let deliveries = known.accepted_for;
-            if !event.is_same_content(&known.event.body) {
+            if known.expunged_at.is_some() || !event.is_same_content(&known.event.body) {
                 return Err(Conflict { event: event.id });
             }
             let status = PublishStatus::Duplicate;
@@ -250,12 +181,18 @@ impl State {
         self.make_room();
         let number = self.next_event;
         self.next_event += 1;
-        let matching = self.registry.matching_type(&event.tenant, &event.event_type);
+        let matching = event.recipients(&self.registry);
         let id = event.id.clone();
         let event = Arc::new(event);
         let accepted_for = matching.len();
-        let entry =
-            EventEntry { event, accepted_at: now, accepted_for, deliveries: Vec::new(), open: 0 };
+        let entry = EventEntry {
+            event,
+            accepted_at: now,
+            accepted_for,
+            deliveries: Vec::new(),
+            open: 0,
+            expunged_at: None,
+        };
         self.events.insert(number, entry);
         self.by_id.insert(key, number);
         for registration in &matching {
@@ -275,9 +212,9 @@ impl State {
         self.next_delivery += 1;
         event.deliveries.push(id);
         event.open += 1;
-        let progress = Progress::start(now);
-        let queued = QueuedDelivery { event: Arc::clone(&event.event), progress };
-        let due_at = due_in_order(&registration.endpoint, now);
+        let queued = QueuedDelivery::new(Arc::clone(&event.event), now);
+        let QueuedDelivery { progress, is_scheduled, .. } = queued;
+        let due_at = queued.due_in_order(&registration.endpoint, now);
         self.backlog.push(registration.number, due_at, id, queued);
         let entry = Entry {
             event: number,
@@ -287,7 +224,11 @@ impl State {
             cancelled: None,
             progress,
             due_at,
+            is_scheduled,
+            created_at: now,
+            ended_at: None,
         };
+        self.figures.count(registration.number, FigureKind::Accepted, now);
         self.deliveries.insert(id, entry);
     }
 
@@ -304,16 +245,21 @@ impl State {
         let endpoint = entry.number;
         let tenant = self.events.get(&entry.event).map(|event| event.event.tenant.clone());
         let key = tenant.map(|tenant| EndpointKey::new(tenant, entry.endpoint.clone()));
+        self.figures.settled(endpoint, &settlement, now);
         if let Some(attempt) = settlement.attempt {
             entry.progress.attempts = entry.progress.next_attempt();
             self.attempts.insert((claim.delivery, entry.progress.attempts), attempt);
         }
         match settlement.outcome {
-            Outcome::Delivered => self.end(claim.delivery, DeliveryStatus::Delivered),
-            Outcome::Failed => self.end(claim.delivery, DeliveryStatus::Failed),
-            Outcome::Expired => self.cancel(claim.delivery, CancelReason::Expired),
+            Outcome::Delivered => self.end(claim.delivery, DeliveryStatus::Delivered, now),
+            Outcome::Failed => self.end(claim.delivery, DeliveryStatus::Failed, now),
+            Outcome::Expired => {
+                entry.cancelled = Some(CancelReason::Expired);
+                self.end(claim.delivery, DeliveryStatus::Cancelled, now);
+            }
             Outcome::Retrying { due_at } => {
                 entry.status = DeliveryStatus::Retrying;
+                entry.is_scheduled = false;
                 let is_ordered = (key.and_then(|key| self.registry.get_of(&key)))
                     .is_some_and(|registration| registration.endpoint.ordered);
                 entry.due_at = if is_ordered { Timestamp::UNIX_EPOCH } else { due_at };
@@ -326,7 +272,8 @@ impl State {
     fn hasten(&mut self, now: Timestamp) {
         let mut endpoints = BTreeSet::new();
         for entry in self.deliveries.values_mut() {
-            if entry.status == DeliveryStatus::Pending && entry.due_at > now {
+            let is_pending = entry.status == DeliveryStatus::Pending && !entry.is_scheduled;
+            if is_pending && entry.due_at > now {
                 entry.due_at = now;
                 endpoints.insert(entry.number);
             }
@@ -354,17 +301,19 @@ impl State {
     }
 
     /// Cancels a delivery that is open.
-    fn cancel(&mut self, delivery: DeliveryId, reason: CancelReason) {
+    fn cancel(&mut self, delivery: DeliveryId, reason: CancelReason, now: Timestamp) {
         if let Some(entry) = self.deliveries.get_mut(&delivery) {
             entry.cancelled = Some(reason);
+            self.figures.count(entry.number, FigureKind::Cancelled, now);
         }
-        self.end(delivery, DeliveryStatus::Cancelled);
+        self.end(delivery, DeliveryStatus::Cancelled, now);
     }
 
     /// Ends a delivery that is open.
-    fn end(&mut self, delivery: DeliveryId, status: DeliveryStatus) {
+    fn end(&mut self, delivery: DeliveryId, status: DeliveryStatus, now: Timestamp) {
         let Some(entry) = self.deliveries.get_mut(&delivery) else { return };
         entry.status = status;
+        entry.ended_at = Some(now);
         let number = entry.event;
         let Some(event) = self.events.get_mut(&number) else { return };
         event.open -= 1;
@@ -404,7 +353,7 @@ impl State {
     }
 
     /// Cancels the deliveries that wait for an endpoint which is removed or disabled.
-    fn close(&mut self, endpoint: EndpointNumber, reason: CancelReason) {
+    fn close(&mut self, endpoint: EndpointNumber, reason: CancelReason, now: Timestamp) {
         self.backlog.close(endpoint);
         self.failing.remove(&endpoint);
         let open: Vec<DeliveryId> = (self.deliveries.iter())
@@ -412,102 +361,7 @@ impl State {
             .map(|(id, _)| *id)
             .collect();
         for delivery in open {
-            self.cancel(delivery, reason);
+            self.cancel(delivery, reason, now);
         }
-    }
-
-    /// Replaces an endpoint by a changed one.
-    fn replace(
-        &mut self,
-        before: Option<&Registration>,
-        mut after: Registration,
-    ) -> Result<(), EndpointStoreError> {
-        let was_open = before.is_some_and(|before| before.state.is_open());
-        // A new number for each new start, so that claims from before a removal or disabling never
-        // belong to the endpoint of now.
-        if !was_open {
-            after.number = EndpointNumber::from_u64(self.next_endpoint);
-            self.next_endpoint += 1;
-        }
-        let key = after.key();
-        self.registry.restore(after)?;
-        let Some(after) = self.registry.get_of(&key) else { return Ok(()) };
-        if !after.state.is_open() {
-            self.close(after.number, CancelReason::Disabled);
-            return Ok(());
-        }
-        if after.endpoint.ordered {
-            let open = self.deliveries.values_mut().filter(|entry| entry.is_open());
-            for entry in open.filter(|entry| entry.number == after.number) {
-                entry.due_at = Timestamp::UNIX_EPOCH;
-            }
-        }
-        self.backlog.open(&after, None, Timestamp::UNIX_EPOCH);
-        Ok(())
-    }
-}
-
-impl EndpointStore for MemoryStore {
-    async fn register(
-        &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Registered, EndpointStoreError> {
-        let mut state = self.state();
-        let before = state.registry.get_of(&EndpointKey::new(endpoint.tenant.clone(), id.clone()));
-        let registered = match before {
-            None => {
-                let added = Registration::new(EndpointNumber::default(), id, endpoint);
-                state.replace(None, added)?;
-                Registered::Added
-            }
-            Some(before) => match before.again(endpoint) {
-                None => Registered::Unchanged,
-                Some(after) => {
-                    state.replace(Some(&before), after)?;
-                    Registered::Changed { before }
-                }
-            },
-        };
-        drop(state);
-        self.wake();
-        Ok(registered)
-    }
-
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        let mut state = self.state();
-        let removed = state.registry.unregister_of(&key)?;
-        state.close(removed.number, CancelReason::Unregistered);
-        drop(state);
-        self.wake();
-        Ok(removed)
-    }
-
-    async fn set_state(
-        &self,
-        key: EndpointKey,
-        change: StateChange,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        let mut state = self.state();
-        let before = state.registry.get_of(&key);
-        let before = before.ok_or_else(|| UnknownEndpoint::new(&key))?;
-        let Some(after) = before.state.after(change)? else { return Ok(None) };
-        state.replace(Some(&before), before.in_state(after))?;
-        drop(state);
-        self.wake();
-        Ok(Some(before))
-    }
-
-    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.state().registry.get_of(&key))
-    }
-
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.state().registry.page(tenant.as_ref(), after.as_ref(), limit))
     }
 }

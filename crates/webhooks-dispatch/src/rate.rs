@@ -58,6 +58,14 @@ impl Rate {
         Ok(())
     }
 
+    /// Returns the number of tokens in the bucket.
+    pub(crate) fn tokens(&self, now: MonotonicTime) -> u32 {
+        let refills_in = self.full_at.saturating_since(now).as_nanos();
+        let missing = refills_in.div_ceil(self.interval.as_nanos().max(1));
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        self.limit.burst.min(MAX_BURST).get().saturating_sub(missing)
+    }
+
     /// Returns whether the bucket is full. Then it can be dropped: a new one allows no more.
     pub(crate) fn is_full(&self, now: MonotonicTime) -> bool {
         self.full_at <= now
@@ -130,6 +138,17 @@ mod tests {
             assert!(!rate.is_full(now + refills_in.saturating_sub(millisecond)));
             assert!(rate.is_full(now + refills_in + millisecond));
         }
+    }
+
+    #[test]
+    fn its_tokens_are_those_that_can_be_taken() {
+        let start = MonotonicTime::default();
+        let mut rate = Rate::new(limit(10, Duration::from_secs(1), 3), start);
+        assert_eq!(rate.tokens(start), 3);
+        take(&mut rate, 3, start);
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        let tokens = [0, 99, 100, 299, 300, 9_000].map(|time| rate.tokens(after(time)));
+        assert_eq!(tokens, [0, 0, 1, 2, 3, 3]);
     }
 
     proptest! {

@@ -5,13 +5,14 @@ use std::fmt;
 
 use webhooks_core::Timestamp;
 
+use crate::observer::{Observers, Occurrence};
 use crate::store::{
-    DeliveryStore, OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest,
+    OperationError, OperationStore, Replay, ReplayCursor, ReplayMode, ReplayRequest,
 };
 
 /// The number of deliveries or events that a replay looks at in one step, small enough that other
 /// calls to the store get their turn.
-const PORTION: usize = 500;
+pub(crate) const PORTION: usize = 500;
 
 /// A replay that its caller continues, portion by portion.
 ///
@@ -44,14 +45,16 @@ const PORTION: usize = 500;
 #[must_use = "a replay does nothing before `next`"]
 pub struct Replaying<'e, S> {
     store: &'e S,
+    observers: &'e Observers,
     now: Box<dyn Fn() -> Timestamp + Send + Sync + 'e>,
     request: ReplayRequest,
     is_done: bool,
 }
 
-impl<'e, S: DeliveryStore> Replaying<'e, S> {
+impl<'e, S: OperationStore> Replaying<'e, S> {
     pub(crate) fn new(
         store: &'e S,
+        observers: &'e Observers,
         mut replay: Replay,
         now: impl Fn() -> Timestamp + Send + Sync + 'e,
     ) -> Self {
@@ -63,7 +66,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         let (started_at, mode) = (now(), ReplayMode::Replay);
         let (limit, after) = (PORTION, None);
         let request = ReplayRequest { replay, limit, started_at, now: started_at, after, mode };
-        Self { store, now: Box::new(now), request, is_done: false }
+        Self { store, observers, now: Box::new(now), request, is_done: false }
     }
 
     /// Changes nothing, and only counts.
@@ -97,6 +100,7 @@ impl<'e, S: DeliveryStore> Replaying<'e, S> {
         let replayed = self.store.replay(self.request.clone()).await?;
         self.is_done = replayed.next.is_none();
         self.request.after = replayed.next.or(self.request.after);
+        notify_replayed(self.observers, &self.request, replayed.deliveries);
         Ok(Some(replayed.deliveries))
     }
 
@@ -135,4 +139,18 @@ impl<S> fmt::Debug for Replaying<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replaying").field("request", &self.request).finish_non_exhaustive()
     }
+}
+
+/// Notifies observers of a portion of a replay, if it made any deliveries due.
+pub(crate) fn notify_replayed(observers: &Observers, request: &ReplayRequest, deliveries: usize) {
+    let ReplayRequest { replay, mode, .. } = request;
+    if deliveries == 0 || *mode == ReplayMode::DryRun {
+        return;
+    }
+    let tenant = match replay {
+        Replay::Endpoint { endpoint, .. } => Some(&endpoint.tenant),
+        Replay::Event { tenant, .. } => Some(tenant),
+        Replay::Delivery(_) | Replay::Deliveries(_) => None,
+    };
+    observers.notify(&Occurrence::Replayed { replay, tenant, deliveries });
 }

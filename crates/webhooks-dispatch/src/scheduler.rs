@@ -11,6 +11,10 @@ mod known;
 
 mod claims;
 
+mod flights;
+
+mod figures;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +27,6 @@ use self::slots::{SLOW_FACTOR, Slots, Trust};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
 use crate::clock::{MonotonicTime, Now};
-use crate::decide::EndpointSignal;
 use crate::store::{Claim, ClaimRequest, Claimed};
 
 /// The upper bound of `concurrency`, far above the number of sockets that a process can open.
@@ -78,6 +81,8 @@ pub(crate) struct Scheduler {
     parked_deliveries: usize,
     /// The lanes that rest, by the time at which they go on.
     resting: BTreeSet<(MonotonicTime, usize)>,
+    /// The lanes whose breakers are not closed.
+    probing: BTreeSet<usize>,
     /// The endpoints for which nothing is claimed.
     busy: Arc<BTreeSet<EndpointNumber>>,
     /// All claims of this worker with the ends of their leases: those that wait in lanes, and those
@@ -134,6 +139,7 @@ impl Scheduler {
             parkings: 0,
             parked_deliveries: 0,
             resting: BTreeSet::new(),
+            probing: BTreeSet::new(),
             busy: Arc::default(),
             held: BTreeMap::new(),
             queued: 0,
@@ -212,7 +218,8 @@ impl Scheduler {
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
             lane.queue.push_back(claimed);
             self.queued += 1;
-            match lane.state {
+            self.note_breaker(index);
+            match self.lanes[index].state {
                 LaneState::Ready => self.ready_deliveries += 1,
                 LaneState::Parked(_) => self.parked_deliveries += 1,
                 LaneState::Idle | LaneState::Resting => {}
@@ -305,63 +312,6 @@ impl Scheduler {
             || !self.unparkable().is_empty()
     }
 
-    /// Moves an attempt that has become slow to a slow slot.
-    pub(crate) fn slow_down(&mut self, flight: &mut InFlight) {
-        if std::mem::replace(&mut flight.is_slow, true) {
-            return;
-        }
-        self.slots.slow_down(flight.trust);
-        let lane = &mut self.lanes[flight.lane];
-        lane.slow += 1;
-        if lane.slow == 1 {
-            self.slow_lanes += 1;
-        }
-        self.list(flight.lane);
-    }
-
-    /// Notes the end of an attempt, and its signal about the endpoint.
-    pub(crate) fn finish(&mut self, flight: &InFlight, signal: EndpointSignal, now: MonotonicTime) {
-        self.advance(now);
-        if !self.leaks(signal) {
-            self.free_slot(flight);
-        }
-        let lane = &mut self.lanes[flight.lane];
-        // An endpoint that was registered anew meanwhile may have been repaired, or be another one.
-        let is_current = flight.claimed.registration.number == lane.endpoint;
-        let signal = if is_current { signal } else { EndpointSignal::Nothing };
-        if let Some(until) = lane.on_result(signal, flight.is_slow, &self.breaker, self.now) {
-            return self.rest_until(flight.lane, until);
-        }
-        // It waits among the lanes of its old trust, whose slots are others.
-        if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
-            self.unlist(flight.lane);
-        }
-        self.list(flight.lane);
-    }
-
-    fn free_slot(&mut self, flight: &InFlight) {
-        let lane = &mut self.lanes[flight.lane];
-        lane.in_flight -= 1;
-        self.slots.end(flight.trust, flight.is_slow);
-        if flight.is_slow {
-            lane.slow -= 1;
-            if lane.slow == 0 {
-                self.slow_lanes -= 1;
-            }
-        }
-    }
-
-    #[cfg(feature = "sabotage")]
-    fn leaks(&self, signal: EndpointSignal) -> bool {
-        self.leaks_slots && matches!(signal, EndpointSignal::Unhealthy { .. })
-    }
-
-    #[cfg(not(feature = "sabotage"))]
-    #[expect(clippy::unused_self, reason = "the other one needs it")]
-    fn leaks(&self, _signal: EndpointSignal) -> bool {
-        false
-    }
-
     /// Makes a lane rest, and releases its claims.
     fn rest_until(&mut self, index: usize, until: MonotonicTime) {
         self.unlist(index);
@@ -391,11 +341,6 @@ impl Scheduler {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped
-    }
-
-    /// Returns the number of attempts in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.slots.in_flight()
     }
 
     /// Returns the time at which the first lane that rests goes on.

@@ -1,9 +1,15 @@
 //! An event ready for the wire: serialized once, stored and sent as it is.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use webhooks_core::{Event, EventId, EventType, TenantId};
+use webhooks_core::{Channel, EndpointId, Event, EventId, EventType, Tag, TenantId, Timestamp};
+use webhooks_registry::{Registration, Registry};
+
+/// The longest time from publishing to the deliveries: 90 days.
+const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// An event and the body that receivers get, made once: the bytes signed are the bytes stored and
 /// sent.
@@ -28,6 +34,16 @@ pub struct SerializedEvent {
     pub tenant: TenantId,
     /// The event's JSON object, as [`Event::to_json`] writes it.
     pub body: Bytes,
+    /// The channels, by which endpoints filter. Empty in a claim, which needs none, as the fields
+    /// below.
+    pub channels: Vec<Channel>,
+    /// The tags, by which people find it.
+    pub tags: Vec<Tag>,
+    /// The time before which nothing is delivered, if it is later than the time of acceptance.
+    pub deliver_at: Option<Timestamp>,
+    /// The endpoints that get it, whatever they subscribe to; those that want it if `None`. No other
+    /// endpoint counts as having missed it.
+    pub only: Option<Vec<EndpointId>>,
 }
 
 impl SerializedEvent {
@@ -38,7 +54,39 @@ impl SerializedEvent {
             event_type: event.event_type.clone(),
             tenant: event.tenant.clone(),
             body: Bytes::from(event.to_json()),
+            channels: event.channels.clone(),
+            tags: event.tags.clone(),
+            deliver_at: None,
+            only: None,
         }
+    }
+
+    /// Returns the event as a claim holds it, of the columns of a store.
+    pub fn claimed(id: EventId, event_type: EventType, tenant: TenantId, body: Bytes) -> Self {
+        let (channels, tags) = (Vec::new(), Vec::new());
+        Self { id, event_type, tenant, body, channels, tags, deliver_at: None, only: None }
+    }
+
+    /// Returns the endpoints that get the event, ordered by id. For stores that have them in memory.
+    pub fn recipients(&self, registry: &Registry) -> Vec<Arc<Registration>> {
+        match &self.only {
+            Some(ids) => registry.named(&self.tenant, ids),
+            None => registry.matching_type(&self.tenant, &self.event_type, &self.channels),
+        }
+    }
+
+    /// Returns the time at which deliveries are due if the event is accepted at `now`, if that is
+    /// later than `now`.
+    ///
+    /// Such deliveries are *scheduled*: they grow old from then on, and
+    /// [`hasten`](crate::store::DeliveryStore::hasten) leaves their due times as they are.
+    pub fn scheduled_for(&self, now: Timestamp) -> Option<Timestamp> {
+        self.deliver_at.filter(|at| *at > now)
+    }
+
+    /// Returns whether the event is to be delivered more than 90 days after `now`, which nobody may ask.
+    pub fn is_too_far_ahead(&self, now: Timestamp) -> bool {
+        self.deliver_at.is_some_and(|at| at.saturating_since(now) > MAX_AHEAD)
     }
 
     /// Returns whether a stored body has the same type, payload and source. The timestamp may
@@ -64,6 +112,10 @@ impl fmt::Debug for SerializedEvent {
             .field("event_type", &self.event_type)
             .field("tenant", &self.tenant)
             .field("body_bytes", &self.body.len())
+            .field("channels", &self.channels)
+            .field("tags", &self.tags)
+            .field("deliver_at", &self.deliver_at)
+            .field("only", &self.only)
             .finish()
     }
 }

@@ -17,7 +17,7 @@ const LEASE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs
 const MAX_LINGER: Duration = Duration::from_secs(1);
 
 /// The lower bound of `retention`: publishing is idempotent for as long as events are remembered.
-const MIN_RETENTION: Duration = Duration::from_secs(60);
+pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(60);
 
 /// The settings of an engine. Every bound has a default that suits a small server.
 ///

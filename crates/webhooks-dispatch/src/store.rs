@@ -11,8 +11,8 @@
 //!
 //! A second task of the worker calls [`settle`](DeliveryStore::settle) with the outcomes of claims
 //! meanwhile. When the worker ends, it releases its claims, and then calls
-//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call
-//! [`cancel`](DeliveryStore::cancel) and [`replay`](DeliveryStore::replay) at any time.
+//! [`release_preclaimed`](DeliveryStore::release_preclaimed). Operators call the methods of
+//! [`OperationStore`] at any time.
 //!
 #![doc = include_str!("../STORE.md")]
 
@@ -27,27 +27,35 @@ mod health;
 mod replay;
 mod settlement;
 
+mod operation;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{DeliveryId, EventId, Timestamp};
+use webhooks_core::{EventId, TenantId, Timestamp};
 use webhooks_registry::EndpointNumber;
 
 pub use self::changes::{ChangeListener, ChangeNotifier};
 pub use self::claim::{Claim, ClaimRequest, Claimed, Progress};
 pub use self::error::{CancelReason, OperationError, StoreError};
 pub use self::health::{Failing, Health};
+pub use self::operation::{ExpungeRequest, Expunged, OperationStore};
 pub use self::outcome::{Attempt, Outcome};
 pub use self::replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
 pub use self::settlement::{Settled, Settlement};
+use crate::report::WorkerReport;
+
 pub use crate::clock::Now;
 pub use crate::serialized_event::SerializedEvent;
 
 /// A durable store of events and deliveries, from which workers claim what is due.
+///
+/// The engine calls it, and people do not: their operations are in [`OperationStore`], and what they
+/// read is in [`history`](crate::history) and [`monitor`](crate::monitor).
 ///
 /// The store is the queue: there is no second system. A call that returned `Ok` survives a crash;
 /// one that returned `Err` has changed nothing. Time is an argument, so that stores run under a
@@ -132,27 +140,6 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// [`StoreError`] when the store fails.
     fn hasten(&self, now: Timestamp) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Cancels a delivery that waits or is in flight.
-    ///
-    /// # Errors
-    /// [`OperationError`] when there is no such delivery, or it has ended already.
-    fn cancel(
-        &self,
-        delivery: DeliveryId,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), OperationError>> + Send;
-
-    /// Makes deliveries due once more, with their retries from the start; at most
-    /// [`ReplayRequest::limit`] per call.
-    ///
-    /// # Errors
-    /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
-    /// or the store fails.
-    fn replay(
-        &self,
-        request: ReplayRequest,
-    ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
-
     /// Releases deliveries that the store has claimed for a worker in advance and not yet returned
     /// from [`claim`](Self::claim), since the worker ends; returns their number. A store that
     /// claims nothing in advance need not implement it.
@@ -160,8 +147,52 @@ pub trait DeliveryStore: Send + Sync + 'static {
         std::future::ready(0)
     }
 
+    /// Forgets at most `limit` events that were accepted before a time, with their deliveries and
+    /// attempts, unless one of their deliveries still waits; returns the number of events. A worker
+    /// calls it every minute, and again at once while there is more to forget.
+    ///
+    /// A call for all tenants also keeps the store's figures small: those that are older than
+    /// [`figures::KEPT`](crate::figures::KEPT) are added up by the hour, or forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    fn prune(
+        &self,
+        request: PruneRequest,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Records the report of a worker, so that other processes can read it, or forgets it when the
+    /// worker ends: `None`. `worker` is its number in this process. A worker calls it every few
+    /// seconds. A store that keeps no reports need not implement it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    #[expect(unused_variables, reason = "a default does nothing")]
+    fn report(
+        &self,
+        worker: u64,
+        report: Option<WorkerReport>,
+        now: Now,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Returns a listener that wakes a worker when there may be more to claim.
     fn changes(&self) -> ChangeListener;
+}
+
+/// A request to forget old events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the engine and tests build it")]
+pub struct PruneRequest {
+    /// Those of this tenant; those of all tenants if `None`.
+    pub tenant: Option<TenantId>,
+    /// The time before which they were accepted.
+    pub before: Timestamp,
+    /// The largest number of events.
+    pub limit: usize,
+    /// The present time.
+    pub now: Timestamp,
 }
 
 /// The result of a publication: the event is stored, now or since an earlier publication.
@@ -186,9 +217,12 @@ pub enum PublishStatus {
     Duplicate,
 }
 
-/// An error: an event id was used before for an event with other content.
+/// An error: an event id was used before for an event with other content, or with content that was
+/// expunged since.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("event id {event} was published before with other content")]
+#[error(
+    "event id {event} was published before with other content, or with content that was expunged"
+)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct Conflict {
     /// The id.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_registry::{
     Endpoint, EndpointUrl,
@@ -150,7 +151,8 @@ impl TransportError {
 }
 
 /// A kind of failed exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorClass {
     /// The token that the endpoint asks for could not be fetched.

@@ -3,10 +3,12 @@
 // In the order of reading.
 mod attempts;
 mod disabler;
+mod job_runner;
 
 mod settler;
 
 mod ending;
+mod life;
 
 mod driver;
 
@@ -15,17 +17,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use webhooks_registry::store::EndpointStore;
 
 use self::driver::Driver;
 use crate::clock::Clock;
 use crate::engine_shared::EngineShared;
-use crate::history::HistoryStore;
 use crate::observer::{Occurrence, WorkerPart};
 use crate::scheduler::Scheduler;
-use crate::store::DeliveryStore;
+use crate::shutdown_report::ShutdownReport;
+use crate::store_ports::Store;
 use crate::transport::Transport;
 use crate::worker_registry::SchedulerHandle;
 
@@ -48,33 +49,10 @@ enum Stop {
     Drained(Duration),
 }
 
-/// A report of how a worker ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// The number of deliveries whose claims were released before an attempt started.
-    pub released: usize,
-    /// The number of attempts that were broken off when the grace time ended. Their deliveries are
-    /// due again, and the receiver may have got them.
-    pub broken_off: usize,
-    /// The number of results that could not be settled: the store failed to the end, or the grace
-    /// time was shorter than `linger`. Their deliveries are due again: at once if the store then
-    /// takes the release, else when their leases end.
-    pub unsettled: usize,
-    /// The number of deliveries that still wait in the store, for any worker: at most 10,000 are
-    /// counted. `None` if the store failed.
-    pub waiting: Option<u64>,
-    /// The number of times that a part of the worker panicked and the worker went on.
-    pub failures: u64,
-    /// Set if the worker had ended by itself before, because of a bug. Its deliveries are due again
-    /// when their leases end. The other numbers are unknown then, and zero.
-    pub had_died: bool,
-}
-
 impl Worker {
     pub(crate) fn start<S, T, C>(engine: Arc<EngineShared<S, T, C>>) -> Self
     where
-        S: DeliveryStore + EndpointStore + HistoryStore,
+        S: Store,
         T: Transport,
         C: Clock,
     {
@@ -140,8 +118,6 @@ impl fmt::Debug for Worker {
 struct WorkerShared<S, T, C> {
     engine: Arc<EngineShared<S, T, C>>,
     scheduling: Arc<SchedulerHandle>,
-    /// A permit for each attempt in flight and each result that is not settled yet.
-    permits: Arc<Semaphore>,
     /// The number of times that a part panicked.
     failures: AtomicU64,
     /// The number of calls that the store answered. If it moves while one result keeps failing, the

@@ -1,23 +1,40 @@
 //! The workers of an engine, which must hear of changes of endpoints.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use webhooks_core::Timestamp;
 use webhooks_registry::EndpointNumber;
 
+use crate::clock::Now;
+use crate::gauges::Gauges;
+use crate::report::WorkerReport;
 use crate::scheduler::Scheduler;
 
 /// The workers of an engine, for changes of endpoints. Weak, so that a worker that has ended leaves
 /// nothing behind.
 #[derive(Debug, Default)]
-pub(crate) struct WorkerRegistry(Mutex<Vec<Weak<SchedulerHandle>>>);
+pub(crate) struct WorkerRegistry {
+    workers: Mutex<Vec<Weak<SchedulerHandle>>>,
+    /// The number of workers that were ever added.
+    added: AtomicU64,
+}
 
 impl WorkerRegistry {
-    pub(crate) fn add(&self, worker: &Arc<SchedulerHandle>) {
-        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds a worker; returns its number, from 1.
+    pub(crate) fn add(&self, worker: &Arc<SchedulerHandle>) -> u64 {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.retain(|worker| worker.strong_count() > 0);
         workers.push(Arc::downgrade(worker));
+        self.added.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns the workers that live.
+    pub(crate) fn live(&self) -> Vec<Arc<SchedulerHandle>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Stops all workers from starting anything for an endpoint as it was. They release the claims
@@ -37,7 +54,7 @@ impl WorkerRegistry {
     }
 
     fn for_each(&self, change: impl Fn(&SchedulerHandle)) {
-        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         for worker in workers.iter().filter_map(Weak::upgrade) {
             // The driver must run to release the claims that no lane holds any more.
             change(&worker);
@@ -46,19 +63,56 @@ impl WorkerRegistry {
     }
 }
 
-/// The scheduler of a worker, and the signal that wakes the worker's driver.
+/// The scheduler of a worker, the signal that wakes the worker's driver, and the permits of its
+/// attempts.
 #[derive(Debug)]
 pub(crate) struct SchedulerHandle {
     scheduler: Mutex<Scheduler>,
+    started_at: Timestamp,
     pub(crate) wake: Notify,
+    /// A permit for each attempt in flight and each result that is not settled yet.
+    pub(crate) permits: Arc<Semaphore>,
+    max_unsettled: usize,
     /// The endpoints that were changed since the present claim was requested; `None` between
     /// claims.
     changed: Mutex<Option<BTreeSet<EndpointNumber>>>,
 }
 
 impl SchedulerHandle {
-    pub(crate) fn new(scheduler: Scheduler) -> Self {
-        Self { scheduler: Mutex::new(scheduler), wake: Notify::new(), changed: Mutex::default() }
+    pub(crate) fn new(scheduler: Scheduler, max_unsettled: usize, started_at: Timestamp) -> Self {
+        Self {
+            scheduler: Mutex::new(scheduler),
+            started_at,
+            wake: Notify::new(),
+            permits: Arc::new(Semaphore::new(max_unsettled)),
+            max_unsettled,
+            changed: Mutex::default(),
+        }
+    }
+
+    /// Returns the present numbers of the worker.
+    pub(crate) fn gauges(&self) -> Gauges {
+        self.with_unsettled(self.scheduler().gauges())
+    }
+
+    /// Returns a report of the worker.
+    pub(crate) fn report(&self, now: Now) -> WorkerReport {
+        let (gauges, endpoints) = {
+            let mut scheduler = self.scheduler();
+            // First: it moves the time forward.
+            let endpoints = scheduler.endpoint_reports(now.monotonic);
+            (scheduler.gauges(), endpoints)
+        };
+        let gauges = self.with_unsettled(gauges);
+        WorkerReport { started_at: self.started_at, at: now.wall, gauges, endpoints }
+    }
+
+    /// Adds the results that are not settled: the permits that no attempt in flight holds. Both are
+    /// read one after the other, so the number may be off by those that started or ended between.
+    fn with_unsettled(&self, gauges: Gauges) -> Gauges {
+        let held = self.max_unsettled.saturating_sub(self.permits.available_permits());
+        let held = u64::try_from(held).unwrap_or(u64::MAX);
+        Gauges { unsettled: held.saturating_sub(gauges.in_flight), ..gauges }
     }
 
     // A panic under this lock would be a bug; going on does less harm than stopping.

@@ -29,7 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("usage: outbox DATABASE");
         return Ok(());
     };
-    let pool = PgPool::connect(&database).await?;
+    let store = PostgresStore::open(&database).await?;
+    let pool = store.pool().clone();
     sqlx::query("CREATE TABLE IF NOT EXISTS orders (id bigint PRIMARY KEY)").execute(&pool).await?;
 
     // The worker may also run in another process, or in several. `HttpTransport` of webhooks-http
@@ -38,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("to {url}: {}", String::from_utf8_lossy(&body));
         (200, "")
     });
-    let engine = Engine::new(PostgresStore::open(&database).await?, transport);
+    let engine = Engine::new(store, transport);
     let endpoint = Endpoint::new("https://example.com/", Secret::generate())?;
     engine.endpoints().register("example", endpoint).await?;
     let worker = engine.start();

@@ -6,8 +6,17 @@
 --   (7305000, 2)  the making of partitions
 --   (7305000, 3)  a prune
 --   (7305000, 4)  the joining of a worker
+--   (7305000, 5)  the adding up of figures
 --   (7305001, n)  an endpoint; n is a hash of its tenant and id
---   (7305003, n)  the events of a tenant, while a replay adds deliveries; n is a hash of the tenant
+--   (7305003, n)  the events of a tenant: a transaction that adds deliveries to them or deletes
+--                 something of them has it alone, and replays of ended deliveries share it; n is a
+--                 hash of the tenant
+--   (7305004, n)  the number of a tenant's endpoints, while one is added that is limited; n is a
+--                 hash of the tenant
+--
+-- A transaction takes its locks in this order: the events of tenants, pending deliveries by their
+-- ids, endpoints' advisory locks and then their rows by their numbers, the number of a tenant's
+-- endpoints, and figures last, by their keys.
 
 -- Endpoints, present and former ones. An endpoint that is enabled after it was disabled, or
 -- registered after it was unregistered, gets a new row, so that deliveries that waited before are
@@ -20,6 +29,14 @@ CREATE TABLE webhooks.endpoints (
     settings      json NOT NULL,                -- without the secrets
     secrets       bytea NOT NULL,               -- JSON, encrypted if a key is configured
     version       bigint NOT NULL DEFAULT 1,    -- grows with each change of settings or state
+    created_at    timestamptz NOT NULL DEFAULT now(), -- when its id was registered
+    updated_at    timestamptz NOT NULL DEFAULT now(), -- the last change of settings or state
+    state_since   timestamptz NOT NULL DEFAULT now(),
+    -- Four copies of parts of the settings, by which lists filter.
+    url           text COLLATE "C" NOT NULL DEFAULT '',
+    words         text COLLATE "C" NOT NULL DEFAULT '', -- id, name, description, URL; in lower case
+    metadata      jsonb NOT NULL DEFAULT '{}',
+    patterns      text[] NOT NULL DEFAULT '{}', -- of event types
     state         text NOT NULL,                -- active, paused, disabled, unregistered
     -- An open row gets deliveries; those of a closed one are cancelled bit by bit.
     is_open       boolean NOT NULL GENERATED ALWAYS AS (state IN ('active', 'paused')) STORED,
@@ -38,6 +55,8 @@ CREATE TABLE webhooks.endpoints (
 );
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
 CREATE INDEX endpoints_id ON webhooks.endpoints (id, tenant);
+CREATE INDEX endpoints_created ON webhooks.endpoints (tenant, created_at, id) WHERE is_current;
+CREATE INDEX endpoints_created_all ON webhooks.endpoints (created_at, tenant, id) WHERE is_current;
 
 -- The patterns of event types that go to open endpoints: '*', 'user.*', 'user.created'.
 CREATE TABLE webhooks.subscriptions (
@@ -45,6 +64,7 @@ CREATE TABLE webhooks.subscriptions (
     pattern    text COLLATE "C" NOT NULL,
     endpoint   bigint NOT NULL,                 -- endpoints.number
     is_ordered boolean NOT NULL,                -- as the endpoint is
+    channels   text[],                          -- the endpoint's; NULL if it gets those of all
     PRIMARY KEY (tenant, pattern, endpoint)
 );
 CREATE INDEX subscriptions_endpoint ON webhooks.subscriptions (endpoint);
@@ -82,7 +102,12 @@ CREATE TABLE webhooks.events (
     id          text COLLATE "C" NOT NULL,
     type        text COLLATE "C" NOT NULL,
     deliveries  integer NOT NULL,               -- the number that was made when it was published
-    body        text NOT NULL,                  -- the JSON that receivers get
+    body        text NOT NULL,                  -- the JSON that receivers get; '' once expunged
+    channels    text[],                         -- NULL if there are none, as all columns below
+    tags        text[],
+    deliver_at  timestamptz,                    -- the time before which nothing is delivered
+    only_ids    text[],                         -- the ids of the endpoints that alone get it
+    expunged_at timestamptz,                    -- when its content was deleted
     PRIMARY KEY (number, accepted_at)
 ) PARTITION BY RANGE (accepted_at);
 
@@ -93,9 +118,11 @@ CREATE TABLE webhooks.ended_deliveries (
     endpoint         bigint NOT NULL,
     status           text NOT NULL,             -- delivered, failed, cancelled
     queued_at        timestamptz NOT NULL,      -- when it was accepted, or last replayed
+    created_at       timestamptz,               -- when a replay of missed events made it, if one did
+    ended_at         timestamptz NOT NULL,
     attempts         integer NOT NULL,
     attempts_before_replay integer NOT NULL,    -- the attempts before it was last replayed
-    cancelled        text,                      -- why: disabled, expired, manual, unregistered
+    cancelled        text,                      -- why: disabled, expired, expunged, manual, unregistered
     started_at       timestamptz,               -- of the last attempt, as all columns below
     duration_us      bigint,                    -- microseconds
     status_code      integer,
@@ -132,16 +159,20 @@ CREATE TABLE webhooks.earlier_attempts (
 CREATE TABLE webhooks.pending_deliveries (
     id               bigint PRIMARY KEY,
     endpoint         bigint NOT NULL,           -- endpoints.number
-    -- 'epoch' if its endpoint is ordered, so that the index has the endpoint's deliveries in the
-    -- order of their ids; just before it while the delivery is in flight, so that this one is the
-    -- first. Their retries wait by endpoints.blocked_until.
+    -- 'epoch' if its endpoint is ordered and it is not scheduled, so that the index has the endpoint's
+    -- deliveries in the order of their ids; just before it while the delivery is in flight, so that
+    -- this one is the first. Their retries wait by endpoints.blocked_until.
     due_at           timestamptz NOT NULL,
     event_at         timestamptz NOT NULL,
     queued_at        timestamptz NOT NULL,
     attempts         integer NOT NULL DEFAULT 0,
     attempts_before_replay integer NOT NULL DEFAULT 0,
     leased_until     timestamptz,               -- NULL unless it is claimed
-    token            bigint                     -- of the claim
+    token            bigint,                    -- of the claim
+    created_at       timestamptz,               -- when a replay of missed events made it, if one did
+    -- True until the first attempt if its event was to be delivered later: then it is due at that
+    -- time, also if its endpoint is ordered, and so comes after those that wait then.
+    is_scheduled     boolean
 ) WITH (
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
@@ -178,21 +209,52 @@ CREATE TABLE webhooks.partitions (
     pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key was deleted
 );
 
+-- The tenants whose events were pruned apart from those of others: all of a tenant's events up to
+-- this number are gone.
+CREATE TABLE webhooks.tenant_prunes (
+    tenant    text COLLATE "C" PRIMARY KEY,
+    pruned_to bigint NOT NULL
+);
+
+-- Bulk replays and cancellations.
+CREATE TABLE webhooks.jobs (
+    number       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant       text COLLATE "C",              -- NULL for an operator's job
+    work         text NOT NULL,                 -- JSON
+    rate         bigint,                        -- the most deliveries per second
+    state        text NOT NULL,                 -- running, stopped, finished, failed
+    done         bigint NOT NULL DEFAULT 0,     -- deliveries
+    cursor       text,                          -- the place at which it goes on
+    error        text,                          -- why it failed
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    leased_until timestamptz,                   -- NULL unless a worker works on it
+    token        bigint                         -- of that lease
+);
+CREATE INDEX jobs_running ON webhooks.jobs (updated_at, number) WHERE state = 'running';
+CREATE INDEX jobs_tenant ON webhooks.jobs (tenant, number);
+
 -- All deliveries, for people and for history, with the ids of their events and endpoints.
 CREATE VIEW webhooks.deliveries_view AS
 SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS endpoint,
-       all_.status, all_.cancelled, all_.attempts, all_.queued_at, all_.due_at,
+       all_.status, all_.cancelled, all_.attempts, all_.attempts_before_replay,
+       coalesce(all_.created_at, all_.event_at) AS created_at, all_.queued_at, all_.due_at,
+       all_.leased_until, all_.ended_at, events.channels, events.tags, events.expunged_at,
        webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number
 FROM (
     SELECT w.id, w.event_at, w.endpoint,
            CASE WHEN NOT e.is_open THEN 'cancelled'
                 WHEN w.attempts > w.attempts_before_replay THEN 'retrying'
                 ELSE 'pending' END AS status,
-           CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.queued_at, w.attempts,
-           CASE WHEN e.is_open THEN greatest(w.due_at, w.queued_at) END AS due_at
+           CASE WHEN NOT e.is_open THEN e.state END AS cancelled, w.created_at, w.queued_at,
+           w.attempts, w.attempts_before_replay,
+           CASE WHEN e.is_open THEN greatest(w.due_at, w.queued_at) END AS due_at,
+           CASE WHEN e.is_open THEN w.leased_until END AS leased_until,
+           CASE WHEN NOT e.is_open THEN e.state_since END AS ended_at
     FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event_at, endpoint, status, cancelled, queued_at, attempts, NULL
+    SELECT id, event_at, endpoint, status, cancelled, created_at, queued_at, attempts,
+           attempts_before_replay, NULL, NULL, ended_at
     FROM webhooks.ended_deliveries
 ) all_
 JOIN webhooks.events
@@ -206,3 +268,49 @@ UNION ALL
 SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
        response_headers, response
 FROM webhooks.ended_deliveries WHERE started_at IS NOT NULL;
+
+-- Counts by endpoint, kind and span of time. The words of the kinds are those of `FigureKind` of
+-- webhooks-dispatch. A transaction counts in the rows of its writer, so that no transactions of
+-- different processes wait for each other. A prune adds the rows of all writers up, first by the
+-- minute and later by the hour.
+CREATE TABLE webhooks.figures (
+    endpoint bigint NOT NULL,                   -- endpoints.number
+    kind     text COLLATE "C" NOT NULL,
+    at       timestamptz NOT NULL,              -- the start of the minute or hour
+    -- A worker, from 2^32 on, for its settlements; minus a worker for its publishes; minus a
+    -- transaction's id for others; 0 for a minute and 1 for an hour that was added up.
+    writer   bigint NOT NULL,
+    -- 0 while it is counted, 1 for a minute and 2 for an hour that was added up.
+    stage    smallint NOT NULL GENERATED ALWAYS
+        AS (CASE writer WHEN 0 THEN 1 WHEN 1 THEN 2 ELSE 0 END) STORED,
+    count    bigint NOT NULL,
+    PRIMARY KEY (endpoint, kind, at, writer)
+) WITH (fillfactor = 70);
+CREATE INDEX figures_at ON webhooks.figures (stage, at);
+
+-- Returns the writer of the figures of a transaction that no other one takes turns with.
+CREATE FUNCTION webhooks.own_writer() RETURNS bigint
+LANGUAGE sql VOLATILE RETURN -(pg_current_xact_id()::text::bigint);
+
+-- Adds counts to the figures of a minute, 1 each unless given. Each is for kinds that are joined by
+-- spaces, or for none if NULL. It is the last thing that a transaction does, and its rows are locked
+-- in the order of their keys.
+--
+-- In PL/pgSQL, which keeps plans. A function in SQL would be planned in each call.
+CREATE FUNCTION webhooks.add_figures(
+    p_endpoints bigint[], p_kinds text[], p_now timestamptz, p_writer bigint,
+    p_counts bigint[] DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
+BEGIN
+    INSERT INTO figures AS f (endpoint, kind, at, writer, count)
+    SELECT g.endpoint, k.kind, date_bin('1 minute', p_now, 'epoch'), p_writer, sum(g.count)
+    FROM (
+        SELECT u.endpoint, u.kinds, sum(coalesce(u.count, 1)) AS count
+        FROM unnest(p_endpoints, p_kinds, p_counts) AS u(endpoint, kinds, count)
+        WHERE u.kinds IS NOT NULL GROUP BY u.endpoint, u.kinds
+    ) g
+    CROSS JOIN LATERAL unnest(string_to_array(g.kinds, ' ')) AS k(kind)
+    GROUP BY g.endpoint, k.kind ORDER BY g.endpoint, k.kind
+    ON CONFLICT (endpoint, kind, at, writer) DO UPDATE SET count = f.count + excluded.count;
+END $$;

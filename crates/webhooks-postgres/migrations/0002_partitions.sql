@@ -118,3 +118,92 @@ BEGIN
     END LOOP;
     RETURN v_pruned;
 END $$;
+
+-- Deletes events of a tenant that were accepted before a time and have no pending delivery, with
+-- all that belongs to them: at most `p_limit`. It looks at `p_looked` events of all tenants at most,
+-- and goes on next time behind those that are gone. Returns how many were deleted.
+CREATE FUNCTION webhooks.prune_tenant(
+    p_tenant text, p_before timestamptz, p_limit integer, p_looked integer
+) RETURNS integer
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v_from    bigint;
+    v_last    bigint;
+    v_numbers bigint[];
+    v_ats     timestamptz[];
+BEGIN
+    -- No replay makes a delivery of the events pending from here on.
+    PERFORM pg_advisory_xact_lock(7305003, hashtext(p_tenant));
+    v_from := coalesce((SELECT pruned_to FROM tenant_prunes WHERE tenant = p_tenant), 0);
+    SELECT max(number), array_agg(number) FILTER (WHERE tenant = p_tenant),
+           array_agg(accepted_at) FILTER (WHERE tenant = p_tenant)
+    INTO v_last, v_numbers, v_ats
+    FROM (SELECT number, accepted_at, tenant FROM events
+          WHERE number > v_from AND accepted_at < p_before
+          ORDER BY number LIMIT p_looked) looked;
+    IF v_last IS NULL THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(number), array_agg(at) INTO v_numbers, v_ats
+    FROM (SELECT n.number, n.at FROM unnest(v_numbers, v_ats) AS n(number, at)
+          WHERE NOT EXISTS (SELECT 1 FROM pending_deliveries w WHERE is_of(w.id, n.number))
+          LIMIT p_limit) ended;
+    DELETE FROM earlier_attempts a USING unnest(v_numbers, v_ats) AS n(number, at)
+    WHERE is_of(a.delivery, n.number) AND a.event_at = n.at;
+    DELETE FROM ended_deliveries d USING unnest(v_numbers, v_ats) AS n(number, at)
+    WHERE is_of(d.id, n.number) AND d.event_at = n.at;
+    DELETE FROM event_keys k USING unnest(v_numbers, v_ats) AS n(number, at), events v
+    WHERE v.number = n.number AND v.accepted_at = n.at
+      AND k.id = v.id AND k.tenant = v.tenant AND k.event = v.number;
+    DELETE FROM events v USING unnest(v_numbers, v_ats) AS n(number, at)
+    WHERE v.number = n.number AND v.accepted_at = n.at;
+    INSERT INTO tenant_prunes AS t (tenant, pruned_to)
+    SELECT p_tenant, coalesce(min(number) - 1, v_last) FROM events
+    WHERE number > v_from AND number <= v_last AND tenant = p_tenant
+    ON CONFLICT (tenant) DO UPDATE SET pruned_to = excluded.pruned_to;
+    RETURN coalesce(cardinality(v_numbers), 0);
+END $$;
+
+-- Keeps the figures small: at most `p_limit` rows of each kind. Those of all writers are added up
+-- by the minute after an hour, and by the hour after `p_minutes`; hours are forgotten after
+-- `p_hours`. Returns whether there may be more.
+CREATE FUNCTION webhooks.roll_up_figures(
+    p_now timestamptz, p_minutes interval, p_hours interval, p_limit integer
+) RETURNS boolean
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    v_is_more boolean := false;
+    v_count   bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(7305000, 5) THEN
+        RETURN false;
+    END IF;
+    FOR v_stage IN 0 .. 1 LOOP
+        WITH old AS (
+            SELECT endpoint, kind, at, writer FROM figures
+            WHERE stage = v_stage AND at < CASE v_stage WHEN 0 THEN p_now - interval '1 hour'
+                                           ELSE date_bin('1 hour', p_now - p_minutes, 'epoch') END
+            ORDER BY at LIMIT p_limit FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM figures f USING old o
+            WHERE (f.endpoint, f.kind, f.at, f.writer) = (o.endpoint, o.kind, o.at, o.writer)
+            RETURNING f.endpoint, f.kind, f.at, f.count
+        ), added AS (
+            INSERT INTO figures AS f (endpoint, kind, at, writer, count)
+            SELECT endpoint, kind, rounded, v_stage, sum(count)
+            FROM (SELECT *, CASE v_stage WHEN 0 THEN at ELSE date_bin('1 hour', at, 'epoch') END
+                            AS rounded FROM gone) g
+            GROUP BY 1, 2, 3
+            ON CONFLICT (endpoint, kind, at, writer) DO UPDATE SET count = f.count + excluded.count
+        )
+        SELECT count(*) INTO v_count FROM gone;
+        v_is_more := v_is_more OR v_count >= p_limit;
+    END LOOP;
+    DELETE FROM figures f USING (
+        SELECT endpoint, kind, at, writer FROM figures
+        WHERE stage = 2 AND at < p_now - p_hours ORDER BY at LIMIT p_limit
+    ) o
+    WHERE (f.endpoint, f.kind, f.at, f.writer) = (o.endpoint, o.kind, o.at, o.writer);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_is_more OR v_count >= p_limit;
+END $$;

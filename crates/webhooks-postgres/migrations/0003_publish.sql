@@ -17,7 +17,12 @@ BEGIN
 END $$;
 
 -- Stores events, with a delivery for each endpoint that wants them. Each event is of one kind: a
--- tenant, a type and the type's patterns. Kinds are counted from 1.
+-- tenant, a type, the type's patterns, channels, and the ids of the endpoints that alone get it.
+-- Lists in a kind are texts joined by spaces; no channels and no such endpoints are NULL. Kinds are
+-- counted from 1.
+--
+-- Deliveries of an event with a time in `p_deliver_ats` that is later than its own are scheduled:
+-- they are due then, and not preclaimed. `p_deliver_ats` and `p_tags` are NULL if no event has any.
 --
 -- Deliveries to the endpoints of `p_preclaimable` are preclaimed unless the endpoint is ordered:
 -- they are claimed at once for `p_worker`, with `p_token` and for `p_lease`. The publishing process
@@ -34,7 +39,8 @@ END $$;
 --                 deliveries it has, its number, and its stored body
 CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
-    p_tenants text[], p_types text[], p_patterns text[], p_worker bigint,
+    p_tenants text[], p_types text[], p_patterns text[], p_channels text[], p_only text[],
+    p_tags text[], p_deliver_ats timestamptz[], p_worker bigint,
     p_preclaimable bigint[], p_lease interval, p_token bigint,
     OUT numbers bigint[], OUT wanted integer[],
     OUT preclaimed_kinds integer[], OUT preclaimed_endpoints bigint[],
@@ -110,10 +116,17 @@ BEGIN
         SELECT k.kind::integer, s.endpoint, s.is_ordered,
                NOT s.is_ordered AND s.endpoint = ANY (p_preclaimable) AS is_preclaimed,
                (row_number() OVER (PARTITION BY k.kind ORDER BY s.endpoint) - 1)::integer AS ordinal
-        FROM unnest(p_tenants, p_patterns) WITH ORDINALITY AS k(tenant, patterns, kind)
+        FROM unnest(p_tenants, p_patterns, p_channels, p_only)
+             WITH ORDINALITY AS k(tenant, patterns, channels, only_ids, kind)
         CROSS JOIN LATERAL (
             SELECT DISTINCT endpoint, is_ordered FROM subscriptions
-            WHERE tenant = k.tenant AND pattern = ANY (string_to_array(k.patterns, ' '))
+            WHERE k.only_ids IS NULL
+              AND tenant = k.tenant AND pattern = ANY (string_to_array(k.patterns, ' '))
+              AND (channels IS NULL OR channels && string_to_array(k.channels, ' '))
+            UNION ALL
+            SELECT number, is_ordered FROM endpoints
+            WHERE k.only_ids IS NOT NULL AND id = ANY (string_to_array(k.only_ids, ' '))
+              AND tenant = k.tenant AND is_current AND is_open
         ) s
     ) w;
     IF 1048575 < ANY (v_ordinals) THEN
@@ -126,17 +139,27 @@ BEGIN
         LEFT JOIN unnest(v_kinds) AS w(kind) USING (kind)
         GROUP BY kind ORDER BY kind);
     v_until := lease_clock(p_times[1]) + p_lease;
-    INSERT INTO pending_deliveries (id, endpoint, due_at, event_at, queued_at, leased_until, token)
+    INSERT INTO pending_deliveries (id, endpoint, due_at, event_at, queued_at, leased_until, token,
+                                    is_scheduled)
     SELECT first_delivery(g.number) + w.ordinal, w.endpoint,
-           CASE WHEN w.is_ordered THEN 'epoch' ELSE g.at END, g.at, g.at,
-           CASE WHEN w.is_preclaimed THEN v_until END, CASE WHEN w.is_preclaimed THEN p_token END
-    FROM unnest(numbers, p_kinds, p_times) AS g(number, kind, at)
+           CASE WHEN w.is_ordered AND g.later IS NULL THEN 'epoch' ELSE coalesce(g.later, g.at) END,
+           g.at, coalesce(g.later, g.at),
+           CASE WHEN w.is_preclaimed AND g.later IS NULL THEN v_until END,
+           CASE WHEN w.is_preclaimed AND g.later IS NULL THEN p_token END,
+           CASE WHEN g.later IS NOT NULL THEN true END
+    FROM (SELECT number, kind, at, CASE WHEN deliver_at > at THEN deliver_at END AS later
+          FROM unnest(numbers, p_kinds, p_times, p_deliver_ats)
+               AS u(number, kind, at, deliver_at)) g
     JOIN unnest(v_kinds, v_endpoints, v_ordinals, v_ordered, v_preclaimed)
          AS w(kind, endpoint, ordinal, is_ordered, is_preclaimed) USING (kind)
     WHERE g.number IS NOT NULL;
-    INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body)
-    SELECT g.number, g.at, p_tenants[g.kind], g.id, p_types[g.kind], wanted[g.kind], g.body
-    FROM unnest(numbers, p_times, p_ids, p_kinds, p_bodies) AS g(number, at, id, kind, body)
+    INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body, channels, tags,
+                        deliver_at, only_ids)
+    SELECT g.number, g.at, p_tenants[g.kind], g.id, p_types[g.kind], wanted[g.kind], g.body,
+           string_to_array(p_channels[g.kind], ' '), string_to_array(g.tags, ' '), g.deliver_at,
+           string_to_array(p_only[g.kind], ' ')
+    FROM unnest(numbers, p_times, p_ids, p_kinds, p_bodies, p_tags, p_deliver_ats)
+         AS g(number, at, id, kind, body, tags, deliver_at)
     WHERE g.number IS NOT NULL;
     IF array_position(numbers, NULL) IS NOT NULL THEN
         SELECT array_agg(g.place), array_agg(e.deliveries), array_agg(e.number), array_agg(e.body)
@@ -155,6 +178,18 @@ BEGIN
     IF false = ANY (v_preclaimed) AND array_remove(numbers, NULL) <> '{}' THEN
         PERFORM notify_others(p_worker);
     END IF;
+    -- Last, since it locks rows until the end of the transaction. The store's publishes take turns
+    -- for a moment; in a caller's own transaction, nobody may have to wait for its end.
+    INSERT INTO figures AS f (endpoint, kind, at, writer, count)
+    SELECT w.endpoint, 'accepted', k.at, coalesce(-p_worker, own_writer()), sum(k.count)
+    FROM (
+        SELECT g.kind, date_bin('1 minute', g.at, 'epoch') AS at, count(*) AS count
+        FROM unnest(numbers, p_kinds, p_times) AS g(number, kind, at)
+        WHERE g.number IS NOT NULL GROUP BY 1, 2
+    ) k
+    JOIN unnest(v_kinds, v_endpoints) AS w(kind, endpoint) USING (kind)
+    GROUP BY w.endpoint, k.at ORDER BY w.endpoint, k.at
+    ON CONFLICT (endpoint, kind, at, writer) DO UPDATE SET count = f.count + excluded.count;
 END $$;
 
 -- Returns the places, from 1, of the events whose keys an open transaction has inserted. It waits
@@ -294,19 +329,44 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Returns labels, channels or tags, sorted, each once, and joined by spaces; NULL if there are none.
+-- It refuses the same ones as `Channel` and `Tag` of webhooks-core.
+CREATE FUNCTION webhooks.labels(p_labels text[], p_kind text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = webhooks, pg_temp AS $$
+DECLARE
+    v_label text;
+BEGIN
+    IF cardinality(p_labels) > 16 THEN
+        RAISE EXCEPTION 'there are % %s; at most 16 are allowed', cardinality(p_labels), p_kind
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH v_label IN ARRAY coalesce(p_labels, '{}') LOOP
+        IF v_label IS NULL OR v_label !~ '^[A-Za-z0-9_.:-]{1,128}$' THEN
+            RAISE EXCEPTION '% % is not 1 to 128 of A-Z, a-z, 0-9, _, ., : and -', p_kind,
+                quote_nullable(v_label) USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
+    RETURN (SELECT string_agg(DISTINCT label COLLATE "C", ' ' ORDER BY label COLLATE "C")
+            FROM unnest(p_labels) AS l(label));
+END $$;
+
 -- Publishes an event in the caller's transaction. The source is a JSON text, or NULL. Returns the
--- status 'created', 'duplicate', 'conflict' (another event has the id) or 'too large'. With the
--- last two, nothing was stored, and the transaction can go on.
+-- status 'created', 'duplicate', 'conflict' (another event has the id), 'too far ahead' or 'too
+-- large'. With the last three, nothing was stored, and the transaction can go on.
 CREATE FUNCTION webhooks.publish_event(
     p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
+    p_channels text[] DEFAULT NULL, p_tags text[] DEFAULT NULL,
+    p_deliver_at timestamptz DEFAULT NULL, p_only text[] DEFAULT NULL,
     OUT status text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
-    v_body  text;
-    v_fault text;
-    v_kept  record;
+    v_body     text;
+    v_fault    text;
+    v_channels text;
+    v_tags     text;
+    v_kept     record;
 BEGIN
     IF p_type IS NULL OR octet_length(p_type) > 128
         OR p_type !~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' THEN
@@ -328,6 +388,15 @@ BEGIN
         RAISE EXCEPTION 'the time is not between 1970 and 9999'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF p_deliver_at > clock_timestamp() + interval '90 days' THEN
+        status := 'too far ahead';
+        RETURN;
+    END IF;
+    IF p_deliver_at < 'epoch' THEN
+        p_deliver_at := 'epoch';
+    END IF;
+    v_channels := labels(p_channels, 'channel');
+    v_tags := labels(p_tags, 'tag');
     v_body := '{"event_id":' || to_json(p_id) || ',"event_type":' || to_json(p_type)
         || ',"payload":' || btrim(p_payload::text, E' \t\n\r')
         || ',"source":' || coalesce(btrim(p_source::text, E' \t\n\r'), 'null')
@@ -346,7 +415,9 @@ BEGIN
     END IF;
     SELECT * INTO v_kept FROM publish_all(
         ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
-        ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], NULL, '{}', NULL, NULL);
+        ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], ARRAY[v_channels],
+        ARRAY[array_to_string(p_only, ' ')], ARRAY[v_tags], ARRAY[p_deliver_at], NULL, '{}', NULL,
+        NULL);
     IF v_kept.numbers[1] IS NOT NULL THEN
         status := 'created';
         deliveries := v_kept.wanted[1];
@@ -364,9 +435,13 @@ END $$;
 -- content it is an error.
 --
 --     SELECT webhooks.publish('order.paid', '{"order": 17}', source => 'shop', id => 'order-17-paid');
+--
+-- Endpoints with channels get it if they have one of its channels. Nothing is delivered before
+-- `deliver_at`, which is at most 90 days ahead.
 CREATE FUNCTION webhooks.publish(
     event_type text, payload json, source text DEFAULT NULL, id text DEFAULT NULL,
-    tenant text DEFAULT 'default', occurred_at timestamptz DEFAULT clock_timestamp()
+    tenant text DEFAULT 'default', occurred_at timestamptz DEFAULT clock_timestamp(),
+    channels text[] DEFAULT NULL, tags text[] DEFAULT NULL, deliver_at timestamptz DEFAULT NULL
 ) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
 #variable_conflict use_variable
@@ -375,12 +450,17 @@ DECLARE
     v_kept record;
 BEGIN
     SELECT * INTO v_kept
-    FROM publish_event(event_type, payload, to_json(source), v_id, tenant, occurred_at);
+    FROM publish_event(event_type, payload, to_json(source), v_id, tenant, occurred_at, channels,
+                       tags, deliver_at);
     IF v_kept.status = 'too large' THEN
         RAISE EXCEPTION 'the event''s body has % bytes; at most % are allowed',
             v_kept.body_bytes, v_kept.max_body USING ERRCODE = 'program_limit_exceeded';
+    ELSIF v_kept.status = 'too far ahead' THEN
+        RAISE EXCEPTION 'the time of delivery is more than 90 days ahead; publish it later'
+            USING ERRCODE = 'invalid_parameter_value';
     ELSIF v_kept.status = 'conflict' THEN
-        RAISE EXCEPTION 'event id % was published before with other content', quote_literal(v_id)
+        RAISE EXCEPTION 'event id % was published before with other content, or with content that was expunged',
+            quote_literal(v_id)
             USING ERRCODE = 'unique_violation';
     END IF;
     RETURN v_id;

@@ -19,7 +19,10 @@ $$;
 -- however many deliveries are pending.
 --
 -- An ordered endpoint is unsorted if some of its deliveries have a due time, because they were
--- published, or tried again, when it was not ordered.
+-- published, or tried again, when it was not ordered. Scheduled ones have a due time until they are
+-- claimed. A walk looks at no more than the first 256 due times, so that it stays short however
+-- many deliveries are scheduled; an unsorted one behind these is found later, or claimed when it is
+-- due.
 --
 -- The function has no settings of its own: those of the functions that call it hold in it.
 CREATE FUNCTION webhooks.walk(p_busy bigint[], p_worker bigint, p_workers bigint[])
@@ -40,7 +43,11 @@ BEGIN
     )
     SELECT e.number, e.tenant, e.is_open, e.is_ordered, e.blocked_until, walk.due_at, walk.id,
            e.is_ordered AND e.is_open AND EXISTS (
-               SELECT 1 FROM pending_deliveries w WHERE w.endpoint = e.number AND w.due_at > 'epoch')
+               SELECT 1 FROM (
+                   SELECT w.is_scheduled, w.leased_until FROM pending_deliveries w
+                   WHERE w.endpoint = e.number AND w.due_at > 'epoch'
+                   ORDER BY w.due_at, w.id LIMIT 256
+               ) w WHERE w.is_scheduled IS NULL OR w.leased_until IS NOT NULL)
     FROM walk JOIN endpoints e ON e.number = walk.endpoint
     WHERE NOT e.is_open OR (e.state = 'active' AND e.number NOT IN (SELECT unnest(p_busy)) AND (
         cardinality(p_workers) <= e.max_workers
@@ -118,6 +125,7 @@ BEGIN
             SELECT unsorted.id FROM unnest(v_unsorted) AS u(endpoint) CROSS JOIN LATERAL (
                 SELECT w.id FROM pending_deliveries w
                 WHERE w.endpoint = u.endpoint AND w.due_at > 'epoch'
+                  AND (w.is_scheduled IS NULL OR w.leased_until IS NOT NULL)
                 ORDER BY w.due_at, w.id LIMIT 1000
             ) unsorted LIMIT 1000);
         PERFORM 1 FROM pending_deliveries w WHERE w.id = ANY (v_ids_unsorted)

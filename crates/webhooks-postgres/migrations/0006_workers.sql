@@ -26,3 +26,12 @@ BEGIN
                                  ORDER BY w.joined_at, w.id LIMIT 1)
         ORDER BY id);
 END $$;
+
+-- The last reports of workers about themselves, for people and other processes to read.
+CREATE TABLE webhooks.worker_reports (
+    worker  bigint NOT NULL,                    -- workers.id: one for each process
+    number  bigint NOT NULL,                    -- of the worker in its process
+    report  text NOT NULL,                      -- JSON
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (worker, number)
+) WITH (fillfactor = 50);

@@ -2,6 +2,9 @@
 //! endpoint.
 
 use sqlx::PgConnection;
+use webhooks_core::Timestamp;
+
+use crate::row::At;
 
 /// The maximum of deliveries that are cancelled in one transaction.
 pub(crate) const CANCEL_BATCH: i32 = 1_000;
@@ -20,11 +23,13 @@ pub(crate) async fn cancel_closed(
     connection: &mut PgConnection,
     endpoint: i64,
     locked: LockedRows,
+    now: Timestamp,
 ) -> Result<i32, sqlx::Error> {
-    let cancel = sqlx::query_scalar("SELECT webhooks.cancel_closed($1, $2, $3)")
+    let cancel = sqlx::query_scalar("SELECT webhooks.cancel_closed($1, $2, $4, $3)")
         .persistent(false)
         .bind(endpoint)
         .bind(CANCEL_BATCH)
-        .bind(matches!(locked, LockedRows::WaitFor));
+        .bind(matches!(locked, LockedRows::WaitFor))
+        .bind(At(now));
     cancel.fetch_one(connection).await
 }

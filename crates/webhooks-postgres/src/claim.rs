@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use webhooks_core::Timestamp;
 use webhooks_dispatch::{
     clock::{MonotonicTime, Now},
     store::{ClaimRequest, Claimed, StoreError},
@@ -124,7 +125,9 @@ impl PostgresInner {
         // One closed endpoint is taken at random, so that one that fails does not block the others.
         // A failure does not fail the claim: the next claim finds the endpoint again.
         if let Some(endpoint) = fastrand::choice(&rows.closed) {
-            let cancelled = with_timeout(self.cancel_some(*endpoint)).await.unwrap_or_default();
+            let cancelled = with_timeout(self.cancel_some(*endpoint, request.now.wall))
+                .await
+                .unwrap_or_default();
             if cancelled == CANCEL_BATCH || (cancelled > 0 && rows.closed.len() > 1) {
                 self.wake();
             }
@@ -164,9 +167,9 @@ impl PostgresInner {
     }
 
     /// Cancels some of the deliveries that are pending for a closed endpoint; returns how many.
-    async fn cancel_some(&self, endpoint: i64) -> Result<i32, sqlx::Error> {
+    async fn cancel_some(&self, endpoint: i64, now: Timestamp) -> Result<i32, sqlx::Error> {
         let mut call = self.database.call().await?;
-        let cancelled = cancel_closed(call.connection(), endpoint, LockedRows::Skip).await?;
+        let cancelled = cancel_closed(call.connection(), endpoint, LockedRows::Skip, now).await?;
         call.commit().await?;
         Ok(cancelled)
     }

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
+use webhooks_core::Timestamp;
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointState, Registration, seal::SealingKeys, store::StoredEndpoint,
+    Endpoint, EndpointKey, EndpointState, Registration, Revision, seal::SealingKeys,
+    store::StoredEndpoint,
 };
 
-use crate::row;
+use crate::row::{self, At};
 
 /// The columns of an endpoint, as [`registration`] reads them.
 pub(crate) const SELECT: &str =
-    "SELECT number, tenant, id, settings::text, secrets, state, disabled
+    "SELECT number, tenant, id, settings::text, secrets, state, disabled, version, created_at,
+        updated_at, state_since
     FROM webhooks.endpoints";
 
 /// Locks an id of a tenant, whether or not an endpoint has it: two transactions that register it at
@@ -27,7 +30,7 @@ pub(crate) fn registration(row: &PgRow, keys: &SealingKeys) -> Result<Registrati
     let stored = StoredEndpoint { settings, secrets };
     let endpoint = stored.to_endpoint().map_err(|error| in_column(3, error))?;
     let number = row::endpoint_number(row.try_get(0)?);
-    Ok(Registration::new(number, key.id, endpoint).in_state(state(row)?))
+    Ok(Registration::new(number, key.id, endpoint).restored(state(row)?, revision(row)?))
 }
 
 /// Reads the tenant and id of an endpoint from the columns of [`SELECT`].
@@ -40,6 +43,18 @@ fn state(row: &PgRow) -> Result<EndpointState, sqlx::Error> {
     Ok(EndpointState::from_words(state, disabled))
 }
 
+/// Reads the time of creation of an endpoint from the columns of [`SELECT`].
+pub(crate) fn created_at(row: &PgRow) -> Result<Timestamp, sqlx::Error> {
+    row.try_get::<At, _>(8).map(|At(created_at)| created_at)
+}
+
+fn revision(row: &PgRow) -> Result<Revision, sqlx::Error> {
+    let (At(updated_at), At(state_since)) = (row.try_get(9)?, row.try_get(10)?);
+    let created_at = created_at(row)?;
+    let version = row::unsigned(row.try_get(7)?);
+    Ok(Revision { version, created_at, updated_at, state_since })
+}
+
 fn in_column(column: usize, source: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_string(), source: source.into() }
 }
@@ -49,6 +64,7 @@ pub(crate) struct LockedEndpoint {
     pub(crate) number: i64,
     key: EndpointKey,
     pub(crate) state: EndpointState,
+    revision: Revision,
     row: PgRow,
 }
 
@@ -64,7 +80,8 @@ impl LockedEndpoint {
             let mut endpoint = stand_in();
             endpoint.tenant = self.key.tenant.clone();
             let number = row::endpoint_number(self.number);
-            Registration::new(number, self.key.id.clone(), endpoint).in_state(self.state)
+            Registration::new(number, self.key.id.clone(), endpoint)
+                .restored(self.state, self.revision)
         })
     }
 
@@ -92,8 +109,7 @@ pub(crate) async fn lock(
     let select = sqlx::query(sqlx::AssertSqlSafe(select)).persistent(false);
     let select = select.bind(key.tenant.as_str()).bind(key.id.as_str());
     let Some(row) = select.fetch_optional(connection).await? else { return Ok(None) };
-    let (number, state) = (row.try_get(0)?, state(&row)?);
-    Ok(Some(LockedEndpoint { number, key: key.clone(), state, row }))
+    locked(row).map(|(_, locked)| Some(locked))
 }
 
 /// Locks ids until the transaction ends, and returns the endpoints that have them.
@@ -119,9 +135,11 @@ pub(crate) async fn lock_all(
         .bind(keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    let locked = |row: PgRow| {
-        let (number, key, state) = (row.try_get(0)?, key(&row)?, state(&row)?);
-        Ok((key.clone(), LockedEndpoint { number, key, state, row }))
-    };
     rows.into_iter().map(locked).collect()
+}
+
+fn locked(row: PgRow) -> Result<(EndpointKey, LockedEndpoint), sqlx::Error> {
+    let (number, key, state) = (row.try_get(0)?, key(&row)?, state(&row)?);
+    let revision = revision(&row)?;
+    Ok((key.clone(), LockedEndpoint { number, key, state, revision, row }))
 }

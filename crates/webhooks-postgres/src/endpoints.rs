@@ -3,48 +3,59 @@
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use sqlx::postgres::PgRow;
-use webhooks_core::{EndpointId, TenantId};
+use webhooks_core::{Channel, Timestamp};
 use webhooks_registry::{
-    DisableReason, Endpoint, EndpointKey, EndpointNumber, EndpointState, RegisterError,
-    Registration, UnknownEndpoint,
-    store::{EndpointStoreError, Registered, StateChange, StoredEndpoint},
+    DisableReason, Endpoint, EndpointKey, RegisterError, Registration, UnknownEndpoint,
+    store::{EndpointStoreError, RegisterRequest, Registered, StateChange, StoredEndpoint},
 };
 
-use crate::call::{Call, with_read_retries, with_retries};
+use crate::call::{Call, with_retries};
 use crate::cancel_closed::{LockedRows, cancel_closed};
-use crate::endpoint_row::{self, LockedEndpoint, SELECT, lock, registration};
+use crate::endpoint_list::{metadata, words};
+use crate::endpoint_row::{LockedEndpoint, SELECT, lock, registration};
 use crate::error::store_error;
-use crate::row;
+use crate::row::{self, At};
 use crate::share::max_workers;
 use crate::state::PostgresInner;
 
 impl PostgresInner {
     pub(crate) async fn register(
         &self,
-        id: EndpointId,
-        endpoint: Endpoint,
+        request: RegisterRequest,
     ) -> Result<Registered, EndpointStoreError> {
-        endpoint.check().map_err(RegisterError::Endpoint)?;
-        let key = EndpointKey::new(endpoint.tenant.clone(), id);
-        let stored = StoredEndpoint::new(&endpoint);
+        request.endpoint.check().map_err(RegisterError::Endpoint)?;
+        let key = request.key();
+        let stored = StoredEndpoint::new(&request.endpoint);
         let secrets = self.keys.seal(&key.to_string(), &stored.secrets);
         let secrets =
             secrets.map_err(|error| EndpointStoreError::Unavailable { source: error.into() })?;
         let mut transaction = self.database.begin().await.map_err(unavailable)?;
         let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
         let before = locked.as_ref().map(|locked| locked.read_or_stand_in(&self.keys));
-        let added =
-            || Registration::new(EndpointNumber::default(), key.id.clone(), endpoint.clone());
-        let after = match &before {
-            None => Some(added()),
-            Some(before) => before.again(endpoint.clone()),
+        let after = match request.apply(before.as_ref()) {
+            Ok(Some(after)) => after,
+            Ok(None) => {
+                transaction.commit().await.map_err(unavailable)?;
+                return Ok(Registered::Unchanged);
+            }
+            Err(error) => return Err(transaction.refuse(error).await),
         };
-        let Some(after) = after else {
-            transaction.commit().await.map_err(unavailable)?;
-            return Ok(Registered::Unchanged);
+        let after = match before {
+            Some(_) => after,
+            None => match add(transaction.connection(), &request, after).await {
+                Ok(after) => after,
+                Err(error @ EndpointStoreError::TooMany { .. }) => {
+                    return Err(transaction.refuse(error).await);
+                }
+                Err(error) => return Err(error),
+            },
         };
-        let change = Change { after: &after, settings: &stored.settings, secrets: &secrets };
+        let change = Change {
+            after: &after,
+            settings: &stored.settings,
+            secrets: &secrets,
+            now: request.now,
+        };
         change.store(transaction.connection(), locked.as_ref()).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
         self.wake();
@@ -55,18 +66,19 @@ impl PostgresInner {
     pub(crate) async fn unregister(
         &self,
         key: EndpointKey,
+        now: Timestamp,
     ) -> Result<Arc<Registration>, EndpointStoreError> {
         // Nothing is signed with its secrets any more, so they are erased.
         const RETIRE: &str = "UPDATE webhooks.endpoints
-            SET is_current = false, state = 'unregistered', secrets = '' WHERE number = $1";
+            SET is_current = false, state = 'unregistered', state_since = $2, updated_at = $2,
+                secrets = '' WHERE number = $1";
         let mut transaction = self.database.begin().await.map_err(unavailable)?;
         let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
         let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
         let number = locked.number;
-        let retire =
-            sqlx::query(RETIRE).persistent(false).bind(number).execute(transaction.connection());
-        retire.await.map_err(unavailable)?;
-        close(transaction.connection(), number).await.map_err(unavailable)?;
+        let retire = sqlx::query(RETIRE).persistent(false).bind(number).bind(At(now));
+        retire.execute(transaction.connection()).await.map_err(unavailable)?;
+        close(transaction.connection(), number, now).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
         self.wake();
         Ok(Arc::new(locked.read_or_stand_in(&self.keys)))
@@ -76,30 +88,32 @@ impl PostgresInner {
         &self,
         key: EndpointKey,
         change: StateChange,
+        now: Timestamp,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let mut transaction = self.database.begin().await.map_err(unavailable)?;
         let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;
         let Some(locked) = locked else { return Err(unknown(transaction, &key).await) };
-        let state = match locked.state.after(change) {
-            Ok(Some(state)) => state,
+        let before = locked.read_or_stand_in(&self.keys);
+        let after = match before.after(change, now) {
+            Ok(Some(after)) => after,
             Ok(None) => {
                 transaction.commit().await.map_err(unavailable)?;
                 return Ok(None);
             }
             Err(error) => return Err(transaction.refuse(error).await.into()),
         };
-        let before = locked.read_or_stand_in(&self.keys);
-        if state.is_open() && !locked.state.is_open() {
+        if after.state.is_open() && !before.state.is_open() {
             // The endpoint gets deliveries from now on, so it must be readable.
             if let Err(error) = locked.read(&self.keys) {
                 return Err(unavailable(transaction.refuse(error).await));
             }
             let (settings, secrets) = locked.stored().map_err(unavailable)?;
-            let after = before.in_state(state);
-            let change = Change { after: &after, settings, secrets };
+            let change = Change { after: &after, settings, secrets, now };
             change.store(transaction.connection(), Some(&locked)).await.map_err(unavailable)?;
         } else {
-            enter(transaction.connection(), locked.number, state).await.map_err(unavailable)?;
+            enter(transaction.connection(), locked.number, &after, now)
+                .await
+                .map_err(unavailable)?;
         }
         transaction.commit().await.map_err(unavailable)?;
         self.wake();
@@ -123,59 +137,38 @@ impl PostgresInner {
         };
         with_retries(get).await.map_err(unavailable)
     }
-
-    pub(crate) async fn endpoints(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        let (mut found, mut after) = (Vec::new(), after);
-        while found.len() < limit {
-            let left = limit - found.len();
-            let page = with_read_retries(|| self.rows(tenant.as_ref(), after.as_ref(), left));
-            let page = page.await.map_err(unavailable)?;
-            let is_last = page.len() < left;
-            for row in page {
-                after = Some(endpoint_row::key(&row).map_err(unavailable)?);
-                // An endpoint that cannot be read is left out, so that the others can be listed.
-                found.extend(registration(&row, &self.keys).map(Arc::new));
-            }
-            if is_last {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Returns at most `limit` rows of endpoints, those after one.
-    async fn rows(
-        &self,
-        tenant: Option<&TenantId>,
-        after: Option<&EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let select = format!(
-            "{SELECT} WHERE is_current AND ($1::text IS NULL OR tenant = $1)
-            AND (tenant, id) > ($2, $3) ORDER BY tenant, id LIMIT $4"
-        );
-        let mut call = self.database.reading_call().await?;
-        let rows = sqlx::query(sqlx::AssertSqlSafe(select))
-            .persistent(false)
-            .bind(tenant.map(TenantId::as_str))
-            .bind(after.map_or("", |after| after.tenant.as_str()))
-            .bind(after.map_or("", |after| after.id.as_str()))
-            .bind(row::int4(limit))
-            .fetch_all(call.connection())
-            .await?;
-        call.commit().await?;
-        Ok(rows)
-    }
 }
 
 /// Ends a call for an endpoint that is not registered.
 async fn unknown(call: Call, key: &EndpointKey) -> EndpointStoreError {
     call.refuse(UnknownEndpoint::new(key)).await.into()
+}
+
+/// Returns the endpoint to add, unless its tenant may have no further one. It is above all versions
+/// that its id had.
+async fn add(
+    connection: &mut PgConnection,
+    request: &RegisterRequest,
+    added: Registration,
+) -> Result<Registration, EndpointStoreError> {
+    // Of two that are added at once, the second one counts the first.
+    const LOCK: &str = "SELECT pg_advisory_xact_lock(7305004, hashtext($1))";
+    const COUNT: &str = "SELECT count(*) FROM
+        (SELECT 1 FROM webhooks.endpoints WHERE tenant = $1 AND is_current LIMIT $2) AS current";
+    const LAST: &str = "SELECT max(version) FROM webhooks.endpoints WHERE tenant = $1 AND id = $2";
+    let tenant = request.endpoint.tenant.as_str();
+    if let Some(max) = request.max_endpoints {
+        let lock = sqlx::query(LOCK).persistent(false).bind(tenant);
+        lock.execute(&mut *connection).await.map_err(unavailable)?;
+        let count = sqlx::query_scalar(COUNT).persistent(false).bind(tenant).bind(row::int4(max));
+        let count: i64 = count.fetch_one(&mut *connection).await.map_err(unavailable)?;
+        request.check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
+    }
+    let last = sqlx::query_scalar(LAST).persistent(false).bind(tenant).bind(request.id.as_str());
+    let last: Option<i64> = last.fetch_one(connection).await.map_err(unavailable)?;
+    let revision = last.map_or(added.revision, |last| added.revision.above(row::unsigned(last)));
+    let state = added.state;
+    Ok(added.restored(state, revision))
 }
 
 /// A change of an endpoint.
@@ -185,6 +178,7 @@ struct Change<'c> {
     /// Its settings and secrets as they are stored.
     settings: &'c str,
     secrets: &'c [u8],
+    now: Timestamp,
 }
 
 impl Change<'_> {
@@ -213,10 +207,11 @@ impl Change<'_> {
     ) -> Result<(), sqlx::Error> {
         const UPDATE: &str = "UPDATE webhooks.endpoints
             SET settings = $2::json, secrets = $3, is_ordered = $4, max_workers = $5,
-                version = version + 1,
+                version = $6, updated_at = $7, url = $8, words = $9, metadata = $10::jsonb,
+                patterns = $11,
                 blocked_until = CASE WHEN $4 THEN blocked_until ELSE 'epoch' END
             WHERE number = $1";
-        let endpoint = &self.after.endpoint;
+        let Registration { endpoint, revision, .. } = self.after;
         sqlx::query(UPDATE)
             .persistent(false)
             .bind(before.number)
@@ -224,10 +219,16 @@ impl Change<'_> {
             .bind(self.secrets)
             .bind(endpoint.ordered)
             .bind(max_workers_column(endpoint))
+            .bind(row::int8(revision.version))
+            .bind(At(revision.updated_at))
+            .bind(endpoint.url.as_str())
+            .bind(words(self.after))
+            .bind(metadata(&endpoint.metadata))
+            .bind(patterns(endpoint))
             .execute(&mut *connection)
             .await?;
         if self.after.state != before.state {
-            enter(connection, before.number, self.after.state).await?;
+            enter(connection, before.number, self.after, self.now).await?;
         }
         if self.after.state.is_open() {
             subscribe(connection, before.number, endpoint).await?;
@@ -245,10 +246,12 @@ impl Change<'_> {
         const RETIRE: &str =
             "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
         const INSERT: &str = "INSERT INTO webhooks.endpoints
-            (id, tenant, settings, secrets, state, disabled, is_ordered, max_workers)
-            VALUES ($1, $2, $3::json, $4, $5, $6, $7, $8) RETURNING number";
+            (id, tenant, settings, secrets, state, disabled, is_ordered, max_workers, version,
+             created_at, updated_at, state_since, url, words, metadata, patterns)
+            VALUES ($1, $2, $3::json, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::jsonb,
+                    $16) RETURNING number";
         sqlx::query(RETIRE).persistent(false).bind(replaced).execute(&mut *connection).await?;
-        let Registration { id, endpoint, state, .. } = self.after;
+        let Registration { id, endpoint, state, revision, .. } = self.after;
         let number: i64 = sqlx::query_scalar(INSERT)
             .persistent(false)
             .bind(id.as_str())
@@ -259,37 +262,58 @@ impl Change<'_> {
             .bind(state.disabled().map(DisableReason::as_str))
             .bind(endpoint.ordered)
             .bind(max_workers_column(endpoint))
+            .bind(row::int8(revision.version))
+            .bind(At(revision.created_at))
+            .bind(At(revision.updated_at))
+            .bind(At(revision.state_since))
+            .bind(endpoint.url.as_str())
+            .bind(words(self.after))
+            .bind(metadata(&endpoint.metadata))
+            .bind(patterns(endpoint))
             .fetch_one(&mut *connection)
             .await?;
         if state.is_open() { subscribe(connection, number, endpoint).await } else { Ok(()) }
     }
 }
 
-/// Changes the state in an endpoint's row.
+/// Changes the state and the revision in an endpoint's row.
 async fn enter(
     connection: &mut PgConnection,
     number: i64,
-    state: EndpointState,
+    after: &Registration,
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     const ENTER: &str = "UPDATE webhooks.endpoints
-        SET state = $2, disabled = $3, version = version + 1,
+        SET state = $2, disabled = $3, version = $5, updated_at = $6, state_since = $7,
             failing_since = CASE WHEN $4 THEN failing_since END,
             failed_at = CASE WHEN $4 THEN failed_at END,
             tried_for = CASE WHEN $4 THEN tried_for END
         WHERE number = $1";
+    let Registration { state, revision, .. } = after;
     sqlx::query(ENTER)
         .persistent(false)
         .bind(number)
         .bind(state.as_str())
         .bind(state.disabled().map(DisableReason::as_str))
         .bind(state.is_open())
+        .bind(row::int8(revision.version))
+        .bind(At(revision.updated_at))
+        .bind(At(revision.state_since))
         .execute(&mut *connection)
         .await?;
-    if state.is_open() { Ok(()) } else { close(connection, number).await }
+    if state.is_open() { Ok(()) } else { close(connection, number, now).await }
 }
 
 fn max_workers_column(endpoint: &Endpoint) -> i32 {
     i32::try_from(max_workers(endpoint).get()).unwrap_or(i32::MAX)
+}
+
+/// Returns the patterns of event types that an endpoint gets.
+fn patterns(endpoint: &Endpoint) -> Vec<&str> {
+    match endpoint.subscriptions.as_slice() {
+        [] => vec!["*"],
+        some => some.iter().map(webhooks_registry::Subscription::as_str).collect(),
+    }
 }
 
 /// Replaces the subscriptions of an endpoint's row by those of the endpoint.
@@ -299,20 +323,17 @@ async fn subscribe(
     endpoint: &Endpoint,
 ) -> Result<(), sqlx::Error> {
     const SUBSCRIBE: &str = "
-        INSERT INTO webhooks.subscriptions (tenant, pattern, endpoint, is_ordered)
-        SELECT $1, pattern, $2, $3 FROM unnest($4::text[]) AS pattern ON CONFLICT DO NOTHING";
+        INSERT INTO webhooks.subscriptions (tenant, pattern, endpoint, is_ordered, channels)
+        SELECT $1, pattern, $2, $3, $5 FROM unnest($4::text[]) AS pattern ON CONFLICT DO NOTHING";
     unsubscribe(connection, number).await?;
-    let mut patterns: Vec<&str> =
-        endpoint.subscriptions.iter().map(webhooks_registry::Subscription::as_str).collect();
-    if patterns.is_empty() {
-        patterns.push("*");
-    }
+    let channels: Vec<&str> = endpoint.channels.iter().map(Channel::as_str).collect();
     sqlx::query(SUBSCRIBE)
         .persistent(false)
         .bind(endpoint.tenant.as_str())
         .bind(number)
         .bind(endpoint.ordered)
-        .bind(patterns)
+        .bind(patterns(endpoint))
+        .bind(Some(channels).filter(|channels| !channels.is_empty()))
         .execute(connection)
         .await?;
     Ok(())
@@ -320,9 +341,13 @@ async fn subscribe(
 
 /// Closes an endpoint's row: events no longer go to it, and the first of the deliveries that wait
 /// are cancelled. Claims cancel the rest.
-async fn close(connection: &mut PgConnection, number: i64) -> Result<(), sqlx::Error> {
+async fn close(
+    connection: &mut PgConnection,
+    number: i64,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
     unsubscribe(connection, number).await?;
-    cancel_closed(connection, number, LockedRows::Skip).await.map(drop)
+    cancel_closed(connection, number, LockedRows::Skip, now).await.map(drop)
 }
 
 /// Removes the subscriptions of an endpoint's row.

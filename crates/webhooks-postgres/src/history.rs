@@ -1,22 +1,35 @@
 //! History: lists of events, deliveries and attempts that filter and page, each with one statement.
 
-use std::time::Duration;
-
-use bytes::Bytes;
+use sqlx::QueryBuilder;
 use sqlx::postgres::{PgRow, Postgres};
-use sqlx::{QueryBuilder, Row as _};
-use webhooks_core::{Event, EventId, TenantId, Timestamp};
+use webhooks_core::{EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
-    history::{AttemptRecord, Cursor, DeliveryRecord, EventRecord, Page, Query, Statistics},
-    store::{Attempt, CancelReason, StoreError},
-    transport::ErrorClass,
+    history::{
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, Page, Query, SearchPage,
+        SearchRequest,
+    },
+    store::StoreError,
 };
-use webhooks_registry::{EndpointKey, Subscription};
 
 use crate::call::with_read_retries;
-use crate::error::{BadRow, store_error};
+use crate::error::store_error;
 use crate::row::{self, At};
 use crate::state::PostgresInner;
+
+mod filter;
+
+mod record;
+
+use filter::{
+    ATTEMPT_TABLE, Table, of_attempt, of_delivery, of_event, of_events_deliveries, of_numbers,
+};
+use record::{
+    ATTEMPT, DELIVERY, LAST_ATTEMPT, SUMMARY, attempt_record, cursor, delivery_record,
+    event_record, event_summary,
+};
+
+/// The condition that a body has the text of a search.
+const HAS_TEXT: &str = ") v WHERE strpos(v.body, ";
 
 impl PostgresInner {
     pub(crate) async fn event(
@@ -24,14 +37,14 @@ impl PostgresInner {
         tenant: TenantId,
         id: EventId,
     ) -> Result<Option<EventRecord>, StoreError> {
-        const SELECT: &str = "
-            SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
-            FROM webhooks.event_keys k
+        let select = format!(
+            "SELECT {SUMMARY}, v.body FROM webhooks.event_keys k
             JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
-            WHERE k.tenant = $1 AND k.id = $2";
+            WHERE k.tenant = $1 AND k.id = $2"
+        );
         let find = async || {
             let mut call = self.database.reading_call().await?;
-            let select = sqlx::query(SELECT)
+            let select = sqlx::query(sqlx::AssertSqlSafe(select.as_str()))
                 .persistent(call.prepares())
                 .bind(tenant.as_str())
                 .bind(id.to_string());
@@ -42,139 +55,144 @@ impl PostgresInner {
         with_read_retries(find).await.map_err(store_error)
     }
 
-    pub(crate) async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
-        const SELECT: &str = "SELECT v.number, v.id, v.tenant, v.type, v.body, v.accepted_at
-            FROM webhooks.events v WHERE true";
-        const GOT: &str = " AND EXISTS (SELECT 1 FROM webhooks.deliveries_view d
-            WHERE d.event_number = v.number AND d.event_at = v.accepted_at";
+    pub(crate) async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
         let numbers = self.numbers(&query).await?;
         let statement = || {
-            let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "v.accepted_at", "v");
-            if let Some(numbers) = &numbers {
-                statement.push(" AND v.number = ANY (").push_bind(numbers.clone()).push(")");
-            }
-            if query.endpoint.is_some() || query.status.is_some() || query.delivery.is_some() {
-                statement.push(GOT);
-                of_delivery(&mut statement, &query);
-                statement.push(")");
-            }
-            if let Some(Cursor { key, .. }) = query.after {
-                statement.push(" AND v.number < ").push_bind(row::int8(key));
-            }
-            statement.push(" ORDER BY v.number DESC");
+            let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY}"));
+            push_events(&mut statement, &query, numbers.as_deref());
+            push_place(&mut statement, &query, "v.number");
             statement
         };
-        let read = |row: &PgRow| Ok((cursor(row.try_get(0)?, 0), event_record(row)?));
-        self.page(statement, query.page_size(), read).await
+        let read = |row: &PgRow| Ok((cursor(row, 0, None)?, event_summary(row)?));
+        self.page(statement, &query, read).await
     }
 
     pub(crate) async fn deliveries(
         &self,
         query: Query,
     ) -> Result<Page<DeliveryRecord>, StoreError> {
-        const SELECT: &str = "SELECT d.id, d.event, d.type, d.tenant, d.endpoint, d.status,
-                d.attempts, d.queued_at, d.due_at, d.cancelled
-            FROM webhooks.deliveries_view d WHERE true";
         let numbers = self.numbers(&query).await?;
         let statement = || {
-            let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "d.event_at", "d");
+            let mut statement = QueryBuilder::new(format!("SELECT {DELIVERY} FROM ("));
+            statement.push("SELECT d.* FROM webhooks.deliveries_view d WHERE true");
+            of_event(&mut statement, &query, &Table::DELIVERIES);
             of_delivery(&mut statement, &query);
             of_numbers(&mut statement, numbers.as_deref());
-            if let Some(Cursor { key, .. }) = query.after {
-                statement.push(" AND d.id < ").push_bind(row::int8(key));
-            }
-            statement.push(" ORDER BY d.id DESC");
+            push_place(&mut statement, &query, "d.id");
+            statement.push(format!(") d {LAST_ATTEMPT}"));
+            push_order(&mut statement, &query, "d.id");
             statement
         };
-        let read = |row: &PgRow| Ok((cursor(row.try_get(0)?, 0), delivery_record(row)?));
-        self.page(statement, query.page_size(), read).await
+        let read = |row: &PgRow| Ok((cursor(row, 0, None)?, delivery_record(row)?));
+        self.page(statement, &query, read).await
     }
 
     pub(crate) async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
-        const SELECT: &str = "SELECT a.delivery, a.number, d.endpoint, a.started_at, a.duration_us,
-                a.status_code, a.error_class, a.error,
-                a.response_headers, a.response
-            FROM webhooks.attempts a
-            JOIN webhooks.deliveries_view d ON d.id = a.delivery AND d.event_at = a.event_at
-            WHERE true";
         let numbers = self.numbers(&query).await?;
+        // The filters for attempts judge each attempt here, and not the last one alone.
+        let of_deliveries =
+            Query { error_classes: Vec::new(), status_codes: None, ..query.clone() };
         let statement = || {
-            let mut statement = QueryBuilder::new(SELECT);
-            of_event(&mut statement, &query, "d.event_at", "d");
-            of_delivery(&mut statement, &query);
+            let mut statement = QueryBuilder::new(format!("SELECT {ATTEMPT} {ATTEMPT_TABLE}"));
+            of_event(&mut statement, &query, &Table::DELIVERIES);
+            of_delivery(&mut statement, &of_deliveries);
+            of_attempt(&mut statement, &query);
             of_numbers(&mut statement, numbers.as_deref());
-            if let Some(Cursor { key, attempt }) = query.after {
-                statement.push(" AND (a.delivery, a.number) < (").push_bind(row::int8(key));
-                statement.push(", ").push_bind(i64::from(attempt)).push(")");
+            for (place, sign) in [(query.after, "<"), (query.before, ">")] {
+                let Some(Cursor { key, attempt }) = place else { continue };
+                statement.push(format!(" AND (a.delivery, a.number) {sign} ("));
+                statement.push_bind(row::int8(key)).push(", ");
+                statement.push_bind(i64::from(attempt)).push(")");
             }
-            statement.push(" ORDER BY a.delivery DESC, a.number DESC");
+            let order = order(&query);
+            statement.push(format!(" ORDER BY a.delivery {order}, a.number {order}"));
+            push_limit(&mut statement, &query);
             statement
         };
-        let read = |row: &PgRow| {
-            Ok((cursor(row.try_get(0)?, row::count(row.try_get(1)?)), attempt_record(row)?))
-        };
-        self.page(statement, query.page_size(), read).await
+        let read = |row: &PgRow| Ok((cursor(row, 0, Some(1))?, attempt_record(row)?));
+        self.page(statement, &query, read).await
     }
 
-    pub(crate) async fn statistics(
+    pub(crate) async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
+        let SearchRequest { query, text, .. } = &request;
+        let query = Query { before: None, ..query.clone() };
+        let numbers = self.numbers(&query).await?;
+        // No body has a NUL, which PostgreSQL could not compare either.
+        let items = if text.contains('\0') {
+            Vec::new()
+        } else {
+            let find = || self.matches(&request, &query, numbers.as_deref());
+            with_read_retries(find).await.map_err(store_error)?
+        };
+        // A full page ends with its last match: it looked no further.
+        let last = items.last().filter(|_| items.len() >= query.page_size());
+        let last = last.map(|(cursor, _)| *cursor);
+        let end = || self.search_end(&request, &query, numbers.as_deref(), last);
+        let (end, looked_to, is_more) = with_read_retries(end).await.map_err(store_error)?;
+        let items = items.into_iter().map(|(_, item)| item).collect();
+        Ok(SearchPage { items, next: end.filter(|_| is_more), looked_to })
+    }
+
+    /// Returns the first events among those that a search looks at whose bodies have its text.
+    async fn matches(
         &self,
-        endpoint: EndpointKey,
-        since: Timestamp,
-    ) -> Result<Statistics, StoreError> {
-        const COUNT: &str = "
-            SELECT CASE WHEN NOT e.is_open THEN 'cancelled'
-                        WHEN w.attempts > w.attempts_before_replay THEN 'retrying'
-                        ELSE 'pending' END,
-                   count(*)
-            FROM webhooks.endpoints e JOIN webhooks.pending_deliveries w ON w.endpoint = e.number
-            WHERE e.tenant = $1 AND e.id = $2 AND w.queued_at >= $3 GROUP BY 1
-            UNION ALL
-            SELECT d.status, count(*)
-            FROM webhooks.endpoints e JOIN webhooks.ended_deliveries d ON d.endpoint = e.number
-            WHERE e.tenant = $1 AND e.id = $2 AND d.queued_at >= $3 GROUP BY 1";
-        const FAILING: &str = "SELECT failing_since FROM webhooks.endpoints
-            WHERE tenant = $1 AND id = $2 AND is_current";
-        let (tenant, id) = (endpoint.tenant.as_str(), endpoint.id.as_str());
-        let count = async || {
-            let mut call = self.database.reading_call().await?;
-            let failing =
-                sqlx::query_scalar(FAILING).persistent(call.prepares()).bind(tenant).bind(id);
-            let failing: Option<Option<At>> = failing.fetch_optional(call.connection()).await?;
-            let count = sqlx::query(COUNT)
-                .persistent(call.prepares())
-                .bind(tenant)
-                .bind(id)
-                .bind(At(since));
-            let rows = count.fetch_all(call.connection()).await?;
-            call.commit().await?;
-            let failing_since = failing.flatten().map(|At(since)| since);
-            let mut statistics = Statistics { failing_since, ..Statistics::default() };
-            for row in &rows {
-                let status = row::parsed(row, 0, str::parse, "the status of a delivery")?;
-                statistics.count(status, row::unsigned(row.try_get(1)?));
-            }
-            Ok(statistics)
-        };
-        with_read_retries(count).await.map_err(store_error)
+        request: &SearchRequest,
+        query: &Query,
+        numbers: Option<&[i64]>,
+    ) -> Result<Vec<(Cursor, EventSummary)>, sqlx::Error> {
+        let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY} FROM (SELECT v.*"));
+        push_events(&mut statement, query, numbers);
+        push_place_of(&mut statement, query, "v.number", request.looks());
+        statement.push(HAS_TEXT).push_bind(&request.text).push(") > 0 ORDER BY v.number DESC");
+        statement.push(" LIMIT ").push_bind(row::int4(query.page_size()));
+        let mut call = self.database.reading_call().await?;
+        let rows =
+            statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
+        call.commit().await?;
+        rows.iter().map(|row| Ok((cursor(row, 0, None)?, event_summary(row)?))).collect()
     }
 
-    pub(crate) async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        // Deliveries of a closed endpoint do not wait: they are about to be cancelled.
-        const COUNT: &str = "SELECT count(*) FROM
-            (SELECT 1 FROM webhooks.pending_deliveries w
-             JOIN webhooks.endpoints e ON e.number = w.endpoint
-             WHERE e.is_open LIMIT $1) AS waiting";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let count = async || {
-            let mut call = self.database.reading_call().await?;
-            let count = sqlx::query_scalar(COUNT).persistent(call.prepares()).bind(limit);
-            let count: i64 = count.fetch_one(call.connection()).await?;
-            call.commit().await?;
-            Ok(row::unsigned(count))
+    /// Returns the place at which a search ended, which is `last` if its page is full, the time of
+    /// acceptance there, and whether more events follow.
+    async fn search_end(
+        &self,
+        request: &SearchRequest,
+        query: &Query,
+        numbers: Option<&[i64]>,
+        last: Option<Cursor>,
+    ) -> Result<(Option<Cursor>, Option<Timestamp>, bool), sqlx::Error> {
+        // From the last match on, or from the start.
+        let (after, looks) = match last {
+            Some(Cursor { key, attempt }) => {
+                (Some(Cursor { key: key.saturating_add(1), attempt }), 1)
+            }
+            None => (query.after, request.looks()),
         };
-        with_read_retries(count).await.map_err(store_error)
+        let query = Query { after, ..query.clone() };
+        let mut statement = QueryBuilder::new(
+            "SELECT number, accepted_at, count FROM (
+                SELECT number, accepted_at, row_number() OVER (ORDER BY number DESC) AS place,
+                       count(*) OVER () AS count
+                FROM (SELECT v.number, v.accepted_at",
+        );
+        push_events(&mut statement, &query, numbers);
+        push_place_of(&mut statement, &query, "v.number", looks.saturating_add(1));
+        let looks = i64::try_from(looks).unwrap_or(i64::MAX);
+        statement.push(") looked) looked WHERE place = least(count, ").push_bind(looks).push(")");
+        let mut call = self.database.reading_call().await?;
+        let end: Option<(i64, At, i64)> = statement
+            .build_query_as()
+            .persistent(call.prepares())
+            .fetch_optional(call.connection())
+            .await?;
+        call.commit().await?;
+        Ok(match end {
+            Some((number, At(at), count)) => {
+                let end = Cursor { key: row::unsigned(number), attempt: 0 };
+                (Some(end), Some(at), count > looks)
+            }
+            None => (None, None, false),
+        })
     }
 
     /// Returns the numbers of the events with the id that a query asks for, one for each tenant;
@@ -199,127 +217,69 @@ impl PostgresInner {
     async fn page<T>(
         &self,
         statement: impl Fn() -> QueryBuilder<Postgres> + Sync,
-        limit: usize,
+        query: &Query,
         read: impl Fn(&PgRow) -> Result<(Cursor, T), sqlx::Error> + Sync,
     ) -> Result<Page<T>, StoreError> {
         let find = async || {
             let mut call = self.database.reading_call().await?;
             let mut statement = statement();
-            statement.push(" LIMIT ").push_bind(row::int4(limit + 1));
             let rows =
                 statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
             call.commit().await?;
             rows.iter().map(&read).collect::<Result<Vec<_>, _>>()
         };
         let mut found = with_read_retries(find).await.map_err(store_error)?;
-        let is_more = found.len() > limit;
-        found.truncate(limit);
+        // The entry of the cursor, at least, follows a page that was read backwards.
+        let is_more = query.before.is_some() || found.len() > query.page_size();
+        found.truncate(query.page_size());
+        if query.before.is_some() {
+            found.reverse();
+        }
         let next = found.last().map(|(cursor, _)| *cursor).filter(|_| is_more);
-        Ok(Page { items: found.into_iter().map(|(_, item)| item).collect(), next })
+        let previous = found.first().map(|(cursor, _)| *cursor);
+        Ok(Page { items: found.into_iter().map(|(_, item)| item).collect(), next, previous })
     }
 }
 
-/// Adds the conditions of a query on events. `accepted_at` and `table` are their names in the
-/// statement.
-fn of_event(statement: &mut QueryBuilder<Postgres>, query: &Query, accepted_at: &str, table: &str) {
-    if let Some(tenant) = &query.tenant {
-        statement.push(format!(" AND {table}.tenant = ")).push_bind(tenant.to_string());
+/// Adds the table of events, and the conditions of a query.
+fn push_events(statement: &mut QueryBuilder<Postgres>, query: &Query, numbers: Option<&[i64]>) {
+    statement.push(" FROM webhooks.events v WHERE true");
+    of_event(statement, query, &Table::EVENTS);
+    if let Some(numbers) = numbers {
+        statement.push(" AND v.number = ANY (").push_bind(numbers.to_vec()).push(")");
     }
-    match query.event_type.as_ref().map(Subscription::as_str) {
-        None | Some("*") => {}
-        Some(pattern) => match pattern.strip_suffix(".*") {
-            // Everything that starts with `user.`: '/' is the character after '.'.
-            Some(root) => {
-                statement.push(format!(" AND {table}.type > ")).push_bind(format!("{root}."));
-                statement.push(format!(" AND {table}.type < ")).push_bind(format!("{root}/"));
-            }
-            None => {
-                statement.push(format!(" AND {table}.type = ")).push_bind(pattern.to_owned());
-            }
-        },
-    }
-    if let Some(since) = query.since {
-        statement.push(format!(" AND {accepted_at} >= ")).push_bind(At(since));
-    }
-    if let Some(until) = query.until {
-        statement.push(format!(" AND {accepted_at} < ")).push_bind(At(until));
-    }
+    of_events_deliveries(statement, query);
 }
 
-/// Adds the condition that deliveries belong to events with these numbers. The range of ids lets
-/// the statement use indexes by id, since a delivery's id begins with the number of its event.
-fn of_numbers(statement: &mut QueryBuilder<Postgres>, numbers: Option<&[i64]>) {
-    let Some(numbers) = numbers else { return };
-    let (first, last) = (numbers.iter().min().copied(), numbers.iter().max().copied());
-    statement.push(" AND d.id >= webhooks.first_delivery(").push_bind(first.unwrap_or(0));
-    statement
-        .push(") AND d.id < webhooks.first_delivery(")
-        .push_bind(last.map_or(0, |last| last + 1));
-    statement.push(") AND d.event_number = ANY (").push_bind(numbers.to_vec()).push(")");
+/// Returns the order in which a page is read: from its place on, forwards or backwards.
+fn order(query: &Query) -> &'static str {
+    if query.before.is_some() { "ASC" } else { "DESC" }
 }
 
-/// Adds the conditions of a query on deliveries.
-fn of_delivery(statement: &mut QueryBuilder<Postgres>, query: &Query) {
-    if let Some(endpoint) = &query.endpoint {
-        // By number: both tables of deliveries have an index of it.
-        statement.push(" AND d.endpoint_number = ANY (ARRAY(SELECT number FROM webhooks.endpoints");
-        statement.push(" WHERE id = ").push_bind(endpoint.to_string()).push("))");
+fn push_order(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
+    statement.push(format!(" ORDER BY {column} {}", order(query)));
+}
+
+fn push_limit(statement: &mut QueryBuilder<Postgres>, query: &Query) {
+    statement.push(" LIMIT ").push_bind(row::int4(query.page_size() + 1));
+}
+
+/// Adds the place and the length of a page of entries that a number identifies, and one more.
+fn push_place(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
+    push_place_of(statement, query, column, query.page_size() + 1);
+}
+
+fn push_place_of(
+    statement: &mut QueryBuilder<Postgres>,
+    query: &Query,
+    column: &str,
+    limit: usize,
+) {
+    for (place, sign) in [(query.after, "<"), (query.before, ">")] {
+        if let Some(Cursor { key, .. }) = place {
+            statement.push(format!(" AND {column} {sign} ")).push_bind(row::int8(key));
+        }
     }
-    if let Some(delivery) = query.delivery {
-        statement.push(" AND d.id = ").push_bind(row::delivery_int8(delivery));
-    }
-    if let Some(status) = query.status {
-        statement.push(" AND d.status = ").push_bind(status.as_str());
-    }
-}
-
-fn cursor(key: i64, attempt: u32) -> Cursor {
-    Cursor { key: row::unsigned(key), attempt }
-}
-
-fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
-    let stored = row::event(row, 1)?;
-    let event = Event::from_stored(&stored.body, stored.tenant)
-        .map_err(|_shows_text| BadRow::of("the body of an event").in_column(4))?;
-    let At(accepted_at) = row.try_get(5)?;
-    Ok(EventRecord { event, accepted_at })
-}
-
-fn delivery_record(row: &PgRow) -> Result<DeliveryRecord, sqlx::Error> {
-    let (At(queued_at), due_at): (At, Option<At>) = (row.try_get(7)?, row.try_get(8)?);
-    let cancelled: Option<&str> = row.try_get(9)?;
-    Ok(DeliveryRecord {
-        id: row::delivery_id(row.try_get(0)?),
-        event: row::event_id(row, 1)?,
-        event_type: row::event_type(row, 2)?,
-        tenant: row::tenant(row, 3)?,
-        endpoint: row::endpoint_id(row, 4)?,
-        status: row::parsed(row, 5, str::parse, "the status of a delivery")?,
-        cancelled: cancelled.and_then(CancelReason::from_word),
-        attempts: row::count(row.try_get(6)?),
-        queued_at,
-        due_at: due_at.map(|At(due_at)| due_at),
-    })
-}
-
-fn attempt_record(row: &PgRow) -> Result<AttemptRecord, sqlx::Error> {
-    let At(started_at) = row.try_get(3)?;
-    let status_code: Option<i32> = row.try_get(5)?;
-    let error_class: Option<&str> = row.try_get(6)?;
-    let headers: Option<String> = row.try_get(8)?;
-    let response: Option<Vec<u8>> = row.try_get(9)?;
-    Ok(AttemptRecord {
-        delivery: row::delivery_id(row.try_get(0)?),
-        number: row::count(row.try_get(1)?),
-        endpoint: row::endpoint_id(row, 2)?,
-        attempt: Attempt {
-            started_at,
-            duration: Duration::from_micros(row::unsigned(row.try_get(4)?)),
-            status_code: status_code.and_then(|code| u16::try_from(code).ok()),
-            error_class: error_class.map(ErrorClass::from_word),
-            error: row.try_get(7)?,
-            response_headers: headers.unwrap_or_default(),
-            response: response.map(Bytes::from).unwrap_or_default(),
-        },
-    })
+    push_order(statement, query, column);
+    statement.push(" LIMIT ").push_bind(row::int4(limit));
 }

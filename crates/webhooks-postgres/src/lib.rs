@@ -39,9 +39,15 @@ mod claim;
 mod publish;
 
 // All other calls.
+mod endpoint_list;
+
 mod endpoints;
+mod expunge;
 mod history;
+mod jobs;
+mod monitor;
 mod operations;
+mod reports;
 mod retention;
 
 mod replay;

@@ -1,7 +1,7 @@
 //! The queues of preclaimed deliveries: they were claimed when they were published, and wait in
 //! memory for the next claims of this process's worker, which need not ask the database for them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -306,12 +306,14 @@ impl LocalQueues {
         self.by_endpoint.retain(|_, queue| queue.is_used(now));
     }
 
-    /// Removes a delivery that was cancelled.
-    pub(crate) fn remove_cancelled(&mut self, id: i64) {
+    /// Removes deliveries that were cancelled.
+    pub(crate) fn remove_cancelled(&mut self, ids: &[i64]) {
+        let ids: HashSet<i64> = ids.iter().copied().collect();
         let mut removed = Vec::new();
         for queue in self.by_endpoint.values_mut() {
-            let place = queue.deliveries.iter().position(|delivery| delivery.id == id);
-            removed.extend(place.and_then(|place| queue.deliveries.remove(place)));
+            let is_cancelled = |delivery: &PreclaimedDelivery| ids.contains(&delivery.id);
+            removed.extend(queue.deliveries.iter().filter(|one| is_cancelled(one)).cloned());
+            queue.deliveries.retain(|delivery| !is_cancelled(delivery));
         }
         self.subtract(&removed);
     }

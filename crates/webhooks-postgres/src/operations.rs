@@ -1,11 +1,14 @@
 //! Operations on pending deliveries: cancel, hasten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
-use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
-use webhooks_dispatch::OperationError;
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
+use webhooks_dispatch::{
+    OperationError,
+    store::{CancelReason, StoreError},
+};
 use webhooks_registry::EndpointKey;
 
 use crate::call::with_retries;
@@ -28,6 +31,8 @@ pub(crate) struct FoundDelivery {
     pub(crate) is_pending: bool,
     /// The time when it was accepted or last replayed.
     pub(crate) queued_at: Timestamp,
+    /// Its event, if its content was deleted.
+    pub(crate) expunged: Option<EventId>,
 }
 
 /// Reads those of the deliveries that exist. One that waits for a closed row of its endpoint has
@@ -36,7 +41,8 @@ pub(crate) async fn find(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
 ) -> Result<BTreeMap<DeliveryId, FoundDelivery>, sqlx::Error> {
-    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, queued_at
+    const FIND: &str = "SELECT tenant, endpoint, status, due_at IS NOT NULL, id, queued_at,
+            expunged_at IS NOT NULL, event
         FROM webhooks.deliveries_view WHERE id = ANY ($1)";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::delivery_int8(*delivery)).collect();
     let rows = sqlx::query(FIND).persistent(false).bind(ids).fetch_all(connection).await?;
@@ -46,6 +52,7 @@ pub(crate) async fn find(
             status: row::parsed(&row, 2, str::parse, "the status of a delivery")?,
             is_pending: row.try_get(3)?,
             queued_at: row.try_get::<At, _>(5)?.0,
+            expunged: if row.try_get(6)? { Some(row::event_id(&row, 7)?) } else { None },
         };
         Ok((row::delivery_id(row.try_get(4)?), found))
     };
@@ -53,62 +60,79 @@ pub(crate) async fn find(
 }
 
 impl PostgresInner {
-    pub(crate) async fn cancel(&self, delivery: DeliveryId) -> Result<(), OperationError> {
-        // An ordered endpoint is blocked until the retry of its first delivery. If that one is
-        // cancelled, the block ends, unless the first that remains waits for a retry as well. The
-        // row of the endpoint is changed in any case: a settlement may have blocked it while this
-        // statement waited for the delivery's row, and workers that have preclaimed deliveries of
-        // the endpoint see by `cancels` that they must check their claims.
-        const CANCEL: &str = "
-            WITH gone AS (
-                DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
-                WHERE w.id = $1 AND e.number = w.endpoint AND e.is_open RETURNING w.*
-            ), noted AS (
-                UPDATE webhooks.endpoints e SET cancels = e.cancels + 1,
-                    blocked_until = CASE
-                      WHEN e.is_ordered AND gone.attempts > gone.attempts_before_replay
-                      AND NOT coalesce((
-                        SELECT w.attempts > w.attempts_before_replay
-                        FROM webhooks.pending_deliveries w
-                        WHERE w.endpoint = gone.endpoint AND w.id <> gone.id
-                        ORDER BY w.due_at, w.id LIMIT 1
-                    ), false) THEN 'epoch' ELSE e.blocked_until END
-                FROM gone WHERE e.number = gone.endpoint
-            )
-            INSERT INTO webhooks.ended_deliveries
-                (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay,
-                 cancelled)
-            SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay,
-                   'manual'
-            FROM gone";
-        let mut status = None;
+    pub(crate) async fn cancel(
+        &self,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), OperationError>>, StoreError> {
+        let mut answers: BTreeMap<DeliveryId, Result<(), Option<DeliveryStatus>>> = BTreeMap::new();
+        let mut left: BTreeSet<DeliveryId> = deliveries.iter().copied().collect();
         for _ in 0..TRIES {
-            let mut transaction = self.database.begin().await.map_err(failed)?;
-            let cancel = sqlx::query(CANCEL).persistent(false).bind(row::delivery_int8(delivery));
-            let cancelled = cancel.execute(transaction.connection()).await.map_err(failed)?;
-            if cancelled.rows_affected() > 0 {
-                self.notify_others(&mut transaction).await.map_err(failed)?;
-                transaction.commit().await.map_err(failed)?;
-                self.local_queues().remove_cancelled(row::delivery_int8(delivery));
-                // The next one of an ordered endpoint may follow.
-                self.wake();
-                return Ok(());
-            }
-            let found = find(transaction.connection(), &[delivery]).await.map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
-            let Some(found) = found.get(&delivery) else {
-                return Err(OperationError::UnknownDelivery { delivery });
-            };
-            status = Some(found.status);
-            // If it is pending, it was replayed between the two statements.
-            if !found.is_pending {
+            if left.is_empty() {
                 break;
             }
+            let (cancelled, found) = Box::pin(with_retries(|| self.cancel_once(&left, now)))
+                .await
+                .map_err(store_error)?;
+            answers.extend(cancelled.iter().map(|delivery| (*delivery, Ok(()))));
+            left.retain(|delivery| !cancelled.contains(delivery));
+            for delivery in &left {
+                let status = found.get(delivery).map(|found| found.status);
+                answers.insert(*delivery, Err(status));
+            }
+            // One that is pending was replayed between the two statements.
+            left.retain(|delivery| found.get(delivery).is_some_and(|found| found.is_pending));
         }
-        Err(match status {
-            Some(status) => OperationError::WrongStatus { delivery, status },
-            None => OperationError::UnknownDelivery { delivery },
-        })
+        let mut answered = BTreeSet::new();
+        let answer = |delivery: DeliveryId| match answers.get(&delivery) {
+            Some(Ok(())) if answered.insert(delivery) => Ok(()),
+            Some(Ok(())) => {
+                let status = DeliveryStatus::Cancelled;
+                Err(OperationError::WrongStatus { delivery, status })
+            }
+            Some(Err(Some(status))) => {
+                Err(OperationError::WrongStatus { delivery, status: *status })
+            }
+            Some(Err(None)) | None => Err(OperationError::UnknownDelivery { delivery }),
+        };
+        Ok(deliveries.iter().copied().map(answer).collect())
+    }
+
+    /// Cancels those of these deliveries that are pending; returns them, and the others as they are.
+    async fn cancel_once(
+        &self,
+        deliveries: &BTreeSet<DeliveryId>,
+        now: Timestamp,
+    ) -> Result<(BTreeSet<DeliveryId>, BTreeMap<DeliveryId, FoundDelivery>), sqlx::Error> {
+        const CANCEL: &str = "SELECT webhooks.cancel($1, $2, $3)";
+        let ids: Vec<i64> = deliveries.iter().map(|id| row::delivery_int8(*id)).collect();
+        let mut transaction = self.database.begin().await?;
+        let cancel = sqlx::query_scalar(CANCEL).persistent(false).bind(ids);
+        let cancel = cancel.bind(CancelReason::Manual.as_str()).bind(At(now));
+        let cancelled: Vec<i64> = cancel.fetch_one(transaction.connection()).await?;
+        if !cancelled.is_empty() {
+            self.notify_others(&mut transaction).await?;
+        }
+        let done: BTreeSet<DeliveryId> = cancelled.iter().map(|id| row::delivery_id(*id)).collect();
+        let others: Vec<DeliveryId> = deliveries.difference(&done).copied().collect();
+        let found = if others.is_empty() {
+            BTreeMap::new()
+        } else {
+            find(transaction.connection(), &others).await?
+        };
+        transaction.commit().await?;
+        self.forget_cancelled(&cancelled);
+        Ok((done, found))
+    }
+
+    /// Removes cancelled deliveries from the local queues.
+    fn forget_cancelled(&self, cancelled: &[i64]) {
+        if cancelled.is_empty() {
+            return;
+        }
+        self.local_queues().remove_cancelled(cancelled);
+        // The next one of an ordered endpoint may follow.
+        self.wake();
     }
 
     /// Makes deliveries due now that wait for their first attempt and have a due time in the
@@ -159,6 +183,7 @@ impl PostgresInner {
                 SELECT w.id FROM webhooks.pending_deliveries w
                 WHERE w.id IN (SELECT id FROM looked)
                   AND w.due_at > $5 AND w.attempts = w.attempts_before_replay
+                  AND w.is_scheduled IS NULL
                 ORDER BY w.id FOR UPDATE SKIP LOCKED
             ), hastened AS (
                 UPDATE webhooks.pending_deliveries w SET due_at = $5 FROM ahead

@@ -2,8 +2,8 @@
 
 use sqlx::{PgConnection, Row as _};
 use thiserror::Error;
-use webhooks_core::Event;
-use webhooks_dispatch::{Conflict, PublishStatus, Published};
+use webhooks_core::{Channel, Event, LabelError, Tag};
+use webhooks_dispatch::{Conflict, Publication, PublishStatus, Published, store::SerializedEvent};
 
 use crate::error::{BadRow, has_code};
 use crate::row::{At, count};
@@ -15,6 +15,9 @@ pub enum PublishInError {
     /// Another event has this id already. The transaction can go on.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The event has too many channels or tags. The transaction can go on.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
     /// The database has no schema `webhooks`, or one of an older version. The transaction failed.
     #[error("the schema \"webhooks\" is not there or not up to date; open a PostgresStore once")]
     NoSchema {
@@ -24,6 +27,9 @@ pub enum PublishInError {
     /// The statement failed, and with it the transaction.
     #[error("cannot publish in the transaction")]
     Sql(#[source] sqlx::Error),
+    /// The event is to be delivered more than 90 days from now. The transaction can go on.
+    #[error("an event can be scheduled 90 days ahead at most; publish it later")]
+    TooFarAhead,
     /// The event's body is too large. The transaction can go on.
     #[error("the event's body has {len} bytes; at most {max} are allowed")]
     TooLarge {
@@ -53,6 +59,9 @@ impl From<sqlx::Error> for PublishInError {
 /// result is returned. Other publishers of the same id wait until this transaction ends, so keep it
 /// short.
 ///
+/// A [`Publication`] says more about the deliveries than an event alone. An endpoint of
+/// [`Publication::only`] that is not registered, or is disabled, gets nothing.
+///
 /// The event is accepted when the transaction is committed. Its time of acceptance is the time of
 /// the call, on the database's clock.
 ///
@@ -79,18 +88,29 @@ impl From<sqlx::Error> for PublishInError {
 /// ```
 pub async fn publish_in(
     connection: &mut PgConnection,
-    event: &Event,
+    publication: impl Into<Publication>,
 ) -> Result<Published, PublishInError> {
     const PUBLISH: &str = "SELECT status, deliveries, body_bytes, max_body
-        FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6)";
+        FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6, $7, $8, $9,
+                                    $10)";
+    let event = publication.into().into_serialized();
+    Channel::check_count(&event.channels)?;
+    Tag::check_count(&event.tags)?;
+    let SerializedEvent { id, tenant, body, channels, tags, deliver_at, only, .. } = event;
+    let event = Event::from_stored(&body, tenant);
+    let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
     let source = event.source.as_ref().map(serde_json::to_string).transpose();
     let row = sqlx::query(PUBLISH)
         .bind(event.event_type.as_str())
         .bind(event.payload.as_str())
         .bind(source.map_err(|error| sqlx::Error::Encode(error.into()))?)
-        .bind(event.id.to_string())
+        .bind(id.to_string())
         .bind(event.tenant.as_str())
         .bind(At(event.timestamp))
+        .bind(channels.iter().map(Channel::as_str).collect::<Vec<_>>())
+        .bind(tags.iter().map(Tag::as_str).collect::<Vec<_>>())
+        .bind(deliver_at.map(At))
+        .bind(only.map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>()))
         .fetch_one(connection)
         .await?;
     let size = |column| -> Result<usize, sqlx::Error> {
@@ -99,9 +119,10 @@ pub async fn publish_in(
     let status = match row.try_get(0)? {
         "created" => PublishStatus::Created,
         "duplicate" => PublishStatus::Duplicate,
-        "conflict" => return Err(Conflict { event: event.id.clone() }.into()),
+        "conflict" => return Err(Conflict { event: id }.into()),
+        "too far ahead" => return Err(PublishInError::TooFarAhead),
         "too large" => return Err(PublishInError::TooLarge { len: size(2)?, max: size(3)? }),
         _ => return Err(BadRow::of("the status of a publish").in_column(0).into()),
     };
-    Ok(Published { event: event.id.clone(), deliveries: size(1)?, status })
+    Ok(Published { event: id, deliveries: size(1)?, status })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::postgres::{PgHasArrayType, PgRow, Postgres};
 use sqlx::{Decode, PgConnection, Row as _, Type};
-use webhooks_core::{EventType, TenantId, Timestamp};
+use webhooks_core::{Channel, EndpointId, EventType, Tag, TenantId, Timestamp};
 use webhooks_dispatch::{Conflict, PublishStatus, Published, store::SerializedEvent};
 
 use crate::local_queue::PreclaimGrant;
@@ -39,23 +39,35 @@ impl PublishStatement<'_> {
     ) -> Result<PublishReply, sqlx::Error> {
         const PUBLISH: &str = "SELECT numbers, wanted, preclaimed_kinds, preclaimed_endpoints,
                 preclaimed_ordinals, old_places, old_deliveries, old_numbers, old_bodies
-            FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9,
-                $10 * interval '1 microsecond', $11)";
+            FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                $14 * interval '1 microsecond', $15)";
         let events = || self.events.iter().map(|(event, _)| *event);
         let bodies: Result<Vec<&str>, _> =
             events().map(|event| std::str::from_utf8(&event.body)).collect();
         let times: Vec<At> = self.events.iter().map(|(_, at)| At(*at)).collect();
         let (kinds, kind_of) = kinds(events());
         let grant = self.grant.as_ref();
+        let tags = events().any(|event| !event.tags.is_empty());
+        let tags: Option<Vec<_>> =
+            tags.then(|| events().map(|event| joined(&event.tags, Tag::as_str)).collect());
+        let deliver_ats = events().any(|event| event.deliver_at.is_some());
+        let deliver_ats: Option<Vec<_>> =
+            deliver_ats.then(|| events().map(|event| event.deliver_at.map(At)).collect());
         let row = sqlx::query(PUBLISH)
             .persistent(prepares)
             .bind(events().map(|event| event.id.to_string()).collect::<Vec<_>>())
             .bind(bodies.map_err(|error| sqlx::Error::Encode(error.into()))?)
             .bind(times)
             .bind(&kind_of)
-            .bind(kinds.iter().map(|(tenant, _)| tenant.as_str()).collect::<Vec<_>>())
-            .bind(kinds.iter().map(|(_, event_type)| event_type.as_str()).collect::<Vec<_>>())
-            .bind(kinds.iter().map(|(_, event_type)| patterns(event_type)).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| kind.tenant.as_str()).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| kind.event_type.as_str()).collect::<Vec<_>>())
+            .bind(kinds.iter().map(|kind| patterns(kind.event_type)).collect::<Vec<_>>())
+            .bind(
+                kinds.iter().map(|kind| joined(kind.channels, Channel::as_str)).collect::<Vec<_>>(),
+            )
+            .bind(kinds.iter().map(Kind::only_ids).collect::<Vec<_>>())
+            .bind(tags)
+            .bind(deliver_ats)
             .bind(self.worker)
             .bind(grant.map_or_else(Vec::new, |grant| grant.endpoints.keys().copied().collect()))
             .bind(grant.map(|grant| row::micros(grant.lease)))
@@ -78,7 +90,7 @@ impl PublishStatement<'_> {
         let old = column(row, 5)?.into_iter().zip(deliveries.into_iter().zip(bodies));
         let old: HashMap<i32, (i32, String)> = old.collect();
         let mut reply = PublishReply { duplicates, ..PublishReply::default() };
-        for (place, ((event, _), kind)) in self.events.iter().zip(kind_of).enumerate() {
+        for (place, ((event, at), kind)) in self.events.iter().zip(kind_of).enumerate() {
             if let Some(number) = numbers.get(place).copied().flatten() {
                 let wanted = usize::try_from(kind - 1).ok().and_then(|kind| wanted.get(kind));
                 reply.outcomes.push(Ok(published(
@@ -86,7 +98,9 @@ impl PublishStatement<'_> {
                     *wanted.unwrap_or(&0),
                     PublishStatus::Created,
                 )));
-                for (endpoint, ordinal) in preclaimed.get(kind).into_iter().flatten() {
+                let preclaimed =
+                    preclaimed.get(kind).filter(|_| event.scheduled_for(*at).is_none());
+                for (endpoint, ordinal) in preclaimed.into_iter().flatten() {
                     let delivery = first_delivery(number) + i64::from(*ordinal);
                     reply.preclaimed.push((place, delivery, *endpoint));
                 }
@@ -126,15 +140,30 @@ pub(crate) fn event_of(delivery: i64) -> i64 {
     delivery >> 20
 }
 
-/// The tenant and the type of an event, which decide the endpoints that it goes to.
-type Kind<'e> = (&'e TenantId, &'e EventType);
+/// The parts of an event that decide the endpoints that it goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind<'e> {
+    tenant: &'e TenantId,
+    event_type: &'e EventType,
+    channels: &'e [Channel],
+    only: Option<&'e [EndpointId]>,
+}
+
+impl Kind<'_> {
+    /// Returns the ids of the endpoints that alone get it.
+    fn only_ids(&self) -> Option<String> {
+        let ids = self.only?.iter().map(EndpointId::as_str);
+        Some(ids.collect::<Vec<_>>().join(" "))
+    }
+}
 
 /// Returns the kinds of the events, and for each event the place of its kind, from 1. The function
 /// then looks up endpoints once for each kind, and not once for each event.
 fn kinds<'e>(events: impl Iterator<Item = &'e SerializedEvent>) -> (Vec<Kind<'e>>, Vec<i32>) {
     let (mut kinds, mut known) = (Vec::new(), HashMap::new());
     let place = |event: &'e SerializedEvent| {
-        let kind = (&event.tenant, &event.event_type);
+        let SerializedEvent { tenant, event_type, channels, only, .. } = event;
+        let kind = Kind { tenant, event_type, channels, only: only.as_deref() };
         *known.entry(kind).or_insert_with(|| {
             kinds.push(kind);
             int4(kinds.len())
@@ -142,6 +171,12 @@ fn kinds<'e>(events: impl Iterator<Item = &'e SerializedEvent>) -> (Vec<Kind<'e>
     };
     let places = events.map(place).collect();
     (kinds, places)
+}
+
+/// Returns labels joined by spaces, as the function takes them.
+fn joined<T>(labels: &[T], text: impl Fn(&T) -> &str) -> Option<String> {
+    let labels: Vec<&str> = labels.iter().map(text).collect();
+    (!labels.is_empty()).then(|| labels.join(" "))
 }
 
 fn patterns(event_type: &EventType) -> String {

@@ -19,7 +19,7 @@ mod statements;
 
 use statements::{
     OpenEndpoint, Target, cancel_for_earlier_rows, cancel_if_closed, deliver, ended, lock_events,
-    missed, missed_by, reopen,
+    missed, missed_by, reopen, share_events,
 };
 
 /// A portion of a replay: the deliveries to reopen, the events to deliver, and where to go on.
@@ -76,8 +76,8 @@ impl PostgresInner {
     /// Deliveries that ended with another status are left out, and so are those that this replay
     /// has made due before. `deliveries` has each once.
     ///
-    /// All replays lock in this order: pending deliveries by their ids, and then endpoints. So they
-    /// never wait for each other in a circle. Once the endpoints are locked, no other replay
+    /// All replays lock in this order: the events of tenants, pending deliveries by their ids, and
+    /// then endpoints. So they never wait for each other in a circle. Once the endpoints are locked, no other replay
     /// touches their ended deliveries.
     async fn targets(
         &self,
@@ -92,8 +92,10 @@ impl PostgresInner {
         };
         let keys: BTreeSet<EndpointKey> =
             before.values().filter(has_ended).map(|found| found.endpoint.clone()).collect();
+        let tenants: BTreeSet<&TenantId> = keys.iter().map(|key| &key.tenant).collect();
+        share_events(connection, tenants).await.map_err(failed)?;
         // Some may still wait for closed rows of their endpoints, which counts as cancelled.
-        cancel_if_closed(connection, deliveries).await.map_err(failed)?;
+        cancel_if_closed(connection, deliveries, request.now).await.map_err(failed)?;
         let locked = lock_all(connection, &keys).await.map_err(failed)?;
         let locked: BTreeMap<EndpointKey, LockedEndpoint> = locked.into_iter().collect();
         // Another replay may have been quicker.
@@ -112,6 +114,9 @@ impl PostgresInner {
                     let status =
                         before.get(&delivery).map_or(DeliveryStatus::Pending, |found| found.status);
                     Err(OperationError::WrongStatus { delivery, status })
+                }
+                Some(FoundDelivery { expunged: Some(event), .. }) => {
+                    Err(OperationError::Expunged { event: event.clone() })
                 }
                 Some(FoundDelivery { endpoint, .. }) => {
                     match self.read(endpoint, locked.get(endpoint)) {
@@ -152,14 +157,16 @@ impl PostgresInner {
             Some(ReplayCursor::Missed(_)) => {
                 lock_events(connection, &endpoint.tenant).await.map_err(failed)?;
             }
-            // It may wait for other transactions, and so comes before the lock of the endpoint.
-            Some(begin @ ReplayCursor::Ended(_))
-                if cancel_for_earlier_rows(connection, endpoint).await.map_err(failed)? =>
-            {
-                portion.next = Some(begin);
-                return Ok(portion);
+            Some(begin @ ReplayCursor::Ended(_)) => {
+                share_events(connection, [&endpoint.tenant]).await.map_err(failed)?;
+                // It may wait for other transactions, and so comes before the lock of the endpoint.
+                let cancel = cancel_for_earlier_rows(connection, endpoint, request.now);
+                if cancel.await.map_err(failed)? {
+                    portion.next = Some(begin);
+                    return Ok(portion);
+                }
             }
-            _ => {}
+            None => {}
         }
         let open = self.open(connection, endpoint).await?;
         let Some(begin) = request.begin(which) else { return Ok(portion) };

@@ -7,7 +7,9 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row as _, Type};
-use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
+use webhooks_core::{
+    Channel, DeliveryId, EndpointId, EventId, EventType, Tag, TenantId, Timestamp,
+};
 use webhooks_dispatch::store::{Claim, Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
@@ -70,6 +72,11 @@ pub(crate) fn endpoint_number(number: i64) -> EndpointNumber {
     EndpointNumber::from_u64(unsigned(number))
 }
 
+/// Replaces the only character that a text of PostgreSQL cannot hold.
+pub(crate) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// Returns a duration in microseconds, as intervals are bound.
 pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
@@ -106,6 +113,22 @@ pub(crate) fn event_type(row: &PgRow, column: usize) -> Result<EventType, sqlx::
     parsed(row, column, EventType::new, "the type of an event")
 }
 
+/// Reads the channels of an event; NULL is none.
+pub(crate) fn channels(row: &PgRow, column: usize) -> Result<Vec<Channel>, sqlx::Error> {
+    let texts: Option<Vec<String>> = row.try_get(column)?;
+    let labels: Result<Vec<_>, _> =
+        texts.unwrap_or_default().iter().map(|text| Channel::new(text)).collect();
+    labels.map_err(|_shows_text| BadRow::of("a channel of an event").in_column(column))
+}
+
+/// Reads the tags of an event; NULL is none.
+pub(crate) fn tags(row: &PgRow, column: usize) -> Result<Vec<Tag>, sqlx::Error> {
+    let texts: Option<Vec<String>> = row.try_get(column)?;
+    let labels: Result<Vec<_>, _> =
+        texts.unwrap_or_default().iter().map(|text| Tag::new(text)).collect();
+    labels.map_err(|_shows_text| BadRow::of("a tag of an event").in_column(column))
+}
+
 pub(crate) fn endpoint_id(row: &PgRow, column: usize) -> Result<EndpointId, sqlx::Error> {
     parsed(row, column, EndpointId::new, "the id of an endpoint")
 }
@@ -124,12 +147,8 @@ pub(crate) fn parsed<T, E>(
 /// Reads an event from four columns: id, tenant, type, body.
 pub(crate) fn event(row: &PgRow, first: usize) -> Result<SerializedEvent, sqlx::Error> {
     let body: String = row.try_get(first + 3)?;
-    Ok(SerializedEvent {
-        id: event_id(row, first)?,
-        tenant: tenant(row, first + 1)?,
-        event_type: event_type(row, first + 2)?,
-        body: body.into(),
-    })
+    let (id, event_type) = (event_id(row, first)?, event_type(row, first + 2)?);
+    Ok(SerializedEvent::claimed(id, event_type, tenant(row, first + 1)?, body.into()))
 }
 
 /// Reads the progress of a delivery from three columns: queued at, attempts, attempts before

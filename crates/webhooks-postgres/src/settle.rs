@@ -8,13 +8,14 @@ use sqlx::postgres::PgRow;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
     clock::Now,
+    figures::FigureKind,
     store::{Attempt, Claim, Failing, Health, Outcome, Settled, Settlement, StoreError},
     transport::ErrorClass,
 };
 
 use crate::call::{with_retries, with_timeout};
 use crate::error::store_error;
-use crate::row::{self, At};
+use crate::row::{self, At, without_nul};
 use crate::state::PostgresInner;
 
 /// A settlement that was recorded, since its claim held.
@@ -113,7 +114,8 @@ impl PostgresInner {
     ) -> Result<BTreeMap<usize, Recorded>, sqlx::Error> {
         const SETTLE: &str =
             "SELECT endpoint, is_ordered, failing_since, failed_at, tried_for, places
-            FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+            FROM webhooks.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                $15)";
         let mut sorted: Vec<(usize, &Settlement)> = settlements.iter().enumerate().collect();
         sorted.sort_by_key(|(_, one)| one.claim);
         sorted.dedup_by_key(|(_, one)| one.claim);
@@ -137,6 +139,7 @@ impl PostgresInner {
             .bind(attempts().map(|one| headers(one?)).collect::<Vec<_>>())
             .bind(attempts().map(|one| response(one?)).collect::<Vec<_>>())
             .bind(self.membership.id)
+            .bind(column(&sorted, figures))
             .fetch_all(call.connection())
             .await?;
         call.commit().await?;
@@ -182,9 +185,10 @@ fn due_at(outcome: Outcome) -> Option<At> {
     }
 }
 
-/// Replaces the only character that a text of PostgreSQL cannot hold.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// Returns the kinds of figures for which a settlement counts, joined by spaces.
+fn figures(settlement: &Settlement) -> Option<String> {
+    let kinds: Vec<String> = FigureKind::of(settlement).map(|kind| kind.to_string()).collect();
+    (!kinds.is_empty()).then(|| kinds.join(" "))
 }
 
 fn headers(attempt: &Attempt) -> Option<&str> {

@@ -1,9 +1,10 @@
 //! The store: its tasks, and its ports.
 //!
-//! The methods of the ports are in the files above. `publish`, `claim`, `settle` and `replay` are in
-//! the files of their names, `extend` is in `settle`, `next_due` in `claim`, and `hasten` and
-//! `cancel` are in `operations`. Those of `EndpointStore` are in `endpoints`, and those of
-//! `HistoryStore` in `history`, except `prune`, which is in `retention`.
+//! The methods of the ports are in the files above. `publish`, `claim`, `settle`, `replay` and
+//! `expunge` are in the files of their names, `extend` is in `settle`, `next_due` in `claim`,
+//! `prune` in `retention`, and `hasten` and `cancel` are in `operations`. Those of `EndpointStore`
+//! are in `endpoints` and `endpoint_list`, and those of `HistoryStore`, `MonitorStore` and
+//! `JobStore` in `history`, `monitor` and `jobs`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,19 +14,33 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use webhooks_core::{DeliveryId, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::{
     Conflict, OperationError, Published,
     clock::Now,
-    history::{AttemptRecord, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics},
+    figures::{FiguresQuery, FiguresRow},
+    history::{
+        AttemptRecord, DeliveryRecord, EventRecord, EventSummary, HistoryStore, Page, Query,
+        SearchPage, SearchRequest,
+    },
+    jobs::{
+        Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
+        NewJob,
+    },
+    monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics},
+    observer::WorkerReport,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
-        SerializedEvent, Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
+        OperationStore, PruneRequest, ReplayRequest, Replayed, SerializedEvent, Settled,
+        Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
+    EndpointKey, EndpointNumber, Registration,
+    store::{
+        EndpointPage, EndpointQuery, EndpointStore, EndpointStoreError, RegisterRequest,
+        Registered, StateChange,
+    },
 };
 
 use crate::call::with_retries;
@@ -92,6 +107,39 @@ impl PostgresStore {
     #[must_use]
     pub fn unreadable(&self) -> &[UnreadableEndpoint] {
         &self.unreadable
+    }
+
+    /// Returns the store's pool of connections, for rows of the application in the same database: its
+    /// own tables, those of `PostgresSeenStore` of webhooks-receive, and events with
+    /// [`publish_in`](crate::publish_in) in the transaction that changes these rows.
+    ///
+    /// The store publishes, claims and settles over the same connections. A transaction holds one of
+    /// them until it ends. Deliveries wait behind long transactions, or many at once. For these, open
+    /// a pool of your own; [`publish_in`](crate::publish_in) takes any connection.
+    /// [`close`](Self::close) closes this pool.
+    ///
+    /// The sessions have the settings of the store: a statement may take 15 s
+    /// ([`PostgresOptions::statement_timeout`](crate::PostgresOptions::statement_timeout)), and
+    /// transactions are read committed. Behind a pooler they have no settings of their own.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhooks_core::Event;
+    /// use webhooks_postgres::{PostgresStore, publish_in};
+    ///
+    /// let store = PostgresStore::open("postgres://shop@db.internal/shop").await?;
+    /// let mut transaction = store.pool().begin().await?;
+    /// sqlx::query("INSERT INTO orders (id) VALUES (17)").execute(&mut *transaction).await?;
+    /// publish_in(&mut transaction, &Event::new("order.placed", 17)?).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.database.pool
     }
 
     /// Closes all connections. Before that, the worker of this process leaves the others, as one
@@ -161,12 +209,22 @@ impl DeliveryStore for PostgresStore {
         Box::pin(self.inner.hasten(now)).await.map_err(store_error)
     }
 
-    async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
-        self.inner.cancel(delivery).await
+    /// For all tenants, whole partitions are dropped, of a day each unless set otherwise. An event
+    /// goes when its partition has ended before that time, and stays as long as a delivery of that
+    /// partition waits. For one tenant, events are deleted one by one; each call looks at a bounded
+    /// number of events of all tenants.
+    async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {
+        self.inner.prune(request).await
     }
 
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        self.inner.replay(request).await
+    /// The database's clock tells which reports are old, and not `now`.
+    async fn report(
+        &self,
+        worker: u64,
+        report: Option<WorkerReport>,
+        _now: Now,
+    ) -> Result<(), StoreError> {
+        self.inner.report(worker, report).await
     }
 
     async fn release_preclaimed(&self) -> usize {
@@ -182,40 +240,59 @@ impl DeliveryStore for PostgresStore {
     }
 }
 
-impl EndpointStore for PostgresStore {
-    async fn register(
+impl OperationStore for PostgresStore {
+    async fn cancel(
         &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Registered, EndpointStoreError> {
-        self.inner.register(id, endpoint).await
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), OperationError>>, StoreError> {
+        self.inner.cancel(&deliveries, now).await
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        self.inner.replay(request).await
+    }
+
+    /// For a whole tenant, each call looks at a bounded number of events of all tenants.
+    async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
+        self.inner.expunge(request).await
+    }
+}
+
+impl EndpointStore for PostgresStore {
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, EndpointStoreError> {
+        self.inner.register(request).await
     }
 
     /// An endpoint that cannot be read is removed as well. The result is then a stand-in with its
     /// id, tenant and state, and the URL `https://unreadable.invalid/`.
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.inner.unregister(key).await
+    async fn unregister(
+        &self,
+        key: EndpointKey,
+        now: Timestamp,
+    ) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.inner.unregister(key, now).await
     }
 
     async fn set_state(
         &self,
         key: EndpointKey,
         change: StateChange,
+        now: Timestamp,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.inner.set_state(key, change).await
+        self.inner.set_state(key, change, now).await
     }
 
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         self.inner.endpoint(key).await
     }
 
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        self.inner.endpoints(tenant, after, limit).await
+    async fn list(&self, query: EndpointQuery) -> Result<EndpointPage, EndpointStoreError> {
+        self.inner.endpoints(&query).await
+    }
+
+    async fn count(&self, query: EndpointQuery, max: usize) -> Result<usize, EndpointStoreError> {
+        self.inner.count_endpoints(&query, max).await
     }
 }
 
@@ -228,8 +305,12 @@ impl HistoryStore for PostgresStore {
         self.inner.event(tenant, id).await
     }
 
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+    async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
         self.inner.events(query).await
+    }
+
+    async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
+        self.inner.search(request).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
@@ -238,6 +319,16 @@ impl HistoryStore for PostgresStore {
 
     async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
         self.inner.attempts(query).await
+    }
+}
+
+impl MonitorStore for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
+    }
+
+    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
+        self.inner.waiting(limit).await
     }
 
     async fn statistics(
@@ -248,15 +339,60 @@ impl HistoryStore for PostgresStore {
         self.inner.statistics(endpoint, since).await
     }
 
-    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        self.inner.waiting(limit).await
+    async fn depth(&self, tenant: Option<TenantId>, max: u64) -> Result<QueueDepth, StoreError> {
+        self.inner.depth(tenant, max).await
     }
 
-    /// Whole partitions are dropped, of a day each unless set otherwise. An event goes when its
-    /// partition has ended before `before`, and stays as long as a delivery of that partition
-    /// waits.
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.inner.prune(before, limit).await
+    async fn health(
+        &self,
+        endpoints: Vec<EndpointKey>,
+        max: u64,
+    ) -> Result<Vec<EndpointHealth>, StoreError> {
+        self.inner.health(endpoints, max).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerReport>, StoreError> {
+        self.inner.workers().await
+    }
+
+    async fn figures(&self, query: FiguresQuery) -> Result<Vec<FiguresRow>, StoreError> {
+        self.inner.figures(query).await
+    }
+}
+
+impl JobStore for PostgresStore {
+    async fn create_job(&self, job: NewJob, now: Timestamp) -> Result<Job, StoreError> {
+        self.inner.create_job(job, now).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.inner.job(id).await
+    }
+
+    async fn jobs(&self, query: JobQuery) -> Result<Vec<Job>, StoreError> {
+        self.inner.jobs(query).await
+    }
+
+    async fn change_job(
+        &self,
+        id: JobId,
+        change: JobChange,
+        now: Timestamp,
+    ) -> Result<Job, JobError> {
+        self.inner.change_job(id, change, now).await
+    }
+
+    async fn lease_job(&self, lease: Duration, now: Now) -> Result<Option<LeasedJob>, StoreError> {
+        self.inner.lease_job(lease, now).await
+    }
+
+    async fn advance_job(
+        &self,
+        advance: JobAdvance,
+        lease: Duration,
+        now: Now,
+    ) -> Result<Option<JobState>, StoreError> {
+        self.inner.advance_job(advance, lease, now).await
     }
 }
 

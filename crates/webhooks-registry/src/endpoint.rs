@@ -1,5 +1,6 @@
 //! Endpoints: the destinations of deliveries, and their settings.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
-use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
+use webhooks_core::{Channel, EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
@@ -36,6 +37,13 @@ const MAX_MAX_IN_FLIGHT: u32 = 1_024;
 /// The highest age at which a delivery may expire: a year, leap years included.
 const MAX_MAX_AGE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// The longest name and description in bytes.
+const MAX_NAME: usize = 256;
+const MAX_DESCRIPTION: usize = 4 * 1024;
+
+/// The most entries of metadata, and the bytes of all keys and values together.
+const MAX_METADATA: (usize, usize) = (64, 16 * 1024);
+
 /// A destination of events: its URL, the events that it gets, and how they are signed and tried again.
 ///
 /// # Example
@@ -58,8 +66,16 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// The tenant whose events it gets.
     pub tenant: TenantId,
+    /// Its name for people, at most 256 bytes.
+    pub name: Option<String>,
+    /// Its description for people, at most 4 KiB.
+    pub description: Option<String>,
+    /// Its owner's notes for programs: at most 64 entries, of 16 KiB together.
+    pub metadata: BTreeMap<String, String>,
     /// The events that it gets, at most 256 subscriptions; all events if empty.
     pub subscriptions: Vec<Subscription>,
+    /// The channels of which it gets the events, at most 16; all events if empty.
+    pub channels: Vec<Channel>,
     /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
     /// The schedule by which a failed delivery is tried again. If `None`, direct dispatch retries 3
@@ -110,7 +126,11 @@ impl Endpoint {
         Ok(Self {
             url,
             tenant: TenantId::default(),
+            name: None,
+            description: None,
+            metadata: BTreeMap::new(),
             subscriptions: Vec::new(),
+            channels: Vec::new(),
             algorithm: Algorithm::default(),
             retry: None,
             timeout: DEFAULT_TIMEOUT,
@@ -140,6 +160,36 @@ impl Endpoint {
         let bounded = subscriptions.into_iter().take(MAX_SUBSCRIPTIONS + 1);
         let subscriptions = bounded.map(|text| Subscription::new(text.as_ref()));
         Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, ..self }.checked()
+    }
+
+    /// Sets the channels of which it gets the events: at most 16; all events if empty.
+    ///
+    /// # Errors
+    /// [`EndpointError::Channels`] when one is malformed, or there are too many.
+    pub fn channels<S: AsRef<str>>(
+        self,
+        channels: impl IntoIterator<Item = S>,
+    ) -> Result<Self, EndpointError> {
+        Ok(Self { channels: Channel::list(channels)?, ..self })
+    }
+
+    /// Sets the name for people: at most 256 bytes.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Sets the description for people: at most 4 KiB.
+    #[must_use]
+    pub fn description(self, description: impl Into<String>) -> Self {
+        Self { description: Some(description.into()), ..self }
+    }
+
+    /// Adds an entry to the metadata, or replaces the one of this key.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
     }
 
     /// Sets the headers that carry id, timestamp and signature; several profiles help in a migration.
@@ -294,7 +344,12 @@ impl Endpoint {
         Self { max_age, ..self }
     }
 
-    /// Returns whether it gets events of this type.
+    /// Returns whether it gets events of these channels, if it wants their type.
+    pub fn listens_to(&self, channels: &[Channel]) -> bool {
+        self.channels.is_empty() || self.channels.iter().any(|channel| channels.contains(channel))
+    }
+
+    /// Returns whether it gets events of this type, if they have a channel of its own.
     pub fn wants(&self, event_type: &EventType) -> bool {
         self.subscriptions.is_empty()
             || self.subscriptions.iter().any(|subscription| subscription.matches(event_type))
@@ -306,8 +361,19 @@ impl Endpoint {
     }
 
     /// Returns all secrets, expired ones included, the newest first.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secrets.iter()
+    }
+
+    /// Returns whether another endpoint has the same secrets, with the same times at which they expire.
+    pub fn has_same_secrets(&self, other: &Self) -> bool {
+        self.secrets == other.secrets
+    }
+
+    /// Returns whether another endpoint has the same settings, apart from the secrets and `active`.
+    pub fn has_same_settings(&self, other: &Self) -> bool {
+        let secrets = self.secrets.clone();
+        *self == Self { secrets, active: self.active, ..other.clone() }
     }
 
     /// Sets all secrets at once, the newest first.
@@ -346,8 +412,15 @@ impl Endpoint {
         if self.subscriptions.len() > MAX_SUBSCRIPTIONS {
             return Err(EndpointError::TooManySubscriptions);
         }
+        Channel::check_count(&self.channels)?;
         let Self { timeout, max_in_flight, max_age, .. } = self;
+        let texts = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let metadata = self.metadata.iter().map(|(key, value)| key.len() + value.len());
         check_ranges([
+            (texts(&self.name) <= MAX_NAME, "name", "256 bytes long at most"),
+            (texts(&self.description) <= MAX_DESCRIPTION, "description", "4 KiB long at most"),
+            (self.metadata.len() <= MAX_METADATA.0, "number of metadata entries", "64 at most"),
+            (metadata.sum::<usize>() <= MAX_METADATA.1, "metadata", "16 KiB long at most"),
             (is_within(*timeout, MAX_TIMEOUT), "timeout", "over 0 s and 10 minutes at most"),
             (max_in_flight.get() <= MAX_MAX_IN_FLIGHT, "max_in_flight", "from 1 to 1024"),
             (is_within(*max_age, MAX_MAX_AGE), "max_age", "over 0 s and 366 days at most"),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use webhooks_core::{EndpointId, TenantId};
 
 /// Identifies an endpoint: ids are unique within a tenant, so a tenant and an id together identify one.
@@ -15,7 +16,7 @@ use webhooks_core::{EndpointId, TenantId};
 /// assert_eq!(key.to_string(), "acme/crm");
 /// # Ok::<(), webhooks_core::IdError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "a tenant and an id, and nothing else, name one")]
 pub struct EndpointKey {
     /// The tenant to which the endpoint belongs.

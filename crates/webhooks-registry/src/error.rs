@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use thiserror::Error;
+use webhooks_core::LabelError;
 
 use crate::{EndpointUrlError, HeaderError, HeaderProfile, SecretError, SubscriptionError};
 
@@ -20,6 +21,9 @@ pub enum EndpointError {
     /// Both an `authorization` header and client credentials are set.
     #[error("an endpoint has either an authorization header or client credentials, not both")]
     Authorization,
+    /// A channel is malformed, or there are too many.
+    #[error(transparent)]
+    Channels(#[from] LabelError),
     /// A header of its own is not allowed.
     #[error(transparent)]
     Header(#[from] HeaderError),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use webhooks_core::{EndpointId, EventType, TenantId};
+use webhooks_core::{Channel, EndpointId, EventType, TenantId};
 
 use crate::{Registration, Subscription};
 
@@ -46,13 +46,17 @@ impl Index {
         }
     }
 
-    /// Returns the endpoints that get events of this type, ordered by id, each once.
+    /// Returns the endpoints that get events of this type and these channels, ordered by id, each
+    /// once.
     pub(crate) fn matching(
         &self,
         tenant: &TenantId,
         event_type: &EventType,
+        channels: &[Channel],
     ) -> Vec<Arc<Registration>> {
-        let mut found: Vec<_> = self.candidates(tenant, event_type).cloned().collect();
+        let candidates = self.candidates(tenant, event_type);
+        let listening = candidates.filter(|found| found.endpoint.listens_to(channels));
+        let mut found: Vec<_> = listening.cloned().collect();
         found.sort_by(|a, b| a.id.cmp(&b.id));
         found.dedup_by(|a, b| a.id == b.id);
         found

@@ -7,6 +7,7 @@ mod custom_header;
 mod endpoint_key;
 mod endpoint_url;
 mod header_profile;
+mod revision;
 mod secret;
 mod secret_string;
 mod state;
@@ -19,10 +20,14 @@ mod rate_limit;
 
 mod endpoint;
 
+mod limits;
+
 // Endpoints under their ids.
 mod registration;
 
 mod index;
+
+pub mod view;
 
 mod registry;
 
@@ -38,10 +43,13 @@ pub use endpoint_key::{EndpointKey, EndpointNumber};
 pub use endpoint_url::{EndpointUrl, EndpointUrlError};
 pub use error::EndpointError;
 pub use header_profile::HeaderProfile;
+pub use limits::EndpointLimits;
 pub use rate_limit::RateLimit;
 pub use registration::Registration;
 pub use registry::{RegisterError, Registry, UnknownEndpoint};
+pub use revision::Revision;
 pub use secret::{Secret, SecretError};
 pub use state::{DisableReason, EndpointState};
-pub use store::{EndpointStoreError, Registered};
+pub use store::{EndpointPage, EndpointQuery, EndpointStoreError, Expected, Registered};
 pub use subscription::{Subscription, SubscriptionError};
+pub use view::EndpointView;

@@ -1,16 +1,16 @@
 //! The endpoints of a program, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use thiserror::Error;
-use webhooks_core::{EndpointId, Event, EventType, IdError, TenantId, excerpt};
+use webhooks_core::{Channel, EndpointId, Event, EventType, IdError, TenantId, Timestamp, excerpt};
 
 use crate::index::{Index, patterns_of};
 use crate::{
     DisableReason, Endpoint, EndpointError, EndpointKey, EndpointNumber, EndpointState,
-    Registration,
+    Registration, Revision,
 };
 
 /// The endpoints of a program, in memory; shared between threads by reference.
@@ -93,7 +93,9 @@ impl Registry {
             state.last_number += 1;
             EndpointNumber::from_u64(state.last_number)
         };
-        self.restore(Registration::new(number, id, endpoint))
+        let added = Registration::new(number, id, endpoint);
+        let revision = Revision::first(Timestamp::now());
+        self.restore(Registration { revision, ..added })
     }
 
     /// Registers an endpoint with the number and state that a store has for it. Replaces and returns the
@@ -159,7 +161,7 @@ impl Registry {
             return None;
         }
         state.index.remove(seen);
-        let disabled = Arc::new(seen.in_state(EndpointState::Disabled(reason)));
+        let disabled = Arc::new(seen.in_state(EndpointState::Disabled(reason), Timestamp::now()));
         state.by_key.insert(key, Arc::clone(&disabled));
         Some(disabled)
     }
@@ -202,17 +204,47 @@ impl Registry {
     /// The cost grows with the endpoints found and the depth of the event type, not with the
     /// endpoints registered.
     pub fn matching(&self, event: &Event) -> Vec<Arc<Registration>> {
-        self.matching_type(&event.tenant, &event.event_type)
+        self.matching_type(&event.tenant, &event.event_type, &event.channels)
     }
 
-    /// Returns the endpoints of a tenant that get events of this type and are not disabled, ordered
-    /// by id.
+    /// Returns the endpoints of a tenant that get events of this type and these channels and are not
+    /// disabled, ordered by id.
     pub fn matching_type(
         &self,
         tenant: &TenantId,
         event_type: &EventType,
+        channels: &[Channel],
     ) -> Vec<Arc<Registration>> {
-        self.read().index.matching(tenant, event_type)
+        self.read().index.matching(tenant, event_type, channels)
+    }
+
+    /// Returns the named endpoints of a tenant that are not disabled, ordered by id.
+    pub fn named(&self, tenant: &TenantId, ids: &[EndpointId]) -> Vec<Arc<Registration>> {
+        let state = self.read();
+        let ids: BTreeSet<&EndpointId> = ids.iter().collect();
+        (ids.into_iter())
+            .filter_map(|id| state.by_key.get(&EndpointKey::new(tenant.clone(), id.clone())))
+            .filter(|found| found.state.is_open())
+            .cloned()
+            .collect()
+    }
+
+    /// Calls `read` with the endpoints in any state, ordered by tenant and id: those of one tenant
+    /// if it is named, those of all otherwise. Writers wait meanwhile.
+    pub fn with_all<T>(
+        &self,
+        tenant: Option<&TenantId>,
+        read: impl FnOnce(&mut dyn Iterator<Item = &Arc<Registration>>) -> T,
+    ) -> T {
+        let state = self.read();
+        let Some(tenant) = tenant else { return read(&mut state.by_key.values()) };
+        // No id comes before "-": it is the first of the allowed characters.
+        let first = EndpointId::new("-").map(|id| EndpointKey::new(tenant.clone(), id));
+        let from = first.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        let of_tenant = (state.by_key.range::<EndpointKey, _>((from, Bound::Unbounded)))
+            .map(|(_, found)| found)
+            .take_while(|found| *tenant == found.endpoint.tenant);
+        read(&mut { of_tenant })
     }
 
     // A poisoned lock is no reason to stop: a panic leaves no entry half written.

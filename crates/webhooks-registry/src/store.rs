@@ -12,22 +12,29 @@
 //! several processes. The engine has checked with its
 //! transport that deliveries can go to an endpoint before it calls `register`.
 //!
-//! A store need not know the rules of endpoints: [`Endpoint::check`] decides whether one is valid,
-//! [`Registration::again`] what registering it again changes, and
-//! [`EndpointState::after`](crate::EndpointState::after) what a [`StateChange`] does.
+//! A store need not know the rules of endpoints: [`RegisterRequest::apply`] decides what registering
+//! one changes, [`Registration::after`] what a [`StateChange`] does, and [`EndpointQuery`] what a list
+//! holds.
 //! [`StoredEndpoint`] turns an endpoint into a text and secret bytes, and back.
 //! `SealingKeys` of the module `seal` encrypt these bytes.
 
+mod query;
+mod register;
 mod stored_endpoint;
 
 use std::error::Error;
 use std::sync::Arc;
 
-use webhooks_core::{EndpointId, TenantId};
+use webhooks_core::Timestamp;
 
-use crate::{Endpoint, EndpointKey, RegisterError, Registration, UnknownEndpoint};
+use crate::{EndpointKey, RegisterError, Registration, UnknownEndpoint};
 
 pub use crate::state::{IsDisabled, StateChange};
+pub use query::{
+    EndpointCursor, EndpointCursorError, EndpointOrder, EndpointPage, EndpointQuery, PagePlace,
+    StateKind,
+};
+pub use register::{Expected, RegisterRequest};
 pub use stored_endpoint::{StoredEndpoint, StoredEndpointError};
 
 /// The port to a durable store of endpoints. A change survives a crash once the store returned `Ok`.
@@ -37,15 +44,16 @@ pub use stored_endpoint::{StoredEndpoint, StoredEndpointError};
     message = "`{Self}` does not store endpoints: implement `EndpointStore`"
 )]
 pub trait EndpointStore: Send + Sync + 'static {
-    /// Registers an endpoint of its tenant under an id. Replaces the one that is there, by the rules of
-    /// [`Registration::again`]. Deliveries that wait go to the new one.
+    /// Registers an endpoint of its tenant under an id, if the request's condition holds. Replaces the
+    /// one that is there, by the rules of [`RegisterRequest::apply`]. Deliveries that wait go to the
+    /// new one.
     ///
     /// # Errors
-    /// [`EndpointStoreError`] when the endpoint exceeds a bound, or the store fails.
+    /// [`EndpointStoreError`] when the endpoint exceeds a bound, the condition does not hold, the
+    /// tenant has too many endpoints, or the store fails.
     fn register(
         &self,
-        id: EndpointId,
-        endpoint: Endpoint,
+        request: RegisterRequest,
     ) -> impl Future<Output = Result<Registered, EndpointStoreError>> + Send;
 
     /// Removes an endpoint and returns it. Deliveries that wait for it are cancelled. Its history stays
@@ -56,10 +64,10 @@ pub trait EndpointStore: Send + Sync + 'static {
     fn unregister(
         &self,
         key: EndpointKey,
+        now: Timestamp,
     ) -> impl Future<Output = Result<Arc<Registration>, EndpointStoreError>> + Send;
 
-    /// Changes an endpoint's state, by the rules of
-    /// [`EndpointState::after`](crate::EndpointState::after). Returns the endpoint as it was before, or
+    /// Changes an endpoint's state, by the rules of [`Registration::after`]. Returns the endpoint as it was before, or
     /// `None` if nothing changed. If it is disabled, deliveries that wait for it are cancelled; if it is
     /// paused, they still wait.
     ///
@@ -70,6 +78,7 @@ pub trait EndpointStore: Send + Sync + 'static {
         &self,
         key: EndpointKey,
         change: StateChange,
+        now: Timestamp,
     ) -> impl Future<Output = Result<Option<Arc<Registration>>, EndpointStoreError>> + Send;
 
     /// Returns an endpoint.
@@ -81,17 +90,25 @@ pub trait EndpointStore: Send + Sync + 'static {
         key: EndpointKey,
     ) -> impl Future<Output = Result<Option<Arc<Registration>>, EndpointStoreError>> + Send;
 
-    /// Returns at most `limit` endpoints in any state, ordered by tenant and id, those after
-    /// `after`; of one tenant if it is named.
+    /// Returns a page of a list of endpoints. An endpoint that cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`EndpointStoreError`] when the cursor belongs to a list in another order, or the store fails.
+    fn list(
+        &self,
+        query: EndpointQuery,
+    ) -> impl Future<Output = Result<EndpointPage, EndpointStoreError>> + Send;
+
+    /// Counts the endpoints that the filters of a query let through, its order and place aside; it
+    /// counts `max` at most.
     ///
     /// # Errors
     /// [`EndpointStoreError::Unavailable`] when the store fails.
-    fn list(
+    fn count(
         &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Arc<Registration>>, EndpointStoreError>> + Send;
+        query: EndpointQuery,
+        max: usize,
+    ) -> impl Future<Output = Result<usize, EndpointStoreError>> + Send;
 }
 
 /// The change that registering an endpoint made.
@@ -113,6 +130,25 @@ pub enum Registered {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointStoreError {
+    /// The id is taken, and the endpoint was to be new.
+    #[error("endpoint {endpoint} is registered already")]
+    AlreadyRegistered {
+        /// The endpoint.
+        endpoint: EndpointKey,
+    },
+    /// The endpoint was changed since the caller read it. Read it again, and repeat the change.
+    #[error("endpoint {endpoint} is in version {found}, not {expected}; read it again")]
+    Changed {
+        /// The endpoint.
+        endpoint: EndpointKey,
+        /// The version that the caller expected.
+        expected: u64,
+        /// The version that it has.
+        found: u64,
+    },
+    /// A cursor does not belong to the list.
+    #[error(transparent)]
+    Cursor(#[from] EndpointCursorError),
     /// A disabled endpoint can be neither paused nor resumed.
     #[error(transparent)]
     IsDisabled(#[from] IsDisabled),
@@ -125,6 +161,12 @@ pub enum EndpointStoreError {
     /// The endpoint cannot be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The tenant has as many endpoints as it may have.
+    #[error("the tenant has {max} endpoints already, which is the most it may have")]
+    TooMany {
+        /// The most that it may have.
+        max: usize,
+    },
     /// The store cannot be reached, or failed; trying again later may help.
     #[error("the store is not available")]
     Unavailable {

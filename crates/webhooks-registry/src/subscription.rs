@@ -1,7 +1,9 @@
 //! Subscriptions: the events that an endpoint gets.
 
 use std::fmt;
+use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::{EventType, EventTypeError, excerpt};
 
@@ -19,7 +21,8 @@ use webhooks_core::{EventType, EventTypeError, excerpt};
 /// assert!(!subscription.matches(&EventType::new("user")?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Subscription(String);
 
 /// The reason why a text is not a subscription.
@@ -60,9 +63,31 @@ impl Subscription {
     }
 }
 
+impl From<Subscription> for String {
+    fn from(subscription: Subscription) -> Self {
+        subscription.0
+    }
+}
+
+impl TryFrom<String> for Subscription {
+    type Error = SubscriptionError;
+
+    fn try_from(text: String) -> Result<Self, SubscriptionError> {
+        Self::new(&text)
+    }
+}
+
+impl FromStr for Subscription {
+    type Err = SubscriptionError;
+
+    fn from_str(text: &str) -> Result<Self, SubscriptionError> {
+        Self::new(text)
+    }
+}
+
 impl fmt::Display for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 

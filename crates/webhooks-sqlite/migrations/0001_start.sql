@@ -11,6 +11,10 @@ CREATE TABLE endpoints (
     secrets       BLOB NOT NULL,                -- JSON, encrypted if a key is configured
     state         TEXT NOT NULL,                -- active, paused, disabled, unregistered
     disabled      TEXT,                         -- the reason if disabled: failing, gone, manual
+    version       INTEGER NOT NULL,             -- grows with each change, in all rows of the endpoint
+    created_at    INTEGER NOT NULL,             -- the time of the first registration
+    updated_at    INTEGER NOT NULL,             -- the time of the last change
+    state_since   INTEGER NOT NULL,             -- the time at which it entered its state
     failing_since INTEGER,                      -- the first failure since the last success
     failed_at     INTEGER,                      -- the last failure that was noted
     tried_for     INTEGER,                      -- microseconds in which attempts were made and failed
@@ -27,7 +31,12 @@ CREATE TABLE events (
     type        TEXT NOT NULL,
     accepted_at INTEGER NOT NULL,
     deliveries  INTEGER NOT NULL,               -- the number of its deliveries when it was accepted
-    body        TEXT NOT NULL                   -- the JSON that receivers get
+    channels    TEXT,                           -- a JSON array, by which endpoints filter
+    tags        TEXT,                           -- a JSON array, by which people find it
+    deliver_at  INTEGER,                        -- nothing is delivered before, if it is scheduled
+    recipients  TEXT,                           -- a JSON array of ids: the only endpoints that get it
+    expunged_at INTEGER,                        -- the time at which its content was deleted
+    body        TEXT NOT NULL                   -- the JSON that receivers get; empty once expunged
 );
 CREATE UNIQUE INDEX events_id ON events (id, tenant);
 CREATE INDEX events_tenant ON events (tenant, number);
@@ -37,11 +46,14 @@ CREATE TABLE deliveries (
     event                  INTEGER NOT NULL,    -- events.number
     endpoint               INTEGER NOT NULL,    -- endpoints.number
     status                 TEXT NOT NULL,       -- pending, delivered, failed, retrying, cancelled
-    queued_at              INTEGER NOT NULL,    -- the time of acceptance, or of the last replay
+    queued_at              INTEGER NOT NULL,    -- it grows old from then: accepted, replayed, scheduled
     attempts               INTEGER NOT NULL DEFAULT 0,
     attempts_before_replay INTEGER NOT NULL DEFAULT 0,  -- those before the last replay
     due_at                 INTEGER,             -- NULL once it has ended; 0 if its endpoint is ordered
-    cancelled              TEXT                 -- the reason: disabled, expired, manual, unregistered
+    is_scheduled           INTEGER,             -- 1 while it waits for the time for which it is scheduled
+    cancelled              TEXT,                -- the reason: disabled, expired, expunged, manual, unregistered
+    created_at             INTEGER,             -- if it was added by a replay; else its event's accepted_at
+    ended_at               INTEGER              -- NULL while it waits
 );
 CREATE INDEX deliveries_event ON deliveries (event);
 CREATE INDEX deliveries_due ON deliveries (endpoint, due_at) WHERE due_at IS NOT NULL;
@@ -56,9 +68,37 @@ CREATE TABLE attempts (
     status_code INTEGER,
     error_class TEXT,
     error       TEXT,
+    response_headers TEXT,                      -- those without secrets, one per line: retry-after: 120
     response    BLOB,                           -- the start of the body
     PRIMARY KEY (delivery, number)
 ) WITHOUT ROWID;
+
+-- Counts of endpoints by minute or, once they are older than 48 hours, by hour.
+CREATE TABLE figures (
+    endpoint INTEGER NOT NULL,                  -- endpoints.number
+    at       INTEGER NOT NULL,                  -- the start of the minute or hour
+    kind     TEXT NOT NULL,                     -- accepted, delivered, failure:5xx, within:50ms, ...
+    count    INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, at, kind)
+) WITHOUT ROWID;
+-- Each row is in one of them: minutes are added up to hours, and hours are deleted.
+CREATE INDEX figures_minutes ON figures (at) WHERE at % 3600000000 <> 0;
+CREATE INDEX figures_hours ON figures (at) WHERE at % 3600000000 = 0;
+
+CREATE TABLE jobs (
+    number     INTEGER PRIMARY KEY,
+    tenant     TEXT,                            -- NULL for an operator's job
+    work       TEXT NOT NULL,                   -- JSON
+    rate       INTEGER,                         -- the most deliveries per second
+    state      TEXT NOT NULL,                   -- running, stopped, finished, failed
+    done       INTEGER NOT NULL DEFAULT 0,      -- the number of deliveries so far
+    cursor     TEXT,                            -- the place at which it goes on
+    error      TEXT,                            -- the reason why it failed
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX jobs_tenant ON jobs (tenant, number);
+CREATE INDEX jobs_running ON jobs (number) WHERE state = 'running';
 
 -- The next numbers at the time of the last deletion of rows.
 CREATE TABLE counters (
@@ -77,7 +117,8 @@ SELECT 'dlv_' || deliveries.number AS delivery, deliveries.status, deliveries.ca
            substr(hex(events.id), 21)) ELSE events.id END AS event,
        events.type, events.tenant, deliveries.attempts,
        datetime(deliveries.queued_at / 1000000, 'unixepoch') AS queued_at,
-       datetime(nullif(deliveries.due_at, 0) / 1000000, 'unixepoch') AS due_at
+       datetime(nullif(deliveries.due_at, 0) / 1000000, 'unixepoch') AS due_at,
+       datetime(deliveries.ended_at / 1000000, 'unixepoch') AS ended_at
 FROM deliveries
 JOIN events ON events.number = deliveries.event
 JOIN endpoints ON endpoints.number = deliveries.endpoint;

@@ -1,7 +1,7 @@
 //! A delivery's row, as operations and replay read it.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use crate::error::BadRow;
@@ -17,6 +17,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) due_at: Option<Timestamp>,
     /// The time at which it was accepted, or last replayed.
     pub(crate) queued_at: Timestamp,
+    /// Its event, if that was expunged.
+    pub(crate) expunged: Option<EventId>,
 }
 
 impl DeliveryRow {
@@ -29,14 +31,13 @@ impl DeliveryRow {
         const FIND: &str = "
             SELECT endpoints.tenant, endpoints.id, endpoints.number, deliveries.status,
                    deliveries.due_at, endpoints.state IN ('disabled', 'unregistered'),
-                   deliveries.queued_at
+                   deliveries.queued_at, events.id, events.expunged_at IS NOT NULL
             FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
+            JOIN events ON events.number = deliveries.event
             WHERE deliveries.number = ?";
         let mut statement = connection.prepare_cached(FIND)?;
         let found = statement.query_row([row::number(delivery)], |row| {
-            let (id, status): (String, String) = (row.get(1)?, row.get(3)?);
-            let id = EndpointId::new(&id);
-            let id = id.map_err(|_why| BadRow::of("the id of an endpoint").in_column(1))?;
+            let (id, status): (_, String) = (row::endpoint_id(row, 1)?, row.get(3)?);
             let status = status.parse();
             let status =
                 status.map_err(|_why| BadRow::of("the status of a delivery").in_column(3))?;
@@ -49,6 +50,7 @@ impl DeliveryRow {
                 status: if is_cancelled { DeliveryStatus::Cancelled } else { status },
                 due_at: due_at.map(row::time).filter(|_| !is_closed),
                 queued_at: row::time(row.get(6)?),
+                expunged: if row.get(8)? { Some(row::event_id(row, 7)?) } else { None },
             })
         });
         found.optional()

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use rusqlite::params;
-use webhooks_core::Timestamp;
+use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::backlog::QueueKey;
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, RegisterError, Registration, UnknownEndpoint,
+    DisableReason, EndpointKey, RegisterError, Registration, Revision, UnknownEndpoint,
     seal::SealError,
-    store::{EndpointStoreError, Registered, StateChange, StoredEndpoint},
+    store::{EndpointStoreError, RegisterRequest, Registered, StateChange, StoredEndpoint},
 };
 
 use crate::command::WriteCommand;
@@ -33,20 +33,27 @@ impl Change {
 
     /// Changes the endpoint's row. An endpoint that opens gets a new row, so that deliveries of the old
     /// row that are still being cancelled are not mistaken for new ones.
-    fn write(&mut self, connection: &WriteConnection) -> rusqlite::Result<Result<(), SealError>> {
+    fn write(
+        &mut self,
+        connection: &mut WriteConnection,
+    ) -> rusqlite::Result<Result<(), SealError>> {
         const UPDATE: &str = "UPDATE endpoints
             SET settings = ?2, secrets = ?3, state = ?4, disabled = ?5,
-                blocked_until = CASE WHEN ?6 THEN blocked_until ELSE 0 END
+                blocked_until = CASE WHEN ?6 THEN blocked_until ELSE 0 END,
+                version = ?7, updated_at = ?8, state_since = ?9
             WHERE number = ?1 RETURNING blocked_until";
         // Nothing is signed for the old row any more, so its secrets are deleted.
         const RETIRE: &str = "UPDATE endpoints SET is_current = 0, secrets = x'' WHERE number = ?";
         const INSERT: &str =
-            "INSERT INTO endpoints (tenant, id, settings, secrets, state, disabled)
-            VALUES (?, ?, ?, ?, ?, ?)";
+            "INSERT INTO endpoints (tenant, id, settings, secrets, state, disabled, version,
+                updated_at, state_since, created_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         // Deliveries of an ordered endpoint are due at 0, so that the index has them in the order of
-        // acceptance.
+        // acceptance; those that are scheduled come behind them.
         const REORDER: &str = "UPDATE deliveries SET due_at = 0
-            WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0";
+            WHERE endpoint = ? AND due_at IS NOT NULL AND due_at <> 0 AND is_scheduled IS NULL";
+        // The highest version of the rows, for an endpoint that is registered again.
+        const LAST: &str = "SELECT max(version) FROM endpoints WHERE tenant = ? AND id = ?";
         let Self { before, after, first, blocked_until } = self;
         let (key, state) = (after.key(), after.state);
         let stored = StoredEndpoint::new(&after.endpoint);
@@ -57,11 +64,25 @@ impl Change {
         let disabled = state.disabled().map(DisableReason::as_str);
         let was_open = before.as_ref().map(|before| before.state.is_open());
         let number = row::endpoint(after.number);
+        let (tenant, id) = (key.tenant.as_str(), key.id.as_str());
+        if was_open.is_none() {
+            let mut last = connection.sqlite().prepare_cached(LAST)?;
+            let last: Option<i64> = last.query_row([tenant, id], |row| row.get(0))?;
+            after.revision =
+                last.map_or(after.revision, |last| after.revision.above(row::unsigned(last)));
+        }
+        let Revision { version, created_at, updated_at, state_since } = after.revision;
+        let (version, updated_at) = (row::integer(version), row::micros(updated_at));
+        let (created_at, since) = (row::micros(created_at), row::micros(state_since));
+        let settings = stored.settings;
         if was_open == Some(true) || (was_open == Some(false) && !state.is_open()) {
             let (word, ordered) = (state.as_str(), after.endpoint.ordered);
-            let parameters = params![number, stored.settings, secrets, word, disabled, ordered];
+            let parameters = params![
+                number, settings, secrets, word, disabled, ordered, version, updated_at, since
+            ];
             let mut update = connection.sqlite().prepare_cached(UPDATE)?;
             *blocked_until = row::time(update.query_row(parameters, |row| row.get(0))?);
+            drop(update);
             if !state.is_open() {
                 connection.cancel_some(number)?;
             } else if after.endpoint.ordered {
@@ -73,10 +94,14 @@ impl Change {
         if was_open.is_some() {
             connection.execute(RETIRE, [number])?;
         }
-        let (tenant, id) = (key.tenant.as_str(), key.id.as_str());
         let word = state.as_str();
-        connection
-            .execute(INSERT, params![tenant, id, stored.settings, secrets, word, disabled])?;
+        connection.execute(
+            INSERT,
+            params![
+                tenant, id, settings, secrets, word, disabled, version, updated_at, since,
+                created_at
+            ],
+        )?;
         after.number = row::endpoint_number(connection.sqlite().last_insert_rowid());
         Ok(Ok(()))
     }
@@ -105,26 +130,29 @@ impl Change {
 
 /// Adds an endpoint, or changes one of the same id.
 pub(crate) struct Register {
-    registration: Registration,
+    request: RegisterRequest,
     outcome: Result<Option<Change>, EndpointStoreError>,
 }
 
 impl Register {
-    /// Returns the command to register an endpoint, which has no number yet.
-    pub(crate) fn new(registration: Registration) -> Self {
-        Self { registration, outcome: Ok(None) }
+    pub(crate) fn new(request: RegisterRequest) -> Self {
+        Self { request, outcome: Ok(None) }
     }
 
     fn change(&self, inner: &SqliteInner) -> Result<Option<Change>, EndpointStoreError> {
-        let registration = &self.registration;
-        registration.endpoint.check().map_err(RegisterError::Endpoint)?;
-        let before = current(inner, &registration.key());
-        let after = match &before {
-            None => Some(registration.clone()),
-            Some(before) => before.again(registration.endpoint.clone()),
-        };
+        let before = current(inner, &self.request.key());
+        let after = self.request.apply(before.as_deref())?;
+        if before.is_none() && self.request.max_endpoints.is_some() {
+            self.request.check_count(count_of(inner, &self.request.endpoint.tenant))?;
+        }
         Ok(after.map(|after| Change::new(before, after)))
     }
+}
+
+/// Counts the endpoints of a tenant, those included whose rows cannot be read.
+fn count_of(inner: &SqliteInner, tenant: &TenantId) -> usize {
+    let unreadable = inner.unreadable().keys().filter(|key| key.tenant == *tenant).count();
+    inner.registry.with_all(Some(tenant), |all| all.count()) + unreadable
 }
 
 // The commands on endpoints end their groups: `after_commit` changes registrations and queues, by
@@ -152,11 +180,12 @@ impl WriteCommand for Register {
 /// Removes an endpoint; its waiting deliveries are cancelled.
 pub(crate) struct Unregister {
     key: EndpointKey,
+    now: Timestamp,
 }
 
 impl Unregister {
-    pub(crate) fn new(key: EndpointKey) -> Self {
-        Self { key }
+    pub(crate) fn new(key: EndpointKey, now: Timestamp) -> Self {
+        Self { key, now }
     }
 }
 
@@ -170,10 +199,11 @@ impl WriteCommand for Unregister {
     ) -> rusqlite::Result<()> {
         // Nothing is signed for it any more, so its secrets are deleted.
         const RETIRE: &str = "UPDATE endpoints
-            SET is_current = 0, state = 'unregistered', secrets = x'' WHERE number = ?";
+            SET is_current = 0, state = 'unregistered', state_since = ?2, secrets = x''
+            WHERE number = ?1";
         if let Some(current) = current(inner, &self.key) {
             let number = row::endpoint(current.number);
-            connection.execute(RETIRE, [number])?;
+            connection.execute(RETIRE, [number, row::micros(self.now)])?;
             connection.cancel_some(number)?;
         }
         Ok(())
@@ -195,12 +225,13 @@ impl WriteCommand for Unregister {
 pub(crate) struct SetState {
     key: EndpointKey,
     change: StateChange,
+    now: Timestamp,
     outcome: Result<Option<Change>, EndpointStoreError>,
 }
 
 impl SetState {
-    pub(crate) fn new(key: EndpointKey, change: StateChange) -> Self {
-        Self { key, change, outcome: Ok(None) }
+    pub(crate) fn new(key: EndpointKey, change: StateChange, now: Timestamp) -> Self {
+        Self { key, change, now, outcome: Ok(None) }
     }
 
     fn change(&self, inner: &SqliteInner) -> Result<Option<Change>, EndpointStoreError> {
@@ -209,8 +240,7 @@ impl SetState {
         }
         let before = inner.registry.get_of(&self.key);
         let before = before.ok_or_else(|| UnknownEndpoint::new(&self.key))?;
-        let after: Option<EndpointState> = before.state.after(self.change)?;
-        let after = after.map(|state| before.in_state(state));
+        let after = before.after(self.change, self.now)?;
         Ok(after.map(|after| Change::new(Some(before), after)))
     }
 }
@@ -236,7 +266,7 @@ impl WriteCommand for SetState {
 /// Writes a change unless it is refused or changes nothing.
 fn write(
     change: Result<Option<Change>, EndpointStoreError>,
-    connection: &WriteConnection,
+    connection: &mut WriteConnection,
 ) -> rusqlite::Result<Result<Option<Change>, EndpointStoreError>> {
     let Ok(Some(mut change)) = change else { return Ok(change) };
     let written = change.write(connection)?;

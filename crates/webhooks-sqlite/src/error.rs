@@ -1,11 +1,13 @@
 //! The errors of opening a store, and the sources of the errors of its calls.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
-use webhooks_core::DeliveryId;
+use webhooks_core::{DeliveryId, LabelError};
+use webhooks_dispatch::Conflict;
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::seal::SealError;
 
@@ -97,6 +99,73 @@ pub enum OpenError {
     Thread {
         /// The error of the operating system.
         source: io::Error,
+    },
+}
+
+/// The reason why a [`transaction`](crate::SqliteStore::transaction) was not committed, or a
+/// [`read`](crate::SqliteStore::read) failed. Nothing was stored.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TransactionError<E> {
+    /// The closure panicked, which is a bug in it. The store goes on.
+    Panicked,
+    /// The closure returned this error.
+    Refused(E),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl<E: fmt::Display> fmt::Display for TransactionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked => f.write_str("the closure panicked, and nothing of it was stored"),
+            Self::Refused(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The closure's error has no source here, so that it may be any type, such as a boxed error. Match
+/// [`Refused`](Self::Refused) for more.
+impl<E: fmt::Debug + fmt::Display> std::error::Error for TransactionError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Panicked | Self::Refused(_) => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
+
+impl<E> From<StoreError> for TransactionError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The reason why an event was not published in a transaction. The transaction can go on, unless
+/// SQLite has ended it; then nothing of it is stored.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishInError {
+    /// Another event has this id already.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The event has too many channels or tags.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    /// The store failed, or has no room for the event.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event is to be delivered more than 90 days from now.
+    #[error("an event can be scheduled 90 days ahead at most; publish it later")]
+    TooFarAhead,
+    /// The event's body is too large.
+    #[error("the event's body has {len} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// The length in bytes.
+        len: usize,
+        /// The maximum: [`SqliteOptions::max_body`](crate::SqliteOptions::max_body).
+        max: usize,
     },
 }
 

@@ -1,17 +1,19 @@
 //! The state that the store's callers and its writer share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use webhooks_dispatch::backlog::{Backlog, Window};
+use webhooks_dispatch::observer::WorkerReport;
 use webhooks_dispatch::store::{ChangeNotifier, StoreError};
 use webhooks_registry::{EndpointKey, Registration, Registry, store::EndpointStoreError};
 
 use crate::deferred_errors::DeferredErrors;
 use crate::error::{Closed, Panicked, UnreadableEndpoint, unavailable};
+use crate::job_leases::JobLeases;
 use crate::readers::Readers;
 
 /// The inside of a store, behind an `Arc`.
@@ -26,10 +28,14 @@ use crate::readers::Readers;
 pub(crate) struct SqliteInner {
     pub(crate) path: PathBuf,
     pub(crate) registry: Registry,
+    /// The size in bytes that an event in a transaction may have.
+    pub(crate) max_body: usize,
     backlog: Mutex<Backlog>,
     pub(crate) notifier: ChangeNotifier,
     pub(crate) deferred_errors: DeferredErrors,
     unreadable: Mutex<HashMap<EndpointKey, Unreadable>>,
+    jobs: Mutex<JobLeases>,
+    reports: Mutex<BTreeMap<u64, WorkerReport>>,
     pub(crate) readers: Arc<Readers>,
     /// The writer's thread, until somebody closes the store.
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -55,15 +61,18 @@ pub(crate) struct Unreadable {
 }
 
 impl SqliteInner {
-    pub(crate) fn new(path: PathBuf, window: Window) -> Self {
+    pub(crate) fn new(path: PathBuf, window: Window, max_body: usize) -> Self {
         Self {
             readers: Arc::new(Readers::new(&path)),
             path,
             registry: Registry::new(),
+            max_body,
             backlog: Mutex::new(Backlog::new(window)),
             notifier: ChangeNotifier::new(),
             deferred_errors: DeferredErrors::default(),
             unreadable: Mutex::default(),
+            jobs: Mutex::default(),
+            reports: Mutex::default(),
             thread: Mutex::default(),
             is_closing: AtomicBool::new(false),
             ended: OnceLock::new(),
@@ -92,6 +101,16 @@ impl SqliteInner {
     /// Returns the endpoints whose rows could not be read when the store was opened.
     pub(crate) fn unreadable(&self) -> MutexGuard<'_, HashMap<EndpointKey, Unreadable>> {
         self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the jobs that run, and the leases on them.
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, JobLeases> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the last reports of the workers. All are in this process, so they need not be stored.
+    pub(crate) fn reports(&self) -> MutexGuard<'_, BTreeMap<u64, WorkerReport>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns why an endpoint's row could not be read, if it could not.

@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, params};
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_dispatch::backlog::due_in_order;
+use webhooks_dispatch::backlog::QueuedDelivery;
 use webhooks_dispatch::store::SerializedEvent;
 use webhooks_registry::Registration;
 
@@ -50,11 +50,12 @@ impl<'t> Inserter<'t> {
         next: &'t mut Numbers,
     ) -> rusqlite::Result<Self> {
         const EVENT: &str = "INSERT INTO events
-            (number, id, tenant, type, accepted_at, deliveries, body)
-            VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
-        const DELIVERY: &str =
-            "INSERT INTO deliveries (number, event, endpoint, status, queued_at, due_at)
-            VALUES (?, ?, ?, 'pending', ?, ?)";
+            (number, id, tenant, type, accepted_at, deliveries, channels, tags, deliver_at,
+             recipients, body)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
+        const DELIVERY: &str = "INSERT INTO deliveries
+            (number, event, endpoint, status, queued_at, due_at, is_scheduled, created_at)
+            VALUES (?, ?, ?, 'pending', ?, ?, ?, ?)";
         let event = connection.prepare_cached(EVENT)?;
         let delivery = connection.prepare_cached(DELIVERY)?;
         Ok(Self { event, delivery, next })
@@ -75,24 +76,38 @@ impl<'t> Inserter<'t> {
             event.event_type.as_str(),
             row::micros(now),
             row::count(deliveries),
+            row::list(&event.channels)?,
+            row::list(&event.tags)?,
+            event.deliver_at.map(row::micros),
+            event.only.as_ref().map(row::json).transpose()?,
             row::Json(&event.body),
         ])?;
         self.next.event += i64::from(added > 0);
         Ok((added > 0).then_some(number))
     }
 
-    /// Adds a delivery that is due now; returns its id and the due time that is stored.
+    /// Adds a delivery that is due now unless it is scheduled; returns its id and the due time that is
+    /// stored. `created_at` is set if it does not come with its event.
     pub(crate) fn delivery(
         &mut self,
         event: i64,
         registration: &Registration,
+        queued: &QueuedDelivery,
         now: Timestamp,
+        created_at: Option<Timestamp>,
     ) -> rusqlite::Result<(DeliveryId, Timestamp)> {
         let number = self.next.delivery;
         let endpoint = row::endpoint(registration.number);
-        let due_at = due_in_order(&registration.endpoint, now);
-        let parameters = params![number, event, endpoint, row::micros(now), row::micros(due_at)];
-        self.delivery.execute(parameters)?;
+        let due_at = queued.due_in_order(&registration.endpoint, now);
+        self.delivery.execute(params![
+            number,
+            event,
+            endpoint,
+            row::micros(queued.progress.queued_at),
+            row::micros(due_at),
+            queued.is_scheduled.then_some(true),
+            created_at.map(row::micros),
+        ])?;
         self.next.delivery += 1;
         Ok((row::delivery_id(number), due_at))
     }

@@ -21,10 +21,13 @@ mod readers;
 
 // The state that callers and the writer share.
 mod deferred_errors;
+mod job_leases;
 
 mod inner;
 
 // The connection that writes, with the writer's memory.
+mod figure_book;
+mod guard;
 mod inserter;
 mod retention_search;
 
@@ -44,20 +47,32 @@ mod publish;
 
 mod settle;
 
+mod transaction;
+
 mod delivery_row;
 
 mod operations;
 
+mod expunge;
+
 mod replay;
 
 mod retention;
+
+mod roll_up;
 
 mod checkpoint;
 
 // The store.
 mod store;
 
+mod ports;
+
 mod history;
+
+mod jobs;
+
+mod monitor;
 
 // Opening and closing it.
 mod options;
@@ -70,8 +85,10 @@ mod open;
 mod manual;
 
 // The public interface is:
-pub use error::OpenError;
+pub use error::{OpenError, PublishInError, TransactionError};
 #[cfg(feature = "sabotage")]
 pub use manual::ManualWriter;
 pub use options::SqliteOptions;
+pub use rusqlite;
 pub use store::SqliteStore;
+pub use transaction::Transaction;

@@ -11,6 +11,9 @@ const EVENT_RESERVE: i64 = 8;
 /// outcomes change rows in place and need next to no room.
 const ATTEMPT_RESERVE: i64 = 32;
 
+/// The part of the file that figures leave to outcomes: a sixty-fourth.
+const FIGURE_RESERVE: i64 = 64;
+
 /// The size that the file may have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
@@ -26,6 +29,8 @@ pub(crate) struct Room {
     pub(crate) events: i64,
     /// By recording attempts.
     pub(crate) attempts: i64,
+    /// By recording figures.
+    pub(crate) figures: i64,
 }
 
 impl Limit {
@@ -44,7 +49,11 @@ impl Limit {
     pub(crate) fn room(self, used: i64) -> Room {
         let below =
             |reserve: i64| (self.pages - self.pages / reserve - used).saturating_mul(self.page);
-        Room { events: below(EVENT_RESERVE), attempts: below(ATTEMPT_RESERVE) }
+        Room {
+            events: below(EVENT_RESERVE),
+            attempts: below(ATTEMPT_RESERVE),
+            figures: below(FIGURE_RESERVE),
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use rusqlite::{Connection, Row, params};
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointState, Registration, seal::SealError, store::StoredEndpoint,
+    Endpoint, EndpointKey, EndpointState, Registration, Revision, seal::SealError,
+    store::StoredEndpoint,
 };
 
 use crate::OpenError;
@@ -27,6 +28,7 @@ struct EndpointRow {
     sealed: Vec<u8>,
     state: EndpointState,
     blocked_until: i64,
+    revision: Revision,
 }
 
 impl EndpointRow {
@@ -50,6 +52,12 @@ impl EndpointRow {
             sealed: bytes(4)?,
             state: EndpointState::from_words(&text(5)?, disabled.as_deref()),
             blocked_until: row.get(7).unwrap_or_default(),
+            revision: Revision {
+                version: row::unsigned(row.get(8).unwrap_or_default()),
+                created_at: row::time(row.get(9).unwrap_or_default()),
+                updated_at: row::time(row.get(10).unwrap_or_default()),
+                state_since: row::time(row.get(11).unwrap_or_default()),
+            },
         })
     }
 }
@@ -113,7 +121,8 @@ fn endpoint_rows(
     inner: &SqliteInner,
 ) -> rusqlite::Result<Vec<EndpointRow>> {
     const ENDPOINTS: &str = "
-        SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until
+        SELECT number, tenant, id, settings, secrets, state, disabled, blocked_until,
+               version, created_at, updated_at, state_since
         FROM endpoints WHERE is_current = 1 ORDER BY number";
     let mut statement = connection.prepare(ENDPOINTS)?;
     let mut rows = statement.query(())?;
@@ -139,7 +148,7 @@ fn open(
     let number = row::endpoint_number(row.number);
     let registration = Registration::new(number, row.key.id.clone(), endpoint);
     // Ids are unique among current rows, and bounds were checked by `to_endpoint`.
-    let _none = inner.registry.restore(registration.in_state(row.state));
+    let _none = inner.registry.restore(registration.restored(row.state, row.revision));
     if let Some(registration) = inner.registry.get_of(&row.key) {
         let first = connection.first_key(number)?;
         let mut backlog = inner.backlog();
@@ -167,7 +176,8 @@ fn known(row: &EndpointRow) -> Option<Registration> {
     let known = known.or_else(|| Endpoint::new("https://unreadable.invalid/", NO_SECRET).ok());
     let endpoint = known?.tenant(row.key.tenant.clone());
     let number = row::endpoint_number(row.number);
-    Some(Registration::new(number, row.key.id.clone(), endpoint).in_state(row.state))
+    let known = Registration::new(number, row.key.id.clone(), endpoint);
+    Some(known.restored(row.state, row.revision))
 }
 
 fn report(inner: &SqliteInner, endpoint: String, why: String) {

@@ -11,7 +11,7 @@ use crate::command::Wakeup;
 use crate::inner::SqliteInner;
 use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
-use crate::{OpenError, SqliteOptions, SqliteStore, connection, file, load};
+use crate::{OpenError, SqliteOptions, SqliteStore, connection, file, jobs, load};
 
 /// The number of commands that may wait for the writer. Callers of further ones wait for a place.
 const QUEUE_CAPACITY: usize = 1_024;
@@ -75,7 +75,7 @@ fn open_blocking(options: SqliteOptions) -> Result<SqliteStore, OpenError> {
 
 /// Opens the file; returns the store, and its writer before that runs.
 pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), OpenError> {
-    let SqliteOptions { path, keys, window, max_bytes } = options;
+    let SqliteOptions { path, keys, window, max_body, max_bytes } = options;
     let path = file::locate(&path)?;
     // The lock comes before SQLite opens the file: a second store must not even migrate it.
     let lock = file::lock(&path)?;
@@ -83,8 +83,10 @@ pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), O
     let connection = WriteConnection::new(connection, limit, keys);
     let failed = |source| OpenError::Sqlite { path: path.clone(), source };
     let mut connection = connection.map_err(failed)?;
-    let inner = Arc::new(SqliteInner::new(path, window));
+    let inner = Arc::new(SqliteInner::new(path, window, max_body));
     load::endpoints(&mut connection, &inner)?;
+    let failed = |source| OpenError::Sqlite { path: inner.path.clone(), source };
+    jobs::load(connection.sqlite(), &inner).map_err(failed)?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     let writer = Writer::new(connection, Arc::clone(&inner), queue, lock);
     Ok((SqliteStore { inner, commands }, writer))

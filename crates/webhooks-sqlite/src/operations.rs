@@ -3,6 +3,7 @@
 use rusqlite::params;
 use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
 use webhooks_dispatch::backlog::QueueKey;
+use webhooks_dispatch::figures::FigureKind;
 use webhooks_dispatch::{OperationError, store::CancelReason};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
@@ -16,64 +17,106 @@ use crate::write_connection::WriteConnection;
 /// between.
 const MAX_LOOKS: usize = if cfg!(test) { 5 } else { 1_000 };
 
-/// Selects waiting deliveries of an endpoint behind a place, in order.
-const LATE: &str = "SELECT due_at, number, status = 'pending' FROM deliveries
+/// Selects waiting deliveries of an endpoint behind a place, in order, and whether a clock that was ahead
+/// may have given them their due times: those that are scheduled have their own.
+const LATE: &str = "SELECT due_at, number, status = 'pending' AND is_scheduled IS NULL
+    FROM deliveries
     WHERE endpoint = ?1 AND due_at IS NOT NULL AND (due_at, number) > (?2, ?3)
     ORDER BY due_at, number LIMIT ?4";
 
-/// Cancels a delivery that waits or is in flight.
+/// Cancels deliveries that wait or are in flight.
 pub(crate) struct Cancel {
-    delivery: DeliveryId,
-    cancelled: Result<(EndpointNumber, Timestamp), OperationError>,
-    /// Whether its endpoint, an ordered one, no longer waits for a retry.
-    unblocks: bool,
+    deliveries: Vec<DeliveryId>,
+    now: Timestamp,
+    outcomes: Vec<Result<(), OperationError>>,
+    taken_back: TakenBack,
 }
 
 impl Cancel {
-    pub(crate) fn new(delivery: DeliveryId) -> Self {
-        let cancelled = Err(OperationError::UnknownDelivery { delivery });
-        Self { delivery, cancelled, unblocks: false }
+    pub(crate) fn new(deliveries: Vec<DeliveryId>, now: Timestamp) -> Self {
+        Self { deliveries, now, outcomes: Vec::new(), taken_back: TakenBack::default() }
     }
 }
 
-// It ends its group: it removes the lease in `after_commit`, and `Settle` decides by the lease.
+// It ends its group: it removes the leases in `after_commit`, and `Settle` decides by the lease.
 impl WriteCommand for Cancel {
-    type Answer = Result<(), OperationError>;
+    type Answer = Vec<Result<(), OperationError>>;
 
     fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
-        const CANCEL: &str = "UPDATE deliveries
-            SET status = 'cancelled', due_at = NULL, cancelled = ?2 WHERE number = ?1";
-        const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
-            WHERE number = ?1 AND blocked_until > 0 AND ifnull((
-                SELECT status FROM deliveries WHERE endpoint = ?1 AND due_at IS NOT NULL
-                ORDER BY due_at, number LIMIT 1), '') <> 'retrying'";
-        let delivery = self.delivery;
-        self.cancelled = match DeliveryRow::find(connection.sqlite(), delivery)? {
-            None => Err(OperationError::UnknownDelivery { delivery }),
-            Some(DeliveryRow { status, due_at: None, .. }) => {
-                Err(OperationError::WrongStatus { delivery, status })
-            }
-            Some(DeliveryRow { number, status, due_at: Some(due_at), .. }) => {
-                let reason = CancelReason::Manual.as_str();
-                connection.execute(CANCEL, params![row::number(delivery), reason])?;
-                connection.on_ended(delivery)?;
-                // The endpoint goes on unless its first remaining delivery waits for a retry, too.
-                self.unblocks = status == DeliveryStatus::Retrying
-                    && connection.execute(UNBLOCK, [row::endpoint(number)])? > 0;
-                Ok((number, due_at))
-            }
-        };
+        (self.outcomes, self.taken_back) = (Vec::new(), TakenBack::default());
+        for delivery in self.deliveries.iter().copied() {
+            let found = DeliveryRow::find(connection.sqlite(), delivery)?;
+            self.outcomes.push(match found {
+                None => Err(OperationError::UnknownDelivery { delivery }),
+                Some(DeliveryRow { status, due_at: None, .. }) => {
+                    Err(OperationError::WrongStatus { delivery, status })
+                }
+                Some(found) => {
+                    let reason = CancelReason::Manual;
+                    self.taken_back.cancel(connection, delivery, &found, reason, self.now)?;
+                    Ok(())
+                }
+            });
+        }
         Ok(())
     }
 
     fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
-        let (endpoint, due_at) = self.cancelled?;
-        let mut backlog = inner.backlog();
-        backlog.remove(endpoint, due_at, self.delivery);
-        if self.unblocks {
-            backlog.unblock(endpoint);
+        self.taken_back.after_commit(inner);
+        self.outcomes
+    }
+}
+
+/// Deliveries that were cancelled although they waited or were in flight. Only a command that ends its
+/// group takes back deliveries: it removes leases in memory.
+#[derive(Debug, Default)]
+pub(crate) struct TakenBack {
+    deliveries: Vec<(EndpointNumber, Timestamp, DeliveryId)>,
+    /// The ordered endpoints that no longer wait for a retry.
+    unblocked: Vec<EndpointNumber>,
+}
+
+impl TakenBack {
+    /// Cancels a delivery that waits or is in flight, in its row.
+    pub(crate) fn cancel(
+        &mut self,
+        connection: &mut WriteConnection,
+        delivery: DeliveryId,
+        found: &DeliveryRow,
+        reason: CancelReason,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        const CANCEL: &str = "UPDATE deliveries
+            SET status = 'cancelled', due_at = NULL, cancelled = ?2, ended_at = ?3
+            WHERE number = ?1";
+        const UNBLOCK: &str = "UPDATE endpoints SET blocked_until = 0
+            WHERE number = ?1 AND blocked_until > 0 AND ifnull((
+                SELECT status FROM deliveries WHERE endpoint = ?1 AND due_at IS NOT NULL
+                ORDER BY due_at, number LIMIT 1), '') <> 'retrying'";
+        let Some(due_at) = found.due_at else { return Ok(()) };
+        let parameters = params![row::number(delivery), reason.as_str(), row::micros(now)];
+        connection.execute(CANCEL, parameters)?;
+        connection.on_ended(delivery)?;
+        connection.figures.count(found.number, FigureKind::Cancelled, 1, now);
+        self.deliveries.push((found.number, due_at, delivery));
+        // The endpoint goes on unless its first remaining delivery waits for a retry, too.
+        if found.status == DeliveryStatus::Retrying
+            && connection.execute(UNBLOCK, [row::endpoint(found.number)])? > 0
+        {
+            self.unblocked.push(found.number);
         }
         Ok(())
+    }
+
+    /// Removes the deliveries from the backlog, and ends claims on them.
+    pub(crate) fn after_commit(self, inner: &SqliteInner) {
+        let mut backlog = inner.backlog();
+        for (endpoint, due_at, delivery) in self.deliveries {
+            backlog.remove(endpoint, due_at, delivery);
+        }
+        for endpoint in self.unblocked {
+            backlog.unblock(endpoint);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ const PER_ENDPOINT: usize = 1_024;
 /// The size of all waiting bodies that memory holds.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
+/// The size of an event that is published in a transaction, unless set otherwise. An engine has the same.
+const MAX_BODY: usize = 1024 * 1024;
+
 /// The settings of a store to open.
 ///
 /// # Example
@@ -34,6 +37,7 @@ pub struct SqliteOptions {
     pub(crate) path: PathBuf,
     pub(crate) keys: SealingKeys,
     pub(crate) window: Window,
+    pub(crate) max_body: usize,
     pub(crate) max_bytes: Option<u64>,
 }
 
@@ -41,7 +45,13 @@ impl SqliteOptions {
     /// Returns the options for a store in this file, which is made if it does not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let window = Window { per_endpoint: PER_ENDPOINT, bytes: WINDOW_BYTES };
-        Self { path: path.into(), keys: SealingKeys::default(), window, max_bytes: None }
+        Self {
+            path: path.into(),
+            keys: SealingKeys::default(),
+            window,
+            max_body: MAX_BODY,
+            max_bytes: None,
+        }
     }
 
     /// Encrypts the secrets of endpoints with the first of these keys. The others decrypt secrets that
@@ -55,6 +65,15 @@ impl SqliteOptions {
     /// 64 MiB of bodies in all.
     pub fn window(self, window: Window) -> Self {
         Self { window, ..self }
+    }
+
+    /// Sets the size in bytes that the body of an event may have in a
+    /// [`transaction`](crate::SqliteStore::transaction). The default is 1 MiB.
+    ///
+    /// An engine uses [`EngineSettings::max_body`](webhooks_dispatch::EngineSettings::max_body) instead,
+    /// for the events that it publishes.
+    pub fn max_body(self, bytes: usize) -> Self {
+        Self { max_body: bytes, ..self }
     }
 
     /// Sets the size that the file may have, in bytes. Without it, the disk is the limit. The log

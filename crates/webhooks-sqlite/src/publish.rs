@@ -5,14 +5,15 @@ use std::sync::Arc;
 use rusqlite::params;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::backlog::QueuedDelivery;
+use webhooks_dispatch::figures::FigureKind;
 use webhooks_dispatch::{
     Conflict, PublishStatus, Published,
-    store::{Progress, SerializedEvent, StoreError},
+    store::{SerializedEvent, StoreError},
 };
 use webhooks_registry::EndpointNumber;
 
 use crate::command::WriteCommand;
-use crate::error::OnlyReserve;
+use crate::error::{OnlyReserve, PublishInError};
 use crate::inner::SqliteInner;
 use crate::limit;
 use crate::row;
@@ -40,6 +41,15 @@ impl Publish {
         Self { events, now, outcomes, is_refused: false, deliveries }
     }
 
+    /// Returns the outcome of a single event after [`write`](WriteCommand::write).
+    pub(crate) fn only_outcome(&self) -> Result<Published, PublishInError> {
+        match self.outcomes.as_slice() {
+            [Ok(published)] => Ok(published.clone()),
+            [Err(conflict)] => Err(conflict.clone().into()),
+            _ => Err(StoreError::Full { source: OnlyReserve.into() }.into()),
+        }
+    }
+
     /// Returns whether the events and their deliveries would use the reserve.
     fn is_too_much(
         &self,
@@ -48,11 +58,56 @@ impl Publish {
     ) -> rusqlite::Result<bool> {
         let Some(room) = connection.room()? else { return Ok(false) };
         let sizes = self.events.iter().map(|event| {
-            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
-            let deliveries = row::count(matching.len());
+            let deliveries = row::count(event.recipients(&inner.registry).len());
             limit::size(event.body.len()).saturating_add(deliveries.saturating_mul(DELIVERY_BYTES))
         });
         Ok(sizes.fold(0, i64::saturating_add) > room.events)
+    }
+
+    /// Stores the events and their deliveries. The figures are left to [`count`](Self::count): an
+    /// application's transaction may undo the rows alone.
+    pub(crate) fn write_rows(
+        &mut self,
+        connection: &mut WriteConnection,
+        inner: &SqliteInner,
+    ) -> rusqlite::Result<()> {
+        self.outcomes.clear();
+        self.deliveries.clear();
+        self.is_refused = self.is_too_much(connection, inner)?;
+        if self.is_refused {
+            return Ok(());
+        }
+        let mut duplicates = Vec::new();
+        let mut inserter = connection.inserter()?;
+        for (index, event) in self.events.iter().enumerate() {
+            let matching = event.recipients(&inner.registry);
+            let deliveries = matching.len();
+            let Some(number) = inserter.event(event, self.now, deliveries)? else {
+                duplicates.push(index);
+                self.outcomes.push(Err(Conflict { event: event.id.clone() }));
+                continue;
+            };
+            let queued = QueuedDelivery::new(Arc::clone(event), self.now);
+            for registration in &matching {
+                let (id, due_at) =
+                    inserter.delivery(number, registration, &queued, self.now, None)?;
+                self.deliveries.push((index, registration.number, due_at, id));
+            }
+            let status = PublishStatus::Created;
+            self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
+        }
+        drop(inserter);
+        for index in duplicates {
+            self.outcomes[index] = duplicate(connection, &self.events[index])?;
+        }
+        Ok(())
+    }
+
+    /// Counts the new deliveries.
+    pub(crate) fn count(&self, connection: &mut WriteConnection) {
+        for (_, endpoint, _, _) in &self.deliveries {
+            connection.figures.count(*endpoint, FigureKind::Accepted, 1, self.now);
+        }
     }
 }
 
@@ -68,33 +123,8 @@ impl WriteCommand for Publish {
         connection: &mut WriteConnection,
         inner: &SqliteInner,
     ) -> rusqlite::Result<()> {
-        self.outcomes.clear();
-        self.deliveries.clear();
-        self.is_refused = self.is_too_much(connection, inner)?;
-        if self.is_refused {
-            return Ok(());
-        }
-        let mut duplicates = Vec::new();
-        let mut inserter = connection.inserter()?;
-        for (index, event) in self.events.iter().enumerate() {
-            let matching = inner.registry.matching_type(&event.tenant, &event.event_type);
-            let deliveries = matching.len();
-            let Some(number) = inserter.event(event, self.now, deliveries)? else {
-                duplicates.push(index);
-                self.outcomes.push(Err(Conflict { event: event.id.clone() }));
-                continue;
-            };
-            for registration in &matching {
-                let (id, due_at) = inserter.delivery(number, registration, self.now)?;
-                self.deliveries.push((index, registration.number, due_at, id));
-            }
-            let status = PublishStatus::Created;
-            self.outcomes.push(Ok(Published { event: event.id.clone(), deliveries, status }));
-        }
-        drop(inserter);
-        for index in duplicates {
-            self.outcomes[index] = duplicate(connection, &self.events[index])?;
-        }
+        self.write_rows(connection, inner)?;
+        self.count(connection);
         Ok(())
     }
 
@@ -102,16 +132,11 @@ impl WriteCommand for Publish {
         if self.is_refused {
             return Err(StoreError::Full { source: OnlyReserve.into() });
         }
-        let progress = Progress::start(self.now);
         let mut backlog = inner.backlog();
         for (index, endpoint, due_at, id) in self.deliveries {
             if let Some(event) = self.events.get(index) {
-                backlog.push(
-                    endpoint,
-                    due_at,
-                    id,
-                    QueuedDelivery { event: Arc::clone(event), progress },
-                );
+                let queued = QueuedDelivery::new(Arc::clone(event), self.now);
+                backlog.push(endpoint, due_at, id, queued);
             }
         }
         Ok(self.outcomes)
@@ -123,13 +148,15 @@ fn duplicate(
     connection: &WriteConnection,
     event: &SerializedEvent,
 ) -> rusqlite::Result<Result<Published, Conflict>> {
-    const STORED: &str = "SELECT body, deliveries FROM events WHERE id = ? AND tenant = ?";
+    const STORED: &str = "SELECT body, deliveries, expunged_at IS NOT NULL FROM events
+        WHERE id = ? AND tenant = ?";
     let mut statement = connection.sqlite().prepare_cached(STORED)?;
     let parameters = params![row::EventKey(&event.id), event.tenant.as_str()];
-    let (body, deliveries): (String, i64) =
-        statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (body, deliveries, is_expunged): (String, i64, bool) =
+        statement.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let deliveries = usize::try_from(deliveries).unwrap_or_default();
-    let is_same = event.is_same_content(body.as_bytes());
+    // Of an expunged event, nothing is left to compare.
+    let is_same = !is_expunged && event.is_same_content(body.as_bytes());
     let event = event.id.clone();
     let duplicate =
         Published { event: event.clone(), deliveries, status: PublishStatus::Duplicate };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use webhooks_dispatch::store::StoreError;
 
@@ -27,12 +27,21 @@ const LONG_LOG: u64 = 64 * 1024 * 1024;
 /// The connections that read.
 pub(crate) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    /// The idle connections of each [`Reader`].
+    idle: [Mutex<Vec<Connection>>; 2],
     turns: Arc<Semaphore>,
     timeout: Duration,
     /// Whether reads block their callers, so that a run can be repeated exactly.
     #[cfg(feature = "sabotage")]
     pub(crate) is_inline: AtomicBool,
+}
+
+/// The party whose statements a connection runs. An application's settings of its connections, such as
+/// temporary tables, must not change the reads of the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reader {
+    Application,
+    Store,
 }
 
 /// The caller of a read. Dropping it ends the read.
@@ -50,7 +59,7 @@ impl Readers {
         let turns = Arc::new(Semaphore::new(turns));
         Self {
             path: path.to_owned(),
-            idle: Mutex::default(),
+            idle: Default::default(),
             turns,
             timeout: READ_TIMEOUT,
             #[cfg(feature = "sabotage")]
@@ -87,16 +96,18 @@ impl Readers {
     pub(crate) async fn read<T: Send + 'static>(
         self: Arc<Self>,
         turn: OwnedSemaphorePermit,
+        reader: Reader,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         #[cfg(feature = "sabotage")]
         if self.is_inline.load(Ordering::Relaxed) {
             let is_over = Arc::default();
-            return self.read_now(turn, is_over, read).map_err(read_error);
+            return self.read_now(turn, reader, is_over, read).map_err(read_error);
         }
         let is_over = Arc::new(AtomicBool::new(false));
         let _caller = Caller(Arc::clone(&is_over));
-        let read = tokio::task::spawn_blocking(move || self.read_now(turn, is_over, read)).await;
+        let read =
+            tokio::task::spawn_blocking(move || self.read_now(turn, reader, is_over, read)).await;
         let read = read.map_err(|panic| StoreError::Unavailable { source: panic.into() })?;
         read.map_err(read_error)
     }
@@ -104,37 +115,59 @@ impl Readers {
     fn read_now<T>(
         &self,
         _turn: OwnedSemaphorePermit,
+        reader: Reader,
         is_over: Arc<AtomicBool>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let idle = self.idle().pop();
+        let idle = self.idle(reader).pop();
         let mut connection = match idle {
             Some(connection) => connection,
             None => open_for_reading(&self.path)?,
         };
         // SQLite calls this while it reads: a blocking read cannot be cancelled from outside.
         let until = until(self.timeout);
-        let is_over = move || is_over.load(Ordering::Relaxed) || is_past(until);
+        let was_ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&was_ended);
+        let is_over = move || {
+            let is_over = is_over.load(Ordering::Relaxed) || is_past(until);
+            ends.fetch_or(is_over, Ordering::Relaxed);
+            is_over
+        };
         connection.progress_handler(CHECK_STEPS, Some(is_over))?;
         let found = read(&connection);
         connection.progress_handler(CHECK_STEPS, None::<fn() -> bool>)?;
-        self.idle().push(connection);
-        found
+        if !connection.is_autocommit() {
+            // A transaction that stays open would keep the log from being emptied.
+            connection.execute_batch("ROLLBACK")?;
+        }
+        self.idle(reader).push(connection);
+        // An application's closure may have hidden the error.
+        let is_whole = !was_ended.load(Ordering::Relaxed);
+        if is_whole { found } else { Err(interrupted()) }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self, reader: Reader) -> MutexGuard<'_, Vec<Connection>> {
+        let [application, store] = &self.idle;
+        let idle = match reader {
+            Reader::Application => application,
+            Reader::Store => store,
+        };
+        idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
-fn until(timeout: Duration) -> Instant {
+pub(crate) fn until(timeout: Duration) -> Instant {
     Instant::now() + timeout
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file has no other clock")]
-fn is_past(until: Instant) -> bool {
+pub(crate) fn is_past(until: Instant) -> bool {
     Instant::now() > until
+}
+
+fn interrupted() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None)
 }
 
 fn read_error(error: rusqlite::Error) -> StoreError {
@@ -189,7 +222,7 @@ mod tests {
                     began.send(()).unwrap();
                     connection.query_row(ENDLESS, (), |row| row.get::<_, i64>(0))
                 };
-                store.read(endless).await
+                store.read_rows(endless).await
             })
         });
         let mut all = join_all(reads);
@@ -209,12 +242,15 @@ mod tests {
         let readers = Arc::new(Readers { timeout: Duration::ZERO, ..Readers::new(&path) });
         let endless = |connection: &Connection| connection.query_row(ENDLESS, (), |_| Ok(()));
         let turn = readers.turn().await.unwrap();
-        let error = Arc::clone(&readers).read(turn, endless).await.unwrap_err();
+        let error = Arc::clone(&readers).read(turn, Reader::Store, endless).await.unwrap_err();
         let StoreError::Unavailable { source } = error else { panic!("{error:?}") };
         assert!(source.to_string().contains("took longer"), "{source}");
         let turn = readers.turn().await.unwrap();
         let quick = |connection: &Connection| connection.query_row("SELECT 1", (), |_| Ok(()));
-        assert!(readers.read(turn, quick).await.is_ok(), "the connection is as good as new");
+        assert!(
+            readers.read(turn, Reader::Store, quick).await.is_ok(),
+            "the connection is as good as new"
+        );
     }
 
     /// Goal: reads that overlap don't let the log grow for ever. Method: one read goes on while more
@@ -226,7 +262,7 @@ mod tests {
         let store = SqliteStore::open(&path).await.unwrap();
         let (end, ends) = mpsc::channel::<()>();
         let (began, begins) = mpsc::channel();
-        let mut first = Box::pin(store.read(move |connection| {
+        let mut first = Box::pin(store.read_rows(move |connection| {
             let count = "SELECT count(*) FROM events";
             let mut statement = connection.prepare(count)?;
             let mut rows = statement.query(())?;

@@ -12,7 +12,7 @@ use crate::row;
 /// The columns that [`waiting`] reads, from the third on; before them comes the key.
 const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
     deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
-    events.body";
+    events.body, deliveries.is_scheduled IS NOT NULL";
 
 /// The part of an endpoint's backlog that was read.
 #[derive(Default)]
@@ -115,5 +115,9 @@ fn key(row: &Row<'_>) -> rusqlite::Result<QueueKey> {
 }
 
 fn waiting(row: &Row<'_>) -> rusqlite::Result<QueuedDelivery> {
-    Ok(QueuedDelivery { progress: row::progress(row, 2)?, event: Arc::new(row::event(row, 5)?) })
+    Ok(QueuedDelivery {
+        progress: row::progress(row, 2)?,
+        event: Arc::new(row::event(row, 5)?),
+        is_scheduled: row.get(9)?,
+    })
 }

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::{QueuedDelivery, due_in_order};
+use webhooks_dispatch::figures::FigureKind;
 use webhooks_dispatch::{
     OperationError, Replay, Undelivered,
-    store::{Progress, ReplayCursor, ReplayMode, ReplayRequest, Replayed},
+    store::{ReplayCursor, ReplayMode, ReplayRequest, Replayed, SerializedEvent},
 };
 use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
@@ -82,7 +84,7 @@ impl Replaying {
 
     fn portion(
         &self,
-        connection: &WriteConnection,
+        connection: &mut WriteConnection,
         inner: &SqliteInner,
     ) -> Result<Portion, Failure> {
         let request = &self.request;
@@ -115,7 +117,9 @@ impl Replaying {
             FROM deliveries JOIN events ON events.number = deliveries.event
             WHERE deliveries.number = ?";
         const REOPEN: &str = "UPDATE deliveries SET status = 'pending', cancelled = NULL,
-            queued_at = ?2, attempts_before_replay = attempts, due_at = ?3, endpoint = ?4 WHERE number = ?1";
+            queued_at = ?2, attempts_before_replay = attempts, due_at = ?3, endpoint = ?4,
+            is_scheduled = NULL, ended_at = NULL
+            WHERE number = ?1";
         let now = self.request.now;
         let mut statement = connection.sqlite().prepare_cached(READ)?;
         let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
@@ -124,7 +128,8 @@ impl Replaying {
         let endpoint = row::endpoint(registration.number);
         let parameters = params![delivery, row::micros(now), row::micros(due_at), endpoint];
         connection.execute(REOPEN, parameters)?;
-        let waiting = QueuedDelivery { event: Arc::new(event), progress: progress.replayed(now) };
+        let progress = progress.replayed(now);
+        let waiting = QueuedDelivery { event: Arc::new(event), progress, is_scheduled: false };
         self.due.push((registration.number, due_at, row::delivery_id(delivery), waiting));
         Ok(())
     }
@@ -136,14 +141,21 @@ impl Replaying {
         registration: &Registration,
         event: i64,
     ) -> rusqlite::Result<()> {
-        const READ: &str = "SELECT id, tenant, type, body FROM events WHERE number = ?";
+        const READ: &str = "SELECT id, tenant, type, body, deliver_at FROM events WHERE number = ?";
         let now = self.request.now;
         let read = {
             let mut statement = connection.sqlite().prepare_cached(READ)?;
-            statement.query_row([event], |row| row::event(row, 0))?
+            let read = |row: &rusqlite::Row<'_>| {
+                let deliver_at = row::time_or_null(row, 4)?;
+                Ok(SerializedEvent { deliver_at, ..row::event(row, 0)? })
+            };
+            statement.query_row([event], read)?
         };
-        let (id, due_at) = connection.inserter()?.delivery(event, registration, now)?;
-        let waiting = QueuedDelivery { event: Arc::new(read), progress: Progress::start(now) };
+        let waiting = QueuedDelivery::new(Arc::new(read), now);
+        let mut inserter = connection.inserter()?;
+        let (id, due_at) = inserter.delivery(event, registration, &waiting, now, Some(now))?;
+        drop(inserter);
+        connection.figures.count(registration.number, FigureKind::Accepted, 1, now);
         self.due.push((registration.number, due_at, id, waiting));
         Ok(())
     }
@@ -185,13 +197,16 @@ fn target(
     request: &ReplayRequest,
 ) -> Result<Option<Arc<Registration>>, Failure> {
     let found = DeliveryRow::find(connection.sqlite(), delivery)?;
-    let DeliveryRow { endpoint, status, due_at, queued_at, .. } =
+    let DeliveryRow { endpoint, status, due_at, queued_at, expunged, .. } =
         found.ok_or(OperationError::UnknownDelivery { delivery })?;
     if request.has_replayed(queued_at) {
         return Ok(None);
     }
     if due_at.is_some() {
         return Err(OperationError::WrongStatus { delivery, status }.into());
+    }
+    if let Some(event) = expunged {
+        return Err(OperationError::Expunged { event }.into());
     }
     Ok(Some(open(inner, &endpoint)?))
 }
@@ -211,7 +226,7 @@ fn several(
 }
 
 fn of_endpoint(
-    connection: &WriteConnection,
+    connection: &mut WriteConnection,
     inner: &SqliteInner,
     endpoint: &EndpointKey,
     which: Undelivered,
@@ -269,6 +284,7 @@ fn ended(
         WHERE endpoint = ?1 AND status IN ('failed', 'cancelled') AND number > ?2
           AND (?3 AND status = 'failed' OR ?4 AND status = 'cancelled')
           AND queued_at >= ?5 AND queued_at < ?6 AND queued_at NOT BETWEEN ?7 AND ?8
+          AND (SELECT expunged_at FROM events WHERE number = deliveries.event) IS NULL
         ORDER BY number LIMIT ?9";
     let mut statement = connection.sqlite().prepare_cached(ENDED)?;
     let mut found = Vec::new();
@@ -303,7 +319,7 @@ fn missed(
     limit: usize,
 ) -> rusqlite::Result<(Vec<i64>, Option<i64>)> {
     const EVENTS: &str = "
-        SELECT number, type, accepted_at, EXISTS (
+        SELECT number, accepted_at, expunged_at IS NOT NULL, type, channels, recipients, EXISTS (
             SELECT 1 FROM deliveries WHERE event = events.number AND endpoint IN (
                 SELECT endpoints.number FROM endpoints WHERE tenant = ?2 AND id = ?3))
         FROM events INDEXED BY events_tenant
@@ -319,15 +335,27 @@ fn missed(
     let mut rows = statement.query(parameters)?;
     let (mut missed, mut looked, mut last) = (Vec::new(), 0, None);
     while let Some(row) = rows.next()? {
-        let (number, accepted_at): (i64, i64) = (row.get(0)?, row.get(2)?);
+        let (number, accepted_at): (i64, i64) = (row.get(0)?, row.get(1)?);
         (looked, last) = (looked + 1, Some(number));
         let accepted_at = row::time(accepted_at);
         let is_in_time = accepted_at >= since && until.is_none_or(|until| accepted_at < until);
-        if is_in_time && !row.get::<_, bool>(3)? && endpoint.wants(&row::event_type(row, 1)?) {
+        let (is_expunged, is_there): (bool, bool) = (row.get(2)?, row.get(6)?);
+        if is_in_time && !is_expunged && !is_there && wants(registration, row)? {
             missed.push(number);
         }
     }
     Ok((missed, last.filter(|_| looked >= limit)))
+}
+
+/// Returns whether an event was for an endpoint. The columns from the fourth on are its type, channels and
+/// recipients.
+fn wants(registration: &Registration, row: &rusqlite::Row<'_>) -> rusqlite::Result<bool> {
+    let endpoint = &registration.endpoint;
+    if let Some(only) = row::read_list::<EndpointId>(row, 5)? {
+        return Ok(only.contains(&registration.id));
+    }
+    let channels = row::read_list(row, 4)?.unwrap_or_default();
+    Ok(endpoint.wants(&row::event_type(row, 3)?) && endpoint.listens_to(&channels))
 }
 
 fn of_event(
@@ -337,7 +365,8 @@ fn of_event(
     which: Undelivered,
     request: &ReplayRequest,
 ) -> Result<Portion, Failure> {
-    const EVENT: &str = "SELECT number, type FROM events WHERE id = ? AND tenant = ?";
+    const EVENT: &str = "SELECT number, type, channels, recipients, expunged_at IS NOT NULL
+        FROM events WHERE id = ? AND tenant = ?";
     const LOOK: &str = "SELECT number FROM deliveries
         WHERE event = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
     const HAVE: &str = "SELECT endpoints.id FROM deliveries
@@ -345,10 +374,20 @@ fn of_event(
     let found = {
         let mut statement = connection.sqlite().prepare_cached(EVENT)?;
         let parameters = params![row::EventKey(event), tenant.as_str()];
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row::event_type(row, 1)?));
+        let read = |row: &rusqlite::Row<'_>| {
+            let claimed = SerializedEvent::claimed(
+                event.clone(),
+                row::event_type(row, 1)?,
+                tenant.clone(),
+                Bytes::new(),
+            );
+            let channels = row::read_list(row, 2)?.unwrap_or_default();
+            let only = row::read_list(row, 3)?;
+            Ok((row.get(0)?, SerializedEvent { channels, only, ..claimed }, row.get(4)?))
+        };
         statement.query_row(parameters, read).optional()?
     };
-    let (number, event_type): (i64, _) =
+    let (number, read, is_expunged): (i64, SerializedEvent, bool) =
         found.ok_or_else(|| OperationError::UnknownEvent { event: event.clone() })?;
     let mut portion = Portion::default();
     let Some(begin) = request.begin(which) else { return Ok(portion) };
@@ -365,11 +404,12 @@ fn of_event(
             }
             looked.last().filter(|_| looked.len() >= request.limit).copied()
         }
+        ReplayCursor::Missed(_) if is_expunged => None,
         ReplayCursor::Missed(_) => {
             let mut statement = connection.sqlite().prepare_cached(HAVE)?;
             let have: HashSet<String> =
                 statement.query_map([number], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let matching = inner.registry.matching_type(tenant, &event_type).into_iter();
+            let matching = read.recipients(&inner.registry).into_iter();
             let missed = matching.filter(|found| !have.contains(found.id.as_str()));
             portion.missed = missed.map(|registration| (number, registration)).collect();
             None
@@ -390,7 +430,10 @@ fn again(
 ) -> rusqlite::Result<Option<(i64, Arc<Registration>)>> {
     let found = DeliveryRow::find(connection.sqlite(), delivery)?;
     let found = found.filter(|found| {
-        found.due_at.is_none() && is_wanted(found.status) && !request.has_replayed(found.queued_at)
+        found.due_at.is_none()
+            && found.expunged.is_none()
+            && is_wanted(found.status)
+            && !request.has_replayed(found.queued_at)
     });
     let target = found.and_then(|found| open(inner, &found.endpoint).ok());
     Ok(target.map(|registration| (row::number(delivery), registration)))

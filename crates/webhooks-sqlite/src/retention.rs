@@ -1,7 +1,7 @@
 //! Retention: deleting old events that have ended, in small batches.
 
-use rusqlite::OptionalExtension as _;
-use webhooks_core::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _};
+use webhooks_core::{TenantId, Timestamp};
 
 use crate::command::WriteCommand;
 use crate::inner::SqliteInner;
@@ -130,23 +130,12 @@ impl Prune {
     /// Deletes events with their deliveries and attempts. Events with too many deliveries for one
     /// command are looked at again.
     fn delete(&mut self, connection: &mut WriteConnection, old: Vec<i64>) -> rusqlite::Result<()> {
-        const ATTEMPTS: &str = "DELETE FROM attempts WHERE delivery IN (
-            SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
-        const DELIVERIES: &str = "DELETE FROM deliveries WHERE number IN (
-            SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
         if !old.is_empty() {
             connection.save_numbers()?;
         }
         let mut room = MAX_ROWS;
         for event in old {
-            let limit = row::count(room);
-            if room > 0 {
-                connection.execute(ATTEMPTS, [event, limit])?;
-                let deleted = connection.execute(DELIVERIES, [event, limit])?;
-                room = room.saturating_sub(deleted);
-            }
-            if room > 0 {
-                connection.execute("DELETE FROM events WHERE number = ?", [event])?;
+            if delete(connection, event, &mut room)? {
                 self.pruned.deleted += 1;
             } else {
                 connection.search.look_again(0, event);
@@ -155,6 +144,25 @@ impl Prune {
         }
         Ok(())
     }
+}
+
+/// Deletes an event with its deliveries and attempts, or a part of these if there is no `room` for more
+/// rows. Returns whether the event is deleted.
+fn delete(connection: &WriteConnection, event: i64, room: &mut usize) -> rusqlite::Result<bool> {
+    const ATTEMPTS: &str = "DELETE FROM attempts WHERE delivery IN (
+        SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
+    const DELIVERIES: &str = "DELETE FROM deliveries WHERE number IN (
+        SELECT number FROM deliveries WHERE event = ?1 ORDER BY number LIMIT ?2)";
+    if *room > 0 {
+        let limit = row::count(*room);
+        connection.execute(ATTEMPTS, [event, limit])?;
+        let deleted = connection.execute(DELIVERIES, [event, limit])?;
+        *room = room.saturating_sub(deleted);
+    }
+    if *room > 0 {
+        connection.execute("DELETE FROM events WHERE number = ?", [event])?;
+    }
+    Ok(*room > 0)
 }
 
 impl WriteCommand for Prune {
@@ -172,6 +180,91 @@ impl WriteCommand for Prune {
     }
 
     fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) -> Pruned {
+        self.pruned
+    }
+}
+
+/// Returns up to `limit` events of a tenant that were accepted before `before` and have ended.
+pub(crate) fn old_of_tenant(
+    connection: &Connection,
+    tenant: &TenantId,
+    before: Timestamp,
+    limit: usize,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<i64>> {
+    const EVENTS: &str = "
+        SELECT number, accepted_at, EXISTS (SELECT 1 FROM deliveries
+            WHERE event = events.number AND due_at IS NOT NULL)
+        FROM events INDEXED BY events_tenant WHERE tenant = ? ORDER BY number";
+    let mut statement = connection.prepare_cached(EVENTS)?;
+    let mut rows = statement.query([tenant.as_str()])?;
+    let mut old = Vec::new();
+    while old.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let accepted_at = row::time(row.get(1)?);
+        if accepted_at >= before {
+            // As in `find_next`, an event from the future does not end the search.
+            if accepted_at > now {
+                continue;
+            }
+            break;
+        }
+        if !row.get::<_, bool>(2)? {
+            old.push(row.get(0)?);
+        }
+    }
+    Ok(old)
+}
+
+/// Deletes events that a search beside the writer found, unless a delivery of theirs waits again.
+pub(crate) struct PruneFound {
+    events: Vec<i64>,
+    pruned: PrunedFound,
+}
+
+/// The result of a [`PruneFound`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PrunedFound {
+    /// The number of events that were deleted.
+    pub(crate) deleted: usize,
+    /// The events that are left for another command.
+    pub(crate) left: Vec<i64>,
+}
+
+impl PruneFound {
+    pub(crate) fn new(events: Vec<i64>) -> Self {
+        Self { events, pruned: PrunedFound::default() }
+    }
+}
+
+impl WriteCommand for PruneFound {
+    type Answer = PrunedFound;
+
+    // Others may follow it, as they follow `Prune`.
+    const ENDS_GROUP: bool = false;
+
+    fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
+        const WAITS: &str =
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE event = ? AND due_at IS NOT NULL)";
+        self.pruned = PrunedFound::default();
+        connection.save_numbers()?;
+        let mut room = MAX_ROWS;
+        for event in &self.events {
+            let mut waits = connection.sqlite().prepare_cached(WAITS)?;
+            if waits.query_row([event], |row| row.get(0))? {
+                continue;
+            }
+            if delete(connection, *event, &mut room)? {
+                self.pruned.deleted += 1;
+            } else {
+                self.pruned.left.push(*event);
+            }
+        }
+        Ok(())
+    }
+
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) -> PrunedFound {
         self.pruned
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use webhooks_core::{DeliveryId, EventId, EventType, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
 use webhooks_dispatch::store::{Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
@@ -94,12 +94,40 @@ pub(crate) fn event_type(row: &Row<'_>, column: usize) -> rusqlite::Result<Event
 /// Reads an event from four columns: id, tenant, type, body.
 pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<SerializedEvent> {
     let body: String = row.get(first + 3)?;
-    Ok(SerializedEvent {
-        id: event_id(row, first)?,
-        tenant: tenant(row, first + 1)?,
-        event_type: event_type(row, first + 2)?,
-        body: body.into(),
-    })
+    let (id, tenant) = (event_id(row, first)?, tenant(row, first + 1)?);
+    Ok(SerializedEvent::claimed(id, event_type(row, first + 2)?, tenant, body.into()))
+}
+
+/// Returns a list as a column: a JSON array; `None` if it is empty.
+pub(crate) fn list<T: serde::Serialize>(list: &[T]) -> rusqlite::Result<Option<String>> {
+    if list.is_empty() { Ok(None) } else { json(list).map(Some) }
+}
+
+/// Returns a value as a column of JSON.
+pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
+    let failed = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    serde_json::to_string(value).map_err(failed)
+}
+
+/// Reads a list, which may be missing.
+pub(crate) fn read_list<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<Vec<T>>> {
+    let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
+    let list = serde_json::from_str(text);
+    list.map(Some).map_err(|_shows_text| BadRow::of("a list of an event").in_column(column))
+}
+
+/// Reads a time, which may be missing.
+pub(crate) fn time_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(time))
+}
+
+/// Reads the id of an endpoint.
+pub(crate) fn endpoint_id(row: &Row<'_>, column: usize) -> rusqlite::Result<EndpointId> {
+    let text: String = row.get(column)?;
+    EndpointId::new(&text).map_err(|_why| BadRow::of("the id of an endpoint").in_column(column))
 }
 
 /// Reads the progress of a delivery from three columns: queued at, attempts, attempts before the

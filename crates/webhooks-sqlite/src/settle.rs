@@ -99,7 +99,7 @@ impl Settle {
                 }
             }
             let mut record = |attempt: Option<&Attempt>| {
-                rows.record(settlement, *pinned)?;
+                rows.record(settlement, *pinned, self.now)?;
                 attempt.map_or(Ok(()), |attempt| {
                     rows.record_attempt(settlement.claim.delivery, pinned.attempt, attempt)
                 })
@@ -167,6 +167,7 @@ impl WriteCommand for Settle {
                     if is_end(settlement.outcome) {
                         connection.on_ended(delivery)?;
                     }
+                    connection.figures.settled(pinned.endpoint, settlement, self.now);
                     let health = health(connection, pinned.endpoint, settlement.outcome, self.now)?;
                     Settled::Recorded { health }
                 }
@@ -246,7 +247,9 @@ struct Rows<'t> {
 impl<'t> Rows<'t> {
     fn prepare(connection: &'t WriteConnection) -> rusqlite::Result<Self> {
         const DELIVERY: &str = "UPDATE deliveries
-            SET status = ?2, attempts = ?3, due_at = ?4, cancelled = ?5 WHERE number = ?1";
+            SET status = ?2, attempts = ?3, due_at = ?4, is_scheduled = NULL, cancelled = ?5,
+                ended_at = ?6
+            WHERE number = ?1";
         const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
             status_code, error_class, error, response_headers, response)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -255,7 +258,12 @@ impl<'t> Rows<'t> {
         Ok(Self { connection, delivery, attempt })
     }
 
-    fn record(&mut self, settlement: &Settlement, pinned: Pinned) -> rusqlite::Result<()> {
+    fn record(
+        &mut self,
+        settlement: &Settlement,
+        pinned: Pinned,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
         let attempts = pinned.attempt - u32::from(settlement.attempt.is_none());
         let (status, due_at) = match settlement.outcome {
             Outcome::Delivered => ("delivered", None),
@@ -268,7 +276,9 @@ impl<'t> Rows<'t> {
         let cancelled = (settlement.outcome == Outcome::Expired).then_some(CancelReason::Expired);
         let cancelled = cancelled.map(CancelReason::as_str);
         let delivery = row::number(settlement.claim.delivery);
-        self.delivery.execute(params![delivery, status, attempts, due_at, cancelled]).map(drop)
+        let ended_at = is_end(settlement.outcome).then(|| row::micros(now));
+        let parameters = params![delivery, status, attempts, due_at, cancelled, ended_at];
+        self.delivery.execute(parameters).map(drop)
     }
 
     /// Returns the due time that is stored for a retry. An ordered endpoint waits as a whole: its row

@@ -1,35 +1,20 @@
 //! The store: each call is a command to the writer, a look into memory, or a read.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::{
-    Conflict, OperationError, Published,
-    clock::Now,
-    store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
-        SerializedEvent, Settled, Settlement, StoreError,
-    },
-};
-use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
-};
+use webhooks_core::Timestamp;
+use webhooks_dispatch::store::StoreError;
 
 use crate::checkpoint::Checkpoint;
-use crate::command::{BoxedCommand, Command, Wakeup, WriteCommand};
-use crate::endpoints::{Register, SetState, Unregister};
-use crate::error::{Closed, Panicked, unavailable};
+use crate::command::{BoxedCommand, Command, WriteCommand};
+use crate::error::{Closed, Panicked, TransactionError, unavailable};
 use crate::inner::SqliteInner;
-use crate::operations::{Cancel, Hasten};
-use crate::publish::Publish;
-use crate::replay::Replaying;
-use crate::settle::Settle;
+use crate::readers::Reader;
+use crate::transaction::{Transact, Transaction};
 
 /// A store of endpoints, events and deliveries in one SQLite file, which one process owns.
 ///
@@ -61,7 +46,14 @@ impl SqliteStore {
     /// Sends a command to the writer, and returns its answer.
     pub(crate) async fn write<W: WriteCommand>(&self, write: W) -> Result<W::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let command: BoxedCommand = Box::new(Command::new(write, reply));
+        self.send(Box::new(Command::new(write, reply)), answer).await
+    }
+
+    async fn send<A>(
+        &self,
+        command: BoxedCommand,
+        answer: oneshot::Receiver<Result<A, StoreError>>,
+    ) -> Result<A, StoreError> {
         if self.commands.send(command).await.is_err() {
             self.inner.check_open()?;
             // The writer takes no more commands, and is about to end.
@@ -71,9 +63,134 @@ impl SqliteStore {
         answer.await.map_err(|_gone| unavailable(Panicked))?
     }
 
-    /// Reads on a connection that only reads. A read fails after 30 s, and ends when its caller is gone.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Runs a closure in a transaction of this file: the application's own rows, and the events that
+    /// tell of them, are committed together, or not at all.
+    ///
+    /// An answer `Ok` means that all of it is on disk, and any worker of this process delivers the
+    /// events. If the closure returns an error or panics, nothing of it is stored. Either way, the
+    /// commands of other callers, which share the commit, are not affected.
+    ///
+    /// The closure **may run more than once**. If the commit fails, the writer tries each of its commands
+    /// again alone. Only the last run counts, so the closure must have no effect except through the
+    /// [`Transaction`]; after an error it may have run to its end, too. It runs in the one thread that
+    /// writes, and everybody waits for it. So keep it short, without I/O of its own, and never wait in it
+    /// for another call of this store.
+    ///
+    /// A row of the application may refer to an event by its id. A foreign key to a table of the store
+    /// would keep old events from being deleted.
+    ///
+    /// # Errors
+    /// * [`Refused`](TransactionError::Refused) when the closure returned an error.
+    /// * [`Panicked`](TransactionError::Panicked) when it panicked.
+    /// * [`Store`](TransactionError::Store) when the store failed, a deferred constraint did not hold at
+    ///   the commit, or the rows would use the reserve of
+    ///   [`SqliteOptions::max_bytes`](crate::SqliteOptions::max_bytes).
+    ///
+    /// # Cancellation
+    /// A dropped future may or may not have committed the transaction.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::error::Error;
+    /// use webhooks_core::Event;
+    /// use webhooks_sqlite::{SqliteStore, Transaction};
+    ///
+    /// /// Either the order and its event are stored, or neither.
+    /// fn place(transaction: &mut Transaction<'_>, id: i64) -> Result<(), Box<dyn Error + Send + Sync>> {
+    ///     transaction.execute("INSERT INTO orders (id) VALUES (?)", [id])?;
+    ///     transaction.publish(&Event::new("order.placed", id)?)?;
+    ///     Ok(())
+    /// }
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop.db");
+    /// let store = SqliteStore::open(path).await?;
+    /// let table = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY)";
+    /// store.transaction(|transaction| transaction.execute_batch(table)).await?;
+    /// store.transaction(|transaction| place(transaction, 17)).await?;
+    /// let refused = store.transaction(|transaction| place(transaction, 17)).await;
+    /// assert!(refused.is_err(), "there is an order 17");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn transaction<T, E>(
         &self,
+        work: impl FnMut(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, TransactionError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        // The time of acceptance. A worker's `hasten` repairs the due times of a clock that was ahead.
+        // Not by `write`, whose future would hold the closure: the compiler then cannot prove that the
+        // future of a caller which passes a closure on is `Send`.
+        let (reply, answer) = oneshot::channel();
+        let transact = Command::new(Transact::new(work, Timestamp::now()), reply);
+        self.send(Box::new(transact), answer).await?
+    }
+
+    /// Runs a closure that reads the file, such as the application's own tables, on a connection of its
+    /// own. It does not wait for the writer, and sees one state of the file: that of the last commit
+    /// before its first statement.
+    ///
+    /// Four reads run at once, those of the store's history included; further ones wait.
+    ///
+    /// # Errors
+    /// * [`Refused`](TransactionError::Refused) when the closure returned an error.
+    /// * [`Panicked`](TransactionError::Panicked) when it panicked.
+    /// * [`Store`](TransactionError::Store) when the file cannot be read, or SQLite was still busy after
+    ///   30 s.
+    ///
+    /// # Cancellation
+    /// The read ends, unless it is busy outside SQLite.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use webhooks_sqlite::SqliteStore;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("shop.db");
+    /// let store = SqliteStore::open(path).await?;
+    /// let count = "SELECT count(*) FROM events";
+    /// let count: i64 = store.read(move |file| file.query_row(count, (), |row| row.get(0))).await?;
+    /// assert_eq!(count, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, TransactionError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let read = move |connection: &Connection| {
+            // `Readers` ends it.
+            connection.execute_batch("BEGIN")?;
+            Ok(catch_unwind(AssertUnwindSafe(|| work(connection))))
+        };
+        match self.read_as(Reader::Application, read).await? {
+            Ok(outcome) => outcome.map_err(TransactionError::Refused),
+            Err(_panic) => Err(TransactionError::Panicked),
+        }
+    }
+
+    /// Reads the store's own tables. A read fails after 30 s, and ends when its caller is gone.
+    pub(crate) async fn read_rows<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read_as(Reader::Store, read).await
+    }
+
+    async fn read_as<T: Send + 'static>(
+        &self,
+        reader: Reader,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = &self.inner.readers;
@@ -82,7 +199,7 @@ impl SqliteStore {
             self.write(Checkpoint).await?;
         }
         let turn = readers.turn().await?;
-        Arc::clone(readers).read(turn, read).await
+        Arc::clone(readers).read(turn, reader, read).await
     }
 }
 
@@ -90,125 +207,4 @@ impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.inner.path).finish_non_exhaustive()
     }
-}
-
-impl DeliveryStore for SqliteStore {
-    async fn publish(
-        &self,
-        events: Vec<SerializedEvent>,
-        now: Timestamp,
-    ) -> Result<Vec<Result<Published, Conflict>>, StoreError> {
-        self.write(Publish::new(events, now)).await?
-    }
-
-    /// Claims from memory: one process owns the file, so its claims may end with it.
-    ///
-    /// A claim that finds nothing returns an error of the writer's own work, one per call: a delivery
-    /// that cannot be read and is passed over, or a backlog that cannot be read now.
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, StoreError> {
-        self.inner.check_open()?;
-        let mut backlog = self.inner.backlog();
-        let claimed = backlog.claim(&request);
-        let is_low = backlog.is_low();
-        drop(backlog);
-        if is_low {
-            // If the queue is full, nothing is lost: the writer refills after each group.
-            let _full = self.commands.try_send(Box::new(Wakeup));
-        }
-        let error = if claimed.is_empty() { self.inner.deferred_errors.take() } else { None };
-        error.map_or(Ok(claimed), Err)
-    }
-
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-        now: Timestamp,
-    ) -> Result<Vec<Settled>, StoreError> {
-        self.write(Settle::new(settlements, now)).await
-    }
-
-    async fn extend(
-        &self,
-        claims: Vec<Claim>,
-        lease: Duration,
-        now: Now,
-    ) -> Result<Vec<Claim>, StoreError> {
-        self.inner.check_open()?;
-        let until = now.monotonic + lease;
-        let mut backlog = self.inner.backlog();
-        Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
-    }
-
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
-        self.inner.check_open()?;
-        Ok(self.inner.backlog().next_due(&busy, now))
-    }
-
-    async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
-        let mut next = Some((None, None));
-        while let Some(from) = next {
-            next = self.write(Hasten::new(now, from)).await?;
-        }
-        Ok(())
-    }
-
-    async fn cancel(&self, delivery: DeliveryId, _now: Timestamp) -> Result<(), OperationError> {
-        self.write(Cancel::new(delivery)).await?
-    }
-
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        self.write(Replaying::new(request)).await?
-    }
-
-    fn changes(&self) -> ChangeListener {
-        self.inner.notifier.listen()
-    }
-}
-
-impl EndpointStore for SqliteStore {
-    async fn register(
-        &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Registered, EndpointStoreError> {
-        let registration = Registration::new(EndpointNumber::default(), id, endpoint);
-        self.write(Register::new(registration)).await.map_err(of_endpoints)?
-    }
-
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.write(Unregister::new(key)).await.map_err(of_endpoints)?
-    }
-
-    async fn set_state(
-        &self,
-        key: EndpointKey,
-        change: StateChange,
-    ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        self.write(SetState::new(key, change)).await.map_err(of_endpoints)?
-    }
-
-    /// Fails, with the reason, for an endpoint whose row could not be read when the store was opened.
-    async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
-        match self.inner.unreadable_error(&key) {
-            Some(error) => Err(error),
-            None => Ok(self.inner.registry.get_of(&key)),
-        }
-    }
-
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        Ok(self.inner.registry.page(tenant.as_ref(), after.as_ref(), limit))
-    }
-}
-
-fn of_endpoints(error: StoreError) -> EndpointStoreError {
-    EndpointStoreError::Unavailable { source: error.into() }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::backlog::QueueKey;
+use webhooks_dispatch::figures::FigureKind;
 use webhooks_dispatch::store::Failing;
 use webhooks_registry::{EndpointNumber, seal::SealingKeys};
 
+use crate::figure_book::FigureBook;
+use crate::guard::Guard;
 use crate::inserter::{Inserter, Numbers};
 use crate::limit::{Limit, Room};
 use crate::retention_search::RetentionSearch;
@@ -28,11 +31,14 @@ const MOST_BYTES: u64 = 1 << 40;
 /// it. Only `draining` is not: commands change it in `after_commit`.
 pub(crate) struct WriteConnection {
     connection: Connection,
+    pub(crate) guard: Guard,
     pub(crate) keys: SealingKeys,
     next: Numbers,
     /// The health of the endpoints that fail, as in their rows.
     pub(crate) failing: HashMap<EndpointNumber, Failing>,
     pub(crate) search: RetentionSearch,
+    /// The figures of the present transaction.
+    pub(crate) figures: FigureBook,
     limit: Option<Limit>,
     /// Rows of closed (disabled or unregistered) endpoints whose waiting deliveries are being cancelled.
     draining: Vec<i64>,
@@ -41,17 +47,20 @@ pub(crate) struct WriteConnection {
 impl WriteConnection {
     /// Reads the writer's memory from the rows.
     pub(crate) fn new(
-        connection: Connection,
+        mut connection: Connection,
         limit: Option<Limit>,
         keys: SealingKeys,
     ) -> rusqlite::Result<Self> {
+        let guard = Guard::install(&mut connection)?;
         let next = Numbers::load(&connection)?;
         let mut connection = Self {
             connection,
+            guard,
             keys,
             next,
             failing: HashMap::new(),
             search: RetentionSearch::default(),
+            figures: FigureBook::default(),
             limit,
             draining: Vec::new(),
         };
@@ -114,8 +123,16 @@ impl WriteConnection {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute(()).map(drop)
     }
 
+    /// Commits the transaction with its figures.
     pub(crate) fn commit(&mut self) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("COMMIT")?.execute(()).map(drop)
+        if self.figures.is_empty() {
+            return self.connection.prepare_cached("COMMIT")?.execute(()).map(drop);
+        }
+        let has_room = self.room()?.is_none_or(|room| room.figures > 0);
+        let waiting = self.figures.record(&self.connection, has_room)?;
+        self.connection.prepare_cached("COMMIT")?.execute(())?;
+        self.figures.after_commit(waiting);
+        Ok(())
     }
 
     /// Returns whether a transaction is open. Some errors of SQLite end it.
@@ -128,17 +145,56 @@ impl WriteConnection {
         &self,
         write: impl FnOnce() -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        self.execute("SAVEPOINT part", ())?;
+        self.begin_part()?;
         let outcome = write();
-        if self.is_writing() {
-            let undo = outcome.is_err().then(|| self.execute("ROLLBACK TO part", ()));
-            let undone = undo.transpose().and_then(|_| self.execute("RELEASE part", ()));
-            if undone.is_err() {
-                // Half of the write must not be committed with the rest of the transaction.
-                self.connection.execute_batch("ROLLBACK")?;
-            }
+        self.end_part_of(outcome)
+    }
+
+    /// Does the same for a write that inserts events and deliveries.
+    pub(crate) fn savepoint_for_rows(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let numbers = self.begin_part()?;
+        let outcome = write(self);
+        if outcome.is_err() {
+            self.next = numbers;
+        }
+        self.end_part_of(outcome)
+    }
+
+    fn end_part_of(&self, outcome: rusqlite::Result<()>) -> rusqlite::Result<()> {
+        if self.is_writing() && self.end_part(outcome.is_ok()).is_err() {
+            // Half of the write must not be committed with the rest of the transaction.
+            self.connection.execute_batch("ROLLBACK")?;
         }
         outcome
+    }
+
+    /// Begins a part of the transaction that can be undone alone, and returns the next numbers. Parts can
+    /// be nested.
+    pub(crate) fn begin_part(&self) -> rusqlite::Result<Numbers> {
+        self.execute("SAVEPOINT part", ())?;
+        Ok(self.next)
+    }
+
+    /// Undoes the last part that was begun with these numbers. After an error, the whole transaction must
+    /// be rolled back.
+    pub(crate) fn undo_part(&mut self, numbers: Numbers) -> rusqlite::Result<()> {
+        self.next = numbers;
+        self.end_part(false)
+    }
+
+    /// Keeps the last part that was begun. After an error, the whole transaction must be rolled back.
+    pub(crate) fn keep_part(&self) -> rusqlite::Result<()> {
+        self.end_part(true)
+    }
+
+    fn end_part(&self, is_kept: bool) -> rusqlite::Result<()> {
+        if !is_kept {
+            self.execute("ROLLBACK TO part", ())?;
+        }
+        self.execute("RELEASE part", ()).map(drop)
     }
 
     /// Returns to the last commit, on disk and in memory.
@@ -148,6 +204,7 @@ impl WriteConnection {
             let _rolled_back = self.connection.execute_batch("ROLLBACK");
         }
         self.search.restart();
+        self.figures.roll_back();
         // If these fail, some numbers are never used, and the health of an endpoint may count a
         // failure that was not stored.
         let _reread = self.load_numbers().and_then(|()| self.load_failing());
@@ -207,15 +264,24 @@ impl WriteConnection {
 
     /// Cancels a batch of deliveries that wait for a row of `endpoints`; returns how many. It cancels
     /// nothing if the endpoint is not closed: whoever asks, an open endpoint loses no delivery.
-    pub(crate) fn cancel_some(&self, endpoint: i64) -> rusqlite::Result<usize> {
+    pub(crate) fn cancel_some(&mut self, endpoint: i64) -> rusqlite::Result<usize> {
         const CANCEL: &str = "UPDATE deliveries SET status = 'cancelled', due_at = NULL,
-                cancelled = (SELECT state FROM endpoints WHERE number = ?1)
+                (cancelled, ended_at) =
+                    (SELECT state, state_since FROM endpoints WHERE number = ?1)
             WHERE number IN (
                 SELECT number FROM deliveries
                 WHERE endpoint = (SELECT number FROM endpoints
                                   WHERE number = ?1 AND state IN ('disabled', 'unregistered'))
                   AND due_at IS NOT NULL LIMIT ?2)";
-        self.execute(CANCEL, [endpoint, DRAIN_BATCH])
+        const SINCE: &str = "SELECT state_since FROM endpoints WHERE number = ?";
+        let cancelled = self.execute(CANCEL, [endpoint, DRAIN_BATCH])?;
+        if cancelled > 0 {
+            let mut since = self.connection.prepare_cached(SINCE)?;
+            let since = row::time(since.query_row([endpoint], |row| row.get(0))?);
+            let number = row::endpoint_number(endpoint);
+            self.figures.count(number, FigureKind::Cancelled, cancelled, since);
+        }
+        Ok(cancelled)
     }
 
     /// Notes for retention that a delivery has ended.

@@ -9,8 +9,8 @@
 // The public interface is: what an application uses here, and each crate as a module.
 #[doc(inline)]
 pub use webhooks_core::{
-    DeliveryId, DeliveryResult, DeliveryStatus, EndpointId, Event, EventError, EventId, EventType,
-    Payload, RetryPolicy, TenantId, Timestamp,
+    Channel, DeliveryId, DeliveryResult, DeliveryStatus, EndpointId, Event, EventError, EventId,
+    EventType, Payload, RetryPolicy, Tag, TenantId, Timestamp,
 };
 
 #[cfg(all(feature = "direct", feature = "tracing"))]
@@ -19,9 +19,9 @@ pub use webhooks_dispatch::LogObserver;
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_dispatch::{
-    BreakerSettings, Conflict, Dispatcher, Endpoints, Engine, EngineSettings, FnTransport,
-    MemoryStore, OperationError, PublishError, PublishStatus, Published, Replay, Replaying,
-    ShutdownReport, StoreError, Undelivered, Worker,
+    BoxedStore, BreakerSettings, Conflict, Dispatcher, Endpoints, Engine, EngineSettings,
+    FnTransport, Jobs, MemoryStore, OperationError, Publication, PublishError, PublishStatus,
+    Published, Replay, Replaying, ShutdownReport, Store, StoreError, Undelivered, Worker,
 };
 #[cfg(feature = "direct")]
 #[doc(inline)]
@@ -32,8 +32,9 @@ pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_registry::{
-    Endpoint, EndpointState, EndpointStoreError, EndpointUrl, HeaderProfile, RateLimit, Registered,
-    Registration, Registry, Secret, Subscription,
+    Endpoint, EndpointLimits, EndpointQuery, EndpointState, EndpointStoreError, EndpointUrl,
+    EndpointView, HeaderProfile, RateLimit, Registered, Registration, Registry, Secret,
+    Subscription,
 };
 #[cfg(feature = "sqlite")]
 #[doc(inline)]

@@ -12,7 +12,7 @@ use webhooks_dispatch::{
     clock::{Clock as _, SystemClock},
     store::{ClaimRequest, DeliveryStore, SerializedEvent},
 };
-use webhooks_registry::store::EndpointStore;
+use webhooks_registry::store::{EndpointStore, RegisterRequest};
 use webhooks_sqlite::SqliteStore;
 
 use super::{Figures, cpu, endpoint, event, float, folder, median, note, settlements};
@@ -59,7 +59,7 @@ async fn fill(store: &SqliteStore, backlog: usize) {
     for n in 0..ENDPOINTS {
         let id = EndpointId::new(&format!("endpoint-{n}")).unwrap();
         let endpoint = endpoint("http://127.0.0.1/").events([format!("order.{n}")]).unwrap();
-        store.register(id, endpoint).await.unwrap();
+        store.register(RegisterRequest::new(id, endpoint, Timestamp::now())).await.unwrap();
     }
     let now = Timestamp::now();
     let types = (0..ENDPOINTS).map(|n| EventType::new(&format!("order.{n}")).unwrap());

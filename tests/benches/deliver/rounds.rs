@@ -10,13 +10,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use webhooks_core::Event;
 use webhooks_dispatch::{
-    Engine, EngineSettings,
-    history::HistoryStore,
+    Engine, EngineSettings, Store,
     observer::{Observer, Occurrence},
-    store::DeliveryStore,
 };
 use webhooks_http::HttpTransport;
-use webhooks_registry::store::EndpointStore;
 
 use super::figures::{CONCURRENCY, PAID, cpu, endpoint, event, float, median};
 
@@ -92,7 +89,10 @@ impl Observer for Delivered {
                     self.more.notify_one();
                 }
             }
-            Occurrence::Published { .. } => {}
+            Occurrence::Published { .. }
+            | Occurrence::EndpointChanged { .. }
+            | Occurrence::WorkerStarted { .. }
+            | Occurrence::WorkerEnded { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -107,7 +107,7 @@ pub(crate) async fn engine_round<S>(
     cpu: impl Fn() -> f64 + Send,
 ) -> Round
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
 {
     let room = Arc::new(Semaphore::new(AHEAD));
     let delivered = Delivered { count: Arc::default(), more: Arc::default(), room };
@@ -136,7 +136,7 @@ where
 /// Publishes batches while events are left, and never runs too far ahead of delivery.
 async fn publish<S>(engine: Engine<S, HttpTransport>, left: Arc<AtomicUsize>, room: Arc<Semaphore>)
 where
-    S: DeliveryStore + EndpointStore,
+    S: Store,
 {
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
         room.acquire_many(u32::try_from(BATCH).unwrap()).await.unwrap().forget();

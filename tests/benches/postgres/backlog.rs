@@ -10,7 +10,7 @@ use webhooks_dispatch::{
     store::{ClaimRequest, DeliveryStore as _},
 };
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::store::EndpointStore as _;
+use webhooks_registry::store::{EndpointStore as _, RegisterRequest};
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::figures::{Figures, PAID, endpoint, event, float, median, note, settlements};
@@ -52,7 +52,10 @@ async fn filled(url: &str, deliveries: usize) -> PostgresStore {
     let store = PostgresStore::open(url).await.unwrap();
     for n in 0..ENDPOINTS {
         let id = EndpointId::new(&format!("endpoint-{n}")).unwrap();
-        store.register(id, endpoint("http://127.0.0.1/")).await.unwrap();
+        store
+            .register(RegisterRequest::new(id, endpoint("http://127.0.0.1/"), Timestamp::now()))
+            .await
+            .unwrap();
     }
     fill(&mut connect(url).await, deliveries).await;
     store

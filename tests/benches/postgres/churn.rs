@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{
-    history::HistoryStore as _,
-    store::{DeliveryStore as _, SerializedEvent},
-};
+use webhooks_dispatch::store::{DeliveryStore as _, PruneRequest, SerializedEvent};
 use webhooks_postgres::PostgresOptions;
-use webhooks_registry::store::EndpointStore as _;
+use webhooks_registry::store::{EndpointStore as _, RegisterRequest};
 use webhooks_tests::postgres::{Cluster, connect};
 
 use super::backlog::claim_and_settle;
@@ -29,7 +26,10 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
     let options = PostgresOptions::new(&url).unwrap().partition_width(HOUR);
     let store = options.open().await.unwrap();
     let id = "receiver".parse().unwrap();
-    store.register(id, endpoint("http://127.0.0.1/")).await.unwrap();
+    store
+        .register(RegisterRequest::new(id, endpoint("http://127.0.0.1/"), Timestamp::now()))
+        .await
+        .unwrap();
     let start = Instant::now();
     let batches = deliveries / BATCH;
     // Another day than today, so that partitions made ahead for today do not count.
@@ -42,7 +42,9 @@ pub(crate) async fn measure(cluster: &Cluster, is_quick: bool) {
         assert_eq!(store.publish(events.collect(), now).await.unwrap().len(), BATCH);
         while claim_and_settle(&store, 4, now).await > 0 {}
         // Claims a little more than it publishes, as an engine does.
-        store.prune(now.saturating_sub(HOUR * RETENTION), 2 * BATCH).await.unwrap();
+        let before = now.saturating_sub(HOUR * RETENTION);
+        let request = PruneRequest { tenant: None, before, limit: 2 * BATCH, now };
+        store.prune(request).await.unwrap();
         if (batch + 1) % (batches / 12) == 0 {
             show(&url, of_day).await;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
-use webhooks_dispatch::{Engine, history::HistoryStore as _};
+use webhooks_dispatch::{Engine, monitor::MonitorStore as _};
 use webhooks_http::HttpTransport;
 use webhooks_registry::EndpointKey;
 use webhooks_tests::cluster::{Journal, RecordingStore, RecordingTransport};
@@ -65,7 +65,7 @@ async fn open_deliveries(engine: &ClusterEngine) -> Option<u64> {
     let mut open = 0;
     for endpoint in ENDPOINTS {
         let endpoint = EndpointKey::of_default_tenant(EndpointId::new(endpoint).unwrap());
-        let statistics = engine.history().statistics(endpoint, Timestamp::UNIX_EPOCH).await.ok()?;
+        let statistics = engine.monitor().statistics(endpoint, Timestamp::UNIX_EPOCH).await.ok()?;
         open += statistics.pending + statistics.retrying;
     }
     Some(open)

@@ -16,14 +16,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use webhooks_core::{Event, EventId};
 use webhooks_dispatch::{
-    Engine,
-    history::HistoryStore,
+    Engine, Store,
     observer::{Observer, Occurrence},
-    store::DeliveryStore,
     transport::{Request, Response, Transport, TransportError},
 };
 use webhooks_http::HttpTransport;
-use webhooks_registry::{Endpoint, store::EndpointStore};
+use webhooks_registry::Endpoint;
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{PAUSE, PUBLISHERS, open, settings};
 use webhooks_tests::operator::{Operator, tell};
@@ -46,7 +44,7 @@ async fn main() {
 
 async fn run<S>(store: S, url: &str, operator: usize, life: &str)
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
 {
     let occurred = Arc::new(Notify::new());
     let engine = Engine::builder(store, Telling(HttpTransport::development().unwrap()));
@@ -73,7 +71,7 @@ where
 
 async fn begin<S>(operators: Vec<Operator<S, Telling>>)
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
 {
     for operator in operators {
         operator.begin().await.unwrap();
@@ -82,7 +80,7 @@ where
 
 async fn drain<S>(engine: &Engine<S, Telling>, operators: Vec<Operator<S, Telling>>)
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
 {
     let worker = engine.start();
     for operator in &operators {
@@ -106,7 +104,7 @@ where
 /// store may have accepted it all the same.
 async fn publish<S>(engine: Engine<S, Telling>, name: String)
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
 {
     let mut ticks = tokio::time::interval(PAUSE);
     for number in 0.. {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EventId, Timestamp};
+use webhooks_core::{EventId, Timestamp};
 use webhooks_dispatch::{
-    Conflict, OperationError, Published,
+    Conflict, Published,
     clock::Now,
+    forward_store,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
-        SerializedEvent, Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, SerializedEvent,
+        Settled, Settlement, StoreError,
     },
     transport::{Request, Transport, TransportError},
 };
@@ -124,12 +125,8 @@ impl DeliveryStore for RecordingStore {
         self.inner.hasten(now).await
     }
 
-    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
-        self.inner.cancel(delivery, now).await
-    }
-
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        self.inner.replay(request).await
+    async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {
+        self.inner.prune(request).await
     }
 
     async fn release_preclaimed(&self) -> usize {
@@ -151,9 +148,10 @@ fn told(claimed: &Claimed) -> journal::Claimed {
     }
 }
 
-crate::forward_endpoints!(RecordingStore);
-// These calls change nothing.
-crate::forward_history!(RecordingStore);
+forward_store!(
+    RecordingStore => inner:
+    EndpointStore, OperationStore, HistoryStore, MonitorStore, JobStore
+);
 
 /// A transport that records each request and its result. The query of an endpoint's URL is the
 /// endpoint's id.

@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
 use webhooks_dispatch::{
     Conflict, OperationError, Published,
     clock::{Clock as _, Now},
-    history::{AttemptRecord, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics},
+    forward_store,
+    history::Query,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, Health, ReplayRequest,
-        Replayed, SerializedEvent, Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
+        Health, OperationStore, PruneRequest, ReplayRequest, Replayed, SerializedEvent, Settled,
+        Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
+    EndpointKey, EndpointNumber, EndpointPage, EndpointQuery, Registration,
+    store::{EndpointStore, EndpointStoreError, RegisterRequest, Registered, StateChange},
 };
 
 use super::Sabotage;
@@ -103,7 +105,7 @@ impl FaultyStore {
 
     /// Returns whether a store in memory, which has no bound, must behave as if it were full.
     fn is_memory_full(&self) -> bool {
-        matches!(self.inner, Kept::Memory(_)) && self.world.record().is_full
+        self.inner.is_memory && self.world.record().is_full
     }
 
     /// Carries out a call that changes the store, and notes the result.
@@ -218,9 +220,9 @@ impl World {
         request: &ReplayRequest,
         replayed: &Result<Replayed, OperationError>,
     ) -> Result<(), StoreError> {
-        let status = Some(DeliveryStatus::Pending);
+        let statuses = vec![DeliveryStatus::Pending];
         let mut pending = BTreeSet::new();
-        for found in store.all(Query { status, ..Query::default() }).await? {
+        for found in store.all(Query { statuses, ..Query::default() }).await? {
             let event = number(&found.event.to_string());
             let key = Key { event, endpoint: number(found.endpoint.as_str()) };
             self.record().oracle.learn(found.id, key);
@@ -357,34 +359,21 @@ impl DeliveryStore for FaultyStore {
         hastened
     }
 
-    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
-        let fault = self.begin("cancel").await?;
-        let cancel = move |inner: Kept, world: Arc<World>| async move {
-            let cancelled = inner.cancel(delivery, now).await;
-            let verdict = world.record().oracle.cancel(delivery, &cancelled);
-            world.judge(verdict);
-            if cancelled.is_ok() {
-                let mut record = world.record();
-                record.checker.note(world.now(), format_args!("{delivery} is cancelled"));
-                record.cancel(delivery, "by hand");
+    async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {
+        let fault = self.begin("prune").await?;
+        let before = request.before;
+        let prune = move |inner: Kept, world: Arc<World>| async move {
+            let pruned = inner.prune(request).await?;
+            if pruned > 0 {
+                let left = inner.all_events().await?;
+                let left = left.iter().map(|found| number(&found.id.to_string()));
+                world.on_pruned(before, pruned, left.collect());
             }
-            cancelled
+            Ok(pruned)
         };
-        let cancelled = self.change(cancel).await;
+        let pruned = self.change(prune).await;
         self.end(fault).await?;
-        cancelled
-    }
-
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        let fault = self.begin("replay").await?;
-        let replay = move |inner: Kept, world: Arc<World>| async move {
-            let replayed = inner.replay(request.clone()).await;
-            world.on_replayed(&inner, &request, &replayed).await?;
-            replayed
-        };
-        let replayed = self.change(replay).await;
-        self.end(fault).await?;
-        replayed
+        pruned
     }
 
     fn changes(&self) -> ChangeListener {
@@ -393,15 +382,11 @@ impl DeliveryStore for FaultyStore {
 }
 
 impl EndpointStore for FaultyStore {
-    async fn register(
-        &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Registered, EndpointStoreError> {
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, EndpointStoreError> {
         let fault = self.begin_of_endpoints("register").await?;
         let register = move |inner: Kept, world: Arc<World>| async move {
-            let registered = inner.register(id.clone(), endpoint.clone()).await;
-            let registration = registration(id, endpoint);
+            let registered = inner.register(request.clone()).await;
+            let registration = registration(request.id, request.endpoint);
             let key = registration.key();
             let verdict = world.record().oracle.register(registration, &registered);
             world.on_changed(&key, verdict, "registered");
@@ -412,10 +397,14 @@ impl EndpointStore for FaultyStore {
         registered
     }
 
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
+    async fn unregister(
+        &self,
+        key: EndpointKey,
+        now: Timestamp,
+    ) -> Result<Arc<Registration>, EndpointStoreError> {
         let fault = self.begin_of_endpoints("unregister").await?;
         let unregister = move |inner: Kept, world: Arc<World>| async move {
-            let removed = inner.unregister(key.clone()).await;
+            let removed = inner.unregister(key.clone(), now).await;
             let verdict = world.record().oracle.unregister(&key, &removed);
             world.on_changed(&key, verdict, "unregistered");
             removed
@@ -429,10 +418,11 @@ impl EndpointStore for FaultyStore {
         &self,
         key: EndpointKey,
         change: StateChange,
+        now: Timestamp,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let fault = self.begin_of_endpoints("set_state").await?;
         let set_state = move |inner: Kept, world: Arc<World>| async move {
-            let before = inner.set_state(key.clone(), change).await;
+            let before = inner.set_state(key.clone(), change, now).await;
             let verdict = world.record().oracle.set_state(&key, change, &before);
             let what = match change {
                 StateChange::Disable(_) => "disabled",
@@ -452,63 +442,56 @@ impl EndpointStore for FaultyStore {
         self.inner.get(key).await
     }
 
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        self.inner.list(tenant, after, limit).await
+    async fn list(&self, query: EndpointQuery) -> Result<EndpointPage, EndpointStoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn count(&self, query: EndpointQuery, max: usize) -> Result<usize, EndpointStoreError> {
+        self.inner.count(query, max).await
     }
 }
 
-// Only the run reads the history; workers only delete from it.
-impl HistoryStore for FaultyStore {
-    async fn event(
+impl OperationStore for FaultyStore {
+    async fn cancel(
         &self,
-        tenant: TenantId,
-        id: EventId,
-    ) -> Result<Option<EventRecord>, StoreError> {
-        self.inner.event(tenant, id).await
-    }
-
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
-        self.inner.events(query).await
-    }
-
-    async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
-        self.inner.deliveries(query).await
-    }
-
-    async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
-        self.inner.attempts(query).await
-    }
-
-    async fn statistics(
-        &self,
-        endpoint: EndpointKey,
-        since: Timestamp,
-    ) -> Result<Statistics, StoreError> {
-        self.inner.statistics(endpoint, since).await
-    }
-
-    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        self.inner.waiting(limit).await
-    }
-
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let fault = self.begin("prune").await?;
-        let prune = move |inner: Kept, world: Arc<World>| async move {
-            let pruned = inner.prune(before, limit).await?;
-            if pruned > 0 {
-                let left = inner.all_events().await?;
-                let left = left.iter().map(|found| number(&found.event.id.to_string()));
-                world.on_pruned(before, pruned, left.collect());
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), OperationError>>, StoreError> {
+        let fault = self.begin("cancel").await?;
+        let cancel = move |inner: Kept, world: Arc<World>| async move {
+            let answers = inner.cancel(deliveries.clone(), now).await?;
+            for (delivery, cancelled) in deliveries.into_iter().zip(&answers) {
+                let verdict = world.record().oracle.cancel(delivery, cancelled);
+                world.judge(verdict);
+                if cancelled.is_ok() {
+                    let mut record = world.record();
+                    record.checker.note(world.now(), format_args!("{delivery} is cancelled"));
+                    record.cancel(delivery, "by hand");
+                }
             }
-            Ok(pruned)
+            Ok(answers)
         };
-        let pruned = self.change(prune).await;
+        let cancelled = self.change(cancel).await;
         self.end(fault).await?;
-        pruned
+        cancelled
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        let fault = self.begin("replay").await?;
+        let replay = move |inner: Kept, world: Arc<World>| async move {
+            let replayed = inner.replay(request.clone()).await;
+            world.on_replayed(&inner, &request, &replayed).await?;
+            replayed
+        };
+        let replayed = self.change(replay).await;
+        self.end(fault).await?;
+        replayed
+    }
+
+    async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
+        self.inner.expunge(request).await
     }
 }
+
+// Only the run reads.
+forward_store!(FaultyStore => inner: HistoryStore, MonitorStore, JobStore);

@@ -133,7 +133,7 @@ impl Operator {
             Operation::ReplayDeliveries => {
                 let mut ids: Vec<DeliveryId> = Vec::new();
                 for status in [ENDED[0], ENDED[2], OPEN[0]] {
-                    let query = Query { status: Some(status), limit: LOOK, ..Query::default() };
+                    let query = Query { statuses: vec![status], limit: LOOK, ..Query::default() };
                     ids.extend(self.look(query).await.iter().map(|found| found.id));
                 }
                 self.replay(Replay::Deliveries(ids)).await;
@@ -145,7 +145,7 @@ impl Operator {
                 let query = Query { limit: LOOK, ..Query::default() };
                 let page = self.store.events(query).await.expect("reads don't fail");
                 if let Some(found) = page.items.first() {
-                    let (tenant, id) = (found.event.tenant.clone(), found.event.id.clone());
+                    let (tenant, id) = (found.tenant.clone(), found.id.clone());
                     self.replay(Replay::of_event(tenant, id, which)).await;
                 }
             }
@@ -209,8 +209,8 @@ impl Operator {
 
     /// Returns a delivery of one of these statuses.
     async fn pick(&self, statuses: &[DeliveryStatus]) -> Option<DeliveryRecord> {
-        let status = Some(statuses[self.world.record().rng.usize(..statuses.len())]);
-        let mut found = self.look(Query { status, limit: LOOK, ..Query::default() }).await;
+        let statuses = vec![statuses[self.world.record().rng.usize(..statuses.len())]];
+        let mut found = self.look(Query { statuses, limit: LOOK, ..Query::default() }).await;
         if found.is_empty() {
             return None;
         }

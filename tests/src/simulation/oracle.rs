@@ -318,7 +318,7 @@ impl Oracle {
         let before = self.endpoints.get(&key);
         let expected = match before {
             None => Some(endpoint),
-            Some(before) => before.again(endpoint.endpoint),
+            Some(before) => before.again(endpoint.endpoint, Timestamp::UNIX_EPOCH),
         };
         let is_right = match answer {
             Err(EndpointStoreError::Unavailable { .. }) => return Ok(Changed::Open),
@@ -371,7 +371,7 @@ impl Oracle {
             | (Err(EndpointStoreError::IsDisabled(_)), _, Some(Err(_)))
             | (Ok(None), _, Some(Ok(None))) => Ok(Changed::Open),
             (Ok(Some(told)), Some(before), Some(Ok(Some(after)))) if is_same(before, told) => {
-                let after = before.in_state(after);
+                let after = before.in_state(after, Timestamp::UNIX_EPOCH);
                 Ok(self.put(after))
             }
             (answer, before, _) => {

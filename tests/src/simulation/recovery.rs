@@ -70,7 +70,7 @@ async fn all_ended(script: &Script) -> bool {
         }
         let mut is_over = true;
         for status in [DeliveryStatus::Pending, DeliveryStatus::Retrying] {
-            let query = Query { status: Some(status), ..Query::default() };
+            let query = Query { statuses: vec![status], ..Query::default() };
             let page = script.shelf.store.deliveries(query).await.expect("reads don't fail");
             for DeliveryRecord { event, endpoint, .. } in page.items {
                 is_over = false;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{Engine, MemoryStore, Worker, clock::Clock as _, history::Query};
-use webhooks_registry::store::EndpointStore as _;
+use webhooks_registry::{EndpointQuery, store::EndpointStore as _};
 use webhooks_sqlite::SqliteOptions;
 
 use super::committer::Committer;
@@ -77,7 +77,7 @@ impl Shelf {
         let window = plan.window;
         match world.options().store {
             Store::Memory => Self {
-                store: Kept::Memory(MemoryStore::new()),
+                store: Kept::memory(MemoryStore::new()),
                 committer: Committer::in_memory(),
                 writing: None,
                 folder: None,
@@ -97,7 +97,7 @@ impl Shelf {
         if let Some(Sabotage::GroupsGoOn { behind }) = world.options().sabotage {
             writer.go_on_behind(behind);
         }
-        let store = Kept::Sqlite(store);
+        let store = Kept::sqlite(store);
         let committer = Committer::on_disk(writer);
         let writing = tokio::spawn(Arc::clone(&committer).run(Arc::clone(world)));
         Self { store, committer, writing: Some(writing), folder: Some(folder), window }
@@ -110,7 +110,7 @@ impl Shelf {
             let _aborted = writing.await;
         }
         self.committer.commit(groups);
-        self.store = Kept::Memory(MemoryStore::new());
+        self.store = Kept::memory(MemoryStore::new());
         self.committer = Committer::in_memory();
     }
 
@@ -124,7 +124,9 @@ impl Shelf {
     /// Compares everything in the store with what must be there.
     pub(super) async fn compare(&self, world: &World) {
         let deliveries = self.store.all(Query::default()).await.expect("reads don't fail");
-        let endpoints = self.store.list(None, None, usize::MAX).await.expect("reads don't fail");
+        let endpoints =
+            self.store.list(EndpointQuery { limit: 1_000, ..EndpointQuery::default() }).await;
+        let endpoints = endpoints.expect("reads don't fail").items;
         let verdict = world.record().oracle.compare(&deliveries, &endpoints);
         if let Err(why) = verdict {
             world.violate(format_args!("what was answered is kept: {why}"));

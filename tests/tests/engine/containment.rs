@@ -225,7 +225,7 @@ async fn an_error_that_panics_when_it_is_told_is_an_attempt_that_failed() {
     }
     clock.sleep(MINUTE).await;
     let key = crate::key("a");
-    let history = webhooks_dispatch::history::HistoryStore::statistics;
+    let history = webhooks_dispatch::monitor::MonitorStore::statistics;
     let statistics = history(engine.store(), key, Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(statistics.delivered, 2, "{statistics:?}");
     let report = worker.shutdown(SECOND).await;
@@ -289,7 +289,7 @@ async fn a_clock_that_panics_during_an_exchange_costs_no_slot_and_no_delivery() 
             let _published = engine.publish(&event(id)).await.unwrap();
         }
         inner.sleep(10 * MINUTE).await;
-        let history = webhooks_dispatch::history::HistoryStore::statistics;
+        let history = webhooks_dispatch::monitor::MonitorStore::statistics;
         let since = Timestamp::UNIX_EPOCH;
         let statistics = history(engine.store(), crate::key("a"), since).await.unwrap();
         assert_eq!(statistics.delivered, 2, "{failures} failures: {statistics:?}");

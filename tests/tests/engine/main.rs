@@ -5,12 +5,16 @@ mod clocks;
 mod containment;
 mod leases;
 mod limits;
+mod notices;
 mod operations;
+mod publications;
 mod retry;
+mod sent;
 mod setup;
 mod shutdown;
 mod store_faults;
 mod switched;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -22,7 +26,7 @@ use webhooks_dispatch::{
     Engine, EngineSettings, Published,
     clock::Clock as _,
     history::{HistoryStore as _, Query},
-    observer::{Observer, Occurrence},
+    observer::{EndpointChange, Observer, Occurrence},
     transport::{ErrorClass, Request, Response, Transport, TransportError},
 };
 use webhooks_registry::{Endpoint, EndpointKey};
@@ -146,15 +150,20 @@ impl Observer for Watcher {
             Occurrence::AttemptFailed { delivery, failure, .. } => {
                 format!("{} failed by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
-            Occurrence::DeliveryFailed { delivery, failure } => {
+            Occurrence::DeliveryFailed { delivery, failure, .. } => {
                 format!("{} exhausted by {}: {}", delivery.event, delivery.attempt, failure.error)
             }
-            Occurrence::Expired { delivery } => format!("{} expired", delivery.event),
+            Occurrence::Expired { delivery, .. } => format!("{} expired", delivery.event),
             Occurrence::LeaseLost { delivery } => format!("{} lost its lease", delivery.event),
             Occurrence::TransportBusy { delivery } => format!("{} found no room", delivery.event),
-            Occurrence::EndpointDisabled { endpoint, reason, .. } => {
-                format!("{endpoint} disabled: {reason:?}")
+            Occurrence::EndpointChanged { endpoint, change, .. } => match change {
+                EndpointChange::Disabled(reason) => format!("{endpoint} disabled: {reason:?}"),
+                change => format!("{endpoint} {}", change.as_str()),
+            },
+            Occurrence::BreakerOpened { endpoint, pause, .. } => {
+                format!("{endpoint} opened for {pause:?}")
             }
+            Occurrence::BreakerClosed { endpoint, .. } => format!("{endpoint} closed"),
             Occurrence::EndpointFailing { endpoint, .. } => format!("{endpoint} failing"),
             Occurrence::EndpointRecovered { endpoint, .. } => format!("{endpoint} recovered"),
             other => format!("{other:?}"),
@@ -258,6 +267,11 @@ impl Fixture {
 
     fn told(&self) -> Vec<String> {
         self.log.lock().unwrap().told.clone()
+    }
+
+    /// Returns the lines that observers were told since the last call.
+    fn told_since(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap().told)
     }
 
     #[track_caller]

@@ -6,6 +6,7 @@ use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
     EngineSettings, OperationError, PublishError, PublishStatus, Replay, Undelivered,
     history::{HistoryStore as _, Query},
+    monitor::MonitorStore as _,
 };
 
 use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, key, settings, well};
@@ -131,8 +132,8 @@ async fn all_that_failed_is_replayed_however_much() {
     let replayed = fixture.engine.replay(failed).await.unwrap();
     assert_eq!(replayed, 1_200, "in portions of 500");
     fixture.pass(MINUTE).await;
-    let history = fixture.engine.history();
-    let statistics = history.statistics(key("a"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let monitor = fixture.engine.monitor();
+    let statistics = monitor.statistics(key("a"), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!((statistics.delivered, statistics.failed), (1_200, 0));
     drop(worker);
 }

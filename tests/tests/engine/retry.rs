@@ -16,6 +16,7 @@ async fn success_at_one_endpoint_stands_whatever_another_does() {
     fixture.register("a", endpoint("a")).await;
     fixture.register("b", endpoint("b")).await;
     let worker = fixture.engine.start();
+    fixture.told_since();
     assert_eq!(fixture.publish("x").await.deliveries, 2);
     fixture.pass(MINUTE).await;
     assert_eq!((fixture.seconds("a"), fixture.seconds("b")), (vec![0], vec![0, 10, 20]));
@@ -271,6 +272,7 @@ async fn what_the_transport_has_no_room_for_counts_as_no_attempt_and_no_trouble(
     let policy = RetryPolicy::fixed(SECOND, 0);
     fixture.register("a", endpoint("a").retry(policy)).await;
     let worker = fixture.engine.start();
+    fixture.told_since();
     let _published = fixture.publish("x").await;
     fixture.pass(2 * MINUTE).await;
     assert_eq!(fixture.seconds("a"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
-    Conflict, MemoryStore, OperationError, Published,
+    Conflict, MemoryStore, Published,
     clock::{Clock as _, Now},
+    forward_store,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ReplayRequest, Replayed,
-        SerializedEvent, Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, SerializedEvent,
+        Settled, Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration,
-    store::{EndpointStore, EndpointStoreError, Registered, StateChange},
+    EndpointKey, EndpointNumber, EndpointPage, EndpointQuery, Registration,
+    store::{EndpointStore, EndpointStoreError, RegisterRequest, Registered, StateChange},
 };
 use webhooks_tests::SimulatedClock;
 
@@ -172,12 +173,8 @@ impl DeliveryStore for Switched {
         self.inner.hasten(now).await
     }
 
-    async fn cancel(&self, delivery: DeliveryId, now: Timestamp) -> Result<(), OperationError> {
-        self.inner.cancel(delivery, now).await
-    }
-
-    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        self.inner.replay(request).await
+    async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {
+        self.inner.prune(request).await
     }
 
     fn changes(&self) -> ChangeListener {
@@ -186,40 +183,40 @@ impl DeliveryStore for Switched {
 }
 
 impl EndpointStore for Switched {
-    async fn register(
-        &self,
-        id: EndpointId,
-        endpoint: Endpoint,
-    ) -> Result<Registered, EndpointStoreError> {
-        self.inner.register(id, endpoint).await
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, EndpointStoreError> {
+        self.inner.register(request).await
     }
 
-    async fn unregister(&self, key: EndpointKey) -> Result<Arc<Registration>, EndpointStoreError> {
-        self.inner.unregister(key).await
+    async fn unregister(
+        &self,
+        key: EndpointKey,
+        now: Timestamp,
+    ) -> Result<Arc<Registration>, EndpointStoreError> {
+        self.inner.unregister(key, now).await
     }
 
     async fn set_state(
         &self,
         key: EndpointKey,
         change: StateChange,
+        now: Timestamp,
     ) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         let failed = |error: StoreError| EndpointStoreError::Unavailable { source: error.into() };
         self.enter("set_state").await.map_err(failed)?;
-        self.inner.set_state(key, change).await
+        self.inner.set_state(key, change, now).await
     }
 
     async fn get(&self, key: EndpointKey) -> Result<Option<Arc<Registration>>, EndpointStoreError> {
         self.inner.get(key).await
     }
 
-    async fn list(
-        &self,
-        tenant: Option<TenantId>,
-        after: Option<EndpointKey>,
-        limit: usize,
-    ) -> Result<Vec<Arc<Registration>>, EndpointStoreError> {
-        self.inner.list(tenant, after, limit).await
+    async fn list(&self, query: EndpointQuery) -> Result<EndpointPage, EndpointStoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn count(&self, query: EndpointQuery, max: usize) -> Result<usize, EndpointStoreError> {
+        self.inner.count(query, max).await
     }
 }
 
-webhooks_tests::forward_history!(Switched);
+forward_store!(Switched => inner: OperationStore, HistoryStore, MonitorStore, JobStore);

@@ -1,6 +1,6 @@
 //! Secrets at rest: their readers, and endpoints that nobody can read.
 
-use webhooks_registry::EndpointState;
+use webhooks_registry::{EndpointQuery, EndpointState, store::PagePlace};
 
 use super::*;
 
@@ -11,14 +11,13 @@ fn keyed(url: &str, bytes: &[u8]) -> PostgresOptions {
 
 /// Returns the ids of the listed endpoints, in pages of `limit`.
 async fn listed(store: &PostgresStore, limit: usize) -> Vec<String> {
-    let (mut all, mut after) = (Vec::new(), None);
+    let (mut all, mut place) = (Vec::new(), None);
     loop {
-        let page = store.list(None, after, limit).await.unwrap();
-        all.extend(page.iter().map(|found| found.id.to_string()));
-        if page.len() < limit {
-            return all;
-        }
-        after = page.last().map(|last| last.key());
+        let query = EndpointQuery { place, limit, ..EndpointQuery::default() };
+        let page = store.list(query).await.unwrap();
+        all.extend(page.items.iter().map(|found| found.id.to_string()));
+        let Some(next) = page.next else { return all };
+        place = Some(PagePlace::After(next));
     }
 }
 
@@ -34,13 +33,13 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
     let url = Cluster::shared().database().await;
     let lost = keyed(&url, &[1]).open().await.unwrap();
     for name in ["b-lost", "d-lost"] {
-        lost.register(id(name), endpoint()).await.unwrap();
+        register(&lost, name, endpoint()).await;
     }
     lost.close().await;
     let store = keyed(&url, &[2]).open().await.unwrap();
     assert_eq!(unreadable(&store), ["b-lost", "d-lost"]);
     for name in ["a", "c", "c-damaged", "e"] {
-        store.register(id(name), endpoint()).await.unwrap();
+        register(&store, name, endpoint()).await;
     }
     let damage = "UPDATE webhooks.endpoints SET settings = '{}' WHERE id = 'c-damaged'";
     sqlx::query(damage).execute(&mut connect(&url).await).await.unwrap();
@@ -63,15 +62,15 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
         (endpoint().inactive(), EndpointState::Disabled(DisableReason::Manual)),
         (endpoint(), EndpointState::Active),
     ] {
-        store.register(id("b-lost"), again).await.unwrap();
+        register(&store, "b-lost", again).await;
         assert_eq!(store.get(key("b-lost")).await.unwrap().unwrap().state, state);
     }
     for name in ["d-lost", "c-damaged"] {
-        let removed = store.unregister(key(name)).await.unwrap();
+        let removed = store.unregister(key(name), Timestamp::now()).await.unwrap();
         assert_eq!(removed.endpoint.url.as_str(), "https://unreadable.invalid/");
         assert_eq!(removed.state, EndpointState::Active);
         assert!(store.get(key(name)).await.unwrap().is_none());
-        assert_eq!(store.register(id(name), endpoint()).await.unwrap(), Registered::Added);
+        assert_eq!(register(&store, name, endpoint()).await, Registered::Added);
     }
     assert_eq!(listed(&store, 10).await, ["a", "b-lost", "c", "c-damaged", "d-lost", "e"]);
     let events = vec![SerializedEvent::new(&Event::new("created", 2).unwrap())];
@@ -90,7 +89,7 @@ async fn an_endpoint_that_cannot_be_read_harms_no_other_and_can_be_replaced() {
 async fn keys_are_rotated_in_steps_while_processes_of_the_step_before_go_on() {
     let url = Cluster::shared().database().await;
     let mut before = keyed(&url, &[1]).open().await.unwrap();
-    before.register(id("crm"), endpoint()).await.unwrap();
+    register(&before, "crm", endpoint()).await;
     // A process of the second step may have run beside one of the first, which encrypts by the old
     // key. So the third step opens the store once more.
     for (step, keys) in [[1, 2].as_slice(), &[2, 1], &[2, 1], &[2]].iter().enumerate() {
@@ -99,7 +98,7 @@ async fn keys_are_rotated_in_steps_while_processes_of_the_step_before_go_on() {
         for (n, store) in [&before, &now].into_iter().enumerate() {
             assert_eq!(store.get(key("crm")).await.unwrap().unwrap().endpoint, endpoint());
             let name = format!("endpoint-{step}-{n}");
-            store.register(id(&name), endpoint()).await.unwrap();
+            register(store, &name, endpoint()).await;
             for reader in [&before, &now] {
                 assert!(reader.get(key(&name)).await.unwrap().is_some(), "{name}");
             }

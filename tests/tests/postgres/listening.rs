@@ -77,7 +77,7 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     let listen = format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable");
     let options = PostgresOptions::new(&url).unwrap().heartbeat(Duration::from_millis(100));
     let store = options.listen_url(&listen).unwrap().open().await.unwrap();
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     let listeners = || network.connections.load(Ordering::SeqCst);
     let is_heard = async || {
         // It listens on a connection that it does not use otherwise; the server's statistics show

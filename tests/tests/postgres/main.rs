@@ -17,16 +17,17 @@ use webhooks_dispatch::{
     Engine, FnTransport, Replay,
     clock::{Clock as _, SystemClock},
     history::{HistoryStore as _, Query},
+    monitor::MonitorStore as _,
     store::{
-        ClaimRequest, Claimed, DeliveryStore as _, Outcome, ReplayMode, ReplayRequest,
-        SerializedEvent, Settled, Settlement,
+        ClaimRequest, Claimed, DeliveryStore as _, OperationStore as _, Outcome, PruneRequest,
+        ReplayMode, ReplayRequest, SerializedEvent, Settled, Settlement,
     },
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey,
     seal::SealingKey,
-    store::{EndpointStore as _, Registered, StateChange},
+    store::{EndpointStore, RegisterRequest, Registered, StateChange},
 };
 use webhooks_tests::postgres::{Cluster, connect, simulate_leases};
 
@@ -39,6 +40,7 @@ mod preclaimed;
 mod races;
 mod reaching;
 mod refusals;
+mod service;
 mod sessions;
 mod unheard;
 
@@ -76,6 +78,11 @@ fn endpoint() -> Endpoint {
     Endpoint::new("https://example.com/", SECRET).unwrap()
 }
 
+async fn register(store: &impl EndpointStore, name: &str, endpoint: Endpoint) -> Registered {
+    let request = RegisterRequest::new(id(name), endpoint, Timestamp::now());
+    store.register(request).await.unwrap()
+}
+
 async fn publish(store: &PostgresStore, ids: impl IntoIterator<Item = String>) {
     let event = |id: String| Event::new("created", 1).unwrap().id(EventId::new(&id).unwrap());
     let events: Vec<_> = ids.into_iter().map(|id| SerializedEvent::new(&event(id))).collect();
@@ -111,7 +118,7 @@ fn events(claimed: &[Claimed]) -> Vec<String> {
 /// Returns the ids of the retained events, the last one first.
 async fn kept(store: &PostgresStore) -> Vec<String> {
     let events = store.events(Query::default()).await.unwrap().items;
-    events.iter().map(|found| found.event.id.to_string()).collect()
+    events.iter().map(|found| found.id.to_string()).collect()
 }
 
 /// Looks again and again until the expected result is there.
@@ -134,14 +141,14 @@ async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
 async fn rotation_and_disablement_hold_everywhere_at_once() {
     let url = Cluster::shared().database().await;
     let (here, there) = (open(&url).await, open(&url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
+    register(&here, "crm", endpoint()).await;
     publish(&here, (0..3).map(|n| format!("event-{n}"))).await;
     let before = claim(&there, 1).await;
     assert_eq!(before[0].registration.endpoint, endpoint());
     let rotated = Endpoint::new("https://example.com/", "another-secret").unwrap();
-    here.register(id("crm"), rotated.clone()).await.unwrap();
+    register(&here, "crm", rotated.clone()).await;
     assert_eq!(claim(&there, 1).await[0].registration.endpoint, rotated);
-    assert!(here.set_state(key("crm"), GONE).await.unwrap().is_some());
+    assert!(here.set_state(key("crm"), GONE, Timestamp::now()).await.unwrap().is_some());
     assert!(claim(&there, 10).await.is_empty());
     assert_eq!(settle(&there, &before, Outcome::Delivered).await, [Settled::LeaseLost]);
     let statistics = here.statistics(key("crm"), Timestamp::UNIX_EPOCH).await.unwrap();
@@ -157,11 +164,11 @@ async fn workers_share_the_limits_of_endpoints() {
     let mut stores = [open(&url).await, open(&url).await, open(&url).await].to_vec();
     let ten = NonZeroU32::new(10).unwrap();
     let wide = endpoint().max_in_flight(ten).rate_limit(ten, ten);
-    stores[0].register(id("wide"), wide).await.unwrap();
+    register(&stores[0], "wide", wide).await;
     for n in 0..40 {
         let narrow = endpoint().max_in_flight(NonZeroU32::MIN);
         let narrow = if n % 2 == 0 { narrow.ordered() } else { narrow };
-        stores[0].register(id(&format!("narrow-{n}")), narrow).await.unwrap();
+        register(&stores[0], &format!("narrow-{n}"), narrow).await;
     }
     publish(&stores[0], (0..30).map(|n| format!("event-{n}"))).await;
     for _ in [3, 2] {
@@ -230,7 +237,7 @@ async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
     .await;
     let limit = NonZeroU32::new(u32::try_from(LIMIT).unwrap()).unwrap();
     let store = workers[0].1.store().clone();
-    store.register(id("crm"), endpoint().max_in_flight(limit)).await.unwrap();
+    register(&store, "crm", endpoint().max_in_flight(limit)).await;
     for batch in 0..10 {
         publish(&store, (0..60).map(|n| format!("event-{batch}-{n}"))).await;
     }
@@ -246,7 +253,7 @@ async fn no_endpoint_has_more_exchanges_in_flight_than_its_limit() {
 async fn a_commit_notifies_once_and_only_if_somebody_else_is_there() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     assert!(claim(&store, 1).await.is_empty());
     let mut listener = PgListener::connect(&url).await.unwrap();
     listener.listen("webhooks").await.unwrap();
@@ -279,7 +286,7 @@ async fn publish_at_last(store: &PostgresStore, id: &str) {
 async fn the_store_survives_crashes_of_the_server() {
     let cluster = Cluster::start(&std::env::temp_dir(), "");
     let store = open(&cluster.database().await).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, ["before".to_owned()]).await;
     assert_eq!(claim(&store, 10).await.len(), 1);
     cluster.stop();
@@ -304,7 +311,7 @@ async fn the_store_survives_crashes_of_the_server() {
 async fn sessions_that_can_only_read_are_replaced() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     let mut admin = connect(&url).await;
     let alter = "DO $$ BEGIN
         EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
@@ -333,13 +340,13 @@ async fn eventually_claimed(store: &PostgresStore) -> Vec<String> {
 async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     let mut connection = connect(&url).await;
     let mut transaction = connection.begin().await.unwrap();
     let first = Event::new("created", 1).unwrap().id(EventId::new("first").unwrap());
     let _published = publish_in(&mut transaction, &first).await.unwrap();
     publish(&store, (0..2_500).map(|n| format!("event-{n:04}"))).await;
-    store.register(id("crm"), endpoint().ordered()).await.unwrap();
+    register(&store, "crm", endpoint().ordered()).await;
     publish(&store, ["last".to_owned()]).await;
     transaction.commit().await.unwrap();
     assert_eq!(eventually_claimed(&store).await, ["first"]);
@@ -354,10 +361,10 @@ async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() 
 async fn a_claim_counts_although_cleaning_up_fails() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("gone"), endpoint()).await.unwrap();
+    register(&store, "gone", endpoint()).await;
     publish(&store, (0..1_001).map(|n| format!("event-{n}"))).await;
-    store.unregister(key("gone")).await.unwrap();
-    store.register(id("crm"), endpoint()).await.unwrap();
+    store.unregister(key("gone"), Timestamp::now()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, ["a".to_owned()]).await;
     let mut connection = connect(&url).await;
     sqlx::query("DROP FUNCTION webhooks.cancel_closed").execute(&mut connection).await.unwrap();
@@ -370,7 +377,7 @@ async fn of_workers_that_start_together_one_has_the_whole() {
     // Slow enough that nobody gets a share before all have claimed.
     let open = async || open_beating(&url, Duration::from_secs(60)).await;
     let stores = [open().await, open().await, open().await];
-    stores[0].register(id("crm"), endpoint()).await.unwrap();
+    register(&stores[0], "crm", endpoint()).await;
     publish(&stores[0], (0..10).map(|n| format!("event-{n}"))).await;
     let [a, b, c] = &stores;
     let (a, b, c) = tokio::join!(claim(a, 1), claim(b, 1), claim(c, 1));
@@ -381,7 +388,7 @@ async fn of_workers_that_start_together_one_has_the_whole() {
 async fn an_endpoint_that_goes_on_failing_keeps_its_row() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, (0..3).map(|n| format!("event-{n}"))).await;
     let claimed = claim(&store, 3).await;
     let mut connection = connect(&url).await;
@@ -401,9 +408,11 @@ async fn an_endpoint_that_goes_on_failing_keeps_its_row() {
 async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
-    assert!(store.set_state(key("crm"), GONE).await.unwrap().is_some());
-    assert!(store.set_state(key("crm"), StateChange::Enable).await.unwrap().is_some());
+    register(&store, "crm", endpoint()).await;
+    assert!(store.set_state(key("crm"), GONE, Timestamp::now()).await.unwrap().is_some());
+    assert!(
+        store.set_state(key("crm"), StateChange::Enable, Timestamp::now()).await.unwrap().is_some()
+    );
     let left = "SELECT length(secrets) FROM webhooks.endpoints WHERE NOT is_current";
     let left: i32 = sqlx::query_scalar(left).fetch_one(&mut connect(&url).await).await.unwrap();
     assert_eq!(left, 0);
@@ -412,10 +421,10 @@ async fn an_endpoint_that_was_replaced_leaves_no_secrets() {
 /// Opens a store without a key in a database in which every secret is encrypted afterwards, except
 /// that of one endpoint.
 async fn open_beside(url: &str, keyed: &PostgresStore) -> PostgresStore {
-    let registration = keyed.unregister(key("crm")).await.unwrap();
+    let registration = keyed.unregister(key("crm"), Timestamp::now()).await.unwrap();
     let keyless = open(url).await;
-    keyed.register(id("crm"), registration.endpoint.clone()).await.unwrap();
-    keyless.register(id("plain"), endpoint()).await.unwrap();
+    register(keyed, "crm", registration.endpoint.clone()).await;
+    register(&keyless, "plain", endpoint()).await;
     keyless
 }
 
@@ -425,7 +434,7 @@ async fn secrets_are_encrypted_and_errors_show_no_password() {
     let sealing = |byte| SealingKey::from_bytes([byte; 32]);
     let keyed = |keys: Vec<SealingKey>| PostgresOptions::new(&url).unwrap().sealing_keys(keys);
     let store = keyed(vec![sealing(1)]).open().await.unwrap();
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     let kept: Vec<u8> = sqlx::query_scalar("SELECT secrets FROM webhooks.endpoints")
         .fetch_one(&mut connect(&url).await)
         .await

@@ -14,6 +14,7 @@ use webhooks_dispatch::{
     clock::{MonotonicTime, Now},
     store::{Attempt, Claim},
 };
+use webhooks_registry::EndpointQuery;
 
 use super::*;
 
@@ -97,7 +98,7 @@ impl<S: AnyStore> World<S> {
             Order::Cancel { event, endpoint } => {
                 let found = find(store, &event, endpoint).await;
                 let Some(found) = found else { return "none".to_owned() };
-                told(store.cancel(found, now).await)
+                told(store.cancel(vec![found], now).await.unwrap().remove(0))
             }
             Order::Publish { event } => {
                 let event = Event::new("created", 1).unwrap().id(EventId::new(&event).unwrap());
@@ -108,7 +109,7 @@ impl<S: AnyStore> World<S> {
             Order::Register { endpoint: name, is_ordered } => {
                 let mut endpoint = endpoint();
                 endpoint.ordered = is_ordered;
-                let registered = store.register(id(name), endpoint).await.unwrap();
+                let registered = register(store, name, endpoint).await;
                 match registered {
                     Registered::Changed { before } => {
                         format!("was {} {}", before.state.as_str(), before.endpoint.ordered)
@@ -138,7 +139,7 @@ impl<S: AnyStore> World<S> {
                 told(store.replay(request).await.map(|replayed| replayed.deliveries))
             }
             Order::SetState { endpoint, change } => {
-                let changed = store.set_state(key(endpoint), change).await;
+                let changed = store.set_state(key(endpoint), change, Timestamp::now()).await;
                 format!("{:?}", changed.map(|before| before.map(|before| before.state)).ok())
             }
             Order::Settle { event, endpoint, outcome } => {
@@ -154,7 +155,7 @@ impl<S: AnyStore> World<S> {
                 format!("{}", settled[0] == Settled::LeaseLost)
             }
             Order::Unregister { endpoint } => {
-                format!("{:?}", store.unregister(key(endpoint)).await.is_ok())
+                format!("{:?}", store.unregister(key(endpoint), Timestamp::now()).await.is_ok())
             }
         }
     }
@@ -181,8 +182,8 @@ impl<S: AnyStore> World<S> {
     /// Returns the endpoints and deliveries of the store.
     async fn rows(&self) -> Vec<String> {
         let store = &self.handles[1];
-        let endpoints = store.list(None, None, 100).await.unwrap().into_iter();
-        let mut rows: Vec<String> = endpoints
+        let endpoints = store.list(EndpointQuery::default()).await.unwrap().items;
+        let mut rows: Vec<String> = (endpoints.iter())
             .map(|found| format!("{} {:?} {}", found.id, found.state, found.endpoint.ordered))
             .collect();
         for found in
@@ -195,7 +196,7 @@ impl<S: AnyStore> World<S> {
         rows.sort();
         // The order in which events were accepted decides what an ordered endpoint gets later.
         let events = store.events(Query { limit: 1_000, ..Query::default() }).await.unwrap().items;
-        rows.extend(events.iter().map(|found| found.event.id.to_string()));
+        rows.extend(events.iter().map(|found| found.id.to_string()));
         rows
     }
 

@@ -12,7 +12,7 @@ use super::*;
 /// Opens a store whose worker has claimed for an endpoint `crm` before.
 pub(super) async fn open_claiming(url: &str) -> PostgresStore {
     let store = open_beating(url, Duration::from_secs(60)).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, ["first".to_owned()]).await;
     let first = claim(&store, 10).await;
     settle(&store, &first, Outcome::Delivered).await;
@@ -63,22 +63,22 @@ async fn what_was_handed_over_goes_to_the_endpoint_as_it_is_when_claimed() {
     let (here, there) = (open_claiming(&url).await, open(&url).await);
     publish(&here, ["a".to_owned()]).await;
     let rotated = Endpoint::new("https://example.com/", "another-secret").unwrap();
-    there.register(id("crm"), rotated.clone()).await.unwrap();
+    register(&there, "crm", rotated.clone()).await;
     let claimed = claim(&here, 10).await;
     assert_eq!(claimed[0].registration.endpoint, rotated);
     settle(&here, &claimed, Outcome::Delivered).await;
     publish(&here, ["b".to_owned(), "c".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    there.register(id("crm"), rotated.clone().ordered()).await.unwrap();
+    register(&there, "crm", rotated.clone().ordered()).await;
     for expected in ["b", "c"] {
         let claimed = claim_at_last(&here, 10).await;
         assert_eq!(events(&claimed), [expected], "one at a time");
         settle(&here, &claimed, Outcome::Delivered).await;
     }
-    there.register(id("crm"), rotated.clone()).await.unwrap();
+    register(&there, "crm", rotated.clone()).await;
     publish(&here, ["d".to_owned()]).await;
     assert_eq!(waiting(&url).await, (1, 1));
-    assert!(there.set_state(key("crm"), GONE).await.unwrap().is_some());
+    assert!(there.set_state(key("crm"), GONE, Timestamp::now()).await.unwrap().is_some());
     assert!(claim(&here, 10).await.is_empty());
     assert_eq!(waiting(&url).await, (0, 0));
 }
@@ -119,7 +119,7 @@ async fn what_is_cancelled_after_it_was_handed_over_is_not_claimed() {
     let here = open_claiming(&url).await;
     publish(&here, ["a".to_owned()]).await;
     let deliveries = here.deliveries(Query::default()).await.unwrap().items;
-    here.cancel(deliveries[0].id, Timestamp::now()).await.unwrap();
+    here.cancel(vec![deliveries[0].id], Timestamp::now()).await.unwrap();
     assert!(claim(&here, 10).await.is_empty());
 }
 
@@ -283,7 +283,7 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
     let engine = Engine::builder(open(&url).await, transport).settings(settings).build();
     for name in ["hangs", "works"] {
         let endpoint = Endpoint::new(&format!("https://example.com/{name}"), SECRET).unwrap();
-        engine.store().register(id(name), endpoint).await.unwrap();
+        register(engine.store(), name, endpoint).await;
     }
     let worker = engine.start();
     for batch in 0..40 {
@@ -314,7 +314,7 @@ async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
         Engine::new(open(&url).await, transport)
     };
     let (one, other) = (engine().await, engine().await);
-    one.store().register(id("crm"), endpoint()).await.unwrap();
+    register(one.store(), "crm", endpoint()).await;
     sqlx::raw_sql(DIED).execute(&mut connect(&url).await).await.unwrap();
     publish(one.store(), ["a".to_owned()]).await;
     let report = one.start().drain(Duration::from_secs(30)).await;
@@ -334,7 +334,7 @@ async fn a_worker_that_ends_keeps_its_share_until_its_last_claim_is_settled() {
     let url = Cluster::shared().database().await;
     let stores = [open(&url).await, open(&url).await];
     let two = NonZeroU32::new(2).unwrap();
-    stores[0].register(id("crm"), endpoint().max_in_flight(two)).await.unwrap();
+    register(&stores[0], "crm", endpoint().max_in_flight(two)).await;
     publish(&stores[0], (0..20).map(|n| format!("event-{n}"))).await;
     let share = |claimed: &[Claimed]| claimed[0].registration.endpoint.max_in_flight.get();
     let [ending, staying] = &stores;

@@ -18,7 +18,7 @@ async fn delivery_of(store: &PostgresStore, event: &str) -> DeliveryId {
 /// Returns two stores of a database, and a delivery that failed there.
 async fn with_a_failed_one(url: &str) -> (PostgresStore, PostgresStore, DeliveryId) {
     let (here, there) = (open(url).await, open(url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
+    register(&here, "crm", endpoint()).await;
     publish(&here, ["a".to_owned()]).await;
     settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
     let a = delivery_of(&here, "a").await;
@@ -65,7 +65,7 @@ async fn what_another_process_cancels_after_it_was_handed_over_is_not_claimed() 
     publish(&here, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
     assert_eq!(waiting(&url).await, (3, 3));
     for event in ["a", "b"] {
-        there.cancel(delivery_of(&there, event).await, Timestamp::now()).await.unwrap();
+        there.cancel(vec![delivery_of(&there, event).await], Timestamp::now()).await.unwrap();
     }
     let b = delivery_of(&there, "b").await;
     assert_eq!(replay(&there, Replay::Delivery(b)).await.unwrap().deliveries, 1);
@@ -97,8 +97,8 @@ async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replay
     let (here, there) = (open_claiming(&url).await, open(&url).await);
     publish(&here, ["a".to_owned(), "b".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    there.set_state(key("crm"), GONE).await.unwrap();
-    there.set_state(key("crm"), StateChange::Enable).await.unwrap();
+    there.set_state(key("crm"), GONE, Timestamp::now()).await.unwrap();
+    there.set_state(key("crm"), StateChange::Enable, Timestamp::now()).await.unwrap();
     let b = delivery_of(&there, "b").await;
     assert_eq!(replay(&there, Replay::Delivery(b)).await.unwrap().deliveries, 1);
     let claimed = claim_until(&here, 1).await;
@@ -122,12 +122,12 @@ async fn claim_without(store: &PostgresStore, busy: &str) -> Vec<Claimed> {
 async fn a_claim_that_was_slow_takes_no_retry_before_it_is_due() {
     let url = Cluster::shared().database().await;
     let slow = open(&url).await;
-    slow.register(id("late"), endpoint()).await.unwrap();
+    register(&slow, "late", endpoint()).await;
     publish(&slow, ["late".to_owned()]).await;
-    slow.register(id("late"), endpoint().ordered()).await.unwrap();
+    register(&slow, "late", endpoint().ordered()).await;
     // Enough that the other worker gets some.
     for number in 0..16 {
-        slow.register(id(&format!("crm-{number}")), endpoint().ordered()).await.unwrap();
+        register(&slow, &format!("crm-{number}"), endpoint().ordered()).await;
     }
     publish(&slow, ["a".to_owned()]).await;
     let mut lock = connect(&url).await;
@@ -164,8 +164,8 @@ async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
     let (database, folder) = url.split_once("?host=").unwrap();
     let proxy = start_faulty_proxy(format!("{folder}/.s.PGSQL.5432").into(), BYTES);
     let (here, there) = (open(&format!("{database}?host={proxy}")).await, open(&url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
-    here.register(id("shop"), endpoint().ordered()).await.unwrap();
+    register(&here, "crm", endpoint()).await;
+    register(&here, "shop", endpoint().ordered()).await;
     publish(&there, ["a".to_owned(), "b".to_owned()]).await;
     let (now, lease) = (SystemClock.clocks(), Duration::from_micros(LEASE));
     let busy = Arc::default();
@@ -189,7 +189,8 @@ async fn what_is_replayed_while_it_is_cancelled_ends_by_an_order_of_the_two() {
     let (_here, there, a) = with_a_failed_one(&url).await;
     let mut lock = connect(&url).await;
     run(&mut lock, "BEGIN; LOCK TABLE webhooks.events").await;
-    let cancelling = begin(&there, async move |there| there.cancel(a, Timestamp::now()).await);
+    let cancelling =
+        begin(&there, async move |there| there.cancel(vec![a], Timestamp::now()).await);
     are_blocked(&url, 1).await;
     run(
         &mut lock,
@@ -231,8 +232,8 @@ async fn a_delivery_is_replayed_by_one_of_two_who_replay_it_at_once() {
 async fn replays_of_several_deliveries_at_once_do_not_wait_in_a_circle() {
     let url = Cluster::shared().database().await;
     let (here, there) = (open(&url).await, open(&url).await);
-    here.register(id("crm"), endpoint()).await.unwrap();
-    here.register(id("shop"), endpoint()).await.unwrap();
+    register(&here, "crm", endpoint()).await;
+    register(&here, "shop", endpoint()).await;
     publish(&here, ["a".to_owned()]).await;
     settle(&here, &claim(&here, 10).await, Outcome::Failed).await;
     let deliveries = here.deliveries(Query::default()).await.unwrap().items;
@@ -256,15 +257,15 @@ async fn replays_of_several_deliveries_at_once_do_not_wait_in_a_circle() {
 async fn a_replay_reaches_what_another_process_cancels_just_now() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, ["a".to_owned()]).await;
     let mut lock = connect(&url).await;
     run(&mut lock, "BEGIN; SELECT 1 FROM webhooks.pending_deliveries FOR UPDATE").await;
-    store.set_state(key("crm"), GONE).await.unwrap();
-    store.set_state(key("crm"), StateChange::Enable).await.unwrap();
+    store.set_state(key("crm"), GONE, Timestamp::now()).await.unwrap();
+    store.set_state(key("crm"), StateChange::Enable, Timestamp::now()).await.unwrap();
     run(
         &mut lock,
-        "COMMIT; BEGIN; SELECT webhooks.cancel_closed(endpoint, 10) FROM webhooks.pending_deliveries",
+        "COMMIT; BEGIN; SELECT webhooks.cancel_closed(endpoint, 10, now()) FROM webhooks.pending_deliveries",
     )
     .await;
     let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);
@@ -300,7 +301,7 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
 async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
     let url = Cluster::shared().database().await;
     let (here, there) = (open(&url).await, open(&url).await);
-    here.register(id("crm"), endpoint().ordered()).await.unwrap();
+    register(&here, "crm", endpoint().ordered()).await;
     publish(&here, ["a".to_owned(), "b".to_owned()]).await;
     assert_eq!(events(&claim(&here, 10).await), ["a"]);
     let a = delivery_of(&here, "a").await;
@@ -313,7 +314,8 @@ async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
          UPDATE webhooks.endpoints SET blocked_until = now() + interval '1 hour'",
     )
     .await;
-    let cancelling = begin(&there, async move |there| there.cancel(a, Timestamp::now()).await);
+    let cancelling =
+        begin(&there, async move |there| there.cancel(vec![a], Timestamp::now()).await);
     are_blocked(&url, 1).await;
     run(&mut settling, "COMMIT").await;
     cancelling.await.unwrap().unwrap();
@@ -326,7 +328,7 @@ async fn what_is_cancelled_just_after_its_retry_was_settled_blocks_nothing() {
 async fn a_publish_that_commits_late_starts_nothing_beside_the_one_in_flight() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint().ordered()).await.unwrap();
+    register(&store, "crm", endpoint().ordered()).await;
     let mut late = connect(&url).await;
     run(&mut late, "BEGIN").await;
     for n in 0..100 {

@@ -50,8 +50,8 @@ async fn retention_waits_for_whoever_reads_and_goes_on_later() {
     let read: i64 = sqlx::query_scalar(count).fetch_one(&mut *report).await.unwrap();
     assert_eq!(read, 1);
     let before = Timestamp::now().saturating_sub(Duration::from_secs(30));
-    assert_eq!(store.prune(before, 10).await.unwrap(), 1);
-    assert_eq!(store.prune(before, 10).await.unwrap(), 0);
+    assert_eq!(prune(&store, before).await, 1);
+    assert_eq!(prune(&store, before).await, 0);
     let old = "SELECT count(*) FROM webhooks.partitions WHERE end_at < now() - interval '30 s'";
     let old = async || -> i64 {
         sqlx::query_scalar(old).fetch_one(&mut connect(&url).await).await.unwrap()
@@ -59,7 +59,7 @@ async fn retention_waits_for_whoever_reads_and_goes_on_later() {
     assert_eq!(old().await, 1);
     publish(&store, ["meanwhile".to_owned()]).await;
     report.commit().await.unwrap();
-    assert_eq!(store.prune(before, 10).await.unwrap(), 0);
+    assert_eq!(prune(&store, before).await, 0);
     assert_eq!(old().await, 0);
     assert_eq!(kept(&store).await, ["meanwhile"]);
 }
@@ -80,15 +80,18 @@ async fn sessions(url: &str) -> BTreeSet<i32> {
 async fn a_wrong_request_costs_no_connection() {
     let url = Cluster::shared().database().await;
     let store = open_beating(&url, Duration::from_secs(60)).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
-    store.register(id("off"), endpoint().inactive()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
+    register(&store, "off", endpoint().inactive()).await;
     publish(&store, ["open".to_owned()]).await;
     let open = store.deliveries(Query::default()).await.unwrap().items[0].id;
     let before = sessions(&url).await;
     for _ in 0..10 {
-        store.unregister(key("nope")).await.unwrap_err();
-        store.set_state(key("nope"), StateChange::Disable(DisableReason::Gone)).await.unwrap_err();
-        let resume = store.set_state(key("off"), StateChange::Resume);
+        store.unregister(key("nope"), Timestamp::now()).await.unwrap_err();
+        store
+            .set_state(key("nope"), StateChange::Disable(DisableReason::Gone), Timestamp::now())
+            .await
+            .unwrap_err();
+        let resume = store.set_state(key("off"), StateChange::Resume, Timestamp::now());
         resume.await.unwrap_err();
         for replay in [
             Replay::Delivery(open),
@@ -98,8 +101,15 @@ async fn a_wrong_request_costs_no_connection() {
         ] {
             store.replay(replay_request(replay, Timestamp::now())).await.unwrap_err();
         }
-        store.cancel(DeliveryId::from_u64(1), Timestamp::now()).await.unwrap_err();
+        let cancelled =
+            store.cancel(vec![DeliveryId::from_u64(1)], Timestamp::now()).await.unwrap();
+        assert!(cancelled[0].is_err());
     }
     let after = sessions(&url).await;
     assert!(before.is_subset(&after), "{before:?} served before, {after:?} after");
+}
+
+async fn prune(store: &PostgresStore, before: Timestamp) -> usize {
+    let request = PruneRequest { tenant: None, before, limit: 10, now: Timestamp::now() };
+    store.prune(request).await.unwrap()
 }

@@ -102,7 +102,7 @@ async fn behind_a_pooler_the_sessions_of_others_stay_as_they_are() {
     let pooled = pooler.url(&url);
     let options = PostgresOptions::new(&pooled).unwrap().without_prepared_statements();
     let store = options.open().await.unwrap();
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     publish(&store, ["a".to_owned()]).await;
     assert_eq!(kept(&store).await, ["a"]);
     store.close().await;
@@ -152,7 +152,7 @@ async fn stuck(url: &str) -> i64 {
 async fn those_who_read_keep_nobody_from_publishing_and_claiming() {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    store.register(id("crm"), endpoint()).await.unwrap();
+    register(&store, "crm", endpoint()).await;
     let mut admin = connect(&url).await;
     let mut lock = admin.begin().await.unwrap();
     let command = "LOCK TABLE webhooks.ended_deliveries IN ACCESS EXCLUSIVE MODE";

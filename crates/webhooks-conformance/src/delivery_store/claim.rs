@@ -11,8 +11,8 @@ use webhooks_dispatch::{
 
 use super::replay::replay;
 use super::{
-    AnyStore, LEASE, at, claim, claim_as, clocks, endpoint, event, ids, key, next_due, publish,
-    register, request, settle, settlement, tenant,
+    AnyStore, LEASE, at, cancel, claim, claim_as, clocks, endpoint, event, ids, key, next_due,
+    publish, register, request, settle, settlement, tenant,
 };
 
 /// Goal: exclusivity under concurrency. Method: eight claimers of 400 deliveries, seven at a time;
@@ -223,7 +223,7 @@ pub async fn what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it(
     let some = claimed.iter().step_by(100).chain([&held[1], &held[3]]);
     let some: Vec<DeliveryId> = some.map(|claimed| claimed.claim.delivery).collect();
     for delivery in &some {
-        store.cancel(*delivery, at(2)).await.expect("it waits");
+        cancel(&store, *delivery, at(2)).await.expect("it waits");
     }
     assert_eq!(claim(&store, due_at).await.len(), EVENTS - some.len());
 }

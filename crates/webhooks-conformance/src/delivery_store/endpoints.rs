@@ -13,8 +13,8 @@ use webhooks_registry::{
 };
 
 use super::{
-    AnyStore, at, claim, endpoint, endpoint_id, event, ids, key, publish, register, settle, status,
-    tenant,
+    AnyStore, at, cancel, claim, endpoint, endpoint_id, event, ids, key, publish, register,
+    register_at, settle, status, tenant,
 };
 
 pub(super) async fn set_state(
@@ -22,7 +22,7 @@ pub(super) async fn set_state(
     id: &str,
     change: StateChange,
 ) -> Option<EndpointState> {
-    let before = store.set_state(key(id), change).await.expect("it is registered");
+    let before = store.set_state(key(id), change, at(5)).await.expect("it is registered");
     before.map(|before| before.state)
 }
 
@@ -46,26 +46,16 @@ pub async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) 
     .rate_limited(RateLimit { calls: two, per: Duration::from_secs(60 * 60), burst: two })
     .ordered();
     register(&store, "b", rich.clone()).await;
-    register(&store, "d", endpoint()).await;
-    register(&store, "c", endpoint().inactive()).await;
     let b = EndpointKey::new(tenant("acme"), endpoint_id("b"));
     let found = store.get(b.clone()).await.expect("a store that works");
     assert_eq!(found.expect("it is registered").endpoint, rich);
-    let list = async |of, after: Option<EndpointKey>, limit| {
-        let list = store.list(of, after, limit).await.expect("a store that works");
-        list.iter().map(|found| found.id.to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(list(None, None, 2).await, ["b", "c"], "by tenant, then by id");
-    assert_eq!(list(None, Some(key("c")), 2).await, ["d"]);
-    assert_eq!(list(None, Some(b), 9).await, ["c", "d"]);
-    assert_eq!(list(Some(tenant("acme")), None, 9).await, ["b"]);
 }
 
 pub async fn an_id_is_its_tenants_alone(store: impl AnyStore) {
     let acmes = EndpointKey::new(tenant("acme"), endpoint_id("crm"));
     register(&store, "crm", endpoint()).await;
-    let added = store.register(endpoint_id("crm"), endpoint().tenant(tenant("acme"))).await;
-    assert_eq!(added.expect("a store that works"), Registered::Added);
+    let added = register_at(&store, "crm", endpoint().tenant(tenant("acme")), at(0)).await;
+    assert_eq!(added, Registered::Added);
     publish(&store, &[event("one"), event("two").tenant(tenant("acme"))], at(0)).await;
     let claimed = claim(&store, at(0)).await;
     assert_eq!(claimed.len(), 2);
@@ -76,7 +66,7 @@ pub async fn an_id_is_its_tenants_alone(store: impl AnyStore) {
     }
     let statistics = store.statistics(acmes.clone(), at(0)).await.expect("a store that works");
     assert_eq!(statistics.delivered, 1);
-    store.unregister(key("crm")).await.expect("it is registered");
+    store.unregister(key("crm"), at(5)).await.expect("it is registered");
     assert!(store.get(acmes).await.expect("a store that works").is_some());
     publish(&store, &[event("three"), event("four").tenant(tenant("acme"))], at(1)).await;
     assert_eq!(ids(&claim(&store, at(1)).await), ["four"]);
@@ -88,8 +78,8 @@ pub async fn registering_an_equal_endpoint_changes_nothing(store: impl AnyStore)
     publish(&store, &[event("one"), event("two")], at(0)).await;
     let claimed = claim(&store, at(0)).await;
     let _kept = settle(&store, &claimed[0], Outcome::Failed, at(5)).await;
-    let again = store.register(endpoint_id("a"), endpoint()).await;
-    assert_eq!(again.expect("a store that works"), Registered::Unchanged);
+    let again = register_at(&store, "a", endpoint(), at(6)).await;
+    assert_eq!(again, Registered::Unchanged);
     assert_eq!(store.get(key("a")).await.expect("a store that works"), before);
     let statistics = store.statistics(key("a"), at(0)).await.expect("a store that works");
     assert_eq!(statistics.failing_since, Some(at(5)), "its failures are not forgotten");
@@ -132,9 +122,9 @@ pub async fn states_change_as_operators_say(store: impl AnyStore) {
         assert_eq!(state(&store, "a").await, after, "{change:?}");
     }
     for change in [StateChange::Pause, StateChange::Resume] {
-        let error = store.set_state(key("a"), change).await.expect_err("it is disabled");
+        let error = store.set_state(key("a"), change, at(5)).await.expect_err("it is disabled");
         assert!(matches!(error, EndpointStoreError::IsDisabled(_)), "{error:?}");
-        let error = store.set_state(key("nobody"), change).await.expect_err("there is none");
+        let error = store.set_state(key("nobody"), change, at(5)).await.expect_err("there is none");
         assert!(matches!(error, EndpointStoreError::Unknown(_)), "{error:?}");
     }
 }
@@ -181,12 +171,12 @@ pub async fn an_endpoint_that_goes_cancels_what_waits_for_it(store: impl AnyStor
     let flying = claim(&store, at(0)).await;
     let flying = flying.iter().find(|claimed| claimed.registration.id.as_str() == "a");
     let flying = flying.expect("one of a's").clone();
-    let removed = store.unregister(key("a")).await.expect("it is registered");
+    let removed = store.unregister(key("a"), at(5)).await.expect("it is registered");
     assert_eq!(removed.id.as_str(), "a");
     assert_eq!(settle(&store, &flying, Outcome::Delivered, at(1)).await, Settled::LeaseLost);
     let left = claim(&store, at(10_000)).await;
     assert!(left.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
-    let error = store.unregister(key("a")).await.expect_err("it is gone");
+    let error = store.unregister(key("a"), at(5)).await.expect_err("it is gone");
     assert!(error.to_string().contains("\"a\""), "{error}");
     // The endpoint does not find the cancelled deliveries when it comes back.
     register(&store, "a", endpoint()).await;
@@ -201,7 +191,7 @@ pub async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
     publish(&store, &[event("manual"), event("expired"), event("disabled")], at(0)).await;
     for claimed in claim(&store, at(0)).await {
         match &*claimed.event.id.to_string() {
-            "manual" => store.cancel(claimed.claim.delivery, at(1)).await.expect("it is open"),
+            "manual" => cancel(&store, claimed.claim.delivery, at(1)).await.expect("it is open"),
             "expired" => {
                 let settled = settle(&store, &claimed, Outcome::Expired, at(1)).await;
                 assert!(matches!(settled, Settled::Recorded { .. }));
@@ -212,7 +202,7 @@ pub async fn a_cancelled_delivery_has_its_reason(store: impl AnyStore) {
     set_state(&store, "a", StateChange::Disable(DisableReason::Manual)).await;
     set_state(&store, "a", StateChange::Enable).await;
     publish(&store, &[event("unregistered")], at(2)).await;
-    store.unregister(key("a")).await.expect("it is registered");
+    store.unregister(key("a"), at(5)).await.expect("it is registered");
     let page = store.deliveries(Query::default()).await.expect("a store that works");
     assert_eq!(page.items.len(), 4);
     for found in page.items {

@@ -128,7 +128,7 @@ pub async fn what_was_had_before_a_new_registration_is_not_missed(store: impl An
     let missed = Replay::of_endpoint(key("a"), Undelivered::MISSED);
     assert_eq!(replay(&store, missed.clone(), 2).await, 1);
     assert_eq!(ids(&claim(&store, at(2)).await), ["missed"]);
-    store.unregister(key("a")).await.expect("it is registered");
+    store.unregister(key("a"), at(5)).await.expect("it is registered");
     register(&store, "a", endpoint()).await;
     assert_eq!(replay(&store, missed, 3).await, 0, "nor after it was forgotten in between");
 }
@@ -153,7 +153,7 @@ pub async fn an_endpoint_gets_what_it_did_not_get_through_all_its_changes(store:
     publish(&store, &[event("missed-while-disabled")], at(1)).await;
     set_state(&store, "a", StateChange::Enable).await;
     publish(&store, &[event("unregistered")], at(2)).await;
-    store.unregister(key("a")).await.expect("it is registered");
+    store.unregister(key("a"), at(5)).await.expect("it is registered");
     publish(&store, &[event("missed-while-gone")], at(3)).await;
     register(&store, "a", endpoint()).await;
     let all = Replay::of_endpoint(key("a"), Undelivered::ALL);
@@ -193,7 +193,7 @@ pub async fn an_event_is_replayed_to_all_that_did_not_get_it(store: impl AnyStor
         let _kept = settle(&store, &claimed, outcome, at(0)).await;
     }
     set_state(&store, "disabled", StateChange::Disable(DisableReason::Manual)).await;
-    store.unregister(key("gone")).await.expect("it is registered");
+    store.unregister(key("gone"), at(5)).await.expect("it is registered");
     register(&store, "late", endpoint()).await;
     register(&store, "later", endpoint()).await;
     let one = event("one").id;

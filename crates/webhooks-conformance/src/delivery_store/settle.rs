@@ -8,7 +8,8 @@ use webhooks_dispatch::{
 };
 
 use super::{
-    AnyStore, at, claim, endpoint, event, key, publish, register, settle, settlement, status,
+    AnyStore, at, cancel, claim, endpoint, event, key, publish, register, settle, settlement,
+    status,
 };
 
 pub async fn each_outcome_has_its_status(store: impl AnyStore) {
@@ -117,14 +118,14 @@ pub async fn cancelling_ends_what_waits_or_flies_and_nothing_else(store: impl An
     let _kept = settle(&store, &waiting, Outcome::Released, at(0)).await;
     for claimed in [&waiting, &flying] {
         let delivery = claimed.claim.delivery;
-        store.cancel(delivery, at(1)).await.expect("it is open");
+        cancel(&store, delivery, at(1)).await.expect("it is open");
         assert_eq!(status(&store, delivery).await, "cancelled");
-        let again = store.cancel(delivery, at(2)).await.expect_err("it has ended");
+        let again = cancel(&store, delivery, at(2)).await.expect_err("it has ended");
         assert!(matches!(again, OperationError::WrongStatus { .. }), "{again:?}");
     }
     assert_eq!(settle(&store, &flying, Outcome::Delivered, at(2)).await, Settled::LeaseLost);
     assert!(claim(&store, at(10_000)).await.is_empty());
     let unknown = webhooks_core::DeliveryId::from_u64(999_999);
-    let error = store.cancel(unknown, at(2)).await.expect_err("there is none");
+    let error = cancel(&store, unknown, at(2)).await.expect_err("there is none");
     assert!(matches!(error, OperationError::UnknownDelivery { .. }), "{error:?}");
 }

@@ -98,10 +98,11 @@ impl EndpointQueue {
             }
             (true, true) | (false, false) => return,
         }
-        self.rearrange(|_, _| Timestamp::UNIX_EPOCH);
+        let endpoint = &registration.endpoint;
+        self.rearrange(|key, delivery| delivery.due_in_order(endpoint, key.due_at));
         // A released delivery goes back to the key of its lease, which must be in the new order.
         for lease in leases.values_mut().filter(|lease| lease.endpoint == registration.number) {
-            lease.key.due_at = Timestamp::UNIX_EPOCH;
+            lease.key.due_at = lease.delivery.due_in_order(endpoint, lease.key.due_at);
         }
     }
 
@@ -109,7 +110,7 @@ impl EndpointQueue {
     /// `through`.
     pub(super) fn hasten(&mut self, due_at: Timestamp, through: QueueKey) {
         self.rearrange(|key, delivery| {
-            let is_late = delivery.awaits_first_attempt() && key <= through;
+            let is_late = delivery.may_be_hastened() && key <= through;
             if is_late { key.due_at.min(due_at) } else { key.due_at }
         });
     }
@@ -133,9 +134,9 @@ impl EndpointQueue {
         }
     }
 
-    /// Returns the due time that counts: deliveries of an ordered endpoint have none.
-    pub(super) fn due(&self, due_at: Timestamp) -> Timestamp {
-        due_in_order(&self.registration.endpoint, due_at)
+    /// Returns the due time of a delivery that counts.
+    pub(super) fn due(&self, delivery: &QueuedDelivery, due_at: Timestamp) -> Timestamp {
+        delivery.due_in_order(&self.registration.endpoint, due_at)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -183,9 +184,12 @@ impl EndpointQueue {
         self.deliveries.first_key_value().map(|(_, delivery)| delivery)
     }
 
-    /// Removes a delivery.
+    /// Removes a delivery. `key` has the due time that its store has recorded.
     pub(super) fn remove(&mut self, key: QueueKey) {
-        if let Some(delivery) = self.deliveries.remove(&key) {
+        let in_order = due_in_order(&self.registration.endpoint, key.due_at);
+        let removed = self.deliveries.remove(&key);
+        let in_order = QueueKey { due_at: in_order, ..key };
+        if let Some(delivery) = removed.or_else(|| self.deliveries.remove(&in_order)) {
             self.bytes -= delivery.event.body.len();
             self.refill_is_useless = false;
         }
@@ -237,7 +241,7 @@ impl EndpointQueue {
         if first.is_none() && self.retry_at().is_some() {
             return None;
         }
-        Some(if is_ordered { self.blocked_until } else { due })
+        Some(if is_ordered { self.blocked_until.max(due) } else { due })
     }
 
     /// Returns the time at which a refill that failed is tried again, if it is still to come.

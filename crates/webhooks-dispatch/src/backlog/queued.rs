@@ -62,9 +62,31 @@ pub struct QueuedDelivery {
     pub event: Arc<SerializedEvent>,
     /// The attempts so far.
     pub progress: Progress,
+    /// Whether it waits for the time for which it was scheduled, which is `progress.queued_at`. Such
+    /// a delivery is due then, also if its endpoint is ordered, and is not hastened.
+    pub is_scheduled: bool,
 }
 
 impl QueuedDelivery {
+    /// Returns a new delivery of an event that is accepted now, or that is replayed after it was
+    /// missed.
+    pub fn new(event: Arc<SerializedEvent>, now: Timestamp) -> Self {
+        let scheduled = event.scheduled_for(now);
+        let progress = Progress::start(scheduled.unwrap_or(now));
+        Self { event, progress, is_scheduled: scheduled.is_some() }
+    }
+
+    /// Returns the due time with which a store records it, and which counts in its endpoint's order.
+    /// `due_at` is the time at which it is due unless it is scheduled.
+    pub fn due_in_order(&self, endpoint: &Endpoint, due_at: Timestamp) -> Timestamp {
+        if self.is_scheduled { self.progress.queued_at } else { due_in_order(endpoint, due_at) }
+    }
+
+    /// Returns whether a clock that was ahead may have given it its due time.
+    pub(crate) fn may_be_hastened(&self) -> bool {
+        self.awaits_first_attempt() && !self.is_scheduled
+    }
+
     /// Returns whether it waits for its first attempt since it was accepted or replayed.
     pub(crate) fn awaits_first_attempt(&self) -> bool {
         self.progress.next_attempt_in_policy() == 1

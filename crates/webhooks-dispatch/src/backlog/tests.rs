@@ -7,7 +7,6 @@ use webhooks_registry::Endpoint;
 
 use super::*;
 use crate::serialized_event::SerializedEvent;
-use crate::store::Progress;
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -44,7 +43,7 @@ enum Step {
     Hasten { endpoint: usize },
     Extend { held: usize, by: u64 },
     Pass { seconds: u64 },
-    Push { endpoint: usize, due_in: u64, bytes: usize },
+    Push { endpoint: usize, due_in: u64, bytes: usize, is_scheduled: bool },
     Register { endpoint: usize, is_ordered: bool },
     Remove { waiting: usize },
     JumpClock { forward: bool, seconds: u64 },
@@ -63,8 +62,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_usize).prop_map(|endpoint| Step::Close { endpoint }),
         2 => (any::<usize>(), 0..100_u64).prop_map(|(held, by)| Step::Extend { held, by }),
         3 => (0..50_u64).prop_map(|seconds| Step::Pass { seconds }),
-        12 => (0..3_usize, 0..20_u64, 0..300_usize)
-            .prop_map(|(endpoint, due_in, bytes)| Step::Push { endpoint, due_in, bytes }),
+        12 => (0..3_usize, 0..20_u64, 0..300_usize, prop::bool::weighted(0.2)).prop_map(
+            |(endpoint, due_in, bytes, is_scheduled)| {
+                Step::Push { endpoint, due_in, bytes, is_scheduled }
+            }
+        ),
         1 => (0..3_usize, any::<bool>())
             .prop_map(|(endpoint, is_ordered)| Step::Register { endpoint, is_ordered }),
         2 => any::<usize>().prop_map(|waiting| Step::Remove { waiting }),
@@ -149,16 +151,14 @@ impl Pair {
                 }
             }
             Step::Pass { seconds } => self.pass(seconds),
-            Step::Push { endpoint, due_in, bytes } => self.push(endpoint, due_in, bytes),
+            Step::Push { endpoint, due_in, bytes, is_scheduled } => {
+                self.push(endpoint, due_in, bytes, is_scheduled);
+            }
             Step::Register { endpoint, is_ordered } => {
                 if is_ordered && !self.ordered[endpoint] {
-                    let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
-                    self.disk[endpoint] = rows
-                        .map(|(key, row)| (QueueKey { due_at: Timestamp::UNIX_EPOCH, ..key }, row))
-                        .collect();
-                    for (_, key, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
-                        key.due_at = Timestamp::UNIX_EPOCH;
-                    }
+                    self.change_keys(endpoint, |key, row| {
+                        if row.is_scheduled { key.due_at } else { Timestamp::UNIX_EPOCH }
+                    });
                 }
                 self.ordered[endpoint] = is_ordered;
                 self.open(endpoint);
@@ -176,13 +176,31 @@ impl Pair {
         self.elapsed += seconds;
     }
 
-    fn push(&mut self, endpoint: usize, due_in: u64, bytes: usize) {
+    /// Changes the due times of an endpoint's deliveries on disk, those that are claimed included.
+    fn change_keys(
+        &mut self,
+        endpoint: usize,
+        due_at: impl Fn(QueueKey, &QueuedDelivery) -> Timestamp,
+    ) {
+        let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
+        for (key, row) in rows {
+            let changed = QueueKey { due_at: due_at(key, &row), ..key };
+            for (_, held, ..) in self.held.iter_mut().filter(|(_, held, ..)| *held == key) {
+                *held = changed;
+            }
+            self.disk[endpoint].insert(changed, row);
+        }
+    }
+
+    fn push(&mut self, endpoint: usize, due_in: u64, bytes: usize, is_scheduled: bool) {
         let id = DeliveryId::from_u64(self.next);
         self.next += 1;
         let event = Event::new("a", "x".repeat(bytes)).unwrap();
-        let event = Arc::new(SerializedEvent::new(&event));
-        let delivery = QueuedDelivery { event, progress: Progress::start(at(self.now)) };
-        let due_at = self.due(endpoint, due_in);
+        let deliver_at = is_scheduled.then(|| at(self.now + due_in));
+        let event = Arc::new(SerializedEvent { deliver_at, ..SerializedEvent::new(&event) });
+        let delivery = QueuedDelivery::new(event, at(self.now));
+        let is_late = delivery.is_scheduled;
+        let due_at = if is_late { at(self.now + due_in) } else { self.due(endpoint, due_in) };
         // As stores do: first on disk, then in memory.
         self.disk[endpoint].insert(QueueKey { due_at, delivery: id }, delivery.clone());
         self.small.push(number_of(endpoint), due_at, id, delivery.clone());
@@ -192,12 +210,12 @@ impl Pair {
     /// Makes due now what is due later. (Nothing here has had an attempt.)
     fn hasten(&mut self, endpoint: usize) {
         let now = at(self.now);
-        let rows = std::mem::take(&mut self.disk[endpoint]).into_iter();
-        self.disk[endpoint] =
-            rows.map(|(key, row)| (QueueKey { due_at: key.due_at.min(now), ..key }, row)).collect();
-        for (_, key, ..) in self.held.iter_mut().filter(|(of, ..)| *of == endpoint) {
-            key.due_at = key.due_at.min(now);
-        }
+        self.change_keys(
+            endpoint,
+            |key, row| {
+                if row.is_scheduled { key.due_at } else { key.due_at.min(now) }
+            },
+        );
         let last = QueueKey::last_at(at(u64::MAX / 2));
         self.small.hasten(number_of(endpoint), now, last);
         self.all.hasten(number_of(endpoint), now, last);
@@ -236,9 +254,10 @@ impl Pair {
         if !is_kept {
             return;
         }
-        if let Some(row) = self.disk[endpoint].remove(&key) {
+        if let Some(mut row) = self.disk[endpoint].remove(&key) {
             match outcome {
                 Outcome::Retrying { .. } => {
+                    row.is_scheduled = false;
                     let due_at = self.due(endpoint, due_in);
                     self.disk[endpoint].insert(QueueKey { due_at, ..key }, row);
                 }
@@ -385,7 +404,7 @@ proptest! {
 fn a_refill_that_failed_is_tried_again_after_a_pause() {
     let mut pair = Pair::new(Window { per_endpoint: 2, bytes: 1_000 });
     for _ in 0..5 {
-        pair.push(0, 0, 1);
+        pair.push(0, 0, 1, false);
     }
     let mut pauses = Vec::new();
     pair.claim(2, 2).unwrap();
@@ -408,9 +427,9 @@ fn a_refill_that_failed_is_tried_again_after_a_pause() {
     pair.claim_all().unwrap();
     assert_eq!(pair.held.len(), 3);
     // A refill that worked starts the pauses anew.
-    pair.push(0, 0, 1);
-    pair.push(0, 0, 1);
-    pair.push(0, 0, 1);
+    pair.push(0, 0, 1, false);
+    pair.push(0, 0, 1, false);
+    pair.push(0, 0, 1, false);
     pair.claim(2, 2).unwrap();
     pair.begin_refills();
     pair.step(&Step::FailRefills).unwrap();
@@ -423,7 +442,7 @@ fn a_refill_that_failed_is_tried_again_after_a_pause() {
 fn a_window_of_nothing_strands_nothing() {
     let mut pair = Pair::new(Window { per_endpoint: 0, bytes: 0 });
     for _ in 0..5 {
-        pair.push(0, 0, 1);
+        pair.push(0, 0, 1, false);
     }
     pair.claim_all().unwrap();
     assert_eq!(pair.held.len(), 5);
@@ -432,8 +451,8 @@ fn a_window_of_nothing_strands_nothing() {
 #[test]
 fn a_queue_that_is_closed_is_not_asked_for_again() {
     let mut pair = Pair::new(Window { per_endpoint: 1, bytes: 1_000 });
-    pair.push(0, 0, 1);
-    pair.push(0, 0, 1);
+    pair.push(0, 0, 1, false);
+    pair.push(0, 0, 1, false);
     pair.claim(1, 1).unwrap();
     pair.begin_refills();
     pair.step(&Step::FailRefills).unwrap();

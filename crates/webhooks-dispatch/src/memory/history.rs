@@ -1,15 +1,15 @@
 //! The history of the store in memory.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 
-use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId, Timestamp};
-use webhooks_registry::EndpointKey;
+use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::history::{
-    AttemptRecord, Cursor, DeliveryRecord, EventRecord, HistoryStore, Page, Query, Statistics,
+    AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, HistoryStore, LastAttempt,
+    Page, Query, SearchPage, SearchRequest,
 };
-use crate::store::StoreError;
+use crate::store::{Attempt, StoreError};
 
 impl HistoryStore for MemoryStore {
     async fn event(
@@ -19,133 +19,129 @@ impl HistoryStore for MemoryStore {
     ) -> Result<Option<EventRecord>, StoreError> {
         let state = self.state();
         let number = state.by_id.get(&(tenant, id));
-        number.and_then(|number| state.events.get(number)).map(event_record).transpose()
+        let found = number.and_then(|number| state.events.get(number));
+        Ok(found.map(|entry| EventRecord {
+            summary: event_summary(entry),
+            body: entry.event.body.clone(),
+        }))
     }
 
-    async fn events(&self, query: Query) -> Result<Page<EventRecord>, StoreError> {
+    async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
         let state = self.state();
-        let after = query.after.map_or(u64::MAX, |cursor| cursor.key);
-        let found = (state.events.range(..after).rev())
-            .filter(|(_, entry)| state.is_event_of(&query, entry))
-            .map(|(number, entry)| (Cursor { key: *number, attempt: 0 }, entry));
-        let Page { items, next } = page(found, query.page_size());
-        Ok(Page { items: items.into_iter().map(event_record).collect::<Result<_, _>>()?, next })
+        let found = state.events_of(&query).map(|(cursor, entry)| (cursor, event_summary(entry)));
+        Ok(page(&query, found))
+    }
+
+    async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
+        let state = self.state();
+        let SearchRequest { query, text, .. } = &request;
+        let mut found = SearchPage { items: Vec::new(), next: None, looked_to: None };
+        let is_behind = |cursor: Cursor| query.after.is_none_or(|after| cursor < after);
+        let mut events = state.events_of(query).filter(|(cursor, _)| is_behind(*cursor)).peekable();
+        for (cursor, entry) in events.by_ref().take(request.looks()) {
+            found.looked_to = Some(entry.accepted_at);
+            found.next = Some(cursor);
+            if has_text(&entry.event.body, text.as_bytes()) {
+                found.items.push(event_summary(entry));
+                if found.items.len() >= query.page_size() {
+                    break;
+                }
+            }
+        }
+        if events.peek().is_none() {
+            found.next = None;
+        }
+        Ok(found)
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         let state = self.state();
-        let after = query.after.map_or(u64::MAX, |cursor| cursor.key);
-        let found =
-            (state.deliveries_of(&query, DeliveryId::from_u64(after))).map(|(id, entry, event)| {
-                let record = DeliveryRecord {
-                    id,
-                    event: event.event.id.clone(),
-                    event_type: event.event.event_type.clone(),
-                    tenant: event.event.tenant.clone(),
-                    endpoint: entry.endpoint.clone(),
-                    status: entry.status,
-                    cancelled: entry.cancelled,
-                    attempts: entry.progress.attempts,
-                    queued_at: entry.progress.queued_at,
-                    due_at: entry.is_open().then(|| entry.due_at.max(entry.progress.queued_at)),
-                };
-                (Cursor { key: id.as_u64(), attempt: 0 }, record)
-            });
-        Ok(page(found, query.page_size()))
+        let found = state.deliveries_of(&query).map(|(id, entry, event)| {
+            let record = DeliveryRecord {
+                id,
+                event: event.event.id.clone(),
+                event_type: event.event.event_type.clone(),
+                tenant: event.event.tenant.clone(),
+                endpoint: entry.endpoint.clone(),
+                status: entry.status,
+                cancelled: entry.cancelled,
+                attempts: entry.progress.attempts,
+                attempts_before_replay: entry.progress.attempts_before_replay,
+                created_at: entry.created_at,
+                queued_at: entry.progress.queued_at,
+                due_at: entry.is_open().then(|| entry.due_at.max(entry.progress.queued_at)),
+                is_claimed: state.backlog.is_claimed(id),
+                ended_at: entry.ended_at,
+                last_attempt: state.last_attempt(id).map(LastAttempt::from),
+            };
+            (Cursor { key: id.as_u64(), attempt: 0 }, record)
+        });
+        Ok(page(&query, found))
     }
 
     async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
         let state = self.state();
-        let after = query.after.unwrap_or(Cursor { key: u64::MAX, attempt: 0 });
-        let to = DeliveryId::from_u64(after.key.saturating_add(1));
-        let found = (state.deliveries_of(&query, to))
-            .flat_map(|(id, entry, _)| {
-                let attempts = state.attempts.range((id, 0)..=(id, u32::MAX)).rev();
-                attempts.map(move |((_, number), attempt)| {
-                    let record = AttemptRecord {
-                        delivery: id,
-                        endpoint: entry.endpoint.clone(),
-                        number: *number,
-                        attempt: attempt.clone(),
-                    };
-                    (Cursor { key: id.as_u64(), attempt: *number }, record)
-                })
+        // The filters for attempts judge each attempt here, and not the last one alone.
+        let of_deliveries =
+            Query { error_classes: Vec::new(), status_codes: None, ..query.clone() };
+        let found = state.deliveries_of(&of_deliveries).flat_map(|(id, entry, event)| {
+            let attempts = state.attempts.range((id, 0)..=(id, u32::MAX)).rev();
+            let attempts = attempts.filter(|(_, attempt)| is_attempt_in(&query, Some(attempt)));
+            attempts.map(move |((_, number), attempt)| {
+                let record = AttemptRecord {
+                    delivery: id,
+                    event: event.event.id.clone(),
+                    event_type: event.event.event_type.clone(),
+                    tenant: event.event.tenant.clone(),
+                    endpoint: entry.endpoint.clone(),
+                    number: *number,
+                    attempt: attempt.clone(),
+                };
+                (Cursor { key: id.as_u64(), attempt: *number }, record)
             })
-            .filter(|(cursor, _)| *cursor < after);
-        Ok(page(found, query.page_size()))
-    }
-
-    async fn statistics(
-        &self,
-        endpoint: EndpointKey,
-        since: Timestamp,
-    ) -> Result<Statistics, StoreError> {
-        let state = self.state();
-        let current = state.registry.get_of(&endpoint);
-        let failing = current.and_then(|current| state.failing.get(&current.number));
-        let failing_since = failing.map(|failing| failing.since);
-        let mut statistics = Statistics { failing_since, ..Statistics::default() };
-        for entry in state.deliveries.values() {
-            let is_tenants = || {
-                let event = state.events.get(&entry.event);
-                event.is_some_and(|event| event.event.tenant == endpoint.tenant)
-            };
-            if entry.endpoint == endpoint.id && entry.progress.queued_at >= since && is_tenants() {
-                statistics.count(entry.status, 1);
-            }
-        }
-        Ok(statistics)
-    }
-
-    async fn waiting(&self, limit: u64) -> Result<u64, StoreError> {
-        let state = self.state();
-        let waiting = state.deliveries.values().filter(|entry| {
-            matches!(entry.status, DeliveryStatus::Pending | DeliveryStatus::Retrying)
         });
-        Ok(waiting.zip(0..limit).count() as u64)
-    }
-
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let mut state = self.state();
-        // Only events that have ended are looked at, so a long queue does not make this slow.
-        let old: Vec<u64> = (state.ended.iter())
-            .filter(|number| {
-                let entry = state.events.get(number);
-                entry.is_some_and(|entry| entry.open == 0 && entry.accepted_at < before)
-            })
-            .copied()
-            .take(limit)
-            .collect();
-        let forgotten = old.iter().filter(|number| state.forget(**number)).count();
-        if forgotten > 0 {
-            let old: HashSet<u64> = old.into_iter().collect();
-            state.ended.retain(|number| !old.contains(number));
-        }
-        Ok(forgotten)
+        Ok(page(&query, found))
     }
 }
 
 impl State {
-    fn is_event_of(&self, query: &Query, entry: &EventEntry) -> bool {
-        let about_deliveries =
-            query.endpoint.is_some() || query.status.is_some() || query.delivery.is_some();
-        is_event_in(query, entry)
-            && (!about_deliveries
-                || (entry.deliveries.iter())
-                    .filter_map(|id| Some((*id, self.deliveries.get(id)?)))
-                    .any(|(id, delivery)| is_delivery_in(query, id, delivery)))
+    /// Returns the events that a query asks for, the newest first.
+    fn events_of(&self, query: &Query) -> impl Iterator<Item = (Cursor, &EventEntry)> {
+        let events = self.events.iter().rev().filter(|(_, entry)| self.is_event_of(query, entry));
+        events.map(|(number, entry)| (Cursor { key: *number, attempt: 0 }, entry))
     }
 
-    /// Returns the deliveries before `to` that a query asks for, the newest first.
-    fn deliveries_of<'s>(
-        &'s self,
-        query: &'s Query,
-        to: DeliveryId,
-    ) -> impl Iterator<Item = (DeliveryId, &'s Entry, &'s EventEntry)> {
-        (self.deliveries.range(..to).rev())
-            .filter(|(id, entry)| is_delivery_in(query, **id, entry))
+    fn is_event_of(&self, query: &Query, entry: &EventEntry) -> bool {
+        is_event_in(query, entry)
+            && (!query.is_about_deliveries()
+                || (entry.deliveries.iter())
+                    .filter_map(|id| Some((*id, self.deliveries.get(id)?)))
+                    .any(|(id, delivery)| self.is_delivery_in(query, id, delivery)))
+    }
+
+    /// Returns the deliveries that a query asks for, the newest first.
+    fn deliveries_of(
+        &self,
+        query: &Query,
+    ) -> impl Iterator<Item = (DeliveryId, &Entry, &EventEntry)> {
+        (self.deliveries.iter().rev())
+            .filter(|(id, entry)| self.is_delivery_in(query, **id, entry))
             .filter_map(|(id, entry)| Some((*id, entry, self.events.get(&entry.event)?)))
             .filter(|(_, _, event)| is_event_in(query, event))
+    }
+
+    fn is_delivery_in(&self, query: &Query, id: DeliveryId, entry: &Entry) -> bool {
+        let attempts = &entry.progress.attempts;
+        query.endpoint.as_ref().is_none_or(|endpoint| *endpoint == entry.endpoint)
+            && query.delivery.is_none_or(|delivery| delivery == id)
+            && (query.statuses.is_empty() || query.statuses.contains(&entry.status))
+            && query.attempts.as_ref().is_none_or(|range| range.contains(attempts))
+            && (!query.is_about_attempts() || is_attempt_in(query, self.last_attempt(id)))
+    }
+
+    fn last_attempt(&self, delivery: DeliveryId) -> Option<&Attempt> {
+        let attempts = self.attempts.range((delivery, 0)..=(delivery, u32::MAX));
+        attempts.last().map(|(_, attempt)| attempt)
     }
 }
 
@@ -154,27 +150,67 @@ fn is_event_in(query: &Query, entry: &EventEntry) -> bool {
     query.tenant.as_ref().is_none_or(|tenant| *tenant == event.tenant)
         && query.event.as_ref().is_none_or(|id| *id == event.id)
         && query.event_type.as_ref().is_none_or(|pattern| pattern.matches(&event.event_type))
+        && query.channel.as_ref().is_none_or(|channel| event.channels.contains(channel))
+        && query.tag.as_ref().is_none_or(|tag| event.tags.contains(tag))
         && query.since.is_none_or(|since| entry.accepted_at >= since)
         && query.until.is_none_or(|until| entry.accepted_at < until)
 }
 
-fn is_delivery_in(query: &Query, id: DeliveryId, entry: &Entry) -> bool {
-    query.endpoint.as_ref().is_none_or(|endpoint| *endpoint == entry.endpoint)
-        && query.delivery.is_none_or(|delivery| delivery == id)
-        && query.status.is_none_or(|status| status == entry.status)
+fn is_attempt_in(query: &Query, attempt: Option<&Attempt>) -> bool {
+    let class = attempt.and_then(|attempt| attempt.error_class);
+    let status = attempt.and_then(|attempt| attempt.status_code);
+    (query.error_classes.is_empty()
+        || class.is_some_and(|class| query.error_classes.contains(&class)))
+        && (query.status_codes.as_ref())
+            .is_none_or(|range| status.is_some_and(|status| range.contains(&status)))
 }
 
-/// Takes a page, and one more entry to see whether anything follows it.
-fn page<T>(found: impl Iterator<Item = (Cursor, T)>, limit: usize) -> Page<T> {
-    let mut found: Vec<(Cursor, T)> = found.take(limit + 1).collect();
-    let is_more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().map(|(cursor, _)| *cursor).filter(|_| is_more);
-    Page { items: found.into_iter().map(|(_, item)| item).collect(), next }
+/// Returns the page of a list, the newest first, that a query asks for.
+fn page<T>(query: &Query, found: impl Iterator<Item = (Cursor, T)>) -> Page<T> {
+    let limit = query.page_size();
+    let found = found.filter(|(cursor, _)| query.after.is_none_or(|after| *cursor < after));
+    let (kept, is_more) = match query.before {
+        None => {
+            // One more entry shows whether anything follows the page.
+            let mut kept: VecDeque<(Cursor, T)> = found.take(limit + 1).collect();
+            let is_more = kept.len() > limit;
+            kept.truncate(limit);
+            (kept, is_more)
+        }
+        Some(before) => {
+            let mut kept = VecDeque::new();
+            for entry in found.take_while(|(cursor, _)| *cursor > before) {
+                kept.push_back(entry);
+                if kept.len() > limit {
+                    kept.pop_front();
+                }
+            }
+            // The entry of the cursor follows at least.
+            (kept, true)
+        }
+    };
+    let next = kept.back().map(|(cursor, _)| *cursor).filter(|_| is_more);
+    let previous = kept.front().map(|(cursor, _)| *cursor);
+    Page { items: kept.into_iter().map(|(_, item)| item).collect(), next, previous }
 }
 
-fn event_record(entry: &EventEntry) -> Result<EventRecord, StoreError> {
-    let event = Event::from_stored(&entry.event.body, entry.event.tenant.clone())
-        .map_err(|source| StoreError::Corrupt { source: source.into() })?;
-    Ok(EventRecord { event, accepted_at: entry.accepted_at })
+fn has_text(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+fn event_summary(entry: &EventEntry) -> EventSummary {
+    let event = &entry.event;
+    EventSummary {
+        id: event.id.clone(),
+        event_type: event.event_type.clone(),
+        tenant: event.tenant.clone(),
+        channels: event.channels.clone(),
+        tags: event.tags.clone(),
+        accepted_at: entry.accepted_at,
+        deliver_at: event.deliver_at,
+        only: event.only.clone(),
+        deliveries: entry.accepted_for,
+        body_len: event.body.len(),
+        expunged_at: entry.expunged_at,
+    }
 }

@@ -7,7 +7,7 @@ use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_registry::{EndpointKey, Registration};
 
 use super::{Entry, State};
-use crate::backlog::{QueuedDelivery, due_in_order};
+use crate::backlog::QueuedDelivery;
 use crate::store::{
     OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
@@ -59,6 +59,10 @@ impl State {
         if entry.is_open() {
             return Err(OperationError::WrongStatus { delivery, status: entry.status });
         }
+        let event = self.events.get(&entry.event);
+        if let Some(event) = event.filter(|event| event.expunged_at.is_some()) {
+            return Err(OperationError::Expunged { event: event.event.id.clone() });
+        }
         self.open(&self.key(entry).ok_or(OperationError::UnknownDelivery { delivery })?)
     }
 
@@ -108,6 +112,7 @@ impl State {
                     is_in_time && !request.has_replayed(at)
                 })
                 .filter(|(_, entry)| self.key(entry).is_some_and(|key| key == *endpoint))
+                .filter(|(_, entry)| !self.is_expunged(entry))
                 .map(|(id, _)| *id)
                 .take(request.limit)
                 .collect();
@@ -166,8 +171,8 @@ impl State {
                 last
             }
             ReplayCursor::Missed(_) => {
-                let matching = self.registry.matching_type(tenant, &entry.event.event_type);
-                let missed = matching.into_iter().filter(|found| self.has_missed(number, found));
+                let recipients = entry.event.recipients(&self.registry);
+                let missed = recipients.into_iter().filter(|found| self.has_missed(number, found));
                 portion.missed = missed.map(|registration| (number, registration)).collect();
                 None
             }
@@ -182,8 +187,16 @@ impl State {
         let mut deliveries = entry.deliveries.iter().filter_map(|id| self.deliveries.get(id));
         let endpoint = &registration.endpoint;
         entry.event.tenant == endpoint.tenant
-            && endpoint.wants(&entry.event.event_type)
+            && entry.expunged_at.is_none()
+            && entry.event.only.as_ref().is_none_or(|only| only.contains(&registration.id))
+            && (entry.event.only.is_some()
+                || (endpoint.wants(&entry.event.event_type)
+                    && endpoint.listens_to(&entry.event.channels)))
             && !deliveries.any(|delivery| delivery.endpoint == registration.id)
+    }
+
+    fn is_expunged(&self, entry: &Entry) -> bool {
+        self.events.get(&entry.event).is_some_and(|event| event.expunged_at.is_some())
     }
 
     /// Returns an endpoint that deliveries are stored for.
@@ -208,9 +221,12 @@ impl State {
         entry.number = registration.number;
         entry.status = DeliveryStatus::Pending;
         entry.cancelled = None;
+        entry.ended_at = None;
+        entry.is_scheduled = false;
         entry.progress = entry.progress.replayed(now);
-        entry.due_at = due_in_order(&registration.endpoint, now);
-        let waiting = QueuedDelivery { event: Arc::clone(&event.event), progress: entry.progress };
+        let event = Arc::clone(&event.event);
+        let waiting = QueuedDelivery { event, progress: entry.progress, is_scheduled: false };
+        entry.due_at = waiting.due_in_order(&registration.endpoint, now);
         self.backlog.push(registration.number, entry.due_at, delivery, waiting);
     }
 }

@@ -21,6 +21,7 @@ impl Scheduler {
             return index;
         }
         let lane = Lane::new(claimed, self.now);
+        let is_probing = lane.is_probing();
         let index = match self.free.pop_first() {
             Some(index) => {
                 self.lanes[index] = lane;
@@ -31,6 +32,9 @@ impl Scheduler {
                 self.lanes.len() - 1
             }
         };
+        if is_probing {
+            self.probing.insert(index);
+        }
         self.by_endpoint.insert(number, index);
         self.by_key.insert(key, index);
         index
@@ -76,6 +80,7 @@ impl Scheduler {
             lane.state = LaneState::Idle;
         }
         lane.reset_health();
+        self.note_breaker(index);
         self.list(index);
     }
 
@@ -101,6 +106,7 @@ impl Scheduler {
                 }
                 lane.vacate();
                 self.free.insert(index);
+                self.note_breaker(index);
             }
         }
         // Indexes of lanes in use must not change, so only the end is cut off.

@@ -7,10 +7,11 @@ use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use super::slots::Trust;
-use crate::breaker::{Breaker, BreakerSettings};
+use crate::breaker::{Breaker, BreakerChange, BreakerSettings};
 use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
 use crate::rate::Rate;
+use crate::report::{BreakerState, EndpointReport};
 use crate::store::Claimed;
 
 /// The first `concurrency_limit` of an endpoint, before any of its answers is known.
@@ -96,6 +97,7 @@ impl Lane {
         self.id = None;
         self.tenant = TenantId::default();
         self.queue = VecDeque::new();
+        self.breaker = Breaker::default();
         self.rate = None;
     }
 
@@ -160,35 +162,63 @@ impl Lane {
         Some(claimed)
     }
 
-    /// Notes the result of an attempt; returns the time until which the lane must rest, if it must.
+    /// Notes the result of an attempt; returns the time until which the lane must rest, if it must,
+    /// and the change of the breaker, if there is one.
     pub(super) fn on_result(
         &mut self,
         signal: EndpointSignal,
         was_slow: bool,
         settings: &BreakerSettings,
         now: MonotonicTime,
-    ) -> Option<MonotonicTime> {
+    ) -> (Option<MonotonicTime>, Option<BreakerChange>) {
+        let closed = |had_opened: bool| had_opened.then_some(BreakerChange::Closed);
         self.earned = earned_after(self.earned, signal, was_slow);
         match signal {
             EndpointSignal::Success => {
                 self.concurrency_limit =
                     (self.concurrency_limit + 1).min(self.max_in_flight.max(1));
-                self.breaker.on_answer();
-                None
+                (None, closed(self.breaker.on_answer()))
             }
-            EndpointSignal::Refused => {
-                self.breaker.on_answer();
-                None
-            }
+            EndpointSignal::Refused => (None, closed(self.breaker.on_answer())),
             EndpointSignal::Unhealthy { pause } => {
                 self.concurrency_limit = (self.concurrency_limit / 2).max(1);
                 let opened = self.breaker.on_failure(settings, now);
                 let asked = pause.map(|pause| now + pause);
-                opened.into_iter().chain(asked).max().filter(|until| *until > now)
+                let until = opened.into_iter().chain(asked).max();
+                let pause = until.map_or(Duration::ZERO, |until| until.saturating_since(now));
+                let change = opened.map(|_until| BreakerChange::Opened { pause });
+                (until.filter(|until| *until > now), change)
             }
-            EndpointSignal::NoRoom => Some(now + NO_ROOM_PAUSE),
-            EndpointSignal::Nothing => None,
+            EndpointSignal::NoRoom => (Some(now + NO_ROOM_PAUSE), None),
+            EndpointSignal::Nothing => (None, None),
         }
+    }
+
+    /// Returns whether the breaker is not closed, as far as is noted.
+    pub(super) fn is_probing(&self) -> bool {
+        self.breaker.is_probing()
+    }
+
+    /// Returns the state of the lane for people to read; `None` if it is of no interest: its
+    /// breaker is closed, it does not rest, and no attempt is in flight.
+    pub(super) fn report(
+        &self,
+        settings: &BreakerSettings,
+        now: MonotonicTime,
+    ) -> Option<EndpointReport> {
+        let breaker = self.breaker.state(settings, now);
+        let rests = self.state == LaneState::Resting;
+        if breaker == BreakerState::Closed && !rests && self.in_flight == 0 {
+            return None;
+        }
+        Some(EndpointReport {
+            number: self.endpoint,
+            in_flight: u32::try_from(self.in_flight).unwrap_or(u32::MAX),
+            waiting: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+            breaker,
+            rests_for: rests.then(|| self.rests_until.saturating_since(now)),
+            tokens: self.rate.as_ref().map(|rate| rate.tokens(now)),
+        })
     }
 
     /// Resets the health that its attempts have shown.

@@ -65,6 +65,11 @@ impl Slots {
         self.in_flight.iter().sum()
     }
 
+    /// Returns the number of them that are slow.
+    pub(super) fn slow(&self) -> usize {
+        self.slow.iter().sum()
+    }
+
     /// Returns whether one more attempt may start, if its endpoint has enough trust.
     pub(super) fn has_any(&self) -> bool {
         self.has_room(Trust::Quick)

@@ -6,6 +6,8 @@ use webhooks_core::{DeliveryId, EndpointId, Event, TenantId, Timestamp};
 use webhooks_registry::{Endpoint, Registration};
 
 use super::*;
+use crate::breaker::BreakerChange;
+use crate::decide::EndpointSignal;
 use crate::serialized_event::SerializedEvent;
 use crate::store::Progress;
 
@@ -261,5 +263,6 @@ fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
     assert!(scheduler.lanes.len() <= 2, "{} lanes", scheduler.lanes.len());
 }
 
+mod figures;
 mod outage;
 mod properties;

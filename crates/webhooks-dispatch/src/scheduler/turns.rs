@@ -9,6 +9,8 @@ use webhooks_core::TenantId;
 pub(super) struct Turns {
     tenants: VecDeque<TenantId>,
     lanes: HashMap<TenantId, VecDeque<usize>>,
+    /// The number of lanes.
+    count: usize,
 }
 
 impl Turns {
@@ -16,8 +18,14 @@ impl Turns {
         self.tenants.is_empty()
     }
 
+    /// Returns the number of lanes.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     /// Adds a lane behind the others of its tenant.
     pub(super) fn push(&mut self, tenant: &TenantId, lane: usize) {
+        self.count += 1;
         match self.lanes.get_mut(tenant) {
             Some(lanes) => lanes.push_back(lane),
             None => {
@@ -38,6 +46,7 @@ impl Turns {
                 continue;
             };
             self.tenants.push_back(tenant);
+            self.count -= 1;
             return Some(lane);
         }
     }
@@ -51,7 +60,9 @@ impl Turns {
     /// Removes a lane.
     pub(super) fn remove(&mut self, tenant: &TenantId, lane: usize) {
         if let Some(lanes) = self.lanes.get_mut(tenant) {
+            let before = lanes.len();
             lanes.retain(|other| *other != lane);
+            self.count -= before - lanes.len();
         }
     }
 }

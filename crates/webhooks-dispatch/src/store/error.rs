@@ -23,6 +23,12 @@ pub enum StoreError {
         /// The error of the store.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The store does not have this call. Use a store that has it.
+    #[error("the store does not support {call:?}")]
+    Unsupported {
+        /// The name of the method.
+        call: &'static str,
+    },
     /// The store cannot be reached, or failed; trying again later may help.
     #[error("the store is not available")]
     Unavailable {
@@ -39,6 +45,8 @@ pub enum CancelReason {
     Disabled,
     /// It grew older than its endpoint allows.
     Expired,
+    /// The content of its event was deleted.
+    Expunged,
     /// An operator asked for it.
     Manual,
     /// Its endpoint was unregistered.
@@ -51,6 +59,7 @@ impl CancelReason {
         match self {
             Self::Disabled => "disabled",
             Self::Expired => "expired",
+            Self::Expunged => "expunged",
             Self::Manual => "manual",
             Self::Unregistered => "unregistered",
         }
@@ -58,7 +67,7 @@ impl CancelReason {
 
     /// Returns the reason that a word stands for, if it is one.
     pub fn from_word(word: &str) -> Option<Self> {
-        let all = [Self::Disabled, Self::Expired, Self::Manual, Self::Unregistered];
+        let all = [Self::Disabled, Self::Expired, Self::Expunged, Self::Manual, Self::Unregistered];
         all.into_iter().find(|reason| reason.as_str() == word)
     }
 }
@@ -78,6 +87,13 @@ pub enum OperationError {
     DisabledEndpoint {
         /// The endpoint that was asked for.
         endpoint: EndpointKey,
+    },
+    /// The content of the event was deleted, so nothing is left to send. Only
+    /// [`Replay::Delivery`](super::Replay::Delivery) fails so: other replays leave such deliveries out.
+    #[error("the content of event {event} was deleted")]
+    Expunged {
+        /// The event.
+        event: EventId,
     },
     /// The delivery's status does not allow it.
     #[error("delivery {delivery} is {status}")]

@@ -31,7 +31,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it of their columns")]
 pub struct Attempt {
-    /// The time at which it started.
+    /// The time at which it started, by the wall clock with all its steps. The request was signed
+    /// with this time.
     pub started_at: Timestamp,
     /// The time that it took.
     pub duration: Duration,

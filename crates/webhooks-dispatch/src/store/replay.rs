@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointState};
@@ -22,7 +23,8 @@ use crate::store::OperationError;
 /// let replay = Replay::of_endpoint(crm, Undelivered::ALL).since(outage);
 /// # Ok::<(), webhooks_core::IdError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "stores must know each")]
 pub enum Replay {
     /// This one, which must have ended, in any way.
@@ -54,7 +56,7 @@ pub enum Replay {
 }
 
 /// The kinds of deliveries that an endpoint did not get.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "there is no fourth way")]
 pub struct Undelivered {
     /// Deliveries that failed: no retry is left, or none would help.

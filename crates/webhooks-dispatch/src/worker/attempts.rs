@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -11,9 +12,10 @@ use webhooks_registry::{DisableReason, Registration};
 
 use super::WorkerShared;
 use crate::attempt::{attempt, explain};
+use crate::breaker::BreakerChange;
 use crate::clock::{Clock, Now};
 use crate::decide::{Decision, EndpointSignal, decide, had_no_room, signal};
-use crate::observer::WorkerPart;
+use crate::observer::{Occurrence, WorkerPart};
 use crate::response_record::{safe_headers, start_of};
 use crate::scheduler::InFlight;
 use crate::serialized_event::SerializedEvent;
@@ -29,6 +31,8 @@ pub(super) struct FinishedAttempt {
     pub(super) event: Arc<SerializedEvent>,
     /// The number of the attempt, from 1; that of the last attempt if none was made now.
     pub(super) number: u32,
+    /// The time since the delivery was accepted, or last replayed.
+    pub(super) age: Duration,
     /// Set if the endpoint said that it is gone.
     pub(super) disable: Option<DisableReason>,
     /// The permit that the result holds until it is settled.
@@ -41,7 +45,7 @@ pub(super) fn next<S, T, C: Clock>(
     shared: &WorkerShared<S, T, C>,
 ) -> Option<(InFlight, OwnedSemaphorePermit)> {
     // The permit first: `take` counts the attempt as in flight, and nothing would undo that.
-    let permit = Arc::clone(&shared.permits).try_acquire_owned().ok()?;
+    let permit = Arc::clone(&shared.scheduling.permits).try_acquire_owned().ok()?;
     let flight = shared.scheduler().take(shared.engine.clock.monotonic())?;
     Some((flight, permit))
 }
@@ -79,7 +83,7 @@ async fn deliver<S: DeliveryStore, T: Transport, C: Clock>(
             Err(_panic) => {
                 shared.tell_failure(WorkerPart::Attempts);
                 let panicked = Err(TransportError::new(ErrorClass::Panic).into());
-                let started_at = shared.engine.now();
+                let started_at = shared.engine.clock.clocks();
                 let claimed = slot.flight.claimed.clone();
                 conclude(&shared, claimed, &mut slot.signal, started_at, &panicked)
             }
@@ -114,12 +118,31 @@ impl<S, T, C: Clock> Drop for SlotGuard<'_, S, T, C> {
         // The scheduler takes a time that is too early for the last one that it knows.
         let read = AssertUnwindSafe(|| self.shared.engine.clock.monotonic());
         let now = catch_unwind(read).unwrap_or_default();
-        let mut scheduler = self.shared.scheduler();
-        scheduler.finish(&self.flight, self.signal, now);
-        if std::thread::panicking() {
-            // Nothing will settle the claim, so it must not be extended for ever.
-            scheduler.forget_claim(&self.flight.claimed.claim);
+        // In a block of its own: the lock must end before observers are called.
+        let change = {
+            let mut scheduler = self.shared.scheduler();
+            if std::thread::panicking() {
+                // Nothing will settle the claim, so it must not be extended for ever.
+                scheduler.forget_claim(&self.flight.claimed.claim);
+            }
+            scheduler.finish(&self.flight, self.signal, now)
+        };
+        if let Some(change) = change {
+            self.notify(change);
         }
+    }
+}
+
+impl<S, T, C: Clock> SlotGuard<'_, S, T, C> {
+    fn notify(&self, change: BreakerChange) {
+        let registration = &self.flight.claimed.registration;
+        let (tenant, endpoint) = (&registration.endpoint.tenant, &registration.id);
+        self.shared.engine.observers.notify(&match change {
+            BreakerChange::Closed => Occurrence::BreakerClosed { tenant, endpoint },
+            BreakerChange::Opened { pause } => {
+                Occurrence::BreakerOpened { tenant, endpoint, pause }
+            }
+        });
     }
 }
 
@@ -131,13 +154,14 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
     let claimed = slot.flight.claimed.clone();
     let Claimed { registration, event, progress, .. } = &claimed;
     let endpoint = &registration.endpoint;
-    let started_at = engine.now();
+    let started_at = engine.clock.clocks();
+    let now = engine.steady(started_at);
     // Before the attempt and not when the delivery is claimed: it may have waited in the lane
     // since.
-    let is_old = started_at.wall.saturating_since(progress.queued_at) >= endpoint.max_age;
-    if is_old && engine.is_sure_since(progress.queued_at, started_at) {
+    let age = now.wall.saturating_since(progress.queued_at);
+    if age >= endpoint.max_age && engine.is_sure_since(progress.queued_at, now) {
         slot.signal = EndpointSignal::Nothing;
-        return without_attempt(claimed, Outcome::Expired);
+        return without_attempt(claimed, Outcome::Expired, age);
     }
     let flight = &mut slot.flight;
     let on_slow = || {
@@ -145,12 +169,13 @@ async fn run_attempt<S: DeliveryStore, T: Transport, C: Clock>(
         shared.scheduling.wake.notify_one();
     };
     let slow_after = engine.settings.slow_after;
-    let response =
-        attempt(&engine.transport, &engine.clock, endpoint, event, slow_after, on_slow).await;
+    let (transport, clock, signed_at) = (&engine.transport, &engine.clock, started_at.wall);
+    let response = attempt(transport, clock, endpoint, event, signed_at, slow_after, on_slow).await;
     conclude(shared, claimed, &mut slot.signal, started_at, &response)
 }
 
 /// Decides on a delivery whose attempt has ended, and sets the signal about its endpoint.
+/// `started_at` are the readings of the clocks at its start, with which it was signed.
 fn conclude<S, T, C: Clock>(
     shared: &WorkerShared<S, T, C>,
     claimed: Claimed,
@@ -164,10 +189,11 @@ fn conclude<S, T, C: Clock>(
     let ended_at = engine.now();
     let now = ended_at.wall;
     *endpoint_signal = signal(policy, response, now);
-    if had_no_room(response) {
-        return without_attempt(claimed, Outcome::Released);
-    }
     let progress = claimed.progress;
+    let age = now.saturating_since(progress.queued_at);
+    if had_no_room(response) {
+        return without_attempt(claimed, Outcome::Released, age);
+    }
     let random = engine.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..);
     let number = progress.next_attempt();
     let step = decide(policy, progress.next_attempt_in_policy(), response, now, random);
@@ -181,15 +207,15 @@ fn conclude<S, T, C: Clock>(
     let error = (step != Decision::Delivered).then(|| explain(response, &registration.endpoint));
     let attempt = Some(Attempt { error, ..record(started_at, ended_at, response) });
     let settlement = Settlement { claim, outcome, attempt };
-    FinishedAttempt { settlement, registration, event, number, disable, permit: None }
+    FinishedAttempt { settlement, registration, event, number, age, disable, permit: None }
 }
 
 /// Returns the end of a delivery for which no attempt was made.
-fn without_attempt(claimed: Claimed, outcome: Outcome) -> FinishedAttempt {
+fn without_attempt(claimed: Claimed, outcome: Outcome, age: Duration) -> FinishedAttempt {
     let Claimed { claim, registration, event, progress, .. } = claimed;
     let settlement = Settlement { claim, outcome, attempt: None };
     let number = progress.attempts;
-    FinishedAttempt { settlement, registration, event, number, disable: None, permit: None }
+    FinishedAttempt { settlement, registration, event, number, age, disable: None, permit: None }
 }
 
 /// Returns the record of an attempt, without its error text.

@@ -14,7 +14,8 @@ use webhooks_registry::{
 };
 
 use super::WorkerShared;
-use crate::observer::{Occurrence, WorkerPart};
+use crate::clock::Clock;
+use crate::observer::{EndpointChange, Occurrence, WorkerPart};
 use crate::store::StoreError;
 
 /// The number of endpoints that may wait to be disabled.
@@ -34,7 +35,7 @@ pub(super) async fn run<S, T, C>(
 ) where
     S: EndpointStore,
     T: Send + Sync + 'static,
-    C: Send + Sync + 'static,
+    C: Clock,
 {
     while let Some(DisableRequest { seen, reason }) = requests.recv().await {
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
@@ -56,7 +57,8 @@ pub(super) async fn run<S, T, C>(
         if is_disabled {
             shared.engine.workers.forget_endpoint(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
-            let disabled = Occurrence::EndpointDisabled { tenant, endpoint, reason };
+            let change = EndpointChange::Disabled(reason);
+            let disabled = Occurrence::EndpointChanged { tenant, endpoint, change };
             shared.engine.observers.notify(&disabled);
         }
     }
@@ -70,11 +72,13 @@ async fn disable<S, T, C>(
 ) -> Result<bool, EndpointStoreError>
 where
     S: EndpointStore,
+    C: Clock,
 {
     let (store, key) = (&shared.engine.store, seen.key());
+    let now = shared.engine.now().wall;
     match store.get(key.clone()).await? {
         Some(current) if is_same(&current, seen) => {
-            let before = store.set_state(key, StateChange::Disable(reason)).await?;
+            let before = store.set_state(key, StateChange::Disable(reason), now).await?;
             Ok(before.is_some())
         }
         _ => Ok(false),

@@ -1,25 +1,29 @@
 //! The task of a worker that claims, starts all other tasks, and ends them.
 
+mod closing;
+
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use webhooks_registry::store::EndpointStore;
 
 use super::attempts::FinishedAttempt;
 use super::ending::{Drain, Ending, stop_order, until_last_start, within};
-use super::{ShutdownReport, Stop, WorkerShared, attempts, disabler, settler};
+use super::life::Life;
+use super::{Stop, WorkerShared, attempts, disabler, job_runner, settler};
 use crate::clock::{Clock, MonotonicTime, Now};
 use crate::engine_shared::EngineShared;
-use crate::history::HistoryStore;
 use crate::observer::{Occurrence, WorkerPart};
+use crate::report::WorkerReport;
 use crate::scheduler::Scheduler;
-use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, Settlement};
+use crate::shutdown_report::ShutdownReport;
+use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, PruneRequest, Settlement};
+use crate::store_ports::Store;
 use crate::transport::Transport;
 use crate::worker_registry::SchedulerHandle;
 
@@ -37,11 +41,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// accepted.
 const HASTEN_EVERY: Duration = Duration::from_secs(300);
 
+/// The interval at which the worker reports about itself, if it does anything. An idle one reports when
+/// it looks after its leases.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
 /// The number of old events that are forgotten in one step, small enough not to delay deliveries.
 const PRUNE_BATCH: usize = 200;
 
-/// The largest number of waiting deliveries that are counted when a worker ends.
-const MAX_COUNTED: u64 = 10_000;
+/// The number of workers that were started in this process.
+static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// The task that claims, and starts all other tasks of the worker.
 pub(super) struct Driver<S, T, C> {
@@ -52,18 +60,26 @@ pub(super) struct Driver<S, T, C> {
     settler: JoinSet<()>,
     disabler: JoinSet<()>,
     hastener: JoinSet<()>,
+    jobs: JoinSet<()>,
+    /// Tells the task that works on jobs to end.
+    stops_jobs: watch::Sender<bool>,
     leases_checked: MonotonicTime,
     swept: MonotonicTime,
+    reported: Option<MonotonicTime>,
+    /// Its number in this process, under which the store has its reports: engines may share a store.
+    reporter: u64,
     /// The number of times that the wall clock had been set back at the last call of `hasten`, and
     /// the time of that call.
     hastened: Option<(u64, MonotonicTime)>,
     /// The number of claims that were released after the worker was stopped.
     released: usize,
+    /// Last, so that it ends after the tasks above are aborted.
+    life: Life<S, T, C>,
 }
 
 impl<S, T, C> Driver<S, T, C>
 where
-    S: DeliveryStore + EndpointStore + HistoryStore,
+    S: Store,
     T: Transport,
     C: Clock,
 {
@@ -76,12 +92,13 @@ where
             scheduler.leaks_slots = engine.leaks_slots;
         }
         let (changes, now) = (engine.store.changes(), engine.clock.monotonic());
-        let scheduling = Arc::new(SchedulerHandle::new(scheduler));
-        engine.workers.add(&scheduling);
-        let permits = Arc::new(Semaphore::new(engine.settings.max_unsettled));
+        let (max_unsettled, started_at) = (settings.max_unsettled, engine.now().wall);
+        let scheduling = Arc::new(SchedulerHandle::new(scheduler, max_unsettled, started_at));
+        let number = engine.workers.add(&scheduling);
         let (failures, answers) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(WorkerShared { engine, scheduling, permits, failures, answers });
+        let shared = Arc::new(WorkerShared { engine, scheduling, failures, answers });
         let mut driver = Self {
+            life: Life::begin(Arc::clone(&shared), number),
             shared,
             changes,
             attempts: JoinSet::new(),
@@ -89,12 +106,18 @@ where
             settler: JoinSet::new(),
             disabler: JoinSet::new(),
             hastener: JoinSet::new(),
+            jobs: JoinSet::new(),
+            stops_jobs: watch::Sender::new(false),
             leases_checked: now,
             swept: now,
+            reported: None,
+            reporter: STARTED.fetch_add(1, Ordering::Relaxed) + 1,
             hastened: None,
             released: 0,
         };
         driver.start_settling();
+        let stopping = driver.stops_jobs.subscribe();
+        driver.jobs.spawn(job_runner::run(Arc::clone(&driver.shared), stopping));
         driver
     }
 
@@ -220,6 +243,10 @@ where
         // released.
         self.release_unused().await;
         let now = self.shared.engine.now();
+        if self.reported.is_none_or(|at| now.monotonic.saturating_since(at) >= REPORT_EVERY) {
+            self.reported = Some(now.monotonic);
+            self.report(Some(self.shared.scheduling.report(now))).await;
+        }
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now.monotonic);
             // As long as there is more to forget, the next step goes on.
@@ -308,21 +335,35 @@ where
         released
     }
 
+    /// Has the store record a report of the worker, or forget it at its end.
+    async fn report(&self, report: Option<WorkerReport>) {
+        let engine = &self.shared.engine;
+        if let Err(error) = engine.store.report(self.reporter, report, engine.now()).await {
+            engine.observers.notify(&Occurrence::StoreFailed { error: &error });
+        }
+    }
+
     /// Forgets some old events; returns their number.
     async fn prune(&self, now: Now) -> usize {
         let engine = &self.shared.engine;
-        let before = now.wall.saturating_sub(engine.settings.retention);
-        // A clock that is wrong at the start must not cost the history.
-        if !engine.is_sure_since(before, now) {
-            return 0;
-        }
-        match engine.store.prune(before, PRUNE_BATCH).await {
-            Ok(forgotten) => forgotten,
-            Err(error) => {
-                engine.observers.notify(&Occurrence::StoreFailed { error: &error });
-                0
+        let retentions = engine.retentions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let of_all = engine.settings.retention;
+        let of_tenants = retentions.into_iter().filter(|(_, retention)| *retention < of_all);
+        let of_tenants = of_tenants.map(|(tenant, retention)| (Some(tenant), retention));
+        let mut forgotten = 0;
+        for (tenant, retention) in [(None, of_all)].into_iter().chain(of_tenants) {
+            let before = now.wall.saturating_sub(retention);
+            // A clock that is wrong at the start must not cost the history.
+            if !engine.is_sure_since(before, now) {
+                continue;
+            }
+            let request = PruneRequest { tenant, before, limit: PRUNE_BATCH, now: now.wall };
+            match engine.store.prune(request).await {
+                Ok(found) => forgotten += found,
+                Err(error) => engine.observers.notify(&Occurrence::StoreFailed { error: &error }),
             }
         }
+        forgotten
     }
 
     /// Extends the leases that would otherwise end soon; returns false if the store failed.
@@ -370,7 +411,7 @@ where
             let scheduler = self.shared.scheduler();
             // Without a permit no attempt starts. The settler frees permits, and wakes the driver
             // then.
-            let can_start = self.shared.permits.available_permits() > 0;
+            let can_start = self.shared.scheduling.permits.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
             (wakes_at, scheduler.runs_low().then(|| scheduler.busy()))
         };
@@ -390,65 +431,6 @@ where
         let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
         pause.min(self.until_upkeep(now)).max(SHORTEST_WAIT)
     }
-
-    async fn finish(mut self, deadline: MonotonicTime) -> ShutdownReport {
-        let shared = Arc::clone(&self.shared);
-        let clock = &shared.engine.clock;
-        shared.scheduler().stop();
-        // It may take long, and the next worker asks for the same when it starts.
-        self.hastener.shutdown().await;
-        // The store gets a moment to release and settle, even if the grace time is zero.
-        let last_moment = || deadline.max(clock.monotonic() + STORE_PAUSE);
-        let release_until = last_moment();
-        let _in_time = within(clock, release_until, self.release_unused()).await;
-        let store = &shared.engine.store;
-        let preclaimed = within(clock, release_until, store.release_preclaimed()).await;
-        self.released += preclaimed.unwrap_or_default();
-        let have_ended = self.all_end(|driver| &mut driver.attempts, deadline).await;
-        let broken_off = if have_ended { 0 } else { shared.scheduler().in_flight() };
-        self.attempts.shutdown().await;
-        // The settler ends when the last result is settled, and no sender is left.
-        self.results = mpsc::channel(1).0;
-        self.all_end(|driver| &mut driver.settler, last_moment()).await;
-        self.settler.shutdown().await;
-        self.all_end(|driver| &mut driver.disabler, last_moment()).await;
-        self.disabler.shutdown().await;
-        let held = shared.scheduler().held();
-        // The claims of attempts that were broken off are among those that are left.
-        let unsettled = held.len().saturating_sub(broken_off);
-        let _in_time = within(clock, last_moment(), self.release(held)).await;
-        let waiting = within(clock, last_moment(), store.waiting(MAX_COUNTED)).await;
-        let waiting = waiting.and_then(Result::ok);
-        let failures = shared.failures.load(Ordering::Relaxed);
-        let released = self.released;
-        ShutdownReport { released, broken_off, unsettled, waiting, failures, had_died: false }
-    }
-
-    /// Waits until all tasks of a set have ended, at most until `deadline`, and extends the leases
-    /// meanwhile; returns whether the tasks have ended.
-    async fn all_end(
-        &mut self,
-        which: fn(&mut Self) -> &mut JoinSet<()>,
-        deadline: MonotonicTime,
-    ) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let clock = &shared.engine.clock;
-        loop {
-            let now = clock.monotonic();
-            let upkeep = now + self.until_upkeep(now).max(SHORTEST_WAIT);
-            let tasks = which(self);
-            let ended = async { while tasks.join_next().await.is_some() {} };
-            if within(clock, deadline.min(upkeep), ended).await.is_some() {
-                return true;
-            }
-            if clock.monotonic() >= deadline {
-                return false;
-            }
-            if within(clock, deadline, self.keep_leases()).await == Some(false) {
-                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.monotonic()))).await;
-            }
-        }
-    }
 }
 
 /// Asks the store to hasten until it has.
@@ -464,3 +446,6 @@ async fn hasten<S: DeliveryStore, T, C: Clock>(shared: Arc<WorkerShared<S, T, C>
         engine.clock.sleep(STORE_PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

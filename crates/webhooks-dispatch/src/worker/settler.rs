@@ -234,15 +234,19 @@ where
             status_code,
             duration,
         };
+        let age = finished.age;
         match finished.settlement.outcome {
             Outcome::Delivered => {
-                observers.notify(&Occurrence::Delivered { delivery, duration, status_code });
+                let delivered = Occurrence::Delivered { delivery, duration, age, status_code };
+                observers.notify(&delivered);
             }
             Outcome::Retrying { due_at: retry_at } => {
                 observers.notify(&Occurrence::AttemptFailed { delivery, failure, retry_at });
             }
-            Outcome::Failed => observers.notify(&Occurrence::DeliveryFailed { delivery, failure }),
-            Outcome::Expired => observers.notify(&Occurrence::Expired { delivery }),
+            Outcome::Failed => {
+                observers.notify(&Occurrence::DeliveryFailed { delivery, age, failure });
+            }
+            Outcome::Expired => observers.notify(&Occurrence::Expired { delivery, age }),
             // For lack of room in the transport: the driver makes all other releases itself.
             Outcome::Released => observers.notify(&Occurrence::TransportBusy { delivery }),
         }

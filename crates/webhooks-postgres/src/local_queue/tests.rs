@@ -164,7 +164,7 @@ fn memory_is_bounded() {
     let event = Arc::new(SerializedEvent::new(&large));
     queues.push(PreclaimedDelivery { event, ..delivery(1, 1, at(0)) }).unwrap();
     assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
-    queues.remove_cancelled(1);
+    queues.remove_cancelled(&[1]);
     assert!(queues.endpoints_with_room(at(0), ONE, true).is_some());
     for number in 2..2_000 {
         queues.record_claim(number, &registration(number), at(0));
@@ -260,9 +260,9 @@ proptest! {
                 }
                 Step::Cancel(index) if !waits.is_empty() => {
                     let (id, ..) = waits.remove(index.index(waits.len()));
-                    queues.remove_cancelled(id);
+                    queues.remove_cancelled(&[id]);
                 }
-                Step::Cancel(_) => queues.remove_cancelled(-1),
+                Step::Cancel(_) => queues.remove_cancelled(&[-1]),
             }
             let all = queues.by_endpoint.values().flat_map(|queue| &queue.deliveries);
             prop_assert_eq!(queues.count, all.clone().count());

@@ -1,8 +1,9 @@
 //! The statements of a replay, on the connection of its transaction.
 
+use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::{PgConnection, Row as _};
 use webhooks_core::{DeliveryId, TenantId, Timestamp};
-use webhooks_dispatch::{Undelivered, store::ReplayRequest};
+use webhooks_dispatch::{Undelivered, figures::FigureKind, store::ReplayRequest};
 use webhooks_registry::{Endpoint, EndpointKey};
 
 use crate::cancel_closed::{LockedRows, cancel_closed};
@@ -49,32 +50,28 @@ pub(super) async fn lock_events(
         .map(drop)
 }
 
+/// Locks the events of tenants for a transaction that makes ended deliveries of them pending: their
+/// content is not deleted meanwhile. It comes before all other locks.
+pub(super) async fn share_events(
+    connection: &mut PgConnection,
+    tenants: impl IntoIterator<Item = &TenantId>,
+) -> Result<(), sqlx::Error> {
+    const SHARE: &str = "SELECT pg_advisory_xact_lock_shared(7305003, hash) FROM (
+        SELECT DISTINCT hashtext(tenant) AS hash FROM unnest($1::text[]) AS t(tenant) ORDER BY 1) h";
+    let tenants: Vec<&str> = tenants.into_iter().map(TenantId::as_str).collect();
+    sqlx::query(SHARE).persistent(false).bind(tenants).execute(connection).await.map(drop)
+}
+
 /// Cancels those of these deliveries that are pending for closed rows.
 pub(super) async fn cancel_if_closed(
     connection: &mut PgConnection,
     deliveries: &[DeliveryId],
+    now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    const LOCK: &str = "SELECT w.id FROM webhooks.pending_deliveries w
-        JOIN webhooks.endpoints e ON e.number = w.endpoint
-        WHERE w.id = ANY ($1) AND NOT e.is_open ORDER BY w.id FOR UPDATE OF w";
-    const CANCEL: &str = "
-        WITH gone AS (
-            DELETE FROM webhooks.pending_deliveries w USING webhooks.endpoints e
-            WHERE w.id = ANY ($1) AND e.number = w.endpoint AND NOT e.is_open
-            RETURNING w.*, e.state
-        )
-        INSERT INTO webhooks.ended_deliveries
-            (id, event_at, endpoint, status, queued_at, attempts, attempts_before_replay, cancelled)
-        SELECT id, event_at, endpoint, 'cancelled', queued_at, attempts, attempts_before_replay,
-               state
-        FROM gone";
+    const CANCEL: &str = "SELECT webhooks.cancel_if_closed($1, $2)";
     let ids: Vec<i64> = deliveries.iter().map(|delivery| row::delivery_int8(*delivery)).collect();
-    let lock = sqlx::query_scalar(LOCK).persistent(false).bind(ids);
-    let locked: Vec<i64> = lock.fetch_all(&mut *connection).await?;
-    if locked.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(CANCEL).persistent(false).bind(locked).execute(connection).await.map(drop)
+    let cancel = sqlx::query(CANCEL).persistent(false).bind(ids).bind(At(now));
+    cancel.execute(connection).await.map(drop)
 }
 
 /// Cancels some of the deliveries that are pending for earlier, closed rows of an open endpoint;
@@ -83,6 +80,7 @@ pub(super) async fn cancel_if_closed(
 pub(super) async fn cancel_for_earlier_rows(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
+    now: Timestamp,
 ) -> Result<bool, sqlx::Error> {
     const EARLIER: &str = "SELECT e.number FROM webhooks.endpoints e
         JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
@@ -94,7 +92,7 @@ pub(super) async fn cancel_for_earlier_rows(
     let earlier: Option<i64> =
         earlier.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
     let Some(earlier) = earlier else { return Ok(false) };
-    let _some_or_all = cancel_closed(connection, earlier, LockedRows::WaitFor).await?;
+    let _some_or_all = cancel_closed(connection, earlier, LockedRows::WaitFor, now).await?;
     Ok(true)
 }
 
@@ -112,11 +110,14 @@ pub(super) async fn ended(
     // than the limit.
     const ENDED: &str = "SELECT d.id
         FROM webhooks.endpoints e CROSS JOIN LATERAL (
-            SELECT id FROM webhooks.ended_deliveries
+            SELECT id FROM webhooks.ended_deliveries o
             WHERE endpoint = e.number AND status IN ('failed', 'cancelled') AND id > $3
               AND (status = 'failed' AND $4 OR status = 'cancelled' AND $5)
               AND queued_at >= $6 AND ($7::timestamptz IS NULL OR queued_at < $7)
               AND queued_at NOT BETWEEN $8 AND $9
+              AND NOT EXISTS (SELECT 1 FROM webhooks.events v
+                              WHERE v.number = webhooks.event_of(o.id)
+                                AND v.accepted_at = o.event_at AND v.expunged_at IS NOT NULL)
             ORDER BY id LIMIT $10
         ) d
         WHERE e.tenant = $1 AND e.id = $2 ORDER BY d.id LIMIT $10";
@@ -150,12 +151,14 @@ pub(super) async fn missed(
     // counts.
     const MISSED: &str = "
         WITH looked AS MATERIALIZED (
-            SELECT number, accepted_at, tenant, type FROM webhooks.events
+            SELECT number, accepted_at, tenant, type, channels, only_ids, expunged_at
+            FROM webhooks.events
             WHERE number > $1 AND accepted_at >= $4 AND ($5::timestamptz IS NULL OR accepted_at < $5)
             ORDER BY number LIMIT $6
         ), rows AS (SELECT number FROM webhooks.endpoints WHERE tenant = $2 AND id = $3)
-        SELECT v.number, v.type, false FROM looked v
-        WHERE v.tenant = $2
+        SELECT v.number, v.type, false, v.channels, v.only_ids IS NOT NULL FROM looked v
+        WHERE v.tenant = $2 AND v.expunged_at IS NULL
+          AND (v.only_ids IS NULL OR $3 = ANY (v.only_ids))
           AND NOT EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
                           WHERE webhooks.is_of(w.id, v.number)
                             AND w.endpoint IN (SELECT * FROM rows))
@@ -163,7 +166,7 @@ pub(super) async fn missed(
                           WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at
                             AND d.endpoint IN (SELECT * FROM rows))
         UNION ALL
-        SELECT max(number), '', true FROM looked HAVING count(*) >= $6
+        SELECT max(number), '', true, NULL, false FROM looked HAVING count(*) >= $6
         ORDER BY 1";
     let looked = limit.saturating_mul(EVENTS_PER_MISSED);
     let rows = sqlx::query(MISSED)
@@ -181,7 +184,10 @@ pub(super) async fn missed(
         let number: i64 = row.try_get(0)?;
         if row.try_get(2)? {
             last = Some(number);
-        } else if open.endpoint.wants(&row::event_type(row, 1)?) {
+        } else if row.try_get(4)?
+            || (open.endpoint.wants(&row::event_type(row, 1)?)
+                && open.endpoint.listens_to(&row::channels(row, 3)?))
+        {
             missed.push(number);
         }
     }
@@ -199,13 +205,18 @@ pub(super) async fn missed_by(
     tenant: &TenantId,
 ) -> Result<Vec<Target>, sqlx::Error> {
     const MISSED: &str = "
-        SELECT DISTINCT s.endpoint, s.is_ordered
+        SELECT e.number, e.is_ordered
         FROM webhooks.event_keys k
         JOIN webhooks.events v ON v.number = k.event AND v.accepted_at = k.event_at
-        JOIN webhooks.subscriptions s ON s.tenant = k.tenant
-             AND s.pattern = ANY (string_to_array(webhooks.patterns(v.type), ' '))
-        JOIN webhooks.endpoints e ON e.number = s.endpoint
-        WHERE k.event = $1 AND k.tenant = $2 AND v.number = $1 AND NOT EXISTS (
+        JOIN webhooks.endpoints e ON e.tenant = k.tenant AND e.is_current AND e.is_open
+             AND CASE WHEN v.only_ids IS NOT NULL THEN e.id = ANY (v.only_ids)
+                 ELSE EXISTS (
+                     SELECT 1 FROM webhooks.subscriptions s
+                     WHERE s.endpoint = e.number AND s.tenant = k.tenant
+                       AND s.pattern = ANY (string_to_array(webhooks.patterns(v.type), ' '))
+                       AND (s.channels IS NULL OR s.channels && v.channels)) END
+        WHERE k.event = $1 AND k.tenant = $2 AND v.number = $1 AND v.expunged_at IS NULL
+          AND NOT EXISTS (
             SELECT 1 FROM webhooks.endpoints o
             WHERE o.tenant = e.tenant AND o.id = e.id AND (
                 EXISTS (SELECT 1 FROM webhooks.pending_deliveries w
@@ -213,7 +224,7 @@ pub(super) async fn missed_by(
                 OR EXISTS (SELECT 1 FROM webhooks.ended_deliveries d
                            WHERE webhooks.is_of(d.id, $1) AND d.event_at = v.accepted_at
                              AND d.endpoint = o.number)))
-        ORDER BY s.endpoint";
+        ORDER BY e.number";
     let missed = sqlx::query_as(MISSED).persistent(false).bind(event).bind(tenant.as_str());
     let missed: Vec<(i64, bool)> = missed.fetch_all(connection).await?;
     let target = |(endpoint, is_ordered)| Target { number: event, endpoint, is_ordered };
@@ -241,50 +252,65 @@ pub(super) async fn reopen(
             FROM reopened WHERE started_at IS NOT NULL
         )
         INSERT INTO webhooks.pending_deliveries
-            (id, endpoint, due_at, event_at, queued_at, attempts, attempts_before_replay)
-        SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, attempts,
-               attempts
+            (id, endpoint, due_at, event_at, queued_at, created_at, attempts,
+             attempts_before_replay)
+        SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, created_at,
+               attempts, attempts
         FROM reopened ORDER BY id";
-    run(REOPEN, connection, ended, now).await
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    let done = bound(REOPEN, ended, now).execute(connection).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// Adds the deliveries of missed events, and returns how many.
+/// Adds the deliveries of missed events, and returns how many. Those of an event that is scheduled
+/// wait for its time. It is the last statement of its
+/// transaction, since it counts them.
 pub(super) async fn deliver(
     connection: &mut PgConnection,
     missed: &[Target],
     now: Timestamp,
 ) -> Result<usize, sqlx::Error> {
     const INSERT: &str = "
-        INSERT INTO webhooks.pending_deliveries (id, endpoint, due_at, event_at, queued_at)
+        INSERT INTO webhooks.pending_deliveries
+            (id, endpoint, due_at, event_at, queued_at, created_at, is_scheduled)
         SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
                    webhooks.first_delivery(v.number) - 1,
                    (SELECT max(w.id) FROM webhooks.pending_deliveries w
                     WHERE webhooks.is_of(w.id, v.number)),
                    (SELECT max(d.id) FROM webhooks.ended_deliveries d
                     WHERE webhooks.is_of(d.id, v.number) AND d.event_at = v.accepted_at)),
-               g.endpoint, CASE WHEN g.is_ordered THEN 'epoch' ELSE $4 END, v.accepted_at, $4
+               g.endpoint,
+               CASE WHEN v.deliver_at > $4 THEN v.deliver_at WHEN g.is_ordered THEN 'epoch'
+                    ELSE $4 END,
+               v.accepted_at, greatest(v.deliver_at, $4), $4,
+               CASE WHEN v.deliver_at > $4 THEN true END
         FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
-        JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint";
-    run(INSERT, connection, missed, now).await
-}
-
-/// Runs a statement on targets, unless there are none; returns the number of deliveries.
-async fn run(
-    statement: &'static str,
-    connection: &mut PgConnection,
-    targets: &[Target],
-    now: Timestamp,
-) -> Result<usize, sqlx::Error> {
-    if targets.is_empty() {
+        JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint
+        RETURNING endpoint";
+    const COUNT: &str = "SELECT webhooks.add_figures($1, $2, $3, webhooks.own_writer())";
+    if missed.is_empty() {
         return Ok(0);
     }
-    let done = sqlx::query(statement)
+    let rows = bound(INSERT, missed, now).fetch_all(&mut *connection).await?;
+    let endpoints: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let kinds = vec![FigureKind::Accepted.to_string(); endpoints.len()];
+    let count = sqlx::query(COUNT).persistent(false).bind(endpoints).bind(kinds).bind(At(now));
+    count.execute(connection).await?;
+    Ok(rows.len())
+}
+
+/// Returns a statement on targets.
+fn bound(
+    statement: &'static str,
+    targets: &[Target],
+    now: Timestamp,
+) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+    sqlx::query(statement)
         .persistent(false)
         .bind(targets.iter().map(|target| target.number).collect::<Vec<_>>())
         .bind(targets.iter().map(|target| target.endpoint).collect::<Vec<_>>())
         .bind(targets.iter().map(|target| target.is_ordered).collect::<Vec<_>>())
         .bind(At(now))
-        .execute(connection)
-        .await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }

@@ -82,7 +82,8 @@ impl PostgresSeenStore {
         Self::new(options.connect(url).await.map_err(unavailable)?).await
     }
 
-    /// Uses a pool of yours, and makes the table if it does not exist. If it exists, the role needs no
+    /// Uses a pool of yours, such as the one that `PostgresStore::pool` of webhooks-postgres lends, and
+    /// makes the table if it does not exist. If it exists, the role needs no
     /// right to create one: `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table are enough.
     ///
     /// # Errors

@@ -52,6 +52,12 @@ const RELEASE: &str = "
 ///
 /// The ids survive restarts. A claim is one commit, and its end another. The table is
 /// `webhooks_seen`; the file may contain other tables.
+///
+/// Give it a file of its own if `SqliteStore` of webhooks-sqlite runs in the same process. Both may
+/// use one file, and lose nothing. But each commit of one waits for the lock of the other, and SQLite
+/// serves those who wait in no order: under load a call can take some hundred milliseconds, and it fails
+/// after 5 s. In one file, implement [`SeenStore`] with `SqliteStore::transaction` instead, so that one
+/// thread commits everything; `tests/tests/receive_seen.rs` of the repository has such a store.
 #[derive(Clone)]
 pub struct SqliteSeenStore {
     connection: Arc<Mutex<Connection>>,

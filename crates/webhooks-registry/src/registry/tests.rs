@@ -95,14 +95,15 @@ fn only_a_changed_wish_changes_the_state() {
     let failing = EndpointState::Disabled(DisableReason::Failing);
     let manual = EndpointState::Disabled(DisableReason::Manual);
     let id = EndpointId::new("crm").unwrap();
-    let number = EndpointNumber::from_u64(1);
+    let (number, at) = (EndpointNumber::from_u64(1), Timestamp::from_unix_seconds(7));
     let check = |was: bool, state, is: bool, expected| {
-        let mut before = Registration::new(number, id.clone(), endpoint(&["a"])).in_state(state);
+        let mut before =
+            Registration::new(number, id.clone(), endpoint(&["a"])).in_state(state, at);
         before.endpoint.active = was;
         let mut after = endpoint(&["b"]);
         after.active = is;
-        assert_eq!(before.again(after).unwrap().state, expected, "{was} {state:?} {is}");
-        assert_eq!(before.again(before.endpoint.clone()), None);
+        assert_eq!(before.again(after, at).unwrap().state, expected, "{was} {state:?} {is}");
+        assert_eq!(before.again(before.endpoint.clone(), at), None);
     };
     check(true, EndpointState::Active, true, EndpointState::Active);
     check(true, EndpointState::Paused, true, EndpointState::Paused);
@@ -188,4 +189,22 @@ proptest! {
             .collect();
         prop_assert_eq!(registry.matching(&event(&event_type)), scanned);
     }
+}
+
+#[test]
+fn channels_filter_beside_event_types() {
+    let registry = Registry::new();
+    let channels = |channels: &[&str]| endpoint(&["created"]).channels(channels).unwrap();
+    registry.register("all", channels(&[])).unwrap();
+    registry.register("one", channels(&["1"])).unwrap();
+    registry.register("two", channels(&["1", "2"])).unwrap();
+    let check = |channels: &[&str], expected: &[&str]| {
+        let event = event("created").channels(channels).unwrap();
+        assert_eq!(ids(&registry.matching(&event)), expected);
+    };
+    check(&[], &["all"]);
+    check(&["1"], &["all", "one", "two"]);
+    check(&["2", "3"], &["all", "two"]);
+    check(&["3"], &["all"]);
+    assert!(registry.matching(&event("deleted").channels(["1"]).unwrap()).is_empty());
 }

@@ -1,12 +1,13 @@
 //! The stored form of an endpoint: its settings as JSON, and its secrets apart.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use webhooks_core::{RetryPolicy, TenantId};
+use webhooks_core::{Channel, RetryPolicy, TenantId};
 use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
@@ -57,7 +58,15 @@ pub enum StoredEndpointError {
 struct Settings {
     url: String,
     tenant: TenantId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
     subscriptions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<Channel>,
     algorithm: String,
     profiles: Vec<HeaderProfile>,
     retry: Option<RetryPolicy>,
@@ -80,6 +89,10 @@ impl StoredEndpoint {
         let settings = Settings {
             url: endpoint.url.to_string(),
             tenant: endpoint.tenant.clone(),
+            name: endpoint.name.clone(),
+            description: endpoint.description.clone(),
+            metadata: endpoint.metadata.clone(),
+            channels: endpoint.channels.clone(),
             subscriptions: endpoint.subscriptions.iter().map(ToString::to_string).collect(),
             algorithm: endpoint.algorithm.to_string(),
             profiles: endpoint.header_profiles().to_vec(),
@@ -115,6 +128,10 @@ impl StoredEndpoint {
             .timeout(settings.timeout)
             .max_in_flight(settings.max_in_flight)
             .max_age(settings.max_age);
+        endpoint.name = settings.name;
+        endpoint.description = settings.description;
+        endpoint.metadata = settings.metadata;
+        endpoint.channels = settings.channels;
         endpoint.retry = settings.retry;
         endpoint.active = settings.active;
         endpoint.ordered = settings.ordered;

@@ -38,7 +38,10 @@ fn order() -> impl Strategy<Value = Order> {
     let endpoint = || 0..3_usize;
     prop_oneof![
         3 => (1..24_u64).prop_map(|delivery| Order::Cancel { delivery }),
+        1 => (0..40_u8).prop_map(|event| Order::Expunge { event }),
         1 => Just(Order::Fail),
+        2 => (0..40_u8, 0..60_u64)
+            .prop_map(|(event, seconds)| Order::Schedule { event, seconds }),
         1 => (0..60_u64).prop_map(|age| Order::Prune { age }),
         8 => (0..40_u8, any::<bool>()).prop_map(|(event, wanted)| Order::Publish { event, wanted }),
         4 => (endpoint(), 0..4_u8, any::<bool>(), 0..4_u8).prop_map(
@@ -51,6 +54,8 @@ fn order() -> impl Strategy<Value = Order> {
         4 => (endpoint(), change())
             .prop_map(|(endpoint, change)| Order::SetState { endpoint, change }),
         5 => vec((0..8_usize, 0..5_u8), 1..4).prop_map(|held| Order::Settle { held }),
+        2 => (0..40_u8, any::<bool>())
+            .prop_map(|(event, is_refused)| Order::Transact { event, is_refused }),
         2 => endpoint().prop_map(|endpoint| Order::Unregister { endpoint }),
     ]
 }

@@ -14,7 +14,9 @@ use webhooks_registry::{
 };
 use webhooks_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::{SECRET, chain, claim, claim_all, now, open, open_with_endpoint, publish};
+use crate::{
+    SECRET, chain, claim, claim_all, list, now, open, open_with_endpoint, publish, register,
+};
 
 #[tokio::test]
 async fn a_damaged_page_is_told_as_damage() {
@@ -49,7 +51,7 @@ async fn what_cannot_be_read_is_passed_over_and_told() {
     for name in ["a", "b", "c", "d", "e"] {
         let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
         let endpoint = endpoint.tenant(TenantId::new(name).unwrap());
-        store.register(EndpointId::new(name).unwrap(), endpoint).await.unwrap();
+        register(&store, EndpointId::new(name).unwrap(), endpoint).await;
         for n in 0..10 {
             let payload = if n == 6 { "q".repeat(30_000) } else { "payload".to_owned() };
             let event = Event::new("created", payload.as_str()).unwrap();
@@ -92,7 +94,7 @@ async fn an_endpoint_that_cannot_be_read_is_inactive_and_told() {
     let endpoint = || Endpoint::new("https://example.com/hook", SECRET).unwrap();
     let store = options().open().await.unwrap();
     for name in ["good", "lost", "torn"] {
-        store.register(id(name), endpoint()).await.unwrap();
+        register(&store, id(name), endpoint()).await;
     }
     publish(&store, "1").await;
     store.close().await;
@@ -105,7 +107,7 @@ async fn an_endpoint_that_cannot_be_read_is_inactive_and_told() {
     other.execute_batch(damage).unwrap();
 
     let store = options().open().await.unwrap();
-    let listed = store.list(None, None, 10).await.unwrap();
+    let listed = list(&store).await;
     assert_eq!(listed.len(), 1, "{listed:?}");
     for name in ["lost", "torn"] {
         let error = store.get(key(name)).await.unwrap_err();
@@ -120,19 +122,19 @@ async fn an_endpoint_that_cannot_be_read_is_inactive_and_told() {
     assert_eq!(claim(&store).await.len(), 1);
     // The same id of another tenant is another endpoint, and gets nothing that waits for this one.
     let stranger = endpoint().tenant(TenantId::new("umbrella").unwrap());
-    assert_eq!(store.register(id("lost"), stranger).await.unwrap(), Registered::Added);
+    assert_eq!(register(&store, id("lost"), stranger).await, Registered::Added);
     assert!(claim(&store).await.is_empty());
-    store.register(id("lost"), endpoint()).await.unwrap();
+    register(&store, id("lost"), endpoint()).await;
     assert_eq!(store.get(key("lost")).await.unwrap().unwrap().endpoint, endpoint());
     let claimed = claim(&store).await;
     assert_eq!(claimed.len(), 1, "what waited");
     assert_eq!(claimed[0].registration.id, id("lost"));
-    let gone = store.unregister(key("torn")).await.unwrap();
+    let gone = store.unregister(key("torn"), now()).await.unwrap();
     assert_eq!(gone.endpoint.url.as_str(), "https://unreadable.invalid/");
     assert_eq!(store.get(key("torn")).await.unwrap(), None);
     store.close().await;
     let store = options().open().await.unwrap();
-    assert_eq!(store.list(None, None, 10).await.unwrap().len(), 3);
+    assert_eq!(list(&store).await.len(), 3);
 }
 
 /// Goal: a damaged row that is mended while the store is closed gets what waited for it.
@@ -165,10 +167,10 @@ async fn an_endpoint_that_cannot_be_read_keeps_its_state_when_it_is_registered_a
     let store = SqliteOptions::new(&path).open().await.unwrap();
     for name in ["open", "off", "to-be-off"] {
         let id = EndpointId::new(name).unwrap();
-        store.register(id, endpoint()).await.unwrap();
+        register(&store, id, endpoint()).await;
     }
     let off = StateChange::Disable(DisableReason::Manual);
-    store.set_state(key("off"), off).await.unwrap();
+    store.set_state(key("off"), off, now()).await.unwrap();
     store.close().await;
     let other = Connection::open(&path).unwrap();
     other.execute("UPDATE endpoints SET settings = '{'", ()).unwrap();
@@ -178,7 +180,7 @@ async fn an_endpoint_that_cannot_be_read_keeps_its_state_when_it_is_registered_a
         ("off", endpoint(), disabled),
         ("to-be-off", endpoint().inactive(), disabled),
     ] {
-        store.register(EndpointId::new(name).unwrap(), again).await.unwrap();
+        register(&store, EndpointId::new(name).unwrap(), again).await;
         assert_eq!(store.get(key(name)).await.unwrap().unwrap().state, state, "{name}");
     }
 }

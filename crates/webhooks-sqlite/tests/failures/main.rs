@@ -19,15 +19,16 @@ use webhooks_dispatch::{
     PublishStatus,
     clock::{MonotonicTime, Now},
     history::{HistoryStore as _, Query},
+    monitor::MonitorStore as _,
     store::{
-        Attempt, ClaimRequest, Claimed, DeliveryStore as _, Outcome, SerializedEvent, Settled,
-        Settlement, StoreError,
+        Attempt, ClaimRequest, Claimed, DeliveryStore as _, OperationStore as _, Outcome,
+        SerializedEvent, Settled, Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey,
+    Endpoint, EndpointKey, EndpointQuery, Registration,
     seal::SealingKey,
-    store::{EndpointStore as _, Registered},
+    store::{EndpointStore as _, RegisterRequest, Registered},
 };
 use webhooks_sqlite::{OpenError, SqliteOptions, SqliteStore};
 
@@ -56,8 +57,16 @@ async fn open(folder: &TempDir) -> SqliteStore {
 
 async fn open_with_endpoint(folder: &TempDir) -> SqliteStore {
     let store = open(folder).await;
-    store.register(crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await.unwrap();
+    register(&store, crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await;
     store
+}
+
+async fn register(store: &SqliteStore, id: EndpointId, endpoint: Endpoint) -> Registered {
+    store.register(RegisterRequest::new(id, endpoint, now())).await.unwrap()
+}
+
+async fn list(store: &SqliteStore) -> Vec<Arc<Registration>> {
+    store.list(EndpointQuery::default()).await.unwrap().items
 }
 
 fn event(id: &str, payload: &str) -> SerializedEvent {
@@ -149,7 +158,7 @@ async fn everything_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_with_endpoint(&folder).await;
     let ordered = Endpoint::new("https://example.com/", SECRET).unwrap().ordered();
-    store.register(EndpointId::new("erp").unwrap(), ordered).await.unwrap();
+    register(&store, EndpointId::new("erp").unwrap(), ordered).await;
     publish(&store, "a").await;
     publish(&store, "b").await;
     let claimed = claim(&store).await;
@@ -163,11 +172,11 @@ async fn everything_survives_a_restart() {
     }
     let before = store.settle(settlements, now()).await.unwrap();
     assert_eq!(before.len(), 3);
-    let endpoints = store.list(None, None, 10).await.unwrap();
+    let endpoints = list(&store).await;
     store.close().await;
 
     let store = open(&folder).await;
-    assert_eq!(store.list(None, None, 10).await.unwrap(), endpoints);
+    assert_eq!(list(&store).await, endpoints);
     assert!(claim(&store).await.is_empty(), "retries wait as long as they would have");
     let statistics = store.statistics(key(), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!((statistics.delivered, statistics.retrying), (1, 1));
@@ -193,7 +202,7 @@ async fn what_waits_for_an_endpoint_that_is_gone_is_cancelled_bit_by_bit() {
         let events = (0..500).map(|n| event(&format!("event-{batch}-{n}"), "payload"));
         assert_eq!(store.publish(events.collect(), now()).await.unwrap().len(), 500);
     }
-    store.unregister(key()).await.unwrap();
+    store.unregister(key(), now()).await.unwrap();
     let mut published = 0;
     loop {
         publish(&store, &format!("other-{published}")).await;
@@ -205,7 +214,7 @@ async fn what_waits_for_an_endpoint_that_is_gone_is_cancelled_bit_by_bit() {
         }
         assert!(published < 10_000, "{left:?}");
     }
-    store.register(crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await.unwrap();
+    register(&store, crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await;
     assert!(claim(&store).await.is_empty(), "nothing is left over for who comes after");
 }
 
@@ -223,7 +232,7 @@ async fn secrets_are_encrypted_and_keys_rotate() {
     let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
     let keyed = |keys: Vec<SealingKey>| SqliteOptions::new(&path).sealing_keys(keys);
     let store = keyed(vec![sealing(1)]).open().await.unwrap();
-    store.register(crm(), endpoint.clone()).await.unwrap();
+    register(&store, crm(), endpoint.clone()).await;
     store.close().await;
     assert!(!holds_secret());
 
@@ -247,7 +256,7 @@ async fn commands_that_wait_together_are_as_one_by_one() {
     let store = open_with_endpoint(&folder).await;
     let erp = EndpointId::new("erp").unwrap();
     let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
-    store.register(erp.clone(), endpoint.clone()).await.unwrap();
+    register(&store, erp.clone(), endpoint.clone()).await;
     publish(&store, "1").await;
     let claimed = claim(&store).await;
     let of_erp = claimed.iter().find(|claimed| claimed.registration.id == erp).unwrap();
@@ -255,9 +264,10 @@ async fn commands_that_wait_together_are_as_one_by_one() {
     let retry = Settlement { outcome: Outcome::Retrying { due_at }, ..settlement(of_erp) };
     let other = Connection::open(folder.path().join("store.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let again = RegisterRequest::new(crm(), endpoint, now());
     let mut all = Box::pin(join(
-        join3(publish(&store, "2"), store.unregister(key()), store.register(crm(), endpoint)),
-        join(store.cancel(of_erp.claim.delivery, now()), store.settle(vec![retry], now())),
+        join3(publish(&store, "2"), store.unregister(key(), now()), store.register(again)),
+        join(store.cancel(vec![of_erp.claim.delivery], now()), store.settle(vec![retry], now())),
     ));
     poll_fn(|context| {
         assert!(all.as_mut().poll(context).is_pending());
@@ -288,14 +298,14 @@ async fn secrets_are_encrypted_anew_in_one_transaction() {
     let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
     for n in 0..20 {
         let id = EndpointId::new(&format!("crm-{n}")).unwrap();
-        store.register(id, endpoint.clone()).await.unwrap();
+        register(&store, id, endpoint.clone()).await;
     }
     store.close().await;
     let keys = [SealingKey::from_bytes([1; 32])];
     let options = SqliteOptions::new(folder.path().join("store.db")).sealing_keys(keys);
     let store = options.open().await.unwrap();
     assert_eq!(commits(&folder), 1);
-    let listed = store.list(None, None, 100).await.unwrap();
+    let listed = list(&store).await;
     assert!(listed.len() == 20 && listed.iter().all(|found| found.endpoint == endpoint));
 }
 

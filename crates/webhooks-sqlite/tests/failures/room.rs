@@ -5,16 +5,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join, join3, poll_fn};
 use rusqlite::Connection;
-use webhooks_core::Timestamp;
+use webhooks_core::{Event, Timestamp};
 use webhooks_dispatch::{
     history::{HistoryStore as _, Query},
-    store::{DeliveryStore as _, Settled, Settlement, StoreError},
+    monitor::MonitorStore as _,
+    store::{
+        DeliveryStore as _, OperationStore as _, PruneRequest, Settled, Settlement, StoreError,
+    },
 };
-use webhooks_registry::{Endpoint, store::EndpointStore as _};
-use webhooks_sqlite::SqliteOptions;
+use webhooks_registry::Endpoint;
+use webhooks_sqlite::{PublishInError, SqliteOptions, TransactionError};
 
 use crate::{
-    SECRET, chain, claim, claim_all, crm, event, key, now, open_with_endpoint, publish, settlement,
+    SECRET, chain, claim, claim_all, crm, event, key, now, open_with_endpoint, publish, register,
+    settlement,
 };
 
 /// Goal: a full store refuses what is new, settles all that it accepted, and room heals it. Method: a
@@ -24,7 +28,7 @@ async fn a_full_store_refuses_new_events_and_settles_what_it_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteOptions::new(&path).max_bytes(400_000).open().await.unwrap();
-    store.register(crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await.unwrap();
+    register(&store, crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await;
     let large = "x".repeat(5_000);
     let mut accepted = 0;
     let error = loop {
@@ -44,7 +48,7 @@ async fn a_full_store_refuses_new_events_and_settles_what_it_accepted() {
     let store = SqliteOptions::new(&path).max_bytes(400_000).open().await.unwrap();
     let claimed = claim(&store).await;
     assert_eq!(claimed.len(), accepted, "also after a restart");
-    store.cancel(claimed[0].claim.delivery, now()).await.unwrap();
+    store.cancel(vec![claimed[0].claim.delivery], now()).await.unwrap();
     let mut settlements: Vec<Settlement> = claimed[1..].iter().map(settlement).collect();
     for settlement in &mut settlements {
         let attempt = settlement.attempt.as_mut().unwrap();
@@ -64,8 +68,51 @@ async fn a_full_store_refuses_new_events_and_settles_what_it_accepted() {
     assert!((1..accepted - 1).contains(&attempts), "{attempts} of {accepted} were recorded");
     let (_, errors) = claim_all(&store).await;
     assert!(errors.iter().any(|error| chain(error).contains("were not recorded")), "{errors:?}");
-    while store.prune(now() + Duration::from_secs(1), 10).await.unwrap() > 0 {}
+    let before = now() + Duration::from_secs(1);
+    let request = PruneRequest { tenant: None, before, limit: 10, now: before };
+    while store.prune(request.clone()).await.unwrap() > 0 {}
     publish(&store, "there-is-room-again").await;
+}
+
+/// Goal: transactions leave the reserve to accepted events, whether they publish or only store rows,
+/// and rows that go make room.
+#[tokio::test]
+async fn transactions_leave_the_reserve_to_accepted_events() {
+    type Refusal = Box<dyn std::error::Error + Send + Sync>;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteOptions::new(&path).max_bytes(400_000).open().await.unwrap();
+    register(&store, crm(), Endpoint::new("https://example.com/", SECRET).unwrap()).await;
+    let table = "CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)";
+    store.transaction(move |transaction| transaction.execute_batch(table)).await.unwrap();
+    let insert = "INSERT INTO notes (note) VALUES (zeroblob(5000))";
+    let full = loop {
+        match store.transaction(move |transaction| transaction.execute(insert, ())).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, TransactionError::Store(StoreError::Full { .. })), "{full:?}");
+    let event = Event::new("created", "x".repeat(10_000)).unwrap();
+    let published = store.transaction(move |transaction| {
+        let refused = transaction.publish(&event).unwrap_err();
+        assert!(matches!(refused, PublishInError::Store(StoreError::Full { .. })), "{refused:?}");
+        Ok::<_, Refusal>(())
+    });
+    published.await.unwrap();
+    // SQLite ends the whole transaction, whatever the closure makes of it.
+    let large = "INSERT INTO notes (note) VALUES (zeroblob(1000000))";
+    let beyond = store.transaction(move |transaction| {
+        transaction.execute(large, ()).unwrap_err();
+        Ok::<_, Refusal>(())
+    });
+    let beyond = beyond.await.unwrap_err();
+    assert!(matches!(beyond, TransactionError::Store(StoreError::Full { .. })), "{beyond:?}");
+    let delete = "DELETE FROM notes WHERE id % 2 = 0";
+    store.transaction(move |transaction| transaction.execute(delete, ())).await.unwrap();
+    let event = Event::new("created", "y".repeat(10_000)).unwrap();
+    store.transaction(move |transaction| transaction.publish(&event)).await.unwrap();
+    assert_eq!(store.deliveries(Query::default()).await.unwrap().items.len(), 1);
 }
 
 /// Goal: one settlement that cannot be kept stops no other of its batch, and its claim goes on.

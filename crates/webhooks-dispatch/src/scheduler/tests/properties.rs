@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::gauges::Gauges;
 
 /// Something that happens to a scheduler; numbers choose among what is there.
 #[derive(Debug, Clone)]
@@ -142,10 +143,33 @@ impl Watched {
         assert_eq!(parked.len(), self.scheduler.parked.len());
         let parked: usize = parked.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(parked, self.scheduler.parked_deliveries);
+        self.check_gauges(slow);
         // Each lane can be found by number and by key, and no entry leads elsewhere.
         let known = self.scheduler.lanes.len() - self.scheduler.free.len();
         assert_eq!(known, self.scheduler.by_endpoint.len());
         assert_eq!(known, self.scheduler.by_key.len());
+    }
+
+    /// Checks what is counted beforehand against a count of everything.
+    fn check_gauges(&self, slow: usize) {
+        let count = |is: fn(&Lane) -> bool| {
+            let lanes = self.scheduler.lanes.iter().filter(|lane| lane.key().is_some());
+            u64::try_from(lanes.filter(|lane| is(lane)).count()).unwrap()
+        };
+        let expected = Gauges {
+            workers: 1,
+            slots: u64::try_from(self.scheduler.concurrency).unwrap(),
+            in_flight: u64::try_from(self.in_flight.len()).unwrap(),
+            slow: u64::try_from(slow).unwrap(),
+            waiting: u64::try_from(self.waiting.len()).unwrap(),
+            unsettled: 0,
+            lanes: count(|_| true),
+            ready_lanes: count(|lane| lane.state == LaneState::Ready),
+            parked_lanes: count(|lane| matches!(lane.state, LaneState::Parked(_))),
+            resting_lanes: count(|lane| lane.state == LaneState::Resting),
+            open_breakers: count(Lane::is_probing),
+        };
+        assert_eq!(self.scheduler.gauges(), expected);
     }
 }
 

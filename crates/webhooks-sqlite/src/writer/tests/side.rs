@@ -12,19 +12,20 @@ use futures_util::task::noop_waker;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
-use webhooks_core::{DeliveryId, EndpointId, Event, EventId, Timestamp};
+use webhooks_core::{DeliveryId, EndpointId, Event, EventId, TenantId, Timestamp};
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::{
-    Replay, Undelivered,
+    Publication, Replay, Undelivered,
     clock::{MonotonicTime, Now},
     store::{
-        Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, Outcome, ReplayMode,
-        ReplayRequest, SerializedEvent, Settled, Settlement,
+        Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, ExpungeRequest,
+        OperationStore as _, Outcome, ReplayMode, ReplayRequest, SerializedEvent, Settled,
+        Settlement,
     },
 };
 use webhooks_registry::{
-    Endpoint, EndpointKey, EndpointNumber, Registration,
-    store::{EndpointStore as _, StateChange},
+    Endpoint, EndpointKey,
+    store::{EndpointStore as _, RegisterRequest, StateChange},
 };
 
 use crate::command::WriteCommand;
@@ -34,6 +35,7 @@ use crate::open::prepare;
 use crate::publish::Publish;
 use crate::retention::Prune;
 use crate::settle::Settle;
+use crate::transaction::{Transact, Transaction};
 use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
 use crate::{SqliteOptions, SqliteStore};
@@ -43,6 +45,9 @@ use crate::{SqliteOptions, SqliteStore};
 pub(crate) enum Order {
     Cancel {
         delivery: u64,
+    },
+    Expunge {
+        event: u8,
     },
     /// A command that fails, and its whole group with it.
     Fail,
@@ -59,6 +64,11 @@ pub(crate) enum Order {
         ordered: bool,
         picky: bool,
     },
+    /// Publishes an event to endpoint `a` alone, whatever it subscribes to, for a later time.
+    Schedule {
+        event: u8,
+        seconds: u64,
+    },
     Replay {
         kind: u8,
         endpoint: usize,
@@ -70,6 +80,11 @@ pub(crate) enum Order {
     },
     Settle {
         held: Vec<(usize, u8)>,
+    },
+    /// A transaction of the application, which publishes two events.
+    Transact {
+        event: u8,
+        is_refused: bool,
     },
     Unregister {
         endpoint: usize,
@@ -164,57 +179,73 @@ impl Side {
     /// Sends a command to the writer's queue; the answer comes later.
     pub(crate) fn queue(&self, order: &Order, held: &[Claim], now: Timestamp) -> Awaited {
         let store = self.store.clone();
-        let mut awaited: Awaited =
-            match order.clone() {
-                Order::Cancel { delivery } => Box::pin(async move {
-                    format!("{:?}", store.cancel(DeliveryId::from_u64(delivery), now).await)
-                }),
-                Order::Fail => Box::pin(async move { format!("{:?}", store.write(Fail).await) }),
-                Order::Prune { age } => Box::pin(async move {
-                    let before = now.saturating_sub(Duration::from_secs(age));
-                    // How many it looks at depends on what was rolled back before.
-                    let pruned = store.write(Prune::new(before, 3)).await;
-                    format!("{:?}", pruned.map(|pruned| pruned.deleted))
-                }),
-                Order::Publish { event, wanted } => Box::pin(async move {
-                    let id = EventId::new(&format!("event-{event}")).unwrap();
-                    let event = Event::new(if wanted { "wanted" } else { "other" }, 1).unwrap();
-                    let event = SerializedEvent::new(&event.id(id).timestamp(at(0)));
-                    format!("{:?}", store.publish(vec![event], now).await)
-                }),
-                Order::Register { endpoint, active, ordered, picky } => Box::pin(async move {
-                    let mut new = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
-                    (new.active, new.ordered) = (active, ordered);
-                    let new = if picky { new.events(["wanted"]).unwrap() } else { new };
-                    format!("{:?}", store.register(name(endpoint), new).await)
-                }),
-                Order::Replay { kind, endpoint, delivery } => Box::pin(async move {
-                    let delivery = DeliveryId::from_u64(delivery);
-                    let replay = match kind {
-                        0 => Replay::Delivery(delivery),
-                        1 => Replay::of_endpoint(key(endpoint), Undelivered::FAILED),
-                        2 => Replay::of_endpoint(key(endpoint), Undelivered::CANCELLED),
-                        3 => Replay::of_endpoint(key(endpoint), Undelivered::MISSED),
-                        _ => Replay::Deliveries(vec![delivery, DeliveryId::from_u64(1)]),
-                    };
-                    let mode = ReplayMode::Replay;
-                    // Events published at the same time came before it.
-                    let started_at = now + Duration::from_secs(1);
-                    let request =
-                        ReplayRequest { replay, limit: 4, started_at, now, after: None, mode };
-                    format!("{:?}", store.replay(request).await)
-                }),
-                Order::SetState { endpoint, change } => Box::pin(async move {
-                    format!("{:?}", store.set_state(key(endpoint), change).await)
-                }),
-                Order::Settle { held: picks } => {
-                    let settlements = settlements(&picks, held, now);
-                    Box::pin(async move { format!("{:?}", store.settle(settlements, now).await) })
-                }
-                Order::Unregister { endpoint } => {
-                    Box::pin(async move { format!("{:?}", store.unregister(key(endpoint)).await) })
-                }
-            };
+        let mut awaited: Awaited = match order.clone() {
+            Order::Cancel { delivery } => Box::pin(async move {
+                format!("{:?}", store.cancel(vec![DeliveryId::from_u64(delivery)], now).await)
+            }),
+            Order::Expunge { event } => Box::pin(expunge(store, event, now)),
+            Order::Schedule { event, seconds } => Box::pin(schedule(store, event, seconds, now)),
+            Order::Fail => Box::pin(async move { format!("{:?}", store.write(Fail).await) }),
+            Order::Prune { age } => Box::pin(async move {
+                let before = now.saturating_sub(Duration::from_secs(age));
+                // How many it looks at depends on what was rolled back before.
+                let pruned = store.write(Prune::new(before, 3)).await;
+                format!("{:?}", pruned.map(|pruned| pruned.deleted))
+            }),
+            Order::Publish { event, wanted } => Box::pin(async move {
+                let id = EventId::new(&format!("event-{event}")).unwrap();
+                let event = Event::new(if wanted { "wanted" } else { "other" }, 1).unwrap();
+                let event = SerializedEvent::new(&event.id(id).timestamp(at(0)));
+                format!("{:?}", store.publish(vec![event], now).await)
+            }),
+            Order::Register { endpoint, active, ordered, picky } => Box::pin(async move {
+                let mut new = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
+                (new.active, new.ordered) = (active, ordered);
+                let new = if picky { new.events(["wanted"]).unwrap() } else { new };
+                format!(
+                    "{:?}",
+                    store.register(RegisterRequest::new(name(endpoint), new, now)).await
+                )
+            }),
+            Order::Replay { kind, endpoint, delivery } => Box::pin(async move {
+                let delivery = DeliveryId::from_u64(delivery);
+                let replay = match kind {
+                    0 => Replay::Delivery(delivery),
+                    1 => Replay::of_endpoint(key(endpoint), Undelivered::FAILED),
+                    2 => Replay::of_endpoint(key(endpoint), Undelivered::CANCELLED),
+                    3 => Replay::of_endpoint(key(endpoint), Undelivered::MISSED),
+                    _ => Replay::Deliveries(vec![delivery, DeliveryId::from_u64(1)]),
+                };
+                let mode = ReplayMode::Replay;
+                // Events published at the same time came before it.
+                let started_at = now + Duration::from_secs(1);
+                let request =
+                    ReplayRequest { replay, limit: 4, started_at, now, after: None, mode };
+                format!("{:?}", store.replay(request).await)
+            }),
+            Order::SetState { endpoint, change } => Box::pin(async move {
+                format!("{:?}", store.set_state(key(endpoint), change, now).await)
+            }),
+            Order::Settle { held: picks } => {
+                let settlements = settlements(&picks, held, now);
+                Box::pin(async move { format!("{:?}", store.settle(settlements, now).await) })
+            }
+            Order::Transact { event, is_refused } => Box::pin(async move {
+                let work = move |transaction: &mut Transaction<'_>| {
+                    let mut told = Vec::new();
+                    for event in [event, event + 1] {
+                        let id = EventId::new(&format!("event-{event}")).unwrap();
+                        let event = Event::new("wanted", 1).unwrap().id(id).timestamp(at(0));
+                        told.push(transaction.publish(&event).map_err(|error| error.to_string()));
+                    }
+                    if is_refused { Err(told) } else { Ok(told) }
+                };
+                format!("{:?}", store.write(Transact::new(work, now)).await)
+            }),
+            Order::Unregister { endpoint } => {
+                Box::pin(async move { format!("{:?}", store.unregister(key(endpoint), now).await) })
+            }
+        };
         let waker = noop_waker();
         assert!(awaited.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         awaited
@@ -265,11 +296,8 @@ impl Side {
         for n in 0..count {
             let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
             let id = EndpointId::new(&format!("endpoint-{n}")).unwrap();
-            let registered = self.write(Register::new(Registration::new(
-                EndpointNumber::default(),
-                id,
-                endpoint,
-            )));
+            let request = RegisterRequest::new(id, endpoint, at(0));
+            let registered = self.write(Register::new(request));
             assert!(registered.is_ok());
         }
     }
@@ -309,7 +337,8 @@ impl Side {
     /// Returns all rows of all tables.
     pub(crate) fn rows(&self) -> BTreeMap<String, Vec<Vec<Value>>> {
         let connection = Connection::open(self.folder.path().join("store.db")).unwrap();
-        let tables = ["endpoints", "events", "deliveries", "attempts", "counters"];
+        let tables =
+            ["endpoints", "events", "deliveries", "attempts", "counters", "figures", "jobs"];
         let rows = |table: &str| {
             let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
             let columns = statement.column_count();
@@ -318,6 +347,21 @@ impl Side {
         };
         tables.iter().map(|table| ((*table).to_owned(), rows(table))).collect()
     }
+}
+
+async fn expunge(store: SqliteStore, event: u8, now: Timestamp) -> String {
+    let event = EventId::new(&format!("event-{event}")).ok();
+    let tenant = TenantId::default();
+    let request = ExpungeRequest { tenant, event, after: None, limit: 5, now };
+    format!("{:?}", store.expunge(request).await)
+}
+
+async fn schedule(store: SqliteStore, event: u8, seconds: u64, now: Timestamp) -> String {
+    let id = EventId::new(&format!("event-{event}")).unwrap();
+    let event = Event::new("other", 1).unwrap().id(id).timestamp(at(0));
+    let time = now + Duration::from_secs(seconds);
+    let publication = Publication::new(&event).deliver_at(time).only([name(0)]);
+    format!("{:?}", store.publish(vec![publication.into_serialized()], now).await)
 }
 
 fn settlements(picks: &[(usize, u8)], held: &[Claim], now: Timestamp) -> Vec<Settlement> {

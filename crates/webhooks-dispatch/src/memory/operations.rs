@@ -1,0 +1,118 @@
+//! Operations of people on the store in memory: cancellations, replays and expunctions.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
+
+use super::{MemoryStore, State};
+use crate::backlog::QueuedDelivery;
+use crate::serialized_event::SerializedEvent;
+use crate::store::{
+    CancelReason, ExpungeRequest, Expunged, OperationError, OperationStore, ReplayRequest,
+    Replayed, StoreError,
+};
+
+impl OperationStore for MemoryStore {
+    async fn cancel(
+        &self,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), OperationError>>, StoreError> {
+        let mut state = self.state();
+        let cancelled = deliveries.into_iter().map(|delivery| state.cancel_by_hand(delivery, now));
+        let cancelled = cancelled.collect();
+        drop(state);
+        self.wake();
+        Ok(cancelled)
+    }
+
+    async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
+        let replayed = self.state().replay(&request)?;
+        self.wake();
+        Ok(replayed)
+    }
+
+    async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
+        let expunged = self.state().expunge(&request)?;
+        self.wake();
+        Ok(expunged)
+    }
+}
+
+impl State {
+    fn cancel_by_hand(
+        &mut self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<(), OperationError> {
+        let entry = self.deliveries.get(&delivery);
+        let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
+        if !entry.is_open() {
+            return Err(OperationError::WrongStatus { delivery, status: entry.status });
+        }
+        self.take_back(delivery, CancelReason::Manual, now);
+        Ok(())
+    }
+
+    /// Cancels a delivery that waits or is in flight, and ends the claim on it.
+    fn take_back(&mut self, delivery: DeliveryId, reason: CancelReason, now: Timestamp) {
+        let Some(entry) = self.deliveries.get(&delivery) else { return };
+        let (endpoint, due_at) = (entry.number, entry.due_at);
+        // An ordered endpoint waited for the retry of its first delivery. It goes on unless the
+        // next one waits for a retry of its own.
+        let was_retrying = entry.status == DeliveryStatus::Retrying;
+        let backlog = &mut self.backlog;
+        backlog.remove(endpoint, due_at, delivery);
+        if was_retrying && backlog.head(endpoint).is_none_or(QueuedDelivery::awaits_first_attempt) {
+            backlog.unblock(endpoint);
+        }
+        self.cancel(delivery, reason, now);
+    }
+
+    fn expunge(&mut self, request: &ExpungeRequest) -> Result<Expunged, OperationError> {
+        let Some(event) = &request.event else { return Ok(self.expunge_tenant(request)) };
+        let found = self.by_id.get(&(request.tenant.clone(), event.clone())).copied();
+        let number = found.ok_or_else(|| OperationError::UnknownEvent { event: event.clone() })?;
+        let events = usize::from(self.expunge_event(number, request.now));
+        Ok(Expunged { events, next: None })
+    }
+
+    fn expunge_tenant(&mut self, request: &ExpungeRequest) -> Expunged {
+        let after = request.after.unwrap_or_default();
+        let looked: Vec<u64> = (self.events.range((Excluded(after), Unbounded)))
+            .filter(|(_, entry)| entry.event.tenant == request.tenant)
+            .filter(|(_, entry)| entry.accepted_at <= request.now)
+            .map(|(number, _)| *number)
+            .take(request.limit)
+            .collect();
+        let next = looked.last().copied().filter(|_| looked.len() == request.limit);
+        let expunged = looked.into_iter().filter(|number| self.expunge_event(*number, request.now));
+        Expunged { events: expunged.count(), next }
+    }
+
+    /// Deletes the content of an event; returns whether it had any.
+    fn expunge_event(&mut self, number: u64, now: Timestamp) -> bool {
+        let Some(entry) = self.events.get_mut(&number) else { return false };
+        if entry.expunged_at.is_some() {
+            return false;
+        }
+        entry.expunged_at = Some(now);
+        entry.event = Arc::new(SerializedEvent {
+            body: Bytes::new(),
+            ..SerializedEvent::clone(&entry.event)
+        });
+        let deliveries = entry.deliveries.clone();
+        for delivery in deliveries {
+            if self.deliveries.get(&delivery).is_some_and(super::Entry::is_open) {
+                self.take_back(delivery, CancelReason::Expunged, now);
+            }
+            for (_, attempt) in self.attempts.range_mut((delivery, 0)..=(delivery, u32::MAX)) {
+                attempt.response_headers = String::new();
+                attempt.response = Bytes::new();
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,78 @@
+//! Operations of people: cancellations, replays, and the deletion of content.
+
+use std::future::ready;
+
+use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+
+use super::{OperationError, ReplayRequest, Replayed, StoreError};
+
+/// Operations that people make on deliveries and events.
+///
+/// The engine's workers call none of them, except for jobs. A method that is added later has a default,
+/// which returns [`StoreError::Unsupported`].
+pub trait OperationStore: Send + Sync + 'static {
+    /// Cancels deliveries that wait or are in flight; returns a result for each, in the same order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when none was cancelled. For each: [`OperationError`] when there is no such
+    /// delivery, or it has ended already.
+    fn cancel(
+        &self,
+        deliveries: Vec<DeliveryId>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Vec<Result<(), OperationError>>, StoreError>> + Send;
+
+    /// Makes deliveries due once more, with their retries from the start; at most
+    /// [`ReplayRequest::limit`] per call. Deliveries of an expunged event are left out.
+    ///
+    /// # Errors
+    /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
+    /// or the store fails.
+    fn replay(
+        &self,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
+
+    /// Deletes the content of events: their bodies, and the responses to their attempts. Deliveries
+    /// that wait are cancelled. The events, their deliveries and their attempts stay in the history.
+    ///
+    /// The ids stay taken: to publish one again is a [`Conflict`](super::Conflict), since nothing is
+    /// left to compare.
+    ///
+    /// # Errors
+    /// [`OperationError`] when there is no such event, or the store fails.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn expunge(
+        &self,
+        request: ExpungeRequest,
+    ) -> impl Future<Output = Result<Expunged, OperationError>> + Send {
+        ready(Err(OperationError::Store(StoreError::Unsupported { call: "expunge" })))
+    }
+}
+
+/// A request to delete the content of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "callers and tests build it")]
+pub struct ExpungeRequest {
+    /// The tenant of the events.
+    pub tenant: TenantId,
+    /// The event; all of the tenant's if `None`.
+    pub event: Option<EventId>,
+    /// [`Expunged::next`] of the portion before, for all events of a tenant.
+    pub after: Option<u64>,
+    /// The largest number of events to look at.
+    pub limit: usize,
+    /// The present time. Events that are accepted later are left out.
+    pub now: Timestamp,
+}
+
+/// The result of a portion of an expunction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "stores build it")]
+#[must_use]
+pub struct Expunged {
+    /// The number of events whose content was deleted now.
+    pub events: usize,
+    /// The place at which the next portion goes on: the number of an event. `None` after the last.
+    pub next: Option<u64>,
+}
