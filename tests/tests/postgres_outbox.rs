@@ -11,6 +11,7 @@ use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::{
     Engine, EngineSettings, FnTransport, PublishStatus,
     clock::{Clock as _, SystemClock},
+    monitor::MonitorStore as _,
     store::{ClaimRequest, DeliveryStore as _, SerializedEvent, StoreError},
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
@@ -125,6 +126,30 @@ async fn nothing_is_sent_before_the_commit_and_a_worker_hears_of_it() {
     transaction.commit().await.unwrap();
     changes.changed().await;
     assert_eq!(claimed(&store).await, ["a"]);
+}
+
+/// A worker that drains delivers what was committed before, also if it has not heard of it yet. Most
+/// commits are that quick, so ten of them show it.
+#[tokio::test]
+async fn what_is_committed_before_a_drain_is_delivered_by_it() {
+    let (url, store) = open().await;
+    let engine = Engine::new(store, FnTransport::new(|_, _, _, _| async { (200, "") }));
+    let mut connection = connect(&url).await;
+    for number in 0..10 {
+        let worker = engine.start();
+        // Once it has delivered something, it knows when the next delivery is due: never.
+        engine.publish(&event(&format!("first-{number}"))).await.unwrap();
+        let deadline = SystemClock.monotonic() + Duration::from_secs(60);
+        while engine.monitor().waiting(10).await.unwrap() > 0 {
+            assert!(SystemClock.monotonic() < deadline, "the worker delivers nothing");
+            SystemClock.sleep(Duration::from_millis(1)).await;
+        }
+        let mut transaction = connection.begin().await.unwrap();
+        publish_in(&mut transaction, &event(&format!("second-{number}"))).await.unwrap();
+        transaction.commit().await.unwrap();
+        let report = worker.drain(Duration::from_secs(60)).await;
+        assert_eq!(report.waiting, Some(0), "drain {number}");
+    }
 }
 
 #[tokio::test]

@@ -217,6 +217,7 @@ macro_rules! __methods {
                 now: $crate::__types::Now
             ) -> Result<Option<$crate::__types::Duration>, $crate::__types::StoreError>;
             hasten(now: $crate::__types::Timestamp) -> Result<(), $crate::__types::StoreError>;
+            refresh() -> ();
             release_preclaimed() -> usize;
             report(
                 worker: u64,

@@ -129,6 +129,13 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 
+    /// Makes the next call of [`next_due`](Self::next_due) see what other processes have committed,
+    /// also if the store has not heard of it yet. A worker that drains calls this before it believes
+    /// that nothing is left. A store that one process owns need not implement it.
+    fn refresh(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Repairs due times after a clock that was ahead. A delivery that waits for its first attempt
     /// and is due in the future becomes due now. An ordered endpoint that waits, although none of
     /// its deliveries is retrying, goes on. A worker calls this when it starts, after the wall

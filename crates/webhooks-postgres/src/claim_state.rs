@@ -68,6 +68,11 @@ impl NextDueCache {
         self.changes_when_found == Some(changes) && self.busy.is_subset(busy)
     }
 
+    /// Makes it hold no longer: a change may be committed whose notification is under way.
+    pub(crate) fn forget(&mut self) {
+        self.changes_when_found = None;
+    }
+
     /// Returns when an endpoint that is not busy next has something due.
     pub(crate) fn next(&self, busy: &BTreeSet<EndpointNumber>) -> Option<MonotonicTime> {
         let is_free = |(endpoint, _): &(&EndpointNumber, &MonotonicTime)| !busy.contains(*endpoint);

@@ -227,6 +227,10 @@ impl DeliveryStore for PostgresStore {
         self.inner.report(worker, report).await
     }
 
+    async fn refresh(&self) {
+        self.inner.next_due_cache().forget();
+    }
+
     async fn release_preclaimed(&self) -> usize {
         let count = self.inner.stop_preclaiming().await;
         // Another worker of this process joins again with its next claim.

@@ -208,8 +208,10 @@ where
             return false;
         }
         let engine = &self.shared.engine;
-        let due =
-            AssertUnwindSafe(async { engine.store.next_due(Arc::default(), engine.now()).await });
+        let due = AssertUnwindSafe(async {
+            engine.store.refresh().await;
+            engine.store.next_due(Arc::default(), engine.now()).await
+        });
         match due.catch_unwind().await {
             Ok(Ok(due)) => {
                 due.is_none_or(|due| engine.clock.monotonic() + due > drain.starts_until)
