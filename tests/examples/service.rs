@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 use webhooks_core::{Event, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::{
-    BoxedStore, Engine, FnTransport,
+    BoxedStore, Endpoints, Engine, FnTransport,
     clock::{Clock as _, SystemClock},
     figures::{FiguresQuery, FiguresStep},
     history::{HistoryStore as _, Query, SearchRequest},
@@ -51,123 +51,111 @@ async fn main() -> Result<(), AnyError> {
     });
     // A tenant of its own, so that the example can be run again on the same store.
     let tenant = TenantId::new(&format!("acme-{}", Timestamp::now().as_unix_microseconds()))?;
-    let engine = Engine::new(store, transport);
-    let worker = engine.start();
-    register(&engine, &tenant).await?;
-    publish(&engine, &tenant).await?;
-    overview(&engine, &tenant).await?;
-    search(&engine, &tenant).await?;
+    let service = Service { engine: Engine::new(store, transport), tenant };
+    let worker = service.engine.start();
+    service.register().await?;
+    service.publish().await?;
+    service.overview().await?;
+    service.search().await?;
     is_mended.store(true, Ordering::Relaxed);
-    replay(&engine, &tenant).await?;
-    engine.endpoints().tenant(tenant.clone()).resume("billing").await?;
+    service.replay().await?;
+    service.endpoints().resume("billing").await?;
     let report = worker.drain(Duration::from_secs(30)).await;
     println!("The worker ends; {:?} deliveries wait.", report.waiting.unwrap_or_default());
-    figures(&engine, &tenant).await
+    service.figures().await
 }
 
-/// Registers two endpoints; an id that is taken is refused.
-async fn register<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let endpoints = engine.endpoints().tenant(tenant.clone());
-    for id in ["crm", "billing"] {
-        let endpoint = Endpoint::new(&format!("https://{id}.example.com/"), Secret::generate())?
-            .name(format!("{id} of Acme"))
-            .retry(RetryPolicy::fixed(Duration::from_secs(60), 0));
-        endpoints.create(id, endpoint.clone()).await?;
-        if let Err(EndpointStoreError::AlreadyRegistered { .. }) =
-            endpoints.create(id, endpoint).await
-        {
-            println!("{id} is registered, and only once.");
+struct Service<T> {
+    engine: Engine<BoxedStore, T>,
+    tenant: TenantId,
+}
+
+impl<T: Transport> Service<T> {
+    fn endpoints(&self) -> Endpoints<'_, BoxedStore, T> {
+        self.engine.endpoints().tenant(self.tenant.clone())
+    }
+
+    /// Registers two endpoints; an id that is taken is refused.
+    async fn register(&self) -> Result<(), AnyError> {
+        let endpoints = self.endpoints();
+        for id in ["crm", "billing"] {
+            let url = format!("https://{id}.example.com/");
+            let endpoint = Endpoint::new(&url, Secret::generate())?.name(format!("{id} of Acme"));
+            let endpoint = endpoint.retry(RetryPolicy::fixed(Duration::from_secs(60), 0));
+            endpoints.create(id, endpoint.clone()).await?;
+            let again = endpoints.create(id, endpoint).await;
+            if let Err(EndpointStoreError::AlreadyRegistered { .. }) = again {
+                println!("{id} is registered, and only once.");
+            }
         }
+        endpoints.pause("billing").await?;
+        Ok(())
     }
-    endpoints.pause("billing").await?;
-    Ok(())
-}
 
-/// Publishes events, and waits until `crm` has failed to take any of them.
-async fn publish<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let event = |number| {
-        let payload = json!({ "order": format!("A-{number}") });
-        Ok(Event::new("order.paid", payload)?.tenant(tenant.clone()).tags(["import"])?)
-    };
-    let events: Vec<Event> = (0..EVENTS).map(event).collect::<Result<_, AnyError>>()?;
-    engine.publish_all(&events).await?;
-    while engine.monitor().depth(Some(tenant.clone()), 1_000).await?.waiting > EVENTS as u64 {
-        SystemClock.sleep(Duration::from_millis(20)).await;
-    }
-    println!("{EVENTS} events are published; crm takes none, and billing is paused.");
-    Ok(())
-}
-
-/// Lists the endpoints with their health.
-async fn overview<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let endpoints = engine.endpoints().tenant(tenant.clone());
-    for (view, health) in endpoints.overview(EndpointQuery::default()).await?.items {
-        let failing = if health.failing.is_some() { "failing" } else { "healthy" };
-        let waiting = health.queue.waiting;
-        println!("  {:<8} {:<7} {failing}, {waiting} wait", view.id, view.state);
-    }
-    Ok(())
-}
-
-/// Finds an event by a text in its body.
-async fn search<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let query = Query { tenant: Some(tenant.clone()), ..Query::default() };
-    let request = SearchRequest { query, text: "\"A-17\"".to_owned(), max_looked: 1_000 };
-    let found = engine.history().search(request).await?;
-    println!("A search for order A-17 finds {} event.", found.items.len());
-    Ok(())
-}
-
-/// Replays all that failed, a few each second, and shows the progress.
-async fn replay<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let query = Query { tenant: Some(tenant.clone()), ..Query::default() };
-    let (work, rate) = (JobWork::ReplayFound(query), NonZeroU32::new(20));
-    let mut job = engine.jobs().create(NewJob { tenant: Some(tenant.clone()), work, rate }).await?;
-    let mut shown = None;
-    while job.state == JobState::Running {
-        SystemClock.sleep(Duration::from_millis(20)).await;
-        job = engine.jobs().get(job.id).await?.ok_or("the job is gone")?;
-        if shown.replace(job.progress.done) != Some(job.progress.done) {
-            println!("  {}: {} of {EVENTS} replayed", job.id, job.progress.done);
+    /// Publishes events, and waits until `crm` has failed to take any of them.
+    async fn publish(&self) -> Result<(), AnyError> {
+        let event = |number| {
+            let payload = json!({ "order": format!("A-{number}") });
+            Ok(Event::new("order.paid", payload)?.tenant(self.tenant.clone()).tags(["import"])?)
+        };
+        let events: Vec<Event> = (0..EVENTS).map(event).collect::<Result<_, AnyError>>()?;
+        self.engine.publish_all(&events).await?;
+        let monitor = self.engine.monitor();
+        while monitor.depth(Some(self.tenant.clone()), 1_000).await?.waiting > EVENTS as u64 {
+            SystemClock.sleep(Duration::from_millis(20)).await;
         }
+        println!("{EVENTS} events are published; crm takes none, and billing is paused.");
+        Ok(())
     }
-    println!("The replay has ended: {}.", job.state.as_str());
-    Ok(())
-}
 
-/// Shows the figures of today.
-async fn figures<T: Transport>(
-    engine: &Engine<BoxedStore, T>,
-    tenant: &TenantId,
-) -> Result<(), AnyError> {
-    let (since, until) = (Timestamp::UNIX_EPOCH, Timestamp::now() + Duration::from_secs(60));
-    let step = FiguresStep::Whole;
-    let query = FiguresQuery { tenant: Some(tenant.clone()), endpoint: None, since, until, step };
-    for row in engine.monitor().figures(query).await? {
-        let found = row.figures;
-        println!(
-            "accepted {}, delivered {}, failed {}; attempts {}, of which failed: {:?}",
-            found.accepted,
-            found.delivered,
-            found.failed,
-            found.attempts(),
-            found.failures
-        );
+    /// Lists the endpoints with their health.
+    async fn overview(&self) -> Result<(), AnyError> {
+        for (view, health) in self.endpoints().overview(EndpointQuery::default()).await?.items {
+            let failing = if health.failing.is_some() { "failing" } else { "healthy" };
+            let waiting = health.queue.waiting;
+            println!("  {:<8} {:<7} {failing}, {waiting} wait", view.id, view.state);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Finds an event by a text in its body.
+    async fn search(&self) -> Result<(), AnyError> {
+        let query = Query { tenant: Some(self.tenant.clone()), ..Query::default() };
+        let request = SearchRequest { query, text: "\"A-17\"".to_owned(), max_looked: 1_000 };
+        let found = self.engine.history().search(request).await?;
+        println!("A search for order A-17 finds {} event.", found.items.len());
+        Ok(())
+    }
+
+    /// Replays all that failed, a few each second, and shows the progress.
+    async fn replay(&self) -> Result<(), AnyError> {
+        let (tenant, jobs) = (Some(self.tenant.clone()), self.engine.jobs());
+        let query = Query { tenant: tenant.clone(), ..Query::default() };
+        let (work, rate) = (JobWork::ReplayFound(query), NonZeroU32::new(20));
+        let mut job = jobs.create(NewJob { tenant, work, rate }).await?;
+        let mut shown = None;
+        while job.state == JobState::Running {
+            SystemClock.sleep(Duration::from_millis(20)).await;
+            job = jobs.get(job.id).await?.ok_or("the job is gone")?;
+            if shown.replace(job.progress.done) != Some(job.progress.done) {
+                println!("  {}: {} of {EVENTS} replayed", job.id, job.progress.done);
+            }
+        }
+        println!("The replay has ended: {}.", job.state.as_str());
+        Ok(())
+    }
+
+    /// Shows the figures of today.
+    async fn figures(&self) -> Result<(), AnyError> {
+        let (since, until) = (Timestamp::UNIX_EPOCH, Timestamp::now() + Duration::from_secs(60));
+        let (tenant, step) = (Some(self.tenant.clone()), FiguresStep::Whole);
+        let query = FiguresQuery { tenant, endpoint: None, since, until, step };
+        for row in self.engine.monitor().figures(query).await? {
+            let found = row.figures;
+            let (accepted, delivered, failed) = (found.accepted, found.delivered, found.failed);
+            println!("accepted {accepted}, delivered {delivered}, failed {failed}");
+            println!("attempts {}, of which failed: {:?}", found.attempts(), found.failures);
+        }
+        Ok(())
+    }
 }

@@ -69,7 +69,8 @@ fn the_service_example_lists_searches_and_replays() {
         "40 of 40 replayed",
         "The replay has ended: finished.",
         "The worker ends; 0 deliveries wait.",
-        "accepted 80, delivered 80, failed 40; attempts 120",
+        "accepted 80, delivered 80, failed 40",
+        "attempts 120, of which failed",
     ] {
         assert!(shown.contains(line), "{line:?} in {shown}");
     }
