@@ -144,22 +144,25 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// Writes an id that is a name: 1 to 128 of `A-Z a-z 0-9 _ . -`, cheap to clone.
-macro_rules! name_id {
-    ($(#[$doc:meta])* $name:ident) => {
+/// Writes a type of names: 1 to 128 of `A-Z a-z 0-9` and some marks, cheap to clone. `$kind` is its word
+/// in the documentation, and `$allowed` tells the characters in errors.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $($mark:literal)+) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Returns the id with this text.
+            #[doc = concat!("Returns the ", $kind, " with this text.")]
             ///
             /// # Errors
-            /// [`IdError`] when the text is empty, longer than 128 bytes, or has a character other
-            /// than `A-Z a-z 0-9 _ . -`.
-            pub fn new(text: &str) -> Result<Self, IdError> {
-                check(text, "A-Z, a-z, 0-9, '_', '.' and '-'", |c| {
-                    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+            #[doc = concat!(
+                "[`IdError`](crate::IdError) when the text is empty, longer than 128 bytes, or has a \
+                 character other than ", $allowed, "."
+            )]
+            pub fn new(text: &str) -> Result<Self, crate::IdError> {
+                crate::id::check(text, $allowed, |c| {
+                    c.is_ascii_alphanumeric() || matches!(c, $($mark)|+)
                 })?;
                 Ok(Self(text.into()))
             }
@@ -184,7 +187,9 @@ macro_rules! name_id {
     };
 }
 
-name_id! {
+pub(crate) use name;
+
+name! {
     /// Identifies an endpoint, as its owner named it.
     ///
     /// # Example
@@ -195,10 +200,10 @@ name_id! {
     /// assert!(EndpointId::new("acme billing").is_err());
     /// # Ok::<(), webhooks_core::IdError>(())
     /// ```
-    EndpointId
+    EndpointId, "id", "A-Z, a-z, 0-9, '_', '.' and '-'", '_' '.' '-'
 }
 
-name_id! {
+name! {
     /// Identifies a tenant: the owner of endpoints and of the events that go to them.
     ///
     /// A program with one tenant uses the default one and never sees it.
@@ -209,7 +214,7 @@ name_id! {
     ///
     /// assert_eq!(TenantId::default().as_str(), "default");
     /// ```
-    TenantId
+    TenantId, "id", "A-Z, a-z, 0-9, '_', '.' and '-'", '_' '.' '-'
 }
 
 /// Every event of a single-tenant program has it, so it is allocated once.

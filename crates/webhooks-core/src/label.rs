@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::IdError;
+use crate::id::name;
 use crate::text::parsed_from_text;
-use crate::{IdError, id};
 
 /// The most channels, and the most tags, of an event or an endpoint.
 const MAX_LABELS: usize = 16;
@@ -36,23 +37,12 @@ pub enum LabelError {
 /// Writes a label: 1 to 128 of `A-Z a-z 0-9 _ . : -`, cheap to clone.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        name! {
+            $(#[$doc])*
+            $name, "label", "A-Z, a-z, 0-9, '_', '.', ':' and '-'", '_' '.' ':' '-'
+        }
 
         impl $name {
-            /// Returns the label with this text.
-            ///
-            /// # Errors
-            /// [`IdError`] when the text is empty, longer than 128 bytes, or has a character other
-            /// than `A-Z a-z 0-9 _ . : -`.
-            pub fn new(text: &str) -> Result<Self, IdError> {
-                id::check(text, "A-Z, a-z, 0-9, '_', '.', ':' and '-'", |c| {
-                    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-')
-                })?;
-                Ok(Self(text.into()))
-            }
-
             /// Returns the labels with these texts, sorted and each once.
             ///
             /// # Errors
@@ -82,23 +72,6 @@ macro_rules! label {
                     return Err(LabelError::TooMany { kind: $kind, count });
                 }
                 Ok(())
-            }
-
-            /// Borrows the text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.0)
             }
         }
 

@@ -203,10 +203,8 @@ impl<T, C> fmt::Debug for Dispatcher<T, C> {
 }
 
 fn is_wanted(registration: &Registration, event: &SerializedEvent) -> bool {
-    let endpoint = &registration.endpoint;
     registration.state.is_open()
-        && endpoint.wants(&event.event_type)
-        && endpoint.listens_to(&event.channels)
+        && registration.is_recipient(&event.event_type, &event.channels, None)
 }
 
 #[cfg(test)]

@@ -353,6 +353,7 @@ impl<S: fmt::Debug, T> fmt::Debug for Endpoints<'_, S, T> {
             .finish_non_exhaustive()
     }
 }
+
 fn change_of_state(change: StateChange) -> EndpointChange {
     match change {
         StateChange::Disable(reason) => EndpointChange::Disabled(reason),

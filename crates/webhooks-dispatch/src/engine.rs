@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{Channel, DeliveryId, EventId, LabelError, Tag, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EventId, LabelError, TenantId, Timestamp};
 use webhooks_registry::EndpointKey;
 
 use crate::clock::{Clock, SystemClock};
@@ -184,9 +184,7 @@ where
         if len > max {
             return Err(PublishError::TooLarge { len, max });
         }
-        // The fields of an event are public, so its lists may have been set without a check.
-        Channel::check_count(&event.channels)?;
-        Tag::check_count(&event.tags)?;
+        event.check_labels()?;
         if event.is_too_far_ahead(now) {
             return Err(PublishError::TooFarAhead);
         }

@@ -197,9 +197,10 @@ impl Figures {
     }
 }
 
-/// Returns the start of the minute of a time.
-pub(crate) fn minute_of(time: Timestamp) -> Timestamp {
-    let seconds = SPANS.0.as_secs();
+/// Returns the start of the span that a time belongs to: of its minute or hour, one of [`SPANS`], or of
+/// its day.
+pub fn start_of(time: Timestamp, span: Duration) -> Timestamp {
+    let seconds = span.as_secs().max(1);
     Timestamp::from_unix_seconds(time.as_unix_seconds() / seconds * seconds)
 }
 
@@ -232,7 +233,7 @@ impl FiguresTally {
         count: u64,
         now: Timestamp,
     ) {
-        *self.counts.entry((endpoint, minute_of(now), kind)).or_default() += count;
+        *self.counts.entry((endpoint, start_of(now, SPANS.0), kind)).or_default() += count;
     }
 
     /// Counts a settlement that was recorded: its attempt, and the end of its delivery.
@@ -306,12 +307,12 @@ impl FiguresQuery {
     /// Returns the start of the step that a time belongs to.
     pub fn step_of(&self, at: Timestamp) -> Timestamp {
         let step = match self.step {
-            FiguresStep::Minute => SPANS.0.as_secs(),
-            FiguresStep::Hour => SPANS.1.as_secs(),
-            FiguresStep::Day => 24 * SPANS.1.as_secs(),
+            FiguresStep::Minute => SPANS.0,
+            FiguresStep::Hour => SPANS.1,
+            FiguresStep::Day => 24 * SPANS.1,
             FiguresStep::Whole => return self.since,
         };
-        Timestamp::from_unix_seconds(at.as_unix_seconds() / step * step)
+        start_of(at, step)
     }
 }
 

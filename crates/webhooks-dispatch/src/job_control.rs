@@ -1,13 +1,12 @@
 //! The jobs of an engine, and the operations that people make on them.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use tokio::sync::Notify;
 use webhooks_core::Timestamp;
 
 use crate::jobs::{Job, JobChange, JobError, JobId, JobQuery, JobStore, JobWork, NewJob};
-use crate::store::{Replay, StoreError};
+use crate::store::StoreError;
 
 /// The jobs of an engine: bulk replays and bulk cancellations. Workers work on them, those of other
 /// processes included, and go on after a restart.
@@ -49,10 +48,8 @@ impl<S: JobStore> Jobs<'_, S> {
     /// # Errors
     /// [`StoreError`] when the store fails, or runs no jobs.
     pub async fn create(&self, mut job: NewJob) -> Result<Job, StoreError> {
-        if let JobWork::Replay(Replay::Deliveries(ids)) = &mut job.work {
-            // A delivery that is listed twice counts once.
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(*id));
+        if let JobWork::Replay(replay) = job.work {
+            job.work = JobWork::Replay(replay.each_once());
         }
         let created = self.store.create_job(job, (self.now)()).await?;
         self.changed.notify_one();

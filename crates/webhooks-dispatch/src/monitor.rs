@@ -126,8 +126,8 @@ pub struct QueueDepth {
     /// The number of deliveries that wait or are in flight; it may be capped.
     pub waiting: u64,
     /// The due time of the delivery that is due first, if one waits: in the past if workers are late,
-    /// or if its endpoint is paused. An ordered endpoint's deliveries
-    /// are due when they were accepted, as are their retries.
+    /// or if its endpoint is paused. An ordered endpoint's deliveries are due when they were accepted, as
+    /// are their retries.
     pub oldest_due_at: Option<Timestamp>,
 }
 

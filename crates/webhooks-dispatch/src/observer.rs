@@ -21,8 +21,8 @@ pub use crate::report::{BreakerState, EndpointReport, WorkerReport, WorkerReport
 /// An observer of an engine: for metrics, logs and operational events.
 ///
 /// The engine calls it in its own tasks or in that of a caller, after the change is stored, so it
-/// must be quick and must not block. A panic is contained. An `Arc` of an observer is an observer, too, so that its owner
-/// can read its counters. `LogObserver` (feature `tracing`) writes a log.
+/// must be quick and must not block. A panic is contained. An `Arc` of an observer is an observer,
+/// too, so that its owner can read its counters. `LogObserver` (feature `tracing`) writes a log.
 ///
 /// # Example
 /// ```

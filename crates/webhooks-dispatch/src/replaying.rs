@@ -1,6 +1,5 @@
 //! A replay in progress: portion after portion, so that its caller can watch, stop and resume it.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use webhooks_core::Timestamp;
@@ -55,14 +54,10 @@ impl<'e, S: OperationStore> Replaying<'e, S> {
     pub(crate) fn new(
         store: &'e S,
         observers: &'e Observers,
-        mut replay: Replay,
+        replay: Replay,
         now: impl Fn() -> Timestamp + Send + Sync + 'e,
     ) -> Self {
-        if let Replay::Deliveries(ids) = &mut replay {
-            // A delivery that is listed twice counts once.
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(*id));
-        }
+        let replay = replay.each_once();
         let (started_at, mode) = (now(), ReplayMode::Replay);
         let (limit, after) = (PORTION, None);
         let request = ReplayRequest { replay, limit, started_at, now: started_at, after, mode };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use webhooks_core::{Channel, EndpointId, Event, EventId, EventType, Tag, TenantId, Timestamp};
+use webhooks_core::{
+    Channel, EndpointId, Event, EventId, EventType, LabelError, Tag, TenantId, Timestamp,
+};
 use webhooks_registry::{Registration, Registry};
 
 /// The longest time from publishing to the deliveries: 90 days.
@@ -82,6 +84,16 @@ impl SerializedEvent {
     /// [`hasten`](crate::store::DeliveryStore::hasten) leaves their due times as they are.
     pub fn scheduled_for(&self, now: Timestamp) -> Option<Timestamp> {
         self.deliver_at.filter(|at| *at > now)
+    }
+
+    /// Returns an error if there are too many channels or tags: the fields of an
+    /// [`Event`](webhooks_core::Event) are public, so its lists may have been set without a check.
+    ///
+    /// # Errors
+    /// [`LabelError::TooMany`] then.
+    pub fn check_labels(&self) -> Result<(), LabelError> {
+        Channel::check_count(&self.channels)?;
+        Tag::check_count(&self.tags)
     }
 
     /// Returns whether the event is to be delivered more than 90 days after `now`, which nobody may ask.

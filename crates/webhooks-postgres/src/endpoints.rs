@@ -162,7 +162,7 @@ async fn add(
         lock.execute(&mut *connection).await.map_err(unavailable)?;
         let count = sqlx::query_scalar(COUNT).persistent(false).bind(tenant).bind(row::int4(max));
         let count: i64 = count.fetch_one(&mut *connection).await.map_err(unavailable)?;
-        request.check_count(usize::try_from(count).unwrap_or(usize::MAX))?;
+        request.check_count(|| usize::try_from(count).unwrap_or(usize::MAX))?;
     }
     let last = sqlx::query_scalar(LAST).persistent(false).bind(tenant).bind(request.id.as_str());
     let last: Option<i64> = last.fetch_one(connection).await.map_err(unavailable)?;

@@ -11,10 +11,11 @@ use crate::error::store_error;
 use crate::row::{self, At};
 use crate::state::PostgresInner;
 
-/// The number of events of all tenants that are looked at: at least, and for each one that may be
-/// expunged.
-const MIN_LOOKED: usize = 10_000;
-const EVENTS_PER_EXPUNGED: usize = 40;
+/// Returns the number of events of all tenants to look at for `limit` events of one tenant, as events
+/// have no index by tenant: 40 for each, and 10,000 at least.
+pub(crate) fn events_to_look_at(limit: usize) -> i32 {
+    row::int4(limit.saturating_mul(40).max(10_000))
+}
 
 /// The events of a portion, and the place at which the next one goes on.
 struct Portion {
@@ -69,7 +70,7 @@ impl PostgresInner {
             )
             SELECT ARRAY(SELECT number FROM looked WHERE tenant = $4 ORDER BY number LIMIT $5),
                    (SELECT max(number) FROM looked HAVING count(*) >= $3)";
-        let looked = row::int4(request.limit.saturating_mul(EVENTS_PER_EXPUNGED).max(MIN_LOOKED));
+        let looked = events_to_look_at(request.limit);
         let mut call = self.database.call().await?;
         let look = sqlx::query_as(LOOK).persistent(false);
         let look = look.bind(row::int8(request.after.unwrap_or_default())).bind(At(request.now));

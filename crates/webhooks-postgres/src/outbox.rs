@@ -94,8 +94,7 @@ pub async fn publish_in(
         FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6, $7, $8, $9,
                                     $10)";
     let event = publication.into().into_serialized();
-    Channel::check_count(&event.channels)?;
-    Tag::check_count(&event.tags)?;
+    event.check_labels()?;
     let SerializedEvent { id, tenant, body, channels, tags, deliver_at, only, .. } = event;
     let event = Event::from_stored(&body, tenant);
     let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;

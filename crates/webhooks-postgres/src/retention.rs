@@ -9,13 +9,9 @@ use webhooks_dispatch::{
 
 use crate::call::with_retries;
 use crate::error::store_error;
+use crate::expunge::events_to_look_at;
 use crate::row::{self, At};
 use crate::state::PostgresInner;
-
-/// The number of events of all tenants that a prune of one tenant looks at: at least, and for each
-/// one that it may delete.
-const MIN_LOOKED: usize = 10_000;
-const EVENTS_PER_PRUNED: usize = 40;
 
 /// The number of rows of figures that are added up in one transaction, and the most transactions
 /// for one prune.
@@ -59,10 +55,10 @@ impl PostgresInner {
         limit: usize,
     ) -> Result<i32, sqlx::Error> {
         const PRUNE: &str = "SELECT webhooks.prune_tenant($1, $2, $3, $4)";
-        let looked = limit.saturating_mul(EVENTS_PER_PRUNED).max(MIN_LOOKED);
+        let looked = events_to_look_at(limit);
         let mut call = self.database.call().await?;
         let prune = sqlx::query_scalar(PRUNE).persistent(call.prepares()).bind(tenant.as_str());
-        let prune = prune.bind(At(before)).bind(row::int4(limit)).bind(row::int4(looked));
+        let prune = prune.bind(At(before)).bind(row::int4(limit)).bind(looked);
         let pruned = prune.fetch_one(call.connection()).await?;
         call.commit().await?;
         Ok(pruned)

@@ -7,9 +7,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row as _, Type};
-use webhooks_core::{
-    Channel, DeliveryId, EndpointId, EventId, EventType, Tag, TenantId, Timestamp,
-};
+use webhooks_core::{Channel, DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
 use webhooks_dispatch::store::{Claim, Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
@@ -115,18 +113,19 @@ pub(crate) fn event_type(row: &PgRow, column: usize) -> Result<EventType, sqlx::
 
 /// Reads the channels of an event; NULL is none.
 pub(crate) fn channels(row: &PgRow, column: usize) -> Result<Vec<Channel>, sqlx::Error> {
-    let texts: Option<Vec<String>> = row.try_get(column)?;
-    let labels: Result<Vec<_>, _> =
-        texts.unwrap_or_default().iter().map(|text| Channel::new(text)).collect();
-    labels.map_err(|_shows_text| BadRow::of("a channel of an event").in_column(column))
+    Ok(list(row, column, Channel::new, "a channel of an event")?.unwrap_or_default())
 }
 
-/// Reads the tags of an event; NULL is none.
-pub(crate) fn tags(row: &PgRow, column: usize) -> Result<Vec<Tag>, sqlx::Error> {
+/// Reads a list of texts and parses each. The error does not show the text.
+pub(crate) fn list<T, E>(
+    row: &PgRow,
+    column: usize,
+    parse: impl Fn(&str) -> Result<T, E>,
+    what: &'static str,
+) -> Result<Option<Vec<T>>, sqlx::Error> {
     let texts: Option<Vec<String>> = row.try_get(column)?;
-    let labels: Result<Vec<_>, _> =
-        texts.unwrap_or_default().iter().map(|text| Tag::new(text)).collect();
-    labels.map_err(|_shows_text| BadRow::of("a tag of an event").in_column(column))
+    let parsed = texts.map(|texts| texts.iter().map(|text| parse(text)).collect());
+    parsed.transpose().map_err(|_shows_text: E| BadRow::of(what).in_column(column))
 }
 
 pub(crate) fn endpoint_id(row: &PgRow, column: usize) -> Result<EndpointId, sqlx::Error> {

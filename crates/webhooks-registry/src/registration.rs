@@ -1,6 +1,6 @@
 //! An endpoint under its id.
 
-use webhooks_core::{EndpointId, Timestamp};
+use webhooks_core::{Channel, EndpointId, EventType, Timestamp};
 
 use crate::revision::Revision;
 use crate::state::{IsDisabled, StateChange};
@@ -86,6 +86,20 @@ impl Registration {
         let revision =
             if state == self.state { revision.changed(now) } else { revision.entered(now) };
         Some(Self { number: self.number, id: self.id.clone(), endpoint, state, revision })
+    }
+
+    /// Returns whether it is one of the recipients of an event: `only` names them, or they are those that
+    /// want its type and channels. The state of the endpoint does not matter.
+    pub fn is_recipient(
+        &self,
+        event_type: &EventType,
+        channels: &[Channel],
+        only: Option<&[EndpointId]>,
+    ) -> bool {
+        match only {
+            Some(ids) => ids.contains(&self.id),
+            None => self.endpoint.wants(event_type) && self.endpoint.listens_to(channels),
+        }
     }
 
     /// Returns the key of the endpoint.

@@ -182,19 +182,12 @@ impl Registry {
     }
 
     /// Returns at most `limit` endpoints in any state, ordered by tenant and id, those after
-    /// `after`; of one tenant if it is named.
-    pub fn page(
-        &self,
-        tenant: Option<&TenantId>,
-        after: Option<&EndpointKey>,
-        limit: usize,
-    ) -> Vec<Arc<Registration>> {
+    /// `after`.
+    pub fn page(&self, after: Option<&EndpointKey>, limit: usize) -> Vec<Arc<Registration>> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         (self.read().by_key.range::<EndpointKey, _>((after, Bound::Unbounded)))
-            .map(|(_, registration)| registration)
-            .filter(|found| tenant.is_none_or(|tenant| *tenant == found.endpoint.tenant))
+            .map(|(_, registration)| Arc::clone(registration))
             .take(limit)
-            .cloned()
             .collect()
     }
 
@@ -229,9 +222,14 @@ impl Registry {
             .collect()
     }
 
+    /// Counts the endpoints of a tenant in any state.
+    pub fn count_of(&self, tenant: &TenantId) -> usize {
+        self.with_all(Some(tenant), |all| all.count())
+    }
+
     /// Calls `read` with the endpoints in any state, ordered by tenant and id: those of one tenant
     /// if it is named, those of all otherwise. Writers wait meanwhile.
-    pub fn with_all<T>(
+    pub(crate) fn with_all<T>(
         &self,
         tenant: Option<&TenantId>,
         read: impl FnOnce(&mut dyn Iterator<Item = &Arc<Registration>>) -> T,

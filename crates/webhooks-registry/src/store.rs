@@ -67,8 +67,8 @@ pub trait EndpointStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Arc<Registration>, EndpointStoreError>> + Send;
 
-    /// Changes an endpoint's state, by the rules of [`Registration::after`]. Returns the endpoint as it was before, or
-    /// `None` if nothing changed. If it is disabled, deliveries that wait for it are cancelled; if it is
+    /// Changes an endpoint's state, by the rules of [`Registration::after`]. Returns the endpoint as it
+    /// was before, or `None` if nothing changed. If it is disabled, deliveries that wait for it are cancelled; if it is
     /// paused, they still wait.
     ///
     /// # Errors

@@ -142,8 +142,8 @@ impl Register {
     fn change(&self, inner: &SqliteInner) -> Result<Option<Change>, EndpointStoreError> {
         let before = current(inner, &self.request.key());
         let after = self.request.apply(before.as_deref())?;
-        if before.is_none() && self.request.max_endpoints.is_some() {
-            self.request.check_count(count_of(inner, &self.request.endpoint.tenant))?;
+        if before.is_none() {
+            self.request.check_count(|| count_of(inner, &self.request.endpoint.tenant))?;
         }
         Ok(after.map(|after| Change::new(before, after)))
     }
@@ -152,7 +152,7 @@ impl Register {
 /// Counts the endpoints of a tenant, those included whose rows cannot be read.
 fn count_of(inner: &SqliteInner, tenant: &TenantId) -> usize {
     let unreadable = inner.unreadable().keys().filter(|key| key.tenant == *tenant).count();
-    inner.registry.with_all(Some(tenant), |all| all.count()) + unreadable
+    inner.registry.count_of(tenant) + unreadable
 }
 
 // The commands on endpoints end their groups: `after_commit` changes registrations and queues, by

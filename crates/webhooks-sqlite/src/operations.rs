@@ -187,7 +187,7 @@ impl WriteCommand for Hasten {
                 WHERE endpoint = ?1 AND due_at IS NOT NULL AND status = 'retrying')";
         (self.next, self.hastened, self.unblocked) = (None, Vec::new(), Vec::new());
         let (mut done, mut after) = self.from.clone();
-        let endpoints = inner.registry.page(None, done.as_ref(), MAX_LOOKS);
+        let endpoints = inner.registry.page(done.as_ref(), MAX_LOOKS);
         let is_page_full = endpoints.len() >= MAX_LOOKS;
         let mut room = MAX_LOOKS;
         for registration in endpoints {

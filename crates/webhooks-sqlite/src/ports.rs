@@ -222,15 +222,11 @@ impl EndpointStore for SqliteStore {
     }
 
     async fn list(&self, query: EndpointQuery) -> Result<EndpointPage, EndpointStoreError> {
-        query.check()?;
-        Ok(self.inner.registry.with_all(query.tenant.as_ref(), |all| query.page(all)))
+        Ok(query.page_in(&self.inner.registry)?)
     }
 
     async fn count(&self, query: EndpointQuery, max: usize) -> Result<usize, EndpointStoreError> {
-        let count = |all: &mut dyn Iterator<Item = &Arc<Registration>>| {
-            all.filter(|found| query.matches(found)).take(max).count()
-        };
-        Ok(self.inner.registry.with_all(query.tenant.as_ref(), count))
+        Ok(query.count_in(&self.inner.registry, max))
     }
 }
 

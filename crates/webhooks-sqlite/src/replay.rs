@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
-use webhooks_core::{DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp};
+use webhooks_core::{
+    Channel, DeliveryId, DeliveryStatus, EndpointId, EventId, TenantId, Timestamp,
+};
 use webhooks_dispatch::backlog::{QueuedDelivery, due_in_order};
 use webhooks_dispatch::figures::FigureKind;
 use webhooks_dispatch::{
@@ -350,12 +352,9 @@ fn missed(
 /// Returns whether an event was for an endpoint. The columns from the fourth on are its type, channels and
 /// recipients.
 fn wants(registration: &Registration, row: &rusqlite::Row<'_>) -> rusqlite::Result<bool> {
-    let endpoint = &registration.endpoint;
-    if let Some(only) = row::read_list::<EndpointId>(row, 5)? {
-        return Ok(only.contains(&registration.id));
-    }
-    let channels = row::read_list(row, 4)?.unwrap_or_default();
-    Ok(endpoint.wants(&row::event_type(row, 3)?) && endpoint.listens_to(&channels))
+    let channels: Vec<Channel> = row::read_list(row, 4)?.unwrap_or_default();
+    let only: Option<Vec<EndpointId>> = row::read_list(row, 5)?;
+    Ok(registration.is_recipient(&row::event_type(row, 3)?, &channels, only.as_deref()))
 }
 
 fn of_event(

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::figures::{KEPT, SPANS};
+use webhooks_dispatch::figures::{KEPT, SPANS, start_of};
 
 use crate::command::WriteCommand;
 use crate::inner::SqliteInner;
@@ -49,9 +49,7 @@ impl WriteCommand for RollUp {
     const ENDS_GROUP: bool = false;
 
     fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
-        let hour = SPANS.1.as_secs();
-        let minutes_from = self.now.saturating_sub(KEPT.0).as_unix_seconds() / hour * hour;
-        let minutes_from = row::micros(Timestamp::from_unix_seconds(minutes_from));
+        let minutes_from = row::micros(start_of(self.now.saturating_sub(KEPT.0), SPANS.1));
         let hours_from = row::micros(self.now.saturating_sub(KEPT.1));
         let added = connection.execute(ADD, params![minutes_from, row::count(BATCH)])?;
         let mut minutes = 0;

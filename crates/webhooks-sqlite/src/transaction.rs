@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rusqlite::{Connection, ErrorCode, Params, Row, ffi};
-use webhooks_core::{Channel, Tag, Timestamp};
+use webhooks_core::Timestamp;
 use webhooks_dispatch::{Publication, Published, store::StoreError};
 
 use crate::command::WriteCommand;
@@ -122,8 +122,7 @@ impl Transaction<'_> {
         if len > max {
             return Err(PublishInError::TooLarge { len, max });
         }
-        Channel::check_count(&event.channels)?;
-        Tag::check_count(&event.tags)?;
+        event.check_labels()?;
         if event.is_too_far_ahead(self.now) {
             return Err(PublishInError::TooFarAhead);
         }

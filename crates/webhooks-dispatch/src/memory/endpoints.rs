@@ -19,8 +19,7 @@ impl EndpointStore for MemoryStore {
             return Ok(Registered::Unchanged);
         };
         if before.is_none() {
-            let tenant = Some(&request.endpoint.tenant);
-            request.check_count(state.registry.with_all(tenant, |all| all.count()))?;
+            request.check_count(|| state.registry.count_of(&request.endpoint.tenant))?;
         }
         state.replace(before.as_deref(), after, request.now)?;
         drop(state);
@@ -63,17 +62,11 @@ impl EndpointStore for MemoryStore {
     }
 
     async fn list(&self, query: EndpointQuery) -> Result<EndpointPage, EndpointStoreError> {
-        query.check()?;
-        let state = self.state();
-        Ok(state.registry.with_all(query.tenant.as_ref(), |all| query.page(all)))
+        Ok(query.page_in(&self.state().registry)?)
     }
 
     async fn count(&self, query: EndpointQuery, max: usize) -> Result<usize, EndpointStoreError> {
-        let state = self.state();
-        let count = |all: &mut dyn Iterator<Item = &Arc<Registration>>| {
-            all.filter(|found| query.matches(found)).take(max).count()
-        };
-        Ok(state.registry.with_all(query.tenant.as_ref(), count))
+        Ok(query.count_in(&self.state().registry, max))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use webhooks_core::Timestamp;
 use webhooks_registry::EndpointNumber;
 
-use crate::figures::{FigureKind, KEPT, SPANS, minute_of};
+use crate::figures::{FigureKind, KEPT, SPANS, start_of};
 use crate::store::Settlement;
 
 /// Counts by endpoint, kind and the start of a minute or, once they are old, of an hour.
@@ -17,7 +17,7 @@ pub(super) struct FigureTable {
 impl FigureTable {
     /// Counts one delivery of a kind.
     pub(super) fn count(&mut self, endpoint: EndpointNumber, kind: FigureKind, now: Timestamp) {
-        *self.counts.entry((endpoint, kind, minute_of(now))).or_default() += 1;
+        *self.counts.entry((endpoint, kind, start_of(now, SPANS.0))).or_default() += 1;
     }
 
     /// Counts a settlement that was recorded.
@@ -34,10 +34,7 @@ impl FigureTable {
 
     /// Adds up old minutes by the hour, and forgets old hours.
     pub(super) fn roll_up(&mut self, now: Timestamp) {
-        let hour = |at: Timestamp| {
-            let seconds = SPANS.1.as_secs();
-            Timestamp::from_unix_seconds(at.as_unix_seconds() / seconds * seconds)
-        };
+        let hour = |at: Timestamp| start_of(at, SPANS.1);
         let (minutes_from, hours_from) =
             (hour(now.saturating_sub(KEPT.0)), now.saturating_sub(KEPT.1));
         let is_old = |(_, _, at): &(EndpointNumber, FigureKind, Timestamp)| *at < minutes_from;

@@ -107,7 +107,10 @@ impl HistoryStore for MemoryStore {
 impl State {
     /// Returns the events that a query asks for, the newest first.
     fn events_of(&self, query: &Query) -> impl Iterator<Item = (Cursor, &EventEntry)> {
-        let events = self.events.iter().rev().filter(|(_, entry)| self.is_event_of(query, entry));
+        // From the page on: the entries of the pages before it need not be looked at again.
+        let last = query.after.map_or(u64::MAX, |after| after.key);
+        let events = self.events.range(..=last).rev();
+        let events = events.filter(|(_, entry)| self.is_event_of(query, entry));
         events.map(|(number, entry)| (Cursor { key: *number, attempt: 0 }, entry))
     }
 
@@ -124,7 +127,8 @@ impl State {
         &self,
         query: &Query,
     ) -> impl Iterator<Item = (DeliveryId, &Entry, &EventEntry)> {
-        (self.deliveries.iter().rev())
+        let last = DeliveryId::from_u64(query.after.map_or(u64::MAX, |after| after.key));
+        (self.deliveries.range(..=last).rev())
             .filter(|(id, entry)| self.is_delivery_in(query, **id, entry))
             .filter_map(|(id, entry)| Some((*id, entry, self.events.get(&entry.event)?)))
             .filter(|(_, _, event)| is_event_in(query, event))

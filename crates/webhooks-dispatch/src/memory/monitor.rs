@@ -1,5 +1,7 @@
 //! The present state of the store in memory, and its figures.
 
+use std::collections::BTreeSet;
+
 use webhooks_core::{DeliveryStatus, TenantId, Timestamp};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
@@ -74,7 +76,7 @@ impl MonitorStore for MemoryStore {
 
     async fn figures(&self, query: FiguresQuery) -> Result<Vec<FiguresRow>, StoreError> {
         let state = self.state();
-        let numbers: Vec<EndpointNumber> =
+        let numbers: BTreeSet<EndpointNumber> =
             state.numbers(query.tenant.as_ref(), query.endpoint.as_ref()).collect();
         let counts = state.figures.of(|number| numbers.contains(&number), query.since, query.until);
         Ok(by_step(&query, counts))

@@ -8,6 +8,7 @@ use webhooks_registry::{EndpointKey, Registration};
 
 use super::{Entry, State};
 use crate::backlog::QueuedDelivery;
+use crate::serialized_event::SerializedEvent;
 use crate::store::{
     OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
@@ -185,13 +186,10 @@ impl State {
     fn has_missed(&self, event: u64, registration: &Registration) -> bool {
         let Some(entry) = self.events.get(&event) else { return false };
         let mut deliveries = entry.deliveries.iter().filter_map(|id| self.deliveries.get(id));
-        let endpoint = &registration.endpoint;
-        entry.event.tenant == endpoint.tenant
+        let SerializedEvent { tenant, event_type, channels, only, .. } = &*entry.event;
+        *tenant == registration.endpoint.tenant
             && entry.expunged_at.is_none()
-            && entry.event.only.as_ref().is_none_or(|only| only.contains(&registration.id))
-            && (entry.event.only.is_some()
-                || (endpoint.wants(&entry.event.event_type)
-                    && endpoint.listens_to(&entry.event.channels)))
+            && registration.is_recipient(event_type, channels, only.as_deref())
             && !deliveries.any(|delivery| delivery.endpoint == registration.id)
     }
 

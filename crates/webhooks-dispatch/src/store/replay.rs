@@ -1,5 +1,6 @@
 //! Replays: deliveries that an endpoint did not get, or gets once more.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -114,6 +115,15 @@ impl Replay {
             Some((state, found)) if state.is_open() => Ok(found),
             Some(_) => Err(OperationError::DisabledEndpoint { endpoint: key.clone() }),
         }
+    }
+
+    /// Returns the replay with each delivery once: one that is listed twice counts once.
+    pub(crate) fn each_once(mut self) -> Self {
+        if let Self::Deliveries(ids) = &mut self {
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
+        }
+        self
     }
 
     /// Leaves out deliveries that were accepted or last replayed before `time`, in a replay of an

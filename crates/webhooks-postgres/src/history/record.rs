@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use webhooks_core::{EndpointId, Timestamp};
+use webhooks_core::{EndpointId, Tag, Timestamp};
 use webhooks_dispatch::{
     history::{AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, LastAttempt},
     store::{Attempt, CancelReason},
     transport::ErrorClass,
 };
 
-use crate::error::BadRow;
 use crate::row::{self, At};
 
 /// The columns of an event without its body, as [`event_summary`] reads them.
@@ -50,10 +49,6 @@ pub(super) fn cursor(
 
 /// Reads an event from the columns of [`SUMMARY`].
 pub(super) fn event_summary(row: &PgRow) -> Result<EventSummary, sqlx::Error> {
-    let only: Option<Vec<String>> = row.try_get(8)?;
-    let only: Option<Result<Vec<EndpointId>, _>> =
-        only.map(|ids| ids.iter().map(|id| EndpointId::new(id)).collect());
-    let only = only.transpose();
     let deliveries = row::count(row.try_get(9)?);
     let body_len = row::count(row.try_get(10)?);
     Ok(EventSummary {
@@ -61,10 +56,10 @@ pub(super) fn event_summary(row: &PgRow) -> Result<EventSummary, sqlx::Error> {
         tenant: row::tenant(row, 2)?,
         event_type: row::event_type(row, 3)?,
         channels: row::channels(row, 4)?,
-        tags: row::tags(row, 5)?,
+        tags: row::list(row, 5, Tag::new, "a tag of an event")?.unwrap_or_default(),
         accepted_at: row.try_get::<At, _>(6)?.0,
         deliver_at: time(row, 7)?,
-        only: only.map_err(|_shows_text| BadRow::of("the id of an endpoint").in_column(8))?,
+        only: row::list(row, 8, EndpointId::new, "the id of an endpoint")?,
         deliveries: usize::try_from(deliveries).unwrap_or(usize::MAX),
         body_len: usize::try_from(body_len).unwrap_or(usize::MAX),
         expunged_at: time(row, 11)?,

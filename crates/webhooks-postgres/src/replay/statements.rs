@@ -265,8 +265,7 @@ pub(super) async fn reopen(
 }
 
 /// Adds the deliveries of missed events, and returns how many. Those of an event that is scheduled
-/// wait for its time. It is the last statement of its
-/// transaction, since it counts them.
+/// wait for its time. It is the last statement of its transaction, since it counts them.
 pub(super) async fn deliver(
     connection: &mut PgConnection,
     missed: &[Target],

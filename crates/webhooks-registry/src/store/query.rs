@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 use webhooks_core::{EndpointId, EventType, TenantId, Timestamp};
 
-use crate::{EndpointKey, EndpointState, Registration};
+use crate::{EndpointKey, EndpointState, Registration, Registry};
 
 /// The endpoints to list: all of them, unless a field is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,9 +155,25 @@ impl EndpointQuery {
         }
     }
 
-    /// Returns the page of a list, of which `found` yields all endpoints in any order. For stores
-    /// that have them in memory.
-    pub fn page<'r>(&self, found: impl Iterator<Item = &'r Arc<Registration>>) -> EndpointPage {
+    /// Returns the page of this list, for a store that has its endpoints in memory.
+    ///
+    /// # Errors
+    /// [`EndpointCursorError`] when the place belongs to a list in another order.
+    pub fn page_in(&self, registry: &Registry) -> Result<EndpointPage, EndpointCursorError> {
+        self.check()?;
+        Ok(registry.with_all(self.tenant.as_ref(), |all| self.page(all)))
+    }
+
+    /// Counts the endpoints that the filters let through, up to `max`, for a store that has its endpoints
+    /// in memory.
+    pub fn count_in(&self, registry: &Registry, max: usize) -> usize {
+        registry.with_all(self.tenant.as_ref(), |all| {
+            all.filter(|found| self.matches(found)).take(max).count()
+        })
+    }
+
+    /// Returns the page of a list, of which `found` yields all endpoints in any order.
+    fn page<'r>(&self, found: impl Iterator<Item = &'r Arc<Registration>>) -> EndpointPage {
         let mut found: Vec<_> = found.filter(|found| self.matches(found)).collect();
         match self.order {
             EndpointOrder::ById => found.sort_by_cached_key(|found| found.key()),

@@ -87,13 +87,14 @@ impl RegisterRequest {
         Ok(before.again(self.endpoint.clone(), self.now))
     }
 
-    /// Returns an error if a tenant that has `count` endpoints may have no further one.
+    /// Returns an error if a tenant that has `count` endpoints may have no further one. They are counted
+    /// only if their number is limited.
     ///
     /// # Errors
     /// [`EndpointStoreError::TooMany`] then.
-    pub fn check_count(&self, count: usize) -> Result<(), EndpointStoreError> {
+    pub fn check_count(&self, count: impl FnOnce() -> usize) -> Result<(), EndpointStoreError> {
         match self.max_endpoints {
-            Some(max) if count >= max => Err(EndpointStoreError::TooMany { max }),
+            Some(max) if count() >= max => Err(EndpointStoreError::TooMany { max }),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::task::noop_waker;
 use rusqlite::OptionalExtension as _;
-use webhooks_core::{EndpointId, Event, EventId};
+use webhooks_core::{EndpointId, Event, EventId, Tag};
 use webhooks_dispatch::PublishStatus;
 use webhooks_dispatch::backlog::Window;
 use webhooks_dispatch::history::{HistoryStore as _, Query};
