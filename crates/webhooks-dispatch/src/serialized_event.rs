@@ -86,8 +86,8 @@ impl SerializedEvent {
         self.deliver_at.filter(|at| *at > now)
     }
 
-    /// Returns an error if there are too many channels or tags: the fields of an
-    /// [`Event`](webhooks_core::Event) are public, so its lists may have been set without a check.
+    /// Returns an error if there are too many channels or tags: the fields of an [`Event`] are
+    /// public, so its lists may have been set without a check.
     ///
     /// # Errors
     /// [`LabelError::TooMany`] then.
