@@ -1,5 +1,8 @@
 //! For implementors: the headers that carry id, timestamp and signature, by profile.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
 use webhooks_core::Timestamp;
@@ -43,14 +46,16 @@ pub fn signed_headers(
     event: &SerializedEvent,
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
-    let mut headers = HeaderMap::with_capacity(8);
+    let profiles = endpoint.header_profiles();
+    let most = MORE_HEADERS + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
+    let mut headers = HeaderMap::with_capacity(most);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // First, so that a header of the endpoint never replaces a signature.
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());
     }
     let mut signer = Signer { endpoint, event, now, headers };
-    for profile in endpoint.header_profiles() {
+    for profile in profiles {
         match profile {
             HeaderProfile::Standard => signer.standard(&STANDARD)?,
             HeaderProfile::Svix => signer.standard(&SVIX)?,
@@ -60,8 +65,16 @@ pub fn signed_headers(
     Ok(signer.headers)
 }
 
-/// The length of one `v1` signature in bytes. Most deliveries have one.
+/// The number of headers of most profiles, and that of those beside profiles and endpoint: the content
+/// type, and two that an HTTP client adds. A map with more room is large enough to cost an allocation
+/// that threads contend for.
+const PROFILE_HEADERS: usize = 3;
+const MORE_HEADERS: usize = 3;
+
+/// The length of one `v1` signature in bytes, and that of a timestamp. Most deliveries have one
+/// signature.
 const SIGNATURE_LEN: usize = 47;
+const TIMESTAMP_LEN: usize = 10;
 
 /// The names of the three headers of Standard Webhooks in one profile.
 struct Names {
@@ -101,15 +114,24 @@ impl Signer<'_> {
             secret.key(Algorithm::HmacSha256).map_err(|error| unsuitable = Some(error)).ok()
         });
         let (id, timestamp) = (self.event.id.to_string(), self.now.as_unix_seconds());
-        let mut signatures = String::with_capacity(SIGNATURE_LEN);
-        let signed = standard::sign_all(keys, &id, timestamp, &self.event.body, &mut signatures);
+        // One buffer for the three values: an HTTP client copies the headers several times, and all
+        // copies share it.
+        let mut values = String::with_capacity(SIGNATURE_LEN + TIMESTAMP_LEN + id.len());
+        let signed = standard::sign_all(keys, &id, timestamp, &self.event.body, &mut values);
         if let Some(error) = unsuitable {
             return Err(error.into());
         }
         signed?;
-        self.insert(names.id.clone(), id)?;
-        self.headers.insert(names.timestamp.clone(), HeaderValue::from(timestamp));
-        self.insert(names.signature.clone(), signatures)
+        let signatures = values.len();
+        write!(values, "{timestamp}{id}").or(Err(SignError::Write))?;
+        let mut values = Bytes::from(values);
+        let (signatures, id) =
+            (values.split_to(signatures), values.split_off(values.len() - id.len()));
+        let names = [&names.id, &names.timestamp, &names.signature].into_iter().cloned();
+        for (name, value) in names.zip([id, values, signatures]) {
+            self.headers.insert(name, HeaderValue::from_maybe_shared(value)?);
+        }
+        Ok(())
     }
 
     /// Signs with the newest secret: the header has room for one signature.
