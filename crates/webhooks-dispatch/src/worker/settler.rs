@@ -79,7 +79,7 @@ pub(super) async fn run<S, T, C>(
         {
             batch.push(more);
         }
-        settler.settle(std::mem::take(&mut batch)).await;
+        settler.settle(&mut batch).await;
         settler.retry_aside().await;
         // Permits are free again, and perhaps a delivery waits for one.
         shared.scheduling.wake.notify_one();
@@ -104,9 +104,9 @@ where
     S: DeliveryStore,
     C: Clock,
 {
-    /// Settles results in their order. Each time the store fails, half as many are tried at once,
+    /// Settles results in their order, until none is left. Each time the store fails, half as many are tried at once,
     /// so that one that cannot be settled is found and set aside.
-    async fn settle(&mut self, mut left: Vec<FinishedAttempt>) {
+    async fn settle(&mut self, left: &mut Vec<FinishedAttempt>) {
         let (mut size, mut pause, mut alone) = (left.len(), PAUSES.0, 0);
         while !left.is_empty() {
             let batch = &left[..size.clamp(1, left.len())];
