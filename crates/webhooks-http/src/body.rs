@@ -1,14 +1,15 @@
 //! The body of a request, and the part of a response body that is read.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
+use reqwest::Response;
 
 /// The body of a request, which records whether the client has taken any of it.
 #[derive(Debug)]
@@ -47,18 +48,16 @@ impl Body for RequestBody {
     }
 }
 
-/// Reads at most `max` bytes of the body into `kept`. The bytes that arrived stay there if the body breaks
-/// off, or if this future is dropped. The rest is never read: dropping the response closes the
-/// connection instead. Nothing is decompressed, so that a small body cannot become a large one.
-pub(crate) async fn read<B: Body<Data = Bytes>>(
-    body: B,
+/// Reads at most `max` bytes of a response's body into `kept`. The bytes that arrived stay there if the
+/// body breaks off, or if this future is dropped. The rest is never read: dropping the response closes
+/// the connection instead. Nothing is decompressed, so that a small body cannot become a large one.
+pub(crate) async fn read(
+    mut response: Response,
     max: usize,
     kept: &mut BytesMut,
-) -> Result<(), B::Error> {
-    let mut body = pin!(body);
+) -> Result<(), reqwest::Error> {
     while kept.len() < max {
-        let Some(frame) = body.frame().await else { break };
-        let Some(chunk) = frame?.data_ref().cloned() else { continue };
+        let Some(chunk) = response.chunk().await? else { break };
         let room = max - kept.len();
         kept.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
     }

@@ -11,7 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use moka::sync::Cache;
-use reqwest::{Body, redirect};
+use reqwest::{Body, Response, redirect};
 use rustls::ClientConfig;
 use webhooks_dispatch::transport::{ErrorClass, TransportError};
 use webhooks_registry::{EndpointUrl, auth::EndpointTls};
@@ -221,11 +221,15 @@ impl Client {
         url: &EndpointUrl,
         mut headers: HeaderMap,
         body: Bytes,
-    ) -> Result<http::Response<Body>, TransportError> {
+    ) -> Result<Response, TransportError> {
         headers.entry(USER_AGENT).or_insert_with(|| self.agent.clone());
+        // For sending again. A list costs less than a copy of the map, and the client gets the map that has
+        // room for its own headers.
+        let copy: Vec<_> =
+            headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let (mut ends, mut refusals) = (0, 0);
         loop {
-            let failure = match self.post_once(url, headers.clone(), body.clone()).await? {
+            let failure = match self.post_once(url, headers, body.clone()).await? {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
@@ -237,6 +241,7 @@ impl Client {
                 }
                 _ => return Err(self.failed(url, failure)),
             }
+            headers = copy.iter().cloned().collect();
         }
     }
 
@@ -255,7 +260,7 @@ impl Client {
         url: &EndpointUrl,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Result<http::Response<Body>, Failure>, TransportError> {
+    ) -> Result<Result<Response, Failure>, TransportError> {
         let (body, was_read) = RequestBody::new(body);
         let failure = |error, connecting| Failure {
             error,
@@ -268,14 +273,14 @@ impl Client {
                 let mut post = reqwest::Request::new(Method::POST, url.as_url().clone());
                 *post.headers_mut() = headers;
                 *post.body_mut() = Some(Body::wrap(body));
-                client.execute(post).await.map(http::Response::from).map_err(|error| {
+                client.execute(post).await.map_err(|error| {
                     let connecting = error.is_connect();
                     failure(error.without_url().into(), connecting)
                 })
             }
             Kind::Proxied(client) => {
                 let sent = client.request(post(url, headers, body)?).await;
-                sent.map(|response| response.map(Body::wrap)).map_err(|error| {
+                sent.map(|response| response.map(Body::wrap).into()).map_err(|error| {
                     let connecting = error.is_connect();
                     failure(error.into(), connecting)
                 })

@@ -1,6 +1,7 @@
 //! The transport: one request, one response, one deadline.
 
 use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,9 +71,9 @@ impl HttpTransport {
         let _slot = self.slot(&url, inner.slot_wait).await?;
         let begun = Instant::now();
         let answered = timeout(time, client.post(&url, headers, body));
-        let response = answered.await.map_err(|_late| late())??;
-        let (head, body) = response.into_parts();
-        let status = head.status.as_u16();
+        let mut response = answered.await.map_err(|_late| late())??;
+        let status = response.status().as_u16();
+        let headers = take(response.headers_mut());
         if let (401, Some((owner, token))) = (status, &used) {
             inner.tokens.forget(owner, token).await;
         }
@@ -80,8 +81,8 @@ impl HttpTransport {
         // send the event again.
         let time = inner.body_timeout.min(time.saturating_sub(begun.elapsed()));
         let mut kept = BytesMut::new();
-        let _all = timeout(time, body::read(body, inner.max_response_body, &mut kept)).await;
-        Ok(Response { status, headers: head.headers, body: kept.freeze() })
+        let _all = timeout(time, body::read(response, inner.max_response_body, &mut kept)).await;
+        Ok(Response { status, headers, body: kept.freeze() })
     }
 
     /// Waits for a slot of the URL's host, for `wait` at most.
@@ -105,11 +106,11 @@ impl HttpTransport {
             let client = inner.clients.get(tls.as_ref(), Peer::TokenServer)?;
             // Half of the time, so that a busy host and a server that does not answer are different errors.
             let _slot = self.slot(url, inner.slot_wait.min(time / 2)).await?;
-            let (head, body) = client.post(url, headers, form).await?.into_parts();
+            let mut response = client.post(url, headers, form).await?;
+            let (status, headers) = (response.status().as_u16(), take(response.headers_mut()));
             let mut kept = BytesMut::new();
-            let read = body::read(body, MAX_TOKEN_ANSWER, &mut kept).await;
+            let read = body::read(response, MAX_TOKEN_ANSWER, &mut kept).await;
             read.map_err(|error| body_failed(error.into()))?;
-            let (status, headers) = (head.status.as_u16(), head.headers);
             Ok(Response { status, headers, body: kept.freeze() })
         };
         inner.tokens.header(owner, exchange).await
