@@ -39,7 +39,8 @@ pub struct HttpTransportBuilder {
     verifies: bool,
     proxy: Option<Proxy>,
     dns_servers: Vec<SocketAddr>,
-    user_agent: String,
+    /// [`AGENT`] if `None`.
+    user_agent: Option<String>,
     max_per_host: usize,
     max_response_body: usize,
     body_timeout: Duration,
@@ -111,7 +112,7 @@ impl HttpTransportBuilder {
             verifies: true,
             proxy: None,
             dns_servers: Vec::new(),
-            user_agent: AGENT.to_owned(),
+            user_agent: None,
             max_per_host: 512,
             max_response_body: 16 * 1024,
             body_timeout: Duration::from_secs(5),
@@ -152,7 +153,7 @@ impl HttpTransportBuilder {
     /// Sets the `user-agent` of requests: `webhooks-http/` and its version by default. A custom header of
     /// an endpoint with this name replaces it.
     pub fn user_agent(self, agent: &str) -> Self {
-        Self { user_agent: agent.to_owned(), ..self }
+        Self { user_agent: Some(agent.to_owned()), ..self }
     }
 
     /// Connects through a proxy. Proxies in environment variables are ignored.
@@ -230,7 +231,9 @@ impl HttpTransportBuilder {
         let resolver =
             Resolver::new(&self.dns_servers, Arc::clone(&policy), self.limits.connect_timeout / 2)
                 .map_err(|source| HttpTransportError::Dns { source: source.into() })?;
-        let agent = HeaderValue::try_from(self.user_agent)
+        // A static value, so that no exchange counts its copies.
+        let agent = (self.user_agent)
+            .map_or(Ok(HeaderValue::from_static(AGENT)), HeaderValue::try_from)
             .map_err(|source| HttpTransportError::UserAgent { source: source.into() })?;
         let (proxy, limits) = (self.proxy, self.limits);
         let settings = ClientSettings { tls, resolver, proxy, agent, limits };

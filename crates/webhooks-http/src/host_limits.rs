@@ -29,6 +29,11 @@ impl HostLimits {
         Self { max, slots: Mutex::new(slots) }
     }
 
+    /// Returns a slot of the URL's host if one is free and nothing waits for it.
+    pub(crate) fn free_slot(&self, url: &Url) -> Option<OwnedSemaphorePermit> {
+        self.semaphore(&url[..Position::BeforePath]).try_acquire_owned().ok()
+    }
+
     /// Waits for a slot of the URL's host. The slot is free again when the permit is dropped.
     #[expect(clippy::expect_used, reason = "acquiring fails only once the semaphore is closed")]
     pub(crate) async fn slot(&self, url: &Url) -> OwnedSemaphorePermit {
