@@ -10,7 +10,7 @@ use webhooks_core::{Event, EventId, TenantId};
 use webhooks_dispatch::{
     Engine, EngineSettings, FnTransport, MemoryStore,
     clock::Clock as _,
-    store::{ClaimRequest, DeliveryStore as _, Outcome, Settlement},
+    store::{ClaimRequest, DeliveryStore as _, Outcome, Room, Settlement},
     transport::Transport,
 };
 use webhooks_registry::{Endpoint, HeaderProfile};
@@ -228,7 +228,8 @@ async fn fail_once(
         lease: Duration::from_secs(60),
         limit: usize::MAX,
         per_endpoint: 1,
-        busy: Arc::default(),
+        bytes: usize::MAX,
+        room: Room::new(),
     };
     let claimed = engine.store().claim(request).await.unwrap();
     let due_at = clock.now();

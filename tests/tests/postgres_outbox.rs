@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -12,7 +11,7 @@ use webhooks_dispatch::{
     Engine, EngineSettings, FnTransport, PublishStatus,
     clock::{Clock as _, SystemClock},
     monitor::MonitorStore as _,
-    store::{ClaimRequest, DeliveryStore as _, SerializedEvent, StoreError},
+    store::{ClaimRequest, DeliveryStore as _, Room, SerializedEvent, StoreError},
 };
 use webhooks_postgres::{PostgresOptions, PostgresStore, PublishInError, publish_in};
 use webhooks_registry::{
@@ -36,10 +35,17 @@ async fn open() -> (String, PostgresStore) {
 async fn claimed(store: &PostgresStore) -> Vec<String> {
     let mut events = Vec::new();
     loop {
-        let (mut now, busy) = (SystemClock.clocks(), Arc::default());
+        let mut now = SystemClock.clocks();
         now.wall = now.wall + Duration::from_secs(1);
         let lease = Duration::from_secs(600);
-        let request = ClaimRequest { now, lease, limit: 500, per_endpoint: 500, busy };
+        let request = ClaimRequest {
+            now,
+            lease,
+            limit: 500,
+            per_endpoint: 500,
+            bytes: usize::MAX,
+            room: Room::new(),
+        };
         let claimed = store.claim(request).await.unwrap();
         if claimed.is_empty() {
             events.sort();

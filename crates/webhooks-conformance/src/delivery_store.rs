@@ -25,8 +25,6 @@ pub mod search;
 pub mod settle;
 pub mod versions;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,8 +34,8 @@ use webhooks_dispatch::{
     clock::{MonotonicTime, Now},
     history::{DeliveryRecord, HistoryStore, Query},
     store::{
-        Attempt, ClaimRequest, Claimed, DeliveryStore, OperationStore, Outcome, SerializedEvent,
-        Settled, Settlement,
+        Attempt, ClaimRequest, Claimed, DeliveryStore, OperationStore, Outcome, Room,
+        SerializedEvent, Settled, Settlement,
     },
 };
 use webhooks_registry::{
@@ -132,7 +130,14 @@ pub(crate) async fn publish_as(
 
 pub(crate) fn request(now: Timestamp) -> ClaimRequest {
     let now = clocks(now);
-    ClaimRequest { now, lease: LEASE, limit: 100, per_endpoint: 100, busy: Arc::default() }
+    ClaimRequest {
+        now,
+        lease: LEASE,
+        limit: 100,
+        per_endpoint: 100,
+        bytes: usize::MAX,
+        room: Room::new(),
+    }
 }
 
 /// Claims by a request. A store may read ahead in the background, so an empty answer counts only
@@ -144,7 +149,7 @@ pub(crate) async fn claim_as(store: &impl DeliveryStore, request: ClaimRequest) 
         if !claimed.is_empty() {
             return claimed;
         }
-        let due = store.next_due(Arc::clone(&request.busy), request.now).await;
+        let due = store.next_due(request.room.clone(), request.now).await;
         if due.expect("a store that works").is_none_or(|due| !due.is_zero()) {
             return claimed;
         }
@@ -166,7 +171,7 @@ pub(crate) async fn claim(store: &impl DeliveryStore, now: Timestamp) -> Vec<Cla
 
 /// Returns when something is due, as a store tells it at a time.
 pub(crate) async fn next_due(store: &impl DeliveryStore, now: Timestamp) -> Option<Timestamp> {
-    let due = store.next_due(Arc::new(BTreeSet::new()), clocks(now)).await;
+    let due = store.next_due(Room::new(), clocks(now)).await;
     due.expect("a store that works").map(|wait| now + wait)
 }
 

@@ -35,6 +35,9 @@ macro_rules! delivery_store_tests {
                 a_lease_that_ends_frees_the_delivery_and_fences_its_holder
                 an_extended_lease_lasts
                 busy_endpoints_and_limits_are_kept
+                the_room_of_a_worker_may_change_between_claims
+                a_claim_ends_when_its_bytes_are_used_up
+                a_claim_brings_what_a_rate_allows_within_a_second
                 tenants_take_turns
                 what_is_not_due_waits
                 a_large_backlog_is_handed_out_whole_and_once

@@ -6,20 +6,25 @@
 
 mod queued;
 
+mod due_endpoints;
 mod endpoint_queue;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_registry::{EndpointNumber, Registration};
 
+pub use self::due_endpoints::DueEndpoints;
 use self::endpoint_queue::EndpointQueue;
 pub use self::queued::{QueueKey, QueuedDelivery, Refill, Window, due_in_order};
 use crate::clock::{MonotonicTime, Now};
-use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Settlement};
+use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Room, Settlement};
+
+/// The part of the window that a refill may read at least.
+const REFILL_DIVISOR: usize = 64;
 
 /// The deliveries that wait, by endpoint, and the claims on them.
 ///
@@ -30,20 +35,20 @@ use crate::store::{Claim, ClaimRequest, Claimed, Outcome, Settlement};
 #[derive(Debug)]
 pub struct Backlog {
     window: Window,
-    /// Both clocks at the last claim.
-    now: Timestamp,
+    /// The monotonic clock at the last claim.
     monotonic: MonotonicTime,
     queues: HashMap<EndpointNumber, EndpointQueue>,
-    /// The queues with something due, by tenant.
-    ready: BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
-    /// The queues with nothing due yet, by the time at which something is.
-    later: BTreeSet<(Timestamp, EndpointNumber)>,
+    /// The queues with something to claim in memory.
+    due: DueEndpoints,
+    /// The queues with nothing in memory and something to claim on disk, by the time at which it is
+    /// due.
+    unread: BTreeSet<(Timestamp, EndpointNumber)>,
     /// The queues that run low and have more on disk.
     low: BTreeSet<EndpointNumber>,
     /// The queues whose refill failed, by the time at which it is tried again.
     retries: BTreeSet<(MonotonicTime, EndpointNumber)>,
-    /// The tenant that was served last.
-    served: Option<TenantId>,
+    /// The queues of more than one delivery by the size of their bodies, in powers of two.
+    by_size: BTreeSet<(u32, EndpointNumber)>,
     leases: BTreeMap<DeliveryId, Lease>,
     /// A time before which no lease ends.
     leases_end: MonotonicTime,
@@ -70,14 +75,13 @@ impl Backlog {
         let window = Window { per_endpoint: window.per_endpoint.max(1), ..window };
         Self {
             window,
-            now: Timestamp::UNIX_EPOCH,
             monotonic: MonotonicTime::default(),
             queues: HashMap::new(),
-            ready: BTreeMap::new(),
-            later: BTreeSet::new(),
+            due: DueEndpoints::new(),
+            unread: BTreeSet::new(),
             low: BTreeSet::new(),
             retries: BTreeSet::new(),
-            served: None,
+            by_size: BTreeSet::new(),
             leases: BTreeMap::new(),
             leases_end: MonotonicTime::NEVER,
             next_token: 1,
@@ -101,11 +105,7 @@ impl Backlog {
             return self.close(number);
         }
         match self.queues.get_mut(&number) {
-            Some(queue) => {
-                let before = queue.bytes();
-                queue.change(registration, &mut self.leases);
-                self.bytes = self.bytes - before + queue.bytes();
-            }
+            Some(queue) => queue.change(registration, &mut self.leases),
             None => {
                 let queue =
                     EndpointQueue::new(Arc::clone(registration), spilled_from, blocked_until);
@@ -125,12 +125,16 @@ impl Backlog {
     /// Removes the queue of an endpoint, and ends all claims on its deliveries.
     pub fn close(&mut self, endpoint: EndpointNumber) {
         let Some(queue) = self.queues.remove(&endpoint) else { return };
-        self.unlist(endpoint, &queue);
+        self.due.remove(endpoint);
+        if let Some(due_at) = queue.unread_at {
+            self.unread.remove(&(due_at, endpoint));
+        }
         self.low.remove(&endpoint);
         if let Some(at) = queue.retry_at() {
             self.retries.remove(&(at, endpoint));
         }
-        self.bytes -= queue.bytes();
+        self.by_size.remove(&(queue.size_class, endpoint));
+        self.bytes -= queue.counted_bytes;
         self.leases.retain(|_, lease| lease.endpoint != endpoint);
     }
 
@@ -143,26 +147,42 @@ impl Backlog {
         delivery: QueuedDelivery,
     ) {
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
-        let before = queue.bytes();
-        let free_bytes = self.window.bytes.saturating_sub(self.bytes);
         let key = QueueKey { due_at: queue.due(&delivery, due_at), delivery: id };
-        queue.push(key, delivery, self.window.per_endpoint, free_bytes);
-        self.bytes = self.bytes - before + queue.bytes();
+        queue.push(key, delivery, self.window.per_endpoint);
         self.list(endpoint);
+        while self.bytes > self.window.bytes && self.spill_fullest() {}
+    }
+
+    /// Adds a delivery that is on disk, without reading it: a refill reads it when there is room.
+    /// `due_at` is the due time that the store has recorded.
+    pub fn push_unread(&mut self, endpoint: EndpointNumber, due_at: Timestamp, id: DeliveryId) {
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        queue.push_unread(QueueKey { due_at, delivery: id });
+        self.list(endpoint);
+    }
+
+    /// Leaves the last deliveries of the fullest queue on disk alone, so that what waits for a long
+    /// time leaves room to others; returns whether there were any.
+    fn spill_fullest(&mut self) -> bool {
+        let Some((_, endpoint)) = self.by_size.last().copied() else { return false };
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return false };
+        // A quarter at a time, so that queues of one size do not take turns for single deliveries.
+        let most = queue.bytes() / 4 * 3;
+        let has_spilled = queue.spill_to(most);
+        self.list(endpoint);
+        has_spilled
     }
 
     /// Removes a delivery that waits or is claimed; a claim on it ends.
     pub fn remove(&mut self, endpoint: EndpointNumber, due_at: Timestamp, id: DeliveryId) {
         let leased = self.leases.remove(&id).is_some();
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
-        let before = queue.bytes();
         queue.change_of(id);
         if leased {
             queue.leased -= 1;
         } else {
             queue.remove(QueueKey { due_at, delivery: id });
         }
-        self.bytes = self.bytes - before + queue.bytes();
         self.list(endpoint);
     }
 
@@ -184,9 +204,7 @@ impl Backlog {
     /// due later, up to `through`. The store has changed the disk in the same way before.
     pub fn hasten(&mut self, endpoint: EndpointNumber, due_at: Timestamp, through: QueueKey) {
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
-        let before = queue.bytes();
         queue.hasten(due_at, through);
-        self.bytes = self.bytes - before + queue.bytes();
         for lease in self.leases.values_mut() {
             if lease.endpoint == endpoint
                 && lease.delivery.may_be_hastened()
@@ -202,12 +220,18 @@ impl Backlog {
     pub fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.advance(request.now);
         let until = request.now.monotonic + request.lease;
-        let mut claimed = Vec::new();
-        for endpoint in self.plan(request) {
-            let limit = request.per_endpoint.min(request.limit - claimed.len());
-            let Some(queue) = self.queues.get_mut(&endpoint) else { continue };
-            let before = queue.bytes();
-            for (key, delivery) in queue.take(request.now.wall, limit) {
+        let (queues, now) = (&self.queues, request.now.wall);
+        let count = |endpoint| {
+            let available =
+                |queue: &EndpointQueue| queue.available(now, request.most_for(&queue.registration));
+            queues.get(&endpoint).map_or(0, available)
+        };
+        let plan = self.due.plan(&request.room, request.limit, count);
+        let (mut claimed, mut bytes) = (Vec::new(), request.bytes);
+        for endpoint in plan {
+            let Some(queue) = self.queues.get_mut(&endpoint).filter(|_| bytes > 0) else { break };
+            let limit = request.most_for(&queue.registration).min(request.limit - claimed.len());
+            for (key, delivery) in queue.take(now, limit, &mut bytes) {
                 let token = self.next_token;
                 self.next_token += 1;
                 claimed.push(Claimed {
@@ -220,54 +244,11 @@ impl Backlog {
                 let lease = Lease { token, until, is_pinned: false, endpoint, key, delivery };
                 self.leases.insert(key.delivery, lease);
             }
-            self.bytes = self.bytes - before + queue.bytes();
-            self.served = Some(queue.registration.endpoint.tenant.clone());
+            self.due.set_served(&queue.registration.endpoint.tenant);
             self.list(endpoint);
         }
         self.leases_end = self.leases_end.min(until);
         claimed
-    }
-
-    /// Returns the endpoints whose queues to claim from, in turn. None of them is busy, and all
-    /// have something due.
-    fn plan(&self, request: &ClaimRequest) -> Vec<EndpointNumber> {
-        use std::ops::Bound::{Excluded, Unbounded};
-
-        // The tenants after the one that was served last come first, then those before.
-        let after = self.served.as_ref().map_or(Unbounded, Excluded);
-        let first = self.ready.range::<TenantId, _>((after, Unbounded));
-        let rest = (self.ready.iter())
-            .take_while(|(tenant, _)| self.served.as_ref().is_some_and(|served| *tenant <= served));
-        let mut turns = VecDeque::new();
-        for (_, queues) in first.chain(rest) {
-            // A queue with nothing in memory waits for its refill.
-            let is_free = |number: &EndpointNumber| {
-                !request.busy.contains(number)
-                    && self.queues.get(number).is_some_and(|queue| queue.len() > 0)
-            };
-            let mut queues = queues.iter().map(|(_, number)| *number).filter(is_free);
-            if let Some(endpoint) = queues.next() {
-                turns.push_back((endpoint, queues));
-            }
-            if turns.len() >= request.limit {
-                break;
-            }
-        }
-        let mut plan = Vec::new();
-        let mut planned = 0;
-        while let Some((endpoint, mut queues)) = turns.pop_front() {
-            if planned >= request.limit {
-                break;
-            }
-            let available =
-                |queue: &EndpointQueue| queue.available(request.now.wall, request.per_endpoint);
-            planned += self.queues.get(&endpoint).map_or(0, available);
-            plan.push(endpoint);
-            if let Some(endpoint) = queues.next() {
-                turns.push_back((endpoint, queues));
-            }
-        }
-        plan
     }
 
     /// Pins the lease of a claim, so that it does not end before [`settle`](Self::settle) or
@@ -353,11 +334,11 @@ impl Backlog {
     }
 
     /// Returns the time until there may be something to claim for endpoints that are not busy.
-    pub fn next_due(&self, busy: &BTreeSet<EndpointNumber>, now: Now) -> Option<Duration> {
-        let is_free = |(_, number): &&(Timestamp, EndpointNumber)| !busy.contains(number);
-        let ready = self.ready.values().flatten().find(is_free);
-        let due = ready.or_else(|| self.later.iter().find(is_free));
-        let due = due.map(|(due, _)| due.saturating_since(now.wall));
+    pub fn next_due(&mut self, room: &Room, now: Now) -> Option<Duration> {
+        // One on disk counts even if its endpoint is busy: it is read soon, and not often.
+        let unread = self.unread.first().map(|(due_at, _)| *due_at);
+        let due = self.due.next(room).into_iter().chain(unread).min();
+        let due = due.map(|due_at| due_at.saturating_since(now.wall));
         let lease = (!self.leases.is_empty()).then_some(self.leases_end);
         let retry = self.retries.first().map(|(at, _)| *at);
         let wait = |at: MonotonicTime| at.saturating_since(now.monotonic);
@@ -381,7 +362,10 @@ impl Backlog {
             if let Some(from) = queue.begin_refill(number) {
                 self.next_refill += 1;
                 let limit = self.window.per_endpoint;
-                refills.push(Refill { endpoint, from, limit, number });
+                // A part of the window, even if it is full: other queues then give way.
+                let free = self.window.bytes.saturating_sub(self.bytes);
+                let bytes = free.max(self.window.bytes / REFILL_DIVISOR).max(1);
+                refills.push(Refill { endpoint, from, limit, bytes, number });
             }
         }
         refills
@@ -431,35 +415,12 @@ impl Backlog {
 
     /// Moves the time forward: leases end, and queues become ready.
     fn advance(&mut self, now: Now) {
-        let has_stepped_back = now.wall < self.now;
-        (self.now, self.monotonic) = (now.wall, now.monotonic);
+        self.monotonic = now.monotonic;
         if !self.leases.is_empty() && self.leases_end <= now.monotonic {
             self.end_leases(now.monotonic);
         }
-        if has_stepped_back {
-            self.unready();
-        }
+        self.due.advance(now.wall);
         self.end_retries();
-        while let Some((due, _)) = self.later.first()
-            && *due <= self.now
-            && let Some((due, number)) = self.later.pop_first()
-        {
-            if let Some(queue) = self.queues.get_mut(&number) {
-                let tenant = queue.registration.endpoint.tenant.clone();
-                queue.listed = Some((due, true));
-                self.ready.entry(tenant).or_default().insert((due, number));
-            }
-        }
-    }
-
-    /// Moves queues back that are no longer ready, because the wall clock stepped back.
-    fn unready(&mut self) {
-        let is_early = |(due, _): &&(Timestamp, EndpointNumber)| *due > self.now;
-        let early: Vec<EndpointNumber> =
-            (self.ready.values().flatten()).filter(is_early).map(|(_, number)| *number).collect();
-        for number in early {
-            self.list(number);
-        }
     }
 
     fn end_leases(&mut self, now: MonotonicTime) {
@@ -482,59 +443,34 @@ impl Backlog {
         self.leases_end = ends.unwrap_or(MonotonicTime::NEVER);
     }
 
-    /// Lists a queue by its next due time: ready, later or not at all.
+    /// Lists a queue by its next due time and by its size, after it has changed.
     fn list(&mut self, endpoint: EndpointNumber) {
         let Some(queue) = self.queues.get_mut(&endpoint) else { return };
         if queue.is_low(self.window.per_endpoint) {
             self.low.insert(endpoint);
         }
-        let next = queue.next_due().map(|due| (due, due <= self.now));
-        if next == queue.listed {
-            return;
-        }
-        let before = std::mem::replace(&mut queue.listed, next);
+        let (due_at, is_unread) = (queue.next_due(), queue.len() == 0);
         let tenant = &queue.registration.endpoint.tenant;
-        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, before);
-        match next {
-            Some((due, true)) => {
-                let queues = match self.ready.get_mut(tenant) {
-                    Some(queues) => queues,
-                    None => self.ready.entry(tenant.clone()).or_default(),
-                };
-                queues.insert((due, endpoint));
+        self.due.set(endpoint, tenant, due_at.filter(|_| !is_unread));
+        let unread_at = due_at.filter(|_| is_unread);
+        if queue.unread_at != unread_at {
+            if let Some(before) = std::mem::replace(&mut queue.unread_at, unread_at) {
+                self.unread.remove(&(before, endpoint));
             }
-            Some((due, false)) => {
-                self.later.insert((due, endpoint));
-            }
-            None => {}
+            self.unread.extend(unread_at.map(|due_at| (due_at, endpoint)));
         }
-    }
-
-    fn unlist(&mut self, endpoint: EndpointNumber, queue: &EndpointQueue) {
-        let tenant = &queue.registration.endpoint.tenant;
-        Self::unlist_at(&mut self.ready, &mut self.later, tenant, endpoint, queue.listed);
-    }
-
-    fn unlist_at(
-        ready: &mut BTreeMap<TenantId, BTreeSet<(Timestamp, EndpointNumber)>>,
-        later: &mut BTreeSet<(Timestamp, EndpointNumber)>,
-        tenant: &TenantId,
-        endpoint: EndpointNumber,
-        listed: Option<(Timestamp, bool)>,
-    ) {
-        match listed {
-            Some((due, true)) => {
-                if let Some(queues) = ready.get_mut(tenant) {
-                    queues.remove(&(due, endpoint));
-                    if queues.is_empty() {
-                        ready.remove(tenant);
-                    }
-                }
+        let bytes = queue.bytes();
+        let before = std::mem::replace(&mut queue.counted_bytes, bytes);
+        self.bytes = self.bytes - before + bytes;
+        // The first delivery of a queue is never spilled.
+        let size = if queue.len() > 1 { bytes } else { 0 };
+        let size_class = usize::BITS - size.leading_zeros();
+        let before = std::mem::replace(&mut queue.size_class, size_class);
+        if before != size_class {
+            self.by_size.remove(&(before, endpoint));
+            if size > 0 {
+                self.by_size.insert((size_class, endpoint));
             }
-            Some((due, false)) => {
-                later.remove(&(due, endpoint));
-            }
-            None => {}
         }
     }
 }

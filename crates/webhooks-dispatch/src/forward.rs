@@ -4,7 +4,6 @@
 /// The types that the lists of methods name.
 #[doc(hidden)]
 pub mod types {
-    pub use std::collections::BTreeSet;
     pub use std::sync::Arc;
     pub use std::time::Duration;
 
@@ -13,7 +12,7 @@ pub mod types {
         EndpointPage, EndpointQuery, EndpointStore, EndpointStoreError, RegisterRequest,
         Registered, StateChange,
     };
-    pub use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
+    pub use webhooks_registry::{EndpointKey, Registration};
 
     pub use crate::clock::Now;
     pub use crate::figures::{FiguresQuery, FiguresRow};
@@ -30,7 +29,7 @@ pub mod types {
     pub use crate::store::{
         ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, ExpungeRequest,
         Expunged, OperationError, OperationStore, PruneRequest, Published, ReplayRequest, Replayed,
-        SerializedEvent, Settled, Settlement, StoreError,
+        Room, SerializedEvent, Settled, Settlement, StoreError,
     };
 }
 
@@ -211,9 +210,7 @@ macro_rules! __methods {
                 now: $crate::__types::Now
             ) -> Result<Vec<$crate::__types::Claim>, $crate::__types::StoreError>;
             next_due(
-                busy: $crate::__types::Arc<
-                    $crate::__types::BTreeSet<$crate::__types::EndpointNumber>,
-                >,
+                room: $crate::__types::Room,
                 now: $crate::__types::Now
             ) -> Result<Option<$crate::__types::Duration>, $crate::__types::StoreError>;
             hasten(now: $crate::__types::Timestamp) -> Result<(), $crate::__types::StoreError>;

@@ -264,6 +264,8 @@ pub enum WorkerPart {
     Driver,
     /// The task that works on jobs.
     Jobs,
+    /// The task that extends leases.
+    Leases,
     /// The tasks that make attempts.
     Attempts,
     /// The task that settles results.

@@ -1,47 +1,32 @@
-//! The rate limit of an endpoint: the bucket of `governor`, with the engine's clock.
+//! The rate limit of an endpoint: a token bucket, as the generic cell rate algorithm counts it.
+//!
+//! The state is one time: that at which the bucket is full again. ITU-T I.371 (GCRA) calls it the
+//! theoretical arrival time of the next cell.
 
-use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use webhooks_registry::RateLimit;
 
 use crate::clock::MonotonicTime;
 
-/// The bounds within which `governor` can count in nanoseconds; registries allow no more.
-const SHORTEST_INTERVAL: Duration = Duration::from_nanos(1);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-const MAX_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
-
 /// A token bucket that starts full.
+#[derive(Debug)]
 pub(crate) struct Rate {
     limit: RateLimit,
-    clock: BucketClock,
     /// The time in which the bucket gets one token.
     interval: Duration,
+    /// The number of tokens in a full bucket.
+    size: NonZeroU32,
     /// The time at which it is full again if nothing more is taken.
     full_at: MonotonicTime,
-    bucket: RateLimiter<NotKeyed, InMemoryState, BucketClock, NoOpMiddleware<Nanos>>,
 }
 
 impl Rate {
     pub(crate) fn new(limit: RateLimit, now: MonotonicTime) -> Self {
-        let interval = limit.interval().clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-        // An interval of zero has no quota; `clamp` has excluded it.
-        let quota = Quota::with_period(interval).unwrap_or_else(|| Quota::per_second(limit.calls));
-        let quota = quota.allow_burst(limit.burst.min(MAX_BURST));
-        // Before the bucket is made, which then reads the clock for its start.
-        let clock = BucketClock::default();
-        clock.set(now);
-        let bucket = RateLimiter::direct_with_clock(quota, clock.clone());
-        Self { limit, clock, interval, full_at: now, bucket }
+        // Endpoints have no shorter interval. With none there would be tokens without end.
+        let interval = limit.interval().max(Duration::from_nanos(1));
+        Self { limit, interval, size: limit.bucket(), full_at: now }
     }
 
     /// Returns the limit.
@@ -51,50 +36,36 @@ impl Rate {
 
     /// Takes a token, or returns the time at which there is one.
     pub(crate) fn take(&mut self, now: MonotonicTime) -> Result<(), MonotonicTime> {
-        self.clock.set(now);
-        let taken = self.bucket.check();
-        taken.map_err(|not_until| now + not_until.wait_time_from(self.clock.now()))?;
+        if let Some(until) = self.next_token(now) {
+            return Err(until);
+        }
         self.full_at = self.full_at.max(now) + self.interval;
         Ok(())
     }
 
+    /// Returns the time at which there is a token, if there is none now.
+    pub(crate) fn next_token(&self, now: MonotonicTime) -> Option<MonotonicTime> {
+        let one_left = self.interval.saturating_mul(self.size.get() - 1);
+        let wait = self.full_at.saturating_since(now).saturating_sub(one_left);
+        (!wait.is_zero()).then(|| now + wait)
+    }
+
     /// Returns the number of tokens in the bucket.
     pub(crate) fn tokens(&self, now: MonotonicTime) -> u32 {
-        let refills_in = self.full_at.saturating_since(now).as_nanos();
-        let missing = refills_in.div_ceil(self.interval.as_nanos().max(1));
-        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-        self.limit.burst.min(MAX_BURST).get().saturating_sub(missing)
+        u32::try_from(self.tokens_within(now, Duration::ZERO)).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the number of tokens that can be taken within `span`, each as soon as it is there.
+    pub(crate) fn tokens_within(&self, now: MonotonicTime, span: Duration) -> usize {
+        let missing = self.full_at.saturating_since(now).as_nanos();
+        let full = self.interval.as_nanos() * u128::from(self.size.get());
+        let tokens = (full + span.as_nanos()).saturating_sub(missing) / self.interval.as_nanos();
+        usize::try_from(tokens).unwrap_or(usize::MAX)
     }
 
     /// Returns whether the bucket is full. Then it can be dropped: a new one allows no more.
     pub(crate) fn is_full(&self, now: MonotonicTime) -> bool {
         self.full_at <= now
-    }
-}
-
-impl fmt::Debug for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rate").field("limit", &self.limit).finish_non_exhaustive()
-    }
-}
-
-/// The time that the caller set last, in nanoseconds. It never goes back.
-#[derive(Debug, Clone, Default)]
-struct BucketClock(Arc<AtomicU64>);
-
-impl BucketClock {
-    fn set(&self, now: MonotonicTime) {
-        let elapsed = now.saturating_since(MonotonicTime::default()).as_nanos();
-        let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        self.0.fetch_max(nanoseconds, Ordering::Relaxed);
-    }
-}
-
-impl Clock for BucketClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::from(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -149,6 +120,9 @@ mod tests {
         let after = |milliseconds| start + Duration::from_millis(milliseconds);
         let tokens = [0, 99, 100, 299, 300, 9_000].map(|time| rate.tokens(after(time)));
         assert_eq!(tokens, [0, 0, 1, 2, 3, 3]);
+        let within =
+            [0, 50, 1_000].map(|time| rate.tokens_within(after(50), Duration::from_millis(time)));
+        assert_eq!(within, [0, 1, 10]);
     }
 
     proptest! {

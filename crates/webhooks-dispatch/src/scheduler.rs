@@ -16,7 +16,6 @@ mod flights;
 mod figures;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::Timestamp;
@@ -27,7 +26,7 @@ use self::slots::{SLOW_FACTOR, Slots, Trust};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
 use crate::clock::{MonotonicTime, Now};
-use crate::store::{Claim, ClaimRequest, Claimed};
+use crate::store::{Claim, ClaimRequest, Claimed, Room};
 
 /// The upper bound of `concurrency`, far above the number of sockets that a process can open.
 const MAX_CONCURRENCY: usize = 1 << 20;
@@ -44,6 +43,10 @@ const PER_ENDPOINT: (usize, usize) = (16, 64);
 /// more than `MANY * concurrency` deliveries wait in lanes. One claim then finds many endpoints.
 const FEW_PER_ENDPOINT: usize = 4;
 const MANY: usize = 20;
+
+/// The bytes of bodies up to which ready lanes are filled, and up to which others hold what they
+/// cannot start. Lanes hold one delivery each beyond that.
+const MAX_BYTES: usize = 32 << 20;
 
 /// The age up to which a delivery that waits is no sign of trouble with its endpoint.
 const FRESH: Duration = Duration::from_secs(1);
@@ -83,13 +86,16 @@ pub(crate) struct Scheduler {
     resting: BTreeSet<(MonotonicTime, usize)>,
     /// The lanes whose breakers are not closed.
     probing: BTreeSet<usize>,
-    /// The endpoints for which nothing is claimed.
-    busy: Arc<BTreeSet<EndpointNumber>>,
+    /// The endpoints for which less is claimed, or nothing.
+    room: Room,
     /// All claims of this worker with the ends of their leases: those that wait in lanes, and those
     /// in flight.
     held: BTreeMap<Claim, MonotonicTime>,
     /// The number of them that wait in lanes.
     queued: usize,
+    /// The bytes of their bodies, and of those of them in ready lanes.
+    queued_bytes: usize,
+    ready_bytes: usize,
     /// A time before which no lease of a claim that waits in a lane ends.
     leases_end: MonotonicTime,
     /// Claims to release: no lane holds them any more.
@@ -97,8 +103,8 @@ pub(crate) struct Scheduler {
     /// The number of changes that may have brought something to claim: in the store, of lanes that
     /// became free, of time.
     changes: u64,
-    /// `changes` when the last claim was requested, and the limit of that claim.
-    last_claim: (u64, usize),
+    /// The last claim that was requested.
+    last_claim: LastClaim,
     /// The time of the wall clock when the last claim was requested.
     last_claim_at: Timestamp,
     // A claim that brings less than its limit stops further claims until `changes` moves. The count
@@ -140,13 +146,15 @@ impl Scheduler {
             parked_deliveries: 0,
             resting: BTreeSet::new(),
             probing: BTreeSet::new(),
-            busy: Arc::default(),
+            room: Room::new(),
             held: BTreeMap::new(),
             queued: 0,
+            queued_bytes: 0,
+            ready_bytes: 0,
             leases_end: MonotonicTime::NEVER,
             to_release: Vec::new(),
             changes: 0,
-            last_claim: (0, 0),
+            last_claim: LastClaim::default(),
             last_claim_at: Timestamp::UNIX_EPOCH,
             exhausted_at: None,
             slots: Slots::new(concurrency),
@@ -164,10 +172,11 @@ impl Scheduler {
             return None;
         }
         let limit = HIGH_WATER * self.concurrency - self.ready_deliveries;
-        self.last_claim = (self.changes, limit);
+        let bytes = MAX_BYTES - self.ready_bytes;
+        self.last_claim = LastClaim { changes: self.changes, limit, bytes };
         self.last_claim_at = now.wall;
-        let per_endpoint = self.per_endpoint();
-        Some(ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::clone(&self.busy) })
+        let (per_endpoint, room) = (self.per_endpoint(), self.room.clone());
+        Some(ClaimRequest { now, lease, limit, per_endpoint, bytes, room })
     }
 
     /// Allows the next claim: there may be something to claim, even if the last one brought too
@@ -178,7 +187,7 @@ impl Scheduler {
 
     /// Returns whether the lanes run low.
     pub(crate) fn runs_low(&self) -> bool {
-        self.ready_deliveries < LOW_WATER * self.concurrency
+        self.ready_deliveries < LOW_WATER * self.concurrency && self.ready_bytes < MAX_BYTES
     }
 
     /// Returns whether the lanes run low and a claim may bring more.
@@ -186,8 +195,8 @@ impl Scheduler {
         self.runs_low() && self.exhausted_at != Some(self.changes)
     }
 
-    pub(crate) fn busy(&self) -> Arc<BTreeSet<EndpointNumber>> {
-        Arc::clone(&self.busy)
+    pub(crate) fn room(&self) -> Room {
+        self.room.clone()
     }
 
     fn per_endpoint(&self) -> usize {
@@ -200,8 +209,9 @@ impl Scheduler {
 
     /// Adds deliveries that were claimed, with leases that last until `lease_end`.
     pub(crate) fn add_claimed(&mut self, claimed: Vec<Claimed>, lease_end: MonotonicTime) {
-        let (changes, limit) = self.last_claim;
-        if claimed.len() < limit {
+        let LastClaim { changes, limit, bytes } = self.last_claim;
+        let lengths = claimed.iter().map(|claimed| claimed.event.body.len());
+        if claimed.len() < limit && lengths.sum::<usize>() < bytes {
             self.exhausted_at = Some(changes);
         }
         for claimed in claimed {
@@ -216,14 +226,21 @@ impl Scheduler {
             self.leases_end = self.leases_end.min(lease_end);
             let is_fresh = self.last_claim_at.saturating_since(claimed.progress.queued_at) < FRESH;
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
-            lane.queue.push_back(claimed);
-            self.queued += 1;
-            self.note_breaker(index);
-            match self.lanes[index].state {
-                LaneState::Ready => self.ready_deliveries += 1,
+            // Between `unlist` and `list`: the sums follow the queue. A parked lane keeps its turn.
+            let len = claimed.event.body.len();
+            match lane.state {
+                LaneState::Ready => {
+                    self.ready_deliveries += 1;
+                    self.ready_bytes += len;
+                }
                 LaneState::Parked(_) => self.parked_deliveries += 1,
-                LaneState::Idle | LaneState::Resting => {}
+                LaneState::Idle | LaneState::Limited | LaneState::Resting => {}
             }
+            lane.queue.push_back(claimed);
+            lane.bytes += len;
+            self.queued += 1;
+            self.queued_bytes += len;
+            self.note_breaker(index);
             self.list(index);
         }
     }
@@ -240,6 +257,7 @@ impl Scheduler {
             let (most, slow_share) = self.shares();
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
+            self.ready_bytes -= lane.bytes;
             lane.state = LaneState::Idle;
             if !lane.can_start(most, slow_share) {
                 // Others took the slots meanwhile. The lane goes on when an attempt of its own
@@ -253,18 +271,21 @@ impl Scheduler {
             }
             // After the other checks, so that no token is spent on a lane that cannot start.
             if let Err(until) = lane.token(self.now) {
-                // The wait for a token may outlast a lease. The claims are released, so that they
-                // need no extending, fill no lane, and are free for other workers meanwhile.
-                self.rest_until(index, until);
+                self.limit_until(index, until);
                 continue;
             }
-            if let Some(claimed) = lane.start(self.now) {
-                self.queued -= 1;
-                self.slots.start(trust);
+            let started = lane.start(self.now);
+            if let Some(until) = lane.next_token(self.now) {
+                self.limit_until(index, until);
+            } else {
                 self.list(index);
+            }
+            if let Some(claimed) = started {
+                self.queued -= 1;
+                self.queued_bytes -= claimed.event.body.len();
+                self.slots.start(trust);
                 return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
-            self.list(index);
         }
         None
     }
@@ -278,13 +299,14 @@ impl Scheduler {
         self.parked.insert((trust, self.parkings), index);
         self.parkings += 1;
         // `take` has subtracted this queue from `ready_deliveries`.
-        let (len, endpoint) = (lane.queue.len(), lane.endpoint);
-        if self.parked_deliveries + len > HIGH_WATER * self.concurrency {
-            self.release_queue(index);
+        let len = lane.queue.len();
+        let is_full = self.queued_bytes - self.ready_bytes > MAX_BYTES;
+        if is_full || self.parked_deliveries + len > HIGH_WATER * self.concurrency {
+            self.release_queue(index, 0);
         } else {
             self.parked_deliveries += len;
         }
-        self.set_busy(endpoint, true);
+        self.set_room(index);
     }
 
     /// Unparks the first lane of each trust for which there is a slot.
@@ -312,22 +334,35 @@ impl Scheduler {
             || !self.unparkable().is_empty()
     }
 
-    /// Makes a lane rest, and releases its claims.
+    /// Makes a lane rest, and releases its claims. A rest that is longer already stays.
     fn rest_until(&mut self, index: usize, until: MonotonicTime) {
         self.unlist(index);
+        let lane = &self.lanes[index];
+        let until = match lane.state {
+            LaneState::Resting | LaneState::Limited => until.max(lane.rests_until),
+            _ => until,
+        };
+        self.wait_until(index, LaneState::Resting, until);
+        self.release_queue(index, 0);
+        self.set_room(index);
+    }
+
+    /// Makes an idle lane wait for a token. It keeps as many claims as may start within a short time.
+    /// The others are released, so that they need no extending and fill no lane.
+    fn limit_until(&mut self, index: usize, until: MonotonicTime) {
+        self.wait_until(index, LaneState::Limited, until);
+        self.release_queue(index, self.lanes[index].starts_soon(self.now));
+        self.set_room(index);
+    }
+
+    fn wait_until(&mut self, index: usize, state: LaneState, until: MonotonicTime) {
         let lane = &mut self.lanes[index];
-        let mut until = until;
-        if lane.state == LaneState::Resting {
+        if matches!(lane.state, LaneState::Resting | LaneState::Limited) {
             self.resting.remove(&(lane.rests_until, index));
-            // A rest that is longer already stays.
-            until = until.max(lane.rests_until);
         }
-        lane.state = LaneState::Resting;
+        lane.state = state;
         lane.rests_until = until;
         self.resting.insert((until, index));
-        let endpoint = lane.endpoint;
-        self.release_queue(index);
-        self.set_busy(endpoint, true);
     }
 
     /// Stops starting attempts, and releases the claims that wait.
@@ -335,7 +370,7 @@ impl Scheduler {
         self.is_stopped = true;
         for index in 0..self.lanes.len() {
             self.unlist(index);
-            self.release_queue(index);
+            self.release_queue(index, 0);
         }
     }
 
@@ -382,18 +417,15 @@ impl Scheduler {
     /// Lists an idle lane among the ready ones if it can start an attempt, and marks the endpoint
     /// of any lane busy or free.
     fn list(&mut self, index: usize) {
-        let per_endpoint = self.per_endpoint();
         let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
         if lane.state == LaneState::Idle && lane.can_start(most, slow_share) {
             lane.state = LaneState::Ready;
             self.ready_deliveries += lane.queue.len();
+            self.ready_bytes += lane.bytes;
             self.turns.push(&lane.tenant, index);
         }
-        let is_closed = matches!(lane.state, LaneState::Parked(_) | LaneState::Resting);
-        let is_busy = is_closed || lane.queue.len() >= per_endpoint;
-        let endpoint = lane.endpoint;
-        self.set_busy(endpoint, is_busy);
+        self.set_room(index);
     }
 
     /// Removes a lane from the ready ones or the parked ones, and makes it idle. A lane that rests
@@ -403,29 +435,52 @@ impl Scheduler {
         match lane.state {
             LaneState::Ready => {
                 self.ready_deliveries -= lane.queue.len();
+                self.ready_bytes -= lane.bytes;
                 self.turns.remove(&lane.tenant, index);
             }
             LaneState::Parked(turn) => {
                 self.parked_deliveries -= lane.queue.len();
                 self.parked.remove(&(lane.parked_as, turn));
             }
-            LaneState::Idle | LaneState::Resting => return,
+            LaneState::Idle | LaneState::Limited | LaneState::Resting => return,
         }
         lane.state = LaneState::Idle;
     }
 
-    fn set_busy(&mut self, endpoint: EndpointNumber, is_busy: bool) {
-        if self.busy.contains(&endpoint) != is_busy {
-            let busy = Arc::make_mut(&mut self.busy);
-            if is_busy {
-                busy.insert(endpoint);
-            } else {
-                busy.remove(&endpoint);
+    /// Sets the room for a lane's endpoint, after the lane has changed.
+    fn set_room(&mut self, index: usize) {
+        let per_endpoint = self.per_endpoint();
+        // Lanes that cannot start hold no more than this, so that claims for others bring something.
+        let is_full = self.queued_bytes - self.ready_bytes >= MAX_BYTES;
+        let lane = &mut self.lanes[index];
+        let most = match lane.state {
+            LaneState::Parked(_) | LaneState::Resting => 0,
+            LaneState::Idle if is_full && !lane.queue.is_empty() => 0,
+            LaneState::Idle | LaneState::Limited | LaneState::Ready => {
+                lane.starts_soon(self.now).min(per_endpoint)
+            }
+        };
+        let room = most.saturating_sub(lane.queue.len());
+        // A lane that may get as much as any other one, or nearly, needs no limit of its own.
+        let room = (room == 0 || most < per_endpoint).then_some(room);
+        let before = std::mem::replace(&mut lane.room, room);
+        if before != room {
+            self.room.set(lane.endpoint, room);
+            if before == Some(0) {
                 // A claim that brought too little left this endpoint out.
                 self.changes += 1;
             }
         }
     }
+}
+
+/// The last claim that was requested.
+#[derive(Debug, Default)]
+struct LastClaim {
+    /// `Scheduler::changes` at that time.
+    changes: u64,
+    limit: usize,
+    bytes: usize,
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod changes;
 mod claim;
 mod error;
 mod outcome;
+mod room;
 
 mod health;
 
@@ -29,16 +30,13 @@ mod settlement;
 
 mod operation;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use webhooks_core::{EventId, TenantId, Timestamp};
-use webhooks_registry::EndpointNumber;
 
 pub use self::changes::{ChangeListener, ChangeNotifier};
-pub use self::claim::{Claim, ClaimRequest, Claimed, Progress};
+pub use self::claim::{Claim, ClaimRequest, Claimed, Progress, RATE_SPAN};
 pub use self::error::{CancelReason, OperationError, StoreError};
 pub use self::health::{Failing, Health};
 pub use self::operation::{ExpungeRequest, Expunged, OperationStore};
@@ -46,6 +44,7 @@ pub use self::outcome::{Attempt, Outcome};
 pub use self::replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,
 };
+pub use self::room::{Room, RoomReader};
 pub use self::settlement::{Settled, Settlement};
 use crate::report::WorkerReport;
 
@@ -116,8 +115,8 @@ pub trait DeliveryStore: Send + Sync + 'static {
         now: Now,
     ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
 
-    /// Returns the time until there may be something to claim for endpoints that are not `busy`:
-    /// until a delivery is due or a lease ends. `None` if only a change can bring something.
+    /// Returns the time until there may be something to claim for endpoints that are not busy in
+    /// `room`: until a delivery is due or a lease ends. `None` if only a change can bring something.
     ///
     /// It is zero only if a claim now may find something. The worker then claims again after 1 ms.
     ///
@@ -125,7 +124,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// [`StoreError`] when the store fails.
     fn next_due(
         &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
+        room: Room,
         now: Now,
     ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
 

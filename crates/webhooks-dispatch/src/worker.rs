@@ -4,6 +4,7 @@
 mod attempts;
 mod disabler;
 mod job_runner;
+mod lease_keeper;
 
 mod settler;
 

@@ -43,6 +43,7 @@ CREATE TABLE webhooks.endpoints (
     is_current    boolean NOT NULL DEFAULT true,-- false once unregistered, or replaced by a new row
     is_ordered    boolean NOT NULL,
     max_workers   integer NOT NULL,             -- the most that may serve it: see share.rs
+    max_claim     integer,                      -- the deliveries of one claim, if a rate limits them
     disabled      text,                         -- why it was disabled: failing, gone, manual
     failing_since timestamptz,                  -- the first failure since the last success
     failed_at     timestamptz,                  -- the last failure that was noted
@@ -170,6 +171,7 @@ CREATE TABLE webhooks.pending_deliveries (
     leased_until     timestamptz,               -- NULL unless it is claimed
     token            bigint,                    -- of the claim
     created_at       timestamptz,               -- when a replay of missed events made it, if one did
+    bytes            integer NOT NULL DEFAULT 0, -- of its event's body
     -- True until the first attempt if its event was to be delivered later: then it is due at that
     -- time, also if its endpoint is ordered, and so comes after those that wait then.
     is_scheduled     boolean

@@ -35,6 +35,8 @@ END $$;
 --   preclaimed_*  for each endpoint whose deliveries of a kind are preclaimed: the kind, the
 --                 endpoint, and the ordinal of its delivery among those of such an event: from 0,
 --                 the last 20 bits of the delivery's id
+--   waiting_*     for each endpoint that has, or may have, deliveries of a kind which are not
+--                 preclaimed: the kind and the endpoint
 --   old_*         for each event that had been published before: its place from 1, how many
 --                 deliveries it has, its number, and its stored body
 CREATE FUNCTION webhooks.publish_all(
@@ -45,6 +47,7 @@ CREATE FUNCTION webhooks.publish_all(
     OUT numbers bigint[], OUT wanted integer[],
     OUT preclaimed_kinds integer[], OUT preclaimed_endpoints bigint[],
     OUT preclaimed_ordinals integer[],
+    OUT waiting_kinds integer[], OUT waiting_endpoints bigint[],
     OUT old_places integer[], OUT old_deliveries integer[], OUT old_numbers bigint[],
     OUT old_bodies text[]
 )
@@ -109,9 +112,12 @@ BEGIN
            array_agg(w.is_preclaimed),
            array_agg(w.kind) FILTER (WHERE w.is_preclaimed),
            array_agg(w.endpoint) FILTER (WHERE w.is_preclaimed),
-           array_agg(w.ordinal) FILTER (WHERE w.is_preclaimed)
+           array_agg(w.ordinal) FILTER (WHERE w.is_preclaimed),
+           array_agg(w.kind) FILTER (WHERE NOT w.is_preclaimed OR p_deliver_ats IS NOT NULL),
+           array_agg(w.endpoint) FILTER (WHERE NOT w.is_preclaimed OR p_deliver_ats IS NOT NULL)
     INTO v_kinds, v_endpoints, v_ordinals, v_ordered, v_preclaimed,
-         preclaimed_kinds, preclaimed_endpoints, preclaimed_ordinals
+         preclaimed_kinds, preclaimed_endpoints, preclaimed_ordinals,
+         waiting_kinds, waiting_endpoints
     FROM (
         SELECT k.kind::integer, s.endpoint, s.is_ordered,
                NOT s.is_ordered AND s.endpoint = ANY (p_preclaimable) AS is_preclaimed,
@@ -140,16 +146,17 @@ BEGIN
         GROUP BY kind ORDER BY kind);
     v_until := lease_clock(p_times[1]) + p_lease;
     INSERT INTO pending_deliveries (id, endpoint, due_at, event_at, queued_at, leased_until, token,
-                                    is_scheduled)
+                                    bytes, is_scheduled)
     SELECT first_delivery(g.number) + w.ordinal, w.endpoint,
            CASE WHEN w.is_ordered AND g.later IS NULL THEN 'epoch' ELSE coalesce(g.later, g.at) END,
            g.at, coalesce(g.later, g.at),
            CASE WHEN w.is_preclaimed AND g.later IS NULL THEN v_until END,
            CASE WHEN w.is_preclaimed AND g.later IS NULL THEN p_token END,
+           octet_length(g.body),
            CASE WHEN g.later IS NOT NULL THEN true END
-    FROM (SELECT number, kind, at, CASE WHEN deliver_at > at THEN deliver_at END AS later
-          FROM unnest(numbers, p_kinds, p_times, p_deliver_ats)
-               AS u(number, kind, at, deliver_at)) g
+    FROM (SELECT number, kind, at, body, CASE WHEN deliver_at > at THEN deliver_at END AS later
+          FROM unnest(numbers, p_kinds, p_times, p_deliver_ats, p_bodies)
+               AS u(number, kind, at, deliver_at, body)) g
     JOIN unnest(v_kinds, v_endpoints, v_ordinals, v_ordered, v_preclaimed)
          AS w(kind, endpoint, ordinal, is_ordered, is_preclaimed) USING (kind)
     WHERE g.number IS NOT NULL;
@@ -175,8 +182,8 @@ BEGIN
                 USING ERRCODE = 'serialization_failure';
         END IF;
     END IF;
-    IF false = ANY (v_preclaimed) AND array_remove(numbers, NULL) <> '{}' THEN
-        PERFORM notify_others(p_worker);
+    IF waiting_endpoints IS NOT NULL AND array_remove(numbers, NULL) <> '{}' THEN
+        PERFORM notify_others(p_worker, waiting_endpoints);
     END IF;
     -- Last, since it locks rows until the end of the transaction. The store's publishes take turns
     -- for a moment; in a caller's own transaction, nobody may have to wait for its end.
@@ -213,13 +220,16 @@ BEGIN
     RETURN v_blocked;
 END $$;
 
--- Wakes the other live workers when the transaction is committed. Several calls in one transaction
--- are one notification.
-CREATE FUNCTION webhooks.notify_others(p_worker bigint) RETURNS void
+-- Wakes the other live workers when the transaction is committed, for these endpoints, or for all of
+-- them. Several calls with the same endpoints in one transaction are one notification.
+CREATE FUNCTION webhooks.notify_others(p_worker bigint, p_endpoints bigint[] DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT 1 FROM workers WHERE id IS DISTINCT FROM p_worker) THEN
-        PERFORM pg_notify('webhooks', '');
+        -- The text of a notification has less than 8,000 bytes.
+        PERFORM pg_notify('webhooks', CASE WHEN cardinality(p_endpoints) <= 300
+            THEN array_to_string(p_endpoints, ' ') ELSE '' END);
     END IF;
 END $$;
 

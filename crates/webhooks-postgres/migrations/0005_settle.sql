@@ -88,7 +88,9 @@ BEGIN
     -- A retry notifies nobody: this worker knows its due time, and the others learn of it when they
     -- poll.
     IF 'released' = ANY (p_outcomes) THEN
-        PERFORM notify_others(p_worker);
+        PERFORM notify_others(p_worker, ARRAY(
+            SELECT DISTINCT h.endpoint FROM unnest(v_endpoints, v_outcomes) AS h(endpoint, outcome)
+            WHERE h.outcome = 'released'));
     END IF;
     IF NOT p_outcomes && ARRAY['retrying', 'failed'] AND NOT EXISTS (
         SELECT 1 FROM endpoints e

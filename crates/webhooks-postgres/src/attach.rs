@@ -51,12 +51,14 @@ impl PostgresInner {
         let (mut claimed, mut unserved) = (Vec::with_capacity(deliveries.len()), Vec::new());
         {
             let (cache, mut queues) = (self.endpoint_cache(), self.local_queues());
+            let mut known = self.known_due();
             for delivery in deliveries {
                 let ClaimedDelivery { claim, endpoint, version, event, progress, is_failing } =
                     delivery;
                 match cache.get((endpoint, version)) {
                     Some(Some(registration)) => {
                         queues.record_claim(endpoint, registration, local_now());
+                        known.note_tenant(registration.number, &registration.endpoint.tenant);
                         let registration = Arc::clone(registration);
                         claimed.push(Claimed { claim, registration, event, progress, is_failing });
                     }

@@ -1,40 +1,42 @@
 //! Claiming: the deliveries that are due, from the local queues and the database in turn.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row as _;
-use sqlx::postgres::PgRow;
-use webhooks_core::Timestamp;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::Query;
+use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{
-    clock::{MonotonicTime, Now},
-    store::{ClaimRequest, Claimed, StoreError},
+    clock::Now,
+    store::{ClaimRequest, Claimed, Room, StoreError},
 };
 use webhooks_registry::EndpointNumber;
 
 use crate::attach::ClaimedDelivery;
 use crate::call::{with_retries, with_timeout};
 use crate::cancel_closed::{CANCEL_BATCH, LockedRows, cancel_closed};
-use crate::claim_state::{ClaimTurns, NextDueCache};
 use crate::error::store_error;
+use crate::known_due::EndpointDue;
 use crate::row::{self, At};
 use crate::state::{PostgresInner, local_now};
+
+/// The number of times that a claim asks the database while it finds nothing.
+const MAX_ASKS: usize = 4;
 
 /// The rows that `webhooks.claim` returned.
 #[derive(Default)]
 struct ClaimRows {
-    /// The number of deliveries that were claimed.
+    /// The number of deliveries that were claimed, and of the bytes of their bodies.
     count: usize,
+    bytes: usize,
     deliveries: Vec<ClaimedDelivery>,
     /// The error of a claimed delivery that cannot be read. It is due again when its lease ends.
     unreadable: Option<sqlx::Error>,
-    /// The closed endpoints that still have pending deliveries.
-    closed: Vec<i64>,
-    /// Whether some deliveries of an ordered endpoint were sorted.
-    has_sorted: bool,
-    /// The next due time of each endpoint, if all that is due was claimed.
-    next_due: BTreeMap<EndpointNumber, MonotonicTime>,
+    /// The ordered endpoints some deliveries of which were sorted.
+    sorted: Vec<EndpointNumber>,
+    /// The endpoints as they are now, if all that is due was claimed.
+    dues: Vec<EndpointDue>,
 }
 
 impl PostgresInner {
@@ -55,18 +57,17 @@ impl PostgresInner {
             queues.take_stale(local_now())
         };
         self.release_preclaimed(stale, request.now.wall).await;
-        let database_has_nothing = {
-            let cache = self.next_due_cache();
-            cache.is_valid(self.changes(), &request.busy)
-                && cache.next(&request.busy).is_none_or(|due_at| due_at > request.now.monotonic)
-        };
-        if turns.database_is_next && !database_has_nothing {
+        with_retries(|| self.read_dues(&members, request.now)).await.map_err(store_error)?;
+        let now = request.now.wall;
+        let is_due = |due_at: Timestamp| due_at <= now;
+        let database_has_some = self.known_due().next(&request.room, now).is_some_and(is_due);
+        if turns.database_is_next && database_has_some {
             turns.database_is_next = false;
-            let claimed = self.claim_from_database(&request, &mut turns, &members).await?;
+            let claimed = self.claim_from_database(&request, &members).await?;
             if claimed.is_empty() {
                 return self.take_preclaimed(&request, &members).await;
             }
-            if self.local_queues().has_some(&request.busy) {
+            if self.local_queues().has_some(&request.room) {
                 // A worker that gets less than it asked for does not claim again until it is
                 // notified.
                 self.notifier.notify();
@@ -75,44 +76,60 @@ impl PostgresInner {
         }
         turns.database_is_next = true;
         let claimed = self.take_preclaimed(&request, &members).await?;
-        if database_has_nothing {
+        self.cancel_some_closed(now).await;
+        if !database_has_some {
             return Ok(claimed);
         }
         if claimed.is_empty() {
-            return self.claim_from_database(&request, &mut turns, &members).await;
+            return self.claim_from_database(&request, &members).await;
         }
         // As above: the database may have something too.
         self.notifier.notify();
         Ok(claimed)
     }
 
-    /// Claims deliveries from the database.
+    /// Claims deliveries from the database. An endpoint that was asked before may have nothing more,
+    /// which its answer tells; then the next ones are asked.
     async fn claim_from_database(
         &self,
         request: &ClaimRequest,
-        turns: &mut ClaimTurns,
         members: &Arc<[i64]>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        // First the count changes, and then it is read: the times that an earlier claim found are
-        // void from here on, and those of this claim are void if anything changes while it is made.
-        self.note_change();
-        let changes = self.changes();
+        let (mut claimed, mut asks) = (Vec::new(), 0);
+        let now = request.now.wall;
+        while claimed.is_empty()
+            && asks < MAX_ASKS
+            && self.known_due().next(&request.room, now).is_some_and(|due_at| due_at <= now)
+        {
+            claimed = self.ask(request, members).await?;
+            asks += 1;
+        }
+        Ok(claimed)
+    }
+
+    /// Claims deliveries of the endpoints whose turn it is.
+    async fn ask(
+        &self,
+        request: &ClaimRequest,
+        members: &Arc<[i64]>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let asked = self.known_due().plan(&request.room, request.limit, request.now.wall);
         // One token for all tries: a try whose answer was lost has claimed rows, and the next try
         // gets them.
         let token = fastrand::i64(1..);
-        let claim =
-            async || self.claim_rows(request, token, turns.served.as_deref(), members).await;
+        let claim = async || self.claim_rows(request, token, &asked, members).await;
         let rows = with_retries(claim).await.map_err(store_error)?;
-        if rows.count < request.limit {
-            let busy = Arc::clone(&request.busy);
-            *self.next_due_cache() = NextDueCache {
-                changes_when_found: Some(changes),
-                busy,
-                by_endpoint: rows.next_due,
-            };
+        let is_exhausted = rows.count < request.limit && rows.bytes < request.bytes;
+        {
+            let mut known = self.known_due();
+            let found = is_exhausted.then_some(rows.dues);
+            known.answer(&asked, found, request.now.wall);
+            for endpoint in &rows.sorted {
+                known.note(*endpoint, Timestamp::UNIX_EPOCH);
+            }
         }
-        if rows.has_sorted {
-            self.wake();
+        if !rows.sorted.is_empty() {
+            self.notifier.notify();
         }
         let is_none = rows.deliveries.is_empty();
         let claimed = self.attach_endpoints(rows.deliveries, members, request.now.wall).await?;
@@ -120,17 +137,7 @@ impl PostgresInner {
             return Err(store_error(error));
         }
         if let Some(last) = claimed.last() {
-            turns.served = Some(last.registration.endpoint.tenant.to_string());
-        }
-        // One closed endpoint is taken at random, so that one that fails does not block the others.
-        // A failure does not fail the claim: the next claim finds the endpoint again.
-        if let Some(endpoint) = fastrand::choice(&rows.closed) {
-            let cancelled = with_timeout(self.cancel_some(*endpoint, request.now.wall))
-                .await
-                .unwrap_or_default();
-            if cancelled == CANCEL_BATCH || (cancelled > 0 && rows.closed.len() > 1) {
-                self.wake();
-            }
+            self.known_due().set_served(&last.registration.endpoint.tenant);
         }
         Ok(claimed)
     }
@@ -139,15 +146,15 @@ impl PostgresInner {
         &self,
         request: &ClaimRequest,
         token: i64,
-        served: Option<&str>,
+        asked: &[EndpointNumber],
         members: &[i64],
     ) -> Result<ClaimRows, sqlx::Error> {
         const CLAIM: &str =
             "SELECT id, endpoint, version, queued_at, attempts, attempts_before_replay,
             event_id, tenant, type, body, is_failing
             FROM webhooks.claim($1, $2 * interval '1 microsecond', $3, $4, $5, $6, $7, $8, $9)";
-        let busy: Vec<i64> =
-            request.busy.iter().map(|number| row::endpoint_int8(*number)).collect();
+        let limit =
+            |endpoint: &EndpointNumber| request.per_endpoint.min(request.room.of(*endpoint));
         let mut call = self.database.call().await?;
         let rows = sqlx::query(CLAIM)
             .persistent(call.prepares())
@@ -155,18 +162,75 @@ impl PostgresInner {
             .bind(row::micros(request.lease))
             .bind(token)
             .bind(row::int4(request.limit))
-            .bind(row::int4(request.per_endpoint))
-            .bind(busy)
-            .bind(served.unwrap_or_default())
+            .bind(i64::try_from(request.bytes).unwrap_or(i64::MAX))
+            .bind(asked.iter().map(|endpoint| row::endpoint_int8(*endpoint)).collect::<Vec<_>>())
+            .bind(asked.iter().map(|endpoint| row::int4(limit(endpoint))).collect::<Vec<_>>())
             .bind(self.membership.id)
             .bind(members)
             .fetch_all(call.connection())
             .await?;
         call.commit().await?;
-        ClaimRows::read(&rows, token, request.now)
+        ClaimRows::read(&rows, token)
     }
 
-    /// Cancels some of the deliveries that are pending for a closed endpoint; returns how many.
+    /// Reads all endpoints with pending deliveries, if what is known of them is not complete.
+    async fn read_dues(&self, members: &[i64], now: Now) -> Result<(), sqlx::Error> {
+        const DUES: &str = "SELECT endpoint, tenant, due_at
+            FROM webhooks.dues($1, webhooks.pending_endpoints(), $2, $3)";
+        if self.known_due().is_complete() {
+            return Ok(());
+        }
+        self.known_due().begin_read();
+        let started = local_now();
+        let dues = sqlx::query(DUES).bind(At(now.wall)).bind(self.membership.id).bind(members);
+        let found = self.fetch_dues(dues).await.inspect_err(|_| self.known_due().forget())?;
+        self.known_due().complete(found);
+        self.set_read_time(local_now().saturating_since(started));
+        Ok(())
+    }
+
+    /// Reads the endpoints whose times may be too early.
+    async fn read_unsure_dues(&self, members: &[i64], now: Now) -> Result<(), sqlx::Error> {
+        const DUES: &str = "SELECT endpoint, tenant, due_at FROM webhooks.dues($1, $2, $3, $4)";
+        let unsure = self.known_due().take_unsure();
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        let numbers: Vec<i64> = unsure.iter().map(|number| row::endpoint_int8(*number)).collect();
+        let dues = sqlx::query(DUES).bind(At(now.wall)).bind(numbers);
+        // If this fails, a claim that finds nothing is made too early.
+        let found = self.fetch_dues(dues.bind(self.membership.id).bind(members)).await?;
+        self.known_due().answer(&unsure, Some(found), now.wall);
+        Ok(())
+    }
+
+    async fn fetch_dues(
+        &self,
+        dues: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<EndpointDue>, sqlx::Error> {
+        let mut call = self.database.call().await?;
+        let dues = dues.persistent(call.prepares());
+        let rows = dues.fetch_all(call.connection()).await?;
+        call.commit().await?;
+        let found = rows.iter().map(|row| endpoint_due(row, 0, 1, 2));
+        Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// Cancels a batch of the deliveries that are pending for a closed endpoint, if there is one. A
+    /// failure does not fail the claim: a later one tries again.
+    async fn cancel_some_closed(&self, now: Timestamp) {
+        let Some(endpoint) = self.known_due().closed() else { return };
+        let cancelled = with_timeout(self.cancel_some(row::endpoint_int8(endpoint), now)).await;
+        let is_more = match cancelled {
+            Ok(CANCEL_BATCH) => true,
+            Ok(_) => self.known_due().close_ended(endpoint),
+            Err(_) => false,
+        };
+        if is_more {
+            self.notifier.notify();
+        }
+    }
+
     async fn cancel_some(&self, endpoint: i64, now: Timestamp) -> Result<i32, sqlx::Error> {
         let mut call = self.database.call().await?;
         let cancelled = cancel_closed(call.connection(), endpoint, LockedRows::Skip, now).await?;
@@ -174,24 +238,17 @@ impl PostgresInner {
         Ok(cancelled)
     }
 
-    /// Returns the time until something may be due. It asks the database only if something has
-    /// changed since the last claim.
+    /// Returns the time until something may be due. It asks the database only if what is known is
+    /// not complete.
     pub(crate) async fn next_due(
         &self,
-        busy: &BTreeSet<EndpointNumber>,
+        room: &Room,
         now: Now,
     ) -> Result<Option<Duration>, sqlx::Error> {
-        const NEXT_DUE: &str = "SELECT min(due_at) FROM webhooks.dues($1, $2, $3, $4)";
-        if self.local_queues().has_some(busy) {
+        if self.local_queues().has_some(room) {
             return Ok(Some(Duration::ZERO));
         }
-        {
-            let cache = self.next_due_cache();
-            if cache.is_valid(self.changes(), busy) {
-                let next = cache.next(busy);
-                return Ok(next.map(|next| next.saturating_since(now.monotonic)));
-            }
-        }
+        let _turns = self.turns.lock().await;
         let members = self.membership.members(&self.database).await?;
         // A worker without a share can claim nothing until a later heartbeat, and then may get a
         // share of any endpoint.
@@ -199,50 +256,57 @@ impl PostgresInner {
             [] => (Arc::from([self.membership.id]), self.membership.heartbeat()),
             _ => (members, Duration::ZERO),
         };
-        let busy: Vec<i64> = busy.iter().map(|number| row::endpoint_int8(*number)).collect();
-        let mut call = self.database.call().await?;
-        let due_at: Option<At> = sqlx::query_scalar(NEXT_DUE)
-            .persistent(call.prepares())
-            .bind(At(now.wall))
-            .bind(busy)
-            .bind(self.membership.id)
-            .bind(&*members)
-            .fetch_one(call.connection())
-            .await?;
-        call.commit().await?;
-        Ok(due_at.map(|At(due_at)| due_at.saturating_since(now.wall).max(soonest)))
+        self.read_dues(&members, now).await?;
+        self.read_unsure_dues(&members, now).await?;
+        let mut known = self.known_due();
+        if !soonest.is_zero() {
+            // It was read for a worker that is alone.
+            known.forget();
+        }
+        let due_at = known.next(room, now.wall);
+        Ok(due_at.map(|due_at| due_at.saturating_since(now.wall).max(soonest)))
     }
 }
 
 impl ClaimRows {
-    /// Reads rows of the four kinds that `webhooks.claim` returns; their NULLs tell them apart.
-    fn read(rows: &[PgRow], token: i64, now: Now) -> Result<Self, sqlx::Error> {
+    /// Reads rows of the kinds that `webhooks.claim` returns; their NULLs tell them apart.
+    fn read(rows: &[PgRow], token: i64) -> Result<Self, sqlx::Error> {
         let mut found = Self::default();
         for row in rows {
-            let (id, queued_at): (Option<i64>, Option<At>) = (row.try_get(0)?, row.try_get(3)?);
-            match (id, queued_at) {
+            match (row.try_get::<Option<i64>, _>(0)?, row.try_get::<Option<i64>, _>(2)?) {
                 (Some(id), _) => {
                     found.count += 1;
                     match delivery(row, id, token) {
-                        Ok(delivery) => found.deliveries.push(delivery),
+                        Ok(delivery) => {
+                            found.bytes += delivery.event.body.len();
+                            found.deliveries.push(delivery);
+                        }
                         Err(error) => found.unreadable = Some(error),
                     }
                 }
-                (None, Some(At(due_at))) => {
-                    let endpoint = row::endpoint_number(row.try_get(1)?);
-                    // The wall clock may step, so the rest of the wait is measured by the other
-                    // clock.
-                    let wait = due_at.saturating_since(now.wall);
-                    found.next_due.insert(endpoint, now.monotonic + wait);
+                (None, None) => found.dues.extend(endpoint_due(row, 1, 7, 3)?),
+                (None, Some(_zero)) => {
+                    found.sorted.push(row::endpoint_number(row.try_get(1)?));
                 }
-                (None, None) => match row.try_get::<Option<i64>, _>(2)? {
-                    Some(_zero) => found.has_sorted = true,
-                    None => found.closed.push(row.try_get(1)?),
-                },
             }
         }
         Ok(found)
     }
+}
+
+/// Reads an endpoint and the time from which it has something to claim, from these columns. Its
+/// tenant can always be read, unless somebody changed the row by hand.
+fn endpoint_due(
+    row: &PgRow,
+    endpoint: usize,
+    tenant: usize,
+    due_at: usize,
+) -> Result<Option<EndpointDue>, sqlx::Error> {
+    let endpoint = row::endpoint_number(row.try_get(endpoint)?);
+    let due_at: Option<At> = row.try_get(due_at)?;
+    let due_at = due_at.map(|At(due_at)| due_at);
+    let tenant = TenantId::new(row.try_get::<&str, _>(tenant)?).ok();
+    Ok(tenant.map(|tenant| EndpointDue { endpoint, tenant, due_at }))
 }
 
 /// Reads a delivery that was claimed by this token.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 use webhooks_core::{Channel, Timestamp};
+use webhooks_dispatch::store::RATE_SPAN;
 use webhooks_registry::{
     DisableReason, Endpoint, EndpointKey, RegisterError, Registration, UnknownEndpoint,
     store::{EndpointStoreError, RegisterRequest, Registered, StateChange, StoredEndpoint},
@@ -58,7 +59,8 @@ impl PostgresInner {
         };
         change.store(transaction.connection(), locked.as_ref()).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
-        self.wake();
+        // A new endpoint has nothing to claim yet.
+        self.wake_for(locked.map(|locked| locked.number));
         Ok(before
             .map_or(Registered::Added, |before| Registered::Changed { before: Arc::new(before) }))
     }
@@ -80,7 +82,7 @@ impl PostgresInner {
         retire.execute(transaction.connection()).await.map_err(unavailable)?;
         close(transaction.connection(), number, now).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
-        self.wake();
+        self.wake_for([number]);
         Ok(Arc::new(locked.read_or_stand_in(&self.keys)))
     }
 
@@ -116,7 +118,7 @@ impl PostgresInner {
                 .map_err(unavailable)?;
         }
         transaction.commit().await.map_err(unavailable)?;
-        self.wake();
+        self.wake_for([locked.number]);
         Ok(Some(Arc::new(before)))
     }
 
@@ -208,7 +210,7 @@ impl Change<'_> {
         const UPDATE: &str = "UPDATE webhooks.endpoints
             SET settings = $2::json, secrets = $3, is_ordered = $4, max_workers = $5,
                 version = $6, updated_at = $7, url = $8, words = $9, metadata = $10::jsonb,
-                patterns = $11,
+                patterns = $11, max_claim = $12,
                 blocked_until = CASE WHEN $4 THEN blocked_until ELSE 'epoch' END
             WHERE number = $1";
         let Registration { endpoint, revision, .. } = self.after;
@@ -225,6 +227,7 @@ impl Change<'_> {
             .bind(words(self.after))
             .bind(metadata(&endpoint.metadata))
             .bind(patterns(endpoint))
+            .bind(max_claim_column(endpoint))
             .execute(&mut *connection)
             .await?;
         if self.after.state != before.state {
@@ -247,9 +250,9 @@ impl Change<'_> {
             "UPDATE webhooks.endpoints SET is_current = false, secrets = '' WHERE number = $1";
         const INSERT: &str = "INSERT INTO webhooks.endpoints
             (id, tenant, settings, secrets, state, disabled, is_ordered, max_workers, version,
-             created_at, updated_at, state_since, url, words, metadata, patterns)
+             created_at, updated_at, state_since, url, words, metadata, patterns, max_claim)
             VALUES ($1, $2, $3::json, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::jsonb,
-                    $16) RETURNING number";
+                    $16, $17) RETURNING number";
         sqlx::query(RETIRE).persistent(false).bind(replaced).execute(&mut *connection).await?;
         let Registration { id, endpoint, state, revision, .. } = self.after;
         let number: i64 = sqlx::query_scalar(INSERT)
@@ -270,6 +273,7 @@ impl Change<'_> {
             .bind(words(self.after))
             .bind(metadata(&endpoint.metadata))
             .bind(patterns(endpoint))
+            .bind(max_claim_column(endpoint))
             .fetch_one(&mut *connection)
             .await?;
         if state.is_open() { subscribe(connection, number, endpoint).await } else { Ok(()) }
@@ -302,6 +306,10 @@ async fn enter(
         .execute(&mut *connection)
         .await?;
     if state.is_open() { Ok(()) } else { close(connection, number, now).await }
+}
+
+fn max_claim_column(endpoint: &Endpoint) -> Option<i32> {
+    endpoint.rate_limit.map(|limit| row::int4(limit.most_within(RATE_SPAN)))
 }
 
 fn max_workers_column(endpoint: &Endpoint) -> i32 {

@@ -20,6 +20,7 @@ mod endpoint_row;
 
 // The state of a store, and the pure parts that it is made of.
 mod claim_state;
+mod known_due;
 mod local_queue;
 mod membership;
 mod share;

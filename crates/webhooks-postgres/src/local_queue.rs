@@ -1,18 +1,16 @@
 //! The queues of preclaimed deliveries: they were claimed when they were published, and wait in
 //! memory for the next claims of this process's worker, which need not ask the database for them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{
     clock::MonotonicTime,
-    store::{ClaimRequest, SerializedEvent},
+    store::{ClaimRequest, Room, SerializedEvent},
 };
-use webhooks_registry::{EndpointNumber, Registration};
-
-use crate::row;
+use webhooks_registry::Registration;
 
 /// The longest time that a delivery may wait here. Its lease is longer than those that the worker
 /// asks for by this much, so the worker gets it with a lease as long as that of any other claim.
@@ -88,7 +86,8 @@ pub(crate) struct LocalQueues {
 
 #[derive(Debug)]
 struct LocalQueue {
-    tenant: TenantId,
+    /// The endpoint as it was when the worker last claimed for it.
+    registration: Arc<Registration>,
     /// In the order in which the leases end.
     deliveries: VecDeque<PreclaimedDelivery>,
     /// The time of the worker's last claim for the endpoint.
@@ -104,9 +103,9 @@ struct LocalQueue {
 }
 
 impl LocalQueue {
-    fn new(registration: &Registration, now: MonotonicTime) -> Self {
+    fn new(registration: &Arc<Registration>, now: MonotonicTime) -> Self {
         Self {
-            tenant: registration.endpoint.tenant.clone(),
+            registration: Arc::clone(registration),
             deliveries: VecDeque::new(),
             claimed_at: now,
             claims_this_second: 0,
@@ -139,10 +138,13 @@ impl LocalQueue {
             _ => 0,
         };
         let is_recent = |restrained_at| now.saturating_since(restrained_at) < RESTRAINT;
+        // The rate allows no more in the time that a delivery may wait here.
+        let rate = self.registration.endpoint.rate_limit;
+        let most = rate.map_or(usize::MAX, |limit| limit.most_within(MAX_LOCAL_WAIT / 2));
         if self.restrained_at.is_some_and(is_recent) {
             claims
         } else {
-            claims.max(BASE_PER_ENDPOINT)
+            claims.max(BASE_PER_ENDPOINT).min(most)
         }
     }
 }
@@ -163,7 +165,7 @@ impl LocalQueues {
     pub(crate) fn record_claim(
         &mut self,
         number: i64,
-        registration: &Registration,
+        registration: &Arc<Registration>,
         now: MonotonicTime,
     ) {
         let is_known = self.by_endpoint.contains_key(&number);
@@ -172,6 +174,7 @@ impl LocalQueues {
         }
         let queue = self.by_endpoint.entry(number);
         let queue = queue.or_insert_with(|| LocalQueue::new(registration, now));
+        queue.registration = Arc::clone(registration);
         queue.advance(now);
         queue.claims_this_second += 1;
     }
@@ -235,25 +238,33 @@ impl LocalQueues {
     /// Takes the deliveries that a claim asks for. Tenants take turns; within a tenant, the
     /// endpoint whose first delivery has waited longest comes first.
     pub(crate) fn take(&mut self, request: &ClaimRequest) -> Vec<PreclaimedDelivery> {
-        let mut taken = Vec::new();
-        for number in self.plan(&request.busy) {
-            let room = request.per_endpoint.min(request.limit - taken.len());
-            let Some(queue) = self.by_endpoint.get_mut(&number).filter(|_| room > 0) else { break };
-            taken.extend(queue.deliveries.drain(..room.min(queue.deliveries.len())));
-            self.served = Some(queue.tenant.clone());
+        let (mut taken, mut bytes) = (Vec::new(), request.bytes);
+        for number in self.plan(&request.room) {
+            if bytes == 0 || taken.len() >= request.limit {
+                break;
+            }
+            let Some(queue) = self.by_endpoint.get_mut(&number) else { continue };
+            let most = request.most_for(&queue.registration).min(request.limit - taken.len());
+            for _ in 0..most {
+                let Some(delivery) = queue.deliveries.pop_front_if(|_| bytes > 0) else { break };
+                bytes = bytes.saturating_sub(delivery.event.body.len());
+                taken.push(delivery);
+            }
+            self.served = Some(queue.registration.endpoint.tenant.clone());
         }
         self.subtract(&taken);
         taken
     }
 
     /// Returns the endpoints to take from, in turn.
-    fn plan(&self, busy: &BTreeSet<EndpointNumber>) -> Vec<i64> {
+    fn plan(&self, room: &Room) -> Vec<i64> {
         // Tenants up to the one that was served last come after the others.
         let mut by_tenant: BTreeMap<(bool, &TenantId), Vec<(Timestamp, i64)>> = BTreeMap::new();
-        for (number, queue) in self.not_busy(busy) {
+        for (number, queue) in self.not_busy(room) {
             if let Some(first) = queue.deliveries.front() {
-                let was_served = self.served.as_ref().is_some_and(|served| queue.tenant <= *served);
-                let endpoints = by_tenant.entry((was_served, &queue.tenant)).or_default();
+                let tenant = &queue.registration.endpoint.tenant;
+                let was_served = self.served.as_ref().is_some_and(|served| tenant <= served);
+                let endpoints = by_tenant.entry((was_served, tenant)).or_default();
                 endpoints.push((first.queued_at, *number));
             }
         }
@@ -268,16 +279,15 @@ impl LocalQueues {
     }
 
     /// Returns whether a delivery waits for an endpoint that is not busy.
-    pub(crate) fn has_some(&self, busy: &BTreeSet<EndpointNumber>) -> bool {
-        self.not_busy(busy).any(|(_, queue)| !queue.deliveries.is_empty())
+    pub(crate) fn has_some(&self, room: &Room) -> bool {
+        self.not_busy(room).next().is_some()
     }
 
-    fn not_busy(
-        &self,
-        busy: &BTreeSet<EndpointNumber>,
-    ) -> impl Iterator<Item = (&i64, &LocalQueue)> {
-        let is_free = |number: i64| !busy.contains(&row::endpoint_number(number));
-        self.by_endpoint.iter().filter(move |(number, _)| is_free(**number))
+    /// Returns the queues of endpoints that are not busy, except empty ones.
+    fn not_busy(&self, room: &Room) -> impl Iterator<Item = (&i64, &LocalQueue)> {
+        let is_free = |queue: &LocalQueue| !room.is_busy(queue.registration.number);
+        let not_empty = self.by_endpoint.iter().filter(|(_, queue)| !queue.deliveries.is_empty());
+        not_empty.filter(move |(_, queue)| is_free(queue))
     }
 
     /// Takes the deliveries that have waited too long, to be released: the rest of their leases is

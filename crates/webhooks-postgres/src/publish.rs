@@ -18,6 +18,7 @@ use webhooks_dispatch::{
 
 use crate::call::{pause, with_retries, with_timeout};
 use crate::error::{closed, is_cancelled, is_lock_timeout, lost, store_error};
+use crate::known_due::EndpointDue;
 use crate::local_queue::{PreclaimGrant, PreclaimedDelivery};
 use crate::publish_statement::{PublishReply, PublishStatement, event_of};
 use crate::state::PostgresInner;
@@ -25,8 +26,9 @@ use crate::state::PostgresInner;
 /// The maximum of callers in the queue. Further callers wait for a place in it.
 const QUEUE_CAPACITY: usize = 1_024;
 
-/// A group with this many events takes no further caller.
+/// A group with this many events, or bytes of their bodies, takes no further caller.
 const MAX_GROUP: usize = 256;
+const MAX_GROUP_BYTES: usize = 16 << 20;
 
 /// The maximum of blocked groups that are tried again beside the others. Each takes a connection
 /// for a moment.
@@ -50,6 +52,10 @@ pub(crate) struct PublishRequest {
 }
 
 impl PublishRequest {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.body.len()).sum()
+    }
+
     /// Gives events to the publisher and returns their outcomes.
     pub(crate) async fn send(
         requests: &mpsc::Sender<Self>,
@@ -81,12 +87,14 @@ impl Publisher {
     /// Publishes until the last caller is gone.
     pub(crate) async fn run(mut self) {
         while let Some(first) = self.requests.recv().await {
-            let mut events = first.events.len();
+            let (mut events, mut bytes) = (first.events.len(), first.bytes());
             let mut group = vec![first];
             while events < MAX_GROUP
+                && bytes < MAX_GROUP_BYTES
                 && let Ok(request) = self.requests.try_recv()
             {
                 events += request.events.len();
+                bytes += request.bytes();
                 group.push(request);
             }
             // A panic here is a bug. It fails this group, whose callers get an error, and no other.
@@ -108,8 +116,7 @@ impl Publisher {
                 refuse(blocked, error);
             }
         }
-        // Not `wake`: `publish_group` has noted the change if the database has something for the
-        // worker.
+        // Not `wake`: `publish_group` has noted what the database has for the worker.
         self.inner.notifier.notify();
     }
 }
@@ -286,14 +293,11 @@ async fn publish_group(
         }
     });
     // A publish that failed may be committed all the same: its answer was lost.
-    let reply = publish.await.inspect_err(|_| inner.note_change())?;
+    let reply = publish.await.inspect_err(|_| inner.known_due().forget())?;
     if tries.into_inner() > 1 {
         lost_tokens.extend(statement.grant.as_ref().map(|grant| grant.token));
     }
     release_lost(inner, &reply, lost_tokens).await;
-    // Events that were published before count too: some of their deliveries may just be released.
-    let deliveries: usize = reply.outcomes.iter().flatten().map(|event| event.deliveries).sum();
-    let has_more_than_preclaimed = deliveries > reply.preclaimed.len();
     if let Some(PreclaimGrant { token, until, endpoints, .. }) = statement.grant {
         let preclaimed = reply.preclaimed.iter().filter_map(|(index, id, endpoint)| {
             let (event, queued_at) = *events.get(*index)?;
@@ -304,8 +308,12 @@ async fn publish_group(
         });
         inner.push_preclaimed(preclaimed.collect(), now).await;
     }
-    if has_more_than_preclaimed {
-        inner.note_change();
+    if !reply.waiting.is_empty() {
+        let mut known = inner.known_due();
+        for EndpointDue { endpoint, tenant, due_at } in &reply.waiting {
+            known.note_tenant(*endpoint, tenant);
+            known.note(*endpoint, due_at.unwrap_or(now));
+        }
     }
     Ok(reply.outcomes)
 }
@@ -336,6 +344,7 @@ async fn release_lost(inner: &PostgresInner, reply: &PublishReply, tokens: BTree
         call.commit().await
     };
     let _due_later = with_timeout(release).await;
+    inner.known_due().forget();
 }
 
 /// Gives each caller the outcomes of its events.

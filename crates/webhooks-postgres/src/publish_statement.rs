@@ -7,6 +7,7 @@ use sqlx::{Decode, PgConnection, Row as _, Type};
 use webhooks_core::{Channel, EndpointId, EventType, Tag, TenantId, Timestamp};
 use webhooks_dispatch::{Conflict, PublishStatus, Published, store::SerializedEvent};
 
+use crate::known_due::EndpointDue;
 use crate::local_queue::PreclaimGrant;
 use crate::row::{self, At, count, int4};
 
@@ -26,6 +27,9 @@ pub(crate) struct PublishReply {
     /// The deliveries that were preclaimed: the place of the event from 0, the delivery, its
     /// endpoint.
     pub(crate) preclaimed: Vec<(usize, i64, i64)>,
+    /// The endpoints that may have deliveries to claim in the database, with their tenants and the
+    /// time from which.
+    pub(crate) waiting: Vec<EndpointDue>,
     /// The numbers of events that had been published before.
     pub(crate) duplicates: Vec<i64>,
 }
@@ -38,7 +42,8 @@ impl PublishStatement<'_> {
         prepares: bool,
     ) -> Result<PublishReply, sqlx::Error> {
         const PUBLISH: &str = "SELECT numbers, wanted, preclaimed_kinds, preclaimed_endpoints,
-                preclaimed_ordinals, old_places, old_deliveries, old_numbers, old_bodies
+                preclaimed_ordinals, old_places, old_deliveries, old_numbers, old_bodies,
+                waiting_kinds, waiting_endpoints
             FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
                 $14 * interval '1 microsecond', $15)";
         let events = || self.events.iter().map(|(event, _)| *event);
@@ -74,7 +79,36 @@ impl PublishStatement<'_> {
             .bind(grant.map(|grant| grant.token))
             .fetch_one(connection)
             .await?;
-        self.read(&row, &kind_of)
+        let mut reply = self.read(&row, &kind_of)?;
+        reply.waiting = self.waiting(&row, &kinds, &kind_of)?;
+        Ok(reply)
+    }
+
+    /// Reads the endpoints that are not preclaimed for.
+    fn waiting(
+        &self,
+        row: &PgRow,
+        kinds: &[Kind<'_>],
+        kind_of: &[i32],
+    ) -> Result<Vec<EndpointDue>, sqlx::Error> {
+        let (of_kinds, endpoints): (Vec<i32>, Vec<i64>) = (column(row, 9)?, column(row, 10)?);
+        let mut first_due: HashMap<i32, Timestamp> = HashMap::new();
+        if !of_kinds.is_empty() {
+            for ((event, at), kind) in self.events.iter().zip(kind_of) {
+                let due_at = event.scheduled_for(*at).unwrap_or(*at);
+                let first = first_due.entry(*kind).or_insert(due_at);
+                *first = due_at.min(*first);
+            }
+        }
+        let due = |(kind, endpoint): (i32, i64)| {
+            let place = usize::try_from(kind - 1).ok()?;
+            Some(EndpointDue {
+                endpoint: row::endpoint_number(endpoint),
+                tenant: kinds.get(place)?.tenant.clone(),
+                due_at: first_due.get(&kind).copied(),
+            })
+        };
+        Ok(of_kinds.into_iter().zip(endpoints).filter_map(due).collect())
     }
 
     /// Reads the row that the function returned.

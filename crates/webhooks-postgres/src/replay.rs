@@ -47,7 +47,8 @@ impl PostgresInner {
             self.notify_others(&mut transaction).await.map_err(failed)?;
         }
         transaction.commit().await.map_err(failed)?;
-        self.wake();
+        let targets = portion.ended.iter().chain(&portion.missed);
+        self.wake_for(targets.map(|target| target.endpoint));
         Ok(Replayed { deliveries, next: portion.next })
     }
 

@@ -38,12 +38,24 @@ impl PostgresInner {
         // Something may be due now or later: a released delivery, one that is tried again, or the
         // next one of an ordered endpoint.
         let may_be_due = |(index, recorded): (&usize, &Recorded)| {
-            let outcome = settlements.get(*index).map(|settlement| settlement.outcome);
-            recorded.is_ordered
-                || matches!(outcome, Some(Outcome::Released | Outcome::Retrying { .. }))
+            let endpoint = row::endpoint_number(recorded.endpoint);
+            match settlements.get(*index)?.outcome {
+                Outcome::Retrying { due_at } => Some((endpoint, Some(due_at))),
+                Outcome::Released => Some((endpoint, None)),
+                _ => recorded.is_ordered.then_some((endpoint, None)),
+            }
         };
-        if recorded.iter().any(may_be_due) {
-            self.wake();
+        let due: Vec<_> = recorded.iter().filter_map(may_be_due).collect();
+        if !due.is_empty() {
+            let mut known = self.known_due();
+            for (endpoint, retry_at) in due {
+                match retry_at {
+                    Some(due_at) => known.note_retry(endpoint, due_at),
+                    None => known.note(endpoint, now),
+                }
+            }
+            drop(known);
+            self.notifier.notify();
         }
         let claims: Vec<Claim> = settlements.iter().map(|settlement| settlement.claim).collect();
         self.membership.remove_claims(&claims);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use webhooks_core::Timestamp;
 use webhooks_dispatch::{
     clock::{Clock as _, MonotonicTime, SystemClock},
     store::ChangeNotifier,
@@ -11,9 +12,11 @@ use webhooks_dispatch::{
 use webhooks_registry::seal::SealingKeys;
 
 use crate::call::{Call, Database, with_timeout};
-use crate::claim_state::{ClaimTurns, EndpointCache, NextDueCache};
+use crate::claim_state::{ClaimTurns, EndpointCache};
+use crate::known_due::KnownDue;
 use crate::local_queue::LocalQueues;
 use crate::membership::Membership;
+use crate::row;
 
 /// Returns the present time for the local queues. It is not the time of the engine's clock, since a
 /// publish is not given a monotonic time.
@@ -25,7 +28,7 @@ pub(crate) fn local_now() -> MonotonicTime {
 ///
 /// # Locks
 /// Of its four mutexes, a call takes those that it needs in this order: `turns`, `endpoint_cache`,
-/// `local_queues`. It takes `next_due_cache` with no other one except `turns`. Only `turns` may be
+/// `local_queues`, `known_due`. Only `turns` may be
 /// held across an `await`; the others are held for a few lines. [`Membership`] has a mutex of its
 /// own, which its methods release before they return.
 pub(crate) struct PostgresInner {
@@ -37,10 +40,10 @@ pub(crate) struct PostgresInner {
     endpoint_cache: Mutex<EndpointCache>,
     /// The preclaimed deliveries, which wait for the next claims.
     local_queues: Mutex<LocalQueues>,
-    /// The times at which something is due in the database, as the last claim found them.
-    next_due_cache: Mutex<NextDueCache>,
-    /// The count of changes after which [`NextDueCache`] no longer holds.
-    changes: AtomicU64,
+    /// The endpoints with something to claim in the database.
+    known_due: Mutex<KnownDue>,
+    /// The time that the last read of all endpoints took, in microseconds.
+    read_time: AtomicU64,
     pub(crate) notifier: ChangeNotifier,
 }
 
@@ -53,29 +56,42 @@ impl PostgresInner {
             turns: tokio::sync::Mutex::default(),
             endpoint_cache: Mutex::default(),
             local_queues: Mutex::default(),
-            next_due_cache: Mutex::default(),
-            changes: AtomicU64::new(0),
+            known_due: Mutex::default(),
+            read_time: AtomicU64::new(0),
             notifier: ChangeNotifier::new(),
         }
     }
 
-    /// Wakes this process's worker, which then asks the database: something in it may have become
-    /// due.
+    /// Wakes this process's worker, which then reads all endpoints: anything in the database may have
+    /// become due.
     ///
-    /// A caller that changed only the local queues calls `notifier.notify()` instead. The worker
-    /// then claims as well, and [`NextDueCache`] still holds.
+    /// A caller that knows which endpoints have something to claim notes them in [`KnownDue`] and
+    /// calls `notifier.notify()` instead, and so does one that changed only the local queues.
     pub(crate) fn wake(&self) {
-        self.note_change();
+        self.known_due().forget();
         self.notifier.notify();
     }
 
-    /// Notes that something in the database may have become due.
-    pub(crate) fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+    /// Wakes this process's worker, which then asks the database for these endpoints: they may have
+    /// something to claim, or to cancel.
+    pub(crate) fn wake_for(&self, endpoints: impl IntoIterator<Item = i64>) {
+        let mut known = self.known_due();
+        for endpoint in endpoints {
+            // Its due time is not known, and the claim finds it.
+            known.note(row::endpoint_number(endpoint), Timestamp::UNIX_EPOCH);
+        }
+        drop(known);
+        self.notifier.notify();
     }
 
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    pub(crate) fn set_read_time(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.read_time.store(micros, Ordering::Relaxed);
+    }
+
+    /// Returns the time that the last read of all endpoints took.
+    pub(crate) fn read_time(&self) -> Duration {
+        Duration::from_micros(self.read_time.load(Ordering::Relaxed))
     }
 
     /// Wakes the workers of other processes when the transaction is committed.
@@ -106,7 +122,7 @@ impl PostgresInner {
         self.local_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn next_due_cache(&self) -> MutexGuard<'_, NextDueCache> {
-        self.next_due_cache.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn known_due(&self) -> MutexGuard<'_, KnownDue> {
+        self.known_due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,6 @@
 //! are in `endpoints` and `endpoint_list`, and those of `HistoryStore`, `MonitorStore` and
 //! `JobStore` in `history`, `monitor` and `jobs`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,12 +30,12 @@ use webhooks_dispatch::{
     observer::WorkerReport,
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
-        OperationStore, PruneRequest, ReplayRequest, Replayed, SerializedEvent, Settled,
+        OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent, Settled,
         Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    EndpointKey, EndpointNumber, Registration,
+    EndpointKey, Registration,
     store::{
         EndpointPage, EndpointQuery, EndpointStore, EndpointStoreError, RegisterRequest,
         Registered, StateChange,
@@ -197,12 +196,8 @@ impl DeliveryStore for PostgresStore {
         self.inner.extend(claims, lease, now).await
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
-        with_retries(|| self.inner.next_due(&busy, now)).await.map_err(store_error)
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
+        with_retries(|| self.inner.next_due(&room, now)).await.map_err(store_error)
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -228,7 +223,7 @@ impl DeliveryStore for PostgresStore {
     }
 
     async fn refresh(&self) {
-        self.inner.next_due_cache().forget();
+        self.inner.known_due().forget();
     }
 
     async fn release_preclaimed(&self) -> usize {

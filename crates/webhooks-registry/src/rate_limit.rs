@@ -36,7 +36,8 @@ pub struct RateLimit {
     pub calls: NonZeroU32,
     /// The period: from 1 s to 24 h.
     pub per: Duration,
-    /// The number of calls in a full bucket, which may be made at once: 100,000 at most.
+    /// The number of calls in a full bucket, which may be made at once: 100,000 at most. An engine
+    /// counts with the calls of 10 ms at least.
     pub burst: NonZeroU32,
 }
 
@@ -49,6 +50,23 @@ impl RateLimit {
     /// Returns the time between two calls once the bucket is empty.
     pub fn interval(self) -> Duration {
         self.per / self.calls.get()
+    }
+
+    /// Returns the number of calls in a full bucket that an engine counts with: at least the calls of
+    /// 10 ms. A timer may wake it as late as that, and calls that it could not make meanwhile would
+    /// be lost.
+    pub fn bucket(self) -> NonZeroU32 {
+        const LATENESS: Duration = Duration::from_millis(10);
+        let calls = LATENESS.as_nanos() / self.interval().as_nanos().max(1);
+        let calls = u32::try_from(calls).ok().and_then(NonZeroU32::new);
+        calls.map_or(self.burst, |calls| self.burst.max(calls))
+    }
+
+    /// Returns the largest number of calls within `span`, if the bucket is full at its start.
+    pub fn most_within(self, span: Duration) -> usize {
+        let calls = span.as_nanos() / self.interval().as_nanos().max(1);
+        let calls = calls.saturating_add(u128::from(self.bucket().get()));
+        usize::try_from(calls).unwrap_or(usize::MAX)
     }
 
     /// Returns `Ok` if the limit is in its range.
@@ -96,5 +114,20 @@ mod tests {
             burst: NonZeroU32::MIN,
         };
         assert_eq!(limit.interval(), Duration::from_secs(15));
+        let within = [0, 14, 15, 60].map(|seconds| limit.most_within(Duration::from_secs(seconds)));
+        assert_eq!(within, [1, 1, 2, 5]);
+    }
+
+    #[test]
+    fn a_bucket_holds_the_calls_of_ten_milliseconds() {
+        let check = |calls: u32, burst: u32, expected: u32| {
+            let [calls, burst] = [calls, burst].map(|count| NonZeroU32::new(count).unwrap());
+            assert_eq!(RateLimit::per_second(calls, burst).bucket().get(), expected);
+        };
+        check(1, 1, 1);
+        check(100, 1, 1);
+        check(1_000, 1, 10);
+        check(1_000, 50, 50);
+        check(1_000_000, 1, 10_000);
     }
 }

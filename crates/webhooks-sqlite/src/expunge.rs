@@ -122,15 +122,15 @@ impl WriteCommand for Expunge {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+
     use std::time::Duration;
 
     use bytes::Bytes;
     use webhooks_core::{EndpointId, Event, TenantId};
     use webhooks_dispatch::clock::{MonotonicTime, Now};
     use webhooks_dispatch::store::{
-        Attempt, ClaimRequest, DeliveryStore as _, OperationStore as _, Outcome, SerializedEvent,
-        Settlement,
+        Attempt, ClaimRequest, DeliveryStore as _, OperationStore as _, Outcome, Room,
+        SerializedEvent, Settlement,
     };
     use webhooks_registry::{Endpoint, store::EndpointStore as _, store::RegisterRequest};
 
@@ -146,7 +146,8 @@ mod tests {
             lease: Duration::from_secs(60),
             limit: 1,
             per_endpoint: 1,
-            busy: Arc::default(),
+            bytes: usize::MAX,
+            room: Room::new(),
         };
         let claim = store.claim(request).await.unwrap()[0].claim;
         let attempt = Attempt {

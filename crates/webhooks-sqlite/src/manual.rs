@@ -29,7 +29,7 @@ impl SqliteOptions {
         let path = || store.inner.path.clone();
         let pragma = writer.connection.sqlite().pragma_update(None, "synchronous", "OFF");
         pragma.map_err(|source| OpenError::Sqlite { path: path(), source })?;
-        writer.refill();
+        while writer.refill() {}
         Ok((store, ManualWriter { writer }))
     }
 }
@@ -41,6 +41,7 @@ impl ManualWriter {
         match self.writer.queue.try_recv() {
             Ok(first) => {
                 self.writer.carry_out(first);
+                while self.writer.refill() {}
                 true
             }
             Err(_empty) => self.writer.drain(),

@@ -1,7 +1,6 @@
 //! The ports that the engine calls, and those of operations: each call is a command to the writer, or a
 //! look into memory.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +12,12 @@ use webhooks_dispatch::{
     observer::WorkerReport,
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
-        OperationStore, PruneRequest, ReplayRequest, Replayed, SerializedEvent, Settled,
+        OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent, Settled,
         Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    EndpointKey, EndpointNumber, Registration,
+    EndpointKey, Registration,
     store::{
         EndpointPage, EndpointQuery, EndpointStore, EndpointStoreError, RegisterRequest,
         Registered, StateChange,
@@ -86,13 +85,9 @@ impl DeliveryStore for SqliteStore {
         Ok(claims.into_iter().filter(|claim| !backlog.extend(*claim, until)).collect())
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
         self.inner.check_open()?;
-        Ok(self.inner.backlog().next_due(&busy, now))
+        Ok(self.inner.backlog().next_due(&room, now))
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {

@@ -27,7 +27,7 @@ pub(crate) struct Replaying {
     request: ReplayRequest,
     outcome: Result<Replayed, OperationError>,
     /// The deliveries that join the backlog after the commit.
-    due: Vec<(EndpointNumber, Timestamp, DeliveryId, QueuedDelivery)>,
+    due: Vec<(EndpointNumber, Timestamp, DeliveryId)>,
 }
 
 /// The deliveries that one portion of a replay found.
@@ -113,26 +113,16 @@ impl Replaying {
         registration: &Registration,
         delivery: i64,
     ) -> rusqlite::Result<()> {
-        const READ: &str = "
-            SELECT deliveries.queued_at, deliveries.attempts, deliveries.attempts_before_replay,
-                   events.id, events.tenant, events.type, events.body
-            FROM deliveries JOIN events ON events.number = deliveries.event
-            WHERE deliveries.number = ?";
         const REOPEN: &str = "UPDATE deliveries SET status = 'pending', cancelled = NULL,
             queued_at = ?2, attempts_before_replay = attempts, due_at = ?3, endpoint = ?4,
             is_scheduled = NULL, ended_at = NULL
             WHERE number = ?1";
         let now = self.request.now;
-        let mut statement = connection.sqlite().prepare_cached(READ)?;
-        let read = |row: &rusqlite::Row<'_>| Ok((row::progress(row, 0)?, row::event(row, 3)?));
-        let (progress, event) = statement.query_row([delivery], read)?;
         let due_at = due_in_order(&registration.endpoint, now);
         let endpoint = row::endpoint(registration.number);
         let parameters = params![delivery, row::micros(now), row::micros(due_at), endpoint];
         connection.execute(REOPEN, parameters)?;
-        let progress = progress.replayed(now);
-        let waiting = QueuedDelivery { event: Arc::new(event), progress, is_scheduled: false };
-        self.due.push((registration.number, due_at, row::delivery_id(delivery), waiting));
+        self.due.push((registration.number, due_at, row::delivery_id(delivery)));
         Ok(())
     }
 
@@ -143,7 +133,8 @@ impl Replaying {
         registration: &Registration,
         event: i64,
     ) -> rusqlite::Result<()> {
-        const READ: &str = "SELECT id, tenant, type, body, deliver_at FROM events WHERE number = ?";
+        // Without the body: only the time counts here.
+        const READ: &str = "SELECT id, tenant, type, '', deliver_at FROM events WHERE number = ?";
         let now = self.request.now;
         let read = {
             let mut statement = connection.sqlite().prepare_cached(READ)?;
@@ -158,7 +149,7 @@ impl Replaying {
         let (id, due_at) = inserter.delivery(event, registration, &waiting, now, Some(now))?;
         drop(inserter);
         connection.figures.count(registration.number, FigureKind::Accepted, 1, now);
-        self.due.push((registration.number, due_at, id, waiting));
+        self.due.push((registration.number, due_at, id));
         Ok(())
     }
 }
@@ -184,8 +175,9 @@ impl WriteCommand for Replaying {
 
     fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         let mut backlog = inner.backlog();
-        for (endpoint, due_at, id, waiting) in self.due {
-            backlog.push(endpoint, due_at, id, waiting);
+        // Their bodies are read when there is room for them: a portion has many.
+        for (endpoint, due_at, id) in self.due {
+            backlog.push_unread(endpoint, due_at, id);
         }
         self.outcome
     }

@@ -11,13 +11,13 @@ use tokio::sync::mpsc::error::TryRecvError;
 use crate::command::BoxedCommand;
 use crate::error::store_error;
 use crate::inner::{SqliteInner, WriterEnd};
-use crate::refill::{self, RefillRows};
+use crate::refill::{self, RefillRows, SharedEvents};
 use crate::write_connection::WriteConnection;
 
 /// The number of commands in one commit.
 const MAX_GROUP: usize = 256;
 
-/// The number of queues that are refilled before waiting callers are told of new deliveries.
+/// The number of queues that are refilled before waiting commands are carried out.
 const REFILL_BATCH: usize = 32;
 
 /// Returns whether a command is the last one of its group.
@@ -30,6 +30,7 @@ pub(crate) struct Writer {
     pub(crate) connection: WriteConnection,
     inner: Arc<SqliteInner>,
     pub(crate) queue: Receiver<BoxedCommand>,
+    events: SharedEvents,
     /// A field, so that tests can plant a bug: groups that go on behind such a command.
     pub(crate) is_last: IsLast,
     #[cfg(feature = "sabotage")]
@@ -48,6 +49,7 @@ impl Writer {
             connection,
             inner,
             queue,
+            events: SharedEvents::default(),
             is_last: Box::new(|command: &BoxedCommand| command.ends_group()),
             #[cfg(feature = "sabotage")]
             faults: faults::Faults::default(),
@@ -60,11 +62,11 @@ impl Writer {
         // It is dropped before `self`, and the lock with `self`: callers are refused before another
         // process can own the file.
         let _ended = EndGuard(Arc::clone(&self.inner));
-        self.refill();
         loop {
             let first = match self.queue.try_recv() {
                 Ok(command) => Some(command),
                 Err(TryRecvError::Disconnected) => None,
+                Err(TryRecvError::Empty) if self.refill() => continue,
                 // Deliveries of closed endpoints are cancelled in batches while no command waits. If that
                 // fails, it is tried again after the next command, or when the store is opened again.
                 Err(TryRecvError::Empty) if self.drain() => continue,
@@ -147,33 +149,35 @@ impl Writer {
         }
     }
 
-    /// Refills the queues of the backlog that run low. One that cannot be read now asks again later.
-    pub(crate) fn refill(&mut self) {
-        loop {
-            let refills = self.inner.backlog().refills(REFILL_BATCH);
-            if refills.is_empty() {
-                return;
-            }
-            for refill in refills {
-                let found = refill::read(self.connection.sqlite(), &refill);
-                #[cfg(feature = "sabotage")]
-                let found = self.faults.take_refill().and(found);
-                let mut backlog = self.inner.backlog();
-                match found {
-                    Ok(RefillRows { waiting, next, unreadable }) => {
-                        backlog.refill(&refill, waiting, next);
-                        for why in unreadable {
-                            self.inner.deferred_errors.add(why);
-                        }
-                    }
-                    Err(error) => {
-                        backlog.retry_refill(&refill);
-                        self.inner.deferred_errors.add(store_error(error));
+    /// Refills some of the queues of the backlog that run low; returns whether there were any. One that
+    /// cannot be read now asks again later.
+    ///
+    /// Waiting commands come in between: when a store is opened, all queues run low.
+    pub(crate) fn refill(&mut self) -> bool {
+        let refills = self.inner.backlog().refills(REFILL_BATCH);
+        if refills.is_empty() {
+            return false;
+        }
+        for refill in refills {
+            let found = refill::read(self.connection.sqlite(), &refill, &mut self.events);
+            #[cfg(feature = "sabotage")]
+            let found = self.faults.take_refill().and(found);
+            let mut backlog = self.inner.backlog();
+            match found {
+                Ok(RefillRows { waiting, next, unreadable, .. }) => {
+                    backlog.refill(&refill, waiting, next);
+                    for why in unreadable {
+                        self.inner.deferred_errors.add(why);
                     }
                 }
+                Err(error) => {
+                    backlog.retry_refill(&refill);
+                    self.inner.deferred_errors.add(store_error(error));
+                }
             }
-            self.inner.notifier.notify();
         }
+        self.inner.notifier.notify();
+        true
     }
 
     /// Cancels a batch of deliveries that wait for closed endpoints; returns whether there may be more.

@@ -3,14 +3,13 @@
 //! The cost is processor time. The time that a commit waits for the disk is the same for both, and
 //! differs from one second to the next.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use webhooks_core::{EndpointId, EventType, Timestamp};
 use webhooks_dispatch::{
     clock::{Clock as _, SystemClock},
-    store::{ClaimRequest, DeliveryStore, SerializedEvent},
+    store::{ClaimRequest, DeliveryStore, Room, SerializedEvent},
 };
 use webhooks_registry::store::{EndpointStore, RegisterRequest};
 use webhooks_sqlite::SqliteStore;
@@ -85,12 +84,18 @@ async fn claim_and_settle(store: &SqliteStore, batches: usize) -> usize {
     while deliveries < batches * BATCH {
         let now = SystemClock.clocks();
         let lease = Duration::from_secs(3600);
-        let request =
-            ClaimRequest { now, lease, limit: BATCH, per_endpoint: 32, busy: Arc::default() };
+        let request = ClaimRequest {
+            now,
+            lease,
+            limit: BATCH,
+            per_endpoint: 32,
+            bytes: usize::MAX,
+            room: Room::new(),
+        };
         let claimed = store.claim(request).await.unwrap();
         if claimed.len() < BATCH {
             assert!(
-                !claimed.is_empty() || store.next_due(Arc::default(), now).await.unwrap().is_some()
+                !claimed.is_empty() || store.next_due(Room::new(), now).await.unwrap().is_some()
             );
             changes.changed().await;
         }

@@ -1,13 +1,12 @@
 //! The cost of a claim and of a settle, with few pending deliveries and with two million.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use webhooks_core::{EndpointId, Timestamp};
 use webhooks_dispatch::{
     clock::{Clock as _, Now, SystemClock},
-    store::{ClaimRequest, DeliveryStore as _},
+    store::{ClaimRequest, DeliveryStore as _, Room},
 };
 use webhooks_postgres::PostgresStore;
 use webhooks_registry::store::{EndpointStore as _, RegisterRequest};
@@ -106,7 +105,8 @@ pub(crate) async fn claim_and_settle(
             lease,
             limit: BATCH,
             per_endpoint: 32,
-            busy: Arc::default(),
+            bytes: usize::MAX,
+            room: Room::new(),
         };
         let claimed = store.claim(request).await.unwrap();
         if claimed.is_empty() {

@@ -1,8 +1,6 @@
 //! The store and the transport of a process. They record each action before it is done, and its
 //! result once it is known.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::{EventId, Timestamp};
@@ -11,14 +9,14 @@ use webhooks_dispatch::{
     clock::Now,
     forward_store,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, SerializedEvent,
-        Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, Room,
+        SerializedEvent, Settled, Settlement, StoreError,
     },
     transport::{Request, Transport, TransportError},
 };
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_registry::{Endpoint, EndpointNumber};
+use webhooks_registry::Endpoint;
 
 use super::journal::{self, Answer, Happening, Journal, Question, Response};
 
@@ -112,12 +110,8 @@ impl DeliveryStore for RecordingStore {
         .await
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
-        let due = Box::pin(self.inner.next_due(busy, now));
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
+        let due = Box::pin(self.inner.next_due(room, now));
         self.record(Question::NextDue, due, |_| Answer::Due).await
     }
 

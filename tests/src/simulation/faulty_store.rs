@@ -12,12 +12,12 @@ use webhooks_dispatch::{
     history::Query,
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
-        Health, OperationStore, PruneRequest, ReplayRequest, Replayed, SerializedEvent, Settled,
-        Settlement, StoreError,
+        Health, OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent,
+        Settled, Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    EndpointKey, EndpointNumber, EndpointPage, EndpointQuery, Registration,
+    EndpointKey, EndpointPage, EndpointQuery, Registration,
     store::{EndpointStore, EndpointStoreError, RegisterRequest, Registered, StateChange},
 };
 
@@ -340,13 +340,9 @@ impl DeliveryStore for FaultyStore {
         Ok(lost)
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
         let fault = self.begin("next_due").await?;
-        let due = self.inner.next_due(busy, now).await?;
+        let due = self.inner.next_due(room, now).await?;
         self.end(fault).await?;
         Ok(due)
     }

@@ -1,6 +1,6 @@
 //! A store in memory whose calls can be made to fail or stall.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use webhooks_dispatch::{
     clock::{Clock as _, Now},
     forward_store,
     store::{
-        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, SerializedEvent,
-        Settled, Settlement, StoreError,
+        ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, PruneRequest, Room,
+        SerializedEvent, Settled, Settlement, StoreError,
     },
 };
 use webhooks_registry::{
-    EndpointKey, EndpointNumber, EndpointPage, EndpointQuery, Registration,
+    EndpointKey, EndpointPage, EndpointQuery, Registration,
     store::{EndpointStore, EndpointStoreError, RegisterRequest, Registered, StateChange},
 };
 use webhooks_tests::SimulatedClock;
@@ -159,13 +159,9 @@ impl DeliveryStore for Switched {
         self.inner.extend(claims, lease, now).await
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
         self.enter("next_due").await?;
-        self.inner.next_due(busy, now).await
+        self.inner.next_due(room, now).await
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {

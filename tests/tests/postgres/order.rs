@@ -167,8 +167,8 @@ impl<S: AnyStore> World<S> {
         // return any.
         for _ in 0..3 {
             let (now, lease) = (clocks_at(seconds), Duration::from_secs(36_000));
-            let (limit, per_endpoint, busy) = (1_000, 1_000, Arc::default());
-            let request = ClaimRequest { now, lease, limit, per_endpoint, busy };
+            let (limit, per_endpoint, bytes, room) = (1_000, 1_000, usize::MAX, Room::new());
+            let request = ClaimRequest { now, lease, limit, per_endpoint, bytes, room };
             for claimed in self.handles[0].claim(request).await.unwrap() {
                 let name = (claimed.event.id.to_string(), claimed.registration.id.to_string());
                 self.held.insert(name.clone(), claimed.claim);

@@ -43,7 +43,7 @@ async fn what_is_handed_over_is_claimed_by_the_process_that_published_it() {
     let (here, there) = (open_claiming(&url).await, open_another(&url).await);
     publish(&here, ["a".to_owned(), "b".to_owned()]).await;
     assert_eq!(waiting(&url).await, (2, 2));
-    let due = here.next_due(Arc::default(), SystemClock.clocks()).await.unwrap();
+    let due = here.next_due(Room::new(), SystemClock.clocks()).await.unwrap();
     assert_eq!(due, Some(Duration::ZERO));
     assert!(claim(&there, 10).await.is_empty());
     let claimed = claim(&here, 10).await;

@@ -110,8 +110,8 @@ async fn what_was_handed_over_before_a_disablement_goes_out_only_if_it_is_replay
 async fn claim_without(store: &PostgresStore, busy: &str) -> Vec<Claimed> {
     let (now, lease) = (SystemClock.clocks(), Duration::from_secs(60));
     let busy = store.get(key(busy)).await.unwrap().unwrap().number;
-    let busy = Arc::new(BTreeSet::from([busy]));
-    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, busy };
+    let (bytes, room) = (usize::MAX, Room::from_iter([busy]));
+    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, bytes, room };
     store.claim(request).await.unwrap()
 }
 
@@ -168,8 +168,8 @@ async fn a_claim_whose_answer_is_lost_takes_what_it_had_claimed() {
     register(&here, "shop", endpoint().ordered()).await;
     publish(&there, ["a".to_owned(), "b".to_owned()]).await;
     let (now, lease) = (SystemClock.clocks(), Duration::from_micros(LEASE));
-    let busy = Arc::default();
-    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, busy };
+    let (bytes, room) = (usize::MAX, Room::new());
+    let request = ClaimRequest { now, lease, limit: 1_000, per_endpoint: 10, bytes, room };
     let claimed = here.claim(request).await.unwrap();
     assert_eq!(claimed.len(), 3, "two, and the first of the ordered endpoint");
     assert_eq!(waiting(&url).await, (4, 3));

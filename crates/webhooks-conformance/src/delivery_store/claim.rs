@@ -1,12 +1,12 @@
 //! Claiming: exclusive, bounded, fair, and for a time.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::num::NonZeroU32;
 
-use webhooks_core::DeliveryId;
+use webhooks_core::{DeliveryId, Event, EventId};
 use webhooks_dispatch::{
     Replay,
-    store::{ClaimRequest, Claimed, Outcome, Settled},
+    store::{ClaimRequest, Claimed, Outcome, Room, Settled},
 };
 
 use super::replay::replay;
@@ -80,8 +80,8 @@ pub async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
     let events: Vec<_> = (0..10).map(|n| event(&format!("event-{n}"))).collect();
     publish(&store, &events, at(0)).await;
     let a = store.get(key("a")).await.expect("a store that works").expect("it is registered");
-    let busy = Arc::new(BTreeSet::from([a.number]));
-    let others = ClaimRequest { per_endpoint: 3, busy: Arc::clone(&busy), ..request(at(0)) };
+    let room = Room::from_iter([a.number]);
+    let others = ClaimRequest { per_endpoint: 3, room: room.clone(), ..request(at(0)) };
     let claimed = claim_as(&store, others).await;
     assert!((1..=3).contains(&claimed.len()));
     assert!(claimed.iter().all(|claimed| claimed.registration.id.as_str() == "b"));
@@ -92,12 +92,77 @@ pub async fn busy_endpoints_and_limits_are_kept(store: impl AnyStore) {
         let is_its = |claimed: &&Claimed| claimed.registration.id.as_str() == endpoint;
         assert!(claimed.iter().filter(is_its).count() <= 3);
     }
-    while !claim_as(&store, ClaimRequest { busy: Arc::clone(&busy), ..request(at(0)) })
-        .await
-        .is_empty()
-    {}
-    let due = store.next_due(busy, clocks(at(0))).await.expect("a store that works");
+    while !claim_as(&store, ClaimRequest { room: room.clone(), ..request(at(0)) }).await.is_empty()
+    {
+    }
+    let due = store.next_due(room, clocks(at(0))).await.expect("a store that works");
     assert_eq!(due, Some(LEASE), "what waits for a busy endpoint is not due");
+}
+
+/// Goal: a store that remembers which endpoints are busy follows their changes. Method: one room for
+/// all claims, in which two endpoints take turns.
+pub async fn the_room_of_a_worker_may_change_between_claims(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint()).await;
+    let number = async |id: &str| {
+        let found = store.get(key(id)).await.expect("a store that works");
+        found.expect("it is registered").number
+    };
+    let (a, b) = (number("a").await, number("b").await);
+    let events: Vec<_> = (0..9).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(0)).await;
+    let room = Room::new();
+    for (free, busy, name) in [(a, b, "a"), (b, a, "b"), (a, b, "a")] {
+        room.set(busy, Some(0));
+        room.set(free, Some(2));
+        let claimed = claim_as(&store, ClaimRequest { room: room.clone(), ..request(at(0)) }).await;
+        assert_eq!(claimed.len(), 2);
+        assert!(claimed.iter().all(|claimed| claimed.registration.id.as_str() == name));
+    }
+    room.set(a, None);
+    room.set(b, None);
+    let mut rest = 0;
+    while rest < 12 {
+        let all = ClaimRequest { room: room.clone(), ..request(at(0)) };
+        let claimed = claim_as(&store, all).await;
+        assert!(!claimed.is_empty(), "all have room now");
+        rest += claimed.len();
+    }
+    assert_eq!(rest, 12);
+}
+
+/// Goal: large bodies come a few at a time, and all of them come.
+pub async fn a_claim_ends_when_its_bytes_are_used_up(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "b", endpoint().ordered()).await;
+    let large = |n: usize| {
+        let event = Event::new("user.created", "x".repeat(1_000)).expect("a valid event");
+        event.id(EventId::new(&format!("event-{n}")).expect("a valid id"))
+    };
+    publish(&store, &(0..10).map(large).collect::<Vec<_>>(), at(0)).await;
+    let mut seen = 0;
+    loop {
+        let bytes = 2_500;
+        let claimed = claim_as(&store, ClaimRequest { bytes, ..request(at(0)) }).await;
+        let Some(last) = claimed.last() else { break };
+        let sum: usize = claimed.iter().map(|claimed| claimed.event.body.len()).sum();
+        assert!(sum - last.event.body.len() < bytes, "{} deliveries", claimed.len());
+        seen += claimed.len();
+    }
+    assert_eq!(seen, 11, "all of one, and the first one of the other");
+}
+
+pub async fn a_claim_brings_what_a_rate_allows_within_a_second(store: impl AnyStore) {
+    let count = |number| NonZeroU32::new(number).expect("not zero");
+    register(&store, "a", endpoint().rate_limit(count(5), count(2))).await;
+    let events: Vec<_> = (0..20).map(|n| event(&format!("event-{n}"))).collect();
+    publish(&store, &events, at(0)).await;
+    let mut seen = 0;
+    while seen < 20 {
+        let claimed = claim_as(&store, request(at(0))).await;
+        assert!((1..=7).contains(&claimed.len()), "{} at once", claimed.len());
+        seen += claimed.len();
+    }
 }
 
 /// Goal: a tenant with much to deliver does not keep another waiting. Method: ten endpoints with

@@ -37,8 +37,11 @@ pub(super) struct EndpointQueue {
     pub(super) blocked_until: Timestamp,
     /// Set if the last attempt failed.
     pub(super) is_failing: bool,
-    /// The key in the lists of the backlog: the due time, and whether it had come.
-    pub(super) listed: Option<(Timestamp, bool)>,
+    /// The due time by which the backlog lists it, if all that it holds is on disk.
+    pub(super) unread_at: Option<Timestamp>,
+    /// The bytes that the backlog has counted, and the class by which it lists the queue.
+    pub(super) counted_bytes: usize,
+    pub(super) size_class: u32,
 }
 
 /// A refill that failed: the time at which it is tried again, and the pause before.
@@ -77,7 +80,9 @@ impl EndpointQueue {
             leased: 0,
             blocked_until,
             is_failing: false,
-            listed: None,
+            unread_at: None,
+            counted_bytes: 0,
+            size_class: 0,
         }
     }
 
@@ -148,14 +153,8 @@ impl EndpointQueue {
     }
 
     /// Adds a delivery, or leaves it on disk if it belongs behind others there. The last ones are
-    /// spilled if there are more than `limit`, or if the queue grows by more than `free_bytes`.
-    pub(super) fn push(
-        &mut self,
-        key: QueueKey,
-        delivery: QueuedDelivery,
-        limit: usize,
-        free_bytes: usize,
-    ) {
+    /// spilled if there are more than `limit`.
+    pub(super) fn push(&mut self, key: QueueKey, delivery: QueuedDelivery, limit: usize) {
         if self.spilled_from.is_some_and(|spilled_from| spilled_from <= key) {
             if let Some(refilling) = &mut self.refilling {
                 let first = refilling.spilled.map_or(key, |first| first.min(key));
@@ -163,14 +162,42 @@ impl EndpointQueue {
             }
             return;
         }
-        // `> 1` below: the first one stays, or the endpoint would wait for refills for ever.
-        let most = self.bytes.saturating_add(free_bytes);
         self.bytes += delivery.event.body.len();
         if let Some(replaced) = self.deliveries.insert(key, delivery) {
             self.bytes -= replaced.event.body.len();
         }
-        while (self.deliveries.len() > limit || self.bytes > most)
-            && self.deliveries.len() > 1
+        self.spill(|queue| queue.deliveries.len() > limit);
+    }
+
+    /// Leaves a delivery on disk, with all that belong behind it.
+    pub(super) fn push_unread(&mut self, key: QueueKey) {
+        if let Some(refilling) = &mut self.refilling {
+            let first = refilling.spilled.map_or(key, |first| first.min(key));
+            refilling.spilled = Some(first);
+        }
+        while let Some(last) = self.deliveries.last_entry()
+            && *last.key() > key
+        {
+            self.bytes -= last.remove().event.body.len();
+        }
+        self.spilled_from =
+            Some(self.spilled_from.map_or(key, |spilled_from| spilled_from.min(key)));
+        self.refill_is_useless = false;
+    }
+
+    /// Spills the last deliveries until the queue has at most `bytes`; returns whether there were
+    /// any.
+    pub(super) fn spill_to(&mut self, bytes: usize) -> bool {
+        let before = self.deliveries.len();
+        self.spill(|queue| queue.bytes > bytes);
+        self.deliveries.len() < before
+    }
+
+    /// Leaves the last deliveries on disk alone while there are too many. The first one stays, or
+    /// the endpoint would wait for refills for ever.
+    fn spill(&mut self, is_too_much: impl Fn(&Self) -> bool) {
+        while self.deliveries.len() > 1
+            && is_too_much(self)
             && let Some((key, delivery)) = self.deliveries.pop_last()
         {
             self.bytes -= delivery.event.body.len();
@@ -204,23 +231,28 @@ impl EndpointQueue {
 
     /// Returns the number of deliveries that could be taken now, up to `limit`.
     pub(super) fn available(&self, now: Timestamp, limit: usize) -> usize {
-        let limit = if self.registration.endpoint.ordered { limit.min(1) } else { limit };
         self.deliveries.keys().take(limit).take_while(|key| key.due_at <= now).count()
     }
 
-    /// Takes deliveries that are due, at most `limit`; of an ordered endpoint one at a time.
-    pub(super) fn take(&mut self, now: Timestamp, limit: usize) -> Vec<(QueueKey, QueuedDelivery)> {
-        let limit = match self.registration.endpoint.ordered {
-            true if self.leased > 0 || self.blocked_until > now => 0,
-            true => limit.min(1),
-            false => limit,
-        };
+    /// Takes deliveries that are due, at most `limit`, until `bytes` are used up; of an ordered
+    /// endpoint none while one is claimed.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        bytes: &mut usize,
+    ) -> Vec<(QueueKey, QueuedDelivery)> {
+        let is_blocked =
+            self.registration.endpoint.ordered && (self.leased > 0 || self.blocked_until > now);
+        let limit = if is_blocked { 0 } else { limit };
         let mut taken = Vec::with_capacity(limit.min(self.deliveries.len()));
         while taken.len() < limit
+            && *bytes > 0
             && self.deliveries.first_key_value().is_some_and(|(key, _)| key.due_at <= now)
             && let Some((key, delivery)) = self.deliveries.pop_first()
         {
             self.bytes -= delivery.event.body.len();
+            *bytes = bytes.saturating_sub(delivery.event.body.len());
             self.refill_is_useless = false;
             self.leased += 1;
             taken.push((key, delivery));

@@ -103,6 +103,9 @@ pub struct Refill {
     pub from: QueueKey,
     /// The largest number of deliveries.
     pub limit: usize,
+    /// The length at which the refill ends: the sum of the lengths of their bodies, up to the one that
+    /// reaches it.
+    pub bytes: usize,
     /// The number of this refill.
     pub number: u64,
 }

@@ -1,11 +1,9 @@
 //! Publishing, claims and settlements in the store in memory, and the retention of its events.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use webhooks_core::Timestamp;
-use webhooks_registry::EndpointNumber;
 
 use super::{MemoryStore, State};
 use crate::clock::Now;
@@ -13,7 +11,7 @@ use crate::report::WorkerReport;
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
     ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, PruneRequest, Published,
-    Settled, Settlement, StoreError,
+    Room, Settled, Settlement, StoreError,
 };
 
 impl DeliveryStore for MemoryStore {
@@ -58,12 +56,8 @@ impl DeliveryStore for MemoryStore {
         Ok(claims.into_iter().filter(|claim| !state.backlog.extend(*claim, until)).collect())
     }
 
-    async fn next_due(
-        &self,
-        busy: Arc<BTreeSet<EndpointNumber>>,
-        now: Now,
-    ) -> Result<Option<Duration>, StoreError> {
-        Ok(self.state().backlog.next_due(&busy, now))
+    async fn next_due(&self, room: Room, now: Now) -> Result<Option<Duration>, StoreError> {
+        Ok(self.state().backlog.next_due(&room, now))
     }
 
     async fn hasten(&self, now: Timestamp) -> Result<(), StoreError> {

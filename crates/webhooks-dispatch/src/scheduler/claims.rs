@@ -22,10 +22,16 @@ impl Scheduler {
         self.held.keys().copied().collect()
     }
 
-    /// Releases the claims of a lane, which is neither ready nor counted as parked.
-    pub(super) fn release_queue(&mut self, index: usize) {
-        self.queued -= self.lanes[index].queue.len();
-        for claimed in self.lanes[index].queue.drain(..) {
+    /// Releases the claims of a lane except the first ones. The lane is neither ready nor counted as
+    /// parked.
+    pub(super) fn release_queue(&mut self, index: usize, except: usize) {
+        let lane = &mut self.lanes[index];
+        let except = except.min(lane.queue.len());
+        for claimed in lane.queue.drain(except..) {
+            let len = claimed.event.body.len();
+            lane.bytes -= len;
+            self.queued -= 1;
+            self.queued_bytes -= len;
             self.held.remove(&claimed.claim);
             self.to_release.push(claimed.claim);
         }
@@ -65,10 +71,13 @@ impl Scheduler {
             let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
                 self.unlist(index);
-                let (held, queue) = (&self.held, &mut self.lanes[index].queue);
-                self.queued -= queue.len();
-                queue.retain(|claimed| held.contains_key(&claimed.claim));
-                self.queued += queue.len();
+                let (held, lane) = (&self.held, &mut self.lanes[index]);
+                self.queued -= lane.queue.len();
+                self.queued_bytes -= lane.bytes;
+                lane.queue.retain(|claimed| held.contains_key(&claimed.claim));
+                lane.bytes = lane.queue.iter().map(|claimed| claimed.event.body.len()).sum();
+                self.queued += lane.queue.len();
+                self.queued_bytes += lane.bytes;
                 self.list(index);
             }
         }

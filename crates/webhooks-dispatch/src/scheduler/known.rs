@@ -43,13 +43,15 @@ impl Scheduler {
     /// Passes a lane on to an endpoint that was registered or enabled anew under the same key. Its
     /// attempts in flight and its rate limit count on.
     fn renumber(&mut self, index: usize, number: EndpointNumber) {
-        let before = std::mem::replace(&mut self.lanes[index].endpoint, number);
+        let lane = &mut self.lanes[index];
+        let before = std::mem::replace(&mut lane.endpoint, number);
+        lane.room = None;
         self.by_endpoint.remove(&before);
         self.by_endpoint.insert(number, index);
-        // The number of before never comes again, so nothing else would remove it from `busy`.
-        self.set_busy(before, false);
+        // The number of before never comes again, so nothing else would remove it.
+        self.room.set(before, None);
         self.unlist(index);
-        self.release_queue(index);
+        self.release_queue(index, 0);
         self.reset_health(number);
     }
 
@@ -57,7 +59,7 @@ impl Scheduler {
     pub(crate) fn release_endpoint(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         self.unlist(index);
-        self.release_queue(index);
+        self.release_queue(index, 0);
         self.list(index);
     }
 
@@ -101,6 +103,7 @@ impl Scheduler {
                 && self.by_endpoint.get(&lane.endpoint) == Some(&index)
             {
                 self.by_endpoint.remove(&lane.endpoint);
+                self.room.set(lane.endpoint, None);
                 if let Some(key) = lane.key() {
                     self.by_key.remove(&key);
                 }

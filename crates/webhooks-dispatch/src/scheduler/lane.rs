@@ -12,7 +12,7 @@ use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
 use crate::rate::Rate;
 use crate::report::{BreakerState, EndpointReport};
-use crate::store::Claimed;
+use crate::store::{Claimed, RATE_SPAN};
 
 /// The first `concurrency_limit` of an endpoint, before any of its answers is known.
 const FIRST_CONCURRENCY_LIMIT: usize = 2;
@@ -26,12 +26,14 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum LaneState {
     /// It holds nothing, or has as many attempts in flight as it may.
     Idle,
+    /// It waits for a token of its rate limit, with what may start soon.
+    Limited,
     /// It waits for a slot; the number is its turn.
     Parked(u64),
     /// It can start an attempt.
     Ready,
-    /// It starts nothing for a time: its breaker is open, its rate limit is used up, the transport
-    /// had no room, or its endpoint asked for a pause. Its queue is empty.
+    /// It starts nothing for a time: its breaker is open, the transport had no room, or its endpoint
+    /// asked for a pause. Its queue is empty.
     Resting,
 }
 
@@ -43,7 +45,11 @@ pub(super) struct Lane {
     id: Option<EndpointId>,
     pub(super) tenant: TenantId,
     pub(super) queue: VecDeque<Claimed>,
+    /// The bytes of the bodies in the queue.
+    pub(super) bytes: usize,
     pub(super) state: LaneState,
+    /// The room for its endpoint, as it was set last.
+    pub(super) room: Option<usize>,
     pub(super) rests_until: MonotonicTime,
     /// The trust with which it was parked last.
     pub(super) parked_as: Trust,
@@ -72,7 +78,9 @@ impl Lane {
             id: Some(registration.id.clone()),
             tenant: registration.endpoint.tenant.clone(),
             queue: VecDeque::new(),
+            bytes: 0,
             state: LaneState::Idle,
+            room: None,
             rests_until: MonotonicTime::default(),
             parked_as: Trust::Failing,
             in_flight: 0,
@@ -154,9 +162,20 @@ impl Lane {
         self.rate.as_mut().map_or(Ok(()), |rate| rate.take(now))
     }
 
+    /// Returns the time at which there is a token, if there is none now.
+    pub(super) fn next_token(&self, now: MonotonicTime) -> Option<MonotonicTime> {
+        self.rate.as_ref().and_then(|rate| rate.next_token(now))
+    }
+
+    /// Returns the number of attempts that the rate limit allows within a short time.
+    pub(super) fn starts_soon(&self, now: MonotonicTime) -> usize {
+        self.rate.as_ref().map_or(usize::MAX, |rate| rate.tokens_within(now, RATE_SPAN))
+    }
+
     /// Starts an attempt, and returns its delivery.
     pub(super) fn start(&mut self, now: MonotonicTime) -> Option<Claimed> {
         let claimed = self.queue.pop_front()?;
+        self.bytes -= claimed.event.body.len();
         self.in_flight += 1;
         self.used_at = now;
         Some(claimed)
@@ -207,7 +226,7 @@ impl Lane {
         now: MonotonicTime,
     ) -> Option<EndpointReport> {
         let breaker = self.breaker.state(settings, now);
-        let rests = self.state == LaneState::Resting;
+        let rests = matches!(self.state, LaneState::Resting | LaneState::Limited);
         if breaker == BreakerState::Closed && !rests && self.in_flight == 0 {
             return None;
         }

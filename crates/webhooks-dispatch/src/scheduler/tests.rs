@@ -1,9 +1,10 @@
 //! The bounds of the scheduler, its turns, and that no claimed delivery is stuck in it.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, EndpointId, Event, TenantId, Timestamp};
-use webhooks_registry::{Endpoint, Registration};
+use webhooks_registry::{Endpoint, RateLimit, Registration};
 
 use super::*;
 use crate::breaker::BreakerChange;
@@ -199,8 +200,69 @@ fn a_burst_is_no_larger_for_having_waited_for_a_slot() {
         in_flight = take_all(&mut scheduler, at(10_000));
         assert_eq!(in_flight.len(), expected);
     }
-    assert_eq!(scheduler.take_to_release().len(), 7, "what must wait for a token is released");
+    assert_eq!(scheduler.take_to_release().len(), 6, "one may start within a second");
     assert_eq!(scheduler.wakes_at(), Some(at(11_000)));
+}
+
+/// Goal: what a rate limit allows is claimed one time, and starts when it may. Method: 50 a second,
+/// and as many deliveries as a store gives for a second.
+#[test]
+fn a_limited_endpoint_keeps_what_may_start_soon() {
+    let mut scheduler = scheduler(100);
+    let limited = registration("a", endpoint().rate_limit(count(50), count(1)));
+    add_claimed(&mut scheduler, &limited, 0, 51);
+    for nth in 0..51 {
+        let now = at(nth * 20);
+        let in_flight = take_all(&mut scheduler, now);
+        assert_eq!(ids(&in_flight), [nth]);
+        scheduler.finish(&in_flight[0], EndpointSignal::Success, now);
+        assert_eq!(scheduler.wakes_at(), Some(now + Duration::from_millis(20)));
+        assert!(scheduler.take_to_release().is_empty());
+        let expected = usize::try_from(nth).unwrap();
+        assert_eq!(scheduler.room().of(limited.number), expected, "for a second, less what waits");
+    }
+    // One an hour: no claim waits here for an hour.
+    let seldom = RateLimit { calls: count(1), per: Duration::from_hours(1), burst: count(1) };
+    let seldom = registration("b", endpoint().rate_limited(seldom));
+    add_claimed(&mut scheduler, &seldom, 100, 3);
+    assert_eq!(ids(&take_all(&mut scheduler, at(2_000))), [100]);
+    assert_eq!(scheduler.take_to_release().len(), 2);
+    assert!(scheduler.room().is_busy(seldom.number));
+}
+
+/// Goal: large bodies fill no lane. Method: bodies of 1 MiB, until no claim is wanted; then lanes
+/// that cannot start them.
+#[test]
+fn claims_are_bounded_in_bytes() {
+    let mut scheduler = scheduler(1_000);
+    let large = |number: u64, to: &Arc<Registration>| {
+        let event = Event::new("a", "x".repeat(1 << 20)).unwrap();
+        Claimed { event: Arc::new(SerializedEvent::new(&event)), ..claimed(number, to) }
+    };
+    let bytes = |scheduler: &mut Scheduler| {
+        scheduler.allow_claim();
+        scheduler.request(clocks(at(0)), LEASE).map(|request| request.bytes)
+    };
+    assert_eq!(bytes(&mut scheduler), Some(MAX_BYTES));
+    let lanes: Vec<_> = (0..50).map(|n| registration(&n.to_string(), endpoint())).collect();
+    for (lane, number) in lanes.iter().zip(0..31) {
+        scheduler.add_claimed(vec![large(number, lane)], at(0) + LEASE);
+    }
+    assert!(bytes(&mut scheduler).is_some_and(|bytes| (1..(1 << 20)).contains(&bytes)));
+    scheduler.add_claimed(vec![large(31, &lanes[31])], at(0) + LEASE);
+    assert_eq!(bytes(&mut scheduler), None, "as much as it wants is ready");
+    assert_eq!(take_all(&mut scheduler, at(0)).len(), 32);
+    assert_eq!(bytes(&mut scheduler), Some(MAX_BYTES), "what is in flight waits no longer");
+    // Endpoints that hang: each has as many attempts in flight as it may.
+    for (lane, number) in lanes.iter().zip((1_000..).step_by(10)).take(33) {
+        let waiting = (number..number + 2).map(|number| large(number, lane));
+        scheduler.add_claimed(waiting.collect(), at(0) + LEASE);
+        let _started = take_all(&mut scheduler, at(0));
+    }
+    let room = scheduler.room();
+    let stuck = lanes.iter().filter(|lane| room.is_busy(lane.number)).count();
+    assert!(stuck > 0, "nothing more is claimed for those that cannot start it");
+    assert!(!room.is_busy(lanes[49].number));
 }
 
 #[test]

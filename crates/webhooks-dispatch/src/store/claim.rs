@@ -1,14 +1,18 @@
 //! Claims: the request of a worker, and the deliveries that it gets.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use webhooks_core::{DeliveryId, Timestamp};
-use webhooks_registry::{EndpointNumber, Registration};
+use webhooks_registry::Registration;
 
+use super::Room;
 use crate::clock::Now;
 use crate::serialized_event::SerializedEvent;
+
+/// The time for which a worker holds deliveries of an endpoint with a rate limit: it claims no more
+/// than may start within this time.
+pub const RATE_SPAN: Duration = Duration::from_secs(1);
 
 /// The request of a worker for deliveries.
 #[derive(Debug, Clone)]
@@ -22,9 +26,24 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// The largest number of them for one endpoint.
     pub per_endpoint: usize,
-    /// The endpoints for which nothing is claimed: the worker has enough for them, or they must
-    /// wait.
-    pub busy: Arc<BTreeSet<EndpointNumber>>,
+    /// The length at which the claim ends: the sum of the lengths of their bodies, up to the one
+    /// that reaches it.
+    pub bytes: usize,
+    /// The endpoints for which less is claimed, or nothing.
+    pub room: Room,
+}
+
+impl ClaimRequest {
+    /// Returns the largest number of deliveries to claim for an endpoint: none if it is busy, one if
+    /// it is ordered, and no more than its rate limit allows within a second.
+    pub fn most_for(&self, registration: &Registration) -> usize {
+        let endpoint = &registration.endpoint;
+        let most = self.per_endpoint.min(self.room.of(registration.number));
+        if endpoint.ordered {
+            return most.min(1);
+        }
+        endpoint.rate_limit.map_or(most, |limit| most.min(limit.most_within(RATE_SPAN)))
+    }
 }
 
 /// A right to deliver. When its lease ends, another worker may take the delivery, and the claim is

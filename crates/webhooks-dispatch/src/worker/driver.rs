@@ -15,20 +15,20 @@ use tokio::task::JoinSet;
 use super::attempts::FinishedAttempt;
 use super::ending::{Drain, Ending, stop_order, until_last_start, within};
 use super::life::Life;
-use super::{Stop, WorkerShared, attempts, disabler, job_runner, settler};
+use super::{Stop, WorkerShared, attempts, disabler, job_runner, lease_keeper, settler};
 use crate::clock::{Clock, MonotonicTime, Now};
 use crate::engine_shared::EngineShared;
 use crate::observer::{Occurrence, WorkerPart};
 use crate::report::WorkerReport;
 use crate::scheduler::Scheduler;
 use crate::shutdown_report::ShutdownReport;
-use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, PruneRequest, Settlement};
+use crate::store::{ChangeListener, Claim, DeliveryStore, Outcome, PruneRequest, Room, Settlement};
 use crate::store_ports::Store;
 use crate::transport::Transport;
 use crate::worker_registry::SchedulerHandle;
 
 /// The pause of the worker after the store failed.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The shortest wait for something that should be due already: a store that errs must not make
 /// the worker spin.
@@ -41,8 +41,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// accepted.
 const HASTEN_EVERY: Duration = Duration::from_secs(300);
 
-/// The interval at which the worker reports about itself, if it does anything. An idle one reports when
-/// it looks after its leases.
+/// The interval at which the worker reports about itself, if it does anything. An idle one reports after a
+/// quarter of its lease.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// The number of old events that are forgotten in one step, small enough not to delay deliveries.
@@ -61,9 +61,11 @@ pub(super) struct Driver<S, T, C> {
     disabler: JoinSet<()>,
     hastener: JoinSet<()>,
     jobs: JoinSet<()>,
+    lease_keeper: JoinSet<()>,
+    /// The time at which the worker last looked for deliveries without a notice of the store.
+    looked: MonotonicTime,
     /// Tells the task that works on jobs to end.
     stops_jobs: watch::Sender<bool>,
-    leases_checked: MonotonicTime,
     swept: MonotonicTime,
     reported: Option<MonotonicTime>,
     /// Its number in this process, under which the store has its reports: engines may share a store.
@@ -107,8 +109,9 @@ where
             disabler: JoinSet::new(),
             hastener: JoinSet::new(),
             jobs: JoinSet::new(),
+            lease_keeper: JoinSet::new(),
+            looked: now,
             stops_jobs: watch::Sender::new(false),
-            leases_checked: now,
             swept: now,
             reported: None,
             reporter: STARTED.fetch_add(1, Ordering::Relaxed) + 1,
@@ -117,6 +120,7 @@ where
         };
         driver.start_settling();
         let stopping = driver.stops_jobs.subscribe();
+        driver.lease_keeper.spawn(lease_keeper::run(Arc::clone(&driver.shared)));
         driver.jobs.spawn(job_runner::run(Arc::clone(&driver.shared), stopping));
         driver
     }
@@ -192,7 +196,10 @@ where
                 () = shared.scheduling.wake.notified() => {}
                 () = self.changes.changed() => shared.scheduler().allow_claim(),
                 _deadline = until_last_start(clock, drain) => {}
-                () = clock.sleep(pause) => shared.scheduler().allow_claim(),
+                () = clock.sleep(pause) => {
+                    self.looked = clock.monotonic();
+                    shared.scheduler().allow_claim();
+                }
             }
         };
         self.finish(deadline).await
@@ -210,7 +217,7 @@ where
         let engine = &self.shared.engine;
         let due = AssertUnwindSafe(async {
             engine.store.refresh().await;
-            engine.store.next_due(Arc::default(), engine.now()).await
+            engine.store.next_due(Room::new(), engine.now()).await
         });
         match due.catch_unwind().await {
             Ok(Ok(due)) => {
@@ -236,8 +243,6 @@ where
     async fn step(&mut self) -> Duration {
         while self.attempts.try_join_next().is_some() {}
         self.heal();
-        // Leases first: a claim that takes long would otherwise let them end.
-        let is_kept = self.keep_leases().await;
         self.hasten();
         let is_claimed = self.claim().await;
         self.start_attempts();
@@ -256,7 +261,7 @@ where
                 self.swept = now.monotonic;
             }
         }
-        if is_kept && is_claimed { self.pause().await } else { STORE_PAUSE }
+        if is_claimed { self.pause().await } else { STORE_PAUSE }
     }
 
     /// Starts a task that makes deliveries due which a clock ahead of time accepted: when the
@@ -368,57 +373,22 @@ where
         forgotten
     }
 
-    /// Extends the leases that would otherwise end soon; returns false if the store failed.
-    async fn keep_leases(&mut self) -> bool {
-        let engine = &self.shared.engine;
-        let (now, lease) = (engine.now(), engine.settings.lease);
-        if !self.until_upkeep(now.monotonic).is_zero() {
-            return true;
-        }
-        let until = now.monotonic + lease;
-        // A lease with a little more than half of its time left is not extended now, and has a
-        // quarter left at the next check. `LEASE` in settings.rs counts on that quarter.
-        let ending = self.shared.scheduler().ending(now.monotonic + lease / 2);
-        if !ending.is_empty() {
-            match engine.store.extend(ending.clone(), lease, now).await {
-                Ok(lost) => {
-                    self.shared.count_answer();
-                    let mut scheduler = self.shared.scheduler();
-                    scheduler.extended(&ending, until);
-                    scheduler.drop_lost(&lost);
-                }
-                // A quarter of each lease is left at least, to try again.
-                Err(error) => {
-                    engine.observers.notify(&Occurrence::StoreFailed { error: &error });
-                    return false;
-                }
-            }
-        }
-        self.leases_checked = now.monotonic;
-        true
-    }
-
-    /// Returns the time until the leases must be checked.
-    fn until_upkeep(&self, now: MonotonicTime) -> Duration {
-        (self.leases_checked + self.shared.engine.settings.lease / 4).saturating_since(now)
-    }
-
     /// Returns the time to wait if nothing happens.
     async fn pause(&self) -> Duration {
         if self.changes.is_due() {
             return SHORTEST_WAIT;
         }
         let engine = &self.shared.engine;
-        let (wakes_at, busy) = {
+        let (wakes_at, room) = {
             let scheduler = self.shared.scheduler();
             // Without a permit no attempt starts. The settler frees permits, and wakes the driver
             // then.
             let can_start = self.shared.scheduling.permits.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
-            (wakes_at, scheduler.runs_low().then(|| scheduler.busy()))
+            (wakes_at, scheduler.runs_low().then(|| scheduler.room()))
         };
-        let due = match busy {
-            Some(busy) => match engine.store.next_due(busy, engine.now()).await {
+        let due = match room {
+            Some(room) => match engine.store.next_due(room, engine.now()).await {
                 Ok(due) => due,
                 Err(error) => {
                     engine.observers.notify(&Occurrence::StoreFailed { error: &error });
@@ -431,7 +401,9 @@ where
         let now = engine.clock.monotonic();
         let wakes_in = wakes_at.map(|at| at.saturating_since(now));
         let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
-        pause.min(self.until_upkeep(now)).max(SHORTEST_WAIT)
+        // Also without a reason: a notice of the store may be lost, and idle lanes are forgotten.
+        let look = (self.looked + engine.settings.lease / 4).saturating_since(now);
+        pause.min(look).max(SHORTEST_WAIT)
     }
 }
 

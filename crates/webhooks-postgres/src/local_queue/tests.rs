@@ -4,6 +4,7 @@ use webhooks_dispatch::clock::Now;
 use webhooks_registry::Endpoint;
 
 use super::*;
+use crate::row;
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -20,12 +21,12 @@ fn wall(at: MonotonicTime) -> Timestamp {
 }
 
 /// The endpoint of this number. Every third one belongs to a tenant of its own.
-fn registration(number: i64) -> Registration {
+fn registration(number: i64) -> Arc<Registration> {
     let endpoint = Endpoint::new("https://example.com/", "my-secret-key").unwrap();
     let tenant = if number % 3 == 0 { format!("small-{number}") } else { "large".to_owned() };
     let endpoint = endpoint.tenant(TenantId::new(&tenant).unwrap());
     let id = EndpointId::new(&format!("e{number}")).unwrap();
-    Registration::new(row::endpoint_number(number), id, endpoint)
+    Arc::new(Registration::new(row::endpoint_number(number), id, endpoint))
 }
 
 fn delivery(id: i64, endpoint: i64, at: MonotonicTime) -> PreclaimedDelivery {
@@ -48,7 +49,14 @@ fn queues(claims: &[(i64, usize)]) -> LocalQueues {
 
 fn request(now: MonotonicTime) -> ClaimRequest {
     let now = Now { wall: wall(now), monotonic: now };
-    ClaimRequest { now, lease: LEASE, limit: 1_000, per_endpoint: 1_000, busy: Arc::default() }
+    ClaimRequest {
+        now,
+        lease: LEASE,
+        limit: 1_000,
+        per_endpoint: 1_000,
+        bytes: usize::MAX,
+        room: Room::new(),
+    }
 }
 
 fn ids(deliveries: &[PreclaimedDelivery]) -> Vec<i64> {
@@ -78,9 +86,9 @@ fn nothing_is_preclaimed_before_a_worker_claims_for_the_endpoint_or_after_it_sto
     assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     queues.start(LEASE);
     assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
-    let mut ordered = registration(2);
+    let mut ordered = (*registration(2)).clone();
     ordered.endpoint = ordered.endpoint.ordered();
-    queues.record_claim(2, &ordered, at(0));
+    queues.record_claim(2, &Arc::new(ordered), at(0));
     assert!(queues.endpoints_with_room(at(0), ONE, true).is_none());
     queues.record_claim(1, &registration(1), at(0));
     assert_eq!(numbers(queues.endpoints_with_room(at(0), ONE, true)), [1]);
@@ -230,9 +238,9 @@ proptest! {
                 }
                 Step::Take { limit, per_endpoint, busy } => {
                     let busy = busy.map(|number| registration(number).number);
-                    let busy = Arc::new(BTreeSet::from_iter(busy));
-                    let has_some = queues.has_some(&busy);
-                    let request = ClaimRequest { limit, per_endpoint, busy, ..request(now) };
+                    let room = Room::from_iter(busy);
+                    let has_some = queues.has_some(&room);
+                    let request = ClaimRequest { limit, per_endpoint, room, ..request(now) };
                     let taken = queues.take(&request);
                     prop_assert!(taken.len() <= limit);
                     prop_assert_eq!(taken.is_empty(), !has_some || limit == 0 || per_endpoint == 0);
@@ -240,7 +248,7 @@ proptest! {
                         let own = taken.iter().filter(|taken| taken.endpoint == number);
                         let own: Vec<i64> = own.map(|taken| taken.id).collect();
                         prop_assert!(own.len() <= per_endpoint);
-                        let is_busy = request.busy.contains(&registration(number).number);
+                        let is_busy = request.room.is_busy(registration(number).number);
                         prop_assert!(own.is_empty() || !is_busy);
                         let first = waits.iter().filter(|(_, of, _)| *of == number);
                         let first = first.map(|(id, ..)| *id);

@@ -253,10 +253,12 @@ pub(super) async fn reopen(
         )
         INSERT INTO webhooks.pending_deliveries
             (id, endpoint, due_at, event_at, queued_at, created_at, attempts,
-             attempts_before_replay)
-        SELECT id, target, CASE WHEN is_ordered THEN 'epoch' ELSE $4 END, event_at, $4, created_at,
-               attempts, attempts
-        FROM reopened ORDER BY id";
+             attempts_before_replay, bytes)
+        SELECT r.id, r.target, CASE WHEN r.is_ordered THEN 'epoch' ELSE $4 END, r.event_at, $4,
+               r.created_at, r.attempts, r.attempts, octet_length(v.body)
+        FROM reopened r JOIN webhooks.events v
+            ON v.number = webhooks.event_of(r.id) AND v.accepted_at = r.event_at
+        ORDER BY r.id";
     if ended.is_empty() {
         return Ok(0);
     }
@@ -273,7 +275,7 @@ pub(super) async fn deliver(
 ) -> Result<usize, sqlx::Error> {
     const INSERT: &str = "
         INSERT INTO webhooks.pending_deliveries
-            (id, endpoint, due_at, event_at, queued_at, created_at, is_scheduled)
+            (id, endpoint, due_at, event_at, queued_at, created_at, is_scheduled, bytes)
         SELECT row_number() OVER (PARTITION BY v.number ORDER BY g.endpoint) + greatest(
                    webhooks.first_delivery(v.number) - 1,
                    (SELECT max(w.id) FROM webhooks.pending_deliveries w
@@ -284,7 +286,7 @@ pub(super) async fn deliver(
                CASE WHEN v.deliver_at > $4 THEN v.deliver_at WHEN g.is_ordered THEN 'epoch'
                     ELSE $4 END,
                v.accepted_at, greatest(v.deliver_at, $4), $4,
-               CASE WHEN v.deliver_at > $4 THEN true END
+               CASE WHEN v.deliver_at > $4 THEN true END, octet_length(v.body)
         FROM unnest($1::bigint[], $2::bigint[], $3::boolean[]) AS g(number, endpoint, is_ordered)
         JOIN webhooks.events v ON v.number = g.number ORDER BY v.number, g.endpoint
         RETURNING endpoint";

@@ -7,7 +7,6 @@
 pub(crate) mod side;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -17,7 +16,9 @@ use proptest::test_runner::{RngAlgorithm, TestCaseResult, TestError, TestRng, Te
 use rusqlite::types::Value;
 use webhooks_core::{DeliveryId, EndpointId};
 use webhooks_dispatch::backlog::Window;
-use webhooks_dispatch::store::{Claim, ClaimRequest, Claimed, DeliveryStore as _, StoreError};
+use webhooks_dispatch::store::{
+    Claim, ClaimRequest, Claimed, DeliveryStore as _, Room, StoreError,
+};
 use webhooks_registry::{DisableReason, store::StateChange};
 
 use crate::SqliteStore;
@@ -332,7 +333,7 @@ async fn a_writer_that_panics_is_told_by_every_call() {
     let told = [
         first,
         store.publish(vec![], at(0)).await.unwrap_err(),
-        store.next_due(Arc::default(), clocks(0)).await.unwrap_err(),
+        store.next_due(Room::new(), clocks(0)).await.unwrap_err(),
         store.extend(claims, Duration::ZERO, clocks(0)).await.unwrap_err(),
     ];
     for error in told {
@@ -369,11 +370,12 @@ fn a_backlog_that_cannot_be_read_now_is_read_later() {
     let claimed = side.claim(100, 100, clocks(0));
     assert!((2..18).contains(&claimed.len()), "{}", claimed.len());
     assert!(!side.store.inner.backlog().is_low());
-    let due = side.store.next_due(Arc::default(), clocks(0)).now_or_never().unwrap().unwrap();
+    let due = side.store.next_due(Room::new(), clocks(0)).now_or_never().unwrap().unwrap();
     assert_eq!(due, Some(Duration::from_secs(1)), "nobody asks before");
     let lease = Duration::from_secs(30);
     let (limit, per_endpoint, now) = (9, 9, clocks(0));
-    let request = ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() };
+    let request =
+        ClaimRequest { now, lease, limit, per_endpoint, bytes: usize::MAX, room: Room::new() };
     let told = side.store.claim(request).now_or_never().unwrap().unwrap_err();
     assert!(matches!(told, StoreError::Unavailable { .. }), "{told:?}");
     side.execute("ALTER TABLE away RENAME TO events");

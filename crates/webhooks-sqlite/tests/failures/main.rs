@@ -21,7 +21,7 @@ use webhooks_dispatch::{
     history::{HistoryStore as _, Query},
     monitor::MonitorStore as _,
     store::{
-        Attempt, ClaimRequest, Claimed, DeliveryStore as _, OperationStore as _, Outcome,
+        Attempt, ClaimRequest, Claimed, DeliveryStore as _, OperationStore as _, Outcome, Room,
         SerializedEvent, Settled, Settlement, StoreError,
     },
 };
@@ -82,12 +82,18 @@ async fn publish(store: &SqliteStore, id: &str) {
 async fn claim(store: &SqliteStore) -> Vec<Claimed> {
     let lease = Duration::from_secs(60);
     let (limit, per_endpoint) = (100, 100);
-    let request =
-        || ClaimRequest { now: clocks(), lease, limit, per_endpoint, busy: Arc::default() };
+    let request = || ClaimRequest {
+        now: clocks(),
+        lease,
+        limit,
+        per_endpoint,
+        bytes: usize::MAX,
+        room: Room::new(),
+    };
     let mut changes = store.changes();
     loop {
         let claimed = store.claim(request()).await.unwrap();
-        let due = store.next_due(Arc::default(), clocks()).await.unwrap();
+        let due = store.next_due(Room::new(), clocks()).await.unwrap();
         if !claimed.is_empty() || due.is_none_or(|due| due > Duration::ZERO) {
             return claimed;
         }
@@ -131,15 +137,15 @@ async fn claim_all(store: &SqliteStore) -> (Vec<Claimed>, Vec<StoreError>) {
     let mut changes = store.changes();
     loop {
         let lease = Duration::from_secs(60);
-        let (limit, per_endpoint, busy) = (100, 100, Arc::default());
-        let request = ClaimRequest { now: clocks(), lease, limit, per_endpoint, busy };
+        let (limit, per_endpoint, bytes, room) = (100, 100, usize::MAX, Room::new());
+        let request = ClaimRequest { now: clocks(), lease, limit, per_endpoint, bytes, room };
         let due = match store.claim(request).await {
             Err(error) => {
                 errors.push(error);
                 continue;
             }
             Ok(claimed) if claimed.is_empty() => {
-                store.next_due(Arc::default(), clocks()).await.unwrap()
+                store.next_due(Room::new(), clocks()).await.unwrap()
             }
             Ok(claimed) => {
                 all.extend(claimed);

@@ -85,6 +85,7 @@ fn endpoints_in_trouble_are_reported_first_and_idle_ones_not_at_all() {
         EndpointReport { in_flight: 3, waiting: 2, ..report(&busy) },
     ];
     let rest = EndpointReport {
+        waiting: 1,
         rests_for: Some(Duration::from_secs(1)),
         tokens: Some(0),
         ..report(&limited)

@@ -128,7 +128,7 @@ fn endpoints_that_hang_leave_slots_and_claims_to_others() {
         scheduler.allow_claim();
         let request = scheduler.request(clocks(at(0)), LEASE).unwrap();
         if number == 10_000 {
-            assert!(request.busy.len() > 8_000, "nothing is claimed for what has no slot");
+            assert!(request.room.busy() > 8_000, "nothing is claimed for what has no slot");
             break;
         }
         let most = u64::try_from(request.limit / request.per_endpoint).unwrap();
@@ -202,7 +202,7 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
     scheduler.sweep(at(1_000));
     assert!(scheduler.lanes.is_empty() && scheduler.free.is_empty());
     assert!(scheduler.by_endpoint.is_empty() && scheduler.by_key.is_empty());
-    assert!(scheduler.busy.is_empty() && scheduler.resting.is_empty());
+    assert!(scheduler.room.busy() == 0 && scheduler.resting.is_empty());
     assert!(scheduler.turns.is_empty() && scheduler.held.is_empty());
 }
 

@@ -135,8 +135,16 @@ impl Watched {
         let queued: usize = self.scheduler.lanes.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(queued, self.waiting.len(), "what waits is what was added");
         assert_eq!(queued, self.scheduler.queued);
-        let ready = self.scheduler.lanes.iter().filter(|lane| lane.state == LaneState::Ready);
-        let ready: usize = ready.map(|lane| lane.queue.len()).sum();
+        let bytes = |lane: &Lane| -> usize {
+            lane.queue.iter().map(|claimed| claimed.event.body.len()).sum()
+        };
+        assert!(self.scheduler.lanes.iter().all(|lane| lane.bytes == bytes(lane)));
+        let queued: usize = self.scheduler.lanes.iter().map(bytes).sum();
+        assert_eq!(queued, self.scheduler.queued_bytes);
+        let is_ready = |lane: &&Lane| lane.state == LaneState::Ready;
+        let ready: Vec<&Lane> = self.scheduler.lanes.iter().filter(is_ready).collect();
+        assert_eq!(ready.iter().map(|lane| bytes(lane)).sum::<usize>(), self.scheduler.ready_bytes);
+        let ready: usize = ready.iter().map(|lane| lane.queue.len()).sum();
         assert_eq!(ready, self.scheduler.ready_deliveries);
         let is_parked = |lane: &&Lane| matches!(lane.state, LaneState::Parked(_));
         let parked: Vec<&Lane> = self.scheduler.lanes.iter().filter(is_parked).collect();
@@ -166,7 +174,9 @@ impl Watched {
             lanes: count(|_| true),
             ready_lanes: count(|lane| lane.state == LaneState::Ready),
             parked_lanes: count(|lane| matches!(lane.state, LaneState::Parked(_))),
-            resting_lanes: count(|lane| lane.state == LaneState::Resting),
+            resting_lanes: count(|lane| {
+                matches!(lane.state, LaneState::Resting | LaneState::Limited)
+            }),
             open_breakers: count(Lane::is_probing),
         };
         assert_eq!(self.scheduler.gauges(), expected);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Driver, SHORTEST_WAIT, STORE_PAUSE};
+use super::{Driver, STORE_PAUSE};
 use crate::clock::{Clock, MonotonicTime};
 use crate::shutdown_report::ShutdownReport;
 use crate::store_ports::Store;
@@ -48,6 +48,7 @@ where
         self.jobs.shutdown().await;
         self.all_end(|driver| &mut driver.disabler, last_moment()).await;
         self.disabler.shutdown().await;
+        self.lease_keeper.shutdown().await;
         let held = shared.scheduler().held();
         // The claims of attempts that were broken off are among those that are left.
         let unsettled = held.len().saturating_sub(broken_off);
@@ -63,29 +64,15 @@ where
         report
     }
 
-    /// Waits until all tasks of a set have ended, at most until `deadline`, and extends the leases
-    /// meanwhile; returns whether the tasks have ended.
+    /// Waits until all tasks of a set have ended, at most until `deadline`; returns whether they have.
     async fn all_end(
         &mut self,
         which: fn(&mut Self) -> &mut JoinSet<()>,
         deadline: MonotonicTime,
     ) -> bool {
         let shared = Arc::clone(&self.shared);
-        let clock = &shared.engine.clock;
-        loop {
-            let now = clock.monotonic();
-            let upkeep = now + self.until_upkeep(now).max(SHORTEST_WAIT);
-            let tasks = which(self);
-            let ended = async { while tasks.join_next().await.is_some() {} };
-            if within(clock, deadline.min(upkeep), ended).await.is_some() {
-                return true;
-            }
-            if clock.monotonic() >= deadline {
-                return false;
-            }
-            if within(clock, deadline, self.keep_leases()).await == Some(false) {
-                clock.sleep(STORE_PAUSE.min(deadline.saturating_since(clock.monotonic()))).await;
-            }
-        }
+        let tasks = which(self);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        within(&shared.engine.clock, deadline, ended).await.is_some()
     }
 }

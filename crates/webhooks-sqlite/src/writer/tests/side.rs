@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use webhooks_dispatch::{
     clock::{MonotonicTime, Now},
     store::{
         Attempt, Claim, ClaimRequest, Claimed, DeliveryStore as _, ExpungeRequest,
-        OperationStore as _, Outcome, ReplayMode, ReplayRequest, SerializedEvent, Settled,
+        OperationStore as _, Outcome, ReplayMode, ReplayRequest, Room, SerializedEvent, Settled,
         Settlement,
     },
 };
@@ -165,7 +164,7 @@ impl Side {
         if ignores_ends {
             writer.is_last = Box::new(|_| false);
         }
-        writer.refill();
+        while writer.refill() {}
         (store, writer)
     }
 
@@ -310,7 +309,8 @@ impl Side {
 
     pub(crate) fn claim(&mut self, limit: usize, per_endpoint: usize, now: Now) -> Vec<Claimed> {
         let lease = Duration::from_secs(30);
-        let request = ClaimRequest { now, lease, limit, per_endpoint, busy: Arc::default() };
+        let request =
+            ClaimRequest { now, lease, limit, per_endpoint, bytes: usize::MAX, room: Room::new() };
         let claimed = self.store.claim(request).now_or_never().unwrap().unwrap();
         self.run();
         claimed
@@ -320,9 +320,9 @@ impl Side {
     pub(crate) fn claim_all(&mut self, now: Now) -> Vec<Claimed> {
         let mut all = Vec::new();
         loop {
-            self.writer.refill();
+            while self.writer.refill() {}
             let claimed = self.claim(100, 100, now);
-            let due = self.store.next_due(Arc::default(), now).now_or_never().unwrap().unwrap();
+            let due = self.store.next_due(Room::new(), now).now_or_never().unwrap().unwrap();
             if claimed.is_empty() && due.is_none_or(|due| due > Duration::ZERO) {
                 return all;
             }
