@@ -3,15 +3,17 @@
 use crate::shell::{Failure, run};
 
 /// The benchmarks of `webhooks-tests`.
-pub(crate) const NAMES: [&str; 3] = ["deliver", "postgres", "sign"];
+pub(crate) const NAMES: [&str; 4] = ["deliver", "postgres", "scale", "sign"];
 
 pub(crate) fn run_one(name: &str, flags: &[&str]) -> Result<(), Failure> {
     if !NAMES.contains(&name) {
         return Err(Failure(format!("no benchmark is called {name:?}; there is {NAMES:?}")));
     }
-    if let Some(unknown) = flags.iter().find(|flag| !["--json", "--quick"].contains(flag)) {
+    let is_known =
+        |flag: &str| ["--json", "--quick"].contains(&flag) || flag.starts_with("--only=");
+    if let Some(unknown) = flags.iter().find(|flag| !is_known(flag)) {
         return Err(Failure(format!(
-            "no flag is called {unknown:?}; there are --json and --quick"
+            "no flag is called {unknown:?}; there are --json, --quick and --only=PART"
         )));
     }
     let flags = flags.join(" ");

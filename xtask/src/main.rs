@@ -33,6 +33,8 @@ Usage: cargo xtask COMMAND
             measures delivery beside a bare loop of HTTP requests
   bench postgres [--quick] [--json]
             the same with a private PostgreSQL, whose processor time counts too
+  bench scale [--quick] [--json] [--only=PART]
+            measures large numbers beside small ones: endpoints, bodies, events of others
   sim --seeds N [--first S] | --seed N, and [--store memory|sqlite]
             runs the engine under simulated time and faults, each seed another run;
             one seed alone shows all that happens";
