@@ -11,6 +11,7 @@ mod endpoint_queue;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct Backlog {
     leases_end: MonotonicTime,
     next_token: u64,
     next_refill: u64,
+    /// The queue that was refilled last.
+    last_refilled: EndpointNumber,
     bytes: usize,
 }
 
@@ -86,6 +89,7 @@ impl Backlog {
             leases_end: MonotonicTime::NEVER,
             next_token: 1,
             next_refill: 1,
+            last_refilled: EndpointNumber::from_u64(0),
             bytes: 0,
         }
     }
@@ -335,6 +339,7 @@ impl Backlog {
 
     /// Returns the time until there may be something to claim for endpoints that are not busy.
     pub fn next_due(&mut self, room: &Room, now: Now) -> Option<Duration> {
+        self.due.advance(now.wall);
         // One on disk counts even if its endpoint is busy: it is read soon, and not often.
         let unread = self.unread.first().map(|(due_at, _)| *due_at);
         let due = self.due.next(room).into_iter().chain(unread).min();
@@ -354,9 +359,13 @@ impl Backlog {
     /// time until it is refilled.
     pub fn refills(&mut self, queues: usize) -> Vec<Refill> {
         let mut refills = Vec::new();
-        while refills.len() < queues
-            && let Some(endpoint) = self.low.pop_first()
-        {
+        while refills.len() < queues {
+            // Behind the last one, so that all get their turn.
+            let behind = (Bound::Excluded(self.last_refilled), Bound::Unbounded);
+            let next = self.low.range(behind).next().or_else(|| self.low.first()).copied();
+            let Some(endpoint) = next else { break };
+            self.low.remove(&endpoint);
+            self.last_refilled = endpoint;
             let Some(queue) = self.queues.get_mut(&endpoint) else { continue };
             let number = self.next_refill;
             if let Some(from) = queue.begin_refill(number) {

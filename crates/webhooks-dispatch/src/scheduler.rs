@@ -456,9 +456,10 @@ impl Scheduler {
         let most = match lane.state {
             LaneState::Parked(_) | LaneState::Resting => 0,
             LaneState::Idle if is_full && !lane.queue.is_empty() => 0,
-            LaneState::Idle | LaneState::Limited | LaneState::Ready => {
-                lane.starts_soon(self.now).min(per_endpoint)
-            }
+            LaneState::Limited => lane.starts_soon(self.now).min(per_endpoint),
+            // Nothing would wake a lane that is busy and does not wait for a time, so it gets one
+            // delivery, and then waits for its token.
+            LaneState::Idle | LaneState::Ready => lane.starts_soon(self.now).clamp(1, per_endpoint),
         };
         let room = most.saturating_sub(lane.queue.len());
         // A lane that may get as much as any other one, or nearly, needs no limit of its own.

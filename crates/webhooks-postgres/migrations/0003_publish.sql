@@ -183,7 +183,7 @@ BEGIN
         END IF;
     END IF;
     IF waiting_endpoints IS NOT NULL AND array_remove(numbers, NULL) <> '{}' THEN
-        PERFORM notify_others(p_worker, waiting_endpoints);
+        PERFORM notify_others(p_worker, ARRAY(SELECT DISTINCT unnest(waiting_endpoints)));
     END IF;
     -- Last, since it locks rows until the end of the transaction. The store's publishes take turns
     -- for a moment; in a caller's own transaction, nobody may have to wait for its end.

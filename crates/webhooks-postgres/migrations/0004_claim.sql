@@ -71,7 +71,7 @@ END $$;
 -- Claims deliveries of these endpoints that are due, of one endpoint after another: at most as many as
 -- its entry in `p_limits`, `p_limit` in all, and until their bodies have `p_bytes` together. The caller
 -- knows which endpoints have something due, so a claim costs as much as it claims, however many
--- endpoints have something pending. Returns rows of three kinds:
+-- endpoints have something pending. Returns rows of four kinds:
 --   id is given            a claimed delivery, with all that is needed to send it
 --   id is NULL, and
 --     version is NULL      an endpoint that can be claimed from, and the time (queued_at) from which;
@@ -79,6 +79,7 @@ END $$;
 --                          Only if everything that is due was claimed
 --     version is 0         an ordered endpoint, some deliveries of which were sorted; the worker
 --                          should claim again at once
+--     version is 1         nothing more is due for these endpoints
 --
 -- A worker that did not get the answer claims again with the same token, and gets the same
 -- deliveries.
@@ -205,6 +206,9 @@ BEGIN
     JOIN events v ON v.number = event_of(l.id) AND v.accepted_at = l.event_at
     ORDER BY l.turn;
     IF v_count < p_limit AND coalesce(v_bytes, 0) < p_bytes THEN
+        RETURN QUERY
+        SELECT NULL::bigint, NULL::bigint, 1::bigint, NULL::timestamptz, NULL::integer,
+               NULL::integer, NULL, NULL, NULL, NULL, NULL::boolean;
         RETURN QUERY
         SELECT NULL::bigint, d.endpoint, NULL::bigint, d.due_at, NULL::integer, NULL::integer,
                NULL, d.tenant, NULL, NULL, NULL::boolean

@@ -27,15 +27,14 @@ const MAX_ASKS: usize = 4;
 /// The rows that `webhooks.claim` returned.
 #[derive(Default)]
 struct ClaimRows {
-    /// The number of deliveries that were claimed, and of the bytes of their bodies.
-    count: usize,
-    bytes: usize,
     deliveries: Vec<ClaimedDelivery>,
     /// The error of a claimed delivery that cannot be read. It is due again when its lease ends.
     unreadable: Option<sqlx::Error>,
     /// The ordered endpoints some deliveries of which were sorted.
     sorted: Vec<EndpointNumber>,
-    /// The endpoints as they are now, if all that is due was claimed.
+    /// Whether all that is due was claimed.
+    is_exhausted: bool,
+    /// The endpoints as they are now, if so.
     dues: Vec<EndpointDue>,
 }
 
@@ -59,6 +58,7 @@ impl PostgresInner {
         self.release_preclaimed(stale, request.now.wall).await;
         with_retries(|| self.read_dues(&members, request.now)).await.map_err(store_error)?;
         let now = request.now.wall;
+        self.cancel_some_closed(now).await;
         let is_due = |due_at: Timestamp| due_at <= now;
         let database_has_some = self.known_due().next(&request.room, now).is_some_and(is_due);
         if turns.database_is_next && database_has_some {
@@ -76,7 +76,6 @@ impl PostgresInner {
         }
         turns.database_is_next = true;
         let claimed = self.take_preclaimed(&request, &members).await?;
-        self.cancel_some_closed(now).await;
         if !database_has_some {
             return Ok(claimed);
         }
@@ -119,16 +118,23 @@ impl PostgresInner {
         let token = fastrand::i64(1..);
         let claim = async || self.claim_rows(request, token, &asked, members).await;
         let rows = with_retries(claim).await.map_err(store_error)?;
-        let is_exhausted = rows.count < request.limit && rows.bytes < request.bytes;
-        {
+        let has_closed = {
             let mut known = self.known_due();
-            let found = is_exhausted.then_some(rows.dues);
-            known.answer(&asked, found, request.now.wall);
+            if rows.is_exhausted {
+                known.answer(&asked, rows.dues);
+            } else {
+                // Those behind the last one that was claimed from were not reached.
+                let last = rows.deliveries.last();
+                let last = last.map(|delivery| row::endpoint_number(delivery.endpoint));
+                let reached = asked.iter().position(|endpoint| Some(*endpoint) == last);
+                known.rotate(&asked[..reached.map_or(asked.len(), |place| place + 1)]);
+            }
             for endpoint in &rows.sorted {
                 known.note(*endpoint, Timestamp::UNIX_EPOCH);
             }
-        }
-        if !rows.sorted.is_empty() {
+            known.closed().is_some()
+        };
+        if has_closed || !rows.sorted.is_empty() {
             self.notifier.notify();
         }
         let is_none = rows.deliveries.is_empty();
@@ -174,15 +180,16 @@ impl PostgresInner {
     }
 
     /// Reads all endpoints with pending deliveries, if what is known of them is not complete.
-    async fn read_dues(&self, members: &[i64], now: Now) -> Result<(), sqlx::Error> {
+    async fn read_dues(&self, members: &Arc<[i64]>, now: Now) -> Result<(), sqlx::Error> {
         const DUES: &str = "SELECT endpoint, tenant, due_at
             FROM webhooks.dues($1, webhooks.pending_endpoints(), $2, $3)";
-        if self.known_due().is_complete() {
+        if self.known_due().is_complete(members) {
             return Ok(());
         }
-        self.known_due().begin_read();
+        self.known_due().begin_read(members);
         let started = local_now();
-        let dues = sqlx::query(DUES).bind(At(now.wall)).bind(self.membership.id).bind(members);
+        let dues = sqlx::query(DUES).bind(At(now.wall)).bind(self.membership.id);
+        let dues = dues.bind(&**members);
         let found = self.fetch_dues(dues).await.inspect_err(|_| self.known_due().forget())?;
         self.known_due().complete(found);
         self.set_read_time(local_now().saturating_since(started));
@@ -200,7 +207,7 @@ impl PostgresInner {
         let dues = sqlx::query(DUES).bind(At(now.wall)).bind(numbers);
         // If this fails, a claim that finds nothing is made too early.
         let found = self.fetch_dues(dues.bind(self.membership.id).bind(members)).await?;
-        self.known_due().answer(&unsure, Some(found), now.wall);
+        self.known_due().answer(&unsure, found);
         Ok(())
     }
 
@@ -258,12 +265,7 @@ impl PostgresInner {
         };
         self.read_dues(&members, now).await?;
         self.read_unsure_dues(&members, now).await?;
-        let mut known = self.known_due();
-        if !soonest.is_zero() {
-            // It was read for a worker that is alone.
-            known.forget();
-        }
-        let due_at = known.next(room, now.wall);
+        let due_at = self.known_due().next(room, now.wall);
         Ok(due_at.map(|due_at| due_at.saturating_since(now.wall).max(soonest)))
     }
 }
@@ -274,20 +276,13 @@ impl ClaimRows {
         let mut found = Self::default();
         for row in rows {
             match (row.try_get::<Option<i64>, _>(0)?, row.try_get::<Option<i64>, _>(2)?) {
-                (Some(id), _) => {
-                    found.count += 1;
-                    match delivery(row, id, token) {
-                        Ok(delivery) => {
-                            found.bytes += delivery.event.body.len();
-                            found.deliveries.push(delivery);
-                        }
-                        Err(error) => found.unreadable = Some(error),
-                    }
-                }
+                (Some(id), _) => match delivery(row, id, token) {
+                    Ok(delivery) => found.deliveries.push(delivery),
+                    Err(error) => found.unreadable = Some(error),
+                },
                 (None, None) => found.dues.extend(endpoint_due(row, 1, 7, 3)?),
-                (None, Some(_zero)) => {
-                    found.sorted.push(row::endpoint_number(row.try_get(1)?));
-                }
+                (None, Some(0)) => found.sorted.push(row::endpoint_number(row.try_get(1)?)),
+                (None, Some(_one)) => found.is_exhausted = true,
             }
         }
         Ok(found)

@@ -1,6 +1,7 @@
 //! The endpoints that have something to claim in the database, as far as this process knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{backlog::DueEndpoints, store::Room};
@@ -23,7 +24,7 @@ pub(crate) struct EndpointDue {
 /// It learns from what this process does, from the notifications of others, and from the answer to
 /// each claim. A read of all endpoints finds the rest: it is then complete. So a claim names the
 /// endpoints that it claims from, and does not look at others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KnownDue {
     due: DueEndpoints,
     /// The endpoints that may have something to claim, of which nothing else is known.
@@ -35,22 +36,48 @@ pub(crate) struct KnownDue {
     tenants: HashMap<EndpointNumber, TenantId>,
     /// False if all endpoints must be read.
     is_complete: bool,
+    /// Set while they are read, and nothing was forgotten meanwhile.
+    is_reading: bool,
+    /// The workers among which this one had its share when they were read.
+    members: Arc<[i64]>,
+    /// The time of the last claim.
+    now: Timestamp,
     /// The changes that were noted since the call of the database began whose answer is to come.
     noted: BTreeMap<EndpointNumber, Timestamp>,
+}
+
+impl Default for KnownDue {
+    fn default() -> Self {
+        Self {
+            due: DueEndpoints::new(),
+            unknown: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            tenants: HashMap::new(),
+            is_complete: false,
+            is_reading: false,
+            members: Arc::default(),
+            now: Timestamp::UNIX_EPOCH,
+            noted: BTreeMap::new(),
+        }
+    }
 }
 
 impl KnownDue {
     /// Notes that anything may have changed in the database.
     pub(crate) fn forget(&mut self) {
-        self.is_complete = false;
+        (self.is_complete, self.is_reading) = (false, false);
     }
 
-    pub(crate) fn is_complete(&self) -> bool {
-        self.is_complete
+    /// Returns whether it has all endpoints that this worker serves beside `members`.
+    pub(crate) fn is_complete(&self, members: &Arc<[i64]>) -> bool {
+        self.is_complete && self.members == *members
     }
 
     /// Notes that an endpoint has something to claim from `due_at` on.
     pub(crate) fn note(&mut self, endpoint: EndpointNumber, due_at: Timestamp) {
+        // No earlier than now, so that it comes behind those that wait.
+        let due_at = due_at.max(self.now);
         let noted = self.noted.entry(endpoint).or_insert(due_at);
         *noted = due_at.min(*noted);
         match self.tenants.get(&endpoint) {
@@ -81,11 +108,13 @@ impl KnownDue {
         if self.tenants.contains_key(&endpoint) {
             return;
         }
-        if self.tenants.len() >= MAX_TENANTS {
-            self.tenants.clear();
-            self.forget();
+        if self.tenants.len() >= MAX_TENANTS.max(2 * self.due.len()) {
+            self.tenants.retain(|endpoint, _| self.due.due_at(*endpoint).is_some());
         }
         self.tenants.insert(endpoint, tenant.clone());
+        if self.unknown.remove(&endpoint) {
+            self.due.set(endpoint, tenant, Some(self.now));
+        }
     }
 
     pub(crate) fn set_served(&mut self, tenant: &TenantId) {
@@ -94,8 +123,10 @@ impl KnownDue {
 
     /// Returns the time from which there may be something to claim for endpoints that are not busy.
     pub(crate) fn next(&mut self, room: &Room, now: Timestamp) -> Option<Timestamp> {
+        self.now = now;
         self.due.advance(now);
-        let unknown = (!self.unknown.is_empty()).then_some(now);
+        let is_free = |endpoint: &EndpointNumber| !room.is_busy(*endpoint);
+        let unknown = self.unknown.iter().any(is_free).then_some(now);
         self.due.next(room).into_iter().chain(unknown).min()
     }
 
@@ -107,6 +138,7 @@ impl KnownDue {
         now: Timestamp,
     ) -> Vec<EndpointNumber> {
         self.noted.clear();
+        self.now = now;
         self.due.advance(now);
         let is_free = |endpoint: &EndpointNumber| !room.is_busy(*endpoint);
         let mut plan: Vec<EndpointNumber> =
@@ -116,42 +148,43 @@ impl KnownDue {
         plan
     }
 
-    /// Notes the answer to a claim from `asked`: what is due there now, if the claim has found
-    /// everything that was due.
-    pub(crate) fn answer(
-        &mut self,
-        asked: &[EndpointNumber],
-        found: Option<Vec<EndpointDue>>,
-        now: Timestamp,
-    ) {
+    /// Notes the answer to a claim from `asked` that has found everything that was due: what is due
+    /// there now.
+    pub(crate) fn answer(&mut self, asked: &[EndpointNumber], found: Vec<EndpointDue>) {
         for endpoint in asked {
             self.unknown.remove(endpoint);
             self.unsure.remove(endpoint);
-        }
-        let Some(found) = found else {
-            // They may have more, and come behind those that were not asked.
-            for endpoint in asked {
-                match self.tenants.get(endpoint) {
-                    Some(tenant) => self.due.set(*endpoint, tenant, Some(now)),
-                    None => self.is_complete = false,
-                }
-            }
-            return;
-        };
-        for endpoint in asked {
             self.due.remove(*endpoint);
         }
         self.add(found);
     }
 
-    /// Begins to note changes, before all endpoints are read.
-    pub(crate) fn begin_read(&mut self) {
+    /// Notes that a claim has reached its limit with these endpoints. They may have more, and come
+    /// behind the others now.
+    pub(crate) fn rotate(&mut self, asked: &[EndpointNumber]) {
+        for endpoint in asked {
+            match self.tenants.get(endpoint) {
+                Some(tenant) => self.due.set(*endpoint, tenant, Some(self.now)),
+                // Nothing was claimed for it: perhaps others serve it.
+                None => {
+                    self.unknown.remove(endpoint);
+                    self.unsure.insert(*endpoint);
+                }
+            }
+        }
         self.noted.clear();
-        self.is_complete = true;
+    }
+
+    /// Begins to note changes, before all endpoints are read.
+    pub(crate) fn begin_read(&mut self, members: &Arc<[i64]>) {
+        self.noted.clear();
+        self.members = Arc::clone(members);
+        self.is_reading = true;
     }
 
     /// Takes over all endpoints as they were read.
     pub(crate) fn complete(&mut self, found: Vec<EndpointDue>) {
+        self.is_complete = std::mem::take(&mut self.is_reading);
         let known: BTreeSet<EndpointNumber> = found.iter().map(|found| found.endpoint).collect();
         self.due.retain(|endpoint| known.contains(&endpoint));
         self.unknown.clear();
@@ -208,18 +241,18 @@ mod tests {
     #[test]
     fn what_is_noted_during_a_call_outlasts_its_answer() {
         let (mut known, room) = (KnownDue::default(), Room::new());
-        known.begin_read();
+        known.begin_read(&Arc::default());
         known.note(number(1), at(3));
         known.complete(vec![found(1, 9), found(2, 4)]);
         assert_eq!(known.next(&room, at(0)), Some(at(3)));
         let asked = known.plan(&room, 10, at(5));
         assert_eq!(asked, [number(1), number(2)]);
         known.note(number(2), at(5));
-        known.answer(&asked, Some(vec![found(1, 20)]), at(5));
+        known.answer(&asked, vec![found(1, 20)]);
         assert_eq!(known.plan(&room, 10, at(5)), [number(2)]);
-        known.answer(&[number(2)], Some(Vec::new()), at(5));
+        known.answer(&[number(2)], Vec::new());
         assert_eq!(known.next(&room, at(5)), Some(at(20)));
-        assert!(known.is_complete());
+        assert!(known.is_complete(&Arc::default()));
     }
 
     #[test]
@@ -230,7 +263,7 @@ mod tests {
         assert_eq!(known.next(&room, at(0)), Some(at(60)));
         let unsure = known.take_unsure();
         assert_eq!(unsure, [number(1)]);
-        known.answer(&unsure, Some(vec![found(1, 90)]), at(0));
+        known.answer(&unsure, vec![found(1, 90)]);
         assert_eq!(known.next(&room, at(0)), Some(at(90)));
         assert!(known.take_unsure().is_empty());
     }
@@ -241,14 +274,18 @@ mod tests {
         known.complete((1..=3).map(|endpoint| found(endpoint, endpoint)).collect());
         let asked = known.plan(&room, 2, at(5));
         assert_eq!(asked, [number(1), number(2)]);
-        known.answer(&asked, None, at(5));
-        assert_eq!(known.plan(&room, 3, at(6)), [number(3), number(1), number(2)]);
+        // The claim got no further than to the first one.
+        known.rotate(&asked[..1]);
+        assert_eq!(known.plan(&room, 3, at(6)), [number(2), number(3), number(1)]);
+        // News of one that waits already moves it nowhere.
+        known.note(number(1), Timestamp::UNIX_EPOCH);
+        assert_eq!(known.plan(&room, 3, at(6)), [number(2), number(3), number(1)]);
     }
 
     #[test]
     fn an_endpoint_of_which_nothing_is_known_is_asked_unless_it_is_busy() {
         let (mut known, room) = (KnownDue::default(), Room::new());
-        known.begin_read();
+        known.begin_read(&Arc::default());
         known.complete(Vec::new());
         known.note(number(1), at(5));
         assert_eq!(known.next(&room, at(5)), Some(at(5)));
@@ -256,7 +293,25 @@ mod tests {
         assert!(known.plan(&room, 3, at(5)).is_empty());
         room.set(number(1), None);
         assert_eq!(known.plan(&room, 3, at(5)), [number(1)]);
-        known.answer(&[number(1)], Some(Vec::new()), at(5));
+        // Once its tenant is known, it is planned one time.
+        known.note_tenant(number(1), &TenantId::default());
+        known.note(number(1), at(5));
+        assert_eq!(known.plan(&room, 3, at(5)), [number(1)]);
+        known.answer(&[number(1)], Vec::new());
         assert_eq!(known.next(&room, at(5)), None);
+    }
+
+    #[test]
+    fn a_read_that_ends_without_an_answer_is_made_again() {
+        let mut known = KnownDue::default();
+        known.begin_read(&Arc::default());
+        assert!(!known.is_complete(&Arc::default()));
+        known.begin_read(&Arc::default());
+        known.forget();
+        known.complete(vec![found(1, 9)]);
+        assert!(!known.is_complete(&Arc::default()), "something has changed meanwhile");
+        known.begin_read(&Arc::default());
+        known.complete(vec![found(1, 9)]);
+        assert!(known.is_complete(&Arc::default()));
     }
 }

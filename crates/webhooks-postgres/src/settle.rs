@@ -34,7 +34,9 @@ impl PostgresInner {
     ) -> Result<Vec<Settled>, StoreError> {
         // Tried once: the engine tries again by itself, with fewer settlements at a time.
         let record = with_timeout(self.record_settlements(&settlements, now));
-        let recorded = record.await.map_err(store_error)?;
+        // A failed call may be committed all the same: its answer was lost.
+        let recorded = record.await.inspect_err(|_| self.known_due().forget());
+        let recorded = recorded.map_err(store_error)?;
         // Something may be due now or later: a released delivery, one that is tried again, or the
         // next one of an ordered endpoint.
         let may_be_due = |(index, recorded): (&usize, &Recorded)| {

@@ -28,6 +28,7 @@ const LONG_POLL: Duration = Duration::from_secs(5);
 /// The least share of its time that the worker does not read all endpoints, in multiples of a read:
 /// the more endpoints wait, the more seldom it asks without a notification.
 const READ_SHARE: u32 = 20;
+const LONGEST_POLL: Duration = Duration::from_secs(30);
 
 /// The time, in heartbeats, that the connection may be silent before it is tested, and that the
 /// test may take: the same after which workers count each other as dead.
@@ -80,7 +81,7 @@ async fn hear(inner: &PostgresInner, mut listener: PgListener) {
     let silence = inner.membership.heartbeat() * SILENCE;
     let (mut poll, mut woken, mut heard) = (POLL, Instant::now(), Instant::now());
     while inner.membership.is_active() {
-        let until_poll = poll.max(inner.read_time() * READ_SHARE);
+        let until_poll = poll.max((inner.read_time() * READ_SHARE).min(LONGEST_POLL));
         let next = (woken + until_poll).min(heard + silence);
         match timeout_at(next, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
@@ -91,8 +92,10 @@ async fn hear(inner: &PostgresInner, mut listener: PgListener) {
                 }
                 poll = LONG_POLL;
                 heard = Instant::now();
-                inner.notifier.notify();
-                continue;
+                if heard < woken + until_poll {
+                    inner.notifier.notify();
+                    continue;
+                }
             }
             Err(_elapsed) if Instant::now() < woken + until_poll => {
                 // The network may have dropped the connection without closing it.

@@ -174,10 +174,12 @@ impl SharedEvents {
         let event = Arc::new(read()?);
         if self.0.len() >= Self::MAX {
             self.0.retain(|_, event| event.strong_count() > 0);
+            // Or each of the next reads would look at all of them.
+            if self.0.len() > Self::MAX / 2 {
+                self.0.clear();
+            }
         }
-        if self.0.len() < Self::MAX {
-            self.0.insert(number, Arc::downgrade(&event));
-        }
+        self.0.insert(number, Arc::downgrade(&event));
         Ok(event)
     }
 }

@@ -84,6 +84,16 @@ impl DueEndpoints {
         }
     }
 
+    /// Returns the number of endpoints.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
     /// Removes the endpoints for which `keeps` is false.
     pub fn retain(&mut self, keeps: impl Fn(EndpointNumber) -> bool) {
         let gone = self.endpoints.keys().copied().filter(|endpoint| !keeps(*endpoint));

@@ -77,7 +77,8 @@ impl Scheduler {
     pub(crate) fn reset_health(&mut self, endpoint: EndpointNumber) {
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
         let lane = &mut self.lanes[index];
-        if lane.state == LaneState::Resting {
+        // Its rate limit may be another one now; the bucket stays.
+        if matches!(lane.state, LaneState::Resting | LaneState::Limited) {
             self.resting.remove(&(lane.rests_until, index));
             lane.state = LaneState::Idle;
         }

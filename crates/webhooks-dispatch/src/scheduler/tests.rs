@@ -230,6 +230,26 @@ fn a_limited_endpoint_keeps_what_may_start_soon() {
     assert!(scheduler.room().is_busy(seldom.number));
 }
 
+/// Goal: an endpoint whose limit or health an operator changes is claimed for at once. Method: one a
+/// day, used up, with an open breaker and without; then another limit.
+#[test]
+fn a_changed_limit_counts_from_the_next_claim() {
+    for signal in [EndpointSignal::Success, EndpointSignal::Unhealthy { pause: Some(LEASE) }] {
+        let mut scheduler = scheduler(100);
+        let limit = RateLimit { calls: count(1), per: Duration::from_hours(24), burst: count(1) };
+        let seldom = registration("a", endpoint().rate_limited(limit));
+        add_claimed(&mut scheduler, &seldom, 0, 1);
+        let flight = scheduler.take(at(0)).unwrap();
+        scheduler.finish(&flight, signal, at(0));
+        assert!(scheduler.room().is_busy(seldom.number));
+        scheduler.release_endpoint(seldom.number);
+        scheduler.reset_health(seldom.number);
+        assert!(!scheduler.room().is_busy(seldom.number));
+        add_claimed(&mut scheduler, &registration("a", endpoint()), 1, 1);
+        assert_eq!(ids(&take_all(&mut scheduler, at(1))), [1]);
+    }
+}
+
 /// Goal: large bodies fill no lane. Method: bodies of 1 MiB, until no claim is wanted; then lanes
 /// that cannot start them.
 #[test]
