@@ -298,6 +298,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 147);
+        assert_eq!(count, 150);
     }
 }
