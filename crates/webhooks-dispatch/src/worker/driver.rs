@@ -64,6 +64,8 @@ pub(super) struct Driver<S, T, C> {
     lease_keeper: JoinSet<()>,
     /// The time at which the worker last looked for deliveries without a notice of the store.
     looked: MonotonicTime,
+    /// Set if the next step looks: the clock is read there, where a panic of it is contained.
+    looks: bool,
     /// Tells the task that works on jobs to end.
     stops_jobs: watch::Sender<bool>,
     swept: MonotonicTime,
@@ -111,6 +113,7 @@ where
             jobs: JoinSet::new(),
             lease_keeper: JoinSet::new(),
             looked: now,
+            looks: false,
             stops_jobs: watch::Sender::new(false),
             swept: now,
             reported: None,
@@ -197,7 +200,7 @@ where
                 () = self.changes.changed() => shared.scheduler().allow_claim(),
                 _deadline = until_last_start(clock, drain) => {}
                 () = clock.sleep(pause) => {
-                    self.looked = clock.monotonic();
+                    self.looks = true;
                     shared.scheduler().allow_claim();
                 }
             }
@@ -374,7 +377,7 @@ where
     }
 
     /// Returns the time to wait if nothing happens.
-    async fn pause(&self) -> Duration {
+    async fn pause(&mut self) -> Duration {
         if self.changes.is_due() {
             return SHORTEST_WAIT;
         }
@@ -401,6 +404,9 @@ where
         let now = engine.clock.monotonic();
         let wakes_in = wakes_at.map(|at| at.saturating_since(now));
         let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
+        if std::mem::take(&mut self.looks) {
+            self.looked = now;
+        }
         // Also without a reason: a notice of the store may be lost, and idle lanes are forgotten.
         let look = (self.looked + engine.settings.lease / 4).saturating_since(now);
         pause.min(look).max(SHORTEST_WAIT)
