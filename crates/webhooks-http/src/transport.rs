@@ -53,21 +53,20 @@ impl HttpTransport {
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
-        let Request { url, mut headers, body, client_credentials, tls, timeout: mut time } =
-            request;
+        let begun = Instant::now();
+        let Request { url, mut headers, body, client_credentials, tls, timeout: time } = request;
         let inner = &*self.inner;
         let client = inner.clients.get(tls.as_ref(), Peer::Endpoint)?;
         let mut used = None;
         if let Some(credentials) = client_credentials {
-            let begun = Instant::now();
             let owner = (credentials, tls);
             // On the heap, because it would make the future of every exchange larger by half.
             let token = timeout(time, Box::pin(self.token(&owner, time))).await;
             let token = token.map_err(|_late| TokenError::Late)??;
             headers.insert(AUTHORIZATION, token.clone());
             used = Some((owner, token));
-            time = time.saturating_sub(begun.elapsed());
         }
+        let time = time.saturating_sub(begun.elapsed());
         // The wait for a slot does not count for the endpoint's timeout, since other exchanges cause it.
         let _slot = self.slot(&url, inner.slot_wait).await?;
         let begun = Instant::now();
@@ -80,13 +79,9 @@ impl HttpTransport {
         }
         // The status alone decides about the event: a body that breaks off or never ends is no reason to
         // send the event again.
+        let time = inner.body_timeout.min(time.saturating_sub(begun.elapsed()));
         let mut kept = BytesMut::new();
-        // Most bodies are empty, and need no timer.
-        if response.content_length() != Some(0) {
-            let time = inner.body_timeout.min(time.saturating_sub(begun.elapsed()));
-            let read = body::read(response, inner.max_response_body, &mut kept);
-            let _all = timeout(time, read).await;
-        }
+        let _all = timeout(time, body::read(response, inner.max_response_body, &mut kept)).await;
         Ok(Response { status, headers, body: kept.freeze() })
     }
 
