@@ -57,6 +57,7 @@ CREATE TABLE webhooks.endpoints (
 CREATE UNIQUE INDEX endpoints_current ON webhooks.endpoints (tenant, id) WHERE is_current;
 CREATE INDEX endpoints_id ON webhooks.endpoints (id, tenant);
 CREATE INDEX endpoints_created ON webhooks.endpoints (tenant, created_at, id) WHERE is_current;
+CREATE INDEX endpoints_tenant ON webhooks.endpoints (tenant, number);
 CREATE INDEX endpoints_created_all ON webhooks.endpoints (created_at, tenant, id) WHERE is_current;
 
 -- The patterns of event types that go to open endpoints: '*', 'user.*', 'user.created'.
@@ -111,6 +112,8 @@ CREATE TABLE webhooks.events (
     expunged_at timestamptz,                    -- when its content was deleted
     PRIMARY KEY (number, accepted_at)
 ) PARTITION BY RANGE (accepted_at);
+-- A tenant's pages, replays and prunes read no events of others.
+CREATE INDEX events_tenant ON webhooks.events (tenant, number);
 
 -- A delivery that has ended, with the attempt that ended it, if one did.
 CREATE TABLE webhooks.ended_deliveries (
@@ -211,13 +214,6 @@ CREATE TABLE webhooks.partitions (
     pruned_to bigint NOT NULL DEFAULT 0         -- the last event whose key was deleted
 );
 
--- The tenants whose events were pruned apart from those of others: all of a tenant's events up to
--- this number are gone.
-CREATE TABLE webhooks.tenant_prunes (
-    tenant    text COLLATE "C" PRIMARY KEY,
-    pruned_to bigint NOT NULL
-);
-
 -- Bulk replays and cancellations.
 CREATE TABLE webhooks.jobs (
     number       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -242,9 +238,10 @@ SELECT all_.id, events.id AS event, events.type, events.tenant, endpoints.id AS 
        all_.status, all_.cancelled, all_.attempts, all_.attempts_before_replay,
        coalesce(all_.created_at, all_.event_at) AS created_at, all_.queued_at, all_.due_at,
        all_.leased_until, all_.ended_at, events.channels, events.tags, events.expunged_at,
-       webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number
+       webhooks.event_of(all_.id) AS event_number, all_.event_at, all_.endpoint AS endpoint_number,
+       all_.is_pending
 FROM (
-    SELECT w.id, w.event_at, w.endpoint,
+    SELECT true AS is_pending, w.id, w.event_at, w.endpoint,
            CASE WHEN NOT e.is_open THEN 'cancelled'
                 WHEN w.attempts > w.attempts_before_replay THEN 'retrying'
                 ELSE 'pending' END AS status,
@@ -255,7 +252,7 @@ FROM (
            CASE WHEN NOT e.is_open THEN e.state_since END AS ended_at
     FROM webhooks.pending_deliveries w JOIN webhooks.endpoints e ON e.number = w.endpoint
     UNION ALL
-    SELECT id, event_at, endpoint, status, cancelled, created_at, queued_at, attempts,
+    SELECT false, id, event_at, endpoint, status, cancelled, created_at, queued_at, attempts,
            attempts_before_replay, NULL, NULL, ended_at
     FROM webhooks.ended_deliveries
 ) all_

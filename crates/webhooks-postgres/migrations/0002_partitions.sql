@@ -120,33 +120,26 @@ BEGIN
 END $$;
 
 -- Deletes events of a tenant that were accepted before a time and have no pending delivery, with
--- all that belongs to them: at most `p_limit`. It looks at `p_looked` events of all tenants at most,
--- and goes on next time behind those that are gone. Returns how many were deleted.
+-- all that belongs to them: at most `p_limit`, of the first `p_looked`. Returns how many were
+-- deleted.
 CREATE FUNCTION webhooks.prune_tenant(
     p_tenant text, p_before timestamptz, p_limit integer, p_looked integer
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    v_from    bigint;
-    v_last    bigint;
     v_numbers bigint[];
     v_ats     timestamptz[];
 BEGIN
     -- No replay makes a delivery of the events pending from here on.
     PERFORM pg_advisory_xact_lock(7305003, hashtext(p_tenant));
-    v_from := coalesce((SELECT pruned_to FROM tenant_prunes WHERE tenant = p_tenant), 0);
-    SELECT max(number), array_agg(number) FILTER (WHERE tenant = p_tenant),
-           array_agg(accepted_at) FILTER (WHERE tenant = p_tenant)
-    INTO v_last, v_numbers, v_ats
-    FROM (SELECT number, accepted_at, tenant FROM events
-          WHERE number > v_from AND accepted_at < p_before
-          ORDER BY number LIMIT p_looked) looked;
-    IF v_last IS NULL THEN
-        RETURN 0;
-    END IF;
-    SELECT array_agg(number), array_agg(at) INTO v_numbers, v_ats
-    FROM (SELECT n.number, n.at FROM unnest(v_numbers, v_ats) AS n(number, at)
-          WHERE NOT EXISTS (SELECT 1 FROM pending_deliveries w WHERE is_of(w.id, n.number))
+    -- A range of one tenant, in the order of both columns: the planner must not walk along the events
+    -- of all tenants.
+    SELECT array_agg(number), array_agg(accepted_at) INTO v_numbers, v_ats
+    FROM (SELECT number, accepted_at
+          FROM (SELECT number, accepted_at FROM events
+                WHERE tenant >= p_tenant AND tenant <= p_tenant AND accepted_at < p_before
+                ORDER BY tenant, number LIMIT p_looked) looked
+          WHERE NOT EXISTS (SELECT 1 FROM pending_deliveries w WHERE is_of(w.id, looked.number))
           LIMIT p_limit) ended;
     DELETE FROM earlier_attempts a USING unnest(v_numbers, v_ats) AS n(number, at)
     WHERE is_of(a.delivery, n.number) AND a.event_at = n.at;
@@ -157,10 +150,6 @@ BEGIN
       AND k.id = v.id AND k.tenant = v.tenant AND k.event = v.number;
     DELETE FROM events v USING unnest(v_numbers, v_ats) AS n(number, at)
     WHERE v.number = n.number AND v.accepted_at = n.at;
-    INSERT INTO tenant_prunes AS t (tenant, pruned_to)
-    SELECT p_tenant, coalesce(min(number) - 1, v_last) FROM events
-    WHERE number > v_from AND number <= v_last AND tenant = p_tenant
-    ON CONFLICT (tenant) DO UPDATE SET pruned_to = excluded.pruned_to;
     RETURN coalesce(cardinality(v_numbers), 0);
 END $$;
 

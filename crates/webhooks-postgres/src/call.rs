@@ -57,6 +57,16 @@ impl Database {
         self.call_on(&self.reading).await
     }
 
+    /// Begins a call that reads a page of history: a few rows of large tables, in the order of an
+    /// index. The planner does not know how few, and might read all rows to join or to sort them.
+    pub(crate) async fn page_call(&self) -> Result<Call, sqlx::Error> {
+        const SETTINGS: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+            SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+        let mut call = self.transaction(&self.reading).await?;
+        sqlx::raw_sql(SETTINGS).execute(call.connection()).await?;
+        Ok(call)
+    }
+
     /// Closes all connections.
     pub(crate) async fn close(&self) {
         tokio::join!(self.pool.close(), self.reading.close());

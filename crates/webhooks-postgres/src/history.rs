@@ -17,16 +17,13 @@ use crate::row::{self, At};
 use crate::state::PostgresInner;
 
 mod filter;
-
+mod list;
+mod path;
 mod record;
 
-use filter::{
-    ATTEMPT_TABLE, Table, of_attempt, of_delivery, of_event, of_events_deliveries, of_numbers,
-};
-use record::{
-    ATTEMPT, DELIVERY, LAST_ATTEMPT, SUMMARY, attempt_record, cursor, delivery_record,
-    event_record, event_summary,
-};
+use filter::event_order;
+use list::{push_limit, push_order};
+use record::{SUMMARY, attempt_record, cursor, delivery_record, event_record, event_summary};
 
 /// The condition that a body has the text of a search.
 const HAS_TEXT: &str = ") v WHERE strpos(v.body, ";
@@ -57,60 +54,23 @@ impl PostgresInner {
 
     pub(crate) async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
         let numbers = self.numbers(&query).await?;
-        let statement = || {
-            let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY}"));
-            push_events(&mut statement, &query, numbers.as_deref());
-            push_place(&mut statement, &query, "v.number");
-            statement
-        };
         let read = |row: &PgRow| Ok((cursor(row, 0, None)?, event_summary(row)?));
-        self.page(statement, &query, read).await
+        self.page(|| list::events(&query, numbers.as_deref()), &query, read).await
     }
 
     pub(crate) async fn deliveries(
         &self,
         query: Query,
     ) -> Result<Page<DeliveryRecord>, StoreError> {
-        let numbers = self.numbers(&query).await?;
-        let statement = || {
-            let mut statement = QueryBuilder::new(format!("SELECT {DELIVERY} FROM ("));
-            statement.push("SELECT d.* FROM webhooks.deliveries_view d WHERE true");
-            of_event(&mut statement, &query, &Table::DELIVERIES);
-            of_delivery(&mut statement, &query);
-            of_numbers(&mut statement, numbers.as_deref());
-            push_place(&mut statement, &query, "d.id");
-            statement.push(format!(") d {LAST_ATTEMPT}"));
-            push_order(&mut statement, &query, "d.id");
-            statement
-        };
+        let path = self.path_of_deliveries(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, None)?, delivery_record(row)?));
-        self.page(statement, &query, read).await
+        self.page(|| list::deliveries(&query, &path), &query, read).await
     }
 
     pub(crate) async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
-        let numbers = self.numbers(&query).await?;
-        // The filters for attempts judge each attempt here, and not the last one alone.
-        let of_deliveries =
-            Query { error_classes: Vec::new(), status_codes: None, ..query.clone() };
-        let statement = || {
-            let mut statement = QueryBuilder::new(format!("SELECT {ATTEMPT} {ATTEMPT_TABLE}"));
-            of_event(&mut statement, &query, &Table::DELIVERIES);
-            of_delivery(&mut statement, &of_deliveries);
-            of_attempt(&mut statement, &query);
-            of_numbers(&mut statement, numbers.as_deref());
-            for (place, sign) in [(query.after, "<"), (query.before, ">")] {
-                let Some(Cursor { key, attempt }) = place else { continue };
-                statement.push(format!(" AND (a.delivery, a.number) {sign} ("));
-                statement.push_bind(row::int8(key)).push(", ");
-                statement.push_bind(i64::from(attempt)).push(")");
-            }
-            let order = order(&query);
-            statement.push(format!(" ORDER BY a.delivery {order}, a.number {order}"));
-            push_limit(&mut statement, &query);
-            statement
-        };
+        let path = self.path_of_attempts(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, Some(1))?, attempt_record(row)?));
-        self.page(statement, &query, read).await
+        self.page(|| list::attempts(&query, &path), &query, read).await
     }
 
     pub(crate) async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
@@ -141,11 +101,11 @@ impl PostgresInner {
         numbers: Option<&[i64]>,
     ) -> Result<Vec<(Cursor, EventSummary)>, sqlx::Error> {
         let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY} FROM (SELECT v.*"));
-        push_events(&mut statement, query, numbers);
-        push_place_of(&mut statement, query, "v.number", request.looks());
-        statement.push(HAS_TEXT).push_bind(&request.text).push(") > 0 ORDER BY v.number DESC");
-        statement.push(" LIMIT ").push_bind(row::int4(query.page_size()));
-        let mut call = self.database.reading_call().await?;
+        push_looked(&mut statement, query, numbers, request.looks());
+        statement.push(HAS_TEXT).push_bind(&request.text).push(") > 0");
+        push_order(&mut statement, query, &["v.number"]);
+        push_limit(&mut statement, query.page_size());
+        let mut call = self.database.page_call().await?;
         let rows =
             statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
         call.commit().await?;
@@ -175,11 +135,10 @@ impl PostgresInner {
                        count(*) OVER () AS count
                 FROM (SELECT v.number, v.accepted_at",
         );
-        push_events(&mut statement, &query, numbers);
-        push_place_of(&mut statement, &query, "v.number", looks.saturating_add(1));
+        push_looked(&mut statement, &query, numbers, looks.saturating_add(1));
         let looks = i64::try_from(looks).unwrap_or(i64::MAX);
         statement.push(") looked) looked WHERE place = least(count, ").push_bind(looks).push(")");
-        let mut call = self.database.reading_call().await?;
+        let mut call = self.database.page_call().await?;
         let end: Option<(i64, At, i64)> = statement
             .build_query_as()
             .persistent(call.prepares())
@@ -197,7 +156,7 @@ impl PostgresInner {
 
     /// Returns the numbers of the events with the id that a query asks for, one for each tenant;
     /// `None` if it asks for no id.
-    async fn numbers(&self, query: &Query) -> Result<Option<Vec<i64>>, StoreError> {
+    pub(crate) async fn numbers(&self, query: &Query) -> Result<Option<Vec<i64>>, StoreError> {
         const NUMBERS: &str = "SELECT event FROM webhooks.event_keys
             WHERE id = $1 AND ($2::text IS NULL OR tenant = $2)";
         let Some(event) = &query.event else { return Ok(None) };
@@ -221,7 +180,7 @@ impl PostgresInner {
         read: impl Fn(&PgRow) -> Result<(Cursor, T), sqlx::Error> + Sync,
     ) -> Result<Page<T>, StoreError> {
         let find = async || {
-            let mut call = self.database.reading_call().await?;
+            let mut call = self.database.page_call().await?;
             let mut statement = statement();
             let rows =
                 statement.build().persistent(call.prepares()).fetch_all(call.connection()).await?;
@@ -241,45 +200,15 @@ impl PostgresInner {
     }
 }
 
-/// Adds the table of events, and the conditions of a query.
-fn push_events(statement: &mut QueryBuilder<Postgres>, query: &Query, numbers: Option<&[i64]>) {
-    statement.push(" FROM webhooks.events v WHERE true");
-    of_event(statement, query, &Table::EVENTS);
-    if let Some(numbers) = numbers {
-        statement.push(" AND v.number = ANY (").push_bind(numbers.to_vec()).push(")");
-    }
-    of_events_deliveries(statement, query);
-}
-
-/// Returns the order in which a page is read: from its place on, forwards or backwards.
-fn order(query: &Query) -> &'static str {
-    if query.before.is_some() { "ASC" } else { "DESC" }
-}
-
-fn push_order(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
-    statement.push(format!(" ORDER BY {column} {}", order(query)));
-}
-
-fn push_limit(statement: &mut QueryBuilder<Postgres>, query: &Query) {
-    statement.push(" LIMIT ").push_bind(row::int4(query.page_size() + 1));
-}
-
-/// Adds the place and the length of a page of entries that a number identifies, and one more.
-fn push_place(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
-    push_place_of(statement, query, column, query.page_size() + 1);
-}
-
-fn push_place_of(
+/// Adds the events that a search looks at.
+fn push_looked(
     statement: &mut QueryBuilder<Postgres>,
     query: &Query,
-    column: &str,
-    limit: usize,
+    numbers: Option<&[i64]>,
+    looks: usize,
 ) {
-    for (place, sign) in [(query.after, "<"), (query.before, ">")] {
-        if let Some(Cursor { key, .. }) = place {
-            statement.push(format!(" AND {column} {sign} ")).push_bind(row::int8(key));
-        }
-    }
-    push_order(statement, query, column);
-    statement.push(" LIMIT ").push_bind(row::int4(limit));
+    list::push_events(statement, query, numbers);
+    list::push_place(statement, query, "v.number");
+    push_order(statement, query, event_order(query));
+    push_limit(statement, looks);
 }

@@ -9,7 +9,6 @@ use webhooks_dispatch::{
 
 use crate::call::with_retries;
 use crate::error::store_error;
-use crate::expunge::events_to_look_at;
 use crate::row::{self, At};
 use crate::state::PostgresInner;
 
@@ -17,6 +16,9 @@ use crate::state::PostgresInner;
 /// for one prune.
 const FIGURES_BATCH: i32 = 5_000;
 const FIGURES_BATCHES: usize = 40;
+
+/// The number of a tenant's oldest events among which those without a pending delivery are deleted.
+const EVENTS_TO_LOOK_AT: i32 = 100_000;
 
 impl PostgresInner {
     pub(crate) async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {
@@ -55,10 +57,9 @@ impl PostgresInner {
         limit: usize,
     ) -> Result<i32, sqlx::Error> {
         const PRUNE: &str = "SELECT webhooks.prune_tenant($1, $2, $3, $4)";
-        let looked = events_to_look_at(limit);
         let mut call = self.database.call().await?;
         let prune = sqlx::query_scalar(PRUNE).persistent(call.prepares()).bind(tenant.as_str());
-        let prune = prune.bind(At(before)).bind(row::int4(limit)).bind(looked);
+        let prune = prune.bind(At(before)).bind(row::int4(limit)).bind(EVENTS_TO_LOOK_AT);
         let pruned = prune.fetch_one(call.connection()).await?;
         call.commit().await?;
         Ok(pruned)

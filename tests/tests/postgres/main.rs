@@ -35,6 +35,7 @@ mod conforming;
 mod keys;
 mod listening;
 mod order;
+mod pages;
 mod payloads;
 mod preclaimed;
 mod races;

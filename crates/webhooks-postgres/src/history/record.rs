@@ -25,10 +25,11 @@ pub(super) const DELIVERY: &str = "d.id, d.event, d.type, d.tenant, d.endpoint, 
     coalesce(d.leased_until > webhooks.lease_clock(NULL), d.leased_until IS NOT NULL), d.ended_at,
     l.started_at, l.duration_us, l.status_code, l.error_class, l.error";
 
-/// The last attempt of a delivery.
+/// The last attempt of a delivery. `OFFSET 0` keeps the planner from reading all attempts for a join.
 pub(super) const LAST_ATTEMPT: &str = "LEFT JOIN LATERAL (
         SELECT a.* FROM webhooks.attempts a
         WHERE a.delivery = d.id AND a.event_at = d.event_at AND a.number = d.attempts
+        OFFSET 0
     ) l ON true";
 
 /// The columns of an attempt, as [`attempt_record`] reads them.

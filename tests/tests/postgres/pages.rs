@@ -1,0 +1,183 @@
+//! What a tenant costs does not depend on what others have. Judged by the rows that the server reads,
+//! not by time.
+
+use webhooks_core::{DeliveryStatus, TenantId};
+use webhooks_dispatch::{
+    Undelivered,
+    history::{Page, SearchRequest},
+    store::{ExpungeRequest, Expunged},
+};
+
+use super::*;
+
+/// The events of the tenant, and those of others before and after them.
+const MINE: usize = 120;
+const OTHERS: usize = 3_000;
+
+/// The events of the tenant that wait.
+const WAITING: usize = 10;
+
+/// The largest number of rows and entries of indexes that a page may read. It has forty entries, and
+/// each needs its event, its delivery, its endpoint and its attempt.
+const MOST: i64 = 1_000;
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).unwrap()
+}
+
+fn query() -> Query {
+    Query { tenant: Some(tenant("mine")), limit: 40, ..Query::default() }
+}
+
+async fn publish_of(store: &PostgresStore, name: &str, count: usize) {
+    let event = |_| Event::new("created", 1).unwrap().tenant(tenant(name));
+    let events: Vec<_> = (0..count).map(|n| SerializedEvent::new(&event(n))).collect();
+    for events in events.chunks(1_000) {
+        store.publish(events.to_vec(), Timestamp::now()).await.unwrap();
+    }
+}
+
+/// Publishes events of a tenant. A tenth fails, and the others are delivered.
+async fn fill(store: &PostgresStore, name: &str, count: usize) {
+    publish_of(store, name, count).await;
+    let mut settled = 0;
+    while settled < count {
+        let claimed = claim_at_last(store, 1_000).await;
+        settled += claimed.len();
+        let (failed, delivered) = claimed.split_at(claimed.len() / 10);
+        settle(store, failed, Outcome::Failed).await;
+        settle(store, delivered, Outcome::Delivered).await;
+    }
+}
+
+/// Returns the rows and the entries of indexes that the server has read in a database for all sessions
+/// that have ended.
+async fn rows_read(url: &str) -> i64 {
+    const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+        AND datname = current_database() AND backend_type = 'client backend'";
+    const READ: &str = "SELECT ((SELECT sum(seq_tup_read) FROM pg_stat_user_tables)
+        + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes))::bigint";
+    eventually(async || {
+        let mut admin = connect(url).await;
+        let open: i64 = sqlx::query_scalar(SESSIONS).fetch_one(&mut admin).await.unwrap();
+        (open == 0).then_some(())
+    })
+    .await;
+    let mut admin = connect(url).await;
+    sqlx::query_scalar(READ).fetch_one(&mut admin).await.unwrap()
+}
+
+/// Does something with a store of its own, and checks how many rows the server reads for it.
+async fn check<T>(url: &str, name: &str, act: impl AsyncFnOnce(&PostgresStore) -> T) -> T {
+    let before = rows_read(url).await;
+    let store = open_beating(url, Duration::from_secs(2)).await;
+    let done = act(&store).await;
+    store.close().await;
+    let rows = rows_read(url).await - before;
+    println!("{name}: {rows} rows");
+    assert!(rows < MOST, "{name}: {rows} rows");
+    done
+}
+
+/// Returns a database with the events of a tenant amid those of others.
+async fn filled() -> String {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    for name in ["mine", "other"] {
+        let receiver = endpoint().tenant(tenant(name));
+        let request = RegisterRequest::new(id("receiver"), receiver, Timestamp::now());
+        store.register(request).await.unwrap();
+    }
+    for (name, count) in [("other", OTHERS), ("mine", MINE), ("other", OTHERS)] {
+        fill(&store, name, count).await;
+    }
+    publish_of(&store, "mine", WAITING).await;
+    publish_of(&store, "other", 1_000).await;
+    store.close().await;
+    let mut admin = connect(&url).await;
+    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&mut admin).await.unwrap();
+    url
+}
+
+/// Goal: a page of history reads what a tenant has, however much others have.
+#[tokio::test]
+async fn a_page_of_a_tenant_reads_nothing_of_others() {
+    let url = filled().await;
+    let of = |statuses: &[DeliveryStatus]| Query { statuses: statuses.to_vec(), ..query() };
+    let endpoint = Some(id("receiver"));
+    let codes = Some(500..=599);
+    let queries = [
+        ("all", query(), 40),
+        ("waiting", of(&[DeliveryStatus::Pending, DeliveryStatus::Retrying]), WAITING),
+        ("failed", of(&[DeliveryStatus::Failed]), MINE / 10),
+        ("delivered", of(&[DeliveryStatus::Delivered]), 40),
+        ("by attempt", Query { status_codes: codes, ..query() }, 0),
+        ("recent", Query { since: Some(Timestamp::UNIX_EPOCH), ..query() }, 40),
+    ];
+    for (name, query, expected) in &queries {
+        for endpoint in [None, endpoint.clone()] {
+            let of = endpoint.as_ref().map_or("tenant", |_| "endpoint");
+            let name = format!("{name} of the {of}");
+            let query = Query { endpoint, ..query.clone() };
+            let first = async |store: &PostgresStore| store.events(query.clone()).await.unwrap();
+            let first = check(&url, &format!("events, {name}"), first).await;
+            assert_eq!(first.items.len(), *expected, "{name}");
+            let attempts = async |store: &PostgresStore| store.attempts(query.clone()).await;
+            check(&url, &format!("attempts, {name}"), attempts).await.unwrap();
+            let page = |query: Query| {
+                let list = format!("deliveries, {name}, {:?}, {:?}", query.after, query.before);
+                let page = async |store: &PostgresStore| store.deliveries(query).await.unwrap();
+                let url = url.clone();
+                async move { check(&url, &list, page).await }
+            };
+            let Page { items, next, .. } = page(query.clone()).await;
+            assert_eq!(items.len(), *expected, "{name}");
+            assert!(items.iter().all(|item| item.tenant == tenant("mine")), "{name}");
+            let Some(after) = next else { continue };
+            let second = page(Query { after: Some(after), ..query.clone() }).await;
+            let back = page(Query { before: second.previous, ..query.clone() }).await;
+            assert_eq!(back.items, items, "{name}");
+        }
+    }
+    let waiting = Query { tenant: None, ..of(&[DeliveryStatus::Pending]) };
+    let page = async |store: &PostgresStore| store.deliveries(waiting).await.unwrap();
+    assert_eq!(check(&url, "what waits of all", page).await.items.len(), 40);
+    let request = SearchRequest { query: query(), text: "created".to_owned(), max_looked: 60 };
+    let search = async |store: &PostgresStore| store.search(request).await.unwrap();
+    let found = check(&url, "search", search).await;
+    assert_eq!(found.items.len(), 40);
+}
+
+/// Goal: what is done with all events of a tenant reads no events of others.
+#[tokio::test]
+async fn work_on_the_events_of_a_tenant_reads_nothing_of_others() {
+    let url = filled().await;
+    let now = Timestamp::now() + Duration::from_secs(60);
+    let replay = Replay::Endpoint {
+        endpoint: EndpointKey::new(tenant("mine"), id("receiver")),
+        which: Undelivered { missed: true, ..Undelivered::FAILED },
+        since: Timestamp::UNIX_EPOCH,
+        until: None,
+    };
+    let replay = async |store: &PostgresStore| {
+        let mut request = replay_request(replay, now);
+        let mut count = 0;
+        loop {
+            let done = store.replay(request.clone()).await.unwrap();
+            count += done.deliveries;
+            request.after = done.next;
+            if request.after.is_none() {
+                break count;
+            }
+        }
+    };
+    assert_eq!(check(&url, "replay", replay).await, MINE / 10);
+    let prune = PruneRequest { tenant: Some(tenant("mine")), before: now, limit: 20, now };
+    let prune = async |store: &PostgresStore| store.prune(prune).await.unwrap();
+    assert_eq!(check(&url, "prune", prune).await, 20);
+    let expunge =
+        ExpungeRequest { tenant: tenant("mine"), event: None, after: None, limit: 20, now };
+    let expunge = async |store: &PostgresStore| store.expunge(expunge).await.unwrap();
+    let Expunged { events, next } = check(&url, "expunge", expunge).await;
+    assert_eq!((events, next.is_some()), (20, true));
+}
