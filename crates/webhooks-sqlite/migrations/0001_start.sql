@@ -59,6 +59,8 @@ CREATE INDEX deliveries_event ON deliveries (event);
 CREATE INDEX deliveries_due ON deliveries (endpoint, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_undelivered ON deliveries (endpoint)
     WHERE status IN ('failed', 'cancelled');
+-- The few that did not come with their events: the numbers of the others follow those of the events.
+CREATE INDEX deliveries_added ON deliveries (endpoint, number) WHERE created_at IS NOT NULL;
 
 CREATE TABLE attempts (
     delivery    INTEGER NOT NULL,               -- deliveries.number

@@ -5,6 +5,7 @@ mod path;
 mod filter;
 mod records;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::{
@@ -16,7 +17,7 @@ use webhooks_dispatch::{
 };
 
 use self::filter::{Filter, LAST_ATTEMPT};
-use self::path::Path;
+use self::path::{Path, Tables};
 use self::records::{ATTEMPT, DELIVERY, EVENT};
 use crate::SqliteStore;
 use crate::row;
@@ -82,30 +83,35 @@ impl HistoryStore for SqliteStore {
     }
 }
 
-/// A list: what it selects, its conditions, and the numbers by which it is ordered, the last first.
+/// A list: its columns, first the keys by which it is ordered; its tables, as a whole or in halves; and its
+/// conditions.
 struct List {
-    select: String,
+    columns: String,
+    keys: &'static [&'static str],
+    tables: &'static [Tables],
     filter: Filter,
-    order: &'static [&'static str],
+    /// More conditions of the first half.
+    of_first: Filter,
 }
 
 impl List {
     fn events(query: &Query) -> Self {
+        const TABLES: &[Tables] = &[Tables { joined: "events", order: &["events.number"] }];
         let mut filter = Filter::default();
         filter.events(query);
         filter.page(query, "events.number");
-        let select = format!("SELECT events.number, {EVENT} FROM events");
-        Self { select, filter, order: &["events.number"] }
+        let columns = format!("events.number, {EVENT}");
+        Self { columns, keys: &["1"], tables: TABLES, filter, of_first: Filter::default() }
     }
 
     fn deliveries(query: &Query, path: Path) -> Self {
-        let mut filter = Filter::default();
+        let mut filter = Filter { joins: LAST_ATTEMPT, ..Filter::default() };
         filter.event(query);
         filter.delivery(query);
         filter.attempt(query, "last");
         filter.page(query, "deliveries.number");
-        let select = format!("SELECT {DELIVERY} FROM {} {LAST_ATTEMPT}", path.deliveries());
-        Self { select, filter, order: &["deliveries.number"] }
+        let (columns, tables) = (DELIVERY.to_owned(), path.deliveries());
+        Self { columns, keys: &["1"], tables, filter, of_first: path.events(query) }
     }
 
     fn attempts(query: &Query, path: Path) -> Self {
@@ -114,14 +120,36 @@ impl List {
         filter.delivery(query);
         filter.attempt(query, "attempts");
         filter.page_of_attempts(query);
-        let select = format!("SELECT {ATTEMPT} FROM {}", path.attempts());
-        Self { select, filter, order: &["attempts.delivery", "attempts.number"] }
+        let (columns, tables) = (ATTEMPT.to_owned(), path.attempts());
+        Self { columns, keys: &["1", "2"], tables, filter, of_first: path.events(query) }
     }
 
     fn statement(&self, direction: &str, limit: usize) -> String {
-        let Self { select, filter: Filter { text, .. }, order } = self;
-        let order = order.join(&format!(" {direction}, "));
-        format!("{select} WHERE 1 {text} ORDER BY {order} {direction} LIMIT {limit}")
+        let Self { columns, keys, tables, filter: Filter { joins, text, .. }, of_first } = self;
+        let ends = |columns: &[&str]| {
+            let columns = columns.join(&format!(" {direction}, "));
+            format!("ORDER BY {columns} {direction} LIMIT {limit}")
+        };
+        let part = |(place, Tables { joined, order }): (usize, &Tables)| {
+            let more = if place == 0 { &*of_first.text } else { "" };
+            let end = ends(order);
+            format!("SELECT {columns} FROM {joined} {joins} WHERE 1 {text} {more} {end}")
+        };
+        let parts: Vec<_> = tables.iter().enumerate().map(part).collect();
+        match parts.as_slice() {
+            [whole] => whole.clone(),
+            halves => {
+                let halves = halves.join(") UNION ALL SELECT * FROM (");
+                format!("SELECT * FROM ({halves}) {}", ends(keys))
+            }
+        }
+    }
+
+    /// Returns the values of the statement's question marks.
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        let (first, rest) = (&self.filter.values, self.tables.iter().skip(1));
+        let first = first.iter().chain(&self.of_first.values);
+        first.chain(rest.flat_map(|_half| &self.filter.values))
     }
 
     /// Reads a page, and one row more to know whether another page follows. A page before a cursor is
@@ -140,7 +168,7 @@ impl List {
             self.statement("DESC", limit.saturating_add(1))
         };
         let mut statement = connection.prepare_cached(&statement)?;
-        let rows = statement.query_map(params_from_iter(self.filter.values), read)?;
+        let rows = statement.query_map(params_from_iter(self.values()), read)?;
         let mut found: Vec<(Cursor, T)> = rows.collect::<Result<_, _>>()?;
         // The entry of the cursor follows a page before it.
         let is_more = is_back || found.len() > limit;
@@ -156,15 +184,13 @@ impl List {
 
 fn search(connection: &Connection, request: &SearchRequest) -> rusqlite::Result<SearchPage> {
     let query = Query { before: None, ..request.query.clone() };
-    let List { filter, order, .. } = List::events(&query);
+    let mut list = List::events(&query);
     // SQLite looks for characters and not for bytes; in UTF-8, both find the same.
-    let select = format!("SELECT events.number, {EVENT}, instr(events.body, ?) > 0 FROM events");
-    let Filter { text, mut values } = filter;
-    values.insert(0, request.text.clone().into());
-    let list = List { select, filter: Filter { text, values }, order };
+    list.columns.push_str(", instr(events.body, ?) > 0");
+    list.filter.values.insert(0, request.text.clone().into());
     let looks = request.looks();
     let mut statement = connection.prepare_cached(&list.statement("DESC", looks + 1))?;
-    let mut rows = statement.query(params_from_iter(list.filter.values))?;
+    let mut rows = statement.query(params_from_iter(list.values()))?;
     let mut found = SearchPage { items: Vec::new(), next: None, looked_to: None };
     let (mut looked, mut last) = (0, None);
     while let Some(row) = rows.next()? {
@@ -187,111 +213,4 @@ fn cursor(key: i64, attempt: u32) -> Cursor {
 }
 
 #[cfg(test)]
-mod tests {
-    use rusqlite::types::Value;
-    use webhooks_core::{Channel, DeliveryId, DeliveryStatus, EndpointId, Tag, Timestamp};
-    use webhooks_dispatch::backlog::Window;
-    use webhooks_dispatch::transport::ErrorClass;
-
-    use super::*;
-
-    fn plan(list: &List) -> String {
-        let file = Connection::open_in_memory().unwrap();
-        file.execute_batch(include_str!("../migrations/0001_start.sql")).unwrap();
-        let plan = format!("EXPLAIN QUERY PLAN {}", list.statement("DESC", 101));
-        let mut statement = file.prepare(&plan).unwrap();
-        let values: Vec<Value> = list.filter.values.clone();
-        let rows = statement.query_map(params_from_iter(values), |row| row.get(3)).unwrap();
-        rows.collect::<rusqlite::Result<Vec<String>>>().unwrap().join("\n")
-    }
-
-    fn query() -> Query {
-        let (tenant, endpoint) = (TenantId::default(), EndpointId::new("crm").unwrap());
-        Query { tenant: Some(tenant), endpoint: Some(endpoint), ..Query::default() }
-    }
-
-    /// A page must not cost a sort of the whole history.
-    #[test]
-    fn a_page_of_a_long_history_is_read_in_its_order() {
-        let (channel, tag) = (Channel::new("a").ok(), Tag::new("b").ok());
-        for query in [
-            Query::default(),
-            query(),
-            Query { tenant: None, ..query() },
-            Query { channel, tag, since: Some(Timestamp::UNIX_EPOCH), ..query() },
-            Query { statuses: vec![DeliveryStatus::Failed], attempts: Some(2..=5), ..query() },
-            Query { status_codes: Some(500..=599), ..query() },
-            Query { error_classes: vec![ErrorClass::Timeout], ..query() },
-        ] {
-            let lists = [
-                List::events(&query),
-                List::deliveries(&query, Path::Walk),
-                List::attempts(&query, Path::Walk),
-            ];
-            for list in lists {
-                let plan = plan(&list);
-                assert!(!plan.contains("TEMP B-TREE"), "{query:?}\n{plan}");
-            }
-            let plan = plan(&List::events(&query));
-            let expected = if query.tenant.is_some() { "events_tenant (tenant=?)" } else { "SCAN" };
-            assert!(plan.contains(expected), "{query:?}\n{plan}");
-        }
-    }
-
-    #[test]
-    fn what_a_query_names_is_found_by_its_index() {
-        let event = Query { event: Some(EventId::random()), ..query() };
-        let delivery = Query { delivery: Some(DeliveryId::from_u64(3)), ..Query::default() };
-        let with = |statuses| Query { statuses, ..query() };
-        let waiting = with(vec![DeliveryStatus::Pending, DeliveryStatus::Retrying]);
-        let failed = with(vec![DeliveryStatus::Failed]);
-        for (query, path, expected) in [
-            (&event, Path::Events, "INDEX deliveries_event (event=?"),
-            (&delivery, Path::Events, "INTEGER PRIMARY KEY (rowid=?"),
-            (&waiting, Path::Endpoint, "INDEX deliveries_due (endpoint=?"),
-            (&failed, Path::Endpoint, "INDEX deliveries_undelivered (endpoint=?"),
-        ] {
-            let plan = plan(&List::deliveries(query, path));
-            assert!(plan.contains(&format!("SEARCH deliveries USING {expected}")), "{plan}");
-        }
-        for list in [List::events(&event), List::events(&delivery)] {
-            let plan = plan(&list);
-            assert!(plan.contains("SEARCH events USING"), "{plan}");
-        }
-    }
-
-    #[test]
-    fn the_path_of_a_list_depends_on_the_rows_to_look_at() {
-        use crate::writer::tests::side::{Order, Side, at};
-
-        let mut side = Side::new(Window::ALL, false);
-        let register =
-            |endpoint| Order::Register { endpoint, active: true, ordered: false, picky: false };
-        side.do_all(&[register(0)], at(0));
-        let failed = Query { statuses: vec![DeliveryStatus::Failed], ..query() };
-        let failed = Query { endpoint: EndpointId::new("a").ok(), ..failed };
-        let waiting = Query { statuses: vec![DeliveryStatus::Pending], ..failed.clone() };
-        let paths = |side: &Side, query: &Query| {
-            let file = side.writer.connection.sqlite();
-            let paths = (Path::of_deliveries(file, query), Path::of_attempts(file, query));
-            (paths.0.unwrap(), paths.1.unwrap())
-        };
-        assert_eq!(paths(&side, &query()), (Path::Events, Path::Events));
-        assert_eq!(paths(&side, &waiting), (Path::Endpoint, Path::Events));
-        side.do_all(
-            &(0..20).map(|event| Order::Publish { event, wanted: true }).collect::<Vec<_>>(),
-            at(1),
-        );
-        assert_eq!(paths(&side, &query()), (Path::Walk, Path::Walk));
-        assert_eq!(paths(&side, &waiting), (Path::Walk, Path::Walk));
-        assert_eq!(paths(&side, &failed), (Path::Endpoint, Path::Walk));
-        // A bulk cancellation of the last ones must not walk along all that have ended.
-        let of_all = |query: &Query| Query { tenant: None, endpoint: None, ..query.clone() };
-        assert_eq!(paths(&side, &of_all(&waiting)).0, Path::Walk);
-        assert_eq!(paths(&side, &of_all(&failed)).0, Path::Endpoint);
-        let plan = plan(&List::deliveries(&of_all(&failed), Path::Endpoint));
-        assert!(plan.contains("USING INDEX deliveries_undelivered (endpoint=?"), "{plan}");
-        let event = Query { event: EventId::new("event-1").ok(), ..waiting };
-        assert_eq!(paths(&side, &event), (Path::Events, Path::Events));
-    }
-}
+mod tests;

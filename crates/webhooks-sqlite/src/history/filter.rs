@@ -23,6 +23,8 @@ pub(super) const LAST_ATTEMPT: &str = "
 /// The conditions of a statement, and the values of their question marks.
 #[derive(Default)]
 pub(super) struct Filter {
+    /// The tables that are joined for them.
+    pub(super) joins: &'static str,
     pub(super) text: String,
     pub(super) values: Vec<Value>,
 }
@@ -161,6 +163,22 @@ impl Filter {
         }
         if let Some(Cursor { key: before, .. }) = query.before {
             self.add(&format!("{key} > ?"), row::integer(before));
+        }
+    }
+
+    /// Bounds the events of a page of deliveries that came with their events. Their numbers follow those of
+    /// the events.
+    pub(super) fn page_of_events(&mut self, query: &Query) {
+        for (cursor, compare, direction) in
+            [(query.after, "<=", "DESC"), (query.before, ">=", "ASC")]
+        {
+            if let Some(Cursor { key, .. }) = cursor {
+                let event = format!(
+                    "events.number {compare} (SELECT event FROM deliveries WHERE created_at IS NULL
+                         AND number {compare} ? ORDER BY number {direction} LIMIT 1)"
+                );
+                self.add(&event, row::integer(key));
+            }
         }
     }
 

@@ -7,6 +7,8 @@ use rusqlite::{Connection, params};
 use webhooks_core::{DeliveryStatus, EndpointId, TenantId};
 use webhooks_dispatch::history::Query;
 
+use super::filter::Filter;
+
 /// The number of rows that are found by an index and sorted for a page. If there are more, walking is
 /// not slower: they are a part of all rows that is worth its steps.
 const FEW: i64 = if cfg!(test) { 10 } else { 5_000 };
@@ -18,6 +20,8 @@ pub(super) enum Path {
     Events,
     /// From the few deliveries of one endpoint, or of all, that wait or failed, by the index of these.
     Endpoint,
+    /// Along the many events of the query's tenant, until the page is full.
+    Tenant,
     /// Along all rows by their numbers, until the page is full.
     Walk,
 }
@@ -41,43 +45,106 @@ impl Path {
         let Some(tenant) = &query.tenant else { return Ok(Self::Walk) };
         let mut statement = connection.prepare_cached(EVENTS)?;
         let is_few = statement.query_row(params![tenant.as_str(), FEW], |row| row.get(0))?;
-        Ok(if is_few { Self::Events } else { Self::Walk })
+        Ok(if is_few { Self::Events } else { Self::Tenant })
     }
 
-    /// Returns the tables of a list of deliveries. A `CROSS JOIN` is carried out in the order in which it
-    /// is written.
-    pub(super) fn deliveries(self) -> &'static str {
+    /// Returns the tables of a list of deliveries, with the order in which they are read.
+    ///
+    /// A walk along a tenant's events has two halves. The numbers of most deliveries follow those of their
+    /// events; a replay adds some that do not.
+    pub(super) fn deliveries(self) -> &'static [Tables] {
+        const NUMBER: &str = "deliveries.number";
         match self {
-            Self::Events => {
-                "deliveries JOIN events ON events.number = deliveries.event
-                 JOIN endpoints ON endpoints.number = deliveries.endpoint"
-            }
-            Self::Endpoint => {
-                "endpoints CROSS JOIN deliveries ON deliveries.endpoint = endpoints.number
-                 CROSS JOIN events ON events.number = deliveries.event"
-            }
-            Self::Walk => {
-                "deliveries CROSS JOIN events ON events.number = deliveries.event
-                 CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint"
-            }
+            Self::Events => &[Tables {
+                joined: "deliveries JOIN events ON events.number = deliveries.event
+                     JOIN endpoints ON endpoints.number = deliveries.endpoint",
+                order: &[NUMBER],
+            }],
+            Self::Endpoint => &[Tables {
+                joined: "endpoints CROSS JOIN deliveries ON deliveries.endpoint = endpoints.number
+                     CROSS JOIN events ON events.number = deliveries.event",
+                order: &[NUMBER],
+            }],
+            Self::Tenant => &[
+                Tables {
+                    joined: "events INDEXED BY events_tenant
+                         CROSS JOIN deliveries ON deliveries.event = events.number
+                             AND deliveries.created_at IS NULL
+                         CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint",
+                    order: &["events.number", NUMBER],
+                },
+                Tables {
+                    joined: "endpoints CROSS JOIN deliveries INDEXED BY deliveries_added
+                             ON deliveries.endpoint = endpoints.number
+                             AND deliveries.created_at IS NOT NULL
+                         CROSS JOIN events ON events.number = deliveries.event
+                             AND events.tenant = endpoints.tenant",
+                    order: &[NUMBER],
+                },
+            ],
+            Self::Walk => &[Tables {
+                joined: "deliveries CROSS JOIN events ON events.number = deliveries.event
+                     CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint",
+                order: &[NUMBER],
+            }],
         }
     }
 
-    /// Returns the tables of a list of attempts.
-    pub(super) fn attempts(self) -> &'static str {
+    /// Returns the conditions of the first half of a walk along events.
+    pub(super) fn events(self, query: &Query) -> Filter {
+        let mut filter = Filter::default();
+        if self == Self::Tenant {
+            filter.page_of_events(query);
+        }
+        filter
+    }
+
+    /// Returns the tables of a list of attempts, as [`Path::deliveries`].
+    pub(super) fn attempts(self) -> &'static [Tables] {
+        const NUMBERS: [&str; 2] = ["attempts.delivery", "attempts.number"];
         match self {
-            Self::Events | Self::Endpoint => {
-                "attempts JOIN deliveries ON deliveries.number = attempts.delivery
-                 JOIN events ON events.number = deliveries.event
-                 JOIN endpoints ON endpoints.number = deliveries.endpoint"
-            }
-            Self::Walk => {
-                "attempts CROSS JOIN deliveries ON deliveries.number = attempts.delivery
-                 CROSS JOIN events ON events.number = deliveries.event
-                 CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint"
-            }
+            Self::Events | Self::Endpoint => &[Tables {
+                joined: "attempts JOIN deliveries ON deliveries.number = attempts.delivery
+                     JOIN events ON events.number = deliveries.event
+                     JOIN endpoints ON endpoints.number = deliveries.endpoint",
+                order: &NUMBERS,
+            }],
+            Self::Tenant => &[
+                Tables {
+                    joined: "events INDEXED BY events_tenant
+                         CROSS JOIN deliveries ON deliveries.event = events.number
+                             AND deliveries.created_at IS NULL
+                         CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint
+                         CROSS JOIN attempts ON attempts.delivery = deliveries.number",
+                    order: &["events.number", "deliveries.number", "attempts.number"],
+                },
+                Tables {
+                    joined: "endpoints CROSS JOIN deliveries INDEXED BY deliveries_added
+                             ON deliveries.endpoint = endpoints.number
+                             AND deliveries.created_at IS NOT NULL
+                         CROSS JOIN events ON events.number = deliveries.event
+                             AND events.tenant = endpoints.tenant
+                         CROSS JOIN attempts ON attempts.delivery = deliveries.number",
+                    order: &NUMBERS,
+                },
+            ],
+            Self::Walk => &[Tables {
+                joined: "attempts CROSS JOIN deliveries ON deliveries.number = attempts.delivery
+                     CROSS JOIN events ON events.number = deliveries.event
+                     CROSS JOIN endpoints ON endpoints.number = deliveries.endpoint",
+                order: &NUMBERS,
+            }],
         }
     }
+}
+
+/// The tables of a list, or of a half of it. A `CROSS JOIN` is carried out in the order in which it is
+/// written.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) joined: &'static str,
+    /// The columns by which the rows are read in the order of the list.
+    pub(super) order: &'static [&'static str],
 }
 
 /// The index that has the deliveries of these statuses and few others: a name, and its condition.
