@@ -1,5 +1,6 @@
 //! Claiming: the deliveries that are due, from the local queues and the database in turn.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,34 +95,50 @@ impl PostgresInner {
         request: &ClaimRequest,
         members: &Arc<[i64]>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let (mut claimed, mut asks) = (Vec::new(), 0);
-        let now = request.now.wall;
-        while claimed.is_empty()
-            && asks < MAX_ASKS
-            && self.known_due().next(&request.room, now).is_some_and(|due_at| due_at <= now)
-        {
-            claimed = self.ask(request, members).await?;
-            asks += 1;
+        let mut claimed = Vec::new();
+        for _ in 0..MAX_ASKS {
+            let left = left_to_claim(request, &claimed);
+            let asked = self.plan(&left, &claimed);
+            if left.limit == 0 || left.bytes == 0 || asked.is_empty() {
+                break;
+            }
+            match self.ask(&left, &asked, members).await {
+                Ok(more) => claimed.extend(more),
+                Err(error) if claimed.is_empty() => return Err(error),
+                // It is tried again by a later claim.
+                Err(_) => break,
+            }
         }
         Ok(claimed)
     }
 
-    /// Claims deliveries of the endpoints whose turn it is.
+    /// Returns the endpoints whose turn it is to be claimed from, without those that `claimed` is for.
+    fn plan(&self, request: &ClaimRequest, claimed: &[Claimed]) -> Vec<EndpointNumber> {
+        let done: HashSet<EndpointNumber> =
+            claimed.iter().map(|claimed| claimed.registration.number).collect();
+        let most = request.limit.saturating_add(done.len());
+        let mut asked = self.known_due().plan(&request.room, most, request.now.wall);
+        asked.retain(|endpoint| !done.contains(endpoint));
+        asked.truncate(request.limit);
+        asked
+    }
+
+    /// Claims deliveries of these endpoints.
     async fn ask(
         &self,
         request: &ClaimRequest,
+        asked: &[EndpointNumber],
         members: &Arc<[i64]>,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let asked = self.known_due().plan(&request.room, request.limit, request.now.wall);
         // One token for all tries: a try whose answer was lost has claimed rows, and the next try
         // gets them.
         let token = fastrand::i64(1..);
-        let claim = async || self.claim_rows(request, token, &asked, members).await;
+        let claim = async || self.claim_rows(request, token, asked, members).await;
         let rows = with_retries(claim).await.map_err(store_error)?;
         let has_closed = {
             let mut known = self.known_due();
             if rows.is_exhausted {
-                known.answer(&asked, rows.dues);
+                known.answer(asked, rows.dues);
             } else {
                 // Those behind the last one that was claimed from were not reached.
                 let last = rows.deliveries.last();
@@ -286,6 +303,16 @@ impl ClaimRows {
             }
         }
         Ok(found)
+    }
+}
+
+/// Returns the request for what is left to claim.
+fn left_to_claim(request: &ClaimRequest, claimed: &[Claimed]) -> ClaimRequest {
+    let bytes: usize = claimed.iter().map(|claimed| claimed.event.body.len()).sum();
+    ClaimRequest {
+        limit: request.limit.saturating_sub(claimed.len()),
+        bytes: request.bytes.saturating_sub(bytes),
+        ..request.clone()
     }
 }
 

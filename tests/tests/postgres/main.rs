@@ -364,6 +364,44 @@ async fn what_was_published_before_an_endpoint_became_ordered_keeps_its_place() 
     assert_eq!(unsorted, 0, "nothing is claimed before all is in order");
 }
 
+/// Goal: a claim brings as many deliveries as it may, though some of the endpoints that it asks first
+/// have nothing more. Method: a claim takes all that the first group has, after which the store knows
+/// only that it may have more; then the second group gets an event, and one of the first. They are
+/// ordered, so that nothing is preclaimed.
+#[tokio::test]
+async fn a_claim_goes_on_behind_endpoints_that_have_nothing_more() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    for n in 0..8 {
+        let types: &[&str] = match n {
+            0 => &["first", "second"],
+            1..3 => &["first"],
+            _ => &["second"],
+        };
+        register(&store, &format!("e-{n}"), endpoint().ordered().events(types).unwrap()).await;
+    }
+    let publish = async |event_type: &str| {
+        let event = SerializedEvent::new(&Event::new(event_type, 1).unwrap());
+        store.publish(vec![event], Timestamp::now()).await.unwrap().remove(0).unwrap();
+    };
+    let deliver = async |limit| {
+        let (now, lease) = (SystemClock.clocks(), Duration::from_secs(60));
+        let room = Room::new();
+        let request = ClaimRequest { now, lease, limit, per_endpoint: 1, bytes: usize::MAX, room };
+        let claimed = eventually(async || {
+            let claimed = store.claim(request.clone()).await.unwrap();
+            (!claimed.is_empty()).then_some(claimed)
+        });
+        let claimed = claimed.await;
+        settle(&store, &claimed, Outcome::Delivered).await;
+        claimed.len()
+    };
+    publish("first").await;
+    assert_eq!(deliver(3).await, 3);
+    publish("second").await;
+    assert_eq!(deliver(6).await, 6);
+}
+
 /// Goal: claimed deliveries are returned although cleaning up fails. Method: more deliveries are
 /// left over from an endpoint than go with it, and the function that cancels them is gone.
 #[tokio::test]
