@@ -7,6 +7,7 @@ mod turns;
 
 mod lane;
 
+mod held;
 mod known;
 
 mod claims;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use webhooks_core::Timestamp;
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
+use self::held::Held;
 use self::lane::{Lane, LaneState};
 use self::slots::{SLOW_FACTOR, Slots, Trust};
 use self::turns::Turns;
@@ -45,8 +47,19 @@ const FEW_PER_ENDPOINT: usize = 4;
 const MANY: usize = 20;
 
 /// The bytes of bodies up to which ready lanes are filled, and up to which others hold what they
-/// cannot start. Lanes hold one delivery each beyond that.
-const MAX_BYTES: usize = 32 << 20;
+/// cannot start. The latter hold one delivery each beyond that.
+const MAX_READY_BYTES: usize = 16 << 20;
+const MAX_OTHER_BYTES: usize = 32 << 20;
+
+/// The bytes that a claim may bring in any case: at least one delivery.
+const MIN_CLAIM_BYTES: usize = 1 << 20;
+
+/// The bytes of bodies that quick attempts in flight have at most; slow ones have [`SLOW_FACTOR`] times
+/// as many.
+const QUICK_BYTES: usize = 16 << 20;
+
+/// The bytes of bodies whose attempts have ended and are not settled, above which no attempt starts.
+const MAX_UNSETTLED_BYTES: usize = 32 << 20;
 
 /// The age up to which a delivery that waits is no sign of trouble with its endpoint.
 const FRESH: Duration = Duration::from_secs(1);
@@ -90,7 +103,7 @@ pub(crate) struct Scheduler {
     room: Room,
     /// All claims of this worker with the ends of their leases: those that wait in lanes, and those
     /// in flight.
-    held: BTreeMap<Claim, MonotonicTime>,
+    held: Held,
     /// The number of them that wait in lanes.
     queued: usize,
     /// The bytes of their bodies, and of those of them in ready lanes.
@@ -112,6 +125,8 @@ pub(crate) struct Scheduler {
     /// `changes` when the last claim was requested that brought less than its limit.
     exhausted_at: Option<u64>,
     slots: Slots,
+    /// The bytes of the bodies in flight, in slots of a byte.
+    body_slots: Slots,
     slow_lanes: usize,
     is_stopped: bool,
     #[cfg(feature = "sabotage")]
@@ -147,7 +162,7 @@ impl Scheduler {
             resting: BTreeSet::new(),
             probing: BTreeSet::new(),
             room: Room::new(),
-            held: BTreeMap::new(),
+            held: Held::default(),
             queued: 0,
             queued_bytes: 0,
             ready_bytes: 0,
@@ -158,6 +173,7 @@ impl Scheduler {
             last_claim_at: Timestamp::UNIX_EPOCH,
             exhausted_at: None,
             slots: Slots::new(concurrency),
+            body_slots: Slots::new(QUICK_BYTES),
             slow_lanes: 0,
             is_stopped: false,
             #[cfg(feature = "sabotage")]
@@ -172,11 +188,18 @@ impl Scheduler {
             return None;
         }
         let limit = HIGH_WATER * self.concurrency - self.ready_deliveries;
-        let bytes = MAX_BYTES - self.ready_bytes;
+        let bytes = self.claim_bytes();
         self.last_claim = LastClaim { changes: self.changes, limit, bytes };
         self.last_claim_at = now.wall;
         let (per_endpoint, room) = (self.per_endpoint(), self.room.clone());
         Some(ClaimRequest { now, lease, limit, per_endpoint, bytes, room })
+    }
+
+    /// Returns the bytes that the next claim may bring. Perhaps none of it can start.
+    fn claim_bytes(&self) -> usize {
+        let for_ready = MAX_READY_BYTES.saturating_sub(self.ready_bytes);
+        let for_others = MAX_OTHER_BYTES.saturating_sub(self.queued_bytes - self.ready_bytes);
+        for_ready.min(for_others).max(MIN_CLAIM_BYTES)
     }
 
     /// Allows the next claim: there may be something to claim, even if the last one brought too
@@ -187,7 +210,7 @@ impl Scheduler {
 
     /// Returns whether the lanes run low.
     pub(crate) fn runs_low(&self) -> bool {
-        self.ready_deliveries < LOW_WATER * self.concurrency && self.ready_bytes < MAX_BYTES
+        self.ready_deliveries < LOW_WATER * self.concurrency && self.ready_bytes < MAX_READY_BYTES
     }
 
     /// Returns whether the lanes run low and a claim may bring more.
@@ -222,7 +245,7 @@ impl Scheduler {
                 self.to_release.push(claimed.claim);
                 continue;
             }
-            self.held.insert(claimed.claim, lease_end);
+            self.held.insert(claimed.claim, lease_end, claimed.event.body.len());
             self.leases_end = self.leases_end.min(lease_end);
             let is_fresh = self.last_claim_at.saturating_since(claimed.progress.queued_at) < FRESH;
             lane.update(&claimed, is_fresh, &self.breaker, self.now);
@@ -245,13 +268,18 @@ impl Scheduler {
         }
     }
 
+    /// Returns whether lanes that cannot start hold as many bytes as they may.
+    fn others_are_full(&self) -> bool {
+        self.queued_bytes - self.ready_bytes >= MAX_OTHER_BYTES
+    }
+
     /// Returns the next delivery to attempt, if there is one and a free slot for it.
     pub(crate) fn take(&mut self, now: MonotonicTime) -> Option<InFlight> {
         self.advance(now);
         if self.leases_end <= self.now {
             self.drop_ended();
         }
-        while self.slots.has_any() && !self.is_stopped {
+        while self.has_slot(Trust::Quick) && !self.is_stopped {
             self.unpark();
             let index = self.turns.pop()?;
             let (most, slow_share) = self.shares();
@@ -265,10 +293,11 @@ impl Scheduler {
                 continue;
             }
             let trust = lane.trust();
-            if !self.slots.has_room(trust) {
+            if !self.has_slot(trust) {
                 self.park(index, trust);
                 continue;
             }
+            let lane = &mut self.lanes[index];
             // After the other checks, so that no token is spent on a lane that cannot start.
             if let Err(until) = lane.token(self.now) {
                 self.limit_until(index, until);
@@ -282,8 +311,10 @@ impl Scheduler {
             }
             if let Some(claimed) = started {
                 self.queued -= 1;
-                self.queued_bytes -= claimed.event.body.len();
-                self.slots.start(trust);
+                let len = claimed.event.body.len();
+                self.queued_bytes -= len;
+                self.slots.start(trust, 1);
+                self.body_slots.start(trust, len);
                 return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
         }
@@ -300,8 +331,7 @@ impl Scheduler {
         self.parkings += 1;
         // `take` has subtracted this queue from `ready_deliveries`.
         let len = lane.queue.len();
-        let is_full = self.queued_bytes - self.ready_bytes > MAX_BYTES;
-        if is_full || self.parked_deliveries + len > HIGH_WATER * self.concurrency {
+        if self.others_are_full() || self.parked_deliveries + len > HIGH_WATER * self.concurrency {
             self.release_queue(index, 0);
         } else {
             self.parked_deliveries += len;
@@ -323,14 +353,14 @@ impl Scheduler {
             return Vec::new();
         }
         let first = |trust| self.parked.range((trust, 0)..=(trust, u64::MAX)).next();
-        let has_room = |trust: &Trust| self.slots.has_room(*trust);
+        let has_room = |trust: &Trust| self.has_slot(*trust);
         Trust::ALL.into_iter().filter(has_room).filter_map(first).map(|(_, index)| *index).collect()
     }
 
     /// Returns whether there may be something to claim, or another attempt to start.
     pub(crate) fn has_more_to_do(&self) -> bool {
         self.wants_more()
-            || (self.slots.has_any() && !self.turns.is_empty())
+            || (self.has_slot(Trust::Quick) && !self.turns.is_empty())
             || !self.unparkable().is_empty()
     }
 
@@ -380,7 +410,7 @@ impl Scheduler {
 
     /// Returns the time at which the first lane that rests goes on.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
-        if self.slots.has_any() && !self.unparkable().is_empty() {
+        if self.has_slot(Trust::Quick) && !self.unparkable().is_empty() {
             // A parked lane can start now, so the driver must not sleep.
             return Some(self.now);
         }
@@ -451,11 +481,13 @@ impl Scheduler {
     fn set_room(&mut self, index: usize) {
         let per_endpoint = self.per_endpoint();
         // Lanes that cannot start hold no more than this, so that claims for others bring something.
-        let is_full = self.queued_bytes - self.ready_bytes >= MAX_BYTES;
+        let is_full = self.others_are_full();
+        let (most, slow_share) = self.shares();
         let lane = &mut self.lanes[index];
+        let is_stuck = !lane.queue.is_empty() || !lane.has_free_flight(most, slow_share);
         let most = match lane.state {
             LaneState::Parked(_) | LaneState::Resting => 0,
-            LaneState::Idle if is_full && !lane.queue.is_empty() => 0,
+            LaneState::Idle if is_full && is_stuck => 0,
             LaneState::Limited => lane.starts_soon(self.now).min(per_endpoint),
             // Nothing would wake a lane that is busy and does not wait for a time, so it gets one
             // delivery, and then waits for its token.

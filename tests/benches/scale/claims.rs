@@ -120,7 +120,8 @@ fn most_turns(kind: Kind) -> usize {
 async fn prepare(crowd: &mut Crowd, waits: Waits) {
     let turns = most_turns(crowd.kind);
     if waits == Waits::Due {
-        let needed = (turns * SOME).max(crowd.size / 2).saturating_sub(crowd.due);
+        // More than the turns claim, since they do not take the same of each endpoint.
+        let needed = (turns * SOME * 3 / 2).max(crowd.size / 2).saturating_sub(crowd.due);
         crowd.publish_to_crowd(needed.div_ceil(crowd.size)).await;
     } else {
         crowd.publish_to_healthy(turns).await;

@@ -14,12 +14,12 @@ impl Scheduler {
     pub(crate) fn abandon(&mut self) {
         let queued = self.lanes.iter().flat_map(|lane| &lane.queue).map(|claimed| claimed.claim);
         let queued: BTreeSet<Claim> = queued.collect();
-        self.held.retain(|claim, _| queued.contains(claim));
+        self.held.retain(|claim| queued.contains(claim));
     }
 
     /// Returns the claims that are neither settled nor released.
     pub(crate) fn held(&self) -> Vec<Claim> {
-        self.held.keys().copied().collect()
+        self.held.iter().map(|(claim, _)| claim).collect()
     }
 
     /// Releases the claims of a lane except the first ones. The lane is neither ready nor counted as
@@ -56,25 +56,26 @@ impl Scheduler {
     /// Drops claims whose leases have ended: others may have them by now.
     pub(super) fn drop_ended(&mut self) {
         for claimed in self.lanes.iter().flat_map(|lane| &lane.queue) {
-            if self.held.get(&claimed.claim).is_some_and(|lease_end| *lease_end <= self.now) {
+            if self.held.lease_end(&claimed.claim).is_some_and(|end| end <= self.now) {
                 self.held.remove(&claimed.claim);
             }
         }
-        let ends = self.held.values().copied().filter(|lease_end| *lease_end > self.now);
-        self.leases_end = ends.min().unwrap_or(MonotonicTime::NEVER);
+        let ends = self.held.iter().map(|(_, lease_end)| lease_end);
+        self.leases_end =
+            ends.filter(|lease_end| *lease_end > self.now).min().unwrap_or(MonotonicTime::NEVER);
         self.drop_unheld();
     }
 
     fn drop_unheld(&mut self) {
         for index in 0..self.lanes.len() {
             // Between `unlist` and `list`: the counters are sums of queue lengths.
-            let is_held = |claimed: &Claimed| self.held.contains_key(&claimed.claim);
+            let is_held = |claimed: &Claimed| self.held.contains(&claimed.claim);
             if !self.lanes[index].queue.iter().all(is_held) {
                 self.unlist(index);
                 let (held, lane) = (&self.held, &mut self.lanes[index]);
                 self.queued -= lane.queue.len();
                 self.queued_bytes -= lane.bytes;
-                lane.queue.retain(|claimed| held.contains_key(&claimed.claim));
+                lane.queue.retain(|claimed| held.contains(&claimed.claim));
                 lane.bytes = lane.queue.iter().map(|claimed| claimed.event.body.len()).sum();
                 self.queued += lane.queue.len();
                 self.queued_bytes += lane.bytes;
@@ -85,16 +86,14 @@ impl Scheduler {
 
     /// Returns the claims whose leases end before `before`.
     pub(crate) fn ending(&self, before: MonotonicTime) -> Vec<Claim> {
-        let ending = self.held.iter().filter(|(_, lease_end)| **lease_end < before);
-        ending.map(|(claim, _)| *claim).collect()
+        let ending = self.held.iter().filter(|(_, lease_end)| *lease_end < before);
+        ending.map(|(claim, _)| claim).collect()
     }
 
     /// Notes that claims last until `until`.
     pub(crate) fn extended(&mut self, claims: &[Claim], until: MonotonicTime) {
         for claim in claims {
-            if let Some(lease_end) = self.held.get_mut(claim) {
-                *lease_end = until.max(*lease_end);
-            }
+            self.held.extend(claim, until);
         }
     }
 }

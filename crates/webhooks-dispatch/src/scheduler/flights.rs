@@ -1,7 +1,8 @@
 //! Attempts in flight: they become slow, end, and free their slots.
 
 use super::lane::LaneState;
-use super::{InFlight, MonotonicTime, Scheduler};
+use super::slots::Trust;
+use super::{InFlight, MAX_UNSETTLED_BYTES, MonotonicTime, Scheduler};
 use crate::breaker::BreakerChange;
 use crate::decide::EndpointSignal;
 
@@ -11,12 +12,22 @@ impl Scheduler {
         self.slots.in_flight()
     }
 
+    /// Returns whether one more attempt may start for an endpoint of this trust.
+    pub(super) fn has_slot(&self, trust: Trust) -> bool {
+        let unsettled =
+            self.held.bytes().saturating_sub(self.queued_bytes + self.body_slots.in_flight());
+        self.slots.has_room(trust)
+            && self.body_slots.has_room(trust)
+            && unsettled < MAX_UNSETTLED_BYTES
+    }
+
     /// Moves an attempt that has become slow to a slow slot.
     pub(crate) fn slow_down(&mut self, flight: &mut InFlight) {
         if std::mem::replace(&mut flight.is_slow, true) {
             return;
         }
-        self.slots.slow_down(flight.trust);
+        self.slots.slow_down(flight.trust, 1);
+        self.body_slots.slow_down(flight.trust, flight.claimed.event.body.len());
         let lane = &mut self.lanes[flight.lane];
         lane.slow += 1;
         if lane.slow == 1 {
@@ -59,7 +70,8 @@ impl Scheduler {
     fn free_slot(&mut self, flight: &InFlight) {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
-        self.slots.end(flight.trust, flight.is_slow);
+        self.slots.end(flight.trust, flight.is_slow, 1);
+        self.body_slots.end(flight.trust, flight.is_slow, flight.claimed.event.body.len());
         if flight.is_slow {
             lane.slow -= 1;
             if lane.slow == 0 {

@@ -144,9 +144,14 @@ impl Lane {
         }
     }
 
-    /// Returns whether it holds a delivery and may start it: with at most `most` attempts in
-    /// flight, and at most `slow_share` while some of them are slow.
+    /// Returns whether it holds a delivery and may start it.
     pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
+        !self.queue.is_empty() && self.has_free_flight(most, slow_share)
+    }
+
+    /// Returns whether one more attempt may be in flight: of at most `most`, and of at most
+    /// `slow_share` while some of them are slow.
+    pub(super) fn has_free_flight(&self, most: usize, slow_share: usize) -> bool {
         let mut limit = self.concurrency_limit.min(self.max_in_flight).min(most.max(1));
         if self.breaker.is_probing() {
             limit = 1;
@@ -154,7 +159,7 @@ impl Lane {
         if self.slow > 0 {
             limit = limit.min(slow_share.max(1));
         }
-        !self.queue.is_empty() && self.in_flight < limit
+        self.in_flight < limit
     }
 
     /// Takes a token for the attempt that starts now, or returns the time at which there is one.

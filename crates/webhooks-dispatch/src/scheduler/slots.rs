@@ -40,45 +40,41 @@ impl Trust {
     }
 }
 
-/// The attempts in flight, counted by the trust with which they started.
+/// The attempts in flight by the trust with which they started: their number, or the bytes of their
+/// bodies.
 ///
-/// There are `concurrency` quick slots and [`SLOW_FACTOR`] times as many slow ones. An attempt
-/// starts in a quick slot, and moves to a slow one when it becomes slow. Endpoints of less trust
-/// may use only a part of both kinds together. They have at most as many attempts in flight as
-/// their part has slow slots: so each attempt that becomes slow finds a slow slot, and leaves its
-/// quick one to endpoints of more trust.
+/// There are `quick` quick slots and [`SLOW_FACTOR`] times as many slow ones. An attempt
+/// starts in quick slots, and moves to slow ones when it becomes slow. Endpoints of less trust
+/// may use only a part of both kinds together. They have at most as much in flight as
+/// their part has slow slots: so each attempt that becomes slow finds slow slots, and leaves its
+/// quick ones to endpoints of more trust. If an attempt takes several slots, one free slot suffices.
 #[derive(Debug)]
 pub(super) struct Slots {
-    concurrency: usize,
+    quick: usize,
     in_flight: [usize; Trust::ALL.len()],
-    /// The number of them that are slow.
+    /// Those of them that are slow.
     slow: [usize; Trust::ALL.len()],
 }
 
 impl Slots {
-    pub(super) fn new(concurrency: usize) -> Self {
-        Self { concurrency, in_flight: Default::default(), slow: Default::default() }
+    pub(super) fn new(quick: usize) -> Self {
+        Self { quick, in_flight: Default::default(), slow: Default::default() }
     }
 
-    /// Returns the number of attempts in flight.
+    /// Returns how much is in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.iter().sum()
     }
 
-    /// Returns the number of them that are slow.
+    /// Returns how much of it is slow.
     pub(super) fn slow(&self) -> usize {
         self.slow.iter().sum()
-    }
-
-    /// Returns whether one more attempt may start, if its endpoint has enough trust.
-    pub(super) fn has_any(&self) -> bool {
-        self.has_room(Trust::Quick)
     }
 
     /// Returns whether one more attempt may start for an endpoint of this trust.
     pub(super) fn has_room(&self, trust: Trust) -> bool {
         let (mut in_flight, mut slow) = (0, 0);
-        let keeps_some = self.concurrency >= KEPT_FROM;
+        let keeps_some = self.quick >= KEPT_FROM;
         Trust::ALL.into_iter().all(|other| {
             in_flight += self.in_flight[other as usize];
             slow += self.slow[other as usize];
@@ -99,20 +95,22 @@ impl Slots {
     fn bounds(&self, trust: Trust) -> (usize, usize) {
         let (quick, slow) = trust.eighths();
         let part = |slots: usize, eighths: usize| slots * eighths / 8;
-        (part(self.concurrency, quick), part(self.concurrency * SLOW_FACTOR, slow))
+        (part(self.quick, quick), part(self.quick * SLOW_FACTOR, slow))
     }
 
-    pub(super) fn start(&mut self, trust: Trust) {
-        self.in_flight[trust as usize] += 1;
+    pub(super) fn start(&mut self, trust: Trust, size: usize) {
+        self.in_flight[trust as usize] += size;
     }
 
-    pub(super) fn slow_down(&mut self, trust: Trust) {
-        self.slow[trust as usize] += 1;
+    pub(super) fn slow_down(&mut self, trust: Trust, size: usize) {
+        self.slow[trust as usize] += size;
     }
 
-    pub(super) fn end(&mut self, trust: Trust, is_slow: bool) {
-        self.in_flight[trust as usize] -= 1;
-        self.slow[trust as usize] -= usize::from(is_slow);
+    pub(super) fn end(&mut self, trust: Trust, is_slow: bool, size: usize) {
+        self.in_flight[trust as usize] -= size;
+        if is_slow {
+            self.slow[trust as usize] -= size;
+        }
     }
 }
 
@@ -141,9 +139,9 @@ mod tests {
                 if !slots.has_room(trust) {
                     continue;
                 }
-                slots.start(trust);
+                slots.start(trust, 1);
                 if lasts {
-                    slots.slow_down(trust);
+                    slots.slow_down(trust, 1);
                 } else {
                     quick_so_far.push(trust);
                 }
@@ -155,7 +153,7 @@ mod tests {
                 prop_assert!(slots.has_room(Trust::Quick), "a part is kept at once: {:?}", slots);
             }
             for trust in quick_so_far {
-                slots.slow_down(trust);
+                slots.slow_down(trust, 1);
             }
             if quick_only == 0 && all_less && keeps_some {
                 prop_assert!(slots.has_room(Trust::Quick), "after a patience: {:?}", slots);
@@ -169,8 +167,8 @@ mod tests {
             let mut slots = Slots::new(concurrency);
             let mut in_flight = 0;
             while slots.has_room(trust) {
-                slots.start(trust);
-                slots.slow_down(trust);
+                slots.start(trust, 1);
+                slots.slow_down(trust, 1);
                 in_flight += 1;
             }
             prop_assert!(in_flight >= 1);

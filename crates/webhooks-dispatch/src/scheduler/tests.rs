@@ -250,41 +250,6 @@ fn a_changed_limit_counts_from_the_next_claim() {
     }
 }
 
-/// Goal: large bodies fill no lane. Method: bodies of 1 MiB, until no claim is wanted; then lanes
-/// that cannot start them.
-#[test]
-fn claims_are_bounded_in_bytes() {
-    let mut scheduler = scheduler(1_000);
-    let large = |number: u64, to: &Arc<Registration>| {
-        let event = Event::new("a", "x".repeat(1 << 20)).unwrap();
-        Claimed { event: Arc::new(SerializedEvent::new(&event)), ..claimed(number, to) }
-    };
-    let bytes = |scheduler: &mut Scheduler| {
-        scheduler.allow_claim();
-        scheduler.request(clocks(at(0)), LEASE).map(|request| request.bytes)
-    };
-    assert_eq!(bytes(&mut scheduler), Some(MAX_BYTES));
-    let lanes: Vec<_> = (0..50).map(|n| registration(&n.to_string(), endpoint())).collect();
-    for (lane, number) in lanes.iter().zip(0..31) {
-        scheduler.add_claimed(vec![large(number, lane)], at(0) + LEASE);
-    }
-    assert!(bytes(&mut scheduler).is_some_and(|bytes| (1..(1 << 20)).contains(&bytes)));
-    scheduler.add_claimed(vec![large(31, &lanes[31])], at(0) + LEASE);
-    assert_eq!(bytes(&mut scheduler), None, "as much as it wants is ready");
-    assert_eq!(take_all(&mut scheduler, at(0)).len(), 32);
-    assert_eq!(bytes(&mut scheduler), Some(MAX_BYTES), "what is in flight waits no longer");
-    // Endpoints that hang: each has as many attempts in flight as it may.
-    for (lane, number) in lanes.iter().zip((1_000..).step_by(10)).take(33) {
-        let waiting = (number..number + 2).map(|number| large(number, lane));
-        scheduler.add_claimed(waiting.collect(), at(0) + LEASE);
-        let _started = take_all(&mut scheduler, at(0));
-    }
-    let room = scheduler.room();
-    let stuck = lanes.iter().filter(|lane| room.is_busy(lane.number)).count();
-    assert!(stuck > 0, "nothing more is claimed for those that cannot start it");
-    assert!(!room.is_busy(lanes[49].number));
-}
-
 #[test]
 fn nothing_starts_under_a_lease_that_has_ended() {
     let mut scheduler = scheduler(1);
@@ -345,6 +310,7 @@ fn lanes_that_are_long_idle_are_forgotten_and_used_again() {
     assert!(scheduler.lanes.len() <= 2, "{} lanes", scheduler.lanes.len());
 }
 
+mod bytes;
 mod figures;
 mod outage;
 mod properties;

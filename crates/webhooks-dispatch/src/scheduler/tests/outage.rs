@@ -203,7 +203,7 @@ fn of_endpoints_that_are_gone_nothing_is_left_after_a_sweep() {
     assert!(scheduler.lanes.is_empty() && scheduler.free.is_empty());
     assert!(scheduler.by_endpoint.is_empty() && scheduler.by_key.is_empty());
     assert!(scheduler.room.busy() == 0 && scheduler.resting.is_empty());
-    assert!(scheduler.turns.is_empty() && scheduler.held.is_empty());
+    assert!(scheduler.turns.is_empty() && scheduler.held().is_empty());
 }
 
 #[test]

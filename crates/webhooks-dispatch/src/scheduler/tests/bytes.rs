@@ -1,0 +1,102 @@
+//! The bounds on the bytes of bodies in memory.
+
+use std::sync::LazyLock;
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+fn large(number: u64, to: &Arc<Registration>) -> Claimed {
+    static EVENT: LazyLock<Arc<SerializedEvent>> = LazyLock::new(|| {
+        Arc::new(SerializedEvent::new(&Event::new("a", "x".repeat(MIB)).unwrap()))
+    });
+    Claimed { event: Arc::clone(&EVENT), ..claimed(number, to) }
+}
+
+fn endpoints(count: usize) -> Vec<Arc<Registration>> {
+    (0..count).map(|n| registration(&n.to_string(), endpoint())).collect()
+}
+
+fn bytes(scheduler: &mut Scheduler) -> Option<usize> {
+    scheduler.allow_claim();
+    scheduler.request(clocks(at(0)), LEASE).map(|request| request.bytes)
+}
+
+/// Claims for the endpoints that have room, one after another, each as much as the claim may bring.
+fn claim(scheduler: &mut Scheduler, endpoints: &[Arc<Registration>], numbers: &mut u64) {
+    let Some(bytes) = bytes(scheduler) else { return };
+    let room = scheduler.room();
+    let Some(to) = endpoints.iter().find(|to| !room.is_busy(to.number)) else { return };
+    let count = bytes.div_ceil(MIB).min(room.of(to.number));
+    let claimed = (0..count).map(|_| {
+        *numbers += 1;
+        large(*numbers, to)
+    });
+    scheduler.add_claimed(claimed.collect(), at(0) + LEASE);
+}
+
+/// Goal: large bodies fill no lane. Method: bodies of 1 MiB, until no claim is wanted.
+#[test]
+fn claims_are_bounded_in_bytes() {
+    let mut scheduler = scheduler(1_000);
+    let lanes = endpoints(50);
+    assert_eq!(bytes(&mut scheduler), Some(MAX_READY_BYTES));
+    for (lane, number) in lanes.iter().zip(0..15) {
+        scheduler.add_claimed(vec![large(number, lane)], at(0) + LEASE);
+    }
+    assert_eq!(bytes(&mut scheduler), Some(MIN_CLAIM_BYTES), "one delivery at least");
+    scheduler.add_claimed(vec![large(15, &lanes[15])], at(0) + LEASE);
+    assert_eq!(bytes(&mut scheduler), None, "as much as it wants is ready");
+    // A quarter of the quick bytes: nothing is known of their endpoints.
+    assert_eq!(take_all(&mut scheduler, at(0)).len(), 4);
+    assert_eq!(bytes(&mut scheduler), Some(MAX_READY_BYTES), "what is in flight waits no longer");
+}
+
+/// Goal: endpoints that hang keep a bounded part of the memory, and leave slots to others. Method: 200
+/// endpoints with large bodies, all of whose attempts become slow and never end.
+#[test]
+fn endpoints_that_hang_with_large_bodies_hold_little_and_delay_nobody() {
+    let mut scheduler = scheduler(256);
+    let (lanes, mut numbers, mut in_flight) = (endpoints(200), 0, Vec::new());
+    let healthy = registration("healthy", endpoint());
+    add_claimed(&mut scheduler, &healthy, 10_000, 1);
+    let quick = scheduler.take(at(0)).unwrap();
+    scheduler.finish(&quick, EndpointSignal::Success, at(0));
+    let most = (1 + SLOW_FACTOR) * QUICK_BYTES + MAX_READY_BYTES + MAX_OTHER_BYTES;
+    for _ in 0..2_000 {
+        claim(&mut scheduler, &lanes, &mut numbers);
+        for mut flight in take_all(&mut scheduler, at(0)) {
+            scheduler.slow_down(&mut flight);
+            in_flight.push(flight);
+        }
+        assert!(scheduler.held.bytes() <= most + 4 * MIB, "{} MiB", scheduler.held.bytes() / MIB);
+    }
+    assert!(in_flight.len() > 10, "{} in flight", in_flight.len());
+    let released = scheduler.take_to_release().len();
+    // Once for each endpoint, of which nothing more is claimed until there is a slot for it.
+    assert!(released <= lanes.len(), "{released} of {numbers} were claimed for nothing");
+    add_claimed(&mut scheduler, &healthy, 20_000, 1);
+    assert_eq!(ids(&take_all(&mut scheduler, at(0))), [20_000]);
+}
+
+/// Goal: a store that settles slowly keeps no more bodies in memory than others may. Method: attempts
+/// succeed at once, and nothing is settled until no attempt starts.
+#[test]
+fn what_is_not_settled_stops_further_attempts() {
+    let mut scheduler = scheduler(256);
+    let (lanes, mut numbers) = (endpoints(20), 0);
+    let mut unsettled = Vec::new();
+    for _ in 0..200 {
+        claim(&mut scheduler, &lanes, &mut numbers);
+        while let Some(flight) = scheduler.take(at(0)) {
+            scheduler.finish(&flight, EndpointSignal::Success, at(0));
+            unsettled.push(flight.claimed.claim);
+        }
+    }
+    assert_eq!(unsettled.len(), MAX_UNSETTLED_BYTES / MIB);
+    assert!(!scheduler.has_more_to_do() || bytes(&mut scheduler).is_some());
+    for claim in unsettled.drain(..) {
+        scheduler.forget_claim(&claim);
+    }
+    assert!(scheduler.take(at(0)).is_some());
+}
