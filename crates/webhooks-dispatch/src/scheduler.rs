@@ -24,7 +24,7 @@ use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use self::held::Held;
 use self::lane::{Lane, LaneState};
-use self::slots::{SLOW_FACTOR, Slots, Trust};
+use self::slots::{SLOW_FACTOR, Slots, Trust, Wants};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
 use crate::clock::{MonotonicTime, Now};
@@ -55,10 +55,15 @@ const MAX_OTHER_BYTES: usize = 32 << 20;
 const MIN_CLAIM_BYTES: usize = 1 << 20;
 
 /// The bytes of bodies that quick attempts in flight have at most; slow ones have [`SLOW_FACTOR`] times
-/// as many.
+/// as many, and one endpoint has a quarter. Small bodies do not count: the number of attempts bounds them.
+/// Of larger ones than the usual limit, as much counts as of those, so that one of them stops nobody.
 const QUICK_BYTES: usize = 16 << 20;
+const LANE_BYTES: usize = QUICK_BYTES / 4;
+const SMALL_BODY: usize = 16 << 10;
+const LARGE_BODY: usize = 1 << 20;
 
-/// The bytes of bodies whose attempts have ended and are not settled, above which no attempt starts.
+/// The bytes of bodies whose attempts have ended and are not settled, above which no attempt with a body
+/// that counts starts.
 const MAX_UNSETTLED_BYTES: usize = 32 << 20;
 
 /// The age up to which a delivery that waits is no sign of trouble with its endpoint.
@@ -89,8 +94,8 @@ pub(crate) struct Scheduler {
     turns: Turns,
     /// The number of deliveries in ready lanes.
     ready_deliveries: usize,
-    /// The lanes that wait for a slot of their part, by trust and in turn.
-    parked: BTreeMap<(Trust, u64), usize>,
+    /// The lanes that wait for a slot of their part, by what they wait for and in turn.
+    parked: BTreeMap<(Wants, u64), usize>,
     /// The number of times that a lane was parked.
     parkings: u64,
     /// The number of deliveries in parked lanes.
@@ -125,7 +130,7 @@ pub(crate) struct Scheduler {
     /// `changes` when the last claim was requested that brought less than its limit.
     exhausted_at: Option<u64>,
     slots: Slots,
-    /// The bytes of the bodies in flight, in slots of a byte.
+    /// The bytes of the bodies in flight, as [`weight`] counts them, in slots of a byte.
     body_slots: Slots,
     slow_lanes: usize,
     is_stopped: bool,
@@ -279,7 +284,7 @@ impl Scheduler {
         if self.leases_end <= self.now {
             self.drop_ended();
         }
-        while self.has_slot(Trust::Quick) && !self.is_stopped {
+        while self.slots.has_any() && !self.is_stopped {
             self.unpark();
             let index = self.turns.pop()?;
             let (most, slow_share) = self.shares();
@@ -292,11 +297,12 @@ impl Scheduler {
                 // ends. It has one: a lane with none in flight can always start.
                 continue;
             }
-            let trust = lane.trust();
-            if !self.has_slot(trust) {
-                self.park(index, trust);
+            let wants = lane.wants();
+            if !self.has_slot(wants) {
+                self.park(index, wants);
                 continue;
             }
+            let trust = wants.trust;
             let lane = &mut self.lanes[index];
             // After the other checks, so that no token is spent on a lane that cannot start.
             if let Err(until) = lane.token(self.now) {
@@ -314,7 +320,7 @@ impl Scheduler {
                 let len = claimed.event.body.len();
                 self.queued_bytes -= len;
                 self.slots.start(trust, 1);
-                self.body_slots.start(trust, len);
+                self.body_slots.start(trust, weight(len));
                 return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
         }
@@ -323,11 +329,11 @@ impl Scheduler {
 
     /// Parks a lane until a slot of its part is free. Its claims are released if the parked lanes
     /// hold many already; they are claimed again in their turn.
-    fn park(&mut self, index: usize, trust: Trust) {
+    fn park(&mut self, index: usize, wants: Wants) {
         let lane = &mut self.lanes[index];
         lane.state = LaneState::Parked(self.parkings);
-        lane.parked_as = trust;
-        self.parked.insert((trust, self.parkings), index);
+        lane.parked_as = wants;
+        self.parked.insert((wants, self.parkings), index);
         self.parkings += 1;
         // `take` has subtracted this queue from `ready_deliveries`.
         let len = lane.queue.len();
@@ -339,7 +345,7 @@ impl Scheduler {
         self.set_room(index);
     }
 
-    /// Unparks the first lane of each trust for which there is a slot.
+    /// Unparks the first lane of each kind for which there is a slot.
     fn unpark(&mut self) {
         for index in self.unparkable() {
             self.unlist(index);
@@ -347,20 +353,20 @@ impl Scheduler {
         }
     }
 
-    /// Returns the first parked lane of each trust for which there is a slot.
+    /// Returns the first parked lane of each kind for which there is a slot.
     fn unparkable(&self) -> Vec<usize> {
         if self.parked.is_empty() {
             return Vec::new();
         }
-        let first = |trust| self.parked.range((trust, 0)..=(trust, u64::MAX)).next();
-        let has_room = |trust: &Trust| self.has_slot(*trust);
-        Trust::ALL.into_iter().filter(has_room).filter_map(first).map(|(_, index)| *index).collect()
+        let first = |wants| self.parked.range((wants, 0)..=(wants, u64::MAX)).next();
+        let has_slot = |wants: &Wants| self.has_slot(*wants);
+        Wants::all().filter(has_slot).filter_map(first).map(|(_, index)| *index).collect()
     }
 
     /// Returns whether there may be something to claim, or another attempt to start.
     pub(crate) fn has_more_to_do(&self) -> bool {
         self.wants_more()
-            || (self.has_slot(Trust::Quick) && !self.turns.is_empty())
+            || (self.slots.has_any() && !self.turns.is_empty())
             || !self.unparkable().is_empty()
     }
 
@@ -381,7 +387,8 @@ impl Scheduler {
     /// The others are released, so that they need no extending and fill no lane.
     fn limit_until(&mut self, index: usize, until: MonotonicTime) {
         self.wait_until(index, LaneState::Limited, until);
-        self.release_queue(index, self.lanes[index].starts_soon(self.now));
+        let most = if self.others_are_full() { 1 } else { usize::MAX };
+        self.release_queue(index, self.lanes[index].starts_soon(self.now).min(most));
         self.set_room(index);
     }
 
@@ -410,7 +417,7 @@ impl Scheduler {
 
     /// Returns the time at which the first lane that rests goes on.
     pub(crate) fn wakes_at(&self) -> Option<MonotonicTime> {
-        if self.has_slot(Trust::Quick) && !self.unparkable().is_empty() {
+        if self.slots.has_any() && !self.unparkable().is_empty() {
             // A parked lane can start now, so the driver must not sleep.
             return Some(self.now);
         }
@@ -488,6 +495,7 @@ impl Scheduler {
         let most = match lane.state {
             LaneState::Parked(_) | LaneState::Resting => 0,
             LaneState::Idle if is_full && is_stuck => 0,
+            LaneState::Limited if is_full => 1,
             LaneState::Limited => lane.starts_soon(self.now).min(per_endpoint),
             // Nothing would wake a lane that is busy and does not wait for a time, so it gets one
             // delivery, and then waits for its token.
@@ -505,6 +513,11 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Returns how much a body counts among those in flight.
+fn weight(len: usize) -> usize {
+    if len <= SMALL_BODY { 0 } else { len.min(LARGE_BODY) }
 }
 
 /// The last claim that was requested.

@@ -61,7 +61,8 @@ impl Database {
     /// index. The planner does not know how few, and might read all rows to join or to sort them.
     pub(crate) async fn page_call(&self) -> Result<Call, sqlx::Error> {
         const SETTINGS: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-            SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+            SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off;
+            SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
         let mut call = self.transaction(&self.reading).await?;
         sqlx::raw_sql(SETTINGS).execute(call.connection()).await?;
         Ok(call)

@@ -22,7 +22,7 @@ use crate::known_due::EndpointDue;
 use crate::row::{self, At};
 use crate::state::{PostgresInner, local_now};
 
-/// The number of times that a claim asks the database while it finds nothing.
+/// The number of times that a claim asks the database while it has room for more.
 const MAX_ASKS: usize = 4;
 
 /// The rows that `webhooks.claim` returned.
@@ -105,7 +105,7 @@ impl PostgresInner {
             match self.ask(&left, &asked, members).await {
                 Ok(more) => claimed.extend(more),
                 Err(error) if claimed.is_empty() => return Err(error),
-                // It is tried again by a later claim.
+                // What was claimed is not lost, and the next claim fails if the database still does.
                 Err(_) => break,
             }
         }

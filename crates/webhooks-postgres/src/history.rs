@@ -53,6 +53,7 @@ impl PostgresInner {
     }
 
     pub(crate) async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
+        let query = self.of_one_tenant(query).await?;
         let numbers = self.numbers(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, None)?, event_summary(row)?));
         self.page(|| list::events(&query, numbers.as_deref()), &query, read).await
@@ -62,12 +63,14 @@ impl PostgresInner {
         &self,
         query: Query,
     ) -> Result<Page<DeliveryRecord>, StoreError> {
+        let query = self.of_one_tenant(query).await?;
         let path = self.path_of_deliveries(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, None)?, delivery_record(row)?));
         self.page(|| list::deliveries(&query, &path), &query, read).await
     }
 
     pub(crate) async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
+        let query = self.of_one_tenant(query).await?;
         let path = self.path_of_attempts(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, Some(1))?, attempt_record(row)?));
         self.page(|| list::attempts(&query, &path), &query, read).await
@@ -209,6 +212,6 @@ fn push_looked(
 ) {
     list::push_events(statement, query, numbers);
     list::push_place(statement, query, "v.number");
-    push_order(statement, query, event_order(query));
+    push_order(statement, query, event_order(query, numbers));
     push_limit(statement, looks);
 }

@@ -18,7 +18,7 @@ const FIGURES_BATCH: i32 = 5_000;
 const FIGURES_BATCHES: usize = 40;
 
 /// The number of a tenant's oldest events among which those without a pending delivery are deleted.
-const EVENTS_TO_LOOK_AT: i32 = 100_000;
+const EVENTS_TO_LOOK_AT: i32 = 10_000;
 
 impl PostgresInner {
     pub(crate) async fn prune(&self, request: PruneRequest) -> Result<usize, StoreError> {

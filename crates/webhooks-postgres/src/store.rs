@@ -252,7 +252,6 @@ impl OperationStore for PostgresStore {
         self.inner.replay(request).await
     }
 
-    /// For a whole tenant, each call looks at a bounded number of events of all tenants.
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
         self.inner.expunge(request).await
     }

@@ -242,7 +242,7 @@ impl<S: AnyStore> World<S> {
 /// The due deliveries: events and endpoints.
 type Due = BTreeSet<(String, String)>;
 
-fn attempt(started_at: Timestamp) -> Attempt {
+pub(super) fn attempt(started_at: Timestamp) -> Attempt {
     Attempt {
         started_at,
         duration: Duration::from_millis(1),

@@ -1,8 +1,8 @@
 //! Attempts in flight: they become slow, end, and free their slots.
 
 use super::lane::LaneState;
-use super::slots::Trust;
-use super::{InFlight, MAX_UNSETTLED_BYTES, MonotonicTime, Scheduler};
+use super::slots::{Trust, Wants};
+use super::{InFlight, MAX_UNSETTLED_BYTES, MonotonicTime, Scheduler, weight};
 use crate::breaker::BreakerChange;
 use crate::decide::EndpointSignal;
 
@@ -12,13 +12,15 @@ impl Scheduler {
         self.slots.in_flight()
     }
 
-    /// Returns whether one more attempt may start for an endpoint of this trust.
-    pub(super) fn has_slot(&self, trust: Trust) -> bool {
-        let unsettled =
-            self.held.bytes().saturating_sub(self.queued_bytes + self.body_slots.in_flight());
-        self.slots.has_room(trust)
-            && self.body_slots.has_room(trust)
-            && unsettled < MAX_UNSETTLED_BYTES
+    /// Returns whether an attempt that wants these slots may start.
+    pub(super) fn has_slot(&self, wants: Wants) -> bool {
+        self.slots.has_room(wants.trust) && (!wants.is_large || self.has_bytes(wants.trust))
+    }
+
+    fn has_bytes(&self, trust: Trust) -> bool {
+        let started = self.queued_bytes + self.body_slots.in_flight();
+        let unsettled = self.held.bytes().saturating_sub(started);
+        self.body_slots.has_room(trust) && unsettled < MAX_UNSETTLED_BYTES
     }
 
     /// Moves an attempt that has become slow to a slow slot.
@@ -27,7 +29,7 @@ impl Scheduler {
             return;
         }
         self.slots.slow_down(flight.trust, 1);
-        self.body_slots.slow_down(flight.trust, flight.claimed.event.body.len());
+        self.body_slots.slow_down(flight.trust, weight(flight.claimed.event.body.len()));
         let lane = &mut self.lanes[flight.lane];
         lane.slow += 1;
         if lane.slow == 1 {
@@ -60,7 +62,7 @@ impl Scheduler {
         }
         let lane = &self.lanes[flight.lane];
         // It waits among the lanes of its old trust, whose slots are others.
-        if matches!(lane.state, LaneState::Parked(_)) && lane.trust() != lane.parked_as {
+        if matches!(lane.state, LaneState::Parked(_)) && lane.wants() != lane.parked_as {
             self.unlist(flight.lane);
         }
         self.list(flight.lane);
@@ -71,7 +73,9 @@ impl Scheduler {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
         self.slots.end(flight.trust, flight.is_slow, 1);
-        self.body_slots.end(flight.trust, flight.is_slow, flight.claimed.event.body.len());
+        let weight = weight(flight.claimed.event.body.len());
+        lane.bytes_in_flight -= weight;
+        self.body_slots.end(flight.trust, flight.is_slow, weight);
         if flight.is_slow {
             lane.slow -= 1;
             if lane.slow == 0 {

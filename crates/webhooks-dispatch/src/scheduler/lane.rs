@@ -6,7 +6,8 @@ use std::time::Duration;
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
-use super::slots::Trust;
+use super::slots::{Trust, Wants};
+use super::{LANE_BYTES, weight};
 use crate::breaker::{Breaker, BreakerChange, BreakerSettings};
 use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
@@ -51,9 +52,11 @@ pub(super) struct Lane {
     /// The room for its endpoint, as it was set last.
     pub(super) room: Option<usize>,
     pub(super) rests_until: MonotonicTime,
-    /// The trust with which it was parked last.
-    pub(super) parked_as: Trust,
+    /// The slots for which it was parked last.
+    pub(super) parked_as: Wants,
     pub(super) in_flight: usize,
+    /// The bytes of their bodies, as [`weight`] counts them.
+    pub(super) bytes_in_flight: usize,
     /// The number of slow attempts in flight.
     pub(super) slow: usize,
     pub(super) used_at: MonotonicTime,
@@ -82,8 +85,9 @@ impl Lane {
             state: LaneState::Idle,
             room: None,
             rests_until: MonotonicTime::default(),
-            parked_as: Trust::Failing,
+            parked_as: Wants { trust: Trust::Failing, is_large: false },
             in_flight: 0,
+            bytes_in_flight: 0,
             slow: 0,
             used_at: now,
             is_removed: false,
@@ -144,6 +148,12 @@ impl Lane {
         }
     }
 
+    /// Returns the slots that its next attempt needs.
+    pub(super) fn wants(&self) -> Wants {
+        let is_large = self.queue.front().is_some_and(|next| weight(next.event.body.len()) > 0);
+        Wants { trust: self.trust(), is_large }
+    }
+
     /// Returns whether it holds a delivery and may start it.
     pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
         !self.queue.is_empty() && self.has_free_flight(most, slow_share)
@@ -159,7 +169,7 @@ impl Lane {
         if self.slow > 0 {
             limit = limit.min(slow_share.max(1));
         }
-        self.in_flight < limit
+        self.in_flight < limit && self.bytes_in_flight < LANE_BYTES
     }
 
     /// Takes a token for the attempt that starts now, or returns the time at which there is one.
@@ -181,6 +191,7 @@ impl Lane {
     pub(super) fn start(&mut self, now: MonotonicTime) -> Option<Claimed> {
         let claimed = self.queue.pop_front()?;
         self.bytes -= claimed.event.body.len();
+        self.bytes_in_flight += weight(claimed.event.body.len());
         self.in_flight += 1;
         self.used_at = now;
         Some(claimed)

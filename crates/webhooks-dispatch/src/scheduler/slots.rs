@@ -40,6 +40,21 @@ impl Trust {
     }
 }
 
+/// The slots that an attempt needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wants {
+    pub(super) trust: Trust,
+    /// Set if its body counts among the bytes in flight.
+    pub(super) is_large: bool,
+}
+
+impl Wants {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let both = |trust| [false, true].map(|is_large| Self { trust, is_large });
+        Trust::ALL.into_iter().flat_map(both)
+    }
+}
+
 /// The attempts in flight by the trust with which they started: their number, or the bytes of their
 /// bodies.
 ///
@@ -69,6 +84,11 @@ impl Slots {
     /// Returns how much of it is slow.
     pub(super) fn slow(&self) -> usize {
         self.slow.iter().sum()
+    }
+
+    /// Returns whether one more attempt may start, if its endpoint has enough trust.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_room(Trust::Quick)
     }
 
     /// Returns whether one more attempt may start for an endpoint of this trust.

@@ -21,6 +21,8 @@ impl Table {
     /// equal tenant, it may walk along all events by their numbers until the page is full.
     pub(super) const EVENTS: Self =
         Self { name: "v", accepted_at: "v.accepted_at", tenant: &[">=", "<="] };
+    /// The events with the numbers of the query.
+    pub(super) const NAMED_EVENTS: Self = Self { tenant: &["="], ..Self::EVENTS };
     pub(super) const DELIVERIES: Self =
         Self { name: "d", accepted_at: "d.event_at", tenant: &["="] };
 }
@@ -29,9 +31,10 @@ impl Table {
 /// read all rows that meet it, for a join.
 const ONE_BY_ONE: &str = " OFFSET 0)";
 
-/// The order of events, with and without a tenant.
-pub(super) fn event_order(query: &Query) -> &'static [&'static str] {
-    if query.tenant.is_some() { &["v.tenant", "v.number"] } else { &["v.number"] }
+/// The order of events, with and without a tenant; `numbers` are those that the query names.
+pub(super) fn event_order(query: &Query, numbers: Option<&[i64]>) -> &'static [&'static str] {
+    let is_range = query.tenant.is_some() && numbers.is_none();
+    if is_range { &["v.tenant", "v.number"] } else { &["v.number"] }
 }
 
 /// Adds the conditions of a query on events.

@@ -11,12 +11,16 @@ use super::path::{Among, Path};
 use super::record::{ATTEMPT, DELIVERY, LAST_ATTEMPT, SUMMARY};
 use crate::row;
 
+/// Joins the attempts of each delivery. `OFFSET 0` keeps the planner from reading all attempts for it.
+const OF_DELIVERY: &str = " CROSS JOIN LATERAL (SELECT * FROM webhooks.attempts a
+    WHERE a.delivery = d.id AND a.event_at = d.event_at OFFSET 0) a";
+
 /// Returns the statement of a page of events.
 pub(super) fn events(query: &Query, numbers: Option<&[i64]>) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY}"));
     push_events(&mut statement, query, numbers);
     push_place(&mut statement, query, "v.number");
-    push_order(&mut statement, query, event_order(query));
+    push_order(&mut statement, query, event_order(query, numbers));
     push_limit(&mut statement, query.page_size() + 1);
     statement
 }
@@ -28,9 +32,12 @@ pub(super) fn push_events(
     numbers: Option<&[i64]>,
 ) {
     statement.push(" FROM webhooks.events v WHERE true");
-    of_event(statement, query, &Table::EVENTS);
-    if let Some(numbers) = numbers {
-        statement.push(" AND v.number = ANY (").push_bind(numbers.to_vec()).push(")");
+    match numbers {
+        None => of_event(statement, query, &Table::EVENTS),
+        Some(numbers) => {
+            of_event(statement, query, &Table::NAMED_EVENTS);
+            statement.push(" AND v.number = ANY (").push_bind(numbers.to_vec()).push(")");
+        }
     }
     of_events_deliveries(statement, query);
 }
@@ -49,7 +56,7 @@ pub(super) fn deliveries(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
     }
     let key = if *path == Path::Pending { "w.id" } else { "d.id" };
     push_place(&mut statement, query, key);
-    let order = if *path == Path::Walk { event_order(query) } else { &[] };
+    let order = if *path == Path::Walk { event_order(query, None) } else { &[] };
     push_order(&mut statement, query, &[order, &[key]].concat());
     push_limit(&mut statement, query.page_size() + 1);
     statement.push(format!(") d {LAST_ATTEMPT}"));
@@ -64,17 +71,12 @@ pub(super) fn attempts(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(format!("SELECT {ATTEMPT}"));
     let mut order = [].as_slice();
     if *path == Path::Walk {
-        let of_delivery = " CROSS JOIN LATERAL (SELECT * FROM webhooks.attempts a
-            WHERE a.delivery = d.id AND a.event_at = d.event_at OFFSET 0) a";
-        push_walk(&mut statement, query, &of_deliveries, of_delivery);
-        order = event_order(query);
+        push_walk(&mut statement, query, &of_deliveries, OF_DELIVERY);
+        order = event_order(query, None);
     } else {
-        statement.push(
-            " FROM webhooks.attempts a
-            JOIN webhooks.deliveries_view d ON d.id = a.delivery AND d.event_at = a.event_at
-            WHERE true",
-        );
+        statement.push(" FROM (SELECT d.* FROM webhooks.deliveries_view d WHERE true");
         push_deliveries(&mut statement, &of_deliveries, path);
+        statement.push(format!(" OFFSET 0) d {OF_DELIVERY} WHERE true"));
     }
     of_attempt(&mut statement, query);
     for (place, sign) in places(query) {
@@ -131,18 +133,33 @@ fn push_pending(statement: &mut QueryBuilder<Postgres>, query: &Query) {
     statement.push(" OFFSET 0) d WHERE true");
 }
 
-/// Adds the deliveries of rows of endpoints, `d`. Of each row it reads no more ended ones than the page has,
-/// and all pending ones: no index has these in the order of their ids. A range of one number leaves the
-/// planner one index, as for [tenants](Table::EVENTS).
+/// Adds the deliveries of rows of endpoints, `d`. Of each row it reads no more ended ones than the page
+/// needs, and all pending ones: no index has these in the order of their ids. The index is read first, a
+/// range of one number in the order of both columns, so that the planner does not read and sort all.
 fn push_endpoints(statement: &mut QueryBuilder<Postgres>, query: &Query, rows: &[i64]) {
     let of_rows = Query { tenant: None, endpoint: None, ..query.clone() };
     statement.push(" FROM unnest(").push_bind(rows.to_vec());
     statement.push(") AS e(number) CROSS JOIN LATERAL (");
     let among = Among::of(query);
     if among != Among::Pending {
-        push_half(statement, &of_rows, "NOT d.is_pending");
-        push_place(statement, query, "d.id");
-        push_order(statement, query, &["d.endpoint_number", "d.id"]);
+        statement.push(
+            "(SELECT d.* FROM (
+                SELECT o.id, o.event_at FROM webhooks.ended_deliveries o
+                WHERE o.endpoint >= e.number AND o.endpoint <= e.number",
+        );
+        if among == Among::Failed {
+            statement.push(" AND o.status IN ('failed', 'cancelled')");
+        }
+        push_place(statement, query, "o.id");
+        push_order(statement, query, &["o.endpoint", "o.id"]);
+        statement.push(
+            " OFFSET 0) o CROSS JOIN LATERAL (
+                SELECT * FROM webhooks.deliveries_view d
+                WHERE NOT d.is_pending AND d.id = o.id AND d.event_at = o.event_at",
+        );
+        of_event(statement, &of_rows, &Table::DELIVERIES);
+        of_delivery(statement, &of_rows);
+        statement.push(" OFFSET 0) d");
         push_limit(statement, query.page_size() + 1);
         statement.push(")");
     }
@@ -150,20 +167,16 @@ fn push_endpoints(statement: &mut QueryBuilder<Postgres>, query: &Query, rows: &
         statement.push(" UNION ALL ");
     }
     if among != Among::Failed {
-        push_half(statement, &of_rows, "d.is_pending");
+        statement.push(
+            "(SELECT d.* FROM webhooks.deliveries_view d
+            WHERE d.is_pending AND d.endpoint_number = e.number",
+        );
+        of_event(statement, &of_rows, &Table::DELIVERIES);
+        of_delivery(statement, &of_rows);
         // All of them: the planner might walk along all deliveries for the first ones.
         statement.push(" OFFSET 0)");
     }
     statement.push(") d WHERE true");
-}
-
-fn push_half(statement: &mut QueryBuilder<Postgres>, query: &Query, half: &str) {
-    statement.push(format!(
-        "(SELECT d.* FROM webhooks.deliveries_view d
-        WHERE {half} AND d.endpoint_number >= e.number AND d.endpoint_number <= e.number"
-    ));
-    of_event(statement, query, &Table::DELIVERIES);
-    of_delivery(statement, query);
 }
 
 /// Adds the place at which the page begins, in the order of a number.

@@ -10,10 +10,11 @@ use webhooks_dispatch::store::StoreError;
 
 use crate::call::with_read_retries;
 use crate::error::store_error;
+use crate::row;
 use crate::state::PostgresInner;
 
 /// The largest number of deliveries that are found by an index and sorted for a page. If there are
-/// more, a page is soon full on a walk along the events.
+/// more, most pages are soon full on a walk along the events.
 const FEW: i64 = if cfg!(test) { 10 } else { 5_000 };
 
 /// The largest number of rows of endpoints whose deliveries are merged for a page.
@@ -72,6 +73,23 @@ impl Among {
 }
 
 impl PostgresInner {
+    /// Returns the query with the tenant of its endpoint, if it names an endpoint of one tenant alone.
+    pub(super) async fn of_one_tenant(&self, query: Query) -> Result<Query, StoreError> {
+        const TENANTS: &str =
+            "SELECT DISTINCT tenant FROM webhooks.endpoints WHERE id = $1 LIMIT 2";
+        let (None, Some(endpoint)) = (&query.tenant, &query.endpoint) else { return Ok(query) };
+        let find = async || {
+            let mut call = self.database.reading_call().await?;
+            let tenants = sqlx::query(TENANTS).persistent(false).bind(endpoint.as_str());
+            let tenants = tenants.fetch_all(call.connection()).await?;
+            call.commit().await?;
+            tenants.iter().map(|found| row::tenant(found, 0)).collect::<Result<Vec<_>, _>>()
+        };
+        let mut tenants = with_read_retries(find).await.map_err(store_error)?;
+        let tenant = tenants.pop().filter(|_| tenants.is_empty());
+        Ok(Query { tenant, ..query })
+    }
+
     /// Returns the path of a list of attempts.
     pub(super) async fn path_of_attempts(&self, query: &Query) -> Result<Path, StoreError> {
         let numbers = self.numbers(query).await?;

@@ -166,16 +166,15 @@ impl Filter {
         }
     }
 
-    /// Bounds the events of a page of deliveries that came with their events. Their numbers follow those of
-    /// the events.
+    /// Bounds the events of a page of deliveries that came with their events, if its place is such a
+    /// delivery: their numbers follow those of the events. Without the bound, the page takes longer.
     pub(super) fn page_of_events(&mut self, query: &Query) {
-        for (cursor, compare, direction) in
-            [(query.after, "<=", "DESC"), (query.before, ">=", "ASC")]
+        for (cursor, compare, otherwise) in [(query.after, "<=", i64::MAX), (query.before, ">=", 0)]
         {
             if let Some(Cursor { key, .. }) = cursor {
                 let event = format!(
-                    "events.number {compare} (SELECT event FROM deliveries WHERE created_at IS NULL
-                         AND number {compare} ? ORDER BY number {direction} LIMIT 1)"
+                    "events.number {compare} ifnull((SELECT event FROM deliveries
+                         WHERE number = ? AND created_at IS NULL), {otherwise})"
                 );
                 self.add(&event, row::integer(key));
             }
