@@ -163,7 +163,8 @@ LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
         p_now, own_writer())
 $$;
 
--- Cancels some of the deliveries that are pending for a closed endpoint; returns how many. Rows
+-- Cancels some of the deliveries that are pending for a closed endpoint, as of the time when it was
+-- closed; returns how many. Rows
 -- that another transaction has locked are left for the next time. With `p_waits`, it waits for
 -- their locks instead, in the order of their ids.
 CREATE FUNCTION webhooks.cancel_closed(
@@ -187,8 +188,8 @@ BEGIN
     )
     INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, created_at, ended_at,
                                   attempts, attempts_before_replay, cancelled)
-    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.queued_at, g.created_at, p_now, g.attempts,
-           g.attempts_before_replay, e.state
+    SELECT g.id, g.event_at, g.endpoint, 'cancelled', g.queued_at, g.created_at, e.state_since,
+           g.attempts, g.attempts_before_replay, e.state
     FROM gone g JOIN endpoints e ON e.number = g.endpoint;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     IF v_count > 0 THEN
@@ -214,11 +215,11 @@ BEGIN
     WITH gone AS (
         DELETE FROM pending_deliveries w USING endpoints e
         WHERE w.id = ANY (v_ids) AND e.number = w.endpoint AND NOT e.is_open
-        RETURNING w.*, e.state
+        RETURNING w.*, e.state, e.state_since
     ), ended AS (
         INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, created_at,
                                       ended_at, attempts, attempts_before_replay, cancelled)
-        SELECT id, event_at, endpoint, 'cancelled', queued_at, created_at, p_now, attempts,
+        SELECT id, event_at, endpoint, 'cancelled', queued_at, created_at, state_since, attempts,
                attempts_before_replay, state
         FROM gone
     )

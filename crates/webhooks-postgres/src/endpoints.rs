@@ -70,9 +70,11 @@ impl PostgresInner {
         key: EndpointKey,
         now: Timestamp,
     ) -> Result<Arc<Registration>, EndpointStoreError> {
-        // Nothing is signed with its secrets any more, so they are erased.
+        // Nothing is signed with its secrets any more, so they are erased. One that is disabled stays so:
+        // what is pending for it was cancelled then.
         const RETIRE: &str = "UPDATE webhooks.endpoints
-            SET is_current = false, state = 'unregistered', state_since = $2, updated_at = $2,
+            SET is_current = false, state = CASE WHEN is_open THEN 'unregistered' ELSE state END,
+                state_since = CASE WHEN is_open THEN $2 ELSE state_since END, updated_at = $2,
                 secrets = '' WHERE number = $1";
         let mut transaction = self.database.begin().await.map_err(unavailable)?;
         let locked = lock(transaction.connection(), &key).await.map_err(unavailable)?;

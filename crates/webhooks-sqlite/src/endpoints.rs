@@ -197,9 +197,12 @@ impl WriteCommand for Unregister {
         connection: &mut WriteConnection,
         inner: &SqliteInner,
     ) -> rusqlite::Result<()> {
-        // Nothing is signed for it any more, so its secrets are deleted.
+        // Nothing is signed for it any more, so its secrets are deleted. One that is disabled stays so:
+        // what waits for it was cancelled then.
         const RETIRE: &str = "UPDATE endpoints
-            SET is_current = 0, state = 'unregistered', state_since = ?2, secrets = x''
+            SET is_current = 0, secrets = x'', (state, state_since) =
+                (SELECT state, state_since WHERE state = 'disabled'
+                 UNION ALL SELECT 'unregistered', ?2 WHERE state <> 'disabled')
             WHERE number = ?1";
         if let Some(current) = current(inner, &self.key) {
             let number = row::endpoint(current.number);

@@ -4,7 +4,7 @@ use webhooks_core::{DeliveryId, DeliveryStatus, Event, EventId, TenantId};
 use webhooks_dispatch::{
     PublishStatus,
     history::Query,
-    store::{Outcome, PruneRequest, SerializedEvent},
+    store::{CancelReason, Outcome, PruneRequest, SerializedEvent},
 };
 use webhooks_registry::{DisableReason, Subscription, store::StateChange};
 
@@ -213,4 +213,19 @@ pub async fn what_waits_for_a_closed_endpoint_is_not_counted(store: impl AnyStor
     store.set_state(key("a"), disable, at(5)).await.expect("a store that works");
     store.unregister(key("b"), at(5)).await.expect("a store that works");
     assert_eq!(store.waiting(10_000).await.expect("a store that works"), 1_500);
+    // They were cancelled when it was disabled, whatever follows.
+    store.unregister(key("a"), at(6)).await.expect("a store that works");
+    for (id, reason) in [("a", CancelReason::Disabled), ("b", CancelReason::Unregistered)] {
+        let mut query = Query { endpoint: Some(endpoint_id(id)), limit: 1_000, ..query() };
+        let mut found = Vec::new();
+        loop {
+            let page = store.deliveries(query.clone()).await.expect("a store that works");
+            found.extend(page.items.iter().map(|found| (found.cancelled, found.ended_at)));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [(Some(reason), Some(at(5)))].repeat(1_500), "{id}");
+    }
 }
