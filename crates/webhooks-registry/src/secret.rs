@@ -42,11 +42,13 @@ pub struct Secret {
     expires_at: Option<Timestamp>,
 }
 
-/// The part that all clones of a secret share: keys are made once, not for each delivery.
+/// The part that all clones of a secret share. Keys are made once, not for each delivery, and when they
+/// are needed: each takes as much memory as the rest of an endpoint.
 struct SecretInner {
     text: Zeroizing<String>,
-    sha256: Key,
-    sha512: OnceLock<Key>,
+    fingerprint: Fingerprint,
+    sha256: OnceLock<Box<Key>>,
+    sha512: OnceLock<Box<Key>>,
 }
 
 /// The reason why a text is not a secret. It does not repeat the text.
@@ -72,7 +74,7 @@ impl Secret {
             Key::write_secret(&*bytes, &mut *text).expect("32 bytes are a secret");
             Key::standard(&text).expect("what was written is read")
         };
-        Self::with(text, key)
+        Self::with(text, &key)
     }
 
     /// Returns the secret with this text: `whsec_` and the base64 of 24 to 64 bytes (Standard
@@ -85,11 +87,12 @@ impl Secret {
     /// surround it, `whsec_` stands behind other text (`v1,whsec_…`) or is spelt otherwise.
     pub fn new(text: &str) -> Result<Self, SecretError> {
         let key = parse(text, Algorithm::HmacSha256)?;
-        Ok(Self::with(Zeroizing::new(text.to_owned()), key))
+        Ok(Self::with(Zeroizing::new(text.to_owned()), &key))
     }
 
-    fn with(text: Zeroizing<String>, key: Key) -> Self {
-        let inner = SecretInner { text, sha256: key, sha512: OnceLock::new() };
+    fn with(text: Zeroizing<String>, key: &Key) -> Self {
+        let (fingerprint, none) = (key.fingerprint(), OnceLock::new);
+        let inner = SecretInner { text, fingerprint, sha256: none(), sha512: none() };
         Self { inner: Arc::new(inner), expires_at: None }
     }
 
@@ -107,7 +110,7 @@ impl Secret {
     /// Returns four bytes for comparing this secret with the receiver's without showing them, as
     /// [`Key::fingerprint`] does.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.inner.sha256.fingerprint()
+        self.inner.fingerprint
     }
 
     /// Returns the time until which the secret signs; for ever if `None`.
@@ -135,16 +138,16 @@ impl Secret {
     /// # Errors
     /// [`SecretError`] when the algorithm is no HMAC.
     pub fn key(&self, algorithm: Algorithm) -> Result<&Key, SecretError> {
-        let SecretInner { text, sha256, sha512 } = &*self.inner;
-        match (algorithm, sha512.get()) {
-            (Algorithm::HmacSha256, _) => Ok(sha256),
-            (Algorithm::HmacSha512, Some(made)) => Ok(made),
-            (Algorithm::HmacSha512, None) => {
-                let key = parse(text, algorithm)?;
-                Ok(sha512.get_or_init(|| key))
-            }
-            _ => Err(SecretError { source: KeyError::Algorithm }),
+        let made = match algorithm {
+            Algorithm::HmacSha256 => &self.inner.sha256,
+            Algorithm::HmacSha512 => &self.inner.sha512,
+            _ => return Err(SecretError { source: KeyError::Algorithm }),
+        };
+        if let Some(key) = made.get() {
+            return Ok(key);
         }
+        let key = parse(&self.inner.text, algorithm)?;
+        Ok(made.get_or_init(|| Box::new(key)))
     }
 }
 

@@ -14,16 +14,20 @@ use crate::{OpenError, migrate};
 ///   commits when the power fails.
 /// * `wal_autocheckpoint`: 16 MiB of log before it is copied to the database, since a checkpoint
 ///   syncs both; the default of 4 MiB does so four times as often.
-/// * `cache_size`: 64 MiB, so that the indexes of a large backlog stay in memory.
 /// * `journal_size_limit`: the log is cut back after a burst.
 /// * `temp_store`: sorting needs no files.
 const SETTINGS: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 4096;
-    PRAGMA cache_size = -65536;
     PRAGMA journal_size_limit = 67108864;
     PRAGMA temp_store = MEMORY;
 ";
+
+/// Lets the indexes of a large backlog stay in memory, 64 MiB of them. Not before the endpoints are read:
+/// their rows would fill it, and are not read again.
+pub(crate) fn enlarge_cache(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA cache_size = -65536;")
+}
 
 /// The time that a statement waits for a lock of another program, in milliseconds. A person who
 /// looks at the file with `sqlite3` locks it for a short time.
