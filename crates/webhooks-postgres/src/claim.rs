@@ -105,7 +105,7 @@ impl PostgresInner {
             match self.ask(&left, &asked, members).await {
                 Ok(more) => claimed.extend(more),
                 Err(error) if claimed.is_empty() => return Err(error),
-                // What was claimed is not lost, and the next claim fails if the database still does.
+                // The claimed deliveries are not lost, and the next claim tells if the database still fails.
                 Err(_) => break,
             }
         }

@@ -1,4 +1,4 @@
-//! What a tenant costs does not depend on what others have. Judged by the rows that the server reads,
+//! The cost of a tenant does not depend on what others have. Judged by the rows that the server reads,
 //! not by time.
 
 use webhooks_core::{DeliveryStatus, TenantId};
