@@ -58,11 +58,13 @@ impl Database {
     }
 
     /// Begins a call that reads a page of history: a few rows of large tables, in the order of an
-    /// index. The planner does not know how few, and might read all rows to join or to sort them.
+    /// index. The planner does not know how few, and might read all rows to join or to sort them. Parallel
+    /// workers would lose the order.
     pub(crate) async fn page_call(&self) -> Result<Call, sqlx::Error> {
         const SETTINGS: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
             SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off;
-            SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+            SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off;
+            SET LOCAL max_parallel_workers_per_gather = 0";
         let mut call = self.transaction(&self.reading).await?;
         sqlx::raw_sql(SETTINGS).execute(call.connection()).await?;
         Ok(call)

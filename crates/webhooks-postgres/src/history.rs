@@ -64,14 +64,14 @@ impl PostgresInner {
         query: Query,
     ) -> Result<Page<DeliveryRecord>, StoreError> {
         let query = self.of_one_tenant(query).await?;
-        let path = self.path_of_deliveries(&query).await?;
+        let path = self.path(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, None)?, delivery_record(row)?));
         self.page(|| list::deliveries(&query, &path), &query, read).await
     }
 
     pub(crate) async fn attempts(&self, query: Query) -> Result<Page<AttemptRecord>, StoreError> {
         let query = self.of_one_tenant(query).await?;
-        let path = self.path_of_attempts(&query).await?;
+        let path = self.path(&query).await?;
         let read = |row: &PgRow| Ok((cursor(row, 0, Some(1))?, attempt_record(row)?));
         self.page(|| list::attempts(&query, &path), &query, read).await
     }

@@ -101,9 +101,13 @@ async fn check<T>(
 async fn filled(mine: usize) -> String {
     let url = Cluster::shared().database().await;
     let store = open(&url).await;
-    for name in ["mine", "other"] {
-        let receiver = endpoint().tenant(tenant(name));
-        let request = RegisterRequest::new(id("receiver"), receiver, Timestamp::now());
+    let quiet = endpoint().tenant(tenant("mine")).events(["seldom"]).unwrap();
+    for (name, endpoint) in [
+        ("receiver", endpoint().tenant(tenant("mine"))),
+        ("receiver", endpoint().tenant(tenant("other"))),
+        ("quiet", quiet),
+    ] {
+        let request = RegisterRequest::new(id(name), endpoint, Timestamp::now());
         store.register(request).await.unwrap();
     }
     for (name, count) in [("other", OTHERS), ("mine", mine), ("other", OTHERS)] {
@@ -164,6 +168,12 @@ async fn a_page_of_a_tenant_reads_nothing_of_others() {
             assert_eq!(back.items, items, "{name}");
         }
     }
+    let quiet = Query { tenant: None, endpoint: Some(id("quiet")), ..query() };
+    let lists = async |store: &PostgresStore| {
+        store.deliveries(quiet.clone()).await.unwrap().items.len()
+            + store.attempts(quiet).await.unwrap().items.len()
+    };
+    assert_eq!(check(&url, "lists of an endpoint that gets nothing", 100, lists).await, 0);
     let first = async |store: &PostgresStore| store.events(query()).await.unwrap();
     let event = Some(check(&url, "an event", MOST, first).await.items.remove(20).id);
     let named = Query { event, ..query() };

@@ -11,10 +11,6 @@ use super::path::{Among, Path};
 use super::record::{ATTEMPT, DELIVERY, LAST_ATTEMPT, SUMMARY};
 use crate::row;
 
-/// Joins the attempts of each delivery. `OFFSET 0` keeps the planner from reading all attempts for it.
-const OF_DELIVERY: &str = " CROSS JOIN LATERAL (SELECT * FROM webhooks.attempts a
-    WHERE a.delivery = d.id AND a.event_at = d.event_at OFFSET 0) a";
-
 /// Returns the statement of a page of events.
 pub(super) fn events(query: &Query, numbers: Option<&[i64]>) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(format!("SELECT {SUMMARY}"));
@@ -44,17 +40,25 @@ pub(super) fn push_events(
 
 /// Returns the statement of a page of deliveries. The last attempts are those of the page alone.
 pub(super) fn deliveries(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
-    let mut statement = QueryBuilder::new(format!("SELECT {DELIVERY} FROM (SELECT d.*"));
+    let mut statement = QueryBuilder::new(format!("SELECT {DELIVERY} FROM (SELECT "));
+    let (found, key) = match path {
+        Path::Endpoints(_) => ("r.*", "r.id"),
+        Path::Pending => ("d.*", "w.id"),
+        Path::Events(_) | Path::Delivery | Path::Walk => ("d.*", "d.id"),
+    };
+    statement.push(found);
     match path {
-        Path::Endpoints(rows) => push_endpoints(&mut statement, query, rows),
-        Path::Pending => push_pending(&mut statement, query),
+        Path::Endpoints(rows) => {
+            let place = |half: &mut _| push_place(half, query, "d.id");
+            push_endpoints(&mut statement, query, rows, ("d.*", ""), &place);
+        }
+        Path::Pending => push_pending(&mut statement, query, ""),
         Path::Walk => push_walk(&mut statement, query, query, ""),
         Path::Events(_) | Path::Delivery => {
             statement.push(" FROM webhooks.deliveries_view d WHERE true");
             push_deliveries(&mut statement, query, path);
         }
     }
-    let key = if *path == Path::Pending { "w.id" } else { "d.id" };
     push_place(&mut statement, query, key);
     let order = if *path == Path::Walk { event_order(query, None) } else { &[] };
     push_order(&mut statement, query, &[order, &[key]].concat());
@@ -68,26 +72,64 @@ pub(super) fn deliveries(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
 pub(super) fn attempts(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
     // The filters for attempts judge each attempt here, and not the last one alone.
     let of_deliveries = Query { error_classes: Vec::new(), status_codes: None, ..query.clone() };
-    let mut statement = QueryBuilder::new(format!("SELECT {ATTEMPT}"));
-    let mut order = [].as_slice();
-    if *path == Path::Walk {
-        push_walk(&mut statement, query, &of_deliveries, OF_DELIVERY);
-        order = event_order(query, None);
-    } else {
-        statement.push(" FROM (SELECT d.* FROM webhooks.deliveries_view d WHERE true");
-        push_deliveries(&mut statement, &of_deliveries, path);
-        statement.push(format!(" OFFSET 0) d {OF_DELIVERY} WHERE true"));
+    // `OFFSET 0` keeps the planner from reading all attempts to join them.
+    let of_delivery = format!(
+        " CROSS JOIN LATERAL (SELECT * FROM webhooks.attempts a
+        WHERE a.delivery = d.id AND a.event_at = d.event_at ORDER BY a.number {} OFFSET 0) a",
+        direction(query)
+    );
+    let place = |statement: &mut _| push_attempt_place(statement, query);
+    let mut statement = QueryBuilder::new("SELECT ");
+    let mut order: &[&str] = &["a.delivery", "a.number"];
+    match path {
+        Path::Endpoints(rows) => {
+            statement.push("r.*");
+            let halves = (ATTEMPT, &*of_delivery);
+            push_endpoints(&mut statement, &of_deliveries, rows, halves, &place);
+            order = &["r.delivery", "r.number"];
+        }
+        Path::Pending => {
+            statement.push(ATTEMPT);
+            push_pending(&mut statement, &of_deliveries, &of_delivery);
+            push_bound(&mut statement, query, "w.id");
+            place(&mut statement);
+            order = &["w.id", "a.number"];
+        }
+        Path::Walk => {
+            statement.push(ATTEMPT);
+            push_walk(&mut statement, query, &of_deliveries, &of_delivery);
+            place(&mut statement);
+            push_order(
+                &mut statement,
+                query,
+                &[event_order(query, None), &["a.delivery", "a.number"]].concat(),
+            );
+            order = &[];
+        }
+        Path::Events(_) | Path::Delivery => {
+            statement.push(ATTEMPT);
+            statement.push(" FROM (SELECT d.* FROM webhooks.deliveries_view d WHERE true");
+            push_deliveries(&mut statement, &of_deliveries, path);
+            statement.push(format!(" OFFSET 0) d {of_delivery} WHERE true"));
+            place(&mut statement);
+        }
     }
-    of_attempt(&mut statement, query);
+    if !order.is_empty() {
+        push_order(&mut statement, query, order);
+    }
+    push_limit(&mut statement, query.page_size() + 1);
+    statement
+}
+
+/// Adds the conditions on attempts, and the place at which the page begins.
+fn push_attempt_place(statement: &mut QueryBuilder<Postgres>, query: &Query) {
+    of_attempt(statement, query);
     for (place, sign) in places(query) {
         let Some(Cursor { key, attempt }) = place else { continue };
         statement.push(format!(" AND (a.delivery, a.number) {sign} ("));
         statement.push_bind(row::int8(key)).push(", ");
         statement.push_bind(i64::from(attempt)).push(")");
     }
-    push_order(&mut statement, query, &[order, &["a.delivery", "a.number"]].concat());
-    push_limit(&mut statement, query.page_size() + 1);
-    statement
 }
 
 fn push_deliveries(statement: &mut QueryBuilder<Postgres>, query: &Query, path: &Path) {
@@ -122,35 +164,42 @@ fn push_walk(
     }
 }
 
-/// Adds the pending deliveries, `w`, each as a delivery, `d`.
-fn push_pending(statement: &mut QueryBuilder<Postgres>, query: &Query) {
+/// Adds the pending deliveries, `w`, each as a delivery, `d`, and what `more` joins.
+fn push_pending(statement: &mut QueryBuilder<Postgres>, query: &Query, more: &str) {
     statement.push(
         " FROM webhooks.pending_deliveries w CROSS JOIN LATERAL (
             SELECT * FROM webhooks.deliveries_view d WHERE d.id = w.id",
     );
     of_event(statement, query, &Table::DELIVERIES);
     of_delivery(statement, query);
-    statement.push(" OFFSET 0) d WHERE true");
+    statement.push(format!(" OFFSET 0) d {more} WHERE true"));
 }
 
-/// Adds the deliveries of rows of endpoints, `d`. Of each row it reads no more ended ones than the page
-/// needs, and all pending ones: no index has these in the order of their ids. The index is read first, a
+/// Adds the deliveries of rows of endpoints, in two halves, with these columns and what they join; `place`
+/// adds the conditions of the page. Of the ended ones of each row it reads no more than the page needs, and
+/// all pending ones: no index has these in the order of their ids. The index of the ended ones is read first, a
 /// range of one number in the order of both columns, so that the planner does not read and sort all.
-fn push_endpoints(statement: &mut QueryBuilder<Postgres>, query: &Query, rows: &[i64]) {
+fn push_endpoints(
+    statement: &mut QueryBuilder<Postgres>,
+    query: &Query,
+    rows: &[i64],
+    (columns, more): (&str, &str),
+    place: &dyn Fn(&mut QueryBuilder<Postgres>),
+) {
     let of_rows = Query { tenant: None, endpoint: None, ..query.clone() };
     statement.push(" FROM unnest(").push_bind(rows.to_vec());
     statement.push(") AS e(number) CROSS JOIN LATERAL (");
     let among = Among::of(query);
     if among != Among::Pending {
-        statement.push(
-            "(SELECT d.* FROM (
+        statement.push(format!(
+            "(SELECT {columns} FROM (
                 SELECT o.id, o.event_at FROM webhooks.ended_deliveries o
-                WHERE o.endpoint >= e.number AND o.endpoint <= e.number",
-        );
+                WHERE o.endpoint >= e.number AND o.endpoint <= e.number"
+        ));
         if among == Among::Failed {
             statement.push(" AND o.status IN ('failed', 'cancelled')");
         }
-        push_place(statement, query, "o.id");
+        push_bound(statement, query, "o.id");
         push_order(statement, query, &["o.endpoint", "o.id"]);
         statement.push(
             " OFFSET 0) o CROSS JOIN LATERAL (
@@ -159,7 +208,8 @@ fn push_endpoints(statement: &mut QueryBuilder<Postgres>, query: &Query, rows: &
         );
         of_event(statement, &of_rows, &Table::DELIVERIES);
         of_delivery(statement, &of_rows);
-        statement.push(" OFFSET 0) d");
+        statement.push(format!(" OFFSET 0) d {more} WHERE true"));
+        place(statement);
         push_limit(statement, query.page_size() + 1);
         statement.push(")");
     }
@@ -167,16 +217,18 @@ fn push_endpoints(statement: &mut QueryBuilder<Postgres>, query: &Query, rows: &
         statement.push(" UNION ALL ");
     }
     if among != Among::Failed {
-        statement.push(
-            "(SELECT d.* FROM webhooks.deliveries_view d
-            WHERE d.is_pending AND d.endpoint_number = e.number",
-        );
+        // All of them: the planner might walk along all deliveries for the first ones.
+        statement.push(format!(
+            "(SELECT {columns} FROM (SELECT * FROM webhooks.deliveries_view d
+                WHERE d.is_pending AND d.endpoint_number = e.number"
+        ));
         of_event(statement, &of_rows, &Table::DELIVERIES);
         of_delivery(statement, &of_rows);
-        // All of them: the planner might walk along all deliveries for the first ones.
-        statement.push(" OFFSET 0)");
+        statement.push(format!(" OFFSET 0) d {more} WHERE true"));
+        place(statement);
+        statement.push(")");
     }
-    statement.push(") d WHERE true");
+    statement.push(") r WHERE true");
 }
 
 /// Adds the place at which the page begins, in the order of a number.
@@ -188,14 +240,28 @@ pub(super) fn push_place(statement: &mut QueryBuilder<Postgres>, query: &Query, 
     }
 }
 
+/// Adds the place at which the page begins, itself included: another condition leaves it out, or a part of
+/// it.
+fn push_bound(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
+    for (place, sign) in places(query) {
+        if let Some(Cursor { key, .. }) = place {
+            statement.push(format!(" AND {column} {sign}= ")).push_bind(row::int8(key));
+        }
+    }
+}
+
 fn places(query: &Query) -> [(Option<Cursor>, &'static str); 2] {
     [(query.after, "<"), (query.before, ">")]
 }
 
 /// Adds the order in which a page is read: from its place on, forwards or backwards.
 pub(super) fn push_order(statement: &mut QueryBuilder<Postgres>, query: &Query, columns: &[&str]) {
-    let order = if query.before.is_some() { "ASC" } else { "DESC" };
+    let order = direction(query);
     statement.push(format!(" ORDER BY {} {order}", columns.join(&format!(" {order}, "))));
+}
+
+fn direction(query: &Query) -> &'static str {
+    if query.before.is_some() { "ASC" } else { "DESC" }
 }
 
 pub(super) fn push_limit(statement: &mut QueryBuilder<Postgres>, limit: usize) {

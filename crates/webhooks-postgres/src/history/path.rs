@@ -90,20 +90,13 @@ impl PostgresInner {
         Ok(Query { tenant, ..query })
     }
 
-    /// Returns the path of a list of attempts.
-    pub(super) async fn path_of_attempts(&self, query: &Query) -> Result<Path, StoreError> {
-        let numbers = self.numbers(query).await?;
-        Ok(match numbers {
-            Some(numbers) => Path::Events(numbers),
-            None if query.delivery.is_some() => Path::Delivery,
-            None => Path::Walk,
-        })
-    }
-
-    /// Returns the path of a list of deliveries.
-    pub(super) async fn path_of_deliveries(&self, query: &Query) -> Result<Path, StoreError> {
-        if query.event.is_some() || query.delivery.is_some() {
-            return self.path_of_attempts(query).await;
+    /// Returns the path of a list of deliveries or attempts.
+    pub(super) async fn path(&self, query: &Query) -> Result<Path, StoreError> {
+        if let Some(numbers) = self.numbers(query).await? {
+            return Ok(Path::Events(numbers));
+        }
+        if query.delivery.is_some() {
+            return Ok(Path::Delivery);
         }
         let of_all = query.tenant.is_none() && query.endpoint.is_none();
         match Among::of(query) {
