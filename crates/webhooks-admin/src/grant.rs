@@ -1,0 +1,264 @@
+//! Who may do what.
+
+use thiserror::Error;
+use webhooks_core::TenantId;
+
+/// The part that the holder of a key has in the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Everything, keys and settings included.
+    Admin,
+    /// What daily work needs: endpoints, event types, publishing, replays.
+    Operator,
+    /// Reading.
+    Viewer,
+    /// Publishing, and reading what became of an event.
+    Publisher,
+}
+
+/// Something that a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Creates, changes and deletes applications.
+    ChangeApplications,
+    /// Reads endpoints, without their secrets.
+    ReadEndpoints,
+    /// Creates, changes and deletes endpoints.
+    ChangeEndpoints,
+    /// Reads the secrets of endpoints, their secret headers included.
+    ReadSecrets,
+    /// Reads event types.
+    ReadEventTypes,
+    /// Creates, changes and archives event types.
+    ChangeEventTypes,
+    /// Publishes an event.
+    Publish,
+    /// Reads events, deliveries and attempts, without payloads and responses.
+    ReadEvents,
+    /// Reads payloads, and the responses of receivers.
+    ReadPayloads,
+    /// Replays, retries and cancels deliveries.
+    Operate,
+    /// Deletes the content of events.
+    Expunge,
+    /// Makes and revokes keys and portal sessions.
+    ManageKeys,
+    /// Reads the audit log.
+    ReadAudit,
+    /// Changes the settings of the service.
+    ChangeSettings,
+}
+
+/// The reason why an action is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The key is for another application. A caller gets the answer for one that does not exist.
+    #[error("there is no such application")]
+    OtherApplication,
+    /// The action is for all applications, and the key is for one.
+    #[error("the key is for one application, and this concerns all of them")]
+    AllApplications,
+    /// The role does not include the action.
+    #[error("the key's role does not allow this")]
+    Role,
+    /// The key may not see payloads.
+    #[error("the key may not see payloads")]
+    Payloads,
+    /// The key may not see secrets.
+    #[error("the key may not see secrets")]
+    Secrets,
+}
+
+/// The rights of a key or a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    role: Role,
+    application: Option<TenantId>,
+    sees_payloads: bool,
+    sees_secrets: bool,
+}
+
+impl Grant {
+    /// Returns the rights of a role in all applications. All see payloads; only an admin sees secrets.
+    pub fn new(role: Role) -> Self {
+        let sees_secrets = role == Role::Admin;
+        Self { role, application: None, sees_payloads: true, sees_secrets }
+    }
+
+    /// Limits the rights to one application.
+    #[must_use]
+    pub fn for_application(self, application: TenantId) -> Self {
+        Self { application: Some(application), ..self }
+    }
+
+    /// Takes away the right to see payloads and responses. An admin keeps it.
+    #[must_use]
+    pub fn without_payloads(self) -> Self {
+        Self { sees_payloads: self.role == Role::Admin, ..self }
+    }
+
+    /// Adds the right to see the secrets of endpoints.
+    #[must_use]
+    pub fn with_secrets(self) -> Self {
+        Self { sees_secrets: true, ..self }
+    }
+
+    /// Returns the role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns the application, if the rights are for one.
+    pub fn application(&self) -> Option<&TenantId> {
+        self.application.as_ref()
+    }
+
+    /// Checks whether an action is allowed: on something of `application`, or on all if it is `None`.
+    ///
+    /// # Errors
+    /// [`Denial`] with the reason. The application is checked first, so that a key learns nothing about
+    /// others.
+    pub fn check(&self, action: Action, application: Option<&TenantId>) -> Result<(), Denial> {
+        match (&self.application, application) {
+            (Some(own), Some(other)) if own != other => return Err(Denial::OtherApplication),
+            (Some(_), None) if !is_of_all(action) => return Err(Denial::AllApplications),
+            _ => {}
+        }
+        if !includes(self.role, action) {
+            return Err(Denial::Role);
+        }
+        match action {
+            // A key for one application manages nothing beyond it.
+            _ if is_of_service(action) && self.application.is_some() => {
+                Err(Denial::AllApplications)
+            }
+            Action::ReadPayloads if !self.sees_payloads => Err(Denial::Payloads),
+            Action::ReadSecrets if !self.sees_secrets => Err(Denial::Secrets),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns whether an action concerns what all applications share, and everybody may read.
+fn is_of_all(action: Action) -> bool {
+    action == Action::ReadEventTypes
+}
+
+/// Returns whether an action concerns the service as a whole.
+fn is_of_service(action: Action) -> bool {
+    matches!(
+        action,
+        Action::ChangeApplications
+            | Action::ChangeEventTypes
+            | Action::ChangeSettings
+            | Action::ManageKeys
+            | Action::ReadAudit
+    )
+}
+
+fn includes(role: Role, action: Action) -> bool {
+    let reads = matches!(
+        action,
+        Action::ReadEndpoints
+            | Action::ReadEventTypes
+            | Action::ReadEvents
+            | Action::ReadPayloads
+            | Action::ReadSecrets
+    );
+    match role {
+        Role::Admin => true,
+        Role::Operator => {
+            !matches!(action, Action::ManageKeys | Action::ChangeSettings | Action::ReadAudit)
+        }
+        Role::Viewer => reads,
+        Role::Publisher => {
+            matches!(action, Action::Publish | Action::ReadEvents | Action::ReadEventTypes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Action; 14] = [
+        Action::ChangeApplications,
+        Action::ReadEndpoints,
+        Action::ChangeEndpoints,
+        Action::ReadSecrets,
+        Action::ReadEventTypes,
+        Action::ChangeEventTypes,
+        Action::Publish,
+        Action::ReadEvents,
+        Action::ReadPayloads,
+        Action::Operate,
+        Action::Expunge,
+        Action::ManageKeys,
+        Action::ReadAudit,
+        Action::ChangeSettings,
+    ];
+
+    fn shop() -> TenantId {
+        TenantId::new("shop").unwrap()
+    }
+
+    /// Returns the actions that a grant allows on something of an application.
+    fn allowed(grant: &Grant, application: &TenantId) -> Vec<Action> {
+        ALL.into_iter().filter(|action| grant.check(*action, Some(application)).is_ok()).collect()
+    }
+
+    #[test]
+    fn each_role_may_do_what_it_is_for() {
+        let of = |role| allowed(&Grant::new(role), &shop());
+        assert_eq!(of(Role::Admin), ALL);
+        let service = [Action::ManageKeys, Action::ReadAudit, Action::ChangeSettings];
+        // Secrets are a right of their own.
+        let operator: Vec<_> = (ALL.into_iter())
+            .filter(|action| !service.contains(action) && *action != Action::ReadSecrets)
+            .collect();
+        assert_eq!(of(Role::Operator), operator);
+        let reads = [
+            Action::ReadEndpoints,
+            Action::ReadEventTypes,
+            Action::ReadEvents,
+            Action::ReadPayloads,
+        ];
+        assert_eq!(of(Role::Viewer), reads);
+        assert_eq!(
+            of(Role::Publisher),
+            [Action::ReadEventTypes, Action::Publish, Action::ReadEvents]
+        );
+    }
+
+    #[test]
+    fn a_key_for_one_application_reaches_no_other_one() {
+        let other = TenantId::new("bank").unwrap();
+        for role in [Role::Admin, Role::Operator, Role::Viewer, Role::Publisher] {
+            let grant = Grant::new(role).for_application(shop()).with_secrets();
+            for action in ALL {
+                assert_eq!(grant.check(action, Some(&other)), Err(Denial::OtherApplication));
+                let of_all = grant.check(action, None);
+                assert_eq!(of_all.is_ok(), action == Action::ReadEventTypes, "{role:?} {action:?}");
+            }
+            assert!(allowed(&grant, &shop()).iter().all(|action| !is_of_service(*action)));
+        }
+    }
+
+    #[test]
+    fn payloads_and_secrets_are_rights_of_their_own() {
+        let check = |grant: Grant, action| grant.check(action, Some(&shop()));
+        let viewer = Grant::new(Role::Viewer);
+        assert_eq!(check(viewer.clone(), Action::ReadSecrets), Err(Denial::Secrets));
+        assert_eq!(check(viewer.clone().with_secrets(), Action::ReadSecrets), Ok(()));
+        let blind = viewer.without_payloads();
+        assert_eq!(check(blind.clone(), Action::ReadPayloads), Err(Denial::Payloads));
+        assert_eq!(check(blind, Action::ReadEvents), Ok(()));
+        let admin = Grant::new(Role::Admin).without_payloads();
+        assert_eq!(check(admin, Action::ReadPayloads), Ok(()));
+        let publisher = Grant::new(Role::Publisher).with_secrets();
+        assert_eq!(check(publisher, Action::ReadSecrets), Err(Denial::Role));
+    }
+}
