@@ -1,4 +1,4 @@
-//! Who may do what.
+//! The rights of keys and sessions.
 
 use thiserror::Error;
 use webhooks_core::TenantId;
@@ -9,7 +9,7 @@ use webhooks_core::TenantId;
 pub enum Role {
     /// Everything, keys and settings included.
     Admin,
-    /// What daily work needs: endpoints, event types, publishing, replays.
+    /// Daily work: endpoints, event types, publishing, replays.
     Operator,
     /// Reading.
     Viewer,
