@@ -39,7 +39,7 @@ pub enum ApiKeyTextError {
 }
 
 /// The SHA-256 hash of a key's text, by which the key is stored and found. It is compared in constant time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ApiKeyHash([u8; 32]);
 
 /// A key, as it is stored.
@@ -146,6 +146,12 @@ impl ApiKeyHash {
     /// Borrows the bytes, for stores.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyHash(redacted)")
     }
 }
 

@@ -9,7 +9,8 @@ use webhooks_core::TenantId;
 pub enum Role {
     /// Everything, keys and settings included.
     Admin,
-    /// Daily work: endpoints, event types, publishing, replays.
+    /// Daily work: applications, endpoints, event types, publishing, replays. Not keys, settings and the
+    /// audit log, and no content is deleted.
     Operator,
     /// Reading.
     Viewer,
@@ -88,6 +89,16 @@ impl Grant {
         Self { role, application: None, sees_payloads: true, sees_secrets }
     }
 
+    /// Returns the rights as a store has recorded them.
+    pub fn restore(
+        role: Role,
+        application: Option<TenantId>,
+        sees_payloads: bool,
+        sees_secrets: bool,
+    ) -> Self {
+        Self { role, application, sees_payloads, sees_secrets }
+    }
+
     /// Limits the rights to one application.
     #[must_use]
     pub fn for_application(self, application: TenantId) -> Self {
@@ -95,6 +106,8 @@ impl Grant {
     }
 
     /// Takes away the right to see payloads and responses. An admin keeps it.
+    ///
+    /// It is no bound for somebody who may change endpoints: they can be sent to a receiver of his own.
     #[must_use]
     pub fn without_payloads(self) -> Self {
         Self { sees_payloads: self.role == Role::Admin, ..self }
@@ -114,6 +127,16 @@ impl Grant {
     /// Returns the application, if the rights are for one.
     pub fn application(&self) -> Option<&TenantId> {
         self.application.as_ref()
+    }
+
+    /// Returns whether payloads and responses are seen.
+    pub fn sees_payloads(&self) -> bool {
+        self.sees_payloads
+    }
+
+    /// Returns whether secrets of endpoints are seen.
+    pub fn sees_secrets(&self) -> bool {
+        self.sees_secrets
     }
 
     /// Checks whether an action is allowed: on something of `application`, or on all if it is `None`.
@@ -171,7 +194,11 @@ fn includes(role: Role, action: Action) -> bool {
     match role {
         Role::Admin => true,
         Role::Operator => {
-            !matches!(action, Action::ManageKeys | Action::ChangeSettings | Action::ReadAudit)
+            let is_for_admins = matches!(
+                action,
+                Action::ManageKeys | Action::ChangeSettings | Action::ReadAudit | Action::Expunge
+            );
+            !is_for_admins
         }
         Role::Viewer => reads,
         Role::Publisher => {
@@ -214,7 +241,8 @@ mod tests {
     fn each_role_may_do_what_it_is_for() {
         let of = |role| allowed(&Grant::new(role), &shop());
         assert_eq!(of(Role::Admin), ALL);
-        let service = [Action::ManageKeys, Action::ReadAudit, Action::ChangeSettings];
+        let service =
+            [Action::ManageKeys, Action::ReadAudit, Action::ChangeSettings, Action::Expunge];
         // Secrets are a right of their own.
         let operator: Vec<_> = (ALL.into_iter())
             .filter(|action| !service.contains(action) && *action != Action::ReadSecrets)
@@ -244,6 +272,23 @@ mod tests {
                 assert_eq!(of_all.is_ok(), action == Action::ReadEventTypes, "{role:?} {action:?}");
             }
             assert!(allowed(&grant, &shop()).iter().all(|action| !is_of_service(*action)));
+        }
+    }
+
+    #[test]
+    fn a_store_restores_the_rights_that_it_was_given() {
+        for grant in [
+            Grant::new(Role::Admin),
+            Grant::new(Role::Viewer).without_payloads().for_application(shop()),
+            Grant::new(Role::Operator).with_secrets(),
+        ] {
+            let restored = Grant::restore(
+                grant.role(),
+                grant.application().cloned(),
+                grant.sees_payloads(),
+                grant.sees_secrets(),
+            );
+            assert_eq!(restored, grant);
         }
     }
 

@@ -5,9 +5,11 @@
 mod slots;
 mod turns;
 
+mod bytes;
+mod held;
+
 mod lane;
 
-mod held;
 mod known;
 
 mod claims;
@@ -22,9 +24,10 @@ use std::time::Duration;
 use webhooks_core::Timestamp;
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
+use self::bytes::{LANE_BYTES, MAX_READY_BYTES, QUICK_BYTES, weight};
 use self::held::Held;
 use self::lane::{Lane, LaneState};
-use self::slots::{SLOW_FACTOR, Slots, Trust, Wants};
+use self::slots::{Slots, Trust, Wants};
 use self::turns::Turns;
 use crate::breaker::BreakerSettings;
 use crate::clock::{MonotonicTime, Now};
@@ -45,26 +48,6 @@ const PER_ENDPOINT: (usize, usize) = (16, 64);
 /// more than `MANY * concurrency` deliveries wait in lanes. One claim then finds many endpoints.
 const FEW_PER_ENDPOINT: usize = 4;
 const MANY: usize = 20;
-
-/// The bytes of bodies up to which ready lanes are filled, and up to which others hold what they
-/// cannot start. The latter hold one delivery each beyond that.
-const MAX_READY_BYTES: usize = 16 << 20;
-const MAX_OTHER_BYTES: usize = 32 << 20;
-
-/// The bytes that a claim may bring in any case: at least one delivery.
-const MIN_CLAIM_BYTES: usize = 1 << 20;
-
-/// The bytes of bodies that quick attempts in flight have at most; slow ones have [`SLOW_FACTOR`] times
-/// as many, and one endpoint has a quarter. Small bodies do not count: the number of attempts bounds them.
-/// Of larger ones than the usual limit, as much counts as of those, so that one of them stops nobody.
-const QUICK_BYTES: usize = 16 << 20;
-const LANE_BYTES: usize = QUICK_BYTES / 4;
-const SMALL_BODY: usize = 16 << 10;
-const LARGE_BODY: usize = 1 << 20;
-
-/// The bytes of bodies whose attempts have ended and are not settled, above which no attempt with a body
-/// that counts starts.
-const MAX_UNSETTLED_BYTES: usize = 32 << 20;
 
 /// The age up to which a delivery that waits is no sign of trouble with its endpoint.
 const FRESH: Duration = Duration::from_secs(1);
@@ -132,6 +115,8 @@ pub(crate) struct Scheduler {
     slots: Slots,
     /// The bytes of the bodies in flight, as [`weight`] counts them, in slots of a byte.
     body_slots: Slots,
+    /// All bytes of the bodies in flight.
+    started_bytes: usize,
     slow_lanes: usize,
     is_stopped: bool,
     #[cfg(feature = "sabotage")]
@@ -179,6 +164,7 @@ impl Scheduler {
             exhausted_at: None,
             slots: Slots::new(concurrency),
             body_slots: Slots::new(QUICK_BYTES),
+            started_bytes: 0,
             slow_lanes: 0,
             is_stopped: false,
             #[cfg(feature = "sabotage")]
@@ -198,13 +184,6 @@ impl Scheduler {
         self.last_claim_at = now.wall;
         let (per_endpoint, room) = (self.per_endpoint(), self.room.clone());
         Some(ClaimRequest { now, lease, limit, per_endpoint, bytes, room })
-    }
-
-    /// Returns the bytes that the next claim may bring. Perhaps none of it can start.
-    fn claim_bytes(&self) -> usize {
-        let for_ready = MAX_READY_BYTES.saturating_sub(self.ready_bytes);
-        let for_others = MAX_OTHER_BYTES.saturating_sub(self.queued_bytes - self.ready_bytes);
-        for_ready.min(for_others).max(MIN_CLAIM_BYTES)
     }
 
     /// Allows the next claim: there may be something to claim, even if the last one brought too
@@ -269,13 +248,11 @@ impl Scheduler {
             self.queued += 1;
             self.queued_bytes += len;
             self.note_breaker(index);
+            if self.lanes[index].waits_for_other_slots() {
+                self.unlist(index);
+            }
             self.list(index);
         }
-    }
-
-    /// Returns whether lanes that cannot start hold as many bytes as they may.
-    fn others_are_full(&self) -> bool {
-        self.queued_bytes - self.ready_bytes >= MAX_OTHER_BYTES
     }
 
     /// Returns the next delivery to attempt, if there is one and a free slot for it.
@@ -287,12 +264,12 @@ impl Scheduler {
         while self.slots.has_any() && !self.is_stopped {
             self.unpark();
             let index = self.turns.pop()?;
-            let (most, slow_share) = self.shares();
+            let shares = self.shares();
             let lane = &mut self.lanes[index];
             self.ready_deliveries -= lane.queue.len();
             self.ready_bytes -= lane.bytes;
             lane.state = LaneState::Idle;
-            if !lane.can_start(most, slow_share) {
+            if !lane.can_start(shares) {
                 // Others took the slots meanwhile. The lane goes on when an attempt of its own
                 // ends. It has one: a lane with none in flight can always start.
                 continue;
@@ -310,17 +287,21 @@ impl Scheduler {
                 continue;
             }
             let started = lane.start(self.now);
+            // Before the lane is listed: its room depends on the bytes that wait.
+            if let Some(claimed) = &started {
+                let len = claimed.event.body.len();
+                self.queued -= 1;
+                self.queued_bytes -= len;
+                self.started_bytes += len;
+                self.slots.start(trust, 1);
+                self.body_slots.start(trust, weight(len));
+            }
             if let Some(until) = lane.next_token(self.now) {
                 self.limit_until(index, until);
             } else {
                 self.list(index);
             }
             if let Some(claimed) = started {
-                self.queued -= 1;
-                let len = claimed.event.body.len();
-                self.queued_bytes -= len;
-                self.slots.start(trust, 1);
-                self.body_slots.start(trust, weight(len));
                 return Some(InFlight { claimed, lane: index, trust, is_slow: false });
             }
         }
@@ -437,26 +418,12 @@ impl Scheduler {
         }
     }
 
-    /// Returns the largest number of attempts in flight for any endpoint, and for one with slow
-    /// ones.
-    ///
-    /// All attempts of an endpoint may become slow. So the fewer slow slots are left, the fewer
-    /// attempts each endpoint may start. If many endpoints begin to hang, each gets one of the
-    /// last.
-    fn shares(&self) -> (usize, usize) {
-        let slow_slots = self.concurrency * SLOW_FACTOR;
-        // With at most `concurrency` attempts in flight this is at least `concurrency`, which is no
-        // bound. It falls to zero as the slow slots fill.
-        let most = slow_slots.saturating_sub(self.slots.in_flight()) / (SLOW_FACTOR - 1);
-        (most, slow_slots / self.slow_lanes.max(1))
-    }
-
     /// Lists an idle lane among the ready ones if it can start an attempt, and marks the endpoint
     /// of any lane busy or free.
     fn list(&mut self, index: usize) {
-        let (most, slow_share) = self.shares();
+        let shares = self.shares();
         let lane = &mut self.lanes[index];
-        if lane.state == LaneState::Idle && lane.can_start(most, slow_share) {
+        if lane.state == LaneState::Idle && lane.can_start(shares) {
             lane.state = LaneState::Ready;
             self.ready_deliveries += lane.queue.len();
             self.ready_bytes += lane.bytes;
@@ -489,14 +456,18 @@ impl Scheduler {
         let per_endpoint = self.per_endpoint();
         // Lanes that cannot start hold no more than this, so that claims for others bring something.
         let is_full = self.others_are_full();
-        let (most, slow_share) = self.shares();
+        let shares = self.shares();
         let lane = &mut self.lanes[index];
-        let is_stuck = !lane.queue.is_empty() || !lane.has_free_flight(most, slow_share);
+        let is_stuck = !lane.queue.is_empty() || !lane.has_free_flight(shares);
+        // The first lanes that are stuck must not hold all that lanes may hold.
+        let has_enough = is_full || lane.bytes >= LANE_BYTES;
         let most = match lane.state {
             LaneState::Parked(_) | LaneState::Resting => 0,
-            LaneState::Idle if is_full && is_stuck => 0,
-            LaneState::Limited if is_full => 1,
-            LaneState::Limited => lane.starts_soon(self.now).min(per_endpoint),
+            LaneState::Idle if has_enough && is_stuck => 0,
+            LaneState::Limited => {
+                let most = if has_enough { 1 } else { per_endpoint };
+                lane.starts_soon(self.now).min(most)
+            }
             // Nothing would wake a lane that is busy and does not wait for a time, so it gets one
             // delivery, and then waits for its token.
             LaneState::Idle | LaneState::Ready => lane.starts_soon(self.now).clamp(1, per_endpoint),
@@ -513,11 +484,6 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// Returns how much a body counts among those in flight.
-fn weight(len: usize) -> usize {
-    if len <= SMALL_BODY { 0 } else { len.min(LARGE_BODY) }
 }
 
 /// The last claim that was requested.

@@ -1,8 +1,7 @@
 //! Attempts in flight: they become slow, end, and free their slots.
 
-use super::lane::LaneState;
-use super::slots::{Trust, Wants};
-use super::{InFlight, MAX_UNSETTLED_BYTES, MonotonicTime, Scheduler, weight};
+use super::bytes::weight;
+use super::{InFlight, MonotonicTime, Scheduler};
 use crate::breaker::BreakerChange;
 use crate::decide::EndpointSignal;
 
@@ -10,17 +9,6 @@ impl Scheduler {
     /// Returns the number of attempts in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.in_flight()
-    }
-
-    /// Returns whether an attempt that wants these slots may start.
-    pub(super) fn has_slot(&self, wants: Wants) -> bool {
-        self.slots.has_room(wants.trust) && (!wants.is_large || self.has_bytes(wants.trust))
-    }
-
-    fn has_bytes(&self, trust: Trust) -> bool {
-        let started = self.queued_bytes + self.body_slots.in_flight();
-        let unsettled = self.held.bytes().saturating_sub(started);
-        self.body_slots.has_room(trust) && unsettled < MAX_UNSETTLED_BYTES
     }
 
     /// Moves an attempt that has become slow to a slow slot.
@@ -60,9 +48,8 @@ impl Scheduler {
             self.rest_until(flight.lane, until);
             return change;
         }
-        let lane = &self.lanes[flight.lane];
         // It waits among the lanes of its old trust, whose slots are others.
-        if matches!(lane.state, LaneState::Parked(_)) && lane.wants() != lane.parked_as {
+        if self.lanes[flight.lane].waits_for_other_slots() {
             self.unlist(flight.lane);
         }
         self.list(flight.lane);
@@ -73,7 +60,9 @@ impl Scheduler {
         let lane = &mut self.lanes[flight.lane];
         lane.in_flight -= 1;
         self.slots.end(flight.trust, flight.is_slow, 1);
-        let weight = weight(flight.claimed.event.body.len());
+        let len = flight.claimed.event.body.len();
+        let weight = weight(len);
+        self.started_bytes -= len;
         lane.bytes_in_flight -= weight;
         self.body_slots.end(flight.trust, flight.is_slow, weight);
         if flight.is_slow {

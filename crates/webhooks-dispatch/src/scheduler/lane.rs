@@ -6,8 +6,8 @@ use std::time::Duration;
 use webhooks_core::{EndpointId, TenantId};
 use webhooks_registry::{EndpointKey, EndpointNumber};
 
+use super::bytes::{Shares, weight};
 use super::slots::{Trust, Wants};
-use super::{LANE_BYTES, weight};
 use crate::breaker::{Breaker, BreakerChange, BreakerSettings};
 use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
@@ -154,22 +154,30 @@ impl Lane {
         Wants { trust: self.trust(), is_large }
     }
 
-    /// Returns whether it holds a delivery and may start it.
-    pub(super) fn can_start(&self, most: usize, slow_share: usize) -> bool {
-        !self.queue.is_empty() && self.has_free_flight(most, slow_share)
+    /// Returns whether it is parked, and its next attempt needs other slots than those it waits for.
+    pub(super) fn waits_for_other_slots(&self) -> bool {
+        let wants = self.wants();
+        let is_parked = matches!(self.state, LaneState::Parked(_));
+        // Without a next attempt, nothing is known of its body.
+        let is_other_body = !self.queue.is_empty() && wants.is_large != self.parked_as.is_large;
+        is_parked && (is_other_body || wants.trust != self.parked_as.trust)
     }
 
-    /// Returns whether one more attempt may be in flight: of at most `most`, and of at most
-    /// `slow_share` while some of them are slow.
-    pub(super) fn has_free_flight(&self, most: usize, slow_share: usize) -> bool {
-        let mut limit = self.concurrency_limit.min(self.max_in_flight).min(most.max(1));
+    /// Returns whether it holds a delivery and may start it.
+    pub(super) fn can_start(&self, shares: Shares) -> bool {
+        !self.queue.is_empty() && self.has_free_flight(shares)
+    }
+
+    /// Returns whether one more attempt may be in flight.
+    pub(super) fn has_free_flight(&self, shares: Shares) -> bool {
+        let mut limit = self.concurrency_limit.min(self.max_in_flight).min(shares.most.max(1));
         if self.breaker.is_probing() {
             limit = 1;
         }
         if self.slow > 0 {
-            limit = limit.min(slow_share.max(1));
+            limit = limit.min(shares.slow.max(1));
         }
-        self.in_flight < limit && self.bytes_in_flight < LANE_BYTES
+        self.in_flight < limit && self.bytes_in_flight < shares.bytes.max(1)
     }
 
     /// Takes a token for the attempt that starts now, or returns the time at which there is one.

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use super::super::bytes::{MAX_OTHER_BYTES, MAX_UNSETTLED_BYTES, MIN_CLAIM_BYTES};
+use super::super::slots::SLOW_FACTOR;
 use super::*;
 
 const MIB: usize = 1 << 20;
@@ -108,6 +110,87 @@ fn large_bodies_hold_up_no_small_ones() {
         assert_eq!(flight.claimed.claim.token, number);
         scheduler.finish(&flight, EndpointSignal::Success, at(0));
     }
+}
+
+/// Goal: bodies larger than the usual limit hold up others no more than bodies of that limit. Method: five
+/// of 8 MiB hang, of two endpoints.
+#[test]
+fn very_large_bodies_in_flight_do_not_count_as_unsettled() {
+    let mut scheduler = scheduler(256);
+    let lanes = endpoints(3);
+    let event =
+        |len: usize| Arc::new(SerializedEvent::new(&Event::new("a", "x".repeat(len)).unwrap()));
+    let huge = event(8 * MIB);
+    let mut in_flight = Vec::new();
+    for number in 0..10 {
+        let claimed = claimed(number, &lanes[usize::try_from(number % 2).unwrap()]);
+        let claimed = Claimed { event: Arc::clone(&huge), ..claimed };
+        scheduler.add_claimed(vec![claimed], at(0) + LEASE);
+        for mut flight in take_all(&mut scheduler, at(0)) {
+            scheduler.slow_down(&mut flight);
+            in_flight.push(flight);
+        }
+    }
+    assert!(in_flight.len() >= 4, "{} in flight", in_flight.len());
+    let claimed = Claimed { event: event(100 << 10), ..claimed(100, &lanes[2]) };
+    scheduler.add_claimed(vec![claimed], at(0) + LEASE);
+    assert_eq!(ids(&take_all(&mut scheduler, at(0))), [100]);
+}
+
+/// Goal: a provider with many endpoints that were quick, and begin to hang, leaves bytes to others.
+/// Method: twenty such endpoints with large bodies; all attempts become slow.
+#[test]
+fn quick_endpoints_that_begin_to_hang_leave_bytes_to_others() {
+    let mut scheduler = scheduler(256);
+    let (lanes, mut numbers, mut in_flight) = (endpoints(21), 0, Vec::new());
+    for (lane, number) in lanes.iter().zip(200_000..) {
+        add_claimed(&mut scheduler, lane, number, 1);
+        let quick = scheduler.take(at(0)).unwrap();
+        scheduler.finish(&quick, EndpointSignal::Success, at(0));
+        scheduler.forget_claim(&quick.claimed.claim);
+    }
+    let (healthy, hanging) = lanes.split_last().unwrap();
+    for _ in 0..200 {
+        claim(&mut scheduler, hanging, &mut numbers);
+        for mut flight in take_all(&mut scheduler, at(0)) {
+            scheduler.slow_down(&mut flight);
+            in_flight.push(flight);
+        }
+    }
+    assert!(in_flight.len() >= 20, "{} in flight", in_flight.len());
+    for number in 300_000..300_010 {
+        scheduler.add_claimed(vec![large(number, healthy)], at(0) + LEASE);
+        let flight = take_all(&mut scheduler, at(0)).pop().unwrap();
+        assert_eq!(flight.claimed.claim.token, number);
+        scheduler.finish(&flight, EndpointSignal::Success, at(0));
+        scheduler.forget_claim(&flight.claimed.claim);
+    }
+}
+
+/// Goal: an endpoint whose next token is far away is not claimed for, however much others hold.
+#[test]
+fn full_lanes_do_not_make_room_for_one_that_waits_for_a_token() {
+    let mut scheduler = scheduler(256);
+    // From here on, all deliveries have waited.
+    bytes(&mut scheduler);
+    let seldom = RateLimit { calls: count(1), per: Duration::from_hours(1), burst: count(1) };
+    let seldom = registration("seldom", endpoint().rate_limited(seldom));
+    scheduler.add_claimed(vec![large(100_000, &seldom)], at(0) + LEASE);
+    let _spent = scheduler.take(at(0)).unwrap();
+    // Those that find no slot are parked with their deliveries.
+    let lanes = endpoints(60);
+    for (lane, number) in lanes.iter().zip(0..) {
+        scheduler.add_claimed(vec![large(number, lane)], at(0) + LEASE);
+        let _hang = take_all(&mut scheduler, at(0));
+    }
+    let parked = scheduler.lanes[*scheduler.parked.values().next().unwrap()].endpoint;
+    let parked = lanes.iter().find(|lane| lane.number == parked).unwrap();
+    for number in 60..70 {
+        scheduler.add_claimed(vec![large(number, parked)], at(0) + LEASE);
+    }
+    assert!(scheduler.others_are_full());
+    scheduler.limit_until(scheduler.by_endpoint[&seldom.number], at(3_600_000));
+    assert!(scheduler.room().is_busy(seldom.number));
 }
 
 /// Goal: a store that settles slowly keeps no more bodies in memory than others may. Method: attempts

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::slots::SLOW_FACTOR;
 use super::*;
 use crate::gauges::Gauges;
 
