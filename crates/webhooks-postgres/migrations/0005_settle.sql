@@ -164,9 +164,8 @@ LANGUAGE sql SET search_path = webhooks, pg_temp AS $$
 $$;
 
 -- Cancels some of the deliveries that are pending for a closed endpoint, as of the time when it was
--- closed; returns how many. Rows
--- that another transaction has locked are left for the next time. With `p_waits`, it waits for
--- their locks instead, in the order of their ids.
+-- closed; returns how many. Rows that another transaction has locked are left for the next time. With
+-- `p_waits`, it waits for their locks instead, in the order of their ids.
 CREATE FUNCTION webhooks.cancel_closed(
     p_endpoint bigint, p_limit integer, p_now timestamptz, p_waits boolean DEFAULT false
 ) RETURNS integer

@@ -98,8 +98,11 @@ impl PostgresInner {
         let mut claimed = Vec::new();
         for _ in 0..MAX_ASKS {
             let left = left_to_claim(request, &claimed);
+            if left.limit == 0 || left.bytes == 0 {
+                break;
+            }
             let asked = self.plan(&left, &claimed);
-            if left.limit == 0 || left.bytes == 0 || asked.is_empty() {
+            if asked.is_empty() {
                 break;
             }
             match self.ask(&left, &asked, members).await {

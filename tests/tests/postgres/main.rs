@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
-    Engine, FnTransport, Replay,
+    Engine, FnTransport, OperationError, Replay,
     clock::{Clock as _, SystemClock},
     history::{HistoryStore as _, Query},
     monitor::MonitorStore as _,
     store::{
-        ClaimRequest, Claimed, DeliveryStore as _, OperationStore as _, Outcome, PruneRequest,
+        ClaimRequest, Claimed, DeliveryStore as _, OperationStore, Outcome, PruneRequest,
         ReplayMode, ReplayRequest, Room, SerializedEvent, Settled, Settlement,
     },
 };
@@ -56,6 +56,22 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn replay_request(replay: Replay, now: Timestamp) -> ReplayRequest {
     let mode = ReplayMode::Replay;
     ReplayRequest { replay, limit: 100, started_at: now, now, after: None, mode }
+}
+
+/// Replays portion after portion; returns the number of deliveries.
+async fn replay_all(
+    store: &impl OperationStore,
+    mut request: ReplayRequest,
+) -> Result<usize, OperationError> {
+    let mut count = 0;
+    loop {
+        let portion = store.replay(request.clone()).await?;
+        count += portion.deliveries;
+        request.after = portion.next;
+        if request.after.is_none() {
+            return Ok(count);
+        }
+    }
 }
 
 /// Opens a store whose worker notices others quickly.

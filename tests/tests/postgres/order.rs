@@ -118,18 +118,10 @@ impl<S: AnyStore> World<S> {
                 }
             }
             Order::Replay { endpoint, which } => {
-                let mut request = replay_request(Replay::of_endpoint(key(endpoint), which), now);
-                let mut count = 0;
-                loop {
-                    match store.replay(request.clone()).await {
-                        Ok(portion) => {
-                            (count, request.after) = (count + portion.deliveries, portion.next);
-                        }
-                        Err(error) => return format!("{error}"),
-                    }
-                    if request.after.is_none() {
-                        return count.to_string();
-                    }
+                let request = replay_request(Replay::of_endpoint(key(endpoint), which), now);
+                match replay_all(store, request).await {
+                    Ok(count) => count.to_string(),
+                    Err(error) => error.to_string(),
                 }
             }
             Order::ReplayDelivery { event, endpoint } => {

@@ -204,18 +204,8 @@ async fn work_on_the_events_of_a_tenant_reads_nothing_of_others() {
         since: Timestamp::UNIX_EPOCH,
         until: None,
     };
-    let replay = async |store: &PostgresStore| {
-        let mut request = replay_request(replay, now);
-        let mut count = 0;
-        loop {
-            let done = store.replay(request.clone()).await.unwrap();
-            count += done.deliveries;
-            request.after = done.next;
-            if request.after.is_none() {
-                break count;
-            }
-        }
-    };
+    let replay =
+        async |store: &PostgresStore| replay_all(store, replay_request(replay, now)).await.unwrap();
     assert_eq!(check(&url, "replay", MOST, replay).await, mine / 10);
     let prune = PruneRequest { tenant: Some(tenant("mine")), before: now, limit: 20, now };
     let prune = async |store: &PostgresStore| store.prune(prune).await.unwrap();

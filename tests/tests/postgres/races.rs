@@ -270,16 +270,7 @@ async fn a_replay_reaches_what_another_process_cancels_just_now() {
     .await;
     let cancelled = Replay::of_endpoint(key("crm"), Undelivered::CANCELLED);
     let replaying = begin(&store, async |store| {
-        let mut request = replay_request(cancelled, Timestamp::now());
-        let mut deliveries = 0;
-        loop {
-            let portion = store.replay(request.clone()).await.unwrap();
-            deliveries += portion.deliveries;
-            request.after = portion.next;
-            if request.after.is_none() {
-                return deliveries;
-            }
-        }
+        replay_all(&store, replay_request(cancelled, Timestamp::now())).await.unwrap()
     });
     let looker = Mutex::new(connect(&url).await);
     eventually(async || {

@@ -41,24 +41,27 @@ pub(super) fn push_events(
 /// Returns the statement of a page of deliveries. The last attempts are those of the page alone.
 pub(super) fn deliveries(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
     let mut statement = QueryBuilder::new(format!("SELECT {DELIVERY} FROM (SELECT "));
-    let (found, key) = match path {
-        Path::Endpoints(_) => ("r.*", "r.id"),
-        Path::Pending => ("d.*", "w.id"),
-        Path::Events(_) | Path::Delivery | Path::Walk => ("d.*", "d.id"),
-    };
-    statement.push(found);
-    match path {
+    statement.push(if matches!(path, Path::Endpoints(_)) { "r.*" } else { "d.*" });
+    let key = match path {
         Path::Endpoints(rows) => {
             let place = |half: &mut _| push_place(half, query, "d.id");
             push_endpoints(&mut statement, query, rows, ("d.*", ""), &place);
+            "r.id"
         }
-        Path::Pending => push_pending(&mut statement, query, ""),
-        Path::Walk => push_walk(&mut statement, query, query, ""),
+        Path::Pending => {
+            push_pending(&mut statement, query, "");
+            "w.id"
+        }
+        Path::Walk => {
+            push_walk(&mut statement, query, query, "");
+            "d.id"
+        }
         Path::Events(_) | Path::Delivery => {
             statement.push(" FROM webhooks.deliveries_view d WHERE true");
             push_deliveries(&mut statement, query, path);
+            "d.id"
         }
-    }
+    };
     push_place(&mut statement, query, key);
     let order = if *path == Path::Walk { event_order(query, None) } else { &[] };
     push_order(&mut statement, query, &[order, &[key]].concat());
@@ -79,44 +82,34 @@ pub(super) fn attempts(query: &Query, path: &Path) -> QueryBuilder<Postgres> {
         direction(query)
     );
     let place = |statement: &mut _| push_attempt_place(statement, query);
-    let mut statement = QueryBuilder::new("SELECT ");
-    let mut order: &[&str] = &["a.delivery", "a.number"];
-    match path {
+    let columns = if matches!(path, Path::Endpoints(_)) { "r.*" } else { ATTEMPT };
+    let mut statement = QueryBuilder::new(format!("SELECT {columns}"));
+    let keys = ["a.delivery", "a.number"];
+    let order = match path {
         Path::Endpoints(rows) => {
-            statement.push("r.*");
-            let halves = (ATTEMPT, &*of_delivery);
-            push_endpoints(&mut statement, &of_deliveries, rows, halves, &place);
-            order = &["r.delivery", "r.number"];
+            push_endpoints(&mut statement, &of_deliveries, rows, (ATTEMPT, &of_delivery), &place);
+            vec!["r.delivery", "r.number"]
         }
         Path::Pending => {
-            statement.push(ATTEMPT);
             push_pending(&mut statement, &of_deliveries, &of_delivery);
             push_bound(&mut statement, query, "w.id");
             place(&mut statement);
-            order = &["w.id", "a.number"];
+            vec!["w.id", "a.number"]
         }
         Path::Walk => {
-            statement.push(ATTEMPT);
             push_walk(&mut statement, query, &of_deliveries, &of_delivery);
             place(&mut statement);
-            push_order(
-                &mut statement,
-                query,
-                &[event_order(query, None), &["a.delivery", "a.number"]].concat(),
-            );
-            order = &[];
+            [event_order(query, None), &keys].concat()
         }
         Path::Events(_) | Path::Delivery => {
-            statement.push(ATTEMPT);
             statement.push(" FROM (SELECT d.* FROM webhooks.deliveries_view d WHERE true");
             push_deliveries(&mut statement, &of_deliveries, path);
             statement.push(format!(" OFFSET 0) d {of_delivery} WHERE true"));
             place(&mut statement);
+            keys.to_vec()
         }
-    }
-    if !order.is_empty() {
-        push_order(&mut statement, query, order);
-    }
+    };
+    push_order(&mut statement, query, &order);
     push_limit(&mut statement, query.page_size() + 1);
     statement
 }
@@ -170,6 +163,12 @@ fn push_pending(statement: &mut QueryBuilder<Postgres>, query: &Query, more: &st
         " FROM webhooks.pending_deliveries w CROSS JOIN LATERAL (
             SELECT * FROM webhooks.deliveries_view d WHERE d.id = w.id",
     );
+    push_one_by_one(statement, query, more);
+}
+
+/// Adds the conditions of a query at the end of a subquery, and what `more` joins. `OFFSET 0` keeps the planner
+/// from joining it otherwise.
+fn push_one_by_one(statement: &mut QueryBuilder<Postgres>, query: &Query, more: &str) {
     of_event(statement, query, &Table::DELIVERIES);
     of_delivery(statement, query);
     statement.push(format!(" OFFSET 0) d {more} WHERE true"));
@@ -206,9 +205,7 @@ fn push_endpoints(
                 SELECT * FROM webhooks.deliveries_view d
                 WHERE NOT d.is_pending AND d.id = o.id AND d.event_at = o.event_at",
         );
-        of_event(statement, &of_rows, &Table::DELIVERIES);
-        of_delivery(statement, &of_rows);
-        statement.push(format!(" OFFSET 0) d {more} WHERE true"));
+        push_one_by_one(statement, &of_rows, more);
         place(statement);
         push_limit(statement, query.page_size() + 1);
         statement.push(")");
@@ -222,9 +219,7 @@ fn push_endpoints(
             "(SELECT {columns} FROM (SELECT * FROM webhooks.deliveries_view d
                 WHERE d.is_pending AND d.endpoint_number = e.number"
         ));
-        of_event(statement, &of_rows, &Table::DELIVERIES);
-        of_delivery(statement, &of_rows);
-        statement.push(format!(" OFFSET 0) d {more} WHERE true"));
+        push_one_by_one(statement, &of_rows, more);
         place(statement);
         statement.push(")");
     }
@@ -233,19 +228,24 @@ fn push_endpoints(
 
 /// Adds the place at which the page begins, in the order of a number.
 pub(super) fn push_place(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
-    for (place, sign) in places(query) {
-        if let Some(Cursor { key, .. }) = place {
-            statement.push(format!(" AND {column} {sign} ")).push_bind(row::int8(key));
-        }
-    }
+    push_compared(statement, query, column, "");
 }
 
 /// Adds the place at which the page begins, itself included: another condition leaves it out, or a part of
 /// it.
 fn push_bound(statement: &mut QueryBuilder<Postgres>, query: &Query, column: &str) {
+    push_compared(statement, query, column, "=");
+}
+
+fn push_compared(
+    statement: &mut QueryBuilder<Postgres>,
+    query: &Query,
+    column: &str,
+    or_equal: &str,
+) {
     for (place, sign) in places(query) {
         if let Some(Cursor { key, .. }) = place {
-            statement.push(format!(" AND {column} {sign}= ")).push_bind(row::int8(key));
+            statement.push(format!(" AND {column} {sign}{or_equal} ")).push_bind(row::int8(key));
         }
     }
 }
