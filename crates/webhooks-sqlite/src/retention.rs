@@ -334,6 +334,23 @@ mod tests {
         assert_eq!(rows(&side), [0, 0, 0]);
     }
 
+    /// Goal: an event that ends with its endpoint is found at once, although deliveries of others are
+    /// still to be cancelled.
+    #[test]
+    fn what_a_closed_endpoint_ends_is_found_bit_by_bit() {
+        let mut side = Side::new(WINDOW, false);
+        let picky = Order::Register { endpoint: 0, active: true, ordered: false, picky: true };
+        side.do_all(&[picky], at(0));
+        publish(&mut side, 0..5, "wanted", at(0));
+        assert_eq!(prune(&mut side, at(1)).0, 0, "all wait");
+        side.do_all(&[Order::Unregister { endpoint: 0 }], at(1));
+        assert_eq!(prune(&mut side, at(1)).0, 2, "two are cancelled with it");
+        assert!(side.writer.drain());
+        assert_eq!(prune(&mut side, at(1)), (2, 2));
+        side.drain();
+        assert_eq!(prune(&mut side, at(1)), (1, 1));
+    }
+
     #[test]
     fn an_event_from_the_future_stops_nothing() {
         let mut side = Side::new(WINDOW, false);

@@ -67,16 +67,16 @@ impl RetentionSearch {
         let mut statement = connection.prepare_cached(EVENT)?;
         let event: Option<i64> =
             statement.query_row([row::number(delivery)], |row| row.get(0)).optional()?;
-        if let Some(event) = event.filter(|event| *event <= self.passed) {
-            self.look_again(0, event);
+        if let Some(event) = event {
+            self.on_event_ended(event);
         }
         Ok(())
     }
 
-    /// Notes that deliveries of unknown events have ended.
-    pub(crate) fn on_many_ended(&mut self) {
-        if self.passed > 0 {
-            self.restart();
+    /// Notes that a delivery of an event has ended.
+    pub(crate) fn on_event_ended(&mut self, event: i64) {
+        if event <= self.passed {
+            self.look_again(0, event);
         }
     }
 }

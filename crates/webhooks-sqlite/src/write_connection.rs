@@ -257,7 +257,6 @@ impl WriteConnection {
         self.commit()?;
         if cancelled == 0 {
             self.draining.pop();
-            self.search.on_many_ended();
         }
         Ok(true)
     }
@@ -272,9 +271,16 @@ impl WriteConnection {
                 SELECT number FROM deliveries
                 WHERE endpoint = (SELECT number FROM endpoints
                                   WHERE number = ?1 AND state IN ('disabled', 'unregistered'))
-                  AND due_at IS NOT NULL LIMIT ?2)";
+                  AND due_at IS NOT NULL LIMIT ?2)
+            RETURNING event";
         const SINCE: &str = "SELECT state_since FROM endpoints WHERE number = ?";
-        let cancelled = self.execute(CANCEL, [endpoint, DRAIN_BATCH])?;
+        let mut cancel = self.connection.prepare_cached(CANCEL)?;
+        let mut rows = cancel.query([endpoint, DRAIN_BATCH])?;
+        let mut cancelled = 0;
+        while let Some(row) = rows.next()? {
+            self.search.on_event_ended(row.get(0)?);
+            cancelled += 1;
+        }
         if cancelled > 0 {
             let mut since = self.connection.prepare_cached(SINCE)?;
             let since = row::time(since.query_row([endpoint], |row| row.get(0))?);
