@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
@@ -9,6 +11,9 @@ use webhooks_core::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::grant::Grant;
+use crate::idempotency::hex;
+use crate::record::RecordKind;
+use crate::resource::{FieldError, Resource};
 
 /// The start of a key, so that scanners for leaked secrets find it. It has no dot: client libraries of Svix
 /// read a region behind the last one.
@@ -16,6 +21,9 @@ const PREFIX: &str = "whkey_";
 
 /// The number of digits of each half of a key: those of 128 bits in base 62.
 const HALF: usize = 22;
+
+/// The longest name in bytes.
+const MAX_NAME: usize = 256;
 
 /// The bounds of a key of another service, in bytes.
 const FOREIGN_LEN: (usize, usize) = (24, 256);
@@ -43,7 +51,7 @@ pub enum ApiKeyTextError {
 pub struct ApiKeyHash([u8; 32]);
 
 /// A key, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ApiKey {
     /// The name that its owner gave it.
@@ -60,6 +68,9 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// The time of its last use.
     pub used_at: Option<Timestamp>,
+    /// Whether it is a session of the portal, which its holder can end.
+    #[serde(default)]
+    pub is_session: bool,
 }
 
 /// The reason why a known key is refused.
@@ -155,6 +166,21 @@ impl fmt::Debug for ApiKeyHash {
     }
 }
 
+impl Serialize for ApiKeyHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ApiKeyHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        base16ct::lower::decode(&text, &mut bytes).map_err(de::Error::custom)?;
+        Ok(Self(bytes))
+    }
+}
+
 impl PartialEq for ApiKeyHash {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -162,6 +188,29 @@ impl PartialEq for ApiKeyHash {
 }
 
 impl Eq for ApiKeyHash {}
+
+impl Resource for ApiKey {
+    const KIND: RecordKind = RecordKind::ApiKey;
+
+    fn alias(&self) -> Option<String> {
+        Some(hex(self.hash.as_bytes()))
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        if (1..=MAX_NAME).contains(&self.name.len()) {
+            return Ok(());
+        }
+        Err(FieldError::new("name", "it has not 1 to 256 bytes"))
+    }
+
+    fn shown(&self) -> serde_json::Result<Value> {
+        let mut shown = serde_json::to_value(self)?;
+        if let Some(fields) = shown.as_object_mut() {
+            fields.remove("hash");
+        }
+        Ok(shown)
+    }
+}
 
 impl ApiKey {
     /// Returns a key that was made now, and never expires.
@@ -174,6 +223,7 @@ impl ApiKey {
             expires_at: None,
             revoked_at: None,
             used_at: None,
+            is_session: false,
         }
     }
 
@@ -181,6 +231,18 @@ impl ApiKey {
     #[must_use]
     pub fn expiring(self, at: Timestamp) -> Self {
         Self { expires_at: Some(at), ..self }
+    }
+
+    /// Makes it a session of the portal.
+    #[must_use]
+    pub fn session(self) -> Self {
+        Self { is_session: true, ..self }
+    }
+
+    /// Returns the key after it was revoked; the first time counts.
+    #[must_use]
+    pub fn revoked(self, now: Timestamp) -> Self {
+        Self { revoked_at: self.revoked_at.or(Some(now)), ..self }
     }
 
     /// Checks that the key is accepted at this time; returns its rights.

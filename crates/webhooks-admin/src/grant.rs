@@ -1,10 +1,12 @@
 //! The rights of keys and sessions.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::TenantId;
 
 /// The part that the holder of a key has in the service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
     /// Everything, keys and settings included.
@@ -74,7 +76,7 @@ pub enum Denial {
 }
 
 /// The rights of a key or a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     role: Role,
     application: Option<TenantId>,
@@ -87,16 +89,6 @@ impl Grant {
     pub fn new(role: Role) -> Self {
         let sees_secrets = role == Role::Admin;
         Self { role, application: None, sees_payloads: true, sees_secrets }
-    }
-
-    /// Returns the rights as a store has recorded them.
-    pub fn restore(
-        role: Role,
-        application: Option<TenantId>,
-        sees_payloads: bool,
-        sees_secrets: bool,
-    ) -> Self {
-        Self { role, application, sees_payloads, sees_secrets }
     }
 
     /// Limits the rights to one application.

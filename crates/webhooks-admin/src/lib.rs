@@ -4,10 +4,40 @@
 
 mod grant;
 mod public_id;
+pub mod record;
+mod resource;
+
+mod idempotency;
 
 mod api_key;
+mod application;
+mod audit;
+mod event_type_info;
+#[cfg(feature = "memory")]
+mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+mod endpoint_entry;
+
+mod admin;
 
 // The public interface is:
+pub use admin::{Admin, AdminError, Collection, ListPage, ListQuery};
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
+pub use application::Application;
+pub use audit::{Actor, AuditEntry};
+pub use endpoint_entry::EndpointEntry;
+pub use event_type_info::EventTypeInfo;
 pub use grant::{Action, Denial, Grant, Role};
+pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+#[cfg(feature = "memory")]
+pub use memory::MemoryRecordStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};
+pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteRecordStore;

@@ -1,6 +1,7 @@
 //! The ids of the API.
 
 use thiserror::Error;
+use uuid::Uuid;
 
 /// The number of digits of an id: as many as the largest number of 128 bits has in base 62.
 const DIGITS: usize = 22;
@@ -21,6 +22,8 @@ pub enum IdKind {
     ApiKey,
     /// A background task, `qtask_…`.
     Task,
+    /// A row of the audit log, `audit_…`.
+    Audit,
 }
 
 /// The reason why a text is not the id of a thing of a kind.
@@ -40,6 +43,7 @@ impl IdKind {
             Self::Attempt => "atmpt",
             Self::ApiKey => "key",
             Self::Task => "qtask",
+            Self::Audit => "audit",
         }
     }
 
@@ -47,6 +51,11 @@ impl IdKind {
     /// their numbers.
     pub fn id(self, number: u128) -> String {
         format!("{}_{:0>DIGITS$}", self.prefix(), base62::encode(number))
+    }
+
+    /// Returns a new id. Those of a kind sort in the order in which a process makes them.
+    pub fn generate(self) -> String {
+        self.id(Uuid::now_v7().as_u128())
     }
 
     /// Reads the number of an id of this kind.
@@ -68,13 +77,14 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 6] = [
+    const KINDS: [IdKind; 7] = [
         IdKind::Application,
         IdKind::Endpoint,
         IdKind::Event,
         IdKind::Attempt,
         IdKind::ApiKey,
         IdKind::Task,
+        IdKind::Audit,
     ];
 
     proptest! {

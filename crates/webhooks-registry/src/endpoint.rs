@@ -240,6 +240,12 @@ impl Endpoint {
         self.checked()
     }
 
+    /// Removes all headers that it adds to deliveries.
+    #[must_use]
+    pub fn without_headers(self) -> Self {
+        Self { headers: HeaderMap::new(), ..self }
+    }
+
     /// Sends a user name and password with every delivery (RFC 7617).
     ///
     /// # Errors

@@ -1,0 +1,64 @@
+//! Event types: what applications publish, with schemas.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::record::RecordKind;
+use crate::resource::{FieldError, Resource, check_name};
+
+/// The longest description in bytes.
+const MAX_DESCRIPTION: usize = 16 * 1024;
+
+/// The most bytes of all schemas together.
+const MAX_SCHEMAS: usize = 512 * 1024;
+
+/// What a service says about an event type. Its key is the name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct EventTypeInfo {
+    /// Its description for people.
+    pub description: String,
+    /// Whether it is hidden from those who choose among event types.
+    #[serde(default)]
+    pub archived: bool,
+    /// Whether it should not be used in new code.
+    #[serde(default)]
+    pub deprecated: bool,
+    /// The JSON Schemas of its payload, by version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<BTreeMap<String, Value>>,
+    /// The flag that an application needs to see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_flag: Option<String>,
+    /// The group in which it is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
+}
+
+impl Resource for EventTypeInfo {
+    const KIND: RecordKind = RecordKind::EventType;
+
+    fn check(&self) -> Result<(), FieldError> {
+        if self.description.len() > MAX_DESCRIPTION {
+            return Err(FieldError::new("description", "it has more than 16 KiB"));
+        }
+        for (field, name) in [("featureFlag", &self.feature_flag), ("groupName", &self.group_name)]
+        {
+            if let Some(name) = name {
+                check_name(field, name)?;
+            }
+        }
+        if let Some(schemas) = &self.schemas {
+            if schemas.values().any(|schema| !schema.is_object()) {
+                return Err(FieldError::new("schemas", "a schema is not a JSON object"));
+            }
+            let len: usize = schemas.values().map(|schema| schema.to_string().len()).sum();
+            if len > MAX_SCHEMAS {
+                return Err(FieldError::new("schemas", "they have more than 512 KiB"));
+            }
+        }
+        Ok(())
+    }
+}

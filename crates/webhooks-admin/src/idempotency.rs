@@ -1,0 +1,107 @@
+//! Idempotency: the first answer again, for a request that is made again with the same key.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use webhooks_core::Timestamp;
+
+use crate::record::RecordKind;
+use crate::resource::Resource;
+
+/// How long an answer is kept.
+pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a request without an answer keeps others with its key out: longer than a request takes.
+pub(crate) const HELD: Duration = Duration::from_secs(60);
+
+/// A request that is made once for all that have its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct IdempotentRequest {
+    /// Who makes it, and where: the same key elsewhere is another request.
+    pub scope: String,
+    /// The key that the caller chose.
+    pub key: String,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// What is known of a request with an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a case that a server ignores must not compile")]
+pub enum Begin {
+    /// It is the first; the place is kept for its answer.
+    First,
+    /// It was answered.
+    Answered(Answer),
+    /// The first is still being answered.
+    InProgress,
+    /// The first had another body.
+    OtherBody,
+}
+
+/// The record of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptAnswer {
+    /// The hash of the request's body.
+    pub(crate) body: String,
+    pub(crate) answer: Option<Answer>,
+    #[serde(skip)]
+    pub(crate) until: Option<Timestamp>,
+}
+
+impl Resource for KeptAnswer {
+    const KIND: RecordKind = RecordKind::Idempotency;
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
+impl IdempotentRequest {
+    /// Returns a number that this request has in common with none but its repetitions: what it makes can
+    /// have it as its id, and then is made once even if the record is lost.
+    pub fn number(&self) -> u128 {
+        number_of(&[&self.scope, &self.key])
+    }
+
+    /// Returns the key of its record. Its scope is in it: a scope may be a secret.
+    pub(crate) fn record_key(&self) -> String {
+        hex(&hash(&[self.scope.as_bytes(), self.key.as_bytes()]))
+    }
+
+    pub(crate) fn body_hash(&self) -> String {
+        hex(&hash(&[&self.body]))
+    }
+}
+
+/// Returns a number of 128 bits that no other texts have: a hash of them.
+pub fn number_of(texts: &[&str]) -> u128 {
+    let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+    hash(&texts).first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
+}
+
+/// Returns the hash of texts. Each comes with its length, so that no two lists have one hash.
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(bytes)
+}

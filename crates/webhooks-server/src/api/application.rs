@@ -1,0 +1,203 @@
+//! Applications.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use webhooks_admin::{Action, AdminError, Application, Entry, IdKind};
+use webhooks_core::{TenantId, Timestamp};
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, Params, Patch};
+use crate::paging::{List, list_query};
+use crate::service::{App, Service};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationIn {
+    name: String,
+    uid: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    throttle_rate: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationPatch {
+    name: Option<String>,
+    #[serde(default)]
+    uid: Patch<String>,
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    throttle_rate: Patch<u16>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApplicationOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    name: String,
+    metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle_rate: Option<u16>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Entry<Application>> for ApplicationOut {
+    fn from(entry: Entry<Application>) -> Self {
+        let Application { name, uid, metadata, throttle_rate } = entry.value;
+        let (id, created_at, updated_at) = (entry.id, entry.created_at, entry.updated_at);
+        Self { id, uid, name, metadata, throttle_rate, created_at, updated_at }
+    }
+}
+
+impl From<ApplicationIn> for Application {
+    fn from(input: ApplicationIn) -> Self {
+        let ApplicationIn { name, uid, metadata, throttle_rate } = input;
+        Self { name, uid, metadata, throttle_rate }
+    }
+}
+
+impl ApplicationPatch {
+    fn apply(&self, to: Application) -> Application {
+        Application {
+            name: self.name.clone().unwrap_or(to.name),
+            uid: self.uid.apply(to.uid),
+            metadata: self.metadata.clone().unwrap_or(to.metadata),
+            // 0 means no limit, as the reference has it.
+            throttle_rate: self.throttle_rate.apply(to.throttle_rate).filter(|rate| *rate > 0),
+        }
+    }
+}
+
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<List<ApplicationOut>>, ApiError> {
+    caller.check(Action::ReadEndpoints, None)?;
+    let query = list_query(&params, false)?;
+    let page = service.admin().applications().list(query, Service::now()).await?;
+    Ok(Json(List::new(page, ApplicationOut::from)))
+}
+
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+    Body(input): Body<ApplicationIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ChangeApplications, None)?;
+    let gets_existing = params.flag("get_if_exists")?.unwrap_or_default();
+    let uid = input.uid.clone();
+    match (add(&service, &caller, input).await, uid) {
+        (Err(AdminError::Exists), Some(uid)) if gets_existing => {
+            let found = service.admin().applications().get(&uid, Service::now()).await?;
+            Ok((StatusCode::OK, Json(ApplicationOut::from(found))))
+        }
+        (added, _) => Ok((StatusCode::CREATED, Json(added?.into()))),
+    }
+}
+
+async fn add(
+    service: &Service,
+    caller: &Caller,
+    input: ApplicationIn,
+) -> Result<Entry<Application>, AdminError> {
+    let id = IdKind::Application.generate();
+    let (actor, now) = (caller.actor(), Service::now());
+    service.admin().applications().add(id, input.into(), &actor, now).await
+}
+
+/// Finds an application, or makes the one of the request if there is none.
+pub(crate) async fn find_or_add(
+    service: &Service,
+    caller: &Caller,
+    name: &str,
+    input: Option<ApplicationIn>,
+    action: Action,
+) -> Result<App, ApiError> {
+    let now = Service::now();
+    let found = service.admin().applications().get(name, now).await;
+    if let (Err(AdminError::NotFound), Some(input)) = (found, input) {
+        caller.check(Action::ChangeApplications, None)?;
+        if input.uid.as_deref() != Some(name) {
+            return Err(ApiError::value("application", "its uid is not the one of the path"));
+        }
+        match add(service, caller, input).await {
+            // Another request was faster.
+            Ok(_) | Err(AdminError::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    service.app(caller, name, action).await
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<ApplicationOut>, ApiError> {
+    let app = service.app(&caller, &name, Action::ReadEndpoints).await?;
+    Ok(Json(app.entry.into()))
+}
+
+pub(crate) async fn replace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(input): Body<ApplicationIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ChangeApplications, None)?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let replaced = |_| Application::from(input.clone());
+    match service.admin().applications().change(&name, &actor, now, replaced).await {
+        // A new one, with a new id.
+        Err(AdminError::NotFound) => {
+            Ok((StatusCode::CREATED, Json(add(&service, &caller, input).await?.into())))
+        }
+        changed => Ok((StatusCode::OK, Json(ApplicationOut::from(changed?)))),
+    }
+}
+
+pub(crate) async fn patch(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(patch): Body<ApplicationPatch>,
+) -> Result<Json<ApplicationOut>, ApiError> {
+    let app = service.app(&caller, &name, Action::ChangeApplications).await?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let applications = service.admin().applications();
+    let changed = applications.change(&app.entry.id, &actor, now, |to| patch.apply(to)).await?;
+    Ok(Json(changed.into()))
+}
+
+/// Deletes an application, after its endpoints. The content of its messages is deleted in the background;
+/// nobody can read it meanwhile.
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let app = service.app(&caller, &name, Action::ChangeApplications).await?;
+    let (actor, now) = (caller.actor(), Service::now());
+    super::endpoint::delete_all(&service, &app, &actor).await?;
+    service.admin().applications().delete(&app.entry.id, &actor, now).await?;
+    let (service, tenant): (Service, TenantId) = (service.clone(), app.tenant);
+    tokio::spawn(async move {
+        if let Err(error) = service.engine().expunge_tenant(tenant.clone()).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%tenant, error, "content of a deleted application is left");
+        }
+    });
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,238 @@
+//! Deliveries and attempts: what became of messages.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::Serialize;
+use webhooks_admin::Action;
+use webhooks_core::{DeliveryStatus, EventId, Timestamp};
+use webhooks_dispatch::history::{AttemptRecord, DeliveryRecord, HistoryStore as _, Query};
+
+use super::attempt_out::{AttemptOut, AttemptShower, is_success, read_id};
+use super::endpoint_in::EndpointShown;
+use super::message::{HistoryFilter, MessagePath, has_payload};
+use super::message_out::{MessageOut, record};
+use super::status::Status;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Params;
+use crate::paging::{List, Place, filtered, place};
+use crate::service::{App, Service};
+
+/// A message, as one endpoint got it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointMessageOut {
+    #[serde(flatten)]
+    message: MessageOut,
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt: Option<Timestamp>,
+}
+
+/// An endpoint, as it got one message.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageEndpointOut {
+    #[serde(flatten)]
+    endpoint: EndpointShown,
+    #[serde(flatten)]
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt: Option<Timestamp>,
+}
+
+/// Lists the attempts to an endpoint.
+pub(crate) async fn of_endpoint(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEvents).await?;
+    let mut filter = HistoryFilter::read(&params, &found.app)?;
+    filter.query.endpoint = Some(found.id().clone());
+    attempts(&service, &caller, &found.app, &params, filter).await
+}
+
+/// Lists the attempts to deliver a message.
+pub(crate) async fn of_message(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): MessagePath,
+    params: Params,
+) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadEvents).await?;
+    let id = known(&service, &app, &name).await?;
+    let mut filter = HistoryFilter::read(&params, &app)?;
+    filter.query.event = Some(id);
+    if let Some(endpoint) = params.text("endpoint_id") {
+        let found =
+            service.endpoint(&caller, (&app.entry.id, endpoint), Action::ReadEvents).await?;
+        filter.query.endpoint = Some(found.id().clone());
+    }
+    attempts(&service, &caller, &app, &params, filter).await
+}
+
+async fn attempts(
+    service: &Service,
+    caller: &Caller,
+    app: &App,
+    params: &Params,
+    mut filter: HistoryFilter,
+) -> Result<Json<List<AttemptOut>>, ApiError> {
+    let status: Option<u8> = params.read("status", "a number from 0 to 4")?;
+    let class: Option<u16> = params.read("status_code_class", "0, 100, 200, 300, 400 or 500")?;
+    // No attempt has another status than success and fail.
+    let wants_success = match status {
+        None => None,
+        Some(0) => Some(true),
+        Some(2) => Some(false),
+        Some(_) => return Ok(Json(List::empty())),
+    };
+    // The class 0 has the attempts that got no response.
+    filter.query.status_codes =
+        class.filter(|class| *class > 0).map(|class| class..=class.saturating_add(99));
+    let sees_content = caller.may(Action::ReadPayloads, &app.tenant);
+    let has_content = has_payload(params)? && sees_content;
+    let has_messages = params.flag("with_msg")?.unwrap_or_default();
+    let keep = |found: &AttemptRecord| {
+        let is_of_class = class != Some(0) || found.attempt.status_code.is_none();
+        let is_wanted = wants_success.is_none_or(|wanted| wanted == is_success(found));
+        is_of_class && is_wanted && filter.keeps(&found.event_type)
+    };
+    let read = |at: Place| service.engine().history().attempts(filter.query(at));
+    let mut list = filtered(place(params)?, read, keep).await?;
+    let mut shower = AttemptShower::new(service, app, has_content);
+    let mut shown = Vec::new();
+    for attempt in list.take() {
+        let message = if has_messages {
+            Some(MessageOut::new(&record(service, app, &attempt.event).await?, has_content))
+        } else {
+            None
+        };
+        shown.push(shower.show(attempt, message).await?);
+    }
+    Ok(Json(list.with(shown)))
+}
+
+/// Lists the messages that an endpoint got or is to get.
+pub(crate) async fn messages_of_endpoint(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<List<EndpointMessageOut>>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEvents).await?;
+    let has_payload = has_payload(&params)? && caller.may(Action::ReadPayloads, &found.app.tenant);
+    let mut filter = HistoryFilter::read(&params, &found.app)?;
+    filter.query.endpoint = Some(found.id().clone());
+    filter.query.statuses = statuses(&params)?;
+    let read = |at: Place| service.engine().history().deliveries(filter.query(at));
+    let keep = |delivery: &DeliveryRecord| filter.keeps(&delivery.event_type);
+    let mut list = filtered(place(&params)?, read, keep).await?;
+    let mut shown = Vec::new();
+    for delivery in list.take() {
+        let message = record(&service, &found.app, &delivery.event).await?;
+        let message = MessageOut::new(&message, has_payload);
+        let (status, next_attempt) = (Status::of(delivery.status), next_attempt(&delivery));
+        shown.push(EndpointMessageOut { message, status, next_attempt });
+    }
+    Ok(Json(list.with(shown)))
+}
+
+/// Lists the endpoints that got a message or are to get it.
+pub(crate) async fn endpoints_of_message(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): MessagePath,
+    params: Params,
+) -> Result<Json<List<MessageEndpointOut>>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadEvents).await?;
+    let id = known(&service, &app, &name).await?;
+    let query = |at: Place| {
+        let Place { after, before, limit } = at;
+        let (tenant, event) = (Some(app.tenant.clone()), Some(id.clone()));
+        Query { tenant, event, after, before, limit, ..Query::default() }
+    };
+    let read = |at: Place| service.engine().history().deliveries(query(at));
+    let mut list = filtered(place(&params)?, read, |_| true).await?;
+    let mut shown = Vec::new();
+    for delivery in list.take() {
+        // An endpoint that was deleted is not shown.
+        let endpoint = delivery.endpoint.as_str();
+        if let Some(registration) = service.endpoints(&app).get(endpoint).await? {
+            let entry = service.admin().endpoints(&app.tenant).get(endpoint, Service::now()).await;
+            let endpoint =
+                EndpointShown::new(&registration, entry.ok().and_then(|entry| entry.value.uid));
+            let status = match Status::of(delivery.status) {
+                // Here the last attempt counts, which failed.
+                Status::SENDING => Status::FAIL,
+                status => status,
+            };
+            let next_attempt = next_attempt(&delivery);
+            shown.push(MessageEndpointOut { endpoint, status, next_attempt });
+        }
+    }
+    Ok(Json(list.with(shown)))
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, message, id)): Path<(String, String, String)>,
+) -> Result<Json<AttemptOut>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadEvents).await?;
+    let found = attempt(&service, &app, &message, &id).await?;
+    let sees_content = caller.may(Action::ReadPayloads, &app.tenant);
+    let mut shower = AttemptShower::new(&service, &app, sees_content);
+    Ok(Json(shower.show(found, None).await?))
+}
+
+/// Deletes the response of an attempt.
+pub(crate) async fn expunge(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, message, id)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let app = service.app(&caller, &app, Action::Expunge).await?;
+    attempt(&service, &app, &message, &id).await?;
+    Err(ApiError::not_offered(
+        "The response of one attempt cannot be deleted alone; delete the content of the message.",
+    ))
+}
+
+/// Finds an attempt of a message.
+async fn attempt(
+    service: &Service,
+    app: &App,
+    message: &str,
+    id: &str,
+) -> Result<AttemptRecord, ApiError> {
+    let (delivery, number) = read_id(id)?;
+    let event = Service::message_id(app, message)?;
+    let found = service.engine().history().attempt(delivery, number).await?;
+    let found = found.filter(|found| found.tenant == app.tenant && found.event == event);
+    found.ok_or_else(|| ApiError::unknown("attempt"))
+}
+
+/// Returns the id of a message that is there.
+async fn known(service: &Service, app: &App, name: &str) -> Result<EventId, ApiError> {
+    let id = Service::message_id(app, name)?;
+    record(service, app, &id).await.map(|_| id)
+}
+
+fn statuses(params: &Params) -> Result<Vec<DeliveryStatus>, ApiError> {
+    let expected = "a number from 0 to 4";
+    let Some(number) = params.read("status", expected)? else { return Ok(Vec::new()) };
+    let status = Status::delivery_status(number);
+    let status =
+        status.ok_or_else(|| ApiError::bad_request(format!("status: it must be {expected}.")));
+    Ok(vec![status?])
+}
+
+/// Returns the time of the next attempt, if one has failed.
+fn next_attempt(delivery: &DeliveryRecord) -> Option<Timestamp> {
+    delivery.due_at.filter(|_| Status::of(delivery.status) == Status::SENDING)
+}

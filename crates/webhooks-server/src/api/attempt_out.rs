@@ -1,0 +1,120 @@
+//! Attempts as answers show them.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use webhooks_admin::IdKind;
+use webhooks_core::{DeliveryId, EndpointId, Timestamp};
+use webhooks_dispatch::history::{AttemptRecord, Excerpt, HistoryStore as _};
+
+use super::message_out::MessageOut;
+use super::status::Status;
+use crate::error::ApiError;
+use crate::service::{App, Service};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttemptOut {
+    id: String,
+    endpoint_id: String,
+    msg_id: String,
+    url: String,
+    response: String,
+    response_status_code: u16,
+    response_duration_ms: u64,
+    #[serde(flatten)]
+    status: Status,
+    timestamp: Timestamp,
+    /// 0 if it followed the schedule, 1 if somebody asked for it.
+    trigger_type: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    msg: Option<MessageOut>,
+}
+
+/// Returns the id of an attempt: that of its delivery and its number.
+fn attempt_id(delivery: DeliveryId, number: u32) -> String {
+    IdKind::Attempt.id(u128::from(delivery.as_u64()) << 32 | u128::from(number))
+}
+
+/// Reads the id of an attempt.
+pub(crate) fn read_id(id: &str) -> Result<(DeliveryId, u32), ApiError> {
+    let unknown = || ApiError::unknown("attempt");
+    let number = IdKind::Attempt.number(id).map_err(|_unreadable| unknown())?;
+    let delivery = u64::try_from(number >> 32).map_err(|_unreadable| unknown())?;
+    let number = u32::try_from(number & u128::from(u32::MAX)).map_err(|_unreadable| unknown())?;
+    Ok((DeliveryId::from_u64(delivery), number))
+}
+
+/// Whether an attempt succeeded.
+pub(crate) fn is_success(record: &AttemptRecord) -> bool {
+    record.attempt.error.is_none()
+}
+
+/// Shows attempts, and remembers what it has looked up for them.
+pub(crate) struct AttemptShower<'s> {
+    service: &'s Service,
+    app: &'s App,
+    /// Whether responses are shown.
+    sees_content: bool,
+    urls: HashMap<EndpointId, String>,
+    replayed_after: HashMap<DeliveryId, u32>,
+}
+
+impl<'s> AttemptShower<'s> {
+    pub(crate) fn new(service: &'s Service, app: &'s App, sees_content: bool) -> Self {
+        let (urls, replayed_after) = (HashMap::new(), HashMap::new());
+        Self { service, app, sees_content, urls, replayed_after }
+    }
+
+    pub(crate) async fn show(
+        &mut self,
+        record: AttemptRecord,
+        msg: Option<MessageOut>,
+    ) -> Result<AttemptOut, ApiError> {
+        let url = self.url(&record.endpoint).await?;
+        let before_replay = self.replayed_after(record.delivery).await?;
+        let is_success = is_success(&record);
+        let AttemptRecord { delivery, event, endpoint, number, attempt, .. } = record;
+        let response = match attempt.excerpt() {
+            _ if !self.sees_content => String::new(),
+            Excerpt::Text("") => attempt.error.clone().unwrap_or_default(),
+            Excerpt::Text(text) => text.to_owned(),
+            Excerpt::Base64(text) => text,
+        };
+        Ok(AttemptOut {
+            id: attempt_id(delivery, number),
+            endpoint_id: endpoint.to_string(),
+            msg_id: event.to_string(),
+            url,
+            response,
+            response_status_code: attempt.status_code.unwrap_or_default(),
+            response_duration_ms: u64::try_from(attempt.duration.as_millis()).unwrap_or(u64::MAX),
+            status: if is_success { Status::SUCCESS } else { Status::FAIL },
+            timestamp: attempt.started_at,
+            trigger_type: (before_replay > 0 && number > before_replay).into(),
+            msg,
+        })
+    }
+
+    /// Returns the present URL of an endpoint; nothing once it is deleted.
+    async fn url(&mut self, endpoint: &EndpointId) -> Result<String, ApiError> {
+        if let Some(url) = self.urls.get(endpoint) {
+            return Ok(url.clone());
+        }
+        let found = self.service.endpoints(self.app).get(endpoint.as_str()).await?;
+        let url = found.map_or_else(String::new, |found| found.endpoint.url.to_string());
+        self.urls.insert(endpoint.clone(), url.clone());
+        Ok(url)
+    }
+
+    /// Returns the number of attempts that a delivery had when it was last replayed.
+    async fn replayed_after(&mut self, delivery: DeliveryId) -> Result<u32, ApiError> {
+        if let Some(attempts) = self.replayed_after.get(&delivery) {
+            return Ok(*attempts);
+        }
+        let found = self.service.engine().history().delivery(delivery).await?;
+        let attempts = found.map_or(0, |found| found.attempts_before_replay);
+        self.replayed_after.insert(delivery, attempts);
+        Ok(attempts)
+    }
+}

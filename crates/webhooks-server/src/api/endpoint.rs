@@ -1,0 +1,232 @@
+//! Endpoints.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde_json::Value;
+use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, ListQuery};
+use webhooks_registry::{Endpoint, EndpointError, EndpointState, Registration};
+
+use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, Params, Patch};
+use crate::paging::{List, list_query};
+use crate::service::{App, AppEndpoint, Service};
+
+/// The number of endpoints of an application that are deleted at a time.
+const DELETED_AT_ONCE: usize = 100;
+
+/// The ids or uids of an application and an endpoint.
+pub(crate) type EndpointPath = Path<(String, String)>;
+
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    params: Params,
+) -> Result<Json<List<EndpointOut>>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadEndpoints).await?;
+    let query = list_query(&params, true)?;
+    let page = service.admin().endpoints(&app.tenant).list(query, Service::now()).await?;
+    let mut list = List::new(page, |entry| (entry.id, entry.value.uid));
+    let mut shown = Vec::new();
+    for (id, uid) in list.take() {
+        // An entry without an endpoint is left from a request that did not end.
+        if let Some(registration) = service.endpoints(&app).get(&id).await? {
+            shown.push(EndpointOut::new(&registration, uid));
+        }
+    }
+    Ok(Json(list.with(shown)))
+}
+
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(input): Body<EndpointIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input).await?)))
+}
+
+async fn add(
+    service: &Service,
+    caller: &Caller,
+    app: &App,
+    input: &EndpointIn,
+) -> Result<EndpointOut, ApiError> {
+    input.check()?;
+    let endpoint = input.endpoint()?;
+    let id = IdKind::Endpoint.generate();
+    let (actor, now) = (caller.actor(), Service::now());
+    let entry = EndpointEntry { uid: input.uid.clone() };
+    // The entry first: it keeps the uid for this endpoint.
+    reserve(service, app, &id, entry, &actor).await?;
+    if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
+        service.admin().endpoints(&app.tenant).delete(&id, &actor, now).await?;
+        return Err(error.into());
+    }
+    let registration = service.endpoints(app).get(&id).await?;
+    let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
+    log(service, app, &actor, (None, Some(&registration))).await?;
+    Ok(EndpointOut::new(&registration, input.uid.clone()))
+}
+
+/// Adds the entry of an endpoint. One of the same uid that a request left behind, which did not end, gives
+/// way.
+async fn reserve(
+    service: &Service,
+    app: &App,
+    id: &str,
+    entry: EndpointEntry,
+    actor: &Actor,
+) -> Result<(), ApiError> {
+    let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
+    let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
+    let (Err(AdminError::Exists), Some(uid)) = (&added, &entry.uid) else {
+        return Ok(added.map(drop)?);
+    };
+    let holder = entries.get(uid, now).await?;
+    if service.endpoints(app).get(&holder.id).await?.is_some() {
+        return Ok(added.map(drop)?);
+    }
+    entries.delete(&holder.id, actor, now).await?;
+    Ok(entries.add(id.to_owned(), entry, actor, now).await.map(drop)?)
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+) -> Result<Json<EndpointOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEndpoints).await?;
+    Ok(Json(EndpointOut::new(&found.registration, found.uid)))
+}
+
+/// Replaces the settings of an endpoint, and keeps its secret; or makes a new one with a new id.
+pub(crate) async fn replace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(update): Body<EndpointIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    update.check()?;
+    let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
+    let known = service.admin().endpoints(&app.tenant).get(&name, Service::now()).await;
+    if matches!(known, Err(AdminError::NotFound)) {
+        return Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &update).await?)));
+    }
+    let found = service.endpoint_of(app, &name).await?;
+    let uid = update.uid.clone().map_or(Patch::Clear, Patch::Set);
+    let change = Change { uid, is_disabled: Some(update.disabled) };
+    let apply = |endpoint| update.apply(endpoint);
+    Ok((StatusCode::OK, Json(change.make(&service, &caller, found, apply).await?)))
+}
+
+pub(crate) async fn patch(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(patch): Body<EndpointPatch>,
+) -> Result<Json<EndpointOut>, ApiError> {
+    patch.check()?;
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let change = Change { uid: patch.uid.clone(), is_disabled: patch.disabled };
+    Ok(Json(change.make(&service, &caller, found, |endpoint| patch.apply(endpoint)).await?))
+}
+
+/// The parts of a change that are no settings of the endpoint in the engine.
+struct Change {
+    uid: Patch<String>,
+    is_disabled: Option<bool>,
+}
+
+impl Change {
+    async fn make(
+        self,
+        service: &Service,
+        caller: &Caller,
+        found: AppEndpoint,
+        apply: impl FnMut(Endpoint) -> Result<Endpoint, EndpointError> + Send,
+    ) -> Result<EndpointOut, ApiError> {
+        let AppEndpoint { app, uid: old_uid, registration: before } = found;
+        let (id, actor) = (before.id.as_str(), caller.actor());
+        let uid = self.uid.apply(old_uid.clone());
+        // The uid first: it may be another's, and then nothing was changed.
+        if uid != old_uid {
+            let renamed = |_| EndpointEntry { uid: uid.clone() };
+            let entries = service.admin().endpoints(&app.tenant);
+            entries.change(id, &actor, Service::now(), renamed).await?;
+        }
+        let endpoints = service.endpoints(&app);
+        let mut after = endpoints.update(id, None, apply).await?;
+        // The settings alone do not enable one that the engine has disabled.
+        let is_disabled = matches!(after.state, EndpointState::Disabled(_));
+        match self.is_disabled {
+            Some(true) if !is_disabled => drop(endpoints.disable(id).await?),
+            Some(false) if is_disabled => drop(endpoints.enable(id).await?),
+            _ => {}
+        }
+        if let Some(found) = endpoints.get(id).await? {
+            after = found;
+        }
+        log(service, &app, &actor, (Some(&before), Some(&after))).await?;
+        Ok(EndpointOut::new(&after, uid))
+    }
+}
+
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+) -> Result<StatusCode, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let actor = caller.actor();
+    service.endpoints(&found.app).unregister(found.id().as_str()).await?;
+    log(&service, &found.app, &actor, (Some(&found.registration), None)).await?;
+    let entries = service.admin().endpoints(&found.app.tenant);
+    entries.delete(found.id().as_str(), &actor, Service::now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes all endpoints of an application.
+pub(crate) async fn delete_all(
+    service: &Service,
+    app: &App,
+    actor: &Actor,
+) -> Result<(), ApiError> {
+    let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
+    loop {
+        let query = ListQuery { limit: DELETED_AT_ONCE, ..ListQuery::default() };
+        let page = entries.list(query, now).await?;
+        for entry in page.items {
+            if service.endpoints(app).get(&entry.id).await?.is_some() {
+                service.endpoints(app).unregister(&entry.id).await?;
+            }
+            entries.delete(&entry.id, actor, now).await?;
+        }
+        if page.is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes a change into the audit log.
+pub(crate) async fn log(
+    service: &Service,
+    app: &App,
+    actor: &Actor,
+    (before, after): (Option<&Registration>, Option<&Registration>),
+) -> Result<(), ApiError> {
+    let id = before.or(after).map(|registration| registration.id.to_string());
+    let state = |registration: Option<&Registration>| {
+        registration.map(|found| serde_json::to_value(found.view())).transpose()
+    };
+    let states = state(before).and_then(|before| Ok((before, state(after)?)));
+    let states: (Option<Value>, Option<Value>) =
+        states.map_err(|error| ApiError::from(AdminError::from(error)))?;
+    let thing = ("endpoint", app.tenant.as_str(), id.as_deref().unwrap_or_default());
+    Ok(service.admin().log(actor, thing, states, Service::now()).await?)
+}

@@ -1,0 +1,110 @@
+//! The headers that an endpoint adds to its deliveries.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use webhooks_admin::Action;
+use webhooks_registry::{Endpoint, EndpointError};
+
+use super::endpoint::{EndpointPath, log};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Body;
+use crate::service::{AppEndpoint, Service};
+
+/// Headers whose values are secrets more often than not. Their values are shown to nobody.
+const SENSITIVE: [&str; 6] =
+    ["authorization", "cookie", "x-api-key", "x-auth-token", "x-authorization", "api-key"];
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HeadersIn {
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HeadersPatch {
+    headers: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct HeadersOut {
+    headers: BTreeMap<String, String>,
+    sensitive: Vec<String>,
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+) -> Result<Json<HeadersOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEndpoints).await?;
+    // Any header may hold a secret.
+    let sees_values = caller.may(Action::ReadSecrets, &found.app.tenant);
+    let (mut headers, mut sensitive) = (BTreeMap::new(), Vec::new());
+    for (name, value) in found.registration.endpoint.headers() {
+        match value.to_str() {
+            Ok(value) if sees_values && !SENSITIVE.contains(&name.as_str()) => {
+                headers.insert(name.to_string(), value.to_owned());
+            }
+            _ => sensitive.push(name.to_string()),
+        }
+    }
+    Ok(Json(HeadersOut { headers, sensitive }))
+}
+
+pub(crate) async fn replace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(input): Body<HeadersIn>,
+) -> Result<StatusCode, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let replaced = |endpoint: Endpoint| add(endpoint.without_headers(), &input.headers);
+    change(&service, &caller, found, replaced).await
+}
+
+/// Sets some headers, and removes those that are `null`.
+pub(crate) async fn patch(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(input): Body<HeadersPatch>,
+) -> Result<StatusCode, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let patched = |endpoint: Endpoint| {
+        let mut headers = texts(endpoint.headers());
+        for (name, value) in &input.headers {
+            let name = name.to_ascii_lowercase();
+            match value {
+                Some(value) => headers.insert(name, value.clone()),
+                None => headers.remove(&name),
+            };
+        }
+        add(endpoint.without_headers(), &headers)
+    };
+    change(&service, &caller, found, patched).await
+}
+
+async fn change(
+    service: &Service,
+    caller: &Caller,
+    found: AppEndpoint,
+    apply: impl FnMut(Endpoint) -> Result<Endpoint, EndpointError> + Send,
+) -> Result<StatusCode, ApiError> {
+    let AppEndpoint { app, registration: before, .. } = found;
+    let after = service.endpoints(&app).update(before.id.as_str(), None, apply).await?;
+    log(service, &app, &caller.actor(), (Some(&before), Some(&after))).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn add(endpoint: Endpoint, headers: &BTreeMap<String, String>) -> Result<Endpoint, EndpointError> {
+    headers.iter().try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))
+}
+
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}

@@ -1,0 +1,225 @@
+//! The settings of an endpoint, as requests bring them and answers show them.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use webhooks_core::{Channel, Timestamp};
+use webhooks_registry::{
+    Endpoint, EndpointError, EndpointState, EndpointUrl, HeaderProfile, RateLimit, Registration,
+    Secret, Subscription,
+};
+
+use crate::error::ApiError;
+use crate::extract::Patch;
+
+/// What a request says of an endpoint.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointIn {
+    url: String,
+    #[serde(default)]
+    description: String,
+    pub(crate) uid: Option<String>,
+    #[serde(default)]
+    pub(crate) disabled: bool,
+    // `filterTypes` is the name of old client libraries.
+    #[serde(alias = "filterTypes")]
+    event_types: Option<Vec<String>>,
+    channels: Option<Vec<String>>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(alias = "rateLimit")]
+    throttle_rate: Option<u16>,
+    // The last two are read when it is made, and not when it is replaced.
+    secret: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointPatch {
+    url: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    pub(crate) uid: Patch<String>,
+    pub(crate) disabled: Option<bool>,
+    #[serde(default, alias = "filterTypes")]
+    event_types: Patch<Vec<String>>,
+    #[serde(default)]
+    channels: Patch<Vec<String>>,
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default, alias = "rateLimit")]
+    throttle_rate: Patch<u16>,
+}
+
+/// The settings that answers show in every form of an endpoint.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointShown {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    url: String,
+    description: String,
+    disabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_types: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle_rate: Option<u32>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct EndpointOut {
+    #[serde(flatten)]
+    shown: EndpointShown,
+    metadata: BTreeMap<String, String>,
+}
+
+impl EndpointIn {
+    /// Returns the endpoint, with a new secret unless the request brings one.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+        let secret = match &self.secret {
+            Some(text) => secret(text)?,
+            None => Secret::generate(),
+        };
+        let endpoint = Endpoint::new(&self.url, secret)?
+            .profiles([HeaderProfile::Svix, HeaderProfile::Standard])?;
+        let endpoint = self.apply(endpoint)?;
+        self.headers
+            .iter()
+            .try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))
+    }
+
+    /// Returns the endpoint with these settings in place of its own. Those that this form does not have
+    /// stay.
+    pub(crate) fn apply(&self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
+        endpoint.url = EndpointUrl::new(&self.url)?;
+        endpoint.description = some(self.description.clone());
+        endpoint.metadata.clone_from(&self.metadata);
+        endpoint.rate_limit = self.throttle_rate.and_then(rate_limit);
+        endpoint.active = !self.disabled;
+        let endpoint = endpoint.events(self.event_types.iter().flatten())?;
+        endpoint.channels(self.channels.iter().flatten())
+    }
+
+    /// Checks what the engine would not refuse.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        check_rate(self.throttle_rate)?;
+        check_types(self.event_types.as_deref())?;
+        check_channels(self.channels.as_deref())
+    }
+}
+
+impl EndpointPatch {
+    pub(crate) fn apply(&self, mut endpoint: Endpoint) -> Result<Endpoint, EndpointError> {
+        if let Some(url) = &self.url {
+            endpoint.url = EndpointUrl::new(url)?;
+        }
+        if let Some(description) = &self.description {
+            endpoint.description = some(description.clone());
+        }
+        if let Some(metadata) = &self.metadata {
+            endpoint.metadata.clone_from(metadata);
+        }
+        match self.throttle_rate {
+            Patch::Keep => {}
+            Patch::Clear => endpoint.rate_limit = None,
+            // 0 means no limit, as the reference has it.
+            Patch::Set(rate) => endpoint.rate_limit = rate_limit(rate),
+        }
+        if let Some(disabled) = self.disabled {
+            endpoint.active = !disabled;
+        }
+        endpoint = match &self.event_types {
+            Patch::Keep => endpoint,
+            Patch::Clear => endpoint.events::<&str>([])?,
+            Patch::Set(types) => endpoint.events(types)?,
+        };
+        match &self.channels {
+            Patch::Keep => Ok(endpoint),
+            Patch::Clear => endpoint.channels::<&str>([]),
+            Patch::Set(channels) => endpoint.channels(channels),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        check_types(self.event_types.apply(None).as_deref())?;
+        check_channels(self.channels.apply(None).as_deref())
+    }
+}
+
+impl EndpointShown {
+    pub(crate) fn new(registration: &Registration, uid: Option<String>) -> Self {
+        let Registration { id, endpoint, state, revision, .. } = registration;
+        let types = endpoint.subscriptions.iter().map(Subscription::to_string);
+        let channels = endpoint.channels.iter().map(Channel::to_string);
+        let rate = endpoint.rate_limit.filter(|limit| limit.per == Duration::from_secs(1));
+        Self {
+            id: id.to_string(),
+            uid,
+            url: endpoint.url.to_string(),
+            description: endpoint.description.clone().unwrap_or_default(),
+            disabled: matches!(state, EndpointState::Disabled(_)),
+            event_types: (!endpoint.subscriptions.is_empty()).then(|| types.collect()),
+            channels: (!endpoint.channels.is_empty()).then(|| channels.collect()),
+            throttle_rate: rate.map(|limit| limit.calls.get()),
+            created_at: revision.created_at,
+            updated_at: revision.updated_at,
+        }
+    }
+}
+
+impl EndpointOut {
+    pub(crate) fn new(registration: &Registration, uid: Option<String>) -> Self {
+        let metadata = registration.endpoint.metadata.clone();
+        Self { shown: EndpointShown::new(registration, uid), metadata }
+    }
+}
+
+/// Reads a secret, which may lack its prefix.
+pub(crate) fn secret(text: &str) -> Result<Secret, EndpointError> {
+    const PREFIX: &str = "whsec_";
+    if text.starts_with(PREFIX) {
+        return Ok(Secret::new(text)?);
+    }
+    Ok(Secret::new(&format!("{PREFIX}{text}"))?)
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Returns the limit of a rate, with a second's calls as its burst; none for 0.
+fn rate_limit(rate: u16) -> Option<RateLimit> {
+    NonZeroU32::new(rate.into()).map(|calls| RateLimit::per_second(calls, calls))
+}
+
+fn check_rate(rate: Option<u16>) -> Result<(), ApiError> {
+    match rate {
+        Some(0) => Err(ApiError::value("throttleRate", "it is 0; leave it out for no limit")),
+        _ => Ok(()),
+    }
+}
+
+fn check_types(types: Option<&[String]>) -> Result<(), ApiError> {
+    check_some("eventTypes", types)
+}
+
+fn check_channels(channels: Option<&[String]>) -> Result<(), ApiError> {
+    check_some("channels", channels)
+}
+
+/// An empty list would mean everything here, and nothing to most readers.
+fn check_some(name: &str, list: Option<&[String]>) -> Result<(), ApiError> {
+    match list {
+        Some([]) => Err(ApiError::value(name, "it is empty; leave it out to get everything")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,72 @@
+//! The secret with which an endpoint's deliveries are signed.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use webhooks_admin::Action;
+
+use super::endpoint::{EndpointPath, log};
+use super::endpoint_in::secret;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Body;
+use crate::service::Service;
+
+/// How long the old secret signs beside the new one, by default: a day.
+const GRACE: u32 = 24 * 60 * 60;
+
+/// The longest time for that: a week.
+const MAX_GRACE: u32 = 7 * GRACE;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RotateIn {
+    key: Option<String>,
+    grace_period_seconds: Option<u32>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct SecretOut {
+    key: String,
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+) -> Result<Json<SecretOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadSecrets).await?;
+    let newest = found.registration.endpoint.live_secrets(Service::now()).next();
+    let newest = newest.ok_or_else(|| ApiError::unknown("secret"))?;
+    Ok(Json(SecretOut { key: newest.dangerous_text().to_owned() }))
+}
+
+/// Sets a new secret. The old one signs beside it for a while. The answer has the new one, if the caller may
+/// see it: newer client libraries of Svix read it there, older ones read nothing.
+pub(crate) async fn rotate(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(input): Body<RotateIn>,
+) -> Result<Json<SecretOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let grace = input.grace_period_seconds.unwrap_or(GRACE);
+    if grace > MAX_GRACE {
+        return Err(ApiError::value("gracePeriodSeconds", "it is more than 604800, a week"));
+    }
+    // Whoever brings the key knows it.
+    if input.key.is_none() {
+        caller.check(Action::ReadSecrets, Some(&found.app.tenant))?;
+    }
+    let new = input.key.as_deref().map(secret).transpose()?;
+    let grace = Duration::from_secs(grace.into());
+    let endpoints = service.endpoints(&found.app);
+    let new = endpoints.rotate_secret(found.id().as_str(), new, grace).await?;
+    if let Some(after) = endpoints.get(found.id().as_str()).await? {
+        let states = (Some(&*found.registration), Some(&*after));
+        log(&service, &found.app, &caller.actor(), states).await?;
+    }
+    Ok(Json(SecretOut { key: new.dangerous_text().to_owned() }))
+}

@@ -1,0 +1,228 @@
+//! Event types.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo};
+use webhooks_core::{EventType, Timestamp};
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, Params, Patch};
+use crate::paging::{List, list_query};
+use crate::service::{Service, unknown};
+
+/// What a request says of an event type.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventTypeIn {
+    /// Read when one is made; the path has it when one is replaced.
+    name: Option<String>,
+    description: String,
+    #[serde(default)]
+    archived: bool,
+    #[serde(default)]
+    deprecated: bool,
+    schemas: Option<BTreeMap<String, Value>>,
+    feature_flag: Option<String>,
+    group_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventTypePatch {
+    description: Option<String>,
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    #[serde(default)]
+    schemas: Patch<BTreeMap<String, Value>>,
+    #[serde(default)]
+    feature_flag: Patch<String>,
+    #[serde(default)]
+    group_name: Patch<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventTypeOut {
+    name: String,
+    description: String,
+    archived: bool,
+    deprecated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schemas: Option<BTreeMap<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_flag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_name: Option<String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Entry<EventTypeInfo>> for EventTypeOut {
+    fn from(entry: Entry<EventTypeInfo>) -> Self {
+        let EventTypeInfo { description, archived, deprecated, schemas, feature_flag, group_name } =
+            entry.value;
+        Self {
+            name: entry.id,
+            description,
+            archived,
+            deprecated,
+            schemas,
+            feature_flag,
+            group_name,
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+        }
+    }
+}
+
+impl From<EventTypeIn> for EventTypeInfo {
+    fn from(update: EventTypeIn) -> Self {
+        let EventTypeIn { description, archived, deprecated, schemas, .. } = update;
+        let EventTypeIn { feature_flag, group_name, .. } = update;
+        Self { description, archived, deprecated, schemas, feature_flag, group_name }
+    }
+}
+
+impl EventTypePatch {
+    fn apply(&self, to: EventTypeInfo) -> EventTypeInfo {
+        EventTypeInfo {
+            description: self.description.clone().unwrap_or(to.description),
+            archived: self.archived.unwrap_or(to.archived),
+            deprecated: self.deprecated.unwrap_or(to.deprecated),
+            schemas: self.schemas.apply(to.schemas),
+            feature_flag: self.feature_flag.apply(to.feature_flag),
+            group_name: self.group_name.apply(to.group_name),
+        }
+    }
+}
+
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<List<EventTypeOut>>, ApiError> {
+    caller.check(Action::ReadEventTypes, None)?;
+    let has_archived = params.flag("include_archived")?.unwrap_or_default();
+    let has_schemas = params.flag("with_content")?.unwrap_or_default();
+    let mut query = list_query(&params, false)?;
+    let wanted = query.limit;
+    let (event_types, now) = (service.admin().event_types(), Service::now());
+    // Archived ones are passed over; there are few event types.
+    let mut found = Vec::new();
+    let mut page = event_types.list(query.clone(), now).await?;
+    let previous = page.previous.take();
+    loop {
+        let kept = page.items.drain(..).filter(|entry| has_archived || !entry.value.archived);
+        found.extend(kept);
+        if found.len() >= wanted || page.is_last || page.next.is_none() || query.is_back() {
+            break;
+        }
+        query.iterator = page.next.take();
+        query.limit = wanted - found.len();
+        page = event_types.list(query.clone(), now).await?;
+    }
+    page.previous = previous;
+    page.items = found;
+    Ok(Json(List::new(page, |entry| {
+        let out = EventTypeOut::from(entry);
+        EventTypeOut { schemas: out.schemas.filter(|_| has_schemas), ..out }
+    })))
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    EventType::new(name).map(drop).map_err(|error| ApiError::value("name", error))
+}
+
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Body(input): Body<EventTypeIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ChangeEventTypes, None)?;
+    let name = input.name.clone();
+    let name = name.ok_or_else(|| ApiError::value("name", "it is missing"))?;
+    check_name(&name)?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let event_types = service.admin().event_types();
+    let entry = match event_types.add(name.clone(), input.clone().into(), &actor, now).await {
+        // One that was archived is made anew.
+        Err(AdminError::Exists)
+            if event_types.get(&name, now).await.is_ok_and(|found| found.value.archived) =>
+        {
+            let anew = |_| EventTypeInfo::from(input.clone());
+            event_types.change(&name, &actor, now, anew).await?
+        }
+        added => added?,
+    };
+    Ok((StatusCode::CREATED, Json(EventTypeOut::from(entry))))
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<EventTypeOut>, ApiError> {
+    caller.check(Action::ReadEventTypes, None)?;
+    let found = service.admin().event_types().get(&name, Service::now()).await;
+    Ok(Json(found.map_err(|error| unknown(error, "event type"))?.into()))
+}
+
+pub(crate) async fn replace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(update): Body<EventTypeIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ChangeEventTypes, None)?;
+    check_name(&name)?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let event_types = service.admin().event_types();
+    let replaced = |_| EventTypeInfo::from(update.clone());
+    match event_types.change(&name, &actor, now, replaced).await {
+        Err(AdminError::NotFound) => {
+            let added = event_types.add(name, update.into(), &actor, now).await?;
+            Ok((StatusCode::CREATED, Json(EventTypeOut::from(added))))
+        }
+        changed => Ok((StatusCode::OK, Json(changed?.into()))),
+    }
+}
+
+pub(crate) async fn patch(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Body(patch): Body<EventTypePatch>,
+) -> Result<Json<EventTypeOut>, ApiError> {
+    caller.check(Action::ChangeEventTypes, None)?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let event_types = service.admin().event_types();
+    let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await;
+    Ok(Json(changed.map_err(|error| unknown(error, "event type"))?.into()))
+}
+
+/// Archives an event type or, with `expunge`, deletes it.
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<StatusCode, ApiError> {
+    caller.check(Action::ChangeEventTypes, None)?;
+    let (actor, now) = (caller.actor(), Service::now());
+    let event_types = service.admin().event_types();
+    let done = if params.flag("expunge")?.unwrap_or_default() {
+        event_types.delete(&name, &actor, now).await
+    } else {
+        let archive = |to| EventTypeInfo { archived: true, ..to };
+        event_types.change(&name, &actor, now, archive).await.map(drop)
+    };
+    done.map_err(|error| unknown(error, "event type"))?;
+    Ok(StatusCode::NO_CONTENT)
+}

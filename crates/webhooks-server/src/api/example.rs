@@ -1,0 +1,70 @@
+//! Example messages, for trying an endpoint.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use webhooks_admin::{Action, AdminError, EventTypeInfo, IdKind};
+use webhooks_core::{Event, EventId, EventType};
+use webhooks_dispatch::Publication;
+
+use super::endpoint::EndpointPath;
+use super::message_out::{MessageOut, record};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Body;
+use crate::service::Service;
+
+/// The event type that every service has for this.
+const PING: &str = "svix.ping";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExampleIn {
+    event_type: String,
+}
+
+/// Publishes an example of an event type to one endpoint, whatever it subscribes to.
+pub(crate) async fn send(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(input): Body<ExampleIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    caller.check(Action::Operate, Some(&found.app.tenant))?;
+    let event_type =
+        EventType::new(&input.event_type).map_err(|error| ApiError::value("eventType", error))?;
+    let payload = if input.event_type == PING {
+        json!({ "success": true })
+    } else {
+        match service.admin().event_types().get(&input.event_type, Service::now()).await {
+            Ok(found) => example(&found.value).ok_or_else(|| {
+                ApiError::value("eventType", "its schema has no example; add `examples` to it")
+            })?,
+            Err(AdminError::NotFound) => return Err(ApiError::unknown("event type")),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let id = EventId::new(&IdKind::Event.generate());
+    let id = id.map_err(|_unreadable| ApiError::unavailable())?;
+    let event = Event::new(event_type, payload)
+        .map_err(|error| ApiError::value("eventType", error))?
+        .id(id)
+        .tenant(found.app.tenant.clone());
+    let publication = Publication::new(&event).only([found.id().clone()]);
+    service.engine().publish(publication).await?;
+    let shown = record(&service, &found.app, &event.id).await?;
+    Ok((StatusCode::OK, Json(MessageOut::new(&shown, true))))
+}
+
+/// Returns the first example of the newest schema (JSON Schema 2020-12, Validation §9.5).
+fn example(info: &EventTypeInfo) -> Option<Value> {
+    let schemas = info.schemas.as_ref()?;
+    let newest = schemas.iter().max_by_key(|(version, _)| version.parse::<u64>().unwrap_or(0));
+    let (_, schema) = newest?;
+    let found = schema.get("examples").and_then(|examples| examples.get(0));
+    found.or_else(|| schema.get("example")).filter(|example| example.is_object()).cloned()
+}

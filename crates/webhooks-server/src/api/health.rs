@@ -1,0 +1,19 @@
+//! Whether the service is well.
+
+use axum::extract::State;
+use http::StatusCode;
+use webhooks_dispatch::monitor::MonitorStore as _;
+
+use crate::error::ApiError;
+use crate::service::Service;
+
+/// Answers that the service runs.
+pub(crate) async fn ping() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// Answers that the service can accept events: the store writes.
+pub(crate) async fn check(State(service): State<Service>) -> Result<StatusCode, ApiError> {
+    service.engine().monitor().ping().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

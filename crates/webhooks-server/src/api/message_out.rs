@@ -1,0 +1,64 @@
+//! Messages as answers show them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use webhooks_core::{Channel, EventId, Tag, Timestamp};
+use webhooks_dispatch::history::{EventRecord, EventSummary, HistoryStore as _};
+
+use crate::error::ApiError;
+use crate::service::{App, Service};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    event_type: String,
+    payload: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at: Option<Timestamp>,
+    timestamp: Timestamp,
+}
+
+impl MessageOut {
+    /// Returns a message, with an empty payload unless `has_payload`.
+    pub(crate) fn new(record: &EventRecord, has_payload: bool) -> Self {
+        let EventSummary { id, event_type, channels, tags, accepted_at, deliver_at, .. } =
+            &record.summary;
+        // The content of one that was expunged is gone, its eventId with it.
+        let event = record.event().ok().filter(|_| record.summary.expunged_at.is_none());
+        let payload = match &event {
+            Some(event) if has_payload => event.payload.as_str(),
+            Some(_) => "{}",
+            None => r#"{"expired":true}"#,
+        };
+        let payload = RawValue::from_string(payload.to_owned());
+        let channels: Vec<String> = channels.iter().map(Channel::to_string).collect();
+        let tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
+        Self {
+            id: id.to_string(),
+            event_id: event.and_then(|event| event.source),
+            event_type: event_type.to_string(),
+            payload: payload.unwrap_or_default(),
+            channels: Some(channels).filter(|channels| !channels.is_empty()),
+            tags: Some(tags).filter(|tags| !tags.is_empty()),
+            deliver_at: *deliver_at,
+            timestamp: *accepted_at,
+        }
+    }
+}
+
+/// Returns the record of a message.
+pub(crate) async fn record(
+    service: &Service,
+    app: &App,
+    id: &EventId,
+) -> Result<EventRecord, ApiError> {
+    let found = service.engine().history().event(app.tenant.clone(), id.clone()).await?;
+    found.ok_or_else(|| ApiError::unknown("message"))
+}

@@ -1,0 +1,69 @@
+//! Sessions of an application's own people.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
+
+use super::application::{ApplicationIn, find_or_add};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Body;
+use crate::service::Service;
+
+/// How long a session lasts, by default and at most: a week.
+const EXPIRY: u32 = 7 * 24 * 60 * 60;
+
+#[derive(Deserialize)]
+pub(crate) struct AccessIn {
+    application: Option<ApplicationIn>,
+    /// Seconds.
+    expiry: Option<u32>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct AccessOut {
+    url: String,
+    token: String,
+}
+
+/// Opens a session for one application.
+pub(crate) async fn access(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(input): Body<AccessIn>,
+) -> Result<Json<AccessOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let expiry = input.expiry.unwrap_or(EXPIRY);
+    if !(1..=EXPIRY).contains(&expiry) {
+        return Err(ApiError::value("expiry", "it is not 1 to 604800 seconds, a week"));
+    }
+    let app = find_or_add(&service, &caller, &app, input.application, Action::ManageKeys).await?;
+    let (text, now) = (ApiKeyText::generate(), Service::now());
+    let grant = Grant::new(Role::Operator).for_application(app.tenant).with_secrets();
+    let key = ApiKey::new("portal session", text.hash(), grant, now)
+        .session()
+        .expiring(now + Duration::from_secs(expiry.into()));
+    let id = IdKind::ApiKey.generate();
+    service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    let url = format!("{}/portal#key={}", service.settings().public_url, text.reveal());
+    Ok(Json(AccessOut { url, token: text.reveal().to_owned() }))
+}
+
+/// Ends the session of the caller.
+pub(crate) async fn logout(
+    State(service): State<Service>,
+    caller: Caller,
+) -> Result<StatusCode, ApiError> {
+    let Some(session) = caller.session() else {
+        return Err(ApiError::bad_request("An API key has no session to end; revoke it."));
+    };
+    let now = Service::now();
+    let revoked = |key: ApiKey| key.revoked(now);
+    service.admin().keys().change(session, &caller.actor(), now, revoked).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

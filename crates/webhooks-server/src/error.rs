@@ -1,0 +1,239 @@
+//! The errors of the API, in the form that client libraries of Svix read.
+
+use std::fmt;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use webhooks_admin::{AdminError, Denial, FieldError};
+use webhooks_dispatch::PublishError;
+use webhooks_dispatch::store::{OperationError, StoreError};
+use webhooks_registry::store::EndpointStoreError;
+use webhooks_registry::{EndpointError, RegisterError};
+
+/// Seconds after which a caller should try again when the store is away.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// An error of the API. Its text never holds a secret of the request.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum ErrorBody {
+    Plain { code: &'static str, detail: String },
+    Fields { detail: [Field; 1] },
+}
+
+/// A field of the request that is not valid.
+#[derive(Debug, Serialize)]
+struct Field {
+    /// The way to it: `body` or `query`, and names.
+    loc: Vec<String>,
+    msg: String,
+    r#type: &'static str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, body: ErrorBody::Plain { code, detail: detail.into() } }
+    }
+
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_failed", detail)
+    }
+
+    /// Returns the error for something that is not there.
+    pub(crate) fn unknown(thing: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {thing}."))
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    pub(crate) fn too_large(max: usize) -> Self {
+        let detail = format!("The body has more than {max} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        let detail = "The store is not available. Nothing was changed; try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+
+    pub(crate) fn not_offered(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_offered", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "This path has no such method.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    /// Returns the error of a field, by the way to it.
+    pub(crate) fn field(
+        loc: impl IntoIterator<Item = impl Into<String>>,
+        reason: impl fmt::Display,
+        kind: &'static str,
+    ) -> Self {
+        let loc = loc.into_iter().map(Into::into).collect();
+        let field = Field { loc, msg: reason.to_string(), r#type: kind };
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: ErrorBody::Fields { detail: [field] },
+        }
+    }
+
+    /// Returns the error of a value in the body.
+    pub(crate) fn value(name: &str, reason: impl fmt::Display) -> Self {
+        Self::field(["body", name], reason, "value_error")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            // RFC 9110 §11.6.1 asks for it.
+            StatusCode::UNAUTHORIZED => {
+                let scheme = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::value(error.field, error.reason)
+    }
+}
+
+impl From<AdminError> for ApiError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Exists => Self::conflict("There is another one of this id, name or uid."),
+            AdminError::NotFound => Self::unknown("thing"),
+            AdminError::Changed => Self::conflict("It was changed at the same time; try again."),
+            AdminError::Invalid(error) => error.into(),
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+                Self::unavailable()
+            }
+        }
+    }
+}
+
+impl From<Denial> for ApiError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::OtherApplication => Self::unknown("application"),
+            denial => {
+                let detail = format!("Not allowed: {denial}.");
+                Self::new(StatusCode::FORBIDDEN, "insufficient access", detail)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+        Self::unavailable()
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Conflict(_) => {
+                Self::conflict("A message with this eventId or idempotency key has other content.")
+            }
+            PublishError::Endpoint { source } => source.into(),
+            PublishError::Labels(error) => Self::value("channels", error),
+            PublishError::TooFarAhead => Self::value("deliverAt", error),
+            PublishError::TooLarge { max, .. } => Self::too_large(max),
+            PublishError::Store(error) => error.into(),
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+                Self::unavailable()
+            }
+        }
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Store(error) => error.into(),
+            OperationError::UnknownEvent { .. } => Self::unknown("message"),
+            OperationError::UnknownEndpoint { .. } => Self::unknown("endpoint"),
+            OperationError::UnknownDelivery { .. } => Self::unknown("delivery"),
+            OperationError::DisabledEndpoint { .. } => {
+                Self::conflict("The endpoint is disabled; enable it first.")
+            }
+            error => Self::conflict(format!("Not done: {error}.")),
+        }
+    }
+}
+
+impl From<EndpointStoreError> for ApiError {
+    fn from(error: EndpointStoreError) -> Self {
+        match error {
+            EndpointStoreError::Register(RegisterError::Endpoint(error)) => error.into(),
+            EndpointStoreError::Register(error) => Self::value("url", error),
+            EndpointStoreError::Refused { source } => Self::value("url", with_causes(&*source)),
+            EndpointStoreError::Unknown(_) => Self::unknown("endpoint"),
+            EndpointStoreError::Changed { .. } => {
+                Self::conflict("It was changed at the same time; try again.")
+            }
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+                Self::unavailable()
+            }
+        }
+    }
+}
+
+impl From<EndpointError> for ApiError {
+    fn from(error: EndpointError) -> Self {
+        let name = match &error {
+            EndpointError::Authorization | EndpointError::Header(_) | EndpointError::UserName => {
+                "headers"
+            }
+            EndpointError::Channels(_) => "channels",
+            EndpointError::Secret(_)
+            | EndpointError::TooManySecrets
+            | EndpointError::ProfileNeedsStandardSecret { .. } => "secret",
+            EndpointError::Subscription(_) | EndpointError::TooManySubscriptions => "eventTypes",
+            EndpointError::OutOfRange { setting, .. } => setting,
+            _ => "url",
+        };
+        Self::value(name, &error)
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,110 @@
+//! Requests with an idempotency key: the first answer again.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use webhooks_admin::{Answer, Begin, IdempotentRequest};
+
+use crate::error::ApiError;
+use crate::extract::read_body;
+use crate::service::Service;
+
+const KEY: &str = "idempotency-key";
+
+/// The longest key in bytes.
+const MAX_KEY: usize = 256;
+
+/// Tells that an answer was given before.
+const REPLAYED: &str = "idempotency-replayed";
+
+/// The number that a request has in common with its repetitions, if it has an idempotency key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestNumber(pub(crate) Option<u128>);
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestNumber {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or(Self(None)))
+    }
+}
+
+/// Answers a POST with an idempotency key, by the answer that its first one got.
+pub(crate) async fn answer_once(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_post = request.method() == Method::POST;
+    match request.headers().get(KEY).cloned().filter(|_| is_post) {
+        Some(key) => match once(&service, &key, request, next).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        },
+        None => next.run(request).await,
+    }
+}
+
+async fn once(
+    service: &Service,
+    key: &HeaderValue,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let key = key.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len()));
+    let key = key.ok_or_else(|| {
+        ApiError::bad_request("Idempotency-Key: it is not 1 to 256 visible ASCII characters.")
+    })?;
+    let (mut parts, body) = request.into_parts();
+    let body = read_body(body, service.settings().max_request).await?;
+    let scope = scope(&parts.headers, &parts);
+    let asked = IdempotentRequest { scope, key: key.to_owned(), body: body.to_vec() };
+    match service.admin().begin(&asked, Service::now()).await? {
+        Begin::First => {}
+        Begin::Answered(answer) => return Ok(again(answer)),
+        Begin::InProgress => {
+            return Err(ApiError::conflict(
+                "A request with this idempotency key is being answered; try again.",
+            ));
+        }
+        Begin::OtherBody => {
+            return Err(ApiError::conflict(
+                "A request with this idempotency key had another body.",
+            ));
+        }
+    }
+    parts.extensions.insert(RequestNumber(Some(asked.number())));
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|_unreadable| ApiError::unavailable())?.to_bytes();
+    // Only what was done is kept: after an error the request may be made again.
+    let answer = parts.status.is_success().then(|| Answer {
+        status: parts.status.as_u16(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    });
+    if let Err(error) = service.admin().finish(&asked, answer, Service::now()).await {
+        // It is done all the same.
+        tracing::warn!(error = &error as &dyn std::error::Error, "an answer was not kept");
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+/// Returns who makes a request, and where. The key itself is in it, and only its hash is kept.
+fn scope(headers: &HeaderMap, parts: &Parts) -> String {
+    let caller = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    format!("{} {}", String::from_utf8_lossy(caller), parts.uri)
+}
+
+fn again(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let mut response = (status, json, answer.body).into_response();
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}

@@ -1,0 +1,7 @@
+//! The service, over real connections, on each store.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod access;
+mod api;
+mod clients;
+mod running;

@@ -1,0 +1,123 @@
+//! A service that listens on loopback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use webhooks_admin::{
+    Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, PostgresRecordStore, Role, SqliteRecordStore,
+};
+use webhooks_core::{RetryPolicy, Timestamp};
+use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
+use webhooks_http::HttpTransport;
+use webhooks_postgres::PostgresStore;
+use webhooks_server::{Service, ServiceSettings};
+use webhooks_sqlite::SqliteStore;
+use webhooks_tests::postgres::Cluster;
+
+/// The stores that a service can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A running service and the key of its administrator.
+pub(crate) struct Running {
+    pub(crate) service: Service,
+    pub(crate) url: String,
+    pub(crate) key: String,
+    client: reqwest::Client,
+    _worker: Worker,
+    _folder: TempDir,
+}
+
+impl Running {
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, admin) = match kind {
+            Kind::Sqlite => {
+                let store = SqliteStore::open(folder.path().join("service.db")).await.unwrap();
+                let records = SqliteRecordStore::new(store.clone()).await.unwrap();
+                (BoxedStore::new(store), Admin::new(records))
+            }
+            Kind::Postgres => {
+                let database = Cluster::shared().database().await;
+                let store = PostgresStore::open(&database).await.unwrap();
+                let records = PostgresRecordStore::new(&store).await.unwrap();
+                (BoxedStore::new(store), Admin::new(records))
+            }
+        };
+        // Retries soon, so that clients see them.
+        let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
+        let settings = EngineSettings { retry, ..EngineSettings::default() };
+        let transport = HttpTransport::development().unwrap();
+        let engine = Engine::builder(store, transport).settings(settings).build();
+        let worker = engine.start();
+        let service = Service::new(engine, admin, ServiceSettings::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let key = add_key(&service, Grant::new(Role::Admin)).await;
+        let client = client();
+        Self { service, url, key, client, _worker: worker, _folder: folder }
+    }
+
+    /// Makes a request with a key; returns the status and the JSON of the answer.
+    pub(crate) async fn ask_as(
+        &self,
+        key: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> (u16, Value) {
+        let method = method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_owned());
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
+        (status, json)
+    }
+
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let body = (!body.is_null()).then(|| body.to_string());
+        self.ask_as(Some(&self.key), method, path, body.as_deref()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, Value::Null).await
+    }
+
+    /// Makes an application; returns its id.
+    pub(crate) async fn add_app(&self, uid: &str) -> String {
+        let (status, made) =
+            self.ask("POST", "/api/v1/app", json!({ "name": uid, "uid": uid })).await;
+        assert_eq!(status, 201, "{made}");
+        made["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Returns a client, for which a provider of cryptography must be chosen although it speaks no TLS.
+pub(crate) fn client() -> reqwest::Client {
+    let _chosen_before = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+/// Adds a key; returns its text.
+pub(crate) async fn add_key(service: &Service, grant: Grant) -> String {
+    let (text, now) = (ApiKeyText::generate(), Timestamp::now());
+    let key = ApiKey::new("test", text.hash(), grant, now);
+    let id = IdKind::ApiKey.generate();
+    service.admin().keys().add(id, key, &Actor::service(), now).await.unwrap();
+    text.reveal().to_owned()
+}
