@@ -15,7 +15,6 @@ use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, HeaderProfile, Secret};
 
 use crate::clock::Clock;
-use crate::headers::signed_headers;
 use crate::serialized_event::SerializedEvent;
 use crate::transport::{AttemptError, ErrorClass, Request, Response, Transport, TransportError};
 
@@ -27,7 +26,7 @@ pub(crate) const MAX_ERROR_CHARACTERS: usize = 512;
 const UNUSUAL: &str =
     " (it was signed in X-Webhook headers: the secret does not start with whsec_)";
 
-/// Signs the body for the endpoint, sends it once and returns what came back.
+/// Signs the endpoint's body of the event, sends it once and returns what came back.
 ///
 /// `started_at` is a reading of the raw wall clock and not the steady time: receivers compare the
 /// timestamp of the signature with their own clocks.
@@ -44,8 +43,7 @@ pub(crate) async fn attempt(
     slow_after: Duration,
     on_slow: impl FnOnce() + Send,
 ) -> Result<Response, AttemptError> {
-    let headers = signed_headers(endpoint, event, started_at)?;
-    let request = Request::new(endpoint, headers, event.body.clone());
+    let request = Request::signed(endpoint, event, started_at)?;
     let timeout = endpoint.timeout.saturating_add(transport.longest_wait());
     // The call itself may panic, not only the future that it returns.
     let exchange = ready(request).then(|request| transport.send(request));

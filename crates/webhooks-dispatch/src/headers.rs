@@ -1,4 +1,5 @@
-//! For implementors: the headers that carry id, timestamp and signature, by profile.
+//! The headers that carry id, timestamp and signature, by profile; for implementors the reasons why a
+//! delivery cannot be signed.
 
 use std::fmt::Write as _;
 
@@ -21,6 +22,10 @@ pub enum SigningError {
     /// The endpoint's algorithm is none that its secrets can be keys of.
     #[error("the endpoint's algorithm does not fit its secrets")]
     Algorithm(#[from] SecretError),
+    /// The endpoint gets the payload alone, and the stored body of the event has none. The parser's
+    /// error is left out: it could show a part of the body.
+    #[error("the stored body of the event cannot be read")]
+    Body,
     /// Every secret of the endpoint has expired.
     #[error("every secret of the endpoint has expired")]
     NoLiveSecret,
@@ -30,7 +35,8 @@ pub enum SigningError {
 }
 
 /// Returns the headers of one attempt: the content type, those that the endpoint adds, and for each
-/// of its profiles the id, the time of the attempt and the signature of the body.
+/// of its profiles the id, the time of the attempt and the signature of `body`, which is the event's
+/// body for this endpoint.
 ///
 /// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
 /// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission"). An engine
@@ -41,9 +47,10 @@ pub enum SigningError {
 /// * [`SigningError::Algorithm`] when the endpoint's algorithm is no HMAC.
 /// * [`SigningError::Sign`] when signing refuses the id, and [`SigningError::Header`] when an id or
 ///   event type does not fit into a header. Neither happens to ids and types that were parsed.
-pub fn signed_headers(
+pub(crate) fn signed_headers(
     endpoint: &Endpoint,
     event: &SerializedEvent,
+    body: &[u8],
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
     let profiles = endpoint.header_profiles();
@@ -54,7 +61,7 @@ pub fn signed_headers(
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());
     }
-    let mut signer = Signer { endpoint, event, now, headers };
+    let mut signer = Signer { endpoint, event, body, now, headers };
     for profile in profiles {
         match profile {
             HeaderProfile::Standard => signer.standard(&STANDARD)?,
@@ -99,6 +106,7 @@ const SVIX: Names = Names {
 struct Signer<'a> {
     endpoint: &'a Endpoint,
     event: &'a SerializedEvent,
+    body: &'a [u8],
     now: Timestamp,
     headers: HeaderMap,
 }
@@ -117,7 +125,7 @@ impl Signer<'_> {
         // One buffer for the three values: an HTTP client copies the headers several times, and all
         // copies share it.
         let mut values = String::with_capacity(SIGNATURE_LEN + TIMESTAMP_LEN + id.len());
-        let signed = standard::sign_all(keys, &id, timestamp, &self.event.body, &mut values);
+        let signed = standard::sign_all(keys, &id, timestamp, self.body, &mut values);
         if let Some(error) = unsuitable {
             return Err(error.into());
         }
@@ -139,7 +147,7 @@ impl Signer<'_> {
         let newest = self.endpoint.live_secrets(self.now).next();
         let newest = newest.ok_or(SigningError::NoLiveSecret)?;
         let algorithm = self.endpoint.algorithm;
-        let signature = x_webhook::sign(newest.key(algorithm)?, &self.event.body)?;
+        let signature = x_webhook::sign(newest.key(algorithm)?, self.body)?;
         let name = HeaderName::from_static;
         self.insert(name("x-webhook-event"), self.event.event_type.to_string())?;
         self.insert(name("x-webhook-event-id"), self.event.id.to_string())?;
@@ -173,8 +181,7 @@ mod tests {
     fn headers(endpoint: &Endpoint) -> Result<HeaderMap, SigningError> {
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek".parse().unwrap();
         let event = Event::new("user.created", ()).unwrap().id(id);
-        let event = SerializedEvent { body: BODY.into(), ..SerializedEvent::new(&event) };
-        signed_headers(endpoint, &event, now())
+        signed_headers(endpoint, &SerializedEvent::new(&event), BODY, now())
     }
 
     fn check(found: &HeaderMap, expected: &[(&str, &str)]) {

@@ -24,7 +24,7 @@
 //!
 //! ## For implementors
 //!
-//! * [`transport`]: the port that carries requests, with [`headers`], which signs them.
+//! * [`transport`]: the port that carries signed requests; [`headers`] says why one cannot be signed.
 //! * [`store`]: the port to a durable store, with [`backlog`], a queue for stores that one process
 //!   owns. A store also provides its [`history`], and so on: [`Store`] is the sum of all ports, and
 //!   [`forward_store`] passes some of them on to another store.

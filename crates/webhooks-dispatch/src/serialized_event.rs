@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use webhooks_core::{
     Channel, EndpointId, Event, EventId, EventType, LabelError, Tag, TenantId, Timestamp,
 };
-use webhooks_registry::{Registration, Registry};
+use webhooks_registry::{BodyFormat, Endpoint, Registration, Registry};
 
 /// The longest time from publishing to the deliveries: 90 days.
 const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// An event and the body that receivers get, made once: the bytes signed are the bytes stored and
-/// sent.
+/// An event and its body, made once: the bytes stored are the bytes signed and sent. An endpoint that
+/// wants the payload alone gets a part of them.
 ///
 /// # Example
 /// ```
@@ -67,6 +69,23 @@ impl SerializedEvent {
     pub fn claimed(id: EventId, event_type: EventType, tenant: TenantId, body: Bytes) -> Self {
         let (channels, tags) = (Vec::new(), Vec::new());
         Self { id, event_type, tenant, body, channels, tags, deliver_at: None, only: None }
+    }
+
+    /// Returns the body that the endpoint gets, which shares its bytes with the stored body. `None` if
+    /// it is to be the payload and the stored body has none.
+    pub(crate) fn body_for(&self, endpoint: &Endpoint) -> Option<Bytes> {
+        #[derive(Deserialize)]
+        struct Stored<'a> {
+            #[serde(borrow)]
+            payload: &'a RawValue,
+        }
+        match endpoint.body {
+            BodyFormat::Event => Some(self.body.clone()),
+            BodyFormat::Payload => {
+                let Stored { payload } = serde_json::from_slice(&self.body).ok()?;
+                Some(self.body.slice_ref(payload.get().as_bytes()))
+            }
+        }
     }
 
     /// Returns the endpoints that get the event, ordered by id. For stores that have them in memory.
@@ -129,5 +148,68 @@ impl fmt::Debug for SerializedEvent {
             .field("deliver_at", &self.deliver_at)
             .field("only", &self.only)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use webhooks_core::Payload;
+
+    use super::*;
+
+    fn endpoint(body: BodyFormat) -> Endpoint {
+        Endpoint::new("https://example.com/", "plain").unwrap().body(body)
+    }
+
+    fn payload_of(stored: &[u8]) -> Option<Bytes> {
+        let event = SerializedEvent::new(&Event::new("created", ()).unwrap());
+        let event = SerializedEvent { body: Bytes::copy_from_slice(stored), ..event };
+        event.body_for(&endpoint(BodyFormat::Payload))
+    }
+
+    #[test]
+    fn each_body_is_a_part_of_the_stored_one() {
+        for text in [
+            "{ \"z\": 1.0,\t\"a\" : [1e308 , 0.10],\n \"payload\": {\"payload\":\"\u{e9}\\u00e9 \\\" }\"} }",
+            "12345678901234567890123",
+            "null",
+            "[ ]",
+            r#""""#,
+        ] {
+            let payload = Payload::from_json(format!(" {text}\n")).unwrap();
+            let event = Event::new("created", payload).unwrap().source("\"payload\":1");
+            let event = SerializedEvent::new(&event);
+            let whole = event.body_for(&endpoint(BodyFormat::Event)).unwrap();
+            assert_eq!((whole.as_ptr(), whole.len()), (event.body.as_ptr(), event.body.len()));
+            let payload = event.body_for(&endpoint(BodyFormat::Payload)).unwrap();
+            assert_eq!(payload, text);
+            assert!(event.body.as_ptr_range().contains(&payload.as_ptr()), "it was not copied");
+        }
+    }
+
+    /// An earlier version of [`Payload`] may have accepted texts that this one refuses.
+    #[test]
+    fn a_stored_payload_is_not_judged_again() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        for text in ["1e400", r#"["\ud83e",  -1e999]"#, &deep] {
+            let stored = format!(r#"{{"event_id":"a","payload":{text},"source":null}}"#);
+            assert_eq!(payload_of(stored.as_bytes()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_damaged_body_has_no_payload() {
+        for stored in [
+            &b""[..],
+            b"{}",
+            b"null",
+            br#"{"payload":}"#,
+            br#"{"payload":1"#,
+            br#"{"payload":1}}"#,
+            br#"{"payload":1,"payload":2}"#,
+            b"{\"payload\":\"\xff\"}",
+        ] {
+            assert_eq!(payload_of(stored), None, "{}", String::from_utf8_lossy(stored));
+        }
     }
 }

@@ -12,12 +12,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use webhooks_core::Timestamp;
 use webhooks_registry::{
     Endpoint, EndpointUrl,
     auth::{ClientCredentials, EndpointTls},
 };
 
-use crate::headers::SigningError;
+use crate::headers::{SigningError, signed_headers};
+use crate::serialized_event::SerializedEvent;
 
 /// A transport: it carries one signed request to its endpoint and returns the response.
 ///
@@ -89,6 +91,22 @@ impl Request {
             client_credentials: endpoint.client_credentials.clone(),
             tls: endpoint.tls.clone(),
         }
+    }
+
+    /// Returns the request of an attempt that starts at `started_at`, by the wall clock: the body that
+    /// the endpoint wants, and the headers that sign exactly these bytes.
+    ///
+    /// # Errors
+    /// [`SigningError`] when the endpoint has no secret that signs at this time, or its algorithm is no
+    /// HMAC; and when it gets the payload alone, which the stored body does not have.
+    pub fn signed(
+        endpoint: &Endpoint,
+        event: &SerializedEvent,
+        started_at: Timestamp,
+    ) -> Result<Self, SigningError> {
+        let body = event.body_for(endpoint).ok_or(SigningError::Body)?;
+        let headers = signed_headers(endpoint, event, &body, started_at)?;
+        Ok(Self::new(endpoint, headers, body))
     }
 }
 
@@ -268,4 +286,49 @@ pub enum AttemptError {
     /// The exchange failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
+}
+
+#[cfg(test)]
+mod tests {
+    use webhooks_core::{Event, Payload};
+    use webhooks_registry::{BodyFormat, HeaderProfile};
+    use webhooks_sign::{Key, KeyRing, standard, x_webhook};
+
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn the_body_that_is_sent_is_the_one_that_is_signed() {
+        let text = "{ \"b\":1.0,\t\"a\" : 1e308 }";
+        let event = Event::new("created", Payload::from_json(text.to_owned()).unwrap()).unwrap();
+        let event = SerializedEvent::new(&event);
+        let now = Timestamp::from_unix_seconds(1_614_265_330);
+        let all = [HeaderProfile::Standard, HeaderProfile::Svix, HeaderProfile::XWebhook];
+        let endpoint =
+            Endpoint::new("https://example.com/", SECRET).unwrap().profiles(all).unwrap();
+        let whole = std::str::from_utf8(&event.body).unwrap();
+        for (format, expected) in [(BodyFormat::Event, whole), (BodyFormat::Payload, text)] {
+            let sent = Request::signed(&endpoint.clone().body(format), &event, now).unwrap();
+            assert_eq!(sent.body, expected);
+            let keys = KeyRing::from(Key::standard(SECRET).unwrap());
+            for scheme in [standard::STANDARD, standard::SVIX] {
+                scheme.verify(&keys, &sent.headers, &sent.body, now.as_unix_seconds()).unwrap();
+            }
+            x_webhook::verify(&keys, &sent.headers, &sent.body).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_damaged_body_is_an_error_that_shows_nothing_of_it() {
+        let event = SerializedEvent::new(&Event::new("created", ()).unwrap());
+        let event = SerializedEvent { body: Bytes::from_static(b"\"hush\""), ..event };
+        let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
+        let sign = |endpoint| Request::signed(&endpoint, &event, Timestamp::UNIX_EPOCH);
+        assert_eq!(sign(endpoint.clone()).unwrap().body, event.body, "nothing parses it");
+        let error = sign(endpoint.body(BodyFormat::Payload)).unwrap_err();
+        assert!(
+            matches!(error, SigningError::Body) && !format!("{error:?} {error}").contains("hush")
+        );
+    }
 }

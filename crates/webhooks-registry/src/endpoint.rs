@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 use crate::auth::{ClientCredentials, EndpointTls};
 use crate::custom_header;
 use crate::error::{MAX_SECRETS, MAX_SUBSCRIPTIONS, check_ranges};
-use crate::{EndpointError, EndpointUrl, HeaderProfile, RateLimit, Secret, Subscription};
+use crate::{
+    BodyFormat, EndpointError, EndpointUrl, HeaderProfile, RateLimit, Secret, Subscription,
+};
 
 /// The default limit for the time of an attempt.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,6 +80,8 @@ pub struct Endpoint {
     pub channels: Vec<Channel>,
     /// The algorithm of [`HeaderProfile::XWebhook`], an HMAC; the other profiles have their own.
     pub algorithm: Algorithm,
+    /// The body that it gets.
+    pub body: BodyFormat,
     /// The schedule by which a failed delivery is tried again. If `None`, direct dispatch retries 3
     /// times after 1 s each, and durable delivery follows the schedule of Standard Webhooks over 75
     /// hours, unless the engine has another default.
@@ -108,7 +112,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Returns an active endpoint of the default tenant that gets all events, has no retry policy of
-    /// its own, limits an attempt to 30 s, and signs with HMAC-SHA256.
+    /// its own, limits an attempt to 30 s, and signs the event's JSON object with HMAC-SHA256.
     ///
     /// The secret is a [`Secret`] or its text. One that starts with `whsec_`, as those of
     /// [`Secret::generate`] do, signs by [`HeaderProfile::Standard`], which most receivers verify. Any
@@ -132,6 +136,7 @@ impl Endpoint {
             subscriptions: Vec::new(),
             channels: Vec::new(),
             algorithm: Algorithm::default(),
+            body: BodyFormat::default(),
             retry: None,
             timeout: DEFAULT_TIMEOUT,
             active: true,
@@ -298,6 +303,12 @@ impl Endpoint {
     #[must_use]
     pub fn algorithm(self, algorithm: Algorithm) -> Self {
         Self { algorithm, ..self }
+    }
+
+    /// Sets the body that it gets: the event's JSON object unless set.
+    #[must_use]
+    pub fn body(self, body: BodyFormat) -> Self {
+        Self { body, ..self }
     }
 
     /// Sets the schedule by which a failed delivery is tried again.
@@ -591,6 +602,14 @@ mod tests {
         }
         let full = full.header("x-0", "another value").unwrap();
         assert_eq!(full.header("x-32", "1").unwrap_err(), HeaderError::TooMany.into());
+    }
+
+    #[test]
+    fn another_body_is_another_setting() {
+        let of = |body| endpoint("plain").body(body);
+        assert_eq!(endpoint("plain").body, BodyFormat::Event);
+        assert!(of(BodyFormat::Event).has_same_settings(&endpoint("other").inactive()));
+        assert!(!of(BodyFormat::Payload).has_same_settings(&endpoint("plain")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 // Each file uses only files above it, so read from top to bottom.
 
 // The values that an endpoint is made of.
+mod body_format;
 mod custom_header;
 mod endpoint_key;
 mod endpoint_url;
@@ -37,6 +38,7 @@ pub mod seal;
 pub mod store;
 
 // The public interface is:
+pub use body_format::BodyFormat;
 pub use custom_header::HeaderError;
 pub use endpoint::Endpoint;
 pub use endpoint_key::{EndpointKey, EndpointNumber};

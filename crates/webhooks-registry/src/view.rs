@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use webhooks_core::{Channel, EndpointId, RetryPolicy, TenantId, Timestamp};
 
-use crate::{DisableReason, HeaderProfile, RateLimit, Registration, Subscription};
+use crate::{BodyFormat, DisableReason, HeaderProfile, RateLimit, Registration, Subscription};
 
 /// An endpoint without its secrets, for lists and pages.
 ///
@@ -63,6 +63,8 @@ pub struct EndpointView {
     pub version: u64,
     /// The headers that carry id, timestamp and signature.
     pub profiles: Vec<HeaderProfile>,
+    /// The body that it gets.
+    pub body: BodyFormat,
     /// The schedule by which a failed delivery is tried again; the engine's if `None`.
     pub retry: Option<RetryPolicy>,
     /// The limit for the time of an attempt.
@@ -144,6 +146,7 @@ impl Registration {
             updated_at: revision.updated_at,
             version: revision.version,
             profiles: endpoint.header_profiles().to_vec(),
+            body: endpoint.body,
             retry: endpoint.retry.clone(),
             timeout: endpoint.timeout,
             max_age: endpoint.max_age,
@@ -166,6 +169,16 @@ mod tests {
     use crate::{Endpoint, EndpointNumber};
 
     use super::*;
+
+    #[test]
+    fn the_body_is_shown_by_its_word() {
+        for (body, word) in [(BodyFormat::Event, "event"), (BodyFormat::Payload, "payload")] {
+            let endpoint = Endpoint::new("https://example.com/", "plain").unwrap().body(body);
+            let id = EndpointId::new("crm").unwrap();
+            let view = Registration::new(EndpointNumber::from_u64(1), id, endpoint).view();
+            assert_eq!(serde_json::to_value(&view).unwrap()["body"], word);
+        }
+    }
 
     #[test]
     fn a_log_shows_no_token_of_a_url() {

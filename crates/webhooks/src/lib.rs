@@ -32,9 +32,9 @@ pub use webhooks_postgres::{PostgresOptions, PostgresStore, publish_in};
 #[cfg(feature = "direct")]
 #[doc(inline)]
 pub use webhooks_registry::{
-    Endpoint, EndpointLimits, EndpointQuery, EndpointState, EndpointStoreError, EndpointUrl,
-    EndpointView, HeaderProfile, RateLimit, Registered, Registration, Registry, Secret,
-    Subscription,
+    BodyFormat, Endpoint, EndpointLimits, EndpointQuery, EndpointState, EndpointStoreError,
+    EndpointUrl, EndpointView, HeaderProfile, RateLimit, Registered, Registration, Registry,
+    Secret, Subscription,
 };
 #[cfg(feature = "sqlite")]
 #[doc(inline)]

@@ -8,7 +8,7 @@ use webhooks_dispatch::{
     store::{CancelReason, Outcome, Settled},
 };
 use webhooks_registry::{
-    DisableReason, EndpointKey, EndpointState, HeaderProfile, RateLimit,
+    BodyFormat, DisableReason, EndpointKey, EndpointState, HeaderProfile, RateLimit,
     store::{EndpointStoreError, Registered, StateChange},
 };
 
@@ -42,6 +42,7 @@ pub async fn endpoints_are_stored_as_they_were_registered(store: impl AnyStore) 
     .expect("valid patterns")
     .profiles([HeaderProfile::Svix, HeaderProfile::XWebhook])
     .expect("they fit the secret")
+    .body(BodyFormat::Payload)
     .tenant(tenant("acme"))
     .rate_limited(RateLimit { calls: two, per: Duration::from_secs(60 * 60), burst: two })
     .ordered();

@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use mockall::mock;
 use mockall::predicate::function;
-use webhooks_core::EventId;
-use webhooks_registry::Endpoint;
-use webhooks_sign::{Algorithm, Key, KeyRing, x_webhook};
+use webhooks_core::{EventId, Payload, Timestamp};
+use webhooks_registry::{BodyFormat, Endpoint};
+use webhooks_sign::{Algorithm, Key, KeyRing, standard, x_webhook};
 
 use super::*;
 use crate::attempt::MAX_ERROR_CHARACTERS;
@@ -62,6 +62,27 @@ async fn the_transport_gets_one_signed_request() {
     port.expect_send().with(function(is_signed_event)).once().returning(|_| answer(204));
     let results = Dispatcher::new(registry(), port).dispatch(&event()).await;
     assert_eq!((results[0].attempt, results[0].status_code), (1, Some(204)));
+}
+
+#[tokio::test]
+async fn an_endpoint_can_get_the_payload_alone() {
+    const PAYLOAD: &str = "{ \"b\": 1.0,\t\"a\":[1e308 ] }";
+    const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let is_signed_payload = |request: &Request| {
+        let keys = KeyRing::from(Key::standard(STANDARD).unwrap());
+        let now = Timestamp::now().as_unix_seconds();
+        standard::verify(&keys, &request.headers, &request.body, now).unwrap();
+        request.body == PAYLOAD && request.headers["content-type"] == "application/json"
+    };
+    let endpoint = Endpoint::new("https://example.com/", STANDARD).unwrap();
+    let registry = Registry::new();
+    registry.register("crm", endpoint.body(BodyFormat::Payload)).unwrap();
+    let mut port = MockPort::new();
+    port.expect_send().with(function(is_signed_payload)).once().returning(|_| answer(204));
+    let payload = Payload::from_json(PAYLOAD.to_owned()).unwrap();
+    let event = Event::new("user.created", payload).unwrap();
+    let results = Dispatcher::new(registry, port).dispatch(&event).await;
+    assert_eq!(results[0].status, DeliveryStatus::Delivered);
 }
 
 #[tokio::test(start_paused = true)]

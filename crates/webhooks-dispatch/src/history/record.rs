@@ -60,7 +60,8 @@ pub struct EventSummary {
 pub struct EventRecord {
     /// All except the body.
     pub summary: EventSummary,
-    /// The bytes that were signed and sent; empty if the event is expunged.
+    /// The event's JSON object; empty if the event is expunged. It is the body that endpoints got,
+    /// except those that get the payload alone: [`SentRequest`](super::SentRequest) has theirs.
     pub body: Bytes,
 }
 

@@ -11,8 +11,9 @@ use webhooks_core::Timestamp;
 use webhooks_registry::{Endpoint, EndpointUrl};
 
 use super::record::{EventRecord, EventSummary};
-use crate::headers::{SigningError, signed_headers};
+use crate::headers::SigningError;
 use crate::serialized_event::SerializedEvent;
+use crate::transport::Request;
 
 /// The value that is shown in place of one that may be a credential.
 const REDACTED: &str = "[redacted]";
@@ -95,13 +96,13 @@ impl SentRequest {
         }
         let EventSummary { id, event_type, tenant, .. } = event.summary.clone();
         let event = SerializedEvent::claimed(id, event_type, tenant, event.body.clone());
-        let mut headers = signed_headers(endpoint, &event, started_at)?;
+        let Request { url, mut headers, body, .. } = Request::signed(endpoint, &event, started_at)?;
         for name in endpoint.headers().keys() {
             if let Some(value) = headers.get_mut(name) {
                 value.set_sensitive(name != CONTENT_TYPE);
             }
         }
-        Ok(Self { url: endpoint.url.clone(), headers, body: event.body })
+        Ok(Self { url, headers, body })
     }
 
     /// Returns the headers for people to read. The values of headers that the endpoint adds are
@@ -129,9 +130,61 @@ impl fmt::Debug for SentRequest {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_core::Event;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use webhooks_core::{Event, Payload};
+    use webhooks_registry::BodyFormat;
+    use webhooks_sign::{Key, KeyRing, standard};
 
     use super::*;
+    use crate::history::{HistoryStore as _, Query};
+    use crate::{Engine, FnTransport, MemoryStore};
+
+    /// Goal: the payload alone is signed, sent and made again, byte for byte. Method: an engine delivers
+    /// one event to an endpoint for each body, and the request that the transport got is compared with
+    /// the one that is made from the history.
+    #[tokio::test(start_paused = true)]
+    async fn the_body_is_the_one_that_the_endpoint_wants() {
+        const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        const PAYLOAD: &str = "{ \"b\": 1.0,\t\"a\":[1e308 , 0.10] }";
+        let requests: Arc<Mutex<Vec<(String, Bytes, HeaderMap)>>> = Arc::default();
+        let transport = FnTransport::new({
+            let requests = Arc::clone(&requests);
+            move |url, body, headers, _timeout| {
+                requests.lock().unwrap().push((url, body, headers));
+                async { (200, "") }
+            }
+        });
+        let engine = Engine::new(MemoryStore::new(), transport);
+        for (id, body) in [("event", BodyFormat::Event), ("payload", BodyFormat::Payload)] {
+            let endpoint = Endpoint::new(&format!("https://example.com/{id}"), SECRET).unwrap();
+            engine.endpoints().register(id, endpoint.body(body)).await.unwrap();
+        }
+        let payload = Payload::from_json(PAYLOAD.to_owned()).unwrap();
+        let event = Event::new("created", payload).unwrap();
+        engine.publish(&event).await.unwrap();
+        engine.start().drain(Duration::from_secs(30)).await;
+
+        let history = engine.history();
+        let stored = history.event(event.tenant.clone(), event.id.clone()).await.unwrap().unwrap();
+        let attempts = history.attempts(Query::default()).await.unwrap().items;
+        let requests = requests.lock().unwrap().clone();
+        assert_eq!((attempts.len(), requests.len()), (2, 2));
+        let keys = KeyRing::from(Key::standard(SECRET).unwrap());
+        for found in attempts {
+            let id = found.endpoint.as_str();
+            let expected = if id == "payload" { PAYLOAD.to_owned() } else { event.to_json() };
+            let endpoint = engine.endpoints().get(id).await.unwrap().unwrap();
+            let started_at = found.attempt.started_at;
+            let again = SentRequest::new(&endpoint.endpoint, &stored, started_at).unwrap();
+            assert_eq!(again.body, expected);
+            let now = started_at.as_unix_seconds();
+            standard::verify(&keys, &again.headers, &again.body, now).unwrap();
+            let again = (again.url.to_string(), again.body, again.headers);
+            assert!(requests.contains(&again), "{id} got another request");
+        }
+    }
 
     #[test]
     fn headers_of_the_endpoint_are_not_shown() {

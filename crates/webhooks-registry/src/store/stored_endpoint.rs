@@ -12,7 +12,7 @@ use webhooks_sign::Algorithm;
 use zeroize::Zeroizing;
 
 use self::secrets::Secrets;
-use crate::{Endpoint, EndpointError, HeaderProfile, RateLimit};
+use crate::{BodyFormat, Endpoint, EndpointError, HeaderProfile, RateLimit};
 
 mod secrets;
 
@@ -69,6 +69,8 @@ struct Settings {
     channels: Vec<Channel>,
     algorithm: String,
     profiles: Vec<HeaderProfile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    body: BodyFormat,
     retry: Option<RetryPolicy>,
     timeout: Duration,
     active: bool,
@@ -96,6 +98,7 @@ impl StoredEndpoint {
             subscriptions: endpoint.subscriptions.iter().map(ToString::to_string).collect(),
             algorithm: endpoint.algorithm.to_string(),
             profiles: endpoint.header_profiles().to_vec(),
+            body: endpoint.body,
             retry: endpoint.retry.clone(),
             timeout: endpoint.timeout,
             active: endpoint.active,
@@ -125,6 +128,7 @@ impl StoredEndpoint {
             .events(settings.subscriptions)?
             .tenant(settings.tenant)
             .algorithm(algorithm(&settings.algorithm))
+            .body(settings.body)
             .timeout(settings.timeout)
             .max_in_flight(settings.max_in_flight)
             .max_age(settings.max_age);
@@ -138,6 +142,10 @@ impl StoredEndpoint {
         endpoint.rate_limit = settings.rate_limit;
         Ok(stored.add_access(endpoint)?)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Returns the algorithm of this name. For a name with which endpoints cannot sign it is
@@ -180,6 +188,7 @@ mod tests {
             .unwrap()
             .tenant(TenantId::new("acme").unwrap())
             .algorithm(Algorithm::HmacSha512)
+            .body(BodyFormat::Payload)
             .retry(RetryPolicy::standard().without_jitter())
             .timeout(Duration::from_millis(1_500))
             .inactive()
@@ -228,11 +237,12 @@ mod tests {
         };
         let (timeout, max_age) = (up_to(MINUTE * 10), up_to(MINUTE * 60 * 24 * 366));
         let times = (timeout, max_age, retry(), option::of(any::<u64>()));
-        let numbers = (any::<(bool, bool, bool)>(), 1..=1_024_u32, option::of(1..=100_000_u32));
+        let numbers =
+            (any::<(bool, bool, bool, bool)>(), 1..=1_024_u32, option::of(1..=100_000_u32));
         let access = (option::of("[ -~é]{0,30}"), option::of((url, "[ -~é]{0,30}")), any::<bool>());
         (texts, times, numbers, access).prop_map(|(texts, times, numbers, access)| {
             let ((url, secret, events, tenant), (timeout, max_age, retry, expiry)) = (texts, times);
-            let ((active, ordered, is_512), in_flight, rate) = numbers;
+            let ((active, ordered, is_512, is_payload), in_flight, rate) = numbers;
             let (header, credentials, has_tls) = access;
             let in_flight = NonZeroU32::new(in_flight)?;
             let mut endpoint = Endpoint::new(&url, "first").ok()?.events(events).ok()?;
@@ -252,6 +262,9 @@ mod tests {
                 rate.and_then(NonZeroU32::new).map(|n| RateLimit { calls: n, per, burst: n });
             if is_512 {
                 endpoint = endpoint.algorithm(Algorithm::HmacSha512);
+            }
+            if is_payload {
+                endpoint = endpoint.body(BodyFormat::Payload);
             }
             if let Some(value) = header {
                 endpoint = endpoint.header("x-key", &value).ok()?;
@@ -288,6 +301,17 @@ mod tests {
         let endpoint = Endpoint::new("https://example.com/", &secret).unwrap();
         let secrets = StoredEndpoint::new(&endpoint).secrets;
         assert_eq!(secrets.capacity(), secrets.len());
+    }
+
+    #[test]
+    fn settings_from_before_bodies_could_be_chosen_are_read() {
+        let endpoint = Endpoint::new("https://example.com/", "plain").unwrap();
+        let stored = StoredEndpoint::new(&endpoint);
+        let settings = r#"{"url":"https://example.com/","tenant":"default","subscriptions":[],"algorithm":"hmac_sha256","profiles":["x-webhook"],"retry":null,"timeout":{"secs":30,"nanos":0},"active":true,"ordered":false,"max_in_flight":32,"rate_limit":null,"max_age":{"secs":604800,"nanos":0}}"#;
+        assert_eq!(stored.settings, settings, "the default is not stored");
+        assert_eq!(stored.to_endpoint().unwrap().body, BodyFormat::Event);
+        let payload = StoredEndpoint::new(&endpoint.body(BodyFormat::Payload)).settings;
+        assert_eq!(payload, settings.replace(r#","retry""#, r#","body":"payload","retry""#));
     }
 
     #[test]

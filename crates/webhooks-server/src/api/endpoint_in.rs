@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use webhooks_core::{Channel, Timestamp};
 use webhooks_registry::{
-    Endpoint, EndpointError, EndpointState, EndpointUrl, HeaderProfile, RateLimit, Registration,
-    Secret, Subscription,
+    BodyFormat, Endpoint, EndpointError, EndpointState, EndpointUrl, HeaderProfile, RateLimit,
+    Registration, Secret, Subscription,
 };
 
 use crate::error::ApiError;
@@ -90,7 +90,8 @@ impl EndpointIn {
             None => Secret::generate(),
         };
         let endpoint = Endpoint::new(&self.url, secret)?
-            .profiles([HeaderProfile::Svix, HeaderProfile::Standard])?;
+            .profiles([HeaderProfile::Svix, HeaderProfile::Standard])?
+            .body(BodyFormat::Payload);
         let endpoint = self.apply(endpoint)?;
         self.headers
             .iter()

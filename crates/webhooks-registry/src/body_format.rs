@@ -1,0 +1,23 @@
+//! The body of a delivery.
+
+use serde::{Deserialize, Serialize};
+
+/// The body that an endpoint gets. Its bytes are those that are signed, in every header profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::exhaustive_enums, reason = "a body that nobody sends must not compile")]
+pub enum BodyFormat {
+    /// The event's JSON object, as [`Event::to_json`](webhooks_core::Event::to_json) writes it, with
+    /// the payload in it.
+    #[default]
+    Event,
+    /// The payload alone, byte for byte as it was published: for receivers that expect JSON of a form
+    /// of their own.
+    ///
+    /// The body then says neither which event it is nor of which type. Under
+    /// [`HeaderProfile::Standard`](crate::HeaderProfile::Standard) and
+    /// [`Svix`](crate::HeaderProfile::Svix) the id and the time are in signed headers, and the type
+    /// is nowhere. Under [`XWebhook`](crate::HeaderProfile::XWebhook) id, type and time are in
+    /// headers that no signature covers, so a receiver cannot recognize a replayed request by its id.
+    Payload,
+}
