@@ -266,6 +266,19 @@ where
         }
     }
 
+    /// Deletes the response to one attempt: its headers and the start of its body. Returns whether
+    /// there was any.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<bool, StoreError> {
+        self.shared.store.expunge_response(delivery, number).await
+    }
+
     /// Makes this engine's workers forget a tenant's events after `retention`, if that is shorter than
     /// [`EngineSettings::retention`](crate::EngineSettings::retention); `None` ends that. The engine
     /// does not store it: set it each time when the program starts.

@@ -125,6 +125,8 @@ macro_rules! __methods {
                 -> Result<$crate::__types::Replayed, $crate::__types::OperationError>;
             expunge(request: $crate::__types::ExpungeRequest)
                 -> Result<$crate::__types::Expunged, $crate::__types::OperationError>;
+            expunge_response(delivery: $crate::__types::DeliveryId, number: u32)
+                -> Result<bool, $crate::__types::StoreError>;
         }
     };
     (HistoryStore => $then:ident $args:tt) => {

@@ -1,6 +1,6 @@
 //! Expunging: the content of events is deleted, and their history stays.
 
-use webhooks_core::{EventId, TenantId};
+use webhooks_core::{DeliveryId, EventId, TenantId};
 use webhooks_dispatch::{
     OperationError,
     store::{ExpungeRequest, Expunged, StoreError},
@@ -70,6 +70,33 @@ impl PostgresInner {
         let is_full = events.len() >= request.limit;
         let next = events.last().copied().filter(|_| is_full);
         Ok(Portion { events, next: next.map(row::unsigned) })
+    }
+
+    /// Deletes the response to one attempt; returns whether there was any.
+    pub(crate) async fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<bool, sqlx::Error> {
+        // In this order: a replay moves an attempt from the first table to the second.
+        const ENDED: &str = "UPDATE webhooks.ended_deliveries
+            SET response = NULL, response_headers = NULL
+            WHERE id = $1 AND attempts = $2 AND started_at IS NOT NULL
+              AND (response IS NOT NULL OR response_headers IS NOT NULL)";
+        const EARLIER: &str = "UPDATE webhooks.earlier_attempts
+            SET response = NULL, response_headers = NULL
+            WHERE delivery = $1 AND number = $2
+              AND (response IS NOT NULL OR response_headers IS NOT NULL)";
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        let mut transaction = self.database.begin().await?;
+        let mut deleted = 0;
+        for statement in [ENDED, EARLIER] {
+            let delete = sqlx::query(statement).persistent(false);
+            let delete = delete.bind(row::int8(delivery.as_u64())).bind(number);
+            deleted += delete.execute(transaction.connection()).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(deleted > 0)
     }
 
     async fn expunge_events(

@@ -255,6 +255,15 @@ impl OperationStore for PostgresStore {
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
         self.inner.expunge(request).await
     }
+
+    async fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<bool, StoreError> {
+        let expunge = with_retries(|| self.inner.expunge_response(delivery, number));
+        expunge.await.map_err(store_error)
+    }
 }
 
 impl EndpointStore for PostgresStore {

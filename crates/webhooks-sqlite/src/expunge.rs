@@ -1,7 +1,7 @@
 //! Expunging: deleting the content of events, and cancelling what waits of them.
 
 use rusqlite::{OptionalExtension as _, params};
-use webhooks_core::Timestamp;
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::{
     OperationError,
     store::{CancelReason, ExpungeRequest, Expunged},
@@ -102,14 +102,9 @@ impl WriteCommand for Expunge {
             }
             return Ok(());
         };
-        // SQLite overwrites what it deletes meanwhile. Otherwise it would stay in free pages of the file.
-        let overwrite = |connection: &WriteConnection, is_on: bool| {
-            connection.sqlite().pragma_update(None, "secure_delete", is_on)
-        };
-        overwrite(connection, true)?;
-        let expunged = events.iter().try_for_each(|event| self.expunge(connection, *event));
-        overwrite(connection, false)?;
-        expunged?;
+        overwriting(connection, |connection| {
+            events.iter().try_for_each(|event| self.expunge(connection, *event))
+        })?;
         self.outcome = Ok(Expunged { events: events.len(), next });
         Ok(())
     }
@@ -117,6 +112,55 @@ impl WriteCommand for Expunge {
     fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         self.taken_back.after_commit(inner);
         self.outcome
+    }
+}
+
+/// Deletes something. SQLite overwrites it meanwhile; otherwise it would stay in free pages of the file.
+fn overwriting<T>(
+    connection: &mut WriteConnection,
+    delete: impl FnOnce(&mut WriteConnection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let overwrite = |connection: &WriteConnection, is_on: bool| {
+        connection.sqlite().pragma_update(None, "secure_delete", is_on)
+    };
+    overwrite(connection, true)?;
+    let deleted = delete(connection);
+    overwrite(connection, false)?;
+    deleted
+}
+
+/// Deletes the response to one attempt.
+pub(crate) struct ExpungeResponse {
+    delivery: DeliveryId,
+    number: u32,
+    had_any: bool,
+}
+
+impl ExpungeResponse {
+    pub(crate) fn new(delivery: DeliveryId, number: u32) -> Self {
+        Self { delivery, number, had_any: false }
+    }
+}
+
+impl WriteCommand for ExpungeResponse {
+    type Answer = bool;
+
+    // Others may follow it: no command reads responses, and memory has none.
+    const ENDS_GROUP: bool = false;
+
+    fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
+        const RESPONSE: &str = "UPDATE attempts SET response = NULL, response_headers = NULL
+            WHERE delivery = ? AND number = ?
+              AND (response IS NOT NULL OR response_headers IS NOT NULL)";
+        let parameters = params![row::number(self.delivery), self.number];
+        let deleted =
+            overwriting(connection, |connection| connection.execute(RESPONSE, parameters))?;
+        self.had_any = deleted > 0;
+        Ok(())
+    }
+
+    fn after_commit(self, _: &mut WriteConnection, _: &SqliteInner) -> bool {
+        self.had_any
     }
 }
 

@@ -27,7 +27,7 @@ use webhooks_registry::{
 use crate::SqliteStore;
 use crate::command::Wakeup;
 use crate::endpoints::{Register, SetState, Unregister};
-use crate::expunge::Expunge;
+use crate::expunge::{Expunge, ExpungeResponse};
 use crate::operations::{Cancel, Hasten};
 use crate::publish::Publish;
 use crate::replay::Replaying;
@@ -183,6 +183,14 @@ impl OperationStore for SqliteStore {
 
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
         self.write(Expunge::new(request)).await?
+    }
+
+    async fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<bool, StoreError> {
+        self.write(ExpungeResponse::new(delivery, number)).await
     }
 }
 

@@ -91,6 +91,36 @@ pub async fn an_expunction_leaves_the_history_without_content(store: impl AnySto
     assert!(matches!(error, OperationError::UnknownEvent { .. }), "{error:?}");
 }
 
+/// Goal: the response to one attempt goes alone, from a delivery that waits and from one that ended.
+/// Method: an attempt that failed, then one that succeeded; each is expunged in turn.
+pub async fn the_response_to_one_attempt_is_expunged(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("one")], at(0)).await;
+    let claimed = claim(&store, at(0)).await;
+    let _recorded = end(&store, &claimed, "one", Outcome::Retrying { due_at: at(5) }).await;
+    let claimed = claim(&store, at(5)).await;
+    let _recorded = end(&store, &claimed, "one", Outcome::Delivered).await;
+    let delivery = claimed[0].claim.delivery;
+    let attempts =
+        async || store.attempts(Query::default()).await.expect("a store that works").items;
+    let expunge =
+        async |number| store.expunge_response(delivery, number).await.expect("a store that works");
+    let mut expected = attempts().await;
+    assert_eq!(expected.len(), 2);
+    for number in [1, 2] {
+        assert!(expunge(number).await);
+        assert!(!expunge(number).await, "none is left");
+        let attempt = expected.iter_mut().find(|attempt| attempt.number == number);
+        let attempt = &mut attempt.expect("there are two").attempt;
+        (attempt.response_headers, attempt.response) = (String::new(), bytes::Bytes::new());
+        assert_eq!(attempts().await, expected, "nothing else is changed");
+    }
+    assert!(!expunge(3).await, "there is no such attempt");
+    let event = store.event(TenantId::default(), event("one").id).await;
+    let event = event.expect("a store that works").expect("it was published");
+    assert_eq!(event.summary.expunged_at, None);
+}
+
 pub async fn an_expunction_is_of_one_tenant(store: impl AnyStore) {
     register(&store, "a", endpoint()).await;
     register(&store, "a", endpoint().tenant(tenant("acme"))).await;

@@ -10,7 +10,7 @@ use super::{MemoryStore, State};
 use crate::backlog::QueuedDelivery;
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
-    CancelReason, ExpungeRequest, Expunged, OperationError, OperationStore, ReplayRequest,
+    Attempt, CancelReason, ExpungeRequest, Expunged, OperationError, OperationStore, ReplayRequest,
     Replayed, StoreError,
 };
 
@@ -39,6 +39,23 @@ impl OperationStore for MemoryStore {
         self.wake();
         Ok(expunged)
     }
+
+    async fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        Ok(state.attempts.get_mut(&(delivery, number)).is_some_and(delete_response))
+    }
+}
+
+/// Deletes the response to an attempt; returns whether there was any.
+fn delete_response(attempt: &mut Attempt) -> bool {
+    let had_any = !attempt.response_headers.is_empty() || !attempt.response.is_empty();
+    attempt.response_headers = String::new();
+    attempt.response = Bytes::new();
+    had_any
 }
 
 impl State {
@@ -109,8 +126,7 @@ impl State {
                 self.take_back(delivery, CancelReason::Expunged, now);
             }
             for (_, attempt) in self.attempts.range_mut((delivery, 0)..=(delivery, u32::MAX)) {
-                attempt.response_headers = String::new();
-                attempt.response = Bytes::new();
+                delete_response(attempt);
             }
         }
         true

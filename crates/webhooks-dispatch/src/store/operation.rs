@@ -48,6 +48,20 @@ pub trait OperationStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Expunged, OperationError>> + Send {
         ready(Err(OperationError::Store(StoreError::Unsupported { call: "expunge" })))
     }
+
+    /// Deletes the response to one attempt: its headers and the start of its body. Returns whether
+    /// there was any; there is none for an attempt that does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn expunge_response(
+        &self,
+        delivery: DeliveryId,
+        number: u32,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        ready(Err(StoreError::Unsupported { call: "expunge_response" }))
+    }
 }
 
 /// A request to delete the content of events.
