@@ -34,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "webhooks-dispatch",
             "webhooks-http",
             "webhooks-admin",
+            "webhooks-sqlite", // in an example
         ],
     ),
     ("webhooks-receive", &["webhooks-core", "webhooks-sign"]),

@@ -70,10 +70,6 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    pub(crate) fn not_offered(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not_offered", detail)
-    }
-
     pub(crate) fn method_not_allowed() -> Self {
         let detail = "This path has no such method.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)

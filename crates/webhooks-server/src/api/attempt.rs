@@ -197,10 +197,11 @@ pub(crate) async fn expunge(
     Path((app, message, id)): Path<(String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let app = service.app(&caller, &app, Action::Expunge).await?;
-    attempt(&service, &app, &message, &id).await?;
-    Err(ApiError::not_offered(
-        "The response of one attempt cannot be deleted alone; delete the content of the message.",
-    ))
+    let found = attempt(&service, &app, &message, &id).await?;
+    service.engine().expunge_response(found.delivery, found.number).await?;
+    let thing = ("attempt", app.tenant.as_str(), &*id);
+    service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Finds an attempt of a message.

@@ -77,7 +77,10 @@ impl<'s> AttemptShower<'s> {
         let AttemptRecord { delivery, event, endpoint, number, attempt, .. } = record;
         let response = match attempt.excerpt() {
             _ if !self.sees_content => String::new(),
-            Excerpt::Text("") => attempt.error.clone().unwrap_or_default(),
+            // Without a response, the reason is what its owner looks for.
+            Excerpt::Text("") if attempt.status_code.is_none() => {
+                attempt.error.clone().unwrap_or_default()
+            }
             Excerpt::Text(text) => text.to_owned(),
             Excerpt::Base64(text) => text,
         };

@@ -25,8 +25,13 @@ pub(crate) struct HeadersIn {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct HeadersPatch {
+    #[serde(default)]
     headers: BTreeMap<String, Option<String>>,
+    // Newer client libraries name here what older ones set to `null`.
+    #[serde(default)]
+    delete_headers: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +87,9 @@ pub(crate) async fn patch(
                 Some(value) => headers.insert(name, value.clone()),
                 None => headers.remove(&name),
             };
+        }
+        for name in &input.delete_headers {
+            headers.remove(&name.to_ascii_lowercase());
         }
         add(endpoint.without_headers(), &headers)
     };
