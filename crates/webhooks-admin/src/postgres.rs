@@ -142,39 +142,35 @@ async fn apply(
     const INSERT: &str = "INSERT INTO webhooks.admin_records
         (kind, scope, key, alias, version, created_at, updated_at, expires_at, body)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    const REPLACE: &str = "UPDATE webhooks.admin_records
-        SET alias = $4, version = $5, updated_at = $6, expires_at = $7, body = $8
-        WHERE kind = $1 AND scope = $2 AND key = $3 AND version = $5 - 1
-          AND (expires_at IS NULL OR expires_at > $9)";
+    const REPLACE: &str = "UPDATE webhooks.admin_records SET alias = $4, version = $5,
+            created_at = $6, updated_at = $7, expires_at = $8, body = $9
+        WHERE kind = $1 AND scope = $2 AND key = $3 AND version = $5 - 1";
     const DELETE: &str =
         "DELETE FROM webhooks.admin_records WHERE kind = $1 AND scope = $2 AND key = $3";
-    let at = |statement, RecordPlace { kind, scope, key }: &RecordPlace| {
-        sqlx::query(statement).bind(kind.as_str()).bind(scope.clone()).bind(key.clone())
-    };
-    let query = match change {
-        RecordChange::Insert(record) => {
-            let expired = at(EXPIRED, &record.place).bind(&record.alias).bind(micros(now));
-            expired.execute(&mut *connection).await.map_err(unavailable)?;
-            at(INSERT, &record.place)
-                .bind(&record.alias)
-                .bind(version(record.version))
-                .bind(micros(record.created_at))
-                .bind(micros(record.updated_at))
-                .bind(record.expires_at.map(micros))
-                .bind(&record.body)
+    let (place, record) = match change {
+        RecordChange::Insert(record) | RecordChange::Replace(record) => {
+            (&record.place, Some(record))
         }
-        RecordChange::Replace(record) => at(REPLACE, &record.place)
-            .bind(&record.alias)
-            .bind(version(record.version))
-            .bind(micros(record.updated_at))
-            .bind(record.expires_at.map(micros))
-            .bind(&record.body)
-            .bind(micros(now)),
-        RecordChange::Delete(place) => {
-            let deleted = at(DELETE, place).execute(connection).await;
-            return deleted.map(drop).map_err(unavailable);
-        }
+        RecordChange::Delete(place) => (place, None),
     };
+    let at = |statement| {
+        let RecordPlace { kind, scope, key } = place;
+        sqlx::query(statement).bind(kind.as_str()).bind(scope).bind(key)
+    };
+    let Some(record) = record else {
+        return at(DELETE).execute(connection).await.map(drop).map_err(unavailable);
+    };
+    // What has expired gives its names away.
+    let expired = at(EXPIRED).bind(&record.alias).bind(micros(now));
+    expired.execute(&mut *connection).await.map_err(unavailable)?;
+    let is_new = matches!(change, RecordChange::Insert(_));
+    let query = at(if is_new { INSERT } else { REPLACE })
+        .bind(&record.alias)
+        .bind(version(record.version))
+        .bind(micros(record.created_at))
+        .bind(micros(record.updated_at))
+        .bind(record.expires_at.map(micros))
+        .bind(&record.body);
     match query.execute(connection).await {
         Ok(done) if done.rows_affected() == 0 => Err(RecordError::Changed { change: number }),
         Ok(_) => Ok(()),

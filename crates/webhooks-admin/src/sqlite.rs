@@ -130,51 +130,37 @@ fn apply(
     const INSERT: &str = "INSERT INTO admin_records
         (kind, scope, key, alias, version, created_at, updated_at, expires_at, body)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    const REPLACE: &str = "UPDATE admin_records
-        SET alias = ?4, version = ?5, updated_at = ?6, expires_at = ?7, body = ?8
-        WHERE kind = ?1 AND scope = ?2 AND key = ?3 AND version = ?5 - 1
-          AND (expires_at IS NULL OR expires_at > ?9)";
+    const REPLACE: &str = "UPDATE admin_records SET alias = ?4, version = ?5, created_at = ?6,
+            updated_at = ?7, expires_at = ?8, body = ?9
+        WHERE kind = ?1 AND scope = ?2 AND key = ?3 AND version = ?5 - 1";
     const DELETE: &str = "DELETE FROM admin_records WHERE kind = ? AND scope = ? AND key = ?";
-    let changed = match change {
-        RecordChange::Insert(record) => {
-            let RecordPlace { kind, scope, key } = &record.place;
-            let expired = params![kind.as_str(), scope, key, record.alias, micros(now)];
-            transaction.execute(EXPIRED, expired).map_err(of_sqlite)?;
-            let row = params![
-                kind.as_str(),
-                scope,
-                key,
-                record.alias,
-                version(record.version),
-                micros(record.created_at),
-                micros(record.updated_at),
-                record.expires_at.map(micros),
-                record.body,
-            ];
-            transaction.execute(INSERT, row)
+    let (place, record) = match change {
+        RecordChange::Insert(record) | RecordChange::Replace(record) => {
+            (&record.place, Some(record))
         }
-        RecordChange::Replace(record) => {
-            let RecordPlace { kind, scope, key } = &record.place;
-            let row = params![
-                kind.as_str(),
-                scope,
-                key,
-                record.alias,
-                version(record.version),
-                micros(record.updated_at),
-                record.expires_at.map(micros),
-                record.body,
-                micros(now),
-            ];
-            transaction.execute(REPLACE, row)
-        }
-        RecordChange::Delete(RecordPlace { kind, scope, key }) => {
-            return transaction
-                .execute(DELETE, params![kind.as_str(), scope, key])
-                .map(drop)
-                .map_err(of_sqlite);
-        }
+        RecordChange::Delete(place) => (place, None),
     };
+    let RecordPlace { kind, scope, key } = place;
+    let Some(record) = record else {
+        let deleted = transaction.execute(DELETE, params![kind.as_str(), scope, key]);
+        return deleted.map(drop).map_err(of_sqlite);
+    };
+    // What has expired gives its names away.
+    let expired = params![kind.as_str(), scope, key, record.alias, micros(now)];
+    transaction.execute(EXPIRED, expired).map_err(of_sqlite)?;
+    let is_new = matches!(change, RecordChange::Insert(_));
+    let row = params![
+        kind.as_str(),
+        scope,
+        key,
+        record.alias,
+        version(record.version),
+        micros(record.created_at),
+        micros(record.updated_at),
+        record.expires_at.map(micros),
+        record.body,
+    ];
+    let changed = transaction.execute(if is_new { INSERT } else { REPLACE }, row);
     match changed {
         Ok(0) => Err(RecordError::Changed { change: number }),
         Ok(_) => Ok(()),
