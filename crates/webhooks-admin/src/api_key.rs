@@ -52,7 +52,7 @@ pub struct ApiKeyHash([u8; 32]);
 
 /// A key, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "callers change it")]
 pub struct ApiKey {
     /// The name that its owner gave it.
     pub name: String,
@@ -201,6 +201,11 @@ impl Resource for ApiKey {
             return Ok(());
         }
         Err(FieldError::new("name", "it has not 1 to 256 bytes"))
+    }
+
+    /// A session leaves nothing behind; people want to see what became of a key.
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at.filter(|_| self.is_session)
     }
 
     fn shown(&self) -> serde_json::Result<Value> {

@@ -261,7 +261,7 @@ impl OperationStore for PostgresStore {
         delivery: DeliveryId,
         number: u32,
     ) -> Result<bool, StoreError> {
-        let expunge = with_retries(|| self.inner.expunge_response(delivery, number));
+        let expunge = Box::pin(with_retries(|| self.inner.expunge_response(delivery, number)));
         expunge.await.map_err(store_error)
     }
 }

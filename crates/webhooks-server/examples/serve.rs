@@ -12,14 +12,16 @@ use webhooks_admin::{
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{BoxedStore, Engine};
 use webhooks_http::HttpTransport;
-use webhooks_server::{Service, ServiceSettings};
+use webhooks_server::{Metrics, Service, ServiceSettings};
 use webhooks_sqlite::SqliteStore;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = SqliteStore::open("webhooks.db").await?;
     let admin = Admin::new(SqliteRecordStore::new(store.clone()).await?);
-    let engine = Engine::new(BoxedStore::new(store), HttpTransport::development()?);
+    let metrics = Metrics::default();
+    let engine = Engine::builder(BoxedStore::new(store), HttpTransport::development()?);
+    let engine = engine.observer(metrics.clone()).build();
     let worker = engine.start();
 
     let now = Timestamp::now();
@@ -34,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = ServiceSettings::default();
     let listener = TcpListener::bind("127.0.0.1:8071").await?;
     println!("Listening on {}", settings.public_url);
-    let router = Service::new(engine, admin, settings).router();
+    let router = Service::new(engine, admin, settings, metrics).router();
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::select! {
         ended = axum::serve(listener, router) => ended?,

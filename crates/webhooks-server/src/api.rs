@@ -3,6 +3,7 @@
 mod application;
 mod attempt;
 mod attempt_out;
+mod content;
 mod endpoint;
 mod endpoint_headers;
 mod endpoint_in;
@@ -10,11 +11,14 @@ mod endpoint_secret;
 mod event_type;
 mod example;
 mod health;
+mod key;
 mod message;
 mod message_out;
 mod operate;
 mod portal;
+mod scrape;
 mod status;
+mod task;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
@@ -63,7 +67,7 @@ pub(crate) fn routes() -> Router<Service> {
         .route(&at(ENDPOINT, "/secret"), get(endpoint_secret::read))
         .route(&at(ENDPOINT, "/secret/rotate"), post(endpoint_secret::rotate))
         .route(&at(ENDPOINT, "/stats"), get(operate::stats))
-        .route(&at(ENDPOINT, "/recover"), post(operate::recover))
+        .route(&at(ENDPOINT, "/recover"), post(task::recover))
         .route(&at(ENDPOINT, "/send-example"), post(example::send))
         .route(&at(ENDPOINT, "/msg"), get(attempt::messages_of_endpoint))
         .route(&at(APP, "/msg"), get(message::list).post(message::create))
@@ -77,4 +81,31 @@ pub(crate) fn routes() -> Router<Service> {
         .route(&at(APP, "/attempt/msg/{msg_id}"), get(attempt::of_message))
         .route("/api/v1/auth/app-portal-access/{app_id}", post(portal::access))
         .route("/api/v1/auth/logout", post(portal::logout))
+        .merge(more())
+}
+
+/// Returns the routes of operations that Svix has in its cloud alone.
+fn more() -> Router<Service> {
+    const APP: &str = "/api/v1/app/{app_id}";
+    const KEYS: &str = "/api/v1/management/authentication/{environment_id}/api-token";
+    let at = |base: &str, rest: &str| format!("{base}{rest}");
+    Router::new()
+        .route("/metrics", get(scrape::scrape))
+        .route("/api/v1/auth/whoami", get(portal::whoami))
+        .route("/api/v1/auth/app/{app_id}/expire-all", post(key::expire_sessions))
+        .route(KEYS, get(key::list).post(key::create))
+        .route(&at(KEYS, "/{key_id}"), get(key::read).put(key::rename).patch(key::rename))
+        .route(&at(KEYS, "/{key_id}/expire"), post(key::expire))
+        .route("/api/v1/background-task", get(task::list))
+        .route("/api/v1/background-task/{task_id}", get(task::show))
+        .route(&at(APP, "/endpoint/{endpoint_id}/replay-missing"), post(task::replay_missing))
+        .route(&at(APP, "/endpoint/{endpoint_id}/bulk-replay"), post(task::bulk_replay))
+        .route(&at(APP, "/endpoint/{endpoint_id}/cancel-msgs"), post(task::cancel))
+        .route(&at(APP, "/msg/precheck/active"), post(content::precheck))
+        .route(&at(APP, "/msg/bulk-expunge"), post(content::expunge))
+        .route(&at(APP, "/msg/{msg_id}/raw"), get(content::raw))
+        .route(
+            &at(APP, "/msg/{msg_id}/attempt/{attempt_id}/headers"),
+            get(content::attempt_headers),
+        )
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use webhooks_admin::{Action, Actor, ApiKey, ApiKeyText, Entry};
+use webhooks_admin::{Action, Actor, ApiKey, ApiKeyText, Entry, Grant};
 use webhooks_core::TenantId;
 
 use crate::error::ApiError;
@@ -30,6 +30,16 @@ impl Caller {
     /// Returns whether the caller may do this.
     pub(crate) fn may(&self, action: Action, application: &TenantId) -> bool {
         self.check(action, Some(application)).is_ok()
+    }
+
+    /// Returns the application, if the caller may act in one alone.
+    pub(crate) fn application(&self) -> Option<&TenantId> {
+        self.key.value.grant.application()
+    }
+
+    /// Returns the rights of the caller.
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.key.value.grant
     }
 
     /// Returns the id of the key, if it is that of a session.

@@ -3,12 +3,14 @@
 // Each file uses only files above it, so read from top to bottom.
 
 mod error;
+mod metrics;
 
-mod auth;
 mod service;
 
+mod auth;
 mod extract;
 
+mod find;
 mod idempotent;
 mod paging;
 
@@ -17,4 +19,5 @@ mod api;
 mod router;
 
 // The public interface is:
+pub use metrics::Metrics;
 pub use service::{Service, ServiceSettings};

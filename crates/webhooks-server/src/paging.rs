@@ -36,6 +36,11 @@ impl<T> List<T> {
         Self { data, done: is_last, iterator: next, prev_iterator: previous }
     }
 
+    /// Returns a page that can only be left forward.
+    pub(crate) fn of(data: Vec<T>, next: Option<String>, is_last: bool) -> Self {
+        Self { data, done: is_last, iterator: next, prev_iterator: None }
+    }
+
     /// Returns a page of a list that has nothing.
     pub(crate) fn empty() -> Self {
         Self { data: Vec::new(), done: true, iterator: None, prev_iterator: None }

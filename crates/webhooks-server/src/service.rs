@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use webhooks_admin::{Action, Admin, AdminError, Application, Entry, IdKind};
-use webhooks_core::{EndpointId, EventId, TenantId, Timestamp};
-use webhooks_dispatch::{BoxedStore, Endpoints, Engine};
+use webhooks_admin::Admin;
+use webhooks_core::Timestamp;
+use webhooks_dispatch::{BoxedStore, Engine};
 use webhooks_http::HttpTransport;
-use webhooks_registry::Registration;
 
-use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::metrics::Metrics;
 
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,30 +34,20 @@ struct Inner {
     engine: Engine<BoxedStore, HttpTransport>,
     admin: Admin,
     settings: ServiceSettings,
-}
-
-/// An application, and its id in the engine.
-pub(crate) struct App {
-    pub(crate) tenant: TenantId,
-    pub(crate) entry: Entry<Application>,
-}
-
-/// An endpoint of an application.
-pub(crate) struct AppEndpoint {
-    pub(crate) app: App,
-    pub(crate) uid: Option<String>,
-    pub(crate) registration: Arc<Registration>,
+    metrics: Metrics,
 }
 
 impl Service {
     /// Returns the service of an engine, whose workers its owner starts and stops, and of what `admin`
-    /// keeps. Both should keep their rows in one database.
+    /// keeps. Both should keep their rows in one database. The metrics count if the engine has them as an
+    /// observer.
     pub fn new(
         engine: Engine<BoxedStore, HttpTransport>,
         admin: Admin,
         settings: ServiceSettings,
+        metrics: Metrics,
     ) -> Self {
-        Self(Arc::new(Inner { engine, admin, settings }))
+        Self(Arc::new(Inner { engine, admin, settings, metrics }))
     }
 
     /// Borrows the engine.
@@ -72,78 +60,15 @@ impl Service {
         &self.0.admin
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     pub(crate) fn settings(&self) -> &ServiceSettings {
         &self.0.settings
     }
 
     pub(crate) fn now() -> Timestamp {
         Timestamp::now()
-    }
-
-    /// Returns the endpoints of an application.
-    pub(crate) fn endpoints(&self, app: &App) -> Endpoints<'_, BoxedStore, HttpTransport> {
-        self.engine().endpoints().tenant(app.tenant.clone())
-    }
-
-    /// Finds an application by its id or uid, for an action. Another's is unknown to the caller.
-    pub(crate) async fn app(
-        &self,
-        caller: &Caller,
-        name: &str,
-        action: Action,
-    ) -> Result<App, ApiError> {
-        let found = self.admin().applications().get(name, Self::now()).await;
-        let entry = found.map_err(|error| unknown(error, "application"))?;
-        let tenant = TenantId::new(&entry.id);
-        let tenant = tenant.map_err(|_unreadable| ApiError::unknown("application"))?;
-        caller.check(action, Some(&tenant))?;
-        Ok(App { tenant, entry })
-    }
-
-    /// Finds an endpoint by the ids or uids of its application and itself, for an action.
-    pub(crate) async fn endpoint(
-        &self,
-        caller: &Caller,
-        (app, name): (&str, &str),
-        action: Action,
-    ) -> Result<AppEndpoint, ApiError> {
-        let app = self.app(caller, app, action).await?;
-        self.endpoint_of(app, name).await
-    }
-
-    pub(crate) async fn endpoint_of(&self, app: App, name: &str) -> Result<AppEndpoint, ApiError> {
-        let found = self.admin().endpoints(&app.tenant).get(name, Self::now()).await;
-        let entry = found.map_err(|error| unknown(error, "endpoint"))?;
-        let registration = self.endpoints(&app).get(&entry.id).await?;
-        let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
-        Ok(AppEndpoint { app, uid: entry.value.uid, registration })
-    }
-
-    /// Returns the id of an application's message from its id or eventId.
-    pub(crate) fn message_id(app: &App, name: &str) -> Result<EventId, ApiError> {
-        let id = match IdKind::Event.number(name) {
-            Ok(_) => EventId::new(name),
-            Err(_) => EventId::new(&own_message_id(&app.tenant, name)),
-        };
-        id.map_err(|_unreadable| ApiError::unknown("message"))
-    }
-}
-
-/// Returns the id of the message with an eventId. It is a hash, so that the store knows at once that a
-/// message was published before.
-pub(crate) fn own_message_id(tenant: &TenantId, event_id: &str) -> String {
-    IdKind::Event.id(webhooks_admin::number_of(&[tenant.as_str(), event_id]))
-}
-
-pub(crate) fn unknown(error: AdminError, thing: &str) -> ApiError {
-    match error {
-        AdminError::NotFound => ApiError::unknown(thing),
-        error => error.into(),
-    }
-}
-
-impl AppEndpoint {
-    pub(crate) fn id(&self) -> &EndpointId {
-        &self.registration.id
     }
 }

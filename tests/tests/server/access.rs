@@ -7,7 +7,7 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::running::{Kind, Running, add_key};
 
 /// The operations: method, path, a body that each accepts. `{app}`, `{ep}` and `{msg}` stand for ids.
-const OPERATIONS: [(&str, &str, &str); 38] = [
+const OPERATIONS: [(&str, &str, &str); 53] = [
     ("GET", "/api/v1/app", ""),
     ("POST", "/api/v1/app", r#"{"name":"new"}"#),
     ("GET", "/api/v1/app/{app}", ""),
@@ -40,6 +40,29 @@ const OPERATIONS: [(&str, &str, &str); 38] = [
     ("DELETE", "/api/v1/app/{app}/endpoint/{ep}", ""),
     ("DELETE", "/api/v1/app/{app}", ""),
     ("POST", "/api/v1/auth/app-portal-access/{app}", "{}"),
+    ("POST", "/api/v1/auth/app/{app}/expire-all", "{}"),
+    ("GET", "/api/v1/management/authentication/env/api-token", ""),
+    ("POST", "/api/v1/management/authentication/env/api-token", r#"{"name":"new"}"#),
+    ("GET", "/api/v1/management/authentication/env/api-token/{key}", ""),
+    ("PUT", "/api/v1/management/authentication/env/api-token/{key}", r#"{"name":"new"}"#),
+    ("POST", "/api/v1/management/authentication/env/api-token/{key}/expire", "{}"),
+    ("GET", "/api/v1/background-task", ""),
+    ("GET", "/api/v1/background-task/{task}", ""),
+    (
+        "POST",
+        "/api/v1/app/{app}/endpoint/{ep}/replay-missing",
+        r#"{"since":"2026-01-01T00:00:00Z"}"#,
+    ),
+    ("POST", "/api/v1/app/{app}/endpoint/{ep}/bulk-replay", r#"{"since":"2026-01-01T00:00:00Z"}"#),
+    (
+        "POST",
+        "/api/v1/app/{app}/endpoint/{ep}/cancel-msgs",
+        r#"{"createdBefore":"2026-01-01T00:00:00Z"}"#,
+    ),
+    ("POST", "/api/v1/app/{app}/msg/bulk-expunge", r#"{"ids":["{msg}"]}"#),
+    ("GET", "/api/v1/app/{app}/msg/{msg}/raw", ""),
+    ("GET", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000/headers", ""),
+    ("GET", "/metrics", ""),
     ("GET", "/api/v1/event-type", ""),
     ("POST", "/api/v1/event-type", r#"{"name":"new","description":""}"#),
     ("GET", "/api/v1/event-type/paid", ""),
@@ -54,6 +77,9 @@ struct Things {
     app: String,
     endpoint: String,
     message: String,
+    /// A key of an administrator, and a task.
+    key: String,
+    task: String,
 }
 
 impl Things {
@@ -70,12 +96,17 @@ impl Things {
         made("/api/v1/event-type", json!({ "name": "paid", "description": "old" })).await;
         let new = json!({ "eventType": "paid", "payload": { "private": 1 } });
         let message = made(&format!("/api/v1/app/{app}/msg"), new).await;
-        Self { running, app, endpoint, message }
+        let keys = "/api/v1/management/authentication/env/api-token";
+        let key = made(keys, json!({ "name": "old" })).await;
+        let since = json!({ "since": "2026-01-01T00:00:00Z" });
+        let task = made(&format!("/api/v1/app/{app}/endpoint/{endpoint}/recover"), since).await;
+        Self { running, app, endpoint, message, key, task }
     }
 
     fn path(&self, path: &str) -> String {
         let path = path.replace("{app}", &self.app).replace("{ep}", &self.endpoint);
-        path.replace("{msg}", &self.message)
+        let path = path.replace("{msg}", &self.message).replace("{key}", &self.key);
+        path.replace("{task}", &self.task)
     }
 
     /// Returns all that a change could have changed.
@@ -88,6 +119,8 @@ impl Things {
             "/api/v1/app/{app}/endpoint/{ep}/headers",
             "/api/v1/app/{app}/endpoint/{ep}/secret",
             "/api/v1/app/{app}/msg",
+            "/api/v1/app/{app}/msg/{msg}/raw",
+            "/api/v1/management/authentication/env/api-token/{key}",
         ] {
             let (status, found) = self.running.get(&self.path(path)).await;
             assert_eq!(status, 200, "{path}");
@@ -101,8 +134,9 @@ impl Things {
 async fn walk(things: &Things, key: Option<&str>, expected: impl Fn(&str, &str) -> &'static [u16]) {
     let before = things.state().await;
     for (method, path, body) in OPERATIONS {
-        let body = (!body.is_empty()).then_some(body);
-        let (status, answer) = things.running.ask_as(key, method, &things.path(path), body).await;
+        let body = (!body.is_empty()).then(|| things.path(body));
+        let (status, answer) =
+            things.running.ask_as(key, method, &things.path(path), body.as_deref()).await;
         let expected = expected(method, path);
         assert!(expected.contains(&status), "{method} {path}: {status} {answer}");
         let text = answer.to_string();
@@ -146,7 +180,14 @@ async fn a_key_of_another_application_finds_nothing() {
             ("GET", "/api/v1/event-type" | "/api/v1/event-type/paid") => &[200],
             // What concerns all applications is refused before any is looked for.
             ("GET" | "POST", "/api/v1/app") | ("PUT", "/api/v1/app/{app}") => &[403],
-            (_, path) if path.contains("event-type") || path.contains("portal") => &[403],
+            ("GET", "/api/v1/background-task") => &[200],
+            (_, path)
+                if ["event-type", "portal", "expire-all", "management", "metrics"]
+                    .iter()
+                    .any(|part| path.contains(part)) =>
+            {
+                &[403]
+            }
             _ => &[404],
         })
         .await;
@@ -159,7 +200,7 @@ async fn a_viewer_reads_and_touches_nothing() {
     let things = Things::new().await;
     let key = add_key(&things.running.service, Grant::new(Role::Viewer)).await;
     walk(&things, Some(&key), |method, path| match (method, path) {
-        ("GET", path) if path.ends_with("/secret") => &[403],
+        ("GET", path) if path.ends_with("/secret") || path.contains("management") => &[403],
         ("GET", path) if path.contains("atmpt_") => &[404],
         ("GET", _) => &[200],
         _ => &[403],

@@ -4,4 +4,5 @@
 mod access;
 mod api;
 mod clients;
+mod more;
 mod running;

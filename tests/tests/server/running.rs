@@ -13,7 +13,7 @@ use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_server::{Service, ServiceSettings};
+use webhooks_server::{Metrics, Service, ServiceSettings};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::postgres::Cluster;
 
@@ -54,9 +54,11 @@ impl Running {
         let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
         let settings = EngineSettings { retry, ..EngineSettings::default() };
         let transport = HttpTransport::development().unwrap();
-        let engine = Engine::builder(store, transport).settings(settings).build();
+        let metrics = Metrics::default();
+        let engine = Engine::builder(store, transport).settings(settings);
+        let engine = engine.observer(metrics.clone()).build();
         let worker = engine.start();
-        let service = Service::new(engine, admin, ServiceSettings::default());
+        let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
@@ -85,7 +87,9 @@ impl Running {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        let json = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
+        // Metrics are no JSON.
+        let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let json = if json == json!("") { Value::Null } else { json };
         (status, json)
     }
 

@@ -13,8 +13,9 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch};
+use crate::find::App;
 use crate::paging::{List, list_query};
-use crate::service::{App, Service};
+use crate::service::Service;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]

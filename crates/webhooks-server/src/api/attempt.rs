@@ -16,8 +16,9 @@ use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Params;
+use crate::find::App;
 use crate::paging::{List, Place, filtered, place};
-use crate::service::{App, Service};
+use crate::service::Service;
 
 /// A message, as one endpoint got it.
 #[derive(Serialize)]

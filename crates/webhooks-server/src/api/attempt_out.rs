@@ -10,7 +10,8 @@ use webhooks_dispatch::history::{AttemptRecord, Excerpt, HistoryStore as _};
 use super::message_out::MessageOut;
 use super::status::Status;
 use crate::error::ApiError;
-use crate::service::{App, Service};
+use crate::find::App;
+use crate::service::Service;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -12,8 +12,9 @@ use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch};
+use crate::find::{App, AppEndpoint};
 use crate::paging::{List, list_query};
-use crate::service::{App, AppEndpoint, Service};
+use crate::service::Service;
 
 /// The number of endpoints of an application that are deleted at a time.
 const DELETED_AT_ONCE: usize = 100;

@@ -13,7 +13,8 @@ use super::endpoint::{EndpointPath, log};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
-use crate::service::{AppEndpoint, Service};
+use crate::find::AppEndpoint;
+use crate::service::Service;
 
 /// Headers whose values are secrets more often than not. Their values are shown to nobody.
 const SENSITIVE: [&str; 6] =

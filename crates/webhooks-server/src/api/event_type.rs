@@ -14,8 +14,9 @@ use webhooks_core::{EventType, Timestamp};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch};
+use crate::find::unknown;
 use crate::paging::{List, list_query};
-use crate::service::{Service, unknown};
+use crate::service::Service;
 
 /// What a request says of an event type.
 #[derive(Debug, Clone, Deserialize)]

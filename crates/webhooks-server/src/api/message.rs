@@ -16,9 +16,10 @@ use super::message_out::{MessageOut, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params};
+use crate::find::{App, own_message_id};
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, Place, filtered, place};
-use crate::service::{App, Service, own_message_id};
+use crate::service::Service;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

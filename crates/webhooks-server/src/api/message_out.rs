@@ -6,7 +6,8 @@ use webhooks_core::{Channel, EventId, Tag, Timestamp};
 use webhooks_dispatch::history::{EventRecord, EventSummary, HistoryStore as _};
 
 use crate::error::ApiError;
-use crate::service::{App, Service};
+use crate::find::App;
+use crate::service::Service;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

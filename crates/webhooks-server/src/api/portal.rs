@@ -54,6 +54,28 @@ pub(crate) async fn access(
     Ok(Json(AccessOut { url, token: text.reveal().to_owned() }))
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WhoamiOut {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    /// The only one of the reference's words that is true here.
+    permission_source: &'static str,
+    role: Role,
+}
+
+/// Tells the caller who it is.
+pub(crate) async fn whoami(caller: Caller) -> Json<WhoamiOut> {
+    Json(WhoamiOut {
+        app_id: caller.application().map(ToString::to_string),
+        session_id: caller.session().map(str::to_owned),
+        permission_source: "Unknown",
+        role: caller.grant().role(),
+    })
+}
+
 /// Ends the session of the caller.
 pub(crate) async fn logout(
     State(service): State<Service>,

@@ -1,0 +1,171 @@
+//! Messages by what is in them, and what was sent of them.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use webhooks_admin::Action;
+use webhooks_core::{Channel, EventType};
+use webhooks_dispatch::OperationError;
+use webhooks_dispatch::history::{HistoryStore as _, SentRequest};
+use webhooks_registry::EndpointQuery;
+use webhooks_registry::store::{PagePlace, StateKind};
+
+use super::attempt_out::read_id;
+use super::message::MessagePath;
+use super::message_out::record;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::Body;
+use crate::service::Service;
+
+/// The most messages that one request expunges.
+const MAX_EXPUNGED: usize = 250;
+
+/// The endpoints of a page of a precheck.
+const STEP: usize = 250;
+
+#[derive(Serialize)]
+pub(crate) struct RawOut {
+    payload: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PrecheckIn {
+    event_type: String,
+    channels: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PrecheckOut {
+    active: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct BulkExpungeIn {
+    #[serde(default)]
+    ids: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct BulkExpungeOut {
+    results: BTreeMap<String, &'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttemptHeadersOut {
+    sent_headers: BTreeMap<String, String>,
+    response_headers: Vec<(String, String)>,
+    sensitive: Vec<String>,
+}
+
+/// Answers with the payload as a text, byte for byte as it was published.
+pub(crate) async fn raw(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): MessagePath,
+) -> Result<Json<RawOut>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadPayloads).await?;
+    let found = record(&service, &app, &Service::message_id(&app, &name)?).await?;
+    let event = found.event().ok().filter(|_| found.summary.expunged_at.is_none());
+    let event = event.ok_or_else(|| ApiError::conflict("The message's content was deleted."))?;
+    Ok(Json(RawOut { payload: event.payload.as_str().to_owned() }))
+}
+
+/// Answers whether an endpoint would get a message.
+pub(crate) async fn precheck(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(input): Body<PrecheckIn>,
+) -> Result<Json<PrecheckOut>, ApiError> {
+    let app = service.app(&caller, &app, Action::Publish).await?;
+    let event_type =
+        EventType::new(&input.event_type).map_err(|error| ApiError::value("eventType", error))?;
+    let channels = Channel::list(input.channels.iter().flatten())
+        .map_err(|error| ApiError::value("channels", error))?;
+    let mut query = EndpointQuery {
+        event_type: Some(event_type),
+        states: vec![StateKind::Active, StateKind::Paused],
+        limit: STEP,
+        ..EndpointQuery::default()
+    };
+    loop {
+        let page = service.endpoints(&app).list(query.clone()).await?;
+        if page.items.iter().any(|found| found.endpoint.listens_to(&channels)) {
+            return Ok(Json(PrecheckOut { active: true }));
+        }
+        let Some(next) = page.next else { return Ok(Json(PrecheckOut { active: false })) };
+        query.place = Some(PagePlace::After(next));
+    }
+}
+
+/// Deletes the content of several messages.
+pub(crate) async fn expunge(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(BulkExpungeIn { ids }): Body<BulkExpungeIn>,
+) -> Result<Json<BulkExpungeOut>, ApiError> {
+    let app = service.app(&caller, &app, Action::Expunge).await?;
+    if ids.len() > MAX_EXPUNGED {
+        return Err(ApiError::value("ids", "there are more than 250"));
+    }
+    let mut results = BTreeMap::new();
+    for name in ids {
+        let id = Service::message_id(&app, &name);
+        let outcome = match id {
+            Ok(id) => service.engine().expunge(app.tenant.clone(), id).await,
+            Err(_unknown) => {
+                results.insert(name, "not-found");
+                continue;
+            }
+        };
+        let word = match outcome {
+            Ok(_) => "expunged",
+            Err(OperationError::UnknownEvent { .. }) => "not-found",
+            Err(error) => return Err(error.into()),
+        };
+        let thing = ("message", app.tenant.as_str(), &*name);
+        service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;
+        results.insert(name, word);
+    }
+    Ok(Json(BulkExpungeOut { results }))
+}
+
+/// Answers with the headers of an attempt. Those that were sent are made again from the endpoint as it is now.
+pub(crate) async fn attempt_headers(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, message, id)): Path<(String, String, String)>,
+) -> Result<Json<AttemptHeadersOut>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadPayloads).await?;
+    let (delivery, number) = read_id(&id)?;
+    let event = record(&service, &app, &Service::message_id(&app, &message)?).await?;
+    let found = service.engine().history().attempt(delivery, number).await?;
+    let found = found.filter(|found| found.tenant == app.tenant && found.event == event.summary.id);
+    let found = found.ok_or_else(|| ApiError::unknown("attempt"))?;
+    let endpoint = service.endpoints(&app).get(found.endpoint.as_str()).await?;
+    let endpoint = endpoint.ok_or_else(|| ApiError::unknown("endpoint"))?;
+    let sent = SentRequest::new(&endpoint.endpoint, &event, found.attempt.started_at)
+        .map_err(|error| ApiError::conflict(format!("Not known any more: {error}.")))?;
+    let (mut sent_headers, mut sensitive) = (BTreeMap::new(), Vec::new());
+    for (name, value) in sent.shown_headers() {
+        if sent.headers.get(name).is_some_and(http::HeaderValue::is_sensitive) {
+            sensitive.push(name.to_string());
+        } else {
+            sent_headers.insert(name.to_string(), value.into_owned());
+        }
+    }
+    let lines = found.attempt.response_headers.lines();
+    let response_headers = lines.filter_map(|line| line.split_once(": "));
+    let response_headers = response_headers.map(|(name, value)| (name.into(), value.into()));
+    Ok(Json(AttemptHeadersOut {
+        sent_headers,
+        response_headers: response_headers.collect(),
+        sensitive,
+    }))
+}

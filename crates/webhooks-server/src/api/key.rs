@@ -1,0 +1,233 @@
+//! API keys: made, listed, renamed and ended by an administrator.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role};
+use webhooks_core::Timestamp;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, Params};
+use crate::find::unknown;
+use crate::paging::{List, list_query};
+use crate::service::Service;
+
+/// The longest time after which a key ends that is told to: three days.
+const MAX_EXPIRY: u32 = 3 * 24 * 60 * 60;
+
+/// The keys that one step of a search looks at.
+const STEP: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyIn {
+    name: String,
+    #[serde(default = "admin")]
+    role: Role,
+    /// The id or uid of the application that it is for; for all if absent.
+    application: Option<String>,
+    sees_payloads: Option<bool>,
+    sees_secrets: Option<bool>,
+    expires_at: Option<Timestamp>,
+    /// Scopes of Svix have no meaning here; a key that should have fewer rights must not get all.
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+fn admin() -> Role {
+    Role::Admin
+}
+
+#[derive(Deserialize)]
+pub(crate) struct KeyUpdate {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExpireIn {
+    /// Seconds.
+    #[serde(default)]
+    expiry: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    censored_token: &'static str,
+    name: String,
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<String>,
+    sees_payloads: bool,
+    sees_secrets: bool,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<Timestamp>,
+}
+
+impl KeyOut {
+    /// Returns a key, with its text if it was just made.
+    fn new(entry: Entry<ApiKey>, text: Option<&ApiKeyText>) -> Self {
+        let ApiKey { name, grant, created_at, expires_at, revoked_at, used_at, .. } = entry.value;
+        Self {
+            id: entry.id,
+            token: text.map(|text| text.reveal().to_owned()),
+            censored_token: "whkey_...",
+            name,
+            role: grant.role(),
+            application: grant.application().map(ToString::to_string),
+            sees_payloads: grant.sees_payloads(),
+            sees_secrets: grant.sees_secrets(),
+            created_at,
+            expires_at: match (expires_at, revoked_at) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            },
+            last_used_at: used_at,
+        }
+    }
+}
+
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Body(input): Body<KeyIn>,
+) -> Result<Json<KeyOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    if !input.scopes.is_empty() {
+        return Err(ApiError::value(
+            "scopes",
+            "give a role instead: admin, operator, viewer, publisher",
+        ));
+    }
+    let mut grant = Grant::new(input.role);
+    if let Some(name) = &input.application {
+        let app = service.app(&caller, name, Action::ManageKeys).await?;
+        grant = grant.for_application(app.tenant);
+    }
+    if input.sees_payloads == Some(false) {
+        grant = grant.without_payloads();
+    }
+    if input.sees_secrets == Some(true) {
+        grant = grant.with_secrets();
+    }
+    let (text, now) = (ApiKeyText::generate(), Service::now());
+    let mut key = ApiKey::new(input.name, text.hash(), grant, now);
+    key.expires_at = input.expires_at;
+    let id = IdKind::ApiKey.generate();
+    let entry = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    Ok(Json(KeyOut::new(entry, Some(&text))))
+}
+
+/// Lists keys, without sessions of the portal.
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<List<KeyOut>>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let page = service.admin().keys().list(list_query(&params, false)?, Service::now()).await?;
+    let mut list = List::new(page, |entry| entry);
+    let keys = list.take().into_iter().filter(|entry: &Entry<ApiKey>| !entry.value.is_session);
+    let keys = keys.map(|entry| KeyOut::new(entry, None)).collect();
+    Ok(Json(list.with(keys)))
+}
+
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((_environment, id)): Path<(String, String)>,
+) -> Result<Json<KeyOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let found = service.admin().keys().get(known(&id)?, Service::now()).await;
+    Ok(Json(KeyOut::new(found.map_err(|error| unknown(error, "API key"))?, None)))
+}
+
+pub(crate) async fn rename(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((_environment, id)): Path<(String, String)>,
+    Body(KeyUpdate { name }): Body<KeyUpdate>,
+) -> Result<Json<KeyOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let renamed = |key| ApiKey { name: name.clone(), ..key };
+    let keys = service.admin().keys();
+    let changed = keys.change(known(&id)?, &caller.actor(), Service::now(), renamed).await;
+    Ok(Json(KeyOut::new(changed.map_err(|error| unknown(error, "API key"))?, None)))
+}
+
+/// Ends a key, now or in some seconds.
+pub(crate) async fn expire(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((_environment, id)): Path<(String, String)>,
+    Body(input): Body<ExpireIn>,
+) -> Result<StatusCode, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let (delay, now) = (delay(input.expiry)?, Service::now());
+    let keys = service.admin().keys();
+    let ended = keys.change(known(&id)?, &caller.actor(), now, |key| ended(key, delay, now)).await;
+    ended.map_err(|error| unknown(error, "API key"))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all sessions of an application.
+pub(crate) async fn expire_sessions(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(input): Body<ExpireIn>,
+) -> Result<StatusCode, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let app = service.app(&caller, &app, Action::ManageKeys).await?;
+    let (delay, now) = (delay(input.expiry)?, Service::now());
+    let (keys, actor) = (service.admin().keys(), caller.actor());
+    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+    loop {
+        let page = keys.list(query.clone(), now).await?;
+        for entry in page.items {
+            let is_of = entry.value.grant.application() == Some(&app.tenant);
+            if entry.value.is_session && is_of {
+                keys.change(&entry.id, &actor, now, |key| ended(key, delay, now)).await?;
+            }
+        }
+        if page.is_last {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        query.iterator = page.next;
+    }
+}
+
+/// An alias of a key is the hash of its text, and must not lead to it.
+fn known(id: &str) -> Result<&str, ApiError> {
+    let is_id = IdKind::ApiKey.number(id).is_ok();
+    is_id.then_some(id).ok_or_else(|| ApiError::unknown("API key"))
+}
+
+fn delay(expiry: Option<u32>) -> Result<Duration, ApiError> {
+    let seconds = expiry.unwrap_or_default();
+    if seconds > MAX_EXPIRY {
+        return Err(ApiError::value("expiry", "it is more than 259200 seconds, three days"));
+    }
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+/// Returns a key that ends after a delay, if it does not end earlier.
+fn ended(key: ApiKey, delay: Duration, now: Timestamp) -> ApiKey {
+    if delay.is_zero() {
+        return key.revoked(now);
+    }
+    let at = now + delay;
+    let expires_at = Some(key.expires_at.map_or(at, |before| before.min(at)));
+    ApiKey { expires_at, ..key }
+}

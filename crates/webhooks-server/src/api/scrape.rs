@@ -1,0 +1,29 @@
+//! Figures for Prometheus.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header::CONTENT_TYPE;
+use webhooks_admin::Action;
+use webhooks_dispatch::monitor::MonitorStore as _;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::service::Service;
+
+/// The deliveries that are counted at most: the text says so.
+const MAX_COUNTED: u64 = 1_000_000;
+
+/// Answers with the counters of this process since it started, and the state of the store's queue.
+pub(crate) async fn scrape(
+    State(service): State<Service>,
+    caller: Caller,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ReadEvents, None)?;
+    let depth = service.engine().monitor().depth(None, MAX_COUNTED).await?;
+    let late = depth.oldest_due_at.map(|due| Service::now().saturating_since(due));
+    let (gauges, queue) = (service.engine().gauges(), (depth.waiting, late.unwrap_or_default()));
+    let mut text = String::new();
+    let written = service.metrics().write(&mut text, &gauges, queue);
+    written.map_err(|_full| ApiError::unavailable())?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+}

@@ -1,0 +1,283 @@
+//! Background tasks: replays of many messages, which go on after the answer.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use webhooks_admin::{Action, IdKind};
+use webhooks_core::Timestamp;
+use webhooks_dispatch::history::Query;
+use webhooks_dispatch::jobs::{Job, JobId, JobQuery, JobState, JobWork, NewJob};
+use webhooks_dispatch::{Replay, Undelivered};
+use webhooks_registry::Subscription;
+
+use super::endpoint::EndpointPath;
+use super::status::Status;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, Params};
+use crate::find::AppEndpoint;
+use crate::paging::{List, limit};
+use crate::service::Service;
+
+/// A span of time.
+#[derive(Deserialize)]
+pub(crate) struct SpanIn {
+    since: Timestamp,
+    until: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BulkReplayIn {
+    since: Timestamp,
+    until: Option<Timestamp>,
+    event_types: Option<Vec<String>>,
+    channel: Option<String>,
+    tag: Option<String>,
+    status: Option<u8>,
+    status_code_class: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CancelIn {
+    created_before: Timestamp,
+}
+
+/// A task, as the answer to the request that started it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TaskOut {
+    id: String,
+    status: &'static str,
+    task: &'static str,
+    updated_at: Timestamp,
+}
+
+/// A task, with its progress.
+#[derive(Serialize)]
+pub(crate) struct TaskShown {
+    #[serde(flatten)]
+    task: TaskOut,
+    data: Value,
+}
+
+impl TaskOut {
+    fn new(job: &Job) -> Option<Self> {
+        let task = match &job.work {
+            JobWork::Replay(Replay::Endpoint { which: Undelivered::MISSED, .. }) => {
+                "endpoint.replay"
+            }
+            JobWork::Replay(_) => "endpoint.recover",
+            JobWork::ReplayFound(_) => "endpoint.bulk-replay",
+            // Client libraries know no task that cancels.
+            _ => return None,
+        };
+        let status = match job.state {
+            JobState::Running => "running",
+            JobState::Finished => "finished",
+            JobState::Stopped | JobState::Failed => "failed",
+        };
+        let id = IdKind::Task.id(job.id.as_u64().into());
+        Some(Self { id, status, task, updated_at: job.updated_at })
+    }
+}
+
+impl TaskShown {
+    fn new(job: &Job) -> Option<Self> {
+        let mut data = json!({ "deliveries": job.progress.done });
+        if let Some(error) = &job.progress.error {
+            data["error"] = json!(error);
+        }
+        Some(Self { task: TaskOut::new(job)?, data })
+    }
+}
+
+/// Delivers what an endpoint did not get since a time: failed and cancelled deliveries.
+pub(crate) async fn recover(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(span): Body<SpanIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let which = Undelivered { failed: true, cancelled: true, missed: false };
+    replay(&service, &caller, (&app, &name), which, span).await
+}
+
+/// Delivers messages that an endpoint missed since a time: they came before it was there or wanted them, or
+/// while it was disabled.
+pub(crate) async fn replay_missing(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(span): Body<SpanIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    replay(&service, &caller, (&app, &name), Undelivered::MISSED, span).await
+}
+
+async fn replay(
+    service: &Service,
+    caller: &Caller,
+    names: (&str, &str),
+    which: Undelivered,
+    SpanIn { since, until }: SpanIn,
+) -> Result<impl IntoResponse + use<>, ApiError> {
+    let found = service.endpoint(caller, names, Action::Operate).await?;
+    check_span(since, until)?;
+    let endpoint = found.registration.key();
+    let work = JobWork::Replay(Replay::Endpoint { endpoint, which, since, until });
+    start(service, caller, &found, work).await
+}
+
+/// Delivers once more what was found by a filter: ended deliveries of any status.
+pub(crate) async fn bulk_replay(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(input): Body<BulkReplayIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::Operate).await?;
+    check_span(input.since, input.until)?;
+    let status = input.status.map(|number| {
+        Status::delivery_status(number).ok_or_else(|| ApiError::value("status", "it is not 0 to 4"))
+    });
+    let event_type = match input.event_types.as_deref().unwrap_or_default() {
+        [] => None,
+        [one] => {
+            Some(Subscription::new(one).map_err(|error| ApiError::value("eventTypes", error))?)
+        }
+        _ => {
+            return Err(ApiError::value(
+                "eventTypes",
+                "give one; a subtree such as user.* has many",
+            ));
+        }
+    };
+    let query = Query {
+        tenant: Some(found.app.tenant.clone()),
+        endpoint: Some(found.id().clone()),
+        statuses: status.transpose()?.into_iter().collect(),
+        status_codes: input.status_code_class.map(|class| class..=class.saturating_add(99)),
+        event_type,
+        channel: read("channel", input.channel)?,
+        tag: read("tag", input.tag)?,
+        since: Some(input.since),
+        until: input.until,
+        ..Query::default()
+    };
+    start(&service, &caller, &found, JobWork::ReplayFound(query)).await
+}
+
+fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
+    let read = text.map(|text| text.parse()).transpose();
+    read.map_err(|error| ApiError::value(name, error))
+}
+
+/// Cancels what waits for an endpoint and was accepted before a time.
+pub(crate) async fn cancel(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+    Body(CancelIn { created_before }): Body<CancelIn>,
+) -> Result<StatusCode, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::Operate).await?;
+    let query = Query {
+        tenant: Some(found.app.tenant.clone()),
+        endpoint: Some(found.id().clone()),
+        until: Some(created_before),
+        ..Query::default()
+    };
+    let tenant = Some(found.app.tenant.clone());
+    let job = NewJob { tenant, work: JobWork::Cancel(query), rate: None };
+    let job = service.engine().jobs().create(job).await?;
+    log(&service, &caller, &found, &job).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn start(
+    service: &Service,
+    caller: &Caller,
+    found: &AppEndpoint,
+    work: JobWork,
+) -> Result<impl IntoResponse + use<>, ApiError> {
+    if !found.registration.state.is_open() {
+        return Err(ApiError::conflict("The endpoint is disabled; enable it first."));
+    }
+    let tenant = Some(found.app.tenant.clone());
+    let job = service.engine().jobs().create(NewJob { tenant, work, rate: None }).await?;
+    log(service, caller, found, &job).await?;
+    Ok((StatusCode::ACCEPTED, Json(TaskOut::new(&job))))
+}
+
+async fn log(
+    service: &Service,
+    caller: &Caller,
+    found: &AppEndpoint,
+    job: &Job,
+) -> Result<(), ApiError> {
+    let thing = ("endpoint", found.app.tenant.as_str(), found.id().as_str());
+    let started = json!({ "task": IdKind::Task.id(job.id.as_u64().into()), "work": job.work });
+    Ok(service.admin().log(&caller.actor(), thing, (None, Some(started)), Service::now()).await?)
+}
+
+fn check_span(since: Timestamp, until: Option<Timestamp>) -> Result<(), ApiError> {
+    if until.is_some_and(|until| until <= since) {
+        return Err(ApiError::value("until", "it is not later than since"));
+    }
+    Ok(())
+}
+
+/// Lists tasks, the newest first.
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<List<TaskShown>>, ApiError> {
+    caller.check(Action::ReadEvents, caller.application())?;
+    let limit = limit(&params)?;
+    let after = params.text("iterator").map(read_id).transpose()?;
+    let state = match params.text("status") {
+        None => None,
+        Some("running") => Some(JobState::Running),
+        Some("finished") => Some(JobState::Finished),
+        Some("failed") => Some(JobState::Failed),
+        Some(_) => {
+            return Err(ApiError::bad_request("status: it must be running, finished or failed."));
+        }
+    };
+    let tenant = caller.application().cloned();
+    // One more shows whether more follow.
+    let query = JobQuery { tenant, state, after, limit: limit + 1 };
+    let mut jobs = service.engine().jobs().list(query).await?;
+    let is_last = jobs.len() <= limit;
+    jobs.truncate(limit);
+    let wanted = params.text("task");
+    let next = jobs.last().map(|job| IdKind::Task.id(job.id.as_u64().into()));
+    let shown = jobs.iter().filter_map(TaskShown::new);
+    let shown = shown.filter(|shown| wanted.is_none_or(|wanted| shown.task.task == wanted));
+    Ok(Json(List::of(shown.collect(), next, is_last)))
+}
+
+pub(crate) async fn show(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<TaskShown>, ApiError> {
+    caller.check(Action::ReadEvents, caller.application())?;
+    let found = service.engine().jobs().get(read_id(&id)?).await?;
+    let is_own =
+        |job: &Job| caller.application().is_none_or(|own| job.tenant.as_ref() == Some(own));
+    let shown = found.filter(is_own).as_ref().and_then(TaskShown::new);
+    shown.map(Json).ok_or_else(|| ApiError::unknown("task"))
+}
+
+fn read_id(id: &str) -> Result<JobId, ApiError> {
+    let number = IdKind::Task.number(id).ok().and_then(|number| u64::try_from(number).ok());
+    number.map(JobId::from_u64).ok_or_else(|| ApiError::unknown("task"))
+}

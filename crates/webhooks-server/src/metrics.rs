@@ -1,0 +1,164 @@
+//! Figures for Prometheus.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use webhooks_dispatch::observer::{Failure, Gauges, Observer, Occurrence};
+
+/// The upper bounds of the buckets of histograms, in milliseconds.
+const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000];
+
+/// The results of attempts that are counted, each by itself: no label has values that a caller chooses.
+const RESULTS: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error", "busy"];
+
+/// Counts what the workers of one process do. Give it to the engine as an observer, and to the service.
+///
+/// Clones share the counters.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    published: AtomicU64,
+    attempts: [AtomicU64; RESULTS.len()],
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    expired: AtomicU64,
+    store_failures: AtomicU64,
+    exchanges: Histogram,
+    ages: Histogram,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    /// The last counts what is above all bounds.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Histogram {
+    fn observe(&self, duration: Duration) {
+        let millis = duration.as_millis();
+        let place = BOUNDS.iter().position(|bound| millis <= u128::from(*bound));
+        add(&self.buckets[place.unwrap_or(BOUNDS.len())]);
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Writes the lines of the histogram: the number of durations within each bound, in seconds.
+    fn write(&self, text: &mut String, name: &str, help: &str) -> std::fmt::Result {
+        writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram")?;
+        let mut sum = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS.map(Some).into_iter().chain([None])) {
+            sum += bucket.load(Ordering::Relaxed);
+            match bound {
+                Some(bound) => {
+                    let seconds = Duration::from_millis(bound).as_secs_f64();
+                    writeln!(text, "{name}_bucket{{le=\"{seconds}\"}} {sum}")?;
+                }
+                None => writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {sum}")?,
+            }
+        }
+        let micros = Duration::from_micros(self.micros.load(Ordering::Relaxed));
+        writeln!(text, "{name}_sum {}\n{name}_count {sum}", micros.as_secs_f64())
+    }
+}
+
+impl Counters {
+    fn attempt(&self, status_code: Option<u16>, duration: Duration) {
+        let class = status_code.map(|code| usize::from(code / 100));
+        // The classes from 1 to 5 are the first five results.
+        let result = class.filter(|class| (1..=5).contains(class)).map_or(5, |class| class - 1);
+        add(&self.attempts[result]);
+        self.exchanges.observe(duration);
+    }
+
+    fn failure(&self, failure: &Failure<'_>) {
+        self.attempt(failure.status_code, failure.duration);
+    }
+}
+
+impl Observer for Metrics {
+    fn observe(&self, occurrence: &Occurrence<'_>) {
+        let counters = &*self.0;
+        match occurrence {
+            Occurrence::Published { .. } => add(&counters.published),
+            Occurrence::Delivered { duration, age, status_code, .. } => {
+                counters.attempt(*status_code, *duration);
+                counters.ages.observe(*age);
+                add(&counters.delivered);
+            }
+            Occurrence::AttemptFailed { failure, .. } => counters.failure(failure),
+            Occurrence::DeliveryFailed { failure, .. } => {
+                counters.failure(failure);
+                add(&counters.failed);
+            }
+            Occurrence::Expired { .. } => add(&counters.expired),
+            Occurrence::TransportBusy { .. } => add(&counters.attempts[6]),
+            Occurrence::StoreFailed { .. } => add(&counters.store_failures),
+            _ => {}
+        }
+    }
+}
+
+impl Metrics {
+    /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the
+    /// workers, the depth of the queue, and how long its first delivery has been due.
+    pub(crate) fn write(
+        &self,
+        text: &mut String,
+        gauges: &Gauges,
+        (waiting, late): (u64, Duration),
+    ) -> std::fmt::Result {
+        let counters = &*self.0;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (name, help, value) in [
+            ("published_total", "Events that were accepted.", read(&counters.published)),
+            ("delivered_total", "Deliveries that were taken.", read(&counters.delivered)),
+            ("failed_total", "Deliveries without a retry left.", read(&counters.failed)),
+            ("expired_total", "Deliveries that grew too old.", read(&counters.expired)),
+            (
+                "store_failures_total",
+                "Calls of workers that failed.",
+                read(&counters.store_failures),
+            ),
+        ] {
+            writeln!(text, "# HELP webhooks_{name} {help}\n# TYPE webhooks_{name} counter")?;
+            writeln!(text, "webhooks_{name} {value}")?;
+        }
+        let name = "webhooks_attempts_total";
+        writeln!(text, "# HELP {name} Attempts by result.\n# TYPE {name} counter")?;
+        for (result, counter) in RESULTS.iter().zip(&counters.attempts) {
+            writeln!(text, "{name}{{result=\"{result}\"}} {}", read(counter))?;
+        }
+        for (name, help, value) in [
+            (
+                "queue_deliveries",
+                "Deliveries that wait or are in flight, at most 1000000.",
+                waiting,
+            ),
+            ("workers", "Workers of this process.", gauges.workers),
+            ("in_flight", "Attempts in flight.", gauges.in_flight),
+            ("in_flight_slow", "Attempts in flight for long.", gauges.slow),
+            ("slots", "Attempts that may be in flight.", gauges.slots),
+            ("unsettled", "Results that are not stored yet.", gauges.unsettled),
+            ("open_breakers", "Circuit breakers that are not closed.", gauges.open_breakers),
+        ] {
+            writeln!(text, "# HELP webhooks_{name} {help}\n# TYPE webhooks_{name} gauge")?;
+            writeln!(text, "webhooks_{name} {value}")?;
+        }
+        let name = "webhooks_queue_late_seconds";
+        writeln!(text, "# HELP {name} The time for which the first delivery is due.")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {}", late.as_secs_f64())?;
+        let help = "The time from a request to the end of its response.";
+        counters.exchanges.write(text, "webhooks_exchange_seconds", help)?;
+        let help = "The time from acceptance to the answer of the receiver.";
+        counters.ages.write(text, "webhooks_delivery_age_seconds", help)
+    }
+}
