@@ -1,4 +1,4 @@
-//! Serves a webhook service for development on http://127.0.0.1:8071, with its rows in `webhooks.db`. Deliveries
+//! Serves a webhook service for development on <http://127.0.0.1:8071>, with its rows in `webhooks.db`. Deliveries
 //! may go to this machine.
 #![expect(clippy::print_stdout, reason = "an example")]
 

@@ -1,6 +1,7 @@
 //! The errors of the API, in the form that client libraries of Svix read.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -12,14 +13,16 @@ use webhooks_dispatch::store::{OperationError, StoreError};
 use webhooks_registry::store::EndpointStoreError;
 use webhooks_registry::{EndpointError, RegisterError};
 
-/// Seconds after which a caller should try again when the store is away.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// The time after which a caller should try again when the store is away.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// An error of the API. Its text never holds a secret of the request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     body: ErrorBody,
+    /// The time after which the caller should try again.
+    retry_after: Option<Duration>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,7 +43,7 @@ struct Field {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody::Plain { code, detail: detail.into() } }
+        Self { status, body: ErrorBody::Plain { code, detail: detail.into() }, retry_after: None }
     }
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
@@ -67,7 +70,15 @@ impl ApiError {
 
     pub(crate) fn unavailable() -> Self {
         let detail = "The store is not available. Nothing was changed; try again.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
+    }
+
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        let detail =
+            "The application publishes faster than its throttleRate. Nothing was published.";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+        Self { retry_after: Some(wait), ..error }
     }
 
     pub(crate) fn method_not_allowed() -> Self {
@@ -86,6 +97,7 @@ impl ApiError {
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             body: ErrorBody::Fields { detail: [field] },
+            retry_after: None,
         }
     }
 
@@ -98,16 +110,15 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-            }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, at least one (RFC 9110 §10.2.3).
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §11.6.1 asks for it.
-            StatusCode::UNAUTHORIZED => {
-                let scheme = HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            _ => {}
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

@@ -4,6 +4,7 @@
 
 mod error;
 mod metrics;
+mod throttle;
 
 mod service;
 

@@ -8,6 +8,7 @@ use webhooks_dispatch::{BoxedStore, Engine};
 use webhooks_http::HttpTransport;
 
 use crate::metrics::Metrics;
+use crate::throttle::Throttle;
 
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,7 @@ struct Inner {
     admin: Admin,
     settings: ServiceSettings,
     metrics: Metrics,
+    throttle: Throttle,
 }
 
 impl Service {
@@ -47,7 +49,8 @@ impl Service {
         settings: ServiceSettings,
         metrics: Metrics,
     ) -> Self {
-        Self(Arc::new(Inner { engine, admin, settings, metrics }))
+        let throttle = Throttle::default();
+        Self(Arc::new(Inner { engine, admin, settings, metrics, throttle }))
     }
 
     /// Borrows the engine.
@@ -62,6 +65,10 @@ impl Service {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
     }
 
     pub(crate) fn settings(&self) -> &ServiceSettings {

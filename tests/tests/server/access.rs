@@ -159,8 +159,8 @@ async fn without_an_accepted_key_nothing_is_read_or_touched() {
         keys.add(id, key(new, now), &actor, now).await.unwrap();
         text.reveal().to_owned()
     };
-    let expired = add(|key, now| key.expiring(now)).await;
-    let revoked = add(|key, now| key.revoked(now)).await;
+    let expired = add(ApiKey::expiring).await;
+    let revoked = add(ApiKey::revoked).await;
     let unknown = ApiKeyText::generate();
     for key in
         [None, Some(""), Some("nonsense"), Some(unknown.reveal()), Some(&*expired), Some(&*revoked)]

@@ -20,7 +20,7 @@ async fn python() -> PathBuf {
     let python = folder.join("bin/python");
     let run = async |program: &Path, arguments: &[&str]| {
         let status = Command::new(program).args(arguments).stdout(Stdio::null()).status().await;
-        assert!(status.unwrap().success(), "{program:?} {arguments:?}");
+        assert!(status.unwrap().success(), "{} {arguments:?}", program.display());
     };
     if !python.exists() {
         run(Path::new("python3"), &["-m", "venv", folder.to_str().unwrap()]).await;

@@ -1,23 +1,24 @@
 //! What Svix has in its cloud alone, and what only we have.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_tests::Receiver;
 
 use crate::running::{Kind, Running};
 
 /// Asks until an answer is as it should be, for half a minute at most.
 async fn until(running: &Running, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = SystemClock.monotonic() + Duration::from_secs(30);
     loop {
         let (status, answer) = running.get(path).await;
         assert_eq!(status, 200, "{answer}");
         if is_right(&answer) {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{path}: {answer}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(SystemClock.monotonic() < deadline, "{path}: {answer}");
+        SystemClock.sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use webhooks_admin::{Action, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
 use webhooks_dispatch::Publication;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 
 use super::application::{ApplicationIn, find_or_add};
@@ -82,6 +83,10 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
+    if let Some(rate) = app.entry.value.throttle_rate {
+        let passed = service.throttle().pass(&app.tenant, rate, SystemClock.monotonic());
+        passed.map_err(ApiError::too_many)?;
+    }
     let has_payload = has_payload(&params)?;
     let deliver_at = input.deliver_at;
     let event = input.event(&app, number.0)?;
