@@ -7,7 +7,7 @@ use crate::public_id::IdKind;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource};
 
-/// What a service keeps of an endpoint. Its scope is the application, its key the endpoint's id in the
+/// The part of an endpoint that a service keeps. Its scope is the application, its key the endpoint's id in the
 /// engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]

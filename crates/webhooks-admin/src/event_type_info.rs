@@ -14,7 +14,7 @@ const MAX_DESCRIPTION: usize = 16 * 1024;
 /// The most bytes of all schemas together.
 const MAX_SCHEMAS: usize = 512 * 1024;
 
-/// What a service says about an event type. Its key is the name.
+/// The description of an event type. Its key is the name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct EventTypeInfo {

@@ -19,7 +19,7 @@ pub(crate) const HELD: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct IdempotentRequest {
-    /// Who makes it, and where: the same key elsewhere is another request.
+    /// The caller and the place: the same key elsewhere is another request.
     pub scope: String,
     /// The key that the caller chose.
     pub key: String,
@@ -37,7 +37,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// What is known of a request with an idempotency key.
+/// The state of a request with an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a case that a server ignores must not compile")]
 pub enum Begin {

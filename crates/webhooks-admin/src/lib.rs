@@ -20,15 +20,17 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+mod collection;
 mod endpoint_entry;
 
 mod admin;
 
 // The public interface is:
-pub use admin::{Admin, AdminError, Collection, ListPage, ListQuery};
+pub use admin::Admin;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::Application;
 pub use audit::{Actor, AuditEntry};
+pub use collection::{AdminError, Collection, ListPage, ListQuery};
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::EventTypeInfo;
 pub use grant::{Action, Denial, Grant, Role};

@@ -160,7 +160,7 @@ async fn apply(
     let Some(record) = record else {
         return at(DELETE).execute(connection).await.map(drop).map_err(unavailable);
     };
-    // What has expired gives its names away.
+    // Expired records give their names away.
     let expired = at(EXPIRED).bind(&record.alias).bind(micros(now));
     expired.execute(&mut *connection).await.map_err(unavailable)?;
     let is_new = matches!(change, RecordChange::Insert(_));

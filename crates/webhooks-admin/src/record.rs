@@ -39,7 +39,7 @@ impl RecordKind {
     }
 }
 
-/// The place of a record: no two of a kind and scope have one key, and no two one alias.
+/// The place of a record. Within a kind and scope, keys are unique, and so are aliases.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "stores build it")]
 pub struct RecordPlace {
@@ -148,7 +148,7 @@ pub enum RecordError {
 
 /// Keeps records. Each method returns when the answer is safe.
 ///
-/// Futures are boxed: one call a request, beside which a box costs nothing, and a server needs no type
+/// Futures are boxed: one call per request, beside which a box costs nothing, and a server needs no type
 /// parameter for its store.
 pub trait RecordStore: Send + Sync + 'static {
     /// Returns a record that has not expired.

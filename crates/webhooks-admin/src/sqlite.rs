@@ -145,7 +145,7 @@ fn apply(
         let deleted = transaction.execute(DELETE, params![kind.as_str(), scope, key]);
         return deleted.map(drop).map_err(of_sqlite);
     };
-    // What has expired gives its names away.
+    // Expired records give their names away.
     let expired = params![kind.as_str(), scope, key, record.alias, micros(now)];
     transaction.execute(EXPIRED, expired).map_err(of_sqlite)?;
     let is_new = matches!(change, RecordChange::Insert(_));

@@ -1,4 +1,4 @@
-//! Who makes a request, and what it may do.
+//! The caller of a request, and its rights.
 
 use std::net::{IpAddr, SocketAddr};
 

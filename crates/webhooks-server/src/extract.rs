@@ -1,4 +1,4 @@
-//! What requests bring: bodies and queries, with errors that name the field.
+//! Bodies and queries of requests, with errors that name the field.
 
 use std::str::FromStr;
 

@@ -20,7 +20,7 @@ const MAX_KEPT: usize = 10_000;
 pub(crate) struct Throttle(Mutex<HashMap<TenantId, MonotonicTime>>);
 
 impl Throttle {
-    /// Lets an event through, at a rate of so many per second.
+    /// Lets an event through, at a `rate` per second.
     ///
     /// # Errors
     /// The time until the next one, when there were too many.

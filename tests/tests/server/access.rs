@@ -178,7 +178,7 @@ async fn a_key_of_another_application_finds_nothing() {
         let key = add_key(&things.running.service, grant).await;
         walk(&things, Some(&key), |method, path| match (method, path) {
             ("GET", "/api/v1/event-type" | "/api/v1/event-type/paid") => &[200],
-            // What concerns all applications is refused before any is looked for.
+            // Operations on all applications are refused before any is looked for.
             ("GET" | "POST", "/api/v1/app") | ("PUT", "/api/v1/app/{app}") => &[403],
             ("GET", "/api/v1/background-task") => &[200],
             (_, path)

@@ -1,4 +1,4 @@
-//! What client libraries do not show: errors, edges, idempotency, and the behaviour on both stores.
+//! Errors, edges and idempotency, on both stores: client libraries do not show them.
 
 use http::Response;
 use http_body_util::Full;

@@ -1,4 +1,4 @@
-//! What Svix has in its cloud alone, and what only we have.
+//! Operations that Svix has in its cloud alone, and those that only we have.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use webhooks_registry::{
 use crate::error::ApiError;
 use crate::extract::Patch;
 
-/// What a request says of an endpoint.
+/// An endpoint, as requests bring it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointIn {

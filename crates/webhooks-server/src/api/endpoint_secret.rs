@@ -56,7 +56,7 @@ pub(crate) async fn rotate(
     if grace > MAX_GRACE {
         return Err(ApiError::value("gracePeriodSeconds", "it is more than 604800, a week"));
     }
-    // Whoever brings the key knows it.
+    // A caller who brings the key knows it.
     if input.key.is_none() {
         caller.check(Action::ReadSecrets, Some(&found.app.tenant))?;
     }

@@ -18,7 +18,7 @@ use crate::find::unknown;
 use crate::paging::{List, list_query};
 use crate::service::Service;
 
-/// What a request says of an event type.
+/// An event type, as requests bring it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeIn {

@@ -153,7 +153,7 @@ pub(crate) fn has_payload(params: &Params) -> Result<bool, ApiError> {
     Ok(params.flag("with_content")?.unwrap_or(true))
 }
 
-/// What most lists of the history filter by.
+/// The filter of most lists of the history.
 pub(crate) struct HistoryFilter {
     pub(crate) query: Query,
     event_types: Vec<EventType>,

@@ -1,4 +1,4 @@
-//! What operators do with deliveries: resend, count.
+//! The work of operators with deliveries: resend, count.
 
 use axum::Json;
 use axum::extract::{Path, State};

@@ -1,0 +1,303 @@
+//! The resources of one kind, in pages, with every change in the audit log.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde_json::Value;
+use thiserror::Error;
+use webhooks_core::Timestamp;
+
+use crate::audit::{Actor, AuditEntry};
+use crate::public_id::IdKind;
+use crate::record::{
+    Record, RecordChange, RecordError, RecordKind, RecordName, RecordPlace, RecordQuery,
+    RecordStore,
+};
+use crate::resource::{Entry, FieldError, Resource};
+
+/// How often a change is tried again when somebody else makes one at the same time.
+const TRIES: usize = 8;
+
+/// The most entries of a page.
+const MAX_LIMIT: usize = 1_000;
+
+/// The reason why a call failed. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// Another one has this id, name or uid.
+    #[error("there is another one of this id, name or uid")]
+    Exists,
+    /// There is none.
+    #[error("there is none of this id, name or uid")]
+    NotFound,
+    /// Others changed it at the same time, again and again.
+    #[error("it was changed at the same time; try again")]
+    Changed,
+    /// A field is not valid.
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
+    /// A stored record cannot be read.
+    #[error("a record of the service is damaged")]
+    Damaged(#[from] serde_json::Error),
+    /// The store failed.
+    #[error("the store is not available")]
+    Unavailable {
+        /// The reason.
+        source: RecordError,
+    },
+}
+
+impl From<RecordError> for AdminError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Exists { .. } => Self::Exists,
+            RecordError::Changed { .. } => Self::Changed,
+            source @ RecordError::Unavailable { .. } => Self::Unavailable { source },
+        }
+    }
+}
+
+/// The order of a page, and its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct ListQuery {
+    /// The most entries, up to 1,000.
+    pub limit: usize,
+    /// The key behind which it begins, in its order; `prev:` and a key for the page before that key.
+    pub iterator: Option<String>,
+    /// Whether the newest comes first, or the last by name.
+    pub is_descending: bool,
+}
+
+impl ListQuery {
+    /// Returns whether it asks for the page before a key.
+    pub fn is_back(&self) -> bool {
+        self.iterator.as_ref().is_some_and(|iterator| iterator.starts_with(BACK))
+    }
+}
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "callers read it")]
+pub struct ListPage<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// The iterator of the next page; of an empty page, none.
+    pub next: Option<String>,
+    /// The iterator of the page before, if the page was not asked for without an iterator.
+    pub previous: Option<String>,
+    /// Whether nothing follows.
+    pub is_last: bool,
+}
+
+/// The mark of an iterator that leads back. No key has a colon.
+const BACK: &str = "prev:";
+
+/// The resources of one kind within one scope. Every change writes a row of the audit log with it.
+pub struct Collection<'a, R> {
+    pub(crate) records: &'a Arc<dyn RecordStore>,
+    pub(crate) scope: String,
+    pub(crate) kind: PhantomData<fn() -> R>,
+}
+
+impl<R: Resource> Collection<'_, R> {
+    /// Returns one by its key or, if none has it, by its alias.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] when there is none.
+    pub async fn get(&self, name: &str, now: Timestamp) -> Result<Entry<R>, AdminError> {
+        let by_key = self.find(RecordName::Key(name.to_owned()), now).await?;
+        let found = match by_key {
+            None => self.find(RecordName::Alias(name.to_owned()), now).await?,
+            found => found,
+        };
+        found.ok_or(AdminError::NotFound)
+    }
+
+    pub(crate) async fn find(
+        &self,
+        name: RecordName,
+        now: Timestamp,
+    ) -> Result<Option<Entry<R>>, AdminError> {
+        let found = self.records.get(R::KIND, self.scope.clone(), name, now).await?;
+        found.map(entry).transpose()
+    }
+
+    /// Adds a resource under a key.
+    ///
+    /// # Errors
+    /// [`AdminError::Exists`] when the key or alias is taken, and [`AdminError::Invalid`].
+    pub async fn add(
+        &self,
+        id: String,
+        value: R,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Entry<R>, AdminError> {
+        value.check()?;
+        let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        let insert = RecordChange::Insert(self.record(&entry)?);
+        self.write(insert, &entry.id, (None, Some(&entry.value)), actor, now).await?;
+        Ok(entry)
+    }
+
+    /// Changes one; `change` may be called again if somebody else changes it at the same time.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] when there is none, [`AdminError::Exists`] when its new alias is taken,
+    /// [`AdminError::Invalid`], and [`AdminError::Changed`] after many tries.
+    pub async fn change(
+        &self,
+        name: &str,
+        actor: &Actor,
+        now: Timestamp,
+        change: impl Fn(R) -> R + Send + Sync,
+    ) -> Result<Entry<R>, AdminError> {
+        let mut tries = 0;
+        loop {
+            let before = self.get(name, now).await?;
+            let value = change(before.value.clone());
+            value.check()?;
+            let mut after = Entry { value, ..before.clone() };
+            let replace = RecordChange::Replace(self.record_after(&after, now)?);
+            let states = (Some(&before.value), Some(&after.value));
+            tries += 1;
+            match self.write(replace, &after.id, states, actor, now).await {
+                Err(AdminError::Changed) if tries < TRIES => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    (after.version, after.updated_at) = (before.version + 1, now);
+                    return Ok(after);
+                }
+            }
+        }
+    }
+
+    /// Deletes one.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] when there is none.
+    pub async fn delete(
+        &self,
+        name: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let before = self.get(name, now).await?;
+        let delete = RecordChange::Delete(self.place(before.id.clone()));
+        self.write(delete, &before.id, (Some(&before.value), None), actor, now).await
+    }
+
+    /// Returns a page, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn list(
+        &self,
+        query: ListQuery,
+        now: Timestamp,
+    ) -> Result<ListPage<Entry<R>>, AdminError> {
+        let ListQuery { limit, iterator, is_descending } = query;
+        let limit = limit.min(MAX_LIMIT);
+        let (is_back, after) = match &iterator {
+            Some(iterator) => match iterator.strip_prefix(BACK) {
+                Some(key) => (true, Some(key.to_owned())),
+                None => (false, Some(iterator.clone())),
+            },
+            None => (false, None),
+        };
+        let (kind, scope) = (R::KIND, self.scope.clone());
+        let is_descending = is_descending != is_back;
+        // One more shows whether there is a further page.
+        let query = RecordQuery { kind, scope, after, is_descending, limit: limit + 1, now };
+        let mut records = self.records.list(query).await?;
+        let is_more = records.len() > limit;
+        records.truncate(limit);
+        if is_back {
+            records.reverse();
+        }
+        let items = records.into_iter().map(entry).collect::<Result<Vec<Entry<R>>, _>>()?;
+        let previous = items.first().filter(|_| iterator.is_some());
+        let previous = previous.map(|first| format!("{BACK}{}", first.id));
+        let next = items.last().map(|last| last.id.clone());
+        // The page from which it was called back follows.
+        Ok(ListPage { items, next, previous, is_last: !is_more && !is_back })
+    }
+
+    async fn write(
+        &self,
+        change: RecordChange,
+        id: &str,
+        (before, after): (Option<&R>, Option<&R>),
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let state = |value: Option<&R>| value.map(R::shown).transpose();
+        let states = (state(before)?, state(after)?);
+        let row = audit_row(actor, (R::KIND.as_str(), &self.scope, id), states, now)?;
+        Ok(self.records.write(vec![change, row], now).await?)
+    }
+
+    pub(crate) fn place(&self, key: String) -> RecordPlace {
+        RecordPlace { kind: R::KIND, scope: self.scope.clone(), key }
+    }
+
+    pub(crate) fn record(&self, entry: &Entry<R>) -> Result<Record, AdminError> {
+        Ok(Record {
+            place: self.place(entry.id.clone()),
+            alias: entry.value.alias(),
+            version: entry.version,
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+            expires_at: entry.value.expires_at(),
+            body: serde_json::to_string(&entry.value)?,
+        })
+    }
+
+    /// Returns the record that replaces that of the entry's version.
+    pub(crate) fn record_after(
+        &self,
+        entry: &Entry<R>,
+        now: Timestamp,
+    ) -> Result<Record, AdminError> {
+        let record = self.record(entry)?;
+        Ok(Record { version: record.version + 1, updated_at: now, ..record })
+    }
+}
+
+fn entry<R: Resource>(record: Record) -> Result<Entry<R>, AdminError> {
+    let Record { place, version, created_at, updated_at, body, .. } = record;
+    let value = serde_json::from_str(&body)?;
+    Ok(Entry { id: place.key, value, version, created_at, updated_at })
+}
+
+impl<R> fmt::Debug for Collection<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collection").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// Returns the change that adds a row to the audit log.
+pub(crate) fn audit_row(
+    actor: &Actor,
+    (kind, scope, id): (&str, &str, &str),
+    (before, after): (Option<Value>, Option<Value>),
+    now: Timestamp,
+) -> Result<RecordChange, AdminError> {
+    let Actor { who, from } = actor.clone();
+    let (kind, scope, id) = (kind.to_owned(), scope.to_owned(), id.to_owned());
+    let value = AuditEntry { who, from, kind, scope, id, before, after };
+    let (kind, key) = (RecordKind::Audit, IdKind::Audit.generate());
+    let place = RecordPlace { kind, scope: String::new(), key };
+    Ok(RecordChange::Insert(Record {
+        place,
+        alias: None,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        expires_at: None,
+        body: serde_json::to_string(&value)?,
+    }))
+}
