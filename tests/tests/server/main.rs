@@ -4,5 +4,6 @@
 mod access;
 mod api;
 mod clients;
+mod killed;
 mod more;
 mod running;
