@@ -79,6 +79,12 @@ mod behaviour {
             (
                 "POST",
                 &messages,
+                json!({ "eventType": "a", "payload": {}, "transformationsParams": { "rawPayload": "a" } }),
+                "transformationsParams",
+            ),
+            (
+                "POST",
+                &messages,
                 json!({ "eventType": "a", "payload": {}, "tags": ["a b"] }),
                 "tags",
             ),

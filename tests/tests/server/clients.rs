@@ -33,3 +33,20 @@ async fn the_python_client_of_svix_finds_all_it_needs_on_sqlite() {
 async fn the_python_client_of_svix_finds_all_it_needs_on_postgres() {
     drive(python(), Kind::Postgres).await;
 }
+
+fn javascript() -> Command {
+    let mut node = Command::new("node");
+    node.arg(format!("{ROOT}/tests/peers/svix_flow.mjs"));
+    node.args(["--packages", &format!("{ROOT}/target/peers/node")]);
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_javascript_client_of_svix_finds_all_it_needs_on_sqlite() {
+    drive(javascript(), Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_javascript_client_of_svix_finds_all_it_needs_on_postgres() {
+    drive(javascript(), Kind::Postgres).await;
+}

@@ -60,7 +60,8 @@ pub(crate) async fn rotate(
     if input.key.is_none() {
         caller.check(Action::ReadSecrets, Some(&found.app.tenant))?;
     }
-    let new = input.key.as_deref().map(secret).transpose()?;
+    let new = input.key.as_deref().map(secret).transpose();
+    let new = new.map_err(|error| ApiError::value("key", error))?;
     let grace = Duration::from_secs(grace.into());
     let endpoints = service.endpoints(&found.app);
     let new = endpoints.rotate_secret(found.id().as_str(), new, grace).await?;

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use webhooks_admin::{Action, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
@@ -32,6 +33,7 @@ pub(crate) struct MessageIn {
     tags: Option<Vec<String>>,
     deliver_at: Option<Timestamp>,
     application: Option<ApplicationIn>,
+    transformations_params: Option<IgnoredAny>,
 }
 
 /// The ids or uids of an application and a message.
@@ -39,6 +41,11 @@ pub(crate) type MessagePath = Path<(String, String)>;
 
 impl MessageIn {
     fn event(self, app: &App, number: Option<u128>) -> Result<Event, ApiError> {
+        // They may hold the body that is to be sent in place of the payload.
+        if self.transformations_params.is_some() {
+            let reason = "transformations and raw payloads are not offered";
+            return Err(ApiError::value("transformationsParams", reason));
+        }
         let payload = self.payload.get();
         if !payload.starts_with('{') {
             return Err(ApiError::value("payload", "it must be an object"));
