@@ -3,6 +3,7 @@
 mod application;
 mod attempt;
 mod attempt_out;
+mod batch;
 mod content;
 mod endpoint;
 mod endpoint_headers;
@@ -101,6 +102,7 @@ fn more() -> Router<Service> {
         .route(&at(APP, "/endpoint/{endpoint_id}/replay-missing"), post(task::replay_missing))
         .route(&at(APP, "/endpoint/{endpoint_id}/bulk-replay"), post(task::bulk_replay))
         .route(&at(APP, "/endpoint/{endpoint_id}/cancel-msgs"), post(task::cancel))
+        .route(&at(APP, "/msg/batch"), post(batch::create))
         .route(&at(APP, "/msg/precheck/active"), post(content::precheck))
         .route(&at(APP, "/msg/bulk-expunge"), post(content::expunge))
         .route(&at(APP, "/msg/{msg_id}/raw"), get(content::raw))

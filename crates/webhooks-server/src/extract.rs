@@ -37,7 +37,8 @@ pub(crate) async fn read_body(body: axum::body::Body, max: usize) -> Result<Byte
     Ok(body?.to_bytes())
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+/// Reads JSON, nothing after it.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().iter().map(ToString::to_string);

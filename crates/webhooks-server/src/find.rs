@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use webhooks_admin::{Action, AdminError, Application, Entry, IdKind};
 use webhooks_core::{EndpointId, EventId, TenantId};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{BoxedStore, Endpoints};
 use webhooks_http::HttpTransport;
 use webhooks_registry::Registration;
@@ -63,6 +64,13 @@ impl Service {
         let registration = self.endpoints(&app).get(&entry.id).await?;
         let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
         Ok(AppEndpoint { app, uid: entry.value.uid, registration })
+    }
+
+    /// Lets an application publish a message, unless it is too fast.
+    pub(crate) fn pass(&self, app: &App) -> Result<(), ApiError> {
+        let Some(rate) = app.entry.value.throttle_rate else { return Ok(()) };
+        let passed = self.throttle().pass(&app.tenant, rate, SystemClock.monotonic());
+        passed.map_err(ApiError::too_many)
     }
 
     /// Returns the id of an application's message from its id or eventId.

@@ -7,7 +7,7 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::running::{Kind, Running, add_key};
 
 /// The operations: method, path, a body that each accepts. `{app}`, `{ep}` and `{msg}` stand for ids.
-const OPERATIONS: [(&str, &str, &str); 53] = [
+const OPERATIONS: [(&str, &str, &str); 54] = [
     ("GET", "/api/v1/app", ""),
     ("POST", "/api/v1/app", r#"{"name":"new"}"#),
     ("GET", "/api/v1/app/{app}", ""),
@@ -59,6 +59,7 @@ const OPERATIONS: [(&str, &str, &str); 53] = [
         "/api/v1/app/{app}/endpoint/{ep}/cancel-msgs",
         r#"{"createdBefore":"2026-01-01T00:00:00Z"}"#,
     ),
+    ("POST", "/api/v1/app/{app}/msg/batch", r#"[{"eventType":"new","payload":{}}]"#),
     ("POST", "/api/v1/app/{app}/msg/bulk-expunge", r#"{"ids":["{msg}"]}"#),
     ("GET", "/api/v1/app/{app}/msg/{msg}/raw", ""),
     ("GET", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000/headers", ""),

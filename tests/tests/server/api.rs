@@ -33,6 +33,7 @@ on_each_store! {
     a_request_with_an_idempotency_key_is_done_once;
     a_uid_is_free_again_when_its_holder_is_gone;
     bad_input_is_told_by_the_name_of_the_field;
+    a_batch_is_published_as_a_whole;
     changes_are_in_the_audit_log_without_secrets;
     an_application_that_is_too_fast_is_told_when_to_come_back;
     pages_lead_forward_and_back;
@@ -115,6 +116,38 @@ mod behaviour {
         assert_eq!((status, &answer["data"]), (200, &json!([])), "nothing was kept");
         assert_eq!(running.get("/nowhere").await.0, 404);
         assert_eq!(running.ask("PUT", "/api/v1/app", json!({})).await.0, 405);
+    }
+
+    pub(super) async fn a_batch_is_published_as_a_whole(running: Running) {
+        let app = running.add_app("shop").await;
+        let path = format!("/api/v1/app/{app}/msg/batch");
+        let message = |id: &str, number: u32| json!({ "eventType": "paid", "eventId": id, "payload": { "number": number } });
+        let batch = json!([message("a", 1), message("b", 2), message("a", 1), message("a", 9)]);
+        let (status, told) = running.ask("POST", &path, batch).await;
+        assert_eq!(status, 202, "{told}");
+        let statuses: Vec<&str> = told["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["status"].as_str().unwrap())
+            .collect();
+        assert_eq!(statuses, ["created", "created", "duplicate", "conflict"]);
+        let spoilt = json!([message("c", 3), { "eventType": "paid", "payload": [] }]);
+        assert_eq!(running.ask("POST", &path, spoilt).await.0, 422);
+        let many = vec![message("d", 4); 1_001];
+        assert_eq!(running.ask("POST", &path, json!(many)).await.0, 422);
+        let lines = format!("{}\r\n\n{}", message("e", 5), message("f", 6));
+        let request = client().post(format!("{}{path}", running.url)).bearer_auth(&running.key);
+        let request = request.header("content-type", "application/x-ndjson; charset=utf-8");
+        assert_eq!(request.body(lines).send().await.unwrap().status(), 202);
+        let (_, list) = running.get(&format!("/api/v1/app/{app}/msg")).await;
+        let ids: Vec<&str> = list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["eventId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, ["f", "e", "b", "a"], "nothing of a spoilt batch");
     }
 
     pub(super) async fn a_request_with_an_idempotency_key_is_done_once(running: Running) {

@@ -126,9 +126,10 @@ pub(crate) async fn find_or_add(
     input: Option<ApplicationIn>,
     action: Action,
 ) -> Result<App, ApiError> {
-    let now = Service::now();
-    let found = service.admin().applications().get(name, now).await;
-    if let (Err(AdminError::NotFound), Some(input)) = (found, input) {
+    if let Some(input) = input
+        && let Err(AdminError::NotFound) =
+            service.admin().applications().get(name, Service::now()).await
+    {
         caller.check(Action::ChangeApplications, None)?;
         if input.uid.as_deref() != Some(name) {
             return Err(ApiError::value("application", "its uid is not the one of the path"));

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use webhooks_admin::{Action, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
 use webhooks_dispatch::Publication;
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 
 use super::application::{ApplicationIn, find_or_add};
@@ -40,6 +39,20 @@ pub(crate) struct MessageIn {
 pub(crate) type MessagePath = Path<(String, String)>;
 
 impl MessageIn {
+    /// Returns the message to publish. A request with a number, for which it is made, has a message of its own.
+    pub(crate) fn publication(
+        self,
+        app: &App,
+        number: Option<u128>,
+    ) -> Result<Publication, ApiError> {
+        let deliver_at = self.deliver_at;
+        let publication = Publication::new(&self.event(app, number)?);
+        Ok(match deliver_at {
+            Some(at) => publication.deliver_at(at),
+            None => publication,
+        })
+    }
+
     fn event(self, app: &App, number: Option<u128>) -> Result<Event, ApiError> {
         // They may hold the body that is to be sent in place of the payload.
         if self.transformations_params.is_some() {
@@ -90,20 +103,10 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
-    if let Some(rate) = app.entry.value.throttle_rate {
-        let passed = service.throttle().pass(&app.tenant, rate, SystemClock.monotonic());
-        passed.map_err(ApiError::too_many)?;
-    }
+    service.pass(&app)?;
     let has_payload = has_payload(&params)?;
-    let deliver_at = input.deliver_at;
-    let event = input.event(&app, number.0)?;
-    let publication = Publication::new(&event);
-    let publication = match deliver_at {
-        Some(at) => publication.deliver_at(at),
-        None => publication,
-    };
-    service.engine().publish(publication).await?;
-    let shown = record(&service, &app, &event.id).await?;
+    let published = service.engine().publish(input.publication(&app, number.0)?).await?;
+    let shown = record(&service, &app, &published.event).await?;
     Ok((StatusCode::ACCEPTED, Json(MessageOut::new(&shown, has_payload))))
 }
 

@@ -1,0 +1,76 @@
+//! Many messages in one request, and in one commit.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::IntoResponse;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use webhooks_admin::Action;
+use webhooks_dispatch::{Publication, PublishStatus};
+
+use super::message::MessageIn;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{parse, read_body};
+use crate::service::Service;
+
+/// The most messages of a request.
+const MAX_MESSAGES: usize = 1_000;
+
+#[derive(Serialize)]
+pub(crate) struct BatchOut {
+    /// One for each message, in the same order.
+    data: Vec<BatchItem>,
+}
+
+#[derive(Serialize)]
+struct BatchItem {
+    id: String,
+    /// `created`, `duplicate`, or `conflict`: its eventId has other content.
+    status: &'static str,
+}
+
+/// Publishes messages: an array of them, or one per line (`application/x-ndjson`). If one is not valid, none is
+/// published.
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    request: Request,
+) -> Result<impl IntoResponse, ApiError> {
+    let app = service.app(&caller, &app, Action::Publish).await?;
+    let is_lines = has_lines(request.headers());
+    let body = read_body(request.into_body(), service.settings().max_request).await?;
+    let messages: Vec<MessageIn> = if is_lines {
+        let lines = body.split(|byte| *byte == b'\n');
+        let lines = lines.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        // One more than allowed shows that there are too many.
+        lines.take(MAX_MESSAGES + 1).map(parse).collect::<Result<_, _>>()?
+    } else {
+        parse(&body)?
+    };
+    if messages.len() > MAX_MESSAGES {
+        return Err(ApiError::field(["body"], "there are more than 1000 messages", "value_error"));
+    }
+    for _ in &messages {
+        service.pass(&app)?;
+    }
+    let publications = messages.into_iter().map(|message| message.publication(&app, None));
+    let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
+    let published = service.engine().publish_all(publications).await?;
+    let data = published.into_iter().map(|outcome| match outcome {
+        Ok(published) => {
+            let is_new = published.status == PublishStatus::Created;
+            let status = if is_new { "created" } else { "duplicate" };
+            BatchItem { id: published.event.to_string(), status }
+        }
+        Err(conflict) => BatchItem { id: conflict.event.to_string(), status: "conflict" },
+    });
+    Ok((StatusCode::ACCEPTED, Json(BatchOut { data: data.collect() })))
+}
+
+fn has_lines(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).and_then(|value: &HeaderValue| value.to_str().ok());
+    media.is_some_and(|media| media.trim_start().starts_with("application/x-ndjson"))
+}
