@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -77,6 +77,19 @@ fn told(message: &str) -> String {
             None => "it is not valid".to_owned(),
         },
         None => message.to_owned(),
+    }
+}
+
+/// The names in a path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        // A name that is no UTF-8 is the name of nothing.
+        let path = AxumPath::from_request_parts(parts, service).await;
+        path.map(|AxumPath(names)| Self(names)).map_err(|_unreadable| ApiError::unknown("path"))
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod error;
 mod metrics;
+mod schema;
 mod throttle;
 
+mod parameters;
 mod service;
 
 mod auth;
@@ -16,6 +18,11 @@ mod idempotent;
 mod paging;
 
 mod api;
+
+mod document;
+mod reference;
+
+mod openapi;
 
 mod router;
 

@@ -1,9 +1,10 @@
 //! Deliveries and attempts: what became of messages.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::{DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::history::{AttemptRecord, DeliveryRecord, HistoryStore as _, Query};
@@ -15,13 +16,15 @@ use super::message_out::{MessageOut, record};
 use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Params;
+use crate::extract::{Params, Path};
 use crate::find::App;
 use crate::paging::{List, Place, filtered, place};
+use crate::parameters::{AttemptFilter, ByEndpoint, ByStatus, History, Page};
+use crate::schema::Time;
 use crate::service::Service;
 
 /// A message, as one endpoint got it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointMessageOut {
     #[serde(flatten)]
@@ -29,11 +32,12 @@ pub(crate) struct EndpointMessageOut {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,
 }
 
 /// An endpoint, as it got one message.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageEndpointOut {
     #[serde(flatten)]
@@ -41,10 +45,18 @@ pub(crate) struct MessageEndpointOut {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,
 }
 
 /// Lists the attempts to an endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/attempt/endpoint/{endpoint_id}",
+    operation_id = "v1.message-attempt.list-by-endpoint", tag = "Message Attempt",
+    params(Page, History, ByStatus, AttemptFilter),
+    responses((status = 200, body = List<AttemptOut>)),
+)]
 pub(crate) async fn of_endpoint(
     State(service): State<Service>,
     caller: Caller,
@@ -58,6 +70,13 @@ pub(crate) async fn of_endpoint(
 }
 
 /// Lists the attempts to deliver a message.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/attempt/msg/{msg_id}",
+    operation_id = "v1.message-attempt.list-by-msg", tag = "Message Attempt",
+    params(Page, History, ByStatus, AttemptFilter, ByEndpoint),
+    responses((status = 200, body = List<AttemptOut>)),
+)]
 pub(crate) async fn of_message(
     State(service): State<Service>,
     caller: Caller,
@@ -119,6 +138,13 @@ async fn attempts(
 }
 
 /// Lists the messages that an endpoint got or is to get.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/msg",
+    operation_id = "v1.message-attempt.list-attempted-messages", tag = "Message Attempt",
+    params(Page, History, ByStatus),
+    responses((status = 200, body = List<EndpointMessageOut>)),
+)]
 pub(crate) async fn messages_of_endpoint(
     State(service): State<Service>,
     caller: Caller,
@@ -144,6 +170,12 @@ pub(crate) async fn messages_of_endpoint(
 }
 
 /// Lists the endpoints that got a message or are to get it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint",
+    operation_id = "v1.message-attempt.list-attempted-destinations", tag = "Message Attempt",
+    params(Page), responses((status = 200, body = List<MessageEndpointOut>)),
+)]
 pub(crate) async fn endpoints_of_message(
     State(service): State<Service>,
     caller: Caller,
@@ -179,6 +211,13 @@ pub(crate) async fn endpoints_of_message(
     Ok(Json(list.with(shown)))
 }
 
+/// Returns an attempt.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
+    operation_id = "v1.message-attempt.get", tag = "Message Attempt",
+    responses((status = 200, body = AttemptOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -192,6 +231,12 @@ pub(crate) async fn read(
 }
 
 /// Deletes the response of an attempt.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
+    operation_id = "v1.message-attempt.expunge-content", tag = "Message Attempt",
+    responses((status = 204)),
+)]
 pub(crate) async fn expunge(
     State(service): State<Service>,
     caller: Caller,

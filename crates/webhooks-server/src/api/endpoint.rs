@@ -1,7 +1,7 @@
 //! Endpoints.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde_json::Value;
@@ -11,9 +11,10 @@ use webhooks_registry::{Endpoint, EndpointError, EndpointState, Registration};
 use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Patch};
+use crate::extract::{Body, Params, Patch, Path};
 use crate::find::{App, AppEndpoint};
 use crate::paging::{List, list_query};
+use crate::parameters::{Order, Page};
 use crate::service::Service;
 
 /// The number of endpoints of an application that are deleted at a time.
@@ -22,6 +23,13 @@ const DELETED_AT_ONCE: usize = 100;
 /// The ids or uids of an application and an endpoint.
 pub(crate) type EndpointPath = Path<(String, String)>;
 
+/// Lists the endpoints of an application, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint",
+    operation_id = "v1.endpoint.list", tag = "Endpoint", params(Page, Order),
+    responses((status = 200, body = List<EndpointOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -42,6 +50,13 @@ pub(crate) async fn list(
     Ok(Json(list.with(shown)))
 }
 
+/// Makes an endpoint.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint",
+    operation_id = "v1.endpoint.create", tag = "Endpoint", request_body = EndpointIn,
+    responses((status = 201, body = EndpointOut)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -97,6 +112,13 @@ async fn reserve(
     Ok(entries.add(id.to_owned(), entry, actor, now).await.map(drop)?)
 }
 
+/// Returns an endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.get", tag = "Endpoint",
+    responses((status = 200, body = EndpointOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -107,6 +129,12 @@ pub(crate) async fn read(
 }
 
 /// Replaces the settings of an endpoint, and keeps its secret; or makes a new one with a new id.
+#[utoipa::path(
+    put,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.update", tag = "Endpoint", request_body = EndpointIn,
+    responses((status = 200, body = EndpointOut), (status = 201, body = EndpointOut)),
+)]
 pub(crate) async fn replace(
     State(service): State<Service>,
     caller: Caller,
@@ -126,6 +154,13 @@ pub(crate) async fn replace(
     Ok((StatusCode::OK, Json(change.make(&service, &caller, found, apply).await?)))
 }
 
+/// Changes the settings of an endpoint that the body has.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.patch", tag = "Endpoint", request_body = EndpointPatch,
+    responses((status = 200, body = EndpointOut)),
+)]
 pub(crate) async fn patch(
     State(service): State<Service>,
     caller: Caller,
@@ -178,6 +213,12 @@ impl Change {
     }
 }
 
+/// Deletes an endpoint.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.delete", tag = "Endpoint", responses((status = 204)),
+)]
 pub(crate) async fn delete(
     State(service): State<Service>,
     caller: Caller,

@@ -1,11 +1,12 @@
 //! Messages: the events of an application.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use webhooks_admin::{Action, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
 use webhooks_dispatch::Publication;
@@ -16,20 +17,28 @@ use super::application::{ApplicationIn, find_or_add};
 use super::message_out::{MessageOut, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params};
+use crate::extract::{Body, Params, Path};
 use crate::find::{App, own_message_id};
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, Place, filtered, place};
+use crate::parameters::{Content, History, Page};
+use crate::schema::{EventTypeName, Label, Name, Time};
 use crate::service::Service;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageIn {
+    #[schema(value_type = EventTypeName)]
     event_type: String,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    #[schema(value_type = Option<Name>)]
     event_id: Option<String>,
+    #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
     application: Option<ApplicationIn>,
 }
@@ -73,6 +82,13 @@ impl MessageIn {
     }
 }
 
+/// Publishes a message to the endpoints of an application.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg",
+    operation_id = "v1.message.create", tag = "Message", params(Content), request_body = MessageIn,
+    responses((status = 202, body = MessageOut), (status = 429)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -100,6 +116,13 @@ pub(crate) async fn create(
     Ok((StatusCode::ACCEPTED, Json(MessageOut::new(&shown, has_payload))))
 }
 
+/// Lists the messages of an application, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg",
+    operation_id = "v1.message.list", tag = "Message", params(Page, History),
+    responses((status = 200, body = List<MessageOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -122,6 +145,13 @@ pub(crate) async fn list(
     Ok(Json(list.with(shown)))
 }
 
+/// Returns a message.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}",
+    operation_id = "v1.message.get", tag = "Message", params(Content),
+    responses((status = 200, body = MessageOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -135,6 +165,11 @@ pub(crate) async fn read(
 }
 
 /// Deletes the content of a message: its payload and the responses to it.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/content",
+    operation_id = "v1.message.expunge-content", tag = "Message", responses((status = 204)),
+)]
 pub(crate) async fn expunge(
     State(service): State<Service>,
     caller: Caller,

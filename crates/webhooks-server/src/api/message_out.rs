@@ -2,27 +2,35 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use webhooks_core::{Channel, EventId, Tag, Timestamp};
 use webhooks_dispatch::history::{EventRecord, EventSummary, HistoryStore as _};
 
 use crate::error::ApiError;
 use crate::find::App;
+use crate::schema::{EventTypeName, Label, Time};
 use crate::service::Service;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageOut {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
+    #[schema(value_type = EventTypeName)]
     event_type: String,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
     tags: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    #[schema(value_type = Time)]
     timestamp: Timestamp,
 }
 
