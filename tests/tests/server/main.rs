@@ -5,4 +5,5 @@ mod access;
 mod api;
 mod clients;
 mod more;
+mod openapi;
 mod running;
