@@ -9,14 +9,14 @@ use serde_json::Value;
 use webhooks_core::{TenantId, Timestamp};
 
 use crate::api_key::{ApiKey, ApiKeyHash};
-use crate::application::Application;
+use crate::application::{Application, Deletion};
 use crate::audit::{Actor, AuditEntry};
 use crate::collection::{AdminError, Collection, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
 use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
-use crate::resource::Entry;
+use crate::resource::{Entry, Resource as _};
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
 const USE_PRECISION: Duration = Duration::from_secs(5 * 60);
@@ -57,6 +57,33 @@ impl Admin {
     /// Returns the audit log.
     pub fn audit(&self) -> Collection<'_, AuditEntry> {
         self.collection(String::new())
+    }
+
+    /// Returns the deletions of applications that go on, by the ids of these.
+    pub fn deletions(&self) -> Collection<'_, Deletion> {
+        self.collection(String::new())
+    }
+
+    /// Deletes an application, and adds its [`Deletion`] in the same write.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] when there is none.
+    pub async fn delete_application(
+        &self,
+        name: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let before = self.applications().get(name, now).await?;
+        let (id, value) = (before.id.clone(), Deletion {});
+        let deletion = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        let states = (Some(before.value.shown()?), None);
+        let changes = vec![
+            RecordChange::Insert(self.deletions().record(&deletion)?),
+            RecordChange::Delete(self.applications().place(before.id.clone())),
+            audit_row(actor, ("application", "", &before.id), states, now)?,
+        ];
+        Ok(self.records.write(changes, now).await?)
     }
 
     fn collection<R>(&self, scope: String) -> Collection<'_, R> {

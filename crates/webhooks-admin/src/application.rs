@@ -47,6 +47,16 @@ impl Resource for Application {
     }
 }
 
+/// The deletion of an application, under its id, from the time when nobody finds it any more until its
+/// endpoints and its content are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Deletion {}
+
+impl Resource for Deletion {
+    const KIND: RecordKind = RecordKind::Deletion;
+}
+
 /// Checks an owner's id. One that looks like an id of ours would lead to another thing.
 pub(crate) fn check_uid(uid: Option<&str>, kind: IdKind) -> Result<(), FieldError> {
     let Some(uid) = uid else { return Ok(()) };

@@ -11,6 +11,9 @@ use crate::resource::{FieldError, Resource, check_name};
 /// The longest description in bytes.
 const MAX_DESCRIPTION: usize = 16 * 1024;
 
+/// The deepest that schemas may be: with what lies around them, a parser of JSON still reads them.
+const MAX_DEPTH: usize = 64;
+
 /// The most bytes of all schemas together.
 const MAX_SCHEMAS: usize = 512 * 1024;
 
@@ -54,11 +57,23 @@ impl Resource for EventTypeInfo {
             if schemas.values().any(|schema| !schema.is_object()) {
                 return Err(FieldError::new("schemas", "a schema is not a JSON object"));
             }
+            if schemas.values().any(|schema| depth(schema) > MAX_DEPTH) {
+                return Err(FieldError::new("schemas", "they are nested more than 64 deep"));
+            }
             let len: usize = schemas.values().map(|schema| schema.to_string().len()).sum();
             if len > MAX_SCHEMAS {
                 return Err(FieldError::new("schemas", "they have more than 512 KiB"));
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the depth of arrays and objects in each other.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }

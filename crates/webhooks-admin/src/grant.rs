@@ -18,6 +18,9 @@ pub enum Role {
     Viewer,
     /// Publishing, and reading what became of an event.
     Publisher,
+    /// The people of one application: its endpoints and what became of its events. They do not publish:
+    /// receivers trust that events come from the service's owner.
+    Customer,
 }
 
 /// Something that a request does.
@@ -193,6 +196,7 @@ fn includes(role: Role, action: Action) -> bool {
             !is_for_admins
         }
         Role::Viewer => reads,
+        Role::Customer => reads || matches!(action, Action::ChangeEndpoints | Action::Operate),
         Role::Publisher => {
             matches!(action, Action::Publish | Action::ReadEvents | Action::ReadEventTypes)
         }

@@ -1,5 +1,6 @@
 //! Idempotency: the first answer again, for a request that is made again with the same key.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const HELD: Duration = Duration::from_secs(60);
 
 /// A request that is made once for all that have its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct IdempotentRequest {
     /// The caller and the place: the same key elsewhere is another request.
@@ -28,7 +29,7 @@ pub struct IdempotentRequest {
 }
 
 /// The answer to a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Answer {
     /// The status code.
@@ -49,6 +50,20 @@ pub enum Begin {
     InProgress,
     /// The first had another body.
     OtherBody,
+}
+
+impl fmt::Debug for IdempotentRequest {
+    /// Leaves out the body, which may be private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotentRequest").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answer {
+    /// Leaves out the body, which may be private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// The record of a request.

@@ -28,7 +28,7 @@ mod admin;
 // The public interface is:
 pub use admin::Admin;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
-pub use application::Application;
+pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
 pub use collection::{AdminError, Collection, ListPage, ListQuery};
 pub use endpoint_entry::EndpointEntry;

@@ -17,6 +17,8 @@ pub enum RecordKind {
     ApiKey,
     /// A row of the audit log.
     Audit,
+    /// The deletion of an application that goes on.
+    Deletion,
     /// The entry of an endpoint, beside its registration in the engine.
     Endpoint,
     /// An [`EventTypeInfo`](crate::EventTypeInfo).
@@ -32,6 +34,7 @@ impl RecordKind {
             Self::Application => "application",
             Self::ApiKey => "api_key",
             Self::Audit => "audit",
+            Self::Deletion => "deletion",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",

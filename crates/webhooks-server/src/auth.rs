@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::service::Service;
 
 /// The one who makes a request: the holder of an API key or of a portal session.
+#[derive(Clone)]
 pub(crate) struct Caller {
     key: Entry<ApiKey>,
     from: Option<IpAddr>,
@@ -57,6 +58,9 @@ impl FromRequestParts<Service> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let missing = || {
             ApiError::unauthenticated(
                 "A key is missing: send the header Authorization: Bearer KEY.",
@@ -73,7 +77,9 @@ impl FromRequestParts<Service> for Caller {
             .check(now)
             .map_err(|error| ApiError::unauthenticated(format!("Not accepted: {error}.")))?;
         let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self { key, from: from.map(|ConnectInfo(address)| address.ip()) })
+        let caller = Self { key, from: from.map(|ConnectInfo(address)| address.ip()) };
+        parts.extensions.insert(caller.clone());
+        Ok(caller)
     }
 }
 

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::{AdminError, Denial, FieldError};
 use webhooks_dispatch::PublishError;
 use webhooks_dispatch::store::{OperationError, StoreError};
@@ -28,13 +29,29 @@ pub(crate) struct ApiError {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum ErrorBody {
-    Plain { code: &'static str, detail: String },
-    Fields { detail: [Field; 1] },
+    Plain(PlainError),
+    Fields(FieldErrors),
 }
 
-/// A field of the request that is not valid.
-#[derive(Debug, Serialize)]
-struct Field {
+/// An error of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PlainError {
+    /// The word by which programs tell errors apart.
+    code: &'static str,
+    /// The reason, for people.
+    detail: String,
+}
+
+/// An error of fields of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FieldErrors {
+    #[schema(value_type = Vec<FieldFault>)]
+    detail: [FieldFault; 1],
+}
+
+/// A field of a request that is not valid.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FieldFault {
     /// The way to it: `body` or `query`, and names.
     loc: Vec<String>,
     msg: String,
@@ -43,7 +60,9 @@ struct Field {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody::Plain { code, detail: detail.into() }, retry_after: None }
+        let detail = detail.into();
+        let body = ErrorBody::Plain(PlainError { code, detail });
+        Self { status, body, retry_after: None }
     }
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
@@ -69,7 +88,7 @@ impl ApiError {
     }
 
     pub(crate) fn unavailable() -> Self {
-        let detail = "The store is not available. Nothing was changed; try again.";
+        let detail = "The store is not available, and the request was not finished; try again.";
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         Self { retry_after: Some(RETRY_AFTER), ..error }
     }
@@ -93,10 +112,10 @@ impl ApiError {
         kind: &'static str,
     ) -> Self {
         let loc = loc.into_iter().map(Into::into).collect();
-        let field = Field { loc, msg: reason.to_string(), r#type: kind };
+        let detail = [FieldFault { loc, msg: reason.to_string(), r#type: kind }];
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
-            body: ErrorBody::Fields { detail: [field] },
+            body: ErrorBody::Fields(FieldErrors { detail }),
             retry_after: None,
         }
     }
@@ -230,7 +249,7 @@ impl From<EndpointError> for ApiError {
             EndpointError::OutOfRange { setting, .. } => setting,
             _ => "url",
         };
-        Self::value(name, &error)
+        Self::value(name, with_causes(&error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -21,7 +21,8 @@ impl<T: DeserializeOwned> FromRequest<Service> for Body<T> {
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
         let body = read_body(request.into_body(), service.settings().max_request).await?;
-        parse(&body).map(Self)
+        // A request without a body says nothing: it need not send an empty object.
+        parse(if body.is_empty() { b"{}" } else { &body }).map(Self)
     }
 }
 
@@ -77,7 +78,34 @@ fn told(message: &str) -> String {
             Some((_, expected)) => format!("it must be {expected}"),
             None => "it is not valid".to_owned(),
         },
-        None => message.to_owned(),
+        None => told_otherwise(message),
+    }
+}
+
+fn told_otherwise(message: &str) -> String {
+    if message.starts_with("unknown variant ") {
+        let expected =
+            message.rsplit_once(", expected ").map_or("another word", |(_, words)| words);
+        return format!("it must be {expected}");
+    }
+    // Of an array in place of an object.
+    if message.contains(" struct ") {
+        "it must be an object".to_owned()
+    } else {
+        message.to_owned()
+    }
+}
+
+/// The names in a path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
+        // A name that is no UTF-8 is the name of nothing.
+        let path = AxumPath::from_request_parts(parts, service).await;
+        path.map(|AxumPath(names)| Self(names)).map_err(|_unreadable| ApiError::unknown("path"))
     }
 }
 

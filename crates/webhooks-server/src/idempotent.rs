@@ -7,10 +7,11 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use webhooks_admin::{Answer, Begin, IdempotentRequest};
 
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::read_body;
 use crate::service::Service;
@@ -36,19 +37,29 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestNumber {
 }
 
 /// Answers a POST with an idempotency key, by the answer that its first one got.
+///
+/// Requests that change something are carried out to their end even if the caller hangs up: half of one
+/// could leave an endpoint without its entry, or a change without its row in the audit log.
 pub(crate) async fn answer_once(
     State(service): State<Service>,
     request: Request,
     next: Next,
 ) -> Response {
-    let is_post = request.method() == Method::POST;
-    match request.headers().get(KEY).cloned().filter(|_| is_post) {
-        Some(key) => match once(&service, &key, request, next).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        },
-        None => next.run(request).await,
+    if request.method() == Method::GET {
+        return next.run(request).await;
     }
+    let is_post = request.method() == Method::POST;
+    let key = request.headers().get(KEY).cloned().filter(|_| is_post);
+    let answer = tokio::spawn(async move {
+        match key {
+            Some(key) => {
+                once(&service, &key, request, next).await.unwrap_or_else(ApiError::into_response)
+            }
+            None => next.run(request).await,
+        }
+    });
+    // It ends early only by a panic, which is a bug and was reported.
+    answer.await.unwrap_or_else(|_panic| ApiError::unavailable().into_response())
 }
 
 async fn once(
@@ -62,11 +73,16 @@ async fn once(
         ApiError::bad_request("Idempotency-Key: it is not 1 to 256 visible ASCII characters.")
     })?;
     let (mut parts, body) = request.into_parts();
+    // A stranger is refused before anything is read or kept.
+    let caller = Caller::from_request_parts(&mut parts, service).await?;
+    if tells_secrets(parts.uri.path()) {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    }
     let body = read_body(body, service.settings().max_request).await?;
-    let scope = scope(&parts.headers, &parts);
+    let scope = format!("{} {}", caller.actor().who, parts.uri);
     let asked = IdempotentRequest { scope, key: key.to_owned(), body: body.to_vec() };
     parts.extensions.insert(RequestNumber(Some(asked.number())));
-    if is_publish(&parts) {
+    if is_publish(parts.uri.path()) {
         return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
     }
     match service.admin().begin(&asked, Service::now()).await? {
@@ -101,14 +117,14 @@ async fn once(
 /// Returns whether a request publishes a message. It needs no record: its number is the message's id, and
 /// publishing one again answers the same. Client libraries of Svix send a key with every request, and each
 /// would cost two commits more.
-fn is_publish(parts: &Parts) -> bool {
-    parts.uri.path().ends_with("/msg")
+fn is_publish(path: &str) -> bool {
+    matches!(path.split('/').collect::<Vec<_>>()[..], ["", "api", "v1", "app", _, "msg"])
 }
 
-/// Returns who makes a request, and where. The key itself is in it, and only its hash is kept.
-fn scope(headers: &HeaderMap, parts: &Parts) -> String {
-    let caller = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-    format!("{} {}", String::from_utf8_lossy(caller), parts.uri)
+/// Returns whether the answers at a path hold a key or a secret. They are not kept: a store has the hash of a
+/// key alone.
+fn tells_secrets(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "auth" | "management" | "secret"))
 }
 
 fn again(answer: Answer) -> Response {

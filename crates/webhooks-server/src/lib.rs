@@ -4,11 +4,14 @@
 
 mod error;
 mod metrics;
+mod schema;
 mod throttle;
 
+mod parameters;
 mod service;
 
 mod auth;
+mod deletion;
 mod extract;
 
 mod find;
@@ -16,6 +19,11 @@ mod idempotent;
 mod paging;
 
 mod api;
+
+mod document;
+mod reference;
+
+mod openapi;
 
 mod router;
 

@@ -1,6 +1,7 @@
 //! Pages of lists.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::{ListPage, ListQuery};
 use webhooks_dispatch::history::{Cursor, Page};
 use webhooks_dispatch::store::StoreError;
@@ -19,12 +20,14 @@ const BACK: &str = "prev:";
 const MAX_PAGES: usize = 20;
 
 /// A page in the form of the API.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct List<T> {
     data: Vec<T>,
     done: bool,
+    #[schema(required)]
     iterator: Option<String>,
+    #[schema(required)]
     prev_iterator: Option<String>,
 }
 

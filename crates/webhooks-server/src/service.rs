@@ -1,14 +1,19 @@
 //! The service: an engine, what is kept beside it, and how requests are answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use webhooks_admin::Admin;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::{BoxedStore, Engine};
+use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
+use webhooks_dispatch::{BoxedStore, Engine, PublishError};
 use webhooks_http::HttpTransport;
 
 use crate::metrics::Metrics;
 use crate::throttle::Throttle;
+
+/// How long a refusal of the store is told: then callers are let through to try again.
+const REFUSAL: Duration = Duration::from_secs(10);
 
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,8 @@ struct Inner {
     settings: ServiceSettings,
     metrics: Metrics,
     throttle: Throttle,
+    /// The time at which the store last refused an event, if it has accepted none since.
+    refused_at: Mutex<Option<MonotonicTime>>,
 }
 
 impl Service {
@@ -50,7 +57,14 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let throttle = Throttle::default();
-        Self(Arc::new(Inner { engine, admin, settings, metrics, throttle }))
+        Self(Arc::new(Inner {
+            engine,
+            admin,
+            settings,
+            metrics,
+            throttle,
+            refused_at: Mutex::default(),
+        }))
     }
 
     /// Borrows the engine.
@@ -65,6 +79,19 @@ impl Service {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Notes whether the store accepted an event.
+    pub(crate) fn note_publish(&self, error: Option<&PublishError>) {
+        let refused = matches!(error, Some(PublishError::Store(_)));
+        let refused_at = refused.then(|| SystemClock.monotonic());
+        *self.0.refused_at.lock().unwrap_or_else(PoisonError::into_inner) = refused_at;
+    }
+
+    /// Returns whether the store has refused an event of late, and accepted none since.
+    pub(crate) fn refuses(&self) -> bool {
+        let refused_at = *self.0.refused_at.lock().unwrap_or_else(PoisonError::into_inner);
+        refused_at.is_some_and(|at| SystemClock.monotonic().saturating_since(at) < REFUSAL)
     }
 
     pub(crate) fn throttle(&self) -> &Throttle {

@@ -7,7 +7,7 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::running::{Kind, Running, add_key};
 
 /// The operations: method, path, a body that each accepts. `{app}`, `{ep}` and `{msg}` stand for ids.
-const OPERATIONS: [(&str, &str, &str); 54] = [
+const OPERATIONS: [(&str, &str, &str); 55] = [
     ("GET", "/api/v1/app", ""),
     ("POST", "/api/v1/app", r#"{"name":"new"}"#),
     ("GET", "/api/v1/app/{app}", ""),
@@ -42,7 +42,11 @@ const OPERATIONS: [(&str, &str, &str); 54] = [
     ("POST", "/api/v1/auth/app-portal-access/{app}", "{}"),
     ("POST", "/api/v1/auth/app/{app}/expire-all", "{}"),
     ("GET", "/api/v1/management/authentication/env/api-token", ""),
-    ("POST", "/api/v1/management/authentication/env/api-token", r#"{"name":"new"}"#),
+    (
+        "POST",
+        "/api/v1/management/authentication/env/api-token",
+        r#"{"name":"new","role":"viewer"}"#,
+    ),
     ("GET", "/api/v1/management/authentication/env/api-token/{key}", ""),
     ("PUT", "/api/v1/management/authentication/env/api-token/{key}", r#"{"name":"new"}"#),
     ("POST", "/api/v1/management/authentication/env/api-token/{key}/expire", "{}"),
@@ -64,6 +68,7 @@ const OPERATIONS: [(&str, &str, &str); 54] = [
     ("GET", "/api/v1/app/{app}/msg/{msg}/raw", ""),
     ("GET", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000/headers", ""),
     ("GET", "/metrics", ""),
+    ("GET", "/api/v1/audit-log", ""),
     ("GET", "/api/v1/event-type", ""),
     ("POST", "/api/v1/event-type", r#"{"name":"new","description":""}"#),
     ("GET", "/api/v1/event-type/paid", ""),
@@ -98,7 +103,7 @@ impl Things {
         let new = json!({ "eventType": "paid", "payload": { "private": 1 } });
         let message = made(&format!("/api/v1/app/{app}/msg"), new).await;
         let keys = "/api/v1/management/authentication/env/api-token";
-        let key = made(keys, json!({ "name": "old" })).await;
+        let key = made(keys, json!({ "name": "old", "role": "viewer" })).await;
         let since = json!({ "since": "2026-01-01T00:00:00Z" });
         let task = made(&format!("/api/v1/app/{app}/endpoint/{endpoint}/recover"), since).await;
         Self { running, app, endpoint, message, key, task }
@@ -183,7 +188,7 @@ async fn a_key_of_another_application_finds_nothing() {
             ("GET" | "POST", "/api/v1/app") | ("PUT", "/api/v1/app/{app}") => &[403],
             ("GET", "/api/v1/background-task") => &[200],
             (_, path)
-                if ["event-type", "portal", "expire-all", "management", "metrics"]
+                if ["event-type", "portal", "expire-all", "management", "metrics", "audit-log"]
                     .iter()
                     .any(|part| path.contains(part)) =>
             {
@@ -201,7 +206,11 @@ async fn a_viewer_reads_and_touches_nothing() {
     let things = Things::new().await;
     let key = add_key(&things.running.service, Grant::new(Role::Viewer)).await;
     walk(&things, Some(&key), |method, path| match (method, path) {
-        ("GET", path) if path.ends_with("/secret") || path.contains("management") => &[403],
+        ("GET", path)
+            if ["/secret", "management", "audit-log"].iter().any(|part| path.contains(part)) =>
+        {
+            &[403]
+        }
         ("GET", path) if path.contains("atmpt_") => &[404],
         ("GET", _) => &[200],
         _ => &[403],

@@ -1,9 +1,28 @@
 //! The service, over real connections, on each store.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+/// Runs a behaviour on each store.
+macro_rules! on_each_store {
+    ($($name:ident;)*) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::behaviour::$name(crate::running::Running::start(crate::running::Kind::Sqlite).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                super::behaviour::$name(crate::running::Running::start(crate::running::Kind::Postgres).await).await;
+            }
+        })*
+    };
+}
+
 mod access;
 mod api;
 mod clients;
+mod faults;
 mod killed;
 mod more;
+mod openapi;
 mod running;

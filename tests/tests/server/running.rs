@@ -31,7 +31,7 @@ pub(crate) struct Running {
     pub(crate) key: String,
     client: reqwest::Client,
     _worker: Worker,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Running {
@@ -65,7 +65,7 @@ impl Running {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let key = add_key(&service, Grant::new(Role::Admin)).await;
         let client = client();
-        Self { service, url, key, client, _worker: worker, _folder: folder }
+        Self { service, url, key, client, _worker: worker, folder }
     }
 
     /// Makes a request with a key; returns the status and the JSON of the answer.

@@ -3,52 +3,67 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::{Action, AdminError, Application, Entry, IdKind};
-use webhooks_core::{TenantId, Timestamp};
+use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Patch};
+use crate::extract::{Body, Params, Patch, Path};
 use crate::find::App;
 use crate::paging::{List, list_query};
+use crate::parameters::{GetIfExists, Order, Page};
+use crate::schema::{Metadata, Name, Time};
 use crate::service::Service;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationIn {
+    #[schema(min_length = 1, max_length = 1024)]
     name: String,
+    #[schema(value_type = Option<Name>)]
     uid: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationPatch {
+    #[schema(min_length = 1, max_length = 1024)]
     name: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     uid: Patch<String>,
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<BTreeMap<String, String>>,
     #[serde(default)]
+    #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationOut {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     uid: Option<String>,
     name: String,
+    #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u16>,
+    #[schema(value_type = Time)]
     created_at: Timestamp,
+    #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
 
@@ -79,6 +94,13 @@ impl ApplicationPatch {
     }
 }
 
+/// Lists the applications, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app",
+    operation_id = "v1.application.list", tag = "Application", params(Page, Order),
+    responses((status = 200, body = List<ApplicationOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -90,6 +112,14 @@ pub(crate) async fn list(
     Ok(Json(List::new(page, ApplicationOut::from)))
 }
 
+/// Makes an application.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app",
+    operation_id = "v1.application.create", tag = "Application", params(GetIfExists),
+    request_body = ApplicationIn,
+    responses((status = 200, body = ApplicationOut), (status = 201, body = ApplicationOut)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -126,7 +156,9 @@ pub(crate) async fn find_or_add(
     input: Option<ApplicationIn>,
     action: Action,
 ) -> Result<App, ApiError> {
+    // A key of one application learns nothing of others, not even by what it may make.
     if let Some(input) = input
+        && caller.application().is_none()
         && let Err(AdminError::NotFound) =
             service.admin().applications().get(name, Service::now()).await
     {
@@ -143,6 +175,13 @@ pub(crate) async fn find_or_add(
     service.app(caller, name, action).await
 }
 
+/// Returns an application.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}",
+    operation_id = "v1.application.get", tag = "Application",
+    responses((status = 200, body = ApplicationOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -152,6 +191,13 @@ pub(crate) async fn read(
     Ok(Json(app.entry.into()))
 }
 
+/// Replaces an application, or makes it with a new id.
+#[utoipa::path(
+    put,
+    path = "/api/v1/app/{app_id}",
+    operation_id = "v1.application.update", tag = "Application", request_body = ApplicationIn,
+    responses((status = 200, body = ApplicationOut), (status = 201, body = ApplicationOut)),
+)]
 pub(crate) async fn replace(
     State(service): State<Service>,
     caller: Caller,
@@ -170,6 +216,13 @@ pub(crate) async fn replace(
     }
 }
 
+/// Changes the fields of an application that the body has.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/app/{app_id}",
+    operation_id = "v1.application.patch", tag = "Application", request_body = ApplicationPatch,
+    responses((status = 200, body = ApplicationOut)),
+)]
 pub(crate) async fn patch(
     State(service): State<Service>,
     caller: Caller,
@@ -183,23 +236,25 @@ pub(crate) async fn patch(
     Ok(Json(changed.into()))
 }
 
-/// Deletes an application, after its endpoints. The content of its messages is deleted in the background;
-/// nobody can read it meanwhile.
+/// Deletes an application, after its endpoints.
+///
+/// The content of its messages is deleted in the background; nobody can read it meanwhile.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}",
+    operation_id = "v1.application.delete", tag = "Application", responses((status = 204)),
+)]
 pub(crate) async fn delete(
     State(service): State<Service>,
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let app = service.app(&caller, &name, Action::ChangeApplications).await?;
-    let (actor, now) = (caller.actor(), Service::now());
-    super::endpoint::delete_all(&service, &app, &actor).await?;
-    service.admin().applications().delete(&app.entry.id, &actor, now).await?;
-    let (service, tenant): (Service, TenantId) = (service.clone(), app.tenant);
-    tokio::spawn(async move {
-        if let Err(error) = service.engine().expunge_tenant(tenant.clone()).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(%tenant, error, "content of a deleted application is left");
-        }
-    });
+    service.admin().delete_application(&app.entry.id, &caller.actor(), Service::now()).await?;
+    // At once, so that nothing more is delivered; a failure is made good by the task.
+    if let Err(error) = service.delete_endpoints(&app.tenant).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "endpoints are deleted later");
+    }
+    service.finish_deletions();
     Ok(StatusCode::NO_CONTENT)
 }

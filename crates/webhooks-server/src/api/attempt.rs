@@ -1,9 +1,10 @@
 //! Deliveries and attempts: what became of messages.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::{DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::history::{AttemptRecord, DeliveryRecord, HistoryStore as _, Query};
@@ -11,17 +12,19 @@ use webhooks_dispatch::history::{AttemptRecord, DeliveryRecord, HistoryStore as 
 use super::attempt_out::{AttemptOut, AttemptShower, is_success, read_id};
 use super::endpoint_in::EndpointShown;
 use super::message::{HistoryFilter, MessagePath, has_payload};
-use super::message_out::{MessageOut, record};
+use super::message_out::{MAX_PAGE_BYTES, MessageOut, record};
 use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Params;
+use crate::extract::{Params, Path};
 use crate::find::App;
 use crate::paging::{List, Place, filtered, place};
+use crate::parameters::{AttemptFilter, ByEndpoint, ByStatus, History, Page};
+use crate::schema::Time;
 use crate::service::Service;
 
 /// A message, as one endpoint got it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointMessageOut {
     #[serde(flatten)]
@@ -29,11 +32,12 @@ pub(crate) struct EndpointMessageOut {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,
 }
 
 /// An endpoint, as it got one message.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageEndpointOut {
     #[serde(flatten)]
@@ -41,10 +45,18 @@ pub(crate) struct MessageEndpointOut {
     #[serde(flatten)]
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,
 }
 
 /// Lists the attempts to an endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/attempt/endpoint/{endpoint_id}",
+    operation_id = "v1.message-attempt.list-by-endpoint", tag = "Message Attempt",
+    params(Page, History, ByStatus, AttemptFilter),
+    responses((status = 200, body = List<AttemptOut>)),
+)]
 pub(crate) async fn of_endpoint(
     State(service): State<Service>,
     caller: Caller,
@@ -58,6 +70,13 @@ pub(crate) async fn of_endpoint(
 }
 
 /// Lists the attempts to deliver a message.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/attempt/msg/{msg_id}",
+    operation_id = "v1.message-attempt.list-by-msg", tag = "Message Attempt",
+    params(Page, History, ByStatus, AttemptFilter, ByEndpoint),
+    responses((status = 200, body = List<AttemptOut>)),
+)]
 pub(crate) async fn of_message(
     State(service): State<Service>,
     caller: Caller,
@@ -104,21 +123,34 @@ async fn attempts(
         is_of_class && is_wanted && filter.keeps(&found.event_type)
     };
     let read = |at: Place| service.engine().history().attempts(filter.query(at));
-    let mut list = filtered(place(params)?, read, keep).await?;
+    let at = place(params)?;
+    let mut list = filtered(at, read, keep).await?;
     let mut shower = AttemptShower::new(service, app, has_content);
-    let mut shown = Vec::new();
-    for attempt in list.take() {
-        let message = if has_messages {
-            Some(MessageOut::new(&record(service, app, &attempt.event).await?, has_content))
-        } else {
-            None
-        };
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for (number, attempt) in list.take().into_iter().enumerate() {
+        let mut message = None;
+        if has_messages {
+            let found = record(service, app, &attempt.event).await?;
+            bytes += found.body.len();
+            message = Some(MessageOut::new(&found, has_content));
+        }
+        if number > 0 && bytes > MAX_PAGE_BYTES {
+            list = filtered(Place { limit: number, ..at }, read, keep).await?;
+            break;
+        }
         shown.push(shower.show(attempt, message).await?);
     }
     Ok(Json(list.with(shown)))
 }
 
 /// Lists the messages that an endpoint got or is to get.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/msg",
+    operation_id = "v1.message-attempt.list-attempted-messages", tag = "Message Attempt",
+    params(Page, History, ByStatus),
+    responses((status = 200, body = List<EndpointMessageOut>)),
+)]
 pub(crate) async fn messages_of_endpoint(
     State(service): State<Service>,
     caller: Caller,
@@ -132,10 +164,16 @@ pub(crate) async fn messages_of_endpoint(
     filter.query.statuses = statuses(&params)?;
     let read = |at: Place| service.engine().history().deliveries(filter.query(at));
     let keep = |delivery: &DeliveryRecord| filter.keeps(&delivery.event_type);
-    let mut list = filtered(place(&params)?, read, keep).await?;
-    let mut shown = Vec::new();
-    for delivery in list.take() {
+    let at = place(&params)?;
+    let mut list = filtered(at, read, keep).await?;
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for (number, delivery) in list.take().into_iter().enumerate() {
         let message = record(&service, &found.app, &delivery.event).await?;
+        bytes += message.body.len();
+        if number > 0 && bytes > MAX_PAGE_BYTES {
+            list = filtered(Place { limit: number, ..at }, read, keep).await?;
+            break;
+        }
         let message = MessageOut::new(&message, has_payload);
         let (status, next_attempt) = (Status::of(delivery.status), next_attempt(&delivery));
         shown.push(EndpointMessageOut { message, status, next_attempt });
@@ -144,6 +182,12 @@ pub(crate) async fn messages_of_endpoint(
 }
 
 /// Lists the endpoints that got a message or are to get it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint",
+    operation_id = "v1.message-attempt.list-attempted-destinations", tag = "Message Attempt",
+    params(Page), responses((status = 200, body = List<MessageEndpointOut>)),
+)]
 pub(crate) async fn endpoints_of_message(
     State(service): State<Service>,
     caller: Caller,
@@ -179,6 +223,13 @@ pub(crate) async fn endpoints_of_message(
     Ok(Json(list.with(shown)))
 }
 
+/// Returns an attempt.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}",
+    operation_id = "v1.message-attempt.get", tag = "Message Attempt",
+    responses((status = 200, body = AttemptOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -192,6 +243,12 @@ pub(crate) async fn read(
 }
 
 /// Deletes the response of an attempt.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
+    operation_id = "v1.message-attempt.expunge-content", tag = "Message Attempt",
+    responses((status = 204)),
+)]
 pub(crate) async fn expunge(
     State(service): State<Service>,
     caller: Caller,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::IdKind;
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
 use webhooks_dispatch::history::{AttemptRecord, Excerpt, HistoryStore as _};
@@ -11,9 +12,10 @@ use super::message_out::MessageOut;
 use super::status::Status;
 use crate::error::ApiError;
 use crate::find::App;
+use crate::schema::Time;
 use crate::service::Service;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptOut {
     id: String,
@@ -25,8 +27,10 @@ pub(crate) struct AttemptOut {
     response_duration_ms: u64,
     #[serde(flatten)]
     status: Status,
+    #[schema(value_type = Time)]
     timestamp: Timestamp,
     /// 0 if it followed the schedule, 1 if somebody asked for it.
+    #[schema(maximum = 1)]
     trigger_type: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     msg: Option<MessageOut>,

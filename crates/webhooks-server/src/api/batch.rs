@@ -1,30 +1,31 @@
 //! Many messages in one request, and in one commit.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_dispatch::{Publication, PublishStatus};
 
 use super::message::MessageIn;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{parse, read_body};
+use crate::extract::{Path, parse, read_body};
 use crate::service::Service;
 
 /// The most messages of a request.
 const MAX_MESSAGES: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct BatchOut {
     /// One for each message, in the same order.
     data: Vec<BatchItem>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct BatchItem {
     id: String,
     /// `created`, `duplicate`, or `conflict`: its eventId has other content.
@@ -33,6 +34,16 @@ struct BatchItem {
 
 /// Publishes messages: an array of them, or one per line (`application/x-ndjson`). If one is not valid, none is
 /// published.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/batch",
+    operation_id = "v1.message.create-batch", tag = "Message",
+    request_body(content(
+        (Vec<MessageIn> = "application/json"),
+        (String = "application/x-ndjson"),
+    )),
+    responses((status = 202, body = BatchOut), (status = 409), (status = 413), (status = 429)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -56,9 +67,11 @@ pub(crate) async fn create(
     for _ in &messages {
         service.pass(&app)?;
     }
-    let publications = messages.into_iter().map(|message| message.publication(&app, None));
+    let publications = messages.iter().map(|message| message.publication(&app, None));
     let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
-    let published = service.engine().publish_all(publications).await?;
+    let published = service.engine().publish_all(publications).await;
+    service.note_publish(published.as_ref().err());
+    let published = published?;
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

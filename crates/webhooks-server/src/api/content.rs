@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::{Channel, EventType};
 use webhooks_dispatch::OperationError;
@@ -17,7 +18,8 @@ use super::message::MessagePath;
 use super::message_out::record;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
+use crate::schema::{EventTypeName, Label};
 use crate::service::Service;
 
 /// The most messages that one request expunges.
@@ -26,43 +28,54 @@ const MAX_EXPUNGED: usize = 250;
 /// The endpoints of a page of a precheck.
 const STEP: usize = 250;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct RawOut {
     payload: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PrecheckIn {
+    #[schema(value_type = EventTypeName)]
     event_type: String,
+    #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct PrecheckOut {
     active: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct BulkExpungeIn {
     #[serde(default)]
+    #[schema(max_items = 250)]
     ids: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct BulkExpungeOut {
+    #[schema(value_type = BTreeMap<String, String>)]
     results: BTreeMap<String, &'static str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptHeadersOut {
     sent_headers: BTreeMap<String, String>,
+    #[schema(value_type = Vec<Vec<String>>)]
     response_headers: Vec<(String, String)>,
     sensitive: Vec<String>,
 }
 
 /// Answers with the payload as a text, byte for byte as it was published.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/raw",
+    operation_id = "v1.message.get-raw-payload", tag = "Message",
+    responses((status = 200, body = RawOut), (status = 409)),
+)]
 pub(crate) async fn raw(
     State(service): State<Service>,
     caller: Caller,
@@ -76,6 +89,12 @@ pub(crate) async fn raw(
 }
 
 /// Answers whether an endpoint would get a message.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/precheck/active",
+    operation_id = "v1.message.precheck", tag = "Message", request_body = PrecheckIn,
+    responses((status = 200, body = PrecheckOut)),
+)]
 pub(crate) async fn precheck(
     State(service): State<Service>,
     caller: Caller,
@@ -104,6 +123,12 @@ pub(crate) async fn precheck(
 }
 
 /// Deletes the content of several messages.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/bulk-expunge",
+    operation_id = "v1.message.bulk-expunge", tag = "Message", request_body = BulkExpungeIn,
+    responses((status = 200, body = BulkExpungeOut)),
+)]
 pub(crate) async fn expunge(
     State(service): State<Service>,
     caller: Caller,
@@ -129,14 +154,24 @@ pub(crate) async fn expunge(
             Err(OperationError::UnknownEvent { .. }) => "not-found",
             Err(error) => return Err(error.into()),
         };
-        let thing = ("message", app.tenant.as_str(), &*name);
-        service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;
+        if word == "expunged" {
+            let thing = ("message", app.tenant.as_str(), &*name);
+            service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;
+        }
         results.insert(name, word);
     }
     Ok(Json(BulkExpungeOut { results }))
 }
 
-/// Answers with the headers of an attempt. Those that were sent are made again from the endpoint as it is now.
+/// Answers with the headers of an attempt.
+///
+/// Those that were sent are made again from the endpoint as it is now.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/headers",
+    operation_id = "v1.message-attempt.get-headers", tag = "Message Attempt",
+    responses((status = 200, body = AttemptHeadersOut), (status = 409)),
+)]
 pub(crate) async fn attempt_headers(
     State(service): State<Service>,
     caller: Caller,

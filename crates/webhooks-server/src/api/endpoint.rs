@@ -1,27 +1,37 @@
 //! Endpoints.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde_json::Value;
-use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, ListQuery};
+use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, Resource as _};
 use webhooks_registry::{Endpoint, EndpointError, EndpointState, Registration};
 
 use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Patch};
-use crate::find::{App, AppEndpoint};
+use crate::extract::{Body, Params, Patch, Path};
+use crate::find::{App, AppEndpoint, unknown};
 use crate::paging::{List, list_query};
+use crate::parameters::{Order, Page};
 use crate::service::Service;
 
-/// The number of endpoints of an application that are deleted at a time.
-const DELETED_AT_ONCE: usize = 100;
+/// The time after which a request has ended for sure.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5 * 60);
 
 /// The ids or uids of an application and an endpoint.
 pub(crate) type EndpointPath = Path<(String, String)>;
 
+/// Lists the endpoints of an application, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint",
+    operation_id = "v1.endpoint.list", tag = "Endpoint", params(Page, Order),
+    responses((status = 200, body = List<EndpointOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -42,6 +52,13 @@ pub(crate) async fn list(
     Ok(Json(list.with(shown)))
 }
 
+/// Makes an endpoint.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint",
+    operation_id = "v1.endpoint.create", tag = "Endpoint", request_body = EndpointIn,
+    responses((status = 201, body = EndpointOut)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -66,8 +83,13 @@ async fn add(
     // The entry first: it keeps the uid for this endpoint.
     reserve(service, app, &id, entry, &actor).await?;
     if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
-        service.admin().endpoints(&app.tenant).delete(&id, &actor, now).await?;
+        forget(service, app, &id, &actor).await?;
         return Err(error.into());
+    }
+    // Its application may have been deleted meanwhile, which did not see it.
+    if let Err(error) = service.admin().applications().get(&app.entry.id, now).await {
+        forget(service, app, &id, &actor).await?;
+        return Err(unknown(error, "application"));
     }
     let registration = service.endpoints(app).get(&id).await?;
     let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
@@ -75,8 +97,19 @@ async fn add(
     Ok(EndpointOut::new(&registration, input.uid.clone()))
 }
 
+/// Unregisters an endpoint, if it is registered, and deletes its entry after it.
+async fn forget(service: &Service, app: &App, id: &str, actor: &Actor) -> Result<(), ApiError> {
+    if service.endpoints(app).get(id).await?.is_some() {
+        service.endpoints(app).unregister(id).await?;
+    }
+    match service.admin().endpoints(&app.tenant).delete(id, actor, Service::now()).await {
+        Ok(()) | Err(AdminError::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Adds the entry of an endpoint. One of the same uid that a request left behind, which did not end, gives
-/// way.
+/// way. A young one may belong to a request that goes on.
 async fn reserve(
     service: &Service,
     app: &App,
@@ -90,13 +123,21 @@ async fn reserve(
         return Ok(added.map(drop)?);
     };
     let holder = entries.get(uid, now).await?;
-    if service.endpoints(app).get(&holder.id).await?.is_some() {
+    let is_young = now.saturating_since(holder.created_at) < LONGEST_REQUEST;
+    if is_young || service.endpoints(app).get(&holder.id).await?.is_some() {
         return Ok(added.map(drop)?);
     }
     entries.delete(&holder.id, actor, now).await?;
     Ok(entries.add(id.to_owned(), entry, actor, now).await.map(drop)?)
 }
 
+/// Returns an endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.get", tag = "Endpoint",
+    responses((status = 200, body = EndpointOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -107,6 +148,12 @@ pub(crate) async fn read(
 }
 
 /// Replaces the settings of an endpoint, and keeps its secret; or makes a new one with a new id.
+#[utoipa::path(
+    put,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.update", tag = "Endpoint", request_body = EndpointIn,
+    responses((status = 200, body = EndpointOut), (status = 201, body = EndpointOut)),
+)]
 pub(crate) async fn replace(
     State(service): State<Service>,
     caller: Caller,
@@ -115,8 +162,12 @@ pub(crate) async fn replace(
 ) -> Result<impl IntoResponse, ApiError> {
     update.check()?;
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
-    let known = service.admin().endpoints(&app.tenant).get(&name, Service::now()).await;
-    if matches!(known, Err(AdminError::NotFound)) {
+    let is_known = match service.admin().endpoints(&app.tenant).get(&name, Service::now()).await {
+        Ok(entry) => service.endpoints(&app).get(&entry.id).await?.is_some(),
+        Err(AdminError::NotFound) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if !is_known {
         return Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &update).await?)));
     }
     let found = service.endpoint_of(app, &name).await?;
@@ -126,6 +177,13 @@ pub(crate) async fn replace(
     Ok((StatusCode::OK, Json(change.make(&service, &caller, found, apply).await?)))
 }
 
+/// Changes the settings of an endpoint that the body has.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.patch", tag = "Endpoint", request_body = EndpointPatch,
+    responses((status = 200, body = EndpointOut)),
+)]
 pub(crate) async fn patch(
     State(service): State<Service>,
     caller: Caller,
@@ -155,14 +213,20 @@ impl Change {
         let AppEndpoint { app, uid: old_uid, registration: before } = found;
         let (id, actor) = (before.id.as_str(), caller.actor());
         let uid = self.uid.apply(old_uid.clone());
-        // The uid first: it may be another's, and then nothing was changed.
-        if uid != old_uid {
-            let renamed = |_| EndpointEntry { uid: uid.clone() };
-            let entries = service.admin().endpoints(&app.tenant);
-            entries.change(id, &actor, Service::now(), renamed).await?;
+        let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
+        // A uid that is another's is refused before anything is changed, and so is a bad one.
+        if let Some(uid) = uid.as_ref().filter(|_| uid != old_uid) {
+            EndpointEntry { uid: Some(uid.clone()) }.check()?;
+            if entries.get(uid, now).await.is_ok_and(|holder| holder.id != id) {
+                return Err(AdminError::Exists.into());
+            }
         }
         let endpoints = service.endpoints(&app);
         let mut after = endpoints.update(id, None, apply).await?;
+        if uid != old_uid {
+            let renamed = |_| EndpointEntry { uid: uid.clone() };
+            entries.change(id, &actor, now, renamed).await?;
+        }
         // The settings alone do not enable one that the engine has disabled.
         let is_disabled = matches!(after.state, EndpointState::Disabled(_));
         match self.is_disabled {
@@ -178,6 +242,12 @@ impl Change {
     }
 }
 
+/// Deletes an endpoint.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    operation_id = "v1.endpoint.delete", tag = "Endpoint", responses((status = 204)),
+)]
 pub(crate) async fn delete(
     State(service): State<Service>,
     caller: Caller,
@@ -192,28 +262,6 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Deletes all endpoints of an application.
-pub(crate) async fn delete_all(
-    service: &Service,
-    app: &App,
-    actor: &Actor,
-) -> Result<(), ApiError> {
-    let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
-    loop {
-        let query = ListQuery { limit: DELETED_AT_ONCE, ..ListQuery::default() };
-        let page = entries.list(query, now).await?;
-        for entry in page.items {
-            if service.endpoints(app).get(&entry.id).await?.is_some() {
-                service.endpoints(app).unregister(&entry.id).await?;
-            }
-            entries.delete(&entry.id, actor, now).await?;
-        }
-        if page.is_last {
-            return Ok(());
-        }
-    }
-}
-
 /// Writes a change into the audit log.
 pub(crate) async fn log(
     service: &Service,
@@ -223,11 +271,22 @@ pub(crate) async fn log(
 ) -> Result<(), ApiError> {
     let id = before.or(after).map(|registration| registration.id.to_string());
     let state = |registration: Option<&Registration>| {
-        registration.map(|found| serde_json::to_value(found.view())).transpose()
+        let shown = registration.map(|found| serde_json::to_value(found.view())).transpose();
+        shown.map(|shown| shown.map(without_query))
     };
     let states = state(before).and_then(|before| Ok((before, state(after)?)));
     let states: (Option<Value>, Option<Value>) =
         states.map_err(|error| ApiError::from(AdminError::from(error)))?;
     let thing = ("endpoint", app.tenant.as_str(), id.as_deref().unwrap_or_default());
     Ok(service.admin().log(actor, thing, states, Service::now()).await?)
+}
+
+/// Cuts the query off the URL of an endpoint: it may hold a token.
+fn without_query(mut shown: Value) -> Value {
+    if let Some(url) = shown.get_mut("url")
+        && let Some((place, _)) = url.as_str().and_then(|text| text.split_once('?'))
+    {
+        *url = Value::String(format!("{place}?..."));
+    }
+    shown
 }

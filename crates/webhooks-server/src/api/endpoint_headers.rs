@@ -3,29 +3,32 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_registry::{Endpoint, EndpointError};
 
 use super::endpoint::{EndpointPath, log};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
 use crate::find::AppEndpoint;
+use crate::schema::Headers;
 use crate::service::Service;
 
 /// Headers whose values are secrets more often than not. Their values are shown to nobody.
 const SENSITIVE: [&str; 6] =
     ["authorization", "cookie", "x-api-key", "x-auth-token", "x-authorization", "api-key"];
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct HeadersIn {
+    #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeadersPatch {
     #[serde(default)]
@@ -35,12 +38,20 @@ pub(crate) struct HeadersPatch {
     delete_headers: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HeadersOut {
+    #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
     sensitive: Vec<String>,
 }
 
+/// Returns the headers that an endpoint adds to its deliveries.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers",
+    operation_id = "v1.endpoint.get-headers", tag = "Endpoint",
+    responses((status = 200, body = HeadersOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -61,6 +72,13 @@ pub(crate) async fn read(
     Ok(Json(HeadersOut { headers, sensitive }))
 }
 
+/// Replaces the headers that an endpoint adds to its deliveries.
+#[utoipa::path(
+    put,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers",
+    operation_id = "v1.endpoint.update-headers", tag = "Endpoint", request_body = HeadersIn,
+    responses((status = 204)),
+)]
 pub(crate) async fn replace(
     State(service): State<Service>,
     caller: Caller,
@@ -73,6 +91,12 @@ pub(crate) async fn replace(
 }
 
 /// Sets some headers, and removes those that are `null`.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers",
+    operation_id = "v1.endpoint.patch-headers", tag = "Endpoint", request_body = HeadersPatch,
+    responses((status = 204)),
+)]
 pub(crate) async fn patch(
     State(service): State<Service>,
     caller: Caller,

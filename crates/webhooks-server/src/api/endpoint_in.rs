@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_core::{Channel, Timestamp};
 use webhooks_registry::{
     BodyFormat, Endpoint, EndpointError, EndpointState, EndpointUrl, HeaderProfile, RateLimit,
@@ -13,72 +14,96 @@ use webhooks_registry::{
 
 use crate::error::ApiError;
 use crate::extract::Patch;
+use crate::schema::{Headers, Label, Metadata, Name, Pattern, SecretText, Time, Url};
 
 /// An endpoint, as requests bring it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointIn {
+    #[schema(value_type = Url)]
     url: String,
     #[serde(default)]
+    #[schema(max_length = 4096)]
     description: String,
+    #[schema(value_type = Option<Name>)]
     pub(crate) uid: Option<String>,
     #[serde(default)]
     pub(crate) disabled: bool,
     // `filterTypes` is the name of old client libraries.
     #[serde(alias = "filterTypes")]
+    #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Option<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
     #[serde(alias = "rateLimit")]
+    #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
     // The last two are read when it is made, and not when it is replaced.
+    #[schema(value_type = Option<SecretText>)]
     secret: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointPatch {
+    #[schema(value_type = Option<Url>)]
     url: Option<String>,
+    #[schema(max_length = 4096)]
     description: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     pub(crate) uid: Patch<String>,
     pub(crate) disabled: Option<bool>,
     #[serde(default, alias = "filterTypes")]
+    #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Patch<Vec<String>>,
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Patch<Vec<String>>,
+    #[schema(value_type = Option<Metadata>)]
     metadata: Option<BTreeMap<String, String>>,
     #[serde(default, alias = "rateLimit")]
+    #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
 }
 
 /// The settings that answers show in every form of an endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointShown {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    #[schema(value_type = Url)]
     url: String,
     description: String,
     disabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Pattern>>)]
     event_types: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u32>,
+    #[schema(value_type = Time)]
     created_at: Timestamp,
+    #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointOut {
     #[serde(flatten)]
     shown: EndpointShown,
+    #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
 }
 

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 
 use super::endpoint::{EndpointPath, log};
 use super::endpoint_in::secret;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
+use crate::schema::SecretText;
 use crate::service::Service;
 
 /// How long the old secret signs beside the new one, by default: a day.
@@ -20,18 +22,27 @@ const GRACE: u32 = 24 * 60 * 60;
 /// The longest time for that: a week.
 const MAX_GRACE: u32 = 7 * GRACE;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RotateIn {
+    #[schema(value_type = Option<SecretText>)]
     key: Option<String>,
+    #[schema(maximum = 604_800)]
     grace_period_seconds: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct SecretOut {
     key: String,
 }
 
+/// Returns the newest secret of an endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret",
+    operation_id = "v1.endpoint.get-secret", tag = "Endpoint",
+    responses((status = 200, body = SecretOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -43,8 +54,15 @@ pub(crate) async fn read(
     Ok(Json(SecretOut { key: newest.dangerous_text().to_owned() }))
 }
 
-/// Sets a new secret. The old one signs beside it for a while. The answer has the new one, if the caller may
-/// see it: newer client libraries of Svix read it there, older ones read nothing.
+/// Sets a new secret; the old one signs beside it for a while.
+///
+/// The answer has the new one: newer client libraries of Svix read it there, older ones read nothing.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
+    operation_id = "v1.endpoint.rotate-secret", tag = "Endpoint", request_body = RotateIn,
+    responses((status = 200, body = SecretOut)),
+)]
 pub(crate) async fn rotate(
     State(service): State<Service>,
     caller: Caller,

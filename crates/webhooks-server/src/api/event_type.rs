@@ -3,67 +3,102 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo};
 use webhooks_core::{EventType, Timestamp};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Patch};
+use crate::extract::{Body, Params, Patch, Path};
 use crate::find::unknown;
 use crate::paging::{List, list_query};
+use crate::parameters::{EventTypeFilter, Expunge, Order, Page};
+use crate::schema::{EventTypeName, Name, Schemas, Time};
 use crate::service::Service;
 
 /// An event type, as requests bring it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeIn {
-    /// Read when one is made; the path has it when one is replaced.
+    // Read when one is made; the path has it when one is replaced.
+    #[schema(value_type = EventTypeName, required)]
     name: Option<String>,
+    #[schema(max_length = 16384)]
     description: String,
     #[serde(default)]
     archived: bool,
     #[serde(default)]
     deprecated: bool,
+    #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
+    #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
+    #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypePatch {
+    #[schema(max_length = 16384)]
     description: Option<String>,
     archived: Option<bool>,
     deprecated: Option<bool>,
     #[serde(default)]
+    #[schema(value_type = Option<Schemas>)]
     schemas: Patch<BTreeMap<String, Value>>,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     feature_flag: Patch<String>,
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     group_name: Patch<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeOut {
+    #[schema(value_type = EventTypeName)]
     name: String,
     description: String,
     archived: bool,
     deprecated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
+    #[schema(value_type = Time)]
     created_at: Timestamp,
+    #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
+
+/// The fields of [`EventTypeIn`] without the name, which the path has.
+pub(crate) enum EventTypeUpdate {}
+
+impl utoipa::PartialSchema for EventTypeUpdate {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = <EventTypeIn as utoipa::PartialSchema>::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.properties.remove("name");
+            object.required.retain(|name| name != "name");
+        }
+        schema
+    }
+}
+
+impl ToSchema for EventTypeUpdate {}
 
 impl From<Entry<EventTypeInfo>> for EventTypeOut {
     fn from(entry: Entry<EventTypeInfo>) -> Self {
@@ -104,6 +139,13 @@ impl EventTypePatch {
     }
 }
 
+/// Lists the event types by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/event-type",
+    operation_id = "v1.event-type.list", tag = "Event Type", params(Page, Order, EventTypeFilter),
+    responses((status = 200, body = List<EventTypeOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -141,6 +183,13 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     EventType::new(name).map(drop).map_err(|error| ApiError::value("name", error))
 }
 
+/// Makes an event type.
+#[utoipa::path(
+    post,
+    path = "/api/v1/event-type",
+    operation_id = "v1.event-type.create", tag = "Event Type", request_body = EventTypeIn,
+    responses((status = 201, body = EventTypeOut)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -165,6 +214,13 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(EventTypeOut::from(entry))))
 }
 
+/// Returns an event type.
+#[utoipa::path(
+    get,
+    path = "/api/v1/event-type/{event_type_name}",
+    operation_id = "v1.event-type.get", tag = "Event Type",
+    responses((status = 200, body = EventTypeOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -175,6 +231,13 @@ pub(crate) async fn read(
     Ok(Json(found.map_err(|error| unknown(error, "event type"))?.into()))
 }
 
+/// Replaces an event type, or makes it.
+#[utoipa::path(
+    put,
+    path = "/api/v1/event-type/{event_type_name}",
+    operation_id = "v1.event-type.update", tag = "Event Type", request_body = EventTypeUpdate,
+    responses((status = 200, body = EventTypeOut), (status = 201, body = EventTypeOut)),
+)]
 pub(crate) async fn replace(
     State(service): State<Service>,
     caller: Caller,
@@ -195,6 +258,13 @@ pub(crate) async fn replace(
     }
 }
 
+/// Changes the fields of an event type that the body has.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/event-type/{event_type_name}",
+    operation_id = "v1.event-type.patch", tag = "Event Type", request_body = EventTypePatch,
+    responses((status = 200, body = EventTypeOut)),
+)]
 pub(crate) async fn patch(
     State(service): State<Service>,
     caller: Caller,
@@ -209,6 +279,12 @@ pub(crate) async fn patch(
 }
 
 /// Archives an event type or, with `expunge`, deletes it.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/event-type/{event_type_name}",
+    operation_id = "v1.event-type.delete", tag = "Event Type", params(Expunge),
+    responses((status = 204)),
+)]
 pub(crate) async fn delete(
     State(service): State<Service>,
     caller: Caller,

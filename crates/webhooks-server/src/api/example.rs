@@ -1,11 +1,12 @@
 //! Example messages, for trying an endpoint.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use webhooks_admin::{Action, AdminError, EventTypeInfo, IdKind};
 use webhooks_core::{Event, EventId, EventType};
 use webhooks_dispatch::Publication;
@@ -14,19 +15,27 @@ use super::endpoint::EndpointPath;
 use super::message_out::{MessageOut, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
+use crate::schema::EventTypeName;
 use crate::service::Service;
 
 /// The event type that every service has for this.
 const PING: &str = "svix.ping";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExampleIn {
+    #[schema(value_type = EventTypeName)]
     event_type: String,
 }
 
 /// Publishes an example of an event type to one endpoint, whatever it subscribes to.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
+    operation_id = "v1.endpoint.send-example", tag = "Endpoint", request_body = ExampleIn,
+    responses((status = 200, body = MessageOut)),
+)]
 pub(crate) async fn send(
     State(service): State<Service>,
     caller: Caller,

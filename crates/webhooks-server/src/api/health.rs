@@ -8,12 +8,24 @@ use crate::error::ApiError;
 use crate::service::Service;
 
 /// Answers that the service runs.
+#[utoipa::path(
+    get,
+    path = "/api/v1/health/ping",
+    operation_id = "v1.health.ping", tag = "Health", responses((status = 204)), security(()),
+)]
 pub(crate) async fn ping() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
 /// Answers that the service can accept events: the store writes.
+#[utoipa::path(
+    get,
+    path = "/api/v1/health",
+    operation_id = "v1.health.get", tag = "Health",
+    responses((status = 204), (status = 503)), security(()),
+)]
 pub(crate) async fn check(State(service): State<Service>) -> Result<StatusCode, ApiError> {
     service.engine().monitor().ping().await?;
-    Ok(StatusCode::NO_CONTENT)
+    // The store may still write and have no room for events.
+    if service.refuses() { Err(ApiError::unavailable()) } else { Ok(StatusCode::NO_CONTENT) }
 }

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role};
 use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params};
+use crate::extract::{Body, Params, Path};
 use crate::find::unknown;
 use crate::paging::{List, list_query};
+use crate::parameters::{Order, Page};
+use crate::schema::{Name, RoleName, Time};
 use crate::service::Service;
 
 /// The longest time after which a key ends that is told to: three days.
@@ -22,40 +25,43 @@ const MAX_EXPIRY: u32 = 3 * 24 * 60 * 60;
 /// The keys that one step of a search looks at.
 const STEP: usize = 1_000;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// A key to make. Unknown fields are refused: a limit that is misspelt must not be dropped.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyIn {
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
-    #[serde(default = "admin")]
+    #[schema(value_type = RoleName)]
     role: Role,
     /// The id or uid of the application that it is for; for all if absent.
+    #[schema(value_type = Option<Name>)]
     application: Option<String>,
     sees_payloads: Option<bool>,
     sees_secrets: Option<bool>,
+    #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
     /// Scopes of Svix have no meaning here; a key that should have fewer rights must not get all.
     #[serde(default)]
+    #[schema(max_items = 0)]
     scopes: Vec<String>,
 }
 
-fn admin() -> Role {
-    Role::Admin
-}
-
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct KeyUpdate {
+    #[schema(min_length = 1, max_length = 256)]
     name: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExpireIn {
     /// Seconds.
     #[serde(default)]
+    #[schema(maximum = 259_200)]
     expiry: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KeyOut {
     id: String,
@@ -63,15 +69,19 @@ pub(crate) struct KeyOut {
     token: Option<String>,
     censored_token: &'static str,
     name: String,
+    #[schema(value_type = RoleName)]
     role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
     application: Option<String>,
     sees_payloads: bool,
     sees_secrets: bool,
+    #[schema(value_type = Time)]
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     last_used_at: Option<Timestamp>,
 }
 
@@ -86,8 +96,8 @@ impl KeyOut {
             name,
             role: grant.role(),
             application: grant.application().map(ToString::to_string),
-            sees_payloads: grant.sees_payloads(),
-            sees_secrets: grant.sees_secrets(),
+            sees_payloads: grant.check(Action::ReadPayloads, grant.application()).is_ok(),
+            sees_secrets: grant.check(Action::ReadSecrets, grant.application()).is_ok(),
             created_at,
             expires_at: match (expires_at, revoked_at) {
                 (Some(one), Some(other)) => Some(one.min(other)),
@@ -98,6 +108,13 @@ impl KeyOut {
     }
 }
 
+/// Makes a key; this answer alone has its text.
+#[utoipa::path(
+    post,
+    path = "/api/v1/management/authentication/{environment_id}/api-token",
+    operation_id = "v1.management.authentication.create-api-token", tag = "API Key",
+    request_body = KeyIn, responses((status = 200, body = KeyOut), (status = 404)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -121,6 +138,14 @@ pub(crate) async fn create(
     if input.sees_secrets == Some(true) {
         grant = grant.with_secrets();
     }
+    for (name, asked, is_given) in [
+        ("seesPayloads", input.sees_payloads, grant.sees_payloads()),
+        ("seesSecrets", input.sees_secrets, grant.sees_secrets()),
+    ] {
+        if asked.is_some_and(|asked| asked != is_given) {
+            return Err(ApiError::value(name, "the role does not allow this choice"));
+        }
+    }
     let (text, now) = (ApiKeyText::generate(), Service::now());
     let mut key = ApiKey::new(input.name, text.hash(), grant, now);
     key.expires_at = input.expires_at;
@@ -130,6 +155,12 @@ pub(crate) async fn create(
 }
 
 /// Lists keys, without sessions of the portal.
+#[utoipa::path(
+    get,
+    path = "/api/v1/management/authentication/{environment_id}/api-token",
+    operation_id = "v1.management.authentication.list-api-tokens", tag = "API Key",
+    params(Page, Order), responses((status = 200, body = List<KeyOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -143,6 +174,13 @@ pub(crate) async fn list(
     Ok(Json(list.with(keys)))
 }
 
+/// Returns a key.
+#[utoipa::path(
+    get,
+    path = "/api/v1/management/authentication/{environment_id}/api-token/{key_id}",
+    operation_id = "v1.management.authentication.get-api-token", tag = "API Key",
+    responses((status = 200, body = KeyOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -153,6 +191,13 @@ pub(crate) async fn read(
     Ok(Json(KeyOut::new(found.map_err(|error| unknown(error, "API key"))?, None)))
 }
 
+/// Renames a key.
+#[utoipa::path(
+    method(put, patch),
+    path = "/api/v1/management/authentication/{environment_id}/api-token/{key_id}",
+    operation_id = "v1.management.authentication.update-api-token", tag = "API Key",
+    request_body = KeyUpdate, responses((status = 200, body = KeyOut)),
+)]
 pub(crate) async fn rename(
     State(service): State<Service>,
     caller: Caller,
@@ -167,6 +212,12 @@ pub(crate) async fn rename(
 }
 
 /// Ends a key, now or in some seconds.
+#[utoipa::path(
+    post,
+    path = "/api/v1/management/authentication/{environment_id}/api-token/{key_id}/expire",
+    operation_id = "v1.management.authentication.expire-api-token", tag = "API Key",
+    request_body = ExpireIn, responses((status = 204)),
+)]
 pub(crate) async fn expire(
     State(service): State<Service>,
     caller: Caller,
@@ -175,6 +226,10 @@ pub(crate) async fn expire(
 ) -> Result<StatusCode, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let (delay, now) = (delay(input.expiry)?, Service::now());
+    // So that one key is left with which the mistake can be mended.
+    if caller.actor().who == id {
+        return Err(ApiError::conflict("A key cannot end itself; use another administrator's."));
+    }
     let keys = service.admin().keys();
     let ended = keys.change(known(&id)?, &caller.actor(), now, |key| ended(key, delay, now)).await;
     ended.map_err(|error| unknown(error, "API key"))?;
@@ -182,6 +237,12 @@ pub(crate) async fn expire(
 }
 
 /// Ends all sessions of an application.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/app/{app_id}/expire-all",
+    operation_id = "v1.authentication.expire-all", tag = "Authentication", request_body = ExpireIn,
+    responses((status = 204)),
+)]
 pub(crate) async fn expire_sessions(
     State(service): State<Service>,
     caller: Caller,

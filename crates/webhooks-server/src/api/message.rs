@@ -1,39 +1,52 @@
 //! Messages: the events of an application.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use webhooks_admin::{Action, IdKind, check_name};
-use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
+use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
 use webhooks_dispatch::Publication;
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 
 use super::application::{ApplicationIn, find_or_add};
-use super::message_out::{MessageOut, record};
+use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params};
+use crate::extract::{Body, Params, Path};
 use crate::find::{App, own_message_id};
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, Place, filtered, place};
+use crate::parameters::{Content, History, Page};
+use crate::schema::{EventTypeName, Label, Name, Time};
 use crate::service::Service;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageIn {
+    #[schema(value_type = EventTypeName)]
     event_type: String,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    #[schema(value_type = Option<Name>)]
     event_id: Option<String>,
+    #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
     application: Option<ApplicationIn>,
+    #[schema(value_type = Option<Object>)]
     transformations_params: Option<IgnoredAny>,
 }
+
+/// The parts of paths that stand where a message's id stands.
+const RESERVED: [&str; 4] = ["batch", "bulk-expunge", "precheck", "search"];
 
 /// The ids or uids of an application and a message.
 pub(crate) type MessagePath = Path<(String, String)>;
@@ -41,19 +54,19 @@ pub(crate) type MessagePath = Path<(String, String)>;
 impl MessageIn {
     /// Returns the message to publish. A request with a number, for which it is made, has a message of its own.
     pub(crate) fn publication(
-        self,
+        &self,
         app: &App,
         number: Option<u128>,
     ) -> Result<Publication, ApiError> {
         let deliver_at = self.deliver_at;
-        let publication = Publication::new(&self.event(app, number)?);
+        let publication = Publication::new(&self.event(&app.tenant, number)?);
         Ok(match deliver_at {
             Some(at) => publication.deliver_at(at),
             None => publication,
         })
     }
 
-    fn event(self, app: &App, number: Option<u128>) -> Result<Event, ApiError> {
+    fn event(&self, tenant: &TenantId, number: Option<u128>) -> Result<Event, ApiError> {
         // They may hold the body that is to be sent in place of the payload.
         if self.transformations_params.is_some() {
             let reason = "transformations and raw payloads are not offered";
@@ -70,7 +83,11 @@ impl MessageIn {
         let id = match (&self.event_id, number) {
             (Some(event_id), _) => {
                 check_name("eventId", event_id)?;
-                own_message_id(&app.tenant, event_id)
+                if IdKind::Event.number(event_id).is_ok() || RESERVED.contains(&&**event_id) {
+                    let reason = "it looks like an id or a path of this service";
+                    return Err(ApiError::value("eventId", reason));
+                }
+                own_message_id(tenant, event_id)
             }
             // A request that is made again publishes nothing new, even after a crash.
             (None, Some(number)) => IdKind::Event.id(number),
@@ -80,19 +97,26 @@ impl MessageIn {
         let event = Event::new(event_type, payload)
             .map_err(|error| ApiError::value("payload", error))?
             .id(id)
-            .tenant(app.tenant.clone())
+            .tenant(tenant.clone())
             .channels(self.channels.iter().flatten())
             .map_err(|error| ApiError::value("channels", error))?
             .tags(self.tags.iter().flatten())
             .map_err(|error| ApiError::value("tags", error))?;
         // The origin of a message is the owner's id for it.
-        Ok(match self.event_id {
+        Ok(match &self.event_id {
             Some(event_id) => event.source(event_id),
             None => event,
         })
     }
 }
 
+/// Publishes a message to the endpoints of an application.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg",
+    operation_id = "v1.message.create", tag = "Message", params(Content), request_body = MessageIn,
+    responses((status = 202, body = MessageOut), (status = 429)),
+)]
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
@@ -102,14 +126,28 @@ pub(crate) async fn create(
     Body(mut input): Body<MessageIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
+    let has_payload = has_payload(&params)?;
+    // Before an application is made for it.
+    input.event(&TenantId::default(), number.0)?;
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
     service.pass(&app)?;
-    let has_payload = has_payload(&params)?;
-    let published = service.engine().publish(input.publication(&app, number.0)?).await?;
-    let shown = record(&service, &app, &published.event).await?;
+    let publication = input.publication(&app, number.0)?;
+    let published = service.engine().publish(publication.clone()).await;
+    service.note_publish(published.as_ref().err());
+    let published = published?;
+    // It is accepted, even if it cannot be read back now.
+    let shown = record(&service, &app, &published.event).await;
+    let shown = shown.unwrap_or_else(|_unread| as_accepted(publication, published.deliveries));
     Ok((StatusCode::ACCEPTED, Json(MessageOut::new(&shown, has_payload))))
 }
 
+/// Lists the messages of an application, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg",
+    operation_id = "v1.message.list", tag = "Message", params(Page, History),
+    responses((status = 200, body = List<MessageOut>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -121,9 +159,16 @@ pub(crate) async fn list(
     let filter = HistoryFilter::read(&params, &app)?;
     let read = |at: Place| service.engine().history().events(filter.query(at));
     let keep = |found: &EventSummary| filter.keeps(&found.event_type);
-    let mut list = filtered(place(&params)?, read, keep).await?;
-    let mut shown = Vec::new();
-    for found in list.take() {
+    let at = place(&params)?;
+    let mut list = filtered(at, read, keep).await?;
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for (number, found) in list.take().into_iter().enumerate() {
+        bytes += found.body_len;
+        if number > 0 && bytes > MAX_PAGE_BYTES {
+            // A shorter page, with the iterator of its end.
+            list = filtered(Place { limit: number, ..at }, read, keep).await?;
+            break;
+        }
         // One that was forgotten meanwhile is left out.
         if let Some(found) = service.engine().history().event(found.tenant, found.id).await? {
             shown.push(MessageOut::new(&found, has_payload));
@@ -132,6 +177,13 @@ pub(crate) async fn list(
     Ok(Json(list.with(shown)))
 }
 
+/// Returns a message.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}",
+    operation_id = "v1.message.get", tag = "Message", params(Content),
+    responses((status = 200, body = MessageOut)),
+)]
 pub(crate) async fn read(
     State(service): State<Service>,
     caller: Caller,
@@ -145,6 +197,11 @@ pub(crate) async fn read(
 }
 
 /// Deletes the content of a message: its payload and the responses to it.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/content",
+    operation_id = "v1.message.expunge-content", tag = "Message", responses((status = 204)),
+)]
 pub(crate) async fn expunge(
     State(service): State<Service>,
     caller: Caller,

@@ -2,27 +2,38 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use webhooks_core::{Channel, EventId, Tag, Timestamp};
+use webhooks_dispatch::Publication;
 use webhooks_dispatch::history::{EventRecord, EventSummary, HistoryStore as _};
+
+use webhooks_dispatch::store::SerializedEvent;
 
 use crate::error::ApiError;
 use crate::find::App;
+use crate::schema::{EventTypeName, Label, Time};
 use crate::service::Service;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageOut {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
+    #[schema(value_type = EventTypeName)]
     event_type: String,
+    #[schema(value_type = Object)]
     payload: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
     tags: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    #[schema(value_type = Time)]
     timestamp: Timestamp,
 }
 
@@ -52,6 +63,31 @@ impl MessageOut {
             timestamp: *accepted_at,
         }
     }
+}
+
+/// The most bytes of bodies that one page holds; it may hold one body that is larger.
+pub(crate) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Returns the record of a message that was accepted just now, as far as its publisher knows it.
+pub(crate) fn as_accepted(publication: Publication, deliveries: usize) -> EventRecord {
+    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only } =
+        publication.into_serialized();
+    let accepted_at = Service::now();
+    let (body_len, expunged_at) = (body.len(), None);
+    let summary = EventSummary {
+        id,
+        event_type,
+        tenant,
+        channels,
+        tags,
+        accepted_at,
+        deliver_at,
+        only,
+        deliveries,
+        body_len,
+        expunged_at,
+    };
+    EventRecord { summary, body }
 }
 
 /// Returns the record of a message.

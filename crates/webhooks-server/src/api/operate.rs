@@ -1,10 +1,11 @@
 //! The work of operators with deliveries: resend, count.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::Replay;
@@ -16,10 +17,12 @@ use super::endpoint::EndpointPath;
 use super::message_out::record;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Params;
+use crate::extract::{Params, Path};
+use crate::parameters::Since;
+use crate::schema::Empty;
 use crate::service::Service;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct StatsOut {
     success: u64,
     pending: u64,
@@ -29,6 +32,12 @@ pub(crate) struct StatsOut {
 }
 
 /// Delivers a message to an endpoint once more.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
+    operation_id = "v1.message-attempt.resend", tag = "Message Attempt",
+    responses((status = 202, body = Empty)),
+)]
 pub(crate) async fn resend(
     State(service): State<Service>,
     caller: Caller,
@@ -64,6 +73,12 @@ pub(crate) async fn resend(
 }
 
 /// Counts the deliveries of an endpoint by status.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/stats",
+    operation_id = "v1.endpoint.get-stats", tag = "Endpoint", params(Since),
+    responses((status = 200, body = StatsOut)),
+)]
 pub(crate) async fn stats(
     State(service): State<Service>,
     caller: Caller,

@@ -3,34 +3,53 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
 
 use super::application::{ApplicationIn, find_or_add};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::Body;
+use crate::extract::{Body, Path};
+use crate::schema::RoleName;
 use crate::service::Service;
 
 /// How long a session lasts, by default and at most: a week.
 const EXPIRY: u32 = 7 * 24 * 60 * 60;
 
-#[derive(Deserialize)]
+/// A session to open. Unknown fields are refused: a limit that is misspelt must not be dropped.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AccessIn {
     application: Option<ApplicationIn>,
+    /// Whether the session may only read.
+    #[serde(default)]
+    read_only: bool,
+    /// Flags of Svix; event types are shown to every session.
+    #[serde(default, rename = "featureFlags")]
+    #[schema(value_type = Option<Vec<String>>)]
+    _feature_flags: Option<IgnoredAny>,
     /// Seconds.
+    #[schema(minimum = 1, maximum = 604_800)]
     expiry: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct AccessOut {
     url: String,
     token: String,
 }
 
 /// Opens a session for one application.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/app-portal-access/{app_id}",
+    operation_id = "v1.authentication.app-portal-access", tag = "Authentication",
+    request_body = AccessIn, responses((status = 200, body = AccessOut)),
+)]
 pub(crate) async fn access(
     State(service): State<Service>,
     caller: Caller,
@@ -44,7 +63,12 @@ pub(crate) async fn access(
     }
     let app = find_or_add(&service, &caller, &app, input.application, Action::ManageKeys).await?;
     let (text, now) = (ApiKeyText::generate(), Service::now());
-    let grant = Grant::new(Role::Operator).for_application(app.tenant).with_secrets();
+    let grant = if input.read_only {
+        Grant::new(Role::Viewer)
+    } else {
+        Grant::new(Role::Customer).with_secrets()
+    };
+    let grant = grant.for_application(app.tenant);
     let key = ApiKey::new("portal session", text.hash(), grant, now)
         .session()
         .expiring(now + Duration::from_secs(expiry.into()));
@@ -54,7 +78,7 @@ pub(crate) async fn access(
     Ok(Json(AccessOut { url, token: text.reveal().to_owned() }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WhoamiOut {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,10 +87,17 @@ pub(crate) struct WhoamiOut {
     session_id: Option<String>,
     /// The only one of the reference's words that is true here.
     permission_source: &'static str,
+    #[schema(value_type = RoleName)]
     role: Role,
 }
 
 /// Tells the caller who it is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/auth/whoami",
+    operation_id = "v1.authentication.whoami", tag = "Authentication",
+    responses((status = 200, body = WhoamiOut)),
+)]
 pub(crate) async fn whoami(caller: Caller) -> Json<WhoamiOut> {
     Json(WhoamiOut {
         app_id: caller.application().map(ToString::to_string),
@@ -77,6 +108,11 @@ pub(crate) async fn whoami(caller: Caller) -> Json<WhoamiOut> {
 }
 
 /// Ends the session of the caller.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/logout",
+    operation_id = "v1.authentication.logout", tag = "Authentication", responses((status = 204)),
+)]
 pub(crate) async fn logout(
     State(service): State<Service>,
     caller: Caller,

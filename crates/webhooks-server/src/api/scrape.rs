@@ -14,6 +14,12 @@ use crate::service::Service;
 const MAX_COUNTED: u64 = 1_000_000;
 
 /// Answers with the counters of this process since it started, and the state of the store's queue.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics.get", tag = "Health",
+    responses((status = 200, body = String, content_type = "text/plain")),
+)]
 pub(crate) async fn scrape(
     State(service): State<Service>,
     caller: Caller,

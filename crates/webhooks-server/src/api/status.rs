@@ -1,13 +1,19 @@
 //! The status of a delivery or an attempt, as a number and a word.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use webhooks_core::DeliveryStatus;
 
+use crate::schema::StatusText;
+
 /// A status in the two fields of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
+    /// 0 to 4, in the order of the words of `statusText`.
+    #[schema(maximum = 4)]
     status: u8,
+    #[schema(value_type = StatusText)]
     status_text: &'static str,
 }
 

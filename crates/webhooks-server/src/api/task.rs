@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use webhooks_admin::{Action, IdKind};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::history::Query;
@@ -20,51 +21,66 @@ use super::endpoint::EndpointPath;
 use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params};
+use crate::extract::{Body, Params, Path};
 use crate::find::AppEndpoint;
 use crate::paging::{List, limit};
+use crate::parameters::{Page, TaskFilter};
+use crate::schema::{Label, Pattern, TaskStatus, Time};
 use crate::service::Service;
 
 /// A span of time.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct SpanIn {
+    #[schema(value_type = Time)]
     since: Timestamp,
+    #[schema(value_type = Option<Time>)]
     until: Option<Timestamp>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BulkReplayIn {
+    #[schema(value_type = Time)]
     since: Timestamp,
+    #[schema(value_type = Option<Time>)]
     until: Option<Timestamp>,
+    #[schema(value_type = Option<Vec<Pattern>>, max_items = 1)]
     event_types: Option<Vec<String>>,
+    #[schema(value_type = Option<Label>)]
     channel: Option<String>,
+    #[schema(value_type = Option<Label>)]
     tag: Option<String>,
+    #[schema(maximum = 4)]
     status: Option<u8>,
+    #[schema(maximum = 500, multiple_of = 100)]
     status_code_class: Option<u16>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CancelIn {
+    #[schema(value_type = Time)]
     created_before: Timestamp,
 }
 
 /// A task, as the answer to the request that started it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskOut {
     id: String,
+    #[schema(value_type = TaskStatus)]
     status: &'static str,
     task: &'static str,
+    #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
 
 /// A task, with its progress.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TaskShown {
     #[serde(flatten)]
     task: TaskOut,
+    #[schema(value_type = Object)]
     data: Value,
 }
 
@@ -100,6 +116,12 @@ impl TaskShown {
 }
 
 /// Delivers what an endpoint did not get since a time: failed and cancelled deliveries.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/recover",
+    operation_id = "v1.endpoint.recover", tag = "Endpoint", request_body = SpanIn,
+    responses((status = 202, body = TaskOut)),
+)]
 pub(crate) async fn recover(
     State(service): State<Service>,
     caller: Caller,
@@ -110,8 +132,15 @@ pub(crate) async fn recover(
     replay(&service, &caller, (&app, &name), which, span).await
 }
 
-/// Delivers messages that an endpoint missed since a time: they came before it was there or wanted them, or
-/// while it was disabled.
+/// Delivers messages that an endpoint missed since a time.
+///
+/// They came before it was there or wanted them, or while it was disabled.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing",
+    operation_id = "v1.endpoint.replay-missing", tag = "Endpoint", request_body = SpanIn,
+    responses((status = 202, body = TaskOut)),
+)]
 pub(crate) async fn replay_missing(
     State(service): State<Service>,
     caller: Caller,
@@ -136,6 +165,12 @@ async fn replay(
 }
 
 /// Delivers once more what was found by a filter: ended deliveries of any status.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay",
+    operation_id = "v1.endpoint.bulk-replay", tag = "Endpoint", request_body = BulkReplayIn,
+    responses((status = 202, body = TaskOut)),
+)]
 pub(crate) async fn bulk_replay(
     State(service): State<Service>,
     caller: Caller,
@@ -180,6 +215,12 @@ fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Op
 }
 
 /// Cancels what waits for an endpoint and was accepted before a time.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/cancel-msgs",
+    operation_id = "v1.endpoint.cancel-msgs", tag = "Endpoint", request_body = CancelIn,
+    responses((status = 204)),
+)]
 pub(crate) async fn cancel(
     State(service): State<Service>,
     caller: Caller,
@@ -234,6 +275,12 @@ fn check_span(since: Timestamp, until: Option<Timestamp>) -> Result<(), ApiError
 }
 
 /// Lists tasks, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/background-task",
+    operation_id = "v1.background-task.list", tag = "Background Task", params(Page, TaskFilter),
+    responses((status = 200, body = List<TaskShown>)),
+)]
 pub(crate) async fn list(
     State(service): State<Service>,
     caller: Caller,
@@ -264,6 +311,13 @@ pub(crate) async fn list(
     Ok(Json(List::of(shown.collect(), next, is_last)))
 }
 
+/// Returns a task.
+#[utoipa::path(
+    get,
+    path = "/api/v1/background-task/{task_id}",
+    operation_id = "v1.background-task.get", tag = "Background Task",
+    responses((status = 200, body = TaskShown)),
+)]
 pub(crate) async fn show(
     State(service): State<Service>,
     caller: Caller,

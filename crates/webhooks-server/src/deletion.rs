@@ -1,0 +1,95 @@
+//! Deleting applications, to the end.
+
+use webhooks_admin::{Actor, AdminError, ListQuery};
+use webhooks_core::TenantId;
+use webhooks_dispatch::store::{OperationError, StoreError};
+use webhooks_registry::{EndpointQuery, EndpointStoreError};
+
+use crate::service::Service;
+
+/// The endpoints, or applications, of one step.
+const STEP: usize = 100;
+
+impl Service {
+    /// Unregisters the endpoints of an application, with their entries.
+    pub(crate) async fn delete_endpoints(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let endpoints = self.engine().endpoints().tenant(tenant.clone());
+        loop {
+            let query = EndpointQuery { limit: STEP, ..EndpointQuery::default() };
+            let page = endpoints.list(query).await?;
+            if page.items.is_empty() {
+                break;
+            }
+            for found in page.items {
+                match endpoints.unregister(found.id.as_str()).await {
+                    Ok(_) | Err(EndpointStoreError::Unknown(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let entries = self.admin().endpoints(tenant);
+        loop {
+            let query = ListQuery { limit: STEP, ..ListQuery::default() };
+            let page = entries.list(query, Self::now()).await?;
+            for entry in page.items {
+                match entries.delete(&entry.id, &Actor::service(), Self::now()).await {
+                    Ok(()) | Err(AdminError::NotFound) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if page.is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries out the deletions that are left from before, in a task of its own.
+    pub(crate) fn finish_deletions(&self) {
+        let service = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = service.delete_all().await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    error,
+                    "deleted applications are not gone yet; the next start goes on"
+                );
+            }
+        });
+    }
+
+    async fn delete_all(&self) -> Result<(), Failure> {
+        let deletions = self.admin().deletions();
+        loop {
+            let query = ListQuery { limit: STEP, ..ListQuery::default() };
+            let page = deletions.list(query, Self::now()).await?;
+            let is_last = page.is_last;
+            for deletion in page.items {
+                if let Ok(tenant) = TenantId::new(&deletion.id) {
+                    self.delete_endpoints(&tenant).await?;
+                    self.engine().expunge_tenant(tenant).await?;
+                }
+                match deletions.delete(&deletion.id, &Actor::service(), Self::now()).await {
+                    // Another process was faster.
+                    Ok(()) | Err(AdminError::NotFound) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The reason why a deletion did not end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Endpoints(#[from] EndpointStoreError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

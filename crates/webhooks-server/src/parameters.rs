@@ -1,0 +1,133 @@
+//! The parameters of queries, for the document: [`Params`](crate::extract::Params) reads them by name.
+#![expect(dead_code, reason = "the document alone is made of them")]
+
+use utoipa::IntoParams;
+
+use crate::schema::{EventTypeName, Label, Name, Ordering, TaskStatus, Time};
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// The most entries of the page; 50 by default.
+    #[param(required = false, maximum = 250)]
+    limit: u16,
+    /// The `iterator` or `prevIterator` of another page of the list.
+    #[param(required = false)]
+    iterator: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Order {
+    /// The order of the list.
+    #[param(required = false, value_type = Ordering)]
+    order: String,
+}
+
+/// The filters of lists of messages, deliveries and attempts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct History {
+    /// Only messages of this channel.
+    #[param(required = false, value_type = Label)]
+    channel: String,
+    /// Only messages with this tag.
+    #[param(required = false, value_type = Label)]
+    tag: String,
+    /// Only entries before this time.
+    #[param(required = false, value_type = Time)]
+    before: String,
+    /// Only entries since this time.
+    #[param(required = false, value_type = Time)]
+    after: String,
+    /// Whether payloads and responses are shown; they are by default.
+    #[param(required = false)]
+    with_content: bool,
+    /// Only messages of these event types.
+    #[param(required = false, value_type = Vec<EventTypeName>)]
+    event_types: Vec<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ByStatus {
+    /// Only entries of this status.
+    #[param(required = false, maximum = 4)]
+    status: u8,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AttemptFilter {
+    /// Only attempts whose response has a status code of this class; 0 if there was no response.
+    #[param(required = false, maximum = 500, multiple_of = 100)]
+    status_code_class: u16,
+    /// Whether the message is shown in each attempt.
+    #[param(required = false)]
+    with_msg: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ByEndpoint {
+    /// Only attempts to this endpoint.
+    #[param(required = false, value_type = Name)]
+    endpoint_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Content {
+    /// Whether the payload is shown; it is by default.
+    #[param(required = false)]
+    with_content: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventTypeFilter {
+    /// Whether archived event types are in the list.
+    #[param(required = false)]
+    include_archived: bool,
+    /// Whether schemas are shown.
+    #[param(required = false)]
+    with_content: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Expunge {
+    /// Whether it is deleted instead of archived.
+    #[param(required = false)]
+    expunge: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GetIfExists {
+    /// Whether the application that has the `uid` is returned if there is one.
+    #[param(required = false)]
+    get_if_exists: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Since {
+    /// Only deliveries since this time.
+    #[param(required = false, value_type = Time)]
+    since: String,
+    /// Only deliveries before this time.
+    #[param(required = false, value_type = Time)]
+    until: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TaskFilter {
+    /// Only tasks in this state.
+    #[param(required = false, value_type = TaskStatus)]
+    status: String,
+    /// Only tasks of this kind.
+    #[param(required = false)]
+    task: String,
+}

@@ -1,0 +1,178 @@
+//! The OpenAPI document: that it is true, and in which way it differs from the one of Svix.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::running::{Kind, Running, client};
+
+/// The facts of the OpenAPI document of the open-source Svix server 1.100.0, as [`facts`] finds them.
+const REFERENCE: &str = include_str!("openapi-reference.json");
+
+/// The facts in which we differ, with the reasons.
+const DIFFERENCES: &str = include_str!("openapi-differences.json");
+
+/// The facts of each operation, by its method and path.
+type Facts = BTreeMap<String, BTreeSet<String>>;
+
+/// Facts of the reference that we lack (`-`), and facts of ours that it lacks (`+`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Difference {
+    #[expect(dead_code, reason = "people read it")]
+    reason: String,
+    operations: Vec<String>,
+    facts: Vec<String>,
+}
+
+async fn document() -> (Running, Value) {
+    let running = Running::start(Kind::Sqlite).await;
+    let (status, document) = running.ask_as(None, "GET", "/api/v1/openapi.json", None).await;
+    assert_eq!(status, 200);
+    (running, document)
+}
+
+fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Returns each operation: its method and path, and its description. HEAD is not one of its own: each GET
+/// answers it.
+fn operations(document: &Value) -> impl Iterator<Item = (String, &String, &Value)> {
+    fields(&document["paths"]).flat_map(|(path, item)| {
+        let methods = fields(item).filter(|(method, _)| *method != "head");
+        methods.map(move |(method, operation)| (method.to_uppercase(), path, operation))
+    })
+}
+
+/// Returns what matters to client libraries: query parameters, fields of bodies and answers with whether
+/// they are required, and statuses of success.
+fn facts(document: &Value) -> Facts {
+    let of = |operation: &Value| {
+        let parameters = items(&operation["parameters"]).filter(|found| found["in"] == "query");
+        let mut facts: BTreeSet<String> =
+            parameters.map(|found| format!("query {}", found["name"].as_str().unwrap())).collect();
+        let body = &operation["requestBody"];
+        properties(document, &body["content"]["application/json"]["schema"], "body ", &mut facts);
+        for (status, response) in
+            fields(&operation["responses"]).filter(|(status, _)| status.starts_with('2'))
+        {
+            facts.insert(format!("status {status}"));
+            let schema = &response["content"]["application/json"]["schema"];
+            properties(document, schema, "answer ", &mut facts);
+        }
+        facts
+    };
+    let all = operations(document);
+    all.map(|(method, path, operation)| (format!("{method} {path}"), of(operation))).collect()
+}
+
+/// Adds the properties of a schema and of those below it: `prefix`, the way to it, whether it is required.
+fn properties(document: &Value, schema: &Value, prefix: &str, facts: &mut BTreeSet<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let found = document.pointer(reference.strip_prefix('#').unwrap()).expect(reference);
+        return properties(document, found, prefix, facts);
+    }
+    for part in items(&schema["allOf"]).chain(items(&schema["oneOf"])) {
+        properties(document, part, prefix, facts);
+    }
+    properties_of_items(document, schema, prefix, facts);
+    for (name, field) in fields(&schema["properties"]) {
+        let is_required = items(&schema["required"]).any(|required| required == name.as_str());
+        let required = if is_required { "required" } else { "optional" };
+        facts.insert(format!("{prefix}{name} {required}"));
+        properties(document, field, &format!("{prefix}{name}."), facts);
+    }
+}
+
+fn properties_of_items(
+    document: &Value,
+    schema: &Value,
+    prefix: &str,
+    facts: &mut BTreeSet<String>,
+) {
+    if let Some(items) = schema.get("items") {
+        properties(document, items, prefix, facts);
+    }
+}
+
+/// Goal: a client library made for Svix finds each operation, parameter, field and status of success, except
+/// the listed ones. A listed difference that is none fails too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_differs_from_that_of_svix_only_where_it_is_listed() {
+    let (_running, document) = document().await;
+    let (ours, reference) = (facts(&document), serde_json::from_str::<Facts>(REFERENCE).unwrap());
+    assert_eq!(reference.len(), 41);
+    let mut found = BTreeSet::new();
+    for (operation, theirs) in &reference {
+        let ours = ours.get(operation).unwrap_or_else(|| panic!("no {operation}"));
+        let lacking = theirs.difference(ours).map(|fact| format!("- {fact}"));
+        let added = ours.difference(theirs).map(|fact| format!("+ {fact}"));
+        found.extend(lacking.chain(added).map(|fact| (operation.clone(), fact)));
+    }
+    let listed: Vec<Difference> = serde_json::from_str(DIFFERENCES).unwrap();
+    let listed: BTreeSet<(String, String)> = listed
+        .iter()
+        .flat_map(|difference| {
+            let facts =
+                difference.operations.iter().map(|operation| (operation, &difference.facts));
+            facts.flat_map(|(operation, facts)| {
+                facts.iter().map(move |fact| (operation.clone(), fact.clone()))
+            })
+        })
+        .collect();
+    let unlisted: Vec<_> = found.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(unlisted.is_empty() && gone.is_empty(), "unlisted: {unlisted:#?}\nnone: {gone:#?}");
+}
+
+/// Goal: each documented operation is routed, and needs a key unless the document says otherwise; a method
+/// that is not documented is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_documented_operation_is_there_and_no_other() {
+    let (running, document) = document().await;
+    let client = client();
+    let mut paths: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+    for (method, path, operation) in operations(&document) {
+        let url = format!("{}{}", running.url, path.replace(['{', '}'], ""));
+        let answer = client.request(method.parse().unwrap(), url).send().await.unwrap();
+        let is_public = operation["security"] == serde_json::json!([{}]);
+        let status = answer.status().as_u16();
+        assert_eq!(status == 401, !is_public, "{method} {path}: {status}");
+        assert!(status == 401 || status < 300, "{method} {path}: {status}");
+        paths.entry(path).or_default().insert(method);
+    }
+    for (path, methods) in paths {
+        for method in ["GET", "PUT", "POST", "PATCH", "DELETE"] {
+            if !methods.contains(method) {
+                let path = path.replace(['{', '}'], "");
+                let (status, _) = running.ask_as(None, method, &path, None).await;
+                assert_eq!(status, 405, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_page_shows_each_operation_and_needs_no_other_host() {
+    let (running, document) = document().await;
+    let page = client().get(format!("{}/docs", running.url)).send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let page = page.text().await.unwrap();
+    for (method, path, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(page.contains(&format!("id=\"{id}\"")), "{method} {path}");
+        assert!(
+            operation["summary"].as_str().is_some_and(|summary| summary.ends_with('.')),
+            "{id}"
+        );
+    }
+    for outside in ["//", "<script", "src=", "{{"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
