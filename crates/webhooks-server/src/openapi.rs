@@ -14,7 +14,7 @@ use crate::document::complete;
 use crate::reference::page;
 use crate::service::Service;
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("Application", "The customers of the service, each with endpoints and messages of its own."),
     ("Endpoint", "The URLs to which the messages of an application go."),
     ("Event Type", "The kinds of messages, with schemas."),

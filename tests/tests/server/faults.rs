@@ -8,6 +8,7 @@ use webhooks_admin::{Grant, Role};
 use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::HistoryStore as _;
+use webhooks_registry::EndpointQuery;
 
 use crate::running::{Kind, Running, add_key, client};
 
@@ -40,7 +41,7 @@ mod behaviour {
         }
         let tenant = TenantId::new(&app).unwrap();
         let registered = running.service.engine().endpoints().tenant(tenant);
-        assert_eq!(registered.count(Default::default(), 100).await.unwrap(), 5);
+        assert_eq!(registered.count(EndpointQuery::default(), 100).await.unwrap(), 5);
         assert_eq!(running.get(&path).await.1["data"].as_array().unwrap().len(), 5);
     }
 

@@ -1,5 +1,5 @@
 //! The service, over real connections, on each store.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 /// Runs a behaviour on each store.
 macro_rules! on_each_store {

@@ -75,7 +75,7 @@ fn facts(document: &Value) -> Facts {
 /// Adds the properties of a schema and of those below it: `prefix`, the way to it, whether it is required.
 fn properties(document: &Value, schema: &Value, prefix: &str, facts: &mut BTreeSet<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
-        let found = document.pointer(reference.strip_prefix('#').unwrap()).expect(reference);
+        let found = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
         return properties(document, found, prefix, facts);
     }
     for part in items(&schema["allOf"]).chain(items(&schema["oneOf"])) {
