@@ -30,6 +30,16 @@ impl Draw {
         ["a", "B", "b", "_", "\u{e9}", "a.b"][self.0.usize(..6)].to_owned()
     }
 
+    /// Draws a name to ask for, which may be one that nothing can have.
+    fn asked(&mut self) -> String {
+        let name = self.name();
+        match self.0.u8(..8) {
+            0 => format!("{name}\0"),
+            1 => format!("\0{name}"),
+            _ => name,
+        }
+    }
+
     fn record(&mut self, now: u64) -> Record {
         let expires_at = self.0.bool().then(|| at(now + self.0.u64(1..20)));
         Record {
@@ -74,12 +84,13 @@ async fn compare(store: &impl RecordStore, seed: u64) {
             told(store.write(changes.clone(), at(now)).await),
         ];
         assert_eq!(told[0], told[1], "seed {seed}, step {step}: {changes:?}");
-        let RecordPlace { kind, scope, key } = draw.place();
+        let RecordPlace { kind, scope, .. } = draw.place();
+        let key = draw.asked();
         let name = if draw.0.bool() { RecordName::Key(key) } else { RecordName::Alias(key) };
         let found = store.get(kind, scope.clone(), name.clone(), at(now)).await.unwrap();
         let expected = memory.get(kind, scope.clone(), name, at(now)).await.unwrap();
         assert_eq!(found, expected, "seed {seed}, step {step}");
-        let after = draw.0.bool().then(|| draw.name());
+        let after = draw.0.bool().then(|| draw.asked());
         let (is_descending, limit) = (draw.0.bool(), draw.0.usize(..5));
         let query = RecordQuery { kind, scope, after, is_descending, limit, now: at(now) };
         let found = store.list(query.clone()).await.unwrap();

@@ -37,6 +37,9 @@ const SCHEMA: &str = r#"
         WHERE expires_at IS NOT NULL;
     COMMIT;"#;
 
+/// The character that no text of PostgreSQL can have.
+const NUL: char = '\0';
+
 /// The columns that [`read`] reads, with the kind and scope in front.
 macro_rules! select {
     ($rest:literal) => {
@@ -83,6 +86,10 @@ impl RecordStore for PostgresRecordStore {
                 RecordName::Key(key) => (select!("key = $4"), key),
                 RecordName::Alias(alias) => (select!("alias = $4"), alias),
             };
+            // PostgreSQL accepts no NUL in a text, so nothing has such a name.
+            if name.contains(NUL) {
+                return Ok(None);
+            }
             let query = sqlx::query(statement).bind(kind.as_str()).bind(&scope);
             let query = query.bind(micros(now)).bind(name);
             let row = query.fetch_optional(&self.pool).await.map_err(unavailable)?;
@@ -100,6 +107,7 @@ impl RecordStore for PostgresRecordStore {
                 (true, None) => select!("key > $4 ORDER BY key DESC LIMIT $5"),
             };
             let query = sqlx::query(statement).bind(kind.as_str()).bind(&scope);
+            let after = after.map(|after| without_nul(after, is_descending));
             let query = query.bind(micros(now)).bind(after.unwrap_or_default());
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = query.bind(limit).fetch_all(&self.pool).await.map_err(unavailable)?;
@@ -129,6 +137,18 @@ impl RecordStore for PostgresRecordStore {
         }
         .boxed()
     }
+}
+
+/// Returns the text without NUL that has the same keys before and behind it, since no key has a NUL.
+fn without_nul(mut text: String, is_descending: bool) -> String {
+    if let Some(at) = text.find(NUL) {
+        text.truncate(at);
+        // The text up to there is before it, and no other key is between the two.
+        if is_descending {
+            text.push('\u{1}');
+        }
+    }
+    text
 }
 
 async fn apply(
