@@ -11,7 +11,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema as _, ToSchema};
 
 use crate::error::{FieldErrors, PlainError};
-use crate::schema::{EventTypeName, Name};
+use crate::schema::{EventTypeName, Name, all};
 
 const BEARER: &str = "bearer";
 
@@ -61,11 +61,9 @@ pub(crate) fn complete(document: &mut OpenApi) {
         }
     }
     let components = document.components.get_or_insert_with(Components::new);
-    let mut schemas = vec![
-        (PlainError::name().into_owned(), PlainError::schema()),
-        (FieldErrors::name().into_owned(), FieldErrors::schema()),
-        (Name::name().into_owned(), Name::schema()),
-    ];
+    let mut schemas = all();
+    schemas.push((PlainError::name().into_owned(), PlainError::schema()));
+    schemas.push((FieldErrors::name().into_owned(), FieldErrors::schema()));
     FieldErrors::schemas(&mut schemas);
     components.schemas.extend(schemas);
     for (status, name, description) in ERRORS {
@@ -91,10 +89,11 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 }
 
 fn name_parameter(name: &str) -> Parameter {
+    let any = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
     let (description, schema) = match name {
         "event_type_name" => ("Its name.", reference(&EventTypeName::name())),
         "attempt_id" => ("The id of the attempt.", reference(&Name::name())),
-        "environment_id" => ("Any name: there is one environment.", reference(&Name::name())),
+        "environment_id" => ("Any text: there is one environment.", any().into()),
         "key_id" => ("The id of the key.", reference(&Name::name())),
         "task_id" => ("The id of the task.", reference(&Name::name())),
         "app_id" => ("The id or uid of the application.", reference(&Name::name())),
@@ -111,7 +110,7 @@ fn name_parameter(name: &str) -> Parameter {
 }
 
 fn idempotency_key() -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,256}$"));
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[\\t -~]{1,256}$"));
     ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
-use webhooks_admin::{AdminError, Denial, FieldError};
+use webhooks_admin::{AdminError, Denial, FieldError, check_name};
 use webhooks_dispatch::PublishError;
 use webhooks_dispatch::store::{OperationError, StoreError};
 use webhooks_registry::store::EndpointStoreError;
@@ -118,6 +118,12 @@ impl ApiError {
             body: ErrorBody::Fields(FieldErrors { detail }),
             retry_after: None,
         }
+    }
+
+    /// Checks a name in the path that a new thing is made for.
+    pub(crate) fn check_path(parameter: &'static str, name: &str) -> Result<(), Self> {
+        let checked = check_name(parameter, name);
+        checked.map_err(|error| Self::field(["path", parameter], error.reason, "value_error"))
     }
 
     /// Returns the error of a value in the body.

@@ -1,12 +1,15 @@
 //! Bodies and queries of requests, with errors that name the field.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Request};
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use webhooks_core::Timestamp;
 
@@ -22,7 +25,8 @@ impl<T: DeserializeOwned> FromRequest<Service> for Body<T> {
     async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
         let body = read_body(request.into_body(), service.settings().max_request).await?;
         // A request without a body says nothing: it need not send an empty object.
-        parse(if body.is_empty() { b"{}" } else { &body }).map(Self)
+        let body = if body.is_empty() { b"{}" } else { &*body };
+        parse(body).map(|Object(value)| Self(value))
     }
 }
 
@@ -94,6 +98,36 @@ fn told_otherwise(message: &str) -> String {
     } else {
         message.to_owned()
     }
+}
+
+/// A JSON object. serde alone reads a struct from an array of its fields, too.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// Reads a field that is an object, or `null`.
+pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
 /// The names in a path.

@@ -69,6 +69,11 @@ pub(crate) struct Place {
     pub(crate) limit: usize,
 }
 
+/// Returns the error for an iterator that is none.
+pub(crate) fn no_page() -> ApiError {
+    ApiError::bad_request("iterator: no page has this one.")
+}
+
 /// Reads the size of a page.
 pub(crate) fn limit(params: &Params) -> Result<usize, ApiError> {
     let limit = params.read("limit", "a number from 0 to 250")?.unwrap_or(DEFAULT_LIMIT);
@@ -98,8 +103,7 @@ pub(crate) fn place(params: &Params) -> Result<Place, ApiError> {
     };
     let back = iterator.strip_prefix(BACK);
     let cursor = back.unwrap_or(iterator).parse();
-    let cursor =
-        cursor.map_err(|_unreadable| ApiError::bad_request("iterator: no page has this one."))?;
+    let cursor = cursor.map_err(|_unreadable| no_page())?;
     Ok(match back {
         Some(_) => Place { before: Some(cursor), after: None, limit },
         None => Place { after: Some(cursor), before: None, limit },

@@ -19,7 +19,14 @@ macro_rules! schemas {
         }
 
         impl ToSchema for $name {}
-    )+};
+    )+
+
+        /// Returns all of them, with their names. Parameters refer to them, and a route brings along the schemas
+        /// of its bodies alone.
+        pub(crate) fn all() -> Vec<(String, RefOr<Schema>)> {
+            vec![$(($name::name().into_owned(), $name::schema()),)+]
+        }
+    };
 }
 
 schemas! {

@@ -17,6 +17,7 @@ on_each_store! {
     a_uid_is_free_again_when_its_holder_is_gone;
     bad_input_is_told_by_the_name_of_the_field;
     a_batch_is_published_as_a_whole;
+    names_that_nothing_can_have_are_unknown;
     changes_are_in_the_audit_log_without_secrets;
     an_application_that_is_too_fast_is_told_when_to_come_back;
     pages_lead_forward_and_back;
@@ -69,6 +70,12 @@ mod behaviour {
             (
                 "POST",
                 &messages,
+                json!({ "eventType": "a", "payload": {}, "application": ["a", "b"] }),
+                "application",
+            ),
+            (
+                "POST",
+                &messages,
                 json!({ "eventType": "a", "payload": {}, "tags": ["a b"] }),
                 "tags",
             ),
@@ -79,7 +86,9 @@ mod behaviour {
             let loc = answer["detail"][0]["loc"].as_array().unwrap();
             assert!(loc.contains(&json!(field)), "{body}: {answer}");
         }
-        for (body, status) in [("{", 422), ("{} {}", 422), ("", 422), ("\u{0}", 422), ("{}", 422)] {
+        for (body, status) in
+            [("{", 422), ("{} {}", 422), ("", 422), ("\u{0}", 422), ("{}", 422), ("[\"a\"]", 422)]
+        {
             let key = Some(&*running.key);
             let (found, answer) = running.ask_as(key, "POST", "/api/v1/app", Some(body)).await;
             assert_eq!(found, status, "{body:?}: {answer}");
@@ -203,6 +212,28 @@ mod behaviour {
         assert_eq!(status, 201, "{third}");
         let (_, list) = running.get(&path).await;
         assert_eq!(list["data"].as_array().unwrap().len(), 1, "{list}");
+    }
+
+    pub(super) async fn names_that_nothing_can_have_are_unknown(running: Running) {
+        let app = running.add_app("shop").await;
+        // A NUL, which PostgreSQL stores in no text, and bytes that are no UTF-8.
+        for name in ["%00", "shop%00", "%FF"] {
+            for path in [
+                format!("/api/v1/app/{name}"),
+                format!("/api/v1/app/{app}/endpoint/{name}"),
+                format!("/api/v1/app/{app}/msg/{name}"),
+                format!("/api/v1/event-type/{name}"),
+                format!("/api/v1/management/authentication/default/api-token/{name}"),
+                format!("/api/v1/background-task/{name}"),
+            ] {
+                let (status, answer) = running.get(&path).await;
+                assert_eq!((status, code(&answer)), (404, "not_found"), "{path}");
+            }
+            let (status, answer) = running.get(&format!("/api/v1/app?iterator={name}")).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+        let (status, answer) = running.get("/api/v1/background-task?iterator=x").await;
+        assert_eq!((status, code(&answer)), (400, "invalid_request"));
     }
 
     pub(super) async fn changes_are_in_the_audit_log_without_secrets(running: Running) {

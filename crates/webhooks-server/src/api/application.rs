@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, AdminError, Application, Entry, IdKind};
+use webhooks_admin::{Action, AdminError, Application, Entry, IdKind, Resource as _};
 use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
@@ -156,6 +156,8 @@ pub(crate) async fn find_or_add(
     input: Option<ApplicationIn>,
     action: Action,
 ) -> Result<App, ApiError> {
+    // One that is not valid is refused also where it is not needed.
+    input.clone().map_or(Ok(()), |input| Application::from(input).check())?;
     // A key of one application learns nothing of others, not even by what it may make.
     if let Some(input) = input
         && caller.application().is_none()
@@ -205,6 +207,7 @@ pub(crate) async fn replace(
     Body(input): Body<ApplicationIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ChangeApplications, None)?;
+    ApiError::check_path("app_id", &name)?;
     let (actor, now) = (caller.actor(), Service::now());
     let replaced = |_| Application::from(input.clone());
     match service.admin().applications().change(&name, &actor, now, replaced).await {

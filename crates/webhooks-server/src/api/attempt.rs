@@ -23,6 +23,9 @@ use crate::parameters::{AttemptFilter, ByEndpoint, ByStatus, History, Page};
 use crate::schema::Time;
 use crate::service::Service;
 
+/// The classes of status codes; 0 has the attempts without a response.
+const CLASSES: [u16; 6] = [0, 100, 200, 300, 400, 500];
+
 /// A message, as one endpoint got it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -103,13 +106,18 @@ async fn attempts(
     mut filter: HistoryFilter,
 ) -> Result<Json<List<AttemptOut>>, ApiError> {
     let status: Option<u8> = params.read("status", "a number from 0 to 4")?;
-    let class: Option<u16> = params.read("status_code_class", "0, 100, 200, 300, 400 or 500")?;
+    let expected = "0, 100, 200, 300, 400 or 500";
+    let class: Option<u16> = params.read("status_code_class", expected)?;
+    if !class.is_none_or(|class| CLASSES.contains(&class)) {
+        return Err(ApiError::bad_request(format!("status_code_class: it must be {expected}.")));
+    }
     // No attempt has another status than success and fail.
     let wants_success = match status {
         None => None,
         Some(0) => Some(true),
         Some(2) => Some(false),
-        Some(_) => return Ok(Json(List::empty())),
+        Some(1 | 3 | 4) => return Ok(Json(List::empty())),
+        Some(_) => return Err(ApiError::bad_request("status: it must be a number from 0 to 4.")),
     };
     // The class 0 has the attempts that got no response.
     filter.query.status_codes =

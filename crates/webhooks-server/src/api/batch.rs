@@ -13,7 +13,7 @@ use webhooks_dispatch::{Publication, PublishStatus};
 use super::message::MessageIn;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Path, parse, read_body};
+use crate::extract::{Object, Path, parse, read_body};
 use crate::service::Service;
 
 /// The most messages of a request.
@@ -53,7 +53,7 @@ pub(crate) async fn create(
     let app = service.app(&caller, &app, Action::Publish).await?;
     let is_lines = has_lines(request.headers());
     let body = read_body(request.into_body(), service.settings().max_request).await?;
-    let messages: Vec<MessageIn> = if is_lines {
+    let messages: Vec<Object<MessageIn>> = if is_lines {
         let lines = body.split(|byte| *byte == b'\n');
         let lines = lines.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         // One more than allowed shows that there are too many.
@@ -67,7 +67,8 @@ pub(crate) async fn create(
     for _ in &messages {
         service.pass(&app)?;
     }
-    let publications = messages.iter().map(|message| message.publication(&app, None));
+    let publications = messages.iter();
+    let publications = publications.map(|Object(message)| message.publication(&app, None));
     let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());

@@ -161,6 +161,7 @@ pub(crate) async fn replace(
     Body(update): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     update.check()?;
+    ApiError::check_path("endpoint_id", &name)?;
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
     let is_known = match service.admin().endpoints(&app.tenant).get(&name, Service::now()).await {
         Ok(entry) => service.endpoints(&app).get(&entry.id).await?.is_some(),

@@ -17,7 +17,7 @@ use super::application::{ApplicationIn, find_or_add};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Path};
+use crate::extract::{Body, Params, Path, object};
 use crate::find::{App, own_message_id};
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, Place, filtered, place};
@@ -40,6 +40,7 @@ pub(crate) struct MessageIn {
     tags: Option<Vec<String>>,
     #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "object")]
     application: Option<ApplicationIn>,
     #[schema(value_type = Option<Object>)]
     transformations_params: Option<IgnoredAny>,

@@ -13,7 +13,7 @@ use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
 use super::application::{ApplicationIn, find_or_add};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Path};
+use crate::extract::{Body, Path, object};
 use crate::schema::RoleName;
 use crate::service::Service;
 
@@ -24,6 +24,7 @@ const EXPIRY: u32 = 7 * 24 * 60 * 60;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AccessIn {
+    #[serde(default, deserialize_with = "object")]
     application: Option<ApplicationIn>,
     /// Whether the session may only read.
     #[serde(default)]

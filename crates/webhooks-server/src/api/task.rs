@@ -23,10 +23,13 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Path};
 use crate::find::AppEndpoint;
-use crate::paging::{List, limit};
+use crate::paging::{List, limit, no_page};
 use crate::parameters::{Page, TaskFilter};
 use crate::schema::{Label, Pattern, TaskStatus, Time};
 use crate::service::Service;
+
+/// The classes of status codes that a response can have.
+const CLASSES: [u16; 5] = [100, 200, 300, 400, 500];
 
 /// A span of time.
 #[derive(Deserialize, ToSchema)]
@@ -52,7 +55,7 @@ pub(crate) struct BulkReplayIn {
     tag: Option<String>,
     #[schema(maximum = 4)]
     status: Option<u8>,
-    #[schema(maximum = 500, multiple_of = 100)]
+    #[schema(minimum = 100, maximum = 500, multiple_of = 100)]
     status_code_class: Option<u16>,
 }
 
@@ -179,6 +182,9 @@ pub(crate) async fn bulk_replay(
 ) -> Result<impl IntoResponse, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::Operate).await?;
     check_span(input.since, input.until)?;
+    if !input.status_code_class.is_none_or(|class| CLASSES.contains(&class)) {
+        return Err(ApiError::value("statusCodeClass", "it is not 100, 200, 300, 400 or 500"));
+    }
     let status = input.status.map(|number| {
         Status::delivery_status(number).ok_or_else(|| ApiError::value("status", "it is not 0 to 4"))
     });
@@ -288,7 +294,8 @@ pub(crate) async fn list(
 ) -> Result<Json<List<TaskShown>>, ApiError> {
     caller.check(Action::ReadEvents, caller.application())?;
     let limit = limit(&params)?;
-    let after = params.text("iterator").map(read_id).transpose()?;
+    let after = params.text("iterator").map(read_id).transpose();
+    let after = after.map_err(|_unknown| no_page())?;
     let state = match params.text("status") {
         None => None,
         Some("running") => Some(JobState::Running),
