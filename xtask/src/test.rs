@@ -24,7 +24,7 @@ const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certifica
 
 /// The official packages of Standard Webhooks and Svix. Tests verify their signatures, and they
 /// verify ours.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 5] = [
     (
         "target/peers/python/standardwebhooks",
         "python3 -m pip install --quiet --target target/peers/python standardwebhooks==1.1.0",
@@ -40,6 +40,10 @@ const PACKAGES: [(&str, &str); 4] = [
     (
         "target/peers/node/node_modules/svix",
         "npm install --silent --no-audit --no-fund --prefix target/peers/node svix@2.5.0",
+    ),
+    (
+        "target/peers/schemathesis/schemathesis",
+        "python3 -m pip install --quiet --target target/peers/schemathesis -r tests/peers/schemathesis/requirements.txt",
     ),
 ];
 

@@ -26,3 +26,4 @@ mod killed;
 mod more;
 mod openapi;
 mod running;
+mod schemathesis;

@@ -37,6 +37,13 @@ fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
+/// Returns each reference in a document.
+fn references(value: &Value) -> Vec<&str> {
+    let own = value["$ref"].as_str();
+    let below = fields(value).map(|(_, value)| value).chain(items(value));
+    own.into_iter().chain(below.flat_map(references)).collect()
+}
+
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -129,6 +136,15 @@ async fn the_document_differs_from_that_of_svix_only_where_it_is_listed() {
     let unlisted: Vec<_> = found.difference(&listed).collect();
     let gone: Vec<_> = listed.difference(&found).collect();
     assert!(unlisted.is_empty() && gone.is_empty(), "unlisted: {unlisted:#?}\nnone: {gone:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reference_leads_somewhere() {
+    let (_running, document) = document().await;
+    for reference in references(&document) {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
 }
 
 /// Goal: each documented operation is routed, and needs a key unless the document says otherwise; a method

@@ -36,6 +36,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_with(kind, HttpTransport::development().unwrap()).await
+    }
+
+    pub(crate) async fn start_with(kind: Kind, transport: HttpTransport) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, admin) = match kind {
             Kind::Sqlite => {
@@ -53,7 +57,6 @@ impl Running {
         // Retries soon, so that clients see them.
         let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
         let settings = EngineSettings { retry, ..EngineSettings::default() };
-        let transport = HttpTransport::development().unwrap();
         let metrics = Metrics::default();
         let engine = Engine::builder(store, transport).settings(settings);
         let engine = engine.observer(metrics.clone()).build();
