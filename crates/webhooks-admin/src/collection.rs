@@ -19,9 +19,6 @@ use crate::resource::{Entry, FieldError, Resource};
 /// How often a change is tried again when somebody else makes one at the same time.
 const TRIES: usize = 8;
 
-/// The longest key and alias in bytes.
-const MAX_KEY: usize = 512;
-
 /// The most entries of a page.
 const MAX_LIMIT: usize = 1_000;
 
@@ -124,10 +121,6 @@ impl<R: Resource> Collection<'_, R> {
         name: RecordName,
         now: Timestamp,
     ) -> Result<Option<Entry<R>>, AdminError> {
-        let (RecordName::Key(text) | RecordName::Alias(text)) = &name;
-        if !is_key(text) {
-            return Ok(None);
-        }
         let found = self.records.get(R::KIND, self.scope.clone(), name, now).await?;
         found.map(entry).transpose()
     }
@@ -215,10 +208,6 @@ impl<R: Resource> Collection<'_, R> {
             },
             None => (false, None),
         };
-        if after.as_deref().is_some_and(|after| !is_key(after)) {
-            let (items, next, previous) = (Vec::new(), None, None);
-            return Ok(ListPage { items, next, previous, is_last: true });
-        }
         let (kind, scope) = (R::KIND, self.scope.clone());
         let is_descending = is_descending != is_back;
         // One more shows whether there is a further page.
@@ -288,11 +277,6 @@ impl<R> fmt::Debug for Collection<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collection").field("scope", &self.scope).finish_non_exhaustive()
     }
-}
-
-/// Returns whether a text can be a key or an alias. PostgreSQL has no NUL in texts.
-fn is_key(text: &str) -> bool {
-    text.len() <= MAX_KEY && !text.contains('\0')
 }
 
 /// Returns the change that adds a row to the audit log.

@@ -25,6 +25,14 @@ const INVALID: u16 = 422;
 const TOO_MANY: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
+/// The operations that take a request without a body as one with an empty object.
+const OPTIONAL_BODIES: [&str; 4] = [
+    "v1.authentication.app-portal-access",
+    "v1.authentication.expire-all",
+    "v1.endpoint.rotate-secret",
+    "v1.management.authentication.expire-api-token",
+];
+
 /// The errors, with the names and descriptions that the document has for them.
 const ERRORS: [(u16, &str, &str); 9] = [
     (BAD_REQUEST, "BadRequest", "A parameter or a header is not valid."),
@@ -35,7 +43,11 @@ const ERRORS: [(u16, &str, &str); 9] = [
     (TOO_LARGE, "TooLarge", "The body is too large."),
     (INVALID, "Invalid", "The body is no JSON, or a field is not valid."),
     (TOO_MANY, "TooMany", "The application publishes faster than its throttleRate."),
-    (UNAVAILABLE, "Unavailable", "The store is not available. Nothing was changed; try again."),
+    (
+        UNAVAILABLE,
+        "Unavailable",
+        "The store is not available, and the request was not finished; try again.",
+    ),
 ];
 
 /// Adds to each operation all that follows from its path, its method and its body: the names in the path,
@@ -55,6 +67,12 @@ pub(crate) fn complete(document: &mut OpenApi) {
             parameters.extend(names.iter().map(|name| RefOr::T(name_parameter(name))));
             if method == Method::POST {
                 parameters.push(RefOr::T(idempotency_key()));
+            }
+            if let Some(id) = operation.operation_id.as_deref()
+                && OPTIONAL_BODIES.contains(&id)
+                && let Some(RefOr::T(body)) = &mut operation.request_body
+            {
+                body.required = Some(Required::False);
             }
             add_errors(&method, operation);
             describe(operation);

@@ -24,7 +24,18 @@ impl<T: DeserializeOwned> FromRequest<Service> for Body<T> {
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
         let body = read_body(request.into_body(), service.settings().max_request).await?;
-        // A request without a body says nothing: it need not send an empty object.
+        parse(&body).map(|Object(value)| Self(value))
+    }
+}
+
+/// A body of JSON that may be absent: then it is an empty object.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Service> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
+        let body = read_body(request.into_body(), service.settings().max_request).await?;
         let body = if body.is_empty() { b"{}" } else { &*body };
         parse(body).map(|Object(value)| Self(value))
     }

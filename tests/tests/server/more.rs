@@ -1,26 +1,9 @@
 //! Operations that Svix has in its cloud alone, and those that only we have.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_tests::Receiver;
 
-use crate::running::{Kind, Running};
-
-/// Asks until an answer is as it should be, for half a minute at most.
-async fn until(running: &Running, path: &str, is_right: impl Fn(&Value) -> bool) -> Value {
-    let deadline = SystemClock.monotonic() + Duration::from_secs(30);
-    loop {
-        let (status, answer) = running.get(path).await;
-        assert_eq!(status, 200, "{answer}");
-        if is_right(&answer) {
-            return answer;
-        }
-        assert!(SystemClock.monotonic() < deadline, "{path}: {answer}");
-        SystemClock.sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::running::{Kind, Running, until};
 
 const KEYS: &str = "/api/v1/management/authentication/env/api-token";
 

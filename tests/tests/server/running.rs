@@ -10,6 +10,7 @@ use webhooks_admin::{
     Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, PostgresRecordStore, Role, SqliteRecordStore,
 };
 use webhooks_core::{RetryPolicy, Timestamp};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
@@ -127,4 +128,22 @@ pub(crate) async fn add_key(service: &Service, grant: Grant) -> String {
     let id = IdKind::ApiKey.generate();
     service.admin().keys().add(id, key, &Actor::service(), now).await.unwrap();
     text.reveal().to_owned()
+}
+
+/// Asks until an answer is as it should be, for half a minute at most.
+pub(crate) async fn until(
+    running: &Running,
+    path: &str,
+    is_right: impl Fn(&Value) -> bool,
+) -> Value {
+    let deadline = SystemClock.monotonic() + Duration::from_secs(30);
+    loop {
+        let (status, answer) = running.get(path).await;
+        assert_eq!(status, 200, "{answer}");
+        if is_right(&answer) {
+            return answer;
+        }
+        assert!(SystemClock.monotonic() < deadline, "{path}: {answer}");
+        SystemClock.sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use webhooks_http::{AddressPolicy, HttpTransport};
 use webhooks_tests::NameServer;
 
-use crate::running::{Kind, Running};
+use crate::running::{Kind, Running, until};
 
 /// The root of the workspace.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -92,16 +92,12 @@ async fn answers_about_things_that_are_there_are_as_the_document_says() {
     let message = json!({ "eventType": "paid", "payload": { "amount": 1 } });
     let message = make(&format!("{path}/msg"), message).await;
     let key = "/api/v1/management/authentication/default/api-token";
-    let key = make(key, json!({ "name": "other" })).await;
+    let key = make(key, json!({ "name": "other", "role": "viewer" })).await;
     let since = json!({ "since": "2026-01-01T00:00:00Z" });
     let task = make(&format!("{path}/endpoint/{endpoint}/recover"), since).await;
-    let attempt = loop {
-        let (_, attempts) = running.get(&format!("{path}/attempt/msg/{message}")).await;
-        match attempts["data"][0]["id"].as_str() {
-            Some(id) => break id.to_owned(),
-            None => tokio::task::yield_now().await,
-        }
-    };
+    let attempts = format!("{path}/attempt/msg/{message}");
+    let attempts = until(&running, &attempts, |page| page["data"][0]["id"].is_string()).await;
+    let attempt = attempts["data"][0]["id"].as_str().unwrap();
     let config = format!(
         "[parameters]\n\"path.app_id\" = \"{app}\"\n\"path.endpoint_id\" = \"{endpoint}\"\n\
          \"path.msg_id\" = \"{message}\"\n\"path.attempt_id\" = \"{attempt}\"\n\

@@ -12,7 +12,7 @@ use super::endpoint::{EndpointPath, log};
 use super::endpoint_in::secret;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Path};
+use crate::extract::{OptionalBody, Path};
 use crate::schema::SecretText;
 use crate::service::Service;
 
@@ -67,7 +67,7 @@ pub(crate) async fn rotate(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
-    Body(input): Body<RotateIn>,
+    OptionalBody(input): OptionalBody<RotateIn>,
 ) -> Result<Json<SecretOut>, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
     let grace = input.grace_period_seconds.unwrap_or(GRACE);

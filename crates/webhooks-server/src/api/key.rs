@@ -12,7 +12,7 @@ use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Path};
+use crate::extract::{Body, OptionalBody, Params, Path};
 use crate::find::unknown;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
@@ -216,13 +216,13 @@ pub(crate) async fn rename(
     post,
     path = "/api/v1/management/authentication/{environment_id}/api-token/{key_id}/expire",
     operation_id = "v1.management.authentication.expire-api-token", tag = "API Key",
-    request_body = ExpireIn, responses((status = 204)),
+    request_body = ExpireIn, responses((status = 204), (status = 409)),
 )]
 pub(crate) async fn expire(
     State(service): State<Service>,
     caller: Caller,
     Path((_environment, id)): Path<(String, String)>,
-    Body(input): Body<ExpireIn>,
+    OptionalBody(input): OptionalBody<ExpireIn>,
 ) -> Result<StatusCode, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let (delay, now) = (delay(input.expiry)?, Service::now());
@@ -247,7 +247,7 @@ pub(crate) async fn expire_sessions(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
-    Body(input): Body<ExpireIn>,
+    OptionalBody(input): OptionalBody<ExpireIn>,
 ) -> Result<StatusCode, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let app = service.app(&caller, &app, Action::ManageKeys).await?;

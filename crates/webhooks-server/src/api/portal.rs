@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
@@ -13,7 +12,7 @@ use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
 use super::application::{ApplicationIn, find_or_add};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Path, object};
+use crate::extract::{OptionalBody, Path, object};
 use crate::schema::RoleName;
 use crate::service::Service;
 
@@ -31,8 +30,7 @@ pub(crate) struct AccessIn {
     read_only: bool,
     /// Flags of Svix; event types are shown to every session.
     #[serde(default, rename = "featureFlags")]
-    #[schema(value_type = Option<Vec<String>>)]
-    _feature_flags: Option<IgnoredAny>,
+    _feature_flags: Option<Vec<String>>,
     /// Seconds.
     #[schema(minimum = 1, maximum = 604_800)]
     expiry: Option<u32>,
@@ -55,7 +53,7 @@ pub(crate) async fn access(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
-    Body(input): Body<AccessIn>,
+    OptionalBody(input): OptionalBody<AccessIn>,
 ) -> Result<Json<AccessOut>, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let expiry = input.expiry.unwrap_or(EXPIRY);
