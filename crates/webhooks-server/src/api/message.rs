@@ -73,6 +73,10 @@ impl MessageIn {
             let reason = "transformations and raw payloads are not offered";
             return Err(ApiError::value("transformationsParams", reason));
         }
+        // The caller has taken it where it may be there.
+        if self.application.is_some() {
+            return Err(ApiError::value("application", "a batch makes none; leave it out"));
+        }
         let payload = self.payload.get();
         if !payload.starts_with('{') {
             return Err(ApiError::value("payload", "it must be an object"));
