@@ -2,6 +2,8 @@
 
 // Each file uses only files above it, so read from top to bottom.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod column;
 mod grant;
 mod public_id;
 pub mod record;

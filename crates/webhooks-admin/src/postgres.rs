@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use webhooks_core::Timestamp;
 use webhooks_postgres::PostgresStore;
 
+use crate::column::{at, micros, signed, unsigned};
 use crate::record::{
     Record, RecordChange, RecordError, RecordKind, RecordName, RecordPlace, RecordQuery,
     RecordStore,
@@ -186,7 +187,7 @@ async fn apply(
     let is_new = matches!(change, RecordChange::Insert(_));
     let query = at(if is_new { INSERT } else { REPLACE })
         .bind(&record.alias)
-        .bind(version(record.version))
+        .bind(signed(record.version))
         .bind(micros(record.created_at))
         .bind(micros(record.updated_at))
         .bind(record.expires_at.map(micros))
@@ -203,25 +204,15 @@ async fn apply(
 
 fn read(row: &PgRow, kind: RecordKind, scope: &str) -> Result<Record, sqlx::Error> {
     let place = RecordPlace { kind, scope: scope.to_owned(), key: row.try_get(0)? };
-    let at =
-        |micros: i64| Timestamp::from_unix_microseconds(u64::try_from(micros).unwrap_or_default());
     Ok(Record {
         place,
         alias: row.try_get(1)?,
-        version: u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or_default(),
+        version: unsigned(row.try_get(2)?),
         created_at: row.try_get(3).map(at)?,
         updated_at: row.try_get(4).map(at)?,
         expires_at: row.try_get::<Option<i64>, _>(5)?.map(at),
         body: row.try_get(6)?,
     })
-}
-
-fn micros(time: Timestamp) -> i64 {
-    i64::try_from(time.as_unix_microseconds()).unwrap_or(i64::MAX)
-}
-
-fn version(version: u64) -> i64 {
-    i64::try_from(version).unwrap_or(i64::MAX)
 }
 
 fn unavailable(error: sqlx::Error) -> RecordError {

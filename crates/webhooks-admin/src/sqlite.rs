@@ -6,6 +6,7 @@ use webhooks_core::Timestamp;
 use webhooks_sqlite::rusqlite::{self, Connection, ErrorCode, OptionalExtension as _, Row, params};
 use webhooks_sqlite::{SqliteStore, Transaction, TransactionError};
 
+use crate::column::{at, micros, signed, unsigned};
 use crate::record::{
     Record, RecordChange, RecordError, RecordKind, RecordName, RecordPlace, RecordQuery,
     RecordStore,
@@ -154,7 +155,7 @@ fn apply(
         scope,
         key,
         record.alias,
-        version(record.version),
+        signed(record.version),
         micros(record.created_at),
         micros(record.updated_at),
         record.expires_at.map(micros),
@@ -177,24 +178,12 @@ fn read(row: &Row<'_>, kind: RecordKind, scope: &str) -> rusqlite::Result<Record
     Ok(Record {
         place,
         alias: row.get(1)?,
-        version: u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default(),
+        version: unsigned(row.get(2)?),
         created_at: time(3)?,
         updated_at: time(4)?,
         expires_at: row.get::<_, Option<i64>>(5)?.map(at),
         body: row.get(6)?,
     })
-}
-
-fn at(micros: i64) -> Timestamp {
-    Timestamp::from_unix_microseconds(u64::try_from(micros).unwrap_or_default())
-}
-
-fn micros(time: Timestamp) -> i64 {
-    i64::try_from(time.as_unix_microseconds()).unwrap_or(i64::MAX)
-}
-
-fn version(version: u64) -> i64 {
-    i64::try_from(version).unwrap_or(i64::MAX)
 }
 
 fn of_sqlite(error: rusqlite::Error) -> RecordError {
