@@ -135,7 +135,7 @@ impl Admin {
     /// [`AdminError`] when the store fails.
     pub async fn begin(
         &self,
-        request: &IdempotentRequest,
+        request: IdempotentRequest<'_>,
         now: Timestamp,
     ) -> Result<Begin, AdminError> {
         let answers = self.collection::<KeptAnswer>(String::new());
@@ -163,7 +163,7 @@ impl Admin {
     /// [`AdminError`] when the store fails.
     pub async fn finish(
         &self,
-        request: &IdempotentRequest,
+        request: IdempotentRequest<'_>,
         answer: Option<Answer>,
         now: Timestamp,
     ) -> Result<(), AdminError> {

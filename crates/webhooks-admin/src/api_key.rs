@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::grant::Grant;
 use crate::idempotency::hex;
+use crate::public_id::IdKind;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource};
 
@@ -191,6 +192,7 @@ impl Eq for ApiKeyHash {}
 
 impl Resource for ApiKey {
     const KIND: RecordKind = RecordKind::ApiKey;
+    const ID: Option<IdKind> = Some(IdKind::ApiKey);
 
     fn alias(&self) -> Option<String> {
         Some(hex(self.hash.as_bytes()))

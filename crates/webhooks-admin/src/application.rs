@@ -30,6 +30,7 @@ pub struct Application {
 
 impl Resource for Application {
     const KIND: RecordKind = RecordKind::Application;
+    const ID: Option<IdKind> = Some(IdKind::Application);
 
     fn alias(&self) -> Option<String> {
         self.uid.clone()

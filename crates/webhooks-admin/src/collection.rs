@@ -103,17 +103,14 @@ pub struct Collection<'a, R> {
 }
 
 impl<R: Resource> Collection<'_, R> {
-    /// Returns one by its key or, if none has it, by its alias.
+    /// Returns one by its key or its alias.
     ///
     /// # Errors
     /// [`AdminError::NotFound`] when there is none.
     pub async fn get(&self, name: &str, now: Timestamp) -> Result<Entry<R>, AdminError> {
-        let by_key = self.find(RecordName::Key(name.to_owned()), now).await?;
-        let found = match by_key {
-            None => self.find(RecordName::Alias(name.to_owned()), now).await?,
-            found => found,
-        };
-        found.ok_or(AdminError::NotFound)
+        let is_alias = R::ID.is_some_and(|kind| kind.number(name).is_err());
+        let of = if is_alias { RecordName::Alias } else { RecordName::Key };
+        self.find(of(name.to_owned()), now).await?.ok_or(AdminError::NotFound)
     }
 
     pub(crate) async fn find(
@@ -188,6 +185,22 @@ impl<R: Resource> Collection<'_, R> {
         let before = self.get(name, now).await?;
         let delete = RecordChange::Delete(self.place(before.id.clone()));
         self.write(delete, &before.id, (Some(&before.value), None), actor, now).await
+    }
+
+    /// Deletes one, if it is there.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn delete_any(
+        &self,
+        name: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        match self.delete(name, actor, now).await {
+            Err(AdminError::NotFound) => Ok(()),
+            deleted => deleted,
+        }
     }
 
     /// Returns a page, in the order of the keys.

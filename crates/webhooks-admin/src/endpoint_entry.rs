@@ -19,6 +19,7 @@ pub struct EndpointEntry {
 
 impl Resource for EndpointEntry {
     const KIND: RecordKind = RecordKind::Endpoint;
+    const ID: Option<IdKind> = Some(IdKind::Endpoint);
 
     fn alias(&self) -> Option<String> {
         self.uid.clone()

@@ -17,15 +17,15 @@ pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const HELD: Duration = Duration::from_secs(60);
 
 /// A request that is made once for all that have its key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
-pub struct IdempotentRequest {
+pub struct IdempotentRequest<'r> {
     /// The caller and the place: the same key elsewhere is another request.
-    pub scope: String,
+    pub scope: &'r str,
     /// The key that the caller chose.
-    pub key: String,
+    pub key: &'r str,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: &'r [u8],
 }
 
 /// The answer to a request.
@@ -52,7 +52,7 @@ pub enum Begin {
     OtherBody,
 }
 
-impl fmt::Debug for IdempotentRequest {
+impl fmt::Debug for IdempotentRequest<'_> {
     /// Leaves out the body, which may be private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotentRequest").field("scope", &self.scope).finish_non_exhaustive()
@@ -84,20 +84,14 @@ impl Resource for KeptAnswer {
     }
 }
 
-impl IdempotentRequest {
-    /// Returns a number that this request has in common with none but its repetitions: what it makes can
-    /// have it as its id, and then is made once even if the record is lost.
-    pub fn number(&self) -> u128 {
-        number_of(&[&self.scope, &self.key])
-    }
-
+impl IdempotentRequest<'_> {
     /// Returns the key of its record. Its scope is in it: a scope may be a secret.
     pub(crate) fn record_key(&self) -> String {
         hex(&hash(&[self.scope.as_bytes(), self.key.as_bytes()]))
     }
 
     pub(crate) fn body_hash(&self) -> String {
-        hex(&hash(&[&self.body]))
+        hex(&hash(&[self.body]))
     }
 }
 

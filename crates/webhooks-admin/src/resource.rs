@@ -6,6 +6,7 @@ use serde_json::Value;
 use thiserror::Error;
 use webhooks_core::Timestamp;
 
+use crate::public_id::IdKind;
 use crate::record::RecordKind;
 
 /// The longest uid and the longest name of an event type, in bytes.
@@ -36,6 +37,10 @@ impl FieldError {
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Its kind.
     const KIND: RecordKind;
+
+    /// The kind of the ids that are its keys. No alias looks like one, so a name tells which of the two it
+    /// is. `None` if its keys are no ids; then it has no alias.
+    const ID: Option<IdKind> = None;
 
     /// Returns the second key by which it is found.
     fn alias(&self) -> Option<String> {

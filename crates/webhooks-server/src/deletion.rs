@@ -2,7 +2,7 @@
 
 use webhooks_admin::{Actor, AdminError, ListQuery};
 use webhooks_core::TenantId;
-use webhooks_dispatch::store::{OperationError, StoreError};
+use webhooks_dispatch::store::OperationError;
 use webhooks_registry::{EndpointQuery, EndpointStoreError};
 
 use crate::service::Service;
@@ -32,10 +32,7 @@ impl Service {
             let query = ListQuery { limit: STEP, ..ListQuery::default() };
             let page = entries.list(query, Self::now()).await?;
             for entry in page.items {
-                match entries.delete(&entry.id, &Actor::service(), Self::now()).await {
-                    Ok(()) | Err(AdminError::NotFound) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                entries.delete_any(&entry.id, &Actor::service(), Self::now()).await?;
             }
             if page.is_last {
                 return Ok(());
@@ -68,11 +65,8 @@ impl Service {
                     self.delete_endpoints(&tenant).await?;
                     self.engine().expunge_tenant(tenant).await?;
                 }
-                match deletions.delete(&deletion.id, &Actor::service(), Self::now()).await {
-                    // Another process was faster.
-                    Ok(()) | Err(AdminError::NotFound) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                // Another process may be faster.
+                deletions.delete_any(&deletion.id, &Actor::service(), Self::now()).await?;
             }
             if is_last {
                 return Ok(());
@@ -90,6 +84,4 @@ pub(crate) enum Failure {
     Endpoints(#[from] EndpointStoreError),
     #[error(transparent)]
     Operation(#[from] OperationError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }

@@ -93,6 +93,12 @@ impl ApiError {
         Self { retry_after: Some(RETRY_AFTER), ..error }
     }
 
+    /// Logs an error that the caller can do nothing about.
+    fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed");
+        Self::unavailable()
+    }
+
     pub(crate) fn too_many(wait: Duration) -> Self {
         let detail =
             "The application publishes faster than its throttleRate. Nothing was published.";
@@ -162,10 +168,7 @@ impl From<AdminError> for ApiError {
             AdminError::NotFound => Self::unknown("thing"),
             AdminError::Changed => Self::conflict("It was changed at the same time; try again."),
             AdminError::Invalid(error) => error.into(),
-            error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
-                Self::unavailable()
-            }
+            error => Self::failed(&error),
         }
     }
 }
@@ -184,8 +187,7 @@ impl From<Denial> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
-        Self::unavailable()
+        Self::failed(&error)
     }
 }
 
@@ -200,10 +202,7 @@ impl From<PublishError> for ApiError {
             PublishError::TooFarAhead => Self::value("deliverAt", error),
             PublishError::TooLarge { max, .. } => Self::too_large(max),
             PublishError::Store(error) => error.into(),
-            error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
-                Self::unavailable()
-            }
+            error => Self::failed(&error),
         }
     }
 }
@@ -233,10 +232,7 @@ impl From<EndpointStoreError> for ApiError {
             EndpointStoreError::Changed { .. } => {
                 Self::conflict("It was changed at the same time; try again.")
             }
-            error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
-                Self::unavailable()
-            }
+            error => Self::failed(&error),
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
-use webhooks_admin::{Answer, Begin, IdempotentRequest};
+use webhooks_admin::{Answer, Begin, IdempotentRequest, number_of};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -24,7 +24,7 @@ const MAX_KEY: usize = 256;
 /// Tells that an answer was given before.
 const REPLAYED: &str = "idempotency-replayed";
 
-/// The number that a request has in common with its repetitions, if it has an idempotency key.
+/// The number that a publish has in common with its repetitions, if it has an idempotency key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestNumber(pub(crate) Option<u128>);
 
@@ -78,14 +78,14 @@ async fn once(
     if tells_secrets(parts.uri.path()) {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
-    let body = read_body(body, service.settings().max_request).await?;
     let scope = format!("{} {}", caller.actor().who, parts.uri);
-    let asked = IdempotentRequest { scope, key: key.to_owned(), body: body.to_vec() };
-    parts.extensions.insert(RequestNumber(Some(asked.number())));
     if is_publish(parts.uri.path()) {
-        return Ok(next.run(Request::from_parts(parts, Body::from(body))).await);
+        parts.extensions.insert(RequestNumber(Some(number_of(&[&scope, key]))));
+        return Ok(next.run(Request::from_parts(parts, body)).await);
     }
-    match service.admin().begin(&asked, Service::now()).await? {
+    let body = read_body(body, service.settings().max_request).await?;
+    let asked = IdempotentRequest { scope: &scope, key, body: &body };
+    match service.admin().begin(asked, Service::now()).await? {
         Begin::First => {}
         Begin::Answered(answer) => return Ok(again(answer)),
         Begin::InProgress => {
@@ -99,19 +99,19 @@ async fn once(
             ));
         }
     }
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(|_unreadable| ApiError::unavailable())?.to_bytes();
+    let response = next.run(Request::from_parts(parts, Body::from(body.clone()))).await;
+    let (parts, told) = response.into_parts();
+    let told = told.collect().await.map_err(|_unreadable| ApiError::unavailable())?.to_bytes();
     // Only what was done is kept: after an error the request may be made again.
     let answer = parts.status.is_success().then(|| Answer {
         status: parts.status.as_u16(),
-        body: String::from_utf8_lossy(&body).into_owned(),
+        body: String::from_utf8_lossy(&told).into_owned(),
     });
-    if let Err(error) = service.admin().finish(&asked, answer, Service::now()).await {
+    if let Err(error) = service.admin().finish(asked, answer, Service::now()).await {
         // It is done all the same.
         tracing::warn!(error = &error as &dyn std::error::Error, "an answer was not kept");
     }
-    Ok(Response::from_parts(parts, Body::from(body)))
+    Ok(Response::from_parts(parts, Body::from(told)))
 }
 
 /// Returns whether a request publishes a message. It needs no record: its number is the message's id, and

@@ -271,7 +271,7 @@ pub(crate) async fn expunge(
 }
 
 /// Finds an attempt of a message.
-async fn attempt(
+pub(crate) async fn attempt(
     service: &Service,
     app: &App,
     message: &str,

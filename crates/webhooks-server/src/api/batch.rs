@@ -68,7 +68,8 @@ pub(crate) async fn create(
         service.pass(&app)?;
     }
     let publications = messages.iter();
-    let publications = publications.map(|Object(message)| message.publication(&app, None));
+    let publications =
+        publications.map(|Object(message)| message.publication(message.event()?, &app, None));
     let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());

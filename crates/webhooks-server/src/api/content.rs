@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::{Channel, EventType};
 use webhooks_dispatch::OperationError;
-use webhooks_dispatch::history::{HistoryStore as _, SentRequest};
+use webhooks_dispatch::history::SentRequest;
 use webhooks_registry::EndpointQuery;
 use webhooks_registry::store::{PagePlace, StateKind};
 
-use super::attempt_out::read_id;
+use super::attempt::attempt;
 use super::message::MessagePath;
 use super::message_out::record;
 use crate::auth::Caller;
@@ -178,11 +178,8 @@ pub(crate) async fn attempt_headers(
     Path((app, message, id)): Path<(String, String, String)>,
 ) -> Result<Json<AttemptHeadersOut>, ApiError> {
     let app = service.app(&caller, &app, Action::ReadPayloads).await?;
-    let (delivery, number) = read_id(&id)?;
     let event = record(&service, &app, &Service::message_id(&app, &message)?).await?;
-    let found = service.engine().history().attempt(delivery, number).await?;
-    let found = found.filter(|found| found.tenant == app.tenant && found.event == event.summary.id);
-    let found = found.ok_or_else(|| ApiError::unknown("attempt"))?;
+    let found = attempt(&service, &app, &message, &id).await?;
     let endpoint = service.endpoints(&app).get(found.endpoint.as_str()).await?;
     let endpoint = endpoint.ok_or_else(|| ApiError::unknown("endpoint"))?;
     let sent = SentRequest::new(&endpoint.endpoint, &event, found.attempt.started_at)

@@ -102,10 +102,7 @@ async fn forget(service: &Service, app: &App, id: &str, actor: &Actor) -> Result
     if service.endpoints(app).get(id).await?.is_some() {
         service.endpoints(app).unregister(id).await?;
     }
-    match service.admin().endpoints(&app.tenant).delete(id, actor, Service::now()).await {
-        Ok(()) | Err(AdminError::NotFound) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(service.admin().endpoints(&app.tenant).delete_any(id, actor, Service::now()).await?)
 }
 
 /// Adds the entry of an endpoint. One of the same uid that a request left behind, which did not end, gives
@@ -230,12 +227,12 @@ impl Change {
         }
         // The settings alone do not enable one that the engine has disabled.
         let is_disabled = matches!(after.state, EndpointState::Disabled(_));
-        match self.is_disabled {
-            Some(true) if !is_disabled => drop(endpoints.disable(id).await?),
-            Some(false) if is_disabled => drop(endpoints.enable(id).await?),
-            _ => {}
-        }
-        if let Some(found) = endpoints.get(id).await? {
+        let is_switched = match self.is_disabled {
+            Some(true) if !is_disabled => endpoints.disable(id).await?,
+            Some(false) if is_disabled => endpoints.enable(id).await?,
+            _ => false,
+        };
+        if is_switched && let Some(found) = endpoints.get(id).await? {
             after = found;
         }
         log(service, &app, &actor, (Some(&before), Some(&after))).await?;

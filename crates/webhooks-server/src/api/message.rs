@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use webhooks_admin::{Action, IdKind, check_name};
-use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
+use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
 use webhooks_dispatch::Publication;
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 
@@ -53,21 +53,8 @@ const RESERVED: [&str; 4] = ["batch", "bulk-expunge", "precheck", "search"];
 pub(crate) type MessagePath = Path<(String, String)>;
 
 impl MessageIn {
-    /// Returns the message to publish. A request with a number, for which it is made, has a message of its own.
-    pub(crate) fn publication(
-        &self,
-        app: &App,
-        number: Option<u128>,
-    ) -> Result<Publication, ApiError> {
-        let deliver_at = self.deliver_at;
-        let publication = Publication::new(&self.event(&app.tenant, number)?);
-        Ok(match deliver_at {
-            Some(at) => publication.deliver_at(at),
-            None => publication,
-        })
-    }
-
-    fn event(&self, tenant: &TenantId, number: Option<u128>) -> Result<Event, ApiError> {
+    /// Checks the message; returns its event, of no application yet.
+    pub(crate) fn event(&self) -> Result<Event, ApiError> {
         // They may hold the body that is to be sent in place of the payload.
         if self.transformations_params.is_some() {
             let reason = "transformations and raw payloads are not offered";
@@ -85,24 +72,15 @@ impl MessageIn {
             .map_err(|error| ApiError::value("payload", error))?;
         let event_type = EventType::new(&self.event_type)
             .map_err(|error| ApiError::value("eventType", error))?;
-        let id = match (&self.event_id, number) {
-            (Some(event_id), _) => {
-                check_name("eventId", event_id)?;
-                if IdKind::Event.number(event_id).is_ok() || RESERVED.contains(&&**event_id) {
-                    let reason = "it looks like an id or a path of this service";
-                    return Err(ApiError::value("eventId", reason));
-                }
-                own_message_id(tenant, event_id)
+        if let Some(event_id) = &self.event_id {
+            check_name("eventId", event_id)?;
+            if IdKind::Event.number(event_id).is_ok() || RESERVED.contains(&&**event_id) {
+                let reason = "it looks like an id or a path of this service";
+                return Err(ApiError::value("eventId", reason));
             }
-            // A request that is made again publishes nothing new, even after a crash.
-            (None, Some(number)) => IdKind::Event.id(number),
-            (None, None) => IdKind::Event.generate(),
-        };
-        let id = EventId::new(&id).map_err(|error| ApiError::value("eventId", error))?;
+        }
         let event = Event::new(event_type, payload)
             .map_err(|error| ApiError::value("payload", error))?
-            .id(id)
-            .tenant(tenant.clone())
             .channels(self.channels.iter().flatten())
             .map_err(|error| ApiError::value("channels", error))?
             .tags(self.tags.iter().flatten())
@@ -111,6 +89,28 @@ impl MessageIn {
         Ok(match &self.event_id {
             Some(event_id) => event.source(event_id),
             None => event,
+        })
+    }
+
+    /// Returns the publication of the message's event in an application. A request with a number, for which
+    /// it is made, has a message of its own.
+    pub(crate) fn publication(
+        &self,
+        event: Event,
+        app: &App,
+        number: Option<u128>,
+    ) -> Result<Publication, ApiError> {
+        let id = match (&self.event_id, number) {
+            (Some(event_id), _) => own_message_id(&app.tenant, event_id),
+            // A request that is made again publishes nothing new, even after a crash.
+            (None, Some(number)) => IdKind::Event.id(number),
+            (None, None) => IdKind::Event.generate(),
+        };
+        let id = EventId::new(&id).map_err(|error| ApiError::value("eventId", error))?;
+        let publication = Publication::new(&event.id(id).tenant(app.tenant.clone()));
+        Ok(match self.deliver_at {
+            Some(at) => publication.deliver_at(at),
+            None => publication,
         })
     }
 }
@@ -133,10 +133,10 @@ pub(crate) async fn create(
     let made = input.application.take();
     let has_payload = has_payload(&params)?;
     // Before an application is made for it.
-    input.event(&TenantId::default(), number.0)?;
+    let event = input.event()?;
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
     service.pass(&app)?;
-    let publication = input.publication(&app, number.0)?;
+    let publication = input.publication(event, &app, number.0)?;
     let published = service.engine().publish(publication.clone()).await;
     service.note_publish(published.as_ref().err());
     let published = published?;

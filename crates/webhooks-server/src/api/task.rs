@@ -103,8 +103,7 @@ impl TaskOut {
             JobState::Finished => "finished",
             JobState::Stopped | JobState::Failed => "failed",
         };
-        let id = IdKind::Task.id(job.id.as_u64().into());
-        Some(Self { id, status, task, updated_at: job.updated_at })
+        Some(Self { id: task_id(job.id), status, task, updated_at: job.updated_at })
     }
 }
 
@@ -240,10 +239,7 @@ pub(crate) async fn cancel(
         until: Some(created_before),
         ..Query::default()
     };
-    let tenant = Some(found.app.tenant.clone());
-    let job = NewJob { tenant, work: JobWork::Cancel(query), rate: None };
-    let job = service.engine().jobs().create(job).await?;
-    log(&service, &caller, &found, &job).await?;
+    create(&service, &caller, &found, JobWork::Cancel(query)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -256,21 +252,28 @@ async fn start(
     if !found.registration.state.is_open() {
         return Err(ApiError::conflict("The endpoint is disabled; enable it first."));
     }
-    let tenant = Some(found.app.tenant.clone());
-    let job = service.engine().jobs().create(NewJob { tenant, work, rate: None }).await?;
-    log(service, caller, found, &job).await?;
+    let job = create(service, caller, found, work).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::new(&job))))
 }
 
-async fn log(
+/// Creates the job of a task, and logs it.
+async fn create(
     service: &Service,
     caller: &Caller,
     found: &AppEndpoint,
-    job: &Job,
-) -> Result<(), ApiError> {
-    let thing = ("endpoint", found.app.tenant.as_str(), found.id().as_str());
-    let started = json!({ "task": IdKind::Task.id(job.id.as_u64().into()), "work": job.work });
-    Ok(service.admin().log(&caller.actor(), thing, (None, Some(started)), Service::now()).await?)
+    work: JobWork,
+) -> Result<Job, ApiError> {
+    let AppEndpoint { app, .. } = found;
+    let job = NewJob { tenant: Some(app.tenant.clone()), work, rate: None };
+    let job = service.engine().jobs().create(job).await?;
+    let thing = ("endpoint", app.tenant.as_str(), found.id().as_str());
+    let started = json!({ "task": task_id(job.id), "work": job.work });
+    service.admin().log(&caller.actor(), thing, (None, Some(started)), Service::now()).await?;
+    Ok(job)
+}
+
+fn task_id(job: JobId) -> String {
+    IdKind::Task.id(job.as_u64().into())
 }
 
 fn check_span(since: Timestamp, until: Option<Timestamp>) -> Result<(), ApiError> {
@@ -312,7 +315,7 @@ pub(crate) async fn list(
     let is_last = jobs.len() <= limit;
     jobs.truncate(limit);
     let wanted = params.text("task");
-    let next = jobs.last().map(|job| IdKind::Task.id(job.id.as_u64().into()));
+    let next = jobs.last().map(|job| task_id(job.id));
     let shown = jobs.iter().filter_map(TaskShown::new);
     let shown = shown.filter(|shown| wanted.is_none_or(|wanted| shown.task.task == wanted));
     Ok(Json(List::of(shown.collect(), next, is_last)))
