@@ -15,6 +15,8 @@ use crate::collection::{AdminError, Collection, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
+use crate::limits::{Limits, RetrySchedule, Usage};
+use crate::poller::{Consumer, Poller};
 use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 
@@ -47,6 +49,31 @@ impl Admin {
     /// Returns the entries of an application's endpoints, by id and uid.
     pub fn endpoints(&self, application: &TenantId) -> Collection<'_, EndpointEntry> {
         self.collection(application.to_string())
+    }
+
+    /// Returns the limits of applications, by the ids of these.
+    pub fn limits(&self) -> Collection<'_, Limits> {
+        self.collection(String::new())
+    }
+
+    /// Returns the retry schedules of event types, by the names of these.
+    pub fn retry_schedules(&self) -> Collection<'_, RetrySchedule> {
+        self.collection(String::new())
+    }
+
+    /// Returns the numbers of messages of an application, by day.
+    pub fn usage(&self, application: &TenantId) -> Collection<'_, Usage> {
+        self.collection(application.to_string())
+    }
+
+    /// Returns the pollers of an application, by id and uid.
+    pub fn pollers(&self, application: &TenantId) -> Collection<'_, Poller> {
+        self.collection(application.to_string())
+    }
+
+    /// Returns the consumers of a poller, by name.
+    pub fn consumers(&self, application: &TenantId, poller: &str) -> Collection<'_, Consumer> {
+        self.collection(format!("{application}/{poller}"))
     }
 
     /// Returns the keys, by id.

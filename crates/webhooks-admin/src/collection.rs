@@ -172,6 +172,59 @@ impl<R: Resource> Collection<'_, R> {
         }
     }
 
+    /// Adds a resource under a key, or replaces the one that is there.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`], and [`AdminError::Changed`] when others do the same at the same time.
+    pub async fn put(
+        &self,
+        key: &str,
+        value: R,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Entry<R>, AdminError> {
+        match self.change(key, actor, now, |_| value.clone()).await {
+            Err(AdminError::NotFound) => self.add(key.to_owned(), value, actor, now).await,
+            changed => changed,
+        }
+    }
+
+    /// Puts a value in the place of one that may be absent, without a row in the audit log: for a state
+    /// that changes at every use. `next` may be called again, as with [`change`](Self::change).
+    ///
+    /// # Errors
+    /// The first error of `next`, and [`AdminError::Changed`] after many tries.
+    pub async fn advance<E: From<AdminError>>(
+        &self,
+        key: &str,
+        now: Timestamp,
+        next: impl Fn(Option<R>) -> Result<R, E> + Send + Sync,
+    ) -> Result<R, E> {
+        for _ in 0..TRIES {
+            let before = self.find(RecordName::Key(key.to_owned()), now).await?;
+            let value = next(before.as_ref().map(|before| before.value.clone()))?;
+            let (id, kept) = (key.to_owned(), value.clone());
+            let change = match before {
+                Some(before) => {
+                    RecordChange::Replace(self.record_after(&Entry { value: kept, ..before }, now)?)
+                }
+                None => RecordChange::Insert(self.record(&Entry {
+                    id,
+                    value: kept,
+                    version: 1,
+                    created_at: now,
+                    updated_at: now,
+                })?),
+            };
+            match self.records.write(vec![change], now).await {
+                Ok(()) => return Ok(value),
+                Err(RecordError::Exists { .. } | RecordError::Changed { .. }) => {}
+                Err(error) => return Err(AdminError::from(error).into()),
+            }
+        }
+        Err(AdminError::Changed.into())
+    }
+
     /// Deletes one.
     ///
     /// # Errors
@@ -200,6 +253,23 @@ impl<R: Resource> Collection<'_, R> {
         match self.delete(name, actor, now).await {
             Err(AdminError::NotFound) => Ok(()),
             deleted => deleted,
+        }
+    }
+
+    /// Deletes all of them, one after another.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails; some are deleted then.
+    pub async fn delete_all(&self, actor: &Actor, now: Timestamp) -> Result<(), AdminError> {
+        loop {
+            let page =
+                self.list(ListQuery { limit: MAX_LIMIT, ..ListQuery::default() }, now).await?;
+            for entry in page.items {
+                self.delete_any(&entry.id, actor, now).await?;
+            }
+            if page.is_last {
+                return Ok(());
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub enum Role {
     /// The people of one application: its endpoints and what became of its events. They do not publish:
     /// receivers trust that events come from the service's owner.
     Customer,
+    /// A program that pulls the events of pollers, and does nothing else.
+    Poller,
 }
 
 /// Something that a request does.
@@ -45,6 +47,8 @@ pub enum Action {
     ReadEvents,
     /// Reads payloads, and the responses of receivers.
     ReadPayloads,
+    /// Pulls the events of a poller, and moves its consumers.
+    Poll,
     /// Replays, retries and cancels deliveries.
     Operate,
     /// Deletes the content of events.
@@ -85,19 +89,33 @@ pub struct Grant {
     application: Option<TenantId>,
     sees_payloads: bool,
     sees_secrets: bool,
+    /// The id of the one poller that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    poller: Option<String>,
 }
 
 impl Grant {
     /// Returns the rights of a role in all applications. All see payloads; only an admin sees secrets.
     pub fn new(role: Role) -> Self {
         let sees_secrets = role == Role::Admin;
-        Self { role, application: None, sees_payloads: true, sees_secrets }
+        Self { role, application: None, sees_payloads: true, sees_secrets, poller: None }
     }
 
     /// Limits the rights to one application.
     #[must_use]
     pub fn for_application(self, application: TenantId) -> Self {
         Self { application: Some(application), ..self }
+    }
+
+    /// Limits the rights to pulling the events of one poller.
+    #[must_use]
+    pub fn for_poller(self, poller: impl Into<String>) -> Self {
+        Self { role: Role::Poller, poller: Some(poller.into()), ..self }
+    }
+
+    /// Returns the id of the poller, if the rights are for one.
+    pub fn poller(&self) -> Option<&str> {
+        self.poller.as_deref()
     }
 
     /// Takes away the right to see payloads and responses. An admin keeps it.
@@ -153,7 +171,7 @@ impl Grant {
             _ if is_of_service(action) && self.application.is_some() => {
                 Err(Denial::AllApplications)
             }
-            Action::ReadPayloads if !self.sees_payloads => Err(Denial::Payloads),
+            Action::ReadPayloads | Action::Poll if !self.sees_payloads => Err(Denial::Payloads),
             Action::ReadSecrets if !self.sees_secrets => Err(Denial::Secrets),
             _ => Ok(()),
         }
@@ -196,7 +214,10 @@ fn includes(role: Role, action: Action) -> bool {
             !is_for_admins
         }
         Role::Viewer => reads,
-        Role::Customer => reads || matches!(action, Action::ChangeEndpoints | Action::Operate),
+        Role::Customer => {
+            reads || matches!(action, Action::ChangeEndpoints | Action::Operate | Action::Poll)
+        }
+        Role::Poller => action == Action::Poll,
         Role::Publisher => {
             matches!(action, Action::Publish | Action::ReadEvents | Action::ReadEventTypes)
         }
@@ -207,7 +228,7 @@ fn includes(role: Role, action: Action) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Action; 14] = [
+    const ALL: [Action; 15] = [
         Action::ChangeApplications,
         Action::ReadEndpoints,
         Action::ChangeEndpoints,
@@ -217,6 +238,7 @@ mod tests {
         Action::Publish,
         Action::ReadEvents,
         Action::ReadPayloads,
+        Action::Poll,
         Action::Operate,
         Action::Expunge,
         Action::ManageKeys,
@@ -251,6 +273,7 @@ mod tests {
             Action::ReadPayloads,
         ];
         assert_eq!(of(Role::Viewer), reads);
+        assert_eq!(of(Role::Poller), [Action::Poll]);
         assert_eq!(
             of(Role::Publisher),
             [Action::ReadEventTypes, Action::Publish, Action::ReadEvents]
@@ -277,6 +300,7 @@ mod tests {
             Grant::new(Role::Admin),
             Grant::new(Role::Viewer).without_payloads().for_application(shop()),
             Grant::new(Role::Operator).with_secrets(),
+            Grant::new(Role::Viewer).for_application(shop()).for_poller("poll_1"),
         ] {
             let stored = serde_json::to_string(&grant).unwrap();
             assert_eq!(serde_json::from_str::<Grant>(&stored).unwrap(), grant);
@@ -292,6 +316,8 @@ mod tests {
         let blind = viewer.without_payloads();
         assert_eq!(check(blind.clone(), Action::ReadPayloads), Err(Denial::Payloads));
         assert_eq!(check(blind, Action::ReadEvents), Ok(()));
+        let poller = Grant::new(Role::Poller).without_payloads();
+        assert_eq!(check(poller, Action::Poll), Err(Denial::Payloads));
         let admin = Grant::new(Role::Admin).without_payloads();
         assert_eq!(check(admin, Action::ReadPayloads), Ok(()));
         let publisher = Grant::new(Role::Publisher).with_secrets();

@@ -24,6 +24,8 @@ mod sqlite;
 
 mod collection;
 mod endpoint_entry;
+mod limits;
+mod poller;
 
 mod admin;
 
@@ -37,8 +39,10 @@ pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::EventTypeInfo;
 pub use grant::{Action, Denial, Grant, Role};
 pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+pub use limits::{Limits, RetrySchedule, Usage};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRecordStore;
+pub use poller::{Consumer, Poller};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};

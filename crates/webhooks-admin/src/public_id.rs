@@ -24,6 +24,8 @@ pub enum IdKind {
     Task,
     /// A row of the audit log, `audit_…`.
     Audit,
+    /// A poller, `poll_…`.
+    Poller,
 }
 
 /// The reason why a text is not the id of a thing of a kind.
@@ -44,6 +46,7 @@ impl IdKind {
             Self::ApiKey => "key",
             Self::Task => "qtask",
             Self::Audit => "audit",
+            Self::Poller => "poll",
         }
     }
 
@@ -77,7 +80,8 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 7] = [
+    const KINDS: [IdKind; 8] = [
+        IdKind::Poller,
         IdKind::Application,
         IdKind::Endpoint,
         IdKind::Event,

@@ -17,6 +17,8 @@ pub enum RecordKind {
     ApiKey,
     /// A row of the audit log.
     Audit,
+    /// A [`Consumer`](crate::Consumer) of a poller.
+    Consumer,
     /// The deletion of an application that goes on.
     Deletion,
     /// The entry of an endpoint, beside its registration in the engine.
@@ -25,6 +27,14 @@ pub enum RecordKind {
     EventType,
     /// The answer to a request with an idempotency key.
     Idempotency,
+    /// The [`Limits`](crate::Limits) of an application.
+    Limits,
+    /// A [`Poller`](crate::Poller).
+    Poller,
+    /// The [`RetrySchedule`](crate::RetrySchedule) of an event type.
+    RetrySchedule,
+    /// The [`Usage`](crate::Usage) of an application on a day.
+    Usage,
 }
 
 impl RecordKind {
@@ -34,10 +44,15 @@ impl RecordKind {
             Self::Application => "application",
             Self::ApiKey => "api_key",
             Self::Audit => "audit",
+            Self::Consumer => "consumer",
             Self::Deletion => "deletion",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",
+            Self::Limits => "limits",
+            Self::Poller => "poller",
+            Self::RetrySchedule => "retry_schedule",
+            Self::Usage => "usage",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod addressed;
 pub mod claim;
 pub mod endpoints;
 pub mod expunge;
+pub mod feed;
 pub mod figures;
 pub mod filters;
 pub mod history;

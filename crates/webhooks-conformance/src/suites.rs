@@ -64,6 +64,14 @@ macro_rules! delivery_store_tests {
                 the_next_one_follows_an_ordered_head_that_is_expunged
                 a_tenants_content_is_expunged_in_portions
             }
+            feed (delivery_store::feed) {
+                a_feed_has_the_events_in_order_as_they_are_read_one_by_one
+                a_page_of_a_feed_is_bounded_in_events_and_in_bytes
+                a_feed_is_of_one_tenant_and_from_a_time_on
+                the_end_of_a_feed_is_before_what_comes_later
+                a_reader_of_a_feed_misses_nothing_while_others_publish
+                a_feed_has_events_that_were_expunged_without_their_bodies
+            }
             figures (delivery_store::figures) {
                 each_outcome_is_counted
                 each_cancellation_is_counted
@@ -272,6 +280,7 @@ mod tests {
             include_str!("delivery_store/claim.rs"),
             include_str!("delivery_store/endpoints.rs"),
             include_str!("delivery_store/expunge.rs"),
+            include_str!("delivery_store/feed.rs"),
             include_str!("delivery_store/figures.rs"),
             include_str!("delivery_store/filters.rs"),
             include_str!("delivery_store/history.rs"),
@@ -299,6 +308,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 151);
+        assert_eq!(count, 157);
     }
 }

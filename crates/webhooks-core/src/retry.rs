@@ -145,6 +145,11 @@ impl RetryPolicy {
         Some(nominal.saturating_add(extra))
     }
 
+    /// Returns the delays before the retries, in their order and without jitter.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> {
+        (1..=self.retries).map(|retry| self.nominal(retry).min(MAX_DELAY))
+    }
+
     /// Returns [`delay`](Self::delay), or what the receiver asked for by `Retry-After`
     /// (RFC 9110 §10.2.3) if that is longer, up to the policy's cap.
     pub fn delay_after(

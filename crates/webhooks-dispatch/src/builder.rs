@@ -124,6 +124,7 @@ where
             settings,
             limits: self.limits,
             retentions: Mutex::default(),
+            retries: Mutex::default(),
             observers: self.observers,
             workers: WorkerRegistry::default(),
             jobs_changed: Notify::new(),

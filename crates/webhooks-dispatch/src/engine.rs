@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
-use webhooks_core::{DeliveryId, EventId, LabelError, TenantId, Timestamp};
+use webhooks_core::{DeliveryId, EventId, EventType, LabelError, RetryPolicy, TenantId, Timestamp};
 use webhooks_registry::EndpointKey;
 
 use crate::clock::{Clock, SystemClock};
@@ -287,6 +287,17 @@ where
         match retention {
             Some(retention) => retentions.insert(tenant, retention.max(MIN_RETENTION)),
             None => retentions.remove(&tenant),
+        };
+    }
+
+    /// Makes this engine's workers try failed deliveries of an event type again by `policy`, instead of
+    /// [`EngineSettings::retry`](crate::EngineSettings::retry), if their endpoint has no policy of its
+    /// own; `None` ends that. The engine does not store it: set it each time when the program starts.
+    pub fn retry_by_type(&self, event_type: EventType, policy: Option<RetryPolicy>) {
+        let mut retries = self.shared.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        match policy {
+            Some(policy) => retries.insert(event_type, Arc::new(policy)),
+            None => retries.remove(&event_type),
         };
     }
 

@@ -1,11 +1,11 @@
 //! The state that an engine and its workers share.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use webhooks_core::{TenantId, Timestamp};
+use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_registry::EndpointLimits;
 
 use crate::clock::{Clock, Now};
@@ -25,6 +25,8 @@ pub(crate) struct EngineShared<S, T, C> {
     pub(crate) limits: EndpointLimits,
     /// The retentions of tenants that differ from the settings.
     pub(crate) retentions: Mutex<BTreeMap<TenantId, Duration>>,
+    /// The retry policies of event types that have one of their own.
+    pub(crate) retries: Mutex<BTreeMap<EventType, Arc<RetryPolicy>>>,
     pub(crate) observers: Observers,
     pub(crate) workers: WorkerRegistry,
     /// Notified when a job was created or resumed.
@@ -43,6 +45,12 @@ impl<S, T, C: Clock> EngineShared<S, T, C> {
     /// Returns the time that these present readings of the clocks stand for.
     pub(crate) fn steady(&self, clocks: Now) -> Now {
         self.time.lock().unwrap_or_else(PoisonError::into_inner).read(clocks)
+    }
+
+    /// Returns the retry policy of an event type, if it has one of its own.
+    pub(crate) fn retry_of_type(&self, event_type: &EventType) -> Option<Arc<RetryPolicy>> {
+        let retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        retries.get(event_type).cloned()
     }
 
     /// Returns the number of times that the wall clock was set back and stayed so.

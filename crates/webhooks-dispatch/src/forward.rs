@@ -17,8 +17,8 @@ pub mod types {
     pub use crate::clock::Now;
     pub use crate::figures::{FiguresQuery, FiguresRow};
     pub use crate::history::{
-        AttemptRecord, DeliveryRecord, EventRecord, EventSummary, HistoryStore, Page, Query,
-        SearchPage, SearchRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest,
     };
     pub use crate::jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -139,6 +139,9 @@ macro_rules! __methods {
             >;
             search(request: $crate::__types::SearchRequest)
                 -> Result<$crate::__types::SearchPage, $crate::__types::StoreError>;
+            feed(request: $crate::__types::FeedRequest)
+                -> Result<$crate::__types::FeedPage, $crate::__types::StoreError>;
+            feed_end() -> Result<$crate::__types::Cursor, $crate::__types::StoreError>;
             deliveries(query: $crate::__types::Query) -> Result<
                 $crate::__types::Page<$crate::__types::DeliveryRecord>,
                 $crate::__types::StoreError,

@@ -7,12 +7,14 @@ mod query;
 
 mod record;
 
+mod feed;
 mod sent_request;
 
 use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use crate::store::StoreError;
 
+pub use self::feed::{FeedPage, FeedRequest};
 pub use self::query::{Cursor, CursorError, Query};
 pub use self::record::{
     AttemptRecord, DeliveryRecord, EventRecord, EventSummary, LastAttempt, Page, SearchPage,
@@ -59,6 +61,30 @@ pub trait HistoryStore: Send + Sync + 'static {
         request: SearchRequest,
     ) -> impl Future<Output = Result<SearchPage, StoreError>> + Send {
         std::future::ready(Err(StoreError::Unsupported { call: "search" }))
+    }
+
+    /// Returns the next events of a feed with their bodies, the oldest first.
+    ///
+    /// No event ever appears behind the place at which a page ended: a reader that goes on from there
+    /// gets each event once, also if several processes publish at the same time. So an event of a
+    /// transaction that is open holds back those that were accepted after it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails, or has no feed.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn feed(
+        &self,
+        request: FeedRequest,
+    ) -> impl Future<Output = Result<FeedPage, StoreError>> + Send {
+        std::future::ready(Err(StoreError::Unsupported { call: "feed" }))
+    }
+
+    /// Returns the place from which a feed has only events that are accepted from now on.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails, or has no feed.
+    fn feed_end(&self) -> impl Future<Output = Result<Cursor, StoreError>> + Send {
+        std::future::ready(Err(StoreError::Unsupported { call: "feed_end" }))
     }
 
     /// Returns a page of deliveries.

@@ -79,6 +79,16 @@ BEGIN
     LOOP
         PERFORM ensure_partition(v_time);
     END LOOP;
+    -- A feed ends before the numbers that this transaction may take (see feed_end). Its first lock
+    -- covers those of all its publishes; a store makes one in a transaction.
+    IF p_worker IS NOT NULL OR coalesce(current_setting('webhooks.publishes', true), '') = '' THEN
+        PERFORM pg_advisory_xact_lock_shared(
+            730500::bigint << 43 | last_value - CASE WHEN is_called THEN 0 ELSE 1 END)
+        FROM event_numbers;
+        IF p_worker IS NULL THEN
+            PERFORM set_config('webhooks.publishes', 'on', true);
+        END IF;
+    END IF;
     -- Numbers follow the order of the events in the arrays. Keys are inserted in the order of ids,
     -- so that callers who publish the same ids at once never wait for each other in a circle.
     numbers := ARRAY(SELECT nextval('event_numbers') FROM generate_series(1, cardinality(p_ids)));
@@ -197,6 +207,29 @@ BEGIN
     JOIN unnest(v_kinds, v_endpoints) AS w(kind, endpoint) USING (kind)
     GROUP BY w.endpoint, k.at ORDER BY w.endpoint, k.at
     ON CONFLICT (endpoint, kind, at, writer) DO UPDATE SET count = f.count + excluded.count;
+END $$;
+
+-- Returns the number of the last event of which, and of those before it, no open transaction can store
+-- one any more. Events become visible in another order than that of their numbers. So each transaction
+-- takes a shared advisory lock before its first number; the last 43 bits of the lock's key are a number
+-- that was taken before.
+--
+-- The sequence is read first: a later transaction takes later numbers. A reader must take its snapshot
+-- after this call.
+CREATE FUNCTION webhooks.feed_end() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = webhooks, pg_temp AS $$
+DECLARE
+    v_end bigint;
+BEGIN
+    SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END INTO v_end FROM event_numbers;
+    RETURN least(v_end, (
+        SELECT min(l.key & ((1::bigint << 43) - 1))
+        FROM (
+            SELECT classid::bigint << 32 | objid::bigint AS key FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ) l
+        WHERE l.key >> 43 = 730500));
 END $$;
 
 -- Returns the places, from 1, of the events whose keys an open transaction has inserted. It waits

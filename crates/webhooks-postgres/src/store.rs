@@ -19,8 +19,8 @@ use webhooks_dispatch::{
     clock::Now,
     figures::{FiguresQuery, FiguresRow},
     history::{
-        AttemptRecord, DeliveryRecord, EventRecord, EventSummary, HistoryStore, Page, Query,
-        SearchPage, SearchRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest,
     },
     jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -318,6 +318,14 @@ impl HistoryStore for PostgresStore {
 
     async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
         self.inner.search(request).await
+    }
+
+    async fn feed(&self, request: FeedRequest) -> Result<FeedPage, StoreError> {
+        self.inner.feed(request).await
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        self.inner.feed_end().await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

@@ -6,18 +6,25 @@ mod attempt_out;
 mod audit;
 mod batch;
 mod content;
+mod delivery_settings;
 mod endpoint;
+mod endpoint_access;
 mod endpoint_headers;
 mod endpoint_in;
 mod endpoint_secret;
 mod event_type;
 mod example;
+mod feed;
 mod health;
 mod key;
+mod limits;
 mod message;
 mod message_out;
 mod operate;
+mod poller;
+mod poller_read;
 mod portal;
+mod retry_schedule;
 mod scrape;
 mod status;
 mod task;
@@ -85,6 +92,30 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(task::bulk_replay))
         .routes(routes!(task::cancel))
         .routes(routes!(batch::create))
+        .routes(routes!(
+            endpoint_access::read_oauth,
+            endpoint_access::set_oauth,
+            endpoint_access::delete_oauth
+        ))
+        .routes(routes!(endpoint_access::read_oauth_state))
+        .routes(routes!(
+            endpoint_access::read_mtls,
+            endpoint_access::set_mtls,
+            endpoint_access::delete_mtls
+        ))
+        .routes(routes!(endpoint_access::read_mtls_state))
+        .routes(routes!(endpoint_access::read_ca, endpoint_access::set_ca))
+        .routes(routes!(limits::read, limits::replace, limits::delete))
+        .routes(routes!(retry_schedule::read, retry_schedule::replace))
+        .routes(routes!(poller_read::events))
+        .routes(routes!(poller_read::poll))
+        .routes(routes!(poller_read::consume))
+        .routes(routes!(poller_read::seek))
+        .routes(routes!(poller_read::lease))
+        .routes(routes!(poller_read::commit))
+        .routes(routes!(poller::list, poller::create))
+        .routes(routes!(poller::read, poller::replace, poller::delete))
+        .routes(routes!(poller::rotate))
         .routes(routes!(content::precheck))
         .routes(routes!(content::expunge))
         .routes(routes!(content::raw))

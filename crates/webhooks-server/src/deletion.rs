@@ -27,17 +27,11 @@ impl Service {
                 }
             }
         }
-        let entries = self.admin().endpoints(tenant);
-        loop {
-            let query = ListQuery { limit: STEP, ..ListQuery::default() };
-            let page = entries.list(query, Self::now()).await?;
-            for entry in page.items {
-                entries.delete_any(&entry.id, &Actor::service(), Self::now()).await?;
-            }
-            if page.is_last {
-                return Ok(());
-            }
-        }
+        let limits = self.admin().limits();
+        limits.delete_any(tenant.as_str(), &Actor::service(), Self::now()).await?;
+        self.set_limits(tenant, None);
+        self.admin().pollers(tenant).delete_all(&Actor::service(), Self::now()).await?;
+        Ok(self.admin().endpoints(tenant).delete_all(&Actor::service(), Self::now()).await?)
     }
 
     /// Carries out the deletions that are left from before, in a task of its own.

@@ -113,6 +113,8 @@ fn name_parameter(name: &str) -> Parameter {
         "attempt_id" => ("The id of the attempt.", reference(&Name::name())),
         "environment_id" => ("Any text: there is one environment.", any().into()),
         "key_id" => ("The id of the key.", reference(&Name::name())),
+        "consumer_id" => ("A name that the reader chose.", reference(&Name::name())),
+        "sink_id" => ("The id or uid of the poller.", reference(&Name::name())),
         "task_id" => ("The id of the task.", reference(&Name::name())),
         "app_id" => ("The id or uid of the application.", reference(&Name::name())),
         "endpoint_id" => ("The id or uid of the endpoint.", reference(&Name::name())),

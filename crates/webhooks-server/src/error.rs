@@ -106,6 +106,14 @@ impl ApiError {
         Self { retry_after: Some(wait), ..error }
     }
 
+    /// Returns the error for an application whose messages of the day are used up.
+    pub(crate) fn used_up(most: u64, rest: Duration) -> Self {
+        let detail =
+            format!("The application has published its {most} messages of this day (UTC).");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail);
+        Self { retry_after: Some(rest), ..error }
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let detail = "This path has no such method.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)

@@ -4,6 +4,7 @@
 
 mod error;
 mod metrics;
+mod overrides;
 mod schema;
 mod throttle;
 
@@ -17,6 +18,7 @@ mod extract;
 mod find;
 mod idempotent;
 mod paging;
+mod quota;
 
 mod api;
 

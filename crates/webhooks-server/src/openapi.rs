@@ -14,11 +14,12 @@ use crate::document::complete;
 use crate::reference::page;
 use crate::service::Service;
 
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Application", "The customers of the service, each with endpoints and messages of its own."),
     ("Endpoint", "The URLs to which the messages of an application go."),
     ("Event Type", "The kinds of messages, with schemas."),
     ("Message", "The events that are sent to endpoints."),
+    ("Poller", "Readers that pull messages instead of getting them at a URL."),
     ("Message Attempt", "Deliveries of messages to endpoints, and the attempts at them."),
     ("Authentication", "Sessions for the people of an application."),
     ("API Key", "Keys for programs, with roles."),

@@ -3,7 +3,7 @@
 
 use utoipa::IntoParams;
 
-use crate::schema::{EventTypeName, Label, Name, Ordering, TaskStatus, Time};
+use crate::schema::{EventTypeName, Label, Name, Ordering, Pattern, Position, TaskStatus, Time};
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -130,4 +130,70 @@ pub(crate) struct TaskFilter {
     /// Only tasks of this kind.
     #[param(required = false)]
     task: String,
+}
+
+/// The place and the size of a part of a feed.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConsumerPage {
+    /// The most messages; 50 by default.
+    #[param(required = false, minimum = 1, maximum = 250)]
+    limit: u16,
+    /// The `iterator` of the answer before.
+    #[param(required = false)]
+    iterator: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Follow {
+    /// The most messages; 50 by default.
+    #[param(required = false, minimum = 1, maximum = 250)]
+    limit: u16,
+    /// The `iterator` of the answer before.
+    #[param(required = false)]
+    iterator: String,
+    /// Only messages of these event types or patterns.
+    #[param(required = false, value_type = Vec<Pattern>)]
+    event_types: Vec<String>,
+    /// Only messages of these channels.
+    #[param(required = false, value_type = Vec<Label>, max_items = 16)]
+    channels: Vec<String>,
+    /// Only messages that were accepted then or later.
+    #[param(required = false, value_type = Time)]
+    after: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PollerPage {
+    /// The most messages; 50 by default.
+    #[param(required = false, minimum = 1, maximum = 250)]
+    limit: u16,
+    /// The `iterator` of the answer before.
+    #[param(required = false)]
+    iterator: String,
+    /// Only messages of this event type or pattern, of those that the poller wants.
+    #[param(required = false, value_type = Pattern)]
+    event_type: String,
+    /// Only messages of this channel, of those that the poller wants.
+    #[param(required = false, value_type = Label)]
+    channel: String,
+    /// Only messages that were accepted then or later.
+    #[param(required = false, value_type = Time)]
+    after: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LeasedPage {
+    /// The most messages; 50 by default.
+    #[param(required = false, minimum = 1, maximum = 250)]
+    limit: u16,
+    /// How long other polls of this consumer are refused, in milliseconds; not at all by default.
+    #[param(required = false, maximum = 3_600_000)]
+    lease_duration_ms: u64,
+    /// The place of a consumer that is new: `earliest` by default.
+    #[param(required = false, value_type = Position)]
+    starting_position: String,
 }

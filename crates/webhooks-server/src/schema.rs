@@ -42,7 +42,8 @@ schemas! {
     Name, "An id, or a name that its owner gave.", text(256, r"^[a-zA-Z0-9\-_.]+$");
     Ordering, "The order of a list.", words(&["ascending", "descending"]);
     Pattern, "An event type, or all below one: `user.created`, `user.*`, `*`.", text(130, "");
-    RoleName, "The role of a key.", words(&["admin", "operator", "viewer", "publisher"]);
+    Position, "The first message, or what is accepted from now on.", words(&["earliest", "latest"]);
+    RoleName, "The role of a key.", words(&["admin", "operator", "viewer", "publisher", "poller"]);
     Schemas, "JSON Schemas by version, of 512 KiB together at most.", map(ObjectBuilder::new());
     SecretText, "A secret: `whsec_` and 24 to 64 bytes in base64. The prefix may be left out.",
         text(4096, "");

@@ -1,6 +1,6 @@
 //! The service: an engine, what is kept beside it, and how requests are answered.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use webhooks_admin::Admin;
@@ -10,6 +10,7 @@ use webhooks_dispatch::{BoxedStore, Engine, PublishError};
 use webhooks_http::HttpTransport;
 
 use crate::metrics::Metrics;
+use crate::overrides::Overrides;
 use crate::throttle::Throttle;
 
 /// How long a refusal of the store is told: then callers are let through to try again.
@@ -42,6 +43,7 @@ struct Inner {
     settings: ServiceSettings,
     metrics: Metrics,
     throttle: Throttle,
+    overrides: Overrides,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
 }
@@ -63,6 +65,7 @@ impl Service {
             settings,
             metrics,
             throttle,
+            overrides: Overrides::default(),
             refused_at: Mutex::default(),
         }))
     }
@@ -98,11 +101,31 @@ impl Service {
         &self.0.throttle
     }
 
+    pub(crate) fn overrides(&self) -> &Overrides {
+        &self.0.overrides
+    }
+
+    /// Returns a handle that does not keep the service alive, for its tasks.
+    pub(crate) fn downgrade(&self) -> WeakService {
+        WeakService(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn settings(&self) -> &ServiceSettings {
         &self.0.settings
     }
 
     pub(crate) fn now() -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// A service that may be gone.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakService(Weak<Inner>);
+
+impl WeakService {
+    /// Returns the service, unless it is gone.
+    pub(crate) fn upgrade(&self) -> Option<Service> {
+        self.0.upgrade().map(Service)
     }
 }

@@ -5,13 +5,15 @@ mod path;
 mod filter;
 mod records;
 
+mod feed;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::{
     history::{
-        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, HistoryStore, Page,
-        Query, SearchPage, SearchRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest,
     },
     store::StoreError,
 };
@@ -54,6 +56,14 @@ impl HistoryStore for SqliteStore {
     /// Reads the bodies of the events that the query lets through, one by one, until the page is full.
     async fn search(&self, request: SearchRequest) -> Result<SearchPage, StoreError> {
         self.read_rows(move |connection| search(connection, &request)).await
+    }
+
+    async fn feed(&self, request: FeedRequest) -> Result<FeedPage, StoreError> {
+        self.read_rows(move |connection| feed::read(connection, &request)).await
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        self.read_rows(feed::end).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

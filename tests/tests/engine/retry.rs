@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use webhooks_core::RetryPolicy;
+use webhooks_core::{EventType, RetryPolicy};
 use webhooks_dispatch::EngineSettings;
 use webhooks_registry::{DisableReason, Endpoint};
 
@@ -280,5 +280,30 @@ async fn what_the_transport_has_no_room_for_counts_as_no_attempt_and_no_trouble(
     assert_eq!(told.iter().filter(|line| *line == "x found no room").count(), 8, "{told:?}");
     told.retain(|line| line != "x found no room");
     assert_eq!(told, ["x published 1", "x delivered by 1"]);
+    drop(worker);
+}
+
+/// Goal: the policy of an event type counts in place of the engine's, and the endpoint's own before both.
+#[tokio::test(start_paused = true)]
+async fn an_event_type_is_tried_again_by_a_policy_of_its_own() {
+    let of_all = RetryPolicy::fixed(60 * MINUTE, 1).without_jitter();
+    let fixture = fixture(EngineSettings { retry: of_all, ..settings() }, |_| Answer::Status(500));
+    let plain = Endpoint::new("https://example.com/plain", "my-secret-key").unwrap();
+    fixture.register("plain", plain).await;
+    fixture.register("own", endpoint("own")).await;
+    let created = EventType::new("created").unwrap();
+    let of_type = RetryPolicy::fixed(SECOND, 3).without_jitter();
+    fixture.engine.retry_by_type(created.clone(), Some(of_type));
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(MINUTE).await;
+    assert_eq!(
+        (fixture.seconds("plain"), fixture.seconds("own")),
+        (vec![0, 1, 2, 3], vec![0, 10, 20])
+    );
+    fixture.engine.retry_by_type(created, None);
+    let _published = fixture.publish("y").await;
+    fixture.pass(30 * MINUTE).await;
+    assert_eq!(fixture.seconds("plain"), [0, 1, 2, 3, 60], "the next one is an hour later");
     drop(worker);
 }

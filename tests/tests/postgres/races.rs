@@ -4,6 +4,7 @@
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use webhooks_core::{DeliveryId, DeliveryStatus};
+use webhooks_dispatch::history::FeedRequest;
 use webhooks_dispatch::{OperationError, Undelivered, store::Replayed};
 
 use super::preclaimed::{open_claiming, start_faulty_proxy, waiting};
@@ -336,4 +337,39 @@ async fn a_publish_that_commits_late_starts_nothing_beside_the_one_in_flight() {
     assert!(claim(&store, 10).await.is_empty());
     settle(&store, &in_flight, Outcome::Delivered).await;
     assert_eq!(events(&claim_at_last(&store, 10).await), ["late-00"]);
+}
+
+/// Goal: a feed gives each event once, whatever the order of the commits. Method: a transaction publishes
+/// before others and stays open, one more rolls a savepoint back, and a third takes numbers for nothing.
+#[tokio::test]
+async fn a_feed_waits_for_the_open_transaction_and_skips_the_one_that_rolled_back() {
+    let url = Cluster::shared().database().await;
+    let store = open(&url).await;
+    let (mut late, mut gone) = (connect(&url).await, connect(&url).await);
+    let event = |id: &str| Event::new("created", 1).unwrap().id(EventId::new(id).unwrap());
+    publish(&store, ["first".to_owned()]).await;
+    for transaction in [&mut late, &mut gone] {
+        run(transaction, "BEGIN").await;
+    }
+    run(&mut late, "SAVEPOINT before").await;
+    publish_in(&mut late, &event("undone")).await.unwrap();
+    run(&mut late, "ROLLBACK TO SAVEPOINT before").await;
+    publish_in(&mut late, &event("late")).await.unwrap();
+    publish_in(&mut gone, &event("gone")).await.unwrap();
+    publish(&store, ["early".to_owned()]).await;
+    publish_in(&mut late, &event("late-2")).await.unwrap();
+    let (tenant, after, since) = (None, None, None);
+    let mut request = FeedRequest { tenant, after, since, limit: 10, max_bytes: usize::MAX };
+    let mut read = async || {
+        let page = store.feed(request.clone()).await.unwrap();
+        request.after = Some(page.next);
+        let ids = page.items.iter().map(|(_, event)| event.summary.id.to_string());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, ["first"]);
+    run(&mut gone, "ROLLBACK").await;
+    assert!(read().await.is_empty());
+    run(&mut late, "COMMIT").await;
+    assert_eq!(read().await, ["late", "early", "late-2"]);
+    assert!(read().await.is_empty());
 }

@@ -25,5 +25,7 @@ mod faults;
 mod killed;
 mod more;
 mod openapi;
+mod pollers;
 mod running;
 mod schemathesis;
+mod settings;

@@ -6,8 +6,8 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::history::{
-    AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, HistoryStore, LastAttempt,
-    Page, Query, SearchPage, SearchRequest,
+    AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
+    HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest,
 };
 use crate::store::{Attempt, StoreError};
 
@@ -20,10 +20,7 @@ impl HistoryStore for MemoryStore {
         let state = self.state();
         let number = state.by_id.get(&(tenant, id));
         let found = number.and_then(|number| state.events.get(number));
-        Ok(found.map(|entry| EventRecord {
-            summary: event_summary(entry),
-            body: entry.event.body.clone(),
-        }))
+        Ok(found.map(event_record))
     }
 
     async fn events(&self, query: Query) -> Result<Page<EventSummary>, StoreError> {
@@ -52,6 +49,29 @@ impl HistoryStore for MemoryStore {
             found.next = None;
         }
         Ok(found)
+    }
+
+    async fn feed(&self, request: FeedRequest) -> Result<FeedPage, StoreError> {
+        let state = self.state();
+        let is_in = |entry: &EventEntry| {
+            request.tenant.as_ref().is_none_or(|tenant| *tenant == entry.event.tenant)
+                && request.since.is_none_or(|since| entry.accepted_at >= since)
+        };
+        let first = request.place().key.saturating_add(1);
+        let events = state.events.range(first..).filter(|(_, entry)| is_in(entry));
+        let mut bytes = 0;
+        let items = events.take(request.page_size()).take_while(|(_, entry)| {
+            let is_room = bytes < request.max_bytes.max(1);
+            bytes += entry.event.body.len();
+            is_room
+        });
+        let items = items.map(|(number, entry)| (place(*number), event_record(entry))).collect();
+        Ok(request.page(items))
+    }
+
+    async fn feed_end(&self) -> Result<Cursor, StoreError> {
+        let state = self.state();
+        Ok(place(state.events.keys().next_back().copied().unwrap_or(0)))
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
@@ -111,7 +131,7 @@ impl State {
         let last = query.after.map_or(u64::MAX, |after| after.key);
         let events = self.events.range(..=last).rev();
         let events = events.filter(|(_, entry)| self.is_event_of(query, entry));
-        events.map(|(number, entry)| (Cursor { key: *number, attempt: 0 }, entry))
+        events.map(|(number, entry)| (place(*number), entry))
     }
 
     fn is_event_of(&self, query: &Query, entry: &EventEntry) -> bool {
@@ -200,6 +220,15 @@ fn page<T>(query: &Query, found: impl Iterator<Item = (Cursor, T)>) -> Page<T> {
 
 fn has_text(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+/// Returns the place of an event in lists of events.
+fn place(number: u64) -> Cursor {
+    Cursor { key: number, attempt: 0 }
+}
+
+fn event_record(entry: &EventEntry) -> EventRecord {
+    EventRecord { summary: event_summary(entry), body: entry.event.body.clone() }
 }
 
 fn event_summary(entry: &EventEntry) -> EventSummary {

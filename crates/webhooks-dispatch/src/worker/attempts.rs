@@ -185,7 +185,9 @@ fn conclude<S, T, C: Clock>(
 ) -> FinishedAttempt {
     let engine = &*shared.engine;
     let retry = claimed.registration.endpoint.retry.as_ref();
-    let policy = retry.unwrap_or(&engine.settings.retry);
+    let of_type =
+        if retry.is_none() { engine.retry_of_type(&claimed.event.event_type) } else { None };
+    let policy = retry.or(of_type.as_deref()).unwrap_or(&engine.settings.retry);
     let ended_at = engine.now();
     let now = ended_at.wall;
     *endpoint_signal = signal(policy, response, now);

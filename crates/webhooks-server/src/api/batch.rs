@@ -67,10 +67,10 @@ pub(crate) async fn create(
     for _ in &messages {
         service.pass(&app)?;
     }
-    let publications = messages.iter();
     let publications =
-        publications.map(|Object(message)| message.publication(message.event()?, &app, None));
+        messages.iter().map(|Object(message)| message.publication(message.event()?, &app, None));
     let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
+    service.count(&app.tenant, publications.len() as u64).await?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());
     let published = published?;

@@ -8,9 +8,9 @@ use axum::response::IntoResponse;
 use http::StatusCode;
 use serde_json::Value;
 use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, Resource as _};
-use webhooks_registry::{Endpoint, EndpointError, EndpointState, Registration};
+use webhooks_registry::{Endpoint, EndpointError, EndpointQuery, EndpointState, Registration};
 
-use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch};
+use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch, check_paused};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
@@ -77,6 +77,7 @@ async fn add(
 ) -> Result<EndpointOut, ApiError> {
     input.check()?;
     let endpoint = input.endpoint()?;
+    check_number(service, app).await?;
     let id = IdKind::Endpoint.generate();
     let (actor, now) = (caller.actor(), Service::now());
     let entry = EndpointEntry { uid: input.uid.clone() };
@@ -91,10 +92,24 @@ async fn add(
         forget(service, app, &id, &actor).await?;
         return Err(unknown(error, "application"));
     }
+    if input.delivery.paused == Some(true) {
+        service.endpoints(app).pause(&id).await?;
+    }
     let registration = service.endpoints(app).get(&id).await?;
     let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
     log(service, app, &actor, (None, Some(&registration))).await?;
     Ok(EndpointOut::new(&registration, input.uid.clone()))
+}
+
+/// Checks that an application may have one more endpoint.
+async fn check_number(service: &Service, app: &App) -> Result<(), ApiError> {
+    let Some(most) = service.limits(&app.tenant).max_endpoints else { return Ok(()) };
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let all = EndpointQuery::default();
+    if service.endpoints(app).count(all, most).await? < most {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!("The application has its {most} endpoints already.")))
 }
 
 /// Unregisters an endpoint, if it is registered, and deletes its entry after it.
@@ -170,7 +185,8 @@ pub(crate) async fn replace(
     }
     let found = service.endpoint_of(app, &name).await?;
     let uid = update.uid.clone().map_or(Patch::Clear, Patch::Set);
-    let change = Change { uid, is_disabled: Some(update.disabled) };
+    let (is_disabled, is_paused) = (Some(update.disabled), update.delivery.paused);
+    let change = Change { uid, is_disabled, is_paused };
     let apply = |endpoint| update.apply(endpoint);
     Ok((StatusCode::OK, Json(change.make(&service, &caller, found, apply).await?)))
 }
@@ -190,7 +206,8 @@ pub(crate) async fn patch(
 ) -> Result<Json<EndpointOut>, ApiError> {
     patch.check()?;
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
-    let change = Change { uid: patch.uid.clone(), is_disabled: patch.disabled };
+    let (uid, is_disabled) = (patch.uid.clone(), patch.disabled);
+    let change = Change { uid, is_disabled, is_paused: patch.delivery.paused };
     Ok(Json(change.make(&service, &caller, found, |endpoint| patch.apply(endpoint)).await?))
 }
 
@@ -198,6 +215,7 @@ pub(crate) async fn patch(
 struct Change {
     uid: Patch<String>,
     is_disabled: Option<bool>,
+    is_paused: Option<bool>,
 }
 
 impl Change {
@@ -209,6 +227,9 @@ impl Change {
         apply: impl FnMut(Endpoint) -> Result<Endpoint, EndpointError> + Send,
     ) -> Result<EndpointOut, ApiError> {
         let AppEndpoint { app, uid: old_uid, registration: before } = found;
+        let was_disabled = matches!(before.state, EndpointState::Disabled(_));
+        let will_be_disabled = self.is_disabled.unwrap_or(was_disabled);
+        check_paused(self.is_paused, will_be_disabled)?;
         let (id, actor) = (before.id.as_str(), caller.actor());
         let uid = self.uid.apply(old_uid.clone());
         let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
@@ -232,7 +253,14 @@ impl Change {
             Some(false) if is_disabled => endpoints.enable(id).await?,
             _ => false,
         };
-        if is_switched && let Some(found) = endpoints.get(id).await? {
+        let is_paused = match self.is_paused {
+            Some(true) => endpoints.pause(id).await?,
+            Some(false) if !will_be_disabled => endpoints.resume(id).await?,
+            _ => false,
+        };
+        if (is_switched || is_paused)
+            && let Some(found) = endpoints.get(id).await?
+        {
             after = found;
         }
         log(service, &app, &actor, (Some(&before), Some(&after))).await?;

@@ -121,7 +121,8 @@ pub(crate) async fn patch(
     change(&service, &caller, found, patched).await
 }
 
-async fn change(
+/// Changes an endpoint, and logs it.
+pub(super) async fn change(
     service: &Service,
     caller: &Caller,
     found: AppEndpoint,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,6 +11,7 @@ use webhooks_registry::{
     Registration, Secret, Subscription,
 };
 
+use super::delivery_settings::{DeliveryIn, DeliveryOut};
 use crate::error::ApiError;
 use crate::extract::Patch;
 use crate::schema::{Headers, Label, Metadata, Name, Pattern, SecretText, Time, Url};
@@ -41,6 +41,9 @@ pub(crate) struct EndpointIn {
     #[serde(alias = "rateLimit")]
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
+    #[serde(default)]
+    #[schema(value_type = Option<DeliveryIn>)]
+    pub(crate) delivery: DeliveryIn,
     // The last two are read when it is made, and not when it is replaced.
     #[schema(value_type = Option<SecretText>)]
     secret: Option<String>,
@@ -71,6 +74,9 @@ pub(crate) struct EndpointPatch {
     #[serde(default, alias = "rateLimit")]
     #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
+    #[serde(default)]
+    #[schema(value_type = Option<DeliveryIn>)]
+    pub(crate) delivery: DeliveryIn,
 }
 
 /// The settings that answers show in every form of an endpoint.
@@ -105,6 +111,7 @@ pub(crate) struct EndpointOut {
     shown: EndpointShown,
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    delivery: DeliveryOut,
 }
 
 impl EndpointIn {
@@ -129,8 +136,9 @@ impl EndpointIn {
         endpoint.url = EndpointUrl::new(&self.url)?;
         endpoint.description = some(self.description.clone());
         endpoint.metadata.clone_from(&self.metadata);
-        endpoint.rate_limit = self.throttle_rate.and_then(rate_limit);
+        endpoint.rate_limit = with_period(self.throttle_rate.and_then(rate_limit), &endpoint);
         endpoint.active = !self.disabled;
+        let endpoint = self.delivery.apply(endpoint);
         let endpoint = endpoint.events(self.event_types.iter().flatten())?;
         endpoint.channels(self.channels.iter().flatten())
     }
@@ -138,6 +146,8 @@ impl EndpointIn {
     /// Checks what the engine would not refuse.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         check_rate(self.throttle_rate)?;
+        check_paused(self.delivery.paused, self.disabled)?;
+        self.delivery.check()?;
         check_types(self.event_types.as_deref())?;
         check_channels(self.channels.as_deref())
     }
@@ -158,11 +168,14 @@ impl EndpointPatch {
             Patch::Keep => {}
             Patch::Clear => endpoint.rate_limit = None,
             // 0 means no limit, as the reference has it.
-            Patch::Set(rate) => endpoint.rate_limit = rate_limit(rate),
+            Patch::Set(rate) => {
+                endpoint.rate_limit = with_period(rate_limit(rate), &endpoint);
+            }
         }
         if let Some(disabled) = self.disabled {
             endpoint.active = !disabled;
         }
+        endpoint = self.delivery.apply(endpoint);
         endpoint = match &self.event_types {
             Patch::Keep => endpoint,
             Patch::Clear => endpoint.events::<&str>([])?,
@@ -176,6 +189,7 @@ impl EndpointPatch {
     }
 
     pub(crate) fn check(&self) -> Result<(), ApiError> {
+        self.delivery.check()?;
         check_types(self.event_types.apply(None).as_deref())?;
         check_channels(self.channels.apply(None).as_deref())
     }
@@ -186,7 +200,6 @@ impl EndpointShown {
         let Registration { id, endpoint, state, revision, .. } = registration;
         let types = endpoint.subscriptions.iter().map(Subscription::to_string);
         let channels = endpoint.channels.iter().map(Channel::to_string);
-        let rate = endpoint.rate_limit.filter(|limit| limit.per == Duration::from_secs(1));
         Self {
             id: id.to_string(),
             uid,
@@ -195,7 +208,7 @@ impl EndpointShown {
             disabled: matches!(state, EndpointState::Disabled(_)),
             event_types: (!endpoint.subscriptions.is_empty()).then(|| types.collect()),
             channels: (!endpoint.channels.is_empty()).then(|| channels.collect()),
-            throttle_rate: rate.map(|limit| limit.calls.get()),
+            throttle_rate: endpoint.rate_limit.map(|limit| limit.calls.get()),
             created_at: revision.created_at,
             updated_at: revision.updated_at,
         }
@@ -205,7 +218,8 @@ impl EndpointShown {
 impl EndpointOut {
     pub(crate) fn new(registration: &Registration, uid: Option<String>) -> Self {
         let metadata = registration.endpoint.metadata.clone();
-        Self { shown: EndpointShown::new(registration, uid), metadata }
+        let delivery = DeliveryOut::new(registration);
+        Self { shown: EndpointShown::new(registration, uid), metadata, delivery }
     }
 }
 
@@ -225,6 +239,20 @@ fn some(text: String) -> Option<String> {
 /// Returns the limit of a rate, with a second's calls as its burst; none for 0.
 fn rate_limit(rate: u16) -> Option<RateLimit> {
     NonZeroU32::new(rate.into()).map(|calls| RateLimit::per_second(calls, calls))
+}
+
+/// Checks that what is to be paused is not disabled: nothing waits for it.
+pub(crate) fn check_paused(paused: Option<bool>, is_disabled: bool) -> Result<(), ApiError> {
+    if paused == Some(true) && is_disabled {
+        return Err(ApiError::value("delivery", "a disabled endpoint cannot be paused; enable it"));
+    }
+    Ok(())
+}
+
+/// Returns a new limit with the period of the one before.
+fn with_period(new: Option<RateLimit>, endpoint: &Endpoint) -> Option<RateLimit> {
+    let per = endpoint.rate_limit.map(|old| old.per);
+    new.map(|new| RateLimit { per: per.unwrap_or(new.per), ..new })
 }
 
 fn check_rate(rate: Option<u16>) -> Result<(), ApiError> {

@@ -124,7 +124,7 @@ pub(crate) async fn create(
     if !input.scopes.is_empty() {
         return Err(ApiError::value(
             "scopes",
-            "give a role instead: admin, operator, viewer, publisher",
+            "give a role instead: admin, operator, viewer, publisher, poller",
         ));
     }
     let mut grant = Grant::new(input.role);
@@ -236,6 +236,28 @@ pub(crate) async fn expire(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Ends keys of an application, in some time.
+pub(super) async fn end_keys(
+    service: &Service,
+    caller: &Caller,
+    delay: Duration,
+    is_meant: impl Fn(&ApiKey) -> bool,
+) -> Result<(), ApiError> {
+    let (keys, now) = (service.admin().keys(), Service::now());
+    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+    loop {
+        let page = keys.list(query.clone(), now).await?;
+        for entry in page.items.into_iter().filter(|entry| is_meant(&entry.value)) {
+            let ended = |key| ended(key, delay, now);
+            keys.change(&entry.id, &caller.actor(), now, ended).await?;
+        }
+        if page.is_last {
+            return Ok(());
+        }
+        query.iterator = page.next;
+    }
+}
+
 /// Ends all sessions of an application.
 #[utoipa::path(
     post,
@@ -251,22 +273,9 @@ pub(crate) async fn expire_sessions(
 ) -> Result<StatusCode, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let app = service.app(&caller, &app, Action::ManageKeys).await?;
-    let (delay, now) = (delay(input.expiry)?, Service::now());
-    let (keys, actor) = (service.admin().keys(), caller.actor());
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    loop {
-        let page = keys.list(query.clone(), now).await?;
-        for entry in page.items {
-            let is_of = entry.value.grant.application() == Some(&app.tenant);
-            if entry.value.is_session && is_of {
-                keys.change(&entry.id, &actor, now, |key| ended(key, delay, now)).await?;
-            }
-        }
-        if page.is_last {
-            return Ok(StatusCode::NO_CONTENT);
-        }
-        query.iterator = page.next;
-    }
+    let is_of = |key: &ApiKey| key.is_session && key.grant.application() == Some(&app.tenant);
+    end_keys(&service, &caller, delay(input.expiry)?, is_of).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// An alias of a key is the hash of its text, and must not lead to it.

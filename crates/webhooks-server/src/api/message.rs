@@ -136,6 +136,7 @@ pub(crate) async fn create(
     let event = input.event()?;
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
     service.pass(&app)?;
+    service.count(&app.tenant, 1).await?;
     let publication = input.publication(event, &app, number.0)?;
     let published = service.engine().publish(publication.clone()).await;
     service.note_publish(published.as_ref().err());

@@ -1,0 +1,270 @@
+//! Pollers: made, listed, changed and deleted, with keys of their own.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, Poller, Role};
+use webhooks_core::Timestamp;
+use webhooks_registry::Subscription;
+
+use super::key::end_keys;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Body, OptionalBody, Params, Path};
+use crate::find::{App, unknown};
+use crate::paging::{List, list_query};
+use crate::parameters::{Order, Page};
+use crate::schema::{Label, Name, Pattern, Time};
+use crate::service::Service;
+
+/// The longest time of a key: a year.
+const MAX_EXPIRY: u32 = 365 * 24 * 60 * 60;
+
+/// How long an older key still works after a new one was made, by default and at most, in seconds.
+const OLD_EXPIRY: (u32, u32) = (5 * 60, 24 * 60 * 60);
+
+/// The ids or uids of an application and a poller.
+pub(crate) type PollerPath = Path<(String, String)>;
+
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PollerIn {
+    #[schema(value_type = Option<Name>)]
+    uid: Option<String>,
+    #[serde(default)]
+    #[schema(max_length = 4096)]
+    description: String,
+    #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
+    event_types: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
+    channels: Option<Vec<String>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PollerOut {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
+    uid: Option<String>,
+    description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Pattern>>)]
+    event_types: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Label>>)]
+    channels: Option<Vec<String>>,
+    #[schema(value_type = Time)]
+    created_at: Timestamp,
+    #[schema(value_type = Time)]
+    updated_at: Timestamp,
+}
+
+/// Unknown fields are refused: a limit that is misspelt must not be dropped.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RotateIn {
+    /// Seconds; without it, the key does not expire.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    expiry: Option<u32>,
+    /// Seconds for which older keys of the poller still work; 300 by default.
+    #[schema(maximum = 86_400)]
+    old_token_expiry: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenOut {
+    id: String,
+    token: String,
+    name: String,
+    #[schema(value_type = Time)]
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
+    expires_at: Option<Timestamp>,
+}
+
+impl PollerIn {
+    fn poller(self) -> Result<Poller, ApiError> {
+        let Self { uid, description, event_types, channels } = self;
+        for (name, list) in [("eventTypes", &event_types), ("channels", &channels)] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                let reason = "it is empty; leave it out to get everything";
+                return Err(ApiError::value(name, reason));
+            }
+        }
+        let event_types = event_types.unwrap_or_default();
+        for pattern in &event_types {
+            Subscription::new(pattern).map_err(|error| ApiError::value("eventTypes", error))?;
+        }
+        Ok(Poller { uid, description, event_types, channels: channels.unwrap_or_default() })
+    }
+}
+
+impl From<Entry<Poller>> for PollerOut {
+    fn from(entry: Entry<Poller>) -> Self {
+        let Poller { uid, description, event_types, channels } = entry.value;
+        Self {
+            id: entry.id,
+            uid,
+            description,
+            event_types: Some(event_types).filter(|types| !types.is_empty()),
+            channels: Some(channels).filter(|channels| !channels.is_empty()),
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+        }
+    }
+}
+
+/// Finds a poller. A key of another poller does not learn of it.
+pub(super) async fn find(
+    service: &Service,
+    caller: &Caller,
+    (app, name): (&str, &str),
+    action: Action,
+) -> Result<(App, Entry<Poller>), ApiError> {
+    let app = service.app(caller, app, action).await?;
+    let found = service.admin().pollers(&app.tenant).get(name, Service::now()).await;
+    let found = found.map_err(|error| unknown(error, "poller"))?;
+    match caller.grant().poller() {
+        Some(own) if own != found.id => Err(ApiError::unknown("poller")),
+        _ => Ok((app, found)),
+    }
+}
+
+/// Lists the pollers of an application, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/polling-endpoint",
+    operation_id = "v1.poller.list", tag = "Poller", params(Page, Order),
+    responses((status = 200, body = List<PollerOut>)),
+)]
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    params: Params,
+) -> Result<Json<List<PollerOut>>, ApiError> {
+    let app = service.app(&caller, &app, Action::ReadEndpoints).await?;
+    let query = list_query(&params, true)?;
+    let page = service.admin().pollers(&app.tenant).list(query, Service::now()).await?;
+    Ok(Json(List::new(page, PollerOut::from)))
+}
+
+/// Makes a poller.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/polling-endpoint",
+    operation_id = "v1.poller.create", tag = "Poller", request_body = PollerIn,
+    responses((status = 201, body = PollerOut)),
+)]
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(input): Body<PollerIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
+    let (id, poller) = (IdKind::Poller.generate(), input.poller()?);
+    let pollers = service.admin().pollers(&app.tenant);
+    let added = pollers.add(id, poller, &caller.actor(), Service::now()).await?;
+    Ok((StatusCode::CREATED, Json(PollerOut::from(added))))
+}
+
+/// Returns a poller.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/polling-endpoint/{sink_id}",
+    operation_id = "v1.poller.get", tag = "Poller", responses((status = 200, body = PollerOut)),
+)]
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): PollerPath,
+) -> Result<Json<PollerOut>, ApiError> {
+    let (_, found) = find(&service, &caller, (&app, &name), Action::ReadEndpoints).await?;
+    Ok(Json(found.into()))
+}
+
+/// Replaces the settings of a poller. Its consumers keep their places.
+#[utoipa::path(
+    put,
+    path = "/api/v1/app/{app_id}/polling-endpoint/{sink_id}",
+    operation_id = "v1.poller.update", tag = "Poller", request_body = PollerIn,
+    responses((status = 200, body = PollerOut)),
+)]
+pub(crate) async fn replace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): PollerPath,
+    Body(input): Body<PollerIn>,
+) -> Result<Json<PollerOut>, ApiError> {
+    let (app, found) = find(&service, &caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let (poller, actor) = (input.poller()?, caller.actor());
+    let pollers = service.admin().pollers(&app.tenant);
+    let replaced = |_| poller.clone();
+    let changed = pollers.change(&found.id, &actor, Service::now(), replaced).await;
+    Ok(Json(changed.map_err(|error| unknown(error, "poller"))?.into()))
+}
+
+/// Deletes a poller, with the places of its consumers and its keys.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/app/{app_id}/polling-endpoint/{sink_id}",
+    operation_id = "v1.poller.delete", tag = "Poller", responses((status = 204)),
+)]
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): PollerPath,
+) -> Result<StatusCode, ApiError> {
+    let (app, found) = find(&service, &caller, (&app, &name), Action::ChangeEndpoints).await?;
+    let (actor, now) = (caller.actor(), Service::now());
+    service.admin().pollers(&app.tenant).delete_any(&found.id, &actor, now).await?;
+    service.admin().consumers(&app.tenant, &found.id).delete_all(&actor, now).await?;
+    let is_of = |key: &ApiKey| key.grant.poller() == Some(&found.id) && key.check(now).is_ok();
+    end_keys(&service, &caller, Duration::ZERO, is_of).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a key that can only pull the messages of the poller; this answer alone has its text.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/app/{app_id}/poller/{sink_id}/token/rotate",
+    operation_id = "v1.authentication.rotate-poller-token", tag = "Authentication",
+    request_body = RotateIn, responses((status = 201, body = TokenOut)),
+)]
+pub(crate) async fn rotate(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): PollerPath,
+    OptionalBody(input): OptionalBody<RotateIn>,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let (app, poller) = find(&service, &caller, (&app, &name), Action::ManageKeys).await?;
+    let RotateIn { expiry, old_token_expiry } = input;
+    if expiry.is_some_and(|expiry| !(1..=MAX_EXPIRY).contains(&expiry)) {
+        return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
+    }
+    let old_expiry = old_token_expiry.unwrap_or(OLD_EXPIRY.0);
+    if old_expiry > OLD_EXPIRY.1 {
+        return Err(ApiError::value("oldTokenExpiry", "it is more than 86400 seconds, a day"));
+    }
+    let (text, now) = (ApiKeyText::generate(), Service::now());
+    let is_of = |key: &ApiKey| key.grant.poller() == Some(&poller.id) && key.check(now).is_ok();
+    end_keys(&service, &caller, Duration::from_secs(old_expiry.into()), is_of).await?;
+    let grant = Grant::new(Role::Poller).for_application(app.tenant).for_poller(&poller.id);
+    let mut key = ApiKey::new(format!("poller {}", poller.id), text.hash(), grant, now);
+    key.expires_at = expiry.map(|expiry| now + Duration::from_secs(expiry.into()));
+    let id = IdKind::ApiKey.generate();
+    let Entry { id, value, .. } = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    let (token, name, expires_at) = (text.reveal().to_owned(), value.name, value.expires_at);
+    let token = TokenOut { id, token, name, created_at: now, expires_at };
+    Ok((StatusCode::CREATED, Json(token)))
+}

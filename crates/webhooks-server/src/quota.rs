@@ -1,0 +1,173 @@
+//! Limits and retry schedules: read from the records again and again, so that a publish looks them up in
+//! memory, and the counts of messages, which are stored.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use webhooks_admin::{AdminError, Collection, Entry, Limits, ListQuery, Resource, Usage};
+use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
+
+use crate::error::ApiError;
+use crate::overrides::Count;
+use crate::service::Service;
+
+/// The time after which what another process changed holds here, too.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// The time after which counted messages are stored. A process that is killed forgets those since.
+const COUNT: Duration = Duration::from_secs(1);
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// The records of one step.
+const STEP: usize = 1_000;
+
+impl Service {
+    /// Returns the limits of an application.
+    pub(crate) fn limits(&self, tenant: &TenantId) -> Limits {
+        self.overrides().with(|known| known.limits.get(tenant).cloned()).unwrap_or_default()
+    }
+
+    /// Sets the limits of an application, for this process at once.
+    pub(crate) fn set_limits(&self, tenant: &TenantId, limits: Option<Limits>) {
+        let days = limits.as_ref().and_then(|limits| limits.retention_days);
+        self.engine().retain(tenant.clone(), days.map(|days| days_of(days.into())));
+        self.overrides().with(|known| match limits {
+            Some(limits) => known.limits.insert(tenant.clone(), limits),
+            None => known.limits.remove(tenant),
+        });
+    }
+
+    /// Sets the retry schedule of an event type, for this process at once.
+    pub(crate) fn set_schedule(&self, event_type: &EventType, seconds: Option<&[u64]>) {
+        let delays = seconds.map(|seconds| seconds.iter().copied().map(Duration::from_secs));
+        self.engine().retry_by_type(event_type.clone(), delays.map(RetryPolicy::schedule));
+        self.overrides().with(|known| match seconds {
+            Some(_) => known.schedules.insert(event_type.clone()),
+            None => known.schedules.remove(event_type),
+        });
+    }
+
+    /// Counts messages that an application is to publish, unless its day's are used up.
+    pub(crate) async fn count(&self, tenant: &TenantId, messages: u64) -> Result<(), ApiError> {
+        let Some(most) = self.limits(tenant).messages_per_day else { return Ok(()) };
+        let now = Self::now();
+        let day = now.as_unix_seconds() / DAY;
+        let is_known = self
+            .overrides()
+            .with(|known| known.counts.get(tenant).is_some_and(|count| count.day == day));
+        if !is_known {
+            let usage = self.admin().usage(tenant).get(&day.to_string(), now).await;
+            let stored = match usage {
+                Ok(found) => found.value.messages,
+                Err(AdminError::NotFound) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            self.overrides().with(|known| {
+                let count = known.counts.entry(tenant.clone()).or_default();
+                if count.day != day {
+                    *count = Count { day, stored, fresh: 0 };
+                }
+            });
+        }
+        let is_within = self.overrides().with(|known| {
+            let count = known.counts.entry(tenant.clone()).or_default();
+            let is_within = count.stored + count.fresh + messages <= most;
+            count.fresh += if is_within { messages } else { 0 };
+            is_within
+        });
+        let rest = Duration::from_secs((day + 1) * DAY - now.as_unix_seconds());
+        if is_within { Ok(()) } else { Err(ApiError::used_up(most, rest)) }
+    }
+
+    /// Reads all limits and schedules, and sets those that are new or gone.
+    pub(crate) async fn refresh(&self) -> Result<(), AdminError> {
+        let limits = all(self.admin().limits()).await?;
+        let limits: HashMap<TenantId, Limits> = limits
+            .into_iter()
+            .filter_map(|entry| Some((TenantId::new(&entry.id).ok()?, entry.value)))
+            .collect();
+        let schedules = all(self.admin().retry_schedules()).await?;
+        let (old, old_types) =
+            self.overrides().with(|known| (known.limits.clone(), known.schedules.clone()));
+        for tenant in old.keys().filter(|tenant| !limits.contains_key(*tenant)) {
+            self.set_limits(tenant, None);
+        }
+        for (tenant, limits) in limits.into_iter().filter(|(of, new)| old.get(of) != Some(new)) {
+            self.set_limits(&tenant, Some(limits));
+        }
+        let mut types = BTreeSet::new();
+        for entry in schedules {
+            if let Ok(event_type) = EventType::new(&entry.id) {
+                self.set_schedule(&event_type, Some(&entry.value.seconds));
+                types.insert(event_type);
+            }
+        }
+        for event_type in old_types.difference(&types) {
+            self.set_schedule(event_type, None);
+        }
+        Ok(())
+    }
+
+    /// Stores the counts since the last time.
+    async fn store_counts(&self) -> Result<(), AdminError> {
+        let counts = self.overrides().with(|known| {
+            let fresh = known.counts.iter().filter(|(_, count)| count.fresh > 0);
+            fresh.map(|(tenant, count)| (tenant.clone(), *count)).collect::<Vec<_>>()
+        });
+        for (tenant, Count { day, fresh, .. }) in counts {
+            let now = Self::now();
+            let counted = |before: Option<Usage>| {
+                let messages = before.map_or(0, |before| before.messages) + fresh;
+                Ok::<_, AdminError>(Usage { messages, counted_at: now })
+            };
+            let usage = self.admin().usage(&tenant).advance(&day.to_string(), now, counted).await?;
+            self.overrides().with(|known| {
+                if let Some(count) = known.counts.get_mut(&tenant).filter(|count| count.day == day)
+                {
+                    count.stored = usage.messages;
+                    count.fresh = count.fresh.saturating_sub(fresh);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps what is known up to date, as long as the service is used.
+    pub(crate) fn follow_overrides(&self) {
+        let service = self.downgrade();
+        tokio::spawn(async move {
+            let mut refreshed_at = None;
+            while let Some(service) = service.upgrade() {
+                let now = SystemClock.monotonic();
+                let is_old = refreshed_at.is_none_or(|at| now.saturating_since(at) >= REFRESH);
+                let refreshed = if is_old { service.refresh().await } else { Ok(()) };
+                refreshed_at = if is_old { Some(now) } else { refreshed_at };
+                if let Err(error) = refreshed.and(service.store_counts().await) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "limits are not up to date");
+                }
+                drop(service);
+                SystemClock.sleep(COUNT).await;
+            }
+        });
+    }
+}
+
+fn days_of(days: u64) -> Duration {
+    Duration::from_secs(days * DAY)
+}
+
+/// Reads all records of a collection.
+async fn all<R: Resource>(collection: Collection<'_, R>) -> Result<Vec<Entry<R>>, AdminError> {
+    let (mut found, mut query) = (Vec::new(), ListQuery { limit: STEP, ..ListQuery::default() });
+    loop {
+        let page = collection.list(query.clone(), Timestamp::now()).await?;
+        found.extend(page.items);
+        if page.is_last {
+            return Ok(found);
+        }
+        query.iterator = page.next;
+    }
+}

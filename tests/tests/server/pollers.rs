@@ -1,0 +1,191 @@
+//! Pollers, their consumers and their keys, and the messages of an application by cursor.
+
+use serde_json::{Value, json};
+
+use crate::running::{Running, add_key};
+
+on_each_store! {
+    a_follower_gets_each_message_once_in_order;
+    a_poller_gets_what_it_wants_and_its_consumers_keep_their_places;
+    a_leased_consumer_gets_messages_until_they_are_committed;
+}
+
+mod behaviour {
+    use webhooks_admin::{Grant, Role};
+    use webhooks_core::TenantId;
+
+    use super::*;
+
+    pub(super) async fn a_follower_gets_each_message_once_in_order(running: Running) {
+        let app = running.add_app("shop").await;
+        let other = running.add_app("other").await;
+        for number in 0..7 {
+            publish(&running, &app, "paid", &format!("m-{number}"), &[]).await;
+            publish(&running, &other, "paid", &format!("m-{number}"), &[]).await;
+        }
+        publish(&running, &app, "sent", "last", &["eu"]).await;
+        let path = format!("/api/v1/app/{app}/events");
+        let (mut found, mut iterator) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = running.get(&format!("{path}?limit=3{iterator}")).await;
+            assert_eq!(status, 200, "{page}");
+            found.extend(ids(&page).into_iter().map(str::to_owned));
+            iterator = format!("&iterator={}", page["iterator"].as_str().unwrap());
+            if page["done"] == json!(true) {
+                break;
+            }
+        }
+        let expected = ["m-0", "m-1", "m-2", "m-3", "m-4", "m-5", "m-6", "last"];
+        assert_eq!(found, expected);
+        publish(&running, &app, "paid", "later", &[]).await;
+        let (_, page) = running.get(&format!("{path}?{}", &iterator[1..])).await;
+        assert_eq!(ids(&page), ["later"]);
+        let (_, page) = running.get(&format!("{path}?event_types=sent")).await;
+        assert_eq!(ids(&page), ["last"]);
+        let (_, page) = running.get(&format!("{path}?channels=eu,us")).await;
+        assert_eq!(ids(&page), ["last"]);
+        let (_, page) = running.get(&format!("{path}?after=2100-01-01T00:00:00Z")).await;
+        assert_eq!((ids(&page).len(), &page["done"]), (0, &json!(true)));
+        for bad in ["limit=0", "limit=251", "iterator=x", "event_types=a..b", "after=x"] {
+            assert_eq!(running.get(&format!("{path}?{bad}")).await.0, 400, "{bad}");
+        }
+        let tenant = TenantId::new(&app).unwrap();
+        let blind = Grant::new(Role::Viewer).for_application(tenant).without_payloads();
+        let blind = add_key(&running.service, blind).await;
+        assert_eq!(running.ask_as(Some(&blind), "GET", &path, None).await.0, 403);
+    }
+
+    pub(super) async fn a_poller_gets_what_it_wants_and_its_consumers_keep_their_places(
+        running: Running,
+    ) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        let new = json!({ "uid": "erp", "eventTypes": ["order.*"], "channels": ["eu"] });
+        let (status, made) = running.ask("POST", &pollers, new.clone()).await;
+        assert_eq!(status, 201, "{made}");
+        assert_eq!(running.ask("POST", &pollers, new).await.0, 409, "the uid is taken");
+        for bad in [
+            json!({ "eventTypes": ["a..b"] }),
+            json!({ "eventTypes": [] }),
+            json!({ "channels": ["no channel"] }),
+            json!({ "uid": made["id"] }),
+        ] {
+            assert_eq!(running.ask("POST", &pollers, bad.clone()).await.0, 422, "{bad}");
+        }
+        for (event_type, id, channels) in [
+            ("order.paid", "a", &["eu"][..]),
+            ("order.paid", "b", &["us"]),
+            ("user.left", "c", &["eu"]),
+            ("order.sent", "d", &["us", "eu"]),
+        ] {
+            publish(&running, &app, event_type, id, channels).await;
+        }
+        let poll = format!("/api/v1/app/{app}/poller/erp");
+        assert_eq!(ids(&running.get(&poll).await.1), ["a", "d"]);
+        assert_eq!(ids(&running.get(&format!("{poll}?event_type=order.sent")).await.1), ["d"]);
+        let one = format!("{poll}/consumer/one");
+        let first = running.get(&format!("{one}?limit=1")).await.1;
+        assert_eq!(ids(&first), ["a"]);
+        assert_eq!(ids(&running.get(&one).await.1), ["a", "d"], "nothing was committed");
+        let next = format!("{one}?iterator={}", first["iterator"].as_str().unwrap());
+        assert_eq!(ids(&running.get(&next).await.1), ["d"]);
+        assert_eq!(ids(&running.get(&one).await.1), ["d"], "the first was");
+        assert_eq!(ids(&running.get(&format!("{poll}/consumer/two")).await.1), ["a", "d"]);
+        let beyond = running.get(&format!("{one}?iterator=999999-0")).await;
+        assert_eq!(beyond.0, 400, "{}", beyond.1);
+        let seek = format!("{one}/seek");
+        let to = async |time: &str| running.ask("POST", &seek, json!({ "after": time })).await;
+        assert_eq!(to("2100-01-01T00:00:00Z").await.0, 200);
+        assert!(ids(&running.get(&one).await.1).is_empty());
+        assert_eq!(to("2000-01-01T00:00:00Z").await.0, 200);
+        assert_eq!(ids(&running.get(&one).await.1), ["a", "d"]);
+        let path = format!("{pollers}/erp");
+        assert_eq!(running.ask("PUT", &path, json!({ "uid": "erp" })).await.0, 200);
+        assert_eq!(ids(&running.get(&poll).await.1), ["a", "b", "c", "d"]);
+        assert_eq!(running.ask("DELETE", &path, Value::Null).await.0, 204);
+        assert_eq!(running.get(&poll).await.0, 404);
+    }
+
+    pub(super) async fn a_leased_consumer_gets_messages_until_they_are_committed(running: Running) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        assert_eq!(running.ask("POST", &pollers, json!({ "uid": "erp" })).await.0, 201);
+        for id in ["a", "b", "c"] {
+            publish(&running, &app, "paid", id, &[]).await;
+        }
+        let consumer = format!("{pollers}/erp/consumer/one");
+        let leased = running.get(&format!("{consumer}?limit=2&lease_duration_ms=3600000")).await.1;
+        assert_eq!(ids(&leased), ["a", "b"]);
+        let (status, refused) = running.get(&consumer).await;
+        assert_eq!(status, 409, "{refused}");
+        let offsets: Vec<u64> = leased["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["offset"].as_u64().unwrap())
+            .collect();
+        let commit = format!("{consumer}/commit");
+        let committed = running.ask("POST", &commit, json!({ "offset": offsets[0] })).await;
+        assert_eq!(committed.0, 204, "{}", committed.1);
+        assert_eq!(ids(&running.get(&consumer).await.1), ["b", "c"]);
+        let beyond = json!({ "offset": 1_000_000 });
+        assert_eq!(running.ask("POST", &commit, beyond).await.0, 400);
+        let latest = format!("{pollers}/erp/consumer/new?starting_position=latest");
+        assert!(ids(&running.get(&latest).await.1).is_empty());
+        publish(&running, &app, "paid", "d", &[]).await;
+        assert_eq!(ids(&running.get(&latest).await.1), ["d"], "its place was stored");
+        for bad in ["lease_duration_ms=3600001", "starting_position=middle", "limit=0"] {
+            assert_eq!(running.get(&format!("{consumer}?{bad}")).await.0, 400, "{bad}");
+        }
+    }
+}
+
+/// Goal: a poller's key does nothing else, and a new one ends the older ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_a_poller_pulls_from_it_alone() {
+    let running = Running::start(crate::running::Kind::Sqlite).await;
+    let app = running.add_app("shop").await;
+    let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+    for uid in ["one", "two"] {
+        assert_eq!(running.ask("POST", &pollers, json!({ "uid": uid })).await.0, 201);
+    }
+    let rotate = format!("/api/v1/auth/app/{app}/poller/one/token/rotate");
+    let made = async |body: Value| {
+        let (status, made) = running.ask("POST", &rotate, body).await;
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let status = async |key: &str, path: &str| running.ask_as(Some(key), "GET", path, None).await.0;
+    let key = made(json!({ "expiry": 3600 })).await;
+    let poll = format!("/api/v1/app/{app}/poller/one");
+    assert_eq!(status(&key, &poll).await, 200);
+    assert_eq!(status(&key, &format!("{poll}/consumer/c")).await, 200);
+    assert_eq!(status(&key, &format!("/api/v1/app/{app}/poller/two")).await, 404);
+    for path in ["events", "endpoint", "msg", "polling-endpoint", "polling-endpoint/one"] {
+        assert_eq!(status(&key, &format!("/api/v1/app/{app}/{path}")).await, 403, "{path}");
+    }
+    let newer = made(json!({ "oldTokenExpiry": 0 })).await;
+    assert_eq!(status(&key, &poll).await, 401, "the older key has ended");
+    assert_eq!(status(&newer, &poll).await, 200);
+    let path = format!("{pollers}/one");
+    assert_eq!(running.ask("DELETE", &path, Value::Null).await.0, 204);
+    assert_eq!(status(&newer, &poll).await, 401, "its poller is gone");
+    for bad in [json!({ "expiry": 0 }), json!({ "oldTokenExpiry": 86_401 }), json!({ "a": 1 })] {
+        let two = format!("/api/v1/auth/app/{app}/poller/two/token/rotate");
+        assert_eq!(running.ask("POST", &two, bad.clone()).await.0, 422, "{bad}");
+    }
+}
+
+async fn publish(running: &Running, app: &str, event_type: &str, id: &str, channels: &[&str]) {
+    let mut message = json!({ "eventType": event_type, "eventId": id, "payload": {} });
+    if !channels.is_empty() {
+        message["channels"] = json!(channels);
+    }
+    let (status, answer) = running.ask("POST", &format!("/api/v1/app/{app}/msg"), message).await;
+    assert_eq!(status, 202, "{answer}");
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let data = page["data"].as_array().unwrap();
+    data.iter().map(|message| message["eventId"].as_str().unwrap()).collect()
+}
