@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use webhooks_core::Timestamp;
 
 use super::connection::Request;
-use super::figures::{CONCURRENCY, Figures, float, median, note};
+use super::figures::{CONCURRENCY, Figures, float, note};
 use super::folder;
 use super::receiver::Receiver;
-use super::rounds::BATCH;
+use super::rounds::{BATCH, Round, middle};
 use super::service::{Service, message};
 
 /// The connections over which batches come.
@@ -39,27 +39,33 @@ pub(crate) async fn measure(receiver: &Receiver, is_quick: bool, figures: &mut F
         (format!("batches of {BATCH}, {BATCHERS} connections"), "accept_batch_per_s", batched),
         ("singly, delivered meanwhile".to_owned(), "accept_delivering_per_s", delivering),
     ] {
-        let per_second = median(rounds);
-        println!("{name:>32}: {per_second:>8.0}");
+        let Round { per_second, cpu_each } = middle(&rounds);
+        println!(
+            "{name:>32}: {per_second:>8.0}, {cpu_each:.1} µs of the service's processor time each"
+        );
         note(figures, key, per_second);
+        note(figures, &key.replace("_per_s", "_cpu_us"), cpu_each);
     }
 }
 
-/// Returns the events accepted per second when so many connections send requests of so many events.
+/// Returns the cost of accepting when so many connections send requests of so many events.
 async fn round(
     receiver: &Receiver,
     (path, body): (&str, &Value),
     (connections, each): (usize, usize),
     events: usize,
-) -> f64 {
+) -> Round {
     let folder = folder();
     let service = Service::start(folder.path());
     service.add_app("shop", 1, &receiver.url("hook")).await;
     let request = service.request(&format!("/app/shop/{path}"), &body.to_string());
-    let requests = events / each;
-    let start = Instant::now();
+    let (requests, accepted) = (events / each, float(events / each * each));
+    let (start, cpu_before) = (Instant::now(), service.cpu());
     publish(&service, &request, connections, requests).await;
-    float(requests * each) / start.elapsed().as_secs_f64()
+    Round {
+        per_second: accepted / start.elapsed().as_secs_f64(),
+        cpu_each: (service.cpu() - cpu_before) * 1e6 / accepted,
+    }
 }
 
 /// Makes a request again and again over several connections at once.
