@@ -63,7 +63,7 @@ pub(crate) fn micros() -> u64 {
 /// The time for which `/slow` makes a sender wait.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// What came in so far.
+/// The requests so far.
 #[derive(Default)]
 struct Log {
     latencies: Mutex<Vec<u64>>,

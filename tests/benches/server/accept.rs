@@ -48,7 +48,7 @@ pub(crate) async fn measure(receiver: &Receiver, is_quick: bool, figures: &mut F
     }
 }
 
-/// Returns the cost of accepting when so many connections send requests of so many events.
+/// Returns the cost of accepting events over a number of connections, each request with a number of events.
 async fn round(
     receiver: &Receiver,
     (path, body): (&str, &Value),

@@ -1,4 +1,4 @@
-//! What the service costs beside a bare loop of HTTP requests to the same receiver: events come in and go
+//! The cost of the service beside a bare loop of HTTP requests to the same receiver: events come in and go
 //! out over HTTP.
 //!
 //! The service, the receiver and the publishers are three processes on one machine, over HTTP/1.1 on

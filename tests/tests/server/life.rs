@@ -165,7 +165,7 @@ async fn wait(is_so: impl AsyncFn() -> bool) {
     }
 }
 
-/// Waits until a number has grown by so much.
+/// Waits until a number has grown by `more`.
 pub(crate) async fn wait_for_more(number: impl Fn() -> usize, more: usize) {
     let enough = number() + more;
     wait(async || number() >= enough).await;

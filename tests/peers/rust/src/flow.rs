@@ -1,4 +1,4 @@
-//! What all topics use.
+//! The client, the receiver and the checks that all topics use.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
