@@ -56,7 +56,7 @@ async fn main() {
     worker.shutdown(GRACE).await;
     match opened {
         Opened::Sqlite(store) => store.close().await,
-        Opened::Postgres(store) => store.close().await,
+        Opened::Postgres(store) => Box::pin(store.close()).await,
     }
 }
 
