@@ -122,10 +122,10 @@ impl RecordStore for SqliteRecordStore {
     ) -> BoxFuture<'_, Result<(), RecordError>> {
         let begun = self.cache.begin_write();
         let write = move |transaction: &mut Transaction<'_>| {
-            // It ends with this closure, after the commit and before the answer.
-            let _begun = &begun;
             const EXPIRED: &str = "DELETE FROM admin_records WHERE (kind, scope, key) IN (
                 SELECT kind, scope, key FROM admin_records WHERE expires_at <= ? LIMIT 16)";
+            // It ends with this closure, after the commit and before the answer.
+            let _begun = &begun;
             transaction.execute(EXPIRED, [micros(now)]).map_err(of_sqlite)?;
             let mut numbered = changes.iter().enumerate();
             numbered.try_for_each(|(number, change)| apply(transaction, change, number, now))
