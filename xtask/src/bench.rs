@@ -3,7 +3,7 @@
 use crate::shell::{Failure, run};
 
 /// The benchmarks of `webhooks-tests`.
-pub(crate) const NAMES: [&str; 4] = ["deliver", "postgres", "scale", "sign"];
+pub(crate) const NAMES: [&str; 5] = ["deliver", "postgres", "scale", "server", "sign"];
 
 pub(crate) fn run_one(name: &str, flags: &[&str]) -> Result<(), Failure> {
     if !NAMES.contains(&name) {

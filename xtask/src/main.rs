@@ -35,6 +35,8 @@ Usage: cargo xtask COMMAND
             the same with a private PostgreSQL, whose processor time counts too
   bench scale [--quick] [--json] [--only=PART]
             measures large numbers beside small ones: endpoints, bodies, events of others
+  bench server [--quick] [--json] [--only=PART]
+            measures the service beside a bare loop of HTTP requests, its memory and its start
   sim --seeds N [--first S] | --seed N, and [--store memory|sqlite]
             runs the engine under simulated time and faults, each seed another run;
             one seed alone shows all that happens";

@@ -22,6 +22,9 @@ const POSTGRES: (&str, &str) = ("/usr/lib/postgresql", "postgresql");
 /// their package.
 const ROOTS: (&str, &str) = ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates");
 
+/// Builds the program that drives the official client for Rust, in a workspace of its own.
+const RUST_PEER: &str = "cargo build --quiet --locked --manifest-path tests/peers/rust/Cargo.toml --target-dir target/peers/rust";
+
 /// The official packages of Standard Webhooks and Svix. Tests verify their signatures, and they
 /// verify ours.
 const PACKAGES: [(&str, &str); 5] = [
@@ -54,6 +57,7 @@ pub(crate) fn run_all() -> Result<(), Failure> {
             run(line)?;
         }
     }
+    run(RUST_PEER)?;
     // webhooks-sign with its default features, as a receiver uses it; the workspace run enables all.
     run("cargo test -p webhooks-sign --locked")?;
     run("cargo test --workspace --all-features --locked")?;

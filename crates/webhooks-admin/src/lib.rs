@@ -7,6 +7,8 @@ mod column;
 mod grant;
 mod public_id;
 pub mod record;
+#[cfg(feature = "sqlite")]
+mod record_cache;
 mod resource;
 
 mod idempotency;

@@ -131,7 +131,7 @@ pub struct RecordQuery {
 }
 
 /// The key or the alias of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a name that a store ignores must not compile")]
 pub enum RecordName {
     /// The key.

@@ -11,6 +11,7 @@ use crate::record::{
     Record, RecordChange, RecordError, RecordKind, RecordName, RecordPlace, RecordQuery,
     RecordStore,
 };
+use crate::record_cache::RecordCache;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS admin_records (
@@ -43,9 +44,13 @@ macro_rules! select {
 }
 
 /// Keeps records in a table of its own, `admin_records`, in the file of a store.
+///
+/// Clones share the records that were read in the last second: each request needs its key and its
+/// application. A write through any clone is seen at once, one past it a second later.
 #[derive(Debug, Clone)]
 pub struct SqliteRecordStore {
     store: SqliteStore,
+    cache: RecordCache,
 }
 
 impl SqliteRecordStore {
@@ -56,7 +61,7 @@ impl SqliteRecordStore {
     pub async fn new(store: SqliteStore) -> Result<Self, RecordError> {
         let made = store.transaction(|transaction| transaction.execute_batch(SCHEMA)).await;
         made.map_err(unavailable)?;
-        Ok(Self { store })
+        Ok(Self { store, cache: RecordCache::default() })
     }
 }
 
@@ -68,6 +73,7 @@ impl RecordStore for SqliteRecordStore {
         name: RecordName,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Option<Record>, RecordError>> {
+        let cached = (kind, scope.clone(), name.clone());
         let find = move |connection: &Connection| {
             let (statement, name) = match &name {
                 RecordName::Key(key) => (select!("key = ?4"), key),
@@ -77,7 +83,18 @@ impl RecordStore for SqliteRecordStore {
             let parameters = params![kind.as_str(), scope, micros(now), name];
             statement.query_row(parameters, |row| read(row, kind, &scope)).optional()
         };
-        async move { self.store.read(find).await.map_err(unavailable) }.boxed()
+        async move {
+            if let Some(record) = self.cache.get(&cached, now) {
+                return Ok(Some(record));
+            }
+            let generation = self.cache.begin_read();
+            let found = self.store.read(find).await.map_err(unavailable)?;
+            if let Some(record) = &found {
+                self.cache.add(generation, cached, record, now);
+            }
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn list(&self, query: RecordQuery) -> BoxFuture<'_, Result<Vec<Record>, RecordError>> {
@@ -103,9 +120,12 @@ impl RecordStore for SqliteRecordStore {
         changes: Vec<RecordChange>,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<(), RecordError>> {
+        let begun = self.cache.begin_write();
         let write = move |transaction: &mut Transaction<'_>| {
             const EXPIRED: &str = "DELETE FROM admin_records WHERE (kind, scope, key) IN (
                 SELECT kind, scope, key FROM admin_records WHERE expires_at <= ? LIMIT 16)";
+            // It ends with this closure, after the commit and before the answer.
+            let _begun = &begun;
             transaction.execute(EXPIRED, [micros(now)]).map_err(of_sqlite)?;
             let mut numbered = changes.iter().enumerate();
             numbered.try_for_each(|(number, change)| apply(transaction, change, number, now))

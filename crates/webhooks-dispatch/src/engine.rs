@@ -141,9 +141,25 @@ where
         &self,
         event: impl Into<Publication> + Send,
     ) -> Result<Published, PublishError> {
-        let mut published = self.publish_all([event.into()]).await?;
+        self.publish_timed(event).await.map(|(published, _)| published)
+    }
+
+    /// Does the same, and returns also the time of acceptance of an event that is new. The time says
+    /// nothing of a duplicate.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the event was not stored.
+    ///
+    /// # Cancellation
+    /// As for [`publish`](Self::publish).
+    pub async fn publish_timed(
+        &self,
+        event: impl Into<Publication> + Send,
+    ) -> Result<(Published, Timestamp), PublishError> {
+        let now = self.shared.now().wall;
+        let mut published = self.publish_at(vec![event.into().into_serialized()], now).await?;
         match published.pop() {
-            Some(published) => Ok(published?),
+            Some(published) => Ok((published?, now)),
             None => Err(PublishError::Store(StoreError::Unavailable {
                 source: "the store answered nothing".into(),
             })),
@@ -159,9 +175,15 @@ where
         &self,
         events: impl IntoIterator<Item = impl Into<Publication>> + Send,
     ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
-        let now = self.shared.now().wall;
         let events = events.into_iter().map(|event| event.into().into_serialized());
-        let events: Vec<SerializedEvent> = events.collect();
+        self.publish_at(events.collect(), self.shared.now().wall).await
+    }
+
+    async fn publish_at(
+        &self,
+        events: Vec<SerializedEvent>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
         // Before anything is stored: one event that is refused refuses the whole batch.
         for event in &events {
             self.check(event, now).await?;

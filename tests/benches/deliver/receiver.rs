@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -59,6 +60,31 @@ pub(crate) fn micros() -> u64 {
     u64::try_from(since.as_micros()).unwrap()
 }
 
+/// The time for which `/slow` makes a sender wait.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// The requests so far.
+#[derive(Default)]
+struct Log {
+    latencies: Mutex<Vec<u64>>,
+    arrived: AtomicUsize,
+    more: Notify,
+}
+
+impl Log {
+    /// Waits until this many requests have come; returns how many have.
+    async fn arrived(&self, requests: usize) -> usize {
+        loop {
+            let more = self.more.notified();
+            let arrived = self.arrived.load(Ordering::Relaxed);
+            if arrived >= requests {
+                return arrived;
+            }
+            more.await;
+        }
+    }
+}
+
 /// Serves until standard input ends, which happens when the process that started this one ends.
 pub(crate) fn serve() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -72,15 +98,15 @@ pub(crate) fn serve() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());
         std::io::stdout().flush().unwrap();
-        let latencies = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::new(Log::default());
         loop {
             let (stream, _) = tokio::select! {
                 () = ended.notified() => return,
                 accepted = listener.accept() => accepted.unwrap(),
             };
             stream.set_nodelay(true).unwrap();
-            let latencies = Arc::clone(&latencies);
-            let service = service_fn(move |request| answer(request, Arc::clone(&latencies)));
+            let log = Arc::clone(&log);
+            let service = service_fn(move |request| answer(request, Arc::clone(&log)));
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
@@ -88,22 +114,30 @@ pub(crate) fn serve() {
 
 async fn answer(
     request: Request<Incoming>,
-    latencies: Arc<Mutex<Vec<u64>>>,
+    log: Arc<Log>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     match path.as_str() {
         "/hang" => std::future::pending().await,
         "/report" => {
-            let report = std::mem::take(&mut *latencies.lock().unwrap());
+            let report = std::mem::take(&mut *log.latencies.lock().unwrap());
             return Ok(Response::new(serde_json::to_vec(&report).unwrap().into()));
         }
         "/timed" => {
             let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
             let sent = event["payload"]["sent"].as_u64().unwrap();
-            latencies.lock().unwrap().push(micros().saturating_sub(sent));
+            log.latencies.lock().unwrap().push(micros().saturating_sub(sent));
         }
-        _ => {}
+        "/slow" => tokio::time::sleep(SLOW).await,
+        path => {
+            if let Some(requests) = path.strip_prefix("/arrived/") {
+                let arrived = log.arrived(requests.parse().unwrap()).await;
+                return Ok(Response::new(arrived.to_string().into()));
+            }
+        }
     }
+    log.arrived.fetch_add(1, Ordering::Relaxed);
+    log.more.notify_waiters();
     Ok(Response::new(Full::default()))
 }

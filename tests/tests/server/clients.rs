@@ -1,4 +1,4 @@
-//! Client libraries of others, unmodified, against the service. `cargo xtask test` installs them.
+//! Client libraries of others, unmodified, against the service. `cargo xtask test` installs and builds them.
 
 use tokio::process::Command;
 
@@ -49,4 +49,18 @@ async fn the_javascript_client_of_svix_finds_all_it_needs_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_javascript_client_of_svix_finds_all_it_needs_on_postgres() {
     drive(javascript(), Kind::Postgres).await;
+}
+
+fn rust() -> Command {
+    Command::new(format!("{ROOT}/target/peers/rust/debug/svix-flow"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_of_svix_finds_all_it_needs_on_sqlite() {
+    drive(rust(), Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_of_svix_finds_all_it_needs_on_postgres() {
+    drive(rust(), Kind::Postgres).await;
 }

@@ -1,128 +1,98 @@
-//! The service is killed again and again under load: everything that it answered 2xx arrives.
+//! The service is killed again and again under load, or asked to end: everything that it answered 2xx
+//! arrives.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::process::ExitStatus;
 
 use fastrand::Rng;
-use serde_json::json;
-use tokio::process::Child;
-use webhooks_admin::ApiKeyText;
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
-use webhooks_tests::crash::{receiver, spawn};
+use tokio::process::Command;
+use webhooks_tests::crash::refuses;
 use webhooks_tests::postgres::Cluster;
 
-use crate::running::client;
+use crate::life::{Callers, Life};
 
-/// The lives of the service, and the callers who publish at the same time.
+/// The lives of the service.
 const LIVES: usize = 4;
-const CALLERS: usize = 8;
 
-/// One life of the service.
-struct Life {
-    process: Child,
-    url: String,
+/// The ways in which a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Killed,
+    Terminated,
 }
 
-impl Life {
-    async fn begin(store: &str, key: &str) -> Self {
-        let (process, mut lines) = spawn(env!("CARGO_BIN_EXE_service"), &[store, key]);
-        let url = lines.next_line().await.unwrap().unwrap();
-        Self { process, url }
-    }
-}
-
-/// The callers of the service, and what they were told.
-#[derive(Clone)]
-struct Callers {
-    client: reqwest::Client,
-    key: String,
-    /// The ids of the messages that were answered 2xx.
-    accepted: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Callers {
-    /// Makes a request; returns the id of the answer if it was 2xx.
-    async fn post(&self, url: &str, path: &str, body: &serde_json::Value) -> Option<String> {
-        let request = self.client.post(format!("{url}{path}")).bearer_auth(&self.key);
-        let response = request.body(body.to_string()).send().await.ok()?;
-        if !response.status().is_success() {
-            return None;
+impl End {
+    async fn of(self, life: &mut Life) -> ExitStatus {
+        let process = life.process.id().unwrap().to_string();
+        match self {
+            Self::Killed => life.process.start_kill().unwrap(),
+            Self::Terminated => {
+                let mut kill = Command::new("sh");
+                let told = kill.args(["-c", r#"kill -TERM "$0""#, &process]).status().await;
+                assert!(told.unwrap().success());
+            }
         }
-        let answer: serde_json::Value =
-            serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
-        answer["id"].as_str().map(str::to_owned)
-    }
-
-    /// Publishes until the service is gone.
-    async fn publish(self, url: String, life: usize, caller: usize) {
-        for number in 0.. {
-            let name = format!("{life}-{caller}-{number}");
-            let message =
-                json!({ "eventType": "paid", "eventId": name, "payload": { "id": name } });
-            match self.post(&url, "/api/v1/app/shop/msg", &message).await {
-                Some(id) => self.accepted.lock().unwrap().insert(id),
-                None => return,
-            };
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.accepted.lock().unwrap().len()
+        life.process.wait().await.unwrap()
     }
 }
 
-async fn killed_again_and_again(store: &str) {
+async fn ended_again_and_again(store: &str, end: End) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let (mut random, key) = (Rng::with_seed(seed), ApiKeyText::generate().reveal().to_owned());
-    let callers = Callers { client: client(), key: key.clone(), accepted: Arc::default() };
-    let receiver = receiver().await;
-    for life in 0..LIVES {
-        let mut running = Life::begin(store, &key).await;
-        if life == 0 {
-            let app = json!({ "name": "shop", "uid": "shop" });
-            callers.post(&running.url, "/api/v1/app", &app).await.unwrap();
-            let endpoint = json!({ "url": receiver.url() });
-            callers.post(&running.url, "/api/v1/app/shop/endpoint", &endpoint).await.unwrap();
+    let (mut random, callers) = (Rng::with_seed(seed), Callers::new().await);
+    for number in 0..LIVES {
+        let mut life = Life::begin(store, &callers).await;
+        if number == 0 {
+            callers.settle_in(&life).await;
         }
-        let publishing: Vec<_> = (0..CALLERS)
-            .map(|caller| tokio::spawn(callers.clone().publish(running.url.clone(), life, caller)))
-            .collect();
-        let enough = callers.count() + random.usize(20..200);
-        wait(|| callers.count() >= enough).await;
-        running.process.kill().await.unwrap();
-        for caller in publishing {
-            caller.await.unwrap();
-        }
+        let publishing = callers.publish(&life);
+        callers.wait_for(random.usize(20..200)).await;
+        let status = end.of(&mut life).await;
+        assert_eq!(status.success(), end == End::Terminated, "{status}");
+        publishing.join_all().await;
     }
-    let _last = Life::begin(store, &key).await;
-    let missing = || {
-        let received = receiver.received();
-        let ids: BTreeSet<&str> =
-            received.iter().map(|one| one.headers["webhook-id"].to_str().unwrap()).collect();
-        callers.accepted.lock().unwrap().iter().filter(|id| !ids.contains(&***id)).count()
-    };
-    wait(|| missing() == 0).await;
-    assert!(callers.count() >= LIVES * 20);
+    let _last = Life::begin(store, &callers).await;
+    callers.wait_for_all().await;
+    assert!(callers.accepted() >= LIVES * 20);
+    if end == End::Terminated {
+        nothing_arrived_twice(&callers);
+    }
 }
 
-/// Waits until something is so, for two minutes at most: retries are due after some seconds.
-async fn wait(is_so: impl Fn() -> bool) {
-    let deadline = SystemClock.monotonic() + Duration::from_secs(120);
-    while !is_so() {
-        assert!(SystemClock.monotonic() < deadline, "it is not so in time");
-        SystemClock.sleep(Duration::from_millis(20)).await;
+/// A process that ends in order has settled all that it sent.
+fn nothing_arrived_twice(callers: &Callers) {
+    let mut delivered = BTreeSet::new();
+    for (number, request) in (1..).zip(callers.receiver.received()) {
+        let id = request.headers["webhook-id"].to_str().unwrap().to_owned();
+        assert!(refuses(number) || delivered.insert(id.clone()), "{id} was delivered twice");
     }
+}
+
+/// Returns a folder, and the place of a store in it.
+fn file() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("service.db").to_str().unwrap().to_owned();
+    (folder, file)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_over_a_file_loses_nothing_that_it_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    killed_again_and_again(folder.path().join("service.db").to_str().unwrap()).await;
+    let (_folder, file) = file();
+    ended_again_and_again(&file, End::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_over_a_database_loses_nothing_that_it_accepted() {
-    killed_again_and_again(&Cluster::shared().database().await).await;
+    ended_again_and_again(&Cluster::shared().database().await, End::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_over_a_file_ends_in_order() {
+    let (_folder, file) = file();
+    ended_again_and_again(&file, End::Terminated).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_over_a_database_ends_in_order() {
+    ended_again_and_again(&Cluster::shared().database().await, End::Terminated).await;
 }

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use webhooks_admin::{Action, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
-use webhooks_dispatch::Publication;
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
+use webhooks_dispatch::{Publication, PublishStatus, Published};
 
 use super::application::{ApplicationIn, find_or_add};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
@@ -138,12 +138,17 @@ pub(crate) async fn create(
     service.pass(&app)?;
     service.count(&app.tenant, 1).await?;
     let publication = input.publication(event, &app, number.0)?;
-    let published = service.engine().publish(publication.clone()).await;
+    let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
-    let published = published?;
-    // It is accepted, even if it cannot be read back now.
-    let shown = record(&service, &app, &published.event).await;
-    let shown = shown.unwrap_or_else(|_unread| as_accepted(publication, published.deliveries));
+    let (Published { event, deliveries, status }, now) = published?;
+    let as_accepted = || as_accepted(publication, deliveries, now);
+    let shown = match status {
+        PublishStatus::Created => as_accepted(),
+        // It is accepted, even if it cannot be read back now.
+        PublishStatus::Duplicate => {
+            record(&service, &app, &event).await.unwrap_or_else(|_unread| as_accepted())
+        }
+    };
     Ok((StatusCode::ACCEPTED, Json(MessageOut::new(&shown, has_payload))))
 }
 

@@ -69,10 +69,13 @@ impl MessageOut {
 pub(crate) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Returns the record of a message that was accepted just now, as far as its publisher knows it.
-pub(crate) fn as_accepted(publication: Publication, deliveries: usize) -> EventRecord {
+pub(crate) fn as_accepted(
+    publication: Publication,
+    deliveries: usize,
+    accepted_at: Timestamp,
+) -> EventRecord {
     let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only } =
         publication.into_serialized();
-    let accepted_at = Service::now();
     let (body_len, expunged_at) = (body.len(), None);
     let summary = EventSummary {
         id,
