@@ -11,6 +11,7 @@ mod endpoint_headers;
 mod endpoint_in;
 mod endpoint_secret;
 mod event_type;
+mod event_type_openapi;
 mod example;
 mod health;
 mod key;
@@ -75,6 +76,8 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(audit::list))
         .routes(routes!(scrape::scrape))
         .routes(routes!(portal::whoami))
+        .routes(routes!(event_type_openapi::import))
+        .routes(routes!(event_type_openapi::export))
         .routes(routes!(key::expire_sessions))
         .routes(routes!(key::list, key::create))
         .routes(routes!(key::read, key::rename))

@@ -5,6 +5,7 @@
 mod error;
 mod metrics;
 mod schema;
+mod schema_cache;
 mod throttle;
 
 mod parameters;
@@ -14,9 +15,12 @@ mod auth;
 mod deletion;
 mod extract;
 
+mod event_type_document;
+
 mod find;
 mod idempotent;
 mod paging;
+mod payload_check;
 
 mod api;
 
