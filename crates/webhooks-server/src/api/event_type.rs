@@ -63,7 +63,7 @@ pub(crate) struct EventTypePatch {
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     group_name: Patch<String>,
-    #[schema(value_type = Enforcement)]
+    #[schema(value_type = Option<Enforcement>)]
     schema_enforcement: Option<SchemaEnforcement>,
 }
 
