@@ -225,6 +225,44 @@ impl<R: Resource> Collection<'_, R> {
         Err(AdminError::Changed.into())
     }
 
+    /// Adds and replaces several in one write: each under its key, in place of the entry that it was made from,
+    /// or as a new one.
+    ///
+    /// # Errors
+    /// [`AdminError::Changed`] when one was added, changed or deleted meanwhile, and [`AdminError::Invalid`].
+    /// Then nothing was written.
+    pub async fn put_all(
+        &self,
+        all: Vec<(String, Option<Entry<R>>, R)>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let mut changes = Vec::with_capacity(2 * all.len());
+        for (id, before, value) in all {
+            value.check()?;
+            let states = (
+                before.as_ref().map(|before| before.value.shown()).transpose()?,
+                Some(value.shown()?),
+            );
+            let change = match before {
+                Some(before) => {
+                    RecordChange::Replace(self.record_after(&Entry { value, ..before }, now)?)
+                }
+                None => {
+                    let id = id.clone();
+                    let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+                    RecordChange::Insert(self.record(&entry)?)
+                }
+            };
+            changes.push(change);
+            changes.push(audit_row(actor, (R::KIND.as_str(), &self.scope, &id), states, now)?);
+        }
+        match self.records.write(changes, now).await {
+            Err(RecordError::Exists { .. }) => Err(AdminError::Changed),
+            written => Ok(written?),
+        }
+    }
+
     /// Deletes one.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::payload_schema::PayloadSchema;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource, check_name};
 
@@ -16,6 +17,20 @@ const MAX_DEPTH: usize = 64;
 
 /// The most bytes of all schemas together.
 const MAX_SCHEMAS: usize = 512 * 1024;
+
+/// The treatment of an event whose payload does not match the newest schema of its type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(clippy::exhaustive_enums, reason = "a word that a publish ignores must not compile")]
+pub enum SchemaEnforcement {
+    /// It is published: payloads are not looked at.
+    #[default]
+    Off,
+    /// It is published, and a warning is logged and counted.
+    Warn,
+    /// It is refused.
+    Refuse,
+}
 
 /// The description of an event type. Its key is the name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +53,23 @@ pub struct EventTypeInfo {
     /// The group in which it is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_name: Option<String>,
+    /// The treatment of events that do not match the newest schema.
+    #[serde(default)]
+    pub schema_enforcement: SchemaEnforcement,
+}
+
+impl EventTypeInfo {
+    /// Returns the newest version of the schemas. Versions that are no numbers are older than all others.
+    pub fn newest_version(&self) -> Option<&str> {
+        let versions = self.schemas.as_ref()?.keys();
+        let newest = versions.max_by_key(|version| version.parse::<u64>().unwrap_or(0));
+        newest.map(String::as_str)
+    }
+
+    /// Returns the schema of the newest version.
+    pub fn newest_schema(&self) -> Option<&Value> {
+        self.schemas.as_ref()?.get(self.newest_version()?)
+    }
 }
 
 impl Resource for EventTypeInfo {
@@ -65,7 +97,12 @@ impl Resource for EventTypeInfo {
                 return Err(FieldError::new("schemas", "they have more than 512 KiB"));
             }
         }
-        Ok(())
+        match self.newest_schema().filter(|_| self.schema_enforcement != SchemaEnforcement::Off) {
+            Some(schema) => PayloadSchema::new(schema).map(drop).map_err(|error| {
+                FieldError::new("schemas", format!("payloads cannot be checked: {error}"))
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rights of keys and sessions.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webhooks_core::TenantId;
@@ -92,13 +94,23 @@ pub struct Grant {
     /// The id of the one poller that it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     poller: Option<String>,
+    /// The feature flags whose event types are seen; `None` if all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feature_flags: Option<BTreeSet<String>>,
 }
 
 impl Grant {
     /// Returns the rights of a role in all applications. All see payloads; only an admin sees secrets.
     pub fn new(role: Role) -> Self {
         let sees_secrets = role == Role::Admin;
-        Self { role, application: None, sees_payloads: true, sees_secrets, poller: None }
+        Self {
+            role,
+            application: None,
+            sees_payloads: true,
+            sees_secrets,
+            poller: None,
+            feature_flags: None,
+        }
     }
 
     /// Limits the rights to one application.
@@ -130,6 +142,20 @@ impl Grant {
     #[must_use]
     pub fn with_secrets(self) -> Self {
         Self { sees_secrets: true, ..self }
+    }
+
+    /// Limits the event types that are seen to those without a feature flag and those with one of these.
+    #[must_use]
+    pub fn with_feature_flags(self, flags: impl IntoIterator<Item = String>) -> Self {
+        Self { feature_flags: Some(flags.into_iter().collect()), ..self }
+    }
+
+    /// Returns whether an event type with this feature flag is seen.
+    pub fn sees_feature(&self, flag: Option<&str>) -> bool {
+        match (&self.feature_flags, flag) {
+            (Some(flags), Some(flag)) => flags.contains(flag),
+            _ => true,
+        }
     }
 
     /// Returns the role.
@@ -301,10 +327,25 @@ mod tests {
             Grant::new(Role::Viewer).without_payloads().for_application(shop()),
             Grant::new(Role::Operator).with_secrets(),
             Grant::new(Role::Viewer).for_application(shop()).for_poller("poll_1"),
+            Grant::new(Role::Customer).with_feature_flags(["beta".to_owned()]),
         ] {
             let stored = serde_json::to_string(&grant).unwrap();
             assert_eq!(serde_json::from_str::<Grant>(&stored).unwrap(), grant);
         }
+    }
+
+    #[test]
+    fn a_feature_is_seen_with_its_flag() {
+        let sees = |grant: &Grant| [None, Some("beta")].map(|flag| grant.sees_feature(flag));
+        let customer = Grant::new(Role::Customer);
+        assert_eq!(sees(&customer), [true, true]);
+        assert_eq!(sees(&customer.clone().with_feature_flags([])), [true, false]);
+        let flags = ["beta".to_owned()];
+        assert_eq!(sees(&customer.clone().with_feature_flags(flags)), [true, true]);
+        assert_eq!(sees(&customer.with_feature_flags(["gamma".to_owned()])), [true, false]);
+        let stored =
+            r#"{"role":"viewer","application":null,"sees_payloads":true,"sees_secrets":false}"#;
+        assert_eq!(sees(&serde_json::from_str(stored).unwrap()), [true, true]);
     }
 
     #[test]

@@ -10,8 +10,10 @@ pub mod record;
 #[cfg(feature = "sqlite")]
 mod record_cache;
 mod resource;
+mod schema_part;
 
 mod idempotency;
+mod payload_schema;
 
 mod api_key;
 mod application;
@@ -38,16 +40,18 @@ pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
 pub use collection::{AdminError, Collection, ListPage, ListQuery};
 pub use endpoint_entry::EndpointEntry;
-pub use event_type_info::EventTypeInfo;
+pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};
 pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
 pub use limits::{Limits, RetrySchedule, Usage};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRecordStore;
+pub use payload_schema::{Mismatch, PayloadSchema, PayloadSchemaError};
 pub use poller::{Consumer, Poller};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};
 pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
+pub use schema_part::change_schemas;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;

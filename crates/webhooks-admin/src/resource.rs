@@ -85,6 +85,13 @@ pub struct Entry<R> {
     pub updated_at: Timestamp,
 }
 
+impl<R> Entry<R> {
+    /// Returns an entry that is made now.
+    pub fn new(id: String, value: R, now: Timestamp) -> Self {
+        Self { id, value, version: 1, created_at: now, updated_at: now }
+    }
+}
+
 /// Checks a uid or name: 1 to 256 of A-Z, a-z, 0-9, `-`, `_` and `.`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod endpoint_headers;
 mod endpoint_in;
 mod endpoint_secret;
 mod event_type;
+mod event_type_openapi;
 mod example;
 mod feed;
 mod health;
@@ -82,6 +83,8 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(audit::list))
         .routes(routes!(scrape::scrape))
         .routes(routes!(portal::whoami))
+        .routes(routes!(event_type_openapi::import))
+        .routes(routes!(event_type_openapi::export))
         .routes(routes!(key::expire_sessions))
         .routes(routes!(key::list, key::create))
         .routes(routes!(key::read, key::rename))

@@ -6,6 +6,7 @@ mod error;
 mod metrics;
 mod overrides;
 mod schema;
+mod schema_cache;
 mod throttle;
 
 mod parameters;
@@ -15,9 +16,12 @@ mod auth;
 mod deletion;
 mod extract;
 
+mod event_type_document;
+
 mod find;
 mod idempotent;
 mod paging;
+mod payload_check;
 mod quota;
 
 mod api;

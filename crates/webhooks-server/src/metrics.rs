@@ -27,6 +27,8 @@ struct Counters {
     failed: AtomicU64,
     expired: AtomicU64,
     store_failures: AtomicU64,
+    mismatches_published: AtomicU64,
+    mismatches_refused: AtomicU64,
     exchanges: Histogram,
     ages: Histogram,
 }
@@ -108,6 +110,16 @@ impl Observer for Metrics {
 }
 
 impl Metrics {
+    /// Counts an event that was published although its payload does not match the schema.
+    pub(crate) fn mismatch_published(&self) {
+        add(&self.0.mismatches_published);
+    }
+
+    /// Counts an event that was refused because its payload does not match the schema.
+    pub(crate) fn mismatch_refused(&self) {
+        add(&self.0.mismatches_refused);
+    }
+
     /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the
     /// workers, the depth of the queue, and how long its first delivery has been due.
     pub(crate) fn write(
@@ -127,6 +139,16 @@ impl Metrics {
                 "store_failures_total",
                 "Calls of workers that failed.",
                 read(&counters.store_failures),
+            ),
+            (
+                "schema_mismatches_published_total",
+                "Events that were published although they do not match their schema.",
+                read(&counters.mismatches_published),
+            ),
+            (
+                "schema_mismatches_refused_total",
+                "Events that were refused because they do not match their schema.",
+                read(&counters.mismatches_refused),
             ),
         ] {
             writeln!(text, "# HELP webhooks_{name} {help}\n# TYPE webhooks_{name} counter")?;

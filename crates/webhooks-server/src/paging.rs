@@ -13,7 +13,7 @@ const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 250;
 
 /// The mark of an iterator that leads back.
-const BACK: &str = "prev:";
+pub(crate) const BACK: &str = "prev:";
 
 /// The number of pages of a store that one page of a filtered list looks at. Then it says that there is
 /// more, and where to go on.

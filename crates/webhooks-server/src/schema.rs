@@ -31,6 +31,9 @@ macro_rules! schemas {
 
 schemas! {
     Empty, "An object without fields.", ObjectBuilder::new();
+    Enforcement, "The treatment of a message that does not match the schema: it is published (`off`), it is \
+                  published and counted (`warn`), or it is refused (`refuse`).",
+        words(&["off", "warn", "refuse"]);
     EventTypeName, "The name of an event type: parts that are joined by single dots.",
         text(128, r"^[a-zA-Z0-9_\-]+(\.[a-zA-Z0-9_\-]+)*$");
     Headers, "Headers: values by name. At most 32.",

@@ -11,6 +11,7 @@ use webhooks_http::HttpTransport;
 
 use crate::metrics::Metrics;
 use crate::overrides::Overrides;
+use crate::schema_cache::SchemaCache;
 use crate::throttle::Throttle;
 
 /// How long a refusal of the store is told: then callers are let through to try again.
@@ -42,6 +43,7 @@ struct Inner {
     admin: Admin,
     settings: ServiceSettings,
     metrics: Metrics,
+    schemas: SchemaCache,
     throttle: Throttle,
     overrides: Overrides,
     /// The time at which the store last refused an event, if it has accepted none since.
@@ -64,6 +66,7 @@ impl Service {
             admin,
             settings,
             metrics,
+            schemas: SchemaCache::default(),
             throttle,
             overrides: Overrides::default(),
             refused_at: Mutex::default(),
@@ -95,6 +98,10 @@ impl Service {
     pub(crate) fn refuses(&self) -> bool {
         let refused_at = *self.0.refused_at.lock().unwrap_or_else(PoisonError::into_inner);
         refused_at.is_some_and(|at| SystemClock.monotonic().saturating_since(at) < REFUSAL)
+    }
+
+    pub(crate) fn schemas(&self) -> &SchemaCache {
+        &self.0.schemas
     }
 
     pub(crate) fn throttle(&self) -> &Throttle {

@@ -67,9 +67,12 @@ pub(crate) async fn create(
     for _ in &messages {
         service.pass(&app)?;
     }
-    let publications =
-        messages.iter().map(|Object(message)| message.publication(message.event()?, &app, None));
-    let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
+    let mut publications: Vec<Publication> = Vec::with_capacity(messages.len());
+    for (number, Object(message)) in messages.iter().enumerate() {
+        let event = message.event()?;
+        service.check_payload_in(&event, Some(number)).await?;
+        publications.push(message.publication(event, &app, None)?);
+    }
     service.count(&app.tenant, publications.len() as u64).await?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());

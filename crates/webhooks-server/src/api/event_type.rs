@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
-use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo};
+use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo, SchemaEnforcement};
 use webhooks_core::{EventType, Timestamp};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::unknown;
-use crate::paging::{List, list_query};
+use crate::paging::{BACK, List, list_query};
 use crate::parameters::{EventTypeFilter, Expunge, Order, Page};
-use crate::schema::{EventTypeName, Name, Schemas, Time};
+use crate::schema::{Enforcement, EventTypeName, Name, Schemas, Time};
 use crate::service::Service;
 
 /// An event type, as requests bring it.
@@ -41,6 +41,10 @@ pub(crate) struct EventTypeIn {
     feature_flag: Option<String>,
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
+    /// The treatment of a message that does not match the newest schema; `off` by default.
+    #[serde(default)]
+    #[schema(value_type = Enforcement)]
+    schema_enforcement: SchemaEnforcement,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -59,6 +63,8 @@ pub(crate) struct EventTypePatch {
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     group_name: Patch<String>,
+    #[schema(value_type = Option<Enforcement>)]
+    schema_enforcement: Option<SchemaEnforcement>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,6 +84,8 @@ pub(crate) struct EventTypeOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
+    #[schema(value_type = Enforcement)]
+    schema_enforcement: SchemaEnforcement,
     #[schema(value_type = Time)]
     created_at: Timestamp,
     #[schema(value_type = Time)]
@@ -102,8 +110,8 @@ impl ToSchema for EventTypeUpdate {}
 
 impl From<Entry<EventTypeInfo>> for EventTypeOut {
     fn from(entry: Entry<EventTypeInfo>) -> Self {
-        let EventTypeInfo { description, archived, deprecated, schemas, feature_flag, group_name } =
-            entry.value;
+        let EventTypeInfo { description, archived, deprecated, schemas, .. } = entry.value;
+        let EventTypeInfo { feature_flag, group_name, schema_enforcement, .. } = entry.value;
         Self {
             name: entry.id,
             description,
@@ -112,6 +120,7 @@ impl From<Entry<EventTypeInfo>> for EventTypeOut {
             schemas,
             feature_flag,
             group_name,
+            schema_enforcement,
             created_at: entry.created_at,
             updated_at: entry.updated_at,
         }
@@ -121,8 +130,16 @@ impl From<Entry<EventTypeInfo>> for EventTypeOut {
 impl From<EventTypeIn> for EventTypeInfo {
     fn from(update: EventTypeIn) -> Self {
         let EventTypeIn { description, archived, deprecated, schemas, .. } = update;
-        let EventTypeIn { feature_flag, group_name, .. } = update;
-        Self { description, archived, deprecated, schemas, feature_flag, group_name }
+        let EventTypeIn { feature_flag, group_name, schema_enforcement, .. } = update;
+        Self {
+            description,
+            archived,
+            deprecated,
+            schemas,
+            feature_flag,
+            group_name,
+            schema_enforcement,
+        }
     }
 }
 
@@ -135,6 +152,7 @@ impl EventTypePatch {
             schemas: self.schemas.apply(to.schemas),
             feature_flag: self.feature_flag.apply(to.feature_flag),
             group_name: self.group_name.apply(to.group_name),
+            schema_enforcement: self.schema_enforcement.unwrap_or(to.schema_enforcement),
         }
     }
 }
@@ -157,12 +175,15 @@ pub(crate) async fn list(
     let mut query = list_query(&params, false)?;
     let wanted = query.limit;
     let (event_types, now) = (service.admin().event_types(), Service::now());
-    // Archived ones are passed over; there are few event types.
+    // Archived and hidden ones are passed over; there are few event types.
     let mut found = Vec::new();
     let mut page = event_types.list(query.clone(), now).await?;
     let previous = page.previous.take();
     loop {
-        let kept = page.items.drain(..).filter(|entry| has_archived || !entry.value.archived);
+        let kept = page
+            .items
+            .drain(..)
+            .filter(|entry| (has_archived || !entry.value.archived) && sees(&caller, &entry.value));
         found.extend(kept);
         if found.len() >= wanted || page.is_last || page.next.is_none() || query.is_back() {
             break;
@@ -171,12 +192,20 @@ pub(crate) async fn list(
         query.limit = wanted - found.len();
         page = event_types.list(query.clone(), now).await?;
     }
-    page.previous = previous;
+    // No iterator names an event type that is hidden.
+    let first = found.first().filter(|_| previous.is_some());
+    page.previous = first.map(|first| format!("{BACK}{}", first.id));
+    page.next = found.last().map(|last| last.id.clone());
     page.items = found;
     Ok(Json(List::new(page, |entry| {
         let out = EventTypeOut::from(entry);
         EventTypeOut { schemas: out.schemas.filter(|_| has_schemas), ..out }
     })))
+}
+
+/// Returns whether a caller sees an event type, by its feature flag.
+pub(crate) fn sees(caller: &Caller, info: &EventTypeInfo) -> bool {
+    caller.grant().sees_feature(info.feature_flag.as_deref())
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
@@ -211,6 +240,7 @@ pub(crate) async fn create(
         }
         added => added?,
     };
+    service.schemas().forget();
     Ok((StatusCode::CREATED, Json(EventTypeOut::from(entry))))
 }
 
@@ -228,7 +258,11 @@ pub(crate) async fn read(
 ) -> Result<Json<EventTypeOut>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
     let found = service.admin().event_types().get(&name, Service::now()).await;
-    Ok(Json(found.map_err(|error| unknown(error, "event type"))?.into()))
+    let found = found.map_err(|error| unknown(error, "event type"))?;
+    if !sees(&caller, &found.value) {
+        return Err(ApiError::unknown("event type"));
+    }
+    Ok(Json(found.into()))
 }
 
 /// Replaces an event type, or makes it.
@@ -249,13 +283,14 @@ pub(crate) async fn replace(
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let replaced = |_| EventTypeInfo::from(update.clone());
-    match event_types.change(&name, &actor, now, replaced).await {
+    let (status, entry) = match event_types.change(&name, &actor, now, replaced).await {
         Err(AdminError::NotFound) => {
-            let added = event_types.add(name, update.into(), &actor, now).await?;
-            Ok((StatusCode::CREATED, Json(EventTypeOut::from(added))))
+            (StatusCode::CREATED, event_types.add(name, update.into(), &actor, now).await?)
         }
-        changed => Ok((StatusCode::OK, Json(changed?.into()))),
-    }
+        changed => (StatusCode::OK, changed?),
+    };
+    service.schemas().forget();
+    Ok((status, Json(EventTypeOut::from(entry))))
 }
 
 /// Changes the fields of an event type that the body has.
@@ -275,7 +310,9 @@ pub(crate) async fn patch(
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await;
-    Ok(Json(changed.map_err(|error| unknown(error, "event type"))?.into()))
+    let changed = changed.map_err(|error| unknown(error, "event type"))?;
+    service.schemas().forget();
+    Ok(Json(changed.into()))
 }
 
 /// Archives an event type or, with `expunge`, deletes it.
@@ -301,5 +338,6 @@ pub(crate) async fn delete(
         event_types.change(&name, &actor, now, archive).await.map(drop)
     };
     done.map_err(|error| unknown(error, "event type"))?;
+    service.schemas().forget();
     Ok(StatusCode::NO_CONTENT)
 }

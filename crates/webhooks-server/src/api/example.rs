@@ -12,6 +12,7 @@ use webhooks_core::{Event, EventId, EventType};
 use webhooks_dispatch::Publication;
 
 use super::endpoint::EndpointPath;
+use super::event_type::sees;
 use super::message_out::{MessageOut, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -50,6 +51,9 @@ pub(crate) async fn send(
         json!({ "success": true })
     } else {
         match service.admin().event_types().get(&input.event_type, Service::now()).await {
+            Ok(found) if !sees(&caller, &found.value) => {
+                return Err(ApiError::unknown("event type"));
+            }
             Ok(found) => example(&found.value).ok_or_else(|| {
                 ApiError::value("eventType", "its schema has no example; add `examples` to it")
             })?,
@@ -71,9 +75,7 @@ pub(crate) async fn send(
 
 /// Returns the first example of the newest schema (JSON Schema 2020-12, Validation §9.5).
 fn example(info: &EventTypeInfo) -> Option<Value> {
-    let schemas = info.schemas.as_ref()?;
-    let newest = schemas.iter().max_by_key(|(version, _)| version.parse::<u64>().unwrap_or(0));
-    let (_, schema) = newest?;
+    let schema = info.newest_schema()?;
     let found = schema.get("examples").and_then(|examples| examples.get(0));
     found.or_else(|| schema.get("example")).filter(|example| example.is_object()).cloned()
 }

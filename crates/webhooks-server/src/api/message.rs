@@ -134,6 +134,8 @@ pub(crate) async fn create(
     let has_payload = has_payload(&params)?;
     // Before an application is made for it.
     let event = input.event()?;
+    caller.check(Action::Publish, caller.application())?;
+    service.check_payload(&event).await?;
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
     service.pass(&app)?;
     service.count(&app.tenant, 1).await?;

@@ -7,17 +7,20 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role};
+use webhooks_admin::{Action, ApiKey, ApiKeyText, Grant, IdKind, Role, check_name};
 
 use super::application::{ApplicationIn, find_or_add};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{OptionalBody, Path, object};
-use crate::schema::RoleName;
+use crate::schema::{Name, RoleName};
 use crate::service::Service;
 
 /// How long a session lasts, by default and at most: a week.
 const EXPIRY: u32 = 7 * 24 * 60 * 60;
+
+/// The most feature flags of a session.
+const MAX_FLAGS: usize = 64;
 
 /// A session to open. Unknown fields are refused: a limit that is misspelt must not be dropped.
 #[derive(Deserialize, ToSchema)]
@@ -28,9 +31,10 @@ pub(crate) struct AccessIn {
     /// Whether the session may only read.
     #[serde(default)]
     read_only: bool,
-    /// Flags of Svix; event types are shown to every session.
-    #[serde(default, rename = "featureFlags")]
-    _feature_flags: Option<Vec<String>>,
+    /// The session sees event types without a feature flag, and those with one of these.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Name>>, max_items = 64)]
+    feature_flags: Option<Vec<String>>,
     /// Seconds.
     #[schema(minimum = 1, maximum = 604_800)]
     expiry: Option<u32>,
@@ -60,6 +64,11 @@ pub(crate) async fn access(
     if !(1..=EXPIRY).contains(&expiry) {
         return Err(ApiError::value("expiry", "it is not 1 to 604800 seconds, a week"));
     }
+    let flags = input.feature_flags.unwrap_or_default();
+    if flags.len() > MAX_FLAGS {
+        return Err(ApiError::value("featureFlags", "there are more than 64"));
+    }
+    flags.iter().try_for_each(|flag| check_name("featureFlags", flag))?;
     let app = find_or_add(&service, &caller, &app, input.application, Action::ManageKeys).await?;
     let (text, now) = (ApiKeyText::generate(), Service::now());
     let grant = if input.read_only {
@@ -67,7 +76,7 @@ pub(crate) async fn access(
     } else {
         Grant::new(Role::Customer).with_secrets()
     };
-    let grant = grant.for_application(app.tenant);
+    let grant = grant.for_application(app.tenant).with_feature_flags(flags);
     let key = ApiKey::new("portal session", text.hash(), grant, now)
         .session()
         .expiring(now + Duration::from_secs(expiry.into()));
