@@ -19,6 +19,7 @@ mod event_type_info;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod service_job;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -43,5 +44,6 @@ pub use memory::MemoryRecordStore;
 pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};
 pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
+pub use service_job::{ServiceJob, ServiceJobState, ServiceWork};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;

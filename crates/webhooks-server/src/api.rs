@@ -10,6 +10,7 @@ mod endpoint;
 mod endpoint_headers;
 mod endpoint_in;
 mod endpoint_secret;
+mod environment;
 mod event_type;
 mod example;
 mod health;
@@ -19,8 +20,11 @@ mod message_out;
 mod operate;
 mod portal;
 mod scrape;
+mod search;
+mod statistics;
 mod status;
 mod task;
+mod test_attempt;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -89,4 +93,24 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(content::expunge))
         .routes(routes!(content::raw))
         .routes(routes!(content::attempt_headers))
+        .routes(routes!(content::expunge_all))
+        .routes(routes!(search::search))
+        .routes(routes!(test_attempt::send))
+        .routes(routes!(operate::rate_limit))
+        .routes(routes!(attempt::count_of_endpoint))
+        .routes(routes!(environment::settings))
+        .routes(routes!(environment::export))
+        .routes(routes!(environment::import))
+        .merge(counts())
+}
+
+/// Returns the routes of statistics.
+fn counts() -> OpenApiRouter<Service> {
+    OpenApiRouter::default()
+        .routes(routes!(statistics::app_attempts))
+        .routes(routes!(statistics::attempts_by_event_type))
+        .routes(routes!(statistics::active_apps))
+        .routes(routes!(statistics::endpoints))
+        .routes(routes!(statistics::usage))
+        .routes(routes!(statistics::event_types))
 }

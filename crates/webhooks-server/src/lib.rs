@@ -12,7 +12,10 @@ mod service;
 
 mod auth;
 mod deletion;
+mod endpoint_walk;
 mod extract;
+
+mod background;
 
 mod find;
 mod idempotent;
@@ -24,6 +27,7 @@ mod document;
 mod reference;
 
 mod openapi;
+mod unoffered;
 
 mod router;
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use webhooks_admin::Admin;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
@@ -14,6 +15,9 @@ use crate::throttle::Throttle;
 
 /// How long a refusal of the store is told: then callers are let through to try again.
 const REFUSAL: Duration = Duration::from_secs(10);
+
+/// The jobs of its own that a process runs at once.
+const JOBS: usize = 8;
 
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,7 @@ struct Inner {
     settings: ServiceSettings,
     metrics: Metrics,
     throttle: Throttle,
+    jobs: Arc<Semaphore>,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
 }
@@ -63,6 +68,7 @@ impl Service {
             settings,
             metrics,
             throttle,
+            jobs: Arc::new(Semaphore::new(JOBS)),
             refused_at: Mutex::default(),
         }))
     }
@@ -96,6 +102,11 @@ impl Service {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.0.throttle
+    }
+
+    /// Returns the permit of a job of its own, if fewer run than may at once.
+    pub(crate) fn job_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.jobs).try_acquire_owned().ok()
     }
 
     pub(crate) fn settings(&self) -> &ServiceSettings {
