@@ -20,7 +20,7 @@ pub struct ServiceJob {
     pub work: ServiceWork,
     /// Its state.
     pub state: ServiceJobState,
-    /// Its result, or the reason why it failed; `null` until then.
+    /// Its result, or the reason why it failed; `null` while it runs.
     #[serde(default)]
     pub result: Value,
     /// The time at which it is forgotten.

@@ -1,4 +1,4 @@
-//! What Svix has in its cloud and this service does not offer: a clear answer in place of 404.
+//! The operations of Svix's cloud that this service does not offer: a clear answer in place of 404.
 
 use axum::extract::FromRequestParts as _;
 use axum::extract::{Request, State};

@@ -29,7 +29,7 @@ const MAX_EXPORT: usize = 16 * 1024 * 1024;
 /// The most event types that one request imports.
 const MAX_IMPORT: usize = 1_000;
 
-/// What the service offers, in the words of Svix. Nothing of it can be changed by a request.
+/// The abilities of the service, in the words of Svix. No request changes them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the form of Svix")]
@@ -82,7 +82,7 @@ pub(crate) struct EnvironmentIn {
     connectors: Option<Vec<IgnoredAny>>,
 }
 
-/// Returns what the service offers.
+/// Returns the abilities of the service.
 #[utoipa::path(
     get,
     path = "/api/v1/environment/settings",

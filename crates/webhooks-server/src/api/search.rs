@@ -100,7 +100,7 @@ pub(crate) async fn search(
     let (filter, place) = (input.filter(&app)?, input.place()?);
     let has_payload = input.with_content && caller.may(Action::ReadPayloads, &app.tenant);
     let Some(text) = input.text else { return page(&service, &filter, place, has_payload).await };
-    // Whoever may search for texts learns what payloads hold.
+    // A search for texts tells what payloads hold.
     caller.check(Action::ReadPayloads, Some(&app.tenant))?;
     if !(1..=MAX_TEXT).contains(&text.chars().count()) {
         return Err(ApiError::value("text", "it has not 1 to 256 characters"));
