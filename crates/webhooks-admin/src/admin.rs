@@ -1,5 +1,6 @@
 //! The things of a service, by kind, over any record store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::api_key::{ApiKey, ApiKeyHash};
 use crate::application::{Application, Deletion};
 use crate::audit::{Actor, AuditEntry};
-use crate::collection::{AdminError, Collection, audit_row};
+use crate::collection::{AdminError, Collection, TRIES, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::poller::{Consumer, Poller};
-use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
+use crate::record::{RecordChange, RecordError, RecordKind, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
+use crate::service_job::ServiceJob;
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
 const USE_PRECISION: Duration = Duration::from_secs(5 * 60);
@@ -91,6 +93,11 @@ impl Admin {
         self.collection(String::new())
     }
 
+    /// Returns the jobs of the service itself, the ids of which grow with time.
+    pub fn jobs(&self) -> Collection<'_, ServiceJob> {
+        self.collection(String::new())
+    }
+
     /// Deletes an application, and adds its [`Deletion`] in the same write.
     ///
     /// # Errors
@@ -111,6 +118,57 @@ impl Admin {
             audit_row(actor, ("application", "", &before.id), states, now)?,
         ];
         Ok(self.records.write(changes, now).await?)
+    }
+
+    /// Adds or replaces event types by their names, all of them or none.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`] when one is not valid, and [`AdminError::Changed`] when others change them at
+    /// the same time, again and again.
+    pub async fn put_event_types(
+        &self,
+        wanted: &BTreeMap<String, EventTypeInfo>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        wanted.values().try_for_each(EventTypeInfo::check)?;
+        for _ in 0..TRIES {
+            let mut changes = Vec::new();
+            for (name, value) in wanted {
+                changes.extend(self.put_event_type(name, value, actor, now).await?);
+            }
+            match self.records.write(changes, now).await {
+                // Another request was faster.
+                Err(RecordError::Changed { .. } | RecordError::Exists { .. }) => {}
+                written => return Ok(written?),
+            }
+        }
+        Err(AdminError::Changed)
+    }
+
+    async fn put_event_type(
+        &self,
+        name: &str,
+        value: &EventTypeInfo,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<[RecordChange; 2], AdminError> {
+        let (event_types, value) = (self.event_types(), value.clone());
+        let found = event_types.find(RecordName::Key(name.to_owned()), now).await?;
+        let states = (found.as_ref().map(|found| found.value.shown()), value.shown());
+        let states = (states.0.transpose()?, Some(states.1?));
+        let change = match found {
+            Some(found) => {
+                let entry = Entry { value, ..found };
+                RecordChange::Replace(event_types.record_after(&entry, now)?)
+            }
+            None => {
+                let id = name.to_owned();
+                let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+                RecordChange::Insert(event_types.record(&entry)?)
+            }
+        };
+        Ok([change, audit_row(actor, (RecordKind::EventType.as_str(), "", name), states, now)?])
     }
 
     fn collection<R>(&self, scope: String) -> Collection<'_, R> {

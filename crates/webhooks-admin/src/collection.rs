@@ -17,7 +17,7 @@ use crate::record::{
 use crate::resource::{Entry, FieldError, Resource};
 
 /// How often a change is tried again when somebody else makes one at the same time.
-const TRIES: usize = 8;
+pub(crate) const TRIES: usize = 8;
 
 /// The most entries of a page.
 const MAX_LIMIT: usize = 1_000;

@@ -23,6 +23,7 @@ mod event_type_info;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod service_job;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -53,5 +54,6 @@ pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};
 pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
 pub use schema_part::change_schemas;
+pub use service_job::{ServiceJob, ServiceJobState, ServiceWork};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;

@@ -35,6 +35,8 @@ pub enum RecordKind {
     RetrySchedule,
     /// The [`Usage`](crate::Usage) of an application on a day.
     Usage,
+    /// A [`ServiceJob`](crate::ServiceJob).
+    ServiceJob,
 }
 
 impl RecordKind {
@@ -53,6 +55,7 @@ impl RecordKind {
             Self::Poller => "poller",
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",
+            Self::ServiceJob => "service_job",
         }
     }
 }

@@ -12,6 +12,7 @@ mod endpoint_access;
 mod endpoint_headers;
 mod endpoint_in;
 mod endpoint_secret;
+mod environment;
 mod event_type;
 mod event_type_openapi;
 mod example;
@@ -27,8 +28,11 @@ mod poller_read;
 mod portal;
 mod retry_schedule;
 mod scrape;
+mod search;
+mod statistics;
 mod status;
 mod task;
+mod test_attempt;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -123,4 +127,24 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(content::expunge))
         .routes(routes!(content::raw))
         .routes(routes!(content::attempt_headers))
+        .routes(routes!(content::expunge_all))
+        .routes(routes!(search::search))
+        .routes(routes!(test_attempt::send))
+        .routes(routes!(operate::rate_limit))
+        .routes(routes!(attempt::count_of_endpoint))
+        .routes(routes!(environment::settings))
+        .routes(routes!(environment::export))
+        .routes(routes!(environment::import))
+        .merge(counts())
+}
+
+/// Returns the routes of statistics.
+fn counts() -> OpenApiRouter<Service> {
+    OpenApiRouter::default()
+        .routes(routes!(statistics::app_attempts))
+        .routes(routes!(statistics::attempts_by_event_type))
+        .routes(routes!(statistics::active_apps))
+        .routes(routes!(statistics::endpoints))
+        .routes(routes!(statistics::usage))
+        .routes(routes!(statistics::event_types))
 }

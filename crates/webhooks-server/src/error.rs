@@ -114,6 +114,14 @@ impl ApiError {
         Self { retry_after: Some(rest), ..error }
     }
 
+    /// Returns the error for something that this service deliberately does not have.
+    pub(crate) fn not_implemented(thing: &str) -> Self {
+        let detail = format!(
+            "This service does not offer {thing}. Its operations are listed in /api/v1/openapi.json."
+        );
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let detail = "This path has no such method.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)

@@ -14,8 +14,10 @@ mod service;
 
 mod auth;
 mod deletion;
+mod endpoint_walk;
 mod extract;
 
+mod background;
 mod event_type_document;
 
 mod find;
@@ -30,6 +32,7 @@ mod document;
 mod reference;
 
 mod openapi;
+mod unoffered;
 
 mod router;
 

@@ -14,7 +14,7 @@ use crate::document::complete;
 use crate::reference::page;
 use crate::service::Service;
 
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 14] = [
     ("Application", "The customers of the service, each with endpoints and messages of its own."),
     ("Endpoint", "The URLs to which the messages of an application go."),
     ("Event Type", "The kinds of messages, with schemas."),
@@ -23,6 +23,8 @@ const TAGS: [(&str, &str); 12] = [
     ("Message Attempt", "Deliveries of messages to endpoints, and the attempts at them."),
     ("Authentication", "Sessions for the people of an application."),
     ("API Key", "Keys for programs, with roles."),
+    ("Statistics", "Counts of attempts, deliveries, applications and endpoints."),
+    ("Environment", "The service as a whole."),
     ("Audit Log", "Changes, and who made them."),
     ("Background Task", "Replays of many messages, which go on after the answer."),
     ("Health", "Whether the service is well."),

@@ -97,10 +97,12 @@ pub(crate) fn list_query(params: &Params, is_descending: bool) -> Result<ListQue
 
 /// Reads the page of a list of the history, which has the newest first.
 pub(crate) fn place(params: &Params) -> Result<Place, ApiError> {
-    let limit = limit(params)?;
-    let Some(iterator) = params.text("iterator") else {
-        return Ok(Place { limit, ..Place::default() });
-    };
+    place_of(params.text("iterator"), limit(params)?)
+}
+
+/// Reads the iterator of a page of the history.
+pub(crate) fn place_of(iterator: Option<&str>, limit: usize) -> Result<Place, ApiError> {
+    let Some(iterator) = iterator else { return Ok(Place { limit, ..Place::default() }) };
     let back = iterator.strip_prefix(BACK);
     let cursor = back.unwrap_or(iterator).parse();
     let cursor = cursor.map_err(|_unreadable| no_page())?;

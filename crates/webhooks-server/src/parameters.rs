@@ -3,7 +3,9 @@
 
 use utoipa::IntoParams;
 
-use crate::schema::{EventTypeName, Label, Name, Ordering, Pattern, Position, TaskStatus, Time};
+use crate::schema::{
+    EventTypeName, Label, Name, Ordering, Pattern, Period, Position, TaskStatus, Time,
+};
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -22,6 +24,35 @@ pub(crate) struct Order {
     /// The order of the list.
     #[param(required = false, value_type = Ordering)]
     order: String,
+}
+
+/// The filters of counts of the history.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HistoryOnly {
+    /// Only messages of this channel.
+    #[param(required = false, value_type = Label)]
+    channel: String,
+    /// Only messages with this tag.
+    #[param(required = false, value_type = Label)]
+    tag: String,
+    /// Only entries before this time.
+    #[param(required = false, value_type = Time)]
+    before: String,
+    /// Only entries since this time.
+    #[param(required = false, value_type = Time)]
+    after: String,
+    /// Only messages of these event types.
+    #[param(required = false, value_type = Vec<EventTypeName>)]
+    event_types: Vec<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ByClass {
+    /// Only attempts whose response has a status code of this class; 0 if there was no response.
+    #[param(required = false, maximum = 500, multiple_of = 100)]
+    status_code_class: u16,
 }
 
 /// The filters of lists of messages, deliveries and attempts.
@@ -130,6 +161,55 @@ pub(crate) struct TaskFilter {
     /// Only tasks of this kind.
     #[param(required = false)]
     task: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StatisticsSpan {
+    /// The start of the time; 24 periods before its end by default. It is moved to the start of its period.
+    #[param(rename = "startDate", required = false, value_type = Time)]
+    start_date: String,
+    /// The end of the time; now by default.
+    #[param(rename = "endDate", required = false, value_type = Time)]
+    end_date: String,
+    /// The length of a step; a day by default.
+    #[param(required = false, value_type = Period)]
+    period: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AttemptSpan {
+    /// Only messages since this time.
+    #[param(value_type = Time)]
+    since: String,
+    /// Only messages before this time.
+    #[param(value_type = Time)]
+    until: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventTypesParam {
+    /// Only messages of these event types.
+    #[param(required = false, value_type = Vec<EventTypeName>)]
+    event_types: Vec<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WithoutPlay {
+    /// Ignored: no endpoint here belongs to a playground of Svix.
+    #[param(required = false)]
+    exclude_svix_play: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AppCount {
+    /// Whether a disabled endpoint counts for nothing, as by default.
+    #[param(required = false)]
+    exclude_disabled: bool,
 }
 
 /// The place and the size of a part of a feed.

@@ -1,29 +1,31 @@
 //! The router of a service.
 
+use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::{Router, response::IntoResponse as _};
 
 use crate::error::ApiError;
 use crate::idempotent::answer_once;
 use crate::openapi;
 use crate::service::Service;
+use crate::unoffered;
 
 impl Service {
     /// Returns the routes of the API, all under `/api/v1/` except the reference page `/docs`, to be served
     /// or to be nested into an application's own. `/api/v1/openapi.json` describes them.
     ///
     /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit log has the
-    /// addresses of callers. Call it within a runtime: it also goes on with deletions that an earlier process
-    /// began.
+    /// addresses of callers. Call it within a runtime: it also goes on with deletions and jobs that an earlier
+    /// process began.
     pub fn router(&self) -> Router {
         // An earlier life may not have finished some.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.finish_deletions();
             self.follow_overrides();
+            self.finish_jobs();
         }
         Router::from(openapi::routes())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-            .fallback(async || ApiError::unknown("path").into_response())
+            .fallback(unoffered::answer)
             .layer(from_fn_with_state(self.clone(), answer_once))
             .with_state(self.clone())
     }

@@ -45,6 +45,8 @@ schemas! {
     Name, "An id, or a name that its owner gave.", text(256, r"^[a-zA-Z0-9\-_.]+$");
     Ordering, "The order of a list.", words(&["ascending", "descending"]);
     Pattern, "An event type, or all below one: `user.created`, `user.*`, `*`.", text(130, "");
+    Period, "The length of a step of time.", words(&["OneDay", "OneHour", "FiveMinutes"]);
+    RateLimitWord, "Whether deliveries wait for a rate limit.", words(&["Ok", "RateLimited"]);
     Position, "The first message, or what is accepted from now on.", words(&["earliest", "latest"]);
     RoleName, "The role of a key.", words(&["admin", "operator", "viewer", "publisher", "poller"]);
     Schemas, "JSON Schemas by version, of 512 KiB together at most.", map(ObjectBuilder::new());

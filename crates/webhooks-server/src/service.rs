@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use webhooks_admin::Admin;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
@@ -16,6 +17,9 @@ use crate::throttle::Throttle;
 
 /// How long a refusal of the store is told: then callers are let through to try again.
 const REFUSAL: Duration = Duration::from_secs(10);
+
+/// The jobs of its own that a process runs at once.
+const JOBS: usize = 8;
 
 /// The settings of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,7 @@ struct Inner {
     schemas: SchemaCache,
     throttle: Throttle,
     overrides: Overrides,
+    jobs: Arc<Semaphore>,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
 }
@@ -69,6 +74,7 @@ impl Service {
             schemas: SchemaCache::default(),
             throttle,
             overrides: Overrides::default(),
+            jobs: Arc::new(Semaphore::new(JOBS)),
             refused_at: Mutex::default(),
         }))
     }
@@ -115,6 +121,11 @@ impl Service {
     /// Returns a handle that does not keep the service alive, for its tasks.
     pub(crate) fn downgrade(&self) -> WeakService {
         WeakService(Arc::downgrade(&self.0))
+    }
+
+    /// Returns the permit of a job of its own, if fewer run than may at once.
+    pub(crate) fn job_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.jobs).try_acquire_owned().ok()
     }
 
     pub(crate) fn settings(&self) -> &ServiceSettings {

@@ -21,6 +21,7 @@ macro_rules! on_each_store {
 mod access;
 mod api;
 mod clients;
+mod cloud;
 mod event_types;
 mod faults;
 mod killed;

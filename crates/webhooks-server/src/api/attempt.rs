@@ -19,12 +19,22 @@ use crate::error::ApiError;
 use crate::extract::{Params, Path};
 use crate::find::App;
 use crate::paging::{List, Place, filtered, place};
-use crate::parameters::{AttemptFilter, ByEndpoint, ByStatus, History, Page};
+use crate::parameters::{AttemptFilter, ByClass, ByEndpoint, ByStatus, History, HistoryOnly, Page};
 use crate::schema::Time;
 use crate::service::Service;
 
 /// The classes of status codes; 0 has the attempts without a response.
 const CLASSES: [u16; 6] = [0, 100, 200, 300, 400, 500];
+
+/// The pages, of 1,000 attempts each, that one count looks at.
+const MAX_COUNTED_PAGES: usize = 20;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CountOut {
+    count: u64,
+    /// Whether there are more that were not looked at.
+    approximated: bool,
+}
 
 /// A message, as one endpoint got it.
 #[derive(Serialize, ToSchema)]
@@ -98,39 +108,93 @@ pub(crate) async fn of_message(
     attempts(&service, &caller, &app, &params, filter).await
 }
 
+/// Counts the attempts to an endpoint.
+///
+/// 20,000 are looked at, the newest ones; `approximated` tells that there are more.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/attempt/endpoint/{endpoint_id}/count",
+    operation_id = "v1.message-attempt.count-by-endpoint", tag = "Message Attempt",
+    params(HistoryOnly, ByStatus, ByClass), responses((status = 200, body = CountOut)),
+)]
+pub(crate) async fn count_of_endpoint(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<CountOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEvents).await?;
+    let mut filter = HistoryFilter::read(&params, &found.app)?;
+    filter.query.endpoint = Some(found.id().clone());
+    let mut out = CountOut { count: 0, approximated: false };
+    let Some(filter) = Wanted::read(&params, filter)? else { return Ok(Json(out)) };
+    let mut at = Place { limit: Query::MAX_LIMIT, ..Place::default() };
+    for _ in 0..MAX_COUNTED_PAGES {
+        let page = service.engine().history().attempts(filter.history.query(at)).await?;
+        let wanted = page.items.iter().filter(|found| filter.keeps(found)).count();
+        out.count += wanted as u64;
+        at.after = page.next;
+        out.approximated = page.next.is_some();
+        if page.next.is_none() {
+            break;
+        }
+    }
+    Ok(Json(out))
+}
+
+/// The filter of attempts.
+struct Wanted {
+    history: HistoryFilter,
+    class: Option<u16>,
+    success: Option<bool>,
+}
+
+impl Wanted {
+    /// Reads the filter; `None` if no attempt can be wanted.
+    fn read(params: &Params, mut history: HistoryFilter) -> Result<Option<Self>, ApiError> {
+        let status: Option<u8> = params.read("status", "a number from 0 to 4")?;
+        let expected = "0, 100, 200, 300, 400 or 500";
+        let class: Option<u16> = params.read("status_code_class", expected)?;
+        if !class.is_none_or(|class| CLASSES.contains(&class)) {
+            let told = format!("status_code_class: it must be {expected}.");
+            return Err(ApiError::bad_request(told));
+        }
+        // No attempt has another status than success and fail.
+        let success = match status {
+            None => None,
+            Some(0) => Some(true),
+            Some(2) => Some(false),
+            Some(1 | 3 | 4) => return Ok(None),
+            Some(_) => {
+                return Err(ApiError::bad_request("status: it must be a number from 0 to 4."));
+            }
+        };
+        // The class 0 has the attempts that got no response.
+        history.query.status_codes =
+            class.filter(|class| *class > 0).map(|class| class..=class.saturating_add(99));
+        Ok(Some(Self { history, class, success }))
+    }
+
+    fn keeps(&self, found: &AttemptRecord) -> bool {
+        let is_of_class = self.class != Some(0) || found.attempt.status_code.is_none();
+        let is_wanted = self.success.is_none_or(|wanted| wanted == is_success(found));
+        is_of_class && is_wanted && self.history.keeps(&found.event_type)
+    }
+}
+
 async fn attempts(
     service: &Service,
     caller: &Caller,
     app: &App,
     params: &Params,
-    mut filter: HistoryFilter,
+    filter: HistoryFilter,
 ) -> Result<Json<List<AttemptOut>>, ApiError> {
-    let status: Option<u8> = params.read("status", "a number from 0 to 4")?;
-    let expected = "0, 100, 200, 300, 400 or 500";
-    let class: Option<u16> = params.read("status_code_class", expected)?;
-    if !class.is_none_or(|class| CLASSES.contains(&class)) {
-        return Err(ApiError::bad_request(format!("status_code_class: it must be {expected}.")));
-    }
-    // No attempt has another status than success and fail.
-    let wants_success = match status {
-        None => None,
-        Some(0) => Some(true),
-        Some(2) => Some(false),
-        Some(1 | 3 | 4) => return Ok(Json(List::empty())),
-        Some(_) => return Err(ApiError::bad_request("status: it must be a number from 0 to 4.")),
-    };
-    // The class 0 has the attempts that got no response.
-    filter.query.status_codes =
-        class.filter(|class| *class > 0).map(|class| class..=class.saturating_add(99));
+    let Some(filter) = Wanted::read(params, filter)? else { return Ok(Json(List::empty())) };
     let sees_content = caller.may(Action::ReadPayloads, &app.tenant);
     let has_content = has_payload(params)? && sees_content;
     let has_messages = params.flag("with_msg")?.unwrap_or_default();
-    let keep = |found: &AttemptRecord| {
-        let is_of_class = class != Some(0) || found.attempt.status_code.is_none();
-        let is_wanted = wants_success.is_none_or(|wanted| wanted == is_success(found));
-        is_of_class && is_wanted && filter.keeps(&found.event_type)
-    };
-    let read = |at: Place| service.engine().history().attempts(filter.query(at));
+    let keep = |found: &AttemptRecord| filter.keeps(found);
+    let read = |at: Place| service.engine().history().attempts(filter.history.query(at));
     let at = place(params)?;
     let mut list = filtered(at, read, keep).await?;
     let mut shower = AttemptShower::new(service, app, has_content);

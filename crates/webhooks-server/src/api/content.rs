@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::Action;
+use webhooks_admin::{Action, ServiceWork};
 use webhooks_core::{Channel, EventType};
 use webhooks_dispatch::OperationError;
 use webhooks_dispatch::history::SentRequest;
@@ -16,6 +18,7 @@ use webhooks_registry::store::{PagePlace, StateKind};
 use super::attempt::attempt;
 use super::message::MessagePath;
 use super::message_out::record;
+use super::task::TaskOut;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
@@ -120,6 +123,23 @@ pub(crate) async fn precheck(
         let Some(next) = page.next else { return Ok(Json(PrecheckOut { active: false })) };
         query.place = Some(PagePlace::After(next));
     }
+}
+
+/// Deletes the content of all messages that were accepted so far, in the background.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/expunge-all-contents",
+    operation_id = "v1.message.expunge-all-contents", tag = "Message",
+    responses((status = 202, body = TaskOut)),
+)]
+pub(crate) async fn expunge_all(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let app = service.app(&caller, &app, Action::Expunge).await?;
+    let job = service.start_job(ServiceWork::ExpungeAll, Some(app.tenant), &caller.actor()).await?;
+    Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }
 
 /// Deletes the content of several messages.

@@ -28,7 +28,7 @@ use crate::service::Service;
 pub(crate) struct EventTypeIn {
     // Read when one is made; the path has it when one is replaced.
     #[schema(value_type = EventTypeName, required)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     #[schema(max_length = 16384)]
     description: String,
     #[serde(default)]

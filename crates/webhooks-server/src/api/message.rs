@@ -47,7 +47,7 @@ pub(crate) struct MessageIn {
 }
 
 /// The parts of paths that stand where a message's id stands.
-const RESERVED: [&str; 4] = ["batch", "bulk-expunge", "precheck", "search"];
+const RESERVED: [&str; 5] = ["batch", "bulk-expunge", "expunge-all-contents", "precheck", "search"];
 
 /// The ids or uids of an application and a message.
 pub(crate) type MessagePath = Path<(String, String)>;
@@ -62,7 +62,7 @@ impl MessageIn {
         }
         // The caller has taken it where it may be there.
         if self.application.is_some() {
-            return Err(ApiError::value("application", "a batch makes none; leave it out"));
+            return Err(ApiError::value("application", "none is made here; leave it out"));
         }
         let payload = self.payload.get();
         if !payload.starts_with('{') {
@@ -90,6 +90,11 @@ impl MessageIn {
             Some(event_id) => event.source(event_id),
             None => event,
         })
+    }
+
+    /// Returns whether it is to be delivered at a time of its own.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.deliver_at.is_some()
     }
 
     /// Returns the publication of the message's event in an application. A request with a number, for which
@@ -170,9 +175,18 @@ pub(crate) async fn list(
     let app = service.app(&caller, &app, Action::ReadEvents).await?;
     let has_payload = has_payload(&params)? && caller.may(Action::ReadPayloads, &app.tenant);
     let filter = HistoryFilter::read(&params, &app)?;
+    page(&service, &filter, place(&params)?, has_payload).await
+}
+
+/// Returns a page of messages, which is shorter if its payloads are long.
+pub(crate) async fn page(
+    service: &Service,
+    filter: &HistoryFilter,
+    at: Place,
+    has_payload: bool,
+) -> Result<Json<List<MessageOut>>, ApiError> {
     let read = |at: Place| service.engine().history().events(filter.query(at));
     let keep = |found: &EventSummary| filter.keeps(&found.event_type);
-    let at = place(&params)?;
     let mut list = filtered(at, read, keep).await?;
     let (mut shown, mut bytes) = (Vec::new(), 0);
     for (number, found) in list.take().into_iter().enumerate() {
@@ -236,7 +250,7 @@ pub(crate) fn has_payload(params: &Params) -> Result<bool, ApiError> {
 /// The filter of most lists of the history.
 pub(crate) struct HistoryFilter {
     pub(crate) query: Query,
-    event_types: Vec<EventType>,
+    pub(crate) event_types: Vec<EventType>,
 }
 
 impl HistoryFilter {

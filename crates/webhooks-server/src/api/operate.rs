@@ -10,7 +10,7 @@ use webhooks_admin::Action;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{HistoryStore as _, Query};
-use webhooks_dispatch::monitor::{MonitorStore as _, Statistics};
+use webhooks_dispatch::monitor::{MonitorStore as _, Statistics, WorkerReport};
 use webhooks_dispatch::store::OperationError;
 
 use super::endpoint::EndpointPath;
@@ -19,7 +19,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Params, Path};
 use crate::parameters::Since;
-use crate::schema::Empty;
+use crate::schema::{Empty, RateLimitWord};
 use crate::service::Service;
 
 #[derive(Serialize, ToSchema)]
@@ -29,6 +29,12 @@ pub(crate) struct StatsOut {
     sending: u64,
     fail: u64,
     canceled: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RateLimitOut {
+    #[schema(value_type = RateLimitWord)]
+    status: &'static str,
 }
 
 /// Delivers a message to an endpoint once more.
@@ -70,6 +76,33 @@ pub(crate) async fn resend(
     let to = serde_json::json!({ "resentTo": found.id().as_str() });
     service.admin().log(&caller.actor(), thing, (None, Some(to)), Service::now()).await?;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({}))))
+}
+
+/// Tells whether deliveries to an endpoint wait for its rate limit.
+///
+/// Workers of other processes are a few seconds late.
+#[utoipa::path(
+    get,
+    path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/rate-limit-status",
+    operation_id = "v1.endpoint.get-throttling-status", tag = "Endpoint",
+    responses((status = 200, body = RateLimitOut)),
+)]
+pub(crate) async fn rate_limit(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, name)): EndpointPath,
+) -> Result<Json<RateLimitOut>, ApiError> {
+    let found = service.endpoint(&caller, (&app, &name), Action::ReadEvents).await?;
+    let number = found.registration.number;
+    let waits = |report: &WorkerReport| {
+        let mut endpoints = report.endpoints.iter().filter(|found| found.number == number);
+        endpoints.any(|found| found.tokens == Some(0) && found.rests_for.is_some())
+    };
+    let waits_here = service.engine().reports().iter().any(waits);
+    let is_limited = found.registration.endpoint.rate_limit.is_some()
+        && (waits_here || service.engine().monitor().workers().await?.iter().any(waits));
+    let status = if is_limited { "RateLimited" } else { "Ok" };
+    Ok(Json(RateLimitOut { status }))
 }
 
 /// Counts the deliveries of an endpoint by status.

@@ -10,7 +10,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, IdKind};
+use webhooks_admin::{
+    Action, Entry, IdKind, ListPage, ListQuery, ServiceJob, ServiceJobState, ServiceWork,
+};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::history::Query;
 use webhooks_dispatch::jobs::{Job, JobId, JobQuery, JobState, JobWork, NewJob};
@@ -22,11 +24,14 @@ use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Path};
-use crate::find::AppEndpoint;
+use crate::find::{AppEndpoint, unknown};
 use crate::paging::{List, limit, no_page};
 use crate::parameters::{Page, TaskFilter};
 use crate::schema::{Label, Pattern, TaskStatus, Time};
 use crate::service::Service;
+
+/// The jobs of the service that one page reads: each may have a result of 1 MiB.
+const OWN_STEP: usize = 8;
 
 /// The classes of status codes that a response can have.
 const CLASSES: [u16; 5] = [100, 200, 300, 400, 500];
@@ -104,6 +109,30 @@ impl TaskOut {
             JobState::Stopped | JobState::Failed => "failed",
         };
         Some(Self { id: task_id(job.id), status, task, updated_at: job.updated_at })
+    }
+}
+
+impl From<&Entry<ServiceJob>> for TaskOut {
+    fn from(entry: &Entry<ServiceJob>) -> Self {
+        let task = match entry.value.work {
+            ServiceWork::CountDeliveries { .. } => "application.stats",
+            ServiceWork::ListSubscriptions => "event-type.aggregate",
+            _ => "application.purge_content",
+        };
+        let status = match entry.value.state {
+            ServiceJobState::Running => "running",
+            ServiceJobState::Finished => "finished",
+            ServiceJobState::Failed => "failed",
+        };
+        Self { id: entry.id.clone(), status, task, updated_at: entry.updated_at }
+    }
+}
+
+impl From<Entry<ServiceJob>> for TaskShown {
+    fn from(entry: Entry<ServiceJob>) -> Self {
+        let task = TaskOut::from(&entry);
+        let data = if entry.value.result.is_null() { json!({}) } else { entry.value.result };
+        Self { task, data }
     }
 }
 
@@ -297,9 +326,9 @@ pub(crate) async fn list(
 ) -> Result<Json<List<TaskShown>>, ApiError> {
     caller.check(Action::ReadEvents, caller.application())?;
     let limit = limit(&params)?;
-    let after = params.text("iterator").map(read_id).transpose();
-    let after = after.map_err(|_unknown| no_page())?;
-    let state = match params.text("status") {
+    let after = params.text("iterator").map_or(Ok((None, None)), read_place)?;
+    let (status, wanted) = (params.text("status"), params.text("task"));
+    let state = match status {
         None => None,
         Some("running") => Some(JobState::Running),
         Some("finished") => Some(JobState::Finished),
@@ -310,15 +339,64 @@ pub(crate) async fn list(
     };
     let tenant = caller.application().cloned();
     // One more shows whether more follow.
-    let query = JobQuery { tenant, state, after, limit: limit + 1 };
-    let mut jobs = service.engine().jobs().list(query).await?;
-    let is_last = jobs.len() <= limit;
-    jobs.truncate(limit);
-    let wanted = params.text("task");
-    let next = jobs.last().map(|job| task_id(job.id));
-    let shown = jobs.iter().filter_map(TaskShown::new);
-    let shown = shown.filter(|shown| wanted.is_none_or(|wanted| shown.task.task == wanted));
-    Ok(Json(List::of(shown.collect(), next, is_last)))
+    let query = JobQuery { tenant, state, after: after.0, limit: limit + 1 };
+    let jobs = service.engine().jobs().list(query).await?;
+    let query = ListQuery { limit: OWN_STEP, iterator: after.1.clone(), is_descending: true };
+    let own = service.admin().jobs().list(query, Service::now()).await?;
+    let Merged { tasks, next, is_last } = merge(jobs, own, after, limit, &caller);
+    let is_wanted = |shown: &TaskShown| {
+        wanted.is_none_or(|wanted| shown.task.task == wanted)
+            && status.is_none_or(|status| shown.task.status == status)
+    };
+    Ok(Json(List::of(tasks.into_iter().filter(is_wanted).collect(), next, is_last)))
+}
+
+/// The places behind which a page begins: of the jobs of the engine, and of those of the service.
+type TaskPlace = (Option<JobId>, Option<String>);
+
+/// A page of tasks.
+struct Merged {
+    tasks: Vec<TaskShown>,
+    next: Option<String>,
+    is_last: bool,
+}
+
+/// Merges jobs of the engine and of the service, the newest first, into a page of `limit` at most.
+fn merge(
+    jobs: Vec<Job>,
+    own: ListPage<Entry<ServiceJob>>,
+    (mut last_job, mut last_own): TaskPlace,
+    limit: usize,
+    caller: &Caller,
+) -> Merged {
+    let (mut jobs, mut items) = (jobs.into_iter().peekable(), own.items.into_iter().peekable());
+    let mut tasks = Vec::new();
+    for _ in 0..limit {
+        let is_job = match (jobs.peek(), items.peek()) {
+            // An older one of the service may not be newer than the job.
+            (_, None) if !own.is_last => break,
+            (Some(job), Some(own)) => job.created_at >= own.created_at,
+            (job, _) => job.is_some(),
+        };
+        if is_job && let Some(job) = jobs.next() {
+            last_job = Some(job.id);
+            tasks.extend(TaskShown::new(&job));
+        } else if let Some(own) = items.next() {
+            last_own = Some(own.id.clone());
+            tasks.extend(is_visible(&own, caller).then(|| own.into()));
+        }
+    }
+    let is_last = jobs.peek().is_none() && items.peek().is_none() && own.is_last;
+    let next = (last_job.is_some() || last_own.is_some()).then(|| {
+        let job = last_job.map(task_id).unwrap_or_default();
+        format!("{job}.{}", last_own.unwrap_or_default())
+    });
+    Merged { tasks, next, is_last }
+}
+
+/// Returns whether a caller may know of a job of the service.
+fn is_visible(job: &Entry<ServiceJob>, caller: &Caller) -> bool {
+    caller.application().is_none_or(|own| job.value.application.as_ref() == Some(own))
 }
 
 /// Returns a task.
@@ -334,14 +412,32 @@ pub(crate) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<TaskShown>, ApiError> {
     caller.check(Action::ReadEvents, caller.application())?;
-    let found = service.engine().jobs().get(read_id(&id)?).await?;
+    let Some(id) = read_id(&id)? else {
+        let found = service.admin().jobs().get(&id, Service::now()).await;
+        let found = found.map_err(|error| unknown(error, "task"))?;
+        let shown = is_visible(&found, &caller).then(|| found.into());
+        return shown.map(Json).ok_or_else(|| ApiError::unknown("task"));
+    };
+    let found = service.engine().jobs().get(id).await?;
     let is_own =
         |job: &Job| caller.application().is_none_or(|own| job.tenant.as_ref() == Some(own));
     let shown = found.filter(is_own).as_ref().and_then(TaskShown::new);
     shown.map(Json).ok_or_else(|| ApiError::unknown("task"))
 }
 
-fn read_id(id: &str) -> Result<JobId, ApiError> {
-    let number = IdKind::Task.number(id).ok().and_then(|number| u64::try_from(number).ok());
-    number.map(JobId::from_u64).ok_or_else(|| ApiError::unknown("task"))
+/// Reads the id of a task: `None` for one of the service, whose number no job of the engine reaches.
+fn read_id(id: &str) -> Result<Option<JobId>, ApiError> {
+    let number = IdKind::Task.number(id).map_err(|_unreadable| ApiError::unknown("task"))?;
+    Ok(u64::try_from(number).ok().map(JobId::from_u64))
+}
+
+/// Reads the iterator of a page.
+fn read_place(iterator: &str) -> Result<TaskPlace, ApiError> {
+    let (job, own) = iterator.split_once('.').ok_or_else(no_page)?;
+    let read = |id: &str| read_id(id).map_err(|_unreadable| no_page());
+    let job = if job.is_empty() { None } else { Some(read(job)?.ok_or_else(no_page)?) };
+    if !own.is_empty() && read(own)?.is_some() {
+        return Err(no_page());
+    }
+    Ok((job, Some(own.to_owned()).filter(|own| !own.is_empty())))
 }

@@ -1,0 +1,75 @@
+//! Jobs of the service itself: long work that no worker of the engine does.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use webhooks_core::{TenantId, Timestamp};
+
+use crate::public_id::IdKind;
+use crate::record::RecordKind;
+use crate::resource::Resource;
+
+/// A job of the service, from its start until its result is forgotten. Its key is the id of a background
+/// task, with a number that is larger than those of the engine's jobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "callers build and change it")]
+pub struct ServiceJob {
+    /// The application that it belongs to; `None` for a job over all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<TenantId>,
+    /// Its work.
+    pub work: ServiceWork,
+    /// Its state.
+    pub state: ServiceJobState,
+    /// Its result, or the reason why it failed; `null` while it runs.
+    #[serde(default)]
+    pub result: Value,
+    /// The time at which it is forgotten.
+    pub until: Timestamp,
+}
+
+/// The work of a job of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ServiceWork {
+    /// Deletes the content of all events of the job's application.
+    ExpungeAll,
+    /// Lists the event types that the endpoints of each application subscribe to.
+    ListSubscriptions,
+    /// Counts the deliveries of applications.
+    CountDeliveries {
+        /// The start of the time, inclusive.
+        since: Timestamp,
+        /// The end of the time, exclusive.
+        until: Timestamp,
+        /// The ids of the applications; all if `None`.
+        applications: Option<Vec<String>>,
+    },
+}
+
+/// The state of a job of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "a state that a server ignores must not compile")]
+pub enum ServiceJobState {
+    /// A process works on it, or the next one will that starts.
+    Running,
+    /// It has ended, and has a result.
+    Finished,
+    /// It could not go on; its result tells why.
+    Failed,
+}
+
+impl Resource for ServiceJob {
+    const KIND: RecordKind = RecordKind::ServiceJob;
+    const ID: Option<IdKind> = Some(IdKind::Task);
+
+    /// Returns all except the result, which may be long.
+    fn shown(&self) -> serde_json::Result<Value> {
+        Ok(json!({ "work": serde_json::to_value(&self.work)?, "state": self.state }))
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.until)
+    }
+}

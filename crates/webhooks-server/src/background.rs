@@ -1,0 +1,237 @@
+//! Jobs of the service itself, which go on after the answer and after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use webhooks_admin::{
+    Actor, AdminError, Application, Entry, IdKind, ListQuery, ServiceJob, ServiceJobState,
+    ServiceWork,
+};
+use webhooks_core::{TenantId, Timestamp};
+use webhooks_dispatch::figures::{FiguresQuery, FiguresStep};
+use webhooks_dispatch::monitor::MonitorStore as _;
+use webhooks_dispatch::store::{OperationError, StoreError};
+use webhooks_registry::{EndpointStoreError, Subscription};
+
+use crate::endpoint_walk::EndpointWalk;
+use crate::error::ApiError;
+use crate::service::Service;
+
+/// The jobs, or applications, of one step.
+const STEP: usize = 100;
+
+/// How long a job and its result are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The most bytes of a result.
+const MAX_RESULT: usize = 1024 * 1024;
+
+/// The reason why a job did not end.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Endpoints(#[from] EndpointStoreError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the result has more than 1 MiB; ask about fewer applications")]
+    TooLong,
+}
+
+/// The deliveries of an application.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage {
+    app_id: String,
+    app_uid: Option<String>,
+    message_destinations: u64,
+}
+
+/// The event types that an application's endpoints subscribe to.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscribed {
+    app_id: String,
+    explicitly_subscribed_event_types: BTreeSet<String>,
+    has_catch_all_endpoint: bool,
+}
+
+impl Service {
+    /// Starts a job in a task of its own.
+    ///
+    /// # Errors
+    /// [`ApiError`] when as many run as this process runs at once, or the store fails.
+    pub(crate) async fn start_job(
+        &self,
+        work: ServiceWork,
+        application: Option<TenantId>,
+        actor: &Actor,
+    ) -> Result<Entry<ServiceJob>, ApiError> {
+        let Some(permit) = self.job_permit() else {
+            return Err(ApiError::conflict(
+                "Too many background tasks run; wait until one of them has ended.",
+            ));
+        };
+        let now = Self::now();
+        let (state, result, until) = (ServiceJobState::Running, Value::Null, now + KEPT);
+        let job = ServiceJob { application, work, state, result, until };
+        let entry = self.admin().jobs().add(IdKind::Task.generate(), job, actor, now).await?;
+        let (service, started) = (self.clone(), entry.clone());
+        tokio::spawn(async move {
+            service.finish_job(started).await;
+            drop(permit);
+        });
+        Ok(entry)
+    }
+
+    /// Goes on with the jobs that are left from before, in a task of its own.
+    pub(crate) fn finish_jobs(&self) {
+        let service = self.clone();
+        tokio::spawn(async move {
+            let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+            loop {
+                let page = match service.admin().jobs().list(query.clone(), Self::now()).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "jobs are left; the next start goes on with them");
+                        return;
+                    }
+                };
+                let is_left = |job: &Entry<ServiceJob>| job.value.state == ServiceJobState::Running;
+                for job in page.items.into_iter().filter(is_left) {
+                    service.finish_job(job).await;
+                }
+                if page.is_last {
+                    return;
+                }
+                query.iterator = page.next;
+            }
+        });
+    }
+
+    /// Does the work of a job and records its result.
+    async fn finish_job(&self, job: Entry<ServiceJob>) {
+        let (state, result) = match self.result_of(&job.value).await {
+            Ok(result) => (ServiceJobState::Finished, result),
+            Err(failure) => {
+                let error = &failure as &dyn std::error::Error;
+                tracing::error!(error, job = job.id, "a job failed");
+                (ServiceJobState::Failed, json!({ "error": failure.to_string() }))
+            }
+        };
+        let ended = |job: ServiceJob| match job.state {
+            ServiceJobState::Running => ServiceJob { state, result: result.clone(), ..job },
+            // Another process was faster.
+            ServiceJobState::Finished | ServiceJobState::Failed => job,
+        };
+        let (actor, now) = (Actor::service(), Self::now());
+        if let Err(error) = self.admin().jobs().change(&job.id, &actor, now, ended).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, job = job.id, "a job is left; the next start does it again");
+        }
+    }
+
+    async fn result_of(&self, job: &ServiceJob) -> Result<Value, Failure> {
+        let result = match (&job.work, &job.application) {
+            (ServiceWork::ExpungeAll, Some(tenant)) => {
+                let expunged = self.engine().expunge_tenant(tenant.clone()).await?;
+                json!({ "messagesPurged": expunged })
+            }
+            (ServiceWork::CountDeliveries { since, until, applications }, _) => {
+                json!({ "appStats": self.usage(*since, *until, applications.as_deref()).await? })
+            }
+            (ServiceWork::ListSubscriptions, _) => {
+                json!({ "event_types": self.subscribed().await? })
+            }
+            // One of another version, or without its application: there is nothing to do.
+            _ => Value::Null,
+        };
+        check_len(result.to_string().len())?;
+        Ok(result)
+    }
+
+    /// Counts the deliveries of applications in a time.
+    async fn usage(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        ids: Option<&[String]>,
+    ) -> Result<Vec<Usage>, Failure> {
+        let (applications, mut found) = (self.admin().applications(), Vec::new());
+        if let Some(ids) = ids {
+            for id in ids {
+                match applications.get(id, Self::now()).await {
+                    Ok(entry) => found.push(self.usage_of(entry, since, until).await?),
+                    // It was deleted meanwhile.
+                    Err(AdminError::NotFound) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(found);
+        }
+        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+        loop {
+            let page = applications.list(query.clone(), Self::now()).await?;
+            for entry in page.items {
+                found.push(self.usage_of(entry, since, until).await?);
+            }
+            check_len(found.len() * size_of::<Usage>())?;
+            if page.is_last {
+                return Ok(found);
+            }
+            query.iterator = page.next;
+        }
+    }
+
+    async fn usage_of(
+        &self,
+        Entry { id: app_id, value, .. }: Entry<Application>,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Usage, Failure> {
+        let tenant = TenantId::new(&app_id).ok();
+        let (endpoint, step) = (None, FiguresStep::Whole);
+        let query = FiguresQuery { tenant, endpoint, since, until, step };
+        let rows = self.engine().monitor().figures(query).await?;
+        let message_destinations = rows.iter().map(|row| row.figures.accepted).sum();
+        Ok(Usage { app_id, app_uid: value.uid, message_destinations })
+    }
+
+    /// Lists the event types that the open endpoints of each application subscribe to.
+    async fn subscribed(&self) -> Result<Vec<Subscribed>, Failure> {
+        let (mut walk, mut bytes) = (EndpointWalk::new(), 0);
+        let mut found: BTreeMap<TenantId, Subscribed> = BTreeMap::new();
+        while let Some(page) = walk.next(self).await? {
+            for registration in page.iter().filter(|found| found.state.is_open()) {
+                let tenant = &registration.endpoint.tenant;
+                let of = found.entry(tenant.clone()).or_insert_with(|| {
+                    bytes += size_of::<Subscribed>();
+                    Subscribed { app_id: tenant.to_string(), ..Subscribed::default() }
+                });
+                let subscriptions = &registration.endpoint.subscriptions;
+                let is_all = |text: &Subscription| text.as_str() == "*";
+                of.has_catch_all_endpoint |=
+                    subscriptions.is_empty() || subscriptions.iter().any(is_all);
+                let named = subscriptions.iter().filter(|text| !is_all(text));
+                for text in named.map(Subscription::to_string) {
+                    let len = text.len();
+                    if of.explicitly_subscribed_event_types.insert(text) {
+                        bytes += len;
+                    }
+                }
+            }
+            check_len(bytes)?;
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+fn check_len(bytes: usize) -> Result<(), Failure> {
+    if bytes > MAX_RESULT { Err(Failure::TooLong) } else { Ok(()) }
+}
