@@ -115,7 +115,7 @@ pub use settings::EngineSettings;
 pub use shutdown_report::ShutdownReport;
 pub use store::{
     CancelReason, Conflict, OperationError, PublishStatus, Published, Replay, ReplayCursor,
-    StoreError, Undelivered,
+    StoreError, TryNow, Undelivered,
 };
 pub use store_ports::Store;
 pub use worker::Worker;

@@ -41,6 +41,16 @@ impl Running {
     }
 
     pub(crate) async fn start_with(kind: Kind, transport: HttpTransport) -> Self {
+        // Retries soon, so that clients see them.
+        Self::start_retrying(kind, transport, RetryPolicy::fixed(Duration::from_secs(1), 1)).await
+    }
+
+    /// Starts a service that tries again by this policy.
+    pub(crate) async fn start_retrying(
+        kind: Kind,
+        transport: HttpTransport,
+        retry: RetryPolicy,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, admin) = match kind {
             Kind::Sqlite => {
@@ -55,8 +65,6 @@ impl Running {
                 (BoxedStore::new(store), Admin::new(records))
             }
         };
-        // Retries soon, so that clients see them.
-        let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
         let settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
         let engine = Engine::builder(store, transport).settings(settings);

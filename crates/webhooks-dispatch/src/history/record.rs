@@ -106,7 +106,8 @@ pub struct DeliveryRecord {
     pub cancelled: Option<CancelReason>,
     /// The number of attempts in all.
     pub attempts: u32,
-    /// The number of attempts before it was last replayed.
+    /// The number of attempts before it was last replayed, or tried by
+    /// [`try_now`](crate::store::OperationStore::try_now).
     pub attempts_before_replay: u32,
     /// The time at which it came into being: with its event, or by a replay of missed events.
     pub created_at: Timestamp,
