@@ -23,6 +23,7 @@ pub mod replay;
 pub mod scheduled;
 pub mod search;
 pub mod settle;
+pub mod trace;
 pub mod try_now;
 pub mod versions;
 

@@ -198,6 +198,11 @@ macro_rules! delivery_store_tests {
                 time_without_attempts_counts_for_nothing
                 cancelling_ends_what_waits_or_flies_and_nothing_else
             }
+            trace (delivery_store::trace) {
+                a_trace_is_stored_and_returned_with_each_claim
+                a_replayed_delivery_has_its_trace
+                a_trace_is_no_part_of_the_content
+            }
             try_now (delivery_store::try_now) {
                 a_retry_that_waits_is_due_at_once_and_more_follow
                 one_retry_of_many_is_made_at_once

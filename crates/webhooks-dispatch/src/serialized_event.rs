@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use webhooks_core::{
     Channel, EndpointId, Event, EventId, EventType, LabelError, Tag, TenantId, Timestamp,
+    TraceContext,
 };
 use webhooks_registry::{BodyFormat, Endpoint, Registration, Registry};
 
@@ -38,7 +39,7 @@ pub struct SerializedEvent {
     pub tenant: TenantId,
     /// The event's JSON object, as [`Event::to_json`] writes it.
     pub body: Bytes,
-    /// The channels, by which endpoints filter. Empty in a claim, which needs none, as the fields
+    /// The channels, by which endpoints filter. Empty in a claim, which needs none, as the three fields
     /// below.
     pub channels: Vec<Channel>,
     /// The tags, by which people find it.
@@ -48,6 +49,8 @@ pub struct SerializedEvent {
     /// The endpoints that get it, whatever they subscribe to; those that want it if `None`. No other
     /// endpoint counts as having missed it.
     pub only: Option<Vec<EndpointId>>,
+    /// The place of the event in a distributed trace, which its deliveries pass on; in a claim, too.
+    pub trace: Option<TraceContext>,
 }
 
 impl SerializedEvent {
@@ -62,13 +65,15 @@ impl SerializedEvent {
             tags: event.tags.clone(),
             deliver_at: None,
             only: None,
+            trace: None,
         }
     }
 
     /// Returns the event as a claim holds it, of the columns of a store.
     pub fn claimed(id: EventId, event_type: EventType, tenant: TenantId, body: Bytes) -> Self {
         let (channels, tags) = (Vec::new(), Vec::new());
-        Self { id, event_type, tenant, body, channels, tags, deliver_at: None, only: None }
+        let (deliver_at, only, trace) = (None, None, None);
+        Self { id, event_type, tenant, body, channels, tags, deliver_at, only, trace }
     }
 
     /// Returns the body that the endpoint gets, which shares its bytes with the stored body. `None` if
@@ -147,6 +152,7 @@ impl fmt::Debug for SerializedEvent {
             .field("tags", &self.tags)
             .field("deliver_at", &self.deliver_at)
             .field("only", &self.only)
+            .field("trace", &self.trace)
             .finish()
     }
 }

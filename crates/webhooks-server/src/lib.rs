@@ -6,6 +6,7 @@ mod error;
 mod metrics;
 mod schema;
 mod throttle;
+mod trace;
 
 mod parameters;
 mod service;

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps from each version to the next. Released steps never change.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_start.sql"), include_str!("../migrations/0002_trace.sql")];
 
 /// The version of the schema that this program knows.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]

@@ -28,3 +28,4 @@ mod openapi;
 mod resend;
 mod running;
 mod schemathesis;
+mod trace;

@@ -110,6 +110,24 @@ impl Running {
         self.ask_as(Some(&self.key), method, path, body.as_deref()).await
     }
 
+    /// Makes a POST with the administrator's key, these headers and this body.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let with_header = |request: reqwest::RequestBuilder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        let request = headers.iter().fold(request, with_header).body(body.to_owned());
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.ask("GET", path, Value::Null).await
     }

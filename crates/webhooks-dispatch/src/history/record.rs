@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use webhooks_core::{
     Channel, DeliveryId, DeliveryStatus, EndpointId, Event, EventId, EventType, Tag, TenantId,
-    Timestamp,
+    Timestamp, TraceContext,
 };
 
 use super::query::Cursor;
@@ -52,6 +52,8 @@ pub struct EventSummary {
     pub body_len: usize,
     /// The time at which its content was deleted, if it was.
     pub expunged_at: Option<Timestamp>,
+    /// Its place in a distributed trace, if it was published with one.
+    pub trace: Option<TraceContext>,
 }
 
 /// An event of the history with its body.

@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Object, Path, parse, read_body};
 use crate::service::Service;
+use crate::trace::RequestTrace;
 
 /// The most messages of a request.
 const MAX_MESSAGES: usize = 1_000;
@@ -52,6 +53,7 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Publish).await?;
     let is_lines = has_lines(request.headers());
+    let trace = RequestTrace::read(request.headers());
     let body = read_body(request.into_body(), service.settings().max_request).await?;
     let messages: Vec<Object<MessageIn>> = if is_lines {
         let lines = body.split(|byte| *byte == b'\n');
@@ -67,9 +69,10 @@ pub(crate) async fn create(
     for _ in &messages {
         service.pass(&app)?;
     }
-    let publications = messages.iter();
-    let publications =
-        publications.map(|Object(message)| message.publication(message.event()?, &app, None));
+    let publications = messages.iter().map(|Object(message)| {
+        let publication = message.publication(message.event()?, &app, None)?;
+        Ok::<_, ApiError>(trace.with(publication))
+    });
     let publications: Vec<Publication> = publications.collect::<Result<_, _>>()?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());

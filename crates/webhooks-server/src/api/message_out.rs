@@ -70,7 +70,7 @@ pub(crate) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Returns the record of a message that was accepted just now, as far as its publisher knows it.
 pub(crate) fn as_accepted(publication: Publication, deliveries: usize) -> EventRecord {
-    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only } =
+    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only, trace } =
         publication.into_serialized();
     let accepted_at = Service::now();
     let (body_len, expunged_at) = (body.len(), None);
@@ -86,6 +86,7 @@ pub(crate) fn as_accepted(publication: Publication, deliveries: usize) -> EventR
         deliveries,
         body_len,
         expunged_at,
+        trace,
     };
     EventRecord { summary, body }
 }

@@ -11,6 +11,7 @@ use super::*;
 fn plan(list: &List) -> String {
     let file = Connection::open_in_memory().unwrap();
     file.execute_batch(include_str!("../../migrations/0001_start.sql")).unwrap();
+    file.execute_batch(include_str!("../../migrations/0002_trace.sql")).unwrap();
     let plan = format!("EXPLAIN QUERY PLAN {}", list.statement("DESC", 101));
     let mut statement = file.prepare(&plan).unwrap();
     let rows = statement.query_map(params_from_iter(list.values()), |row| row.get(3)).unwrap();
@@ -112,6 +113,7 @@ fn the_path_of_a_list_depends_on_the_rows_to_look_at() {
 fn filled(others: i64, mine: i64) -> Connection {
     let file = Connection::open_in_memory().unwrap();
     file.execute_batch(include_str!("../../migrations/0001_start.sql")).unwrap();
+    file.execute_batch(include_str!("../../migrations/0002_trace.sql")).unwrap();
     let fill = format!(
         "INSERT INTO endpoints (number, tenant, id, settings, secrets, state, version, created_at,
              updated_at, state_since)
