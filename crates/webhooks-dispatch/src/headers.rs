@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
 use webhooks_core::Timestamp;
-use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
+use webhooks_registry::{BodyFormat, Endpoint, HeaderProfile, SecretError};
 use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
+use crate::cloud_event;
 use crate::serialized_event::SerializedEvent;
 
 /// The reason why a delivery cannot be signed. Trying again does not help.
@@ -22,7 +23,7 @@ pub enum SigningError {
     /// The endpoint's algorithm is none that its secrets can be keys of.
     #[error("the endpoint's algorithm does not fit its secrets")]
     Algorithm(#[from] SecretError),
-    /// The endpoint gets the payload alone, and the stored body of the event has none. The parser's
+    /// The endpoint's body is made of parts of the stored body, which cannot be read. The parser's
     /// error is left out: it could show a part of the body.
     #[error("the stored body of the event cannot be read")]
     Body,
@@ -57,7 +58,13 @@ pub(crate) fn signed_headers(
     let traced = if event.trace.is_some() { TRACE_HEADERS } else { 0 };
     let most = traced + MORE_HEADERS + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
     let mut headers = HeaderMap::with_capacity(most);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        CONTENT_TYPE,
+        match endpoint.body {
+            BodyFormat::CloudEvent => cloud_event::MEDIA_TYPE,
+            BodyFormat::Event | BodyFormat::Payload => HeaderValue::from_static("application/json"),
+        },
+    );
     // First, so that a header of the endpoint never replaces a signature.
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());

@@ -34,6 +34,7 @@
 // Each file uses only files above it, so read from top to bottom.
 pub mod clock;
 
+mod cloud_event;
 mod response_record;
 mod serialized_event;
 

@@ -13,6 +13,8 @@ use webhooks_core::{
 };
 use webhooks_registry::{BodyFormat, Endpoint, Registration, Registry};
 
+use crate::cloud_event;
+
 /// The longest time from publishing to the deliveries: 90 days.
 const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -76,8 +78,8 @@ impl SerializedEvent {
         Self { id, event_type, tenant, body, channels, tags, deliver_at, only, trace }
     }
 
-    /// Returns the body that the endpoint gets, which shares its bytes with the stored body. `None` if
-    /// it is to be the payload and the stored body has none.
+    /// Returns the body that the endpoint gets; except a CloudEvent, it shares its bytes with the stored
+    /// body. `None` if the stored body cannot be read.
     pub(crate) fn body_for(&self, endpoint: &Endpoint) -> Option<Bytes> {
         #[derive(Deserialize)]
         struct Stored<'a> {
@@ -90,6 +92,7 @@ impl SerializedEvent {
                 let Stored { payload } = serde_json::from_slice(&self.body).ok()?;
                 Some(self.body.slice_ref(payload.get().as_bytes()))
             }
+            BodyFormat::CloudEvent => cloud_event::of_stored(&self.body, &self.tenant),
         }
     }
 

@@ -63,7 +63,8 @@ pub struct EventRecord {
     /// All except the body.
     pub summary: EventSummary,
     /// The event's JSON object; empty if the event is expunged. It is the body that endpoints got,
-    /// except those that get the payload alone: [`SentRequest`](super::SentRequest) has theirs.
+    /// except those with another [`BodyFormat`](webhooks_registry::BodyFormat):
+    /// [`SentRequest`](super::SentRequest) has theirs.
     pub body: Bytes,
 }
 

@@ -161,6 +161,7 @@ mod tests {
         for (id, body) in [
             ("event", BodyFormat::Event),
             ("payload", BodyFormat::Payload),
+            ("cloud-event", BodyFormat::CloudEvent),
         ] {
             let endpoint = Endpoint::new(&format!("https://example.com/{id}"), SECRET).unwrap();
             engine.endpoints().register(id, endpoint.body(body)).await.unwrap();
@@ -176,7 +177,7 @@ mod tests {
         let stored = history.event(event.tenant.clone(), event.id.clone()).await.unwrap().unwrap();
         let attempts = history.attempts(Query::default()).await.unwrap().items;
         let requests = requests.lock().unwrap().clone();
-        assert_eq!((attempts.len(), requests.len()), (2, 2));
+        assert_eq!((attempts.len(), requests.len()), (3, 3));
         let keys = KeyRing::from(Key::standard(SECRET).unwrap());
         for found in attempts {
             let id = found.endpoint.as_str();
@@ -185,7 +186,8 @@ mod tests {
             let again = SentRequest::new(&endpoint.endpoint, &stored, started_at).unwrap();
             match id {
                 "event" => assert_eq!(again.body, event.to_json()),
-                _ => assert_eq!(again.body, PAYLOAD),
+                "payload" => assert_eq!(again.body, PAYLOAD),
+                _ => assert!(again.body.ends_with(format!("\"data\":{PAYLOAD}}}").as_bytes())),
             }
             let now = started_at.as_unix_seconds();
             standard::verify(&keys, &again.headers, &again.body, now).unwrap();
