@@ -61,6 +61,8 @@ pub enum Command {
     Prune,
     /// A delivery is replayed: it goes to the row that its endpoint has at the time of the change.
     Replay,
+    /// A delivery whose retry waits is tried now.
+    TryNow,
 }
 
 /// A difference between the store and a correct one.
@@ -96,6 +98,8 @@ pub enum Deviation {
     /// A preclaimed delivery is taken out of memory although another process has cancelled it,
     /// because nobody counts cancellations.
     TakesWhatHasEnded,
+    /// A delivery that is claimed is made due, and its claim ends.
+    TriesWhatIsClaimed,
 }
 
 impl Scope {

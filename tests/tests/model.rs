@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use webhooks_tests::model::Command::{Cancel, Disable, Prune, Replay};
+use webhooks_tests::model::Command::{Cancel, Disable, Prune, Replay, TryNow};
 use webhooks_tests::model::{Command, Deviation, Promise, Report, Scope, Shape, explore};
 
 /// The largest number of states in a scope, so that all tests take seconds.
@@ -32,6 +32,8 @@ fn one_delivery_keeps_all_promises() {
     check_kept(Shape::One, 2, &[Prune, Replay]);
     check_kept(Shape::One, 2, &[Cancel, Disable]);
     check_kept(Shape::One, 1, &[Cancel, Disable, Replay]);
+    check_kept(Shape::One, 2, &[TryNow]);
+    check_kept(Shape::One, 1, &[Cancel, Replay, TryNow]);
 }
 
 #[test]
@@ -48,6 +50,7 @@ fn deliveries_of_two_events_keep_all_promises() {
     check_kept(Shape::TwoEvents, 0, &[Cancel, Replay]);
     check_kept(Shape::TwoEvents, 0, &[Disable, Replay]);
     check_kept(Shape::TwoEvents, 0, &[Cancel, Disable]);
+    check_kept(Shape::TwoEvents, 0, &[TryNow]);
 }
 
 #[test]
@@ -56,6 +59,7 @@ fn deliveries_to_an_ordered_endpoint_keep_all_promises() {
     check_kept(Shape::Ordered, 0, &[Cancel]);
     check_kept(Shape::Ordered, 0, &[Cancel, Replay]);
     check_kept(Shape::Ordered, 0, &[Disable, Replay]);
+    check_kept(Shape::Ordered, 0, &[Cancel, TryNow]);
 }
 
 /// Checks that a store with one difference breaks exactly these promises.
@@ -91,6 +95,12 @@ fn planted_faults_are_found() {
     check_broken(
         &[Deviation::ReplaysWhatIsOpen],
         replays,
+        &[EndedIsNotHandedOut, OneHolder, SentOnce],
+    );
+    let tries = (one, 0, &[TryNow][..]);
+    check_broken(
+        &[Deviation::TriesWhatIsClaimed],
+        tries,
         &[EndedIsNotHandedOut, OneHolder, SentOnce],
     );
     let prunes = (Shape::OneEvent, 0, &[Prune, Replay][..]);

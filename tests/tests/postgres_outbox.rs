@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::JoinSet;
-use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp};
+use webhooks_core::{Event, EventId, EventType, Payload, TenantId, Timestamp, TraceContext};
 use webhooks_dispatch::{
-    Engine, EngineSettings, FnTransport, PublishStatus,
+    Engine, EngineSettings, FnTransport, Publication, PublishStatus,
     clock::{Clock as _, SystemClock},
+    history::HistoryStore as _,
     monitor::MonitorStore as _,
     store::{ClaimRequest, DeliveryStore as _, Room, SerializedEvent, StoreError},
 };
@@ -132,6 +133,17 @@ async fn nothing_is_sent_before_the_commit_and_a_worker_hears_of_it() {
     transaction.commit().await.unwrap();
     changes.changed().await;
     assert_eq!(claimed(&store).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_trace_goes_with_the_event() {
+    let (url, store) = open().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = TraceContext::parse(parent, ["a=1"]).unwrap();
+    let publication = Publication::new(&event("a")).trace(trace.clone());
+    let _published = publish_in(&mut connect(&url).await, publication).await.unwrap();
+    let found = store.event(TenantId::default(), EventId::new("a").unwrap()).await.unwrap();
+    assert_eq!(found.unwrap().summary.trace, Some(trace));
 }
 
 /// A worker that drains delivers what was committed before, also if it has not heard of it yet. Most

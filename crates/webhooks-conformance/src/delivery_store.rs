@@ -24,6 +24,8 @@ pub mod replay;
 pub mod scheduled;
 pub mod search;
 pub mod settle;
+pub mod trace;
+pub mod try_now;
 pub mod versions;
 
 use std::time::Duration;

@@ -206,6 +206,22 @@ macro_rules! delivery_store_tests {
                 time_without_attempts_counts_for_nothing
                 cancelling_ends_what_waits_or_flies_and_nothing_else
             }
+            trace (delivery_store::trace) {
+                a_trace_is_stored_and_returned_with_each_claim
+                a_replayed_delivery_has_its_trace
+                a_trace_is_no_part_of_the_content
+            }
+            try_now (delivery_store::try_now) {
+                a_retry_that_waits_is_due_at_once_and_more_follow
+                one_retry_of_many_is_made_at_once
+                a_claimed_delivery_is_left_to_its_claim
+                a_delivery_that_is_due_waits_on
+                a_delivery_that_has_ended_cannot_be_tried
+                a_paused_endpoint_gets_it_when_it_is_resumed
+                a_scheduled_delivery_is_sent_before_its_time
+                an_ordered_endpoint_goes_on_with_the_retry_for_which_it_waits
+                a_delivery_that_is_tried_now_wakes_a_worker
+            }
             versions (delivery_store::versions) {
                 a_change_is_made_only_under_its_condition
                 of_many_writers_of_one_version_one_wins

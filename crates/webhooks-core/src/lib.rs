@@ -10,6 +10,7 @@ mod id;
 mod payload;
 mod retry;
 mod timestamp;
+mod trace_context;
 
 mod label;
 
@@ -27,3 +28,4 @@ pub use payload::{Payload, PayloadError};
 pub use retry::RetryPolicy;
 pub use text::excerpt;
 pub use timestamp::{Timestamp, TimestampError};
+pub use trace_context::TraceContext;

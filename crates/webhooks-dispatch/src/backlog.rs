@@ -192,7 +192,22 @@ impl Backlog {
 
     /// Returns the first delivery in memory that waits for an endpoint.
     pub(crate) fn head(&self, endpoint: EndpointNumber) -> Option<&QueuedDelivery> {
-        self.queues.get(&endpoint)?.head()
+        self.queues.get(&endpoint)?.first().map(|(_, delivery)| delivery)
+    }
+
+    /// Returns whether an ordered endpoint waits for the retry of this delivery, which is its first
+    /// one in memory.
+    pub(crate) fn is_blocked_by(
+        &self,
+        endpoint: EndpointNumber,
+        id: DeliveryId,
+        now: Timestamp,
+    ) -> bool {
+        let Some(queue) = self.queues.get(&endpoint) else { return false };
+        queue.blocked_until > now
+            && queue
+                .first()
+                .is_some_and(|(key, first)| key.delivery == id && !first.awaits_first_attempt())
     }
 
     /// Lets an ordered endpoint go on at once. A store calls this when it has removed the delivery

@@ -20,7 +20,7 @@ use crate::replaying::{PORTION, Replaying};
 use crate::serialized_event::SerializedEvent;
 use crate::settings::MIN_RETENTION;
 use crate::store::{
-    Conflict, ExpungeRequest, OperationError, PublishStatus, Published, Replay, StoreError,
+    Conflict, ExpungeRequest, OperationError, PublishStatus, Published, Replay, StoreError, TryNow,
 };
 use crate::store_ports::Store;
 use crate::transport::Transport;
@@ -255,6 +255,22 @@ where
             .unwrap_or(Err(OperationError::UnknownDelivery { delivery }))?;
         self.shared.observers.notify(&Occurrence::Cancelled { delivery });
         Ok(())
+    }
+
+    /// Tries a delivery now that waits for its retry, or for the time for which it was scheduled. Its
+    /// retries then start anew, as after a replay: an attempt that fails does not end them.
+    ///
+    /// A delivery that has ended is not tried: [`replay`](Self::replay) it.
+    ///
+    /// # Errors
+    /// [`OperationError`] when there is no such delivery, it has ended, or the store fails.
+    pub async fn try_now(&self, delivery: DeliveryId) -> Result<TryNow, OperationError> {
+        let tried = self.shared.store.try_now(delivery, self.shared.now().wall).await?;
+        if matches!(tried, TryNow::Due | TryNow::Paused) {
+            let (replay, tenant, deliveries) = (&Replay::Delivery(delivery), None, 1);
+            self.shared.observers.notify(&Occurrence::Replayed { replay, tenant, deliveries });
+        }
+        Ok(tried)
     }
 
     /// Deletes the content of an event: its body, and the responses to its attempts. Deliveries that

@@ -29,7 +29,7 @@ pub mod types {
     pub use crate::store::{
         ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, ExpungeRequest,
         Expunged, OperationError, OperationStore, PruneRequest, Published, ReplayRequest, Replayed,
-        Room, SerializedEvent, Settled, Settlement, StoreError,
+        Room, SerializedEvent, Settled, Settlement, StoreError, TryNow,
     };
 }
 
@@ -123,6 +123,8 @@ macro_rules! __methods {
             >;
             replay(request: $crate::__types::ReplayRequest)
                 -> Result<$crate::__types::Replayed, $crate::__types::OperationError>;
+            try_now(delivery: $crate::__types::DeliveryId, now: $crate::__types::Timestamp)
+                -> Result<$crate::__types::TryNow, $crate::__types::OperationError>;
             expunge(request: $crate::__types::ExpungeRequest)
                 -> Result<$crate::__types::Expunged, $crate::__types::OperationError>;
             expunge_response(delivery: $crate::__types::DeliveryId, number: u32)

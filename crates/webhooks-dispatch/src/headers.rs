@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use thiserror::Error;
 use webhooks_core::Timestamp;
-use webhooks_registry::{Endpoint, HeaderProfile, SecretError};
+use webhooks_registry::{BodyFormat, Endpoint, HeaderProfile, SecretError};
 use webhooks_sign::{Algorithm, SignError, standard, x_webhook};
 
+use crate::cloud_event;
 use crate::serialized_event::SerializedEvent;
 
 /// The reason why a delivery cannot be signed. Trying again does not help.
@@ -22,7 +23,7 @@ pub enum SigningError {
     /// The endpoint's algorithm is none that its secrets can be keys of.
     #[error("the endpoint's algorithm does not fit its secrets")]
     Algorithm(#[from] SecretError),
-    /// The endpoint gets the payload alone, and the stored body of the event has none. The parser's
+    /// The endpoint's body is made of parts of the stored body, which cannot be read. The parser's
     /// error is left out: it could show a part of the body.
     #[error("the stored body of the event cannot be read")]
     Body,
@@ -34,9 +35,9 @@ pub enum SigningError {
     Sign(#[from] SignError),
 }
 
-/// Returns the headers of one attempt: the content type, those that the endpoint adds, and for each
-/// of its profiles the id, the time of the attempt and the signature of `body`, which is the event's
-/// body for this endpoint.
+/// Returns the headers of one attempt: the content type, those that the endpoint adds, the trace
+/// context of the event, and for each of the endpoint's profiles the id, the time of the attempt and
+/// the signature of `body`, which is the event's body for this endpoint.
 ///
 /// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
 /// Webhooks 1.0, "Webhook headers", asks ("the timestamp of the webhook transmission"). An engine
@@ -54,12 +55,27 @@ pub(crate) fn signed_headers(
     now: Timestamp,
 ) -> Result<HeaderMap, SigningError> {
     let profiles = endpoint.header_profiles();
-    let most = MORE_HEADERS + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
+    let traced = if event.trace.is_some() { TRACE_HEADERS } else { 0 };
+    let most = traced + MORE_HEADERS + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
     let mut headers = HeaderMap::with_capacity(most);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        CONTENT_TYPE,
+        match endpoint.body {
+            BodyFormat::CloudEvent => cloud_event::MEDIA_TYPE,
+            BodyFormat::Event | BodyFormat::Payload => HeaderValue::from_static("application/json"),
+        },
+    );
     // First, so that a header of the endpoint never replaces a signature.
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());
+    }
+    if let Some(trace) = &event.trace {
+        // A state belongs to its parent, so the endpoint's own must not follow that of the event.
+        headers.remove(TRACESTATE);
+        headers.insert(TRACEPARENT, HeaderValue::from_str(trace.parent())?);
+        if let Some(state) = trace.state() {
+            headers.insert(TRACESTATE, HeaderValue::from_str(state)?);
+        }
     }
     let mut signer = Signer { endpoint, event, body, now, headers };
     for profile in profiles {
@@ -71,6 +87,11 @@ pub(crate) fn signed_headers(
     }
     Ok(signer.headers)
 }
+
+/// The names of the headers of W3C Trace Context, and their number.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TRACE_HEADERS: usize = 2;
 
 /// The number of headers of most profiles, and that of those beside profiles and endpoint: the content
 /// type, and two that an HTTP client adds. A map with more room is large enough to cost an allocation
@@ -164,7 +185,7 @@ impl Signer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use webhooks_core::Event;
+    use webhooks_core::{Event, TraceContext};
     use webhooks_registry::Secret;
     use webhooks_sign::{Key, KeyRing};
 
@@ -243,6 +264,26 @@ mod tests {
             let keys = KeyRing::from(Key::standard(secret).unwrap());
             scheme.verify(&keys, &headers, BODY, now().as_unix_seconds()).unwrap();
         }
+    }
+
+    #[test]
+    fn the_trace_context_of_an_event_replaces_headers_of_the_endpoint() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let event = SerializedEvent::new(&Event::new("user.created", ()).unwrap());
+        let own = Endpoint::new("https://example.com/", SECRET).unwrap();
+        let own = own.header("traceparent", "own").unwrap().header("tracestate", "own").unwrap();
+        let names = |trace: Option<TraceContext>| {
+            let event = SerializedEvent { trace, ..event.clone() };
+            let headers = signed_headers(&own, &event, BODY, now()).unwrap();
+            let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            (text("traceparent"), text("tracestate"))
+        };
+        let own_values = (Some("own".to_owned()), Some("own".to_owned()));
+        assert_eq!(names(None), own_values);
+        let trace = TraceContext::parse(parent, ["a=1", "b=2"]);
+        assert_eq!(names(trace), (Some(parent.to_owned()), Some("a=1,b=2".to_owned())));
+        let trace = TraceContext::parse(parent, []);
+        assert_eq!(names(trace), (Some(parent.to_owned()), None));
     }
 
     #[test]

@@ -34,6 +34,7 @@
 // Each file uses only files above it, so read from top to bottom.
 pub mod clock;
 
+mod cloud_event;
 mod response_record;
 mod serialized_event;
 
@@ -115,7 +116,7 @@ pub use settings::EngineSettings;
 pub use shutdown_report::ShutdownReport;
 pub use store::{
     CancelReason, Conflict, OperationError, PublishStatus, Published, Replay, ReplayCursor,
-    StoreError, Undelivered,
+    StoreError, TryNow, Undelivered,
 };
 pub use store_ports::Store;
 pub use worker::Worker;

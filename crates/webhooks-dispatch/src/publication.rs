@@ -1,6 +1,6 @@
 //! A publication: an event, and how it is to be delivered.
 
-use webhooks_core::{EndpointId, Event, Timestamp};
+use webhooks_core::{EndpointId, Event, Timestamp, TraceContext};
 
 use crate::serialized_event::SerializedEvent;
 
@@ -50,6 +50,14 @@ impl Publication {
     /// events. No other endpoint counts as having missed it.
     pub fn only(mut self, endpoints: impl IntoIterator<Item = EndpointId>) -> Self {
         self.event.only = Some(endpoints.into_iter().collect());
+        self
+    }
+
+    /// Sets the place of the event in a distributed trace. Each delivery passes it on in the headers
+    /// `traceparent` and `tracestate`, in place of headers of these names that its endpoint adds. It is
+    /// no part of the event's content: if the event is published again, the first one stays.
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.event.trace = Some(trace);
         self
     }
 

@@ -9,8 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use webhooks_core::{
     Channel, EndpointId, Event, EventId, EventType, LabelError, Tag, TenantId, Timestamp,
+    TraceContext,
 };
 use webhooks_registry::{BodyFormat, Endpoint, Registration, Registry};
+
+use crate::cloud_event;
 
 /// The longest time from publishing to the deliveries: 90 days.
 const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -38,7 +41,7 @@ pub struct SerializedEvent {
     pub tenant: TenantId,
     /// The event's JSON object, as [`Event::to_json`] writes it.
     pub body: Bytes,
-    /// The channels, by which endpoints filter. Empty in a claim, which needs none, as the fields
+    /// The channels, by which endpoints filter. Empty in a claim, which needs none, as the three fields
     /// below.
     pub channels: Vec<Channel>,
     /// The tags, by which people find it.
@@ -48,6 +51,8 @@ pub struct SerializedEvent {
     /// The endpoints that get it, whatever they subscribe to; those that want it if `None`. No other
     /// endpoint counts as having missed it.
     pub only: Option<Vec<EndpointId>>,
+    /// The place of the event in a distributed trace, which its deliveries pass on; in a claim, too.
+    pub trace: Option<TraceContext>,
 }
 
 impl SerializedEvent {
@@ -62,17 +67,19 @@ impl SerializedEvent {
             tags: event.tags.clone(),
             deliver_at: None,
             only: None,
+            trace: None,
         }
     }
 
     /// Returns the event as a claim holds it, of the columns of a store.
     pub fn claimed(id: EventId, event_type: EventType, tenant: TenantId, body: Bytes) -> Self {
         let (channels, tags) = (Vec::new(), Vec::new());
-        Self { id, event_type, tenant, body, channels, tags, deliver_at: None, only: None }
+        let (deliver_at, only, trace) = (None, None, None);
+        Self { id, event_type, tenant, body, channels, tags, deliver_at, only, trace }
     }
 
-    /// Returns the body that the endpoint gets, which shares its bytes with the stored body. `None` if
-    /// it is to be the payload and the stored body has none.
+    /// Returns the body that the endpoint gets; except a CloudEvent, it shares its bytes with the stored
+    /// body. `None` if the stored body cannot be read.
     pub(crate) fn body_for(&self, endpoint: &Endpoint) -> Option<Bytes> {
         #[derive(Deserialize)]
         struct Stored<'a> {
@@ -85,6 +92,7 @@ impl SerializedEvent {
                 let Stored { payload } = serde_json::from_slice(&self.body).ok()?;
                 Some(self.body.slice_ref(payload.get().as_bytes()))
             }
+            BodyFormat::CloudEvent => cloud_event::of_stored(&self.body, &self.tenant),
         }
     }
 
@@ -147,6 +155,7 @@ impl fmt::Debug for SerializedEvent {
             .field("tags", &self.tags)
             .field("deliver_at", &self.deliver_at)
             .field("only", &self.only)
+            .field("trace", &self.trace)
             .finish()
     }
 }

@@ -39,7 +39,7 @@ pub use self::changes::{ChangeListener, ChangeNotifier};
 pub use self::claim::{Claim, ClaimRequest, Claimed, Progress, RATE_SPAN};
 pub use self::error::{CancelReason, OperationError, StoreError};
 pub use self::health::{Failing, Health};
-pub use self::operation::{ExpungeRequest, Expunged, OperationStore};
+pub use self::operation::{ExpungeRequest, Expunged, OperationStore, TryNow};
 pub use self::outcome::{Attempt, Outcome};
 pub use self::replay::{
     Replay, ReplayCursor, ReplayCursorError, ReplayMode, ReplayRequest, Replayed, Undelivered,

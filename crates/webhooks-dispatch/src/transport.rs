@@ -308,9 +308,17 @@ mod tests {
         let endpoint =
             Endpoint::new("https://example.com/", SECRET).unwrap().profiles(all).unwrap();
         let whole = std::str::from_utf8(&event.body).unwrap();
-        for (format, expected) in [(BodyFormat::Event, whole), (BodyFormat::Payload, text)] {
+        let cloud_event = event.body_for(&endpoint.clone().body(BodyFormat::CloudEvent)).unwrap();
+        let cloud_event = std::str::from_utf8(&cloud_event).unwrap();
+        let (json, cloud) = ("application/json", "application/cloudevents+json");
+        for (format, expected, media_type) in [
+            (BodyFormat::Event, whole, json),
+            (BodyFormat::Payload, text, json),
+            (BodyFormat::CloudEvent, cloud_event, cloud),
+        ] {
             let sent = Request::signed(&endpoint.clone().body(format), &event, now).unwrap();
             assert_eq!(sent.body, expected);
+            assert_eq!(sent.headers["content-type"], media_type);
             let keys = KeyRing::from(Key::standard(SECRET).unwrap());
             for scheme in [standard::STANDARD, standard::SVIX] {
                 scheme.verify(&keys, &sent.headers, &sent.body, now.as_unix_seconds()).unwrap();

@@ -110,6 +110,7 @@ CREATE TABLE webhooks.events (
     deliver_at  timestamptz,                    -- the time before which nothing is delivered
     only_ids    text[],                         -- the ids of the endpoints that alone get it
     expunged_at timestamptz,                    -- when its content was deleted
+    trace       text,                           -- traceparent and, behind a space, tracestate
     PRIMARY KEY (number, accepted_at)
 ) PARTITION BY RANGE (accepted_at);
 -- A tenant's pages, replays and prunes read no events of others.

@@ -22,7 +22,8 @@ END $$;
 -- counted from 1.
 --
 -- Deliveries of an event with a time in `p_deliver_ats` that is later than its own are scheduled:
--- they are due then, and not preclaimed. `p_deliver_ats` and `p_tags` are NULL if no event has any.
+-- they are due then, and not preclaimed. `p_deliver_ats`, `p_tags` and `p_traces` are NULL if no event
+-- has any.
 --
 -- Deliveries to the endpoints of `p_preclaimable` are preclaimed unless the endpoint is ordered:
 -- they are claimed at once for `p_worker`, with `p_token` and for `p_lease`. The publishing process
@@ -43,7 +44,7 @@ CREATE FUNCTION webhooks.publish_all(
     p_ids text[], p_bodies text[], p_times timestamptz[], p_kinds integer[],
     p_tenants text[], p_types text[], p_patterns text[], p_channels text[], p_only text[],
     p_tags text[], p_deliver_ats timestamptz[], p_worker bigint,
-    p_preclaimable bigint[], p_lease interval, p_token bigint,
+    p_preclaimable bigint[], p_lease interval, p_token bigint, p_traces text[] DEFAULT NULL,
     OUT numbers bigint[], OUT wanted integer[],
     OUT preclaimed_kinds integer[], OUT preclaimed_endpoints bigint[],
     OUT preclaimed_ordinals integer[],
@@ -171,12 +172,13 @@ BEGIN
          AS w(kind, endpoint, ordinal, is_ordered, is_preclaimed) USING (kind)
     WHERE g.number IS NOT NULL;
     INSERT INTO events (number, accepted_at, tenant, id, type, deliveries, body, channels, tags,
-                        deliver_at, only_ids)
+                        deliver_at, only_ids, trace)
     SELECT g.number, g.at, p_tenants[g.kind], g.id, p_types[g.kind], wanted[g.kind], g.body,
            string_to_array(p_channels[g.kind], ' '), string_to_array(g.tags, ' '), g.deliver_at,
-           string_to_array(p_only[g.kind], ' ')
-    FROM unnest(numbers, p_times, p_ids, p_kinds, p_bodies, p_tags, p_deliver_ats)
-         AS g(number, at, id, kind, body, tags, deliver_at)
+           string_to_array(p_only[g.kind], ' '), g.trace
+    FROM unnest(numbers, p_times, p_ids, p_kinds, p_bodies, p_tags, p_deliver_ats,
+                p_traces)
+         AS g(number, at, id, kind, body, tags, deliver_at, trace)
     WHERE g.number IS NOT NULL;
     IF array_position(numbers, NULL) IS NOT NULL THEN
         SELECT array_agg(g.place), array_agg(e.deliveries), array_agg(e.number), array_agg(e.body)
@@ -399,7 +401,7 @@ END $$;
 CREATE FUNCTION webhooks.publish_event(
     p_type text, p_payload json, p_source json, p_id text, p_tenant text, p_occurred_at timestamptz,
     p_channels text[] DEFAULT NULL, p_tags text[] DEFAULT NULL,
-    p_deliver_at timestamptz DEFAULT NULL, p_only text[] DEFAULT NULL,
+    p_deliver_at timestamptz DEFAULT NULL, p_only text[] DEFAULT NULL, p_trace text DEFAULT NULL,
     OUT status text, OUT deliveries integer, OUT body_bytes integer, OUT max_body integer
 )
 LANGUAGE plpgsql SECURITY DEFINER
@@ -460,7 +462,7 @@ BEGIN
         ARRAY[p_id], ARRAY[v_body], ARRAY[NULL::timestamptz], ARRAY[1],
         ARRAY[p_tenant], ARRAY[p_type], ARRAY[patterns(p_type)], ARRAY[v_channels],
         ARRAY[array_to_string(p_only, ' ')], ARRAY[v_tags], ARRAY[p_deliver_at], NULL, '{}', NULL,
-        NULL);
+        NULL, ARRAY[p_trace]);
     IF v_kept.numbers[1] IS NOT NULL THEN
         status := 'created';
         deliveries := v_kept.wanted[1];

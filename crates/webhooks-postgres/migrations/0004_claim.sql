@@ -92,7 +92,7 @@ CREATE FUNCTION webhooks.claim(
 ) RETURNS TABLE (
     id bigint, endpoint bigint, version bigint, queued_at timestamptz, attempts integer,
     attempts_before_replay integer, event_id text, tenant text, type text, body text,
-    is_failing boolean)
+    trace text, is_failing boolean)
 LANGUAGE plpgsql
 SET search_path = webhooks, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -200,7 +200,7 @@ BEGIN
         RETURNING w.*, c.turn
     )
     SELECT l.id, l.endpoint, e.version, l.queued_at, l.attempts, l.attempts_before_replay,
-           v.id, v.tenant, v.type, v.body, e.failing_since IS NOT NULL
+           v.id, v.tenant, v.type, v.body, v.trace, e.failing_since IS NOT NULL
     FROM leased l
     JOIN endpoints e ON e.number = l.endpoint
     JOIN events v ON v.number = event_of(l.id) AND v.accepted_at = l.event_at
@@ -208,15 +208,15 @@ BEGIN
     IF v_count < p_limit AND coalesce(v_bytes, 0) < p_bytes THEN
         RETURN QUERY
         SELECT NULL::bigint, NULL::bigint, 1::bigint, NULL::timestamptz, NULL::integer,
-               NULL::integer, NULL, NULL, NULL, NULL, NULL::boolean;
+               NULL::integer, NULL, NULL, NULL, NULL, NULL, NULL::boolean;
         RETURN QUERY
         SELECT NULL::bigint, d.endpoint, NULL::bigint, d.due_at, NULL::integer, NULL::integer,
-               NULL, d.tenant, NULL, NULL, NULL::boolean
+               NULL, d.tenant, NULL, NULL, NULL, NULL::boolean
         FROM dues(p_now, p_endpoints, p_worker, p_workers) d;
     END IF;
     RETURN QUERY
     SELECT NULL::bigint, u.endpoint, 0::bigint, NULL::timestamptz, NULL::integer, NULL::integer,
-           NULL, NULL, NULL, NULL, NULL::boolean
+           NULL, NULL, NULL, NULL, NULL, NULL::boolean
     FROM unnest(v_unsorted) AS u(endpoint);
 END $$;
 

@@ -177,7 +177,7 @@ impl PostgresInner {
     ) -> Result<ClaimRows, sqlx::Error> {
         const CLAIM: &str =
             "SELECT id, endpoint, version, queued_at, attempts, attempts_before_replay,
-            event_id, tenant, type, body, is_failing
+            event_id, tenant, type, body, trace, is_failing
             FROM webhooks.claim($1, $2 * interval '1 microsecond', $3, $4, $5, $6, $7, $8, $9)";
         let limit =
             |endpoint: &EndpointNumber| request.per_endpoint.min(request.room.of(*endpoint));
@@ -342,6 +342,6 @@ fn delivery(row: &PgRow, id: i64, token: i64) -> Result<ClaimedDelivery, sqlx::E
         version: row.try_get(2)?,
         event: Arc::new(row::event(row, 6)?),
         progress: row::progress(row, 3)?,
-        is_failing: row.try_get(10)?,
+        is_failing: row.try_get(11)?,
     })
 }

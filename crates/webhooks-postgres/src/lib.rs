@@ -52,6 +52,7 @@ mod reports;
 mod retention;
 
 mod replay;
+mod try_now;
 
 // The store, which runs the loops in `tasks` and `publish`.
 mod migrate;

@@ -5,13 +5,14 @@ use sqlx::PgConnection;
 use crate::error::OpenError;
 
 /// The steps from one version to the next, in order. A step that was released never changes.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_tables.sql"),
     include_str!("../migrations/0002_partitions.sql"),
     include_str!("../migrations/0003_publish.sql"),
     include_str!("../migrations/0004_claim.sql"),
     include_str!("../migrations/0005_settle.sql"),
     include_str!("../migrations/0006_workers.sql"),
+    include_str!("../migrations/0007_try_now.sql"),
 ];
 
 /// The version of the schema that this program knows.

@@ -92,10 +92,10 @@ pub async fn publish_in(
 ) -> Result<Published, PublishInError> {
     const PUBLISH: &str = "SELECT status, deliveries, body_bytes, max_body
         FROM webhooks.publish_event($1, $2::text::json, $3::text::json, $4, $5, $6, $7, $8, $9,
-                                    $10)";
+                                    $10, $11)";
     let event = publication.into().into_serialized();
     event.check_labels()?;
-    let SerializedEvent { id, tenant, body, channels, tags, deliver_at, only, .. } = event;
+    let SerializedEvent { id, tenant, body, channels, tags, deliver_at, only, trace, .. } = event;
     let event = Event::from_stored(&body, tenant);
     let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
     let source = event.source.as_ref().map(serde_json::to_string).transpose();
@@ -110,6 +110,7 @@ pub async fn publish_in(
         .bind(tags.iter().map(Tag::as_str).collect::<Vec<_>>())
         .bind(deliver_at.map(At))
         .bind(only.map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        .bind(trace.map(|trace| trace.to_string()))
         .fetch_one(connection)
         .await?;
     let size = |column| -> Result<usize, sqlx::Error> {

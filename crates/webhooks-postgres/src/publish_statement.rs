@@ -45,7 +45,7 @@ impl PublishStatement<'_> {
                 preclaimed_ordinals, old_places, old_deliveries, old_numbers, old_bodies,
                 waiting_kinds, waiting_endpoints
             FROM webhooks.publish_all($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-                $14 * interval '1 microsecond', $15)";
+                $14 * interval '1 microsecond', $15, $16)";
         let events = || self.events.iter().map(|(event, _)| *event);
         let bodies: Result<Vec<&str>, _> =
             events().map(|event| std::str::from_utf8(&event.body)).collect();
@@ -77,11 +77,19 @@ impl PublishStatement<'_> {
             .bind(grant.map_or_else(Vec::new, |grant| grant.endpoints.keys().copied().collect()))
             .bind(grant.map(|grant| row::micros(grant.lease)))
             .bind(grant.map(|grant| grant.token))
+            .bind(self.traces())
             .fetch_one(connection)
             .await?;
         let mut reply = self.read(&row, &kind_of)?;
         reply.waiting = self.waiting(&row, &kinds, &kind_of)?;
         Ok(reply)
+    }
+
+    /// Returns the traces of the events; `None` if no event has any.
+    fn traces(&self) -> Option<Vec<Option<String>>> {
+        let traces = || self.events.iter().map(|(event, _)| event.trace.as_ref());
+        let texts = || traces().map(|trace| trace.map(ToString::to_string)).collect();
+        traces().any(|trace| trace.is_some()).then(texts)
     }
 
     /// Reads the endpoints that are not preclaimed for.

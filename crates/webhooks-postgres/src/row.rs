@@ -7,7 +7,9 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row as _, Type};
-use webhooks_core::{Channel, DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
+use webhooks_core::{
+    Channel, DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TraceContext,
+};
 use webhooks_dispatch::store::{Claim, Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
@@ -143,11 +145,17 @@ pub(crate) fn parsed<T, E>(
     parse(text).map_err(|_shows_text| BadRow::of(what).in_column(column))
 }
 
-/// Reads an event from four columns: id, tenant, type, body.
+/// Reads an event from five columns: id, tenant, type, body, trace.
 pub(crate) fn event(row: &PgRow, first: usize) -> Result<SerializedEvent, sqlx::Error> {
     let body: String = row.try_get(first + 3)?;
     let (id, event_type) = (event_id(row, first)?, event_type(row, first + 2)?);
-    Ok(SerializedEvent::claimed(id, event_type, tenant(row, first + 1)?, body.into()))
+    let event = SerializedEvent::claimed(id, event_type, tenant(row, first + 1)?, body.into());
+    Ok(SerializedEvent { trace: trace(row, first + 4)?, ..event })
+}
+
+/// Reads the place of an event in a trace. A text that is none is left out.
+pub(crate) fn trace(row: &PgRow, column: usize) -> Result<Option<TraceContext>, sqlx::Error> {
+    Ok(row.try_get::<Option<&str>, _>(column)?.and_then(TraceContext::from_stored))
 }
 
 /// Reads the progress of a delivery from three columns: queued at, attempts, attempts before

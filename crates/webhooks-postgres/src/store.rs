@@ -1,7 +1,7 @@
 //! The store: its tasks, and its ports.
 //!
-//! The methods of the ports are in the files above. `publish`, `claim`, `settle`, `replay` and
-//! `expunge` are in the files of their names, `extend` is in `settle`, `next_due` in `claim`,
+//! The methods of the ports are in the files above. `publish`, `claim`, `settle`, `replay`, `try_now`
+//! and `expunge` are in the files of their names, `extend` is in `settle`, `next_due` in `claim`,
 //! `prune` in `retention`, and `hasten` and `cancel` are in `operations`. Those of `EndpointStore`
 //! are in `endpoints` and `endpoint_list`, and those of `HistoryStore`, `MonitorStore` and
 //! `JobStore` in `history`, `monitor` and `jobs`.
@@ -31,7 +31,7 @@ use webhooks_dispatch::{
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
         OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent, Settled,
-        Settlement, StoreError,
+        Settlement, StoreError, TryNow,
     },
 };
 use webhooks_registry::{
@@ -250,6 +250,14 @@ impl OperationStore for PostgresStore {
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         self.inner.replay(request).await
+    }
+
+    async fn try_now(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<TryNow, OperationError> {
+        self.inner.try_now(delivery, now).await
     }
 
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {

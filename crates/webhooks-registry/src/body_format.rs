@@ -20,4 +20,12 @@ pub enum BodyFormat {
     /// is nowhere. Under [`XWebhook`](crate::HeaderProfile::XWebhook) id, type and time are in
     /// headers that no signature covers, so a receiver cannot recognize a replayed request by its id.
     Payload,
+    /// A CloudEvent of version 1.0 in structured mode, with the payload as its `data`:
+    /// `{"specversion":"1.0","id":…,"source":…,"type":…,"time":…,"datacontenttype":"application/json",
+    /// "data":…}`. The content type is `application/cloudevents+json`.
+    ///
+    /// `id`, `type` and `time` are those of the event. `source` is the event's source, with
+    /// percent-encoded characters if it is no URI reference, and `/` with the tenant's id if it has
+    /// none.
+    CloudEvent,
 }

@@ -172,7 +172,11 @@ mod tests {
 
     #[test]
     fn the_body_is_shown_by_its_word() {
-        for (body, word) in [(BodyFormat::Event, "event"), (BodyFormat::Payload, "payload")] {
+        for (body, word) in [
+            (BodyFormat::Event, "event"),
+            (BodyFormat::Payload, "payload"),
+            (BodyFormat::CloudEvent, "cloud-event"),
+        ] {
             let endpoint = Endpoint::new("https://example.com/", "plain").unwrap().body(body);
             let id = EndpointId::new("crm").unwrap();
             let view = Registration::new(EndpointNumber::from_u64(1), id, endpoint).view();

@@ -8,6 +8,7 @@ mod overrides;
 mod schema;
 mod schema_cache;
 mod throttle;
+mod trace;
 
 mod parameters;
 mod service;

@@ -36,7 +36,8 @@ CREATE TABLE events (
     deliver_at  INTEGER,                        -- nothing is delivered before, if it is scheduled
     recipients  TEXT,                           -- a JSON array of ids: the only endpoints that get it
     expunged_at INTEGER,                        -- the time at which its content was deleted
-    body        TEXT NOT NULL                   -- the JSON that receivers get; empty once expunged
+    body        TEXT NOT NULL,                  -- the JSON that receivers get; empty once expunged
+    trace       TEXT                            -- traceparent and, behind a space, tracestate
 );
 CREATE UNIQUE INDEX events_id ON events (id, tenant);
 CREATE INDEX events_tenant ON events (tenant, number);

@@ -1,4 +1,4 @@
-//! A delivery's row, as operations and replay read it.
+//! A delivery's row, as operations and replays read it.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
@@ -15,6 +15,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) status: DeliveryStatus,
     /// The time at which it is due, if it waits or is in flight.
     pub(crate) due_at: Option<Timestamp>,
+    pub(crate) is_scheduled: bool,
     /// The time at which it was accepted, or last replayed.
     pub(crate) queued_at: Timestamp,
     /// Its event, if that was expunged.
@@ -31,7 +32,8 @@ impl DeliveryRow {
         const FIND: &str = "
             SELECT endpoints.tenant, endpoints.id, endpoints.number, deliveries.status,
                    deliveries.due_at, endpoints.state IN ('disabled', 'unregistered'),
-                   deliveries.queued_at, events.id, events.expunged_at IS NOT NULL
+                   deliveries.queued_at, events.id, events.expunged_at IS NOT NULL,
+                   deliveries.is_scheduled IS NOT NULL
             FROM deliveries JOIN endpoints ON endpoints.number = deliveries.endpoint
             JOIN events ON events.number = deliveries.event
             WHERE deliveries.number = ?";
@@ -49,6 +51,7 @@ impl DeliveryRow {
                 endpoint: EndpointKey::new(row::tenant(row, 0)?, id),
                 status: if is_cancelled { DeliveryStatus::Cancelled } else { status },
                 due_at: due_at.map(row::time).filter(|_| !is_closed),
+                is_scheduled: row.get(9)?,
                 queued_at: row::time(row.get(6)?),
                 expunged: if row.get(8)? { Some(row::event_id(row, 7)?) } else { None },
             })

@@ -51,8 +51,8 @@ impl<'t> Inserter<'t> {
     ) -> rusqlite::Result<Self> {
         const EVENT: &str = "INSERT INTO events
             (number, id, tenant, type, accepted_at, deliveries, channels, tags, deliver_at,
-             recipients, body)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
+             recipients, body, trace)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, tenant) DO NOTHING";
         const DELIVERY: &str = "INSERT INTO deliveries
             (number, event, endpoint, status, queued_at, due_at, is_scheduled, created_at)
             VALUES (?, ?, ?, 'pending', ?, ?, ?, ?)";
@@ -81,6 +81,7 @@ impl<'t> Inserter<'t> {
             event.deliver_at.map(row::micros),
             event.only.as_ref().map(row::json).transpose()?,
             row::Json(&event.body),
+            event.trace.as_ref().map(ToString::to_string),
         ])?;
         self.next.event += i64::from(added > 0);
         Ok((added > 0).then_some(number))

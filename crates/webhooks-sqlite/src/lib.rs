@@ -57,6 +57,8 @@ mod expunge;
 
 mod replay;
 
+mod try_now;
+
 mod retention;
 
 mod roll_up;

@@ -13,7 +13,7 @@ use webhooks_dispatch::{
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
         OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent, Settled,
-        Settlement, StoreError,
+        Settlement, StoreError, TryNow,
     },
 };
 use webhooks_registry::{
@@ -34,6 +34,7 @@ use crate::replay::Replaying;
 use crate::retention::{self, Prune, PruneFound};
 use crate::roll_up::RollUp;
 use crate::settle::Settle;
+use crate::try_now::TryingNow;
 
 /// The number of small commands that one call of `prune` makes for each of its two works.
 const MAX_PRUNES: usize = 20;
@@ -179,6 +180,14 @@ impl OperationStore for SqliteStore {
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         self.write(Replaying::new(request)).await?
+    }
+
+    async fn try_now(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<TryNow, OperationError> {
+        self.write(TryingNow::new(delivery, now)).await?
     }
 
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {

@@ -13,7 +13,7 @@ use crate::row;
 /// The columns that [`waiting`] reads, from the third on; before them comes the key.
 const COLUMNS: &str = "deliveries.due_at, deliveries.number, deliveries.queued_at,
     deliveries.attempts, deliveries.attempts_before_replay, events.id, events.tenant, events.type,
-    events.body, deliveries.is_scheduled IS NOT NULL, deliveries.event";
+    events.body, events.trace, deliveries.is_scheduled IS NOT NULL, deliveries.event";
 
 /// The part of an endpoint's backlog that was read.
 #[derive(Default)]
@@ -149,8 +149,8 @@ fn key(row: &Row<'_>) -> rusqlite::Result<QueueKey> {
 fn waiting(row: &Row<'_>, events: &mut SharedEvents) -> rusqlite::Result<QueuedDelivery> {
     Ok(QueuedDelivery {
         progress: row::progress(row, 2)?,
-        event: events.get(row.get(10)?, || row::event(row, 5))?,
-        is_scheduled: row.get(9)?,
+        event: events.get(row.get(11)?, || row::event(row, 5))?,
+        is_scheduled: row.get(10)?,
     })
 }
 

@@ -134,12 +134,13 @@ impl Replaying {
         event: i64,
     ) -> rusqlite::Result<()> {
         // Without the body: only the time counts here.
-        const READ: &str = "SELECT id, tenant, type, '', deliver_at FROM events WHERE number = ?";
+        const READ: &str =
+            "SELECT id, tenant, type, '', trace, deliver_at FROM events WHERE number = ?";
         let now = self.request.now;
         let read = {
             let mut statement = connection.sqlite().prepare_cached(READ)?;
             let read = |row: &rusqlite::Row<'_>| {
-                let deliver_at = row::time_or_null(row, 4)?;
+                let deliver_at = row::time_or_null(row, 5)?;
                 Ok(SerializedEvent { deliver_at, ..row::event(row, 0)? })
             };
             statement.query_row([event], read)?

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
+use webhooks_core::{
+    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TraceContext,
+};
 use webhooks_dispatch::store::{Progress, SerializedEvent};
 use webhooks_registry::EndpointNumber;
 
@@ -91,11 +93,17 @@ pub(crate) fn event_type(row: &Row<'_>, column: usize) -> rusqlite::Result<Event
     EventType::new(&text).map_err(|_why| BadRow::of("the type of an event").in_column(column))
 }
 
-/// Reads an event from four columns: id, tenant, type, body.
+/// Reads an event from five columns: id, tenant, type, body, trace.
 pub(crate) fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<SerializedEvent> {
     let body: String = row.get(first + 3)?;
     let (id, tenant) = (event_id(row, first)?, tenant(row, first + 1)?);
-    Ok(SerializedEvent::claimed(id, event_type(row, first + 2)?, tenant, body.into()))
+    let event = SerializedEvent::claimed(id, event_type(row, first + 2)?, tenant, body.into());
+    Ok(SerializedEvent { trace: trace(row, first + 4)?, ..event })
+}
+
+/// Reads the place of an event in a trace. A text that is none is left out.
+pub(crate) fn trace(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<TraceContext>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.and_then(TraceContext::from_stored))
 }
 
 /// Returns a list as a column: a JSON array; `None` if it is empty.

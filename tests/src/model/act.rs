@@ -77,6 +77,12 @@ impl Act<'_> {
                 self.state.replaying = Some(delivery);
             }
             Step::ReplayCommit => self.replay(),
+            Step::TryNow(delivery) => {
+                self.state.left.tries -= 1;
+                if let Some(row) = self.state.waiting_mut(delivery) {
+                    (row.attempts, row.is_later, row.lease) = (0, false, None);
+                }
+            }
             Step::Disable { endpoint, cancels } => self.disable(endpoint, cancels),
             Step::Register(endpoint) => {
                 // A later registration makes a new row.

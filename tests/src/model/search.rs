@@ -52,6 +52,7 @@ pub fn explore(scope: &Scope) -> Report {
         replays: scope.allows(Command::Replay),
         disables: scope.allows(Command::Disable),
         prunes: scope.allows(Command::Prune),
+        tries: scope.allows(Command::TryNow),
     };
     let mut report = Report::default();
     let mut known = Known::default();

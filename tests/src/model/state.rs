@@ -34,6 +34,7 @@ pub(super) struct Left {
     pub(super) replays: u8,
     pub(super) disables: u8,
     pub(super) prunes: u8,
+    pub(super) tries: u8,
 }
 
 /// A delivery: its row, and the parts of its past that the promises need.
@@ -66,7 +67,7 @@ pub(super) enum Row {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
-    /// Attempts that failed.
+    /// Attempts that failed, after it was accepted, replayed or tried now.
     pub(super) attempts: u8,
     /// Whether its retry is not due now.
     pub(super) is_later: bool,

@@ -53,6 +53,7 @@ pub enum Step {
     Cancel { worker: usize, delivery: usize },
     ReplayFind(usize),
     ReplayCommit,
+    TryNow(usize),
     Disable { endpoint: usize, cancels: bool },
     Register(usize),
     CancelClosed(usize),
@@ -75,6 +76,7 @@ impl Step {
             | Self::Crash(_)
             | Self::Cancel { .. }
             | Self::ReplayFind(_)
+            | Self::TryNow(_)
             | Self::Disable { .. }
             | Self::Register(_)
             | Self::Look(_)
@@ -266,6 +268,9 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
         if left.cancels > 0 && is_waiting && is_open(scope, state, delivery) {
             steps.extend((0..WORKERS).map(|worker| Step::Cancel { worker, delivery }));
         }
+        if left.tries > 0 && can_try(scope, state, delivery) {
+            steps.push(Step::TryNow(delivery));
+        }
         let endpoint = state.endpoints[scope.endpoint_of(delivery)];
         let replays_all = scope.deviates(Deviation::ReplaysWhatIsOpen);
         let is_ended = matches!(row, Row::Ended(_))
@@ -299,6 +304,16 @@ fn operators(scope: &Scope, state: &State, steps: &mut Vec<Step>) {
     {
         steps.push(Step::Drop(event));
     }
+}
+
+/// Returns whether a delivery can be tried now: it waits for its retry, and is not claimed.
+fn can_try(scope: &Scope, state: &State, delivery: usize) -> bool {
+    let tries_all = scope.deviates(Deviation::TriesWhatIsClaimed);
+    let is_open = is_open(scope, state, delivery);
+    state.waiting(delivery).is_some_and(|waiting| {
+        let is_claimed = waiting.lease.is_some_and(|lease| !lease.is_over);
+        is_open && (if is_claimed { tries_all } else { waiting.is_later })
+    })
 }
 
 /// Returns whether an event has deliveries, and all of them have ended.

@@ -13,7 +13,7 @@ use webhooks_dispatch::{
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
         Health, OperationStore, PruneRequest, ReplayRequest, Replayed, Room, SerializedEvent,
-        Settled, Settlement, StoreError,
+        Settled, Settlement, StoreError, TryNow,
     },
 };
 use webhooks_registry::{
@@ -482,6 +482,14 @@ impl OperationStore for FaultyStore {
         let replayed = self.change(replay).await;
         self.end(fault).await?;
         replayed
+    }
+
+    async fn try_now(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<TryNow, OperationError> {
+        self.inner.try_now(delivery, now).await
     }
 
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {

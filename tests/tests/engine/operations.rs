@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
-    EngineSettings, OperationError, PublishError, PublishStatus, Replay, Undelivered,
+    EngineSettings, OperationError, PublishError, PublishStatus, Replay, TryNow, Undelivered,
     history::{HistoryStore as _, Query},
     monitor::MonitorStore as _,
 };
@@ -207,5 +207,21 @@ async fn an_endpoint_that_is_registered_anew_does_not_wait_for_its_breaker() {
     fixture.register("a", endpoint("a")).await;
     fixture.pass(SECOND).await;
     assert_eq!(fixture.count("delivered").await, 20);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_waits_is_made_now_and_those_after_it_start_anew() {
+    let fixture = fixture(settings(), |_| Answer::Status(500));
+    fixture.register("a", endpoint("a")).await;
+    let worker = fixture.engine.start();
+    let _published = fixture.publish("x").await;
+    fixture.pass(5 * SECOND).await;
+    let delivery = fixture.delivery("x").await;
+    assert_eq!(fixture.engine.try_now(delivery).await.unwrap(), TryNow::Due);
+    fixture.pass(MINUTE).await;
+    assert_eq!(fixture.seconds("a"), [0, 5, 15, 25]);
+    let ended = fixture.engine.try_now(delivery).await;
+    assert!(matches!(ended, Err(OperationError::WrongStatus { .. })), "{ended:?}");
     drop(worker);
 }

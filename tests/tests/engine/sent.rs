@@ -71,7 +71,9 @@ async fn a_request_can_be_made_again_for_each_profile_and_rotation() {
         let to = to.profiles(profiles.iter().copied()).unwrap().bearer_auth("hush").unwrap();
         let to = to.algorithm(Algorithm::HmacSha512);
         check(clock, to.clone()).await;
-        check(SimulatedClock::start(), to.clone().body(BodyFormat::Payload)).await;
+        for body in [BodyFormat::Payload, BodyFormat::CloudEvent] {
+            check(SimulatedClock::start(), to.clone().body(body)).await;
+        }
         // The old secret expires between the attempts, by the raw wall clock.
         for lasts in [5 * SECOND, 24 * 60 * MINUTE] {
             let clock = SimulatedClock::start();

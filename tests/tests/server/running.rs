@@ -41,6 +41,16 @@ impl Running {
     }
 
     pub(crate) async fn start_with(kind: Kind, transport: HttpTransport) -> Self {
+        // Retries soon, so that clients see them.
+        Self::start_retrying(kind, transport, RetryPolicy::fixed(Duration::from_secs(1), 1)).await
+    }
+
+    /// Starts a service that tries again by this policy.
+    pub(crate) async fn start_retrying(
+        kind: Kind,
+        transport: HttpTransport,
+        retry: RetryPolicy,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, admin) = match kind {
             Kind::Sqlite => {
@@ -55,8 +65,6 @@ impl Running {
                 (BoxedStore::new(store), Admin::new(records))
             }
         };
-        // Retries soon, so that clients see them.
-        let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
         let settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
         let engine = Engine::builder(store, transport).settings(settings);
@@ -100,6 +108,24 @@ impl Running {
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = (!body.is_null()).then(|| body.to_string());
         self.ask_as(Some(&self.key), method, path, body.as_deref()).await
+    }
+
+    /// Makes a POST with the administrator's key, these headers and this body.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let with_header = |request: reqwest::RequestBuilder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        let request = headers.iter().fold(request, with_header).body(body.to_owned());
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {

@@ -158,6 +158,7 @@ pub async fn a_summary_has_all_except_the_body(store: impl AnyStore) {
             deliveries,
             body_len: event.body.len(),
             expunged_at: None,
+            trace: event.trace.clone(),
         };
         let found = store.event(event.tenant.clone(), event.id.clone()).await;
         let found = found.expect("a store that works").expect("it was published");

@@ -206,9 +206,9 @@ impl EndpointQueue {
         }
     }
 
-    /// Returns the first delivery here.
-    pub(super) fn head(&self) -> Option<&QueuedDelivery> {
-        self.deliveries.first_key_value().map(|(_, delivery)| delivery)
+    /// Returns the first delivery here, and its place.
+    pub(super) fn first(&self) -> Option<(&QueueKey, &QueuedDelivery)> {
+        self.deliveries.first_key_value()
     }
 
     /// Removes a delivery. `key` has the due time that its store has recorded.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use webhooks_core::{
     Channel, DeliveryId, DeliveryStatus, EndpointId, Event, EventId, EventType, Tag, TenantId,
-    Timestamp,
+    Timestamp, TraceContext,
 };
 
 use super::query::Cursor;
@@ -52,6 +52,8 @@ pub struct EventSummary {
     pub body_len: usize,
     /// The time at which its content was deleted, if it was.
     pub expunged_at: Option<Timestamp>,
+    /// Its place in a distributed trace, if it was published with one.
+    pub trace: Option<TraceContext>,
 }
 
 /// An event of the history with its body.
@@ -61,7 +63,8 @@ pub struct EventRecord {
     /// All except the body.
     pub summary: EventSummary,
     /// The event's JSON object; empty if the event is expunged. It is the body that endpoints got,
-    /// except those that get the payload alone: [`SentRequest`](super::SentRequest) has theirs.
+    /// except those with another [`BodyFormat`](webhooks_registry::BodyFormat):
+    /// [`SentRequest`](super::SentRequest) has theirs.
     pub body: Bytes,
 }
 
@@ -106,7 +109,8 @@ pub struct DeliveryRecord {
     pub cancelled: Option<CancelReason>,
     /// The number of attempts in all.
     pub attempts: u32,
-    /// The number of attempts before it was last replayed.
+    /// The number of attempts before it was last replayed, or tried by
+    /// [`try_now`](crate::store::OperationStore::try_now).
     pub attempts_before_replay: u32,
     /// The time at which it came into being: with its event, or by a replay of missed events.
     pub created_at: Timestamp,

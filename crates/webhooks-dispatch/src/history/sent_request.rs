@@ -94,8 +94,9 @@ impl SentRequest {
         if event.summary.expunged_at.is_some() {
             return Err(SentRequestError::Expunged);
         }
-        let EventSummary { id, event_type, tenant, .. } = event.summary.clone();
+        let EventSummary { id, event_type, tenant, trace, .. } = event.summary.clone();
         let event = SerializedEvent::claimed(id, event_type, tenant, event.body.clone());
+        let event = SerializedEvent { trace, ..event };
         let Request { url, mut headers, body, .. } = Request::signed(endpoint, &event, started_at)?;
         for name in endpoint.headers().keys() {
             if let Some(value) = headers.get_mut(name) {
@@ -133,13 +134,13 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use webhooks_core::{Event, Payload};
+    use webhooks_core::{Event, Payload, TraceContext};
     use webhooks_registry::BodyFormat;
     use webhooks_sign::{Key, KeyRing, standard};
 
     use super::*;
     use crate::history::{HistoryStore as _, Query};
-    use crate::{Engine, FnTransport, MemoryStore};
+    use crate::{Engine, FnTransport, MemoryStore, Publication};
 
     /// Goal: the payload alone is signed, sent and made again, byte for byte. Method: an engine delivers
     /// one event to an endpoint for each body, and the request that the transport got is compared with
@@ -157,28 +158,37 @@ mod tests {
             }
         });
         let engine = Engine::new(MemoryStore::new(), transport);
-        for (id, body) in [("event", BodyFormat::Event), ("payload", BodyFormat::Payload)] {
+        for (id, body) in [
+            ("event", BodyFormat::Event),
+            ("payload", BodyFormat::Payload),
+            ("cloud-event", BodyFormat::CloudEvent),
+        ] {
             let endpoint = Endpoint::new(&format!("https://example.com/{id}"), SECRET).unwrap();
             engine.endpoints().register(id, endpoint.body(body)).await.unwrap();
         }
         let payload = Payload::from_json(PAYLOAD.to_owned()).unwrap();
         let event = Event::new("created", payload).unwrap();
-        engine.publish(&event).await.unwrap();
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = TraceContext::parse(parent, ["a=1"]).unwrap();
+        engine.publish(Publication::new(&event).trace(trace)).await.unwrap();
         engine.start().drain(Duration::from_secs(30)).await;
 
         let history = engine.history();
         let stored = history.event(event.tenant.clone(), event.id.clone()).await.unwrap().unwrap();
         let attempts = history.attempts(Query::default()).await.unwrap().items;
         let requests = requests.lock().unwrap().clone();
-        assert_eq!((attempts.len(), requests.len()), (2, 2));
+        assert_eq!((attempts.len(), requests.len()), (3, 3));
         let keys = KeyRing::from(Key::standard(SECRET).unwrap());
         for found in attempts {
             let id = found.endpoint.as_str();
-            let expected = if id == "payload" { PAYLOAD.to_owned() } else { event.to_json() };
             let endpoint = engine.endpoints().get(id).await.unwrap().unwrap();
             let started_at = found.attempt.started_at;
             let again = SentRequest::new(&endpoint.endpoint, &stored, started_at).unwrap();
-            assert_eq!(again.body, expected);
+            match id {
+                "event" => assert_eq!(again.body, event.to_json()),
+                "payload" => assert_eq!(again.body, PAYLOAD),
+                _ => assert!(again.body.ends_with(format!("\"data\":{PAYLOAD}}}").as_bytes())),
+            }
             let now = started_at.as_unix_seconds();
             standard::verify(&keys, &again.headers, &again.body, now).unwrap();
             let again = (again.url.to_string(), again.body, again.headers);
@@ -205,6 +215,7 @@ mod tests {
                 deliveries: 1,
                 body_len: event.body.len(),
                 expunged_at: None,
+                trace: None,
             },
             body: event.body,
         };

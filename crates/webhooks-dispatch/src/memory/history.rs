@@ -245,5 +245,6 @@ fn event_summary(entry: &EventEntry) -> EventSummary {
         deliveries: entry.accepted_for,
         body_len: event.body.len(),
         expunged_at: entry.expunged_at,
+        trace: event.trace.clone(),
     }
 }

@@ -1,17 +1,18 @@
-//! Operations of people on the store in memory: cancellations, replays and expunctions.
+//! Operations of people on the store in memory: cancellations, replays, attempts at once and expunctions.
 
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
+use webhooks_registry::EndpointKey;
 
 use super::{MemoryStore, State};
-use crate::backlog::QueuedDelivery;
+use crate::backlog::{QueuedDelivery, due_in_order};
 use crate::serialized_event::SerializedEvent;
 use crate::store::{
     Attempt, CancelReason, ExpungeRequest, Expunged, OperationError, OperationStore, ReplayRequest,
-    Replayed, StoreError,
+    Replayed, StoreError, TryNow,
 };
 
 impl OperationStore for MemoryStore {
@@ -32,6 +33,16 @@ impl OperationStore for MemoryStore {
         let replayed = self.state().replay(&request)?;
         self.wake();
         Ok(replayed)
+    }
+
+    async fn try_now(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<TryNow, OperationError> {
+        let tried = self.state().try_now(delivery, now)?;
+        self.wake();
+        Ok(tried)
     }
 
     async fn expunge(&self, request: ExpungeRequest) -> Result<Expunged, OperationError> {
@@ -86,6 +97,40 @@ impl State {
             backlog.unblock(endpoint);
         }
         self.cancel(delivery, reason, now);
+    }
+
+    fn try_now(&mut self, delivery: DeliveryId, now: Timestamp) -> Result<TryNow, OperationError> {
+        let entry = self.deliveries.get_mut(&delivery);
+        let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
+        if !entry.is_open() {
+            return Err(OperationError::WrongStatus { delivery, status: entry.status });
+        }
+        if self.backlog.is_claimed(delivery) {
+            return Ok(TryNow::InFlight);
+        }
+        let event = self.events.get(&entry.event).map(|event| Arc::clone(&event.event));
+        let event = event.ok_or(OperationError::UnknownDelivery { delivery })?;
+        let key = EndpointKey::new(event.tenant.clone(), entry.endpoint.clone());
+        let registration = self.registry.get_of(&key);
+        let registration = registration.ok_or(OperationError::UnknownDelivery { delivery })?;
+        let waits_in_order = registration.endpoint.ordered && !entry.is_scheduled;
+        let is_later = if waits_in_order {
+            self.backlog.is_blocked_by(entry.number, delivery, now)
+        } else {
+            entry.due_at > now
+        };
+        if is_later {
+            self.backlog.remove(entry.number, entry.due_at, delivery);
+            entry.progress = entry.progress.replayed(now);
+            (entry.status, entry.is_scheduled) = (DeliveryStatus::Pending, false);
+            entry.due_at = due_in_order(&registration.endpoint, now);
+            let waiting = QueuedDelivery { event, progress: entry.progress, is_scheduled: false };
+            self.backlog.push(entry.number, entry.due_at, delivery, waiting);
+            if waits_in_order {
+                self.backlog.unblock(entry.number);
+            }
+        }
+        Ok(TryNow::of(registration.state, is_later))
     }
 
     fn expunge(&mut self, request: &ExpungeRequest) -> Result<Expunged, OperationError> {

@@ -84,7 +84,8 @@ pub struct Progress {
     pub queued_at: Timestamp,
     /// The number of attempts in all.
     pub attempts: u32,
-    /// The number of attempts before it was last replayed.
+    /// The number of attempts before it was last replayed, or tried by
+    /// [`try_now`](super::OperationStore::try_now).
     pub attempts_before_replay: u32,
 }
 

@@ -1,8 +1,9 @@
-//! Operations of people: cancellations, replays, and the deletion of content.
+//! Operations of people: cancellations, replays, attempts at once, and the deletion of content.
 
 use std::future::ready;
 
 use webhooks_core::{DeliveryId, EventId, TenantId, Timestamp};
+use webhooks_registry::EndpointState;
 
 use super::{OperationError, ReplayRequest, Replayed, StoreError};
 
@@ -33,6 +34,24 @@ pub trait OperationStore: Send + Sync + 'static {
         request: ReplayRequest,
     ) -> impl Future<Output = Result<Replayed, OperationError>> + Send;
 
+    /// Makes a delivery due now that waits for a later time: for its retry, or for the time for which
+    /// it was scheduled. Its retries then start anew, and it grows old from now on, as after a replay.
+    /// One that is claimed, or is due already, stays as it is.
+    ///
+    /// An ordered endpoint that waits for the retry of this delivery goes on with it. One that waits
+    /// behind others waits on.
+    ///
+    /// # Errors
+    /// [`OperationError`] when there is no such delivery, it has ended, or the store fails.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn try_now(
+        &self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<TryNow, OperationError>> + Send {
+        ready(Err(OperationError::Store(StoreError::Unsupported { call: "try_now" })))
+    }
+
     /// Deletes the content of events: their bodies, and the responses to their attempts. Deliveries
     /// that wait are cancelled. The events, their deliveries and their attempts stay in the history.
     ///
@@ -61,6 +80,37 @@ pub trait OperationStore: Send + Sync + 'static {
         number: u32,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send {
         ready(Err(StoreError::Unsupported { call: "expunge_response" }))
+    }
+}
+
+/// The result of an operator's request to try a delivery now.
+///
+/// A delivery that is due is sent when its endpoint may get it: not while the endpoint's breaker is
+/// open, its rate is used up, or its flights are all under way. Workers know of these, and stores do
+/// not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "stores build it")]
+#[must_use]
+pub enum TryNow {
+    /// It waited for a later time, and is due now.
+    Due,
+    /// It is due, and its endpoint is paused: it is sent after the endpoint is resumed.
+    Paused,
+    /// It was due before, and waits for its turn. Nothing was changed.
+    Waiting,
+    /// It is claimed: an attempt is under way, or about to begin. Nothing was changed.
+    InFlight,
+}
+
+impl TryNow {
+    /// Returns the result for a delivery that is not claimed, now that it is due. `was_later` is
+    /// whether it waited for a later time before.
+    pub fn of(endpoint: EndpointState, was_later: bool) -> Self {
+        match endpoint {
+            EndpointState::Paused => Self::Paused,
+            _ if was_later => Self::Due,
+            _ => Self::Waiting,
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::row::{self, At};
 
 /// The columns of an event without its body, as [`event_summary`] reads them.
 pub(super) const SUMMARY: &str = "v.number, v.id, v.tenant, v.type, v.channels, v.tags,
-    v.accepted_at, v.deliver_at, v.only_ids, v.deliveries, octet_length(v.body), v.expunged_at";
+    v.accepted_at, v.deliver_at, v.only_ids, v.deliveries, octet_length(v.body), v.expunged_at,
+    v.trace";
 
 /// The columns of a delivery with its last attempt, as [`delivery_record`] reads them. A lease lasts
 /// until the server's clock says otherwise; under a simulated clock, nobody asks for the time here.
@@ -64,12 +65,13 @@ pub(super) fn event_summary(row: &PgRow) -> Result<EventSummary, sqlx::Error> {
         deliveries: usize::try_from(deliveries).unwrap_or(usize::MAX),
         body_len: usize::try_from(body_len).unwrap_or(usize::MAX),
         expunged_at: time(row, 11)?,
+        trace: row::trace(row, 12)?,
     })
 }
 
 /// Reads an event from the columns of [`SUMMARY`] and its body.
 pub(super) fn event_record(row: &PgRow) -> Result<EventRecord, sqlx::Error> {
-    let body: String = row.try_get(12)?;
+    let body: String = row.try_get(13)?;
     Ok(EventRecord { summary: event_summary(row)?, body: body.into() })
 }
 

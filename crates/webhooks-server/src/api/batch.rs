@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Object, Path, parse, read_body};
 use crate::service::Service;
+use crate::trace::RequestTrace;
 
 /// The most messages of a request.
 const MAX_MESSAGES: usize = 1_000;
@@ -52,6 +53,7 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Publish).await?;
     let is_lines = has_lines(request.headers());
+    let trace = RequestTrace::read(request.headers());
     let body = read_body(request.into_body(), service.settings().max_request).await?;
     let messages: Vec<Object<MessageIn>> = if is_lines {
         let lines = body.split(|byte| *byte == b'\n');
@@ -71,7 +73,7 @@ pub(crate) async fn create(
     for (number, Object(message)) in messages.iter().enumerate() {
         let event = message.event()?;
         service.check_payload_in(&event, Some(number)).await?;
-        publications.push(message.publication(event, &app, None)?);
+        publications.push(trace.with(message.publication(event, &app, None)?));
     }
     service.count(&app.tenant, publications.len() as u64).await?;
     let published = service.engine().publish_all(publications).await;

@@ -24,6 +24,7 @@ use crate::paging::{List, Place, filtered, place};
 use crate::parameters::{Content, History, Page};
 use crate::schema::{EventTypeName, Label, Name, Time};
 use crate::service::Service;
+use crate::trace::RequestTrace;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -133,6 +134,7 @@ pub(crate) async fn create(
     Path(app): Path<String>,
     params: Params,
     number: RequestNumber,
+    trace: RequestTrace,
     Body(mut input): Body<MessageIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
@@ -144,7 +146,7 @@ pub(crate) async fn create(
     let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
     service.pass(&app)?;
     service.count(&app.tenant, 1).await?;
-    let publication = input.publication(event, &app, number.0)?;
+    let publication = trace.with(input.publication(event, &app, number.0)?);
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
     let (Published { event, deliveries, status }, now) = published?;

@@ -74,7 +74,7 @@ pub(crate) fn as_accepted(
     deliveries: usize,
     accepted_at: Timestamp,
 ) -> EventRecord {
-    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only } =
+    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only, trace } =
         publication.into_serialized();
     let (body_len, expunged_at) = (body.len(), None);
     let summary = EventSummary {
@@ -89,6 +89,7 @@ pub(crate) fn as_accepted(
         deliveries,
         body_len,
         expunged_at,
+        trace,
     };
     EventRecord { summary, body }
 }

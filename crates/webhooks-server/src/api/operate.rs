@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use webhooks_admin::Action;
-use webhooks_core::Timestamp;
+use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{HistoryStore as _, Query};
 use webhooks_dispatch::monitor::{MonitorStore as _, Statistics, WorkerReport};
@@ -38,6 +38,10 @@ pub(crate) struct RateLimitOut {
 }
 
 /// Delivers a message to an endpoint once more.
+///
+/// A retry that waits is made now, and the schedule of retries starts anew: an attempt that fails does
+/// not end them. If an attempt is under way, no other one is made. A paused endpoint gets the message
+/// when it is resumed.
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
@@ -66,12 +70,7 @@ pub(crate) async fn resend(
              later.",
         ));
     };
-    match service.engine().replay(Replay::Delivery(delivery.id)).await {
-        Ok(_) => {}
-        // It will be delivered anyway.
-        Err(OperationError::WrongStatus { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    send_again(&service, delivery.id).await?;
     let thing = ("message", found.app.tenant.as_str(), &*event.summary.id.to_string());
     let to = serde_json::json!({ "resentTo": found.id().as_str() });
     service.admin().log(&caller.actor(), thing, (None, Some(to)), Service::now()).await?;
@@ -103,6 +102,25 @@ pub(crate) async fn rate_limit(
         && (waits_here || service.engine().monitor().workers().await?.iter().any(waits));
     let status = if is_limited { "RateLimited" } else { "Ok" };
     Ok(Json(RateLimitOut { status }))
+}
+
+/// Replays a delivery that has ended, and tries one now that waits for its retry.
+async fn send_again(service: &Service, delivery: DeliveryId) -> Result<(), ApiError> {
+    match service.engine().replay(Replay::Delivery(delivery)).await {
+        Ok(_replayed) => return Ok(()),
+        Err(OperationError::WrongStatus { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match service.engine().try_now(delivery).await {
+        // Due now, or under way. To a paused endpoint it goes when the endpoint is resumed.
+        Ok(_tried) => Ok(()),
+        // It has ended since the replay was refused.
+        Err(OperationError::WrongStatus { .. }) => {
+            service.engine().replay(Replay::Delivery(delivery)).await?;
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Counts the deliveries of an endpoint by status.

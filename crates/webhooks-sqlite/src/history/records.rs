@@ -18,10 +18,10 @@ use crate::row;
 pub(super) const EVENT: &str =
     "events.id, events.type, events.tenant, events.channels, events.tags,
     events.accepted_at, events.deliver_at, events.recipients, events.deliveries,
-    octet_length(events.body), events.expunged_at";
+    octet_length(events.body), events.expunged_at, events.trace";
 
 /// The number of the columns of [`EVENT`].
-pub(super) const EVENT_COLUMNS: usize = 11;
+pub(super) const EVENT_COLUMNS: usize = 12;
 
 /// The columns that [`delivery_record`] reads.
 pub(super) const DELIVERY: &str = "deliveries.number, events.id, events.type, events.tenant,
@@ -48,6 +48,7 @@ pub(super) fn event_summary(row: &Row<'_>, first: usize) -> rusqlite::Result<Eve
         deliveries: usize::try_from(row.get::<_, i64>(first + 8)?).unwrap_or_default(),
         body_len: usize::try_from(row.get::<_, i64>(first + 9)?).unwrap_or_default(),
         expunged_at: row::time_or_null(row, first + 10)?,
+        trace: row::trace(row, first + 11)?,
     })
 }
 

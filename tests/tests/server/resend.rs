@@ -1,0 +1,53 @@
+//! A resend of a message whose retry waits: the attempt comes at once, and more follow.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_core::RetryPolicy;
+use webhooks_http::HttpTransport;
+use webhooks_tests::Receiver;
+
+use crate::running::{Kind, Running, until};
+
+/// Goal: a resend does not wait for the schedule, and does not end it. Method: the retry waits for an
+/// hour, which no test does.
+async fn resends(kind: Kind) {
+    let retry = RetryPolicy::fixed(Duration::from_secs(3_600), 1);
+    let transport = HttpTransport::development().unwrap();
+    let running = Running::start_retrying(kind, transport, retry).await;
+    let receiver = Receiver::answering(500).await;
+    let app = running.add_app("shop").await;
+    let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
+    let endpoints = format!("/api/v1/app/{app}/endpoint");
+    assert_eq!(running.ask("POST", &endpoints, endpoint).await.0, 201);
+    let messages = format!("/api/v1/app/{app}/msg");
+    let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
+    assert_eq!(running.ask("POST", &messages, message).await.0, 202);
+
+    let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
+    let count = |wanted: usize| {
+        move |page: &Value| page["data"].as_array().is_some_and(|data| data.len() == wanted)
+    };
+    until(&running, &attempts, count(1)).await;
+    let resend = format!("{messages}/one/endpoint/crm/resend");
+    // One more than the policy allows: each begins it anew.
+    for made in 2..=4 {
+        assert_eq!(running.ask("POST", &resend, json!({})).await.0, 202);
+        let page = until(&running, &attempts, count(made)).await;
+        assert_eq!(page["data"][0]["triggerType"], json!(1), "{page}");
+        assert_eq!(page["data"][made - 1]["triggerType"], json!(0), "{page}");
+        let (_, stats) = running.get(&format!("{endpoints}/crm/stats")).await;
+        assert_eq!((&stats["sending"], &stats["fail"]), (&json!(1), &json!(0)), "{stats}");
+    }
+    assert_eq!(receiver.received().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_waits_is_made_at_once_on_sqlite() {
+    resends(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_waits_is_made_at_once_on_postgres() {
+    resends(Kind::Postgres).await;
+}
