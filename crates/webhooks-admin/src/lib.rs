@@ -21,6 +21,7 @@ mod memory;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod watermark;
 
 mod collection;
 mod endpoint_entry;
@@ -45,3 +46,4 @@ pub use public_id::{IdKind, PublicIdError};
 pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;
+pub use watermark::Watermark;

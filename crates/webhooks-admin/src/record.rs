@@ -25,6 +25,8 @@ pub enum RecordKind {
     EventType,
     /// The answer to a request with an idempotency key.
     Idempotency,
+    /// A [`Watermark`](crate::Watermark).
+    Watermark,
 }
 
 impl RecordKind {
@@ -38,6 +40,7 @@ impl RecordKind {
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",
+            Self::Watermark => "watermark",
         }
     }
 }
