@@ -17,6 +17,7 @@ mod key;
 mod message;
 mod message_out;
 mod operate;
+mod operational_endpoint;
 mod portal;
 mod scrape;
 mod status;
@@ -89,4 +90,19 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(content::expunge))
         .routes(routes!(content::raw))
         .routes(routes!(content::attempt_headers))
+        .merge(operational())
+}
+
+/// Returns the routes of operational endpoints.
+fn operational() -> OpenApiRouter<Service> {
+    OpenApiRouter::default()
+        .routes(routes!(operational_endpoint::list, operational_endpoint::create))
+        .routes(routes!(
+            operational_endpoint::read,
+            operational_endpoint::replace,
+            operational_endpoint::delete
+        ))
+        .routes(routes!(operational_endpoint::secret))
+        .routes(routes!(operational_endpoint::rotate))
+        .routes(routes!(operational_endpoint::headers, operational_endpoint::replace_headers))
 }

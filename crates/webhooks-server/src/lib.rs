@@ -3,12 +3,23 @@
 // Each file uses only files above it, so read from top to bottom.
 
 mod error;
+
+mod attempt_id;
+mod hint;
+
 mod metrics;
+mod operational_event;
 mod schema;
 mod throttle;
 
 mod parameters;
 mod service;
+
+mod tell;
+
+mod catch_up;
+
+mod teller;
 
 mod auth;
 mod deletion;

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use webhooks_dispatch::observer::{Failure, Gauges, Observer, Occurrence};
 
+use crate::hint::Hints;
+
 /// The upper bounds of the buckets of histograms, in milliseconds.
 const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000];
 
 /// The results of attempts that are counted, each by itself: no label has values that a caller chooses.
 const RESULTS: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error", "busy"];
 
-/// Counts what the workers of one process do. Give it to the engine as an observer, and to the service.
+/// Counts what the workers of one process do, and tells the service of what operational endpoints are told.
+/// Give it to the engine as an observer, and to the service. Without it, they are told of changes that
+/// requests make, and of the rest when a service starts.
 ///
 /// Clones share the counters.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,7 @@ struct Counters {
     store_failures: AtomicU64,
     exchanges: Histogram,
     ages: Histogram,
+    hints: Hints,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +92,7 @@ impl Counters {
 impl Observer for Metrics {
     fn observe(&self, occurrence: &Occurrence<'_>) {
         let counters = &*self.0;
+        counters.hints.note(occurrence);
         match occurrence {
             Occurrence::Published { .. } => add(&counters.published),
             Occurrence::Delivered { duration, age, status_code, .. } => {
@@ -108,6 +114,10 @@ impl Observer for Metrics {
 }
 
 impl Metrics {
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.0.hints
+    }
+
     /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the
     /// workers, the depth of the queue, and how long its first delivery has been due.
     pub(crate) fn write(

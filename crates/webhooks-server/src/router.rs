@@ -19,6 +19,7 @@ impl Service {
         // An earlier life may not have finished some.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.finish_deletions();
+            self.start_telling();
         }
         Router::from(openapi::routes())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())

@@ -37,11 +37,12 @@ async fn main() {
     // An earlier life has added it.
     let _added_before = added;
     let engine = Engine::builder(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(settings()).build();
+    let metrics = Metrics::default();
+    let engine = engine.settings(settings()).observer(metrics.clone()).build();
     let _worker = engine.start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("http://{}", listener.local_addr().unwrap());
-    let service = Service::new(engine, admin, ServiceSettings::default(), Metrics::default());
+    let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
     let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).await.unwrap();
 }

@@ -19,13 +19,13 @@ const LIVES: usize = 4;
 const CALLERS: usize = 8;
 
 /// One life of the service.
-struct Life {
-    process: Child,
-    url: String,
+pub(crate) struct Life {
+    pub(crate) process: Child,
+    pub(crate) url: String,
 }
 
 impl Life {
-    async fn begin(store: &str, key: &str) -> Self {
+    pub(crate) async fn begin(store: &str, key: &str) -> Self {
         let (process, mut lines) = spawn(env!("CARGO_BIN_EXE_service"), &[store, key]);
         let url = lines.next_line().await.unwrap().unwrap();
         Self { process, url }
@@ -34,7 +34,7 @@ impl Life {
 
 /// The callers of the service, and what they were told.
 #[derive(Clone)]
-struct Callers {
+pub(crate) struct Callers {
     client: reqwest::Client,
     key: String,
     /// The ids of the messages that were answered 2xx.
@@ -42,8 +42,17 @@ struct Callers {
 }
 
 impl Callers {
+    pub(crate) fn new(key: &str) -> Self {
+        Self { client: client(), key: key.to_owned(), accepted: Arc::default() }
+    }
+
     /// Makes a request; returns the id of the answer if it was 2xx.
-    async fn post(&self, url: &str, path: &str, body: &serde_json::Value) -> Option<String> {
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Option<String> {
         let request = self.client.post(format!("{url}{path}")).bearer_auth(&self.key);
         let response = request.body(body.to_string()).send().await.ok()?;
         if !response.status().is_success() {
@@ -52,6 +61,13 @@ impl Callers {
         let answer: serde_json::Value =
             serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
         answer["id"].as_str().map(str::to_owned)
+    }
+
+    /// Reads a path.
+    pub(crate) async fn get(&self, url: &str, path: &str) -> serde_json::Value {
+        let request = self.client.get(format!("{url}{path}")).bearer_auth(&self.key);
+        let body = request.send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
     }
 
     /// Publishes until the service is gone.
@@ -76,7 +92,7 @@ async fn killed_again_and_again(store: &str) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let (mut random, key) = (Rng::with_seed(seed), ApiKeyText::generate().reveal().to_owned());
-    let callers = Callers { client: client(), key: key.clone(), accepted: Arc::default() };
+    let callers = Callers::new(&key);
     let receiver = receiver().await;
     for life in 0..LIVES {
         let mut running = Life::begin(store, &key).await;
@@ -108,7 +124,7 @@ async fn killed_again_and_again(store: &str) {
 }
 
 /// Waits until something is so, for two minutes at most: retries are due after some seconds.
-async fn wait(is_so: impl Fn() -> bool) {
+pub(crate) async fn wait(is_so: impl Fn() -> bool) {
     let deadline = SystemClock.monotonic() + Duration::from_secs(120);
     while !is_so() {
         assert!(SystemClock.monotonic() < deadline, "it is not so in time");

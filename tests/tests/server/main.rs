@@ -25,5 +25,6 @@ mod faults;
 mod killed;
 mod more;
 mod openapi;
+mod operational;
 mod running;
 mod schemathesis;
