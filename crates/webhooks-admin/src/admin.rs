@@ -12,18 +12,22 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::api_key::{ApiKey, ApiKeyHash};
 use crate::application::{Application, Deletion};
 use crate::audit::{Actor, AuditEntry};
-use crate::collection::{AdminError, Collection, TRIES, audit_row};
+use crate::collection::{AdminError, Collection, ListQuery, TRIES, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::poller::{Consumer, Poller};
-use crate::record::{RecordChange, RecordError, RecordKind, RecordName, RecordStore};
+use crate::record::{Record, RecordChange, RecordError, RecordKind, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
+use crate::watermark::Watermark;
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
 const USE_PRECISION: Duration = Duration::from_secs(5 * 60);
+
+/// The most watermarks that are read: far more than a service has processes.
+const MAX_WATERMARKS: usize = 1_000;
 
 /// The things that a service keeps: applications, event types, endpoints' entries, keys, the audit log, and
 /// the answers to requests with idempotency keys. Clones share it.
@@ -211,6 +215,67 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let row = audit_row(actor, (kind, scope, id), (before, after), now)?;
         Ok(self.records.write(vec![row], now).await?)
+    }
+
+    /// Returns the watermarks of all processes, up to a thousand.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn watermarks(&self, now: Timestamp) -> Result<Vec<Entry<Watermark>>, AdminError> {
+        let query = ListQuery { limit: MAX_WATERMARKS, ..ListQuery::default() };
+        Ok(self.collection::<Watermark>(String::new()).list(query, now).await?.items)
+    }
+
+    /// Adds the watermark of a process, unless it has one.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn add_watermark(
+        &self,
+        process: &str,
+        told_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let insert = RecordChange::Insert(self.watermark(process, told_until, now)?);
+        match self.records.write(vec![insert], now).await {
+            Ok(()) | Err(RecordError::Exists { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Moves the watermark of a process, which it may not have yet.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn move_watermark(
+        &self,
+        process: &str,
+        told_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let record = self.watermark(process, told_until, now)?;
+        let delete = RecordChange::Delete(record.place.clone());
+        Ok(self.records.write(vec![delete, RecordChange::Insert(record)], now).await?)
+    }
+
+    /// Deletes the watermark of a process, if it has one.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn delete_watermark(&self, process: &str, now: Timestamp) -> Result<(), AdminError> {
+        let place = self.collection::<Watermark>(String::new()).place(process.to_owned());
+        Ok(self.records.write(vec![RecordChange::Delete(place)], now).await?)
+    }
+
+    fn watermark(
+        &self,
+        process: &str,
+        told_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Record, AdminError> {
+        let (id, value) = (process.to_owned(), Watermark::new(told_until));
+        let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        self.collection::<Watermark>(String::new()).record(&entry)
     }
 
     /// Asks whether a request with an idempotency key is the first, and keeps its place for a minute if it

@@ -26,6 +26,7 @@ mod postgres;
 mod service_job;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod watermark;
 
 mod collection;
 mod endpoint_entry;
@@ -57,3 +58,4 @@ pub use schema_part::change_schemas;
 pub use service_job::{ServiceJob, ServiceJobState, ServiceWork};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;
+pub use watermark::Watermark;

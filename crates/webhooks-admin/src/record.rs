@@ -37,6 +37,8 @@ pub enum RecordKind {
     Usage,
     /// A [`ServiceJob`](crate::ServiceJob).
     ServiceJob,
+    /// A [`Watermark`](crate::Watermark).
+    Watermark,
 }
 
 impl RecordKind {
@@ -56,6 +58,7 @@ impl RecordKind {
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",
             Self::ServiceJob => "service_job",
+            Self::Watermark => "watermark",
         }
     }
 }

@@ -331,7 +331,9 @@ impl<S: EndpointStore, T: Transport> Endpoints<'_, S, T> {
 
     fn notify(&self, key: &EndpointKey, change: EndpointChange) {
         let EndpointKey { tenant, id: endpoint } = key;
-        self.observers.notify(&Occurrence::EndpointChanged { tenant, endpoint, change });
+        let failing_since = None;
+        let changed = Occurrence::EndpointChanged { tenant, endpoint, change, failing_since };
+        self.observers.notify(&changed);
     }
 
     fn key(&self, id: &str) -> Result<EndpointKey, RegisterError> {

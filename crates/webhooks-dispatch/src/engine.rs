@@ -18,7 +18,7 @@ use crate::observer::{Gauges, Occurrence, WorkerReport};
 use crate::publication::Publication;
 use crate::replaying::{PORTION, Replaying};
 use crate::serialized_event::SerializedEvent;
-use crate::settings::MIN_RETENTION;
+use crate::settings::{EngineSettings, MIN_RETENTION};
 use crate::store::{
     Conflict, ExpungeRequest, OperationError, PublishStatus, Published, Replay, StoreError, TryNow,
 };
@@ -101,6 +101,11 @@ where
     /// Borrows the store.
     pub fn store(&self) -> &S {
         &self.shared.store
+    }
+
+    /// Borrows the settings, bounded as the engine uses them.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.shared.settings
     }
 
     /// Returns the endpoints, to register and unregister them.

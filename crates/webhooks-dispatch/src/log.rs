@@ -118,7 +118,7 @@ fn log_operation(occurrence: &Occurrence<'_>) {
             let tenant = tenant.map(tracing::field::display);
             info!(target: TARGET, tenant, deliveries, "deliveries replayed");
         }
-        Occurrence::EndpointChanged { tenant, endpoint, change } => {
+        Occurrence::EndpointChanged { tenant, endpoint, change, .. } => {
             log_change(tenant, endpoint, *change);
         }
         Occurrence::EndpointFailing { tenant, endpoint, since } => {
@@ -349,7 +349,9 @@ mod tests {
                 r#"change="secret_rotated""#,
             ),
         ] {
-            let occurrence = Occurrence::EndpointChanged { tenant, endpoint, change };
+            let failing_since = None;
+            let occurrence =
+                Occurrence::EndpointChanged { tenant, endpoint, change, failing_since };
             check(occurrence, level, text, &format!("tenant=acme endpoint=crm {more}"));
         }
         let pause = Duration::from_secs(10);

@@ -139,6 +139,9 @@ pub enum Occurrence<'a> {
         endpoint: &'a EndpointId,
         /// The change.
         change: EndpointChange,
+        /// The time at which the first failure since the last success was settled, if the engine
+        /// disabled the endpoint.
+        failing_since: Option<Timestamp>,
     },
     /// An endpoint has failed for a tenth of the time after which it is disabled. Observers are
     /// notified one time until the endpoint takes an event.

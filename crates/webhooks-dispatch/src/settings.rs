@@ -19,6 +19,9 @@ const MAX_LINGER: Duration = Duration::from_secs(1);
 /// The lower bound of `retention`: publishing is idempotent for as long as events are remembered.
 pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(60);
 
+/// The part of the time until an endpoint is disabled after which observers are warned.
+const WARNED_AFTER: u32 = 10;
+
 /// The settings of an engine. Every bound has a default that suits a small server.
 ///
 /// # Example
@@ -83,6 +86,15 @@ impl Default for EngineSettings {
             max_body: 1024 * 1024,
             seed: None,
         }
+    }
+}
+
+impl EngineSettings {
+    /// Returns the time for which all attempts of an endpoint must fail before observers are warned
+    /// ([`EndpointFailing`](crate::observer::Occurrence::EndpointFailing)): a tenth of
+    /// [`disable_after`](Self::disable_after).
+    pub fn warn_after(&self) -> Option<Duration> {
+        self.disable_after.map(|span| span / WARNED_AFTER)
     }
 }
 

@@ -66,8 +66,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         "Listening on {}; its API is described at /docs. Ctrl-C ends it.",
         settings.public_url
     );
-    let router = Service::new(engine, admin, settings, metrics).router();
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    let service = Service::new(engine, admin, settings, metrics);
+    let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
     tokio::select! {
         ended = axum::serve(listener, router) => ended?,
         stop = tokio::signal::ctrl_c() => stop?,
@@ -79,6 +79,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         _report = worker.shutdown(Duration::from_secs(30)) => {}
         stop = tokio::signal::ctrl_c() => stop?,
     }
+    // Until now it told operational endpoints how the last deliveries ended.
+    drop(service);
     store.close().await;
     Ok(())
 }

@@ -23,6 +23,7 @@ mod limits;
 mod message;
 mod message_out;
 mod operate;
+mod operational_endpoint;
 mod poller;
 mod poller_read;
 mod portal;
@@ -136,6 +137,7 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(environment::export))
         .routes(routes!(environment::import))
         .merge(counts())
+        .merge(operational())
 }
 
 /// Returns the routes of statistics.
@@ -147,4 +149,18 @@ fn counts() -> OpenApiRouter<Service> {
         .routes(routes!(statistics::endpoints))
         .routes(routes!(statistics::usage))
         .routes(routes!(statistics::event_types))
+}
+
+/// Returns the routes of operational endpoints.
+fn operational() -> OpenApiRouter<Service> {
+    OpenApiRouter::default()
+        .routes(routes!(operational_endpoint::list, operational_endpoint::create))
+        .routes(routes!(
+            operational_endpoint::read,
+            operational_endpoint::replace,
+            operational_endpoint::delete
+        ))
+        .routes(routes!(operational_endpoint::secret))
+        .routes(routes!(operational_endpoint::rotate))
+        .routes(routes!(operational_endpoint::headers, operational_endpoint::replace_headers))
 }

@@ -21,6 +21,8 @@ impl Service {
                 break;
             }
             for found in page.items {
+                // Before it is gone: if the process dies in between, this is done again.
+                self.tell_change(tenant, (Some(&found), None)).await;
                 match endpoints.unregister(found.id.as_str()).await {
                     Ok(_) | Err(EndpointStoreError::Unknown(_)) => {}
                     Err(error) => return Err(error.into()),

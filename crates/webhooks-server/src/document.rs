@@ -26,11 +26,12 @@ const TOO_MANY: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
 /// The operations that take a request without a body as one with an empty object.
-const OPTIONAL_BODIES: [&str; 4] = [
+const OPTIONAL_BODIES: [&str; 5] = [
     "v1.authentication.app-portal-access",
     "v1.authentication.expire-all",
     "v1.endpoint.rotate-secret",
     "v1.management.authentication.expire-api-token",
+    "v1.operational-webhook.endpoint.rotate-secret",
 ];
 
 /// The errors, with the names and descriptions that the document has for them.

@@ -11,12 +11,14 @@ use webhooks_registry::Registration;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::hint::operational_tenant;
 use crate::service::Service;
 
-/// An application, and its id in the engine.
+/// An application, or the service as the owner of operational endpoints, and its id in the engine.
 pub(crate) struct App {
     pub(crate) tenant: TenantId,
-    pub(crate) entry: Entry<Application>,
+    /// Its entry; the service has none.
+    pub(crate) entry: Option<Entry<Application>>,
 }
 
 /// An endpoint of an application.
@@ -44,7 +46,15 @@ impl Service {
         let tenant = TenantId::new(&entry.id);
         let tenant = tenant.map_err(|_unreadable| ApiError::unknown("application"))?;
         caller.check(action, Some(&tenant))?;
-        Ok(App { tenant, entry })
+        Ok(App { tenant, entry: Some(entry) })
+    }
+
+    /// Returns the owner of the operational endpoints, for an administrator. To a key of one application,
+    /// they are another's.
+    pub(crate) fn operational(caller: &Caller) -> Result<App, ApiError> {
+        let tenant = operational_tenant();
+        caller.check(Action::ChangeSettings, Some(&tenant))?;
+        Ok(App { tenant, entry: None })
     }
 
     /// Finds an endpoint by the ids or uids of its application and itself, for an action.
@@ -68,7 +78,8 @@ impl Service {
 
     /// Lets an application publish a message, unless it is too fast.
     pub(crate) fn pass(&self, app: &App) -> Result<(), ApiError> {
-        let Some(rate) = app.entry.value.throttle_rate else { return Ok(()) };
+        let rate = app.entry.as_ref().and_then(|entry| entry.value.throttle_rate);
+        let Some(rate) = rate else { return Ok(()) };
         let passed = self.throttle().pass(&app.tenant, rate, SystemClock.monotonic());
         passed.map_err(ApiError::too_many)
     }

@@ -3,7 +3,12 @@
 // Each file uses only files above it, so read from top to bottom.
 
 mod error;
+
+mod attempt_id;
+mod hint;
+
 mod metrics;
+mod operational_event;
 mod overrides;
 mod schema;
 mod schema_cache;
@@ -12,6 +17,12 @@ mod trace;
 
 mod parameters;
 mod service;
+
+mod tell;
+
+mod catch_up;
+
+mod teller;
 
 mod auth;
 mod deletion;

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use webhooks_dispatch::observer::{Failure, Gauges, Observer, Occurrence};
 
+use crate::hint::Hints;
+
 /// The upper bounds of the buckets of histograms, in milliseconds.
 const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000];
 
 /// The results of attempts that are counted, each by itself: no label has values that a caller chooses.
 const RESULTS: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error", "busy"];
 
-/// Counts what the workers of one process do. Give it to the engine as an observer, and to the service.
+/// Counts what the workers of one process do, and tells the service of what operational endpoints are told.
+/// Give it to the engine as an observer, and to the service. Without it, they are told of changes that
+/// requests make, and of the rest when a service starts.
 ///
 /// Clones share the counters.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,7 @@ struct Counters {
     mismatches_refused: AtomicU64,
     exchanges: Histogram,
     ages: Histogram,
+    hints: Hints,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +94,7 @@ impl Counters {
 impl Observer for Metrics {
     fn observe(&self, occurrence: &Occurrence<'_>) {
         let counters = &*self.0;
+        counters.hints.note(occurrence);
         match occurrence {
             Occurrence::Published { .. } => add(&counters.published),
             Occurrence::Delivered { duration, age, status_code, .. } => {
@@ -118,6 +124,10 @@ impl Metrics {
     /// Counts an event that was refused because its payload does not match the schema.
     pub(crate) fn mismatch_refused(&self) {
         add(&self.0.mismatches_refused);
+    }
+
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.0.hints
     }
 
     /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the

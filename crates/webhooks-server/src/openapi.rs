@@ -14,7 +14,7 @@ use crate::document::complete;
 use crate::reference::page;
 use crate::service::Service;
 
-const TAGS: [(&str, &str); 14] = [
+const TAGS: [(&str, &str); 15] = [
     ("Application", "The customers of the service, each with endpoints and messages of its own."),
     ("Endpoint", "The URLs to which the messages of an application go."),
     ("Event Type", "The kinds of messages, with schemas."),
@@ -26,6 +26,7 @@ const TAGS: [(&str, &str); 14] = [
     ("Statistics", "Counts of attempts, deliveries, applications and endpoints."),
     ("Environment", "The service as a whole."),
     ("Audit Log", "Changes, and who made them."),
+    ("Webhook Endpoint", "The URLs to which the service sends what happens in it."),
     ("Background Task", "Replays of many messages, which go on after the answer."),
     ("Health", "Whether the service is well."),
     ("Documentation", "This document."),

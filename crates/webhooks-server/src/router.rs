@@ -22,6 +22,7 @@ impl Service {
             self.finish_deletions();
             self.follow_overrides();
             self.finish_jobs();
+            self.start_telling();
         }
         Router::from(openapi::routes())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())

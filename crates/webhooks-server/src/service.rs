@@ -1,10 +1,10 @@
 //! The service: an engine, what is kept beside it, and how requests are answered.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use webhooks_admin::Admin;
+use webhooks_admin::{Admin, IdKind};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, PublishError};
@@ -53,6 +53,28 @@ struct Inner {
     jobs: Arc<Semaphore>,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
+    listeners: Mutex<Listeners>,
+    /// The name of this process among those of the service.
+    process: String,
+}
+
+/// The service's knowledge of the operational endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// Whether there was one, and when that was looked at.
+    pub(crate) known: Option<(bool, MonotonicTime)>,
+    /// The number of changes that this process has made to them.
+    pub(crate) changes: u64,
+}
+
+/// A service that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakService(Weak<Inner>);
+
+impl WeakService {
+    pub(crate) fn upgrade(&self) -> Option<Service> {
+        self.0.upgrade().map(Service)
+    }
 }
 
 impl Service {
@@ -76,6 +98,8 @@ impl Service {
             overrides: Overrides::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             refused_at: Mutex::default(),
+            listeners: Mutex::default(),
+            process: IdKind::Task.generate(),
         }))
     }
 
@@ -87,6 +111,14 @@ impl Service {
     /// Borrows what is kept beside the engine.
     pub fn admin(&self) -> &Admin {
         &self.0.admin
+    }
+
+    pub(crate) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn process(&self) -> &str {
+        &self.0.process
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -134,16 +166,5 @@ impl Service {
 
     pub(crate) fn now() -> Timestamp {
         Timestamp::now()
-    }
-}
-
-/// A service that may be gone.
-#[derive(Debug, Clone)]
-pub(crate) struct WeakService(Weak<Inner>);
-
-impl WeakService {
-    /// Returns the service, unless it is gone.
-    pub(crate) fn upgrade(&self) -> Option<Service> {
-        self.0.upgrade().map(Service)
     }
 }

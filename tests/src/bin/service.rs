@@ -42,11 +42,12 @@ async fn main() {
     let (opened, store, admin) = open_store(store).await;
     add_key(&admin, key).await;
     let engine = Engine::builder(store, HttpTransport::development().unwrap());
-    let engine = engine.settings(settings).build();
+    let metrics = Metrics::default();
+    let engine = engine.settings(settings).observer(metrics.clone()).build();
     let worker = engine.start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("http://{}", listener.local_addr().unwrap());
-    let service = Service::new(engine, admin, ServiceSettings::default(), Metrics::default());
+    let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
     let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
     // First the requests end, then the attempts, then the store.
     let terminated = async move {

@@ -7,7 +7,7 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::running::{Kind, Running, add_key};
 
 /// The operations: method, path, a body that each accepts. `{app}`, `{ep}` and `{msg}` stand for ids.
-const OPERATIONS: [(&str, &str, &str); 55] = [
+const OPERATIONS: [(&str, &str, &str); 64] = [
     ("GET", "/api/v1/app", ""),
     ("POST", "/api/v1/app", r#"{"name":"new"}"#),
     ("GET", "/api/v1/app/{app}", ""),
@@ -69,6 +69,15 @@ const OPERATIONS: [(&str, &str, &str); 55] = [
     ("GET", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000/headers", ""),
     ("GET", "/metrics", ""),
     ("GET", "/api/v1/audit-log", ""),
+    ("GET", "/api/v1/operational-webhook/endpoint", ""),
+    ("POST", "/api/v1/operational-webhook/endpoint", r#"{"url":"http://127.0.0.1:49151/"}"#),
+    ("GET", "/api/v1/operational-webhook/endpoint/{ep}", ""),
+    ("PUT", "/api/v1/operational-webhook/endpoint/{ep}", r#"{"url":"http://127.0.0.1:49151/"}"#),
+    ("DELETE", "/api/v1/operational-webhook/endpoint/{ep}", ""),
+    ("GET", "/api/v1/operational-webhook/endpoint/{ep}/headers", ""),
+    ("PUT", "/api/v1/operational-webhook/endpoint/{ep}/headers", r#"{"headers":{"x-a":"b"}}"#),
+    ("GET", "/api/v1/operational-webhook/endpoint/{ep}/secret", ""),
+    ("POST", "/api/v1/operational-webhook/endpoint/{ep}/secret/rotate", "{}"),
     ("GET", "/api/v1/event-type", ""),
     ("POST", "/api/v1/event-type", r#"{"name":"new","description":""}"#),
     ("GET", "/api/v1/event-type/paid", ""),
@@ -207,7 +216,9 @@ async fn a_viewer_reads_and_touches_nothing() {
     let key = add_key(&things.running.service, Grant::new(Role::Viewer)).await;
     walk(&things, Some(&key), |method, path| match (method, path) {
         ("GET", path)
-            if ["/secret", "management", "audit-log"].iter().any(|part| path.contains(part)) =>
+            if ["/secret", "management", "audit-log", "operational"]
+                .iter()
+                .any(|part| path.contains(part)) =>
         {
             &[403]
         }

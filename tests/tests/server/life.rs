@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// One life of the service.
 pub(crate) struct Life {
     pub(crate) process: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Life {
@@ -74,7 +74,12 @@ impl Callers {
 
     /// Makes a request until it is not refused; returns the id of the answer, or `None` if there is no
     /// service. A refusal is 503, and tells when to try again.
-    async fn post(&self, url: &str, path: &str, body: &serde_json::Value) -> Option<String> {
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Option<String> {
         loop {
             let request = self.client.post(format!("{url}/api/v1{path}")).bearer_auth(&self.key);
             let response = request.body(body.to_string()).send().await.ok()?;
@@ -88,6 +93,13 @@ impl Callers {
             self.refused.fetch_add(1, Ordering::Relaxed);
             SystemClock.sleep(PAUSE).await;
         }
+    }
+
+    /// Reads a path.
+    pub(crate) async fn get(&self, url: &str, path: &str) -> serde_json::Value {
+        let request = self.client.get(format!("{url}/api/v1{path}")).bearer_auth(&self.key);
+        let text = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Publishes from many tasks at once, until the service is gone.
@@ -152,7 +164,7 @@ fn is_told(response: &reqwest::Response) -> bool {
 }
 
 /// Waits until something is so, for two minutes at most: retries are due after some seconds.
-async fn wait(is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn wait(is_so: impl AsyncFn() -> bool) {
     let deadline = SystemClock.monotonic() + Duration::from_secs(120);
     while !is_so().await {
         assert!(SystemClock.monotonic() < deadline, "it is not so in time");

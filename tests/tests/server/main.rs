@@ -28,6 +28,7 @@ mod killed;
 mod life;
 mod more;
 mod openapi;
+mod operational;
 mod pollers;
 mod resend;
 mod running;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc::Receiver;
+use webhooks_core::Timestamp;
 use webhooks_registry::{
     DisableReason, Registration,
     store::{EndpointStore, EndpointStoreError, StateChange},
@@ -26,6 +27,8 @@ pub(super) const QUEUE_CAPACITY: usize = 1_024;
 pub(super) struct DisableRequest {
     pub(super) seen: Arc<Registration>,
     pub(super) reason: DisableReason,
+    /// The time of its first failure since its last success.
+    pub(super) failing_since: Option<Timestamp>,
 }
 
 /// Disables endpoints until the last sender is gone.
@@ -37,7 +40,7 @@ pub(super) async fn run<S, T, C>(
     T: Send + Sync + 'static,
     C: Clock,
 {
-    while let Some(DisableRequest { seen, reason }) = requests.recv().await {
+    while let Some(DisableRequest { seen, reason, failing_since }) = requests.recv().await {
         let disable = AssertUnwindSafe(disable(&shared, &seen, reason)).catch_unwind();
         // If the store fails or panics, the next attempt for the endpoint asks again.
         let is_disabled = match disable.await {
@@ -58,7 +61,7 @@ pub(super) async fn run<S, T, C>(
             shared.engine.workers.forget_endpoint(seen.number);
             let (tenant, endpoint) = (&seen.endpoint.tenant, &seen.id);
             let change = EndpointChange::Disabled(reason);
-            let disabled = Occurrence::EndpointChanged { tenant, endpoint, change };
+            let disabled = Occurrence::EndpointChanged { tenant, endpoint, change, failing_since };
             shared.engine.observers.notify(&disabled);
         }
     }

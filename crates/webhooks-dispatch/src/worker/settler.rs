@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{Receiver, Sender};
+use webhooks_core::Timestamp;
 use webhooks_registry::DisableReason;
 
 use super::WorkerShared;
@@ -34,9 +35,6 @@ const TRIES_ASIDE: u32 = 6;
 
 /// The time after which results that were set aside are tried again if nothing else comes.
 const RETRY_ASIDE: Duration = Duration::from_secs(5);
-
-/// The part of `disable_after` after which observers are warned of a failing endpoint: a tenth.
-const WARNED_AFTER: u32 = 10;
 
 /// Settles results until the last sender is gone, and passes endpoints to disable on to the
 /// disabler.
@@ -202,7 +200,9 @@ where
             if let Some(reason) = disable_reason(disable_after, finished, settled)
                 && requested.insert(finished.registration.number)
             {
-                let request = DisableRequest { seen: Arc::clone(&finished.registration), reason };
+                let seen = Arc::clone(&finished.registration);
+                let failing_since = failing_since(settled);
+                let request = DisableRequest { seen, reason, failing_since };
                 // If too many wait, the next attempt for the endpoint asks again.
                 let _asked_again = self.requests.try_send(request);
             }
@@ -255,7 +255,7 @@ where
                 observers.notify(&Occurrence::EndpointRecovered { tenant, endpoint });
             }
             Health::Failing { failing, before } => {
-                let warned_after = engine.settings.disable_after.map(|span| span / WARNED_AFTER);
+                let warned_after = engine.settings.warn_after();
                 if warned_after.is_some_and(|span| before < span && span <= failing.tried_for) {
                     let since = failing.since;
                     observers.notify(&Occurrence::EndpointFailing { tenant, endpoint, since });
@@ -270,6 +270,14 @@ where
 fn without_texts(attempt: Attempt) -> Attempt {
     let error = attempt.error.map(|_text| "it cannot be stored what went wrong".to_owned());
     Attempt { error, response_headers: String::new(), response: Bytes::new(), ..attempt }
+}
+
+/// Returns the time of the first failure of an endpoint since its last success.
+fn failing_since(settled: Settled) -> Option<Timestamp> {
+    match settled {
+        Settled::Recorded { health: Health::Failing { failing, .. } } => Some(failing.since),
+        Settled::Recorded { .. } | Settled::LeaseLost => None,
+    }
 }
 
 /// Returns the reason to disable an endpoint, if there is one: it answered that it is gone, or all

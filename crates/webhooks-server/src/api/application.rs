@@ -190,7 +190,8 @@ pub(crate) async fn read(
     Path(name): Path<String>,
 ) -> Result<Json<ApplicationOut>, ApiError> {
     let app = service.app(&caller, &name, Action::ReadEndpoints).await?;
-    Ok(Json(app.entry.into()))
+    let entry = app.entry.ok_or_else(|| ApiError::unknown("application"))?;
+    Ok(Json(entry.into()))
 }
 
 /// Replaces an application, or makes it with a new id.
@@ -235,7 +236,8 @@ pub(crate) async fn patch(
     let app = service.app(&caller, &name, Action::ChangeApplications).await?;
     let (actor, now) = (caller.actor(), Service::now());
     let applications = service.admin().applications();
-    let changed = applications.change(&app.entry.id, &actor, now, |to| patch.apply(to)).await?;
+    let changed =
+        applications.change(app.tenant.as_str(), &actor, now, |to| patch.apply(to)).await?;
     Ok(Json(changed.into()))
 }
 
@@ -253,7 +255,8 @@ pub(crate) async fn delete(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let app = service.app(&caller, &name, Action::ChangeApplications).await?;
-    service.admin().delete_application(&app.entry.id, &caller.actor(), Service::now()).await?;
+    let (id, actor) = (app.tenant.as_str(), caller.actor());
+    service.admin().delete_application(id, &actor, Service::now()).await?;
     // At once, so that nothing more is delivered; a failure is made good by the task.
     if let Err(error) = service.delete_endpoints(&app.tenant).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "endpoints are deleted later");

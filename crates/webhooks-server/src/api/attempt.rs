@@ -9,11 +9,12 @@ use webhooks_admin::Action;
 use webhooks_core::{DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::history::{AttemptRecord, DeliveryRecord, HistoryStore as _, Query};
 
-use super::attempt_out::{AttemptOut, AttemptShower, is_success, read_id};
+use super::attempt_out::{AttemptOut, AttemptShower, is_success};
 use super::endpoint_in::EndpointShown;
 use super::message::{HistoryFilter, MessagePath, has_payload};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut, record};
 use super::status::Status;
+use crate::attempt_id::read_id;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Params, Path};
@@ -101,8 +102,8 @@ pub(crate) async fn of_message(
     let mut filter = HistoryFilter::read(&params, &app)?;
     filter.query.event = Some(id);
     if let Some(endpoint) = params.text("endpoint_id") {
-        let found =
-            service.endpoint(&caller, (&app.entry.id, endpoint), Action::ReadEvents).await?;
+        let path = (app.tenant.as_str(), endpoint);
+        let found = service.endpoint(&caller, path, Action::ReadEvents).await?;
         filter.query.endpoint = Some(found.id().clone());
     }
     attempts(&service, &caller, &app, &params, filter).await

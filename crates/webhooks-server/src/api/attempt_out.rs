@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use webhooks_admin::IdKind;
 use webhooks_core::{DeliveryId, EndpointId, Timestamp};
 use webhooks_dispatch::history::{AttemptRecord, Excerpt, HistoryStore as _};
 
 use super::message_out::MessageOut;
 use super::status::Status;
+use crate::attempt_id::attempt_id;
 use crate::error::ApiError;
 use crate::find::App;
 use crate::schema::Time;
@@ -34,20 +34,6 @@ pub(crate) struct AttemptOut {
     trigger_type: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     msg: Option<MessageOut>,
-}
-
-/// Returns the id of an attempt: that of its delivery and its number.
-fn attempt_id(delivery: DeliveryId, number: u32) -> String {
-    IdKind::Attempt.id(u128::from(delivery.as_u64()) << 32 | u128::from(number))
-}
-
-/// Reads the id of an attempt.
-pub(crate) fn read_id(id: &str) -> Result<(DeliveryId, u32), ApiError> {
-    let unknown = || ApiError::unknown("attempt");
-    let number = IdKind::Attempt.number(id).map_err(|_unreadable| unknown())?;
-    let delivery = u64::try_from(number >> 32).map_err(|_unreadable| unknown())?;
-    let number = u32::try_from(number & u128::from(u32::MAX)).map_err(|_unreadable| unknown())?;
-    Ok((DeliveryId::from_u64(delivery), number))
 }
 
 /// Whether an attempt succeeded.

@@ -39,17 +39,25 @@ pub(crate) async fn list(
     params: Params,
 ) -> Result<Json<List<EndpointOut>>, ApiError> {
     let app = service.app(&caller, &app, Action::ReadEndpoints).await?;
-    let query = list_query(&params, true)?;
+    Ok(Json(list_of(&service, &app, &params).await?))
+}
+
+pub(crate) async fn list_of(
+    service: &Service,
+    app: &App,
+    params: &Params,
+) -> Result<List<EndpointOut>, ApiError> {
+    let query = list_query(params, true)?;
     let page = service.admin().endpoints(&app.tenant).list(query, Service::now()).await?;
     let mut list = List::new(page, |entry| (entry.id, entry.value.uid));
     let mut shown = Vec::new();
     for (id, uid) in list.take() {
         // An entry without an endpoint is left from a request that did not end.
-        if let Some(registration) = service.endpoints(&app).get(&id).await? {
+        if let Some(registration) = service.endpoints(app).get(&id).await? {
             shown.push(EndpointOut::new(&registration, uid));
         }
     }
-    Ok(Json(list.with(shown)))
+    Ok(list.with(shown))
 }
 
 /// Makes an endpoint.
@@ -69,7 +77,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input).await?)))
 }
 
-async fn add(
+pub(crate) async fn add(
     service: &Service,
     caller: &Caller,
     app: &App,
@@ -88,7 +96,9 @@ async fn add(
         return Err(error.into());
     }
     // Its application may have been deleted meanwhile, which did not see it.
-    if let Err(error) = service.admin().applications().get(&app.entry.id, now).await {
+    if let Some(entry) = &app.entry
+        && let Err(error) = service.admin().applications().get(&entry.id, now).await
+    {
         forget(service, app, &id, &actor).await?;
         return Err(unknown(error, "application"));
     }
@@ -172,23 +182,33 @@ pub(crate) async fn replace(
     Path((app, name)): EndpointPath,
     Body(update): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
-    update.check()?;
-    ApiError::check_path("endpoint_id", &name)?;
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
-    let is_known = match service.admin().endpoints(&app.tenant).get(&name, Service::now()).await {
+    replace_in(&service, &caller, app, &name, &update).await
+}
+
+pub(crate) async fn replace_in(
+    service: &Service,
+    caller: &Caller,
+    app: App,
+    name: &str,
+    update: &EndpointIn,
+) -> Result<(StatusCode, Json<EndpointOut>), ApiError> {
+    update.check()?;
+    ApiError::check_path("endpoint_id", name)?;
+    let is_known = match service.admin().endpoints(&app.tenant).get(name, Service::now()).await {
         Ok(entry) => service.endpoints(&app).get(&entry.id).await?.is_some(),
         Err(AdminError::NotFound) => false,
         Err(error) => return Err(error.into()),
     };
     if !is_known {
-        return Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &update).await?)));
+        return Ok((StatusCode::CREATED, Json(add(service, caller, &app, update).await?)));
     }
-    let found = service.endpoint_of(app, &name).await?;
+    let found = service.endpoint_of(app, name).await?;
     let uid = update.uid.clone().map_or(Patch::Clear, Patch::Set);
     let (is_disabled, is_paused) = (Some(update.disabled), update.delivery.paused);
     let change = Change { uid, is_disabled, is_paused };
     let apply = |endpoint| update.apply(endpoint);
-    Ok((StatusCode::OK, Json(change.make(&service, &caller, found, apply).await?)))
+    Ok((StatusCode::OK, Json(change.make(service, caller, found, apply).await?)))
 }
 
 /// Changes the settings of an endpoint that the body has.
@@ -280,15 +300,23 @@ pub(crate) async fn delete(
     Path((app, name)): EndpointPath,
 ) -> Result<StatusCode, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    delete_found(&service, &caller, &found).await
+}
+
+pub(crate) async fn delete_found(
+    service: &Service,
+    caller: &Caller,
+    found: &AppEndpoint,
+) -> Result<StatusCode, ApiError> {
     let actor = caller.actor();
     service.endpoints(&found.app).unregister(found.id().as_str()).await?;
-    log(&service, &found.app, &actor, (Some(&found.registration), None)).await?;
+    log(service, &found.app, &actor, (Some(&found.registration), None)).await?;
     let entries = service.admin().endpoints(&found.app.tenant);
     entries.delete(found.id().as_str(), &actor, Service::now()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Writes a change into the audit log.
+/// Writes a change into the audit log, and tells operational endpoints.
 pub(crate) async fn log(
     service: &Service,
     app: &App,
@@ -304,7 +332,9 @@ pub(crate) async fn log(
     let states: (Option<Value>, Option<Value>) =
         states.map_err(|error| ApiError::from(AdminError::from(error)))?;
     let thing = ("endpoint", app.tenant.as_str(), id.as_deref().unwrap_or_default());
-    Ok(service.admin().log(actor, thing, states, Service::now()).await?)
+    service.admin().log(actor, thing, states, Service::now()).await?;
+    service.tell_change(&app.tenant, (before, after)).await;
+    Ok(())
 }
 
 /// Cuts the query off the URL of an endpoint: it may hold a token.

@@ -58,6 +58,10 @@ pub(crate) async fn read(
     Path((app, name)): EndpointPath,
 ) -> Result<Json<HeadersOut>, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ReadEndpoints).await?;
+    Ok(Json(shown(&caller, &found)))
+}
+
+pub(crate) fn shown(caller: &Caller, found: &AppEndpoint) -> HeadersOut {
     // Any header may hold a secret.
     let sees_values = caller.may(Action::ReadSecrets, &found.app.tenant);
     let (mut headers, mut sensitive) = (BTreeMap::new(), Vec::new());
@@ -69,7 +73,7 @@ pub(crate) async fn read(
             _ => sensitive.push(name.to_string()),
         }
     }
-    Ok(Json(HeadersOut { headers, sensitive }))
+    HeadersOut { headers, sensitive }
 }
 
 /// Replaces the headers that an endpoint adds to its deliveries.
@@ -86,8 +90,17 @@ pub(crate) async fn replace(
     Body(input): Body<HeadersIn>,
 ) -> Result<StatusCode, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    replace_found(&service, &caller, found, &input).await
+}
+
+pub(crate) async fn replace_found(
+    service: &Service,
+    caller: &Caller,
+    found: AppEndpoint,
+    input: &HeadersIn,
+) -> Result<StatusCode, ApiError> {
     let replaced = |endpoint: Endpoint| add(endpoint.without_headers(), &input.headers);
-    change(&service, &caller, found, replaced).await
+    change(service, caller, found, replaced).await
 }
 
 /// Sets some headers, and removes those that are `null`.

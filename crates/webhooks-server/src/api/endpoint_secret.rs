@@ -13,6 +13,7 @@ use super::endpoint_in::secret;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{OptionalBody, Path};
+use crate::find::AppEndpoint;
 use crate::schema::SecretText;
 use crate::service::Service;
 
@@ -49,6 +50,10 @@ pub(crate) async fn read(
     Path((app, name)): EndpointPath,
 ) -> Result<Json<SecretOut>, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ReadSecrets).await?;
+    newest(&found)
+}
+
+pub(crate) fn newest(found: &AppEndpoint) -> Result<Json<SecretOut>, ApiError> {
     let newest = found.registration.endpoint.live_secrets(Service::now()).next();
     let newest = newest.ok_or_else(|| ApiError::unknown("secret"))?;
     Ok(Json(SecretOut { key: newest.dangerous_text().to_owned() }))
@@ -70,6 +75,15 @@ pub(crate) async fn rotate(
     OptionalBody(input): OptionalBody<RotateIn>,
 ) -> Result<Json<SecretOut>, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
+    rotate_found(&service, &caller, &found, &input).await
+}
+
+pub(crate) async fn rotate_found(
+    service: &Service,
+    caller: &Caller,
+    found: &AppEndpoint,
+    input: &RotateIn,
+) -> Result<Json<SecretOut>, ApiError> {
     let grace = input.grace_period_seconds.unwrap_or(GRACE);
     if grace > MAX_GRACE {
         return Err(ApiError::value("gracePeriodSeconds", "it is more than 604800, a week"));
@@ -85,7 +99,7 @@ pub(crate) async fn rotate(
     let new = endpoints.rotate_secret(found.id().as_str(), new, grace).await?;
     if let Some(after) = endpoints.get(found.id().as_str()).await? {
         let states = (Some(&*found.registration), Some(&*after));
-        log(&service, &found.app, &caller.actor(), states).await?;
+        log(service, &found.app, &caller.actor(), states).await?;
     }
     Ok(Json(SecretOut { key: new.dangerous_text().to_owned() }))
 }

@@ -1,0 +1,197 @@
+//! Catching up: what the store has since a time is told, whether or not it was told before.
+//!
+//! The ids of operational events follow from what happened, so nothing is told twice. A message that was
+//! failing and recovered within the time is not told of: its state is as if nothing had happened.
+
+use webhooks_admin::{AuditEntry, Entry, ListQuery};
+use webhooks_core::{DeliveryStatus, EndpointId, TenantId, Timestamp};
+use webhooks_dispatch::history::{Cursor, DeliveryRecord, HistoryStore as _, Query};
+use webhooks_dispatch::monitor::MonitorStore as _;
+use webhooks_dispatch::store::Failing;
+use webhooks_registry::store::{PagePlace, StateKind};
+use webhooks_registry::{EndpointKey, EndpointQuery, Registration};
+
+use crate::attempt_id::read_id;
+use crate::hint::{FAILING_AFTER, Hint, Turn, operational_tenant};
+use crate::operational_event::{ABOUT_MESSAGES, EndpointNews, TellError, is_application};
+use crate::service::Service;
+
+/// The entries that are read at once.
+const STEP: usize = 200;
+
+impl Service {
+    /// Tells all that happened since a time, and since there is an operational endpoint.
+    pub(crate) async fn catch_up(&self, since: Timestamp) -> Result<(), TellError> {
+        let states = vec![StateKind::Active, StateKind::Paused];
+        let tenant = Some(operational_tenant());
+        let query = EndpointQuery { tenant, states, ..EndpointQuery::default() };
+        let listeners = self.engine().endpoints().list(query).await?.items;
+        let first = listeners.iter().map(|found| found.revision.created_at).min();
+        let Some(first) = first else { return Ok(()) };
+        let since = since.max(first);
+        self.catch_up_endpoints(since).await?;
+        self.catch_up_deletions(since).await?;
+        self.catch_up_failures(since).await?;
+        self.catch_up_recoveries(since).await
+    }
+
+    /// Tells of the endpoints that there are.
+    async fn catch_up_endpoints(&self, since: Timestamp) -> Result<(), TellError> {
+        let mut query = EndpointQuery { limit: STEP, ..EndpointQuery::default() };
+        loop {
+            let page = self.engine().endpoints().list(query.clone()).await?;
+            let mut found = page.items;
+            found.retain(|found| is_application(&found.endpoint.tenant));
+            let keys = found.iter().map(|found| found.key()).collect();
+            let health = self.engine().monitor().health(keys, 1).await?;
+            let mut events = Vec::new();
+            for (found, health) in found.iter().zip(health) {
+                let failing = health.failing.filter(|failing| self.is_warned_of(failing, since));
+                for news in news_since(found, failing, since) {
+                    events.push(self.endpoint_event(&found.key(), news).await?);
+                }
+            }
+            self.publish_news(events).await?;
+            let Some(next) = page.next else { return Ok(()) };
+            query.place = Some(PagePlace::After(next));
+        }
+    }
+
+    fn is_warned_of(&self, failing: &Failing, since: Timestamp) -> bool {
+        let warned_after = self.engine().settings().warn_after();
+        failing.last >= since && warned_after.is_some_and(|span| failing.tried_for >= span)
+    }
+
+    /// Tells of the endpoints that are gone, from the audit log.
+    async fn catch_up_deletions(&self, since: Timestamp) -> Result<(), TellError> {
+        let mut query = ListQuery { limit: STEP, is_descending: true, ..ListQuery::default() };
+        loop {
+            let page = self.admin().audit().list(query, Self::now()).await?;
+            let (read, mut events) = (page.items.len(), Vec::new());
+            let rows = page.items.into_iter().take_while(|row| row.created_at >= since);
+            let rows: Vec<Entry<AuditEntry>> = rows.collect();
+            let is_end = rows.len() < read || page.is_last;
+            let keys: Vec<EndpointKey> =
+                rows.iter().filter_map(|row| deleted(&row.value)).collect();
+            for key in keys {
+                events.push(self.endpoint_event(&key, EndpointNews::Deleted).await?);
+            }
+            self.publish_news(events).await?;
+            if is_end {
+                return Ok(());
+            }
+            query = ListQuery { limit: STEP, is_descending: true, iterator: page.next };
+        }
+    }
+
+    /// Tells of the messages that have failed for good, and of those that are failing.
+    async fn catch_up_failures(&self, since: Timestamp) -> Result<(), TellError> {
+        for status in [DeliveryStatus::Failed, DeliveryStatus::Retrying] {
+            let statuses = vec![status];
+            let mut query = Query { statuses, limit: STEP, ..Query::default() };
+            loop {
+                let page = self.engine().history().deliveries(query.clone()).await?;
+                let mut hints = Vec::new();
+                for found in &page.items {
+                    hints.extend(self.failure_since(found, since).await?);
+                }
+                self.tell(hints).await?;
+                let Some(next) = page.next else { break };
+                query.after = Some(next);
+            }
+        }
+        Ok(())
+    }
+
+    async fn failure_since(
+        &self,
+        found: &DeliveryRecord,
+        since: Timestamp,
+    ) -> Result<Option<Hint>, TellError> {
+        if !is_application(&found.tenant) {
+            return Ok(None);
+        }
+        let delivery = found.id;
+        if found.status == DeliveryStatus::Failed {
+            let (number, turn) = (found.attempts, Turn::Exhausted);
+            let is_late = found.ended_at.is_some_and(|at| at >= since);
+            return Ok(is_late.then_some(Hint::Attempt { delivery, number, turn }));
+        }
+        let number = found.attempts_before_replay + FAILING_AFTER;
+        if found.attempts < number {
+            return Ok(None);
+        }
+        let failed = self.engine().history().attempt(delivery, number).await?;
+        let failed = failed.map(|failed| failed.attempt.started_at + failed.attempt.duration);
+        let is_late = failed.is_some_and(|at| at >= since);
+        Ok(is_late.then_some(Hint::Attempt { delivery, number, turn: Turn::Failing }))
+    }
+
+    /// Tells of the messages that were taken after a failure that was told.
+    async fn catch_up_recoveries(&self, since: Timestamp) -> Result<(), TellError> {
+        let (tenant, event_type) = (Some(operational_tenant()), ABOUT_MESSAGES.parse().ok());
+        let mut query = Query { tenant, event_type, limit: STEP, ..Query::default() };
+        loop {
+            let page = self.engine().history().events(query.clone()).await?;
+            let mut hints = Vec::new();
+            for told in &page.items {
+                // The tag is the attempt.
+                let Some(Ok((delivery, told))) = told.tags.first().map(|tag| read_id(tag.as_str()))
+                else {
+                    continue;
+                };
+                let found = self.engine().history().delivery(delivery).await?;
+                let is_late = |found: &DeliveryRecord| {
+                    let is_delivered = found.status == DeliveryStatus::Delivered;
+                    is_delivered && found.ended_at.is_some_and(|at| at >= since)
+                };
+                if let Some(found) = found.filter(is_late)
+                    && found.attempts > told
+                {
+                    let (number, turn) = (found.attempts, Turn::Recovered);
+                    hints.push(Hint::Attempt { delivery, number, turn });
+                }
+            }
+            self.tell(hints).await?;
+            let next: Option<Cursor> = page.next;
+            if next.is_none() {
+                return Ok(());
+            }
+            query.after = next;
+        }
+    }
+}
+
+/// Returns the news of an endpoint since a time, as far as its present state shows them.
+fn news_since(
+    found: &Registration,
+    failing: Option<Failing>,
+    since: Timestamp,
+) -> Vec<EndpointNews> {
+    let revision = found.revision;
+    let mut news = Vec::new();
+    if revision.created_at >= since {
+        news.push(EndpointNews::Created);
+    }
+    let is_entered = revision.state_since > revision.created_at && revision.state_since >= since;
+    if is_entered && !matches!(found.state.kind(), StateKind::Paused) {
+        news.push(EndpointNews::of_state(found));
+    }
+    // A change of the state has a version, too.
+    if revision.updated_at > revision.state_since && revision.updated_at >= since {
+        news.push(EndpointNews::Updated { version: revision.version });
+    }
+    if let Some(failing) = failing {
+        news.push(EndpointNews::Failing { since: failing.since });
+    }
+    news
+}
+
+/// Returns the endpoint that a row of the audit log says is gone. Its entry beside the engine has a row of its
+/// own, which has no URL.
+fn deleted(row: &AuditEntry) -> Option<EndpointKey> {
+    let is_registration = row.before.as_ref().is_some_and(|before| before.get("url").is_some());
+    let is_deleted = row.kind == "endpoint" && row.after.is_none() && is_registration;
+    let tenant = TenantId::new(&row.scope).ok().filter(is_application)?;
+    is_deleted.then(|| Some(EndpointKey::new(tenant, EndpointId::new(&row.id).ok()?)))?
+}
