@@ -15,6 +15,7 @@ mod api_key;
 mod application;
 mod audit;
 mod event_type_info;
+mod jwt;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "postgres")]
@@ -37,6 +38,7 @@ pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::EventTypeInfo;
 pub use grant::{Action, Denial, Grant, Role};
 pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+pub use jwt::{JwtHolder, JwtRefusal, JwtSecret, JwtSecretError};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRecordStore;
 #[cfg(feature = "postgres")]
