@@ -5,6 +5,7 @@
 mod error;
 mod metrics;
 mod schema;
+mod serve;
 mod throttle;
 
 mod parameters;
@@ -29,4 +30,5 @@ mod router;
 
 // The public interface is:
 pub use metrics::Metrics;
+pub use serve::{ServeSettings, serve};
 pub use service::{Service, ServiceSettings};

@@ -2,16 +2,17 @@
 //! administrator, and prints its URL.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use webhooks_admin::{
     Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, PostgresRecordStore, Role, SqliteRecordStore,
 };
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{BoxedStore, Engine};
 use webhooks_http::HttpTransport;
-use webhooks_server::{Metrics, Service, ServiceSettings};
+use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{open, settings};
 
@@ -38,10 +39,12 @@ async fn main() {
     let _added_before = added;
     let engine = Engine::builder(store, HttpTransport::development().unwrap());
     let engine = engine.settings(settings()).build();
-    let _worker = engine.start();
+    let worker = engine.start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("http://{}", listener.local_addr().unwrap());
     let service = Service::new(engine, admin, ServiceSettings::default(), Metrics::default());
-    let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).await.unwrap();
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let stop = async { terminate.recv().await.unwrap_or_default() };
+    serve(listener, service.router(), ServeSettings::default(), stop).await;
+    worker.shutdown(Duration::from_secs(30)).await;
 }
