@@ -2,8 +2,10 @@
 
 // Each file uses only files above it, so read from top to bottom.
 
+mod deadline;
 mod error;
 mod metrics;
+mod refused_keys;
 mod schema;
 mod serve;
 mod throttle;

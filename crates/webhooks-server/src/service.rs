@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use webhooks_admin::Admin;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use webhooks_admin::{Admin, JwtSecret};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, PublishError};
 use webhooks_http::HttpTransport;
 
+use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::refused_keys::RefusedKeys;
 use crate::throttle::Throttle;
 
 /// How long a refusal of the store is told: then callers are let through to try again.
@@ -23,11 +26,29 @@ pub struct ServiceSettings {
     pub public_url: String,
     /// The longest body of a request in bytes; 2 MiB by default.
     pub max_request: usize,
+    /// The longest time that the body of a request may take to arrive; 30 s by default. The largest body needs
+    /// 70 KB/s then.
+    pub body_timeout: Duration,
+    /// The most requests in work at once; 512 by default. Further ones get 503 at once and come again, so
+    /// that memory does not grow with a burst. The operations on health are always answered.
+    pub max_requests: usize,
+    /// The most keys of one address that may be refused at once, before it must wait; 20 by default. Then one
+    /// in five seconds may. Addresses need `ConnectInfo<SocketAddr>`, which [`serve`](crate::serve) gives.
+    pub max_refused_keys: u32,
+    /// The secret of a server of Svix whose tokens are accepted; none by default.
+    pub jwt_secret: Option<JwtSecret>,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { public_url: "http://127.0.0.1:8071".to_owned(), max_request: 2 * 1024 * 1024 }
+        Self {
+            public_url: "http://127.0.0.1:8071".to_owned(),
+            max_request: 2 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
+            max_requests: 512,
+            max_refused_keys: 20,
+            jwt_secret: None,
+        }
     }
 }
 
@@ -42,6 +63,9 @@ struct Inner {
     settings: ServiceSettings,
     metrics: Metrics,
     throttle: Throttle,
+    refused_keys: RefusedKeys,
+    /// The places of requests in work.
+    places: Arc<Semaphore>,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
 }
@@ -57,12 +81,17 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let throttle = Throttle::default();
+        let refused_keys = RefusedKeys::new(settings.max_refused_keys);
+        let places = settings.max_requests.clamp(1, Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(places));
         Self(Arc::new(Inner {
             engine,
             admin,
             settings,
             metrics,
             throttle,
+            refused_keys,
+            places,
             refused_at: Mutex::default(),
         }))
     }
@@ -96,6 +125,19 @@ impl Service {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.0.throttle
+    }
+
+    pub(crate) fn refused_keys(&self) -> &RefusedKeys {
+        &self.0.refused_keys
+    }
+
+    /// Returns a place for a request in work, until it is dropped.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        place.map_err(|_full| {
+            self.metrics().note_shed();
+            ApiError::busy()
+        })
     }
 
     pub(crate) fn settings(&self) -> &ServiceSettings {

@@ -1,6 +1,6 @@
 //! A service that listens on loopback.
 
-use std::net::SocketAddr;
+use std::future::pending;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_server::{Metrics, Service, ServiceSettings};
+use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::postgres::Cluster;
 
@@ -31,7 +31,7 @@ pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) key: String,
     client: reqwest::Client,
-    _worker: Worker,
+    pub(crate) worker: Option<Worker>,
     pub(crate) folder: TempDir,
 }
 
@@ -41,6 +41,17 @@ impl Running {
     }
 
     pub(crate) async fn start_with(kind: Kind, transport: HttpTransport) -> Self {
+        let mut settings = ServiceSettings::default();
+        // Tests send many keys that are refused.
+        settings.max_refused_keys = u32::MAX;
+        Self::start_as(kind, transport, settings).await
+    }
+
+    pub(crate) async fn start_as(
+        kind: Kind,
+        transport: HttpTransport,
+        settings: ServiceSettings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, admin) = match kind {
             Kind::Sqlite => {
@@ -57,19 +68,18 @@ impl Running {
         };
         // Retries soon, so that clients see them.
         let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
-        let settings = EngineSettings { retry, ..EngineSettings::default() };
+        let engine_settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
-        let engine = Engine::builder(store, transport).settings(settings);
+        let engine = Engine::builder(store, transport).settings(engine_settings);
         let engine = engine.observer(metrics.clone()).build();
         let worker = engine.start();
-        let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
+        let service = Service::new(engine, admin, settings, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(serve(listener, service.router(), ServeSettings::default(), pending()));
         let key = add_key(&service, Grant::new(Role::Admin)).await;
         let client = client();
-        Self { service, url, key, client, _worker: worker, folder }
+        Self { service, url, key, client, worker: Some(worker), folder }
     }
 
     /// Makes a request with a key; returns the status and the JSON of the answer.
