@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use webhooks_admin::{ApiKeyText, Grant, Role};
 use webhooks_core::TenantId;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_http::HttpTransport;
 use webhooks_server::{ServeSettings, ServiceSettings, serve};
 
@@ -269,6 +270,22 @@ async fn an_address_that_guesses_keys_waits_and_known_keys_pass() {
 
 fn unknown() -> String {
     ApiKeyText::generate().reveal().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_lost_its_worker_is_not_well() {
+    let mut running = Running::start(Kind::Sqlite).await;
+    let health = "/api/v1/health";
+    assert_eq!(running.ask_as(None, "GET", health, None).await.0, 204);
+    running.worker.take().unwrap().shutdown(SHORT).await;
+    let (status, told) = running.ask_as(None, "GET", health, None).await;
+    assert_eq!((status, &told["code"]), (503, &json!("no_worker")));
+    assert_eq!(running.ask_as(None, "GET", "/api/v1/health/ping", None).await.0, 204);
+    running.worker = Some(running.service.engine().start());
+    let deadline = SystemClock.monotonic() + Duration::from_secs(30);
+    while running.ask_as(None, "GET", health, None).await.0 != 204 {
+        assert!(SystemClock.monotonic() < deadline, "a new worker makes it well");
+    }
 }
 
 on_each_store! {
