@@ -34,7 +34,7 @@ pub(crate) fn timed(body: Body, timeout: Duration) -> Body {
 /// Returns whether a body took too long, from the error of whoever read it.
 pub(crate) fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|error| error.is::<BodyTooSlow>())
+    causes.any(<dyn std::error::Error + 'static>::is::<BodyTooSlow>)
 }
 
 impl HttpBody for TimedBody {

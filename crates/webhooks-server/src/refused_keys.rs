@@ -61,7 +61,7 @@ impl RefusedKeys {
         if wait.is_zero() || is_known() { Ok(()) } else { Err(wait) }
     }
 
-    /// Notes that a key was accepted.
+    /// Notes that a key was accepted, or made.
     pub(crate) fn note_accepted(&self, key: &ApiKeyHash) {
         self.accepted().put(*key.as_bytes(), ());
     }
@@ -106,7 +106,7 @@ fn place(networks: &HashMap<IpAddr, MonotonicTime>, from: IpAddr) -> IpAddr {
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address => address,
+        address @ IpAddr::V4(_) => address,
     }
 }
 
