@@ -13,6 +13,7 @@ use webhooks_admin::{
 use webhooks_core::TenantId;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
+use crate::address::of_caller;
 use crate::error::ApiError;
 use crate::service::Service;
 
@@ -85,7 +86,8 @@ impl FromRequestParts<Service> for Caller {
         let header = parts.headers.get(AUTHORIZATION).ok_or_else(missing)?;
         let text = header.to_str().ok().and_then(bearer).ok_or_else(missing)?;
         let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let from = from.map(|ConnectInfo(address)| address.ip());
+        let proxies = &service.settings().proxies;
+        let from = from.map(|ConnectInfo(peer)| of_caller(peer.ip(), &parts.headers, proxies));
         let caller = match service.of_token(text).await? {
             Some(caller) => caller,
             None => service.of_key(text, from).await?,

@@ -2,6 +2,7 @@
 
 // Each file uses only files above it, so read from top to bottom.
 
+mod address;
 mod deadline;
 mod error;
 mod metrics;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use webhooks_admin::{Admin, JwtSecret};
 use webhooks_core::Timestamp;
@@ -35,6 +36,9 @@ pub struct ServiceSettings {
     /// The most keys of one address that may be refused at once, before it must wait; 20 by default. Then one
     /// in five seconds may. Addresses need `ConnectInfo<SocketAddr>`, which [`serve`](crate::serve) gives.
     pub max_refused_keys: u32,
+    /// The networks of the proxies in front; none by default. The address of a caller behind them is the last of
+    /// `X-Forwarded-For` that is in none of these networks. It is logged, and refused keys are counted by it.
+    pub proxies: Vec<IpNet>,
     /// The secret of a server of Svix whose tokens are accepted; none by default.
     pub jwt_secret: Option<JwtSecret>,
 }
@@ -47,6 +51,7 @@ impl Default for ServiceSettings {
             body_timeout: Duration::from_secs(30),
             max_requests: 512,
             max_refused_keys: 20,
+            proxies: Vec::new(),
             jwt_secret: None,
         }
     }

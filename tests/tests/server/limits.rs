@@ -268,6 +268,40 @@ async fn an_address_that_guesses_keys_waits_and_known_keys_pass() {
     assert!(figures.as_str().unwrap().contains("webhooks_held_off_total 2"), "{figures}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_behind_a_proxy_are_told_apart() {
+    let (running, _) = running(|settings| {
+        settings.max_refused_keys = 1;
+        settings.proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let ask = async |key: &str, seen: &str| {
+        let request = client().get(format!("{}/api/v1/app", running.url)).bearer_auth(key);
+        let answer = request.header("x-forwarded-for", seen).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(ask(&unknown(), "192.0.2.1").await, 401);
+    // One more may be refused each five seconds.
+    while ask(&unknown(), "192.0.2.1").await != 429 {}
+    let new = add_key(&running.service, Grant::new(Role::Admin)).await;
+    assert_eq!(ask(&new, "192.0.2.1, 192.0.2.2").await, 200, "another caller");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_just_made_is_known() {
+    let (running, _) = running(|settings| settings.max_refused_keys = 1).await;
+    let app = running.add_app("shop").await;
+    let path = format!("/api/v1/auth/app-portal-access/{app}");
+    let (_, session) = running.ask("POST", &path, Value::Null).await;
+    let path = "/api/v1/management/authentication/default/api-token";
+    let (_, key) = running.ask("POST", path, json!({ "name": "new", "role": "viewer" })).await;
+    let ask =
+        async |key: &str| running.ask_as(Some(key), "GET", "/api/v1/auth/whoami", None).await.0;
+    while ask(&unknown()).await != 429 {}
+    assert_eq!(ask(session["token"].as_str().unwrap()).await, 200);
+    assert_eq!(ask(key["token"].as_str().unwrap()).await, 200);
+}
+
 fn unknown() -> String {
     ApiKeyText::generate().reveal().to_owned()
 }
