@@ -12,7 +12,7 @@ use crate::resource::Resource;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Actor {
-    /// The id of the key or session.
+    /// The id of the key or session; of a token, `jwt:` and its subject.
     pub who: String,
     /// The address of the request.
     pub from: Option<IpAddr>,
@@ -30,7 +30,7 @@ impl Actor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// The id of the key or session.
+    /// The id of the key or session; of a token, `jwt:` and its subject.
     pub who: String,
     /// The address of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,18 +3,18 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use webhooks_admin::{
     Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, ListQuery, Role, SqliteRecordStore,
 };
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{BoxedStore, Engine};
 use webhooks_http::HttpTransport;
-use webhooks_server::{Metrics, Service, ServiceSettings};
+use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 
 /// The address on which it listens.
@@ -22,7 +22,7 @@ const ADDRESS: &str = "127.0.0.1:8071";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve().await {
+    match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve() -> Result<(), Box<dyn Error>> {
+async fn run() -> Result<(), Box<dyn Error>> {
     if std::env::args().len() > 1 {
         return Err(
             "it takes no arguments: it serves http://127.0.0.1:8071 from ./webhooks.db".into()
@@ -67,20 +67,44 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         settings.public_url
     );
     let service = Service::new(engine, admin, settings, metrics);
-    let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
+    let router = service.router();
+    let (stop, stopped) = oneshot::channel();
+    let ended = async {
+        let stopped = async { stopped.await.unwrap_or_default() };
+        serve(listener, router, ServeSettings::default(), stopped).await;
+        worker.shutdown(Duration::from_secs(30)).await
+    };
+    let signals = async {
+        signal().await?;
+        println!(
+            "Ending: requests and deliveries in flight have 30 s each. Ctrl-C again ends it at once; \
+             nothing is lost."
+        );
+        let _gone = stop.send(());
+        signal().await
+    };
     tokio::select! {
-        ended = axum::serve(listener, router) => ended?,
-        stop = tokio::signal::ctrl_c() => stop?,
-    }
-    println!(
-        "Ending: deliveries in flight have 30 s. Ctrl-C again ends it at once; nothing is lost."
-    );
-    tokio::select! {
-        _report = worker.shutdown(Duration::from_secs(30)) => {}
-        stop = tokio::signal::ctrl_c() => stop?,
+        _report = ended => {}
+        signal = signals => signal?,
     }
     // Until now it told operational endpoints how the last deliveries ended.
     drop(service);
     store.close().await;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for the signal by which a service manager ends a program.
+async fn signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _received = terminate.recv() => Ok(()),
+            interrupt = tokio::signal::ctrl_c() => interrupt,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }

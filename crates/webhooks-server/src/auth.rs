@@ -1,20 +1,32 @@
 //! The caller of a request, and its rights.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use webhooks_admin::{Action, Actor, ApiKey, ApiKeyText, Entry, Grant};
+use webhooks_admin::{
+    Action, Actor, AdminError, ApiKeyHash, ApiKeyText, Application, Entry, Grant, JwtHolder, Role,
+};
 use webhooks_core::TenantId;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
+use crate::address::of_caller;
 use crate::error::ApiError;
 use crate::service::Service;
 
-/// The one who makes a request: the holder of an API key or of a portal session.
+/// The one who makes a request: the holder of an API key, of a portal session or of a token.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    key: Entry<ApiKey>,
+    /// The id of the key; of a token, `jwt:` and its subject.
+    who: String,
+    grant: Grant,
+    /// The application, if the caller may act in one alone. It is read here, since the key of one that was
+    /// deleted is refused.
+    own: Option<Arc<Entry<Application>>>,
+    is_session: bool,
     from: Option<IpAddr>,
 }
 
@@ -25,7 +37,7 @@ impl Caller {
         action: Action,
         application: Option<&TenantId>,
     ) -> Result<(), ApiError> {
-        Ok(self.key.value.grant.check(action, application)?)
+        Ok(self.grant.check(action, application)?)
     }
 
     /// Returns whether the caller may do this.
@@ -33,24 +45,29 @@ impl Caller {
         self.check(action, Some(application)).is_ok()
     }
 
-    /// Returns the application, if the caller may act in one alone.
+    /// Returns the id of the application, if the caller may act in one alone.
     pub(crate) fn application(&self) -> Option<&TenantId> {
-        self.key.value.grant.application()
+        self.grant.application()
+    }
+
+    /// Returns the application, if the caller may act in one alone.
+    pub(crate) fn own(&self) -> Option<&Entry<Application>> {
+        self.own.as_deref()
     }
 
     /// Returns the rights of the caller.
     pub(crate) fn grant(&self) -> &Grant {
-        &self.key.value.grant
+        &self.grant
     }
 
     /// Returns the id of the key, if it is that of a session.
     pub(crate) fn session(&self) -> Option<&str> {
-        self.key.value.is_session.then_some(self.key.id.as_str())
+        self.is_session.then_some(self.who.as_str())
     }
 
     /// Returns the name under which the caller's changes are logged.
     pub(crate) fn actor(&self) -> Actor {
-        Actor { who: self.key.id.clone(), from: self.from }
+        Actor { who: self.who.clone(), from: self.from }
     }
 }
 
@@ -68,19 +85,97 @@ impl FromRequestParts<Service> for Caller {
         };
         let header = parts.headers.get(AUTHORIZATION).ok_or_else(missing)?;
         let text = header.to_str().ok().and_then(bearer).ok_or_else(missing)?;
-        let text = ApiKeyText::parse(text)
-            .map_err(|error| ApiError::unauthenticated(format!("Not accepted: {error}.")))?;
-        let now = Service::now();
-        let found = service.admin().use_key(&text.hash(), now).await?;
-        let key = found.ok_or_else(|| ApiError::unauthenticated("The API key is not known."))?;
-        key.value
-            .check(now)
-            .map_err(|error| ApiError::unauthenticated(format!("Not accepted: {error}.")))?;
         let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let caller = Self { key, from: from.map(|ConnectInfo(address)| address.ip()) };
+        let proxies = &service.settings().proxies;
+        let from = from.map(|ConnectInfo(peer)| of_caller(peer.ip(), &parts.headers, proxies));
+        let caller = match service.of_token(text).await? {
+            Some(caller) => caller,
+            None => service.of_key(text, from).await?,
+        };
+        let caller = Self { from, ..caller };
         parts.extensions.insert(caller.clone());
         Ok(caller)
     }
+}
+
+impl Service {
+    /// Returns the caller of a token that Svix's server made, if such are accepted. Those that are not valid
+    /// get the answer of a key that is not known.
+    async fn of_token(&self, text: &str) -> Result<Option<Caller>, ApiError> {
+        let Some(secret) = &self.settings().jwt_secret else { return Ok(None) };
+        let Ok(holder) = secret.verify(text, Self::now()) else { return Ok(None) };
+        let new = |who: String, grant, own| {
+            let who = format!("jwt:{who}");
+            Some(Caller { who, grant, own, is_session: false, from: None })
+        };
+        match holder {
+            JwtHolder::Owner(id) => Ok(new(id, Grant::new(Role::Admin), None)),
+            JwtHolder::Application(id) => {
+                let Some((tenant, own)) = self.existing(&id).await? else { return Ok(None) };
+                // As those of the portal, for which Svix makes them.
+                let grant = Grant::new(Role::Customer).with_secrets().for_application(tenant);
+                Ok(new(id, grant, Some(own)))
+            }
+        }
+    }
+
+    /// Returns the caller of a key, unless too many keys of its address were refused.
+    async fn of_key(&self, text: &str, from: Option<IpAddr>) -> Result<Caller, ApiError> {
+        let hash = ApiKeyText::parse(text).map(|text| text.hash());
+        let (refused, known) = (self.refused_keys(), hash.as_ref().ok());
+        if let Err(wait) = refused.check(from, known, SystemClock.monotonic()) {
+            self.metrics().note_held_off();
+            return Err(ApiError::too_many_refusals(wait));
+        }
+        let found = match &hash {
+            Ok(hash) => self.holder(hash).await,
+            Err(error) => Err(not_accepted(error)),
+        };
+        match (&found, known) {
+            (Ok(_), Some(hash)) => refused.note_accepted(hash),
+            (Err(error), hash) if error.is_unauthenticated() => {
+                refused.note_refused(from, hash, SystemClock.monotonic());
+                self.metrics().note_refused_key();
+            }
+            // The store failed.
+            _ => {}
+        }
+        found
+    }
+
+    /// Returns the holder of a key.
+    async fn holder(&self, hash: &ApiKeyHash) -> Result<Caller, ApiError> {
+        let now = Self::now();
+        let found = self.admin().use_key(hash, now).await?;
+        let key = found.ok_or_else(|| ApiError::unauthenticated("The API key is not known."))?;
+        let grant = key.value.check(now).map_err(|error| not_accepted(&error))?.clone();
+        let own = match grant.application() {
+            None => None,
+            Some(id) => {
+                let own = self.existing(id.as_str()).await?;
+                let own = own.ok_or_else(|| not_accepted(&"its application was deleted"))?;
+                Some(own.1)
+            }
+        };
+        let is_session = key.value.is_session;
+        Ok(Caller { who: key.id, grant, own, is_session, from: None })
+    }
+
+    /// Returns an application by its id or uid, unless there is none.
+    async fn existing(
+        &self,
+        name: &str,
+    ) -> Result<Option<(TenantId, Arc<Entry<Application>>)>, ApiError> {
+        match self.admin().applications().get(name, Self::now()).await {
+            Ok(found) => Ok(TenantId::new(&found.id).ok().map(|tenant| (tenant, Arc::new(found)))),
+            Err(AdminError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn not_accepted(reason: &dyn fmt::Display) -> ApiError {
+    ApiError::unauthenticated(format!("Not accepted: {reason}."))
 }
 
 /// Returns the token of a header, whose scheme has any case (RFC 9110 §11.1).

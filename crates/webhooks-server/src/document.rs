@@ -20,6 +20,7 @@ const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
+const TOO_SLOW: u16 = 408;
 const TOO_LARGE: u16 = 413;
 const INVALID: u16 = 422;
 const TOO_MANY: u16 = 429;
@@ -35,19 +36,24 @@ const OPTIONAL_BODIES: [&str; 5] = [
 ];
 
 /// The errors, with the names and descriptions that the document has for them.
-const ERRORS: [(u16, &str, &str); 9] = [
+const ERRORS: [(u16, &str, &str); 10] = [
     (BAD_REQUEST, "BadRequest", "A parameter or a header is not valid."),
     (UNAUTHORIZED, "Unauthorized", "The key is missing, or is not accepted."),
     (FORBIDDEN, "Forbidden", "The key may not do this."),
     (NOT_FOUND, "NotFound", "There is no such thing, or the key may not know of it."),
     (CONFLICT, "Conflict", "Another thing or another request is in the way."),
+    (TOO_SLOW, "TooSlow", "The body took too long to arrive."),
     (TOO_LARGE, "TooLarge", "The body is too large."),
     (INVALID, "Invalid", "The body is no JSON, or a field is not valid."),
-    (TOO_MANY, "TooMany", "The application publishes faster than its throttleRate."),
+    (
+        TOO_MANY,
+        "TooMany",
+        "Too many keys of this address were refused, or the application publishes faster than its throttleRate.",
+    ),
     (
         UNAVAILABLE,
         "Unavailable",
-        "The store is not available, and the request was not finished; try again.",
+        "The store is not available, or too many requests are in work; try again.",
     ),
 ];
 
@@ -162,9 +168,8 @@ fn add_errors(method: &Method, operation: &mut Operation) {
             BAD_REQUEST => has_query || is_post,
             NOT_FOUND => has_names,
             CONFLICT => is_change,
-            TOO_LARGE => has_body || is_post,
+            TOO_LARGE | TOO_SLOW => has_body || is_post,
             INVALID => has_body,
-            TOO_MANY => false,
             _ => !is_public,
         };
         let (status, responses) = (status.to_string(), &mut operation.responses.responses);

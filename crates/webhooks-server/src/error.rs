@@ -17,6 +17,9 @@ use webhooks_registry::{EndpointError, RegisterError};
 /// The time after which a caller should try again when the store is away.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// The time after which a caller should try again when there are too many requests.
+const RETRY_BUSY: Duration = Duration::from_secs(1);
+
 /// An error of the API. Its text never holds a secret of the request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -93,6 +96,12 @@ impl ApiError {
         Self { retry_after: Some(RETRY_AFTER), ..error }
     }
 
+    pub(crate) fn no_worker() -> Self {
+        let detail = "No worker runs in this process, although one was started.";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_worker", detail);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
+    }
+
     /// Logs an error that the caller can do nothing about.
     fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "a request failed");
@@ -120,6 +129,30 @@ impl ApiError {
             "This service does not offer {thing}. Its operations are listed in /api/v1/openapi.json."
         );
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
+    /// Returns the error for an address whose keys were refused too often. It does not say whether this key is
+    /// known.
+    pub(crate) fn too_many_refusals(wait: Duration) -> Self {
+        let detail = "Too many keys of this address were refused; try again later.";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
+        Self { retry_after: Some(wait), ..error }
+    }
+
+    /// Returns the error for a request beyond those that are in work.
+    pub(crate) fn busy() -> Self {
+        let detail = "Too many requests are in work, and this one was not begun; try again.";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+        Self { retry_after: Some(RETRY_BUSY), ..error }
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        let detail = "The body took too long to arrive.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+    }
+
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
     }
 
     pub(crate) fn method_not_allowed() -> Self {

@@ -13,6 +13,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use webhooks_core::Timestamp;
 
+use crate::deadline::is_too_slow;
 use crate::error::ApiError;
 use crate::service::Service;
 
@@ -46,6 +47,8 @@ pub(crate) async fn read_body(body: axum::body::Body, max: usize) -> Result<Byte
     let body = Limited::new(body, max).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             ApiError::too_large(max)
+        } else if is_too_slow(&*error) {
+            ApiError::too_slow()
         } else {
             ApiError::bad_request("The body did not arrive as a whole.")
         }

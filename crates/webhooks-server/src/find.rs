@@ -41,8 +41,15 @@ impl Service {
         name: &str,
         action: Action,
     ) -> Result<App, ApiError> {
-        let found = self.admin().applications().get(name, Self::now()).await;
-        let entry = found.map_err(|error| unknown(error, "application"))?;
+        let entry = match caller.own() {
+            Some(own) if own.id == name || own.value.uid.as_deref() == Some(name) => own.clone(),
+            // Another's, or none.
+            Some(_) => return Err(ApiError::unknown("application")),
+            None => {
+                let found = self.admin().applications().get(name, Self::now()).await;
+                found.map_err(|error| unknown(error, "application"))?
+            }
+        };
         let tenant = TenantId::new(&entry.id);
         let tenant = tenant.map_err(|_unreadable| ApiError::unknown("application"))?;
         caller.check(action, Some(&tenant))?;

@@ -12,9 +12,13 @@ use http_body_util::BodyExt as _;
 use webhooks_admin::{Answer, Begin, IdempotentRequest, number_of};
 
 use crate::auth::Caller;
+use crate::deadline::timed;
 use crate::error::ApiError;
 use crate::extract::read_body;
 use crate::service::Service;
+
+/// The start of the paths of health.
+const HEALTH: &str = "/api/v1/health";
 
 const KEY: &str = "idempotency-key";
 
@@ -36,7 +40,8 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestNumber {
     }
 }
 
-/// Answers a POST with an idempotency key, by the answer that its first one got.
+/// Answers a POST with an idempotency key, by the answer that its first one got; refuses requests beyond those
+/// that may be in work.
 ///
 /// Requests that change something are carried out to their end even if the caller hangs up: half of one
 /// could leave an endpoint without its entry, or a change without its row in the audit log.
@@ -45,12 +50,22 @@ pub(crate) async fn answer_once(
     request: Request,
     next: Next,
 ) -> Response {
+    // Those who watch must see a service that is busy.
+    let is_of_health = request.uri().path().starts_with(HEALTH);
+    let place = if is_of_health { Ok(None) } else { service.place().map(Some) };
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => return error.into_response(),
+    };
+    let timeout = service.settings().body_timeout;
+    let request = request.map(|body| timed(body, timeout));
     if request.method() == Method::GET {
         return next.run(request).await;
     }
     let is_post = request.method() == Method::POST;
     let key = request.headers().get(KEY).cloned().filter(|_| is_post);
     let answer = tokio::spawn(async move {
+        let _until_done = place;
         match key {
             Some(key) => {
                 once(&service, &key, request, next).await.unwrap_or_else(ApiError::into_response)

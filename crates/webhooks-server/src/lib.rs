@@ -2,6 +2,8 @@
 
 // Each file uses only files above it, so read from top to bottom.
 
+mod address;
+mod deadline;
 mod error;
 
 mod attempt_id;
@@ -10,8 +12,10 @@ mod hint;
 mod metrics;
 mod operational_event;
 mod overrides;
+mod refused_keys;
 mod schema;
 mod schema_cache;
+mod serve;
 mod throttle;
 mod trace;
 
@@ -50,4 +54,5 @@ mod router;
 
 // The public interface is:
 pub use metrics::Metrics;
+pub use serve::{ServeSettings, serve};
 pub use service::{Service, ServiceSettings};

@@ -1,10 +1,11 @@
 //! Figures for Prometheus.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_dispatch::observer::{Failure, Gauges, Observer, Occurrence};
 
 use crate::hint::Hints;
@@ -14,6 +15,13 @@ const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 3
 
 /// The results of attempts that are counted, each by itself: no label has values that a caller chooses.
 const RESULTS: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error", "busy"];
+
+/// The time after which the store counts as well if it did not fail again: workers ask it more often.
+const WELL_AFTER: Duration = Duration::from_secs(10);
+
+/// The time for which the calls of workers must fail before the store counts as down. A call that fails now
+/// and then is made again, and nobody needs to know.
+const DOWN_AFTER: Duration = Duration::from_secs(5);
 
 /// Counts what the workers of one process do, and tells the service of what operational endpoints are told.
 /// Give it to the engine as an observer, and to the service. Without it, they are told of changes that
@@ -33,6 +41,12 @@ struct Counters {
     store_failures: AtomicU64,
     mismatches_published: AtomicU64,
     mismatches_refused: AtomicU64,
+    /// The first and the last failure of the store, with no long time between any two.
+    failing: Mutex<Option<(MonotonicTime, MonotonicTime)>>,
+    workers_started: AtomicU64,
+    refused_keys: AtomicU64,
+    held_off: AtomicU64,
+    shed: AtomicU64,
     exchanges: Histogram,
     ages: Histogram,
     hints: Hints,
@@ -86,6 +100,13 @@ impl Counters {
         self.exchanges.observe(duration);
     }
 
+    fn store_failure(&self, now: MonotonicTime) {
+        add(&self.store_failures);
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failing.filter(|(_, last)| now.saturating_since(*last) < WELL_AFTER);
+        *failing = Some((before.map_or(now, |(first, _)| first), now));
+    }
+
     fn failure(&self, failure: &Failure<'_>) {
         self.attempt(failure.status_code, failure.duration);
     }
@@ -109,7 +130,8 @@ impl Observer for Metrics {
             }
             Occurrence::Expired { .. } => add(&counters.expired),
             Occurrence::TransportBusy { .. } => add(&counters.attempts[6]),
-            Occurrence::StoreFailed { .. } => add(&counters.store_failures),
+            Occurrence::StoreFailed { .. } => counters.store_failure(SystemClock.monotonic()),
+            Occurrence::WorkerStarted { .. } => add(&counters.workers_started),
             _ => {}
         }
     }
@@ -128,6 +150,31 @@ impl Metrics {
 
     pub(crate) fn hints(&self) -> &Hints {
         &self.0.hints
+    }
+
+    pub(crate) fn note_refused_key(&self) {
+        add(&self.0.refused_keys);
+    }
+
+    pub(crate) fn note_held_off(&self) {
+        add(&self.0.held_off);
+    }
+
+    /// Returns whether the calls of workers have failed for some seconds.
+    pub(crate) fn store_is_down(&self, now: MonotonicTime) -> bool {
+        let failing = *self.0.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.is_some_and(|(first, last)| {
+            now.saturating_since(last) < WELL_AFTER && last.saturating_since(first) >= DOWN_AFTER
+        })
+    }
+
+    /// Returns whether this process has had a worker.
+    pub(crate) fn had_worker(&self) -> bool {
+        self.0.workers_started.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn note_shed(&self) {
+        add(&self.0.shed);
     }
 
     /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the
@@ -160,6 +207,13 @@ impl Metrics {
                 "Events that were refused because they do not match their schema.",
                 read(&counters.mismatches_refused),
             ),
+            ("refused_keys_total", "Keys that were refused.", read(&counters.refused_keys)),
+            (
+                "held_off_total",
+                "Requests of addresses with too many refused keys.",
+                read(&counters.held_off),
+            ),
+            ("shed_total", "Requests beyond those that may be in work.", read(&counters.shed)),
         ] {
             writeln!(text, "# HELP webhooks_{name} {help}\n# TYPE webhooks_{name} counter")?;
             writeln!(text, "webhooks_{name} {value}")?;
@@ -192,5 +246,27 @@ impl Metrics {
         counters.exchanges.write(text, "webhooks_exchange_seconds", help)?;
         let help = "The time from acceptance to the answer of the receiver.";
         counters.ages.write(text, "webhooks_delivery_age_seconds", help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_down_while_it_fails_again_and_again() {
+        let (metrics, at) = (Metrics::default(), |seconds| {
+            MonotonicTime::from_origin(Duration::from_secs(seconds))
+        });
+        assert!(!metrics.store_is_down(at(0)));
+        for (failed_at, is_down) in [(0, false), (4, false), (5, true), (14, true), (24, false)] {
+            metrics.0.store_failure(at(failed_at));
+            assert_eq!(metrics.store_is_down(at(failed_at)), is_down, "{failed_at}");
+        }
+        for second in 24..30 {
+            metrics.0.store_failure(at(second));
+        }
+        assert!(metrics.store_is_down(at(38)));
+        assert!(!metrics.store_is_down(at(39)), "nothing failed since");
     }
 }

@@ -3,15 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use webhooks_admin::{Admin, IdKind};
+use webhooks_admin::{Admin, IdKind, JwtSecret};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, PublishError};
 use webhooks_http::HttpTransport;
 
+use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::overrides::Overrides;
+use crate::refused_keys::RefusedKeys;
 use crate::schema_cache::SchemaCache;
 use crate::throttle::Throttle;
 
@@ -29,11 +32,33 @@ pub struct ServiceSettings {
     pub public_url: String,
     /// The longest body of a request in bytes; 2 MiB by default.
     pub max_request: usize,
+    /// The longest time that the body of a request may take to arrive; 30 s by default. The largest body needs
+    /// 70 KB/s then.
+    pub body_timeout: Duration,
+    /// The most requests in work at once; 512 by default. Further ones get 503 at once and come again, so
+    /// that memory does not grow with a burst. The operations on health are always answered.
+    pub max_requests: usize,
+    /// The most keys of one address that may be refused at once, before it must wait; 20 by default. Then one
+    /// in five seconds may. Addresses need `ConnectInfo<SocketAddr>`, which [`serve`](crate::serve) gives.
+    pub max_refused_keys: u32,
+    /// The networks of the proxies in front; none by default. The address of a caller behind them is the last of
+    /// `X-Forwarded-For` that is in none of these networks. It is logged, and refused keys are counted by it.
+    pub proxies: Vec<IpNet>,
+    /// The secret of a server of Svix whose tokens are accepted; none by default.
+    pub jwt_secret: Option<JwtSecret>,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { public_url: "http://127.0.0.1:8071".to_owned(), max_request: 2 * 1024 * 1024 }
+        Self {
+            public_url: "http://127.0.0.1:8071".to_owned(),
+            max_request: 2 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
+            max_requests: 512,
+            max_refused_keys: 20,
+            proxies: Vec::new(),
+            jwt_secret: None,
+        }
     }
 }
 
@@ -51,6 +76,9 @@ struct Inner {
     throttle: Throttle,
     overrides: Overrides,
     jobs: Arc<Semaphore>,
+    refused_keys: RefusedKeys,
+    /// The places of requests in work.
+    places: Arc<Semaphore>,
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
     listeners: Mutex<Listeners>,
@@ -88,6 +116,9 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let throttle = Throttle::default();
+        let refused_keys = RefusedKeys::new(settings.max_refused_keys);
+        let places = settings.max_requests.clamp(1, Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(places));
         Self(Arc::new(Inner {
             engine,
             admin,
@@ -97,6 +128,8 @@ impl Service {
             throttle,
             overrides: Overrides::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
+            refused_keys,
+            places,
             refused_at: Mutex::default(),
             listeners: Mutex::default(),
             process: IdKind::Task.generate(),
@@ -158,6 +191,19 @@ impl Service {
     /// Returns the permit of a job of its own, if fewer run than may at once.
     pub(crate) fn job_permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.jobs).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn refused_keys(&self) -> &RefusedKeys {
+        &self.0.refused_keys
+    }
+
+    /// Returns a place for a request in work, until it is dropped.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned();
+        place.map_err(|_full| {
+            self.metrics().note_shed();
+            ApiError::busy()
+        })
     }
 
     pub(crate) fn settings(&self) -> &ServiceSettings {

@@ -15,11 +15,10 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
         return Err(OpenError::NoFile { path: path.to_owned() });
     }
     let failed = |source| OpenError::File { path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
     // An existing file is not opened: when a process closes any descriptor of a file, it loses all its
     // POSIX locks on it (SQLite, "How To Corrupt An SQLite Database File", 2.2).
     if !path.exists() {
-        let made = options.write(true).create(true).truncate(false).open(path);
+        let made = private().write(true).create(true).truncate(false).open(path);
         made.map_err(failed)?;
     }
     let path = path.canonicalize().map_err(failed)?;
@@ -28,6 +27,22 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
         return Err(OpenError::HardLinks { path });
     }
     Ok(path)
+}
+
+/// Returns options that make a file for its owner alone, since it holds secrets and payloads. SQLite gives the
+/// files beside it the same mode. A file that is there keeps its mode.
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
 }
 
 /// Returns the number of hard links to a file.
@@ -51,7 +66,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     name.push("-lock");
     let lock_path = PathBuf::from(name);
     let failed = |source| OpenError::Lock { path: lock_path.clone(), source };
-    let mut options = OpenOptions::new();
+    let mut options = private();
     let options = options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&lock_path).map_err(failed)?;
     match file.try_lock() {
@@ -75,4 +90,43 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
     Ok(file)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn files_that_are_made_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("store.db")).await.unwrap();
+        let mut names = Vec::new();
+        for entry in folder.path().read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{path:?}");
+            names.push(path.file_name().unwrap().to_owned());
+        }
+        names.sort();
+        assert_eq!(names, ["store.db", "store.db-lock", "store.db-shm", "store.db-wal"]);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        SqliteStore::open(&path).await.unwrap().close().await;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(mode(&path), 0o640);
+        assert_eq!(mode(&folder.path().join("store.db-wal")), 0o640);
+        store.close().await;
+    }
 }

@@ -3,7 +3,6 @@
 //! number of requests in flight, it has an engine's usual settings.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's other half")]
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -15,7 +14,7 @@ use webhooks_core::Timestamp;
 use webhooks_dispatch::{BoxedStore, Engine, EngineSettings};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_server::{Metrics, Service, ServiceSettings};
+use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::crash::{open, settings};
 
@@ -48,12 +47,11 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("http://{}", listener.local_addr().unwrap());
     let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
-    let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
     // First the requests end, then the attempts, then the store.
     let terminated = async move {
         terminated.recv().await;
     };
-    axum::serve(listener, router).with_graceful_shutdown(terminated).await.unwrap();
+    serve(listener, service.router(), ServeSettings::default(), terminated).await;
     worker.shutdown(GRACE).await;
     match opened {
         Opened::Sqlite(store) => store.close().await,

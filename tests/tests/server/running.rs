@@ -1,6 +1,6 @@
 //! A service that listens on loopback.
 
-use std::net::SocketAddr;
+use std::future::pending;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
-use webhooks_server::{Metrics, Service, ServiceSettings};
+use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::postgres::Cluster;
 
@@ -31,7 +31,7 @@ pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) key: String,
     client: reqwest::Client,
-    _worker: Worker,
+    pub(crate) worker: Option<Worker>,
     pub(crate) folder: TempDir,
 }
 
@@ -42,13 +42,33 @@ impl Running {
 
     pub(crate) async fn start_with(kind: Kind, transport: HttpTransport) -> Self {
         // Retries soon, so that clients see them.
-        Self::start_retrying(kind, transport, RetryPolicy::fixed(Duration::from_secs(1), 1)).await
+        let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
+        Self::start_retrying(kind, transport, retry).await
     }
 
     /// Starts a service that tries again by this policy.
     pub(crate) async fn start_retrying(
         kind: Kind,
         transport: HttpTransport,
+        retry: RetryPolicy,
+    ) -> Self {
+        let mut settings = ServiceSettings::default();
+        // Tests send many keys that are refused.
+        settings.max_refused_keys = u32::MAX;
+        Self::start_as(kind, transport, settings, retry).await
+    }
+
+    /// Starts a service with settings, over a file.
+    pub(crate) async fn start_with_settings(settings: ServiceSettings) -> Self {
+        let transport = HttpTransport::development().unwrap();
+        let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
+        Self::start_as(Kind::Sqlite, transport, settings, retry).await
+    }
+
+    async fn start_as(
+        kind: Kind,
+        transport: HttpTransport,
+        settings: ServiceSettings,
         retry: RetryPolicy,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -65,19 +85,18 @@ impl Running {
                 (BoxedStore::new(store), Admin::new(records))
             }
         };
-        let settings = EngineSettings { retry, ..EngineSettings::default() };
+        let engine_settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
-        let engine = Engine::builder(store, transport).settings(settings);
+        let engine = Engine::builder(store, transport).settings(engine_settings);
         let engine = engine.observer(metrics.clone()).build();
         let worker = engine.start();
-        let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
+        let service = Service::new(engine, admin, settings, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = service.router().into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        tokio::spawn(serve(listener, service.router(), ServeSettings::default(), pending()));
         let key = add_key(&service, Grant::new(Role::Admin)).await;
         let client = client();
-        Self { service, url, key, client, _worker: worker, folder }
+        Self { service, url, key, client, worker: Some(worker), folder }
     }
 
     /// Makes a request with a key; returns the status and the JSON of the answer.

@@ -21,7 +21,7 @@ pub(crate) struct AuditOut {
     id: String,
     #[schema(value_type = Time)]
     timestamp: Timestamp,
-    /// The id of the key or session, or `service`.
+    /// The id of the key or session, `jwt:` and the subject of a token, or `service`.
     who: String,
     /// The address of the request.
     #[serde(skip_serializing_if = "Option::is_none")]

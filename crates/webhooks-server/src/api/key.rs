@@ -151,6 +151,7 @@ pub(crate) async fn create(
     key.expires_at = input.expires_at;
     let id = IdKind::ApiKey.generate();
     let entry = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    service.refused_keys().note_accepted(&text.hash());
     Ok(Json(KeyOut::new(entry, Some(&text))))
 }
 

@@ -82,6 +82,7 @@ pub(crate) async fn access(
         .expiring(now + Duration::from_secs(expiry.into()));
     let id = IdKind::ApiKey.generate();
     service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    service.refused_keys().note_accepted(&text.hash());
     let url = format!("{}/portal#key={}", service.settings().public_url, text.reveal());
     Ok(Json(AccessOut { url, token: text.reveal().to_owned() }))
 }
