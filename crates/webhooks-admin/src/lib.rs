@@ -57,7 +57,7 @@ pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};
 pub use resource::{Entry, FieldError, Resource, check_metadata, check_name};
 pub use schema_part::change_schemas;
-pub use service_job::{ServiceJob, ServiceJobState, ServiceWork};
+pub use service_job::{Broadcast, ServiceJob, ServiceJobState, ServiceWork};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRecordStore;
 pub use watermark::Watermark;

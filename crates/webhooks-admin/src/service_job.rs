@@ -1,5 +1,7 @@
 //! Jobs of the service itself: long work that no worker of the engine does.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use webhooks_core::{TenantId, Timestamp};
@@ -32,6 +34,8 @@ pub struct ServiceJob {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ServiceWork {
+    /// Publishes a message to each application.
+    Broadcast(Box<Broadcast>),
     /// Deletes the content of all events of the job's application.
     ExpungeAll,
     /// Lists the event types that the endpoints of each application subscribe to.
@@ -45,6 +49,31 @@ pub enum ServiceWork {
         /// The ids of the applications; all if `None`.
         applications: Option<Vec<String>>,
     },
+}
+
+/// A message for each application.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct Broadcast {
+    /// The name of its type.
+    pub event_type: String,
+    /// Its payload, as JSON.
+    pub payload: String,
+    /// The owner's id for it, in each application.
+    pub event_id: Option<String>,
+    /// Its channels.
+    pub channels: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// The time before which it is not delivered.
+    pub deliver_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for Broadcast {
+    /// Leaves out the payload, which may be private.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("event_type", &self.event_type).finish_non_exhaustive()
+    }
 }
 
 /// The state of a job of the service.
@@ -64,9 +93,13 @@ impl Resource for ServiceJob {
     const KIND: RecordKind = RecordKind::ServiceJob;
     const ID: Option<IdKind> = Some(IdKind::Task);
 
-    /// Returns all except the result, which may be long.
+    /// Returns all except the result, which may be long, and a payload, which may be private.
     fn shown(&self) -> serde_json::Result<Value> {
-        Ok(json!({ "work": serde_json::to_value(&self.work)?, "state": self.state }))
+        let work = match &self.work {
+            ServiceWork::Broadcast(message) => json!({ "broadcast": message.event_type }),
+            work => serde_json::to_value(work)?,
+        };
+        Ok(json!({ "work": work, "state": self.state }))
     }
 
     fn expires_at(&self) -> Option<Timestamp> {

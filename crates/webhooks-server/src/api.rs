@@ -5,6 +5,7 @@ mod attempt;
 mod attempt_out;
 mod audit;
 mod batch;
+mod broadcast;
 mod content;
 mod delivery_settings;
 mod endpoint;
@@ -100,6 +101,7 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(task::bulk_replay))
         .routes(routes!(task::cancel))
         .routes(routes!(batch::create))
+        .routes(routes!(broadcast::create))
         .routes(routes!(
             endpoint_access::read_oauth,
             endpoint_access::set_oauth,
@@ -116,6 +118,7 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(limits::read, limits::replace, limits::delete))
         .routes(routes!(retry_schedule::read, retry_schedule::replace))
         .routes(routes!(poller_read::events))
+        .routes(routes!(poller_read::operational_events))
         .routes(routes!(poller_read::poll))
         .routes(routes!(poller_read::consume))
         .routes(routes!(poller_read::seek))

@@ -15,6 +15,7 @@ use webhooks_dispatch::monitor::MonitorStore as _;
 use webhooks_dispatch::store::{OperationError, StoreError};
 use webhooks_registry::{EndpointStoreError, Subscription};
 
+use crate::broadcast::BroadcastError;
 use crate::endpoint_walk::EndpointWalk;
 use crate::error::ApiError;
 use crate::service::Service;
@@ -33,6 +34,8 @@ const MAX_RESULT: usize = 1024 * 1024;
 enum Failure {
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Broadcast(#[from] BroadcastError),
     #[error(transparent)]
     Endpoints(#[from] EndpointStoreError),
     #[error(transparent)]
@@ -117,7 +120,7 @@ impl Service {
 
     /// Does the work of a job and records its result.
     async fn finish_job(&self, job: Entry<ServiceJob>) {
-        let (state, result) = match self.result_of(&job.value).await {
+        let (state, result) = match self.result_of(&job).await {
             Ok(result) => (ServiceJobState::Finished, result),
             Err(failure) => {
                 let error = &failure as &dyn std::error::Error;
@@ -137,8 +140,9 @@ impl Service {
         }
     }
 
-    async fn result_of(&self, job: &ServiceJob) -> Result<Value, Failure> {
-        let result = match (&job.work, &job.application) {
+    async fn result_of(&self, job: &Entry<ServiceJob>) -> Result<Value, Failure> {
+        let result = match (&job.value.work, &job.value.application) {
+            (ServiceWork::Broadcast(message), _) => self.broadcast(&job.id, message).await?,
             (ServiceWork::ExpungeAll, Some(tenant)) => {
                 let expunged = self.engine().expunge_tenant(tenant.clone()).await?;
                 json!({ "messagesPurged": expunged })

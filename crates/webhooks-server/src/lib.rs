@@ -33,10 +33,13 @@ mod deletion;
 mod endpoint_walk;
 mod extract;
 
-mod background;
 mod event_type_document;
 
 mod find;
+
+mod broadcast;
+
+mod background;
 mod idempotent;
 mod paging;
 mod payload_check;

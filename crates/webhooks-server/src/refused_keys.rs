@@ -128,6 +128,7 @@ mod tests {
         MonotonicTime::from_origin(Duration::from_secs(seconds))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the calls take it")]
     fn from(address: &str) -> Option<IpAddr> {
         Some(address.parse().unwrap())
     }

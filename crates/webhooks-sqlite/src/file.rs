@@ -92,7 +92,8 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 

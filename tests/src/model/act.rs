@@ -77,12 +77,7 @@ impl Act<'_> {
                 self.state.replaying = Some(delivery);
             }
             Step::ReplayCommit => self.replay(),
-            Step::TryNow(delivery) => {
-                self.state.left.tries -= 1;
-                if let Some(row) = self.state.waiting_mut(delivery) {
-                    (row.attempts, row.is_later, row.lease) = (0, false, None);
-                }
-            }
+            Step::TryNow(delivery) => self.try_now(delivery),
             Step::Disable { endpoint, cancels } => self.disable(endpoint, cancels),
             Step::Register(endpoint) => {
                 // A later registration makes a new row.
@@ -104,6 +99,13 @@ impl Act<'_> {
 
     pub(super) fn fault(&mut self) {
         self.state.left.faults -= 1;
+    }
+
+    fn try_now(&mut self, delivery: usize) {
+        self.state.left.tries -= 1;
+        if let Some(row) = self.state.waiting_mut(delivery) {
+            (row.attempts, row.is_later, row.lease) = (0, false, None);
+        }
     }
 
     /// The transaction begins, and reads the subscriptions.

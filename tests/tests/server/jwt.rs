@@ -54,8 +54,9 @@ async fn a_token_of_the_owner_is_that_of_an_administrator() {
     assert_eq!(status, 201, "{made}");
     let (status, log) = running.ask_as(Some(&token), "GET", "/api/v1/audit-log", None).await;
     assert_eq!(status, 200, "{log}");
-    let actors: Vec<_> = log["data"].as_array().unwrap().iter().map(|row| &row["who"]).collect();
-    assert!(actors.contains(&&json!(format!("jwt:{ORGANIZATION}"))), "{log}");
+    let actor = json!(format!("jwt:{ORGANIZATION}"));
+    let mut rows = log["data"].as_array().unwrap().iter();
+    assert!(rows.any(|row| row["who"] == actor), "{log}");
     assert!(!log.to_string().contains(&token), "no token in the log");
     let (_, who) = running.ask_as(Some(&token), "GET", "/api/v1/auth/whoami", None).await;
     assert_eq!(who["role"], "admin");

@@ -37,7 +37,7 @@ struct Difference {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloudOperations {
-    /// Those that answer 501, with a sentence.
+    /// Those that answer 501, and the reason is told.
     not_offered: BTreeSet<String>,
     /// Those that are unknown.
     missing: Vec<Listed>,

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::running::{Running, add_key};
+use crate::running::{Running, add_key, until};
 
 on_each_store! {
     a_follower_gets_each_message_once_in_order;
     a_poller_gets_what_it_wants_and_its_consumers_keep_their_places;
     a_leased_consumer_gets_messages_until_they_are_committed;
+    a_broadcast_reaches_each_application_once;
 }
 
 mod behaviour {
@@ -38,7 +39,7 @@ mod behaviour {
         let expected = ["m-0", "m-1", "m-2", "m-3", "m-4", "m-5", "m-6", "last"];
         assert_eq!(found, expected);
         publish(&running, &app, "paid", "later", &[]).await;
-        let (_, page) = running.get(&format!("{path}?{}", &iterator[1..])).await;
+        let (_, page) = running.get(&format!("{path}?limit=250{iterator}")).await;
         assert_eq!(ids(&page), ["later"]);
         let (_, page) = running.get(&format!("{path}?event_types=sent")).await;
         assert_eq!(ids(&page), ["last"]);
@@ -137,6 +138,40 @@ mod behaviour {
         for bad in ["lease_duration_ms=3600001", "starting_position=middle", "limit=0"] {
             assert_eq!(running.get(&format!("{consumer}?{bad}")).await.0, 400, "{bad}");
         }
+    }
+
+    pub(super) async fn a_broadcast_reaches_each_application_once(running: Running) {
+        let apps = [running.add_app("one").await, running.add_app("two").await];
+        publish(&running, &apps[1], "other", "news", &[]).await;
+        let message = json!({ "eventType": "news", "eventId": "news", "payload": { "a": 1.0 } });
+        let (status, task) = running.ask("POST", "/api/v1/msg/broadcast", message.clone()).await;
+        assert_eq!((status, &task["task"]), (202, &json!("message.broadcast")), "{task}");
+        let path = format!("/api/v1/background-task/{}", task["id"].as_str().unwrap());
+        let ended = until(&running, &path, |task| task["status"] != json!("running")).await;
+        assert_eq!(ended["status"], json!("finished"), "{ended}");
+        // The second application has a message of this eventId with other content.
+        assert_eq!((&ended["data"]["count"], &ended["data"]["conflicts"]), (&json!(1), &json!(1)));
+        let made = &ended["data"]["messagesCreated"][0];
+        assert_eq!(made["appId"], json!(apps[0]));
+        let (_, page) = running.get(&format!("/api/v1/app/{}/events", apps[0])).await;
+        assert_eq!(page["data"][0]["id"], made["msgId"]);
+        assert_eq!(page["data"][0]["payload"], json!({ "a": 1.0 }));
+        // Again, it is the same message.
+        let (_, task) = running.ask("POST", "/api/v1/msg/broadcast", message).await;
+        let path = format!("/api/v1/background-task/{}", task["id"].as_str().unwrap());
+        until(&running, &path, |task| task["status"] == json!("finished")).await;
+        let (_, page) = running.get(&format!("/api/v1/app/{}/events", apps[0])).await;
+        assert_eq!(page["data"].as_array().unwrap().len(), 1, "{page}");
+        let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
+        assert!(!log.to_string().contains("1.0"), "no payload is logged");
+        let own = Grant::new(Role::Admin).for_application(TenantId::new(&apps[0]).unwrap());
+        let own = add_key(&running.service, own).await;
+        let text = json!({ "eventType": "news", "payload": {} }).to_string();
+        let asked = running.ask_as(Some(&own), "POST", "/api/v1/msg/broadcast", Some(&text)).await;
+        assert_eq!(asked.0, 403, "{}", asked.1);
+        let (status, page) = running.get("/api/v1/events").await;
+        assert_eq!((status, ids(&page).len()), (200, 0), "{page}");
+        assert_eq!(running.ask_as(Some(&own), "GET", "/api/v1/events", None).await.0, 404);
     }
 }
 

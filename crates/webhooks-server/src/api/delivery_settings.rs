@@ -73,6 +73,8 @@ pub(crate) enum BodyForm {
     Payload,
     /// An object with the id, the type, the time and the payload.
     Event,
+    /// A CloudEvent of version 1.0 in structured mode, with the payload as its `data`.
+    CloudEvent,
 }
 
 impl DeliveryIn {
@@ -122,6 +124,7 @@ impl DeliveryIn {
             None => endpoint,
             Some(BodyForm::Payload) => endpoint.body(BodyFormat::Payload),
             Some(BodyForm::Event) => endpoint.body(BodyFormat::Event),
+            Some(BodyForm::CloudEvent) => endpoint.body(BodyFormat::CloudEvent),
         }
     }
 }
@@ -143,7 +146,8 @@ impl DeliveryOut {
             max_age_secs: endpoint.max_age.as_secs(),
             body: match endpoint.body {
                 BodyFormat::Payload => BodyForm::Payload,
-                _ => BodyForm::Event,
+                BodyFormat::CloudEvent => BodyForm::CloudEvent,
+                BodyFormat::Event => BodyForm::Event,
             },
         }
     }

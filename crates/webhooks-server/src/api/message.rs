@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use webhooks_admin::{Action, IdKind, check_name};
+use webhooks_admin::{Action, Broadcast, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 use webhooks_dispatch::{Publication, PublishStatus, Published};
@@ -98,6 +98,14 @@ impl MessageIn {
         self.deliver_at.is_some()
     }
 
+    /// Returns the message for each application.
+    pub(crate) fn broadcast(self) -> Broadcast {
+        let Self { event_type, payload, event_id, channels, tags, deliver_at, .. } = self;
+        let payload = payload.get().to_owned();
+        let (channels, tags) = (channels.unwrap_or_default(), tags.unwrap_or_default());
+        Broadcast { event_type, payload, event_id, channels, tags, deliver_at }
+    }
+
     /// Returns the publication of the message's event in an application. A request with a number, for which
     /// it is made, has a message of its own.
     pub(crate) fn publication(
@@ -141,9 +149,19 @@ pub(crate) async fn create(
     let has_payload = has_payload(&params)?;
     // Before an application is made for it.
     let event = input.event()?;
-    caller.check(Action::Publish, caller.application())?;
-    service.check_payload(&event).await?;
-    let app = find_or_add(&service, &caller, &app, made, Action::Publish).await?;
+    let app = match made {
+        // Another's is unknown, whatever the payload is.
+        None => {
+            let app = service.app(&caller, &app, Action::Publish).await?;
+            service.check_payload(&event).await?;
+            app
+        }
+        made => {
+            caller.check(Action::Publish, caller.application())?;
+            service.check_payload(&event).await?;
+            find_or_add(&service, &caller, &app, made, Action::Publish).await?
+        }
+    };
     service.pass(&app)?;
     service.count(&app.tenant, 1).await?;
     let publication = trace.with(input.publication(event, &app, number.0)?);

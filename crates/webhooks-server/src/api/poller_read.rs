@@ -96,6 +96,24 @@ pub(crate) async fn events(
     Ok(Json(feed::read(&service, feed::request(&app, &params)?, &wanted).await?.into()))
 }
 
+/// Returns the operational events of the service in the order in which they happened. They are made while there
+/// is an operational endpoint.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    operation_id = "v1.events.stream", tag = "Webhook Endpoint", params(Follow),
+    responses((status = 200, body = FeedOut)),
+)]
+pub(crate) async fn operational_events(
+    State(service): State<Service>,
+    caller: Caller,
+    params: Params,
+) -> Result<Json<FeedOut>, ApiError> {
+    let app = Service::operational(&caller)?;
+    let wanted = Wanted::read(params.texts("event_types"), params.texts("channels"))?;
+    Ok(Json(feed::read(&service, feed::request(&app, &params)?, &wanted).await?.into()))
+}
+
 /// Returns the messages that a poller wants, in the order in which they were accepted.
 #[utoipa::path(
     get,

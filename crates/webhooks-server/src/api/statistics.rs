@@ -51,6 +51,7 @@ pub(crate) struct AttemptStatisticsOut {
 /// Counts of each step of time.
 #[derive(Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct AttemptCounts {
     success_count: Vec<u64>,
     failure_count: Vec<u64>,

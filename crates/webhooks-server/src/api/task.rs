@@ -115,6 +115,7 @@ impl TaskOut {
 impl From<&Entry<ServiceJob>> for TaskOut {
     fn from(entry: &Entry<ServiceJob>) -> Self {
         let task = match entry.value.work {
+            ServiceWork::Broadcast(_) => "message.broadcast",
             ServiceWork::CountDeliveries { .. } => "application.stats",
             ServiceWork::ListSubscriptions => "event-type.aggregate",
             _ => "application.purge_content",
