@@ -102,7 +102,7 @@ pub(crate) struct MtlsIn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ca {
     /// The only authorities that are trusted for this endpoint, as PEM; `null` for the usual ones.
-    #[schema(max_length = 65_536, required)]
+    #[schema(max_length = 65_536)]
     cert: Option<String>,
 }
 

@@ -143,6 +143,14 @@ impl EndpointIn {
         endpoint.channels(self.channels.iter().flatten())
     }
 
+    /// Refuses channels: operational events have none, so the endpoint would get nothing.
+    pub(crate) fn without_channels(&self) -> Result<(), ApiError> {
+        match self.channels {
+            None => Ok(()),
+            Some(_) => Err(ApiError::value("channels", "operational events have none")),
+        }
+    }
+
     /// Checks what the engine would not refuse.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         check_rate(self.throttle_rate)?;

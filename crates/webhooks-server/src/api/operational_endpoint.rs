@@ -53,6 +53,7 @@ pub(crate) async fn create(
     Body(input): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = Service::operational(&caller)?;
+    input.without_channels()?;
     Ok((StatusCode::CREATED, Json(add(&service, &caller, &owner, &input).await?)))
 }
 
@@ -87,6 +88,7 @@ pub(crate) async fn replace(
     Body(update): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = Service::operational(&caller)?;
+    update.without_channels()?;
     replace_in(&service, &caller, owner, &name, &update).await
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct PollerOut {
 /// Unknown fields are refused: a limit that is misspelt must not be dropped.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RotateIn {
+pub(crate) struct PollerRotateIn {
     /// Seconds; without it, the key does not expire.
     #[schema(minimum = 1, maximum = 31_536_000)]
     expiry: Option<u32>,
@@ -238,17 +238,17 @@ pub(crate) async fn delete(
     post,
     path = "/api/v1/auth/app/{app_id}/poller/{sink_id}/token/rotate",
     operation_id = "v1.authentication.rotate-poller-token", tag = "Authentication",
-    request_body = RotateIn, responses((status = 201, body = TokenOut)),
+    request_body = PollerRotateIn, responses((status = 201, body = TokenOut)),
 )]
 pub(crate) async fn rotate(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): PollerPath,
-    OptionalBody(input): OptionalBody<RotateIn>,
+    OptionalBody(input): OptionalBody<PollerRotateIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let (app, poller) = find(&service, &caller, (&app, &name), Action::ManageKeys).await?;
-    let RotateIn { expiry, old_token_expiry } = input;
+    let PollerRotateIn { expiry, old_token_expiry } = input;
     if expiry.is_some_and(|expiry| !(1..=MAX_EXPIRY).contains(&expiry)) {
         return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
     }
