@@ -8,6 +8,9 @@ use webhooks_core::Timestamp;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource};
 
+/// The most messages on a day.
+const MAX_MESSAGES: u64 = 1_000_000_000_000;
+
 /// The longest retention in days: ten years.
 const MAX_DAYS: u32 = 3_660;
 
@@ -33,6 +36,9 @@ impl Resource for Limits {
     const KIND: RecordKind = RecordKind::Limits;
 
     fn check(&self) -> Result<(), FieldError> {
+        if self.messages_per_day.is_some_and(|messages| messages > MAX_MESSAGES) {
+            return Err(FieldError::new("messagesPerDay", "it is more than 1000000000000"));
+        }
         if self.retention_days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
             return Err(FieldError::new("retentionDays", "it is not 1 to 3660"));
         }

@@ -95,6 +95,7 @@ async fn answers_about_things_that_are_there_are_as_the_document_says() {
     let message = make(&format!("{path}/msg"), message).await;
     let key = "/api/v1/management/authentication/default/api-token";
     let key = make(key, json!({ "name": "other", "role": "viewer" })).await;
+    let poller = make(&format!("{path}/polling-endpoint"), json!({})).await;
     let since = json!({ "since": "2026-01-01T00:00:00Z" });
     let task = make(&format!("{path}/endpoint/{endpoint}/recover"), since).await;
     let attempts = format!("{path}/attempt/msg/{message}");
@@ -104,7 +105,8 @@ async fn answers_about_things_that_are_there_are_as_the_document_says() {
         "[parameters]\n\"path.app_id\" = \"{app}\"\n\"path.endpoint_id\" = \"{endpoint}\"\n\
          \"path.msg_id\" = \"{message}\"\n\"path.attempt_id\" = \"{attempt}\"\n\
          \"path.key_id\" = \"{key}\"\n\"path.task_id\" = \"{task}\"\n\
-         \"path.event_type_name\" = \"paid\"\n"
+         \"path.event_type_name\" = \"paid\"\n\"path.sink_id\" = \"{poller}\"\n\
+         \"path.consumer_id\" = \"one\"\n"
     );
     let arguments = ["--max-examples", "12", "--phases", "fuzzing", "--exclude-method", "DELETE"];
     request(&running, &config, &arguments).await;

@@ -19,6 +19,7 @@ pub(crate) struct LimitsForm {
     /// The most endpoints.
     max_endpoints: Option<u32>,
     /// The most messages on a day of UTC.
+    #[schema(maximum = 1_000_000_000_000_u64)]
     messages_per_day: Option<u64>,
     /// The days after which messages are deleted, if that is sooner than for all applications.
     #[schema(minimum = 1, maximum = 3660)]

@@ -14,6 +14,9 @@ use crate::extract::{Body, Path};
 use crate::find::unknown;
 use crate::service::Service;
 
+/// The most nanoseconds beside whole seconds.
+const MAX_NANOS: u32 = 999_999_999;
+
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ScheduleForm {
@@ -83,6 +86,9 @@ pub(crate) async fn replace(
         service.set_schedule(&event_type, None);
         return Ok(Json(form));
     };
+    if delays.iter().any(|delay| delay.nanos > MAX_NANOS) {
+        return Err(ApiError::value("retrySchedule", "nanos is more than 999999999"));
+    }
     let seconds: Vec<u64> = delays.iter().map(|delay| delay.secs).collect();
     check_schedule("retrySchedule", &seconds)?;
     schedules.put(&name, RetrySchedule { seconds: seconds.clone() }, &actor, now).await?;
