@@ -13,7 +13,7 @@ impl Service {
     /// Returns the routes of the API, all under `/api/v1/` except the reference page `/docs`, to be served
     /// or to be nested into an application's own. `/api/v1/openapi.json` describes them.
     ///
-    /// Serve it with [`serve`](crate::serve), or in another way with
+    /// Serve it with [`serve`](fn@crate::serve), or in another way with
     /// `into_make_service_with_connect_info::<SocketAddr>()`: the audit log has the addresses of callers, and
     /// keys that are refused are counted by them. Call it within a runtime: it also goes on with deletions
     /// and jobs that an earlier process began.

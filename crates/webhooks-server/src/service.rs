@@ -39,7 +39,7 @@ pub struct ServiceSettings {
     /// that memory does not grow with a burst. The operations on health are always answered.
     pub max_requests: usize,
     /// The most keys of one address that may be refused at once, before it must wait; 20 by default. Then one
-    /// in five seconds may. Addresses need `ConnectInfo<SocketAddr>`, which [`serve`](crate::serve) gives.
+    /// in five seconds may. Addresses need `ConnectInfo<SocketAddr>`, which [`serve`](fn@crate::serve) gives.
     pub max_refused_keys: u32,
     /// The networks of the proxies in front; none by default. The address of a caller behind them is the last of
     /// `X-Forwarded-For` that is in none of these networks. It is logged, and refused keys are counted by it.
