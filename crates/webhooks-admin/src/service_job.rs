@@ -36,8 +36,12 @@ pub struct ServiceJob {
 pub enum ServiceWork {
     /// Publishes a message to each application.
     Broadcast(Box<Broadcast>),
-    /// Deletes the content of all events of the job's application.
-    ExpungeAll,
+    /// Deletes the content of all events of the job's application that were accepted before the end of
+    /// `until`.
+    ExpungeAll {
+        /// The time of the request.
+        until: Timestamp,
+    },
     /// Lists the event types that the endpoints of each application subscribe to.
     ListSubscriptions,
     /// Counts the deliveries of applications.
@@ -49,6 +53,19 @@ pub enum ServiceWork {
         /// The ids of the applications; all if `None`.
         applications: Option<Vec<String>>,
     },
+}
+
+impl ServiceWork {
+    /// Returns the work without a payload, once it is done: content may be deleted, and must not stay here.
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        match self {
+            Self::Broadcast(message) => {
+                Self::Broadcast(Box::new(Broadcast { payload: String::new(), ..*message }))
+            }
+            work => work,
+        }
+    }
 }
 
 /// A message for each application.

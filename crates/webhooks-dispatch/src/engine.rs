@@ -295,7 +295,18 @@ where
     /// # Errors
     /// [`OperationError`] when the store fails in between. Then the same call does the rest.
     pub async fn expunge_tenant(&self, tenant: TenantId) -> Result<usize, OperationError> {
-        let now = self.shared.now().wall;
+        self.expunge_tenant_until(tenant, self.shared.now().wall).await
+    }
+
+    /// Does the same with the events that were accepted up to a time, for work that goes on later.
+    ///
+    /// # Errors
+    /// [`OperationError`] when the store fails in between. Then the same call does the rest.
+    pub async fn expunge_tenant_until(
+        &self,
+        tenant: TenantId,
+        now: Timestamp,
+    ) -> Result<usize, OperationError> {
         let (mut events, mut after) = (0, None);
         loop {
             let (tenant, limit) = (tenant.clone(), PORTION);

@@ -291,7 +291,7 @@ CREATE FUNCTION webhooks.timeless(p_body text) RETURNS text LANGUAGE sql IMMUTAB
 $$;
 
 -- Whether a number, as JSON writes it and without a sign, is out of range for `Payload` of
--- webhooks-core, that is, for serde_json 1.
+-- webhooks-core, that is, for serde_json 1 with `float_roundtrip`.
 CREATE FUNCTION webhooks.is_out_of_range(p_number text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = webhooks, pg_temp SET standard_conforming_strings = on AS $$
@@ -312,16 +312,13 @@ BEGIN
     IF v_places <> 309 THEN
         RETURN v_places > 309;
     END IF;
-    -- serde_json multiplies as many digits as 64 bits hold by a power of ten, both as 64-bit
-    -- floating point. The same is done here, except for a factor of 1 / 2^64, which changes no
-    -- digit: without it, a product out of range would be an error of PostgreSQL.
-    v_digits := left(v_digits, 20);
-    IF v_digits::numeric > 18446744073709551615 THEN
-        v_digits := left(v_digits, 19);
-    END IF;
-    v_places := v_places - octet_length(v_digits);
-    RETURN v_digits::float8 / 18446744073709551616::float8 * ('1e' || v_places)::float8
-        >= 18446744073709551616::float8 ^ 15;
+    -- Its whole part has 309 digits. A number of 2^1024 - 2^970 or more is rounded to infinity as 64-bit
+    -- floating point, and a smaller one is not.
+    RETURN rpad(left(v_digits, 309), 309, '0') COLLATE "C" >= (
+        '179769313486231580793728971405303415079934132710037826936173778980444968292764'
+        || '750946649017977587207096330286416692887910946555547851940402630657488671505820'
+        || '681908902000708383676273854845817711531764475730270069855571366959622842914819'
+        || '860834936475292719074168444365510704342711559699508093042880177904174497792') COLLATE "C";
 END $$;
 
 -- Returns why receivers cannot read a valid JSON text; NULL if they can. It must refuse the same

@@ -6,6 +6,7 @@ mod attempt_out;
 mod audit;
 mod batch;
 mod broadcast;
+mod cloud_event;
 mod content;
 mod delivery_settings;
 mod endpoint;

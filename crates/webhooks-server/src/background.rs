@@ -129,7 +129,9 @@ impl Service {
             }
         };
         let ended = |job: ServiceJob| match job.state {
-            ServiceJobState::Running => ServiceJob { state, result: result.clone(), ..job },
+            ServiceJobState::Running => {
+                ServiceJob { state, result: result.clone(), work: job.work.forgotten(), ..job }
+            }
             // Another process was faster.
             ServiceJobState::Finished | ServiceJobState::Failed => job,
         };
@@ -143,8 +145,9 @@ impl Service {
     async fn result_of(&self, job: &Entry<ServiceJob>) -> Result<Value, Failure> {
         let result = match (&job.value.work, &job.value.application) {
             (ServiceWork::Broadcast(message), _) => self.broadcast(&job.id, message).await?,
-            (ServiceWork::ExpungeAll, Some(tenant)) => {
-                let expunged = self.engine().expunge_tenant(tenant.clone()).await?;
+            (ServiceWork::ExpungeAll { until }, Some(tenant)) => {
+                // Another start may go on with it, and must not delete what came later.
+                let expunged = self.engine().expunge_tenant_until(tenant.clone(), *until).await?;
                 json!({ "messagesPurged": expunged })
             }
             (ServiceWork::CountDeliveries { since, until, applications }, _) => {

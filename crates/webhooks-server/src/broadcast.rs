@@ -1,16 +1,23 @@
 //! One message for each application.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use thiserror::Error;
 use webhooks_admin::{AdminError, Application, Broadcast, Entry, IdKind, ListQuery, number_of};
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId};
-use webhooks_dispatch::{Publication, PublishError};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
+use webhooks_dispatch::{Conflict, Publication, PublishError, Published};
 
 use crate::find::own_message_id;
 use crate::service::Service;
 
 /// The applications of one step, and of one commit.
 const STEP: usize = 100;
+
+/// The number of times that a step is tried while the store is away, and the time between two tries.
+const TRIES: usize = 300;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The most messages that the result lists; it counts all.
 const MAX_LISTED: usize = 5_000;
@@ -49,9 +56,7 @@ impl Service {
             let publications = page.items.iter().map(|app| publication(job, message, app));
             let publications: Vec<Publication> =
                 publications.collect::<Option<_>>().ok_or(BroadcastError::Damaged)?;
-            let published = self.engine().publish_all(publications).await;
-            self.note_publish(published.as_ref().err());
-            for (app, published) in page.items.iter().zip(published?) {
+            for (app, published) in page.items.iter().zip(self.insist(publications).await?) {
                 match published {
                     Ok(published) if outcome.listed.len() < MAX_LISTED => {
                         let id = published.event.to_string();
@@ -71,6 +76,25 @@ impl Service {
                 return Ok(all);
             }
             query.iterator = page.next;
+        }
+    }
+}
+
+impl Service {
+    /// Publishes, also if the store is away for some minutes.
+    async fn insist(
+        &self,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
+        let mut tries = 0;
+        loop {
+            let published = self.engine().publish_all(publications.clone()).await;
+            self.note_publish(published.as_ref().err());
+            tries += 1;
+            match published {
+                Err(PublishError::Store(_)) if tries < TRIES => SystemClock.sleep(PAUSE).await,
+                published => return published,
+            }
         }
     }
 }

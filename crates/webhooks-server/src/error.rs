@@ -175,6 +175,14 @@ impl ApiError {
         }
     }
 
+    /// Returns the error of a field of one message of several, by its number from 0.
+    pub(crate) fn in_message(mut self, number: usize) -> Self {
+        if let ErrorBody::Fields(FieldErrors { detail: [fault] }) = &mut self.body {
+            fault.loc.insert(fault.loc.len().min(1), number.to_string());
+        }
+        self
+    }
+
     /// Checks a name in the path that a new thing is made for.
     pub(crate) fn check_path(parameter: &'static str, name: &str) -> Result<(), Self> {
         let checked = check_name(parameter, name);

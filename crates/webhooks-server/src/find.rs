@@ -85,9 +85,15 @@ impl Service {
 
     /// Lets an application publish a message, unless it is too fast.
     pub(crate) fn pass(&self, app: &App) -> Result<(), ApiError> {
+        self.pass_all(app, 1)
+    }
+
+    /// Lets an application publish messages together, unless it is too fast.
+    pub(crate) fn pass_all(&self, app: &App, messages: usize) -> Result<(), ApiError> {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         let rate = app.entry.as_ref().and_then(|entry| entry.value.throttle_rate);
         let Some(rate) = rate else { return Ok(()) };
-        let passed = self.throttle().pass(&app.tenant, rate, SystemClock.monotonic());
+        let passed = self.throttle().pass(&app.tenant, (rate, messages), SystemClock.monotonic());
         passed.map_err(ApiError::too_many)
     }
 

@@ -90,7 +90,7 @@ async fn once(
     let (mut parts, body) = request.into_parts();
     // A stranger is refused before anything is read or kept.
     let caller = Caller::from_request_parts(&mut parts, service).await?;
-    if tells_secrets(parts.uri.path()) || is_export(parts.uri.path()) {
+    if tells_secrets(parts.uri.path()) || is_read(parts.uri.path()) {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let scope = format!("{} {}", caller.actor().who, parts.uri);
@@ -142,9 +142,17 @@ fn tells_secrets(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "auth" | "management" | "secret"))
 }
 
-/// Returns whether a request only reads. Its answer is large, and not kept.
-fn is_export(path: &str) -> bool {
-    path == "/api/v1/event-type/export/openapi"
+/// Returns whether the answer of a request is not kept, because it only reads, or shows a payload or a response
+/// that may be deleted meanwhile.
+fn is_read(path: &str) -> bool {
+    const READS: [&str; 5] = [
+        "/environment/export",
+        "/event-type/export/openapi",
+        "/msg/precheck/active",
+        "/msg/search",
+        "/msg/test-attempt",
+    ];
+    READS.iter().any(|read| path.ends_with(read))
 }
 
 fn again(answer: Answer) -> Response {

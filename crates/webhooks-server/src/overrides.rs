@@ -16,6 +16,8 @@ pub(crate) struct Known {
     /// The event types with schedules of their own.
     pub(crate) schedules: BTreeSet<EventType>,
     pub(crate) counts: HashMap<TenantId, Count>,
+    /// The number of changes that requests to this process have made.
+    pub(crate) changes: u64,
 }
 
 /// The messages of an application on a day, counted from 1970.

@@ -33,6 +33,7 @@ impl Service {
     pub(crate) fn set_limits(&self, tenant: &TenantId, limits: Option<Limits>) {
         let days = limits.as_ref().and_then(|limits| limits.retention_days);
         self.engine().retain(tenant.clone(), days.map(|days| days_of(days.into())));
+        self.overrides().with(|known| known.changes += 1);
         self.overrides().with(|known| match limits {
             Some(limits) => known.limits.insert(tenant.clone(), limits),
             None => known.limits.remove(tenant),
@@ -43,6 +44,7 @@ impl Service {
     pub(crate) fn set_schedule(&self, event_type: &EventType, seconds: Option<&[u64]>) {
         let delays = seconds.map(|seconds| seconds.iter().copied().map(Duration::from_secs));
         self.engine().retry_by_type(event_type.clone(), delays.map(RetryPolicy::schedule));
+        self.overrides().with(|known| known.changes += 1);
         self.overrides().with(|known| match seconds {
             Some(_) => known.schedules.insert(event_type.clone()),
             None => known.schedules.remove(event_type),
@@ -83,14 +85,20 @@ impl Service {
 
     /// Reads all limits and schedules, and sets those that are new or gone.
     pub(crate) async fn refresh(&self) -> Result<(), AdminError> {
+        let changes = self.overrides().with(|known| known.changes);
         let limits = all(self.admin().limits()).await?;
         let limits: HashMap<TenantId, Limits> = limits
             .into_iter()
             .filter_map(|entry| Some((TenantId::new(&entry.id).ok()?, entry.value)))
             .collect();
         let schedules = all(self.admin().retry_schedules()).await?;
-        let (old, old_types) =
-            self.overrides().with(|known| (known.limits.clone(), known.schedules.clone()));
+        let (old, old_types, later) = self
+            .overrides()
+            .with(|known| (known.limits.clone(), known.schedules.clone(), known.changes));
+        if later != changes {
+            // A request has changed one meanwhile: what was read may be older.
+            return Ok(());
+        }
         for tenant in old.keys().filter(|tenant| !limits.contains_key(*tenant)) {
             self.set_limits(tenant, None);
         }

@@ -20,14 +20,15 @@ const MAX_KEPT: usize = 10_000;
 pub(crate) struct Throttle(Mutex<HashMap<TenantId, MonotonicTime>>);
 
 impl Throttle {
-    /// Lets an event through, at a `rate` per second.
+    /// Lets events through together, at a `rate` per second. More than fit at once are let through if one
+    /// would be; the next ones wait until all of them would have come at the rate.
     ///
     /// # Errors
     /// The time until the next one, when there were too many.
     pub(crate) fn pass(
         &self,
         tenant: &TenantId,
-        rate: u16,
+        (rate, events): (u16, u32),
         now: MonotonicTime,
     ) -> Result<(), Duration> {
         let interval = BURST / u32::from(rate.max(1));
@@ -40,7 +41,7 @@ impl Throttle {
         if arrivals.len() >= MAX_KEPT {
             arrivals.retain(|_, last| *last > now);
         }
-        arrivals.insert(tenant.clone(), last + interval);
+        arrivals.insert(tenant.clone(), last + interval.saturating_mul(events));
         Ok(())
     }
 }
@@ -65,7 +66,7 @@ mod tests {
                 let mut passed = 0_u64;
                 for step in 0..seconds * 100_000 {
                     let now = at(Duration::from_micros(step * 10));
-                    passed += u64::from(throttle.pass(&tenant("shop"), rate, now).is_ok());
+                    passed += u64::from(throttle.pass(&tenant("shop"), (rate, 1), now).is_ok());
                 }
                 passed
             };
@@ -78,14 +79,24 @@ mod tests {
     #[test]
     fn the_wait_that_is_told_is_enough_and_others_do_not_wait() {
         let (throttle, now) = (Throttle::default(), at(Duration::ZERO));
-        assert_eq!(throttle.pass(&tenant("shop"), 1, now), Ok(()));
-        let wait = throttle.pass(&tenant("shop"), 1, now).unwrap_err();
+        assert_eq!(throttle.pass(&tenant("shop"), (1, 1), now), Ok(()));
+        let wait = throttle.pass(&tenant("shop"), (1, 1), now).unwrap_err();
         assert!(
             throttle
-                .pass(&tenant("shop"), 1, at(wait.saturating_sub(Duration::from_nanos(1))))
+                .pass(&tenant("shop"), (1, 1), at(wait.saturating_sub(Duration::from_nanos(1))))
                 .is_err()
         );
-        assert_eq!(throttle.pass(&tenant("other"), 1, now), Ok(()));
-        assert_eq!(throttle.pass(&tenant("shop"), 1, now + wait), Ok(()));
+        assert_eq!(throttle.pass(&tenant("other"), (1, 1), now), Ok(()));
+        assert_eq!(throttle.pass(&tenant("shop"), (1, 1), now + wait), Ok(()));
+    }
+
+    #[test]
+    fn a_batch_above_the_rate_passes_and_is_paid_for() {
+        let (throttle, now) = (Throttle::default(), at(Duration::ZERO));
+        assert_eq!(throttle.pass(&tenant("shop"), (5, 20), now), Ok(()));
+        let wait = throttle.pass(&tenant("shop"), (5, 1), now).unwrap_err();
+        // 21 events at 5 a second, of which those of the first second may come at once.
+        assert_eq!(wait, Duration::from_millis(3_200));
+        assert_eq!(throttle.pass(&tenant("shop"), (5, 20), now + wait), Ok(()));
     }
 }

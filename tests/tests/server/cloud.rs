@@ -280,11 +280,12 @@ mod behaviour {
         let (id, now) = (IdKind::Task.generate(), Timestamp::now());
         let job = ServiceJob {
             application: Some(TenantId::new(app.rsplit('/').next().unwrap()).unwrap()),
-            work: ServiceWork::ExpungeAll,
+            work: ServiceWork::ExpungeAll { until: now },
             state: ServiceJobState::Running,
             result: Value::Null,
             until: now + Duration::from_secs(60 * 60),
         };
+        let later = publish(&running, &app, "paid", json!({ "private": 2 })).await;
         let jobs = running.service.admin().jobs();
         jobs.add(id.clone(), job, &Actor::service(), now).await.unwrap();
         // The next process starts.
@@ -292,6 +293,8 @@ mod behaviour {
         let done = ended(&running, &json!({ "id": id })).await;
         assert_eq!(done["data"], json!({ "messagesPurged": 1 }), "{done}");
         assert_eq!(running.get(&format!("{app}/msg/{message}/raw")).await.0, 409);
+        let kept = running.get(&format!("{app}/msg/{later}/raw")).await;
+        assert_eq!(kept.0, 200, "it came after the request");
     }
 
     pub(super) async fn tasks_of_both_kinds_are_in_one_list(running: Running) {

@@ -291,6 +291,8 @@ mod behaviour {
                 let expected = if seen.contains(&name) { 200 } else { 404 };
                 let path = format!("{TYPES}/{name}");
                 assert_eq!(running.ask_as(session, "GET", &path, None).await.0, expected, "{name}");
+                let path = format!("{TYPES}/{name}/retry-schedule");
+                assert_eq!(running.ask_as(session, "GET", &path, None).await.0, expected, "{name}");
                 let body = json!({ "eventType": name }).to_string();
                 let path = "/api/v1/app/shop/endpoint/crm/send-example";
                 let (status, told) = running.ask_as(session, "POST", path, Some(&body)).await;
@@ -299,6 +301,8 @@ mod behaviour {
             let (_, export) = running.ask_as(session, "POST", EXPORT, None).await;
             let webhooks = export["data"]["spec"]["webhooks"].as_object().unwrap();
             assert_eq!(webhooks.keys().collect::<Vec<_>>(), seen);
+            let all = "/api/v1/environment/export";
+            assert_eq!(running.ask_as(session, "POST", all, None).await.0, 403);
         }
         for wrong in [json!(["a b"]), json!("beta"), json!(vec!["a"; 65])] {
             let input = json!({ "featureFlags": wrong });

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use webhooks_admin::{Grant, Role};
-use webhooks_core::{EventId, TenantId};
+use webhooks_admin::{Grant, ListQuery, Role};
+use webhooks_core::{EventId, TenantId, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::HistoryStore as _;
 use webhooks_registry::EndpointQuery;
 
-use crate::running::{Kind, Running, add_key, client};
+use crate::running::{Kind, Running, add_key, client, until};
 
 on_each_store! {
     a_page_is_bounded_in_bytes;
@@ -219,4 +219,47 @@ async fn a_key_with_a_misspelt_limit_is_not_made() {
     let (status, _) = running.ask("POST", &format!("{KEYS}/{own}/expire"), Value::Null).await;
     assert_eq!(status, 409, "nobody could make another");
     assert_eq!(running.get(KEYS).await.0, 200);
+}
+
+/// Goal: content that was deleted is not in a kept answer or in the record of a task.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_content_is_nowhere() {
+    let running = Running::start(Kind::Sqlite).await;
+    let app = running.add_app("shop").await;
+    let messages = format!("/api/v1/app/{app}/msg");
+    let message = json!({ "eventType": "paid", "eventId": "one", "payload": { "a": "private" } });
+    assert_eq!(running.ask("POST", &messages, message.clone()).await.0, 202);
+    let (_, task) = running.ask("POST", "/api/v1/msg/broadcast", message).await;
+    let path = format!("/api/v1/background-task/{}", task["id"].as_str().unwrap());
+    until(&running, &path, |task| task["status"] == json!("finished")).await;
+    let headers = [("content-type", "application/json"), ("idempotency-key", "one")];
+    let search = async || {
+        let body = json!({ "text": "private", "with_content": true }).to_string();
+        running.post(&format!("{messages}/search"), &headers, &body).await.1.to_string()
+    };
+    assert!(search().await.contains("private"));
+    let content = format!("{messages}/one/content");
+    assert_eq!(running.ask("DELETE", &content, Value::Null).await.0, 204);
+    assert!(!search().await.contains("private"));
+    let task = running.service.admin().jobs().list(ListQuery::default(), Timestamp::now()).await;
+    assert!(!format!("{task:?}").contains("private"));
+}
+
+/// Goal: a test attempt keeps to the schema of its type and to the day's messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_attempt_is_a_message_like_others() {
+    let running = Running::start(Kind::Sqlite).await;
+    let app = running.add_app("shop").await;
+    let endpoint = json!({ "url": URL, "uid": "crm" });
+    let path = format!("/api/v1/app/{app}/endpoint");
+    assert_eq!(running.ask("POST", &path, endpoint).await.0, 201);
+    let strict = json!({ "name": "paid", "description": "", "schemaEnforcement": "refuse",
+                         "schemas": { "1": { "required": ["amount"] } } });
+    assert_eq!(running.ask("POST", "/api/v1/event-type", strict).await.0, 201);
+    let test = format!("{path}/crm/msg/test-attempt");
+    let message = |payload: Value| json!({ "eventType": "paid", "payload": payload });
+    assert_eq!(running.ask("POST", &test, message(json!({}))).await.0, 422);
+    let limits = json!({ "messagesPerDay": 0 });
+    assert_eq!(running.ask("PUT", &format!("/api/v1/app/{app}/limits"), limits).await.0, 200);
+    assert_eq!(running.ask("POST", &test, message(json!({ "amount": 1 }))).await.0, 429);
 }

@@ -22,6 +22,7 @@ mod access;
 mod api;
 mod clients;
 mod cloud;
+mod cloud_events;
 mod event_types;
 mod faults;
 mod jwt;

@@ -129,6 +129,14 @@ mod behaviour {
         let committed = running.ask("POST", &commit, json!({ "offset": offsets[0] })).await;
         assert_eq!(committed.0, 204, "{}", committed.1);
         assert_eq!(ids(&running.get(&consumer).await.1), ["b", "c"]);
+        let late = json!({ "offset": 0 });
+        let leased = format!("{consumer}?lease_duration_ms=3600000");
+        assert_eq!(running.get(&leased).await.0, 200);
+        assert_eq!(running.ask("POST", &commit, late).await.0, 204);
+        assert_eq!(running.get(&consumer).await.0, 409, "a late commit ends no lease");
+        let again = json!({ "offset": offsets[1] });
+        assert_eq!(running.ask("POST", &commit, again).await.0, 204);
+        assert_eq!(ids(&running.get(&consumer).await.1), ["c"]);
         let beyond = json!({ "offset": 1_000_000 });
         assert_eq!(running.ask("POST", &commit, beyond).await.0, 400);
         let latest = format!("{pollers}/erp/consumer/new?starting_position=latest");

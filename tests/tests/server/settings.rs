@@ -161,8 +161,10 @@ async fn tokens_and_certificates_are_set_and_never_shown() {
     let mut expected = config.clone();
     expected.as_object_mut().unwrap().remove("clientSecret");
     assert_eq!(shown, expected);
-    // Without the secret, the present one stays.
-    assert_eq!(running.ask("PUT", &path("oauth"), expected).await.0, 204);
+    // Without the secret, the present one stays, except for another place.
+    assert_eq!(running.ask("PUT", &path("oauth"), expected.clone()).await.0, 204);
+    expected["tokenUrl"] = json!("http://127.0.0.1:9999/other");
+    assert_eq!(running.ask("PUT", &path("oauth"), expected).await.0, 422);
     let registration = running.service.engine().endpoints();
     let tenant = webhooks_core::TenantId::new(&app).unwrap();
     let found = registration.tenant(tenant).list(webhooks_registry::EndpointQuery::default()).await;

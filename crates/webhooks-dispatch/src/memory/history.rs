@@ -71,7 +71,7 @@ impl HistoryStore for MemoryStore {
 
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         let state = self.state();
-        Ok(place(state.events.keys().next_back().copied().unwrap_or(0)))
+        Ok(place(state.next_event.saturating_sub(1)))
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_dispatch::{Publication, PublishStatus};
 
+use super::cloud_event::{CloudEvent, Mode};
 use super::message::MessageIn;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -33,7 +34,7 @@ struct BatchItem {
     status: &'static str,
 }
 
-/// Publishes messages: an array of them, or one per line (`application/x-ndjson`). If one is not valid, none is
+/// Publishes messages: an array of them or of CloudEvents, or one per line (`application/x-ndjson`). If one is not valid, none is
 /// published.
 #[utoipa::path(
     post,
@@ -41,6 +42,7 @@ struct BatchItem {
     operation_id = "v1.message.create-batch", tag = "Message",
     request_body(content(
         (Vec<MessageIn> = "application/json"),
+        (Vec<Object> = "application/cloudevents-batch+json"),
         (String = "application/x-ndjson"),
     )),
     responses((status = 202, body = BatchOut), (status = 409), (status = 413), (status = 429)),
@@ -52,28 +54,33 @@ pub(crate) async fn create(
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Publish).await?;
+    let is_events = Mode::of(request.headers()) == Some(Mode::Batch);
     let is_lines = has_lines(request.headers());
     let trace = RequestTrace::read(request.headers());
     let body = read_body(request.into_body(), service.settings().max_request).await?;
-    let messages: Vec<Object<MessageIn>> = if is_lines {
+    let messages: Vec<Object<MessageIn>> = if is_events {
+        CloudEvent::batch(&body)?.into_iter().map(|event| Object(event.into())).collect()
+    } else if is_lines {
         let lines = body.split(|byte| *byte == b'\n');
         let lines = lines.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         // One more than allowed shows that there are too many.
-        lines.take(MAX_MESSAGES + 1).map(parse).collect::<Result<_, _>>()?
+        let lines = lines.take(MAX_MESSAGES + 1).enumerate();
+        let read = |(number, line)| parse(line).map_err(|error| error.in_message(number));
+        lines.map(read).collect::<Result<_, _>>()?
     } else {
         parse(&body)?
     };
     if messages.len() > MAX_MESSAGES {
         return Err(ApiError::field(["body"], "there are more than 1000 messages", "value_error"));
     }
-    for _ in &messages {
-        service.pass(&app)?;
-    }
+    service.pass_all(&app, messages.len())?;
     let mut publications: Vec<Publication> = Vec::with_capacity(messages.len());
     for (number, Object(message)) in messages.iter().enumerate() {
-        let event = message.event()?;
+        let event = message.event().map_err(|error| error.in_message(number))?;
         service.check_payload_in(&event, Some(number)).await?;
-        publications.push(trace.with(message.publication(event, &app, None)?));
+        let publication = message.publication(event, &app, None);
+        let publication = publication.map_err(|error| error.in_message(number))?;
+        publications.push(trace.with(publication));
     }
     service.count(&app.tenant, publications.len() as u64).await?;
     let published = service.engine().publish_all(publications).await;

@@ -138,7 +138,8 @@ pub(crate) async fn expunge_all(
     Path(app): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Expunge).await?;
-    let job = service.start_job(ServiceWork::ExpungeAll, Some(app.tenant), &caller.actor()).await?;
+    let work = ServiceWork::ExpungeAll { until: Service::now() };
+    let job = service.start_job(work, Some(app.tenant), &caller.actor()).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct OauthIn {
     _grant_type: GrantType,
     auth_method: AuthMethod,
     client_id: String,
-    /// The secret; without it, the present one stays.
+    /// The secret; without it, the present one stays if the `tokenUrl` does.
     client_secret: Option<String>,
     #[schema(value_type = Url)]
     token_url: String,
@@ -131,6 +131,8 @@ impl OauthIn {
         let Self { auth_method, client_id, client_secret, token_url, scopes, .. } = self;
         let token_url = EndpointUrl::new(&token_url);
         let token_url = token_url.map_err(|error| ApiError::value("tokenUrl", error))?;
+        // A secret does not go to another place than the one that it was given for.
+        let old = old.filter(|old| old.token_url == token_url);
         let old = old.map(ClientCredentials::dangerous_client_secret);
         let secret = client_secret.as_deref().or(old).filter(|secret| !secret.is_empty());
         let secret = secret.ok_or_else(|| ApiError::value("clientSecret", "it is missing"))?;

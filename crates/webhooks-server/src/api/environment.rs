@@ -107,6 +107,8 @@ pub(crate) async fn export(
     caller: Caller,
 ) -> Result<Json<EnvironmentOut>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
+    // Not for keys of one application: a session sees some event types alone.
+    caller.check(Action::ReadEvents, None)?;
     let (all, created_at) = (service.admin().event_types(), Service::now());
     let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
     let (mut event_types, mut bytes) = (Vec::new(), 0);
@@ -174,6 +176,7 @@ pub(crate) async fn import(
         }
     }
     service.admin().put_event_types(&wanted, &caller.actor(), Service::now()).await?;
+    service.schemas().forget();
     Ok(StatusCode::NO_CONTENT)
 }
 

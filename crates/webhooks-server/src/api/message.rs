@@ -1,7 +1,9 @@
 //! Messages: the events of an application.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Deserialize;
@@ -9,15 +11,16 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use webhooks_admin::{Action, Broadcast, IdKind, check_name};
-use webhooks_core::{Event, EventId, EventType, Payload, Timestamp};
+use webhooks_core::{Event, EventId, EventType, Payload, Timestamp, TraceContext};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
-use webhooks_dispatch::{Publication, PublishStatus, Published};
+use webhooks_dispatch::{Publication, PublishError, PublishStatus, Published};
 
 use super::application::{ApplicationIn, find_or_add};
+use super::cloud_event::{CloudEvent, Mode};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Body, Params, Path, object};
+use crate::extract::{Object, Params, Path, object, parse, read_body};
 use crate::find::{App, own_message_id};
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, Place, filtered, place};
@@ -45,7 +48,58 @@ pub(crate) struct MessageIn {
     application: Option<ApplicationIn>,
     #[schema(value_type = Option<Object>)]
     transformations_params: Option<IgnoredAny>,
+    /// The time and the trace of a CloudEvent.
+    #[serde(skip)]
+    #[schema(ignore)]
+    cloud_event: (Option<Timestamp>, Option<TraceContext>),
 }
+
+/// A message in the body of a request: as JSON of this API, or as a CloudEvent.
+pub(crate) struct MessageBody(pub(crate) MessageIn);
+
+impl FromRequest<Service> for MessageBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(body, service.settings().max_request).await?;
+        Ok(Self(match Mode::of(&parts.headers) {
+            None => {
+                let Object(message) = parse(&body)?;
+                message
+            }
+            Some(Mode::Structured) => CloudEvent::structured(&body)?.into(),
+            Some(Mode::Binary) => CloudEvent::binary(&parts.headers, &body)?.into(),
+            Some(Mode::Batch) => {
+                return Err(ApiError::field(
+                    ["body"],
+                    "send a batch to …/msg/batch",
+                    "value_error",
+                ));
+            }
+        }))
+    }
+}
+
+impl From<CloudEvent> for MessageIn {
+    fn from(event: CloudEvent) -> Self {
+        let CloudEvent { event_type, event_id, data, time, trace } = event;
+        Self {
+            event_type,
+            payload: data,
+            event_id: Some(event_id),
+            channels: None,
+            tags: None,
+            deliver_at: None,
+            application: None,
+            transformations_params: None,
+            cloud_event: (time, trace),
+        }
+    }
+}
+
+/// How far ahead the time of delivery may be: 90 days, as for the engine.
+const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// The parts of paths that stand where a message's id stands.
 const RESERVED: [&str; 5] = ["batch", "bulk-expunge", "expunge-all-contents", "precheck", "search"];
@@ -86,6 +140,10 @@ impl MessageIn {
             .map_err(|error| ApiError::value("channels", error))?
             .tags(self.tags.iter().flatten())
             .map_err(|error| ApiError::value("tags", error))?;
+        let event = match self.cloud_event.0 {
+            Some(time) => event.timestamp(time),
+            None => event,
+        };
         // The origin of a message is the owner's id for it.
         Ok(match &self.event_id {
             Some(event_id) => event.source(event_id),
@@ -96,6 +154,15 @@ impl MessageIn {
     /// Returns whether it is to be delivered at a time of its own.
     pub(crate) fn is_scheduled(&self) -> bool {
         self.deliver_at.is_some()
+    }
+
+    /// Checks that the time of delivery is not too far ahead: the engine asks again when it is published.
+    pub(crate) fn check_time(&self) -> Result<(), ApiError> {
+        let last = Service::now() + MAX_AHEAD;
+        match self.deliver_at {
+            Some(at) if at > last => Err(PublishError::TooFarAhead.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the message for each application.
@@ -122,6 +189,10 @@ impl MessageIn {
         };
         let id = EventId::new(&id).map_err(|error| ApiError::value("eventId", error))?;
         let publication = Publication::new(&event.id(id).tenant(app.tenant.clone()));
+        let publication = match &self.cloud_event.1 {
+            Some(trace) => publication.trace(trace.clone()),
+            None => publication,
+        };
         Ok(match self.deliver_at {
             Some(at) => publication.deliver_at(at),
             None => publication,
@@ -133,7 +204,11 @@ impl MessageIn {
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/msg",
-    operation_id = "v1.message.create", tag = "Message", params(Content), request_body = MessageIn,
+    operation_id = "v1.message.create", tag = "Message", params(Content),
+    request_body(content(
+        (MessageIn = "application/json"),
+        (Object = "application/cloudevents+json"),
+    )),
     responses((status = 202, body = MessageOut), (status = 429)),
 )]
 pub(crate) async fn create(
@@ -143,7 +218,7 @@ pub(crate) async fn create(
     params: Params,
     number: RequestNumber,
     trace: RequestTrace,
-    Body(mut input): Body<MessageIn>,
+    MessageBody(mut input): MessageBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
     let has_payload = has_payload(&params)?;

@@ -179,10 +179,12 @@ pub(crate) async fn seek(
     let (app, poller) = find(&service, &caller, (&app, &name), Action::Poll).await?;
     let consumer = At { service: &service, app: &app, poller: &poller, name: &consumer };
     let first = FeedRequest { since: Some(after), limit: 1, ..consumer.request(None, 1) };
+    // Before the messages are read: none that comes between is passed over.
+    let end = service.engine().history().feed_end().await?;
     let page = service.engine().history().feed(first).await?;
     let position = match page.items.first() {
         Some((first, _)) => Cursor { key: first.key.saturating_sub(1), attempt: 0 },
-        None => service.engine().history().feed_end().await?,
+        None => end,
     };
     consumer.move_to(position).await?;
     Ok(Json(SeekOut { iterator: position.to_string() }))
@@ -229,7 +231,8 @@ pub(crate) async fn lease(
     Ok(Json(LeasedOut { data: items.iter().map(message).collect(), done: is_last }))
 }
 
-/// Stores that a consumer has processed the messages up to an offset, and ends its lease.
+/// Stores that a consumer has processed the messages up to an offset, and ends its lease. An offset that lies
+/// behind the stored one changes nothing.
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/polling-endpoint/{sink_id}/consumer/{consumer_id}/commit",
@@ -246,7 +249,7 @@ pub(crate) async fn commit(
     let position = Cursor { key: offset, attempt: 0 };
     check_reached(&service, position).await?;
     let consumer = At { service: &service, app: &app, poller: &poller, name: &consumer };
-    consumer.move_to(position).await?;
+    consumer.commit(position).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -289,6 +292,21 @@ impl At<'_> {
         let now = Service::now();
         let moved = Consumer { position: position.to_string(), leased_until: None, moved_at: now };
         self.advance(|_| Ok(moved.clone())).await.map(drop)
+    }
+
+    /// Stores a position that lies further, and ends the lease. A late reader, whose lease is over, changes
+    /// nothing.
+    async fn commit(&self, position: Cursor) -> Result<(), ApiError> {
+        let now = Service::now();
+        let committed = self.advance(|before: Option<Consumer>| {
+            if let Some(before) = before
+                && place(&before.position)? >= position
+            {
+                return Ok(before);
+            }
+            Ok(Consumer { position: position.to_string(), leased_until: None, moved_at: now })
+        });
+        committed.await.map(drop)
     }
 
     /// Takes a lease, unless another poll has one; returns the stored place, or `start` if there is none.

@@ -52,7 +52,7 @@ pub(crate) async fn read(
     Path(name): Path<String>,
 ) -> Result<Json<ScheduleForm>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
-    known(&service, &name).await?;
+    known(&service, &caller, &name).await?;
     let delays = match service.admin().retry_schedules().get(&name, Service::now()).await {
         Ok(found) => Some(found.value.seconds),
         Err(AdminError::NotFound) => None,
@@ -78,7 +78,7 @@ pub(crate) async fn replace(
     Body(form): Body<ScheduleForm>,
 ) -> Result<Json<ScheduleForm>, ApiError> {
     caller.check(Action::ChangeEventTypes, None)?;
-    let event_type = known(&service, &name).await?;
+    let event_type = known(&service, &caller, &name).await?;
     let (schedules, actor, now) =
         (service.admin().retry_schedules(), caller.actor(), Service::now());
     let Some(delays) = &form.retry_schedule else {
@@ -96,9 +96,12 @@ pub(crate) async fn replace(
     Ok(Json(form))
 }
 
-/// Checks that there is an event type.
-async fn known(service: &Service, name: &str) -> Result<EventType, ApiError> {
+/// Checks that there is an event type, which the caller sees.
+async fn known(service: &Service, caller: &Caller, name: &str) -> Result<EventType, ApiError> {
     let found = service.admin().event_types().get(name, Service::now()).await;
     let found = found.map_err(|error| unknown(error, "event type"))?;
+    if !caller.grant().sees_feature(found.value.feature_flag.as_deref()) {
+        return Err(ApiError::unknown("event type"));
+    }
     EventType::new(&found.id).map_err(|_unreadable| ApiError::unknown("event type"))
 }

@@ -60,7 +60,9 @@ pub(crate) async fn send(
             "The endpoint rests after failures, or because it asked for it; try again later.";
         return Err(ApiError::conflict(told));
     }
+    service.check_payload(&event).await?;
     service.pass(&found.app)?;
+    service.count(&found.app.tenant, 1).await?;
     let publication = input.publication(event, &found.app, number.0)?.only([found.id().clone()]);
     let published = service.engine().publish(publication).await;
     service.note_publish(published.as_ref().err());

@@ -29,8 +29,9 @@ pub(super) fn read(connection: &Connection, request: &FeedRequest) -> rusqlite::
     Ok(request.page(items))
 }
 
-/// Returns the place behind all events.
+/// Returns the place behind all events, the deleted ones included.
 pub(super) fn end(connection: &Connection) -> rusqlite::Result<Cursor> {
-    const END: &str = "SELECT ifnull(max(number), 0) FROM events";
+    const END: &str = "SELECT max((SELECT ifnull(max(number), 0) FROM events),
+        (SELECT next - 1 FROM counters WHERE name = 'event'))";
     connection.query_row(END, (), |row| Ok(cursor(row.get(0)?, 0)))
 }
