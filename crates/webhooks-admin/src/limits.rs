@@ -8,6 +8,9 @@ use webhooks_core::Timestamp;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource};
 
+/// The most endpoints that a limit can allow.
+const MAX_ENDPOINTS: u32 = 1_000_000;
+
 /// The most messages on a day.
 const MAX_MESSAGES: u64 = 1_000_000_000_000;
 
@@ -36,6 +39,9 @@ impl Resource for Limits {
     const KIND: RecordKind = RecordKind::Limits;
 
     fn check(&self) -> Result<(), FieldError> {
+        if self.max_endpoints.is_some_and(|endpoints| endpoints > MAX_ENDPOINTS) {
+            return Err(FieldError::new("maxEndpoints", "it is more than 1000000"));
+        }
         if self.messages_per_day.is_some_and(|messages| messages > MAX_MESSAGES) {
             return Err(FieldError::new("messagesPerDay", "it is more than 1000000000000"));
         }

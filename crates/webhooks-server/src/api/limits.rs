@@ -17,6 +17,7 @@ use crate::service::Service;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LimitsForm {
     /// The most endpoints.
+    #[schema(maximum = 1_000_000)]
     max_endpoints: Option<u32>,
     /// The most messages on a day of UTC.
     #[schema(maximum = 1_000_000_000_000_u64)]
