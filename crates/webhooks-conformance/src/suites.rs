@@ -313,6 +313,8 @@ mod tests {
             include_str!("delivery_store/scheduled.rs"),
             include_str!("delivery_store/search.rs"),
             include_str!("delivery_store/settle.rs"),
+            include_str!("delivery_store/trace.rs"),
+            include_str!("delivery_store/try_now.rs"),
             include_str!("delivery_store/versions.rs"),
             include_str!("seen_store.rs"),
         ];
@@ -324,6 +326,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 157);
+        assert_eq!(count, 169);
     }
 }

@@ -48,7 +48,7 @@ schemas! {
     Period, "The length of a step of time.", words(&["OneDay", "OneHour", "FiveMinutes"]);
     RateLimitWord, "Whether deliveries wait for a rate limit.", words(&["Ok", "RateLimited"]);
     Position, "The first message, or what is accepted from now on.", words(&["earliest", "latest"]);
-    RoleName, "The role of a key.", words(&["admin", "operator", "viewer", "publisher", "poller"]);
+    RoleName, "The role of a key.", words(&["admin", "operator", "viewer", "publisher", "poller", "customer"]);
     Schemas, "JSON Schemas by version, of 512 KiB together at most.", map(ObjectBuilder::new());
     SecretText, "A secret: `whsec_` and 24 to 64 bytes in base64. The prefix may be left out.",
         text(4096, "");

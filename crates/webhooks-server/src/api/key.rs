@@ -124,7 +124,7 @@ pub(crate) async fn create(
     if !input.scopes.is_empty() {
         return Err(ApiError::value(
             "scopes",
-            "give a role instead: admin, operator, viewer, publisher, poller",
+            "give a role instead: admin, operator, viewer, publisher, poller, customer",
         ));
     }
     let mut grant = Grant::new(input.role);
