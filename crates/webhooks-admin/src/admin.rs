@@ -18,7 +18,7 @@ use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::poller::{Consumer, Poller};
-use crate::record::{Record, RecordChange, RecordError, RecordKind, RecordName, RecordStore};
+use crate::record::{Record, RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
@@ -114,7 +114,7 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let before = self.applications().get(name, now).await?;
         let (id, value) = (before.id.clone(), Deletion {});
-        let deletion = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        let deletion = Entry::new(id, value, now);
         let states = (Some(before.value.shown()?), None);
         let changes = vec![
             RecordChange::Insert(self.deletions().record(&deletion)?),
@@ -135,44 +135,20 @@ impl Admin {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<(), AdminError> {
-        wanted.values().try_for_each(EventTypeInfo::check)?;
+        let event_types = self.event_types();
         for _ in 0..TRIES {
-            let mut changes = Vec::new();
+            let mut all = Vec::with_capacity(wanted.len());
             for (name, value) in wanted {
-                changes.extend(self.put_event_type(name, value, actor, now).await?);
+                let before = event_types.look_up(name, now).await?;
+                all.push((name.clone(), before, value.clone()));
             }
-            match self.records.write(changes, now).await {
+            match event_types.put_all(all, actor, now).await {
                 // Another request was faster.
-                Err(RecordError::Changed { .. } | RecordError::Exists { .. }) => {}
-                written => return Ok(written?),
+                Err(AdminError::Changed) => {}
+                written => return written,
             }
         }
         Err(AdminError::Changed)
-    }
-
-    async fn put_event_type(
-        &self,
-        name: &str,
-        value: &EventTypeInfo,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<[RecordChange; 2], AdminError> {
-        let (event_types, value) = (self.event_types(), value.clone());
-        let found = event_types.find(RecordName::Key(name.to_owned()), now).await?;
-        let states = (found.as_ref().map(|found| found.value.shown()), value.shown());
-        let states = (states.0.transpose()?, Some(states.1?));
-        let change = match found {
-            Some(found) => {
-                let entry = Entry { value, ..found };
-                RecordChange::Replace(event_types.record_after(&entry, now)?)
-            }
-            None => {
-                let id = name.to_owned();
-                let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
-                RecordChange::Insert(event_types.record(&entry)?)
-            }
-        };
-        Ok([change, audit_row(actor, (RecordKind::EventType.as_str(), "", name), states, now)?])
     }
 
     fn collection<R>(&self, scope: String) -> Collection<'_, R> {
@@ -274,7 +250,7 @@ impl Admin {
         now: Timestamp,
     ) -> Result<Record, AdminError> {
         let (id, value) = (process.to_owned(), Watermark::new(told_until));
-        let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        let entry = Entry::new(id, value, now);
         self.collection::<Watermark>(String::new()).record(&entry)
     }
 
@@ -291,7 +267,7 @@ impl Admin {
         let answers = self.collection::<KeptAnswer>(String::new());
         let held = KeptAnswer { body: request.body_hash(), answer: None, until: Some(now + HELD) };
         let id = request.record_key();
-        let entry = Entry { id, value: held, version: 1, created_at: now, updated_at: now };
+        let entry = Entry::new(id, held, now);
         let insert = RecordChange::Insert(answers.record(&entry)?);
         match self.records.write(vec![insert], now).await {
             Ok(()) => return Ok(Begin::First),
@@ -325,7 +301,7 @@ impl Admin {
         };
         let until = Some(now + KEPT);
         let value = KeptAnswer { body: request.body_hash(), answer: Some(answer), until };
-        let entry = Entry { id: key, value, version: 1, created_at: now, updated_at: now };
+        let entry = Entry::new(key, value, now);
         let place = RecordChange::Delete(answers.place(entry.id.clone()));
         let insert = RecordChange::Insert(answers.record(&entry)?);
         Ok(self.records.write(vec![place, insert], now).await?)

@@ -108,9 +108,21 @@ impl<R: Resource> Collection<'_, R> {
     /// # Errors
     /// [`AdminError::NotFound`] when there is none.
     pub async fn get(&self, name: &str, now: Timestamp) -> Result<Entry<R>, AdminError> {
+        self.look_up(name, now).await?.ok_or(AdminError::NotFound)
+    }
+
+    /// Returns one by its key or its alias, if there is one.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn look_up(
+        &self,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<Entry<R>>, AdminError> {
         let is_alias = R::ID.is_some_and(|kind| kind.number(name).is_err());
         let of = if is_alias { RecordName::Alias } else { RecordName::Key };
-        self.find(of(name.to_owned()), now).await?.ok_or(AdminError::NotFound)
+        self.find(of(name.to_owned()), now).await
     }
 
     pub(crate) async fn find(
@@ -134,7 +146,7 @@ impl<R: Resource> Collection<'_, R> {
         now: Timestamp,
     ) -> Result<Entry<R>, AdminError> {
         value.check()?;
-        let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
+        let entry = Entry::new(id, value, now);
         let insert = RecordChange::Insert(self.record(&entry)?);
         self.write(insert, &entry.id, (None, Some(&entry.value)), actor, now).await?;
         Ok(entry)
@@ -203,19 +215,7 @@ impl<R: Resource> Collection<'_, R> {
         for _ in 0..TRIES {
             let before = self.find(RecordName::Key(key.to_owned()), now).await?;
             let value = next(before.as_ref().map(|before| before.value.clone()))?;
-            let (id, kept) = (key.to_owned(), value.clone());
-            let change = match before {
-                Some(before) => {
-                    RecordChange::Replace(self.record_after(&Entry { value: kept, ..before }, now)?)
-                }
-                None => RecordChange::Insert(self.record(&Entry {
-                    id,
-                    value: kept,
-                    version: 1,
-                    created_at: now,
-                    updated_at: now,
-                })?),
-            };
+            let change = self.succeed(key, before, value.clone(), now)?;
             match self.records.write(vec![change], now).await {
                 Ok(()) => return Ok(value),
                 Err(RecordError::Exists { .. } | RecordError::Changed { .. }) => {}
@@ -244,16 +244,7 @@ impl<R: Resource> Collection<'_, R> {
                 before.as_ref().map(|before| before.value.shown()).transpose()?,
                 Some(value.shown()?),
             );
-            let change = match before {
-                Some(before) => {
-                    RecordChange::Replace(self.record_after(&Entry { value, ..before }, now)?)
-                }
-                None => {
-                    let id = id.clone();
-                    let entry = Entry { id, value, version: 1, created_at: now, updated_at: now };
-                    RecordChange::Insert(self.record(&entry)?)
-                }
-            };
+            let change = self.succeed(&id, before, value, now)?;
             changes.push(change);
             changes.push(audit_row(actor, (R::KIND.as_str(), &self.scope, &id), states, now)?);
         }
@@ -292,6 +283,22 @@ impl<R: Resource> Collection<'_, R> {
             Err(AdminError::NotFound) => Ok(()),
             deleted => deleted,
         }
+    }
+
+    /// Returns the change that puts a value in the place of an entry, or adds it if there is none.
+    fn succeed(
+        &self,
+        key: &str,
+        before: Option<Entry<R>>,
+        value: R,
+        now: Timestamp,
+    ) -> Result<RecordChange, AdminError> {
+        Ok(match before {
+            Some(before) => {
+                RecordChange::Replace(self.record_after(&Entry { value, ..before }, now)?)
+            }
+            None => RecordChange::Insert(self.record(&Entry::new(key.to_owned(), value, now))?),
+        })
     }
 
     /// Deletes all of them, one after another.

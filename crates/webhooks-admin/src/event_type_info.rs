@@ -66,6 +66,12 @@ impl EventTypeInfo {
         newest.map(String::as_str)
     }
 
+    /// Returns the number of bytes of all schemas together.
+    pub fn schemas_len(&self) -> usize {
+        let schemas = self.schemas.iter().flat_map(BTreeMap::values);
+        schemas.map(|schema| schema.to_string().len()).sum()
+    }
+
     /// Returns the schema of the newest version.
     pub fn newest_schema(&self) -> Option<&Value> {
         self.schemas.as_ref()?.get(self.newest_version()?)
@@ -92,8 +98,7 @@ impl Resource for EventTypeInfo {
             if schemas.values().any(|schema| depth(schema) > MAX_DEPTH) {
                 return Err(FieldError::new("schemas", "they are nested more than 64 deep"));
             }
-            let len: usize = schemas.values().map(|schema| schema.to_string().len()).sum();
-            if len > MAX_SCHEMAS {
+            if self.schemas_len() > MAX_SCHEMAS {
                 return Err(FieldError::new("schemas", "they have more than 512 KiB"));
             }
         }

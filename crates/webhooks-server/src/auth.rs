@@ -8,7 +8,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use webhooks_admin::{
-    Action, Actor, AdminError, ApiKeyHash, ApiKeyText, Application, Entry, Grant, JwtHolder, Role,
+    Action, Actor, ApiKeyHash, ApiKeyText, Application, Entry, Grant, JwtHolder, Role,
 };
 use webhooks_core::TenantId;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
@@ -166,11 +166,8 @@ impl Service {
         &self,
         name: &str,
     ) -> Result<Option<(TenantId, Arc<Entry<Application>>)>, ApiError> {
-        match self.admin().applications().get(name, Self::now()).await {
-            Ok(found) => Ok(TenantId::new(&found.id).ok().map(|tenant| (tenant, Arc::new(found)))),
-            Err(AdminError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let found = self.admin().applications().look_up(name, Self::now()).await?;
+        Ok(found.and_then(|found| Some((TenantId::new(&found.id).ok()?, Arc::new(found)))))
     }
 }
 

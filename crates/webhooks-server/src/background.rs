@@ -173,11 +173,9 @@ impl Service {
         let (applications, mut found) = (self.admin().applications(), Vec::new());
         if let Some(ids) = ids {
             for id in ids {
-                match applications.get(id, Self::now()).await {
-                    Ok(entry) => found.push(self.usage_of(entry, since, until).await?),
-                    // It was deleted meanwhile.
-                    Err(AdminError::NotFound) => {}
-                    Err(error) => return Err(error.into()),
+                // It may have been deleted meanwhile.
+                if let Some(entry) = applications.look_up(id, Self::now()).await? {
+                    found.push(self.usage_of(entry, since, until).await?);
                 }
             }
             return Ok(found);

@@ -9,15 +9,15 @@ use webhooks_dispatch::store::StoreError;
 use crate::error::ApiError;
 use crate::extract::Params;
 
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 250;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
+pub(crate) const MAX_LIMIT: usize = 250;
 
 /// The mark of an iterator that leads back.
 pub(crate) const BACK: &str = "prev:";
 
 /// The number of pages of a store that one page of a filtered list looks at. Then it says that there is
 /// more, and where to go on.
-const MAX_PAGES: usize = 20;
+pub(crate) const MAX_PAGES: usize = 20;
 
 /// A page in the form of the API.
 #[derive(Debug, Serialize, ToSchema)]

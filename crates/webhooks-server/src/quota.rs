@@ -33,10 +33,12 @@ impl Service {
     pub(crate) fn set_limits(&self, tenant: &TenantId, limits: Option<Limits>) {
         let days = limits.as_ref().and_then(|limits| limits.retention_days);
         self.engine().retain(tenant.clone(), days.map(|days| days_of(days.into())));
-        self.overrides().with(|known| known.changes += 1);
-        self.overrides().with(|known| match limits {
-            Some(limits) => known.limits.insert(tenant.clone(), limits),
-            None => known.limits.remove(tenant),
+        self.overrides().with(|known| {
+            known.changes += 1;
+            match limits {
+                Some(limits) => known.limits.insert(tenant.clone(), limits),
+                None => known.limits.remove(tenant),
+            }
         });
     }
 
@@ -44,10 +46,12 @@ impl Service {
     pub(crate) fn set_schedule(&self, event_type: &EventType, seconds: Option<&[u64]>) {
         let delays = seconds.map(|seconds| seconds.iter().copied().map(Duration::from_secs));
         self.engine().retry_by_type(event_type.clone(), delays.map(RetryPolicy::schedule));
-        self.overrides().with(|known| known.changes += 1);
-        self.overrides().with(|known| match seconds {
-            Some(_) => known.schedules.insert(event_type.clone()),
-            None => known.schedules.remove(event_type),
+        self.overrides().with(|known| {
+            known.changes += 1;
+            match seconds {
+                Some(_) => known.schedules.insert(event_type.clone()),
+                None => known.schedules.remove(event_type),
+            }
         });
     }
 
@@ -60,12 +64,8 @@ impl Service {
             .overrides()
             .with(|known| known.counts.get(tenant).is_some_and(|count| count.day == day));
         if !is_known {
-            let usage = self.admin().usage(tenant).get(&day.to_string(), now).await;
-            let stored = match usage {
-                Ok(found) => found.value.messages,
-                Err(AdminError::NotFound) => 0,
-                Err(error) => return Err(error.into()),
-            };
+            let usage = self.admin().usage(tenant).look_up(&day.to_string(), now).await?;
+            let stored = usage.map_or(0, |found| found.value.messages);
             self.overrides().with(|known| {
                 let count = known.counts.entry(tenant.clone()).or_default();
                 if count.day != day {

@@ -80,11 +80,7 @@ impl SchemaCache {
                 found => (found.cloned(), forgotten),
             }
         };
-        let found = match admin.event_types().get(event_type, Timestamp::now()).await {
-            Ok(entry) => Some(entry),
-            Err(AdminError::NotFound) => None,
-            Err(error) => return Err(error),
-        };
+        let found = admin.event_types().look_up(event_type, Timestamp::now()).await?;
         let known = renew(old, found, Some(now)).await;
         let mut kept = self.kept();
         if kept.forgotten == forgotten {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use webhooks_admin::AdminError;
 use webhooks_core::{Event, TenantId};
 use webhooks_dispatch::Publication;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
@@ -210,8 +209,9 @@ impl Service {
             EndpointNews::Disabled { fail_since, .. } => (fail_since, Some("automatic")),
             _ => (None, None),
         };
-        let entry = self.admin().endpoints(&key.tenant).get(key.id.as_str(), Self::now()).await;
-        let endpoint_uid = optional(entry)?.and_then(|entry| entry.value.uid);
+        let entries = self.admin().endpoints(&key.tenant);
+        let entry = entries.look_up(key.id.as_str(), Self::now()).await?;
+        let endpoint_uid = entry.and_then(|entry| entry.value.uid);
         let data = EndpointData {
             app_id: key.tenant.to_string(),
             app_uid: self.app_uid(&key.tenant).await?,
@@ -224,16 +224,8 @@ impl Service {
     }
 
     async fn app_uid(&self, tenant: &TenantId) -> Result<Option<String>, TellError> {
-        let found = self.admin().applications().get(tenant.as_str(), Self::now()).await;
-        Ok(optional(found)?.and_then(|entry| entry.value.uid))
-    }
-}
-
-fn optional<T>(found: Result<T, AdminError>) -> Result<Option<T>, AdminError> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(AdminError::NotFound) => Ok(None),
-        Err(error) => Err(error),
+        let found = self.admin().applications().look_up(tenant.as_str(), Self::now()).await?;
+        Ok(found.and_then(|entry| entry.value.uid))
     }
 }
 

@@ -195,11 +195,11 @@ pub(crate) async fn replace_in(
 ) -> Result<(StatusCode, Json<EndpointOut>), ApiError> {
     update.check()?;
     ApiError::check_path("endpoint_id", name)?;
-    let is_known = match service.admin().endpoints(&app.tenant).get(name, Service::now()).await {
-        Ok(entry) => service.endpoints(&app).get(&entry.id).await?.is_some(),
-        Err(AdminError::NotFound) => false,
-        Err(error) => return Err(error.into()),
-    };
+    let is_known =
+        match service.admin().endpoints(&app.tenant).look_up(name, Service::now()).await? {
+            Some(entry) => service.endpoints(&app).get(&entry.id).await?.is_some(),
+            None => false,
+        };
     if !is_known {
         return Ok((StatusCode::CREATED, Json(add(service, caller, &app, update).await?)));
     }

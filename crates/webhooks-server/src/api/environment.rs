@@ -9,10 +9,11 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use webhooks_admin::{Action, EventTypeInfo, ListQuery, Resource as _};
+use webhooks_admin::{Action, EventTypeInfo, Resource as _};
 use webhooks_core::{EventType, Timestamp};
 
 use super::event_type::{EventTypeIn, EventTypeOut};
+use super::event_type_openapi::for_each;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
@@ -22,8 +23,7 @@ use crate::service::Service;
 /// The version of the document.
 const VERSION: u8 = 1;
 
-/// The event types of a page, and the most bytes of all of them.
-const STEP: usize = 100;
+/// The most bytes of the event types of an export.
 const MAX_EXPORT: usize = 16 * 1024 * 1024;
 
 /// The most event types that one request imports.
@@ -109,28 +109,19 @@ pub(crate) async fn export(
     caller.check(Action::ReadEventTypes, None)?;
     // Not for keys of one application: a session sees some event types alone.
     caller.check(Action::ReadEvents, None)?;
-    let (all, created_at) = (service.admin().event_types(), Service::now());
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    let (mut event_types, mut bytes) = (Vec::new(), 0);
-    loop {
-        let page = all.list(query.clone(), created_at).await?;
-        for entry in page.items {
-            let schemas = entry.value.schemas.iter().flat_map(BTreeMap::values);
-            bytes += schemas.map(|schema| schema.to_string().len()).sum::<usize>();
-            bytes += entry.id.len() + entry.value.description.len();
-            event_types.push(EventTypeOut::from(entry));
-        }
+    let (mut event_types, mut bytes, created_at) = (Vec::new(), 0, Service::now());
+    for_each(&service, created_at, |entry| {
+        bytes += entry.value.schemas_len() + entry.id.len() + entry.value.description.len();
         if bytes > MAX_EXPORT {
             return Err(ApiError::conflict(
                 "The event types have more than 16 MiB; read them page by page, with \
                  /api/v1/event-type?with_content=true&include_archived=true.",
             ));
         }
-        if page.is_last {
-            break;
-        }
-        query.iterator = page.next;
-    }
+        event_types.push(EventTypeOut::from(entry));
+        Ok(())
+    })
+    .await?;
     let (settings, connectors) = (SETTINGS, []);
     Ok(Json(EnvironmentOut { version: VERSION, created_at, event_types, settings, connectors }))
 }

@@ -14,6 +14,7 @@ use webhooks_admin::{
 };
 use webhooks_core::{EventType, Timestamp};
 
+use super::event_type::sees;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::event_type_document::{Described, Fault, read, write};
@@ -211,11 +212,7 @@ async fn plan(
     let event_types = service.admin().event_types();
     let mut planned = Vec::new();
     for described in described {
-        let before = match event_types.get(&described.name, now).await {
-            Ok(entry) => Some(entry),
-            Err(AdminError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let before = event_types.look_up(&described.name, now).await?;
         let after = described.onto(before.as_ref().map(|before| &before.value));
         after.check().map_err(|error| {
             let loc = ["body", field, "webhooks", &described.name, error.field];
@@ -243,7 +240,7 @@ async fn plan(
 }
 
 /// Calls `visit` with each event type, by name.
-async fn for_each(
+pub(super) async fn for_each(
     service: &Service,
     now: Timestamp,
     mut visit: impl FnMut(Entry<EventTypeInfo>) -> Result<(), ApiError>,
@@ -275,14 +272,12 @@ pub(crate) async fn export(
     caller.check(Action::ReadEventTypes, None)?;
     let (mut found, mut bytes, now) = (Vec::new(), 0, Service::now());
     for_each(&service, now, |entry| {
-        let schemas = entry.value.schemas.iter().flat_map(BTreeMap::values);
-        bytes += schemas.map(|schema| schema.to_string().len()).sum::<usize>();
+        bytes += entry.value.schemas_len();
         if bytes > MAX_EXPORT {
             let detail = "The schemas have more than 8 MiB; read the event types by name.";
             return Err(ApiError::conflict(detail));
         }
-        if !entry.value.archived && caller.grant().sees_feature(entry.value.feature_flag.as_deref())
-        {
+        if !entry.value.archived && sees(&caller, &entry.value) {
             found.push(entry);
         }
         Ok(())

@@ -10,15 +10,8 @@ use super::message_out::MAX_PAGE_BYTES;
 use crate::error::ApiError;
 use crate::extract::Params;
 use crate::find::App;
-use crate::paging::no_page;
+use crate::paging::{DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGES, no_page};
 use crate::service::Service;
-
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 250;
-
-/// The number of pages of the store that one page looks at. Then it says that there is more, and where to
-/// go on.
-const MAX_PAGES: usize = 20;
 
 /// The messages that a reader gets.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, AdminError, Limits};
+use webhooks_admin::{Action, Limits};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -54,11 +54,8 @@ pub(crate) async fn read(
     Path(app): Path<String>,
 ) -> Result<Json<LimitsForm>, ApiError> {
     let app = service.app(&caller, &app, Action::ReadEndpoints).await?;
-    match service.admin().limits().get(app.tenant.as_str(), Service::now()).await {
-        Ok(found) => Ok(Json(found.value.into())),
-        Err(AdminError::NotFound) => Ok(Json(Limits::default().into())),
-        Err(error) => Err(error.into()),
-    }
+    let found = service.admin().limits().look_up(app.tenant.as_str(), Service::now()).await?;
+    Ok(Json(found.map_or_else(Limits::default, |found| found.value).into()))
 }
 
 /// Sets the limits of an application. Other processes follow within ten seconds.

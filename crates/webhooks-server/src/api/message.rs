@@ -342,6 +342,12 @@ pub(crate) fn has_payload(params: &Params) -> Result<bool, ApiError> {
     Ok(params.flag("with_content")?.unwrap_or(true))
 }
 
+/// Reads the event types that a list is to have; all if there are none.
+pub(crate) fn read_event_types(params: &Params) -> Result<Vec<EventType>, ApiError> {
+    let read = params.texts("event_types").map(EventType::new).collect::<Result<_, _>>();
+    read.map_err(|error| ApiError::bad_request(format!("event_types: {error}.")))
+}
+
 /// The filter of most lists of the history.
 pub(crate) struct HistoryFilter {
     pub(crate) query: Query,
@@ -350,10 +356,7 @@ pub(crate) struct HistoryFilter {
 
 impl HistoryFilter {
     pub(crate) fn read(params: &Params, app: &App) -> Result<Self, ApiError> {
-        let event_types = params.texts("event_types").map(EventType::new);
-        let event_types: Vec<EventType> = event_types
-            .collect::<Result<_, _>>()
-            .map_err(|error| ApiError::bad_request(format!("event_types: {error}.")))?;
+        let event_types = read_event_types(params)?;
         // One type is found by the store; more are picked here.
         let event_type = match &*event_types {
             [one] => one.as_str().parse().ok(),

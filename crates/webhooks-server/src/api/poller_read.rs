@@ -280,11 +280,8 @@ impl At<'_> {
     async fn position(&self) -> Result<Option<Cursor>, ApiError> {
         ApiError::check_path("consumer_id", self.name)?;
         let consumers = self.service.admin().consumers(&self.app.tenant, &self.poller.id);
-        match consumers.get(self.name, Service::now()).await {
-            Ok(found) => place(&found.value.position).map(Some),
-            Err(webhooks_admin::AdminError::NotFound) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let found = consumers.look_up(self.name, Service::now()).await?;
+        found.map(|found| place(&found.value.position)).transpose()
     }
 
     /// Stores a place, and ends the lease.

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, AdminError, RetrySchedule};
+use webhooks_admin::{Action, RetrySchedule};
 use webhooks_core::EventType;
 
 use super::delivery_settings::check_schedule;
+use super::event_type::sees;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
@@ -53,13 +54,9 @@ pub(crate) async fn read(
 ) -> Result<Json<ScheduleForm>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
     known(&service, &caller, &name).await?;
-    let delays = match service.admin().retry_schedules().get(&name, Service::now()).await {
-        Ok(found) => Some(found.value.seconds),
-        Err(AdminError::NotFound) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let found = service.admin().retry_schedules().look_up(&name, Service::now()).await?;
     let delay = |secs| Delay { secs, nanos: 0 };
-    let retry_schedule = delays.map(|delays| delays.into_iter().map(delay).collect());
+    let retry_schedule = found.map(|found| found.value.seconds.into_iter().map(delay).collect());
     Ok(Json(ScheduleForm { retry_schedule }))
 }
 
@@ -100,7 +97,7 @@ pub(crate) async fn replace(
 async fn known(service: &Service, caller: &Caller, name: &str) -> Result<EventType, ApiError> {
     let found = service.admin().event_types().get(name, Service::now()).await;
     let found = found.map_err(|error| unknown(error, "event type"))?;
-    if !caller.grant().sees_feature(found.value.feature_flag.as_deref()) {
+    if !sees(caller, &found.value) {
         return Err(ApiError::unknown("event type"));
     }
     EventType::new(&found.id).map_err(|_unreadable| ApiError::unknown("event type"))

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, AdminError, ServiceWork};
+use webhooks_admin::{Action, ServiceWork};
 use webhooks_core::{DeliveryStatus, EventType, TenantId, Timestamp};
 use webhooks_dispatch::figures::{Figures, FiguresQuery, FiguresStep, start_of};
 use webhooks_dispatch::history::{AttemptRecord, Cursor, HistoryStore as _, Page, Query};
@@ -17,6 +17,7 @@ use webhooks_dispatch::monitor::MonitorStore as _;
 use webhooks_dispatch::store::StoreError;
 
 use super::attempt_out::is_success;
+use super::message::read_event_types;
 use super::task::TaskOut;
 use crate::auth::Caller;
 use crate::endpoint_walk::EndpointWalk;
@@ -320,11 +321,10 @@ pub(crate) async fn usage(
         return Err(ApiError::value("appIds", "there are more than 1000"));
     }
     for name in app_ids.iter().flatten() {
-        match service.admin().applications().get(name, Service::now()).await {
-            Ok(found) if known.contains(&found.id) => {}
-            Ok(found) => known.push(found.id),
-            Err(AdminError::NotFound) => unresolved_app_ids.push(name.clone()),
-            Err(error) => return Err(error.into()),
+        match service.admin().applications().look_up(name, Service::now()).await? {
+            Some(found) if known.contains(&found.id) => {}
+            Some(found) => known.push(found.id),
+            None => unresolved_app_ids.push(name.clone()),
         }
     }
     let applications = app_ids.map(|_| known);
@@ -430,11 +430,6 @@ where
         "There are more than 50,000 attempts to count; ask for a shorter time, or leave out event_types \
          in /api/v1/stats/app/{app_id}/attempt.",
     ))
-}
-
-fn read_event_types(params: &Params) -> Result<Vec<EventType>, ApiError> {
-    let read = params.texts("event_types").map(EventType::new).collect::<Result<_, _>>();
-    read.map_err(|error| ApiError::bad_request(format!("event_types: {error}.")))
 }
 
 fn micros(duration: Duration) -> u64 {
