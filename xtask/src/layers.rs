@@ -11,7 +11,7 @@ use crate::shell::{Failure, command, failure};
 /// The crates of the workspace that each crate may use. Crates without a row are refused.
 ///
 /// A new edge is a change of the architecture: `docs/architecture.md` has the picture.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("webhooks-core", &[]),
     ("webhooks-sign", &[]),
     ("webhooks-registry", &["webhooks-core", "webhooks-sign"]),
@@ -57,6 +57,21 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "webhooks-sqlite",
             "webhooks-postgres",
             "webhooks-receive",
+        ],
+    ),
+    (
+        "webhooks-cli",
+        &[
+            "webhooks-core",
+            "webhooks-sign",
+            "webhooks-registry",
+            "webhooks-dispatch",
+            "webhooks-http",
+            "webhooks-sqlite",
+            "webhooks-postgres",
+            "webhooks-receive",
+            "webhooks-admin",
+            "webhooks-server",
         ],
     ),
     (

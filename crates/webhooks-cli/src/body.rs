@@ -1,0 +1,32 @@
+//! Bodies of requests, made of the options that were given.
+
+use serde_json::{Map, Value, json};
+
+/// Adds a field if there is a value.
+pub(crate) fn add(body: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        body.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Adds a list of texts if it has any.
+pub(crate) fn add_list(body: &mut Map<String, Value>, name: &str, values: Vec<String>) {
+    if !values.is_empty() {
+        body.insert(name.to_owned(), json!(values));
+    }
+}
+
+/// Reads `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Returns pairs as a JSON object.
+pub(crate) fn object(pairs: Vec<(String, String)>) -> Value {
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect::<Map<_, _>>()
+        .into()
+}

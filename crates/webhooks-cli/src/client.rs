@@ -1,0 +1,230 @@
+//! The client of the API.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::failure::{Exit, Failure};
+
+/// The most things that the API returns in a page.
+const PAGE: usize = 250;
+
+/// The most characters of an error's text that are shown.
+const SHOWN: usize = 2_000;
+
+/// A server, and the key for it.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+}
+
+/// Shows no header: one of them has the key.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(server: &str, key: Option<&str>, timeout: Duration) -> Result<Self, Failure> {
+        let base = Url::parse(server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let base = base.filter(|url| url.username().is_empty() && url.password().is_none());
+        let base = base.ok_or_else(|| {
+            Failure::usage("--server is not an http or https URL without a user")
+                .hint("write it as http://127.0.0.1:8071")
+        })?;
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            let value = HeaderValue::try_from(format!("Bearer {key}"));
+            let mut value = value
+                .map_err(|_shows_it| Failure::usage("the key has characters that no key has"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let agent = concat!("webhooks-cli/", env!("CARGO_PKG_VERSION"));
+        let http =
+            reqwest::Client::builder().default_headers(headers).user_agent(agent).timeout(timeout);
+        // A redirect would carry the key to another server.
+        let http = http.redirect(reqwest::redirect::Policy::none()).build();
+        let http =
+            http.map_err(|error| Failure::new(Exit::Failed, "cannot set up HTTP").because(error))?;
+        Ok(Self { http, base })
+    }
+
+    pub(crate) async fn get(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Value, Failure> {
+        self.send(self.request(Method::GET, path).query(query)).await
+    }
+
+    pub(crate) async fn post(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn patch(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
+        self.send(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Returns all things of a list, `limit` at most, page by page.
+    pub(crate) async fn list(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        limit: usize,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut pages = Pages::new(limit);
+        while let Some(size) = pages.next_size() {
+            let mut page = query.to_vec();
+            page.push(("limit", size.to_string()));
+            page.extend(pages.iterator.take().map(|text| ("iterator", text)));
+            pages.add(self.get(path, &page).await?);
+        }
+        Ok(pages.found)
+    }
+
+    /// Returns all things that a search finds, `limit` at most, page by page.
+    pub(crate) async fn search(
+        &self,
+        path: &[&str],
+        mut query: Map<String, Value>,
+        limit: usize,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut pages = Pages::new(limit);
+        while let Some(size) = pages.next_size() {
+            query.insert("limit".to_owned(), size.into());
+            query.extend(pages.iterator.take().map(|text| ("iterator".to_owned(), text.into())));
+            pages.add(self.post(path, &query).await?);
+        }
+        Ok(pages.found)
+    }
+
+    /// Returns a request for a path under `/api/v1`, whose parts are encoded.
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        // An http URL always has a path to add to.
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(status, response).await);
+        }
+        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::new(Exit::Failed, format!("{} did not answer with JSON", self.base))
+                .because(error)
+                .hint("--server must be the URL of a webhook service")
+        })
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Failure {
+        let exit = if error.is_timeout() && !error.is_connect() {
+            Exit::TimedOut
+        } else {
+            Exit::Unreachable
+        };
+        Failure::new(exit, format!("no answer from {}", self.base))
+            .because(error.without_url())
+            .hint("is it running? `webhooks serve` starts it; --server names another one")
+    }
+}
+
+/// The pages of a list that were read.
+struct Pages {
+    found: Vec<Value>,
+    limit: usize,
+    iterator: Option<String>,
+    is_done: bool,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Self {
+        Self { found: Vec::new(), limit, iterator: None, is_done: false }
+    }
+
+    /// Returns the size of the next page, if one is needed.
+    fn next_size(&self) -> Option<usize> {
+        let left = self.limit.saturating_sub(self.found.len());
+        (left > 0 && !self.is_done).then(|| left.min(PAGE))
+    }
+
+    fn add(&mut self, mut page: Value) {
+        if let Some(Value::Array(items)) = page.get_mut("data") {
+            self.found.append(items);
+        }
+        self.iterator = page["iterator"].as_str().map(str::to_owned);
+        self.is_done = page["done"] != Value::Bool(false) || self.iterator.is_none();
+    }
+}
+
+/// Returns the failure that the server's answer tells.
+async fn refused(status: StatusCode, response: Response) -> Failure {
+    let text = response.text().await.unwrap_or_default();
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+    let detail = match &body["detail"] {
+        Value::String(detail) => detail.clone(),
+        Value::Array(details) => details.iter().map(invalid_field).collect::<Vec<_>>().join("; "),
+        _ => text.chars().take(SHOWN).collect(),
+    };
+    let exit = match status.as_u16() {
+        401 | 403 => Exit::NotAllowed,
+        404 => Exit::NotFound,
+        400..500 => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    let text = if detail.is_empty() {
+        status.to_string()
+    } else {
+        format!("{detail} ({})", status.as_u16())
+    };
+    let shown: String =
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let failure = Failure::new(exit, shown);
+    match status {
+        StatusCode::UNAUTHORIZED => failure.hint("give a key with --key @FILE or WEBHOOKS_KEY"),
+        _ => failure,
+    }
+}
+
+/// Returns the text for a field that was refused: its place, and why.
+fn invalid_field(detail: &Value) -> String {
+    let place = detail["loc"].as_array().map(|parts| {
+        let parts = parts.iter().filter(|part| *part != "body");
+        parts
+            .map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(".")
+    });
+    let text = detail["msg"].as_str().unwrap_or("not valid");
+    match place {
+        Some(place) if !place.is_empty() => format!("{place}: {text}"),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,97 @@
+//! `config`: where the value of each setting comes from.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::config::{sections, settings};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::table::Column;
+
+const COLUMNS: [Column; 3] =
+    [Column("SETTING", "/setting"), Column("VALUE", "/value"), Column("FROM", "/origin")];
+
+/// The file that `config init` writes.
+const SAMPLE: &str = "\
+# Settings of `webhooks`. Options of the command line and environment variables count before them.
+# `webhooks config show` tells where each value comes from.
+
+# server = \"http://127.0.0.1:8071\"
+
+[serve]
+# listen = \"127.0.0.1:8071\"
+# database = \"webhooks.db\"
+# retention = \"30d\"
+";
+
+/// Show and check the configuration
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:
+  webhooks config show
+  webhooks config check
+  webhooks config init > webhooks.toml")]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    action: ConfigAction,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ConfigAction {
+    /// Print each setting, its value, and where the value comes from
+    #[command(before_help = "Examples:\n  webhooks config show\n  webhooks config show --json")]
+    Show,
+    /// Check the files, and name those that were read
+    #[command(before_help = "Examples:\n  webhooks config check --config other.toml")]
+    Check,
+    /// Print a file to start with
+    #[command(before_help = "Examples:\n  webhooks config init > webhooks.toml")]
+    Init,
+}
+
+pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
+    match args.action {
+        ConfigAction::Show => context.output.rows(&COLUMNS, &rows(context)?)?,
+        ConfigAction::Check => {
+            // Each value was checked before.
+            for file in &context.config.files {
+                context.output.note(format!("{} is right", file.display()));
+            }
+            if context.config.files.is_empty() {
+                context
+                    .output
+                    .note("no file was read: everything is at its default, or in the environment");
+            }
+        }
+        ConfigAction::Init => context.output.text(SAMPLE)?,
+    }
+    Ok(())
+}
+
+fn rows(context: &Context) -> Result<Vec<Value>, Failure> {
+    let mut rows = Vec::new();
+    for section in sections() {
+        let matches = context.matches_of(section)?;
+        for arg in settings(context.command(), section) {
+            let option = arg.get_long().unwrap_or_default();
+            let setting =
+                if section.is_empty() { option.to_owned() } else { format!("{section}.{option}") };
+            let values = matches.get_raw(arg.get_id().as_str());
+            let values = values
+                .map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>());
+            let value = values.map(|values| values.join(","));
+            let value =
+                value.map(|value| if arg.is_hide_env_values_set() { shown(value) } else { value });
+            let origin = context.config.origin(section, arg, &matches).to_string();
+            rows.push(json!({ "setting": setting, "value": value, "origin": origin }));
+        }
+    }
+    Ok(rows)
+}
+
+/// Returns what may be shown of a value that can hold a secret: the place of it, or a file.
+fn shown(value: String) -> String {
+    let is_place = value.starts_with('@') || Path::new(&value).exists();
+    if is_place { value } else { "(hidden)".to_owned() }
+}

@@ -1,0 +1,283 @@
+//! `delivery`: what became of events at endpoints, and repair.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+use webhooks_core::Timestamp;
+
+use super::confirm::Confirm;
+use super::job;
+use crate::application_option::ApplicationOption;
+use crate::body::add;
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::list::ListOptions;
+use crate::moment::past;
+use crate::table::Column;
+
+const COLUMNS: [Column; 5] = [
+    Column("EVENT", "/id"),
+    Column("TYPE", "/eventType"),
+    Column("STATUS", "/statusText"),
+    Column("NEXT ATTEMPT", "/nextAttempt"),
+    Column("ACCEPTED", "/timestamp"),
+];
+
+const ENDPOINTS: [Column; 4] = [
+    Column("ENDPOINT", "/id"),
+    Column("URL", "/url"),
+    Column("STATUS", "/statusText"),
+    Column("NEXT ATTEMPT", "/nextAttempt"),
+];
+
+const ATTEMPTS: [Column; 7] = [
+    Column("ATTEMPT", "/id"),
+    Column("ENDPOINT", "/endpointId"),
+    Column("STATUS", "/statusText"),
+    Column("CODE", "/responseStatusCode"),
+    Column("MS", "/responseDurationMs"),
+    Column("AT", "/timestamp"),
+    Column("RESPONSE", "/response"),
+];
+
+/// List deliveries, show their attempts, and repeat or cancel them
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:
+  webhooks delivery list --endpoint crm --status fail --app acme
+  webhooks delivery show msg_2x --app acme
+  webhooks delivery retry msg_2x --endpoint crm --app acme
+  webhooks delivery replay --endpoint crm --status fail --since 2h --app acme")]
+pub(crate) struct DeliveryArgs {
+    #[command(flatten)]
+    app: ApplicationOption,
+    #[command(subcommand)]
+    action: DeliveryAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeliveryAction {
+    /// List the deliveries of an endpoint, the newest first
+    #[command(
+        before_help = "Examples:\n  webhooks delivery list --endpoint crm --status fail --app acme"
+    )]
+    List {
+        /// Endpoint, by id or uid
+        #[arg(long, value_name = "ID")]
+        endpoint: String,
+        /// Only those of this status
+        #[arg(long)]
+        status: Option<Status>,
+        /// Start: a time, or an age such as 2h
+        #[arg(long, value_name = "TIME", value_parser = past)]
+        since: Option<Timestamp>,
+        /// End: a time, or an age
+        #[arg(long, value_name = "TIME", value_parser = past)]
+        until: Option<Timestamp>,
+        #[command(flatten)]
+        options: ListOptions,
+    },
+    /// Show the deliveries of an event, and their attempts
+    #[command(
+        before_help = "Examples:\n  webhooks delivery show msg_2x --app acme\n  webhooks delivery show msg_2x --endpoint crm --app acme"
+    )]
+    Show {
+        /// Event, by id or by the event id of your own
+        event: String,
+        /// Only the attempts to this endpoint, by id or uid
+        #[arg(long, value_name = "ID")]
+        endpoint: Option<String>,
+    },
+    /// Deliver an event to an endpoint once more, now
+    #[command(
+        before_help = "Examples:\n  webhooks delivery retry msg_2x --endpoint crm --app acme"
+    )]
+    Retry {
+        /// Events, by id or by the event id of your own
+        #[arg(required = true)]
+        events: Vec<String>,
+        /// Endpoint, by id or uid
+        #[arg(long, value_name = "ID")]
+        endpoint: String,
+    },
+    /// Deliver many events to an endpoint once more
+    #[command(
+        before_help = "Examples:\n  webhooks delivery replay --endpoint crm --status fail --since 2h --app acme"
+    )]
+    Replay {
+        /// Endpoint, by id or uid
+        #[arg(long, value_name = "ID")]
+        endpoint: String,
+        /// Start: a time, or an age such as 2h
+        #[arg(long, value_name = "TIME", value_parser = past)]
+        since: Timestamp,
+        /// End: now by default
+        #[arg(long, value_name = "TIME", value_parser = past)]
+        until: Option<Timestamp>,
+        /// Only those of this status: fail, canceled or success; fail and canceled by default
+        #[arg(long)]
+        status: Option<Status>,
+        /// Return at once; the job goes on
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+    /// Cancel the deliveries that wait for an endpoint
+    #[command(
+        before_help = "Examples:\n  webhooks delivery cancel --endpoint crm --before 1h --app acme --yes"
+    )]
+    Cancel {
+        /// Endpoint, by id or uid
+        #[arg(long, value_name = "ID")]
+        endpoint: String,
+        /// Only those of events accepted before: a time, or an age such as 1h
+        #[arg(long, value_name = "TIME", value_parser = past, default_value = "0s")]
+        before: Timestamp,
+        #[command(flatten)]
+        confirm: Confirm,
+    },
+    /// List jobs, or show one
+    #[command(
+        before_help = "Examples:\n  webhooks delivery jobs\n  webhooks delivery jobs qtask_2x"
+    )]
+    Jobs {
+        /// Id of a job
+        id: Option<String>,
+        #[command(flatten)]
+        options: ListOptions,
+    },
+}
+
+/// The states of a delivery, in the words and numbers of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Status {
+    /// Waits for its first attempt
+    Pending = 1,
+    /// Failed, and will be tried again
+    Sending = 3,
+    /// Was delivered
+    Success = 0,
+    /// Its attempts are spent
+    Fail = 2,
+    /// Was given up
+    Canceled = 4,
+}
+
+pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Failure> {
+    let (client, output) = (context.client()?, context.output);
+    if let DeliveryAction::Jobs { id, options } = args.action {
+        return match id {
+            Some(id) => {
+                Ok(output
+                    .thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)?)
+            }
+            None => options.run(&client, output, &["background-task"], &[], &job::COLUMNS).await,
+        };
+    }
+    let app = args.app.find(&client).await?;
+    let app = app.as_str();
+    match args.action {
+        DeliveryAction::List { endpoint, status, since, until, options } => {
+            let query = [
+                ("status", status.map(|status| (status as u8).to_string())),
+                ("after", since.map(|time| time.to_string())),
+                ("before", until.map(|time| time.to_string())),
+                ("with_content", Some("false".to_owned())),
+            ];
+            let query: Vec<_> =
+                query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            options
+                .run(&client, output, &["app", app, "endpoint", &endpoint, "msg"], &query, &COLUMNS)
+                .await
+        }
+        DeliveryAction::Show { event, endpoint } => {
+            show(&client, context, (app, &event), endpoint).await
+        }
+        DeliveryAction::Retry { events, endpoint } => {
+            retry(&client, context, (app, &endpoint), &events).await
+        }
+        DeliveryAction::Replay { endpoint, since, until, status, no_wait, confirm } => {
+            confirm
+                .ask(context, &format!("Deliver events since {since} to {endpoint} once more?"))?;
+            let mut body = Map::new();
+            add(&mut body, "since", Some(since.to_string()));
+            add(&mut body, "until", until.map(|until| until.to_string()));
+            add(&mut body, "status", status.map(|status| status as u8));
+            let made =
+                client.post(&["app", app, "endpoint", &endpoint, "bulk-replay"], &body).await?;
+            job::follow(&client, context, &made, no_wait).await
+        }
+        DeliveryAction::Cancel { endpoint, before, confirm } => {
+            confirm.ask(
+                context,
+                &format!("Cancel what waits for {endpoint} and was accepted before {before}?"),
+            )?;
+            let body = json!({ "createdBefore": before.to_string() });
+            client.post(&["app", app, "endpoint", &endpoint, "cancel-msgs"], &body).await?;
+            output.note("cancelled: it may take a moment until the last one is");
+            Ok(())
+        }
+        DeliveryAction::Jobs { .. } => Ok(()),
+    }
+}
+
+async fn show(
+    client: &Client,
+    context: &Context,
+    (app, event): (&str, &str),
+    endpoint: Option<String>,
+) -> Result<(), Failure> {
+    let query: Vec<_> = endpoint.iter().map(|endpoint| ("endpoint_id", endpoint.clone())).collect();
+    let attempts = client.list(&["app", app, "attempt", "msg", event], &query, 250).await?;
+    let path = ["app", app, "msg", event, "endpoint"];
+    let mut endpoints = client.list(&path, &[], 250).await?;
+    if let Some(wanted) = &endpoint {
+        endpoints.retain(|found| [&found["id"], &found["uid"]].into_iter().any(|id| id == wanted));
+    }
+    if context.output.is_json {
+        let found = json!({ "event": event, "deliveries": endpoints, "attempts": attempts });
+        return Ok(context.output.json(&found)?);
+    }
+    context.output.rows(&ENDPOINTS, &endpoints)?;
+    if !attempts.is_empty() {
+        context.output.line("")?;
+        context.output.rows(&ATTEMPTS, &attempts)?;
+    }
+    let failed = endpoints.iter().find(|found| found["statusText"] == "fail");
+    if let Some(failed) = failed {
+        let id = failed["id"].as_str().unwrap_or_default();
+        context.output.hint(format!(
+            "once more: webhooks delivery retry {event} --endpoint {id} --app {app}"
+        ));
+    }
+    Ok(())
+}
+
+/// Delivers events once more. One that cannot be does not stop the others.
+async fn retry(
+    client: &Client,
+    context: &Context,
+    (app, endpoint): (&str, &str),
+    events: &[String],
+) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for event in events {
+        let path = ["app", app, "msg", event, "endpoint", endpoint, "resend"];
+        match client.post(&path, &Value::Object(Map::new())).await {
+            Ok(_accepted) => {
+                context.output.note(format!("{event} is delivered to {endpoint} once more"))
+            }
+            Err(failure) => failures.push((event, failure)),
+        }
+    }
+    match failures.len() {
+        0 => Ok(()),
+        1 if events.len() == 1 => Err(failures.swap_remove(0).1),
+        failed => {
+            for (event, failure) in failures {
+                context.output.note(format!("{event}: {failure}"));
+            }
+            Err(Failure::new(Exit::Partly, format!("{failed} of {} were refused", events.len())))
+        }
+    }
+}

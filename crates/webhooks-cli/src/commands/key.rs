@@ -1,0 +1,127 @@
+//! `key`: API keys.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, json};
+use webhooks_core::Timestamp;
+
+use crate::body::add;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::list::ListOptions;
+use crate::moment::future;
+use crate::table::Column;
+
+/// The API names an environment in the path of keys; there is one.
+const KEYS: [&str; 4] = ["management", "authentication", "default", "api-token"];
+
+const COLUMNS: [Column; 6] = [
+    Column("ID", "/id"),
+    Column("NAME", "/name"),
+    Column("ROLE", "/role"),
+    Column("APP", "/application"),
+    Column("EXPIRES", "/expiresAt"),
+    Column("LAST USED", "/lastUsedAt"),
+];
+
+/// Make, list and end API keys
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:
+  webhooks key create billing --role publisher --app acme > key.txt
+  webhooks key list
+  webhooks key revoke key_2x")]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    action: KeyAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyAction {
+    /// Make a key, and print it: it is shown this once
+    #[command(
+        before_help = "Examples:\n  webhooks key create billing --role publisher --app acme --expires 90d > key.txt"
+    )]
+    Create {
+        /// Name for people
+        name: String,
+        /// What the key may do
+        #[arg(long)]
+        role: Role,
+        /// Only for this application, by id or uid
+        #[arg(long, value_name = "ID")]
+        app: Option<String>,
+        /// End: a delay such as 90d, or a time; never by default
+        #[arg(long, value_name = "TIME", value_parser = future)]
+        expires: Option<Timestamp>,
+        /// The key may see secrets of endpoints
+        #[arg(long)]
+        sees_secrets: bool,
+        /// The key may not see payloads
+        #[arg(long)]
+        without_payloads: bool,
+    },
+    /// List keys, without their texts
+    #[command(before_help = "Examples:\n  webhooks key list")]
+    List(ListOptions),
+    /// End a key
+    #[command(
+        before_help = "Examples:\n  webhooks key revoke key_2x\n  webhooks key revoke key_2x --in 1h"
+    )]
+    Revoke {
+        /// Id
+        id: String,
+        /// Delay; at most 3 days
+        #[arg(long = "in", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+        delay: std::time::Duration,
+    },
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Everything
+    Admin,
+    /// Change endpoints, and repair deliveries
+    Operator,
+    /// Read
+    Viewer,
+    /// Publish events
+    Publisher,
+    /// Pull events
+    Poller,
+    /// Manage the endpoints of one application
+    Customer,
+}
+
+pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure> {
+    let (client, output) = (context.client()?, context.output);
+    match args.action {
+        KeyAction::Create { name, role, app, expires, sees_secrets, without_payloads } => {
+            let role = role.to_possible_value().map(|value| value.get_name().to_owned());
+            let mut body = Map::new();
+            add(&mut body, "name", Some(name));
+            add(&mut body, "role", role);
+            add(&mut body, "application", app);
+            add(&mut body, "expiresAt", expires.map(|time| time.to_string()));
+            add(&mut body, "seesSecrets", sees_secrets.then_some(true));
+            add(&mut body, "seesPayloads", without_payloads.then_some(false));
+            let made = client.post(&KEYS, &body).await?;
+            if output.is_json {
+                return Ok(output.json(&made)?);
+            }
+            output.note(format!(
+                "key {} is shown this once:",
+                made["id"].as_str().unwrap_or_default()
+            ));
+            output.line(made["token"].as_str().unwrap_or_default())?;
+        }
+        KeyAction::List(options) => {
+            return options.run(&client, output, &KEYS, &[], &COLUMNS).await;
+        }
+        KeyAction::Revoke { id, delay } => {
+            let path = [&KEYS[..], &[&id, "expire"]].concat();
+            client.post(&path, &json!({ "expiry": delay.as_secs() })).await?;
+            output.note(format!("key {id} has ended or will end"));
+        }
+    }
+    Ok(())
+}

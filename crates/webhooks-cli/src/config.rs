@@ -1,0 +1,309 @@
+//! The configuration: where the value of each setting comes from.
+//!
+//! A setting is an option of the command line. Files give defaults to them, so that clap alone decides what is set:
+//! option, environment, project file, user file, default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+use toml::{Table, Value};
+
+use crate::failure::{Exit, Failure};
+
+/// The file of a project, in the folder in which the program is started.
+const PROJECT_FILE: &str = "webhooks.toml";
+
+/// The commands that have settings, beside the options of every command.
+const SECTIONS: [&str; 1] = ["serve"];
+
+/// Options that no file can set: they belong to one call.
+const CALL_ONLY: [&str; 8] =
+    ["config", "profile", "json", "quiet", "no-input", "help", "version", "check"];
+
+/// The settings of the files.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    /// By section (empty for the options of every command) and option.
+    values: BTreeMap<(String, String), Setting>,
+    /// The files that were read.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+struct Setting {
+    values: Vec<String>,
+    origin: Origin,
+}
+
+/// The origin of a setting's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An option of the command line.
+    Flag,
+    /// An environment variable, with its name.
+    Environment(String),
+    /// A file of the project, which others may have written.
+    Project(PathBuf),
+    /// The user's own file.
+    User(PathBuf),
+    /// The default of the program.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("command line"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Project(path) | Self::User(path) => write!(f, "file {}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The parts of the command line that decide which files are read.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) profile: Option<String>,
+    /// The folder with the user's configuration of all programs.
+    pub(crate) user_folder: Option<PathBuf>,
+}
+
+impl Selection {
+    /// Returns what the command line and the environment say about files.
+    pub(crate) fn new(matches: &ArgMatches) -> Self {
+        let folder =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // XDG Base Directory Specification, "Environment variables".
+        let user_folder = folder("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        let user_folder = user_folder.or_else(|| Some(folder("HOME")?.join(".config")));
+        let (config, profile) =
+            (matches.get_one("config").cloned(), matches.get_one("profile").cloned());
+        Self { config, profile, user_folder }
+    }
+}
+
+impl Config {
+    /// Reads the files, which need not exist unless they are named, and checks each value in them.
+    pub(crate) fn read(selection: &Selection, command: &Command) -> Result<Self, Failure> {
+        let mut config = Self::default();
+        let user = selection.user_folder.as_ref().map(|folder| folder.join("webhooks/config.toml"));
+        let project = selection.config.clone().unwrap_or_else(|| PROJECT_FILE.into());
+        let files = user.map(|path| (Origin::User(path.clone()), path, false));
+        let files = files.into_iter().chain([(
+            Origin::Project(project.clone()),
+            project,
+            selection.config.is_some(),
+        )]);
+        let mut has_profile = false;
+        for (origin, path, is_required) in files {
+            let Some(table) = read_file(&path, is_required)? else { continue };
+            has_profile |= config.add(&table, &origin, &path, selection.profile.as_deref())?;
+            config.files.push(path);
+        }
+        match &selection.profile {
+            Some(name) if !has_profile => Err(Failure::usage(format!("no file has the profile {name:?}"))
+                .hint(format!("add [profile.{name}] with server and key to the file that `webhooks config show` names"))),
+            _ => {
+                config.check(command)?;
+                Ok(config)
+            }
+        }
+    }
+
+    /// Adds the values of a file; returns whether it has the profile.
+    fn add(
+        &mut self,
+        table: &Table,
+        origin: &Origin,
+        path: &Path,
+        profile: Option<&str>,
+    ) -> Result<bool, Failure> {
+        let mut chosen = None;
+        for (name, value) in table {
+            match value {
+                Value::Table(profiles) if name == "profile" => {
+                    chosen = profile.and_then(|name| profiles.get(name));
+                }
+                Value::Table(section) if SECTIONS.contains(&name.as_str()) => {
+                    for (option, value) in section {
+                        self.insert(name, option, value, origin, path)?;
+                    }
+                }
+                _ => self.insert("", name, value, origin, path)?,
+            }
+        }
+        // After the rest of the file: a profile counts before what the file has for all.
+        let Some(chosen) = chosen else { return Ok(false) };
+        let Value::Table(settings) = chosen else {
+            return Err(Failure::usage(format!("a profile in {} is not a table", path.display())));
+        };
+        for (option, value) in settings {
+            self.insert("", option, value, origin, path)?;
+        }
+        Ok(true)
+    }
+
+    fn insert(
+        &mut self,
+        section: &str,
+        option: &str,
+        value: &Value,
+        origin: &Origin,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let values = match value {
+            Value::Array(values) => values.iter().map(text).collect(),
+            value => text(value).map(|text| vec![text]),
+        };
+        let place =
+            if section.is_empty() { option.to_owned() } else { format!("{section}.{option}") };
+        let values = values.ok_or_else(|| {
+            Failure::usage(format!(
+                "{place} in {} is neither a value nor a list of values",
+                path.display()
+            ))
+        })?;
+        self.values.insert(
+            (section.to_owned(), option.to_owned()),
+            Setting { values, origin: origin.clone() },
+        );
+        Ok(())
+    }
+
+    /// Checks that each value is one of an option, as the option reads it.
+    fn check(&self, command: &Command) -> Result<(), Failure> {
+        for ((section, option), setting) in &self.values {
+            let place =
+                if section.is_empty() { option.clone() } else { format!("{section}.{option}") };
+            let wrong =
+                |what: String| Failure::usage(format!("{place} in the {}: {what}", setting.origin));
+            let Some(scope) = scope(command, section) else { continue };
+            if !is_setting(scope, option) {
+                let hint = "`webhooks config show` lists all settings";
+                return Err(wrong("there is no such setting".to_owned()).hint(hint));
+            }
+            let (section, option) = (section.as_str(), option.as_str());
+            let words = ["webhooks", if section.is_empty() { "config" } else { section }]
+                .map(str::to_owned);
+            let shown = section.is_empty().then(|| "show".to_owned());
+            let is_flag = find(scope, option).is_some_and(|arg| !arg.get_action().takes_values());
+            if is_flag {
+                let is_bool =
+                    matches!(&setting.values[..], [value] if value == "true" || value == "false");
+                if !is_bool {
+                    return Err(wrong("it is true or false".to_owned()));
+                }
+                continue;
+            }
+            let options = setting.values.iter().map(|value| format!("--{option}={value}"));
+            let parsed =
+                command.clone().try_get_matches_from(words.into_iter().chain(shown).chain(options));
+            if let Err(error) = parsed {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                return Err(wrong(line.trim_start_matches("error: ").to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the command with the values of the files as defaults.
+    pub(crate) fn apply(&self, mut command: Command) -> Command {
+        command = command.mut_args(|arg| self.with_default("", arg));
+        for section in SECTIONS {
+            command = command.mut_subcommand(section, |found| {
+                found.mut_args(|arg| self.with_default(section, arg))
+            });
+        }
+        command
+    }
+
+    fn with_default(&self, section: &str, arg: Arg) -> Arg {
+        let setting = arg
+            .get_long()
+            .and_then(|option| self.values.get(&(section.to_owned(), option.to_owned())));
+        match setting {
+            Some(setting) => arg.default_values(setting.values.clone()),
+            None => arg,
+        }
+    }
+
+    /// Returns where the value of a setting comes from. `matches` are those of the section's command.
+    pub(crate) fn origin(&self, section: &str, arg: &Arg, matches: &ArgMatches) -> Origin {
+        let option = arg.get_long().unwrap_or_default().to_owned();
+        match matches.value_source(arg.get_id().as_str()) {
+            Some(ValueSource::CommandLine) => Origin::Flag,
+            Some(ValueSource::EnvVariable) => {
+                let name = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+                Origin::Environment(name.unwrap_or_default())
+            }
+            _ => match self.values.get(&(section.to_owned(), option)) {
+                Some(setting) => setting.origin.clone(),
+                None => Origin::Default,
+            },
+        }
+    }
+}
+
+/// Returns the settings of a section, in the order of the help.
+pub(crate) fn settings<'c>(command: &'c Command, section: &str) -> impl Iterator<Item = &'c Arg> {
+    let scope = scope(command, section);
+    let args = scope.into_iter().flat_map(Command::get_arguments);
+    args.filter(|arg| arg.get_long().is_some_and(|option| !CALL_ONLY.contains(&option))).filter({
+        let is_own = !section.is_empty();
+        move |arg| !(is_own && arg.is_global_set())
+    })
+}
+
+/// Returns the sections, the options of every command first.
+pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
+    std::iter::once("").chain(SECTIONS)
+}
+
+fn scope<'c>(command: &'c Command, section: &str) -> Option<&'c Command> {
+    if section.is_empty() { Some(command) } else { command.find_subcommand(section) }
+}
+
+fn find<'c>(scope: &'c Command, option: &str) -> Option<&'c Arg> {
+    scope.get_arguments().find(|arg| arg.get_long() == Some(option))
+}
+
+fn is_setting(scope: &Command, option: &str) -> bool {
+    find(scope, option).is_some() && !CALL_ONLY.contains(&option)
+}
+
+/// Returns the text of a value as it would stand on the command line.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(flag) => Some(flag.to_string()),
+        Value::Datetime(time) => Some(time.to_string()),
+        Value::Array(_) | Value::Table(_) => None,
+    }
+}
+
+fn read_file(path: &Path, is_required: bool) -> Result<Option<Table>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_required => return Ok(None),
+        Err(error) => return Err(Failure::file("read", path.display(), error)),
+    };
+    let table = text.parse::<Table>().map_err(|error| {
+        // The message shows the line at fault, which may hold a key.
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let text = format!("line {line} of {} is not TOML: {}", path.display(), error.message());
+        Failure::new(Exit::Usage, text)
+    })?;
+    Ok(Some(table))
+}

@@ -1,0 +1,87 @@
+//! The surroundings of every command: its output, the configuration, and the way to the server.
+
+use clap::{ArgMatches, Command};
+
+use crate::client::Client;
+use crate::config::{Config, Origin};
+use crate::failure::{Exit, Failure};
+use crate::global::Global;
+use crate::output::Output;
+use crate::secret;
+
+/// The surroundings of a command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    plain: Command,
+    /// With the values of the files.
+    command: Command,
+    matches: ArgMatches,
+}
+
+impl Context {
+    pub(crate) fn new(
+        global: Global,
+        config: Config,
+        commands: (Command, Command),
+        matches: ArgMatches,
+    ) -> Self {
+        let output = Output::new(&global);
+        let (plain, command) = commands;
+        Self { global, config, output, plain, command, matches }
+    }
+
+    /// Borrows the command line with the values of the files as defaults.
+    pub(crate) fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// Returns the command line as it is without files.
+    pub(crate) fn plain_command(&self) -> Command {
+        self.plain.clone()
+    }
+
+    /// Returns the values of a section's settings: those of this call for the options of every command, and
+    /// those that the section's command would have otherwise.
+    pub(crate) fn matches_of(&self, section: &str) -> Result<ArgMatches, Failure> {
+        if section.is_empty() {
+            return Ok(self.matches.clone());
+        }
+        let matches = self.command.clone().try_get_matches_from(["webhooks", section]);
+        let matches = matches.map_err(|error| {
+            Failure::usage("the environment has a value that is not valid").because(error)
+        })?;
+        Ok(matches.subcommand().map(|(_, found)| found.clone()).unwrap_or_default())
+    }
+
+    /// Returns the client of the server, with the key for it.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let (server, key) = (self.origin("server"), self.origin("key"));
+        // A project that was fetched from somewhere must not learn the user's key.
+        if let (Origin::Project(project), Origin::User(user)) = (&server, &key) {
+            let text = format!(
+                "the server of {} would get the key of {}",
+                project.display(),
+                user.display()
+            );
+            return Err(Failure::new(Exit::NotAllowed, text).hint(
+                "give the key for this server with --key @FILE, or the server with --server",
+            ));
+        }
+        let text = self.global.key.as_deref();
+        if key == Origin::Flag && text.is_some_and(|text| text != "-" && !text.starts_with('@')) {
+            Output::warn(
+                "other users of this machine can see a key on the command line: use --key @FILE",
+            );
+        }
+        let text = text.map(|text| secret::read("--key", text)).transpose()?;
+        Client::new(&self.global.server, text.as_deref(), self.global.timeout)
+    }
+
+    fn origin(&self, option: &str) -> Origin {
+        let arg = self.command.get_arguments().find(|arg| arg.get_long() == Some(option));
+        arg.map_or(Origin::Default, |arg| self.config.origin("", arg, &self.matches))
+    }
+}

@@ -1,0 +1,125 @@
+//! The ways in which a command fails, each with the exit code of the program.
+
+use std::error::Error;
+use std::fmt;
+use std::io::ErrorKind;
+
+/// The exit codes beside 0. `webhooks help` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Something failed for which nobody who called is to blame.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// The server did not answer.
+    Unreachable = 3,
+    /// The key is missing, or may not do this.
+    NotAllowed = 4,
+    /// There is no such thing.
+    NotFound = 5,
+    /// The server refused it: it is not valid, is in conflict or exceeds a limit.
+    Refused = 6,
+    /// Some of it was done.
+    Partly = 7,
+    /// What was checked does not hold.
+    CheckFailed = 8,
+    /// Something did not happen within the time.
+    TimedOut = 9,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// The texts for `webhooks help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage or configuration
+  3    the server cannot be reached
+  4    not allowed: the key is missing or may not do this
+  5    not found
+  6    refused: not valid, in conflict, or over a limit
+  7    partly done
+  8    a check failed
+  9    timed out
+  130  interrupted by Ctrl-C";
+
+/// A command's failure: what is wrong, why, and what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    text: String,
+    hint: Option<String>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, text: text.into(), hint: None, source: None }
+    }
+
+    /// Returns a failure of the command line or the configuration.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, text)
+    }
+
+    /// Returns a failure about which everything was said.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    pub(crate) fn is_told(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Returns whether nobody reads the output any longer.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let source =
+            self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        source.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Says what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Returns the failure to read or write a file.
+    pub(crate) fn file(verb: &str, path: impl fmt::Display, error: std::io::Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::NotFound => Exit::NotFound,
+            ErrorKind::PermissionDenied => Exit::NotAllowed,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, format!("cannot {verb} {path}")).because(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// Writes the failure, its causes and the hint, a line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        let mut source = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(error) = source {
+            write!(f, "\n  because {error}")?;
+            source = error.source();
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The failure to write the output.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, "cannot write the output").because(error)
+    }
+}

@@ -1,0 +1,125 @@
+//! The database: a file, or a server of PostgreSQL.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+use webhooks_admin::{Admin, PostgresRecordStore, SqliteRecordStore};
+use webhooks_dispatch::BoxedStore;
+use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_registry::seal::SealingKey;
+use webhooks_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::failure::{Exit, Failure};
+use crate::secret;
+
+/// A database, as it was named. It is shown without a password.
+pub(crate) struct Database {
+    place: Place,
+    keys: Vec<SealingKey>,
+}
+
+enum Place {
+    File(PathBuf),
+    Postgres(Url),
+}
+
+/// A database that is open.
+pub(crate) struct Opened {
+    pub(crate) store: BoxedStore,
+    pub(crate) admin: Admin,
+    pub(crate) closing: Closing,
+    /// Whether its file did not exist before.
+    pub(crate) is_new: bool,
+}
+
+/// A handle to close a database.
+pub(crate) enum Closing {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::File(path) => write!(f, "{}", path.display()),
+            Place::Postgres(url) => {
+                let (host, name) = (url.host_str().unwrap_or("localhost"), url.path());
+                write!(f, "postgres://{host}{name}")
+            }
+        }
+    }
+}
+
+impl Database {
+    pub(crate) fn read(text: &str, keys: &[String]) -> Result<Self, Failure> {
+        let text =
+            if text.starts_with('@') { secret::read("--database", text)? } else { text.to_owned() };
+        let is_server = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        let place = if is_server {
+            let url = Url::parse(&text);
+            Place::Postgres(
+                url.map_err(|error| Failure::usage("--database is not a URL").because(error))?,
+            )
+        } else if text.contains("://") {
+            return Err(Failure::usage("--database is neither a file nor a postgres:// URL"));
+        } else {
+            Place::File(text.into())
+        };
+        let key = |text: &String| {
+            let key = SealingKey::from_hex(&secret::read("--sealing-key", text)?);
+            key.map_err(|error| Failure::usage("--sealing-key is refused").because(error))
+        };
+        let keys = keys.iter().map(key).collect::<Result<_, _>>()?;
+        Ok(Self { place, keys })
+    }
+
+    pub(crate) async fn open(&self) -> Result<Opened, Failure> {
+        match &self.place {
+            Place::File(path) => {
+                let is_new = !path.exists();
+                let store = SqliteOptions::new(path).sealing_keys(self.keys.clone()).open().await;
+                let store = store.map_err(|error| self.failed(error))?;
+                let records = SqliteRecordStore::new(store.clone())
+                    .await
+                    .map_err(|error| self.failed(error))?;
+                let closing = Closing::Sqlite(store.clone());
+                Ok(Opened {
+                    store: BoxedStore::new(store),
+                    admin: Admin::new(records),
+                    closing,
+                    is_new,
+                })
+            }
+            Place::Postgres(url) => {
+                let options =
+                    PostgresOptions::new(url.as_str()).map_err(|error| self.failed(error))?;
+                let store = options.sealing_keys(self.keys.clone()).open().await;
+                let store = store.map_err(|error| self.failed(error))?;
+                let records =
+                    PostgresRecordStore::new(&store).await.map_err(|error| self.failed(error))?;
+                let closing = Closing::Postgres(store.clone());
+                Ok(Opened {
+                    store: BoxedStore::new(store),
+                    admin: Admin::new(records),
+                    closing,
+                    is_new: false,
+                })
+            }
+        }
+    }
+
+    fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+        Failure::new(Exit::Failed, format!("cannot open the database {self}")).because(error)
+    }
+}
+
+impl Closing {
+    /// Waits until everything is written.
+    pub(crate) async fn close(self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => Box::pin(store.close()).await,
+        }
+    }
+}

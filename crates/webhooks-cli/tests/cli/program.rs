@@ -1,0 +1,148 @@
+//! The program, started in a folder of its own with an environment of its own.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder in which the program runs.
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Returns the program with these words. Nothing of this machine's environment reaches it.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_webhooks"));
+        command.args(words).current_dir(self.folder.path()).env_clear();
+        command.env("HOME", self.folder.path()).env("XDG_CONFIG_HOME", self.path("config"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Ended {
+        Ended::new(self.command(words).output().unwrap())
+    }
+
+    /// Runs the program with a text on its standard input.
+    pub(crate) fn run_with(&self, words: &[&str], input: &str) -> Ended {
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may end before it reads everything.
+        let _unread = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Ended::new(child.wait_with_output().unwrap())
+    }
+
+    /// Starts a service, and lets the commands of this place use it.
+    pub(crate) fn serve(&mut self, options: &[&str]) -> Served {
+        let served = Served::start(self, options);
+        self.set("WEBHOOKS_SERVER", &served.url);
+        if let Some(key) = &served.key {
+            self.set("WEBHOOKS_KEY", key);
+        }
+        served
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ended {
+    fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Returns the output of a run that must have succeeded.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+
+    /// Returns the one object that it printed.
+    #[track_caller]
+    pub(crate) fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// Checks that it failed with this code and said this.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32, says: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for text in says {
+            assert!(self.err.contains(text), "{text:?} is not in {self:?}");
+        }
+    }
+}
+
+/// A service that runs.
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) key: Option<String>,
+}
+
+impl Served {
+    fn start(place: &Place, options: &[&str]) -> Self {
+        let mut command = place.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
+        let log = std::fs::File::create(place.path("serve.log")).unwrap();
+        let mut child = command.args(options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("not ready: {}", read(&place.path("serve.log"))));
+        let text = |name: &str| ready[name].as_str().map(str::to_owned);
+        Self { child, url: text("url").unwrap_or_default(), key: text("key") }
+    }
+
+    /// Sends the signal by which service managers and Ctrl-C end a program.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+pub(crate) fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}

@@ -1,0 +1,155 @@
+//! Applications, endpoints, events, deliveries and keys: a whole flow, and what is refused.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::program::Place;
+
+/// Answers each request with this status, and returns the URL.
+fn receiver(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut seen = Vec::new();
+            let mut piece = [0; 4096];
+            // The payloads here end with the only brace that follows the headers.
+            while !(contains(&seen, b"\r\n\r\n") && seen.ends_with(b"}")) {
+                let len = stream.read(&mut piece).unwrap();
+                if len == 0 {
+                    break;
+                }
+                seen.extend_from_slice(&piece[..len]);
+            }
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            // The sender may be gone.
+            let _unsent = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_event_goes_from_the_command_line_to_a_receiver() {
+    let mut place = Place::new();
+    let _served = place.serve(&["--dev"]);
+    place.run(&["app", "create", "Acme Inc", "--uid", "acme", "--metadata", "plan=gold"]).ok();
+    let endpoint = place
+        .run(&[
+            "endpoint",
+            "create",
+            &receiver("204 No Content"),
+            "--uid",
+            "crm",
+            "--types",
+            "invoice.*",
+            "--json",
+        ])
+        .json();
+    assert_eq!(endpoint["eventTypes"], serde_json::json!(["invoice.*"]));
+    let event = place
+        .run(&["publish", "invoice.paid", "{\"invoice\":  17}", "--wait", "--id", "i-17", "--json"])
+        .ok();
+    let event = &rows(&event)[0];
+    let id = event["id"].as_str().unwrap();
+    // The same again is the same event.
+    let again = place
+        .run(&["publish", "invoice.paid", "{\"invoice\":  17}", "--id", "i-17", "--json"])
+        .json();
+    assert_eq!(again["id"], id);
+    place.run(&["publish", "invoice.paid", "{}", "--id", "i-17"]).failed(6, &["409"]);
+
+    assert_eq!(place.run(&["event", "show", "i-17", "--payload"]).ok(), "{\"invoice\":  17}");
+    let found = place.run(&["event", "search", "\"invoice\":  17"]).ok();
+    assert_eq!(found.split('\t').next(), Some(id));
+    let shown = place.run(&["delivery", "show", id, "--json"]).json();
+    assert_eq!(
+        (&shown["deliveries"][0]["statusText"], &shown["attempts"][0]["responseStatusCode"]),
+        (&"success".into(), &204.into())
+    );
+    let listed = place.run(&["delivery", "list", "--endpoint", "crm", "--status", "success"]).ok();
+    assert!(listed.starts_with(id), "{listed}");
+    place.run(&["delivery", "retry", id, "--endpoint", "crm"]).ok();
+    place
+        .run(&["delivery", "retry", id, "msg_none", "--endpoint", "crm"])
+        .failed(7, &["1 of 2 were refused"]);
+    let stats = place.run(&["endpoint", "stats", "crm", "--json"]).json();
+    assert_eq!(stats["fail"], 0);
+
+    let secret = place.run(&["endpoint", "secret", "show", "crm"]).ok();
+    let rotated = place.run(&["endpoint", "secret", "rotate", "crm"]).ok();
+    assert!(rotated.starts_with("whsec_") && rotated != secret);
+    place.run_with(&["endpoint", "secret", "rotate", "crm", "--secret", "-"], &secret).ok();
+    assert_eq!(place.run(&["endpoint", "secret", "show", "crm"]).ok(), secret);
+}
+
+#[test]
+fn a_replay_delivers_what_failed() {
+    let mut place = Place::new();
+    let _served = place.serve(&["--dev"]);
+    place.run(&["app", "create", "Acme"]).ok();
+    // 410 disables the endpoint, and nothing is tried again.
+    place.run(&["endpoint", "create", &receiver("410 Gone"), "--uid", "crm"]).ok();
+    place.run(&["publish", "a.b", "{\"n\":1}", "--wait"]).failed(1, &["1 of 1 were not delivered"]);
+    place.run(&["endpoint", "edit", "crm", "--url", &receiver("200 OK")]).ok();
+    place.run(&["endpoint", "enable", "crm"]).ok();
+    let replay = ["delivery", "replay", "--endpoint", "crm", "--since", "1h"];
+    place.run(&replay).failed(2, &["--yes"]);
+    let job = place.run(&[&replay[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!((&job["status"], &job["data"]["deliveries"]), (&"finished".into(), &1.into()));
+    let jobs = place.run(&["delivery", "jobs", "--json"]).ok();
+    assert_eq!(rows(&jobs)[0]["id"], job["id"]);
+}
+
+#[test]
+fn a_key_has_the_rights_that_it_was_made_with() {
+    let mut place = Place::new();
+    let _served = place.serve(&[]);
+    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
+    let made = place.run(&["key", "create", "billing", "--role", "publisher", "--app", "acme"]);
+    assert!(made.err.contains("this once") && !made.err.contains("whkey_"), "{made:?}");
+    place.write("key.txt", &made.ok());
+    let as_publisher =
+        |words: &[&str]| place.run(&[words, &["--key", "@key.txt", "--app", "acme"]].concat());
+    as_publisher(&["publish", "a.b", "{}"]).ok();
+    as_publisher(&["endpoint", "list"]).failed(4, &["403"]);
+    let keys = rows(&place.run(&["key", "list", "--json"]).ok());
+    let id = keys.iter().find(|key| key["name"] == "billing").unwrap()["id"].as_str().unwrap();
+    place.run(&["key", "revoke", id]).ok();
+    as_publisher(&["publish", "a.b", "{}"]).failed(4, &["401"]);
+}
+
+#[test]
+fn mistakes_are_told_with_their_exit_codes() {
+    let mut place = Place::new();
+    place
+        .run(&["app", "list", "--server", "http://127.0.0.1:1"])
+        .failed(3, &["no answer", "webhooks serve"]);
+    place.run(&["app", "list", "--server", "ftp://x"]).failed(2, &["--server"]);
+    place.run(&["app", "list", "--server", "http://u:secret@x"]).failed(2, &["--server"]);
+    let _served = place.serve(&[]);
+    place.run(&["endpoint", "list"]).failed(2, &["webhooks app create"]);
+    place.run(&["app", "create", "A", "--uid", "a"]).ok();
+    place.run(&["app", "create", "B", "--uid", "b"]).ok();
+    place.run(&["endpoint", "list"]).failed(2, &["name one with --app", "a", "b"]);
+    place.run(&["app", "show", "none"]).failed(5, &["application"]);
+    place.run(&["app", "list", "--key", "whkey_bad"]).failed(4, &["401", "warning"]);
+    place.run(&["publish", "bad type", "{}", "--app", "a"]).failed(6, &["bad type"]);
+    place.run(&["publish", "a.b", "{bad", "--app", "a"]).failed(2, &["not JSON"]);
+    place.run(&["publish", "a.b", "@none.json", "--app", "a"]).failed(5, &["none.json"]);
+    place.run_with(&["publish", "a.b", "-", "--app", "a"], "{\"from\": \"stdin\"}").ok();
+    place.run(&["app", "delete", "a"]).failed(2, &["--yes"]);
+    place.run(&["app", "delete", "a", "--yes"]).ok();
+}
