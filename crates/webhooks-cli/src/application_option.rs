@@ -1,8 +1,8 @@
 //! The application that a command is about.
 
 use clap::Args;
-use serde_json::Value;
 
+use crate::body::name_of;
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -24,16 +24,12 @@ impl ApplicationOption {
             return Ok(app.clone());
         }
         let found = client.list(&["app"], &[], NAMED).await?;
-        let name = |app: &Value| {
-            let name = app["uid"].as_str().or(app["id"].as_str());
-            name.unwrap_or_default().to_owned()
-        };
         match &found[..] {
-            [app] => Ok(name(app)),
+            [app] => Ok(name_of(app).to_owned()),
             [] => Err(Failure::usage("there is no application yet")
                 .hint("make one with `webhooks app create NAME`")),
             several => {
-                let names: Vec<_> = several.iter().map(name).collect();
+                let names: Vec<_> = several.iter().map(name_of).collect();
                 Err(Failure::usage(format!(
                     "there are several applications: name one with --app, such as {}",
                     names.join(", ")

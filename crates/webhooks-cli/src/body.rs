@@ -1,4 +1,4 @@
-//! Bodies of requests, made of the options that were given.
+//! Bodies of requests, made of the options that were given, and of answers.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ pub(crate) fn add(body: &mut Map<String, Value>, name: &str, value: Option<impl 
 }
 
 /// Adds a list of texts if it has any.
-pub(crate) fn add_list(body: &mut Map<String, Value>, name: &str, values: Vec<String>) {
+pub(crate) fn add_list(body: &mut Map<String, Value>, name: &str, values: &[String]) {
     if !values.is_empty() {
         body.insert(name.to_owned(), json!(values));
     }
@@ -29,4 +29,10 @@ pub(crate) fn object(pairs: Vec<(String, String)>) -> Value {
         .map(|(name, value)| (name, Value::String(value)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// Returns the id by which people know a thing: their own if it has one.
+pub(crate) fn name_of(thing: &Value) -> &str {
+    let own = thing["uid"].as_str();
+    own.or_else(|| thing["id"].as_str()).unwrap_or_default()
 }

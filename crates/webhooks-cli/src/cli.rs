@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     application, completions, config, delivery, endpoint, event, event_type, key, publish, serve,
+    trigger,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -34,6 +35,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Serve(Box<serve::ServeArgs>),
     Publish(publish::PublishArgs),
+    Trigger(trigger::TriggerArgs),
     App(application::AppArgs),
     EventType(event_type::EventTypeArgs),
     Endpoint(endpoint::EndpointArgs),
@@ -50,6 +52,7 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(*args, context).await,
             Self::Publish(args) => publish::run(args, context).await,
+            Self::Trigger(args) => trigger::run(args, context).await,
             Self::App(args) => application::run(args, context).await,
             Self::EventType(args) => event_type::run(args, context).await,
             Self::Endpoint(args) => endpoint::run(args, context).await,
@@ -60,5 +63,55 @@ impl Command {
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => completions::run_man(&args, context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::config::{sections, settings};
+
+    /// The table of all settings, as `docs/cli.md` has it.
+    fn settings_table() -> String {
+        let command = Cli::command();
+        let mut table =
+            "| setting | environment | default | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+        for section in sections() {
+            for arg in settings(&command, section) {
+                let dot = if section.is_empty() { "" } else { "." };
+                let option = arg.get_long().unwrap_or_default();
+                let environment = arg.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
+                let defaults = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+                let default = defaults.collect::<Vec<_>>().join(",");
+                let default =
+                    if default.is_empty() { String::new() } else { format!("`{default}`") };
+                let meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let environment = environment.unwrap_or_default();
+                writeln!(
+                    table,
+                    "| `{section}{dot}{option}` | {environment} | {default} | {meaning} |"
+                )
+                .unwrap();
+            }
+        }
+        table
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_guide_has_the_table_of_settings() {
+        let guide =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md"))
+                .unwrap();
+        let table = settings_table();
+        assert!(guide.contains(&table), "put this table into docs/cli.md:\n{table}");
     }
 }

@@ -299,9 +299,9 @@ fn read_file(path: &Path, is_required: bool) -> Result<Option<Table>, Failure> {
     };
     let table = text.parse::<Table>().map_err(|error| {
         // The message shows the line at fault, which may hold a key.
-        let line = error
-            .span()
-            .map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let line = error.span().map_or(1, |span| {
+            1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+        });
         let text = format!("line {line} of {} is not TOML: {}", path.display(), error.message());
         Failure::new(Exit::Usage, text)
     })?;

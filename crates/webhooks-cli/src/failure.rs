@@ -21,7 +21,8 @@ pub(crate) enum Exit {
     Refused = 6,
     /// Some of it was done.
     Partly = 7,
-    /// What was checked does not hold.
+    /// A check failed.
+    #[expect(dead_code, reason = "the commands that check come next")]
     CheckFailed = 8,
     /// Something did not happen within the time.
     TimedOut = 9,

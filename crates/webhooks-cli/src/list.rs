@@ -1,6 +1,7 @@
 //! Lists.
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -25,8 +26,22 @@ impl ListOptions {
         query: &[(&str, String)],
         columns: &[Column],
     ) -> Result<(), Failure> {
-        // One more shows whether there are more.
-        let mut rows = client.list(path, query, self.limit.saturating_add(1)).await?;
+        let rows = client.list(path, query, self.wanted()).await?;
+        self.print(output, columns, rows)
+    }
+
+    /// Returns how many rows to read: one more than are printed shows whether there are more.
+    pub(crate) fn wanted(self) -> usize {
+        self.limit.saturating_add(1)
+    }
+
+    /// Prints as many rows as are wanted, and says whether there are more.
+    pub(crate) fn print(
+        self,
+        output: Output,
+        columns: &[Column],
+        mut rows: Vec<Value>,
+    ) -> Result<(), Failure> {
         let has_more = rows.len() > self.limit;
         rows.truncate(self.limit);
         output.rows(columns, &rows)?;

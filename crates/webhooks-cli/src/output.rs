@@ -1,4 +1,4 @@
-//! What a command prints: data on standard output, all else on standard error.
+//! The output of a command: data on standard output, all else on standard error.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -13,13 +13,22 @@ use crate::table::{Column, Table};
 /// The style of headings.
 const HEADING: Style = Style::new().bold();
 
-/// The form of a command's output.
+/// The form of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A JSON object on each line, as `--json` asks for.
+    Json,
+    /// A table for people at a terminal.
+    Table,
+    /// A line with tabs for each row, for other programs.
+    Tabs,
+}
+
+/// The way in which a command prints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
-    pub(crate) is_json: bool,
+    form: Form,
     is_quiet: bool,
-    /// Whether people read the output: then tables are aligned.
-    is_terminal: bool,
     /// Whether people read the messages: then hints and progress are shown.
     pub(crate) is_watched: bool,
 }
@@ -32,15 +41,24 @@ impl Output {
             Color::Never => ColorChoice::Never.write_global(),
             Color::Auto => {}
         }
+        let form = match (global.json, io::stdout().is_terminal()) {
+            (true, _) => Form::Json,
+            (false, true) => Form::Table,
+            (false, false) => Form::Tabs,
+        };
         Self {
-            is_json: global.json,
+            form,
             is_quiet: global.quiet,
-            is_terminal: io::stdout().is_terminal(),
             is_watched: io::stderr().is_terminal() && !global.quiet,
         }
     }
 
+    pub(crate) fn is_json(self) -> bool {
+        self.form == Form::Json
+    }
+
     /// Prints a line of data.
+    #[expect(clippy::unused_self, reason = "all data is printed in one way")]
     pub(crate) fn line(self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(stdout(), "{}", text.as_ref())
     }
@@ -49,33 +67,28 @@ impl Output {
     pub(crate) fn text(self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
-        if self.is_terminal { writeln!(out) } else { out.flush() }
+        if self.form == Form::Table { writeln!(out) } else { out.flush() }
     }
 
-    /// Prints one object as JSON, on one line if programs read it.
+    /// Prints one object as a line of JSON.
     pub(crate) fn json(self, value: &impl Serialize) -> io::Result<()> {
-        let pretty = self.is_terminal && !self.is_json;
-        let text = if pretty { serde_json::to_string_pretty } else { serde_json::to_string };
-        self.line(text(value)?)
+        self.line(serde_json::to_string(value)?)
     }
 
     /// Prints rows: each as an object on its line for `--json`, as an aligned table on a terminal, and with
     /// tabs and without headings otherwise.
     pub(crate) fn rows(self, columns: &[Column], rows: &[Value]) -> io::Result<()> {
-        if self.is_json {
-            return rows.iter().try_for_each(|row| self.json(row));
-        }
         let table = Table::new(columns, rows);
-        if self.is_terminal {
-            table.print(&mut stdout(), HEADING)
-        } else {
-            table.print_tabs(&mut stdout())
+        match self.form {
+            Form::Json => rows.iter().try_for_each(|row| self.json(row)),
+            Form::Table => table.print(&mut stdout(), HEADING),
+            Form::Tabs => table.print_tabs(&mut stdout()),
         }
     }
 
     /// Prints one thing: as an object for `--json`, with a line for each field otherwise.
     pub(crate) fn thing(self, columns: &[Column], thing: &Value) -> io::Result<()> {
-        if self.is_json {
+        if self.is_json() {
             return self.json(thing);
         }
         Table::new(columns, std::slice::from_ref(thing)).print_fields(&mut stdout())
@@ -90,6 +103,7 @@ impl Output {
     }
 
     /// Asks a question, whose answer follows on the same line.
+    #[expect(clippy::unused_self, reason = "all questions are asked in one way")]
     pub(crate) fn ask(self, question: impl AsRef<str>) {
         let _unread = write!(stderr(), "{} ", question.as_ref());
     }

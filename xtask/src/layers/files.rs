@@ -1,6 +1,6 @@
 //! The order of the files inside a crate: a file uses only files above it.
 //!
-//! The `mod` lines of `lib.rs` are that order, so that a reader can read a crate file by file.
+//! The `mod` lines of `lib.rs`, or of a program's `main.rs`, are that order, so that a reader can read a crate file by file.
 //! `foo.rs` and the files of `foo/` are one unit, whose files may use each other. Tests may use any
 //! file.
 
@@ -17,8 +17,11 @@ pub(super) fn check() -> Result<(), Failure> {
     let mut violations = Vec::new();
     for folder in folder_entries(&root().join("crates"))? {
         let source = folder.join("src");
-        let lib = tokens(&source.join("lib.rs"))?;
-        let order = Order::of(lib);
+        // A program has `main.rs` alone.
+        let root_file = ["lib.rs", "main.rs"].map(|name| source.join(name));
+        let order = Order::of(tokens(
+            root_file.iter().find(|file| file.exists()).unwrap_or(&root_file[0]),
+        )?);
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         println!("{name}: {}", order.modules.join(" "));
         for module in &order.modules {
@@ -51,7 +54,7 @@ fn tokens(file: &Path) -> Result<TokenStream, Failure> {
     text.parse().map_err(|error| Failure(format!("cannot {what}: {error}")))
 }
 
-/// The content of `lib.rs` about its files.
+/// The content of the root file about the others.
 #[derive(Debug, Default)]
 struct Order {
     /// The modules, each after those that it uses.
@@ -93,7 +96,9 @@ impl Order {
             let target = exported.unwrap_or(name);
             match place(target) {
                 Some(found) if Some(found) <= place(module) => None,
-                Some(_) => Some(format!("`{module}` uses `{target}`, which lib.rs lists after it")),
+                Some(_) => {
+                    Some(format!("`{module}` uses `{target}`, which the root file lists after it"))
+                }
                 None => Some(format!("no file is known to have `crate::{name}`")),
             }
         });
@@ -219,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_file_that_uses_one_below_is_named() {
-        let expected = ["`error` uses `store`, which lib.rs lists after it"];
+        let expected = ["`error` uses `store`, which the root file lists after it"];
         check(ROOT, "error", "use crate::store::{Store, Other};", &expected);
         check(ROOT, "error", "use crate::Store;", &expected);
         check(ROOT, "error", "fn f() { let g = |x: crate::Store| x; }", &expected);
@@ -228,7 +233,7 @@ mod tests {
             ROOT,
             "log",
             "use crate::{claim::{self, store}, store::A};",
-            &["`log` uses `store`, which lib.rs lists after it"],
+            &["`log` uses `store`, which the root file lists after it"],
         );
     }
 
@@ -238,7 +243,7 @@ mod tests {
             ROOT,
             "error",
             "use super::store::A;",
-            &["`error` uses `store`, which lib.rs lists after it"],
+            &["`error` uses `store`, which the root file lists after it"],
         );
         check(ROOT, "error", "mod inner { use super::*; } mod log;", &[]);
         check(ROOT, "error", "use crate::*;", &["no file is known to have `crate::*`"]);
@@ -257,6 +262,6 @@ mod tests {
         check(ROOT, "error", tests, &[]);
         check(ROOT, "error", "#[cfg(all(test, unix))] mod tests { use super::*; }", &[]);
         let behind = "#[cfg(test)] mod tests { use crate::Store; } use crate::store::A;";
-        check(ROOT, "error", behind, &["`error` uses `store`, which lib.rs lists after it"]);
+        check(ROOT, "error", behind, &["`error` uses `store`, which the root file lists after it"]);
     }
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Map;
 
 use super::confirm;
-use crate::body::{add, object, pair};
+use crate::body::{add, name_of, object, pair};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::list::ListOptions;
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: AppArgs, context: &Context) -> Result<(), Failure>
         AppAction::Create { name, settings } => {
             let made = client.post(&["app"], &settings.body(Some(name))).await?;
             output.thing(&COLUMNS, &made)?;
-            let id = made["uid"].as_str().or(made["id"].as_str()).unwrap_or_default();
+            let id = name_of(&made);
             output.hint(format!(
                 "next: webhooks endpoint create https://example.com/hook --app {id}"
             ));

@@ -1,10 +1,11 @@
 //! `delivery`: what became of events at endpoints, and repair.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use webhooks_core::Timestamp;
 
 use super::confirm::Confirm;
+use super::delivery_list::{DeliveryFilter, Status};
 use super::job;
 use crate::application_option::ApplicationOption;
 use crate::body::add;
@@ -14,14 +15,6 @@ use crate::failure::{Exit, Failure};
 use crate::list::ListOptions;
 use crate::moment::past;
 use crate::table::Column;
-
-const COLUMNS: [Column; 5] = [
-    Column("EVENT", "/id"),
-    Column("TYPE", "/eventType"),
-    Column("STATUS", "/statusText"),
-    Column("NEXT ATTEMPT", "/nextAttempt"),
-    Column("ACCEPTED", "/timestamp"),
-];
 
 const ENDPOINTS: [Column; 4] = [
     Column("ENDPOINT", "/id"),
@@ -56,26 +49,11 @@ pub(crate) struct DeliveryArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeliveryAction {
-    /// List the deliveries of an endpoint, the newest first
+    /// List deliveries, those of the newest events first
     #[command(
-        before_help = "Examples:\n  webhooks delivery list --endpoint crm --status fail --app acme"
+        before_help = "Examples:\n  webhooks delivery list --status fail --app acme\n  webhooks delivery list --endpoint crm --since 2h --app acme"
     )]
-    List {
-        /// Endpoint, by id or uid
-        #[arg(long, value_name = "ID")]
-        endpoint: String,
-        /// Only those of this status
-        #[arg(long)]
-        status: Option<Status>,
-        /// Start: a time, or an age such as 2h
-        #[arg(long, value_name = "TIME", value_parser = past)]
-        since: Option<Timestamp>,
-        /// End: a time, or an age
-        #[arg(long, value_name = "TIME", value_parser = past)]
-        until: Option<Timestamp>,
-        #[command(flatten)]
-        options: ListOptions,
-    },
+    List(DeliveryFilter),
     /// Show the deliveries of an event, and their attempts
     #[command(
         before_help = "Examples:\n  webhooks delivery show msg_2x --app acme\n  webhooks delivery show msg_2x --endpoint crm --app acme"
@@ -148,21 +126,6 @@ enum DeliveryAction {
     },
 }
 
-/// The states of a delivery, in the words and numbers of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Status {
-    /// Waits for its first attempt
-    Pending = 1,
-    /// Failed, and will be tried again
-    Sending = 3,
-    /// Was delivered
-    Success = 0,
-    /// Its attempts are spent
-    Fail = 2,
-    /// Was given up
-    Canceled = 4,
-}
-
 pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Failure> {
     let (client, output) = (context.client()?, context.output);
     if let DeliveryAction::Jobs { id, options } = args.action {
@@ -177,19 +140,7 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
     let app = args.app.find(&client).await?;
     let app = app.as_str();
     match args.action {
-        DeliveryAction::List { endpoint, status, since, until, options } => {
-            let query = [
-                ("status", status.map(|status| (status as u8).to_string())),
-                ("after", since.map(|time| time.to_string())),
-                ("before", until.map(|time| time.to_string())),
-                ("with_content", Some("false".to_owned())),
-            ];
-            let query: Vec<_> =
-                query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            options
-                .run(&client, output, &["app", app, "endpoint", &endpoint, "msg"], &query, &COLUMNS)
-                .await
-        }
+        DeliveryAction::List(filter) => filter.list(&client, output, app).await,
         DeliveryAction::Show { event, endpoint } => {
             show(&client, context, (app, &event), endpoint).await
         }
@@ -202,7 +153,7 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
             let mut body = Map::new();
             add(&mut body, "since", Some(since.to_string()));
             add(&mut body, "until", until.map(|until| until.to_string()));
-            add(&mut body, "status", status.map(|status| status as u8));
+            add(&mut body, "status", status.map(Status::number));
             let made =
                 client.post(&["app", app, "endpoint", &endpoint, "bulk-replay"], &body).await?;
             job::follow(&client, context, &made, no_wait).await
@@ -234,7 +185,7 @@ async fn show(
     if let Some(wanted) = &endpoint {
         endpoints.retain(|found| [&found["id"], &found["uid"]].into_iter().any(|id| id == wanted));
     }
-    if context.output.is_json {
+    if context.output.is_json() {
         let found = json!({ "event": event, "deliveries": endpoints, "attempts": attempts });
         return Ok(context.output.json(&found)?);
     }
@@ -265,7 +216,7 @@ async fn retry(
         let path = ["app", app, "msg", event, "endpoint", endpoint, "resend"];
         match client.post(&path, &Value::Object(Map::new())).await {
             Ok(_accepted) => {
-                context.output.note(format!("{event} is delivered to {endpoint} once more"))
+                context.output.note(format!("{event} is delivered to {endpoint} once more"));
             }
             Err(failure) => failures.push((event, failure)),
         }

@@ -7,7 +7,7 @@ use webhooks_core::Timestamp;
 use super::confirm::Confirm;
 use super::job;
 use crate::application_option::ApplicationOption;
-use crate::body::{add, add_list, object, pair};
+use crate::body::{add, add_list, name_of, object, pair};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -284,7 +284,7 @@ impl Endpoints<'_> {
         add(&mut body, "secret", secret);
         let made = self.client.post(&self.path(&[]), &body).await?;
         self.context.output.thing(&COLUMNS, &made)?;
-        let id = made["uid"].as_str().or(made["id"].as_str()).unwrap_or_default();
+        let id = name_of(&made);
         let app = self.app;
         self.context
             .output
@@ -333,7 +333,7 @@ impl Endpoints<'_> {
             }
         };
         let found = self.client.get(&self.path(&[&id, "secret"]), &[]).await?;
-        if self.context.output.is_json {
+        if self.context.output.is_json() {
             return Ok(self.context.output.json(&found)?);
         }
         Ok(self.context.output.line(found["key"].as_str().unwrap_or_default())?)
@@ -346,8 +346,8 @@ impl EndpointSettings {
         add(&mut body, "url", url);
         add(&mut body, "uid", self.uid);
         add(&mut body, "description", self.description);
-        add_list(&mut body, "eventTypes", self.types);
-        add_list(&mut body, "channels", self.channels);
+        add_list(&mut body, "eventTypes", &self.types);
+        add_list(&mut body, "channels", &self.channels);
         add(&mut body, "throttleRate", self.rate);
         add(
             &mut body,

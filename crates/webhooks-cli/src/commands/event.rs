@@ -141,7 +141,7 @@ impl EventFilter {
     fn body(self, text: String) -> Map<String, Value> {
         let mut body = Map::new();
         add(&mut body, "text", Some(text));
-        add_list(&mut body, "event_types", self.types);
+        add_list(&mut body, "event_types", &self.types);
         add(&mut body, "channel", self.channel);
         add(&mut body, "tag", self.tag);
         add(&mut body, "after", self.since.map(|time| time.to_string()));

@@ -81,7 +81,7 @@ struct EventTypeSettings {
     /// JSON Schema of the payload, as version 1; - for standard input
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
-    /// What happens to a payload that the schema does not allow: off, warn or refuse
+    /// Treatment of payloads that the schema does not allow: off, warn or refuse
     #[arg(long, value_name = "WHEN")]
     check: Option<String>,
 }

@@ -1,14 +1,18 @@
 //! `key`: API keys.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use webhooks_core::Timestamp;
 
 use crate::body::add;
+use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::list::ListOptions;
 use crate::moment::future;
+use crate::output::Output;
 use crate::table::Column;
 
 /// The API names an environment in the path of keys; there is one.
@@ -43,7 +47,7 @@ enum KeyAction {
     Create {
         /// Name for people
         name: String,
-        /// What the key may do
+        /// Rights of the key
         #[arg(long)]
         role: Role,
         /// Only for this application, by id or uid
@@ -62,6 +66,15 @@ enum KeyAction {
     /// List keys, without their texts
     #[command(before_help = "Examples:\n  webhooks key list")]
     List(ListOptions),
+    /// Make a key with the rights of another one, print it, and end the other
+    #[command(before_help = "Examples:\n  webhooks key rotate key_2x --grace 1h > key.txt")]
+    Rotate {
+        /// Id of the key that ends
+        id: String,
+        /// Time in which both can be used; at most 3 days
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+        grace: Duration,
+    },
     /// End a key
     #[command(
         before_help = "Examples:\n  webhooks key revoke key_2x\n  webhooks key revoke key_2x --in 1h"
@@ -71,11 +84,11 @@ enum KeyAction {
         id: String,
         /// Delay; at most 3 days
         #[arg(long = "in", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
-        delay: std::time::Duration,
+        delay: Duration,
     },
 }
 
-/// What a key may do.
+/// The rights of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Role {
     /// Everything
@@ -104,24 +117,42 @@ pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure>
             add(&mut body, "expiresAt", expires.map(|time| time.to_string()));
             add(&mut body, "seesSecrets", sees_secrets.then_some(true));
             add(&mut body, "seesPayloads", without_payloads.then_some(false));
-            let made = client.post(&KEYS, &body).await?;
-            if output.is_json {
-                return Ok(output.json(&made)?);
-            }
-            output.note(format!(
-                "key {} is shown this once:",
-                made["id"].as_str().unwrap_or_default()
-            ));
-            output.line(made["token"].as_str().unwrap_or_default())?;
+            return make(&client, output, &body).await;
+        }
+        KeyAction::Rotate { id, grace } => {
+            let old = client.get(&[&KEYS[..], &[&id]].concat(), &[]).await?;
+            let kept = ["name", "role", "application", "seesPayloads", "seesSecrets", "expiresAt"];
+            let kept =
+                kept.into_iter().filter_map(|name| Some((name.to_owned(), old.get(name)?.clone())));
+            make(&client, output, &kept.collect()).await?;
+            end(&client, output, &id, grace).await?;
         }
         KeyAction::List(options) => {
             return options.run(&client, output, &KEYS, &[], &COLUMNS).await;
         }
-        KeyAction::Revoke { id, delay } => {
-            let path = [&KEYS[..], &[&id, "expire"]].concat();
-            client.post(&path, &json!({ "expiry": delay.as_secs() })).await?;
-            output.note(format!("key {id} has ended or will end"));
-        }
+        KeyAction::Revoke { id, delay } => end(&client, output, &id, delay).await?,
     }
+    Ok(())
+}
+
+/// Makes a key, and prints it.
+async fn make(client: &Client, output: Output, body: &Map<String, Value>) -> Result<(), Failure> {
+    let made = client.post(&KEYS, body).await?;
+    if output.is_json() {
+        return Ok(output.json(&made)?);
+    }
+    output.note(format!("key {} is shown this once:", made["id"].as_str().unwrap_or_default()));
+    Ok(output.line(made["token"].as_str().unwrap_or_default())?)
+}
+
+async fn end(client: &Client, output: Output, id: &str, delay: Duration) -> Result<(), Failure> {
+    let path = [&KEYS[..], &[id, "expire"]].concat();
+    client.post(&path, &json!({ "expiry": delay.as_secs() })).await?;
+    let when = if delay.is_zero() {
+        "now".to_owned()
+    } else {
+        format!("in {}", humantime::format_duration(delay))
+    };
+    output.note(format!("key {id} ends {when}"));
     Ok(())
 }

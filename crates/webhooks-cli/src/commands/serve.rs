@@ -142,6 +142,8 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let worker = has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
 
+    // From the moment on at which it is ready, a signal ends it well.
+    let received = Signals::new()?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(
         context,
@@ -166,7 +168,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     };
     let is_hurried = tokio::select! {
         () = ended => false,
-        signalled = signals(context, grace, stop) => { signalled?; true }
+        () = signals(context, grace, received, stop) => true,
     };
     drop(running);
     closing.close().await;
@@ -215,7 +217,7 @@ impl ServeArgs {
         }
         let mut address = listener.local_addr()?;
         if address.ip().is_unspecified() {
-            // Nobody can open 0.0.0.0 in a browser.
+            // Browsers do not open 0.0.0.0.
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
         Ok(format!("http://{address}"))
@@ -272,7 +274,7 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
     let _not_systemd = sd_notify::notify(&[NotifyState::Ready]);
     let output = context.output;
     let Ready { url, took, database, is_new, key } = ready;
-    if output.is_json {
+    if output.is_json() {
         let key = key.map(ApiKeyText::reveal);
         return Ok(output.json(
             &json!({ "url": url, "database": database.to_string(), "new": is_new, "key": key }),
@@ -299,9 +301,9 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
 async fn signals(
     context: &Context,
     grace: Duration,
+    mut signals: Signals,
     stop: oneshot::Sender<()>,
-) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+) {
     signals.next().await;
     let _not_systemd = sd_notify::notify(&[NotifyState::Stopping]);
     let grace = humantime::format_duration(grace);
@@ -310,7 +312,6 @@ async fn signals(
     ));
     let _ended = stop.send(());
     signals.next().await;
-    Ok(())
 }
 
 /// Ctrl-C, and the signal by which a service manager ends a program.

@@ -107,7 +107,7 @@ fn keys_and_passwords_are_not_shown() {
     }
 }
 
-/// Whoever wrote a project's file must not get the key that the user has for another server.
+/// The author of a project's file must not get the key that the user has for another server.
 #[test]
 fn a_project_cannot_send_the_users_key_to_a_server_of_its_own() {
     let place = Place::new();

@@ -1,7 +1,10 @@
 //! The program as a process: what it prints, how it ends, and what it leaves behind.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod configuration;
+mod guide;
 mod help;
 mod program;
+mod receiver;
 mod resources;
 mod serving;

@@ -1,41 +1,9 @@
 //! Applications, endpoints, events, deliveries and keys: a whole flow, and what is refused.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-
 use serde_json::Value;
 
 use crate::program::Place;
-
-/// Answers each request with this status, and returns the URL.
-fn receiver(status: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut seen = Vec::new();
-            let mut piece = [0; 4096];
-            // The payloads here end with the only brace that follows the headers.
-            while !(contains(&seen, b"\r\n\r\n") && seen.ends_with(b"}")) {
-                let len = stream.read(&mut piece).unwrap();
-                if len == 0 {
-                    break;
-                }
-                seen.extend_from_slice(&piece[..len]);
-            }
-            let answer =
-                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            // The sender may be gone.
-            let _unsent = stream.write_all(answer.as_bytes());
-        }
-    });
-    url
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
-}
+use crate::receiver::receiver;
 
 fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -81,6 +49,8 @@ fn an_event_goes_from_the_command_line_to_a_receiver() {
     );
     let listed = place.run(&["delivery", "list", "--endpoint", "crm", "--status", "success"]).ok();
     assert!(listed.starts_with(id), "{listed}");
+    assert!(place.run(&["delivery", "list"]).ok().starts_with(id));
+    assert_eq!(place.run(&["delivery", "list", "--status", "fail"]).ok(), "");
     place.run(&["delivery", "retry", id, "--endpoint", "crm"]).ok();
     place
         .run(&["delivery", "retry", id, "msg_none", "--endpoint", "crm"])
@@ -127,6 +97,14 @@ fn a_key_has_the_rights_that_it_was_made_with() {
     as_publisher(&["endpoint", "list"]).failed(4, &["403"]);
     let keys = rows(&place.run(&["key", "list", "--json"]).ok());
     let id = keys.iter().find(|key| key["name"] == "billing").unwrap()["id"].as_str().unwrap();
+    let rotated = place.run(&["key", "rotate", id, "--grace", "0s"]).ok();
+    as_publisher(&["publish", "a.b", "{}"]).failed(4, &["401"]);
+    place.write("key.txt", &rotated);
+    as_publisher(&["publish", "a.b", "{}"]).ok();
+    as_publisher(&["endpoint", "list"]).failed(4, &["403"]);
+    let keys = rows(&place.run(&["key", "list", "--json"]).ok());
+    let is_live = |key: &&Value| key["name"] == "billing" && key["id"] != id;
+    let id = keys.iter().find(is_live).unwrap()["id"].as_str().unwrap();
     place.run(&["key", "revoke", id]).ok();
     as_publisher(&["publish", "a.b", "{}"]).failed(4, &["401"]);
 }
@@ -152,4 +130,22 @@ fn mistakes_are_told_with_their_exit_codes() {
     place.run_with(&["publish", "a.b", "-", "--app", "a"], "{\"from\": \"stdin\"}").ok();
     place.run(&["app", "delete", "a"]).failed(2, &["--yes"]);
     place.run(&["app", "delete", "a", "--yes"]).ok();
+}
+
+#[test]
+fn a_trigger_publishes_the_example_with_changes() {
+    let mut place = Place::new();
+    let _served = place.serve(&[]);
+    place.run(&["app", "create", "Acme"]).ok();
+    place.run(&["trigger", "invoice.paid"]).failed(5, &["event type"]);
+    place.run(&["event-type", "create", "invoice.paid"]).ok();
+    place.run(&["trigger", "invoice.paid"]).failed(6, &["has no example"]);
+    let schema =
+        "{\"type\": \"object\", \"examples\": [{\"total\": 1, \"by\": {\"name\": \"Ada\"}}]}";
+    place.write("schema.json", schema);
+    place.run(&["event-type", "edit", "invoice.paid", "--schema", "schema.json"]).ok();
+    let sent = place
+        .run(&["trigger", "invoice.paid", "--set", "by.name=Eve", "--set", "total=5", "--json"])
+        .json();
+    assert_eq!(sent["payload"], serde_json::json!({ "total": 5, "by": { "name": "Eve" } }));
 }
