@@ -125,6 +125,8 @@ macro_rules! delivery_store_tests {
                 a_store_that_works_answers
                 the_depth_of_queues_is_told_by_tenant
                 a_closed_endpoint_has_no_queue
+                no_worker_is_late_for_what_must_wait
+                the_commits_and_connections_of_a_store_are_counted
                 the_health_of_several_endpoints_is_told
                 an_endpoint_that_is_enabled_again_begins_well
             }

@@ -65,6 +65,22 @@ impl TraceContext {
         self.text.split_once(' ').map_or(&*self.text, |(parent, _)| parent)
     }
 
+    /// Returns the id of the trace, 32 hex digits.
+    pub fn trace_id(&self) -> &str {
+        self.parent().get(3..35).unwrap_or_default()
+    }
+
+    /// Returns the id of the span that is the parent, 16 hex digits.
+    pub fn parent_id(&self) -> &str {
+        self.parent().get(36..52).unwrap_or_default()
+    }
+
+    /// Returns whether the flag `sampled` is set: the caller may have recorded the trace.
+    pub fn is_sampled(&self) -> bool {
+        let flags = self.parent().get(53..).and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & 1 == 1)
+    }
+
     /// Returns the value of `tracestate`, if there is one.
     pub fn state(&self) -> Option<&str> {
         self.text.split_once(' ').map(|(_, state)| state)
@@ -162,6 +178,10 @@ mod tests {
     fn a_parent_of_the_specification_is_passed_on_as_it_is() {
         for text in [PARENT, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"] {
             assert_eq!(parent(text).as_deref(), Some(text));
+            let trace = TraceContext::parse(text, ["a=1"]).unwrap();
+            assert_eq!(trace.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+            assert_eq!(trace.parent_id(), "00f067aa0ba902b7");
+            assert_eq!(trace.is_sampled(), text.ends_with('1'));
         }
     }
 

@@ -210,6 +210,11 @@ impl Backlog {
                 .is_some_and(|(key, first)| key.delivery == id && !first.awaits_first_attempt())
     }
 
+    /// Returns the time at which an ordered endpoint goes on; that of others lies in the past.
+    pub(crate) fn blocked_until(&self, endpoint: EndpointNumber) -> Timestamp {
+        self.queues.get(&endpoint).map_or(Timestamp::UNIX_EPOCH, |queue| queue.blocked_until)
+    }
+
     /// Lets an ordered endpoint go on at once. A store calls this when it has removed the delivery
     /// for whose retry the endpoint waited, and the first one that remains waits for no retry.
     pub fn unblock(&mut self, endpoint: EndpointNumber) {

@@ -1,13 +1,13 @@
-//! The body of a delivery as a CloudEvent: CloudEvents 1.0.2, JSON event format.
+//! A delivery as a CloudEvent: CloudEvents 1.0.2, JSON event format and HTTP protocol binding.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use webhooks_core::TenantId;
+use webhooks_core::{EventId, EventType, TenantId};
 
 /// The media type of a CloudEvent in structured mode: CloudEvents 1.0.2, JSON event format §3.
 pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
@@ -25,6 +25,15 @@ struct Stored<'a> {
     source: Option<Cow<'a, str>>,
     #[serde(borrow)]
     timestamp: &'a RawValue,
+}
+
+/// The attributes of a stored body that are not known without it.
+#[derive(Deserialize)]
+struct Attributes<'a> {
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
 }
 
 /// A CloudEvent of JSON data: its required attributes, and `time` and `datacontenttype`.
@@ -45,8 +54,7 @@ struct CloudEvent<'a> {
 pub(crate) fn of_stored(body: &[u8], tenant: &TenantId) -> Option<Bytes> {
     let Stored { event_id, event_type, payload, source, timestamp } =
         serde_json::from_slice(body).ok()?;
-    let source = source.filter(|source| !source.is_empty());
-    let source = source.map_or_else(|| format!("/{tenant}"), |source| uri_reference(&source));
+    let source = source_of(source, tenant);
     let event = CloudEvent {
         specversion: "1.0",
         id: event_id,
@@ -59,15 +67,56 @@ pub(crate) fn of_stored(body: &[u8], tenant: &TenantId) -> Option<Bytes> {
     serde_json::to_vec(&event).ok().map(Bytes::from)
 }
 
+/// The number of headers that [`insert_headers`] adds.
+pub(crate) const HEADERS: usize = 5;
+
+/// Adds the attributes of an event to the headers of a request in binary mode; `None` if the stored body
+/// cannot be read.
+pub(crate) fn insert_headers(
+    headers: &mut HeaderMap,
+    (id, event_type, tenant): (&EventId, &EventType, &TenantId),
+    stored: &[u8],
+) -> Option<()> {
+    let Attributes { source, timestamp } = serde_json::from_slice(stored).ok()?;
+    for (name, value) in [
+        (HeaderName::from_static("ce-specversion"), "1.0"),
+        (HeaderName::from_static("ce-id"), &*id.to_string()),
+        (HeaderName::from_static("ce-source"), &*source_of(source, tenant)),
+        (HeaderName::from_static("ce-type"), event_type.as_str()),
+        (HeaderName::from_static("ce-time"), &*timestamp),
+    ] {
+        headers.insert(name, HeaderValue::try_from(header_text(value)).ok()?);
+    }
+    Some(())
+}
+
+/// Returns the value of a header that stands for a text: HTTP protocol binding §3.1.3.2. "Space (U+0020),
+/// Double-quote (U+0022), Percent (U+0025)" and "Any characters outside the printable ASCII range of
+/// U+0021-U+007E" must be encoded, byte by byte of their UTF-8.
+fn header_text(text: &str) -> String {
+    percent_encoded(text, |byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'%')
+}
+
+/// Returns the `source` of an event, which may have none.
+fn source_of(source: Option<Cow<'_, str>>, tenant: &TenantId) -> String {
+    let source = source.filter(|source| !source.is_empty());
+    source.map_or_else(|| format!("/{tenant}"), |source| uri_reference(&source))
+}
+
 /// Returns a text as a URI reference, which a `source` must be (RFC 3986 §4.1): as it is if it is one,
 /// else as a relative path, with percent-encoded characters.
 fn uri_reference(text: &str) -> String {
     if is_uri_reference(text) {
         return text.to_owned();
     }
+    percent_encoded(text, is_unreserved)
+}
+
+/// Returns a text whose bytes are percent-encoded unless they stay.
+fn percent_encoded(text: &str, stays: impl Fn(u8) -> bool) -> String {
     let mut encoded = String::with_capacity(text.len() + 16);
     for byte in text.bytes() {
-        if is_unreserved(byte) {
+        if stays(byte) {
             encoded.push(char::from(byte));
         } else {
             // Writing to a text cannot fail.
@@ -195,10 +244,50 @@ mod tests {
         }
     }
 
+    /// The example of HTTP protocol binding §3.1.3.2, and the characters at its limits.
+    #[test]
+    fn a_header_has_the_characters_that_it_may_have() {
+        for (text, expected) in [
+            ("Euro \u{20ac} \u{1f600}", "Euro%20%E2%82%AC%20%F0%9F%98%80"),
+            ("!#$&'()*+,-./:;<=>?@[]^_`{|}~", "!#$&'()*+,-./:;<=>?@[]^_`{|}~"),
+            ("a\"b%20\\\n\u{7f}", "a%22b%2520\\%0A%7F"),
+        ] {
+            assert_eq!(header_text(text), expected);
+        }
+    }
+
+    fn headers(event: &Event) -> Vec<(String, String)> {
+        let (mut headers, tenant) = (HeaderMap::new(), TenantId::default());
+        let ids = (&event.id, &event.event_type, &tenant);
+        insert_headers(&mut headers, ids, event.to_json().as_bytes()).unwrap();
+        assert_eq!(headers.len(), HEADERS);
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    }
+
+    #[test]
+    fn the_attributes_are_headers_in_binary_mode() {
+        let expected = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "A234-1234-1234"),
+            ("ce-source", "/a%2520b"),
+            ("ce-type", "com.example.someevent"),
+            ("ce-time", "2018-04-05T17:31:37Z"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(headers(&event(Some("/a%20b"))), expected);
+        let id = EventId::new("100%\"").unwrap();
+        let found = headers(&event(None).id(id));
+        assert_eq!((&*found[1].1, &*found[2].1), ("100%25%22", "/default"));
+    }
+
     #[test]
     fn a_damaged_body_is_no_event() {
         for stored in [&b""[..], b"{}", b"null", br#"{"event_id":"a","payload":1}"#] {
             assert_eq!(of_stored(stored, &TenantId::default()), None);
+            let (event, mut headers) = (event(None), HeaderMap::new());
+            let ids = (&event.id, &event.event_type, &TenantId::default());
+            assert_eq!(insert_headers(&mut headers, ids, stored), None);
         }
     }
 

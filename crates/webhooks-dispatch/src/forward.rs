@@ -24,7 +24,7 @@ pub mod types {
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
         NewJob,
     };
-    pub use crate::monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics};
+    pub use crate::monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics, StoreActivity};
     pub use crate::report::WorkerReport;
     pub use crate::store::{
         ChangeListener, Claim, ClaimRequest, Claimed, Conflict, DeliveryStore, ExpungeRequest,
@@ -172,6 +172,7 @@ macro_rules! __methods {
                 -> Result<Vec<$crate::__types::WorkerReport>, $crate::__types::StoreError>;
             figures(query: $crate::__types::FiguresQuery)
                 -> Result<Vec<$crate::__types::FiguresRow>, $crate::__types::StoreError>;
+            activity() -> Result<$crate::__types::StoreActivity, $crate::__types::StoreError>;
         }
     };
     (JobStore => $then:ident $args:tt) => {

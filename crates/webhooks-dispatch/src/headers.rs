@@ -35,8 +35,8 @@ pub enum SigningError {
     Sign(#[from] SignError),
 }
 
-/// Returns the headers of one attempt: the content type, those that the endpoint adds, the trace
-/// context of the event, and for each of the endpoint's profiles the id, the time of the attempt and
+/// Returns the headers of one attempt: the content type, those that the endpoint adds, the attributes of
+/// a CloudEvent in binary mode, the trace context of the event, and for each of the endpoint's profiles the id, the time of the attempt and
 /// the signature of `body`, which is the event's body for this endpoint.
 ///
 /// The id is that of the event, the same in every attempt; the timestamp is `now`, as Standard
@@ -45,6 +45,7 @@ pub enum SigningError {
 ///
 /// # Errors
 /// * [`SigningError::NoLiveSecret`] when every secret has expired.
+/// * [`SigningError::Body`] when attributes are headers, and the stored body does not have them.
 /// * [`SigningError::Algorithm`] when the endpoint's algorithm is no HMAC.
 /// * [`SigningError::Sign`] when signing refuses the id, and [`SigningError::Header`] when an id or
 ///   event type does not fit into a header. Neither happens to ids and types that were parsed.
@@ -56,18 +57,27 @@ pub(crate) fn signed_headers(
 ) -> Result<HeaderMap, SigningError> {
     let profiles = endpoint.header_profiles();
     let traced = if event.trace.is_some() { TRACE_HEADERS } else { 0 };
-    let most = traced + MORE_HEADERS + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
+    let binary =
+        if endpoint.body == BodyFormat::CloudEventBinary { cloud_event::HEADERS } else { 0 };
+    let more = traced + binary + MORE_HEADERS;
+    let most = more + endpoint.headers().len() + PROFILE_HEADERS * profiles.len();
     let mut headers = HeaderMap::with_capacity(most);
     headers.insert(
         CONTENT_TYPE,
         match endpoint.body {
             BodyFormat::CloudEvent => cloud_event::MEDIA_TYPE,
-            BodyFormat::Event | BodyFormat::Payload => HeaderValue::from_static("application/json"),
+            BodyFormat::Event | BodyFormat::Payload | BodyFormat::CloudEventBinary => {
+                HeaderValue::from_static("application/json")
+            }
         },
     );
-    // First, so that a header of the endpoint never replaces a signature.
+    // First, so that a header of the endpoint never replaces a signature or an attribute.
     for (name, value) in endpoint.headers() {
         headers.insert(name, value.clone());
+    }
+    if endpoint.body == BodyFormat::CloudEventBinary {
+        let ids = (&event.id, &event.event_type, &event.tenant);
+        cloud_event::insert_headers(&mut headers, ids, &event.body).ok_or(SigningError::Body)?;
     }
     if let Some(trace) = &event.trace {
         // A state belongs to its parent, so the endpoint's own must not follow that of the event.

@@ -43,6 +43,7 @@ mod publication;
 pub mod headers;
 pub mod transport;
 
+mod activity;
 mod gauges;
 
 mod report;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
-use webhooks_core::{EndpointId, TenantId};
+use webhooks_core::{EndpointId, TenantId, TraceContext};
 use webhooks_registry::DisableReason;
 
 use crate::attempt::with_causes;
@@ -20,7 +20,8 @@ macro_rules! of_delivery {
             target: TARGET,
             tenant = %$delivery.tenant, endpoint = %$delivery.endpoint, delivery = %$delivery.id,
             event = %$delivery.event, event_type = %$delivery.event_type,
-            attempt = $delivery.attempt, $($more)+
+            attempt = $delivery.attempt, trace_id = $delivery.trace.map(TraceContext::trace_id),
+            $($more)+
         )
     };
 }
@@ -45,7 +46,7 @@ macro_rules! of_failure {
 /// | warn | an attempt failed, the transport had no room, a lease was lost, an endpoint has been failing, its breaker opened, a worker ended without a shutdown |
 /// | error | a delivery failed or expired, the engine disabled an endpoint, the store or a part of a worker failed |
 ///
-/// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`,
+/// The fields are `tenant`, `endpoint`, `delivery`, `event` (its id), `event_type`, `attempt`, `trace_id`,
 /// `status`, `class`, `duration_ms`, `age_ms`, `retry_at`, `deliveries`, `change`, `reason`,
 /// `since`, `pause_ms`, `job`, `state`, `done`, `worker`, `part`, `error` and those of
 /// [`ShutdownReport`], as far as they are known. The target is `webhooks_dispatch`. No event has a
@@ -259,13 +260,19 @@ mod tests {
         let (event, event_type) = (EventId::new("e1").unwrap(), EventType::new("a.b").unwrap());
         let (event, event_type) = (&event, &event_type);
         let id = DeliveryId::from_u64(7);
-        let delivery = DeliveryRef { id, event, event_type, tenant, endpoint, attempt: 2 };
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = TraceContext::parse(parent, []);
+        let (started_at, trace) = (None, trace.as_ref());
+        let attempt = 2;
+        let delivery =
+            DeliveryRef { id, event, event_type, tenant, endpoint, attempt, started_at, trace };
         let duration = Duration::from_millis(30);
         let error = "answered 503";
         let answered = Failure { error, class: None, status_code: Some(503), duration };
         let class = Some(ErrorClass::Timeout);
         let unanswered = Failure { error: "not in time", class, status_code: None, duration };
-        let about = "tenant=acme endpoint=crm delivery=dlv_7 event=e1 event_type=a.b attempt=2";
+        let about = "tenant=acme endpoint=crm delivery=dlv_7 event=e1 event_type=a.b attempt=2 \
+            trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"";
         let retry_at = Timestamp::UNIX_EPOCH;
 
         let occurrence = Occurrence::Published { event, event_type, tenant, deliveries: 3 };

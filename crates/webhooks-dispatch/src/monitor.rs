@@ -3,6 +3,9 @@
 use webhooks_core::{DeliveryStatus, TenantId, Timestamp};
 use webhooks_registry::EndpointKey;
 
+pub use crate::activity::{
+    ConnectionGauges, DurationCounts, DurationHistogram, StoreActivity, Waiting, WaitingCall,
+};
 use crate::figures::{FiguresQuery, FiguresRow};
 pub use crate::report::WorkerReport;
 use crate::store::{Failing, StoreError};
@@ -10,7 +13,8 @@ use crate::store::{Failing, StoreError};
 /// The present state of a store, and its figures over time.
 ///
 /// A worker calls [`waiting`](Self::waiting) when it ends, and nothing else. A method that is added
-/// later has a default, which returns [`StoreError::Unsupported`].
+/// later has a default, which returns [`StoreError::Unsupported`] or, for
+/// [`activity`](Self::activity), nothing.
 pub trait MonitorStore: Send + Sync + 'static {
     /// Returns `Ok` if the store can be reached, and writes.
     ///
@@ -84,6 +88,15 @@ pub trait MonitorStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<FiguresRow>, StoreError>> + Send {
         std::future::ready(Err(StoreError::Unsupported { call: "figures" }))
     }
+
+    /// Returns the work of this store in this process since it was opened. It asks no database, and costs
+    /// next to nothing. A store without commits and connections returns the default.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store is closed.
+    fn activity(&self) -> impl Future<Output = Result<StoreActivity, StoreError>> + Send {
+        std::future::ready(Ok(StoreActivity::default()))
+    }
 }
 
 /// The numbers of an endpoint's deliveries by status.
@@ -129,18 +142,23 @@ pub struct QueueDepth {
     /// or if its endpoint is paused. An ordered endpoint's deliveries are due when they were accepted, as
     /// are their retries.
     pub oldest_due_at: Option<Timestamp>,
+    /// The due time of the first delivery that workers should have attempted, if one waits: in the past if
+    /// workers are late. Paused endpoints are left out, and an ordered endpoint that waits for the retry of
+    /// its first delivery counts from the time of that retry.
+    pub oldest_servable_at: Option<Timestamp>,
 }
 
 impl QueueDepth {
     /// Returns the depth of both queues together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
+        let first = |one: Option<Timestamp>, another: Option<Timestamp>| {
+            one.into_iter().chain(another).min()
+        };
         Self {
             waiting: self.waiting.saturating_add(other.waiting),
-            oldest_due_at: match (self.oldest_due_at, other.oldest_due_at) {
-                (Some(one), Some(another)) => Some(one.min(another)),
-                (one, another) => one.or(another),
-            },
+            oldest_due_at: first(self.oldest_due_at, other.oldest_due_at),
+            oldest_servable_at: first(self.oldest_servable_at, other.oldest_servable_at),
         }
     }
 }

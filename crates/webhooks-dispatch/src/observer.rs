@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use webhooks_core::{DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp};
+use webhooks_core::{
+    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TraceContext,
+};
 use webhooks_registry::DisableReason;
 
 use crate::jobs::{JobId, JobState};
@@ -292,6 +294,10 @@ pub struct DeliveryRef<'a> {
     /// The number of the attempt, from 1. If none was made now, that of the last one; 0 if none was
     /// made.
     pub attempt: u32,
+    /// The start of the attempt, if one was made now.
+    pub started_at: Option<Timestamp>,
+    /// The place of the event in a distributed trace.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// The failure of an attempt.

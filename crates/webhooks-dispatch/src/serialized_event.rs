@@ -78,7 +78,7 @@ impl SerializedEvent {
         Self { id, event_type, tenant, body, channels, tags, deliver_at, only, trace }
     }
 
-    /// Returns the body that the endpoint gets; except a CloudEvent, it shares its bytes with the stored
+    /// Returns the body that the endpoint gets; except a structured CloudEvent, it shares its bytes with the stored
     /// body. `None` if the stored body cannot be read.
     pub(crate) fn body_for(&self, endpoint: &Endpoint) -> Option<Bytes> {
         #[derive(Deserialize)]
@@ -88,7 +88,7 @@ impl SerializedEvent {
         }
         match endpoint.body {
             BodyFormat::Event => Some(self.body.clone()),
-            BodyFormat::Payload => {
+            BodyFormat::Payload | BodyFormat::CloudEventBinary => {
                 let Stored { payload } = serde_json::from_slice(&self.body).ok()?;
                 Some(self.body.slice_ref(payload.get().as_bytes()))
             }

@@ -98,7 +98,7 @@ impl Request {
     ///
     /// # Errors
     /// [`SigningError`] when the endpoint has no secret that signs at this time, or its algorithm is no
-    /// HMAC; and when it gets the payload alone, which the stored body does not have.
+    /// HMAC; and when it gets parts of the stored body that this does not have.
     pub fn signed(
         endpoint: &Endpoint,
         event: &SerializedEvent,
@@ -315,6 +315,7 @@ mod tests {
             (BodyFormat::Event, whole, json),
             (BodyFormat::Payload, text, json),
             (BodyFormat::CloudEvent, cloud_event, cloud),
+            (BodyFormat::CloudEventBinary, text, json),
         ] {
             let sent = Request::signed(&endpoint.clone().body(format), &event, now).unwrap();
             assert_eq!(sent.body, expected);
@@ -334,9 +335,10 @@ mod tests {
         let endpoint = Endpoint::new("https://example.com/", SECRET).unwrap();
         let sign = |endpoint| Request::signed(&endpoint, &event, Timestamp::UNIX_EPOCH);
         assert_eq!(sign(endpoint.clone()).unwrap().body, event.body, "nothing parses it");
-        let error = sign(endpoint.body(BodyFormat::Payload)).unwrap_err();
-        assert!(
-            matches!(error, SigningError::Body) && !format!("{error:?} {error}").contains("hush")
-        );
+        for body in [BodyFormat::Payload, BodyFormat::CloudEvent, BodyFormat::CloudEventBinary] {
+            let error = sign(endpoint.clone().body(body)).unwrap_err();
+            let shown = format!("{error:?} {error}");
+            assert!(matches!(error, SigningError::Body) && !shown.contains("hush"), "{shown}");
+        }
     }
 }

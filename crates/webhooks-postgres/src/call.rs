@@ -2,11 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::time::timeout;
+use webhooks_dispatch::{
+    clock::{Clock as _, MonotonicTime, SystemClock},
+    monitor::{ConnectionGauges, DurationHistogram, StoreActivity, Waiting},
+};
 
 use crate::error::is_transient;
 
@@ -39,22 +44,34 @@ pub(crate) struct Database {
     pub(crate) needs_transactions: bool,
     /// Whether statements may stay prepared on a connection.
     pub(crate) prepares: bool,
+    pub(crate) counts: Arc<CallCounts>,
+}
+
+/// Counts of calls.
+#[derive(Default)]
+pub(crate) struct CallCounts {
+    /// The commits of calls that may write.
+    commits: DurationHistogram,
+    /// The publishers that shared a commit with another one.
+    sharers: AtomicU64,
+    waiting: Waiting,
+    waiting_to_read: Waiting,
 }
 
 impl Database {
     /// Begins a transaction; on another connection if the first one turns out to be broken.
     pub(crate) async fn begin(&self) -> Result<Call, sqlx::Error> {
-        with_retries(|| self.transaction(&self.pool)).await
+        with_retries(|| self.transaction(Purpose::Write)).await
     }
 
     /// Begins a call of a single statement.
     pub(crate) async fn call(&self) -> Result<Call, sqlx::Error> {
-        self.call_on(&self.pool).await
+        self.call_on(Purpose::Write).await
     }
 
     /// Begins a call that reads for history or a list.
     pub(crate) async fn reading_call(&self) -> Result<Call, sqlx::Error> {
-        self.call_on(&self.reading).await
+        self.call_on(Purpose::Read).await
     }
 
     /// Begins a call that reads a page of history: a few rows of large tables, in the order of an
@@ -65,9 +82,34 @@ impl Database {
             SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off;
             SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off;
             SET LOCAL max_parallel_workers_per_gather = 0";
-        let mut call = self.transaction(&self.reading).await?;
+        let mut call = self.transaction(Purpose::Read).await?;
         sqlx::raw_sql(SETTINGS).execute(call.connection()).await?;
         Ok(call)
+    }
+
+    /// Notes that one commit published the events of several callers.
+    pub(crate) fn note_group(&self, callers: usize) {
+        let sharers = callers.saturating_sub(1) as u64;
+        self.counts.sharers.fetch_add(sharers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn activity(&self) -> StoreActivity {
+        let gauges = |purpose, pool: &PgPool, waiting: &Waiting| {
+            let idle = pool.num_idle() as u64;
+            let max = u64::from(pool.options().get_max_connections());
+            let in_use = u64::from(pool.size()).saturating_sub(idle);
+            ConnectionGauges { purpose, max, idle, in_use, waiting: waiting.read() }
+        };
+        let CallCounts { commits, sharers, waiting, waiting_to_read } = &*self.counts;
+        let commits = commits.read();
+        StoreActivity {
+            commits,
+            calls: commits.count() + sharers.load(Ordering::Relaxed),
+            connections: vec![
+                gauges("write", &self.pool, waiting),
+                gauges("read", &self.reading, waiting_to_read),
+            ],
+        }
     }
 
     /// Closes all connections.
@@ -75,17 +117,29 @@ impl Database {
         tokio::join!(self.pool.close(), self.reading.close());
     }
 
-    async fn call_on(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
+    async fn call_on(&self, purpose: Purpose) -> Result<Call, sqlx::Error> {
         if self.needs_transactions {
-            return self.transaction(pool).await;
+            return self.transaction(purpose).await;
         }
-        let connection = pool.acquire().await?;
-        Ok(Call { connection, state: State::Statement, prepares: self.prepares })
+        self.connect(purpose, State::Statement).await
     }
 
-    async fn transaction(&self, pool: &PgPool) -> Result<Call, sqlx::Error> {
-        let connection = pool.acquire().await?;
-        let mut call = Call { connection, state: State::Transaction, prepares: self.prepares };
+    async fn connect(&self, purpose: Purpose, state: State) -> Result<Call, sqlx::Error> {
+        let (pool, waiting) = match purpose {
+            Purpose::Read => (&self.reading, &self.counts.waiting_to_read),
+            Purpose::Write => (&self.pool, &self.counts.waiting),
+        };
+        let connection = {
+            let _waiting = waiting.begin();
+            pool.acquire().await?
+        };
+        let write = (purpose == Purpose::Write)
+            .then(|| (Arc::clone(&self.counts), SystemClock.monotonic()));
+        Ok(Call { connection, state, prepares: self.prepares, write })
+    }
+
+    async fn transaction(&self, purpose: Purpose) -> Result<Call, sqlx::Error> {
+        let mut call = self.connect(purpose, State::Transaction).await?;
         sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.begin_statements)))
             .execute(call.connection())
             .await?;
@@ -105,6 +159,15 @@ pub(crate) struct Call {
     connection: PoolConnection<Postgres>,
     state: State,
     prepares: bool,
+    /// The counts, and the time since which it has its connection, of a call that may write.
+    write: Option<(Arc<CallCounts>, MonotonicTime)>,
+}
+
+/// The use of a call, which decides about its pool.
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    Read,
+    Write,
 }
 
 /// The state of a call's connection.
@@ -126,8 +189,13 @@ impl Call {
     }
 
     /// Ends the call, and commits its transaction if it is one.
-    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.end("COMMIT").await
+    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let write = self.write.take();
+        self.end("COMMIT").await?;
+        if let Some((counts, since)) = write {
+            counts.commits.record(SystemClock.monotonic().saturating_since(since));
+        }
+        Ok(())
     }
 
     /// Ends the call, and rolls its transaction back if it is one. The connection stays in use.

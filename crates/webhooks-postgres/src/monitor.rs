@@ -24,6 +24,11 @@ const DEPTH: &str = "(SELECT count(*) FROM (
     (SELECT greatest(w.due_at, w.queued_at) FROM webhooks.pending_deliveries w
      WHERE w.endpoint = e.number ORDER BY w.due_at, w.id LIMIT 1)";
 
+/// The time from which workers should have attempted the first delivery of an endpoint, which is due at
+/// `oldest`; NULL if it is paused, or nothing waits.
+const SERVABLE: &str = "CASE WHEN e.state = 'active' AND oldest IS NOT NULL
+    THEN greatest(oldest, e.blocked_until) END";
+
 impl PostgresInner {
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         // It changes no row, and a server that does not write refuses it all the same.
@@ -115,12 +120,15 @@ impl PostgresInner {
                         SELECT 1 FROM webhooks.pending_deliveries w
                         JOIN webhooks.endpoints e ON e.number = w.endpoint
                         WHERE e.is_open LIMIT $1) w),
-                   min(greatest(walk.due_at, walk.queued_at))
+                   min(greatest(walk.due_at, walk.queued_at)),
+                   min(greatest(walk.due_at, walk.queued_at, e.blocked_until))
+                       FILTER (WHERE e.state = 'active')
             FROM walk JOIN webhooks.endpoints e ON e.number = walk.endpoint WHERE e.is_open";
         let of_tenant = format!(
-            "SELECT least(coalesce(sum(waiting), 0), $1)::bigint, min(oldest)
-            FROM (SELECT {DEPTH} FROM webhooks.endpoints e
-                  WHERE e.tenant = $2 AND e.is_current AND e.is_open) AS queue(waiting, oldest)"
+            "SELECT least(coalesce(sum(waiting), 0), $1)::bigint, min(oldest), min({SERVABLE})
+            FROM (SELECT {DEPTH}, e.state, e.blocked_until FROM webhooks.endpoints e
+                  WHERE e.tenant = $2 AND e.is_current AND e.is_open
+                 ) AS e(waiting, oldest, state, blocked_until)"
         );
         let depth = async || {
             let mut call = self.database.reading_call().await?;
@@ -133,10 +141,10 @@ impl PostgresInner {
             if let Some(tenant) = tenant {
                 depth = depth.bind(tenant);
             }
-            let (waiting, oldest): (Option<i64>, Option<At>) =
+            let depth: (Option<i64>, Option<At>, Option<At>) =
                 depth.fetch_one(call.connection()).await?;
             call.commit().await?;
-            Ok(queue_depth(waiting, oldest))
+            Ok(queue_depth(depth))
         };
         with_read_retries(depth).await.map_err(store_error)
     }
@@ -148,14 +156,16 @@ impl PostgresInner {
     ) -> Result<Vec<EndpointHealth>, StoreError> {
         // The last delivery may have been that of an earlier row of the same endpoint.
         let select = format!(
-            "SELECT g.place, {DEPTH}, e.failing_since, e.failed_at, e.tried_for, e.is_open, (
+            "SELECT g.place, queue.waiting, queue.oldest, {SERVABLE}, e.failing_since, e.failed_at,
+                e.tried_for, e.is_open, (
                 SELECT max(last.at) FROM webhooks.endpoints o CROSS JOIN LATERAL (
                     SELECT f.at FROM webhooks.figures f
                     WHERE f.endpoint = o.number AND f.kind = 'delivered' ORDER BY f.at DESC LIMIT 1
                 ) last
                 WHERE o.tenant = e.tenant AND o.id = e.id)
             FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS g(tenant, id, place)
-            JOIN webhooks.endpoints e ON e.tenant = g.tenant AND e.id = g.id AND e.is_current"
+            JOIN webhooks.endpoints e ON e.tenant = g.tenant AND e.id = g.id AND e.is_current
+            CROSS JOIN LATERAL (SELECT {DEPTH}) AS queue(waiting, oldest)"
         );
         let read = async || {
             let mut call = self.database.reading_call().await?;
@@ -170,17 +180,17 @@ impl PostgresInner {
             let mut found = BTreeMap::new();
             for row in rows {
                 let place = row::unsigned(row.try_get(0)?);
-                let (since, last): (Option<At>, Option<At>) = (row.try_get(3)?, row.try_get(4)?);
-                let tried_for: Option<i64> = row.try_get(5)?;
+                let (since, last): (Option<At>, Option<At>) = (row.try_get(4)?, row.try_get(5)?);
+                let tried_for: Option<i64> = row.try_get(6)?;
                 let tried_for = Duration::from_micros(row::unsigned(tried_for.unwrap_or_default()));
                 let failing =
                     since.zip(last).map(|(At(since), At(last))| Failing { since, last, tried_for });
-                let queue = if row.try_get(6)? {
-                    queue_depth(row.try_get(1)?, row.try_get(2)?)
+                let queue = if row.try_get(7)? {
+                    queue_depth((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
                 } else {
                     QueueDepth::default()
                 };
-                let delivered_at: Option<At> = row.try_get(7)?;
+                let delivered_at: Option<At> = row.try_get(8)?;
                 let delivered_at = delivered_at.map(|At(at)| at);
                 found.insert(place, EndpointHealth { queue, failing, delivered_at });
             }
@@ -225,9 +235,10 @@ impl PostgresInner {
     }
 }
 
-fn queue_depth(waiting: Option<i64>, oldest: Option<At>) -> QueueDepth {
+fn queue_depth((waiting, oldest, servable): (Option<i64>, Option<At>, Option<At>)) -> QueueDepth {
     QueueDepth {
         waiting: row::unsigned(waiting.unwrap_or_default()),
         oldest_due_at: oldest.map(|At(oldest)| oldest),
+        oldest_servable_at: servable.map(|At(servable)| servable),
     }
 }

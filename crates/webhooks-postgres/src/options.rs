@@ -1,5 +1,6 @@
 //! The options of a store, and the connections that they stand for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -189,6 +190,7 @@ impl PostgresOptions {
             begin_statements: self.begin_statements().into(),
             needs_transactions: self.is_pooled,
             prepares: self.prepares,
+            counts: Arc::default(),
         }
     }
 

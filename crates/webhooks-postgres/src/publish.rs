@@ -297,6 +297,7 @@ async fn publish_group(
     if tries.into_inner() > 1 {
         lost_tokens.extend(statement.grant.as_ref().map(|grant| grant.token));
     }
+    inner.database.note_group(group.len());
     release_lost(inner, &reply, lost_tokens).await;
     if let Some(PreclaimGrant { token, until, endpoints, .. }) = statement.grant {
         let preclaimed = reply.preclaimed.iter().filter_map(|(index, id, endpoint)| {

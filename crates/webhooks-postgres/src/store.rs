@@ -26,7 +26,7 @@ use webhooks_dispatch::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
         NewJob,
     },
-    monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics},
+    monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics, StoreActivity},
     observer::WorkerReport,
     store::{
         ChangeListener, Claim, ClaimRequest, Claimed, DeliveryStore, ExpungeRequest, Expunged,
@@ -380,6 +380,10 @@ impl MonitorStore for PostgresStore {
 
     async fn figures(&self, query: FiguresQuery) -> Result<Vec<FiguresRow>, StoreError> {
         self.inner.figures(query).await
+    }
+
+    async fn activity(&self) -> Result<StoreActivity, StoreError> {
+        Ok(self.inner.database.activity())
     }
 }
 

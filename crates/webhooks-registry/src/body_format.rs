@@ -28,4 +28,12 @@ pub enum BodyFormat {
     /// percent-encoded characters if it is no URI reference, and `/` with the tenant's id if it has
     /// none.
     CloudEvent,
+    /// A CloudEvent of version 1.0 in binary mode: the payload alone, byte for byte, and the attributes
+    /// `specversion`, `id`, `source`, `type` and `time` as headers with the prefix `ce-`, whose values
+    /// are percent-encoded (CloudEvents 1.0.2, HTTP protocol binding §3.1). The content type is
+    /// `application/json`.
+    ///
+    /// Signatures cover the body as in [`Payload`](Self::Payload), and none of these headers: a receiver
+    /// that must trust the type or the source asks for [`CloudEvent`](Self::CloudEvent).
+    CloudEventBinary,
 }

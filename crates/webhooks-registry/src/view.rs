@@ -176,6 +176,7 @@ mod tests {
             (BodyFormat::Event, "event"),
             (BodyFormat::Payload, "payload"),
             (BodyFormat::CloudEvent, "cloud-event"),
+            (BodyFormat::CloudEventBinary, "cloud-event-binary"),
         ] {
             let endpoint = Endpoint::new("https://example.com/", "plain").unwrap().body(body);
             let id = EndpointId::new("crm").unwrap();

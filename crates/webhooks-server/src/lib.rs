@@ -17,10 +17,16 @@ mod schema;
 mod schema_cache;
 mod serve;
 mod throttle;
-mod trace;
+
+#[cfg(feature = "otlp")]
+pub mod otlp;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 mod parameters;
 mod service;
+
+mod trace;
 
 mod tell;
 

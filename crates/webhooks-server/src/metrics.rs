@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
+use webhooks_dispatch::monitor::{
+    ConnectionGauges, DurationCounts, DurationHistogram, StoreActivity,
+};
 use webhooks_dispatch::observer::{Failure, Gauges, Observer, Occurrence};
 
 use crate::hint::Hints;
-
-/// The upper bounds of the buckets of histograms, in milliseconds.
-const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 30_000];
 
 /// The results of attempts that are counted, each by itself: no label has values that a caller chooses.
 const RESULTS: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error", "busy"];
@@ -47,48 +47,63 @@ struct Counters {
     refused_keys: AtomicU64,
     held_off: AtomicU64,
     shed: AtomicU64,
-    exchanges: Histogram,
-    ages: Histogram,
+    exchanges: DurationHistogram,
+    ages: DurationHistogram,
     hints: Hints,
-}
-
-#[derive(Debug, Default)]
-struct Histogram {
-    /// The last counts what is above all bounds.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    micros: AtomicU64,
 }
 
 fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-impl Histogram {
-    fn observe(&self, duration: Duration) {
-        let millis = duration.as_millis();
-        let place = BOUNDS.iter().position(|bound| millis <= u128::from(*bound));
-        add(&self.buckets[place.unwrap_or(BOUNDS.len())]);
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// Writes the lines of the histogram: the number of durations within each bound, in seconds.
-    fn write(&self, text: &mut String, name: &str, help: &str) -> std::fmt::Result {
-        writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram")?;
-        let mut sum = 0;
-        for (bucket, bound) in self.buckets.iter().zip(BOUNDS.map(Some).into_iter().chain([None])) {
-            sum += bucket.load(Ordering::Relaxed);
-            match bound {
-                Some(bound) => {
-                    let seconds = Duration::from_millis(bound).as_secs_f64();
-                    writeln!(text, "{name}_bucket{{le=\"{seconds}\"}} {sum}")?;
-                }
-                None => writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {sum}")?,
+/// Writes the lines of a histogram: the number of durations within each bound, in seconds.
+fn write_histogram(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    counts: &DurationCounts,
+) -> std::fmt::Result {
+    writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram")?;
+    let mut sum = 0;
+    for (bound, count) in counts.buckets() {
+        sum += count;
+        match bound {
+            Some(bound) => {
+                writeln!(text, "{name}_bucket{{le=\"{}\"}} {sum}", bound.as_secs_f64())?;
             }
+            None => writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {sum}")?,
         }
-        let micros = Duration::from_micros(self.micros.load(Ordering::Relaxed));
-        writeln!(text, "{name}_sum {}\n{name}_count {sum}", micros.as_secs_f64())
     }
+    writeln!(text, "{name}_sum {}\n{name}_count {sum}", counts.sum.as_secs_f64())
+}
+
+/// Writes the work of the store in this process; nothing of one that has none.
+fn write_activity(text: &mut String, activity: &StoreActivity) -> std::fmt::Result {
+    if activity.connections.is_empty() {
+        return Ok(());
+    }
+    let help = "The times of commits of the store.";
+    write_histogram(text, "webhooks_store_commit_seconds", help, &activity.commits)?;
+    let name = "webhooks_store_calls_total";
+    writeln!(text, "# HELP {name} Calls that these commits stored; a commit stores a group.")?;
+    writeln!(text, "# TYPE {name} counter\n{name} {}", activity.calls)?;
+    let name = "webhooks_store_connections";
+    writeln!(text, "# HELP {name} Connections of the store by use.\n# TYPE {name} gauge")?;
+    for ConnectionGauges { purpose, idle, in_use, .. } in &activity.connections {
+        writeln!(text, "{name}{{purpose=\"{purpose}\",state=\"idle\"}} {idle}")?;
+        writeln!(text, "{name}{{purpose=\"{purpose}\",state=\"in_use\"}} {in_use}")?;
+    }
+    for (word, help) in [
+        ("max", "The most connections of the store by use."),
+        ("waiting", "Calls that wait for a connection of the store."),
+    ] {
+        writeln!(text, "# HELP {name}_{word} {help}\n# TYPE {name}_{word} gauge")?;
+        for found in &activity.connections {
+            let value = if word == "max" { found.max } else { found.waiting };
+            writeln!(text, "{name}_{word}{{purpose=\"{}\"}} {value}", found.purpose)?;
+        }
+    }
+    Ok(())
 }
 
 impl Counters {
@@ -97,7 +112,7 @@ impl Counters {
         // The classes from 1 to 5 are the first five results.
         let result = class.filter(|class| (1..=5).contains(class)).map_or(5, |class| class - 1);
         add(&self.attempts[result]);
-        self.exchanges.observe(duration);
+        self.exchanges.record(duration);
     }
 
     fn store_failure(&self, now: MonotonicTime) {
@@ -120,7 +135,7 @@ impl Observer for Metrics {
             Occurrence::Published { .. } => add(&counters.published),
             Occurrence::Delivered { duration, age, status_code, .. } => {
                 counters.attempt(*status_code, *duration);
-                counters.ages.observe(*age);
+                counters.ages.record(*age);
                 add(&counters.delivered);
             }
             Occurrence::AttemptFailed { failure, .. } => counters.failure(failure),
@@ -178,13 +193,21 @@ impl Metrics {
     }
 
     /// Writes all figures in the text format of Prometheus: the counters, the present numbers of the
-    /// workers, the depth of the queue, and how long its first delivery has been due.
-    pub(crate) fn write(
-        &self,
-        text: &mut String,
-        gauges: &Gauges,
-        (waiting, late): (u64, Duration),
-    ) -> std::fmt::Result {
+    /// workers, the depth of the queue, how late the workers are, and the work of the store.
+    pub(crate) fn write(&self, text: &mut String, present: &Present) -> std::fmt::Result {
+        self.write_counters(text)?;
+        present.write(text)?;
+        let counters = &*self.0;
+        let help = "The time from a request to the end of its response.";
+        let exchanges = counters.exchanges.read();
+        write_histogram(text, "webhooks_exchange_seconds", help, &exchanges)?;
+        let help = "The time from acceptance to the answer of the receiver.";
+        let ages = counters.ages.read();
+        write_histogram(text, "webhooks_delivery_age_seconds", help, &ages)?;
+        write_activity(text, &present.activity)
+    }
+
+    fn write_counters(&self, text: &mut String) -> std::fmt::Result {
         let counters = &*self.0;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, help, value) in [
@@ -223,11 +246,29 @@ impl Metrics {
         for (result, counter) in RESULTS.iter().zip(&counters.attempts) {
             writeln!(text, "{name}{{result=\"{result}\"}} {}", read(counter))?;
         }
+        Ok(())
+    }
+}
+
+/// The present state of the service.
+#[derive(Debug)]
+pub(crate) struct Present {
+    pub(crate) gauges: Gauges,
+    /// The number of deliveries that wait or are in flight.
+    pub(crate) waiting: u64,
+    /// The time for which workers are late.
+    pub(crate) late: Duration,
+    pub(crate) activity: StoreActivity,
+}
+
+impl Present {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Self { gauges, waiting, late, .. } = self;
         for (name, help, value) in [
             (
                 "queue_deliveries",
                 "Deliveries that wait or are in flight, at most 1000000.",
-                waiting,
+                *waiting,
             ),
             ("workers", "Workers of this process.", gauges.workers),
             ("in_flight", "Attempts in flight.", gauges.in_flight),
@@ -240,12 +281,10 @@ impl Metrics {
             writeln!(text, "webhooks_{name} {value}")?;
         }
         let name = "webhooks_queue_late_seconds";
-        writeln!(text, "# HELP {name} The time for which the first delivery is due.")?;
-        writeln!(text, "# TYPE {name} gauge\n{name} {}", late.as_secs_f64())?;
-        let help = "The time from a request to the end of its response.";
-        counters.exchanges.write(text, "webhooks_exchange_seconds", help)?;
-        let help = "The time from acceptance to the answer of the receiver.";
-        counters.ages.write(text, "webhooks_delivery_age_seconds", help)
+        let help =
+            "The time for which the first delivery is due that a worker should have attempted.";
+        writeln!(text, "# HELP {name} {help}")?;
+        writeln!(text, "# TYPE {name} gauge\n{name} {}", late.as_secs_f64())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The service: an engine, what is kept beside it, and how requests are answered.
 
+#[cfg(feature = "otlp")]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use webhooks_http::HttpTransport;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+#[cfg(feature = "otlp")]
+use crate::otlp::SpanExporter;
 use crate::overrides::Overrides;
 use crate::refused_keys::RefusedKeys;
 use crate::schema_cache::SchemaCache;
@@ -82,6 +86,8 @@ struct Inner {
     /// The time at which the store last refused an event, if it has accepted none since.
     refused_at: Mutex<Option<MonotonicTime>>,
     listeners: Mutex<Listeners>,
+    #[cfg(feature = "otlp")]
+    spans: OnceLock<SpanExporter>,
     /// The name of this process among those of the service.
     process: String,
 }
@@ -132,8 +138,21 @@ impl Service {
             places,
             refused_at: Mutex::default(),
             listeners: Mutex::default(),
+            #[cfg(feature = "otlp")]
+            spans: OnceLock::new(),
             process: IdKind::Task.generate(),
         }))
+    }
+
+    /// Exports the spans of requests that publish from now on. A second call changes nothing.
+    #[cfg(feature = "otlp")]
+    pub fn export_spans(&self, exporter: SpanExporter) {
+        let _first = self.0.spans.set(exporter);
+    }
+
+    #[cfg(feature = "otlp")]
+    pub(crate) fn spans(&self) -> &OnceLock<SpanExporter> {
+        &self.0.spans
     }
 
     /// Borrows the engine.

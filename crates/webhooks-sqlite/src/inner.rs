@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use webhooks_dispatch::backlog::{Backlog, Window};
+use webhooks_dispatch::monitor::DurationHistogram;
 use webhooks_dispatch::observer::WorkerReport;
 use webhooks_dispatch::store::{ChangeNotifier, StoreError};
 use webhooks_registry::{EndpointKey, Registration, Registry, store::EndpointStoreError};
@@ -37,11 +38,21 @@ pub(crate) struct SqliteInner {
     jobs: Mutex<JobLeases>,
     reports: Mutex<BTreeMap<u64, WorkerReport>>,
     pub(crate) readers: Arc<Readers>,
+    pub(crate) writes: Writes,
     /// The writer's thread, until somebody closes the store.
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) is_closing: AtomicBool,
     /// Set once the writer has ended, and with it the lock on the file.
     pub(crate) ended: OnceLock<WriterEnd>,
+}
+
+/// Counts of the writer's work.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) commits: DurationHistogram,
+    /// The calls that were committed.
+    pub(crate) calls: AtomicU64,
+    pub(crate) is_writing: AtomicBool,
 }
 
 /// How the writer has ended.
@@ -64,6 +75,7 @@ impl SqliteInner {
     pub(crate) fn new(path: PathBuf, window: Window, max_body: usize) -> Self {
         Self {
             readers: Arc::new(Readers::new(&path)),
+            writes: Writes::default(),
             path,
             registry: Registry::new(),
             max_body,

@@ -1,5 +1,6 @@
 //! The present state of queues and endpoints, and figures over time.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::types::Value;
@@ -7,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{
     figures::{FigureKind, FiguresQuery, FiguresRow, by_step},
-    monitor::{EndpointHealth, MonitorStore, QueueDepth, Statistics},
+    monitor::{
+        ConnectionGauges, EndpointHealth, MonitorStore, QueueDepth, Statistics, StoreActivity,
+    },
     observer::WorkerReport,
     store::{Failing, StoreError},
 };
@@ -110,6 +113,24 @@ impl MonitorStore for SqliteStore {
     async fn figures(&self, query: FiguresQuery) -> Result<Vec<FiguresRow>, StoreError> {
         self.read_rows(move |connection| figures(connection, &query)).await
     }
+
+    async fn activity(&self) -> Result<StoreActivity, StoreError> {
+        let writes = &self.inner.writes;
+        let in_use = u64::from(writes.is_writing.load(Ordering::Relaxed));
+        let waiting = self.commands.max_capacity() - self.commands.capacity();
+        let writer = ConnectionGauges {
+            purpose: "write",
+            max: 1,
+            idle: 1 - in_use,
+            in_use,
+            waiting: waiting as u64,
+        };
+        Ok(StoreActivity {
+            commits: writes.commits.read(),
+            calls: writes.calls.load(Ordering::Relaxed),
+            connections: vec![writer, self.inner.readers.gauges()],
+        })
+    }
 }
 
 /// Selects the waiting deliveries of open endpoints; the conditions on endpoints come in between.
@@ -124,14 +145,19 @@ const WAITING: (&str, &str) = (
 const FIRST: &str = "SELECT max(due_at, queued_at) FROM deliveries
     WHERE endpoint = endpoints.number AND due_at IS NOT NULL ORDER BY due_at, number LIMIT 1";
 
+/// Selects the time from which workers should have attempted the delivery `first` of an endpoint; NULL if it
+/// is paused, or nothing waits.
+const SERVABLE: &str = "CASE state WHEN 'active' THEN max(first, blocked_until) END";
+
 /// Returns the statements that count what waits, and that find what is due first.
 fn depth_statements(is_of_tenant: bool) -> (String, String) {
     // Without a tenant, the parameter is there, too.
     let of_tenant = if is_of_tenant { "AND endpoints.tenant = ?1" } else { "AND ?1 IS NULL" };
     let count = format!("{} {of_tenant} {}", WAITING.0, WAITING.1);
     let first = format!(
-        "SELECT min(first) FROM (SELECT ({FIRST}) AS first FROM endpoints
-         WHERE is_current = 1 AND state IN ('active', 'paused') {of_tenant})"
+        "SELECT min(first), min({SERVABLE}) FROM (
+            SELECT ({FIRST}) AS first, state, blocked_until FROM endpoints
+            WHERE is_current = 1 AND state IN ('active', 'paused') {of_tenant})"
     );
     (count, first)
 }
@@ -146,8 +172,9 @@ fn depth(
     let mut count = connection.prepare_cached(&count)?;
     let waiting = count.query_row(params![tenant, row::integer(max)], |row| row.get(0))?;
     let mut first = connection.prepare_cached(&first)?;
-    let oldest_due_at = first.query_row([tenant], |row| row::time_or_null(row, 0))?;
-    Ok(QueueDepth { waiting: row::unsigned(waiting), oldest_due_at })
+    let (oldest_due_at, oldest_servable_at) = first
+        .query_row([tenant], |row| Ok((row::time_or_null(row, 0)?, row::time_or_null(row, 1)?)))?;
+    Ok(QueueDepth { waiting: row::unsigned(waiting), oldest_due_at, oldest_servable_at })
 }
 
 fn health(
@@ -162,8 +189,10 @@ fn health(
         FROM endpoints WHERE tenant = ?1 AND id = ?2";
     let (tenant, id) = (endpoint.tenant.as_str(), endpoint.id.as_str());
     let select = format!(
-        "SELECT number, state IN ('active', 'paused'), failing_since, failed_at, tried_for, ({FIRST})
-         FROM endpoints WHERE tenant = ? AND id = ? AND is_current = 1"
+        "SELECT number, state IN ('active', 'paused'), failing_since, failed_at, tried_for, first,
+             {SERVABLE}
+         FROM (SELECT *, ({FIRST}) AS first FROM endpoints
+               WHERE tenant = ? AND id = ? AND is_current = 1)"
     );
     let mut statement = connection.prepare_cached(&select)?;
     let mut rows = statement.query([tenant, id])?;
@@ -183,6 +212,7 @@ fn health(
         let mut count = connection.prepare_cached(COUNT)?;
         queue.waiting = row::unsigned(count.query_row(parameters, |row| row.get(0))?);
         queue.oldest_due_at = row::time_or_null(row, 5)?;
+        queue.oldest_servable_at = row::time_or_null(row, 6)?;
     }
     let kind = FigureKind::Delivered.to_string();
     let mut delivered = connection.prepare_cached(DELIVERED)?;

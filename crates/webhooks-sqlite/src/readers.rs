@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use webhooks_dispatch::monitor::{ConnectionGauges, Waiting};
 use webhooks_dispatch::store::StoreError;
 
 use crate::connection::open_for_reading;
@@ -30,6 +31,7 @@ pub(crate) struct Readers {
     /// The idle connections of each [`Reader`].
     idle: [Mutex<Vec<Connection>>; 2],
     turns: Arc<Semaphore>,
+    waiting: Waiting,
     timeout: Duration,
     /// Whether reads block their callers, so that a run can be repeated exactly.
     #[cfg(feature = "sabotage")]
@@ -61,6 +63,7 @@ impl Readers {
             path: path.to_owned(),
             idle: Default::default(),
             turns,
+            waiting: Waiting::default(),
             timeout: READ_TIMEOUT,
             #[cfg(feature = "sabotage")]
             is_inline: AtomicBool::new(false),
@@ -70,7 +73,21 @@ impl Readers {
     /// Waits for a turn to read. The turn ends when it is dropped.
     pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         let turns = Arc::clone(&self.turns);
+        let _waiting = self.waiting.begin();
         turns.acquire_owned().await.map_err(closed)
+    }
+
+    pub(crate) fn gauges(&self) -> ConnectionGauges {
+        let max = u64::from(MAX_READERS);
+        let idle =
+            [Reader::Application, Reader::Store].map(|reader| self.idle(reader).len() as u64);
+        ConnectionGauges {
+            purpose: "read",
+            max,
+            idle: idle.iter().sum(),
+            in_use: max.saturating_sub(self.turns.available_permits() as u64),
+            waiting: self.waiting.read(),
+        }
     }
 
     /// If the log is long, waits until nobody reads, and returns a permit that keeps others from
@@ -81,7 +98,10 @@ impl Readers {
             return Ok(None);
         }
         let turns = Arc::clone(&self.turns);
-        let all = turns.acquire_many_owned(MAX_READERS).await.map_err(closed)?;
+        let all = {
+            let _waiting = self.waiting.begin();
+            turns.acquire_many_owned(MAX_READERS).await.map_err(closed)?
+        };
         // Of several callers that waited here, the first has emptied the log.
         Ok(self.is_log_long().then_some(all))
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::command::BoxedCommand;
 use crate::error::store_error;
@@ -92,7 +93,9 @@ impl Writer {
             is_last = (self.is_last)(&command);
             group.push(command);
         }
+        self.inner.writes.is_writing.store(true, Ordering::Relaxed);
         self.commit(group);
+        self.inner.writes.is_writing.store(false, Ordering::Relaxed);
         self.refill();
     }
 
@@ -122,6 +125,17 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &mut [BoxedCommand]) -> rusqlite::Result<()> {
+        let began_at = SystemClock.monotonic();
+        let outcome = self.write_group(group);
+        if outcome.is_ok() {
+            let writes = &self.inner.writes;
+            writes.commits.record(SystemClock.monotonic().saturating_since(began_at));
+            writes.calls.fetch_add(group.len() as u64, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn write_group(&mut self, group: &mut [BoxedCommand]) -> rusqlite::Result<()> {
         self.connection.begin()?;
         let (connection, inner) = (&mut self.connection, &*self.inner);
         // A panic here is a bug. The transaction is rolled back, so it costs the command alone. A panic

@@ -71,7 +71,7 @@ async fn a_request_can_be_made_again_for_each_profile_and_rotation() {
         let to = to.profiles(profiles.iter().copied()).unwrap().bearer_auth("hush").unwrap();
         let to = to.algorithm(Algorithm::HmacSha512);
         check(clock, to.clone()).await;
-        for body in [BodyFormat::Payload, BodyFormat::CloudEvent] {
+        for body in [BodyFormat::Payload, BodyFormat::CloudEvent, BodyFormat::CloudEventBinary] {
             check(SimulatedClock::start(), to.clone().body(body)).await;
         }
         // The old secret expires between the attempts, by the raw wall clock.

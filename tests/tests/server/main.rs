@@ -1,5 +1,5 @@
 //! The service, over real connections, on each store.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 /// Runs a behaviour on each store.
 macro_rules! on_each_store {
@@ -37,5 +37,7 @@ mod resend;
 mod running;
 mod schemathesis;
 mod settings;
+mod spans;
 mod store_lost;
+mod telemetry;
 mod trace;

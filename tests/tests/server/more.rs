@@ -93,6 +93,10 @@ async fn replays(kind: Kind) {
     assert_eq!(gone["results"], json!({ "one": "expunged", "unheard-of": "not-found" }));
     assert_eq!(running.get(&format!("{messages}/one/raw")).await.0, 409);
 
+    metrics_are_counted(&running).await;
+}
+
+async fn metrics_are_counted(running: &Running) {
     let (status, text) = running.get("/metrics").await;
     assert_eq!(status, 200);
     let text = text.as_str().unwrap();
@@ -105,6 +109,21 @@ async fn replays(kind: Kind) {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.split(' ').nth(1)?.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+    };
+    let commits = value("webhooks_store_commit_seconds_count");
+    assert!(commits >= 3.0 && value("webhooks_store_commit_seconds_sum") > 0.0, "{text}");
+    assert!(value("webhooks_store_calls_total") >= commits, "{text}");
+    for purpose in ["read", "write"] {
+        let gauge = |labels: &str| value(&format!("webhooks_store_connections{labels}"));
+        let in_use = gauge(&format!("{{purpose=\"{purpose}\",state=\"in_use\"}}"));
+        let most = gauge(&format!("_max{{purpose=\"{purpose}\"}}"));
+        assert!(in_use <= most && gauge(&format!("_waiting{{purpose=\"{purpose}\"}}")) < 10.0);
+    }
+    assert!(text.contains("webhooks_queue_late_seconds 0\n"), "nothing waits: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,10 @@ use webhooks_admin::{
 };
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
-use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, Worker};
+use webhooks_dispatch::{BoxedStore, Engine, EngineSettings, LogObserver, Worker};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
+use webhooks_server::otlp::SpanExporter;
 use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::postgres::Cluster;
@@ -55,14 +56,21 @@ impl Running {
         let mut settings = ServiceSettings::default();
         // Tests send many keys that are refused.
         settings.max_refused_keys = u32::MAX;
-        Self::start_as(kind, transport, settings, retry).await
+        Self::start_as(kind, transport, settings, retry, None).await
+    }
+
+    /// Starts a service that exports spans.
+    pub(crate) async fn start_exporting(kind: Kind, spans: SpanExporter) -> Self {
+        let transport = HttpTransport::development().unwrap();
+        let retry = RetryPolicy::fixed(Duration::from_millis(100), 1);
+        Self::start_as(kind, transport, ServiceSettings::default(), retry, Some(spans)).await
     }
 
     /// Starts a service with settings, over a file.
     pub(crate) async fn start_with_settings(settings: ServiceSettings) -> Self {
         let transport = HttpTransport::development().unwrap();
         let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
-        Self::start_as(Kind::Sqlite, transport, settings, retry).await
+        Self::start_as(Kind::Sqlite, transport, settings, retry, None).await
     }
 
     async fn start_as(
@@ -70,6 +78,7 @@ impl Running {
         transport: HttpTransport,
         settings: ServiceSettings,
         retry: RetryPolicy,
+        spans: Option<SpanExporter>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, admin) = match kind {
@@ -88,9 +97,16 @@ impl Running {
         let engine_settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
         let engine = Engine::builder(store, transport).settings(engine_settings);
-        let engine = engine.observer(metrics.clone()).build();
+        let mut engine = engine.observer(metrics.clone()).observer(LogObserver::new());
+        if let Some(spans) = &spans {
+            engine = engine.observer(spans.clone());
+        }
+        let engine = engine.build();
         let worker = engine.start();
         let service = Service::new(engine, admin, settings, metrics);
+        if let Some(spans) = spans {
+            service.export_spans(spans);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, service.router(), ServeSettings::default(), pending()));

@@ -1,8 +1,8 @@
 //! The present state of a store: depths of queues, and the health of endpoints.
 
-use webhooks_core::TenantId;
+use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{
-    monitor::{EndpointHealth, QueueDepth},
+    monitor::{EndpointHealth, QueueDepth, StoreActivity},
     store::{Failing, Outcome},
 };
 use webhooks_registry::{
@@ -25,8 +25,19 @@ async fn health(store: &impl AnyStore, keys: &[EndpointKey], max: u64) -> Vec<En
     health
 }
 
+/// The depth of queues that workers serve.
 fn queue(waiting: u64, oldest: Option<u64>) -> QueueDepth {
-    QueueDepth { waiting, oldest_due_at: oldest.map(at) }
+    QueueDepth { waiting, oldest_due_at: oldest.map(at), oldest_servable_at: oldest.map(at) }
+}
+
+async fn servable_since(store: &impl AnyStore) -> Option<Timestamp> {
+    let of_all = depth(store, None, 100).await.oldest_servable_at;
+    let tenant = TenantId::default();
+    assert_eq!(depth(store, Some(&tenant), 100).await.oldest_servable_at, of_all);
+    let found = health(store, &["a", "ordered"].map(key), 100).await;
+    let first = found.iter().filter_map(|found| found.queue.oldest_servable_at).min();
+    assert_eq!(first, of_all);
+    of_all
 }
 
 pub async fn a_store_that_works_answers(store: impl AnyStore) {
@@ -94,7 +105,62 @@ pub async fn a_closed_endpoint_has_no_queue(store: impl AnyStore) {
     let found = health(&store, &["a", "b", "c", "d"].map(key), 10_000).await;
     let queues: Vec<QueueDepth> = found.iter().map(|found| found.queue).collect();
     let (full, none) = (queue(1_101, Some(10)), queue(0, None));
-    assert_eq!(queues, [none, full, none, full], "a pause leaves what waits");
+    let paused = QueueDepth { oldest_servable_at: None, ..full };
+    assert_eq!(queues, [none, paused, none, full], "a pause leaves what waits");
+}
+
+/// Goal: the time since which workers are late tells of what they could have attempted. Method: deliveries
+/// wait for a pause to end, for the time for which they are scheduled, and for a retry in order.
+pub async fn no_worker_is_late_for_what_must_wait(store: impl AnyStore) {
+    register(&store, "a", endpoint()).await;
+    register(&store, "ordered", endpoint().ordered()).await;
+    assert_eq!(servable_since(&store).await, None);
+    let later = webhooks_dispatch::Publication::new(&event("scheduled")).deliver_at(at(500));
+    publish_as(&store, vec![later.into_serialized()], at(10)).await;
+    assert_eq!(servable_since(&store).await, Some(at(500)));
+    publish(&store, &[event("one")], at(20)).await;
+    publish(&store, &[event("two")], at(30)).await;
+    assert_eq!(servable_since(&store).await, Some(at(20)));
+    for id in ["a", "ordered"] {
+        store.set_state(key(id), StateChange::Pause, at(40)).await.expect("it is registered");
+    }
+    let paused = depth(&store, None, 100).await;
+    assert_eq!((paused.oldest_due_at, paused.oldest_servable_at), (Some(at(20)), None));
+    store.set_state(key("ordered"), StateChange::Resume, at(50)).await.expect("it is registered");
+    assert_eq!(servable_since(&store).await, Some(at(20)));
+    let claimed = claim(&store, at(50)).await;
+    assert_eq!(claimed.len(), 1, "in order, and the other one is paused");
+    let retrying = Outcome::Retrying { due_at: at(300) };
+    let _recorded = settle(&store, &claimed[0], retrying, at(60)).await;
+    assert_eq!(servable_since(&store).await, Some(at(300)), "the others follow the retry");
+    store.set_state(key("a"), StateChange::Resume, at(70)).await.expect("it is registered");
+    assert_eq!(servable_since(&store).await, Some(at(20)));
+}
+
+/// A store in memory has neither.
+pub async fn the_commits_and_connections_of_a_store_are_counted(store: impl AnyStore) {
+    let activity = async || store.activity().await.expect("a store that works");
+    let before = activity().await;
+    register(&store, "a", endpoint()).await;
+    publish(&store, &[event("one")], at(0)).await;
+    let [claimed] = &claim(&store, at(0)).await[..] else { panic!("one delivery") };
+    let _recorded = settle(&store, claimed, Outcome::Delivered, at(1)).await;
+    let after = activity().await;
+    if after == StoreActivity::default() {
+        return;
+    }
+    let commits = after.commits.count() - before.commits.count();
+    assert!(commits >= 3, "one for each call, and {commits} were counted");
+    assert!(after.calls - before.calls >= commits, "{after:?}");
+    assert!(after.commits.sum > before.commits.sum, "{after:?}");
+    let purposes: Vec<&str> = after.connections.iter().map(|found| found.purpose).collect();
+    assert_eq!(purposes, ["write", "read"]);
+    let page = store.events(webhooks_dispatch::history::Query::default()).await;
+    assert_eq!(page.expect("a store that works").items.len(), 1);
+    for found in activity().await.connections {
+        assert!(found.idle + found.in_use >= 1 && found.in_use <= found.max, "{found:?}");
+        assert_eq!(found.waiting, 0, "{found:?}");
+    }
 }
 
 /// The test starts at the start of a minute.

@@ -162,6 +162,7 @@ mod tests {
             ("event", BodyFormat::Event),
             ("payload", BodyFormat::Payload),
             ("cloud-event", BodyFormat::CloudEvent),
+            ("binary", BodyFormat::CloudEventBinary),
         ] {
             let endpoint = Endpoint::new(&format!("https://example.com/{id}"), SECRET).unwrap();
             engine.endpoints().register(id, endpoint.body(body)).await.unwrap();
@@ -177,7 +178,7 @@ mod tests {
         let stored = history.event(event.tenant.clone(), event.id.clone()).await.unwrap().unwrap();
         let attempts = history.attempts(Query::default()).await.unwrap().items;
         let requests = requests.lock().unwrap().clone();
-        assert_eq!((attempts.len(), requests.len()), (3, 3));
+        assert_eq!((attempts.len(), requests.len()), (4, 4));
         let keys = KeyRing::from(Key::standard(SECRET).unwrap());
         for found in attempts {
             let id = found.endpoint.as_str();

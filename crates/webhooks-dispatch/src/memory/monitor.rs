@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use webhooks_core::{DeliveryStatus, TenantId, Timestamp};
-use webhooks_registry::{EndpointKey, EndpointNumber};
+use webhooks_registry::{EndpointKey, EndpointNumber, EndpointState};
 
 use super::{Entry, MemoryStore, State};
 use crate::figures::{FiguresQuery, FiguresRow, by_step};
@@ -104,6 +104,14 @@ impl State {
         let waiting = self.deliveries.values().filter(|entry| entry.is_open() && is_wanted(entry));
         let first = |entry: &Entry| entry.due_at.max(entry.progress.queued_at);
         let oldest_due_at = waiting.clone().map(first).min();
-        QueueDepth { waiting: waiting.zip(0..max).count() as u64, oldest_due_at }
+        let is_active = |entry: &&Entry| {
+            let key = self.keys_by_number.get(&entry.number);
+            let found = key.and_then(|key| self.registry.get_of(key));
+            found.is_some_and(|found| found.state == EndpointState::Active)
+        };
+        let servable = |entry: &Entry| first(entry).max(self.backlog.blocked_until(entry.number));
+        let oldest_servable_at = waiting.clone().filter(is_active).map(servable).min();
+        let waiting = waiting.zip(0..max).count() as u64;
+        QueueDepth { waiting, oldest_due_at, oldest_servable_at }
     }
 }

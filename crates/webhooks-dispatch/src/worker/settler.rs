@@ -214,6 +214,7 @@ where
         let engine = &self.shared.engine;
         let observers = &engine.observers;
         let (tenant, endpoint) = (&finished.event.tenant, &finished.registration.id);
+        let attempt = finished.settlement.attempt.as_ref();
         let delivery = DeliveryRef {
             id: finished.settlement.claim.delivery,
             event: &finished.event.id,
@@ -221,11 +222,12 @@ where
             tenant,
             endpoint,
             attempt: finished.number,
+            started_at: attempt.map(|attempt| attempt.started_at),
+            trace: finished.event.trace.as_ref(),
         };
         let Settled::Recorded { health } = settled else {
             return observers.notify(&Occurrence::LeaseLost { delivery });
         };
-        let attempt = finished.settlement.attempt.as_ref();
         let status_code = attempt.and_then(|attempt| attempt.status_code);
         let duration = attempt.map_or(Duration::ZERO, |attempt| attempt.duration);
         let failure = Failure {

@@ -56,7 +56,7 @@ pub(crate) async fn create(
     let app = service.app(&caller, &app, Action::Publish).await?;
     let is_events = Mode::of(request.headers()) == Some(Mode::Batch);
     let is_lines = has_lines(request.headers());
-    let trace = RequestTrace::read(request.headers());
+    let mut trace = RequestTrace::read(&service, request.headers());
     let body = read_body(request.into_body(), service.settings().max_request).await?;
     let messages: Vec<Object<MessageIn>> = if is_events {
         CloudEvent::batch(&body)?.into_iter().map(|event| Object(event.into())).collect()
@@ -86,6 +86,7 @@ pub(crate) async fn create(
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());
     let published = published?;
+    trace.accepted(&app.tenant, published.len(), None);
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

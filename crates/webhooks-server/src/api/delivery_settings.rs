@@ -75,6 +75,8 @@ pub(crate) enum BodyForm {
     Event,
     /// A CloudEvent of version 1.0 in structured mode, with the payload as its `data`.
     CloudEvent,
+    /// A CloudEvent of version 1.0 in binary mode: the payload, and the attributes as headers.
+    CloudEventBinary,
 }
 
 impl DeliveryIn {
@@ -125,6 +127,7 @@ impl DeliveryIn {
             Some(BodyForm::Payload) => endpoint.body(BodyFormat::Payload),
             Some(BodyForm::Event) => endpoint.body(BodyFormat::Event),
             Some(BodyForm::CloudEvent) => endpoint.body(BodyFormat::CloudEvent),
+            Some(BodyForm::CloudEventBinary) => endpoint.body(BodyFormat::CloudEventBinary),
         }
     }
 }
@@ -147,6 +150,7 @@ impl DeliveryOut {
             body: match endpoint.body {
                 BodyFormat::Payload => BodyForm::Payload,
                 BodyFormat::CloudEvent => BodyForm::CloudEvent,
+                BodyFormat::CloudEventBinary => BodyForm::CloudEventBinary,
                 BodyFormat::Event => BodyForm::Event,
             },
         }

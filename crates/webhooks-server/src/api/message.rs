@@ -217,7 +217,7 @@ pub(crate) async fn create(
     Path(app): Path<String>,
     params: Params,
     number: RequestNumber,
-    trace: RequestTrace,
+    mut trace: RequestTrace,
     MessageBody(mut input): MessageBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let made = input.application.take();
@@ -243,6 +243,7 @@ pub(crate) async fn create(
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
     let (Published { event, deliveries, status }, now) = published?;
+    trace.accepted(&app.tenant, 1, Some(event.to_string()));
     let as_accepted = || as_accepted(publication, deliveries, now);
     let shown = match status {
         PublishStatus::Created => as_accepted(),

@@ -8,6 +8,7 @@ use webhooks_dispatch::monitor::MonitorStore as _;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::metrics::Present;
 use crate::service::Service;
 
 /// The deliveries that are counted at most: the text says so.
@@ -25,11 +26,17 @@ pub(crate) async fn scrape(
     caller: Caller,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ReadEvents, None)?;
-    let depth = service.engine().monitor().depth(None, MAX_COUNTED).await?;
-    let late = depth.oldest_due_at.map(|due| Service::now().saturating_since(due));
-    let (gauges, queue) = (service.engine().gauges(), (depth.waiting, late.unwrap_or_default()));
+    let monitor = service.engine().monitor();
+    let depth = monitor.depth(None, MAX_COUNTED).await?;
+    let late = depth.oldest_servable_at.map(|due| Service::now().saturating_since(due));
+    let present = Present {
+        gauges: service.engine().gauges(),
+        waiting: depth.waiting,
+        late: late.unwrap_or_default(),
+        activity: monitor.activity().await?,
+    };
     let mut text = String::new();
-    let written = service.metrics().write(&mut text, &gauges, queue);
+    let written = service.metrics().write(&mut text, &present);
     written.map_err(|_full| ApiError::unavailable())?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
