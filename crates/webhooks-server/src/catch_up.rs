@@ -1,23 +1,28 @@
 //! Catching up: what the store has since a time is told, whether or not it was told before.
 //!
-//! The ids of operational events follow from what happened, so nothing is told twice. A message that was
-//! failing and recovered within the time is not told of: its state is as if nothing had happened.
+//! The ids of operational events follow from what happened, so nothing is told twice. Of messages, it reads
+//! those attempts alone that were made since then.
+
+use std::time::Duration;
 
 use webhooks_admin::{AuditEntry, Entry, ListQuery};
 use webhooks_core::{DeliveryStatus, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::history::{Cursor, DeliveryRecord, HistoryStore as _, Query};
+use webhooks_dispatch::history::{HistoryStore as _, Trouble, TroubleRequest};
 use webhooks_dispatch::monitor::MonitorStore as _;
 use webhooks_dispatch::store::Failing;
 use webhooks_registry::store::{PagePlace, StateKind};
 use webhooks_registry::{EndpointKey, EndpointQuery, Registration};
 
-use crate::attempt_id::read_id;
 use crate::hint::{FAILING_AFTER, Hint, Turn, operational_tenant};
-use crate::operational_event::{ABOUT_MESSAGES, EndpointNews, TellError, is_application};
+use crate::operational_event::{EndpointNews, TellError, is_application};
 use crate::service::Service;
 
 /// The entries that are read at once.
 const STEP: usize = 200;
+
+/// The time within which an attempt is made: one that ended since a time may have started before. No endpoint
+/// may have a longer timeout.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(10 * 60);
 
 impl Service {
     /// Tells all that happened since a time, and since there is an operational endpoint.
@@ -31,8 +36,7 @@ impl Service {
         let since = since.max(first);
         self.catch_up_endpoints(since).await?;
         self.catch_up_deletions(since).await?;
-        self.catch_up_failures(since).await?;
-        self.catch_up_recoveries(since).await
+        self.catch_up_messages(since).await
     }
 
     /// Tells of the endpoints that there are.
@@ -84,82 +88,32 @@ impl Service {
         }
     }
 
-    /// Tells of the messages that have failed for good, and of those that are failing.
-    async fn catch_up_failures(&self, since: Timestamp) -> Result<(), TellError> {
-        for status in [DeliveryStatus::Failed, DeliveryStatus::Retrying] {
-            let statuses = vec![status];
-            let mut query = Query { statuses, limit: STEP, ..Query::default() };
-            loop {
-                let page = self.engine().history().deliveries(query.clone()).await?;
-                let mut hints = Vec::new();
-                for found in &page.items {
-                    hints.extend(self.failure_since(found, since).await?);
-                }
-                self.tell(hints).await?;
-                let Some(next) = page.next else { break };
-                query.after = Some(next);
-            }
-        }
-        Ok(())
-    }
-
-    async fn failure_since(
-        &self,
-        found: &DeliveryRecord,
-        since: Timestamp,
-    ) -> Result<Option<Hint>, TellError> {
-        if !is_application(&found.tenant) {
-            return Ok(None);
-        }
-        let delivery = found.id;
-        if found.status == DeliveryStatus::Failed {
-            let (number, turn) = (found.attempts, Turn::Exhausted);
-            let is_late = found.ended_at.is_some_and(|at| at >= since);
-            return Ok(is_late.then_some(Hint::Attempt { delivery, number, turn }));
-        }
-        let number = found.attempts_before_replay + FAILING_AFTER;
-        if found.attempts < number {
-            return Ok(None);
-        }
-        let failed = self.engine().history().attempt(delivery, number).await?;
-        let failed = failed.map(|failed| failed.attempt.started_at + failed.attempt.duration);
-        let is_late = failed.is_some_and(|at| at >= since);
-        Ok(is_late.then_some(Hint::Attempt { delivery, number, turn: Turn::Failing }))
-    }
-
-    /// Tells of the messages that were taken after a failure that was told.
-    async fn catch_up_recoveries(&self, since: Timestamp) -> Result<(), TellError> {
-        let (tenant, event_type) = (Some(operational_tenant()), ABOUT_MESSAGES.parse().ok());
-        let mut query = Query { tenant, event_type, limit: STEP, ..Query::default() };
+    /// Tells of the turns that messages took. It reads the attempts since then that did not simply succeed.
+    async fn catch_up_messages(&self, since: Timestamp) -> Result<(), TellError> {
+        let started = since.saturating_sub(LONGEST_ATTEMPT);
+        let mut request = TroubleRequest { since: started, after: None, limit: STEP };
         loop {
-            let page = self.engine().history().events(query.clone()).await?;
-            let mut hints = Vec::new();
-            for told in &page.items {
-                // The tag is the attempt.
-                let Some(Ok((delivery, told))) = told.tags.first().map(|tag| read_id(tag.as_str()))
-                else {
-                    continue;
-                };
-                let found = self.engine().history().delivery(delivery).await?;
-                let is_late = |found: &DeliveryRecord| {
-                    let is_delivered = found.status == DeliveryStatus::Delivered;
-                    is_delivered && found.ended_at.is_some_and(|at| at >= since)
-                };
-                if let Some(found) = found.filter(is_late)
-                    && found.attempts > told
-                {
-                    let (number, turn) = (found.attempts, Turn::Recovered);
-                    hints.push(Hint::Attempt { delivery, number, turn });
-                }
-            }
-            self.tell(hints).await?;
-            let next: Option<Cursor> = page.next;
-            if next.is_none() {
-                return Ok(());
-            }
-            query.after = next;
+            let page = self.engine().history().troubles(request).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            request = request.behind(last);
+            let late = page.iter().filter(|found| found.started_at + found.duration >= since);
+            let of_applications = late.filter(|found| is_application(&found.tenant));
+            self.tell(of_applications.filter_map(turn).collect()).await?;
         }
     }
+}
+
+/// Returns a hint at the turn that a message may have taken with an attempt.
+fn turn(found: &Trouble) -> Option<Hint> {
+    let Trouble { delivery, number, status, .. } = *found;
+    let is_last = number == found.attempts;
+    let turn = match (found.has_failed, status) {
+        (false, _) => Turn::Recovered,
+        (true, DeliveryStatus::Failed) if is_last => Turn::Exhausted,
+        (true, _) if number == found.attempts_before_replay + FAILING_AFTER => Turn::Failing,
+        (true, _) => return None,
+    };
+    Some(Hint::Attempt { delivery, number, turn })
 }
 
 /// Returns the news of an endpoint since a time, as far as its present state shows them.
