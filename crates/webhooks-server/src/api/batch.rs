@@ -82,10 +82,12 @@ pub(crate) async fn create(
         let publication = publication.map_err(|error| error.in_message(number))?;
         publications.push(trace.with(publication));
     }
-    service.count(&app.tenant, publications.len() as u64).await?;
+    let ids: Vec<_> = publications.iter().map(Publication::id).collect();
+    let reserved = service.reserve(&app.tenant, &ids).await?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());
     let published = published?;
+    reserved.accept(&published.iter().flatten().collect::<Vec<_>>());
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

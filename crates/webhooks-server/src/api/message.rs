@@ -238,11 +238,13 @@ pub(crate) async fn create(
         }
     };
     service.pass(&app)?;
-    service.count(&app.tenant, 1).await?;
     let publication = trace.with(input.publication(event, &app, number.0)?);
+    let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
-    let (Published { event, deliveries, status }, now) = published?;
+    let (published, now) = published?;
+    reserved.accept(&[&published]);
+    let Published { event, deliveries, status } = published;
     let as_accepted = || as_accepted(publication, deliveries, now);
     let shown = match status {
         PublishStatus::Created => as_accepted(),
