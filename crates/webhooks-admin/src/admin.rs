@@ -33,7 +33,7 @@ const MAX_WATERMARKS: usize = 1_000;
 /// the answers to requests with idempotency keys. Clones share it.
 #[derive(Clone)]
 pub struct Admin {
-    records: Arc<dyn RecordStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
 }
 
 impl Admin {
@@ -151,7 +151,7 @@ impl Admin {
         Err(AdminError::Changed)
     }
 
-    fn collection<R>(&self, scope: String) -> Collection<'_, R> {
+    pub(crate) fn collection<R>(&self, scope: String) -> Collection<'_, R> {
         Collection { records: &self.records, scope, kind: PhantomData }
     }
 

@@ -19,6 +19,7 @@ mod api_key;
 mod application;
 mod audit;
 mod event_type_info;
+mod job_lease;
 mod jwt;
 #[cfg(feature = "memory")]
 mod memory;
@@ -46,6 +47,7 @@ pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};
 pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+pub use job_lease::{JobClaim, JobLease};
 pub use jwt::{JwtHolder, JwtRefusal, JwtSecret, JwtSecretError};
 pub use limits::{Limits, RetrySchedule, Usage};
 #[cfg(feature = "memory")]

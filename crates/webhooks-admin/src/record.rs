@@ -37,6 +37,8 @@ pub enum RecordKind {
     Usage,
     /// A [`ServiceJob`](crate::ServiceJob).
     ServiceJob,
+    /// The [`JobLease`](crate::JobLease) of a job that is not done.
+    JobLease,
     /// A [`Watermark`](crate::Watermark).
     Watermark,
 }
@@ -58,6 +60,7 @@ impl RecordKind {
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",
             Self::ServiceJob => "service_job",
+            Self::JobLease => "job_lease",
             Self::Watermark => "watermark",
         }
     }

@@ -22,7 +22,7 @@ impl Service {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.finish_deletions();
             self.follow_overrides();
-            self.finish_jobs();
+            self.follow_jobs();
             self.start_telling();
         }
         Router::from(openapi::routes())
