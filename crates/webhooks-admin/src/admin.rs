@@ -15,10 +15,10 @@ use crate::audit::{Actor, AuditEntry};
 use crate::collection::{AdminError, Collection, ListQuery, TRIES, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
-use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
+use crate::idempotency::hex;
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::poller::{Consumer, Poller};
-use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
+use crate::record::{RecordChange, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
@@ -245,59 +245,6 @@ impl Admin {
 
     fn all_watermarks(&self) -> Collection<'_, Watermark> {
         self.collection(String::new())
-    }
-
-    /// Asks whether a request with an idempotency key is the first, and keeps its place for a minute if it
-    /// is.
-    ///
-    /// # Errors
-    /// [`AdminError`] when the store fails.
-    pub async fn begin(
-        &self,
-        request: IdempotentRequest<'_>,
-        now: Timestamp,
-    ) -> Result<Begin, AdminError> {
-        let answers = self.collection::<KeptAnswer>(String::new());
-        let held = KeptAnswer { body: request.body_hash(), answer: None, until: Some(now + HELD) };
-        let id = request.record_key();
-        let entry = Entry::new(id, held, now);
-        let insert = RecordChange::Insert(answers.record(&entry)?);
-        match self.records.write(vec![insert], now).await {
-            Ok(()) => return Ok(Begin::First),
-            Err(RecordError::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let found = answers.find(RecordName::Key(entry.id), now).await?;
-        Ok(match found.map(|found| found.value) {
-            Some(kept) if kept.body != entry.value.body => Begin::OtherBody,
-            Some(KeptAnswer { answer: Some(answer), .. }) => Begin::Answered(answer),
-            // It is gone since, and the next try is the first.
-            Some(_) | None => Begin::InProgress,
-        })
-    }
-
-    /// Keeps the answer to a request that was the first for a day; without an answer, the next is the first.
-    ///
-    /// # Errors
-    /// [`AdminError`] when the store fails.
-    pub async fn finish(
-        &self,
-        request: IdempotentRequest<'_>,
-        answer: Option<Answer>,
-        now: Timestamp,
-    ) -> Result<(), AdminError> {
-        let answers = self.collection::<KeptAnswer>(String::new());
-        let key = request.record_key();
-        let Some(answer) = answer else {
-            let forget = RecordChange::Delete(answers.place(key));
-            return Ok(self.records.write(vec![forget], now).await?);
-        };
-        let until = Some(now + KEPT);
-        let value = KeptAnswer { body: request.body_hash(), answer: Some(answer), until };
-        let entry = Entry::new(key, value, now);
-        let place = RecordChange::Delete(answers.place(entry.id.clone()));
-        let insert = RecordChange::Insert(answers.record(&entry)?);
-        Ok(self.records.write(vec![place, insert], now).await?)
     }
 }
 

@@ -46,7 +46,7 @@ pub use collection::{AdminError, Collection, ListPage, ListQuery};
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};
-pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+pub use idempotency::{Answer, Begin, End, IdempotentRequest, Run, number_of};
 pub use job_lease::{JobClaim, JobLease};
 pub use jwt::{JwtHolder, JwtRefusal, JwtSecret, JwtSecretError};
 pub use limits::{Limits, RetrySchedule, Usage};

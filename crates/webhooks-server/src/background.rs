@@ -19,6 +19,7 @@ use webhooks_registry::{EndpointStoreError, Subscription};
 use crate::broadcast::BroadcastError;
 use crate::endpoint_walk::EndpointWalk;
 use crate::error::ApiError;
+use crate::idempotent::RequestNumber;
 use crate::service::Service;
 
 /// The jobs, or applications, of one step.
@@ -75,8 +76,15 @@ impl Service {
         work: ServiceWork,
         application: Option<TenantId>,
         actor: &Actor,
+        number: RequestNumber,
     ) -> Result<Entry<ServiceJob>, ApiError> {
-        let (id, now) = (IdKind::Task.generate(), Self::now());
+        let (id, now) = (number.id(IdKind::Task), Self::now());
+        // A killed process may have started it.
+        if number.is_again()
+            && let Some(job) = self.admin().jobs().look_up(&id, now).await?
+        {
+            return Ok(job);
+        }
         let Some(permit) = self.job_permit() else {
             return Err(ApiError::conflict(
                 "Too many background tasks run; wait until one of them has ended.",

@@ -27,6 +27,7 @@ mod cloud;
 mod cloud_events;
 mod event_types;
 mod faults;
+mod idempotency;
 mod jwt;
 mod killed;
 mod life;

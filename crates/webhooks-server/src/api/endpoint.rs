@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::{App, AppEndpoint, unknown};
+use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::service::Service;
@@ -71,10 +72,11 @@ pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
+    number: RequestNumber,
     Body(input): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
-    Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input).await?)))
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input, number).await?)))
 }
 
 pub(crate) async fn add(
@@ -82,18 +84,22 @@ pub(crate) async fn add(
     caller: &Caller,
     app: &App,
     input: &EndpointIn,
+    number: RequestNumber,
 ) -> Result<EndpointOut, ApiError> {
     input.check()?;
     let endpoint = input.endpoint()?;
-    check_number(service, app).await?;
-    let id = IdKind::Endpoint.generate();
+    let id = number.id(IdKind::Endpoint);
     let (actor, now) = (caller.actor(), Service::now());
-    let entry = EndpointEntry { uid: input.uid.clone() };
-    // The entry first: it keeps the uid for this endpoint.
-    reserve(service, app, &id, entry, &actor).await?;
-    if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
-        forget(service, app, &id, &actor).await?;
-        return Err(error.into());
+    // A process that was killed may have registered it.
+    if !number.is_again() || service.endpoints(app).get(&id).await?.is_none() {
+        check_number(service, app).await?;
+        let entry = EndpointEntry { uid: input.uid.clone() };
+        // The entry first: it keeps the uid for this endpoint.
+        reserve(service, app, &id, entry, &actor).await?;
+        if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
+            forget(service, app, &id, &actor).await?;
+            return Err(error.into());
+        }
     }
     // Its application may have been deleted meanwhile, which did not see it.
     if let Some(entry) = &app.entry
@@ -141,6 +147,10 @@ async fn reserve(
 ) -> Result<(), ApiError> {
     let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
     let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
+    if matches!(added, Err(AdminError::Exists)) && entries.look_up(id, now).await?.is_some() {
+        // A process that was killed added it.
+        return Ok(());
+    }
     let (Err(AdminError::Exists), Some(uid)) = (&added, &entry.uid) else {
         return Ok(added.map(drop)?);
     };
@@ -201,7 +211,10 @@ pub(crate) async fn replace_in(
             None => false,
         };
     if !is_known {
-        return Ok((StatusCode::CREATED, Json(add(service, caller, &app, update).await?)));
+        return Ok((
+            StatusCode::CREATED,
+            Json(add(service, caller, &app, update, RequestNumber::default()).await?),
+        ));
     }
     let found = service.endpoint_of(app, name).await?;
     let uid = update.uid.clone().map_or(Patch::Clear, Patch::Set);

@@ -238,7 +238,7 @@ pub(crate) async fn create(
         }
     };
     service.pass(&app)?;
-    let publication = trace.with(input.publication(event, &app, number.0)?);
+    let publication = trace.with(input.publication(event, &app, number.number())?);
     let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
