@@ -31,6 +31,7 @@ mod sqlite;
 mod watermark;
 
 mod collection;
+mod endpoint_change;
 mod endpoint_entry;
 mod limits;
 mod poller;
@@ -43,6 +44,7 @@ pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
 pub use collection::{AdminError, Collection, ListPage, ListQuery};
+pub use endpoint_change::EndpointChange;
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};

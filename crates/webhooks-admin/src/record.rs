@@ -21,6 +21,8 @@ pub enum RecordKind {
     Consumer,
     /// The deletion of an application that goes on.
     Deletion,
+    /// An [`EndpointChange`](crate::EndpointChange) that is under way.
+    EndpointChange,
     /// The entry of an endpoint, beside its registration in the engine.
     Endpoint,
     /// An [`EventTypeInfo`](crate::EventTypeInfo).
@@ -52,6 +54,7 @@ impl RecordKind {
             Self::Audit => "audit",
             Self::Consumer => "consumer",
             Self::Deletion => "deletion",
+            Self::EndpointChange => "endpoint_change",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",

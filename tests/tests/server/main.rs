@@ -30,6 +30,7 @@ mod faults;
 mod idempotency;
 mod jwt;
 mod killed;
+mod left_changes;
 mod life;
 mod limits;
 mod more;
