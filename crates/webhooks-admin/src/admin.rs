@@ -15,10 +15,10 @@ use crate::audit::{Actor, AuditEntry};
 use crate::collection::{AdminError, Collection, ListQuery, TRIES, audit_row};
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
-use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
+use crate::idempotency::hex;
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::poller::{Consumer, Poller};
-use crate::record::{Record, RecordChange, RecordError, RecordName, RecordStore};
+use crate::record::{RecordChange, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
@@ -33,7 +33,7 @@ const MAX_WATERMARKS: usize = 1_000;
 /// the answers to requests with idempotency keys. Clones share it.
 #[derive(Clone)]
 pub struct Admin {
-    records: Arc<dyn RecordStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
 }
 
 impl Admin {
@@ -151,7 +151,7 @@ impl Admin {
         Err(AdminError::Changed)
     }
 
-    fn collection<R>(&self, scope: String) -> Collection<'_, R> {
+    pub(crate) fn collection<R>(&self, scope: String) -> Collection<'_, R> {
         Collection { records: &self.records, scope, kind: PhantomData }
     }
 
@@ -199,7 +199,7 @@ impl Admin {
     /// [`AdminError`] when the store fails.
     pub async fn watermarks(&self, now: Timestamp) -> Result<Vec<Entry<Watermark>>, AdminError> {
         let query = ListQuery { limit: MAX_WATERMARKS, ..ListQuery::default() };
-        Ok(self.collection::<Watermark>(String::new()).list(query, now).await?.items)
+        Ok(self.all_watermarks().list(query, now).await?.items)
     }
 
     /// Adds the watermark of a process, unless it has one.
@@ -212,14 +212,12 @@ impl Admin {
         told_until: Timestamp,
         now: Timestamp,
     ) -> Result<(), AdminError> {
-        let insert = RecordChange::Insert(self.watermark(process, told_until, now)?);
-        match self.records.write(vec![insert], now).await {
-            Ok(()) | Err(RecordError::Exists { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let first =
+            |before: Option<Watermark>| Ok(before.unwrap_or_else(|| Watermark::new(told_until)));
+        self.all_watermarks().advance(process, now, first).await.map(drop)
     }
 
-    /// Moves the watermark of a process, which it may not have yet.
+    /// Moves the watermark of a process, which it may not have yet. It never goes back.
     ///
     /// # Errors
     /// [`AdminError`] when the store fails.
@@ -229,9 +227,11 @@ impl Admin {
         told_until: Timestamp,
         now: Timestamp,
     ) -> Result<(), AdminError> {
-        let record = self.watermark(process, told_until, now)?;
-        let delete = RecordChange::Delete(record.place.clone());
-        Ok(self.records.write(vec![delete, RecordChange::Insert(record)], now).await?)
+        let later = |before: Option<Watermark>| {
+            let before = before.map_or(told_until, |before| before.told_until);
+            Ok(Watermark::new(before.max(told_until)))
+        };
+        self.all_watermarks().advance(process, now, later).await.map(drop)
     }
 
     /// Deletes the watermark of a process, if it has one.
@@ -239,72 +239,12 @@ impl Admin {
     /// # Errors
     /// [`AdminError`] when the store fails.
     pub async fn delete_watermark(&self, process: &str, now: Timestamp) -> Result<(), AdminError> {
-        let place = self.collection::<Watermark>(String::new()).place(process.to_owned());
+        let place = self.all_watermarks().place(process.to_owned());
         Ok(self.records.write(vec![RecordChange::Delete(place)], now).await?)
     }
 
-    fn watermark(
-        &self,
-        process: &str,
-        told_until: Timestamp,
-        now: Timestamp,
-    ) -> Result<Record, AdminError> {
-        let (id, value) = (process.to_owned(), Watermark::new(told_until));
-        let entry = Entry::new(id, value, now);
-        self.collection::<Watermark>(String::new()).record(&entry)
-    }
-
-    /// Asks whether a request with an idempotency key is the first, and keeps its place for a minute if it
-    /// is.
-    ///
-    /// # Errors
-    /// [`AdminError`] when the store fails.
-    pub async fn begin(
-        &self,
-        request: IdempotentRequest<'_>,
-        now: Timestamp,
-    ) -> Result<Begin, AdminError> {
-        let answers = self.collection::<KeptAnswer>(String::new());
-        let held = KeptAnswer { body: request.body_hash(), answer: None, until: Some(now + HELD) };
-        let id = request.record_key();
-        let entry = Entry::new(id, held, now);
-        let insert = RecordChange::Insert(answers.record(&entry)?);
-        match self.records.write(vec![insert], now).await {
-            Ok(()) => return Ok(Begin::First),
-            Err(RecordError::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let found = answers.find(RecordName::Key(entry.id), now).await?;
-        Ok(match found.map(|found| found.value) {
-            Some(kept) if kept.body != entry.value.body => Begin::OtherBody,
-            Some(KeptAnswer { answer: Some(answer), .. }) => Begin::Answered(answer),
-            // It is gone since, and the next try is the first.
-            Some(_) | None => Begin::InProgress,
-        })
-    }
-
-    /// Keeps the answer to a request that was the first for a day; without an answer, the next is the first.
-    ///
-    /// # Errors
-    /// [`AdminError`] when the store fails.
-    pub async fn finish(
-        &self,
-        request: IdempotentRequest<'_>,
-        answer: Option<Answer>,
-        now: Timestamp,
-    ) -> Result<(), AdminError> {
-        let answers = self.collection::<KeptAnswer>(String::new());
-        let key = request.record_key();
-        let Some(answer) = answer else {
-            let forget = RecordChange::Delete(answers.place(key));
-            return Ok(self.records.write(vec![forget], now).await?);
-        };
-        let until = Some(now + KEPT);
-        let value = KeptAnswer { body: request.body_hash(), answer: Some(answer), until };
-        let entry = Entry::new(key, value, now);
-        let place = RecordChange::Delete(answers.place(entry.id.clone()));
-        let insert = RecordChange::Insert(answers.record(&entry)?);
-        Ok(self.records.write(vec![place, insert], now).await?)
+    fn all_watermarks(&self) -> Collection<'_, Watermark> {
+        self.collection(String::new())
     }
 }
 

@@ -19,6 +19,7 @@ mod api_key;
 mod application;
 mod audit;
 mod event_type_info;
+mod job_lease;
 mod jwt;
 #[cfg(feature = "memory")]
 mod memory;
@@ -30,6 +31,7 @@ mod sqlite;
 mod watermark;
 
 mod collection;
+mod endpoint_change;
 mod endpoint_entry;
 mod limits;
 mod poller;
@@ -42,10 +44,12 @@ pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
 pub use collection::{AdminError, Collection, ListPage, ListQuery};
+pub use endpoint_change::EndpointChange;
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};
-pub use idempotency::{Answer, Begin, IdempotentRequest, number_of};
+pub use idempotency::{Answer, Begin, End, IdempotentRequest, Run, number_of};
+pub use job_lease::{JobClaim, JobLease};
 pub use jwt::{JwtHolder, JwtRefusal, JwtSecret, JwtSecretError};
 pub use limits::{Limits, RetrySchedule, Usage};
 #[cfg(feature = "memory")]

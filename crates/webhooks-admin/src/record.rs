@@ -21,6 +21,8 @@ pub enum RecordKind {
     Consumer,
     /// The deletion of an application that goes on.
     Deletion,
+    /// An [`EndpointChange`](crate::EndpointChange) that is under way.
+    EndpointChange,
     /// The entry of an endpoint, beside its registration in the engine.
     Endpoint,
     /// An [`EventTypeInfo`](crate::EventTypeInfo).
@@ -37,6 +39,8 @@ pub enum RecordKind {
     Usage,
     /// A [`ServiceJob`](crate::ServiceJob).
     ServiceJob,
+    /// The [`JobLease`](crate::JobLease) of a job that is not done.
+    JobLease,
     /// A [`Watermark`](crate::Watermark).
     Watermark,
 }
@@ -50,6 +54,7 @@ impl RecordKind {
             Self::Audit => "audit",
             Self::Consumer => "consumer",
             Self::Deletion => "deletion",
+            Self::EndpointChange => "endpoint_change",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",
@@ -58,6 +63,7 @@ impl RecordKind {
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",
             Self::ServiceJob => "service_job",
+            Self::JobLease => "job_lease",
             Self::Watermark => "watermark",
         }
     }

@@ -25,6 +25,7 @@ pub mod scheduled;
 pub mod search;
 pub mod settle;
 pub mod trace;
+pub mod troubles;
 pub mod try_now;
 pub mod versions;
 

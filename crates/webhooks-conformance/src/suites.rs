@@ -213,6 +213,10 @@ macro_rules! delivery_store_tests {
                 a_replayed_delivery_has_its_trace
                 a_trace_is_no_part_of_the_content
             }
+            troubles (delivery_store::troubles) {
+                troubles_are_the_attempts_that_failed_or_followed_another
+                troubles_come_in_pages_by_their_time
+            }
             try_now (delivery_store::try_now) {
                 a_retry_that_waits_is_due_at_once_and_more_follow
                 one_retry_of_many_is_made_at_once
@@ -316,6 +320,7 @@ mod tests {
             include_str!("delivery_store/search.rs"),
             include_str!("delivery_store/settle.rs"),
             include_str!("delivery_store/trace.rs"),
+            include_str!("delivery_store/troubles.rs"),
             include_str!("delivery_store/try_now.rs"),
             include_str!("delivery_store/versions.rs"),
             include_str!("seen_store.rs"),
@@ -328,6 +333,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 169);
+        assert_eq!(count, 171);
     }
 }

@@ -18,7 +18,7 @@ pub mod types {
     pub use crate::figures::{FiguresQuery, FiguresRow};
     pub use crate::history::{
         AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     };
     pub use crate::jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -144,6 +144,8 @@ macro_rules! __methods {
             feed(request: $crate::__types::FeedRequest)
                 -> Result<$crate::__types::FeedPage, $crate::__types::StoreError>;
             feed_end() -> Result<$crate::__types::Cursor, $crate::__types::StoreError>;
+            troubles(request: $crate::__types::TroubleRequest)
+                -> Result<Vec<$crate::__types::Trouble>, $crate::__types::StoreError>;
             deliveries(query: $crate::__types::Query) -> Result<
                 $crate::__types::Page<$crate::__types::DeliveryRecord>,
                 $crate::__types::StoreError,

@@ -9,6 +9,7 @@ mod record;
 
 mod feed;
 mod sent_request;
+mod trouble;
 
 use webhooks_core::{DeliveryId, EventId, TenantId};
 
@@ -21,6 +22,7 @@ pub use self::record::{
     SearchRequest,
 };
 pub use self::sent_request::{SentRequest, SentRequestError};
+pub use self::trouble::{Trouble, TroubleRequest};
 pub use crate::response_record::Excerpt;
 pub use crate::store::Attempt;
 
@@ -85,6 +87,21 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// [`StoreError`] when the store fails, or has no feed.
     fn feed_end(&self) -> impl Future<Output = Result<Cursor, StoreError>> + Send {
         std::future::ready(Err(StoreError::Unsupported { call: "feed_end" }))
+    }
+
+    /// Returns the next troubles of all tenants, the oldest first.
+    ///
+    /// It reads those alone that started since the time of the request, whatever the store has of before. An
+    /// attempt is there once it is settled, which may be later than the start of others.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails, or does not list troubles.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn troubles(
+        &self,
+        request: TroubleRequest,
+    ) -> impl Future<Output = Result<Vec<Trouble>, StoreError>> + Send {
+        std::future::ready(Err(StoreError::Unsupported { call: "troubles" }))
     }
 
     /// Returns a page of deliveries.

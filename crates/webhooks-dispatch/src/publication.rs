@@ -1,6 +1,6 @@
 //! A publication: an event, and how it is to be delivered.
 
-use webhooks_core::{EndpointId, Event, Timestamp, TraceContext};
+use webhooks_core::{EndpointId, Event, EventId, Timestamp, TraceContext};
 
 use crate::serialized_event::SerializedEvent;
 
@@ -35,6 +35,11 @@ impl Publication {
     /// Returns the publication of an event, at once and to all endpoints that want it.
     pub fn new(event: &Event) -> Self {
         Self { event: SerializedEvent::new(event) }
+    }
+
+    /// Returns the id of the event.
+    pub fn id(&self) -> &EventId {
+        &self.event.id
     }
 
     /// Sets the time before which nothing is delivered, up to 90 days ahead. A time in the past means

@@ -140,6 +140,9 @@ CREATE TABLE webhooks.ended_deliveries (
 CREATE INDEX ended_deliveries_endpoint ON webhooks.ended_deliveries (endpoint, id);
 CREATE INDEX ended_deliveries_undelivered ON webhooks.ended_deliveries (endpoint, id)
     WHERE status IN ('failed', 'cancelled');
+-- Those whose last attempt did not simply succeed, by time: a service tells of them.
+CREATE INDEX ended_deliveries_troubles ON webhooks.ended_deliveries (started_at, id, attempts)
+    WHERE status = 'failed' OR attempts > 1;
 
 -- Attempts that did not end their delivery.
 CREATE TABLE webhooks.earlier_attempts (
@@ -155,6 +158,7 @@ CREATE TABLE webhooks.earlier_attempts (
     response         bytea,
     PRIMARY KEY (delivery, number, event_at)
 ) PARTITION BY RANGE (event_at);
+CREATE INDEX earlier_attempts_started ON webhooks.earlier_attempts (started_at, delivery, number);
 
 -- The queue: deliveries that have not ended. Their status is pending, retrying or, for a closed
 -- endpoint, cancelled. Rows are narrow, and a fifth of each page stays free, so that a claim changes

@@ -21,6 +21,7 @@ mod filter;
 mod list;
 mod path;
 mod record;
+mod troubles;
 
 use filter::event_order;
 use list::{push_limit, push_order};

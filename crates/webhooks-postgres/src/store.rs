@@ -20,7 +20,7 @@ use webhooks_dispatch::{
     figures::{FiguresQuery, FiguresRow},
     history::{
         AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     },
     jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -334,6 +334,10 @@ impl HistoryStore for PostgresStore {
 
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         self.inner.feed_end().await
+    }
+
+    async fn troubles(&self, request: TroubleRequest) -> Result<Vec<Trouble>, StoreError> {
+        self.inner.troubles(request).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

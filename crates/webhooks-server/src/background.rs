@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use webhooks_admin::{
-    Actor, AdminError, Application, Entry, IdKind, ListQuery, ServiceJob, ServiceJobState,
-    ServiceWork,
+    Actor, AdminError, Application, Entry, IdKind, JobClaim, ListQuery, ServiceJob,
+    ServiceJobState, ServiceWork,
 };
 use webhooks_core::{TenantId, Timestamp};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::figures::{FiguresQuery, FiguresStep};
 use webhooks_dispatch::monitor::MonitorStore as _;
 use webhooks_dispatch::store::{OperationError, StoreError};
@@ -18,6 +19,7 @@ use webhooks_registry::{EndpointStoreError, Subscription};
 use crate::broadcast::BroadcastError;
 use crate::endpoint_walk::EndpointWalk;
 use crate::error::ApiError;
+use crate::idempotent::RequestNumber;
 use crate::service::Service;
 
 /// The jobs, or applications, of one step.
@@ -74,53 +76,62 @@ impl Service {
         work: ServiceWork,
         application: Option<TenantId>,
         actor: &Actor,
+        number: RequestNumber,
     ) -> Result<Entry<ServiceJob>, ApiError> {
+        let (id, now) = (number.id(IdKind::Task), Self::now());
+        // A killed process may have started it.
+        if number.is_again()
+            && let Some(job) = self.admin().jobs().look_up(&id, now).await?
+        {
+            return Ok(job);
+        }
         let Some(permit) = self.job_permit() else {
             return Err(ApiError::conflict(
                 "Too many background tasks run; wait until one of them has ended.",
             ));
         };
-        let now = Self::now();
         let (state, result, until) = (ServiceJobState::Running, Value::Null, now + KEPT);
         let job = ServiceJob { application, work, state, result, until };
-        let entry = self.admin().jobs().add(IdKind::Task.generate(), job, actor, now).await?;
-        let (service, started) = (self.clone(), entry.clone());
+        let claim = self.admin().start_job(id, job, actor, now).await?;
+        let (service, entry) = (self.clone(), claim.job.clone());
         tokio::spawn(async move {
-            service.finish_job(started).await;
+            service.finish_job(claim).await;
             drop(permit);
         });
         Ok(entry)
     }
 
-    /// Goes on with the jobs that are left from before, in a task of its own.
-    pub(crate) fn finish_jobs(&self) {
-        let service = self.clone();
+    /// Does the jobs that a process has left that is dead, in a task of its own, as long as the service is
+    /// used.
+    pub(crate) fn follow_jobs(&self) {
+        let service = self.downgrade();
         tokio::spawn(async move {
-            let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-            loop {
-                let page = match service.admin().jobs().list(query.clone(), Self::now()).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(error, "jobs are left; the next start goes on with them");
-                        return;
-                    }
-                };
-                let is_left = |job: &Entry<ServiceJob>| job.value.state == ServiceJobState::Running;
-                for job in page.items.into_iter().filter(is_left) {
-                    service.finish_job(job).await;
+            while let Some(service) = service.upgrade() {
+                if let Err(error) = service.finish_jobs().await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "jobs that are left are done later");
                 }
-                if page.is_last {
-                    return;
-                }
-                query.iterator = page.next;
+                drop(service);
+                SystemClock.sleep(JobClaim::EXTEND_AFTER).await;
             }
         });
     }
 
-    /// Does the work of a job and records its result.
-    async fn finish_job(&self, job: Entry<ServiceJob>) {
-        let (state, result) = match self.result_of(&job).await {
+    async fn finish_jobs(&self) -> Result<(), AdminError> {
+        while let Some(claim) = self.admin().claim_job(Self::now()).await? {
+            self.finish_job(claim).await;
+        }
+        Ok(())
+    }
+
+    /// Does the work of a job and records its result, unless another process has claimed it meanwhile.
+    async fn finish_job(&self, claim: JobClaim) {
+        let job = &claim.job;
+        let result = tokio::select! {
+            result = self.result_of(job) => result,
+            () = self.extend(&claim) => return,
+        };
+        let outcome = match result {
             Ok(result) => (ServiceJobState::Finished, result),
             Err(failure) => {
                 let error = &failure as &dyn std::error::Error;
@@ -128,17 +139,24 @@ impl Service {
                 (ServiceJobState::Failed, json!({ "error": failure.to_string() }))
             }
         };
-        let ended = |job: ServiceJob| match job.state {
-            ServiceJobState::Running => {
-                ServiceJob { state, result: result.clone(), work: job.work.forgotten(), ..job }
-            }
-            // Another process was faster.
-            ServiceJobState::Finished | ServiceJobState::Failed => job,
-        };
-        let (actor, now) = (Actor::service(), Self::now());
-        if let Err(error) = self.admin().jobs().change(&job.id, &actor, now, ended).await {
+        if let Err(error) = self.admin().finish_job(&claim, outcome, Self::now()).await {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, job = job.id, "a job is left; the next start does it again");
+            tracing::error!(error, job = job.id, "a job is left, and is done again");
+        }
+    }
+
+    /// Extends a claim until it is lost.
+    async fn extend(&self, claim: &JobClaim) {
+        loop {
+            SystemClock.sleep(JobClaim::EXTEND_AFTER).await;
+            match self.admin().extend_job(claim, Self::now()).await {
+                Ok(()) => {}
+                Err(AdminError::Changed) => return,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, job = claim.job.id, "a lease was not extended");
+                }
+            }
         }
     }
 

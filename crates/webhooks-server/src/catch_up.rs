@@ -1,23 +1,33 @@
 //! Catching up: what the store has since a time is told, whether or not it was told before.
 //!
-//! The ids of operational events follow from what happened, so nothing is told twice. A message that was
-//! failing and recovered within the time is not told of: its state is as if nothing had happened.
+//! The ids of operational events follow from what happened, so nothing is told twice. It reads the
+//! attempts and the rows of the audit log since then, and no others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use webhooks_admin::{AuditEntry, Entry, ListQuery};
 use webhooks_core::{DeliveryStatus, EndpointId, TenantId, Timestamp};
-use webhooks_dispatch::history::{Cursor, DeliveryRecord, HistoryStore as _, Query};
+use webhooks_dispatch::history::{HistoryStore as _, Trouble, TroubleRequest};
 use webhooks_dispatch::monitor::MonitorStore as _;
 use webhooks_dispatch::store::Failing;
-use webhooks_registry::store::{PagePlace, StateKind};
+use webhooks_registry::store::StateKind;
 use webhooks_registry::{EndpointKey, EndpointQuery, Registration};
 
-use crate::attempt_id::read_id;
+use crate::endpoint_log::is_registration;
 use crate::hint::{FAILING_AFTER, Hint, Turn, operational_tenant};
-use crate::operational_event::{ABOUT_MESSAGES, EndpointNews, TellError, is_application};
+use crate::operational_event::{EndpointNews, TellError, is_application};
 use crate::service::Service;
+
+/// Endpoints that may have news.
+type Changed = BTreeSet<EndpointKey>;
 
 /// The entries that are read at once.
 const STEP: usize = 200;
+
+/// The time within which an attempt is made: one that ended since a time may have started before. No endpoint
+/// may have a longer timeout.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(10 * 60);
 
 impl Service {
     /// Tells all that happened since a time, and since there is an operational endpoint.
@@ -29,32 +39,30 @@ impl Service {
         let first = listeners.iter().map(|found| found.revision.created_at).min();
         let Some(first) = first else { return Ok(()) };
         let since = since.max(first);
-        self.catch_up_endpoints(since).await?;
-        self.catch_up_deletions(since).await?;
-        self.catch_up_failures(since).await?;
-        self.catch_up_recoveries(since).await
+        let failing = self.catch_up_messages(since).await?;
+        let changed = self.catch_up_deletions(since).await?;
+        self.catch_up_endpoints(failing.union(&changed), since).await
     }
 
-    /// Tells of the endpoints that there are.
-    async fn catch_up_endpoints(&self, since: Timestamp) -> Result<(), TellError> {
-        let mut query = EndpointQuery { limit: STEP, ..EndpointQuery::default() };
-        loop {
-            let page = self.engine().endpoints().list(query.clone()).await?;
-            let mut found = page.items;
-            found.retain(|found| is_application(&found.endpoint.tenant));
-            let keys = found.iter().map(|found| found.key()).collect();
-            let health = self.engine().monitor().health(keys, 1).await?;
+    /// Tells of endpoints that there are.
+    async fn catch_up_endpoints(
+        &self,
+        keys: impl Iterator<Item = &EndpointKey> + Send,
+        since: Timestamp,
+    ) -> Result<(), TellError> {
+        for key in keys {
+            let endpoints = self.engine().endpoints().tenant(key.tenant.clone());
+            let Some(found) = endpoints.get(key.id.as_str()).await? else { continue };
+            let health = self.engine().monitor().health(vec![key.clone()], 1).await?.pop();
+            let failing = health.and_then(|health| health.failing);
+            let failing = failing.filter(|failing| self.is_warned_of(failing, since));
             let mut events = Vec::new();
-            for (found, health) in found.iter().zip(health) {
-                let failing = health.failing.filter(|failing| self.is_warned_of(failing, since));
-                for news in news_since(found, failing, since) {
-                    events.push(self.endpoint_event(&found.key(), news).await?);
-                }
+            for news in news_since(&found, failing, since) {
+                events.push(self.endpoint_event(key, news).await?);
             }
             self.publish_news(events).await?;
-            let Some(next) = page.next else { return Ok(()) };
-            query.place = Some(PagePlace::After(next));
         }
+        Ok(())
     }
 
     fn is_warned_of(&self, failing: &Failing, since: Timestamp) -> bool {
@@ -62,108 +70,68 @@ impl Service {
         failing.last >= since && warned_after.is_some_and(|span| failing.tried_for >= span)
     }
 
-    /// Tells of the endpoints that are gone, from the audit log.
-    async fn catch_up_deletions(&self, since: Timestamp) -> Result<(), TellError> {
+    /// Tells of the endpoints that are gone, from the audit log; returns those that were changed.
+    async fn catch_up_deletions(&self, since: Timestamp) -> Result<Changed, TellError> {
         let mut query = ListQuery { limit: STEP, is_descending: true, ..ListQuery::default() };
+        let mut changed = Changed::new();
         loop {
             let page = self.admin().audit().list(query, Self::now()).await?;
             let (read, mut events) = (page.items.len(), Vec::new());
             let rows = page.items.into_iter().take_while(|row| row.created_at >= since);
             let rows: Vec<Entry<AuditEntry>> = rows.collect();
             let is_end = rows.len() < read || page.is_last;
-            let keys: Vec<EndpointKey> =
-                rows.iter().filter_map(|row| deleted(&row.value)).collect();
-            for key in keys {
-                events.push(self.endpoint_event(&key, EndpointNews::Deleted).await?);
+            for row in rows {
+                match changed_endpoint(&row.value) {
+                    Some(key) if row.value.after.is_none() => {
+                        events.push(self.endpoint_event(&key, EndpointNews::Deleted).await?);
+                    }
+                    key => changed.extend(key),
+                }
             }
             self.publish_news(events).await?;
             if is_end {
-                return Ok(());
+                return Ok(changed);
             }
             query = ListQuery { limit: STEP, is_descending: true, iterator: page.next };
         }
     }
 
-    /// Tells of the messages that have failed for good, and of those that are failing.
-    async fn catch_up_failures(&self, since: Timestamp) -> Result<(), TellError> {
-        for status in [DeliveryStatus::Failed, DeliveryStatus::Retrying] {
-            let statuses = vec![status];
-            let mut query = Query { statuses, limit: STEP, ..Query::default() };
-            loop {
-                let page = self.engine().history().deliveries(query.clone()).await?;
-                let mut hints = Vec::new();
-                for found in &page.items {
-                    hints.extend(self.failure_since(found, since).await?);
-                }
-                self.tell(hints).await?;
-                let Some(next) = page.next else { break };
-                query.after = Some(next);
-            }
-        }
-        Ok(())
-    }
-
-    async fn failure_since(
-        &self,
-        found: &DeliveryRecord,
-        since: Timestamp,
-    ) -> Result<Option<Hint>, TellError> {
-        if !is_application(&found.tenant) {
-            return Ok(None);
-        }
-        let delivery = found.id;
-        if found.status == DeliveryStatus::Failed {
-            let (number, turn) = (found.attempts, Turn::Exhausted);
-            let is_late = found.ended_at.is_some_and(|at| at >= since);
-            return Ok(is_late.then_some(Hint::Attempt { delivery, number, turn }));
-        }
-        let number = found.attempts_before_replay + FAILING_AFTER;
-        if found.attempts < number {
-            return Ok(None);
-        }
-        let failed = self.engine().history().attempt(delivery, number).await?;
-        let failed = failed.map(|failed| failed.attempt.started_at + failed.attempt.duration);
-        let is_late = failed.is_some_and(|at| at >= since);
-        Ok(is_late.then_some(Hint::Attempt { delivery, number, turn: Turn::Failing }))
-    }
-
-    /// Tells of the messages that were taken after a failure that was told.
-    async fn catch_up_recoveries(&self, since: Timestamp) -> Result<(), TellError> {
-        let (tenant, event_type) = (Some(operational_tenant()), ABOUT_MESSAGES.parse().ok());
-        let mut query = Query { tenant, event_type, limit: STEP, ..Query::default() };
+    /// Tells of the turns that messages took; returns the endpoints that failed. It reads the attempts since then
+    /// that did not simply succeed.
+    async fn catch_up_messages(&self, since: Timestamp) -> Result<Changed, TellError> {
+        let mut failing = Changed::new();
+        let started = since.saturating_sub(LONGEST_ATTEMPT);
+        let mut request = TroubleRequest { since: started, after: None, limit: STEP };
         loop {
-            let page = self.engine().history().events(query.clone()).await?;
-            let mut hints = Vec::new();
-            for told in &page.items {
-                // The tag is the attempt.
-                let Some(Ok((delivery, told))) = told.tags.first().map(|tag| read_id(tag.as_str()))
-                else {
-                    continue;
-                };
-                let found = self.engine().history().delivery(delivery).await?;
-                let is_late = |found: &DeliveryRecord| {
-                    let is_delivered = found.status == DeliveryStatus::Delivered;
-                    is_delivered && found.ended_at.is_some_and(|at| at >= since)
-                };
-                if let Some(found) = found.filter(is_late)
-                    && found.attempts > told
-                {
-                    let (number, turn) = (found.attempts, Turn::Recovered);
-                    hints.push(Hint::Attempt { delivery, number, turn });
-                }
-            }
-            self.tell(hints).await?;
-            let next: Option<Cursor> = page.next;
-            if next.is_none() {
-                return Ok(());
-            }
-            query.after = next;
+            let page = self.engine().history().troubles(request).await?;
+            let Some(last) = page.last() else { return Ok(failing) };
+            request = request.behind(last);
+            let is_late = |found: &&Trouble| found.started_at + found.duration >= since;
+            let late = page.iter().filter(is_late).filter(|found| is_application(&found.tenant));
+            let failed = late.clone().filter(|found| found.has_failed);
+            failing.extend(
+                failed.map(|found| EndpointKey::new(found.tenant.clone(), found.endpoint.clone())),
+            );
+            self.tell(late.filter_map(turn).collect()).await?;
         }
     }
 }
 
+/// Returns a hint at the turn that a message may have taken with an attempt.
+fn turn(found: &Trouble) -> Option<Hint> {
+    let Trouble { delivery, number, status, .. } = *found;
+    let is_last = number == found.attempts;
+    let turn = match (found.has_failed, status) {
+        (false, _) => Turn::Recovered,
+        (true, DeliveryStatus::Failed) if is_last => Turn::Exhausted,
+        (true, _) if number == found.attempts_before_replay + FAILING_AFTER => Turn::Failing,
+        (true, _) => return None,
+    };
+    Some(Hint::Attempt { delivery, number, turn })
+}
+
 /// Returns the news of an endpoint since a time, as far as its present state shows them.
-fn news_since(
+pub(crate) fn news_since(
     found: &Registration,
     failing: Option<Failing>,
     since: Timestamp,
@@ -187,11 +155,10 @@ fn news_since(
     news
 }
 
-/// Returns the endpoint that a row of the audit log says is gone. Its entry beside the engine has a row of its
-/// own, which has no URL.
-fn deleted(row: &AuditEntry) -> Option<EndpointKey> {
-    let is_registration = row.before.as_ref().is_some_and(|before| before.get("url").is_some());
-    let is_deleted = row.kind == "endpoint" && row.after.is_none() && is_registration;
+/// Returns the endpoint of an application whose registration a row of the audit log is about.
+fn changed_endpoint(row: &AuditEntry) -> Option<EndpointKey> {
+    let state = row.after.as_ref().or(row.before.as_ref());
+    let is_of = row.kind == "endpoint" && state.is_some_and(is_registration);
     let tenant = TenantId::new(&row.scope).ok().filter(is_application)?;
-    is_deleted.then(|| Some(EndpointKey::new(tenant, EndpointId::new(&row.id).ok()?)))?
+    is_of.then(|| Some(EndpointKey::new(tenant, EndpointId::new(&row.id).ok()?)))?
 }

@@ -1,6 +1,6 @@
 //! Deleting applications, to the end.
 
-use webhooks_admin::{Actor, AdminError, ListQuery};
+use webhooks_admin::{Actor, AdminError, ApiKey, Entry, ListQuery};
 use webhooks_core::TenantId;
 use webhooks_dispatch::store::OperationError;
 use webhooks_registry::{EndpointQuery, EndpointStoreError};
@@ -32,8 +32,26 @@ impl Service {
         let limits = self.admin().limits();
         limits.delete_any(tenant.as_str(), &Actor::service(), Self::now()).await?;
         self.set_limits(tenant, None);
+        self.delete_keys(tenant).await?;
         self.admin().pollers(tenant).delete_all(&Actor::service(), Self::now()).await?;
         Ok(self.admin().endpoints(tenant).delete_all(&Actor::service(), Self::now()).await?)
+    }
+
+    /// Deletes the keys of an application, which are refused since it is gone.
+    async fn delete_keys(&self, tenant: &TenantId) -> Result<(), AdminError> {
+        let keys = self.admin().keys();
+        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+        loop {
+            let page = keys.list(query, Self::now()).await?;
+            let is_of = |key: &&Entry<ApiKey>| key.value.grant.application() == Some(tenant);
+            for key in page.items.iter().filter(is_of) {
+                keys.delete_any(&key.id, &Actor::service(), Self::now()).await?;
+            }
+            if page.is_last {
+                return Ok(());
+            }
+            query = ListQuery { limit: STEP, iterator: page.next, ..ListQuery::default() };
+        }
     }
 
     /// Carries out the deletions that are left from before, in a task of its own.

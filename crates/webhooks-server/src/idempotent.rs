@@ -9,7 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
-use webhooks_admin::{Answer, Begin, IdempotentRequest, number_of};
+use webhooks_admin::{
+    Actor, AdminError, Answer, Begin, Collection, End, Entry, IdKind, IdempotentRequest, Resource,
+    Run, number_of,
+};
 
 use crate::auth::Caller;
 use crate::deadline::timed;
@@ -28,15 +31,54 @@ const MAX_KEY: usize = 256;
 /// Tells that an answer was given before.
 const REPLAYED: &str = "idempotency-replayed";
 
-/// The number that a publish has in common with its repetitions, if it has an idempotency key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestNumber(pub(crate) Option<u128>);
+/// The number that a request has in common with its repetitions, if it has an idempotency key. The ids of what
+/// it makes follow from the number, so that a repetition finds what a process made that was killed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RequestNumber(Option<Run>);
+
+impl RequestNumber {
+    pub(crate) fn number(self) -> Option<u128> {
+        self.0.map(|run| run.number)
+    }
+
+    /// Returns the id of what the request makes.
+    pub(crate) fn id(self, kind: IdKind) -> String {
+        self.number().map_or_else(|| kind.generate(), |number| kind.id(number))
+    }
+
+    /// Returns the number of a part of the request.
+    pub(crate) fn of_part(self, part: usize) -> Option<u128> {
+        self.number().map(|number| number_of(&[&number.to_string(), &part.to_string()]))
+    }
+
+    /// Returns whether what the request makes may be there already.
+    pub(crate) fn is_again(self) -> bool {
+        self.0.is_some_and(|run| run.is_again)
+    }
+
+    /// Adds what the request makes, or returns it if it is there already.
+    pub(crate) async fn add<R: Resource>(
+        self,
+        collection: Collection<'_, R>,
+        kind: IdKind,
+        value: R,
+        actor: &Actor,
+    ) -> Result<Entry<R>, AdminError> {
+        let (id, now) = (self.id(kind), Service::now());
+        match collection.add(id.clone(), value, actor, now).await {
+            Err(AdminError::Exists) if self.is_again() => {
+                collection.look_up(&id, now).await?.ok_or(AdminError::Exists)
+            }
+            added => added,
+        }
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestNumber {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get().copied().unwrap_or(Self(None)))
+        Ok(parts.extensions.get().copied().unwrap_or_default())
     }
 }
 
@@ -90,18 +132,22 @@ async fn once(
     let (mut parts, body) = request.into_parts();
     // A stranger is refused before anything is read or kept.
     let caller = Caller::from_request_parts(&mut parts, service).await?;
-    if tells_secrets(parts.uri.path()) || is_read(parts.uri.path()) {
+    let makes_key = makes_key(parts.uri.path());
+    if (tells_secrets(parts.uri.path()) && !makes_key) || is_read(parts.uri.path()) {
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let scope = format!("{} {}", caller.actor().who, parts.uri);
     if is_publish(parts.uri.path()) {
-        parts.extensions.insert(RequestNumber(Some(number_of(&[&scope, key]))));
+        let run = Run { number: number_of(&[&scope, key]), is_again: false };
+        parts.extensions.insert(RequestNumber(Some(run)));
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let body = read_body(body, service.settings().max_request).await?;
     let asked = IdempotentRequest { scope: &scope, key, body: &body };
     match service.admin().begin(asked, Service::now()).await? {
-        Begin::First => {}
+        Begin::Run(run) => {
+            parts.extensions.insert(RequestNumber(Some(run)));
+        }
         Begin::Answered(answer) => return Ok(again(answer)),
         Begin::InProgress => {
             return Err(ApiError::conflict(
@@ -117,12 +163,15 @@ async fn once(
     let response = next.run(Request::from_parts(parts, Body::from(body.clone()))).await;
     let (parts, told) = response.into_parts();
     let told = told.collect().await.map_err(|_unreadable| ApiError::unavailable())?.to_bytes();
-    // Only what was done is kept: after an error the request may be made again.
-    let answer = parts.status.is_success().then(|| Answer {
-        status: parts.status.as_u16(),
-        body: String::from_utf8_lossy(&told).into_owned(),
-    });
-    if let Err(error) = service.admin().finish(asked, answer, Service::now()).await {
+    let end = if parts.status.is_client_error() {
+        End::Refused
+    } else if makes_key || !parts.status.is_success() {
+        End::Open
+    } else {
+        let body = String::from_utf8_lossy(&told).into_owned();
+        End::Answered(Answer { status: parts.status.as_u16(), body })
+    };
+    if let Err(error) = service.admin().finish(asked, end, Service::now()).await {
         // It is done all the same.
         tracing::warn!(error = &error as &dyn std::error::Error, "an answer was not kept");
     }
@@ -140,6 +189,11 @@ fn is_publish(path: &str) -> bool {
 /// key alone.
 fn tells_secrets(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "auth" | "management" | "secret"))
+}
+
+/// Returns whether a request makes an API key. Its answer is not kept, but its number is.
+fn makes_key(path: &str) -> bool {
+    path.starts_with("/api/v1/management/") && path.ends_with("/api-token")
 }
 
 /// Returns whether the answer of a request is not kept, because it only reads, or shows a payload or a response

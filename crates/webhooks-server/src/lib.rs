@@ -9,6 +9,7 @@ mod error;
 mod attempt_id;
 mod hint;
 
+mod left_changes;
 mod metrics;
 mod operational_event;
 mod overrides;
@@ -36,6 +37,7 @@ mod teller;
 
 mod auth;
 mod deletion;
+mod endpoint_log;
 mod endpoint_walk;
 mod extract;
 

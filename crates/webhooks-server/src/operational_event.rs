@@ -4,9 +4,7 @@
 
 use serde::Serialize;
 use webhooks_admin::{AdminError, IdKind, number_of};
-use webhooks_core::{
-    DeliveryId, Event, EventError, EventId, IdError, LabelError, TenantId, Timestamp,
-};
+use webhooks_core::{DeliveryId, Event, EventError, EventId, IdError, TenantId, Timestamp};
 use webhooks_dispatch::PublishError;
 use webhooks_dispatch::store::StoreError;
 use webhooks_registry::{
@@ -27,8 +25,6 @@ pub(crate) enum TellError {
     Event(#[from] EventError),
     #[error(transparent)]
     Id(#[from] IdError),
-    #[error(transparent)]
-    Label(#[from] LabelError),
     #[error(transparent)]
     Publish(#[from] PublishError),
     #[error(transparent)]
@@ -139,9 +135,6 @@ pub(crate) struct AttemptData {
     pub(crate) timestamp: Timestamp,
 }
 
-/// The pattern of the types of the events about messages.
-pub(crate) const ABOUT_MESSAGES: &str = "message.attempt.*";
-
 impl Turn {
     fn event_type(self) -> &'static str {
         match self {
@@ -151,14 +144,13 @@ impl Turn {
         }
     }
 
-    /// Returns the event. Its tag is the id of the attempt, by which it is found.
+    /// Returns the event.
     pub(crate) fn event(
         self,
         (delivery, number): (DeliveryId, u32),
         data: MessageData,
     ) -> Result<Event, TellError> {
-        let tag = data.last_attempt.id.clone();
-        Ok(event(self.event_type(), turn_number(delivery, number), data)?.tags([tag])?)
+        event(self.event_type(), turn_number(delivery, number), data)
     }
 }
 

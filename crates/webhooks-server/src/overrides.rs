@@ -26,8 +26,17 @@ pub(crate) struct Count {
     pub(crate) day: u64,
     /// Those of all processes, as they were last read.
     pub(crate) stored: u64,
-    /// Those of this process that are not stored yet.
+    /// Those that this process accepted and has not stored yet.
     pub(crate) fresh: u64,
+    /// The places of those that this process is publishing.
+    pub(crate) reserved: u64,
+}
+
+impl Count {
+    /// Returns the number of all, as if those that are being published were accepted.
+    pub(crate) fn all(&self) -> u64 {
+        self.stored + self.fresh + self.reserved
+    }
 }
 
 impl Overrides {

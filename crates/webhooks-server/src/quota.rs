@@ -1,12 +1,14 @@
 //! Limits and retry schedules: read from the records again and again, so that a publish looks them up in
 //! memory, and the counts of messages, which are stored.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use webhooks_admin::{AdminError, Collection, Entry, Limits, ListQuery, Resource, Usage};
-use webhooks_core::{EventType, RetryPolicy, TenantId, Timestamp};
+use webhooks_core::{EventId, EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
+use webhooks_dispatch::history::HistoryStore as _;
+use webhooks_dispatch::{PublishStatus, Published};
 
 use crate::error::ApiError;
 use crate::overrides::Count;
@@ -55,32 +57,80 @@ impl Service {
         });
     }
 
-    /// Counts messages that an application is to publish, unless its day's are used up.
-    pub(crate) async fn count(&self, tenant: &TenantId, messages: u64) -> Result<(), ApiError> {
-        let Some(most) = self.limits(tenant).messages_per_day else { return Ok(()) };
+    /// Reserves places among the messages of an application's day for those that it is to publish. One that
+    /// the store has needs none: publishing it again changes nothing.
+    pub(crate) async fn reserve(
+        &self,
+        tenant: &TenantId,
+        ids: &[&EventId],
+    ) -> Result<Reserved, ApiError> {
         let now = Self::now();
         let day = now.as_unix_seconds() / DAY;
-        let is_known = self
-            .overrides()
-            .with(|known| known.counts.get(tenant).is_some_and(|count| count.day == day));
-        if !is_known {
-            let usage = self.admin().usage(tenant).look_up(&day.to_string(), now).await?;
-            let stored = usage.map_or(0, |found| found.value.messages);
-            self.overrides().with(|known| {
-                let count = known.counts.entry(tenant.clone()).or_default();
-                if count.day != day {
-                    *count = Count { day, stored, fresh: 0 };
-                }
-            });
+        let reserved =
+            |messages| Reserved { service: self.clone(), tenant: tenant.clone(), day, messages };
+        let Some(most) = self.limits(tenant).messages_per_day else { return Ok(reserved(0)) };
+        self.read_count(tenant, day, now).await?;
+        let wanted = ids.len() as u64;
+        if self.take(tenant, wanted, most).is_ok() {
+            return Ok(reserved(wanted));
         }
-        let is_within = self.overrides().with(|known| {
+        let mut fresh = HashSet::new();
+        for id in ids {
+            let found = self.engine().history().event(tenant.clone(), EventId::clone(id)).await?;
+            if found.is_none() {
+                fresh.insert(*id);
+            }
+            // The others need not be looked up.
+            if fresh.len() as u64 > self.free(tenant, most) {
+                break;
+            }
+        }
+        match self.take(tenant, fresh.len() as u64, most) {
+            Ok(()) => Ok(reserved(fresh.len() as u64)),
+            Err(Full) => {
+                let rest = Duration::from_secs((day + 1) * DAY - now.as_unix_seconds());
+                Err(ApiError::used_up(most, rest))
+            }
+        }
+    }
+
+    /// Reads the number of an application's messages on a day, unless it is known.
+    async fn read_count(
+        &self,
+        tenant: &TenantId,
+        day: u64,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let is_of_day = |count: &Count| count.day == day;
+        if self.overrides().with(|known| known.counts.get(tenant).is_some_and(is_of_day)) {
+            return Ok(());
+        }
+        let usage = self.admin().usage(tenant).look_up(&day.to_string(), now).await?;
+        let stored = usage.map_or(0, |found| found.value.messages);
+        self.overrides().with(|known| {
             let count = known.counts.entry(tenant.clone()).or_default();
-            let is_within = count.stored + count.fresh + messages <= most;
-            count.fresh += if is_within { messages } else { 0 };
-            is_within
+            if count.day != day {
+                *count = Count { day, stored, ..Count::default() };
+            }
         });
-        let rest = Duration::from_secs((day + 1) * DAY - now.as_unix_seconds());
-        if is_within { Ok(()) } else { Err(ApiError::used_up(most, rest)) }
+        Ok(())
+    }
+
+    /// Takes places of an application's day.
+    fn take(&self, tenant: &TenantId, messages: u64, most: u64) -> Result<(), Full> {
+        self.overrides().with(|known| {
+            let count = known.counts.entry(tenant.clone()).or_default();
+            if count.all() + messages > most {
+                return Err(Full);
+            }
+            count.reserved += messages;
+            Ok(())
+        })
+    }
+
+    fn free(&self, tenant: &TenantId, most: u64) -> u64 {
+        let all = |count: &Count| count.all();
+        most.saturating_sub(self.overrides().with(|known| known.counts.get(tenant).map_or(0, all)))
     }
 
     /// Reads all limits and schedules, and sets those that are new or gone.
@@ -159,6 +209,48 @@ impl Service {
                 drop(service);
                 SystemClock.sleep(COUNT).await;
             }
+        });
+    }
+}
+
+/// The places of a day are used up.
+struct Full;
+
+/// Places among the messages of an application's day, for those that are being published. Places that
+/// [`accept`](Self::accept) does not use are free again.
+#[must_use = "the messages count once they are accepted"]
+pub(crate) struct Reserved {
+    service: Service,
+    tenant: TenantId,
+    day: u64,
+    messages: u64,
+}
+
+impl Reserved {
+    /// Counts the messages that are new in the store.
+    pub(crate) fn accept(self, published: &[&Published]) {
+        let is_new = |published: &&&Published| published.status == PublishStatus::Created;
+        let accepted = published.iter().filter(is_new).count() as u64;
+        self.with_count(|count, messages| count.fresh += accepted.min(messages));
+    }
+
+    fn with_count(&self, act: impl FnOnce(&mut Count, u64)) {
+        if self.messages > 0 {
+            self.service.overrides().with(|known| {
+                // A new day has a count of its own.
+                let count = known.counts.get_mut(&self.tenant);
+                if let Some(count) = count.filter(|count| count.day == self.day) {
+                    act(count, self.messages);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.with_count(|count, messages| {
+            count.reserved = count.reserved.saturating_sub(messages);
         });
     }
 }

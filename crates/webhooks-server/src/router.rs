@@ -21,8 +21,9 @@ impl Service {
         // An earlier life may not have finished some.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.finish_deletions();
+            self.follow_changes();
             self.follow_overrides();
-            self.finish_jobs();
+            self.follow_jobs();
             self.start_telling();
         }
         Router::from(openapi::routes())

@@ -75,6 +75,8 @@ CREATE TABLE attempts (
     response    BLOB,                           -- the start of the body
     PRIMARY KEY (delivery, number)
 ) WITHOUT ROWID;
+-- Those that did not simply succeed, by time: a service tells of them. Most attempts are not among them.
+CREATE INDEX attempts_troubles ON attempts (started_at) WHERE number > 1 OR error IS NOT NULL;
 
 -- Counts of endpoints by minute or, once they are older than 48 hours, by hour.
 CREATE TABLE figures (

@@ -6,6 +6,7 @@ mod filter;
 mod records;
 
 mod feed;
+mod troubles;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -13,7 +14,7 @@ use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::{
     history::{
         AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest,
+        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     },
     store::StoreError,
 };
@@ -64,6 +65,10 @@ impl HistoryStore for SqliteStore {
 
     async fn feed_end(&self) -> Result<Cursor, StoreError> {
         self.read_rows(feed::end).await
+    }
+
+    async fn troubles(&self, request: TroubleRequest) -> Result<Vec<Trouble>, StoreError> {
+        self.read_rows(move |connection| troubles::read(connection, &request)).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

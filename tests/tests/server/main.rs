@@ -20,13 +20,17 @@ macro_rules! on_each_store {
 
 mod access;
 mod api;
+mod background_jobs;
+mod catching_up;
 mod clients;
 mod cloud;
 mod cloud_events;
 mod event_types;
 mod faults;
+mod idempotency;
 mod jwt;
 mod killed;
+mod left_changes;
 mod life;
 mod limits;
 mod more;

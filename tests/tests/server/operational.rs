@@ -1,6 +1,7 @@
 //! Operational webhooks: each is told, signed, once, also when the service is killed before it could.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use webhooks_admin::{Grant, Role};
 use webhooks_core::{RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::{HistoryStore as _, Query};
+use webhooks_dispatch::{BreakerSettings, EngineSettings};
 use webhooks_sign::{Key, KeyRing, standard};
 use webhooks_tests::postgres::Cluster;
 use webhooks_tests::{Received, Receiver};
 
 use crate::life::{Callers, Life, wait};
-use crate::running::{Running, add_key};
+use crate::running::{Kind, Running, add_key};
 
 const OPERATIONAL: &str = "/api/v1/operational-webhook/endpoint";
 
@@ -258,6 +260,62 @@ mod behaviour {
         assert!(of_own.count() >= 5, "{text}");
         assert!(!text.contains(&secret) && !text.contains("hush"), "{text}");
     }
+}
+
+/// Goal: an endpoint that fails for a while is told of, before it is disabled, and so is its message that
+/// arrives in the end. Method: an engine that disables after some seconds warns after a tenth of it.
+async fn failing_is_told_and_then_recovered(kind: Kind) {
+    let soon = Duration::from_millis(100);
+    let settings = EngineSettings {
+        retry: RetryPolicy::fixed(soon, 1_000),
+        breaker: BreakerSettings { first_pause: soon, longest_pause: soon, ..Default::default() },
+        disable_after: Some(Duration::from_secs(20)),
+        ..EngineSettings::default()
+    };
+    let running = Running::start_engine(kind, settings).await;
+    let listener = Receiver::answering(200).await;
+    let is_well = Arc::new(AtomicBool::default());
+    let switch = Arc::clone(&is_well);
+    let receiver = Receiver::start(move |_, _: &Received| {
+        let code = if switch.load(Ordering::Relaxed) { 200 } else { 500 };
+        Response::builder().status(code).body(Full::default()).unwrap()
+    })
+    .await;
+    let app = running.add_app("shop").await;
+    let wanted = ["endpoint.failing", "endpoint.disabled", "message.attempt.recovered"];
+    listen(&running, &listener, json!({ "eventTypes": wanted })).await;
+    let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
+    let (status, made) = running.ask("POST", "/api/v1/app/shop/endpoint", endpoint).await;
+    assert_eq!(status, 201, "{made}");
+    let message = json!({ "eventType": "paid", "payload": {} });
+    let (status, message) = running.ask("POST", "/api/v1/app/shop/msg", message).await;
+    assert_eq!(status, 202, "{message}");
+    wait(async || !listener.received().is_empty()).await;
+    is_well.store(true, Ordering::Relaxed);
+    wait(async || listener.received().len() > 1).await;
+    let told = told(&listener);
+    assert_eq!(types(&listener), ["endpoint.failing", "message.attempt.recovered"]);
+    let [failing, recovered] = &told[..] else { return };
+    let mut data = failing["data"].clone();
+    let since = data.as_object_mut().unwrap().remove("failSince").unwrap();
+    let since: Timestamp = since.as_str().unwrap().parse().unwrap();
+    assert!(since <= Timestamp::now(), "{since}");
+    let of_endpoint = json!({
+        "appId": app, "appUid": "shop", "endpointId": made["id"], "endpointUid": "crm",
+    });
+    assert_eq!(data, of_endpoint);
+    assert_eq!(recovered["data"]["msgId"], message["id"]);
+    assert_eq!(recovered["data"]["endpointId"], made["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_is_told_over_a_file() {
+    failing_is_told_and_then_recovered(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_is_told_over_a_database() {
+    failing_is_told_and_then_recovered(Kind::Postgres).await;
 }
 
 /// The lives of the service, and the callers at the same time.

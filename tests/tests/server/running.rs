@@ -56,28 +56,37 @@ impl Running {
         let mut settings = ServiceSettings::default();
         // Tests send many keys that are refused.
         settings.max_refused_keys = u32::MAX;
-        Self::start_as(kind, transport, settings, retry, None).await
+        let engine = EngineSettings { retry, ..EngineSettings::default() };
+        Self::start_as(kind, transport, settings, engine, None).await
     }
 
     /// Starts a service that exports spans.
     pub(crate) async fn start_exporting(kind: Kind, spans: SpanExporter) -> Self {
         let transport = HttpTransport::development().unwrap();
         let retry = RetryPolicy::fixed(Duration::from_millis(100), 1);
-        Self::start_as(kind, transport, ServiceSettings::default(), retry, Some(spans)).await
+        let engine = EngineSettings { retry, ..EngineSettings::default() };
+        Self::start_as(kind, transport, ServiceSettings::default(), engine, Some(spans)).await
+    }
+
+    /// Starts a service with settings of its engine.
+    pub(crate) async fn start_engine(kind: Kind, engine: EngineSettings) -> Self {
+        let transport = HttpTransport::development().unwrap();
+        Self::start_as(kind, transport, ServiceSettings::default(), engine, None).await
     }
 
     /// Starts a service with settings, over a file.
     pub(crate) async fn start_with_settings(settings: ServiceSettings) -> Self {
         let transport = HttpTransport::development().unwrap();
         let retry = RetryPolicy::fixed(Duration::from_secs(1), 1);
-        Self::start_as(Kind::Sqlite, transport, settings, retry, None).await
+        let engine = EngineSettings { retry, ..EngineSettings::default() };
+        Self::start_as(Kind::Sqlite, transport, settings, engine, None).await
     }
 
     async fn start_as(
         kind: Kind,
         transport: HttpTransport,
         settings: ServiceSettings,
-        retry: RetryPolicy,
+        engine_settings: EngineSettings,
         spans: Option<SpanExporter>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -94,7 +103,6 @@ impl Running {
                 (BoxedStore::new(store), Admin::new(records))
             }
         };
-        let engine_settings = EngineSettings { retry, ..EngineSettings::default() };
         let metrics = Metrics::default();
         let engine = Engine::builder(store, transport).settings(engine_settings);
         let mut engine = engine.observer(metrics.clone()).observer(LogObserver::new());

@@ -9,6 +9,8 @@ on_each_store! {
     the_settings_of_deliveries_are_shown_and_obeyed;
     an_event_type_has_a_retry_schedule_of_its_own;
     an_application_keeps_to_its_limits;
+    the_messages_of_a_day_are_those_that_were_accepted;
+    the_messages_of_a_day_are_counted_exactly_at_once;
 }
 
 mod behaviour {
@@ -102,6 +104,63 @@ mod behaviour {
         assert_eq!(running.get(schedule).await.1, json!({}));
         let bad = json!({ "retrySchedule": [{ "secs": 2_592_001 }] });
         assert_eq!(running.ask("PUT", schedule, bad).await.0, 422);
+    }
+
+    /// Goal: what is refused or was accepted before costs nothing of the day, and what was accepted is
+    /// answered again when the day is used up.
+    pub(super) async fn the_messages_of_a_day_are_those_that_were_accepted(running: Running) {
+        let app = running.add_app("shop").await;
+        let (limits, messages) =
+            (format!("/api/v1/app/{app}/limits"), format!("/api/v1/app/{app}/msg"));
+        let batch = format!("{messages}/batch");
+        let message = |id: &str, payload: Value| json!({ "eventType": "paid", "eventId": id, "payload": payload });
+        let one = |id: &str| message(id, json!({}));
+        let (status, _) = running.ask("PUT", &limits, json!({ "messagesPerDay": 2 })).await;
+        assert_eq!(status, 200);
+        let (status, first) = running.ask("POST", &messages, one("a")).await;
+        assert_eq!(status, 202, "{first}");
+        // None of these is a new message.
+        for _ in 0..3 {
+            assert_eq!(running.ask("POST", &messages, one("a")).await, (202, first.clone()));
+        }
+        let other = message("a", json!({ "n": 1 }));
+        assert_eq!(running.ask("POST", &messages, other.clone()).await.0, 409);
+        let long = message("long", json!({ "text": "x".repeat(1_200_000) }));
+        let (status, refused) = running.ask("POST", &messages, long.clone()).await;
+        assert!((400..500).contains(&status) && status != 429, "{status} {refused}");
+        assert_ne!(running.ask("POST", &batch, json!([one("b"), long])).await.0, 202);
+        assert_eq!(running.ask("POST", &batch, json!([one("a"), one("a")])).await.0, 202);
+        assert_eq!(running.ask("POST", &messages, one("b")).await.0, 202);
+        // The day is used up.
+        assert_eq!(running.ask("POST", &messages, one("c")).await.0, 429);
+        assert_eq!(running.ask("POST", &messages, one("a")).await, (202, first));
+        assert_eq!(running.ask("POST", &messages, other.clone()).await.0, 409);
+        assert_eq!(running.ask("POST", &batch, json!([one("a"), one("b"), other])).await.0, 202);
+        assert_eq!(running.ask("POST", &batch, json!([one("a"), one("c")])).await.0, 429);
+        let (status, _) = running.ask("PUT", &limits, json!({ "messagesPerDay": 3 })).await;
+        assert_eq!(status, 200);
+        let again = json!([one("a"), one("c"), one("c"), one("b")]);
+        let (status, made) = running.ask("POST", &batch, again).await;
+        assert_eq!(status, 202, "{made}");
+        let states: Vec<&Value> =
+            made["data"].as_array().unwrap().iter().map(|found| &found["status"]).collect();
+        assert_eq!(states, ["duplicate", "created", "duplicate", "duplicate"]);
+        assert_eq!(running.ask("POST", &messages, one("d")).await.0, 429);
+    }
+
+    pub(super) async fn the_messages_of_a_day_are_counted_exactly_at_once(running: Running) {
+        let app = running.add_app("shop").await;
+        let limits = format!("/api/v1/app/{app}/limits");
+        assert_eq!(running.ask("PUT", &limits, json!({ "messagesPerDay": 10 })).await.0, 200);
+        let publish = |number: u32| {
+            let path = format!("/api/v1/app/{app}/msg");
+            let message = json!({ "eventType": "paid", "payload": { "n": number } });
+            let running = &running;
+            async move { running.ask("POST", &path, message).await.0 }
+        };
+        let told = futures_util::future::join_all((0..40).map(publish)).await;
+        assert_eq!(told.iter().filter(|status| **status == 202).count(), 10, "{told:?}");
+        assert_eq!(told.iter().filter(|status| **status == 429).count(), 30, "{told:?}");
     }
 
     pub(super) async fn an_application_keeps_to_its_limits(running: Running) {

@@ -7,7 +7,7 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::history::{
     AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-    HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest,
+    HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
 };
 use crate::store::{Attempt, StoreError};
 
@@ -74,6 +74,13 @@ impl HistoryStore for MemoryStore {
         Ok(place(state.next_event.saturating_sub(1)))
     }
 
+    async fn troubles(&self, request: TroubleRequest) -> Result<Vec<Trouble>, StoreError> {
+        let mut found: Vec<Trouble> = self.state().troubles_of(&request).collect();
+        found.sort_by_key(|found| (found.started_at, found.delivery, found.number));
+        found.truncate(request.page_size());
+        Ok(found)
+    }
+
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         let state = self.state();
         let found = state.deliveries_of(&query).map(|(id, entry, event)| {
@@ -125,6 +132,33 @@ impl HistoryStore for MemoryStore {
 }
 
 impl State {
+    /// Returns all troubles behind the place of a request, in no order.
+    fn troubles_of(&self, request: &TroubleRequest) -> impl Iterator<Item = Trouble> {
+        let place = (request.since, request.place());
+        let is_behind = move |id: DeliveryId, number: u32, attempt: &Attempt| {
+            (attempt.started_at, Cursor { key: id.as_u64(), attempt: number }) > place
+        };
+        let troubles = self.attempts.iter().filter(move |((id, number), attempt)| {
+            (*number > 1 || attempt.error.is_some()) && is_behind(*id, *number, attempt)
+        });
+        troubles.filter_map(|((id, number), attempt)| {
+            let entry = self.deliveries.get(id)?;
+            let event = self.events.get(&entry.event)?;
+            Some(Trouble {
+                delivery: *id,
+                number: *number,
+                tenant: event.event.tenant.clone(),
+                endpoint: entry.endpoint.clone(),
+                started_at: attempt.started_at,
+                duration: attempt.duration,
+                has_failed: attempt.error.is_some(),
+                status: entry.status,
+                attempts: entry.progress.attempts,
+                attempts_before_replay: entry.progress.attempts_before_replay,
+            })
+        })
+    }
+
     /// Returns the events that a query asks for, the newest first.
     fn events_of(&self, query: &Query) -> impl Iterator<Item = (Cursor, &EventEntry)> {
         // From the page on: the entries of the pages before it need not be looked at again.

@@ -135,7 +135,7 @@ fn time(row: &PgRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<At>, _>(column)?.map(|At(time)| time))
 }
 
-fn duration(row: &PgRow, column: usize) -> Result<Duration, sqlx::Error> {
+pub(super) fn duration(row: &PgRow, column: usize) -> Result<Duration, sqlx::Error> {
     Ok(Duration::from_micros(row::unsigned(row.try_get(column)?)))
 }
 

@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::App;
+use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{GetIfExists, Order, Page};
 use crate::schema::{Metadata, Name, Time};
@@ -124,12 +125,13 @@ pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
     params: Params,
+    number: RequestNumber,
     Body(input): Body<ApplicationIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ChangeApplications, None)?;
     let gets_existing = params.flag("get_if_exists")?.unwrap_or_default();
     let uid = input.uid.clone();
-    match (add(&service, &caller, input).await, uid) {
+    match (add(&service, &caller, input, number).await, uid) {
         (Err(AdminError::Exists), Some(uid)) if gets_existing => {
             let found = service.admin().applications().get(&uid, Service::now()).await?;
             Ok((StatusCode::OK, Json(ApplicationOut::from(found))))
@@ -142,10 +144,10 @@ async fn add(
     service: &Service,
     caller: &Caller,
     input: ApplicationIn,
+    number: RequestNumber,
 ) -> Result<Entry<Application>, AdminError> {
-    let id = IdKind::Application.generate();
-    let (actor, now) = (caller.actor(), Service::now());
-    service.admin().applications().add(id, input.into(), &actor, now).await
+    let applications = service.admin().applications();
+    number.add(applications, IdKind::Application, input.into(), &caller.actor()).await
 }
 
 /// Finds an application, or makes the one of the request if there is none.
@@ -168,7 +170,7 @@ pub(crate) async fn find_or_add(
         if input.uid.as_deref() != Some(name) {
             return Err(ApiError::value("application", "its uid is not the one of the path"));
         }
-        match add(service, caller, input).await {
+        match add(service, caller, input, RequestNumber::default()).await {
             // Another request was faster.
             Ok(_) | Err(AdminError::Exists) => {}
             Err(error) => return Err(error.into()),
@@ -213,9 +215,10 @@ pub(crate) async fn replace(
     let replaced = |_| Application::from(input.clone());
     match service.admin().applications().change(&name, &actor, now, replaced).await {
         // A new one, with a new id.
-        Err(AdminError::NotFound) => {
-            Ok((StatusCode::CREATED, Json(add(&service, &caller, input).await?.into())))
-        }
+        Err(AdminError::NotFound) => Ok((
+            StatusCode::CREATED,
+            Json(add(&service, &caller, input, RequestNumber::default()).await?.into()),
+        )),
         changed => Ok((StatusCode::OK, Json(ApplicationOut::from(changed?)))),
     }
 }

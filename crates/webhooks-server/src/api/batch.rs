@@ -15,6 +15,7 @@ use super::message::MessageIn;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Object, Path, parse, read_body};
+use crate::idempotent::RequestNumber;
 use crate::service::Service;
 use crate::trace::RequestTrace;
 
@@ -51,6 +52,7 @@ pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
+    request_number: RequestNumber,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Publish).await?;
@@ -78,15 +80,17 @@ pub(crate) async fn create(
     for (number, Object(message)) in messages.iter().enumerate() {
         let event = message.event().map_err(|error| error.in_message(number))?;
         service.check_payload_in(&event, Some(number)).await?;
-        let publication = message.publication(event, &app, None);
+        let publication = message.publication(event, &app, request_number.of_part(number));
         let publication = publication.map_err(|error| error.in_message(number))?;
         publications.push(trace.with(publication));
     }
-    service.count(&app.tenant, publications.len() as u64).await?;
+    let ids: Vec<_> = publications.iter().map(Publication::id).collect();
+    let reserved = service.reserve(&app.tenant, &ids).await?;
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());
     let published = published?;
     trace.accepted(&app.tenant, published.len(), None);
+    reserved.accept(&published.iter().flatten().collect::<Vec<_>>());
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

@@ -11,6 +11,7 @@ use super::task::TaskOut;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
+use crate::idempotent::RequestNumber;
 use crate::service::Service;
 
 /// Publishes a message to each application that there is, in the background.
@@ -26,6 +27,7 @@ use crate::service::Service;
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
     Body(input): Body<MessageIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::Publish, None)?;
@@ -33,6 +35,6 @@ pub(crate) async fn create(
     input.check_time()?;
     service.check_payload(&event).await?;
     let work = ServiceWork::Broadcast(Box::new(input.broadcast()));
-    let job = service.start_job(work, None, &caller.actor()).await?;
+    let job = service.start_job(work, None, &caller.actor(), number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }

@@ -22,6 +22,7 @@ use super::task::TaskOut;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
+use crate::idempotent::RequestNumber;
 use crate::schema::{EventTypeName, Label};
 use crate::service::Service;
 
@@ -136,10 +137,11 @@ pub(crate) async fn expunge_all(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
+    number: RequestNumber,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::Expunge).await?;
     let work = ServiceWork::ExpungeAll { until: Service::now() };
-    let job = service.start_job(work, Some(app.tenant), &caller.actor()).await?;
+    let job = service.start_job(work, Some(app.tenant), &caller.actor(), number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }
 

@@ -1,26 +1,23 @@
 //! Endpoints.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use serde_json::Value;
 use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, Resource as _};
-use webhooks_registry::{Endpoint, EndpointError, EndpointQuery, EndpointState, Registration};
+use webhooks_registry::{Endpoint, EndpointError, EndpointQuery, EndpointState};
 
 use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch, check_paused};
 use crate::auth::Caller;
+use crate::endpoint_log::{begin, log};
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::{App, AppEndpoint, unknown};
+use crate::idempotent::RequestNumber;
+use crate::left_changes::LONGEST_REQUEST;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::service::Service;
-
-/// The time after which a request has ended for sure.
-const LONGEST_REQUEST: Duration = Duration::from_secs(5 * 60);
 
 /// The ids or uids of an application and an endpoint.
 pub(crate) type EndpointPath = Path<(String, String)>;
@@ -71,10 +68,11 @@ pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
+    number: RequestNumber,
     Body(input): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
-    Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input).await?)))
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, &app, &input, number).await?)))
 }
 
 pub(crate) async fn add(
@@ -82,19 +80,29 @@ pub(crate) async fn add(
     caller: &Caller,
     app: &App,
     input: &EndpointIn,
+    number: RequestNumber,
 ) -> Result<EndpointOut, ApiError> {
     input.check()?;
     let endpoint = input.endpoint()?;
-    check_number(service, app).await?;
-    let id = IdKind::Endpoint.generate();
+    let id = number.id(IdKind::Endpoint);
     let (actor, now) = (caller.actor(), Service::now());
-    let entry = EndpointEntry { uid: input.uid.clone() };
-    // The entry first: it keeps the uid for this endpoint.
-    reserve(service, app, &id, entry, &actor).await?;
-    if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
-        forget(service, app, &id, &actor).await?;
-        return Err(error.into());
-    }
+    // A process that was killed may have registered it.
+    let is_there = number.is_again() && service.endpoints(app).get(&id).await?.is_some();
+    let change = if is_there {
+        // That process noted the change, which is found.
+        None
+    } else {
+        check_number(service, app).await?;
+        let change = begin(service, app, actor.clone(), (&id, None)).await?;
+        let entry = EndpointEntry { uid: input.uid.clone() };
+        // The entry first: it keeps the uid for this endpoint.
+        reserve(service, app, &id, entry, &actor).await?;
+        if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
+            forget(service, app, &id, &actor).await?;
+            return Err(error.into());
+        }
+        Some(change)
+    };
     // Its application may have been deleted meanwhile, which did not see it.
     if let Some(entry) = &app.entry
         && let Err(error) = service.admin().applications().get(&entry.id, now).await
@@ -107,7 +115,9 @@ pub(crate) async fn add(
     }
     let registration = service.endpoints(app).get(&id).await?;
     let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
-    log(service, app, &actor, (None, Some(&registration))).await?;
+    if let Some(change) = &change {
+        log(service, change, (None, Some(&registration))).await?;
+    }
     Ok(EndpointOut::new(&registration, input.uid.clone()))
 }
 
@@ -141,6 +151,10 @@ async fn reserve(
 ) -> Result<(), ApiError> {
     let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
     let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
+    if matches!(added, Err(AdminError::Exists)) && entries.look_up(id, now).await?.is_some() {
+        // A process that was killed added it.
+        return Ok(());
+    }
     let (Err(AdminError::Exists), Some(uid)) = (&added, &entry.uid) else {
         return Ok(added.map(drop)?);
     };
@@ -201,7 +215,10 @@ pub(crate) async fn replace_in(
             None => false,
         };
     if !is_known {
-        return Ok((StatusCode::CREATED, Json(add(service, caller, &app, update).await?)));
+        return Ok((
+            StatusCode::CREATED,
+            Json(add(service, caller, &app, update, RequestNumber::default()).await?),
+        ));
     }
     let found = service.endpoint_of(app, name).await?;
     let uid = update.uid.clone().map_or(Patch::Clear, Patch::Set);
@@ -261,6 +278,7 @@ impl Change {
             }
         }
         let endpoints = service.endpoints(&app);
+        let begun = begin(service, &app, actor.clone(), (id, Some(&before))).await?;
         let mut after = endpoints.update(id, None, apply).await?;
         if uid != old_uid {
             let renamed = |_| EndpointEntry { uid: uid.clone() };
@@ -283,7 +301,7 @@ impl Change {
         {
             after = found;
         }
-        log(service, &app, &actor, (Some(&before), Some(&after))).await?;
+        log(service, &begun, (Some(&before), Some(&after))).await?;
         Ok(EndpointOut::new(&after, uid))
     }
 }
@@ -308,41 +326,12 @@ pub(crate) async fn delete_found(
     caller: &Caller,
     found: &AppEndpoint,
 ) -> Result<StatusCode, ApiError> {
-    let actor = caller.actor();
-    service.endpoints(&found.app).unregister(found.id().as_str()).await?;
-    log(service, &found.app, &actor, (Some(&found.registration), None)).await?;
+    let (actor, id) = (caller.actor(), found.id().as_str());
+    let change = begin(service, &found.app, actor.clone(), (id, Some(&found.registration))).await?;
+    service.endpoints(&found.app).unregister(id).await?;
+    log(service, &change, (Some(&found.registration), None)).await?;
     let entries = service.admin().endpoints(&found.app.tenant);
-    entries.delete(found.id().as_str(), &actor, Service::now()).await?;
+    // Another process may have found the change, if this one was very slow.
+    entries.delete_any(id, &actor, Service::now()).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Writes a change into the audit log, and tells operational endpoints.
-pub(crate) async fn log(
-    service: &Service,
-    app: &App,
-    actor: &Actor,
-    (before, after): (Option<&Registration>, Option<&Registration>),
-) -> Result<(), ApiError> {
-    let id = before.or(after).map(|registration| registration.id.to_string());
-    let state = |registration: Option<&Registration>| {
-        let shown = registration.map(|found| serde_json::to_value(found.view())).transpose();
-        shown.map(|shown| shown.map(without_query))
-    };
-    let states = state(before).and_then(|before| Ok((before, state(after)?)));
-    let states: (Option<Value>, Option<Value>) =
-        states.map_err(|error| ApiError::from(AdminError::from(error)))?;
-    let thing = ("endpoint", app.tenant.as_str(), id.as_deref().unwrap_or_default());
-    service.admin().log(actor, thing, states, Service::now()).await?;
-    service.tell_change(&app.tenant, (before, after)).await;
-    Ok(())
-}
-
-/// Cuts the query off the URL of an endpoint: it may hold a token.
-fn without_query(mut shown: Value) -> Value {
-    if let Some(url) = shown.get_mut("url")
-        && let Some((place, _)) = url.as_str().and_then(|text| text.split_once('?'))
-    {
-        *url = Value::String(format!("{place}?..."));
-    }
-    shown
 }

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_registry::{Endpoint, EndpointError};
 
-use super::endpoint::{EndpointPath, log};
+use super::endpoint::EndpointPath;
 use crate::auth::Caller;
+use crate::endpoint_log::{begin, log};
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
 use crate::find::AppEndpoint;
@@ -142,8 +143,10 @@ pub(super) async fn change(
     apply: impl FnMut(Endpoint) -> Result<Endpoint, EndpointError> + Send,
 ) -> Result<StatusCode, ApiError> {
     let AppEndpoint { app, registration: before, .. } = found;
-    let after = service.endpoints(&app).update(before.id.as_str(), None, apply).await?;
-    log(service, &app, &caller.actor(), (Some(&before), Some(&after))).await?;
+    let id = before.id.as_str();
+    let change = begin(service, &app, caller.actor(), (id, Some(&before))).await?;
+    let after = service.endpoints(&app).update(id, None, apply).await?;
+    log(service, &change, (Some(&before), Some(&after))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use webhooks_admin::Action;
 
-use super::endpoint::{EndpointPath, log};
+use super::endpoint::EndpointPath;
 use super::endpoint_in::secret;
 use crate::auth::Caller;
+use crate::endpoint_log::{begin, log};
 use crate::error::ApiError;
 use crate::extract::{OptionalBody, Path};
 use crate::find::AppEndpoint;
@@ -95,11 +96,12 @@ pub(crate) async fn rotate_found(
     let new = input.key.as_deref().map(secret).transpose();
     let new = new.map_err(|error| ApiError::value("key", error))?;
     let grace = Duration::from_secs(grace.into());
-    let endpoints = service.endpoints(&found.app);
-    let new = endpoints.rotate_secret(found.id().as_str(), new, grace).await?;
-    if let Some(after) = endpoints.get(found.id().as_str()).await? {
-        let states = (Some(&*found.registration), Some(&*after));
-        log(service, &found.app, &caller.actor(), states).await?;
+    let (endpoints, id) = (service.endpoints(&found.app), found.id().as_str());
+    let before = Some(&*found.registration);
+    let change = begin(service, &found.app, caller.actor(), (id, before)).await?;
+    let new = endpoints.rotate_secret(id, new, grace).await?;
+    if let Some(after) = endpoints.get(id).await? {
+        log(service, &change, (before, Some(&*after))).await?;
     }
     Ok(Json(SecretOut { key: new.dangerous_text().to_owned() }))
 }

@@ -17,6 +17,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::unknown;
+use crate::idempotent::RequestNumber;
 use crate::paging::{BACK, List, list_query};
 use crate::parameters::{EventTypeFilter, Expunge, Order, Page};
 use crate::schema::{Enforcement, EventTypeName, Name, Schemas, Time};
@@ -222,6 +223,7 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
     Body(input): Body<EventTypeIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ChangeEventTypes, None)?;
@@ -237,6 +239,11 @@ pub(crate) async fn create(
         {
             let anew = |_| EventTypeInfo::from(input.clone());
             event_types.change(&name, &actor, now, anew).await?
+        }
+        Err(AdminError::Exists) if number.is_again() => {
+            let found = event_types.get(&name, now).await?;
+            let is_made = found.value == EventTypeInfo::from(input);
+            is_made.then_some(found).ok_or(AdminError::Exists)?
         }
         added => added?,
     };

@@ -17,6 +17,7 @@ use super::message_out::{MessageOut, record};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
+use crate::idempotent::RequestNumber;
 use crate::schema::EventTypeName;
 use crate::service::Service;
 
@@ -41,6 +42,7 @@ pub(crate) async fn send(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
+    number: RequestNumber,
     Body(input): Body<ExampleIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ChangeEndpoints).await?;
@@ -61,7 +63,7 @@ pub(crate) async fn send(
             Err(error) => return Err(error.into()),
         }
     };
-    let id = EventId::new(&IdKind::Event.generate());
+    let id = EventId::new(&number.id(IdKind::Event));
     let id = id.map_err(|_unreadable| ApiError::unavailable())?;
     let event = Event::new(event_type, payload)
         .map_err(|error| ApiError::value("eventType", error))?

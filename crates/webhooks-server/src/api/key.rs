@@ -7,13 +7,16 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role};
+use webhooks_admin::{
+    Action, AdminError, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role,
+};
 use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
 use crate::find::unknown;
+use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Name, RoleName, Time};
@@ -118,6 +121,7 @@ impl KeyOut {
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
     Body(input): Body<KeyIn>,
 ) -> Result<Json<KeyOut>, ApiError> {
     caller.check(Action::ManageKeys, None)?;
@@ -149,8 +153,19 @@ pub(crate) async fn create(
     let (text, now) = (ApiKeyText::generate(), Service::now());
     let mut key = ApiKey::new(input.name, text.hash(), grant, now);
     key.expires_at = input.expires_at;
-    let id = IdKind::ApiKey.generate();
-    let entry = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    let (id, actor, keys) = (number.id(IdKind::ApiKey), caller.actor(), service.admin().keys());
+    let entry = match keys.add(id.clone(), key, &actor, now).await {
+        // Its first text is lost, unless it was used.
+        Err(AdminError::Exists) if number.is_again() => {
+            if keys.get(&id, now).await?.value.used_at.is_some() {
+                return Err(ApiError::conflict(
+                    "A request with this idempotency key made a key, which is in use.",
+                ));
+            }
+            keys.change(&id, &actor, now, |key| ApiKey { hash: text.hash(), ..key }).await?
+        }
+        added => added?,
+    };
     service.refused_keys().note_accepted(&text.hash());
     Ok(Json(KeyOut::new(entry, Some(&text))))
 }

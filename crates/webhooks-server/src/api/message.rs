@@ -238,12 +238,14 @@ pub(crate) async fn create(
         }
     };
     service.pass(&app)?;
-    service.count(&app.tenant, 1).await?;
-    let publication = trace.with(input.publication(event, &app, number.0)?);
+    let publication = trace.with(input.publication(event, &app, number.number())?);
+    let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
-    let (Published { event, deliveries, status }, now) = published?;
-    trace.accepted(&app.tenant, 1, Some(event.to_string()));
+    let (published, now) = published?;
+    trace.accepted(&app.tenant, 1, Some(published.event.to_string()));
+    reserved.accept(&[&published]);
+    let Published { event, deliveries, status } = published;
     let as_accepted = || as_accepted(publication, deliveries, now);
     let shown = match status {
         PublishStatus::Created => as_accepted(),

@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
 use crate::find::AppEndpoint;
+use crate::idempotent::RequestNumber;
 use crate::paging::List;
 use crate::parameters::{Order, Page};
 use crate::service::Service;
@@ -50,11 +51,12 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
     Body(input): Body<EndpointIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = Service::operational(&caller)?;
     input.without_channels()?;
-    Ok((StatusCode::CREATED, Json(add(&service, &caller, &owner, &input).await?)))
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, &owner, &input, number).await?)))
 }
 
 /// Returns an operational endpoint.

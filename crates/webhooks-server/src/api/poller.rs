@@ -17,6 +17,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
 use crate::find::{App, unknown};
+use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Label, Name, Pattern, Time};
@@ -168,12 +169,12 @@ pub(crate) async fn create(
     State(service): State<Service>,
     caller: Caller,
     Path(app): Path<String>,
+    number: RequestNumber,
     Body(input): Body<PollerIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let app = service.app(&caller, &app, Action::ChangeEndpoints).await?;
-    let (id, poller) = (IdKind::Poller.generate(), input.poller()?);
-    let pollers = service.admin().pollers(&app.tenant);
-    let added = pollers.add(id, poller, &caller.actor(), Service::now()).await?;
+    let (poller, pollers) = (input.poller()?, service.admin().pollers(&app.tenant));
+    let added = number.add(pollers, IdKind::Poller, poller, &caller.actor()).await?;
     Ok((StatusCode::CREATED, Json(PollerOut::from(added))))
 }
 

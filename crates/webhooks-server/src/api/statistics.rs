@@ -24,6 +24,7 @@ use crate::endpoint_walk::EndpointWalk;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Path};
 use crate::find::App;
+use crate::idempotent::RequestNumber;
 use crate::parameters::{AppCount, AttemptSpan, EventTypesParam, StatisticsSpan, WithoutPlay};
 use crate::schema::{Name, Period, Time};
 use crate::service::Service;
@@ -310,6 +311,7 @@ pub(crate) async fn endpoints(
 pub(crate) async fn usage(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
     Body(UsageIn { since, until, app_ids }): Body<UsageIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ReadEvents, None)?;
@@ -329,7 +331,7 @@ pub(crate) async fn usage(
     }
     let applications = app_ids.map(|_| known);
     let work = ServiceWork::CountDeliveries { since, until, applications };
-    let job = service.start_job(work, None, &caller.actor()).await?;
+    let job = service.start_job(work, None, &caller.actor(), number).await?;
     let task = TaskOut::from(&job);
     Ok((StatusCode::ACCEPTED, Json(UsageOut { task, unresolved_app_ids })))
 }
@@ -344,9 +346,11 @@ pub(crate) async fn usage(
 pub(crate) async fn event_types(
     State(service): State<Service>,
     caller: Caller,
+    number: RequestNumber,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ReadEndpoints, None)?;
-    let job = service.start_job(ServiceWork::ListSubscriptions, None, &caller.actor()).await?;
+    let work = ServiceWork::ListSubscriptions;
+    let job = service.start_job(work, None, &caller.actor(), number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }
 

@@ -62,11 +62,14 @@ pub(crate) async fn send(
     }
     service.check_payload(&event).await?;
     service.pass(&found.app)?;
-    service.count(&found.app.tenant, 1).await?;
-    let publication = input.publication(event, &found.app, number.0)?.only([found.id().clone()]);
+    let publication =
+        input.publication(event, &found.app, number.number())?.only([found.id().clone()]);
+    let reserved = service.reserve(&found.app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish(publication).await;
     service.note_publish(published.as_ref().err());
-    let id = published?.event;
+    let published = published?;
+    reserved.accept(&[&published]);
+    let id = published.event;
     let query = Query {
         tenant: Some(found.app.tenant.clone()),
         endpoint: Some(found.id().clone()),

@@ -126,7 +126,7 @@ pub(super) fn attempt_record(row: &Row<'_>) -> rusqlite::Result<AttemptRecord> {
     })
 }
 
-fn duration(row: &Row<'_>, column: usize) -> rusqlite::Result<Duration> {
+pub(super) fn duration(row: &Row<'_>, column: usize) -> rusqlite::Result<Duration> {
     Ok(Duration::from_micros(row::unsigned(row.get(column)?)))
 }
 
