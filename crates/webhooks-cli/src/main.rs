@@ -6,6 +6,7 @@ mod body;
 mod failure;
 mod moment;
 
+mod signals;
 mod table;
 
 mod global;

@@ -26,6 +26,7 @@ use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::secret;
+use crate::signals::Signals;
 use crate::store::{Database, Opened};
 
 /// Serve the API, and deliver
@@ -142,6 +143,8 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let worker = has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
 
+    // Before anybody is told that it runs, and may end it.
+    let received = Signals::new()?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(
         context,
@@ -166,7 +169,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     };
     let is_hurried = tokio::select! {
         () = ended => false,
-        signalled = signals(context, grace, stop) => { signalled?; true }
+        () = signals(context, received, grace, stop) => true,
     };
     drop(running);
     closing.close().await;
@@ -178,15 +181,18 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
 }
 
 impl ServeArgs {
-    fn transport(&self) -> Result<HttpTransport, Failure> {
+    /// Returns the policy for the destinations of deliveries.
+    pub(crate) fn policy(&self) -> AddressPolicy {
         let mut policy =
             if self.dev { AddressPolicy::development() } else { AddressPolicy::public() };
         for network in &self.allow_network {
             policy = policy.allow_network(*network);
         }
-        if self.https_only {
-            policy = policy.https_only();
-        }
+        if self.https_only { policy.https_only() } else { policy }
+    }
+
+    fn transport(&self) -> Result<HttpTransport, Failure> {
+        let policy = self.policy();
         let transport = HttpTransport::builder().address_policy(policy).user_agent(AGENT).build();
         transport.map_err(|error| {
             Failure::new(Exit::Failed, "cannot set up the transport").because(error)
@@ -298,10 +304,10 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
 /// Waits for the first signal, stops, and returns at the second.
 async fn signals(
     context: &Context,
+    mut signals: Signals,
     grace: Duration,
     stop: oneshot::Sender<()>,
-) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+) {
     signals.next().await;
     let _not_systemd = sd_notify::notify(&[NotifyState::Stopping]);
     let grace = humantime::format_duration(grace);
@@ -310,42 +316,4 @@ async fn signals(
     ));
     let _ended = stop.send(());
     signals.next().await;
-    Ok(())
-}
-
-/// Ctrl-C, and the signal by which a service manager ends a program.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-
-            let failed =
-                |error| Failure::new(Exit::Failed, "cannot wait for signals").because(error);
-            let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            Ok(Self { terminate, interrupt })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _received = self.terminate.recv() => {}
-            _received = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
