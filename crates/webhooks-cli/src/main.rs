@@ -4,6 +4,7 @@
 
 mod body;
 mod failure;
+mod loopback;
 mod moment;
 
 mod signals;
