@@ -202,7 +202,7 @@ fn the_bundle_holds_no_secret() {
     );
     let mode = std::fs::metadata(place.path("bundle.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // What is there is not written over.
+    // A file that is there is not written over.
     place.run(&words).failed(1, &["cannot write bundle.json", "name another file"]);
     // A key on the command line, with the profile's key for the same server.
     let words = ["doctor", "--profile", "p", "--bundle", "second.json"];

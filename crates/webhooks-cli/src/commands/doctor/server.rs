@@ -17,7 +17,7 @@ const SKEW: Duration = Duration::from_secs(30);
 /// How long a delivery may be due.
 const LATE: f64 = 60.0;
 
-/// What the server said.
+/// The answers of the server.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) checks: Vec<Check>,
