@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    application, completions, config, delivery, endpoint, event, event_type, key, publish, serve,
-    trigger,
+    application, bench, completions, config, delivery, demo, doctor, endpoint, event, event_type,
+    key, publish, serve, trigger,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -18,6 +18,7 @@ use crate::global::Global;
     subcommand_required = true,
     arg_required_else_help = true,
     before_help = "Examples:
+  webhooks demo
   webhooks serve --dev
   webhooks publish invoice.paid '{\"invoice\": 17}' --app shop
   webhooks delivery list --app shop --status fail",
@@ -33,6 +34,7 @@ pub(crate) struct Cli {
 /// The commands, in the order of their use.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::DemoArgs),
     Serve(Box<serve::ServeArgs>),
     Publish(publish::PublishArgs),
     Trigger(trigger::TriggerArgs),
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Delivery(delivery::DeliveryArgs),
     Key(key::KeyArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -50,6 +54,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Self::Demo(args) => demo::run(args, context).await,
             Self::Serve(args) => serve::run(*args, context).await,
             Self::Publish(args) => publish::run(args, context).await,
             Self::Trigger(args) => trigger::run(args, context).await,
@@ -60,6 +65,8 @@ impl Command {
             Self::Delivery(args) => delivery::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
             Self::Config(args) => config::run(&args, context),
+            Self::Doctor(args) => doctor::run(args, context).await,
+            Self::Bench(args) => bench::run(args, context).await,
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => completions::run_man(&args, context),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -32,6 +32,19 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub(crate) fn new(server: &str, key: Option<&str>, timeout: Duration) -> Result<Self, Failure> {
+        Self::build(server, key, reqwest::Client::builder().timeout(timeout))
+    }
+
+    /// Returns a client of a service on this machine, to which no proxy leads.
+    pub(crate) fn direct(server: &str, key: &str, timeout: Duration) -> Result<Self, Failure> {
+        Self::build(server, Some(key), reqwest::Client::builder().timeout(timeout).no_proxy())
+    }
+
+    fn build(
+        server: &str,
+        key: Option<&str>,
+        http: reqwest::ClientBuilder,
+    ) -> Result<Self, Failure> {
         let base = Url::parse(server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let base = base.filter(|url| url.username().is_empty() && url.password().is_none());
         let base = base.ok_or_else(|| {
@@ -47,8 +60,7 @@ impl Client {
             headers.insert(AUTHORIZATION, value);
         }
         let agent = concat!("webhooks-cli/", env!("CARGO_PKG_VERSION"));
-        let http =
-            reqwest::Client::builder().default_headers(headers).user_agent(agent).timeout(timeout);
+        let http = http.default_headers(headers).user_agent(agent);
         // A redirect would carry the key to another server.
         let http = http.redirect(reqwest::redirect::Policy::none()).build();
         let http =
@@ -117,6 +129,20 @@ impl Client {
         Ok(pages.found)
     }
 
+    /// Returns the answer to a request for any path, whatever its status.
+    pub(crate) async fn look(&self, path: &[&str]) -> Result<Answer, Failure> {
+        let mut url = self.base.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(path);
+        }
+        let sent = self.http.get(url).send().await;
+        let response = sent.map_err(|error| self.unreachable(error))?;
+        let (status, headers) = (response.status(), response.headers());
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        let text = response.text().await.map_err(|error| self.unreachable(error))?;
+        Ok(Answer { status, date, text })
+    }
+
     /// Returns a request for a path under `/api/v1`, whose parts are encoded.
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let mut url = self.base.clone();
@@ -154,6 +180,15 @@ impl Client {
             .because(error.without_url())
             .hint("is it running? `webhooks serve` starts it; --server names another one")
     }
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// The header that says when it was sent.
+    pub(crate) date: Option<String>,
+    pub(crate) text: String,
 }
 
 /// The pages of a list that were read.

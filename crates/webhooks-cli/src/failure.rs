@@ -91,6 +91,23 @@ impl Failure {
         self
     }
 
+    /// Returns what is wrong and why, on one line.
+    pub(crate) fn one_line(&self) -> String {
+        let mut line = self.text.clone();
+        let mut source = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(error) = source {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            source = error.source();
+        }
+        line
+    }
+
+    /// Returns what to do, if that is known.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Returns the failure to read or write a file.
     pub(crate) fn file(verb: &str, path: impl fmt::Display, error: std::io::Error) -> Self {
         let exit = match error.kind() {

@@ -4,8 +4,10 @@
 
 mod body;
 mod failure;
+mod loopback;
 mod moment;
 
+mod signals;
 mod table;
 
 mod global;

@@ -1,7 +1,7 @@
 //! The database: a file, or a server of PostgreSQL.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 use webhooks_admin::{Admin, PostgresRecordStore, SqliteRecordStore};
@@ -107,6 +107,21 @@ impl Database {
                 })
             }
         }
+    }
+
+    /// Returns the file, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            Place::Postgres(_) => None,
+        }
+    }
+
+    /// Returns the version of the database's server, if it has one; nothing is changed.
+    pub(crate) async fn server_version(&self) -> Result<Option<String>, Failure> {
+        let Place::Postgres(url) = &self.place else { return Ok(None) };
+        let options = PostgresOptions::new(url.as_str()).map_err(|error| self.failed(error))?;
+        options.server_version().await.map(Some).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {

@@ -1,5 +1,7 @@
 //! Opening a store: the schema, the settings in it, and the keys of the secrets.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use webhooks_registry::seal::SealingKeys;
@@ -52,6 +54,19 @@ impl PostgresOptions {
         transaction.commit().await?;
         connection.close().await?;
         Ok(self.start(unreadable))
+    }
+
+    /// Returns the version of the server, without a change to the database: for a check of the way to it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the server refuses the connection or does not answer within 10 s.
+    pub async fn server_version(&self) -> Result<String, OpenError> {
+        let mut connection = self.connect(&self.database).establish(Duration::ZERO).await?;
+        check_encoding(&mut connection).await?;
+        let found = sqlx::query_scalar("SHOW server_version").persistent(false);
+        let version = found.fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(version)
     }
 
     /// Stores the settings that callers in SQL share with programs.

@@ -83,11 +83,14 @@ mod load;
 
 mod open;
 
+mod inspect;
+
 #[cfg(feature = "sabotage")]
 mod manual;
 
 // The public interface is:
 pub use error::{OpenError, PublishInError, TransactionError};
+pub use inspect::{Inspection, inspect};
 #[cfg(feature = "sabotage")]
 pub use manual::ManualWriter;
 pub use options::SqliteOptions;

@@ -58,6 +58,19 @@ async fn a_server_that_is_not_there_is_told_with_its_address_and_the_cause() {
 }
 
 #[tokio::test]
+async fn the_version_of_a_server_is_told_without_a_change_to_the_database() {
+    let url = Cluster::shared().database().await;
+    let version = PostgresOptions::new(&url).unwrap().server_version().await.unwrap();
+    assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+    let untouched = sqlx::query_scalar("SELECT to_regnamespace('webhooks') IS NULL");
+    let is_untouched: bool = untouched.fetch_one(&mut connect(&url).await).await.unwrap();
+    assert!(is_untouched);
+    let options = PostgresOptions::new("postgres://app:hunter2@db.invalid/app").unwrap();
+    let error = options.server_version().await.unwrap_err();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_wrong_password_and_a_missing_database_are_told_as_the_server_says_it() {
     let url = Cluster::shared().database().await;
     let role = "CREATE ROLE guarded LOGIN PASSWORD 'right'";

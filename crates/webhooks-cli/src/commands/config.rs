@@ -69,7 +69,8 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rows(context: &Context) -> Result<Vec<Value>, Failure> {
+/// Returns each setting with its value, unless that may be a secret, and its origin.
+pub(crate) fn rows(context: &Context) -> Result<Vec<Value>, Failure> {
     let mut rows = Vec::new();
     for section in sections() {
         let matches = context.matches_of(section)?;

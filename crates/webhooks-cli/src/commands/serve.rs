@@ -26,6 +26,7 @@ use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::secret;
+use crate::signals::Signals;
 use crate::store::{Database, Opened};
 
 /// Serve the API, and deliver
@@ -142,7 +143,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let worker = has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
 
-    // From the moment on at which it is ready, a signal ends it well.
+    // Before anybody is told that it runs, and may end it.
     let received = Signals::new()?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(
@@ -168,7 +169,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     };
     let is_hurried = tokio::select! {
         () = ended => false,
-        () = signals(context, grace, received, stop) => true,
+        () = signals(context, received, grace, stop) => true,
     };
     drop(running);
     closing.close().await;
@@ -180,15 +181,18 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
 }
 
 impl ServeArgs {
-    fn transport(&self) -> Result<HttpTransport, Failure> {
+    /// Returns the policy for the destinations of deliveries.
+    pub(crate) fn policy(&self) -> AddressPolicy {
         let mut policy =
             if self.dev { AddressPolicy::development() } else { AddressPolicy::public() };
         for network in &self.allow_network {
             policy = policy.allow_network(*network);
         }
-        if self.https_only {
-            policy = policy.https_only();
-        }
+        if self.https_only { policy.https_only() } else { policy }
+    }
+
+    fn transport(&self) -> Result<HttpTransport, Failure> {
+        let policy = self.policy();
         let transport = HttpTransport::builder().address_policy(policy).user_agent(AGENT).build();
         transport.map_err(|error| {
             Failure::new(Exit::Failed, "cannot set up the transport").because(error)
@@ -300,8 +304,8 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
 /// Waits for the first signal, stops, and returns at the second.
 async fn signals(
     context: &Context,
-    grace: Duration,
     mut signals: Signals,
+    grace: Duration,
     stop: oneshot::Sender<()>,
 ) {
     signals.next().await;
@@ -312,41 +316,4 @@ async fn signals(
     ));
     let _ended = stop.send(());
     signals.next().await;
-}
-
-/// Ctrl-C, and the signal by which a service manager ends a program.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-
-            let failed =
-                |error| Failure::new(Exit::Failed, "cannot wait for signals").because(error);
-            let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            Ok(Self { terminate, interrupt })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _received = self.terminate.recv() => {}
-            _received = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -6,10 +6,9 @@ use crate::program::Place;
 fn below(place: &Place, words: &[&str]) -> Vec<String> {
     let help = place.run(&[words, &["--help"]].concat()).ok();
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names = lines
-        .take_while(|line| !line.is_empty())
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names = names.filter_map(|line| line.trim_start().split(' ').next());
+    let names = lines.take_while(|line| !line.is_empty());
+    // The second line of a description is farther right.
+    let names = names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
 }
 
@@ -24,6 +23,8 @@ fn each(place: &Place, words: &[&str], visit: &mut dyn FnMut(&[&str], &str)) {
 #[test]
 fn each_help_begins_with_examples_that_the_program_accepts() {
     let place = Place::new();
+    // An example names it, and files are read first.
+    place.write("other.toml", "");
     let (mut commands, mut examples) = (0, 0);
     each(&place, &[], &mut |words, help| {
         commands += 1;

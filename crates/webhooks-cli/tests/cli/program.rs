@@ -31,6 +31,10 @@ impl Place {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.retain(|(found, _)| found != name);
+    }
+
     /// Returns the program with these words. Nothing of this machine's environment reaches it.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_webhooks"));

@@ -1,0 +1,60 @@
+//! The checks of this machine: what deliveries need, and files with secrets.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use webhooks_http::{HttpTransport, HttpTransportError};
+
+use super::check::Check;
+use super::mode;
+
+/// Checks the root certificates and the resolver, as a service on this machine would find them.
+pub(super) fn check() -> Vec<Check> {
+    const ROOTS: &str = "root certificates";
+    const DNS: &str = "resolver";
+    let roots_found = || Check::ok(ROOTS, "the system has some");
+    match HttpTransport::new() {
+        Ok(_transport) => vec![roots_found(), Check::ok(DNS, "the system names a server")],
+        Err(error @ HttpTransportError::Dns { .. }) => {
+            let mend = "mend /etc/resolv.conf and /etc/hosts";
+            vec![roots_found(), Check::failed(DNS, reasons(&error), mend)]
+        }
+        Err(error) => {
+            let mend = "install the package ca-certificates";
+            let dns = Check::skipped(DNS, "without root certificates it is not tried");
+            vec![Check::failed(ROOTS, reasons(&error), mend), dns]
+        }
+    }
+}
+
+/// Returns an error and its causes on one line.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line = format!("{line}: {error}");
+        source = error.source();
+    }
+    line
+}
+
+/// Checks that nobody else can read the files with secrets. `rows` are the settings, of which those that may be
+/// secrets are hidden.
+pub(super) fn check_files(rows: &[Value], key_files: &[PathBuf], files: &[PathBuf]) -> Vec<Check> {
+    let holds_secret = |file: &&PathBuf| {
+        let origin = format!("file {}", file.display());
+        rows.iter().any(|row| row["origin"] == *origin && row["value"] == "(hidden)")
+    };
+    let secret: Vec<PathBuf> = files.iter().filter(holds_secret).cloned().collect();
+    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let none = if names.is_empty() {
+        "no file was read: all settings are defaults, or from the environment".to_owned()
+    } else {
+        format!("{} are right, and hold no secret", names.join(", "))
+    };
+    let config = match mode::check("configuration", &secret, &none) {
+        check if secret.is_empty() && !files.is_empty() => Check::ok("configuration", check.found),
+        check => check,
+    };
+    vec![config, mode::check("key files", key_files, "no setting names a file with a key")]
+}

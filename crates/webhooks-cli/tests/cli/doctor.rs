@@ -1,0 +1,212 @@
+//! `doctor`: what it finds in good and in broken places, and its bundle.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::{Place, Served, read};
+
+/// The checks of a run, by name.
+struct Checks(Value);
+
+impl Checks {
+    #[track_caller]
+    fn of(place: &Place, words: &[&str], code: i32) -> Self {
+        let ended = place.run(&[&["doctor", "--json"], words].concat());
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        Self(serde_json::from_str(&ended.out).unwrap())
+    }
+
+    /// Checks the state of one, and that it says this, in what was found or in what mends it.
+    #[track_caller]
+    fn has(&self, name: &str, state: &str, says: &str) {
+        let check = self.0["checks"].as_array().unwrap().iter().find(|check| check["name"] == name);
+        let check = check.unwrap_or_else(|| panic!("no {name} in {}", self.0));
+        assert_eq!(check["state"], state, "{check}");
+        assert!(check.to_string().contains(says), "{says:?} is not in {check}");
+        assert_eq!(check["mend"].is_string(), state == "failed", "{check}");
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Starts a service whose key is in a file, with an application that has an endpoint where nobody listens.
+fn served() -> (Place, Served) {
+    let mut place = Place::new();
+    let served = place.serve(&["--dev", "--first-key-file", "key"]);
+    place.set("WEBHOOKS_KEY", "@key");
+    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
+    let url = "http://127.0.0.1:1999/T0/urltoken?token=urltoken";
+    place.run(&["endpoint", "create", url, "--uid", "crm"]).ok();
+    (place, served)
+}
+
+#[test]
+fn all_is_well_in_a_good_place() {
+    let (mut place, _served) = served();
+    place.set("WEBHOOKS_DEV", "true");
+    let checks = Checks::of(&place, &["--endpoint", "crm"], 0);
+    checks.has("server", "ok", env!("CARGO_PKG_VERSION"));
+    checks.has("key", "ok", "admin");
+    checks.has("endpoint", "ok", "http://127.0.0.1:1999");
+    checks.has("key files", "ok", "key");
+    for name in [
+        "health",
+        "clock",
+        "queue",
+        "address policy",
+        "database",
+        "database mode",
+        "database writable",
+        "database integrity",
+        "disk",
+        "root certificates",
+        "resolver",
+    ] {
+        checks.has(name, "ok", "");
+    }
+    assert_eq!((&checks.0["ok"], checks.0.to_string().contains("urltoken")), (&true.into(), false));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_to_people() {
+    let place = Place::new();
+    let ended = place.run(&["doctor", "--server", "http://127.0.0.1:1"]);
+    assert!(ended.out.contains("FAILED   server"), "{ended:?}");
+    assert!(ended.out.contains("-> is it running? `webhooks serve` starts it"), "{ended:?}");
+    ended.failed(8, &["1 of 7 checks failed"]);
+}
+
+#[test]
+fn keys_that_are_wrong_missing_or_open_to_others_are_told() {
+    let (mut place, served) = served();
+    set_mode(&place.path("key"), 0o644);
+    Checks::of(&place, &[], 8).has("key files", "failed", "chmod 600 key");
+    place.write("bad", "whkey_wrong");
+    set_mode(&place.path("bad"), 0o600);
+    let checks = Checks::of(&place, &["--key", "@bad", "--endpoint", "crm"], 8);
+    checks.has("key", "failed", "401");
+    checks.has("queue", "skipped", "401");
+    checks.has("endpoint", "skipped", "valid key");
+    Checks::of(&place, &["--key", "@none"], 8).has("key", "failed", "cannot read none");
+    let other = Place::new();
+    Checks::of(&other, &["--server", &served.url], 8).has("key", "failed", "there is no key");
+    place.write("config/webhooks/config.toml", "key = \"whkey_mine\"\n");
+    set_mode(&place.path("config/webhooks/config.toml"), 0o644);
+    place.unset("WEBHOOKS_KEY");
+    Checks::of(&place, &[], 8).has("configuration", "failed", "config.toml");
+}
+
+#[test]
+fn an_endpoint_that_gets_nothing_is_told() {
+    let (place, _served) = served();
+    let look = |id: &str| Checks::of(&place, &["--endpoint", id], 8);
+    // The service was told to deliver to this machine, and the settings here don't say so.
+    look("crm").has("address policy", "failed", "serve --dev");
+    look("none").has("endpoint", "failed", "webhooks endpoint list");
+    place.run(&["endpoint", "pause", "crm"]).ok();
+    look("crm").has("endpoint", "failed", "webhooks endpoint resume crm --app acme");
+    place.run(&["endpoint", "disable", "crm"]).ok();
+    look("crm").has("endpoint", "failed", "webhooks endpoint enable crm --app acme");
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_told() {
+    let (place, served) = served();
+    set_mode(&place.path("webhooks.db"), 0o644);
+    Checks::of(&place, &[], 8).has("database mode", "failed", "chmod 600");
+    drop(served);
+    place.write("text.db", "this is no database, but a text that is long enough to look like one");
+    Checks::of(&place, &["--database", "text.db"], 8).has("database integrity", "failed", "");
+    let missing = Checks::of(&place, &["--database", "none.db"], 8);
+    missing.has("database", "failed", "webhooks serve --database");
+    assert!(!place.path("none.db").exists());
+    let missing = Checks::of(&place, &["--database", "none/w.db"], 8);
+    missing.has("database", "failed", "mkdir -p none");
+    let server = "postgres://u:topsecret@127.0.0.1:1/d";
+    let unreachable = Checks::of(&place, &["--database", server], 8);
+    unreachable.has("database", "failed", "postgres://127.0.0.1/d");
+    assert!(!unreachable.0.to_string().contains("topsecret"), "{}", unreachable.0);
+}
+
+/// Answers each request on a connection of its own with this.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut seen, mut piece) = (Vec::new(), [0; 1024]);
+            while !seen.ends_with(b"\r\n\r\n") {
+                let len = stream.read(&mut piece).unwrap();
+                if len == 0 {
+                    break;
+                }
+                seen.extend_from_slice(&piece[..len]);
+            }
+            let _unsent = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_server_with_another_time_or_of_another_kind_is_told() {
+    let place = Place::new();
+    let late = answering(
+        "HTTP/1.1 204 No Content\r\ndate: Wed, 01 Jan 2020 00:00:00 GMT\r\nconnection: close\r\n\r\n",
+    );
+    Checks::of(&place, &["--server", &late], 8).has("clock", "failed", "NTP");
+    let other =
+        answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    Checks::of(&place, &["--server", &other], 8).has("server", "failed", "404");
+}
+
+/// Plants a secret in each place that holds one, and looks for them in all that is told.
+#[test]
+fn the_bundle_holds_no_secret() {
+    let (mut place, _served) = served();
+    let planted = ["topsecret", "urltoken", "0f0f0f0f"];
+    let sealing = "0f".repeat(32);
+    place.set("WEBHOOKS_SEALING_KEY", &sealing);
+    place.write("jwt", "jwt-topsecret");
+    set_mode(&place.path("jwt"), 0o600);
+    place.write(
+        "webhooks.toml",
+        "[serve]\njwt-secret = \"@jwt\"\npublic-url = \"https://u:topsecret@hooks.test/\"\n",
+    );
+    let user = "[profile.p]\nkey = \"whkey_topsecret\"\n";
+    place.write("config/webhooks/config.toml", user);
+    place.set("WEBHOOKS_DATABASE", "postgres://u:topsecret@127.0.0.1:1/d");
+    let words = ["doctor", "--endpoint", "crm", "--bundle", "bundle.json"];
+    let ended = place.run(&words);
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    let bundle = read(&place.path("bundle.json"));
+    let key = read(&place.path("key"));
+    for secret in planted.iter().chain([&key.trim()]) {
+        assert!(!bundle.contains(secret), "{secret} is in {bundle}");
+        assert!(!format!("{ended:?}").contains(secret), "{secret} is in {ended:?}");
+    }
+    let told: Value = serde_json::from_str(&bundle).unwrap();
+    assert!(told["metrics"].as_str().unwrap().contains("webhooks_published_total"), "{told}");
+    let settings = told["settings"].as_array().unwrap();
+    let setting = settings.iter().find(|row| row["setting"] == "serve.jwt-secret").unwrap();
+    assert_eq!(
+        (&setting["value"], &setting["origin"]),
+        (&"@jwt".into(), &"file webhooks.toml".into())
+    );
+    let mode = std::fs::metadata(place.path("bundle.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A file that is there is not written over.
+    place.run(&words).failed(1, &["cannot write bundle.json", "name another file"]);
+    // A key on the command line, with the profile's key for the same server.
+    let words = ["doctor", "--profile", "p", "--bundle", "second.json"];
+    place.unset("WEBHOOKS_KEY");
+    assert_eq!(place.run(&words).code, Some(8));
+    assert!(!read(&place.path("second.json")).contains("topsecret"));
+}
