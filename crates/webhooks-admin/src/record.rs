@@ -42,6 +42,17 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// Returns the name of such a thing for people, as the API uses it.
+    pub fn thing(self) -> &'static str {
+        match self {
+            Self::ApiKey => "API key",
+            Self::EventType => "event type",
+            Self::RetrySchedule => "retry schedule",
+            Self::ServiceJob => "task",
+            other => other.as_str(),
+        }
+    }
+
     /// Returns the word for this kind in stores.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use webhooks_admin::{ListPage, ListQuery};
 use webhooks_dispatch::history::{Cursor, Page};
 use webhooks_dispatch::store::StoreError;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, no_page};
 use crate::extract::Params;
 
 pub(crate) const DEFAULT_LIMIT: usize = 50;
@@ -67,11 +67,6 @@ pub(crate) struct Place {
     pub(crate) after: Option<Cursor>,
     pub(crate) before: Option<Cursor>,
     pub(crate) limit: usize,
-}
-
-/// Returns the error for an iterator that is none.
-pub(crate) fn no_page() -> ApiError {
-    ApiError::bad_request("iterator: no page has this one.")
 }
 
 /// Reads the size of a page.

@@ -43,7 +43,7 @@ const UNOFFERED: [(&str, &str); 25] = [
 /// Answers requests to paths without a route.
 pub(crate) async fn answer(State(service): State<Service>, request: Request) -> Response {
     let Some(thing) = unoffered(request.uri().path()) else {
-        return ApiError::unknown("path").into_response();
+        return ApiError::unknown_path().into_response();
     };
     let (mut parts, _body) = request.into_parts();
     match Caller::from_request_parts(&mut parts, &service).await {

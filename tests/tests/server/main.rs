@@ -23,6 +23,7 @@ mod api;
 mod clients;
 mod cloud;
 mod cloud_events;
+mod errors;
 mod event_types;
 mod faults;
 mod jwt;

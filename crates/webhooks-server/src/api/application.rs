@@ -130,7 +130,7 @@ pub(crate) async fn create(
     let gets_existing = params.flag("get_if_exists")?.unwrap_or_default();
     let uid = input.uid.clone();
     match (add(&service, &caller, input).await, uid) {
-        (Err(AdminError::Exists), Some(uid)) if gets_existing => {
+        (Err(AdminError::Exists { .. }), Some(uid)) if gets_existing => {
             let found = service.admin().applications().get(&uid, Service::now()).await?;
             Ok((StatusCode::OK, Json(ApplicationOut::from(found))))
         }
@@ -161,7 +161,7 @@ pub(crate) async fn find_or_add(
     // A key of one application learns nothing of others, not even by what it may make.
     if let Some(input) = input
         && caller.application().is_none()
-        && let Err(AdminError::NotFound) =
+        && let Err(AdminError::NotFound(_)) =
             service.admin().applications().get(name, Service::now()).await
     {
         caller.check(Action::ChangeApplications, None)?;
@@ -170,7 +170,7 @@ pub(crate) async fn find_or_add(
         }
         match add(service, caller, input).await {
             // Another request was faster.
-            Ok(_) | Err(AdminError::Exists) => {}
+            Ok(_) | Err(AdminError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -213,7 +213,7 @@ pub(crate) async fn replace(
     let replaced = |_| Application::from(input.clone());
     match service.admin().applications().change(&name, &actor, now, replaced).await {
         // A new one, with a new id.
-        Err(AdminError::NotFound) => {
+        Err(AdminError::NotFound(_)) => {
             Ok((StatusCode::CREATED, Json(add(&service, &caller, input).await?.into())))
         }
         changed => Ok((StatusCode::OK, Json(ApplicationOut::from(changed?)))),

@@ -14,6 +14,15 @@ use crate::extract::Patch;
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 50;
 
+/// The longest period of a rate, in seconds: a day.
+const MAX_PERIOD: u32 = 86_400;
+
+/// The longest attempt, in seconds.
+const MAX_TIMEOUT: u32 = 600;
+
+/// The largest age of a message that is delivered, in seconds: a leap year.
+const MAX_AGE: u32 = 31_622_400;
+
 /// The longest delay of a schedule: 30 days, in seconds.
 const MAX_DELAY: u64 = 30 * 24 * 60 * 60;
 
@@ -83,13 +92,14 @@ impl DeliveryIn {
         if let Patch::Set(schedule) = &self.retry_schedule {
             check_schedule("delivery", schedule)?;
         }
-        for (field, seconds) in [
-            ("throttlePeriodSecs", &self.throttle_period_secs),
-            ("timeoutSecs", &self.timeout_secs),
-            ("maxAgeSecs", &self.max_age_secs),
+        for (field, seconds, most) in [
+            ("throttlePeriodSecs", &self.throttle_period_secs, MAX_PERIOD),
+            ("timeoutSecs", &self.timeout_secs, MAX_TIMEOUT),
+            ("maxAgeSecs", &self.max_age_secs, MAX_AGE),
         ] {
-            if *seconds == Patch::Set(0) {
-                return Err(ApiError::value("delivery", format!("{field} is 0")));
+            if matches!(seconds, Patch::Set(seconds) if !(1..=most).contains(seconds)) {
+                let reason = format!("it must be 1 to {most} seconds");
+                return Err(ApiError::field(["body", "delivery", field], reason, "value_error"));
             }
         }
         Ok(())

@@ -279,7 +279,7 @@ pub(crate) async fn set_mtls(
         let tls = endpoint.tls.as_deref().cloned().unwrap_or_default();
         endpoint.tls(tls.client_certificate(&chain, &key))
     };
-    change(&service, &caller, found, set).await
+    change(&service, &caller, found, set).await.map_err(|error| error.in_field("identity"))
 }
 
 /// Makes an endpoint get no client certificate.
@@ -343,7 +343,7 @@ pub(crate) async fn set_ca(
         }
         endpoint.tls(tls)
     };
-    change(&service, &caller, found, set).await
+    change(&service, &caller, found, set).await.map_err(|error| error.in_field("cert"))
 }
 
 fn has_certificate(found: &AppEndpoint) -> bool {

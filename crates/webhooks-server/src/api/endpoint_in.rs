@@ -1,6 +1,7 @@
 //! The settings of an endpoint, as requests bring them and answers show them.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -116,18 +117,17 @@ pub(crate) struct EndpointOut {
 
 impl EndpointIn {
     /// Returns the endpoint, with a new secret unless the request brings one.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, ApiError> {
         let secret = match &self.secret {
-            Some(text) => secret(text)?,
+            Some(text) => secret("secret", text)?,
             None => Secret::generate(),
         };
         let endpoint = Endpoint::new(&self.url, secret)?
             .profiles([HeaderProfile::Svix, HeaderProfile::Standard])?
             .body(BodyFormat::Payload);
         let endpoint = self.apply(endpoint)?;
-        self.headers
-            .iter()
-            .try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))
+        let mut headers = self.headers.iter();
+        Ok(headers.try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))?)
     }
 
     /// Returns the endpoint with these settings in place of its own. Those that this form does not have
@@ -231,13 +231,21 @@ impl EndpointOut {
     }
 }
 
-/// Reads a secret, which may lack its prefix.
-pub(crate) fn secret(text: &str) -> Result<Secret, EndpointError> {
+/// Reads the secret in a field, which may lack its prefix.
+pub(crate) fn secret(field: &str, text: &str) -> Result<Secret, ApiError> {
     const PREFIX: &str = "whsec_";
-    if text.starts_with(PREFIX) {
-        return Ok(Secret::new(text)?);
-    }
-    Ok(Secret::new(&format!("{PREFIX}{text}"))?)
+    let secret = if text.starts_with(PREFIX) {
+        Secret::new(text)
+    } else {
+        Secret::new(&format!("{PREFIX}{text}"))
+    };
+    secret.map_err(|error| {
+        let form = "it must be whsec_ and 24 to 64 bytes in base64; leave it out to get a new one";
+        match error.source() {
+            Some(cause) => ApiError::value(field, format!("{form}: {cause}")),
+            None => ApiError::value(field, form),
+        }
+    })
 }
 
 fn some(text: String) -> Option<String> {

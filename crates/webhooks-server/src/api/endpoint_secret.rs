@@ -92,8 +92,7 @@ pub(crate) async fn rotate_found(
     if input.key.is_none() {
         caller.check(Action::ReadSecrets, Some(&found.app.tenant))?;
     }
-    let new = input.key.as_deref().map(secret).transpose();
-    let new = new.map_err(|error| ApiError::value("key", error))?;
+    let new = input.key.as_deref().map(|text| secret("key", text)).transpose()?;
     let grace = Duration::from_secs(grace.into());
     let endpoints = service.endpoints(&found.app);
     let new = endpoints.rotate_secret(found.id().as_str(), new, grace).await?;

@@ -11,12 +11,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo, SchemaEnforcement};
-use webhooks_core::{EventType, Timestamp};
+use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
-use crate::find::unknown;
 use crate::paging::{BACK, List, list_query};
 use crate::parameters::{EventTypeFilter, Expunge, Order, Page};
 use crate::schema::{Enforcement, EventTypeName, Name, Schemas, Time};
@@ -208,10 +207,6 @@ pub(crate) fn sees(caller: &Caller, info: &EventTypeInfo) -> bool {
     caller.grant().sees_feature(info.feature_flag.as_deref())
 }
 
-fn check_name(name: &str) -> Result<(), ApiError> {
-    EventType::new(name).map(drop).map_err(|error| ApiError::value("name", error))
-}
-
 /// Makes an event type.
 #[utoipa::path(
     post,
@@ -227,12 +222,12 @@ pub(crate) async fn create(
     caller.check(Action::ChangeEventTypes, None)?;
     let name = input.name.clone();
     let name = name.ok_or_else(|| ApiError::value("name", "it is missing"))?;
-    check_name(&name)?;
+    EventTypeInfo::check_name(&name)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let entry = match event_types.add(name.clone(), input.clone().into(), &actor, now).await {
         // One that was archived is made anew.
-        Err(AdminError::Exists)
+        Err(AdminError::Exists { .. })
             if event_types.get(&name, now).await.is_ok_and(|found| found.value.archived) =>
         {
             let anew = |_| EventTypeInfo::from(input.clone());
@@ -257,8 +252,7 @@ pub(crate) async fn read(
     Path(name): Path<String>,
 ) -> Result<Json<EventTypeOut>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
-    let found = service.admin().event_types().get(&name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "event type"))?;
+    let found = service.admin().event_types().get(&name, Service::now()).await?;
     if !sees(&caller, &found.value) {
         return Err(ApiError::unknown("event type"));
     }
@@ -279,12 +273,12 @@ pub(crate) async fn replace(
     Body(update): Body<EventTypeIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ChangeEventTypes, None)?;
-    check_name(&name)?;
+    EventTypeInfo::check_name(&name)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let replaced = |_| EventTypeInfo::from(update.clone());
     let (status, entry) = match event_types.change(&name, &actor, now, replaced).await {
-        Err(AdminError::NotFound) => {
+        Err(AdminError::NotFound(_)) => {
             (StatusCode::CREATED, event_types.add(name, update.into(), &actor, now).await?)
         }
         changed => (StatusCode::OK, changed?),
@@ -309,8 +303,7 @@ pub(crate) async fn patch(
     caller.check(Action::ChangeEventTypes, None)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
-    let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await;
-    let changed = changed.map_err(|error| unknown(error, "event type"))?;
+    let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await?;
     service.schemas().forget();
     Ok(Json(changed.into()))
 }
@@ -331,13 +324,12 @@ pub(crate) async fn delete(
     caller.check(Action::ChangeEventTypes, None)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
-    let done = if params.flag("expunge")?.unwrap_or_default() {
-        event_types.delete(&name, &actor, now).await
+    if params.flag("expunge")?.unwrap_or_default() {
+        event_types.delete(&name, &actor, now).await?;
     } else {
         let archive = |to| EventTypeInfo { archived: true, ..to };
-        event_types.change(&name, &actor, now, archive).await.map(drop)
-    };
-    done.map_err(|error| unknown(error, "event type"))?;
+        event_types.change(&name, &actor, now, archive).await?;
+    }
     service.schemas().forget();
     Ok(StatusCode::NO_CONTENT)
 }

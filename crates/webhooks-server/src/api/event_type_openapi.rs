@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use webhooks_admin::{
     Action, AdminError, Entry, EventTypeInfo, IdKind, ListQuery, Resource as _, SchemaEnforcement,
 };
-use webhooks_core::{EventType, Timestamp};
+use webhooks_core::Timestamp;
 
 use super::event_type::sees;
 use crate::auth::Caller;
@@ -193,7 +193,7 @@ fn describe(
         let fault = |reason: &str| {
             ApiError::field(["body", field, "webhooks", name], reason, "value_error")
         };
-        EventType::new(name).map_err(|error| fault(&error.to_string()))?;
+        EventTypeInfo::check_name(name).map_err(|error| fault(&error.reason))?;
         if !names.insert(name) {
             return Err(fault("it is there twice"));
         }

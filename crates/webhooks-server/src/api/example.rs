@@ -57,7 +57,7 @@ pub(crate) async fn send(
             Ok(found) => example(&found.value).ok_or_else(|| {
                 ApiError::value("eventType", "its schema has no example; add `examples` to it")
             })?,
-            Err(AdminError::NotFound) => return Err(ApiError::unknown("event type")),
+            Err(AdminError::NotFound(_)) => return Err(ApiError::unknown("event type")),
             Err(error) => return Err(error.into()),
         }
     };

@@ -13,7 +13,6 @@ use webhooks_core::Timestamp;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
-use crate::find::unknown;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Name, RoleName, Time};
@@ -189,7 +188,7 @@ pub(crate) async fn read(
 ) -> Result<Json<KeyOut>, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let found = service.admin().keys().get(known(&id)?, Service::now()).await;
-    Ok(Json(KeyOut::new(found.map_err(|error| unknown(error, "API key"))?, None)))
+    Ok(Json(KeyOut::new(found?, None)))
 }
 
 /// Renames a key.
@@ -209,7 +208,7 @@ pub(crate) async fn rename(
     let renamed = |key| ApiKey { name: name.clone(), ..key };
     let keys = service.admin().keys();
     let changed = keys.change(known(&id)?, &caller.actor(), Service::now(), renamed).await;
-    Ok(Json(KeyOut::new(changed.map_err(|error| unknown(error, "API key"))?, None)))
+    Ok(Json(KeyOut::new(changed?, None)))
 }
 
 /// Ends a key, now or in some seconds.
@@ -233,7 +232,7 @@ pub(crate) async fn expire(
     }
     let keys = service.admin().keys();
     let ended = keys.change(known(&id)?, &caller.actor(), now, |key| ended(key, delay, now)).await;
-    ended.map_err(|error| unknown(error, "API key"))?;
+    ended?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -16,7 +16,7 @@ use super::key::end_keys;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
-use crate::find::{App, unknown};
+use crate::find::App;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Label, Name, Pattern, Time};
@@ -130,8 +130,7 @@ pub(super) async fn find(
     action: Action,
 ) -> Result<(App, Entry<Poller>), ApiError> {
     let app = service.app(caller, app, action).await?;
-    let found = service.admin().pollers(&app.tenant).get(name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "poller"))?;
+    let found = service.admin().pollers(&app.tenant).get(name, Service::now()).await?;
     match caller.grant().poller() {
         Some(own) if own != found.id => Err(ApiError::unknown("poller")),
         _ => Ok((app, found)),
@@ -210,7 +209,7 @@ pub(crate) async fn replace(
     let pollers = service.admin().pollers(&app.tenant);
     let replaced = |_| poller.clone();
     let changed = pollers.change(&found.id, &actor, Service::now(), replaced).await;
-    Ok(Json(changed.map_err(|error| unknown(error, "poller"))?.into()))
+    Ok(Json(changed?.into()))
 }
 
 /// Deletes a poller, with the places of its consumers and its keys.

@@ -12,7 +12,6 @@ use super::event_type::sees;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
-use crate::find::unknown;
 use crate::service::Service;
 
 /// The most nanoseconds beside whole seconds.
@@ -95,8 +94,7 @@ pub(crate) async fn replace(
 
 /// Checks that there is an event type, which the caller sees.
 async fn known(service: &Service, caller: &Caller, name: &str) -> Result<EventType, ApiError> {
-    let found = service.admin().event_types().get(name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "event type"))?;
+    let found = service.admin().event_types().get(name, Service::now()).await?;
     if !sees(caller, &found.value) {
         return Err(ApiError::unknown("event type"));
     }

@@ -11,7 +11,7 @@ use webhooks_dispatch::history::{HistoryStore as _, Query, SearchRequest};
 use super::message::{HistoryFilter, page};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut};
 use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, NO_PAGE};
 use crate::extract::{Body, Path};
 use crate::find::App;
 use crate::paging::{List, Place, place_of};
@@ -75,7 +75,7 @@ impl SearchIn {
         if !(1..=LIMITS.1).contains(&limit) {
             return Err(ApiError::value("limit", "it is not 1 to 250"));
         }
-        let unreadable = |_| ApiError::value("iterator", "no page has this one");
+        let unreadable = |_| ApiError::value("iterator", NO_PAGE);
         place_of(self.iterator.as_deref(), limit).map_err(unreadable)
     }
 }

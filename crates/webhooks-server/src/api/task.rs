@@ -22,10 +22,10 @@ use webhooks_registry::Subscription;
 use super::endpoint::EndpointPath;
 use super::status::Status;
 use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, no_page};
 use crate::extract::{Body, Params, Path};
-use crate::find::{AppEndpoint, unknown};
-use crate::paging::{List, limit, no_page};
+use crate::find::AppEndpoint;
+use crate::paging::{List, limit};
 use crate::parameters::{Page, TaskFilter};
 use crate::schema::{Label, Pattern, TaskStatus, Time};
 use crate::service::Service;
@@ -414,8 +414,7 @@ pub(crate) async fn show(
 ) -> Result<Json<TaskShown>, ApiError> {
     caller.check(Action::ReadEvents, caller.application())?;
     let Some(id) = read_id(&id)? else {
-        let found = service.admin().jobs().get(&id, Service::now()).await;
-        let found = found.map_err(|error| unknown(error, "task"))?;
+        let found = service.admin().jobs().get(&id, Service::now()).await?;
         let shown = is_visible(&found, &caller).then(|| found.into());
         return shown.map(Json).ok_or_else(|| ApiError::unknown("task"));
     };
