@@ -111,6 +111,31 @@ pub struct Collection<'a, R> {
     pub(crate) kind: PhantomData<fn() -> R>,
 }
 
+/// A walk through all resources of a collection.
+#[derive(Debug)]
+pub struct Walk<C> {
+    collection: C,
+    /// The next page; `None` at the end.
+    query: Option<ListQuery>,
+}
+
+impl<R: Resource> Walk<Collection<'_, R>> {
+    /// Returns the next ones; `None` at the end. Those that are added or deleted meanwhile may
+    /// be among them.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails. The next call tries again.
+    pub async fn next(&mut self, now: Timestamp) -> Result<Option<Vec<Entry<R>>>, AdminError> {
+        let Some(query) = &self.query else { return Ok(None) };
+        let page = self.collection.list(query.clone(), now).await?;
+        let next = page.next.filter(|_| !page.is_last);
+        let limit = query.limit;
+        self.query =
+            next.map(|next| ListQuery { limit, iterator: Some(next), ..ListQuery::default() });
+        Ok(Some(page.items))
+    }
+}
+
 impl<R: Resource> Collection<'_, R> {
     /// Returns one by its key or its alias.
     ///
@@ -325,6 +350,11 @@ impl<R: Resource> Collection<'_, R> {
                 return Ok(());
             }
         }
+    }
+
+    /// Goes through all of them, in the order of the keys, in steps of `limit` at most.
+    pub fn walk(self, limit: usize) -> Walk<Self> {
+        Walk { collection: self, query: Some(ListQuery { limit, ..ListQuery::default() }) }
     }
 
     /// Returns a page, in the order of the keys.

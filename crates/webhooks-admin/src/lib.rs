@@ -41,7 +41,7 @@ pub use admin::Admin;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
-pub use collection::{AdminError, Collection, ListPage, ListQuery};
+pub use collection::{AdminError, Collection, ListPage, ListQuery, Walk};
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};

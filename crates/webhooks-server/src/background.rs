@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use webhooks_admin::{
-    Actor, AdminError, Application, Entry, IdKind, ListQuery, ServiceJob, ServiceJobState,
-    ServiceWork,
+    Actor, AdminError, Application, Entry, IdKind, ServiceJob, ServiceJobState, ServiceWork,
 };
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::figures::{FiguresQuery, FiguresStep};
@@ -96,26 +95,22 @@ impl Service {
     pub(crate) fn finish_jobs(&self) {
         let service = self.clone();
         tokio::spawn(async move {
-            let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-            loop {
-                let page = match service.admin().jobs().list(query.clone(), Self::now()).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::error!(error, "jobs are left; the next start goes on with them");
-                        return;
-                    }
-                };
-                let is_left = |job: &Entry<ServiceJob>| job.value.state == ServiceJobState::Running;
-                for job in page.items.into_iter().filter(is_left) {
-                    service.finish_job(job).await;
-                }
-                if page.is_last {
-                    return;
-                }
-                query.iterator = page.next;
+            if let Err(error) = service.finish_all_jobs().await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "jobs are left; the next start goes on with them");
             }
         });
+    }
+
+    async fn finish_all_jobs(&self) -> Result<(), AdminError> {
+        let mut walk = self.admin().jobs().walk(STEP);
+        while let Some(page) = walk.next(Self::now()).await? {
+            let is_left = |job: &Entry<ServiceJob>| job.value.state == ServiceJobState::Running;
+            for job in page.into_iter().filter(is_left) {
+                self.finish_job(job).await;
+            }
+        }
+        Ok(())
     }
 
     /// Does the work of a job and records its result.
@@ -180,18 +175,14 @@ impl Service {
             }
             return Ok(found);
         }
-        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-        loop {
-            let page = applications.list(query.clone(), Self::now()).await?;
-            for entry in page.items {
+        let mut walk = applications.walk(STEP);
+        while let Some(page) = walk.next(Self::now()).await? {
+            for entry in page {
                 found.push(self.usage_of(entry, since, until).await?);
             }
             check_len(found.len() * size_of::<Usage>())?;
-            if page.is_last {
-                return Ok(found);
-            }
-            query.iterator = page.next;
         }
+        Ok(found)
     }
 
     async fn usage_of(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use webhooks_admin::{
-    Action, AdminError, Entry, EventTypeInfo, IdKind, ListQuery, Resource as _, SchemaEnforcement,
+    Action, AdminError, Entry, EventTypeInfo, IdKind, Resource as _, SchemaEnforcement,
 };
 use webhooks_core::Timestamp;
 
@@ -245,15 +245,11 @@ pub(super) async fn for_each(
     now: Timestamp,
     mut visit: impl FnMut(Entry<EventTypeInfo>) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    loop {
-        let page = service.admin().event_types().list(query.clone(), now).await?;
-        page.items.into_iter().try_for_each(&mut visit)?;
-        if page.is_last || page.next.is_none() {
-            return Ok(());
-        }
-        query.iterator = page.next;
+    let mut walk = service.admin().event_types().walk(STEP);
+    while let Some(page) = walk.next(now).await? {
+        page.into_iter().try_for_each(&mut visit)?;
     }
+    Ok(())
 }
 
 /// Returns the event types that are not archived as an OpenAPI document, which can be imported again.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role};
+use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, Role};
 use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
@@ -244,18 +244,14 @@ pub(super) async fn end_keys(
     is_meant: impl Fn(&ApiKey) -> bool,
 ) -> Result<(), ApiError> {
     let (keys, now) = (service.admin().keys(), Service::now());
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    loop {
-        let page = keys.list(query.clone(), now).await?;
-        for entry in page.items.into_iter().filter(|entry| is_meant(&entry.value)) {
+    let mut walk = service.admin().keys().walk(STEP);
+    while let Some(page) = walk.next(now).await? {
+        for entry in page.into_iter().filter(|entry| is_meant(&entry.value)) {
             let ended = |key| ended(key, delay, now);
             keys.change(&entry.id, &caller.actor(), now, ended).await?;
         }
-        if page.is_last {
-            return Ok(());
-        }
-        query.iterator = page.next;
     }
+    Ok(())
 }
 
 /// Ends all sessions of an application.
