@@ -30,6 +30,7 @@ mod sqlite;
 mod watermark;
 
 mod collection;
+mod content_end;
 mod endpoint_entry;
 mod limits;
 mod poller;
@@ -42,6 +43,7 @@ pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
 pub use collection::{AdminError, Collection, ListPage, ListQuery, Walk};
+pub use content_end::ContentEnd;
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};
 pub use grant::{Action, Denial, Grant, Role};

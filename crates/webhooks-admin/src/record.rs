@@ -19,6 +19,8 @@ pub enum RecordKind {
     Audit,
     /// A [`Consumer`](crate::Consumer) of a poller.
     Consumer,
+    /// A [`ContentEnd`](crate::ContentEnd).
+    ContentEnd,
     /// The deletion of an application that goes on.
     Deletion,
     /// The entry of an endpoint, beside its registration in the engine.
@@ -60,6 +62,7 @@ impl RecordKind {
             Self::ApiKey => "api_key",
             Self::Audit => "audit",
             Self::Consumer => "consumer",
+            Self::ContentEnd => "content_end",
             Self::Deletion => "deletion",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",

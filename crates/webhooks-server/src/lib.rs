@@ -29,6 +29,7 @@ mod catch_up;
 mod teller;
 
 mod auth;
+mod content_end;
 mod deletion;
 mod endpoint_walk;
 mod extract;

@@ -22,6 +22,7 @@ impl Service {
         if tokio::runtime::Handle::try_current().is_ok() {
             self.finish_deletions();
             self.follow_overrides();
+            self.follow_content_ends();
             self.finish_jobs();
             self.start_telling();
         }

@@ -23,6 +23,7 @@ mod api;
 mod clients;
 mod cloud;
 mod cloud_events;
+mod content_ends;
 mod errors;
 mod event_types;
 mod faults;

@@ -86,6 +86,13 @@ pub(crate) async fn create(
     let published = service.engine().publish_all(publications).await;
     service.note_publish(published.as_ref().err());
     let published = published?;
+    let mut ends = Vec::new();
+    for (Object(message), published) in messages.iter().zip(&published) {
+        if let Ok(published) = published {
+            ends.push((app.tenant.clone(), published.event.clone(), message.retention()?));
+        }
+    }
+    service.end_content(ends).await?;
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

@@ -67,6 +67,7 @@ pub(crate) async fn send(
     let published = service.engine().publish(publication).await;
     service.note_publish(published.as_ref().err());
     let id = published?.event;
+    service.end_content([(found.app.tenant.clone(), id.clone(), input.retention()?)]).await?;
     let query = Query {
         tenant: Some(found.app.tenant.clone()),
         endpoint: Some(found.id().clone()),
