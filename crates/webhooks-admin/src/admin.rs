@@ -18,11 +18,14 @@ use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::{Answer, Begin, HELD, IdempotentRequest, KEPT, KeptAnswer, hex};
 use crate::limits::{Limits, RetrySchedule, Usage};
+use crate::one_time_token::OneTimeToken;
 use crate::poller::{Consumer, Poller};
 use crate::record::{Record, RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
+
+mod sessions;
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
 const USE_PRECISION: Duration = Duration::from_secs(5 * 60);
@@ -100,6 +103,10 @@ impl Admin {
 
     /// Returns the jobs of the service itself, the ids of which grow with time.
     pub fn jobs(&self) -> Collection<'_, ServiceJob> {
+        self.collection(String::new())
+    }
+
+    fn one_time_tokens(&self) -> Collection<'_, OneTimeToken> {
         self.collection(String::new())
     }
 

@@ -33,6 +33,7 @@ mod collection;
 mod content_end;
 mod endpoint_entry;
 mod limits;
+mod one_time_token;
 mod poller;
 
 mod admin;

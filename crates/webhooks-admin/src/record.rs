@@ -31,6 +31,8 @@ pub enum RecordKind {
     Idempotency,
     /// The [`Limits`](crate::Limits) of an application.
     Limits,
+    /// A token that opens one more session, once.
+    OneTimeToken,
     /// A [`Poller`](crate::Poller).
     Poller,
     /// The [`RetrySchedule`](crate::RetrySchedule) of an event type.
@@ -68,6 +70,7 @@ impl RecordKind {
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",
             Self::Limits => "limits",
+            Self::OneTimeToken => "one_time_token",
             Self::Poller => "poller",
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",

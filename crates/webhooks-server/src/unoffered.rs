@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::service::Service;
 
 /// The first parts of paths, with `*` for any one part, and the name of what is not offered there.
-const UNOFFERED: [(&str, &str); 25] = [
+const UNOFFERED: [(&str, &str); 26] = [
     ("/api/v1/app/*/alert-email", "mail about an application"),
     ("/api/v1/app/*/auto-config", "automatic configuration of endpoints"),
     ("/api/v1/app/*/destination", "destinations other than HTTP endpoints"),
@@ -20,6 +20,10 @@ const UNOFFERED: [(&str, &str); 25] = [
     ("/api/v1/app/*/integration", "integrations"),
     ("/api/v1/app/*/stream", "streaming"),
     ("/api/v1/auth/app/*/mcp-token", "tokens for the Model Context Protocol"),
+    (
+        "/api/v1/auth/app/*/poller/*/token",
+        "a second look at a key, since it stores hashes; make a new one with POST …/token/rotate",
+    ),
     ("/api/v1/auth/dashboard", "tokens for the Model Context Protocol"),
     ("/api/v1/auth/org-group-admin-token", "groups of organizations"),
     ("/api/v1/auth/stream", "streaming"),

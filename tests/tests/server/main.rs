@@ -38,6 +38,7 @@ mod pollers;
 mod resend;
 mod running;
 mod schemathesis;
+mod sessions;
 mod settings;
 mod store_lost;
 mod trace;

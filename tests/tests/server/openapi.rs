@@ -212,7 +212,7 @@ async fn each_operation_is_in_a_reference_or_listed() {
         assert_eq!((status, &answer["code"]), (501, &"not_implemented".into()), "{operation}");
         assert!(answer["detail"].as_str().unwrap().contains("does not offer"), "{answer}");
     }
-    assert_eq!((theirs.len(), lists.not_offered.len()), (107, 146));
+    assert_eq!((theirs.len(), lists.not_offered.len()), (106, 147));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +237,9 @@ async fn each_documented_operation_is_there_and_no_other() {
         let is_public = operation["security"] == serde_json::json!([{}]);
         let status = answer.status().as_u16();
         assert_eq!(status == 401, !is_public, "{method} {path}: {status}");
-        assert!(status == 401 || status < 300, "{method} {path}: {status}");
+        // The body of one that strangers may call is missing here.
+        let is_right = status < 300 || (status == 422 && operation.get("requestBody").is_some());
+        assert!(status == 401 || is_right, "{method} {path}: {status}");
         paths.entry(path).or_default().insert(method);
     }
     for (path, methods) in paths {

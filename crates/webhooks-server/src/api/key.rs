@@ -21,6 +21,9 @@ use crate::service::Service;
 /// The longest time after which a key ends that is told to: three days.
 const MAX_EXPIRY: u32 = 3 * 24 * 60 * 60;
 
+/// The longest time that a key is made for: a year.
+const MAX_LIFE: u32 = 365 * 24 * 60 * 60;
+
 /// The keys that one step of a search looks at.
 const STEP: usize = 1_000;
 
@@ -82,6 +85,36 @@ pub(crate) struct KeyOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     last_used_at: Option<Timestamp>,
+}
+
+/// A key for messages. Unknown fields are refused: a limit that is misspelt must not be dropped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageKeyIn {
+    /// The name of the key for people, of 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    /// The seconds after which the key ends: 1 to 31,536,000 (a year); never if absent.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    expiry: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenOut {
+    /// The id of the key.
+    id: String,
+    /// The text of the key, to send as `Authorization: Bearer …`. This answer alone has it.
+    token: String,
+    /// The name of the key for people.
+    name: String,
+    /// The time at which it was made.
+    #[schema(value_type = Time)]
+    created_at: Timestamp,
+    /// The time from which the key is refused; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
+    expires_at: Option<Timestamp>,
 }
 
 impl KeyOut {
@@ -152,6 +185,53 @@ pub(crate) async fn create(
     let entry = service.admin().keys().add(id, key, &caller.actor(), now).await?;
     service.refused_keys().note_accepted(&text.hash());
     Ok(Json(KeyOut::new(entry, Some(&text))))
+}
+
+/// Adds a key that was made now.
+pub(super) async fn add(
+    service: &Service,
+    caller: &Caller,
+    key: ApiKey,
+    text: &ApiKeyText,
+) -> Result<TokenOut, ApiError> {
+    let (id, now) = (IdKind::ApiKey.generate(), key.created_at);
+    let Entry { id, value, .. } = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    service.refused_keys().note_accepted(&text.hash());
+    let (token, name, expires_at) = (text.reveal().to_owned(), value.name, value.expires_at);
+    Ok(TokenOut { id, token, name, created_at: now, expires_at })
+}
+
+/// Makes a key that can only publish the messages of one application, and read what became of them.
+///
+/// It is a key with the role `publisher` like others: it is in their list, and can be ended.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/app/{app_id}/create-message-token",
+    operation_id = "v1.authentication.create-message-token", tag = "Authentication",
+    request_body = MessageKeyIn, responses((status = 200, body = TokenOut)),
+)]
+pub(crate) async fn create_for_messages(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(MessageKeyIn { name, expiry }): Body<MessageKeyIn>,
+) -> Result<Json<TokenOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let app = service.app(&caller, &app, Action::ManageKeys).await?;
+    let expiry = check_expiry(expiry)?;
+    let (text, now) = (ApiKeyText::generate(), Service::now());
+    let grant = Grant::new(Role::Publisher).for_application(app.tenant);
+    let mut key = ApiKey::new(name, text.hash(), grant, now);
+    key.expires_at = expiry.map(|expiry| now + expiry);
+    Ok(Json(add(&service, &caller, key, &text).await?))
+}
+
+/// Returns the time after which a key ends, if it does.
+pub(super) fn check_expiry(expiry: Option<u32>) -> Result<Option<Duration>, ApiError> {
+    if expiry.is_some_and(|expiry| !(1..=MAX_LIFE).contains(&expiry)) {
+        return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
+    }
+    Ok(expiry.map(|expiry| Duration::from_secs(expiry.into())))
 }
 
 /// Lists keys, without sessions of the portal.

@@ -12,7 +12,7 @@ use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, Poller, R
 use webhooks_core::Timestamp;
 use webhooks_registry::Subscription;
 
-use super::key::end_keys;
+use super::key::{TokenOut, add, check_expiry, end_keys};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
@@ -21,9 +21,6 @@ use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Label, Name, Pattern, Time};
 use crate::service::Service;
-
-/// The longest time of a key: a year.
-const MAX_EXPIRY: u32 = 365 * 24 * 60 * 60;
 
 /// How long an older key still works after a new one was made, by default and at most, in seconds.
 const OLD_EXPIRY: (u32, u32) = (5 * 60, 24 * 60 * 60);
@@ -75,19 +72,6 @@ pub(crate) struct PollerRotateIn {
     /// Seconds for which older keys of the poller still work; 300 by default.
     #[schema(maximum = 86_400)]
     old_token_expiry: Option<u32>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TokenOut {
-    id: String,
-    token: String,
-    name: String,
-    #[schema(value_type = Time)]
-    created_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Time>)]
-    expires_at: Option<Timestamp>,
 }
 
 impl PollerIn {
@@ -248,9 +232,7 @@ pub(crate) async fn rotate(
     caller.check(Action::ManageKeys, None)?;
     let (app, poller) = find(&service, &caller, (&app, &name), Action::ManageKeys).await?;
     let PollerRotateIn { expiry, old_token_expiry } = input;
-    if expiry.is_some_and(|expiry| !(1..=MAX_EXPIRY).contains(&expiry)) {
-        return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
-    }
+    let expiry = check_expiry(expiry)?;
     let old_expiry = old_token_expiry.unwrap_or(OLD_EXPIRY.0);
     if old_expiry > OLD_EXPIRY.1 {
         return Err(ApiError::value("oldTokenExpiry", "it is more than 86400 seconds, a day"));
@@ -260,10 +242,6 @@ pub(crate) async fn rotate(
     end_keys(&service, &caller, Duration::from_secs(old_expiry.into()), is_of).await?;
     let grant = Grant::new(Role::Poller).for_application(app.tenant).for_poller(&poller.id);
     let mut key = ApiKey::new(format!("poller {}", poller.id), text.hash(), grant, now);
-    key.expires_at = expiry.map(|expiry| now + Duration::from_secs(expiry.into()));
-    let id = IdKind::ApiKey.generate();
-    let Entry { id, value, .. } = service.admin().keys().add(id, key, &caller.actor(), now).await?;
-    let (token, name, expires_at) = (text.reveal().to_owned(), value.name, value.expires_at);
-    let token = TokenOut { id, token, name, created_at: now, expires_at };
-    Ok((StatusCode::CREATED, Json(token)))
+    key.expires_at = expiry.map(|expiry| now + expiry);
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, key, &text).await?)))
 }
