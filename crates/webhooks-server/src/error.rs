@@ -52,6 +52,7 @@ pub(crate) struct PlainError {
 /// An error of fields of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldErrors {
+    /// The field that is not valid: always one.
     #[schema(value_type = Vec<FieldFault>)]
     detail: [FieldFault; 1],
 }
@@ -59,9 +60,11 @@ pub(crate) struct FieldErrors {
 /// A field of a request that is not valid.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldFault {
-    /// The way to it: `body` or `query`, and names.
+    /// The way to the field: `body`, `path` or `query`, and then names and numbers.
     loc: Vec<String>,
+    /// The reason, for people. It never holds a secret.
     msg: String,
+    /// The kind of the fault: `value_error`, `value_error.missing` or `value_error.json`.
     r#type: &'static str,
 }
 

@@ -23,10 +23,14 @@ pub(crate) const MAX_PAGES: usize = 20;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct List<T> {
+    /// The entries of the page.
     data: Vec<T>,
+    /// Whether no page follows.
     done: bool,
+    /// The `iterator` of the next page; `null` if the page is empty.
     #[schema(required)]
     iterator: Option<String>,
+    /// The `iterator` of the page before; `null` on the first page.
     #[schema(required)]
     prev_iterator: Option<String>,
 }

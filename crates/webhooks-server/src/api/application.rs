@@ -23,13 +23,17 @@ use crate::service::Service;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationIn {
+    /// The name of the application for people, of 1 to 1,024 bytes.
     #[schema(min_length = 1, max_length = 1024)]
     name: String,
+    /// The owner's id for the application, unique in the service; paths take it in place of the id.
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// Notes of the caller for programs: at most 64 texts by name, of 16 KiB together.
     #[serde(default)]
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The most messages that may be published per second; no limit if absent. Further ones get 429.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
 }
@@ -37,13 +41,17 @@ pub(crate) struct ApplicationIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationPatch {
+    /// The new name of the application for people, of 1 to 1,024 bytes.
     #[schema(min_length = 1, max_length = 1024)]
     name: Option<String>,
+    /// The new id of the owner for the application; `null` removes it.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     uid: Patch<String>,
+    /// The new notes, in place of all old ones: at most 64 texts by name, of 16 KiB together.
     #[schema(value_type = Option<Metadata>)]
     metadata: Option<BTreeMap<String, String>>,
+    /// The most messages that may be published per second; `null` or 0 removes the limit.
     #[serde(default)]
     #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
@@ -52,17 +60,24 @@ pub(crate) struct ApplicationPatch {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationOut {
+    /// The id of the application, which the service made.
     id: String,
+    /// The owner's id for the application; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The name of the application for people.
     name: String,
+    /// Notes of the caller for programs: at most 64 texts by name, of 16 KiB together.
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The most messages that may be published per second; absent if there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u16>,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }

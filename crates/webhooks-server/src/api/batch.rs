@@ -23,14 +23,16 @@ const MAX_MESSAGES: usize = 1_000;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchOut {
-    /// One for each message, in the same order.
+    /// The outcomes: one per message, in the same order.
     data: Vec<BatchItem>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct BatchItem {
+    /// The id of the message.
     id: String,
-    /// `created`, `duplicate`, or `conflict`: its eventId has other content.
+    /// The outcome: `created`, `duplicate` (it is there with the same content), or `conflict` (its eventId has
+    /// other content).
     status: &'static str,
 }
 

@@ -26,14 +26,17 @@ const MAX_GRACE: u32 = 7 * GRACE;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RotateIn {
+    /// The new secret; the service makes one if it is absent.
     #[schema(value_type = Option<SecretText>)]
     key: Option<String>,
+    /// The seconds for which older secrets sign, too: 0 to 604,800; 86,400 (a day) by default.
     #[schema(maximum = 604_800)]
     grace_period_seconds: Option<u32>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SecretOut {
+    /// The secret that signs deliveries: `whsec_` and base64.
     key: String,
 }
 

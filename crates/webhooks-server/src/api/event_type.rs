@@ -26,18 +26,27 @@ use crate::service::Service;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeIn {
     // Read when one is made; the path has it when one is replaced.
+    /// The name: parts of letters, digits, `_` and `-` that are joined by dots, such as `user.created`. A
+    /// request that replaces it ignores this field.
     #[schema(value_type = EventTypeName, required)]
     pub(crate) name: Option<String>,
+    /// The description for people, of 16 KiB at most.
     #[schema(max_length = 16384)]
     description: String,
+    /// Whether it is left out of lists; `false` by default. Messages may still have it.
     #[serde(default)]
     archived: bool,
+    /// Whether it should not be used any more, as a note; `false` by default.
     #[serde(default)]
     deprecated: bool,
+    /// JSON Schemas of the payload by version, such as `{"1": {…}}`, of 512 KiB together at most. The largest
+    /// number is the newest.
     #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; all see it if absent.
     #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
+    /// The name of the group in which people see it; none if absent.
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
     /// The treatment of a message that does not match the newest schema; `off` by default.
@@ -49,19 +58,26 @@ pub(crate) struct EventTypeIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypePatch {
+    /// The new description for people, of 16 KiB at most.
     #[schema(max_length = 16384)]
     description: Option<String>,
+    /// Whether it is left out of lists.
     archived: Option<bool>,
+    /// Whether it should not be used any more, as a note.
     deprecated: Option<bool>,
+    /// The new JSON Schemas by version, in place of all old ones; `null` removes all.
     #[serde(default)]
     #[schema(value_type = Option<Schemas>)]
     schemas: Patch<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; `null` lets all see it.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     feature_flag: Patch<String>,
+    /// The name of the group in which people see it; `null` for none.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     group_name: Patch<String>,
+    /// The treatment of a message that does not match the newest schema.
     #[schema(value_type = Option<Enforcement>)]
     schema_enforcement: Option<SchemaEnforcement>,
 }
@@ -69,24 +85,34 @@ pub(crate) struct EventTypePatch {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeOut {
+    /// The name, such as `user.created`.
     #[schema(value_type = EventTypeName)]
     name: String,
+    /// The description for people.
     description: String,
+    /// Whether it is left out of lists.
     archived: bool,
+    /// Whether it should not be used any more, as a note.
     deprecated: bool,
+    /// JSON Schemas of the payload by version; absent if there are none or a list does not show them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; absent if all see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
+    /// The name of the group in which people see it; absent if it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
+    /// The treatment of a message that does not match the newest schema.
     #[schema(value_type = Enforcement)]
     schema_enforcement: SchemaEnforcement,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }

@@ -26,6 +26,8 @@ const PING: &str = "svix.ping";
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExampleIn {
+    /// The event type whose example is sent. `svix.ping` needs none; others need `examples` in their newest
+    /// schema.
     #[schema(value_type = EventTypeName)]
     event_type: String,
 }

@@ -31,18 +31,23 @@ const STEP: usize = 1_000;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyIn {
+    /// The name of the key for people, of 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
+    /// The role of the key, which says what it may do.
     #[schema(value_type = RoleName)]
     role: Role,
-    /// The id or uid of the application that it is for; for all if absent.
+    /// The id or uid of the one application that the key is for; it is for all if absent.
     #[schema(value_type = Option<Name>)]
     application: Option<String>,
+    /// Whether payloads and responses are shown to the key; `true` by default.
     sees_payloads: Option<bool>,
+    /// Whether secrets of endpoints are shown to the key; `true` by default for `admin`, `false` for all others.
     sees_secrets: Option<bool>,
+    /// The time from which the key is refused; never if absent.
     #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
-    /// Scopes of Svix have no meaning here; a key that should have fewer rights must not get all.
+    /// Scopes of Svix. The list must be empty: a role says what the key may do.
     #[serde(default)]
     #[schema(max_items = 0)]
     scopes: Vec<String>,
@@ -50,6 +55,7 @@ pub(crate) struct KeyIn {
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct KeyUpdate {
+    /// The new name of the key for people, of 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
 }
@@ -57,7 +63,7 @@ pub(crate) struct KeyUpdate {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExpireIn {
-    /// Seconds.
+    /// The seconds until the end: 0 to 259,200 (three days); 0 by default.
     #[serde(default)]
     #[schema(maximum = 259_200)]
     expiry: Option<u32>,
@@ -66,22 +72,33 @@ pub(crate) struct ExpireIn {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KeyOut {
+    /// The id of the key.
     id: String,
+    /// The text of the key, to send as `Authorization: Bearer …`. Only the answer that makes the key has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    /// The start of the key's text.
     censored_token: &'static str,
+    /// The name of the key for people.
     name: String,
+    /// The role of the key.
     #[schema(value_type = RoleName)]
     role: Role,
+    /// The id of the one application that the key is for; absent if it is for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     application: Option<String>,
+    /// Whether payloads and responses are shown to the key.
     sees_payloads: bool,
+    /// Whether secrets of endpoints are shown to the key.
     sees_secrets: bool,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time from which the key is refused; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
+    /// The time of the key's last use, at most five minutes off; absent if it was never used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     last_used_at: Option<Timestamp>,

@@ -33,18 +33,26 @@ use crate::trace::RequestTrace;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageIn {
+    /// The event type, such as `user.created`. It need not be listed.
     #[schema(value_type = EventTypeName)]
     event_type: String,
+    /// The payload, an object of 1 MiB at most. Endpoints get it byte for byte.
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    /// The caller's id for the message, unique in the application. The same id and content again publishes
+    /// nothing new; other content gets 409.
     #[schema(value_type = Option<Name>)]
     event_id: Option<String>,
+    /// The channels of the message, at most 16: endpoints with other channels do not get it. None by default.
     #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
+    /// Tags by which lists find the message, at most 16; none by default.
     #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     tags: Option<Vec<String>>,
+    /// The time before which the message is not delivered, at most 90 days ahead; at once if absent.
     #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    /// The application to make first, if there is none with the id of the path; its `uid` must be that id.
     #[serde(default, deserialize_with = "object")]
     application: Option<ApplicationIn>,
     /// The days after which the payload and the responses are deleted: 1 to 90. Without it, they are deleted with

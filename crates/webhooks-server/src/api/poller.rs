@@ -31,13 +31,17 @@ pub(crate) type PollerPath = Path<(String, String)>;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PollerIn {
+    /// The owner's id for the poller, unique in the application; paths take it in place of the id.
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The description for people, of 4 KiB at most; empty by default.
     #[serde(default)]
     #[schema(max_length = 4096)]
     description: String,
+    /// The event types that it wants, such as `user.created` or `user.*`; all if absent. At most 256.
     #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; all messages if absent. At most 16.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Option<Vec<String>>,
 }
@@ -45,19 +49,26 @@ pub(crate) struct PollerIn {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PollerOut {
+    /// The id of the poller, which the service made.
     id: String,
+    /// The owner's id for the poller; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The description for people.
     description: String,
+    /// The event types that it wants; absent if it wants all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Pattern>>)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; absent if it wants all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -66,10 +77,10 @@ pub(crate) struct PollerOut {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PollerRotateIn {
-    /// Seconds; without it, the key does not expire.
+    /// The seconds after which the new key ends: 1 to 31,536,000 (a year); never if absent.
     #[schema(minimum = 1, maximum = 31_536_000)]
     expiry: Option<u32>,
-    /// Seconds for which older keys of the poller still work; 300 by default.
+    /// The seconds for which older keys of the poller still work: 0 to 86,400 (a day); 300 by default.
     #[schema(maximum = 86_400)]
     old_token_expiry: Option<u32>,
 }

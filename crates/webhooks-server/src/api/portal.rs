@@ -36,16 +36,18 @@ const MAX_FLAGS: usize = 64;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AccessIn {
+    /// The application to make first, if there is none with the id of the path; its `uid` must be that id.
     #[serde(default, deserialize_with = "object")]
     application: Option<ApplicationIn>,
-    /// Whether the session may only read.
+    /// Whether the session may only read; `false` by default.
     #[serde(default)]
     read_only: bool,
-    /// The session sees event types without a feature flag, and those with one of these.
+    /// The feature flags of the session, at most 64. It sees event types without a flag, and those with one of
+    /// these.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Name>>, max_items = 64)]
     feature_flags: Option<Vec<String>>,
-    /// Seconds.
+    /// The seconds after which the session ends: 1 to 604,800; 604,800 (a week) by default.
     #[schema(minimum = 1, maximum = 604_800)]
     expiry: Option<u32>,
 }
@@ -53,7 +55,9 @@ pub(crate) struct AccessIn {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AccessOut {
+    /// The URL of the portal, with the session's key behind `#`.
     url: String,
+    /// The session's key, to send as `Authorization: Bearer …`.
     token: String,
     /// A token that can be exchanged once, within ten minutes, for the key of one more session with the same rights
     /// and the same end. Unlike `token`, it may be in a link or a log: it is worth nothing once it was used.
@@ -165,12 +169,15 @@ pub(crate) async fn exchange(
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WhoamiOut {
+    /// The id of the one application that the caller may act in; absent if it is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     app_id: Option<String>,
+    /// The id of the session; absent if the caller has an API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
-    /// The only one of the reference's words that is true here.
+    /// The source of the rights: always `Unknown`, the only word of Svix that is true here.
     permission_source: &'static str,
+    /// The role of the caller.
     #[schema(value_type = RoleName)]
     role: Role,
 }

@@ -20,7 +20,7 @@ const MAX_NANOS: u32 = 999_999_999;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ScheduleForm {
-    /// The time before each retry; `null` or absent for the schedule of the service.
+    /// The time before each retry, at most 50; `null` or absent for the schedule of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 50)]
     retry_schedule: Option<Vec<Delay>>,
@@ -30,10 +30,11 @@ pub(crate) struct ScheduleForm {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Delay {
+    /// The whole seconds, at most 2,592,000 (30 days); 0 by default.
     #[serde(default)]
     #[schema(maximum = 2_592_000)]
     secs: u64,
-    /// Fractions of a second are not counted.
+    /// The nanoseconds beyond them, at most 999,999,999; 0 by default. They are not counted.
     #[serde(default)]
     #[schema(maximum = 999_999_999)]
     nanos: u32,

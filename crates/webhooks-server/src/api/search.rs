@@ -28,22 +28,30 @@ const LIMITS: (usize, usize) = (50, 250);
 /// A search. The words of its fields are those of Svix, except `text`.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct SearchIn {
+    /// The most messages: 1 to 250; 50 by default.
     #[schema(minimum = 1, maximum = 250)]
     limit: Option<usize>,
+    /// The `iterator` of the answer before.
     iterator: Option<String>,
+    /// Only messages of this channel.
     #[schema(value_type = Option<Label>)]
     channel: Option<Channel>,
+    /// Only messages with this tag.
     #[schema(value_type = Option<Label>)]
     tag: Option<Tag>,
+    /// Only messages before this time.
     #[schema(value_type = Option<Time>)]
     before: Option<Timestamp>,
+    /// Only messages since this time.
     #[schema(value_type = Option<Time>)]
     after: Option<Timestamp>,
+    /// Whether payloads are shown; `false` by default.
     #[serde(default)]
     with_content: bool,
+    /// Only messages of these event types; of all if absent.
     #[schema(value_type = Option<Vec<EventTypeName>>)]
     event_types: Option<Vec<String>>,
-    /// A text that the payload has, character for character as it was published.
+    /// A text that the payload has, character for character as it was published: 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     text: Option<String>,
 }
