@@ -27,6 +27,7 @@ mod content_ends;
 mod errors;
 mod event_types;
 mod faults;
+mod guide;
 mod jwt;
 mod killed;
 mod life;
