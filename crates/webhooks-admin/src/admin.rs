@@ -13,15 +13,19 @@ use crate::api_key::{ApiKey, ApiKeyHash};
 use crate::application::{Application, Deletion};
 use crate::audit::{Actor, AuditEntry};
 use crate::collection::{AdminError, Collection, ListQuery, TRIES, audit_row};
+use crate::content_end::ContentEnd;
 use crate::endpoint_entry::EndpointEntry;
 use crate::event_type_info::EventTypeInfo;
 use crate::idempotency::hex;
 use crate::limits::{Limits, RetrySchedule, Usage};
+use crate::one_time_token::OneTimeToken;
 use crate::poller::{Consumer, Poller};
 use crate::record::{RecordChange, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
+
+mod sessions;
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
 const USE_PRECISION: Duration = Duration::from_secs(5 * 60);
@@ -100,6 +104,49 @@ impl Admin {
     /// Returns the jobs of the service itself, the ids of which grow with time.
     pub fn jobs(&self) -> Collection<'_, ServiceJob> {
         self.collection(String::new())
+    }
+
+    fn one_time_tokens(&self) -> Collection<'_, OneTimeToken> {
+        self.collection(String::new())
+    }
+
+    /// Returns the ends of events' content, the first to come first.
+    pub fn content_ends(&self) -> Collection<'_, ContentEnd> {
+        self.collection(String::new())
+    }
+
+    /// Adds ends of events' content, in one write.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn add_content_ends(
+        &self,
+        ends: impl IntoIterator<Item = ContentEnd>,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let collection = self.content_ends();
+        let mut changes = Vec::new();
+        for end in ends {
+            let entry = Entry::new(end.key(), end, now);
+            // It may be there: the same request came twice.
+            changes.push(RecordChange::Delete(collection.place(entry.id.clone())));
+            changes.push(RecordChange::Insert(collection.record(&entry)?));
+        }
+        Ok(self.records.write(changes, now).await?)
+    }
+
+    /// Deletes ends of events' content, in one write.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn forget_content_ends(
+        &self,
+        ends: impl IntoIterator<Item = ContentEnd>,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let collection = self.content_ends();
+        let places = ends.into_iter().map(|end| collection.place(end.key()));
+        Ok(self.records.write(places.map(RecordChange::Delete).collect(), now).await?)
     }
 
     /// Deletes an application, and adds its [`Deletion`] in the same write.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::public_id::IdKind;
 use crate::record::RecordKind;
 use crate::resource::Resource;
 
@@ -52,4 +53,5 @@ pub struct AuditEntry {
 
 impl Resource for AuditEntry {
     const KIND: RecordKind = RecordKind::Audit;
+    const ID: Option<IdKind> = Some(IdKind::Audit);
 }

@@ -26,12 +26,22 @@ const MAX_LIMIT: usize = 1_000;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// Another one has this id, name or uid.
-    #[error("there is another one of this id, name or uid")]
-    Exists,
+    /// Another one has this name or uid.
+    #[error("another {} has the {field} {name:?}", kind.thing())]
+    Exists {
+        /// The kind of both.
+        kind: RecordKind,
+        /// The field that is taken: `uid`, `name` or `id`.
+        field: &'static str,
+        /// Its value.
+        name: String,
+    },
     /// There is none.
-    #[error("there is none of this id, name or uid")]
-    NotFound,
+    #[error("there is no such {}", .0.thing())]
+    NotFound(RecordKind),
+    /// No page of the list has this iterator.
+    #[error("no page of this list has this iterator")]
+    NoPage,
     /// Others changed it at the same time, again and again.
     #[error("it was changed at the same time; try again")]
     Changed,
@@ -52,8 +62,7 @@ pub enum AdminError {
 impl From<RecordError> for AdminError {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::Exists { .. } => Self::Exists,
-            RecordError::Changed { .. } => Self::Changed,
+            RecordError::Exists { .. } | RecordError::Changed { .. } => Self::Changed,
             source @ RecordError::Unavailable { .. } => Self::Unavailable { source },
         }
     }
@@ -102,13 +111,38 @@ pub struct Collection<'a, R> {
     pub(crate) kind: PhantomData<fn() -> R>,
 }
 
+/// A walk through all resources of a collection.
+#[derive(Debug)]
+pub struct Walk<C> {
+    collection: C,
+    /// The next page; `None` at the end.
+    query: Option<ListQuery>,
+}
+
+impl<R: Resource> Walk<Collection<'_, R>> {
+    /// Returns the next ones; `None` at the end. Those that are added or deleted meanwhile may
+    /// be among them.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails. The next call tries again.
+    pub async fn next(&mut self, now: Timestamp) -> Result<Option<Vec<Entry<R>>>, AdminError> {
+        let Some(query) = &self.query else { return Ok(None) };
+        let page = self.collection.list(query.clone(), now).await?;
+        let next = page.next.filter(|_| !page.is_last);
+        let limit = query.limit;
+        self.query =
+            next.map(|next| ListQuery { limit, iterator: Some(next), ..ListQuery::default() });
+        Ok(Some(page.items))
+    }
+}
+
 impl<R: Resource> Collection<'_, R> {
     /// Returns one by its key or its alias.
     ///
     /// # Errors
     /// [`AdminError::NotFound`] when there is none.
     pub async fn get(&self, name: &str, now: Timestamp) -> Result<Entry<R>, AdminError> {
-        self.look_up(name, now).await?.ok_or(AdminError::NotFound)
+        self.look_up(name, now).await?.ok_or(AdminError::NotFound(R::KIND))
     }
 
     /// Returns one by its key or its alias, if there is one.
@@ -196,7 +230,7 @@ impl<R: Resource> Collection<'_, R> {
         now: Timestamp,
     ) -> Result<Entry<R>, AdminError> {
         match self.change(key, actor, now, |_| value.clone()).await {
-            Err(AdminError::NotFound) => self.add(key.to_owned(), value, actor, now).await,
+            Err(AdminError::NotFound(_)) => self.add(key.to_owned(), value, actor, now).await,
             changed => changed,
         }
     }
@@ -280,7 +314,7 @@ impl<R: Resource> Collection<'_, R> {
         now: Timestamp,
     ) -> Result<(), AdminError> {
         match self.delete(name, actor, now).await {
-            Err(AdminError::NotFound) => Ok(()),
+            Err(AdminError::NotFound(_)) => Ok(()),
             deleted => deleted,
         }
     }
@@ -318,10 +352,15 @@ impl<R: Resource> Collection<'_, R> {
         }
     }
 
+    /// Goes through all of them, in the order of the keys, in steps of `limit` at most.
+    pub fn walk(self, limit: usize) -> Walk<Self> {
+        Walk { collection: self, query: Some(ListQuery { limit, ..ListQuery::default() }) }
+    }
+
     /// Returns a page, in the order of the keys.
     ///
     /// # Errors
-    /// [`AdminError`] when the store fails.
+    /// [`AdminError::NoPage`] when no key is like the iterator, and others when the store fails.
     pub async fn list(
         &self,
         query: ListQuery,
@@ -336,6 +375,9 @@ impl<R: Resource> Collection<'_, R> {
             },
             None => (false, None),
         };
+        if after.as_ref().is_some_and(|key| !R::is_key(key)) {
+            return Err(AdminError::NoPage);
+        }
         let (kind, scope) = (R::KIND, self.scope.clone());
         let is_descending = is_descending != is_back;
         // One more shows whether there is a further page.
@@ -365,7 +407,22 @@ impl<R: Resource> Collection<'_, R> {
         let state = |value: Option<&R>| value.map(R::shown).transpose();
         let states = (state(before)?, state(after)?);
         let row = audit_row(actor, (R::KIND.as_str(), &self.scope, id), states, now)?;
-        Ok(self.records.write(vec![change, row], now).await?)
+        match (self.records.write(vec![change, row], now).await, after) {
+            (Err(RecordError::Exists { .. }), Some(value)) => Err(Self::exists(id, value)),
+            (written, _) => Ok(written?),
+        }
+    }
+
+    /// Returns the error for a resource whose key or alias is another's.
+    pub fn exists(id: &str, value: &R) -> AdminError {
+        // The alias of an API key is the hash of its text.
+        let uid = value.alias().filter(|_| R::KIND != RecordKind::ApiKey);
+        let (field, name) = match uid {
+            Some(uid) => ("uid", uid),
+            None if R::ID.is_some() => ("id", id.to_owned()),
+            None => ("name", id.to_owned()),
+        };
+        AdminError::Exists { kind: R::KIND, field, name }
     }
 
     pub(crate) fn place(&self, key: String) -> RecordPlace {

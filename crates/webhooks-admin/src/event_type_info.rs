@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use webhooks_core::EventType;
 
 use crate::payload_schema::PayloadSchema;
+use crate::public_id::IdKind;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource, check_name};
 
@@ -59,6 +61,19 @@ pub struct EventTypeInfo {
 }
 
 impl EventTypeInfo {
+    /// Checks the name of an event type. One that looks like an id would hide that an iterator is of another
+    /// list.
+    ///
+    /// # Errors
+    /// [`FieldError`] when it is not valid.
+    pub fn check_name(name: &str) -> Result<(), FieldError> {
+        EventType::new(name).map_err(|error| FieldError::new("name", error.to_string()))?;
+        if IdKind::is_any(name) {
+            return Err(FieldError::new("name", "it looks like an id that this service makes"));
+        }
+        Ok(())
+    }
+
     /// Returns the newest version of the schemas. Versions that are no numbers are older than all others.
     pub fn newest_version(&self) -> Option<&str> {
         let versions = self.schemas.as_ref()?.keys();
@@ -80,6 +95,10 @@ impl EventTypeInfo {
 
 impl Resource for EventTypeInfo {
     const KIND: RecordKind = RecordKind::EventType;
+
+    fn is_key(key: &str) -> bool {
+        Self::check_name(key).is_ok()
+    }
 
     fn check(&self) -> Result<(), FieldError> {
         if self.description.len() > MAX_DESCRIPTION {

@@ -1,6 +1,7 @@
 //! The rights of keys and sessions.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,6 +26,24 @@ pub enum Role {
     Customer,
     /// A program that pulls the events of pollers, and does nothing else.
     Poller,
+}
+
+impl Role {
+    /// All roles, those that may do the least first.
+    const ALL: [Self; 6] =
+        [Self::Poller, Self::Publisher, Self::Viewer, Self::Customer, Self::Operator, Self::Admin];
+
+    /// Returns the word of the API for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+            Self::Publisher => "publisher",
+            Self::Customer => "customer",
+            Self::Poller => "poller",
+        }
+    }
 }
 
 /// Something that a request does.
@@ -63,6 +82,29 @@ pub enum Action {
     ChangeSettings,
 }
 
+impl fmt::Display for Action {
+    /// Writes it behind "may" or "may not".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ChangeApplications => "change applications",
+            Self::ReadEndpoints => "read applications and endpoints",
+            Self::ChangeEndpoints => "change endpoints",
+            Self::ReadSecrets => "read secrets",
+            Self::ReadEventTypes => "read event types",
+            Self::ChangeEventTypes => "change event types",
+            Self::Publish => "publish messages",
+            Self::ReadEvents => "read messages and attempts",
+            Self::ReadPayloads => "read payloads",
+            Self::Poll => "poll messages",
+            Self::Operate => "replay and cancel messages",
+            Self::Expunge => "delete the content of messages",
+            Self::ManageKeys => "manage keys and sessions",
+            Self::ReadAudit => "read the audit log",
+            Self::ChangeSettings => "read and change the settings of the service",
+        })
+    }
+}
+
 /// The reason why an action is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -71,16 +113,23 @@ pub enum Denial {
     #[error("there is no such application")]
     OtherApplication,
     /// The action is for all applications, and the key is for one.
-    #[error("the key is for one application, and this concerns all of them")]
+    #[error(
+        "the key is for one application, and this concerns all of them; use a key without an application"
+    )]
     AllApplications,
     /// The role does not include the action.
-    #[error("the key's role does not allow this")]
-    Role,
+    #[error("the role {} may not {action}; use a key with the role {}", role.as_str(), roles(*action))]
+    Role {
+        /// The role of the key.
+        role: Role,
+        /// The action that was asked for.
+        action: Action,
+    },
     /// The key may not see payloads.
-    #[error("the key may not see payloads")]
+    #[error("the key may not see payloads; use one with `seesPayloads`")]
     Payloads,
     /// The key may not see secrets.
-    #[error("the key may not see secrets")]
+    #[error("the key may not see secrets; use one with `seesSecrets`")]
     Secrets,
 }
 
@@ -190,7 +239,7 @@ impl Grant {
             _ => {}
         }
         if !includes(self.role, action) {
-            return Err(Denial::Role);
+            return Err(Denial::Role { role: self.role, action });
         }
         match action {
             // A key for one application manages nothing beyond it.
@@ -219,6 +268,12 @@ fn is_of_service(action: Action) -> bool {
             | Action::ManageKeys
             | Action::ReadAudit
     )
+}
+
+/// Returns the words for the roles that include an action.
+fn roles(action: Action) -> String {
+    let roles = Role::ALL.into_iter().filter(|role| includes(*role, action));
+    roles.map(Role::as_str).collect::<Vec<_>>().join(" or ")
 }
 
 fn includes(role: Role, action: Action) -> bool {
@@ -362,6 +417,9 @@ mod tests {
         let admin = Grant::new(Role::Admin).without_payloads();
         assert_eq!(check(admin, Action::ReadPayloads), Ok(()));
         let publisher = Grant::new(Role::Publisher).with_secrets();
-        assert_eq!(check(publisher, Action::ReadSecrets), Err(Denial::Role));
+        assert_eq!(
+            check(publisher, Action::ReadSecrets),
+            Err(Denial::Role { role: Role::Publisher, action: Action::ReadSecrets })
+        );
     }
 }

@@ -31,9 +31,11 @@ mod sqlite;
 mod watermark;
 
 mod collection;
+mod content_end;
 mod endpoint_change;
 mod endpoint_entry;
 mod limits;
+mod one_time_token;
 mod poller;
 
 mod admin;
@@ -43,7 +45,8 @@ pub use admin::Admin;
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyText, ApiKeyTextError, KeyRefusal};
 pub use application::{Application, Deletion};
 pub use audit::{Actor, AuditEntry};
-pub use collection::{AdminError, Collection, ListPage, ListQuery};
+pub use collection::{AdminError, Collection, ListPage, ListQuery, Walk};
+pub use content_end::ContentEnd;
 pub use endpoint_change::EndpointChange;
 pub use endpoint_entry::EndpointEntry;
 pub use event_type_info::{EventTypeInfo, SchemaEnforcement};

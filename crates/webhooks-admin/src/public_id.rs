@@ -36,6 +36,23 @@ pub struct PublicIdError {
 }
 
 impl IdKind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Application,
+        Self::Endpoint,
+        Self::Event,
+        Self::Attempt,
+        Self::ApiKey,
+        Self::Task,
+        Self::Audit,
+        Self::Poller,
+    ];
+
+    /// Returns whether a text is the id of a thing of any kind.
+    pub fn is_any(id: &str) -> bool {
+        Self::ALL.into_iter().any(|kind| kind.number(id).is_ok())
+    }
+
     /// Returns the text before the `_`.
     pub fn prefix(self) -> &'static str {
         match self {
@@ -80,24 +97,13 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [IdKind; 8] = [
-        IdKind::Poller,
-        IdKind::Application,
-        IdKind::Endpoint,
-        IdKind::Event,
-        IdKind::Attempt,
-        IdKind::ApiKey,
-        IdKind::Task,
-        IdKind::Audit,
-    ];
-
     proptest! {
         #[test]
         fn an_id_leads_back_to_its_number_and_to_no_other_kind(number: u128) {
-            for kind in KINDS {
+            for kind in IdKind::ALL {
                 let id = kind.id(number);
                 prop_assert_eq!(kind.number(&id), Ok(number));
-                for other in KINDS.into_iter().filter(|other| *other != kind) {
+                for other in IdKind::ALL.into_iter().filter(|other| *other != kind) {
                     prop_assert!(other.number(&id).is_err());
                 }
             }

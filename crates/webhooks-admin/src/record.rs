@@ -19,6 +19,8 @@ pub enum RecordKind {
     Audit,
     /// A [`Consumer`](crate::Consumer) of a poller.
     Consumer,
+    /// A [`ContentEnd`](crate::ContentEnd).
+    ContentEnd,
     /// The deletion of an application that goes on.
     Deletion,
     /// An [`EndpointChange`](crate::EndpointChange) that is under way.
@@ -31,6 +33,8 @@ pub enum RecordKind {
     Idempotency,
     /// The [`Limits`](crate::Limits) of an application.
     Limits,
+    /// A token that opens one more session, once.
+    OneTimeToken,
     /// A [`Poller`](crate::Poller).
     Poller,
     /// The [`RetrySchedule`](crate::RetrySchedule) of an event type.
@@ -46,6 +50,17 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// Returns the name of such a thing for people, as the API uses it.
+    pub fn thing(self) -> &'static str {
+        match self {
+            Self::ApiKey => "API key",
+            Self::EventType => "event type",
+            Self::RetrySchedule => "retry schedule",
+            Self::ServiceJob => "task",
+            other => other.as_str(),
+        }
+    }
+
     /// Returns the word for this kind in stores.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,12 +68,14 @@ impl RecordKind {
             Self::ApiKey => "api_key",
             Self::Audit => "audit",
             Self::Consumer => "consumer",
+            Self::ContentEnd => "content_end",
             Self::Deletion => "deletion",
             Self::EndpointChange => "endpoint_change",
             Self::Endpoint => "endpoint",
             Self::EventType => "event_type",
             Self::Idempotency => "idempotency",
             Self::Limits => "limits",
+            Self::OneTimeToken => "one_time_token",
             Self::Poller => "poller",
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",

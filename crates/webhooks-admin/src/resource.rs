@@ -42,6 +42,11 @@ pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
     /// is. `None` if its keys are no ids; then it has no alias.
     const ID: Option<IdKind> = None;
 
+    /// Returns whether a record can have this key. An iterator of another list has none.
+    fn is_key(key: &str) -> bool {
+        Self::ID.is_none_or(|kind| kind.number(key).is_ok())
+    }
+
     /// Returns the second key by which it is found.
     fn alias(&self) -> Option<String> {
         None

@@ -84,6 +84,9 @@ pub struct Broadcast {
     pub tags: Vec<String>,
     /// The time before which it is not delivered.
     pub deliver_at: Option<Timestamp>,
+    /// The hours after which its content is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_hours: Option<u32>,
 }
 
 impl fmt::Debug for Broadcast {

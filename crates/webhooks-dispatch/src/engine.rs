@@ -184,6 +184,14 @@ where
         self.publish_at(events.collect(), self.shared.now().wall).await
     }
 
+    /// Checks an event as [`publish`](Self::publish) does, and publishes nothing.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the event would not be stored now.
+    pub async fn check(&self, event: impl Into<Publication> + Send) -> Result<(), PublishError> {
+        self.check_at(&event.into().into_serialized(), self.shared.now().wall).await
+    }
+
     async fn publish_at(
         &self,
         events: Vec<SerializedEvent>,
@@ -191,7 +199,7 @@ where
     ) -> Result<Vec<Result<Published, Conflict>>, PublishError> {
         // Before anything is stored: one event that is refused refuses the whole batch.
         for event in &events {
-            self.check(event, now).await?;
+            self.check_at(event, now).await?;
         }
         let told = self.shared.observers.of_publications(&events);
         let published = self.shared.store.publish(events, now).await?;
@@ -206,7 +214,7 @@ where
         Ok(published)
     }
 
-    async fn check(&self, event: &SerializedEvent, now: Timestamp) -> Result<(), PublishError> {
+    async fn check_at(&self, event: &SerializedEvent, now: Timestamp) -> Result<(), PublishError> {
         let (len, max) = (event.body.len(), self.shared.settings.max_body);
         if len > max {
             return Err(PublishError::TooLarge { len, max });

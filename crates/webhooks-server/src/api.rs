@@ -90,6 +90,8 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(audit::list))
         .routes(routes!(scrape::scrape))
         .routes(routes!(portal::whoami))
+        .routes(routes!(portal::exchange))
+        .routes(routes!(key::create_for_messages))
         .routes(routes!(event_type_openapi::import))
         .routes(routes!(event_type_openapi::export))
         .routes(routes!(key::expire_sessions))

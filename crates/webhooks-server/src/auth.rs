@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use webhooks_admin::{
     Action, Actor, ApiKeyHash, ApiKeyText, Application, Entry, Grant, JwtHolder, Role,
 };
@@ -85,9 +86,7 @@ impl FromRequestParts<Service> for Caller {
         };
         let header = parts.headers.get(AUTHORIZATION).ok_or_else(missing)?;
         let text = header.to_str().ok().and_then(bearer).ok_or_else(missing)?;
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let proxies = &service.settings().proxies;
-        let from = from.map(|ConnectInfo(peer)| of_caller(peer.ip(), &parts.headers, proxies));
+        let from = service.address(&parts.extensions, &parts.headers);
         let caller = match service.of_token(text).await? {
             Some(caller) => caller,
             None => service.of_key(text, from).await?,
@@ -99,6 +98,13 @@ impl FromRequestParts<Service> for Caller {
 }
 
 impl Service {
+    /// Returns the address of the one who makes a request, if it is known.
+    pub(crate) fn address(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+        let proxies = &self.settings().proxies;
+        peer.map(|ConnectInfo(peer)| of_caller(peer.ip(), headers, proxies))
+    }
+
     /// Returns the caller of a token that Svix's server made, if such are accepted. Those that are not valid
     /// get the answer of a key that is not known.
     async fn of_token(&self, text: &str) -> Result<Option<Caller>, ApiError> {
@@ -121,6 +127,16 @@ impl Service {
 
     /// Returns the caller of a key, unless too many keys of its address were refused.
     async fn of_key(&self, text: &str, from: Option<IpAddr>) -> Result<Caller, ApiError> {
+        self.guarded(text, from, async |hash| self.holder(hash).await).await
+    }
+
+    /// Looks for what a key or token leads to, unless too many of its address were refused.
+    pub(crate) async fn guarded<T>(
+        &self,
+        text: &str,
+        from: Option<IpAddr>,
+        find: impl AsyncFnOnce(&ApiKeyHash) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let hash = ApiKeyText::parse(text).map(|text| text.hash());
         let (refused, known) = (self.refused_keys(), hash.as_ref().ok());
         if let Err(wait) = refused.check(from, known, SystemClock.monotonic()) {
@@ -128,7 +144,7 @@ impl Service {
             return Err(ApiError::too_many_refusals(wait));
         }
         let found = match &hash {
-            Ok(hash) => self.holder(hash).await,
+            Ok(hash) => find(hash).await,
             Err(error) => Err(not_accepted(error)),
         };
         match (&found, known) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use webhooks_admin::{
-    Actor, AdminError, Application, Entry, IdKind, JobClaim, ListQuery, ServiceJob,
-    ServiceJobState, ServiceWork,
+    Actor, AdminError, Application, Entry, IdKind, JobClaim, ServiceJob, ServiceJobState,
+    ServiceWork,
 };
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
@@ -198,18 +198,14 @@ impl Service {
             }
             return Ok(found);
         }
-        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-        loop {
-            let page = applications.list(query.clone(), Self::now()).await?;
-            for entry in page.items {
+        let mut walk = applications.walk(STEP);
+        while let Some(page) = walk.next(Self::now()).await? {
+            for entry in page {
                 found.push(self.usage_of(entry, since, until).await?);
             }
             check_len(found.len() * size_of::<Usage>())?;
-            if page.is_last {
-                return Ok(found);
-            }
-            query.iterator = page.next;
         }
+        Ok(found)
     }
 
     async fn usage_of(

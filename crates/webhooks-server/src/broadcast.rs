@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
-use webhooks_admin::{AdminError, Application, Broadcast, Entry, IdKind, ListQuery, number_of};
+use webhooks_admin::{AdminError, Application, Broadcast, Entry, IdKind, number_of};
 use webhooks_core::{Event, EventId, EventType, Payload, TenantId};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{Conflict, Publication, PublishError, Published};
 
+use crate::content_end::of_hours;
 use crate::find::own_message_id;
 use crate::service::Service;
 
@@ -49,14 +50,20 @@ impl Service {
         job: &str,
         message: &Broadcast,
     ) -> Result<Value, BroadcastError> {
-        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
+        let mut walk = self.admin().applications().walk(STEP);
         let mut outcome = Outcome::default();
-        loop {
-            let page = self.admin().applications().list(query.clone(), Self::now()).await?;
-            let publications = page.items.iter().map(|app| publication(job, message, app));
+        while let Some(page) = walk.next(Self::now()).await? {
+            let publications = page.iter().map(|app| publication(job, message, app));
             let publications: Vec<Publication> =
                 publications.collect::<Option<_>>().ok_or(BroadcastError::Damaged)?;
-            for (app, published) in page.items.iter().zip(self.insist(publications).await?) {
+            let published = self.insist(publications).await?;
+            let after = message.retention_hours.map(of_hours);
+            let ends = page.iter().zip(&published).filter_map(|(app, published)| {
+                let published = published.as_ref().ok()?;
+                Some((TenantId::new(&app.id).ok()?, published.event.clone(), after))
+            });
+            self.end_content(ends).await?;
+            for (app, published) in page.iter().zip(published) {
                 match published {
                     Ok(published) if outcome.listed.len() < MAX_LISTED => {
                         let id = published.event.to_string();
@@ -68,15 +75,9 @@ impl Service {
                     Err(_conflict) => outcome.conflicts += 1,
                 }
             }
-            if page.is_last {
-                let Outcome { listed, created, conflicts } = outcome;
-                let all = json!({
-                    "messagesCreated": listed, "count": created, "conflicts": conflicts,
-                });
-                return Ok(all);
-            }
-            query.iterator = page.next;
         }
+        let Outcome { listed, created, conflicts } = outcome;
+        Ok(json!({ "messagesCreated": listed, "count": created, "conflicts": conflicts }))
     }
 }
 
@@ -101,7 +102,7 @@ impl Service {
 
 /// Returns the publication of a broadcast's message in an application. Its id follows from both.
 fn publication(job: &str, message: &Broadcast, app: &Entry<Application>) -> Option<Publication> {
-    let Broadcast { event_type, payload, event_id, channels, tags, deliver_at } = message;
+    let Broadcast { event_type, payload, event_id, channels, tags, deliver_at, .. } = message;
     let tenant = TenantId::new(&app.id).ok()?;
     let id = match event_id {
         Some(event_id) => own_message_id(&tenant, event_id),

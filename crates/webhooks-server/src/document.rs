@@ -81,6 +81,9 @@ pub(crate) fn complete(document: &mut OpenApi) {
             {
                 body.required = Some(Required::False);
             }
+            // Programs that show one of the two find it.
+            operation.description =
+                operation.description.take().or_else(|| operation.summary.clone());
             add_errors(&method, operation);
             describe(operation);
         }

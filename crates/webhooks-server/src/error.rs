@@ -20,6 +20,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The time after which a caller should try again when there are too many requests.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
 
+/// The text about an iterator that is none.
+pub(crate) const NO_PAGE: &str = "no page of this list has it; give the iterator or prevIterator of another page of \
+                                  the same list, or none for the first page";
+
 /// An error of the API. Its text never holds a secret of the request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -39,7 +43,7 @@ enum ErrorBody {
 /// An error of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlainError {
-    /// The word by which programs tell errors apart.
+    /// The word by which programs tell errors apart, such as `not_found`.
     code: &'static str,
     /// The reason, for people.
     detail: String,
@@ -48,6 +52,7 @@ pub(crate) struct PlainError {
 /// An error of fields of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldErrors {
+    /// The field that is not valid: always one.
     #[schema(value_type = Vec<FieldFault>)]
     detail: [FieldFault; 1],
 }
@@ -55,9 +60,11 @@ pub(crate) struct FieldErrors {
 /// A field of a request that is not valid.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldFault {
-    /// The way to it: `body` or `query`, and names.
+    /// The way to the field: `body`, `path` or `query`, and then names and numbers.
     loc: Vec<String>,
+    /// The reason, for people. It never holds a secret.
     msg: String,
+    /// The kind of the fault: `value_error`, `value_error.missing` or `value_error.json`.
     r#type: &'static str,
 }
 
@@ -75,6 +82,12 @@ impl ApiError {
     /// Returns the error for something that is not there.
     pub(crate) fn unknown(thing: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {thing}."))
+    }
+
+    /// Returns the error for a path without a route.
+    pub(crate) fn unknown_path() -> Self {
+        let detail = "There is no such path; /docs lists all.";
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
@@ -156,7 +169,7 @@ impl ApiError {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "This path has no such method.";
+        let detail = "This path has no such method; the header Allow names those that it has.";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
@@ -179,6 +192,14 @@ impl ApiError {
     pub(crate) fn in_message(mut self, number: usize) -> Self {
         if let ErrorBody::Fields(FieldErrors { detail: [fault] }) = &mut self.body {
             fault.loc.insert(fault.loc.len().min(1), number.to_string());
+        }
+        self
+    }
+
+    /// Returns the error with another field of the body in place of its own.
+    pub(crate) fn in_field(mut self, name: &str) -> Self {
+        if let ErrorBody::Fields(FieldErrors { detail: [fault] }) = &mut self.body {
+            fault.loc = vec!["body".to_owned(), name.to_owned()];
         }
         self
     }
@@ -221,8 +242,12 @@ impl From<FieldError> for ApiError {
 impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> Self {
         match error {
-            AdminError::Exists => Self::conflict("There is another one of this id, name or uid."),
-            AdminError::NotFound => Self::unknown("thing"),
+            AdminError::Exists { kind, field, name } => Self::conflict(format!(
+                "Another {} has the {field} {name:?}; choose another {field}, or change that one.",
+                kind.thing()
+            )),
+            AdminError::NotFound(kind) => Self::unknown(kind.thing()),
+            AdminError::NoPage => no_page(),
             AdminError::Changed => Self::conflict("It was changed at the same time; try again."),
             AdminError::Invalid(error) => error.into(),
             error => Self::failed(&error),
@@ -310,6 +335,11 @@ impl From<EndpointError> for ApiError {
         };
         Self::value(name, with_causes(&error))
     }
+}
+
+/// Returns the error for an iterator that is none.
+pub(crate) fn no_page() -> ApiError {
+    ApiError::bad_request(format!("iterator: {NO_PAGE}."))
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -58,6 +58,9 @@ pub(crate) async fn read_body(body: axum::body::Body, max: usize) -> Result<Byte
 
 /// Reads JSON, nothing after it.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Err(ApiError::field(["body"], "the body is empty; send JSON", "value_error.json"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().iter().map(ToString::to_string);
@@ -93,10 +96,25 @@ fn told(message: &str) -> String {
     let message = message.rsplit_once(" at line ").map_or(message, |(told, _)| told);
     match message.split_once("invalid value: ").or_else(|| message.split_once("invalid type: ")) {
         Some((_, rest)) => match rest.rsplit_once(", expected ") {
-            Some((_, expected)) => format!("it must be {expected}"),
+            Some((_, expected)) => format!("it must be {}", in_json(expected)),
             None => "it is not valid".to_owned(),
         },
         None => told_otherwise(message),
+    }
+}
+
+/// Returns the words of JSON for what serde expected, in words of Rust.
+fn in_json(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, not below 0",
+        "a nonzero u32" => "a whole number from 1 to 4294967295",
+        expected if expected.starts_with("struct ") => "an object",
+        expected => expected,
     }
 }
 

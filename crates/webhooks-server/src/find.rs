@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use webhooks_admin::{Action, AdminError, Application, Entry, IdKind};
+use webhooks_admin::{Action, Application, Entry, IdKind};
 use webhooks_core::{EndpointId, EventId, TenantId};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::{BoxedStore, Endpoints};
@@ -45,10 +45,7 @@ impl Service {
             Some(own) if own.id == name || own.value.uid.as_deref() == Some(name) => own.clone(),
             // Another's, or none.
             Some(_) => return Err(ApiError::unknown("application")),
-            None => {
-                let found = self.admin().applications().get(name, Self::now()).await;
-                found.map_err(|error| unknown(error, "application"))?
-            }
+            None => self.admin().applications().get(name, Self::now()).await?,
         };
         let tenant = TenantId::new(&entry.id);
         let tenant = tenant.map_err(|_unreadable| ApiError::unknown("application"))?;
@@ -76,8 +73,7 @@ impl Service {
     }
 
     pub(crate) async fn endpoint_of(&self, app: App, name: &str) -> Result<AppEndpoint, ApiError> {
-        let found = self.admin().endpoints(&app.tenant).get(name, Self::now()).await;
-        let entry = found.map_err(|error| unknown(error, "endpoint"))?;
+        let entry = self.admin().endpoints(&app.tenant).get(name, Self::now()).await?;
         let registration = self.endpoints(&app).get(&entry.id).await?;
         let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
         Ok(AppEndpoint { app, uid: entry.value.uid, registration })
@@ -111,13 +107,6 @@ impl Service {
 /// message was published before.
 pub(crate) fn own_message_id(tenant: &TenantId, event_id: &str) -> String {
     IdKind::Event.id(webhooks_admin::number_of(&[tenant.as_str(), event_id]))
-}
-
-pub(crate) fn unknown(error: AdminError, thing: &str) -> ApiError {
-    match error {
-        AdminError::NotFound => ApiError::unknown(thing),
-        error => error.into(),
-    }
 }
 
 impl AppEndpoint {

@@ -23,6 +23,9 @@ use crate::service::Service;
 /// The start of the paths of health.
 const HEALTH: &str = "/api/v1/health";
 
+/// The path at which one-time tokens are exchanged, by those who have no key yet.
+pub(crate) const EXCHANGE: &str = "/api/v1/auth/one-time-token";
+
 const KEY: &str = "idempotency-key";
 
 /// The longest key in bytes.
@@ -66,8 +69,8 @@ impl RequestNumber {
     ) -> Result<Entry<R>, AdminError> {
         let (id, now) = (self.id(kind), Service::now());
         match collection.add(id.clone(), value, actor, now).await {
-            Err(AdminError::Exists) if self.is_again() => {
-                collection.look_up(&id, now).await?.ok_or(AdminError::Exists)
+            Err(taken @ AdminError::Exists { .. }) if self.is_again() => {
+                collection.look_up(&id, now).await?.ok_or(taken)
             }
             added => added,
         }
@@ -92,9 +95,11 @@ pub(crate) async fn answer_once(
     request: Request,
     next: Next,
 ) -> Response {
-    // Those who watch must see a service that is busy.
-    let is_of_health = request.uri().path().starts_with(HEALTH);
-    let place = if is_of_health { Ok(None) } else { service.place().map(Some) };
+    let path = request.uri().path();
+    // Those who watch must see a service that is busy, and strangers hold no place of a request.
+    let needs_no_place = path.starts_with(HEALTH) || path == EXCHANGE;
+    let is_exchange = path == EXCHANGE;
+    let place = if needs_no_place { Ok(None) } else { service.place().map(Some) };
     let place = match place {
         Ok(place) => place,
         Err(error) => return error.into_response(),
@@ -105,7 +110,7 @@ pub(crate) async fn answer_once(
         return next.run(request).await;
     }
     let is_post = request.method() == Method::POST;
-    let key = request.headers().get(KEY).cloned().filter(|_| is_post);
+    let key = request.headers().get(KEY).cloned().filter(|_| is_post && !is_exchange);
     let answer = tokio::spawn(async move {
         let _until_done = place;
         match key {

@@ -36,6 +36,7 @@ mod catch_up;
 mod teller;
 
 mod auth;
+mod content_end;
 mod deletion;
 mod endpoint_log;
 mod endpoint_walk;

@@ -6,7 +6,7 @@ use webhooks_admin::{ListPage, ListQuery};
 use webhooks_dispatch::history::{Cursor, Page};
 use webhooks_dispatch::store::StoreError;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, no_page};
 use crate::extract::Params;
 
 pub(crate) const DEFAULT_LIMIT: usize = 50;
@@ -23,10 +23,14 @@ pub(crate) const MAX_PAGES: usize = 20;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct List<T> {
+    /// The entries of the page.
     data: Vec<T>,
+    /// Whether no page follows.
     done: bool,
+    /// The `iterator` of the next page; `null` if the page is empty.
     #[schema(required)]
     iterator: Option<String>,
+    /// The `iterator` of the page before; `null` on the first page.
     #[schema(required)]
     prev_iterator: Option<String>,
 }
@@ -67,11 +71,6 @@ pub(crate) struct Place {
     pub(crate) after: Option<Cursor>,
     pub(crate) before: Option<Cursor>,
     pub(crate) limit: usize,
-}
-
-/// Returns the error for an iterator that is none.
-pub(crate) fn no_page() -> ApiError {
-    ApiError::bad_request("iterator: no page has this one.")
 }
 
 /// Reads the size of a page.

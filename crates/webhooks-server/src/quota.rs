@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use webhooks_admin::{AdminError, Collection, Entry, Limits, ListQuery, Resource, Usage};
+use webhooks_admin::{AdminError, Collection, Entry, Limits, Resource, Usage};
 use webhooks_core::{EventId, EventType, RetryPolicy, TenantId, Timestamp};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::history::HistoryStore as _;
@@ -261,13 +261,9 @@ fn days_of(days: u64) -> Duration {
 
 /// Reads all records of a collection.
 async fn all<R: Resource>(collection: Collection<'_, R>) -> Result<Vec<Entry<R>>, AdminError> {
-    let (mut found, mut query) = (Vec::new(), ListQuery { limit: STEP, ..ListQuery::default() });
-    loop {
-        let page = collection.list(query.clone(), Timestamp::now()).await?;
-        found.extend(page.items);
-        if page.is_last {
-            return Ok(found);
-        }
-        query.iterator = page.next;
+    let (mut found, mut walk) = (Vec::new(), collection.walk(STEP));
+    while let Some(page) = walk.next(Timestamp::now()).await? {
+        found.extend(page);
     }
+    Ok(found)
 }

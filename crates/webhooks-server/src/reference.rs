@@ -18,6 +18,15 @@ pub(crate) fn page(document: &Value) -> String {
             content.extend(of_tag.map(|method| show(document, (method, path), &item[method])));
         }
     }
+    content.push("<h2>Schemas</h2>\n<p>The objects of bodies and answers.</p>\n".to_owned());
+    for (name, schema) in fields(&document["components"]["schemas"]) {
+        let rows = rows(document, schema, |field| link(field).unwrap_or_default());
+        let about = text(&schema["description"]);
+        content.push(format!(
+            "<details id=\"schema-{name}\"><summary><code>{name}</code> {about}</summary>\n\
+             <table>\n{rows}</table></details>\n"
+        ));
+    }
     SHELL
         .replace("{{version}}", &text(&document["info"]["version"]))
         .replace("{{content}}", &content.concat())
@@ -28,22 +37,16 @@ fn show(document: &Value, (method, path): (&str, &str), operation: &Value) -> St
     for parameter in items(&operation["parameters"]) {
         let is_required = parameter["required"] == true;
         let (place, name) = (text(&parameter["in"]), text(&parameter["name"]));
-        rows.push(row((&place, &name, is_required), parameter));
+        rows.push(row((&place, &name, is_required), &text(&parameter["description"])));
     }
     let body = &operation["requestBody"]["content"]["application/json"]["schema"];
-    for (name, is_required, schema) in properties(document, body) {
-        // A field without words of its own has those of its schema, which may be `null` too.
-        let of_schema = resolve(document, schema.pointer("/oneOf/0").unwrap_or(schema));
-        let described = if schema["description"].is_null() { of_schema } else { schema };
-        rows.push(row(("body", &escape(name), is_required), described));
-    }
+    rows.push(self::rows(document, body, |field| link(field).unwrap_or_else(|| "body".to_owned())));
     for (status, response) in fields(&operation["responses"]) {
         let response = resolve(document, response);
         let schema = &response["content"]["application/json"]["schema"];
-        let names: Vec<&str> =
-            properties(document, schema).iter().map(|(name, ..)| *name).collect();
-        let (about, names) = (text(&response["description"]), escape(&names.join(", ")));
-        rows.push(format!("<tr><td>{status}<td><code>{names}</code><td><td>{about}\n"));
+        let about = text(&response["description"]);
+        let shown = link(schema).unwrap_or_default();
+        rows.push(format!("<tr><td>{status}<td>{shown}<td><td>{about}\n"));
     }
     let rows = rows.concat();
     let (id, summary) = (text(&operation["operationId"]), text(&operation["summary"]));
@@ -54,9 +57,37 @@ fn show(document: &Value, (method, path): (&str, &str), operation: &Value) -> St
     )
 }
 
-fn row((place, name, is_required): (&str, &str, bool), described: &Value) -> String {
+/// Returns the rows of the fields of an object. `place` says what stands before the name of a field.
+fn rows(document: &Value, schema: &Value, place: impl Fn(&Value) -> String) -> String {
+    let row = |(name, is_required, field): (&str, bool, &Value)| {
+        row((&place(field), &escape(name), is_required), &description(document, field))
+    };
+    properties(document, schema).into_iter().map(row).collect()
+}
+
+/// Returns the words about a field. One without words of its own has those of its schema.
+fn description(document: &Value, field: &Value) -> String {
+    let parts = items(&field["oneOf"]).chain(items(&field["allOf"])).chain([field]);
+    let parts: Vec<&Value> = parts.collect();
+    let own = parts.iter().find_map(|part| part["description"].as_str());
+    let schemas = || parts.iter().map(|part| resolve(document, part));
+    let found = own.or_else(|| schemas().find_map(|schema| schema["description"].as_str()));
+    escape(found.unwrap_or_default())
+}
+
+/// Returns a link to the schema to which a field refers, by itself or with its entries.
+fn link(schema: &Value) -> Option<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let name = escape(reference.rsplit('/').next()?);
+        return Some(format!("<a href=\"#schema-{name}\">{name}</a>"));
+    }
+    let entries = schema.get("items");
+    let mut parts = items(&schema["oneOf"]).chain(items(&schema["allOf"])).chain(entries);
+    parts.find_map(link)
+}
+
+fn row((place, name, is_required): (&str, &str, bool), about: &str) -> String {
     let required = if is_required { "required" } else { "" };
-    let about = text(&described["description"]);
     format!("<tr><td>{place}<td><code>{name}</code><td>{required}<td>{about}\n")
 }
 

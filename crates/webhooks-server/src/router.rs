@@ -23,6 +23,7 @@ impl Service {
             self.finish_deletions();
             self.follow_changes();
             self.follow_overrides();
+            self.follow_content_ends();
             self.follow_jobs();
             self.start_telling();
         }

@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::service::Service;
 
 /// The first parts of paths, with `*` for any one part, and the name of what is not offered there.
-const UNOFFERED: [(&str, &str); 25] = [
+const UNOFFERED: [(&str, &str); 26] = [
     ("/api/v1/app/*/alert-email", "mail about an application"),
     ("/api/v1/app/*/auto-config", "automatic configuration of endpoints"),
     ("/api/v1/app/*/destination", "destinations other than HTTP endpoints"),
@@ -20,6 +20,10 @@ const UNOFFERED: [(&str, &str); 25] = [
     ("/api/v1/app/*/integration", "integrations"),
     ("/api/v1/app/*/stream", "streaming"),
     ("/api/v1/auth/app/*/mcp-token", "tokens for the Model Context Protocol"),
+    (
+        "/api/v1/auth/app/*/poller/*/token",
+        "a second look at a key, since it stores hashes; make a new one with POST …/token/rotate",
+    ),
     ("/api/v1/auth/dashboard", "tokens for the Model Context Protocol"),
     ("/api/v1/auth/org-group-admin-token", "groups of organizations"),
     ("/api/v1/auth/stream", "streaming"),
@@ -43,7 +47,7 @@ const UNOFFERED: [(&str, &str); 25] = [
 /// Answers requests to paths without a route.
 pub(crate) async fn answer(State(service): State<Service>, request: Request) -> Response {
     let Some(thing) = unoffered(request.uri().path()) else {
-        return ApiError::unknown("path").into_response();
+        return ApiError::unknown_path().into_response();
     };
     let (mut parts, _body) = request.into_parts();
     match Caller::from_request_parts(&mut parts, &service).await {

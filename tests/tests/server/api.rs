@@ -249,7 +249,7 @@ mod behaviour {
                 assert_eq!((status, code(&answer)), (404, "not_found"), "{path}");
             }
             let (status, answer) = running.get(&format!("/api/v1/app?iterator={name}")).await;
-            assert_eq!(status, 200, "{answer}");
+            assert_eq!((status, code(&answer)), (400, "invalid_request"), "{answer}");
         }
         let (status, answer) = running.get("/api/v1/background-task?iterator=x").await;
         assert_eq!((status, code(&answer)), (400, "invalid_request"));

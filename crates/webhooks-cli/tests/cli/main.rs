@@ -3,9 +3,9 @@
 
 mod bench;
 mod configuration;
-mod guide;
 mod demo;
 mod doctor;
+mod guide;
 mod help;
 mod program;
 mod receiver;

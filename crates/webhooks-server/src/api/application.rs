@@ -24,13 +24,17 @@ use crate::service::Service;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationIn {
+    /// The name of the application for people, of 1 to 1,024 bytes.
     #[schema(min_length = 1, max_length = 1024)]
     name: String,
+    /// The owner's id for the application, unique in the service; paths take it in place of the id.
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// Notes of the caller for programs: at most 64 texts by name, of 16 KiB together.
     #[serde(default)]
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The most messages that may be published per second; no limit if absent. Further ones get 429.
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
 }
@@ -38,13 +42,17 @@ pub(crate) struct ApplicationIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationPatch {
+    /// The new name of the application for people, of 1 to 1,024 bytes.
     #[schema(min_length = 1, max_length = 1024)]
     name: Option<String>,
+    /// The new id of the owner for the application; `null` removes it.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     uid: Patch<String>,
+    /// The new notes, in place of all old ones: at most 64 texts by name, of 16 KiB together.
     #[schema(value_type = Option<Metadata>)]
     metadata: Option<BTreeMap<String, String>>,
+    /// The most messages that may be published per second; `null` or 0 removes the limit.
     #[serde(default)]
     #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
@@ -53,17 +61,24 @@ pub(crate) struct ApplicationPatch {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ApplicationOut {
+    /// The id of the application, which the service made.
     id: String,
+    /// The owner's id for the application; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The name of the application for people.
     name: String,
+    /// Notes of the caller for programs: at most 64 texts by name, of 16 KiB together.
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The most messages that may be published per second; absent if there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u16>,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -132,7 +147,7 @@ pub(crate) async fn create(
     let gets_existing = params.flag("get_if_exists")?.unwrap_or_default();
     let uid = input.uid.clone();
     match (add(&service, &caller, input, number).await, uid) {
-        (Err(AdminError::Exists), Some(uid)) if gets_existing => {
+        (Err(AdminError::Exists { .. }), Some(uid)) if gets_existing => {
             let found = service.admin().applications().get(&uid, Service::now()).await?;
             Ok((StatusCode::OK, Json(ApplicationOut::from(found))))
         }
@@ -163,7 +178,7 @@ pub(crate) async fn find_or_add(
     // A key of one application learns nothing of others, not even by what it may make.
     if let Some(input) = input
         && caller.application().is_none()
-        && let Err(AdminError::NotFound) =
+        && let Err(AdminError::NotFound(_)) =
             service.admin().applications().get(name, Service::now()).await
     {
         caller.check(Action::ChangeApplications, None)?;
@@ -172,7 +187,7 @@ pub(crate) async fn find_or_add(
         }
         match add(service, caller, input, RequestNumber::default()).await {
             // Another request was faster.
-            Ok(_) | Err(AdminError::Exists) => {}
+            Ok(_) | Err(AdminError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -215,7 +230,7 @@ pub(crate) async fn replace(
     let replaced = |_| Application::from(input.clone());
     match service.admin().applications().change(&name, &actor, now, replaced).await {
         // A new one, with a new id.
-        Err(AdminError::NotFound) => Ok((
+        Err(AdminError::NotFound(_)) => Ok((
             StatusCode::CREATED,
             Json(add(&service, &caller, input, RequestNumber::default()).await?.into()),
         )),

@@ -32,8 +32,9 @@ const MAX_COUNTED_PAGES: usize = 20;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CountOut {
+    /// The number of attempts that the filter finds.
     count: u64,
-    /// Whether there are more that were not looked at.
+    /// Whether there are more: a count reads 20,000 attempts at most.
     approximated: bool,
 }
 
@@ -45,6 +46,7 @@ pub(crate) struct EndpointMessageOut {
     message: MessageOut,
     #[serde(flatten)]
     status: Status,
+    /// The time of the next attempt; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,
@@ -58,6 +60,7 @@ pub(crate) struct MessageEndpointOut {
     endpoint: EndpointShown,
     #[serde(flatten)]
     status: Status,
+    /// The time of the next attempt; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     next_attempt: Option<Timestamp>,

@@ -18,20 +18,30 @@ use crate::service::Service;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptOut {
+    /// The id of the attempt.
     id: String,
+    /// The id of the endpoint that it went to.
     endpoint_id: String,
+    /// The id of the message.
     msg_id: String,
+    /// The present URL of the endpoint; empty if it was deleted.
     url: String,
+    /// The start of the response's body, in base64 if it is no text; without a response, the reason. Empty if it was
+    /// deleted or is not shown.
     response: String,
+    /// The status code of the response; 0 if there was no response.
     response_status_code: u16,
+    /// The time that the attempt took, in milliseconds.
     response_duration_ms: u64,
     #[serde(flatten)]
     status: Status,
+    /// The time at which the attempt started.
     #[schema(value_type = Time)]
     timestamp: Timestamp,
-    /// 0 if it followed the schedule, 1 if somebody asked for it.
+    /// The reason for the attempt: 0 if it followed the schedule, 1 if somebody asked for it.
     #[schema(maximum = 1)]
     trigger_type: u8,
+    /// The message; present only if `with_msg` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     msg: Option<MessageOut>,
 }

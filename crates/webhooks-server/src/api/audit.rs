@@ -18,22 +18,27 @@ use crate::service::Service;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuditOut {
+    /// The id of the row.
     id: String,
+    /// The time of the change.
     #[schema(value_type = Time)]
     timestamp: Timestamp,
-    /// The id of the key or session, `jwt:` and the subject of a token, or `service`.
+    /// The id of the key or session that made the change; `jwt:` and the subject of a token; or `service`.
     who: String,
-    /// The address of the request.
+    /// The IP address of the request; absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    /// The kind of the thing, such as `application` or `endpoint`.
     kind: String,
-    /// The application that the thing belongs to.
+    /// The id of the application that the thing belongs to; empty if it belongs to the service.
     scope: String,
-    /// The id of the thing.
+    /// The id of the thing, or its name.
     thing: String,
+    /// The state before the change, without secrets; absent if the thing was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     before: Option<Value>,
+    /// The state after the change, without secrets; absent if the thing was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     after: Option<Value>,

@@ -24,14 +24,16 @@ const MAX_MESSAGES: usize = 1_000;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchOut {
-    /// One for each message, in the same order.
+    /// The outcomes: one per message, in the same order.
     data: Vec<BatchItem>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct BatchItem {
+    /// The id of the message.
     id: String,
-    /// `created`, `duplicate`, or `conflict`: its eventId has other content.
+    /// The outcome: `created`, `duplicate` (it is there with the same content), or `conflict` (its eventId has
+    /// other content).
     status: &'static str,
 }
 
@@ -91,6 +93,13 @@ pub(crate) async fn create(
     let published = published?;
     trace.accepted(&app.tenant, published.len(), None);
     reserved.accept(&published.iter().flatten().collect::<Vec<_>>());
+    let mut ends = Vec::new();
+    for (Object(message), published) in messages.iter().zip(&published) {
+        if let Ok(published) = published {
+            ends.push((app.tenant.clone(), published.event.clone(), message.retention()?));
+        }
+    }
+    service.end_content(ends).await?;
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {
             let is_new = published.status == PublishStatus::Created;

@@ -32,9 +32,9 @@ pub(crate) async fn create(
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::Publish, None)?;
     let event = input.event()?;
-    input.check_time()?;
+    service.engine().check(input.scheduled(&event)).await?;
     service.check_payload(&event).await?;
-    let work = ServiceWork::Broadcast(Box::new(input.broadcast()));
+    let work = ServiceWork::Broadcast(Box::new(input.broadcast()?));
     let job = service.start_job(work, None, &caller.actor(), number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }

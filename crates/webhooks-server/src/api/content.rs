@@ -34,25 +34,30 @@ const STEP: usize = 250;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RawOut {
+    /// The payload as a text of JSON, byte for byte as it was published.
     payload: String,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PrecheckIn {
+    /// The event type of the message.
     #[schema(value_type = EventTypeName)]
     event_type: String,
+    /// The channels of the message, at most 16; none by default.
     #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PrecheckOut {
+    /// Whether at least one endpoint would get the message; one that is paused counts.
     active: bool,
 }
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct BulkExpungeIn {
+    /// The ids or eventIds of the messages, at most 250.
     #[serde(default)]
     #[schema(max_items = 250)]
     ids: Vec<String>,
@@ -60,6 +65,7 @@ pub(crate) struct BulkExpungeIn {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BulkExpungeOut {
+    /// The outcome by id, as the request names it: `expunged` or `not-found`.
     #[schema(value_type = BTreeMap<String, String>)]
     results: BTreeMap<String, &'static str>,
 }
@@ -67,9 +73,12 @@ pub(crate) struct BulkExpungeOut {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptHeadersOut {
+    /// The headers of the request, without the values of sensitive ones.
     sent_headers: BTreeMap<String, String>,
+    /// The headers of the response: pairs of a name and a value.
     #[schema(value_type = Vec<Vec<String>>)]
     response_headers: Vec<(String, String)>,
+    /// The names of headers whose values are not shown.
     sensitive: Vec<String>,
 }
 

@@ -14,6 +14,15 @@ use crate::extract::Patch;
 /// The most retries of a schedule.
 const MAX_RETRIES: usize = 50;
 
+/// The longest period of a rate, in seconds: a day.
+const MAX_PERIOD: u32 = 86_400;
+
+/// The longest attempt, in seconds.
+const MAX_TIMEOUT: u32 = 600;
+
+/// The largest age of a message that is delivered, in seconds: a leap year.
+const MAX_AGE: u32 = 31_622_400;
+
 /// The longest delay of a schedule: 30 days, in seconds.
 const MAX_DELAY: u64 = 30 * 24 * 60 * 60;
 
@@ -21,31 +30,32 @@ const MAX_DELAY: u64 = 30 * 24 * 60 * 60;
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DeliveryIn {
-    /// The seconds before each retry; an empty list means no retry.
+    /// The seconds before each retry, at most 50; an empty list means no retry, and `null` the schedule of the
+    /// event type or the service.
     #[serde(default)]
     #[schema(value_type = Option<Vec<u64>>, max_items = 50)]
     retry_schedule: Patch<Vec<u64>>,
-    /// Whether each message waits until the one before it has ended.
+    /// Whether each message waits until the one before it has ended; `false` by default.
     ordered: Option<bool>,
-    /// Whether messages wait.
+    /// Whether messages wait until this is `false` again; `false` by default.
     pub(crate) paused: Option<bool>,
-    /// The seconds in which `throttleRate` messages may be sent; 1 by default.
+    /// The seconds in which `throttleRate` messages may be sent: 1 to 86,400; 1 by default.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
     throttle_period_secs: Patch<u32>,
-    /// The seconds that an attempt may take; 30 by default.
+    /// The seconds that an attempt may take: 1 to 600; 30 by default.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 600)]
     timeout_secs: Patch<u32>,
-    /// The most attempts at the same time; 32 by default.
+    /// The most attempts at the same time: 1 to 1,024; 32 by default.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_024)]
     max_in_flight: Patch<NonZeroU32>,
-    /// The seconds after which a message is no longer delivered; a week by default.
+    /// The seconds after which a message is no longer delivered: 1 to 31,622,400; 604,800 (a week) by default.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 31_622_400)]
     max_age_secs: Patch<u32>,
-    /// The body that is sent.
+    /// The body that is sent; `payload` by default.
     body: Option<BodyForm>,
 }
 
@@ -56,12 +66,19 @@ pub(crate) struct DeliveryOut {
     /// The seconds before each retry; absent if the event type or the service has the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_schedule: Option<Vec<u64>>,
+    /// Whether each message waits until the one before it has ended.
     ordered: bool,
+    /// Whether messages wait.
     paused: bool,
+    /// The seconds in which `throttleRate` messages may be sent.
     throttle_period_secs: u64,
+    /// The seconds that an attempt may take.
     timeout_secs: u64,
+    /// The most attempts at the same time.
     max_in_flight: u32,
+    /// The seconds after which a message is no longer delivered.
     max_age_secs: u64,
+    /// The body that is sent.
     body: BodyForm,
 }
 
@@ -85,13 +102,14 @@ impl DeliveryIn {
         if let Patch::Set(schedule) = &self.retry_schedule {
             check_schedule("delivery", schedule)?;
         }
-        for (field, seconds) in [
-            ("throttlePeriodSecs", &self.throttle_period_secs),
-            ("timeoutSecs", &self.timeout_secs),
-            ("maxAgeSecs", &self.max_age_secs),
+        for (field, seconds, most) in [
+            ("throttlePeriodSecs", &self.throttle_period_secs, MAX_PERIOD),
+            ("timeoutSecs", &self.timeout_secs, MAX_TIMEOUT),
+            ("maxAgeSecs", &self.max_age_secs, MAX_AGE),
         ] {
-            if *seconds == Patch::Set(0) {
-                return Err(ApiError::value("delivery", format!("{field} is 0")));
+            if matches!(seconds, Patch::Set(seconds) if !(1..=most).contains(seconds)) {
+                let reason = format!("it must be 1 to {most} seconds");
+                return Err(ApiError::field(["body", "delivery", field], reason, "value_error"));
             }
         }
         Ok(())

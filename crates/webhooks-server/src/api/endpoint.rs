@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use webhooks_admin::{Action, Actor, AdminError, EndpointEntry, IdKind, Resource as _};
+use webhooks_admin::{Action, Actor, AdminError, Collection, EndpointEntry, IdKind, Resource as _};
 use webhooks_registry::{Endpoint, EndpointError, EndpointQuery, EndpointState};
 
 use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch, check_paused};
@@ -12,7 +12,7 @@ use crate::auth::Caller;
 use crate::endpoint_log::{begin, log};
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
-use crate::find::{App, AppEndpoint, unknown};
+use crate::find::{App, AppEndpoint};
 use crate::idempotent::RequestNumber;
 use crate::left_changes::LONGEST_REQUEST;
 use crate::paging::{List, list_query};
@@ -108,7 +108,7 @@ pub(crate) async fn add(
         && let Err(error) = service.admin().applications().get(&entry.id, now).await
     {
         forget(service, app, &id, &actor).await?;
-        return Err(unknown(error, "application"));
+        return Err(error.into());
     }
     if input.delivery.paused == Some(true) {
         service.endpoints(app).pause(&id).await?;
@@ -151,11 +151,12 @@ async fn reserve(
 ) -> Result<(), ApiError> {
     let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
     let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
-    if matches!(added, Err(AdminError::Exists)) && entries.look_up(id, now).await?.is_some() {
+    if matches!(added, Err(AdminError::Exists { .. })) && entries.look_up(id, now).await?.is_some()
+    {
         // A process that was killed added it.
         return Ok(());
     }
-    let (Err(AdminError::Exists), Some(uid)) = (&added, &entry.uid) else {
+    let (Err(AdminError::Exists { .. }), Some(uid)) = (&added, &entry.uid) else {
         return Ok(added.map(drop)?);
     };
     let holder = entries.get(uid, now).await?;
@@ -272,9 +273,10 @@ impl Change {
         let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
         // A uid that is another's is refused before anything is changed, and so is a bad one.
         if let Some(uid) = uid.as_ref().filter(|_| uid != old_uid) {
-            EndpointEntry { uid: Some(uid.clone()) }.check()?;
+            let renamed = EndpointEntry { uid: Some(uid.clone()) };
+            renamed.check()?;
             if entries.get(uid, now).await.is_ok_and(|holder| holder.id != id) {
-                return Err(AdminError::Exists.into());
+                return Err(Collection::exists(id, &renamed).into());
             }
         }
         let endpoints = service.endpoints(&app);

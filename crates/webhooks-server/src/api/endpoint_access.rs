@@ -41,16 +41,23 @@ pub(crate) enum AuthMethod {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct OauthIn {
+    /// The flow of OAuth 2.0 (RFC 6749); only client credentials (§4.4) are supported.
     #[serde(rename = "grantType")]
     _grant_type: GrantType,
+    /// The place of the secret in a request for a token: a header (`clientSecretBasic`) or the body
+    /// (`clientSecretPost`).
     auth_method: AuthMethod,
+    /// The id of the client at the authorization server.
     client_id: String,
-    /// The secret; without it, the present one stays if the `tokenUrl` does.
+    /// The secret of the client. If it is absent, the present one stays, provided that `tokenUrl` does not
+    /// change.
     client_secret: Option<String>,
+    /// The URL at which tokens are fetched.
     #[schema(value_type = Url)]
     token_url: String,
+    /// The scopes that are asked for; none by default.
     scopes: Option<Vec<String>>,
-    /// `audience` is the only one.
+    /// Further parameters of the request for a token; `audience` is the only one.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     extra_params: Option<ExtraParams>,
 }
@@ -58,6 +65,7 @@ pub(crate) struct OauthIn {
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExtraParams {
+    /// The audience of the tokens, for servers that ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     audience: Option<String>,
 }
@@ -65,13 +73,19 @@ pub(crate) struct ExtraParams {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OauthConfig {
+    /// The flow of OAuth 2.0.
     grant_type: GrantType,
+    /// The place of the secret in a request for a token.
     auth_method: AuthMethod,
+    /// The id of the client at the authorization server.
     client_id: String,
+    /// The URL at which tokens are fetched.
     #[schema(value_type = Url)]
     token_url: String,
+    /// The scopes that are asked for; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
+    /// Further parameters of the request for a token; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     extra_params: Option<ExtraParams>,
@@ -79,13 +93,17 @@ pub(crate) struct OauthConfig {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OauthOut {
+    /// Whether deliveries to the endpoint carry a token.
     enabled: bool,
+    /// The way in which tokens are fetched, without the secret; `null` if none are.
     config: Option<OauthConfig>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MtlsOut {
+    /// Whether deliveries to the endpoint present a client certificate.
     enabled: bool,
+    /// An empty object if they do, since certificate and key are never shown; `null` if not.
     #[schema(value_type = Option<Empty>)]
     config: Option<BTreeMap<String, String>>,
 }
@@ -93,7 +111,7 @@ pub(crate) struct MtlsOut {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MtlsIn {
-    /// The certificates, the client's own first, and its key, as PEM.
+    /// The certificates, the client's own first, and its private key, as PEM of 64 KiB at most.
     #[schema(max_length = 65_536)]
     identity: String,
 }
@@ -101,7 +119,8 @@ pub(crate) struct MtlsIn {
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ca {
-    /// The only authorities that are trusted for this endpoint, as PEM; `null` for the usual ones.
+    /// The certificates of the only authorities that are trusted for this endpoint, as PEM of 64 KiB at most;
+    /// `null` for the usual ones.
     #[schema(max_length = 65_536)]
     cert: Option<String>,
 }
@@ -279,7 +298,7 @@ pub(crate) async fn set_mtls(
         let tls = endpoint.tls.as_deref().cloned().unwrap_or_default();
         endpoint.tls(tls.client_certificate(&chain, &key))
     };
-    change(&service, &caller, found, set).await
+    change(&service, &caller, found, set).await.map_err(|error| error.in_field("identity"))
 }
 
 /// Makes an endpoint get no client certificate.
@@ -343,7 +362,7 @@ pub(crate) async fn set_ca(
         }
         endpoint.tls(tls)
     };
-    change(&service, &caller, found, set).await
+    change(&service, &caller, found, set).await.map_err(|error| error.in_field("cert"))
 }
 
 fn has_certificate(found: &AppEndpoint) -> bool {

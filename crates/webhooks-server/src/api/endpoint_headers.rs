@@ -25,6 +25,7 @@ const SENSITIVE: [&str; 6] =
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct HeadersIn {
+    /// The headers that each delivery gets, in place of all old ones: values by name, at most 32.
     #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
 }
@@ -32,17 +33,21 @@ pub(crate) struct HeadersIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeadersPatch {
+    /// The headers to set: values by name. `null` removes a header.
     #[serde(default)]
     headers: BTreeMap<String, Option<String>>,
     // Newer client libraries name here what older ones set to `null`.
+    /// The names of headers to remove.
     #[serde(default)]
     delete_headers: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HeadersOut {
+    /// The headers that each delivery gets, without sensitive ones.
     #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
+    /// The names of headers whose values are not shown, such as `authorization`.
     sensitive: Vec<String>,
 }
 

@@ -1,6 +1,7 @@
 //! The settings of an endpoint, as requests bring them and answers show them.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -20,33 +21,46 @@ use crate::schema::{Headers, Label, Metadata, Name, Pattern, SecretText, Time, U
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointIn {
+    /// The URL that messages go to.
     #[schema(value_type = Url)]
     url: String,
+    /// The description for people, of 4 KiB at most; empty by default.
     #[serde(default)]
     #[schema(max_length = 4096)]
     description: String,
+    /// The owner's id for the endpoint, unique in the application; paths take it in place of the id.
     #[schema(value_type = Option<Name>)]
     pub(crate) uid: Option<String>,
+    /// Whether the endpoint gets no messages; `false` by default.
     #[serde(default)]
     pub(crate) disabled: bool,
     // `filterTypes` is the name of old client libraries.
+    /// The event types that it wants, such as `user.created` or `user.*`; all if absent. At most 256.
     #[serde(alias = "filterTypes")]
     #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; all messages if absent. At most 16.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Option<Vec<String>>,
+    /// Notes of the caller for programs: at most 64 texts by name, of 16 KiB together.
     #[serde(default)]
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The most deliveries per second, or per `delivery.throttlePeriodSecs`; no limit if absent. Others wait.
     #[serde(alias = "rateLimit")]
     #[schema(minimum = 1, maximum = 65535)]
     throttle_rate: Option<u16>,
+    /// The way in which messages are delivered; defaults if absent.
     #[serde(default)]
     #[schema(value_type = Option<DeliveryIn>)]
     pub(crate) delivery: DeliveryIn,
     // The last two are read when it is made, and not when it is replaced.
+    /// The secret that signs deliveries; the service makes one if it is absent. A request that replaces the
+    /// endpoint does not change it.
     #[schema(value_type = Option<SecretText>)]
     secret: Option<String>,
+    /// The headers that each delivery gets, at most 32; none by default. A request that replaces the endpoint
+    /// does not change them.
     #[serde(default)]
     #[schema(value_type = Headers)]
     headers: BTreeMap<String, String>,
@@ -55,25 +69,34 @@ pub(crate) struct EndpointIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointPatch {
+    /// The new URL that messages go to.
     #[schema(value_type = Option<Url>)]
     url: Option<String>,
+    /// The new description for people, of 4 KiB at most.
     #[schema(max_length = 4096)]
     description: Option<String>,
+    /// The new id of the owner for the endpoint; `null` removes it.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     pub(crate) uid: Patch<String>,
+    /// Whether the endpoint gets no messages; `false` enables it again.
     pub(crate) disabled: Option<bool>,
+    /// The event types that it wants, at most 256; `null` for all.
     #[serde(default, alias = "filterTypes")]
     #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Patch<Vec<String>>,
+    /// The channels of which it wants messages, at most 16; `null` for all messages.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Patch<Vec<String>>,
+    /// The new notes, in place of all old ones: at most 64 texts by name, of 16 KiB together.
     #[schema(value_type = Option<Metadata>)]
     metadata: Option<BTreeMap<String, String>>,
+    /// The most deliveries per second, or per `delivery.throttlePeriodSecs`; `null` or 0 removes the limit.
     #[serde(default, alias = "rateLimit")]
     #[schema(value_type = Option<u16>, maximum = 65535)]
     throttle_rate: Patch<u16>,
+    /// The settings of delivery to change; others stay as they are.
     #[serde(default)]
     #[schema(value_type = Option<DeliveryIn>)]
     pub(crate) delivery: DeliveryIn,
@@ -83,24 +106,35 @@ pub(crate) struct EndpointPatch {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointShown {
+    /// The id of the endpoint, which the service made.
     id: String,
+    /// The owner's id for the endpoint; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The URL that messages go to.
     #[schema(value_type = Url)]
     url: String,
+    /// The description for people.
     description: String,
+    /// Whether the endpoint gets no messages: somebody disabled it, its receiver answered 410, or it failed for
+    /// too long.
     disabled: bool,
+    /// The event types that it wants; absent if it wants all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Pattern>>)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; absent if it wants all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
+    /// The most deliveries per second, or per `delivery.throttlePeriodSecs`; absent if there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle_rate: Option<u32>,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -109,25 +143,26 @@ pub(crate) struct EndpointShown {
 pub(crate) struct EndpointOut {
     #[serde(flatten)]
     shown: EndpointShown,
+    /// Notes of the caller for programs: texts by name.
     #[schema(value_type = Metadata)]
     metadata: BTreeMap<String, String>,
+    /// The way in which messages are delivered.
     delivery: DeliveryOut,
 }
 
 impl EndpointIn {
     /// Returns the endpoint, with a new secret unless the request brings one.
-    pub(crate) fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, ApiError> {
         let secret = match &self.secret {
-            Some(text) => secret(text)?,
+            Some(text) => secret("secret", text)?,
             None => Secret::generate(),
         };
         let endpoint = Endpoint::new(&self.url, secret)?
             .profiles([HeaderProfile::Svix, HeaderProfile::Standard])?
             .body(BodyFormat::Payload);
         let endpoint = self.apply(endpoint)?;
-        self.headers
-            .iter()
-            .try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))
+        let mut headers = self.headers.iter();
+        Ok(headers.try_fold(endpoint, |endpoint, (name, value)| endpoint.header(name, value))?)
     }
 
     /// Returns the endpoint with these settings in place of its own. Those that this form does not have
@@ -231,13 +266,21 @@ impl EndpointOut {
     }
 }
 
-/// Reads a secret, which may lack its prefix.
-pub(crate) fn secret(text: &str) -> Result<Secret, EndpointError> {
+/// Reads the secret in a field, which may lack its prefix.
+pub(crate) fn secret(field: &str, text: &str) -> Result<Secret, ApiError> {
     const PREFIX: &str = "whsec_";
-    if text.starts_with(PREFIX) {
-        return Ok(Secret::new(text)?);
-    }
-    Ok(Secret::new(&format!("{PREFIX}{text}"))?)
+    let secret = if text.starts_with(PREFIX) {
+        Secret::new(text)
+    } else {
+        Secret::new(&format!("{PREFIX}{text}"))
+    };
+    secret.map_err(|error| {
+        let form = "it must be whsec_ and 24 to 64 bytes in base64; leave it out to get a new one";
+        match error.source() {
+            Some(cause) => ApiError::value(field, format!("{form}: {cause}")),
+            None => ApiError::value(field, form),
+        }
+    })
 }
 
 fn some(text: String) -> Option<String> {

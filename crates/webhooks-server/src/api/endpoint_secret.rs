@@ -27,14 +27,17 @@ const MAX_GRACE: u32 = 7 * GRACE;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RotateIn {
+    /// The new secret; the service makes one if it is absent.
     #[schema(value_type = Option<SecretText>)]
     key: Option<String>,
+    /// The seconds for which older secrets sign, too: 0 to 604,800; 86,400 (a day) by default.
     #[schema(maximum = 604_800)]
     grace_period_seconds: Option<u32>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SecretOut {
+    /// The secret that signs deliveries: `whsec_` and base64.
     key: String,
 }
 
@@ -93,8 +96,7 @@ pub(crate) async fn rotate_found(
     if input.key.is_none() {
         caller.check(Action::ReadSecrets, Some(&found.app.tenant))?;
     }
-    let new = input.key.as_deref().map(secret).transpose();
-    let new = new.map_err(|error| ApiError::value("key", error))?;
+    let new = input.key.as_deref().map(|text| secret("key", text)).transpose()?;
     let grace = Duration::from_secs(grace.into());
     let (endpoints, id) = (service.endpoints(&found.app), found.id().as_str());
     let before = Some(&*found.registration);

@@ -34,13 +34,21 @@ const MAX_IMPORT: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the form of Svix")]
 pub(crate) struct SettingsOut {
+    /// Whether messages have channels: yes.
     enable_channels: bool,
+    /// Whether messages have tags: yes.
     enable_message_tags: bool,
+    /// Whether there are streams: no.
     enable_message_stream: bool,
+    /// Whether there are integrations: no.
     enable_integration_management: bool,
+    /// Whether there are transformations: no.
     enable_transformations: bool,
+    /// Whether the playground of Svix is offered: no.
     show_use_svix_play: bool,
+    /// Whether a payload is deleted once it was delivered: no.
     wipe_successful_payload: bool,
+    /// The kinds of endpoints besides HTTP: none.
     #[schema(value_type = Vec<String>)]
     advanced_endpoint_types: [&'static str; 0],
 }
@@ -60,12 +68,16 @@ const SETTINGS: SettingsOut = SettingsOut {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EnvironmentOut {
+    /// The version of this form.
     version: u8,
+    /// The time of the export.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The event types, those that are archived included.
     event_types: Vec<EventTypeOut>,
+    /// The abilities of the service.
     settings: SettingsOut,
-    /// There are none.
+    /// The connectors: always empty, since there are none.
     #[schema(value_type = Vec<Object>, max_items = 0)]
     connectors: [(); 0],
 }
@@ -73,11 +85,13 @@ pub(crate) struct EnvironmentOut {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EnvironmentIn {
+    /// The event types to add or replace, at most 1,000; none are deleted.
     #[schema(max_items = 1000)]
     event_types: Option<Vec<EventTypeIn>>,
-    /// Each must be as it is here, or null.
+    /// The abilities of the service. Each must be as it is here, or `null`: the service cannot change them.
     #[schema(value_type = Option<Object>)]
     settings: Option<BTreeMap<String, Value>>,
+    /// The connectors. The list must be empty, since there are none.
     #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     connectors: Option<Vec<IgnoredAny>>,
 }

@@ -11,12 +11,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 use webhooks_admin::{Action, AdminError, Entry, EventTypeInfo, SchemaEnforcement};
-use webhooks_core::{EventType, Timestamp};
+use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
-use crate::find::unknown;
 use crate::idempotent::RequestNumber;
 use crate::paging::{BACK, List, list_query};
 use crate::parameters::{EventTypeFilter, Expunge, Order, Page};
@@ -28,18 +27,27 @@ use crate::service::Service;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeIn {
     // Read when one is made; the path has it when one is replaced.
+    /// The name: parts of letters, digits, `_` and `-` that are joined by dots, such as `user.created`. A
+    /// request that replaces it ignores this field.
     #[schema(value_type = EventTypeName, required)]
     pub(crate) name: Option<String>,
+    /// The description for people, of 16 KiB at most.
     #[schema(max_length = 16384)]
     description: String,
+    /// Whether it is left out of lists; `false` by default. Messages may still have it.
     #[serde(default)]
     archived: bool,
+    /// Whether it should not be used any more, as a note; `false` by default.
     #[serde(default)]
     deprecated: bool,
+    /// JSON Schemas of the payload by version, such as `{"1": {…}}`, of 512 KiB together at most. The largest
+    /// number is the newest.
     #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; all see it if absent.
     #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
+    /// The name of the group in which people see it; none if absent.
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
     /// The treatment of a message that does not match the newest schema; `off` by default.
@@ -51,19 +59,26 @@ pub(crate) struct EventTypeIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypePatch {
+    /// The new description for people, of 16 KiB at most.
     #[schema(max_length = 16384)]
     description: Option<String>,
+    /// Whether it is left out of lists.
     archived: Option<bool>,
+    /// Whether it should not be used any more, as a note.
     deprecated: Option<bool>,
+    /// The new JSON Schemas by version, in place of all old ones; `null` removes all.
     #[serde(default)]
     #[schema(value_type = Option<Schemas>)]
     schemas: Patch<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; `null` lets all see it.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     feature_flag: Patch<String>,
+    /// The name of the group in which people see it; `null` for none.
     #[serde(default)]
     #[schema(value_type = Option<Name>)]
     group_name: Patch<String>,
+    /// The treatment of a message that does not match the newest schema.
     #[schema(value_type = Option<Enforcement>)]
     schema_enforcement: Option<SchemaEnforcement>,
 }
@@ -71,24 +86,34 @@ pub(crate) struct EventTypePatch {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventTypeOut {
+    /// The name, such as `user.created`.
     #[schema(value_type = EventTypeName)]
     name: String,
+    /// The description for people.
     description: String,
+    /// Whether it is left out of lists.
     archived: bool,
+    /// Whether it should not be used any more, as a note.
     deprecated: bool,
+    /// JSON Schemas of the payload by version; absent if there are none or a list does not show them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Schemas>)]
     schemas: Option<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; absent if all see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     feature_flag: Option<String>,
+    /// The name of the group in which people see it; absent if it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     group_name: Option<String>,
+    /// The treatment of a message that does not match the newest schema.
     #[schema(value_type = Enforcement)]
     schema_enforcement: SchemaEnforcement,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -209,10 +234,6 @@ pub(crate) fn sees(caller: &Caller, info: &EventTypeInfo) -> bool {
     caller.grant().sees_feature(info.feature_flag.as_deref())
 }
 
-fn check_name(name: &str) -> Result<(), ApiError> {
-    EventType::new(name).map(drop).map_err(|error| ApiError::value("name", error))
-}
-
 /// Makes an event type.
 #[utoipa::path(
     post,
@@ -229,21 +250,21 @@ pub(crate) async fn create(
     caller.check(Action::ChangeEventTypes, None)?;
     let name = input.name.clone();
     let name = name.ok_or_else(|| ApiError::value("name", "it is missing"))?;
-    check_name(&name)?;
+    EventTypeInfo::check_name(&name)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let entry = match event_types.add(name.clone(), input.clone().into(), &actor, now).await {
         // One that was archived is made anew.
-        Err(AdminError::Exists)
+        Err(AdminError::Exists { .. })
             if event_types.get(&name, now).await.is_ok_and(|found| found.value.archived) =>
         {
             let anew = |_| EventTypeInfo::from(input.clone());
             event_types.change(&name, &actor, now, anew).await?
         }
-        Err(AdminError::Exists) if number.is_again() => {
+        Err(taken @ AdminError::Exists { .. }) if number.is_again() => {
             let found = event_types.get(&name, now).await?;
             let is_made = found.value == EventTypeInfo::from(input);
-            is_made.then_some(found).ok_or(AdminError::Exists)?
+            is_made.then_some(found).ok_or(taken)?
         }
         added => added?,
     };
@@ -264,8 +285,7 @@ pub(crate) async fn read(
     Path(name): Path<String>,
 ) -> Result<Json<EventTypeOut>, ApiError> {
     caller.check(Action::ReadEventTypes, None)?;
-    let found = service.admin().event_types().get(&name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "event type"))?;
+    let found = service.admin().event_types().get(&name, Service::now()).await?;
     if !sees(&caller, &found.value) {
         return Err(ApiError::unknown("event type"));
     }
@@ -286,12 +306,12 @@ pub(crate) async fn replace(
     Body(update): Body<EventTypeIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     caller.check(Action::ChangeEventTypes, None)?;
-    check_name(&name)?;
+    EventTypeInfo::check_name(&name)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
     let replaced = |_| EventTypeInfo::from(update.clone());
     let (status, entry) = match event_types.change(&name, &actor, now, replaced).await {
-        Err(AdminError::NotFound) => {
+        Err(AdminError::NotFound(_)) => {
             (StatusCode::CREATED, event_types.add(name, update.into(), &actor, now).await?)
         }
         changed => (StatusCode::OK, changed?),
@@ -316,8 +336,7 @@ pub(crate) async fn patch(
     caller.check(Action::ChangeEventTypes, None)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
-    let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await;
-    let changed = changed.map_err(|error| unknown(error, "event type"))?;
+    let changed = event_types.change(&name, &actor, now, |to| patch.apply(to)).await?;
     service.schemas().forget();
     Ok(Json(changed.into()))
 }
@@ -338,13 +357,12 @@ pub(crate) async fn delete(
     caller.check(Action::ChangeEventTypes, None)?;
     let (actor, now) = (caller.actor(), Service::now());
     let event_types = service.admin().event_types();
-    let done = if params.flag("expunge")?.unwrap_or_default() {
-        event_types.delete(&name, &actor, now).await
+    if params.flag("expunge")?.unwrap_or_default() {
+        event_types.delete(&name, &actor, now).await?;
     } else {
         let archive = |to| EventTypeInfo { archived: true, ..to };
-        event_types.change(&name, &actor, now, archive).await.map(drop)
-    };
-    done.map_err(|error| unknown(error, "event type"))?;
+        event_types.change(&name, &actor, now, archive).await?;
+    }
     service.schemas().forget();
     Ok(StatusCode::NO_CONTENT)
 }

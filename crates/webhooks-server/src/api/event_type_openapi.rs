@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use webhooks_admin::{
-    Action, AdminError, Entry, EventTypeInfo, IdKind, ListQuery, Resource as _, SchemaEnforcement,
+    Action, AdminError, Entry, EventTypeInfo, IdKind, Resource as _, SchemaEnforcement,
 };
-use webhooks_core::{EventType, Timestamp};
+use webhooks_core::Timestamp;
 
 use super::event_type::sees;
 use crate::auth::Caller;
@@ -38,31 +38,32 @@ const STEP: usize = 250;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ImportIn {
-    /// Whether the answer only tells what would be changed.
+    /// Whether the answer only tells what would be changed; `false` by default.
     #[serde(default)]
     dry_run: bool,
-    /// Whether event types that the document does not have are archived.
+    /// Whether event types that the document does not have are archived; `false` by default.
     #[serde(default)]
     replace_all: bool,
-    /// The OpenAPI document.
+    /// The OpenAPI document. Give this or `specRaw`.
     #[schema(value_type = Option<Object>)]
     spec: Option<Map<String, Value>>,
-    /// The OpenAPI document as a text of YAML or JSON.
+    /// The OpenAPI document as a text of YAML or JSON, of 2 MiB at most.
     #[schema(max_length = 2_097_152)]
     spec_raw: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ImportOut {
+    /// The event types that the import concerns.
     data: ImportData,
 }
 
 #[derive(Serialize, ToSchema)]
 struct ImportData {
-    /// The event types that were changed, made or archived.
+    /// The names of event types that were changed, made or archived.
     #[schema(value_type = Vec<EventTypeName>)]
     modified: Vec<String>,
-    /// The event types as they would be after the import, if this is a dry run.
+    /// The event types as they would be after the import; present only in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     to_modify: Option<Vec<PlannedOut>>,
 }
@@ -70,20 +71,28 @@ struct ImportData {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PlannedOut {
+    /// The name.
     #[schema(value_type = EventTypeName)]
     name: String,
+    /// The description for people.
     description: String,
+    /// Whether it would be left out of lists.
     archived: bool,
+    /// Whether it should not be used any more, as a note.
     deprecated: bool,
+    /// JSON Schemas of the payload by version; absent if there are none.
     #[schema(value_type = Option<Schemas>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     schemas: Option<BTreeMap<String, Value>>,
+    /// The feature flag that a session needs to see it; absent if all see it.
     #[schema(value_type = Option<Name>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flag: Option<String>,
+    /// The name of the group in which people see it; absent if it is in none.
     #[schema(value_type = Option<Name>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     group_name: Option<String>,
+    /// The treatment of a message that does not match the newest schema.
     #[schema(value_type = Enforcement)]
     schema_enforcement: SchemaEnforcement,
 }
@@ -92,18 +101,23 @@ struct PlannedOut {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExportOut {
+    /// An id like that of a task. There is no such task to ask for.
     id: String,
+    /// The state: always `finished`.
     #[schema(value_type = TaskStatus)]
     status: &'static str,
+    /// The kind of the task.
     task: &'static str,
+    /// The time of the export.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
+    /// The result.
     data: ExportData,
 }
 
 #[derive(Serialize, ToSchema)]
 struct ExportData {
-    /// The OpenAPI document.
+    /// The OpenAPI document, with the event types as its webhooks.
     #[schema(value_type = Object)]
     spec: Value,
 }
@@ -193,7 +207,7 @@ fn describe(
         let fault = |reason: &str| {
             ApiError::field(["body", field, "webhooks", name], reason, "value_error")
         };
-        EventType::new(name).map_err(|error| fault(&error.to_string()))?;
+        EventTypeInfo::check_name(name).map_err(|error| fault(&error.reason))?;
         if !names.insert(name) {
             return Err(fault("it is there twice"));
         }
@@ -245,15 +259,11 @@ pub(super) async fn for_each(
     now: Timestamp,
     mut visit: impl FnMut(Entry<EventTypeInfo>) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    loop {
-        let page = service.admin().event_types().list(query.clone(), now).await?;
-        page.items.into_iter().try_for_each(&mut visit)?;
-        if page.is_last || page.next.is_none() {
-            return Ok(());
-        }
-        query.iterator = page.next;
+    let mut walk = service.admin().event_types().walk(STEP);
+    while let Some(page) = walk.next(now).await? {
+        page.into_iter().try_for_each(&mut visit)?;
     }
+    Ok(())
 }
 
 /// Returns the event types that are not archived as an OpenAPI document, which can be imported again.

@@ -27,6 +27,8 @@ const PING: &str = "svix.ping";
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExampleIn {
+    /// The event type whose example is sent. `svix.ping` needs none; others need `examples` in their newest
+    /// schema.
     #[schema(value_type = EventTypeName)]
     event_type: String,
 }
@@ -59,7 +61,7 @@ pub(crate) async fn send(
             Ok(found) => example(&found.value).ok_or_else(|| {
                 ApiError::value("eventType", "its schema has no example; add `examples` to it")
             })?,
-            Err(AdminError::NotFound) => return Err(ApiError::unknown("event type")),
+            Err(AdminError::NotFound(_)) => return Err(ApiError::unknown("event type")),
             Err(error) => return Err(error.into()),
         }
     };

@@ -7,10 +7,10 @@ use webhooks_dispatch::history::{
 use webhooks_registry::Subscription;
 
 use super::message_out::MAX_PAGE_BYTES;
-use crate::error::ApiError;
+use crate::error::{ApiError, no_page};
 use crate::extract::Params;
 use crate::find::App;
-use crate::paging::{DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGES, no_page};
+use crate::paging::{DEFAULT_LIMIT, MAX_LIMIT, MAX_PAGES};
 use crate::service::Service;
 
 /// The messages that a reader gets.

@@ -7,15 +7,12 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{
-    Action, AdminError, ApiKey, ApiKeyText, Entry, Grant, IdKind, ListQuery, Role,
-};
+use webhooks_admin::{Action, AdminError, ApiKey, ApiKeyText, Entry, Grant, IdKind, Role};
 use webhooks_core::Timestamp;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
-use crate::find::unknown;
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
@@ -25,6 +22,9 @@ use crate::service::Service;
 /// The longest time after which a key ends that is told to: three days.
 const MAX_EXPIRY: u32 = 3 * 24 * 60 * 60;
 
+/// The longest time that a key is made for: a year.
+const MAX_LIFE: u32 = 365 * 24 * 60 * 60;
+
 /// The keys that one step of a search looks at.
 const STEP: usize = 1_000;
 
@@ -32,18 +32,23 @@ const STEP: usize = 1_000;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyIn {
+    /// The name of the key for people, of 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
+    /// The role of the key, which says what it may do.
     #[schema(value_type = RoleName)]
     role: Role,
-    /// The id or uid of the application that it is for; for all if absent.
+    /// The id or uid of the one application that the key is for; it is for all if absent.
     #[schema(value_type = Option<Name>)]
     application: Option<String>,
+    /// Whether payloads and responses are shown to the key; `true` by default.
     sees_payloads: Option<bool>,
+    /// Whether secrets of endpoints are shown to the key; `true` by default for `admin`, `false` for all others.
     sees_secrets: Option<bool>,
+    /// The time from which the key is refused; never if absent.
     #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
-    /// Scopes of Svix have no meaning here; a key that should have fewer rights must not get all.
+    /// Scopes of Svix. The list must be empty: a role says what the key may do.
     #[serde(default)]
     #[schema(max_items = 0)]
     scopes: Vec<String>,
@@ -51,6 +56,7 @@ pub(crate) struct KeyIn {
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct KeyUpdate {
+    /// The new name of the key for people, of 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     name: String,
 }
@@ -58,7 +64,7 @@ pub(crate) struct KeyUpdate {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExpireIn {
-    /// Seconds.
+    /// The seconds until the end: 0 to 259,200 (three days); 0 by default.
     #[serde(default)]
     #[schema(maximum = 259_200)]
     expiry: Option<u32>,
@@ -67,25 +73,66 @@ pub(crate) struct ExpireIn {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KeyOut {
+    /// The id of the key.
     id: String,
+    /// The text of the key, to send as `Authorization: Bearer …`. Only the answer that makes the key has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    /// The start of the key's text.
     censored_token: &'static str,
+    /// The name of the key for people.
     name: String,
+    /// The role of the key.
     #[schema(value_type = RoleName)]
     role: Role,
+    /// The id of the one application that the key is for; absent if it is for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     application: Option<String>,
+    /// Whether payloads and responses are shown to the key.
     sees_payloads: bool,
+    /// Whether secrets of endpoints are shown to the key.
     sees_secrets: bool,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time from which the key is refused; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     expires_at: Option<Timestamp>,
+    /// The time of the key's last use, at most five minutes off; absent if it was never used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     last_used_at: Option<Timestamp>,
+}
+
+/// A key for messages. Unknown fields are refused: a limit that is misspelt must not be dropped.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageKeyIn {
+    /// The name of the key for people, of 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    /// The seconds after which the key ends: 1 to 31,536,000 (a year); never if absent.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    expiry: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenOut {
+    /// The id of the key.
+    id: String,
+    /// The text of the key, to send as `Authorization: Bearer …`. This answer alone has it.
+    token: String,
+    /// The name of the key for people.
+    name: String,
+    /// The time at which it was made.
+    #[schema(value_type = Time)]
+    created_at: Timestamp,
+    /// The time from which the key is refused; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
+    expires_at: Option<Timestamp>,
 }
 
 impl KeyOut {
@@ -156,7 +203,7 @@ pub(crate) async fn create(
     let (id, actor, keys) = (number.id(IdKind::ApiKey), caller.actor(), service.admin().keys());
     let entry = match keys.add(id.clone(), key, &actor, now).await {
         // Its first text is lost, unless it was used.
-        Err(AdminError::Exists) if number.is_again() => {
+        Err(AdminError::Exists { .. }) if number.is_again() => {
             if keys.get(&id, now).await?.value.used_at.is_some() {
                 return Err(ApiError::conflict(
                     "A request with this idempotency key made a key, which is in use.",
@@ -168,6 +215,53 @@ pub(crate) async fn create(
     };
     service.refused_keys().note_accepted(&text.hash());
     Ok(Json(KeyOut::new(entry, Some(&text))))
+}
+
+/// Adds a key that was made now.
+pub(super) async fn add(
+    service: &Service,
+    caller: &Caller,
+    key: ApiKey,
+    text: &ApiKeyText,
+) -> Result<TokenOut, ApiError> {
+    let (id, now) = (IdKind::ApiKey.generate(), key.created_at);
+    let Entry { id, value, .. } = service.admin().keys().add(id, key, &caller.actor(), now).await?;
+    service.refused_keys().note_accepted(&text.hash());
+    let (token, name, expires_at) = (text.reveal().to_owned(), value.name, value.expires_at);
+    Ok(TokenOut { id, token, name, created_at: now, expires_at })
+}
+
+/// Makes a key that can only publish the messages of one application, and read what became of them.
+///
+/// It is a key with the role `publisher` like others: it is in their list, and can be ended.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/app/{app_id}/create-message-token",
+    operation_id = "v1.authentication.create-message-token", tag = "Authentication",
+    request_body = MessageKeyIn, responses((status = 200, body = TokenOut)),
+)]
+pub(crate) async fn create_for_messages(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(app): Path<String>,
+    Body(MessageKeyIn { name, expiry }): Body<MessageKeyIn>,
+) -> Result<Json<TokenOut>, ApiError> {
+    caller.check(Action::ManageKeys, None)?;
+    let app = service.app(&caller, &app, Action::ManageKeys).await?;
+    let expiry = check_expiry(expiry)?;
+    let (text, now) = (ApiKeyText::generate(), Service::now());
+    let grant = Grant::new(Role::Publisher).for_application(app.tenant);
+    let mut key = ApiKey::new(name, text.hash(), grant, now);
+    key.expires_at = expiry.map(|expiry| now + expiry);
+    Ok(Json(add(&service, &caller, key, &text).await?))
+}
+
+/// Returns the time after which a key ends, if it does.
+pub(super) fn check_expiry(expiry: Option<u32>) -> Result<Option<Duration>, ApiError> {
+    if expiry.is_some_and(|expiry| !(1..=MAX_LIFE).contains(&expiry)) {
+        return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
+    }
+    Ok(expiry.map(|expiry| Duration::from_secs(expiry.into())))
 }
 
 /// Lists keys, without sessions of the portal.
@@ -204,7 +298,7 @@ pub(crate) async fn read(
 ) -> Result<Json<KeyOut>, ApiError> {
     caller.check(Action::ManageKeys, None)?;
     let found = service.admin().keys().get(known(&id)?, Service::now()).await;
-    Ok(Json(KeyOut::new(found.map_err(|error| unknown(error, "API key"))?, None)))
+    Ok(Json(KeyOut::new(found?, None)))
 }
 
 /// Renames a key.
@@ -224,7 +318,7 @@ pub(crate) async fn rename(
     let renamed = |key| ApiKey { name: name.clone(), ..key };
     let keys = service.admin().keys();
     let changed = keys.change(known(&id)?, &caller.actor(), Service::now(), renamed).await;
-    Ok(Json(KeyOut::new(changed.map_err(|error| unknown(error, "API key"))?, None)))
+    Ok(Json(KeyOut::new(changed?, None)))
 }
 
 /// Ends a key, now or in some seconds.
@@ -248,7 +342,7 @@ pub(crate) async fn expire(
     }
     let keys = service.admin().keys();
     let ended = keys.change(known(&id)?, &caller.actor(), now, |key| ended(key, delay, now)).await;
-    ended.map_err(|error| unknown(error, "API key"))?;
+    ended?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -260,18 +354,14 @@ pub(super) async fn end_keys(
     is_meant: impl Fn(&ApiKey) -> bool,
 ) -> Result<(), ApiError> {
     let (keys, now) = (service.admin().keys(), Service::now());
-    let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-    loop {
-        let page = keys.list(query.clone(), now).await?;
-        for entry in page.items.into_iter().filter(|entry| is_meant(&entry.value)) {
+    let mut walk = service.admin().keys().walk(STEP);
+    while let Some(page) = walk.next(now).await? {
+        for entry in page.into_iter().filter(|entry| is_meant(&entry.value)) {
             let ended = |key| ended(key, delay, now);
             keys.change(&entry.id, &caller.actor(), now, ended).await?;
         }
-        if page.is_last {
-            return Ok(());
-        }
-        query.iterator = page.next;
     }
+    Ok(())
 }
 
 /// Ends all sessions of an application.

@@ -16,13 +16,14 @@ use crate::service::Service;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LimitsForm {
-    /// The most endpoints.
+    /// The most endpoints, 1,000,000 at most; no limit if absent. One more gets 409.
     #[schema(maximum = 1_000_000)]
     max_endpoints: Option<u32>,
-    /// The most messages on a day of UTC.
+    /// The most messages on a day of UTC; no limit if absent. Further ones get 429.
     #[schema(maximum = 1_000_000_000_000_u64)]
     messages_per_day: Option<u64>,
-    /// The days after which messages are deleted, if that is sooner than for all applications.
+    /// The days after which messages are deleted, 1 to 3,660, if that is sooner than for all applications (30
+    /// days).
     #[schema(minimum = 1, maximum = 3660)]
     retention_days: Option<u32>,
 }

@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 use webhooks_admin::{Action, Broadcast, IdKind, check_name};
 use webhooks_core::{Event, EventId, EventType, Payload, Timestamp, TraceContext};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
-use webhooks_dispatch::{Publication, PublishError, PublishStatus, Published};
+use webhooks_dispatch::{Publication, PublishStatus, Published};
 
 use super::application::{ApplicationIn, find_or_add};
 use super::cloud_event::{CloudEvent, Mode};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
 use crate::auth::Caller;
+use crate::content_end::of_hours;
 use crate::error::ApiError;
 use crate::extract::{Object, Params, Path, object, parse, read_body};
 use crate::find::{App, own_message_id};
@@ -32,20 +33,36 @@ use crate::trace::RequestTrace;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageIn {
+    /// The event type, such as `user.created`. It need not be listed.
     #[schema(value_type = EventTypeName)]
     event_type: String,
+    /// The payload, an object of 1 MiB at most. Endpoints get it byte for byte.
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    /// The caller's id for the message, unique in the application. The same id and content again publishes
+    /// nothing new; other content gets 409.
     #[schema(value_type = Option<Name>)]
     event_id: Option<String>,
+    /// The channels of the message, at most 16: endpoints with other channels do not get it. None by default.
     #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     channels: Option<Vec<String>>,
+    /// Tags by which lists find the message, at most 16; none by default.
     #[schema(value_type = Option<Vec<Label>>, max_items = 16)]
     tags: Option<Vec<String>>,
+    /// The time before which the message is not delivered, at most 90 days ahead; at once if absent.
     #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    /// The application to make first, if there is none with the id of the path; its `uid` must be that id.
     #[serde(default, deserialize_with = "object")]
     application: Option<ApplicationIn>,
+    /// The days after which the payload and the responses are deleted: 1 to 90. Without it, they are deleted with
+    /// the message, after 30 days or `retentionDays` of the application. Deliveries that still wait are cancelled.
+    #[schema(minimum = 1, maximum = 90)]
+    payload_retention_period: Option<u32>,
+    /// The same in hours: 1 to 2,160. Give one of the two.
+    #[schema(minimum = 1, maximum = 2160)]
+    payload_retention_hours: Option<u32>,
+    /// Parameters of transformations, which are not offered: a message that has them gets 422.
     #[schema(value_type = Option<Object>)]
     transformations_params: Option<IgnoredAny>,
     /// The time and the trace of a CloudEvent.
@@ -92,14 +109,16 @@ impl From<CloudEvent> for MessageIn {
             tags: None,
             deliver_at: None,
             application: None,
+            payload_retention_period: None,
+            payload_retention_hours: None,
             transformations_params: None,
             cloud_event: (time, trace),
         }
     }
 }
 
-/// How far ahead the time of delivery may be: 90 days, as for the engine.
-const MAX_AHEAD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// The longest time for which the content of a message can be asked for: 90 days.
+const MAX_RETENTION_HOURS: u32 = 90 * 24;
 
 /// The parts of paths that stand where a message's id stands.
 const RESERVED: [&str; 5] = ["batch", "bulk-expunge", "expunge-all-contents", "precheck", "search"];
@@ -115,6 +134,7 @@ impl MessageIn {
             let reason = "transformations and raw payloads are not offered";
             return Err(ApiError::value("transformationsParams", reason));
         }
+        self.retention_hours()?;
         // The caller has taken it where it may be there.
         if self.application.is_some() {
             return Err(ApiError::value("application", "none is made here; leave it out"));
@@ -156,21 +176,52 @@ impl MessageIn {
         self.deliver_at.is_some()
     }
 
-    /// Checks that the time of delivery is not too far ahead: the engine asks again when it is published.
-    pub(crate) fn check_time(&self) -> Result<(), ApiError> {
-        let last = Service::now() + MAX_AHEAD;
+    /// Returns the hours after which its content is deleted, if it has a time of its own.
+    fn retention_hours(&self) -> Result<Option<u32>, ApiError> {
+        let (days, hours) = (self.payload_retention_period, self.payload_retention_hours);
+        if days.is_some() && hours.is_some() {
+            let reason = "give payloadRetentionPeriod or payloadRetentionHours, not both";
+            return Err(ApiError::value("payloadRetentionHours", reason));
+        }
+        if days.is_some_and(|days| !(1..=MAX_RETENTION_HOURS / 24).contains(&days)) {
+            return Err(ApiError::value("payloadRetentionPeriod", "it is not 1 to 90 days"));
+        }
+        if hours.is_some_and(|hours| !(1..=MAX_RETENTION_HOURS).contains(&hours)) {
+            return Err(ApiError::value("payloadRetentionHours", "it is not 1 to 2160 hours"));
+        }
+        Ok(days.map(|days| days * 24).or(hours))
+    }
+
+    /// Returns the time after which its content is deleted, if it has one of its own.
+    pub(crate) fn retention(&self) -> Result<Option<Duration>, ApiError> {
+        Ok(self.retention_hours()?.map(of_hours))
+    }
+
+    /// Returns the publication of its event.
+    pub(crate) fn scheduled(&self, event: &Event) -> Publication {
+        let publication = Publication::new(event);
         match self.deliver_at {
-            Some(at) if at > last => Err(PublishError::TooFarAhead.into()),
-            _ => Ok(()),
+            Some(at) => publication.deliver_at(at),
+            None => publication,
         }
     }
 
     /// Returns the message for each application.
-    pub(crate) fn broadcast(self) -> Broadcast {
+    pub(crate) fn broadcast(self) -> Result<Broadcast, ApiError> {
+        let retention_hours = self.retention_hours()?;
         let Self { event_type, payload, event_id, channels, tags, deliver_at, .. } = self;
         let payload = payload.get().to_owned();
         let (channels, tags) = (channels.unwrap_or_default(), tags.unwrap_or_default());
-        Broadcast { event_type, payload, event_id, channels, tags, deliver_at }
+        let broadcast = Broadcast {
+            event_type,
+            payload,
+            event_id,
+            channels,
+            tags,
+            deliver_at,
+            retention_hours,
+        };
+        Ok(broadcast)
     }
 
     /// Returns the publication of the message's event in an application. A request with a number, for which
@@ -188,13 +239,9 @@ impl MessageIn {
             (None, None) => IdKind::Event.generate(),
         };
         let id = EventId::new(&id).map_err(|error| ApiError::value("eventId", error))?;
-        let publication = Publication::new(&event.id(id).tenant(app.tenant.clone()));
-        let publication = match &self.cloud_event.1 {
+        let publication = self.scheduled(&event.id(id).tenant(app.tenant.clone()));
+        Ok(match &self.cloud_event.1 {
             Some(trace) => publication.trace(trace.clone()),
-            None => publication,
-        };
-        Ok(match self.deliver_at {
-            Some(at) => publication.deliver_at(at),
             None => publication,
         })
     }
@@ -239,6 +286,7 @@ pub(crate) async fn create(
     };
     service.pass(&app)?;
     let publication = trace.with(input.publication(event, &app, number.number())?);
+    let retention = input.retention()?;
     let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish_timed(publication.clone()).await;
     service.note_publish(published.as_ref().err());
@@ -246,6 +294,7 @@ pub(crate) async fn create(
     trace.accepted(&app.tenant, 1, Some(published.event.to_string()));
     reserved.accept(&[&published]);
     let Published { event, deliveries, status } = published;
+    service.end_content([(app.tenant.clone(), event.clone(), retention)]).await?;
     let as_accepted = || as_accepted(publication, deliveries, now);
     let shown = match status {
         PublishStatus::Created => as_accepted(),

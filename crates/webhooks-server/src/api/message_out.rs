@@ -17,22 +17,30 @@ use crate::service::Service;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageOut {
+    /// The id of the message, and the `webhook-id` of its deliveries.
     id: String,
+    /// The caller's id for the message; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
+    /// The event type.
     #[schema(value_type = EventTypeName)]
     event_type: String,
+    /// The payload; an empty object if it is not shown, and `{"expired": true}` if it was deleted.
     #[schema(value_type = Object)]
     payload: Box<RawValue>,
+    /// The channels of the message; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
+    /// The tags of the message; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     tags: Option<Vec<String>>,
+    /// The time before which it is not delivered; absent if it was not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
     deliver_at: Option<Timestamp>,
+    /// The time at which the message was accepted.
     #[schema(value_type = Time)]
     timestamp: Timestamp,
 }

@@ -24,15 +24,21 @@ use crate::service::Service;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StatsOut {
+    /// The deliveries that succeeded.
     success: u64,
+    /// The deliveries that wait for their first attempt.
     pending: u64,
+    /// The deliveries that failed and will be tried again.
     sending: u64,
+    /// The deliveries whose last attempt failed.
     fail: u64,
+    /// The deliveries that were cancelled.
     canceled: u64,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RateLimitOut {
+    /// The word for it: `RateLimited` if deliveries wait for the rate limit, else `Ok`.
     #[schema(value_type = RateLimitWord)]
     status: &'static str,
 }

@@ -12,19 +12,16 @@ use webhooks_admin::{Action, ApiKey, ApiKeyText, Entry, Grant, IdKind, Poller, R
 use webhooks_core::Timestamp;
 use webhooks_registry::Subscription;
 
-use super::key::end_keys;
+use super::key::{TokenOut, add, check_expiry, end_keys};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, OptionalBody, Params, Path};
-use crate::find::{App, unknown};
+use crate::find::App;
 use crate::idempotent::RequestNumber;
 use crate::paging::{List, list_query};
 use crate::parameters::{Order, Page};
 use crate::schema::{Label, Name, Pattern, Time};
 use crate::service::Service;
-
-/// The longest time of a key: a year.
-const MAX_EXPIRY: u32 = 365 * 24 * 60 * 60;
 
 /// How long an older key still works after a new one was made, by default and at most, in seconds.
 const OLD_EXPIRY: (u32, u32) = (5 * 60, 24 * 60 * 60);
@@ -35,13 +32,17 @@ pub(crate) type PollerPath = Path<(String, String)>;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PollerIn {
+    /// The owner's id for the poller, unique in the application; paths take it in place of the id.
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The description for people, of 4 KiB at most; empty by default.
     #[serde(default)]
     #[schema(max_length = 4096)]
     description: String,
+    /// The event types that it wants, such as `user.created` or `user.*`; all if absent. At most 256.
     #[schema(value_type = Option<Vec<Pattern>>, min_items = 1, max_items = 256)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; all messages if absent. At most 16.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Option<Vec<String>>,
 }
@@ -49,19 +50,26 @@ pub(crate) struct PollerIn {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PollerOut {
+    /// The id of the poller, which the service made.
     id: String,
+    /// The owner's id for the poller; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     uid: Option<String>,
+    /// The description for people.
     description: String,
+    /// The event types that it wants; absent if it wants all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Pattern>>)]
     event_types: Option<Vec<String>>,
+    /// The channels of which it wants messages; absent if it wants all messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
+    /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
+    /// The time of its last change.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -70,25 +78,12 @@ pub(crate) struct PollerOut {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PollerRotateIn {
-    /// Seconds; without it, the key does not expire.
+    /// The seconds after which the new key ends: 1 to 31,536,000 (a year); never if absent.
     #[schema(minimum = 1, maximum = 31_536_000)]
     expiry: Option<u32>,
-    /// Seconds for which older keys of the poller still work; 300 by default.
+    /// The seconds for which older keys of the poller still work: 0 to 86,400 (a day); 300 by default.
     #[schema(maximum = 86_400)]
     old_token_expiry: Option<u32>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TokenOut {
-    id: String,
-    token: String,
-    name: String,
-    #[schema(value_type = Time)]
-    created_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Time>)]
-    expires_at: Option<Timestamp>,
 }
 
 impl PollerIn {
@@ -131,8 +126,7 @@ pub(super) async fn find(
     action: Action,
 ) -> Result<(App, Entry<Poller>), ApiError> {
     let app = service.app(caller, app, action).await?;
-    let found = service.admin().pollers(&app.tenant).get(name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "poller"))?;
+    let found = service.admin().pollers(&app.tenant).get(name, Service::now()).await?;
     match caller.grant().poller() {
         Some(own) if own != found.id => Err(ApiError::unknown("poller")),
         _ => Ok((app, found)),
@@ -211,7 +205,7 @@ pub(crate) async fn replace(
     let pollers = service.admin().pollers(&app.tenant);
     let replaced = |_| poller.clone();
     let changed = pollers.change(&found.id, &actor, Service::now(), replaced).await;
-    Ok(Json(changed.map_err(|error| unknown(error, "poller"))?.into()))
+    Ok(Json(changed?.into()))
 }
 
 /// Deletes a poller, with the places of its consumers and its keys.
@@ -250,9 +244,7 @@ pub(crate) async fn rotate(
     caller.check(Action::ManageKeys, None)?;
     let (app, poller) = find(&service, &caller, (&app, &name), Action::ManageKeys).await?;
     let PollerRotateIn { expiry, old_token_expiry } = input;
-    if expiry.is_some_and(|expiry| !(1..=MAX_EXPIRY).contains(&expiry)) {
-        return Err(ApiError::value("expiry", "it is not 1 to 31536000 seconds, a year"));
-    }
+    let expiry = check_expiry(expiry)?;
     let old_expiry = old_token_expiry.unwrap_or(OLD_EXPIRY.0);
     if old_expiry > OLD_EXPIRY.1 {
         return Err(ApiError::value("oldTokenExpiry", "it is more than 86400 seconds, a day"));
@@ -262,10 +254,6 @@ pub(crate) async fn rotate(
     end_keys(&service, &caller, Duration::from_secs(old_expiry.into()), is_of).await?;
     let grant = Grant::new(Role::Poller).for_application(app.tenant).for_poller(&poller.id);
     let mut key = ApiKey::new(format!("poller {}", poller.id), text.hash(), grant, now);
-    key.expires_at = expiry.map(|expiry| now + Duration::from_secs(expiry.into()));
-    let id = IdKind::ApiKey.generate();
-    let Entry { id, value, .. } = service.admin().keys().add(id, key, &caller.actor(), now).await?;
-    let (token, name, expires_at) = (text.reveal().to_owned(), value.name, value.expires_at);
-    let token = TokenOut { id, token, name, created_at: now, expires_at };
-    Ok((StatusCode::CREATED, Json(token)))
+    key.expires_at = expiry.map(|expiry| now + expiry);
+    Ok((StatusCode::CREATED, Json(add(&service, &caller, key, &text).await?)))
 }

@@ -30,6 +30,7 @@ type ConsumerPath = Path<(String, String, String)>;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FeedOut {
+    /// The messages, in the order in which they were accepted.
     data: Vec<MessageOut>,
     /// The place from which to go on, also if `done`.
     iterator: String,
@@ -39,6 +40,7 @@ pub(crate) struct FeedOut {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LeasedOut {
+    /// The messages, in the order in which they were accepted.
     data: Vec<LeasedMessage>,
     /// Whether no message follows now.
     done: bool,
@@ -47,7 +49,7 @@ pub(crate) struct LeasedOut {
 /// A message with its place.
 #[derive(Serialize, ToSchema)]
 struct LeasedMessage {
-    /// Commit it when this message, and all before it, were processed.
+    /// The place of the message. Commit it when this message, and all before it, were processed.
     offset: u64,
     #[serde(flatten)]
     message: MessageOut,
@@ -55,17 +57,20 @@ struct LeasedMessage {
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct SeekIn {
+    /// The time from which messages are read next: those that were accepted then or later.
     #[schema(value_type = Time)]
     after: Timestamp,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SeekOut {
+    /// The new place of the consumer.
     iterator: String,
 }
 
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CommitIn {
+    /// The `offset` of the last message that was processed.
     offset: u64,
 }
 

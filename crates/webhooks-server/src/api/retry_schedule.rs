@@ -12,7 +12,6 @@ use super::event_type::sees;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
-use crate::find::unknown;
 use crate::service::Service;
 
 /// The most nanoseconds beside whole seconds.
@@ -21,7 +20,7 @@ const MAX_NANOS: u32 = 999_999_999;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ScheduleForm {
-    /// The time before each retry; `null` or absent for the schedule of the service.
+    /// The time before each retry, at most 50; `null` or absent for the schedule of the service.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 50)]
     retry_schedule: Option<Vec<Delay>>,
@@ -31,10 +30,11 @@ pub(crate) struct ScheduleForm {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Delay {
+    /// The whole seconds, at most 2,592,000 (30 days); 0 by default.
     #[serde(default)]
     #[schema(maximum = 2_592_000)]
     secs: u64,
-    /// Fractions of a second are not counted.
+    /// The nanoseconds beyond them, at most 999,999,999; 0 by default. They are not counted.
     #[serde(default)]
     #[schema(maximum = 999_999_999)]
     nanos: u32,
@@ -95,8 +95,7 @@ pub(crate) async fn replace(
 
 /// Checks that there is an event type, which the caller sees.
 async fn known(service: &Service, caller: &Caller, name: &str) -> Result<EventType, ApiError> {
-    let found = service.admin().event_types().get(name, Service::now()).await;
-    let found = found.map_err(|error| unknown(error, "event type"))?;
+    let found = service.admin().event_types().get(name, Service::now()).await?;
     if !sees(caller, &found.value) {
         return Err(ApiError::unknown("event type"));
     }

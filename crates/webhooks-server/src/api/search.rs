@@ -11,7 +11,7 @@ use webhooks_dispatch::history::{HistoryStore as _, Query, SearchRequest};
 use super::message::{HistoryFilter, page};
 use super::message_out::{MAX_PAGE_BYTES, MessageOut};
 use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, NO_PAGE};
 use crate::extract::{Body, Path};
 use crate::find::App;
 use crate::paging::{List, Place, place_of};
@@ -28,22 +28,30 @@ const LIMITS: (usize, usize) = (50, 250);
 /// A search. The words of its fields are those of Svix, except `text`.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct SearchIn {
+    /// The most messages: 1 to 250; 50 by default.
     #[schema(minimum = 1, maximum = 250)]
     limit: Option<usize>,
+    /// The `iterator` of the answer before.
     iterator: Option<String>,
+    /// Only messages of this channel.
     #[schema(value_type = Option<Label>)]
     channel: Option<Channel>,
+    /// Only messages with this tag.
     #[schema(value_type = Option<Label>)]
     tag: Option<Tag>,
+    /// Only messages before this time.
     #[schema(value_type = Option<Time>)]
     before: Option<Timestamp>,
+    /// Only messages since this time.
     #[schema(value_type = Option<Time>)]
     after: Option<Timestamp>,
+    /// Whether payloads are shown; `false` by default.
     #[serde(default)]
     with_content: bool,
+    /// Only messages of these event types; of all if absent.
     #[schema(value_type = Option<Vec<EventTypeName>>)]
     event_types: Option<Vec<String>>,
-    /// A text that the payload has, character for character as it was published.
+    /// A text that the payload has, character for character as it was published: 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     text: Option<String>,
 }
@@ -75,7 +83,7 @@ impl SearchIn {
         if !(1..=LIMITS.1).contains(&limit) {
             return Err(ApiError::value("limit", "it is not 1 to 250"));
         }
-        let unreadable = |_| ApiError::value("iterator", "no page has this one");
+        let unreadable = |_| ApiError::value("iterator", NO_PAGE);
         place_of(self.iterator.as_deref(), limit).map_err(unreadable)
     }
 }

@@ -41,12 +41,16 @@ const MAX_NAMED: usize = 1_000;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptStatisticsOut {
+    /// The start of the first step.
     #[schema(value_type = Time)]
     start_date: Timestamp,
+    /// The end of the time.
     #[schema(value_type = Time)]
     end_date: Timestamp,
+    /// The length of a step.
     #[schema(value_type = Period)]
     period: &'static str,
+    /// The counts, with one number per step.
     data: AttemptCounts,
 }
 
@@ -55,20 +59,28 @@ pub(crate) struct AttemptStatisticsOut {
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "the names of the API")]
 pub(crate) struct AttemptCounts {
+    /// The attempts that succeeded, in each step.
     success_count: Vec<u64>,
+    /// The attempts that failed, in each step.
     failure_count: Vec<u64>,
-    /// Cancelled deliveries.
+    /// The deliveries that were cancelled, in each step.
     canceled_count: Vec<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AppAttemptsOut {
+    /// The counts by the name of the event type.
     by_event_type: BTreeMap<String, Outcomes>,
+    /// The attempts that succeeded, of all event types.
     total_success: u64,
+    /// The attempts that failed, of all event types.
     total_failure: u64,
+    /// The deliveries that were cancelled, of all event types.
     total_canceled: u64,
+    /// The start of the time.
     #[schema(value_type = Time)]
     since: Timestamp,
+    /// The end of the time.
     #[schema(value_type = Time)]
     until: Timestamp,
 }
@@ -76,30 +88,38 @@ pub(crate) struct AppAttemptsOut {
 /// Attempts that succeeded or failed, and cancelled deliveries.
 #[derive(Clone, Copy, Default, Serialize, ToSchema)]
 pub(crate) struct Outcomes {
+    /// The attempts that succeeded.
     success: u64,
+    /// The attempts that failed.
     failure: u64,
+    /// The deliveries that were cancelled.
     canceled: u64,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ActiveAppsOut {
+    /// The number of applications.
     count: u64,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EndpointCountOut {
+    /// The endpoints that get messages, those that are paused included.
     active: u64,
+    /// The endpoints that are disabled.
     disabled: u64,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UsageIn {
+    /// The start of the time.
     #[schema(value_type = Time)]
     since: Timestamp,
+    /// The end of the time.
     #[schema(value_type = Time)]
     until: Timestamp,
-    /// Ids or uids; all applications if absent.
+    /// The ids or uids of applications, at most 1,000; all applications if absent.
     #[schema(value_type = Option<Vec<Name>>, max_items = 1000)]
     app_ids: Option<Vec<String>>,
 }
@@ -109,7 +129,7 @@ pub(crate) struct UsageIn {
 pub(crate) struct UsageOut {
     #[serde(flatten)]
     task: TaskOut,
-    /// The names of applications that there are not.
+    /// The names of `appIds` that no application has.
     unresolved_app_ids: Vec<String>,
 }
 

@@ -10,9 +10,10 @@ use crate::schema::StatusText;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
-    /// 0 to 4, in the order of the words of `statusText`.
+    /// The number of the status: 0 success, 1 pending, 2 fail, 3 sending, 4 canceled.
     #[schema(maximum = 4)]
     status: u8,
+    /// The word for the status.
     #[schema(value_type = StatusText)]
     status_text: &'static str,
 }

@@ -22,10 +22,10 @@ use webhooks_registry::Subscription;
 use super::endpoint::EndpointPath;
 use super::status::Status;
 use crate::auth::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, no_page};
 use crate::extract::{Body, Params, Path};
-use crate::find::{AppEndpoint, unknown};
-use crate::paging::{List, limit, no_page};
+use crate::find::AppEndpoint;
+use crate::paging::{List, limit};
 use crate::parameters::{Page, TaskFilter};
 use crate::schema::{Label, Pattern, TaskStatus, Time};
 use crate::service::Service;
@@ -39,8 +39,10 @@ const CLASSES: [u16; 5] = [100, 200, 300, 400, 500];
 /// A span of time.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct SpanIn {
+    /// The start of the time.
     #[schema(value_type = Time)]
     since: Timestamp,
+    /// The end of the time; now if absent.
     #[schema(value_type = Option<Time>)]
     until: Option<Timestamp>,
 }
@@ -48,18 +50,25 @@ pub(crate) struct SpanIn {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BulkReplayIn {
+    /// Only messages since this time.
     #[schema(value_type = Time)]
     since: Timestamp,
+    /// Only messages before this time; now if absent.
     #[schema(value_type = Option<Time>)]
     until: Option<Timestamp>,
+    /// Only messages of this event type or pattern: one at most.
     #[schema(value_type = Option<Vec<Pattern>>, max_items = 1)]
     event_types: Option<Vec<String>>,
+    /// Only messages of this channel.
     #[schema(value_type = Option<Label>)]
     channel: Option<String>,
+    /// Only messages with this tag.
     #[schema(value_type = Option<Label>)]
     tag: Option<String>,
+    /// Only deliveries of this status: 0 success, 1 pending, 2 fail, 3 sending, 4 canceled.
     #[schema(maximum = 4)]
     status: Option<u8>,
+    /// Only deliveries whose last response has a status code of this class: 100, 200, 300, 400 or 500.
     #[schema(minimum = 100, maximum = 500, multiple_of = 100)]
     status_code_class: Option<u16>,
 }
@@ -67,6 +76,7 @@ pub(crate) struct BulkReplayIn {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CancelIn {
+    /// The time before which messages were accepted whose deliveries are cancelled.
     #[schema(value_type = Time)]
     created_before: Timestamp,
 }
@@ -75,10 +85,14 @@ pub(crate) struct CancelIn {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskOut {
+    /// The id of the task.
     id: String,
+    /// The state of the task.
     #[schema(value_type = TaskStatus)]
     status: &'static str,
+    /// The kind of the task.
     task: &'static str,
+    /// The time of the last progress.
     #[schema(value_type = Time)]
     updated_at: Timestamp,
 }
@@ -88,6 +102,7 @@ pub(crate) struct TaskOut {
 pub(crate) struct TaskShown {
     #[serde(flatten)]
     task: TaskOut,
+    /// The progress or the result of the task, by its kind; `error` if it failed.
     #[schema(value_type = Object)]
     data: Value,
 }
@@ -414,8 +429,7 @@ pub(crate) async fn show(
 ) -> Result<Json<TaskShown>, ApiError> {
     caller.check(Action::ReadEvents, caller.application())?;
     let Some(id) = read_id(&id)? else {
-        let found = service.admin().jobs().get(&id, Service::now()).await;
-        let found = found.map_err(|error| unknown(error, "task"))?;
+        let found = service.admin().jobs().get(&id, Service::now()).await?;
         let shown = is_visible(&found, &caller).then(|| found.into());
         return shown.map(Json).ok_or_else(|| ApiError::unknown("task"));
     };
