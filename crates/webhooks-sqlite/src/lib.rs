@@ -83,10 +83,14 @@ mod load;
 
 mod open;
 
+// Copies of the file.
+mod backup;
+
 #[cfg(feature = "sabotage")]
 mod manual;
 
 // The public interface is:
+pub use backup::{BackupError, Existing, backup, restore};
 pub use error::{OpenError, PublishInError, TransactionError};
 #[cfg(feature = "sabotage")]
 pub use manual::ManualWriter;
