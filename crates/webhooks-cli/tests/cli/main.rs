@@ -1,6 +1,7 @@
 //! The program as a process: what it prints, how it ends, and what it leaves behind.
 
 mod configuration;
+mod deploy;
 mod help;
 mod program;
 mod resources;
