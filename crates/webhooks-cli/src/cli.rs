@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    application, completions, config, delivery, endpoint, event, event_type, key, publish, serve,
+    application, backup, completions, config, delivery, endpoint, event, event_type, export,
+    import, key, publish, restore, serve,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -40,6 +41,10 @@ pub(crate) enum Command {
     Event(event::EventArgs),
     Delivery(delivery::DeliveryArgs),
     Key(key::KeyArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -56,6 +61,10 @@ impl Command {
             Self::Event(args) => event::run(args, context).await,
             Self::Delivery(args) => delivery::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::Export(args) => export::run(args, context).await,
+            Self::Import(args) => import::run(args, context).await,
+            Self::Backup(args) => backup::run(args, context).await,
+            Self::Restore(args) => restore::run(args, context).await,
             Self::Config(args) => config::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => completions::run_man(&args, context),

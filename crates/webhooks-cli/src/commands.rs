@@ -1,6 +1,7 @@
 //! The commands.
 
 pub(crate) mod application;
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod config;
 mod confirm;
@@ -8,7 +9,10 @@ pub(crate) mod delivery;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod event_type;
+pub(crate) mod export;
+pub(crate) mod import;
 mod job;
 pub(crate) mod key;
 pub(crate) mod publish;
+pub(crate) mod restore;
 pub(crate) mod serve;

@@ -1,8 +1,10 @@
 //! The program as a process: what it prints, how it ends, and what it leaves behind.
 
+mod backups;
 mod configuration;
 mod deploy;
 mod help;
 mod program;
 mod resources;
 mod serving;
+mod transfer;
