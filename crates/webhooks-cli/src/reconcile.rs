@@ -19,7 +19,7 @@ pub(crate) struct Choices {
     pub(crate) dry_run: bool,
     /// Endpoints are made disabled.
     pub(crate) disabled: bool,
-    /// What the records do not have is removed, in this scope.
+    /// The scope in which things are removed that no record has.
     pub(crate) prune: Option<Scope>,
 }
 
