@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    application, bench, completions, config, delivery, demo, doctor, endpoint, event, event_type,
-    key, publish, serve, trigger,
+    application, backup, bench, completions, config, delivery, demo, doctor, endpoint, event,
+    event_type, export, import, key, publish, restore, serve, trigger,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -44,6 +44,10 @@ pub(crate) enum Command {
     Event(event::EventArgs),
     Delivery(delivery::DeliveryArgs),
     Key(key::KeyArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
@@ -64,6 +68,10 @@ impl Command {
             Self::Event(args) => event::run(args, context).await,
             Self::Delivery(args) => delivery::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::Export(args) => export::run(args, context).await,
+            Self::Import(args) => import::run(args, context).await,
+            Self::Backup(args) => backup::run(args, context).await,
+            Self::Restore(args) => restore::run(args, context).await,
             Self::Config(args) => config::run(&args, context),
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Bench(args) => bench::run(args, context).await,

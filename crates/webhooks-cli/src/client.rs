@@ -3,16 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::failure::{Exit, Failure};
 
 /// The most things that the API returns in a page.
 const PAGE: usize = 250;
+
+/// The most tries of a read that a server puts off because it has too many requests, before the last one.
+const TRIES: usize = 5;
 
 /// The most characters of an error's text that are shown.
 const SHOWN: usize = 2_000;
@@ -73,6 +77,11 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<Value, Failure> {
+        for _try in 0..TRIES {
+            let response = self.answer(self.request(Method::GET, path).query(query)).await?;
+            let Some(pause) = pause(&response) else { return self.read(response).await };
+            SystemClock.sleep(pause).await;
+        }
         self.send(self.request(Method::GET, path).query(query)).await
     }
 
@@ -92,8 +101,36 @@ impl Client {
         self.send(self.request(Method::PATCH, path).json(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &[&str], body: &impl Serialize) -> Result<Value, Failure> {
+        self.send(self.request(Method::PUT, path).json(body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
         self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Returns a thing if it exists.
+    pub(crate) async fn find(&self, path: &[&str]) -> Result<Option<Value>, Failure> {
+        match self.get(path, &[]).await {
+            Ok(found) => Ok(Some(found)),
+            Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Returns a page of a list, and the iterator of the next page.
+    pub(crate) async fn page(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        iterator: Option<String>,
+    ) -> Result<(Vec<Value>, Option<String>), Failure> {
+        let (mut pages, mut query) = (Pages::new(PAGE), query.to_vec());
+        query.push(("limit", PAGE.to_string()));
+        query.extend(iterator.map(|text| ("iterator", text)));
+        pages.add(self.get(path, &query).await?);
+        let next = pages.iterator.filter(|_| !pages.is_done);
+        Ok((pages.found, next))
     }
 
     /// Returns all things of a list, `limit` at most, page by page.
@@ -154,7 +191,14 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        self.read(self.answer(request).await?).await
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        request.send().await.map_err(|error| self.unreachable(error))
+    }
+
+    async fn read(&self, response: Response) -> Result<Value, Failure> {
         let status = response.status();
         if !status.is_success() {
             return Err(refused(status, response).await);
@@ -189,6 +233,16 @@ pub(crate) struct Answer {
     /// The header that says when it was sent.
     pub(crate) date: Option<String>,
     pub(crate) text: String,
+}
+
+/// Returns the pause that a server asks for which has too many requests: a minute at most, and a second by default.
+fn pause(response: &Response) -> Option<Duration> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds = asked.and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    Some(Duration::from_secs(seconds.min(60)))
 }
 
 /// The pages of a list that were read.

@@ -1,6 +1,7 @@
 //! The commands.
 
 pub(crate) mod application;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -12,9 +13,12 @@ pub(crate) mod doctor;
 pub(crate) mod endpoint;
 pub(crate) mod event;
 pub(crate) mod event_type;
+pub(crate) mod export;
 mod follow;
+pub(crate) mod import;
 mod job;
 pub(crate) mod key;
 pub(crate) mod publish;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod trigger;

@@ -26,6 +26,14 @@ mod application_option;
 mod context;
 mod list;
 
+mod record;
+
+mod difference;
+mod record_file;
+mod walk;
+
+mod reconcile;
+
 mod commands;
 
 mod cli;

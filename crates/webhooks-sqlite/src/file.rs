@@ -32,7 +32,7 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf, OpenError> {
 /// Returns options that make a file for its owner alone, since it holds secrets and payloads. SQLite gives the
 /// files beside it the same mode. A file that is there keeps its mode.
 #[cfg(unix)]
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     let mut options = OpenOptions::new();
@@ -41,7 +41,7 @@ fn private() -> OpenOptions {
 }
 
 #[cfg(not(unix))]
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     OpenOptions::new()
 }
 

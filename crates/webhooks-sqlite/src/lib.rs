@@ -84,11 +84,14 @@ mod load;
 mod open;
 
 mod inspect;
+// Copies of the file.
+mod backup;
 
 #[cfg(feature = "sabotage")]
 mod manual;
 
 // The public interface is:
+pub use backup::{BackupError, Existing, backup, restore};
 pub use error::{OpenError, PublishInError, TransactionError};
 pub use inspect::{Inspection, inspect};
 #[cfg(feature = "sabotage")]

@@ -129,7 +129,7 @@ async fn measure(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     let took = Duration::from_secs_f64(median(times).unwrap_or_default());
     let (events, delivered) = (per_second(round.events, took), per_second(deliveries, took));
     let (bare, ratio) = (median(bares), median(ratios));
-    if output.is_json {
+    if output.is_json() {
         let rounded = |number: f64| (number * 1_000.0).round() / 1_000.0;
         return Ok(output.json(&json!({
             "eventsPerSecond": rounded(events), "deliveriesPerSecond": rounded(delivered),

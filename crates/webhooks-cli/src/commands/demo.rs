@@ -80,7 +80,7 @@ fn tell(
     let (steady, flaky) = (story.taken(&story.steady), story.taken(&story.flaky));
     let refused = story.flaky.iter().filter(|arrival| !arrival.is_taken).count();
     let repeated = Story::repeated(&story.steady) + Story::repeated(&story.flaky);
-    if output.is_json {
+    if output.is_json() {
         output.json(&json!({
             "events": total, "steady": steady, "flaky": flaky, "refused": refused, "repeated": repeated,
             "waitingForDead": story.dead.waiting, "attemptsAtDead": story.dead.attempts, "p99Ms": millis(story.p99()), "promises": promises,
@@ -106,7 +106,7 @@ fn tell(
             "`webhooks demo --keep --seed {seed}` leaves the database and the log of the service"
         )));
     }
-    if !output.is_json {
+    if !output.is_json() {
         output.line(format!("every promise held, after {:.1} s", took.as_secs_f64()))?;
     }
     output.note(format!(

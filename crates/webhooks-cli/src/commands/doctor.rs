@@ -92,7 +92,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
 
 fn print(context: &Context, checks: &[Check], version: Option<&str>) -> Result<(), Failure> {
     let output = context.output;
-    if output.is_json {
+    if output.is_json() {
         let is_well = !checks.iter().any(Check::is_failed);
         let own = env!("CARGO_PKG_VERSION");
         return Ok(output.json(

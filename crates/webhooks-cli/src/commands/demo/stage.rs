@@ -227,7 +227,7 @@ impl Stage {
 
     /// Prints a step, unless one object is to be printed at the end.
     fn step(self, text: impl AsRef<str>) -> Result<(), Failure> {
-        if self.output.is_json {
+        if self.output.is_json() {
             return Ok(());
         }
         Ok(self.output.line(text)?)

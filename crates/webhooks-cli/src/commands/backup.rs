@@ -1,0 +1,89 @@
+//! `backup`: a copy of the database file while the service runs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use webhooks_sqlite::{BackupError, Existing};
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// Copy the database file while the service runs
+#[derive(Debug, Args)]
+#[command(before_help = "Examples:
+  webhooks backup webhooks-monday.db
+  webhooks backup --database /var/lib/webhooks/webhooks.db /backup/webhooks.db --force")]
+pub(crate) struct BackupArgs {
+    /// File for the copy
+    to: PathBuf,
+    /// Database file; that of `serve` by default
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+    /// Replace the file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) async fn run(args: BackupArgs, context: &Context) -> Result<(), Failure> {
+    let database = match args.database {
+        Some(path) => path,
+        None => {
+            let settings = context.matches_of("serve")?;
+            let text = settings.get_one::<String>("database").cloned().unwrap_or_default();
+            text.into()
+        }
+    };
+    check_file(&database)?;
+    let (to, existing) = (args.to.clone(), existing(args.force));
+    let from = database.clone();
+    let copy = move || webhooks_sqlite::backup(&from, &to, existing);
+    let bytes = copied(tokio::task::spawn_blocking(copy).await)?;
+    let (from, to) = (database.display().to_string(), args.to.display().to_string());
+    if context.output.is_json() {
+        return Ok(context.output.json(&json!({ "from": from, "to": to, "bytes": bytes }))?);
+    }
+    context.output.note(format!("{to} is a copy of {from}: {bytes} bytes, on disk"));
+    context.output.hint(format!("next: webhooks restore {to} --database NEW.db"));
+    Ok(())
+}
+
+/// Returns what happens to a file in the place of the copy.
+pub(super) fn existing(force: bool) -> Existing {
+    if force { Existing::Replace } else { Existing::Keep }
+}
+
+/// Refuses a URL: another program copies such a database.
+pub(super) fn check_file(path: &Path) -> Result<(), Failure> {
+    if path.to_string_lossy().contains("://") || path.to_string_lossy().starts_with('@') {
+        return Err(Failure::usage("--database is not a file").hint(
+            "copy a database of PostgreSQL with pg_dump, and bring it back with pg_restore",
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the bytes of a copy, or the failure with its exit code.
+pub(super) fn copied(
+    made: Result<Result<u64, BackupError>, tokio::task::JoinError>,
+) -> Result<u64, Failure> {
+    let made = made.map_err(|error| Failure::new(Exit::Failed, "the copy ended").because(error))?;
+    made.map_err(|error| {
+        let (exit, hint) = match &error {
+            BackupError::Exists { .. } => (Exit::Refused, Some("--force replaces it")),
+            BackupError::InUse { .. } => {
+                (Exit::Refused, Some("stop the service that uses it, or name another file"))
+            }
+            BackupError::Busy { .. } | BackupError::NoStore { .. } => (Exit::Refused, None),
+            BackupError::Newer { .. } => (Exit::Refused, Some("update this program")),
+            BackupError::Read { path, .. } if !path.exists() => (Exit::NotFound, None),
+            BackupError::Damaged { .. } => (Exit::CheckFailed, Some("take an older backup")),
+            _ => (Exit::Failed, None),
+        };
+        let failure = Failure::new(exit, "nothing was copied").because(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
+}
