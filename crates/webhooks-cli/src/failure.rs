@@ -22,7 +22,6 @@ pub(crate) enum Exit {
     /// Some of it was done.
     Partly = 7,
     /// A check failed.
-    #[expect(dead_code, reason = "the commands that check come next")]
     CheckFailed = 8,
     /// Something did not happen within the time.
     TimedOut = 9,

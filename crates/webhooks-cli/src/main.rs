@@ -18,6 +18,7 @@ mod secret;
 mod text_source;
 
 mod client;
+mod log_options;
 mod store;
 
 mod config;

@@ -25,6 +25,7 @@ use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::log_options::{self, LogOptions};
 use crate::secret;
 use crate::signals::Signals;
 use crate::store::{Database, Opened};
@@ -96,6 +97,8 @@ pub(crate) struct ServeArgs {
     /// New file for the key that the first start makes; printed without it
     #[arg(long, env = "WEBHOOKS_FIRST_KEY_FILE", value_name = "FILE")]
     first_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogOptions,
     /// Check the settings, and end
     #[arg(long)]
     check: bool,
@@ -115,18 +118,9 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let database = Database::read(&args.database, &args.sealing_key)?;
     let transport = args.transport()?;
     let has = |role| args.roles.contains(&role);
-    let settings = EngineSettings {
-        retention: args.retention,
-        concurrency: args.concurrency,
-        ..EngineSettings::default()
-    };
-    let mut service = ServiceSettings::default();
-    service.proxies.clone_from(&args.proxy_network);
-    if let Some(text) = &args.jwt_secret {
-        let secret = JwtSecret::new(&secret::read("--jwt-secret", text)?);
-        service.jwt_secret =
-            Some(secret.map_err(|error| Failure::usage("--jwt-secret is refused").because(error))?);
-    }
+    let mut service = args.service()?;
+    let otlp = args.log.settings()?;
+    args.log.install()?;
     if args.check {
         context.output.note("the settings are right");
         return Ok(());
@@ -137,17 +131,25 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     service.public_url = url.clone().unwrap_or(service.public_url);
     let Opened { store, admin, closing, is_new } = database.open().await?;
     let metrics = Metrics::default();
-    let engine = Engine::builder(store, transport).settings(settings);
-    let engine = engine.observer(metrics.clone()).observer(LogObserver::new()).build();
+    let engine = Engine::builder(store, transport).settings(args.engine());
+    let mut engine = engine.observer(metrics.clone()).observer(LogObserver::new());
+    let spans = otlp.map(log_options::start).transpose()?;
+    if let Some(spans) = &spans {
+        engine = engine.observer(spans.clone());
+    }
+    let engine = engine.build();
     let key = if has(Role::Api) { args.first_key(&admin).await? } else { None };
     let worker = has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
+    if let Some(spans) = &spans {
+        running.export_spans(spans.clone());
+    }
 
     // Before anybody is told that it runs, and may end it.
     let received = Signals::new()?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(
-        context,
+        (context, &args.log),
         &Ready { url: url.as_deref(), took, database: &database, is_new, key: key.as_ref() },
     )?;
     let (stop, stopped) = oneshot::channel();
@@ -169,10 +171,11 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     };
     let is_hurried = tokio::select! {
         () = ended => false,
-        () = signals(context, received, grace, stop) => true,
+        () = signals((context, &args.log), received, grace, stop) => true,
     };
     drop(running);
     closing.close().await;
+    log_options::flush(spans).await;
     if is_hurried {
         Err(Failure::new(Exit::Interrupted, "ended at once by a second signal; nothing is lost"))
     } else {
@@ -181,6 +184,22 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
 }
 
 impl ServeArgs {
+    fn engine(&self) -> EngineSettings {
+        let Self { retention, concurrency, .. } = *self;
+        EngineSettings { retention, concurrency, ..EngineSettings::default() }
+    }
+
+    fn service(&self) -> Result<ServiceSettings, Failure> {
+        let mut settings = ServiceSettings::default();
+        settings.proxies.clone_from(&self.proxy_network);
+        if let Some(text) = &self.jwt_secret {
+            let secret = JwtSecret::new(&secret::read("--jwt-secret", text)?);
+            let refused = |error| Failure::usage("--jwt-secret is refused").because(error);
+            settings.jwt_secret = Some(secret.map_err(refused)?);
+        }
+        Ok(settings)
+    }
+
     /// Returns the policy for the destinations of deliveries.
     pub(crate) fn policy(&self) -> AddressPolicy {
         let mut policy =
@@ -273,7 +292,7 @@ struct Ready<'r> {
     key: Option<&'r ApiKeyText>,
 }
 
-fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
+fn tell_ready((context, log): (&Context, &LogOptions), ready: &Ready<'_>) -> Result<(), Failure> {
     // Nothing listens if systemd did not start it.
     let _not_systemd = sd_notify::notify(&[NotifyState::Ready]);
     let output = context.output;
@@ -287,9 +306,10 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
     let at = url.map_or_else(|| "as a worker".to_owned(), |url| format!("at {url}"));
     let new = if *is_new { " (new)" } else { "" };
     let version = env!("CARGO_PKG_VERSION");
-    output.note(format!(
+    let text = format!(
         "webhooks {version} is ready {at} after {took} ms, with {database}{new}; Ctrl-C ends it"
-    ));
+    );
+    log.tell(output, &text);
     if let (Some(key), Some(url)) = (key, url) {
         output.note("the key of the administrator, shown this once:");
         output.line(key.reveal())?;
@@ -303,7 +323,7 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
 
 /// Waits for the first signal, stops, and returns at the second.
 async fn signals(
-    context: &Context,
+    (context, log): (&Context, &LogOptions),
     mut signals: Signals,
     grace: Duration,
     stop: oneshot::Sender<()>,
@@ -311,9 +331,10 @@ async fn signals(
     signals.next().await;
     let _not_systemd = sd_notify::notify(&[NotifyState::Stopping]);
     let grace = humantime::format_duration(grace);
-    context.output.note(format!(
+    let text = format!(
         "ending: requests and attempts under way have {grace} each; a second signal ends at once, and nothing is lost"
-    ));
+    );
+    log.tell(context.output, &text);
     let _ended = stop.send(());
     signals.next().await;
 }
