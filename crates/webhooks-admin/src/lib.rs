@@ -19,7 +19,6 @@ mod api_key;
 mod application;
 mod audit;
 mod event_type_info;
-mod job_lease;
 mod jwt;
 #[cfg(feature = "memory")]
 mod memory;
@@ -32,13 +31,16 @@ mod watermark;
 
 mod collection;
 mod content_end;
-mod endpoint_change;
 mod endpoint_entry;
 mod limits;
 mod one_time_token;
 mod poller;
 
 mod admin;
+
+mod answers;
+mod endpoint_change;
+mod job_lease;
 
 // The public interface is:
 pub use admin::Admin;

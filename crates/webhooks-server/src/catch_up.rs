@@ -1,11 +1,12 @@
 //! Catching up: what the store has since a time is told, whether or not it was told before.
 //!
 //! The ids of operational events follow from what happened, so nothing is told twice. It reads the
-//! attempts and the rows of the audit log since then, and no others.
+//! attempts and the rows of the audit log since that time, and no others.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::Value;
 use webhooks_admin::{AuditEntry, Entry, ListQuery};
 use webhooks_core::{DeliveryStatus, EndpointId, TenantId, Timestamp};
 use webhooks_dispatch::history::{HistoryStore as _, Trouble, TroubleRequest};
@@ -14,7 +15,6 @@ use webhooks_dispatch::store::Failing;
 use webhooks_registry::store::StateKind;
 use webhooks_registry::{EndpointKey, EndpointQuery, Registration};
 
-use crate::endpoint_log::is_registration;
 use crate::hint::{FAILING_AFTER, Hint, Turn, operational_tenant};
 use crate::operational_event::{EndpointNews, TellError, is_application};
 use crate::service::Service;
@@ -96,8 +96,8 @@ impl Service {
         }
     }
 
-    /// Tells of the turns that messages took; returns the endpoints that failed. It reads the attempts since then
-    /// that did not simply succeed.
+    /// Tells of the turns that messages took; returns the endpoints that failed. It reads the attempts since that
+    /// time that did not simply succeed.
     async fn catch_up_messages(&self, since: Timestamp) -> Result<Changed, TellError> {
         let mut failing = Changed::new();
         let started = since.saturating_sub(LONGEST_ATTEMPT);
@@ -161,4 +161,10 @@ fn changed_endpoint(row: &AuditEntry) -> Option<EndpointKey> {
     let is_of = row.kind == "endpoint" && state.is_some_and(is_registration);
     let tenant = TenantId::new(&row.scope).ok().filter(is_application)?;
     is_of.then(|| Some(EndpointKey::new(tenant, EndpointId::new(&row.id).ok()?)))?
+}
+
+/// Returns whether a state in the audit log is that of a registration. The entries of endpoints have rows of
+/// their own, without a URL.
+pub(crate) fn is_registration(state: &Value) -> bool {
+    state.get("url").is_some()
 }

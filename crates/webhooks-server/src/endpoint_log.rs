@@ -51,9 +51,3 @@ pub(crate) fn shown(registration: &Registration) -> serde_json::Result<Value> {
     }
     Ok(shown)
 }
-
-/// Returns whether a state in the audit log is that of a registration. The entries of endpoints have rows of
-/// their own, without a URL.
-pub(crate) fn is_registration(state: &Value) -> bool {
-    state.get("url").is_some()
-}

@@ -9,8 +9,8 @@ use webhooks_core::EndpointId;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_registry::EndpointKey;
 
-use crate::catch_up::news_since;
-use crate::endpoint_log::{is_registration, shown};
+use crate::catch_up::{is_registration, news_since};
+use crate::endpoint_log::shown;
 use crate::operational_event::{EndpointNews, TellError, is_application};
 use crate::service::Service;
 

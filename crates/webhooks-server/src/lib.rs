@@ -9,7 +9,6 @@ mod error;
 mod attempt_id;
 mod hint;
 
-mod left_changes;
 mod metrics;
 mod operational_event;
 mod overrides;
@@ -38,7 +37,6 @@ mod teller;
 mod auth;
 mod content_end;
 mod deletion;
-mod endpoint_log;
 mod endpoint_walk;
 mod extract;
 
@@ -47,9 +45,11 @@ mod event_type_document;
 mod find;
 
 mod broadcast;
+mod endpoint_log;
+mod idempotent;
 
 mod background;
-mod idempotent;
+mod left_changes;
 mod paging;
 mod payload_check;
 mod quota;

@@ -322,7 +322,7 @@ mod tests {
         let settings = settings.header("authorization = Bearer hush=").unwrap();
         assert_eq!(settings.headers["authorization"], "Bearer hush=");
         assert!(!format!("{settings:?}").contains("hush"));
-        for text in ["", "authorization", "a b=c", "a=\n"] {
+        for text in ["", "authorization", "a b=c", "a=b\nc"] {
             assert!(OtlpSettings::new("http://localhost:4318/").unwrap().header(text).is_err());
         }
         assert!(matches!(OtlpSettings::new("localhost:4318"), Err(OtlpError::Url { .. })));
