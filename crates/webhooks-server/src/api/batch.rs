@@ -78,9 +78,9 @@ pub(crate) async fn create(
     for (number, Object(message)) in messages.iter().enumerate() {
         let event = message.event().map_err(|error| error.in_message(number))?;
         service.check_payload_in(&event, Some(number)).await?;
-        let publication = message.publication(event, &app, None);
-        let publication = publication.map_err(|error| error.in_message(number))?;
-        publications.push(trace.with(publication));
+        let event = message.event_of(event, &app, None);
+        let event = event.map_err(|error| error.in_message(number))?;
+        publications.push(trace.with(message.publication(&event)));
     }
     service.count(&app.tenant, publications.len() as u64).await?;
     let published = service.engine().publish_all(publications).await;

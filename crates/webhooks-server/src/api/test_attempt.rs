@@ -63,7 +63,8 @@ pub(crate) async fn send(
     service.check_payload(&event).await?;
     service.pass(&found.app)?;
     service.count(&found.app.tenant, 1).await?;
-    let publication = input.publication(event, &found.app, number.0)?.only([found.id().clone()]);
+    let event = input.event_of(event, &found.app, number.0)?;
+    let publication = input.publication(&event).only([found.id().clone()]);
     let published = service.engine().publish(publication).await;
     service.note_publish(published.as_ref().err());
     let id = published?.event;
