@@ -87,7 +87,7 @@ pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), O
     load::endpoints(&mut connection, &inner)?;
     let failed = |source| OpenError::Sqlite { path: inner.path.clone(), source };
     jobs::load(connection.sqlite(), &inner).map_err(failed)?;
-    connection::enlarge_cache(connection.sqlite()).map_err(failed)?;
+    connection::set_cache(connection.sqlite()).map_err(failed)?;
     let (commands, queue) = mpsc::channel(QUEUE_CAPACITY);
     let writer = Writer::new(connection, Arc::clone(&inner), queue, lock);
     Ok((SqliteStore { inner, commands }, writer))

@@ -11,14 +11,15 @@
 
 mod accept;
 mod arrivals;
+mod axum_alone;
 mod connection;
 mod deliver;
 #[path = "../deliver/figures.rs"]
 #[expect(dead_code, reason = "some are the other benchmarks'")]
 mod figures;
 mod footprint;
+mod latency;
 #[path = "../deliver/receiver.rs"]
-#[expect(dead_code, reason = "latencies are the other benchmark's")]
 mod receiver;
 #[path = "../deliver/rounds.rs"]
 #[expect(dead_code, reason = "the rounds of an engine are the other benchmark's")]
@@ -35,6 +36,9 @@ use self::receiver::Receiver;
 fn main() {
     if has("--receiver") {
         return receiver::serve();
+    }
+    if has("--axum-alone") {
+        return axum_alone::serve();
     }
     let provider = tokio_rustls::rustls::crypto::ring::default_provider();
     provider.install_default().unwrap();
@@ -58,6 +62,9 @@ async fn measure(is_quick: bool) -> Figures {
     }
     if only("accept") {
         accept::measure(&receiver, is_quick, &mut figures).await;
+    }
+    if only("latency") {
+        latency::measure(&receiver, is_quick, &mut figures).await;
     }
     if only("footprint") {
         footprint::measure(&receiver, is_quick, &mut figures).await;

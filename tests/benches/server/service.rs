@@ -28,7 +28,18 @@ impl Service {
         let store = folder.join("bench.db");
         let mut command = Command::new(env!("CARGO_BIN_EXE_service"));
         command.arg(store).arg(&key).arg(CONCURRENCY.to_string());
-        // It warns at each start that it delivers to this machine.
+        Self::spawn(command, key)
+    }
+
+    /// Starts axum alone, in place of a service.
+    pub(crate) fn axum_alone() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--axum-alone");
+        Self::spawn(command, ApiKeyText::generate().reveal().to_owned())
+    }
+
+    fn spawn(mut command: Command, key: String) -> Self {
+        // The service warns at each start that it delivers to this machine.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let mut url = String::new();

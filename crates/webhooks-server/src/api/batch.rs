@@ -82,9 +82,9 @@ pub(crate) async fn create(
     for (number, Object(message)) in messages.iter().enumerate() {
         let event = message.event().map_err(|error| error.in_message(number))?;
         service.check_payload_in(&event, Some(number)).await?;
-        let publication = message.publication(event, &app, request_number.of_part(number));
-        let publication = publication.map_err(|error| error.in_message(number))?;
-        publications.push(trace.with(publication));
+        let event = message.event_of(event, &app, request_number.of_part(number));
+        let event = event.map_err(|error| error.in_message(number))?;
+        publications.push(trace.with(message.publication(&event)));
     }
     let ids: Vec<_> = publications.iter().map(Publication::id).collect();
     let reserved = service.reserve(&app.tenant, &ids).await?;

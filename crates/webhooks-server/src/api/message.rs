@@ -11,13 +11,13 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use webhooks_admin::{Action, Broadcast, IdKind, check_name};
-use webhooks_core::{Event, EventId, EventType, Payload, Timestamp, TraceContext};
+use webhooks_core::{Event, EventId, EventType, Timestamp, TraceContext};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 use webhooks_dispatch::{Publication, PublishStatus, Published};
 
 use super::application::{ApplicationIn, find_or_add};
 use super::cloud_event::{CloudEvent, Mode};
-use super::message_out::{MAX_PAGE_BYTES, MessageOut, as_accepted, record};
+use super::message_out::{MAX_PAGE_BYTES, MessageOut, record};
 use crate::auth::Caller;
 use crate::content_end::of_hours;
 use crate::error::ApiError;
@@ -139,12 +139,9 @@ impl MessageIn {
         if self.application.is_some() {
             return Err(ApiError::value("application", "none is made here; leave it out"));
         }
-        let payload = self.payload.get();
-        if !payload.starts_with('{') {
+        if !self.payload.get().starts_with('{') {
             return Err(ApiError::value("payload", "it must be an object"));
         }
-        let payload = Payload::from_json(payload.to_owned())
-            .map_err(|error| ApiError::value("payload", error))?;
         let event_type = EventType::new(&self.event_type)
             .map_err(|error| ApiError::value("eventType", error))?;
         if let Some(event_id) = &self.event_id {
@@ -154,7 +151,8 @@ impl MessageIn {
                 return Err(ApiError::value("eventId", reason));
             }
         }
-        let event = Event::new(event_type, payload)
+        // It is checked here, and once: it is part of a body that was parsed.
+        let event = Event::new(event_type, &self.payload)
             .map_err(|error| ApiError::value("payload", error))?
             .channels(self.channels.iter().flatten())
             .map_err(|error| ApiError::value("channels", error))?
@@ -224,14 +222,14 @@ impl MessageIn {
         Ok(broadcast)
     }
 
-    /// Returns the publication of the message's event in an application. A request with a number, for which
-    /// it is made, has a message of its own.
-    pub(crate) fn publication(
+    /// Returns the message's event in an application. A request with a number, for which it is made, has a
+    /// message of its own.
+    pub(crate) fn event_of(
         &self,
         event: Event,
         app: &App,
         number: Option<u128>,
-    ) -> Result<Publication, ApiError> {
+    ) -> Result<Event, ApiError> {
         let id = match (&self.event_id, number) {
             (Some(event_id), _) => own_message_id(&app.tenant, event_id),
             // A request that is made again publishes nothing new, even after a crash.
@@ -239,11 +237,16 @@ impl MessageIn {
             (None, None) => IdKind::Event.generate(),
         };
         let id = EventId::new(&id).map_err(|error| ApiError::value("eventId", error))?;
-        let publication = self.scheduled(&event.id(id).tenant(app.tenant.clone()));
-        Ok(match &self.cloud_event.1 {
+        Ok(event.id(id).tenant(app.tenant.clone()))
+    }
+
+    /// Returns the publication of the message's event.
+    pub(crate) fn publication(&self, event: &Event) -> Publication {
+        let publication = self.scheduled(event);
+        match &self.cloud_event.1 {
             Some(trace) => publication.trace(trace.clone()),
             None => publication,
-        })
+        }
     }
 }
 
@@ -285,25 +288,27 @@ pub(crate) async fn create(
         }
     };
     service.pass(&app)?;
-    let publication = trace.with(input.publication(event, &app, number.number())?);
+    let event = input.event_of(event, &app, number.number())?;
+    let publication = trace.with(input.publication(&event));
     let retention = input.retention()?;
     let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
-    let published = service.engine().publish_timed(publication.clone()).await;
+    let published = service.engine().publish_timed(publication).await;
     service.note_publish(published.as_ref().err());
     let (published, now) = published?;
     trace.accepted(&app.tenant, 1, Some(published.event.to_string()));
     reserved.accept(&[&published]);
-    let Published { event, deliveries, status } = published;
-    service.end_content([(app.tenant.clone(), event.clone(), retention)]).await?;
-    let as_accepted = || as_accepted(publication, deliveries, now);
-    let shown = match status {
-        PublishStatus::Created => as_accepted(),
+    let Published { event: id, status, .. } = published;
+    service.end_content([(app.tenant.clone(), id.clone(), retention)]).await?;
+    let stored = match status {
+        PublishStatus::Created => None,
         // It is accepted, even if it cannot be read back now.
-        PublishStatus::Duplicate => {
-            record(&service, &app, &event).await.unwrap_or_else(|_unread| as_accepted())
-        }
+        PublishStatus::Duplicate => record(&service, &app, &id).await.ok(),
     };
-    Ok((StatusCode::ACCEPTED, Json(MessageOut::new(&shown, has_payload))))
+    let shown = match stored {
+        Some(stored) => MessageOut::new(&stored, has_payload),
+        None => MessageOut::accepted(event, input.deliver_at, now, has_payload),
+    };
+    Ok((StatusCode::ACCEPTED, Json(shown)))
 }
 
 /// Lists the messages of an application, the newest first.

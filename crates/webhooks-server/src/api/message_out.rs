@@ -1,13 +1,10 @@
 //! Messages as answers show them.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
-use webhooks_core::{Channel, EventId, Tag, Timestamp};
-use webhooks_dispatch::Publication;
+use webhooks_core::{Event, EventId, Payload, Timestamp};
 use webhooks_dispatch::history::{EventRecord, EventSummary, HistoryStore as _};
-
-use webhooks_dispatch::store::SerializedEvent;
 
 use crate::error::ApiError;
 use crate::find::App;
@@ -46,61 +43,64 @@ pub(crate) struct MessageOut {
 }
 
 impl MessageOut {
-    /// Returns a message, with an empty payload unless `has_payload`.
+    /// Returns a stored message, with an empty payload unless `has_payload`.
     pub(crate) fn new(record: &EventRecord, has_payload: bool) -> Self {
         let EventSummary { id, event_type, channels, tags, accepted_at, deliver_at, .. } =
             &record.summary;
         // The content of one that was expunged is gone, its eventId with it.
         let event = record.event().ok().filter(|_| record.summary.expunged_at.is_none());
-        let payload = match &event {
-            Some(event) if has_payload => event.payload.as_str(),
-            Some(_) => "{}",
-            None => r#"{"expired":true}"#,
+        let (payload, event_id) = match event {
+            Some(Event { payload, source, .. }) => (shown(&payload, has_payload), source),
+            None => (constant(r#"{"expired":true}"#), None),
         };
-        let payload = RawValue::from_string(payload.to_owned());
-        let channels: Vec<String> = channels.iter().map(Channel::to_string).collect();
-        let tags: Vec<String> = tags.iter().map(Tag::to_string).collect();
         Self {
             id: id.to_string(),
-            event_id: event.and_then(|event| event.source),
+            event_id,
             event_type: event_type.to_string(),
-            payload: payload.unwrap_or_default(),
-            channels: Some(channels).filter(|channels| !channels.is_empty()),
-            tags: Some(tags).filter(|tags| !tags.is_empty()),
+            payload,
+            channels: texts(channels),
+            tags: texts(tags),
             deliver_at: *deliver_at,
             timestamp: *accepted_at,
         }
     }
+
+    /// Returns a message that was accepted just now, as its publisher knows it.
+    pub(crate) fn accepted(
+        event: Event,
+        deliver_at: Option<Timestamp>,
+        accepted_at: Timestamp,
+        has_payload: bool,
+    ) -> Self {
+        Self {
+            id: event.id.to_string(),
+            event_id: event.source,
+            event_type: event.event_type.to_string(),
+            payload: shown(&event.payload, has_payload),
+            channels: texts(&event.channels),
+            tags: texts(&event.tags),
+            deliver_at,
+            timestamp: accepted_at,
+        }
+    }
+}
+
+fn shown(payload: &Payload, has_payload: bool) -> Box<RawValue> {
+    // A copy: it is not parsed again.
+    if has_payload { to_raw_value(payload).unwrap_or_default() } else { constant("{}") }
+}
+
+fn constant(json: &str) -> Box<RawValue> {
+    RawValue::from_string(json.to_owned()).unwrap_or_default()
+}
+
+/// Returns labels as texts, if there are any.
+fn texts<T: ToString>(labels: &[T]) -> Option<Vec<String>> {
+    (!labels.is_empty()).then(|| labels.iter().map(T::to_string).collect())
 }
 
 /// The most bytes of bodies that one page holds; it may hold one body that is larger.
 pub(crate) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
-
-/// Returns the record of a message that was accepted just now, as far as its publisher knows it.
-pub(crate) fn as_accepted(
-    publication: Publication,
-    deliveries: usize,
-    accepted_at: Timestamp,
-) -> EventRecord {
-    let SerializedEvent { id, event_type, tenant, body, channels, tags, deliver_at, only, trace } =
-        publication.into_serialized();
-    let (body_len, expunged_at) = (body.len(), None);
-    let summary = EventSummary {
-        id,
-        event_type,
-        tenant,
-        channels,
-        tags,
-        accepted_at,
-        deliver_at,
-        only,
-        deliveries,
-        body_len,
-        expunged_at,
-        trace,
-    };
-    EventRecord { summary, body }
-}
 
 /// Returns the record of a message.
 pub(crate) async fn record(

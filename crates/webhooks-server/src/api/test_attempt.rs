@@ -62,8 +62,8 @@ pub(crate) async fn send(
     }
     service.check_payload(&event).await?;
     service.pass(&found.app)?;
-    let publication =
-        input.publication(event, &found.app, number.number())?.only([found.id().clone()]);
+    let event = input.event_of(event, &found.app, number.number())?;
+    let publication = input.publication(&event).only([found.id().clone()]);
     let reserved = service.reserve(&found.app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish(publication).await;
     service.note_publish(published.as_ref().err());
