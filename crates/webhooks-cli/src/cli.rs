@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    application, completions, config, delivery, endpoint, event, event_type, key, publish, serve,
+    application, completions, config, delivery, endpoint, event, event_type, key, publish,
+    serve, sign, verify,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Event(event::EventArgs),
     Delivery(delivery::DeliveryArgs),
     Key(key::KeyArgs),
+    Sign(sign::SignArgs),
+    Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -56,6 +59,8 @@ impl Command {
             Self::Event(args) => event::run(args, context).await,
             Self::Delivery(args) => delivery::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::Sign(args) => sign::run(&args, context),
+            Self::Verify(args) => verify::run(args, context),
             Self::Config(args) => config::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => completions::run_man(&args, context),

@@ -12,3 +12,5 @@ mod job;
 pub(crate) mod key;
 pub(crate) mod publish;
 pub(crate) mod serve;
+pub(crate) mod sign;
+pub(crate) mod verify;

@@ -5,6 +5,7 @@
 mod body;
 mod failure;
 mod moment;
+mod scheme_option;
 
 mod table;
 
@@ -13,7 +14,12 @@ mod global;
 mod output;
 
 mod secret;
+mod signals;
 mod text_source;
+
+mod diagnosis;
+mod saved_request;
+mod signed_request;
 
 mod client;
 mod store;

@@ -26,6 +26,7 @@ use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::secret;
+use crate::signals::Signals;
 use crate::store::{Database, Opened};
 
 /// Serve the API, and deliver
@@ -311,41 +312,4 @@ async fn signals(
     let _ended = stop.send(());
     signals.next().await;
     Ok(())
-}
-
-/// Ctrl-C, and the signal by which a service manager ends a program.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-
-            let failed =
-                |error| Failure::new(Exit::Failed, "cannot wait for signals").because(error);
-            let terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            Ok(Self { terminate, interrupt })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _received = self.terminate.recv() => {}
-            _received = self.interrupt.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -6,7 +6,9 @@ use crate::program::Place;
 fn below(place: &Place, words: &[&str]) -> Vec<String> {
     let help = place.run(&[words, &["--help"]].concat()).ok();
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names = lines.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  "));
+    let names = lines
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names = names.filter_map(|line| line.trim_start().split(' ').next());
     names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
 }

@@ -5,3 +5,4 @@ mod help;
 mod program;
 mod resources;
 mod serving;
+mod signing;
