@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    application, completions, config, delivery, endpoint, event, event_type, key, publish,
+    application, completions, config, delivery, endpoint, event, event_type, key, listen, publish,
     serve, sign, verify,
 };
 use crate::context::Context;
@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Event(event::EventArgs),
     Delivery(delivery::DeliveryArgs),
     Key(key::KeyArgs),
+    Listen(Box<listen::ListenArgs>),
     Sign(sign::SignArgs),
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
@@ -59,6 +60,7 @@ impl Command {
             Self::Event(args) => event::run(args, context).await,
             Self::Delivery(args) => delivery::run(args, context).await,
             Self::Key(args) => key::run(args, context).await,
+            Self::Listen(args) => listen::run(*args, context).await,
             Self::Sign(args) => sign::run(&args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Config(args) => config::run(&args, context),

@@ -10,6 +10,7 @@ pub(crate) mod event;
 pub(crate) mod event_type;
 mod job;
 pub(crate) mod key;
+pub(crate) mod listen;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod sign;

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod help;
+mod listening;
 mod program;
 mod resources;
 mod serving;
