@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     application, backup, bench, completions, config, delivery, demo, doctor, endpoint, event,
-    event_type, export, import, key, publish, restore, serve, trigger,
+    event_type, export, import, key, listen, publish, restore, serve, sign, trigger, verify,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Listen(Box<listen::ListenArgs>),
+    Sign(sign::SignArgs),
+    Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Bench(bench::BenchArgs),
@@ -72,6 +75,9 @@ impl Command {
             Self::Import(args) => import::run(args, context).await,
             Self::Backup(args) => backup::run(args, context).await,
             Self::Restore(args) => restore::run(args, context).await,
+            Self::Listen(args) => listen::run(*args, context).await,
+            Self::Sign(args) => sign::run(&args, context),
+            Self::Verify(args) => verify::run(args, context),
             Self::Config(args) => config::run(&args, context),
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Bench(args) => bench::run(args, context).await,

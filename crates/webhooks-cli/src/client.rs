@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use url::Url;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
@@ -83,6 +85,16 @@ impl Client {
             SystemClock.sleep(pause).await;
         }
         self.send(self.request(Method::GET, path).query(query)).await
+    }
+
+    /// Reads the answer as a type of its own, for payloads that must stay as they are written.
+    pub(crate) async fn get_as<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let response = self.answer(self.request(Method::GET, path).query(query)).await?;
+        self.parsed(&self.body(response).await?)
     }
 
     pub(crate) async fn post(
@@ -199,15 +211,20 @@ impl Client {
     }
 
     async fn read(&self, response: Response) -> Result<Value, Failure> {
+        let body = self.body(response).await?;
+        if body.is_empty() { Ok(Value::Null) } else { self.parsed(&body) }
+    }
+
+    async fn body(&self, response: Response) -> Result<Bytes, Failure> {
         let status = response.status();
         if !status.is_success() {
             return Err(refused(status, response).await);
         }
-        let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).map_err(|error| {
+        response.bytes().await.map_err(|error| self.unreachable(error))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
             Failure::new(Exit::Failed, format!("{} did not answer with JSON", self.base))
                 .because(error)
                 .hint("--server must be the URL of a webhook service")

@@ -6,6 +6,7 @@ mod body;
 mod failure;
 mod loopback;
 mod moment;
+mod scheme_option;
 
 mod signals;
 mod table;
@@ -16,6 +17,10 @@ mod output;
 
 mod secret;
 mod text_source;
+
+mod diagnosis;
+mod saved_request;
+mod signed_request;
 
 mod client;
 mod log_options;

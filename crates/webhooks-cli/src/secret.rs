@@ -29,6 +29,16 @@ pub(crate) fn read(option: &str, text: &str) -> Result<String, Failure> {
     Ok(found)
 }
 
+/// Reads a secret as [`read`] does, and warns if it stands on the command line.
+pub(crate) fn read_given(option: &str, text: &str) -> Result<String, Failure> {
+    if text != "-" && !text.starts_with('@') {
+        Output::warn(format!(
+            "other users of this machine can see a secret on the command line: use {option} @FILE"
+        ));
+    }
+    read(option, text)
+}
+
 /// Warns if other users of this machine can read the file.
 fn warn_of_readers(option: &str, path: &str) {
     #[cfg(unix)]

@@ -3,6 +3,7 @@
 use crate::failure::{Exit, Failure};
 
 /// Ctrl-C, and the signal by which a service manager ends a program.
+#[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,

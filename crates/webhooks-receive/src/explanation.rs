@@ -8,19 +8,23 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
-use webhooks_sign::standard::{STANDARD, SVIX};
-use webhooks_sign::x_webhook::X_WEBHOOK;
 use webhooks_sign::{
-    Algorithm, Error, providers,
+    Algorithm, Error,
     scheme::{Content, Scheme},
 };
 
+use crate::body_change::BodyChange;
 use crate::keys::FoundKeys;
+use crate::recognition::{has_part, is_signature, readers};
 use crate::rejection::Rejection;
 use crate::verification::Rules;
 
 /// The largest body, in bytes, for which changed bodies are tried: far larger than most are.
 const MAX_TRIED: usize = 64 * 1024;
+
+/// The changes that are tried: a few, since each costs a hash of the body.
+const TRIED: [BodyChange; 3] =
+    [BodyChange::SpaceAdded, BodyChange::LineBreakCut, BodyChange::JsonSpaced];
 
 /// How many bytes of the value of a header are shown.
 const SHOWN: usize = 64;
@@ -96,30 +100,19 @@ impl Explanation<'_> {
                 "content-length is {declared} and {came} bytes came: something changed the body"
             ));
         }
-        if let Some(hint) = self.tried(head, keys, body) {
-            return Some(hint.to_owned());
+        if let Some(change) = self.tried(head, keys, body) {
+            return Some(change.to_string());
         }
         let hint = "the URL is signed too: it must be the one that the sender was given";
         self.rules.scheme.signs_url().then(|| hint.to_owned())
     }
 
-    fn tried(&self, head: &Parts, keys: &FoundKeys, body: &Bytes) -> Option<&'static str> {
+    fn tried(&self, head: &Parts, keys: &FoundKeys, body: &Bytes) -> Option<BodyChange> {
         if body.len() > MAX_TRIED || keys.tenant.is_some() {
             return None;
         }
-        let verifies = |body: &[u8]| self.rules.would_pass(head, keys, body);
-        let trimmed = body.trim_ascii_end();
-        if trimmed.len() < body.len() && verifies(trimmed) {
-            return Some("it matches the body without white space at the end: something adds it");
-        }
-        if [&b"\n"[..], b"\r\n"].iter().any(|end| verifies(&[body, *end].concat())) {
-            return Some("it matches the body with a line break at the end: something cuts it off");
-        }
-        let compact = without_spaces(body);
-        if compact.len() < trimmed.len() && verifies(&compact) {
-            return Some("it matches the body without spaces: something formats the JSON anew");
-        }
-        None
+        let verifies = |body: Vec<u8>| self.rules.would_pass(head, keys, &body);
+        TRIED.into_iter().find(|change| change.undo(body).any(verifies))
     }
 
     /// Logs the refusal, with details if the target is logged at the level of debugging.
@@ -187,17 +180,7 @@ impl fmt::Debug for Explanation<'_> {
 
 /// Returns the hint for a request without the expected signature: it may be signed by another scheme.
 fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
-    let own = [STANDARD, SVIX, X_WEBHOOK];
-    // The schemes that read this header, if it has their prefix and their header of the id exists.
-    let readers = |name: &str| -> Vec<&str> {
-        let value = headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
-        let schemes = own.iter().chain(providers::ALL);
-        let readers = schemes
-            .filter(|scheme| scheme.content() != Content::Token && is_signature(scheme, name))
-            .filter(|scheme| has_part(value, scheme.signature_prefix()))
-            .filter(|scheme| scheme.id_header().is_none_or(|id| headers.contains_key(id)));
-        readers.map(Scheme::name).collect()
-    };
+    let readers = |name: &str| -> Vec<&str> { readers(headers, name).map(Scheme::name).collect() };
     let other = headers.keys().map(http::HeaderName::as_str).find_map(|name| {
         let readers = readers(name);
         (!is_signature(expected, name) && !readers.is_empty()).then_some((name, readers))
@@ -214,14 +197,6 @@ fn other_scheme(headers: &HeaderMap, expected: &Scheme) -> String {
         }
         None => "the request has the signature: something on the way drops headers".to_owned(),
     }
-}
-
-fn has_part(value: &[u8], part: &str) -> bool {
-    part.is_empty() || value.windows(part.len()).any(|window| window == part.as_bytes())
-}
-
-fn is_signature(scheme: &Scheme, name: &str) -> bool {
-    name == scheme.signature_header() || scheme.more_signature_headers().contains(&name)
 }
 
 /// Writes a header. The value of a signature is not shown: if it is a token, it is the secret.
@@ -255,29 +230,4 @@ fn fmt_header(
 fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value.get(..SHOWN).unwrap_or(value));
     format!("{text:?}")
-}
-
-/// Returns JSON without white space between its tokens.
-fn without_spaces(json: &[u8]) -> Vec<u8> {
-    let (mut is_text, mut is_escaped) = (false, false);
-    let mut keep = |byte: &u8| {
-        let was_text = is_text;
-        if !is_escaped && *byte == b'"' {
-            is_text = !is_text;
-        }
-        is_escaped = was_text && !is_escaped && *byte == b'\\';
-        was_text || is_text || !byte.is_ascii_whitespace()
-    };
-    json.iter().copied().filter(|byte| keep(byte)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spaces_in_texts_are_kept() {
-        let json = br#" { "a b" : [ 1 , "\" \\" , " " ] } "#;
-        assert_eq!(without_spaces(json), br#"{"a b":[1,"\" \\"," "]}"#);
-    }
 }

@@ -6,7 +6,11 @@
 pub mod clock;
 mod content_type;
 mod error;
+mod json_text;
 pub mod provider;
+pub mod recognition;
+
+pub mod body_change;
 
 // Stores of ids, and the answers to senders.
 pub mod seen;
@@ -15,7 +19,7 @@ mod rejection;
 
 // Verification.
 mod keys;
-mod whole;
+pub mod whole;
 
 mod verification;
 

@@ -24,19 +24,24 @@ pub(crate) fn is_needed(scheme: &Scheme) -> bool {
     scheme.content() != Content::Body
 }
 
-/// A request, with the additions of its receiver.
-#[derive(Clone, Copy)]
-pub(crate) struct Whole<'a> {
-    pub(crate) scheme: &'a Scheme,
-    pub(crate) tolerance: Tolerance,
-    pub(crate) head: &'a Parts,
+/// A request whose body is in memory, with the additions of its receiver: for tools that verify a request which
+/// was stored. A server uses a [`Receiver`](crate::Receiver), which limits the body.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "tools make it")]
+pub struct Whole<'a> {
+    /// The scheme by which it is verified.
+    pub scheme: &'a Scheme,
+    /// The tolerance for its timestamp.
+    pub tolerance: Tolerance,
+    /// Its method, URL and headers.
+    pub head: &'a Parts,
     /// The URL that was registered with the sender.
-    pub(crate) url: &'a str,
+    pub url: &'a str,
     /// The time in Unix seconds.
-    pub(crate) now: u64,
+    pub now: u64,
 }
 
-impl Whole<'_> {
+impl<'a> Whole<'a> {
     /// Checks, before the body is read, all that does not depend on it: the header with the signature of
     /// a form, and whether the keys and the URL suit the scheme.
     pub(crate) fn check_head<const N: usize>(&self, keys: &KeyRing<N>) -> Result<(), Error> {
@@ -59,12 +64,24 @@ impl Whole<'_> {
 
     /// Verifies the request with its body. If the scheme signs a token, the id of the returned value is
     /// the token.
-    pub(crate) fn verify<'b, const N: usize>(
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong, and whether it is malformed, stale or forged.
+    pub fn verify<'b, const N: usize>(
         &self,
         keys: &KeyRing<N>,
         body: &'b [u8],
-    ) -> Result<Verified<'b, ()>, Error> {
+    ) -> Result<Verified<'b, ()>, Error>
+    where
+        'a: 'b,
+    {
+        let head = self.head;
         match self.scheme.content() {
+            Content::Body => {
+                let verifier = self.verifier(self.url);
+                let verified = verifier.verify(keys, &head.headers, body, self.now)?;
+                Ok(verified.without_body())
+            }
             Content::Form => self.verify_form(keys, body),
             Content::Token => self.verify_token(keys, body),
             _ => Err(Error::OtherContent),

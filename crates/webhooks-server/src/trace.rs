@@ -53,7 +53,12 @@ impl RequestTrace {
     /// Notes that messages of a tenant were accepted; one of them is named.
     #[cfg_attr(
         not(feature = "otlp"),
-        expect(unused_variables, clippy::unused_self, reason = "there is no span")
+        expect(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            clippy::unused_self,
+            reason = "there is no span"
+        )
     )]
     pub(crate) fn accepted(&mut self, tenant: &TenantId, messages: usize, id: Option<String>) {
         #[cfg(feature = "otlp")]

@@ -27,6 +27,19 @@ impl Place {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// Writes a file that others cannot read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        self.write(name, text);
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(found, _)| found == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }

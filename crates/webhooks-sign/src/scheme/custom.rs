@@ -25,6 +25,22 @@ impl Scheme {
         SchemeBuilder { scheme, tolerance: None, may_join: false }
     }
 
+    /// Starts a scheme of your own that is like this one: for a sender that follows a provider except in
+    /// one point, and for finding out in which.
+    ///
+    /// # Example
+    /// ```
+    /// use webhooks_sign::Algorithm;
+    /// use webhooks_sign::providers::GITHUB;
+    ///
+    /// let like_github = GITHUB.customized().algorithm(Algorithm::HmacSha512).build()?;
+    /// # Ok::<(), webhooks_sign::scheme::SchemeError>(())
+    /// ```
+    pub const fn customized(&self) -> SchemeBuilder {
+        let scheme = Self { twin: None, ..*self };
+        SchemeBuilder { scheme, tolerance: None, may_join: false }
+    }
+
     /// Checks the rules for all schemes, also those of the providers.
     pub(crate) fn check(&self) -> Result<(), SchemeError> {
         if self.parts.iter().filter(|part| part.content().is_some()).count() != 1 {
@@ -191,6 +207,14 @@ impl SchemeBuilder {
     /// neither can hold, such as a line feed. A time of RFC 3339 needs none.
     pub const fn parts(self, parts: &'static [Part]) -> Self {
         Self { scheme: Scheme { parts, ..self.scheme }, ..self }
+    }
+
+    /// Signs the body alone: without id and timestamp, so that a message can be replayed.
+    pub const fn body_alone(self) -> Self {
+        Self {
+            scheme: Scheme { id: None, timestamp: None, parts: &[Part::Body], ..self.scheme },
+            ..self
+        }
     }
 
     /// Allows parts side by side without a literal between them, for a sender that exists already and

@@ -1,0 +1,152 @@
+//! Pulling: a temporary poller of the service brings the events here, without an address that others reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use webhooks_core::Timestamp;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
+use webhooks_sign::standard::STANDARD;
+use webhooks_sign::{Envelope, Key};
+
+use super::inbox::Inbox;
+use super::seen::Names;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::saved_request::head;
+use crate::signed_request::{sign, time_for};
+
+/// The pause before the next look when nothing came.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause when the service does not answer.
+const LONG_PAUSE: Duration = Duration::from_secs(3);
+
+/// A temporary poller.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    pub(crate) client: Client,
+    pub(crate) app: String,
+    pub(crate) id: String,
+    /// The time, by the service's clock, from which messages are pulled.
+    since: Timestamp,
+    pub(crate) secret: String,
+    key: Key,
+}
+
+/// A part of the messages.
+#[derive(Deserialize)]
+struct Page {
+    data: Vec<Message>,
+    iterator: String,
+    done: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    id: String,
+    event_type: String,
+    payload: Box<RawValue>,
+    timestamp: Timestamp,
+}
+
+impl Poller {
+    /// Makes a poller for these event types, or for all.
+    pub(crate) async fn make(
+        client: Client,
+        app: String,
+        types: &[String],
+        secret: String,
+    ) -> Result<Self, Failure> {
+        let key = Key::standard(&secret).map_err(|error| {
+            Failure::usage("--secret must be a secret of Standard Webhooks, such as whsec_…")
+                .because(error)
+        })?;
+        let mut body = json!({ "description": "temporary: webhooks listen" });
+        if !types.is_empty() {
+            body["eventTypes"] = json!(types);
+        }
+        let made = client.post(&["app", &app, "polling-endpoint"], &body).await?;
+        let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
+        let id = text("id");
+        let since = text("createdAt").parse().ok().filter(|_| !id.is_empty());
+        let since = since.ok_or_else(|| {
+            Failure::new(Exit::Failed, "the service did not tell the poller's id and time")
+        })?;
+        Ok(Self { client, app, id, since, secret, key })
+    }
+
+    /// Pulls messages into the inbox, until the service refuses it.
+    pub(crate) async fn run(&self, inbox: &Arc<Inbox>) -> Failure {
+        let (mut place, mut is_away) = (("after", self.since.to_string()), false);
+        loop {
+            match self.pull(&place).await {
+                Ok(page) => {
+                    is_away = false;
+                    // The first page may begin before the time that was asked for.
+                    let new = page.data.into_iter().filter(|one| one.timestamp >= self.since);
+                    for message in new {
+                        if let Err(failure) = self.take(inbox, message).await {
+                            return failure;
+                        }
+                    }
+                    place = ("iterator", page.iterator);
+                    if page.done {
+                        SystemClock.sleep(PAUSE).await;
+                    }
+                }
+                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::TimedOut) => {
+                    if !is_away {
+                        Output::warn(format!("{failure}\n  it is tried again until Ctrl-C"));
+                    }
+                    is_away = true;
+                    SystemClock.sleep(LONG_PAUSE).await;
+                }
+                Err(failure) => return failure,
+            }
+        }
+    }
+
+    async fn pull(&self, (name, place): &(&str, String)) -> Result<Page, Failure> {
+        let path = ["app", &self.app, "poller", &self.id];
+        self.client.get_as(&path, &[(name, place.clone())]).await
+    }
+
+    /// Passes a message on as the request that an endpoint would get.
+    async fn take(&self, inbox: &Inbox, message: Message) -> Result<(), Failure> {
+        let Message { id, event_type, payload, .. } = message;
+        let body = Bytes::from(String::from(Box::<str>::from(payload)));
+        let timestamp = time_for(&STANDARD, Timestamp::now());
+        let envelope = Envelope { id: &id, timestamp: &timestamp, ..Envelope::default() };
+        let signed = sign(&STANDARD, &self.secret, &self.key, &envelope, &body)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in signed {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let head = head("POST", "/", headers).map_err(|error| Failure::new(Exit::Failed, error))?;
+        let names = Names { event_type: Some(event_type), id: Some(id) };
+        let _answer = inbox.take(head, body, Some(names)).await;
+        Ok(())
+    }
+
+    /// Removes the poller from the service.
+    pub(crate) async fn remove(&self) {
+        let removed = self.client.delete(&["app", &self.app, "polling-endpoint", &self.id]).await;
+        // One that is gone already needs no removal.
+        if let Err(failure) = removed
+            && failure.exit != Exit::NotFound
+        {
+            Output::warn(format!("the temporary poller {} was not removed: {failure}", self.id));
+        }
+    }
+}
