@@ -115,6 +115,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         SqliteStore::open(&path).await.unwrap().close().await;
+        // The pages move from the log into the file.
+        let log = Connection::open(&path).unwrap();
+        log.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        drop(log);
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         // All pages after the first one, which says what the file is.
         let len = usize::try_from(file.metadata().unwrap().len()).unwrap();

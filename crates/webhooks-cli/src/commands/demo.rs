@@ -19,7 +19,7 @@ use crate::signals::Signals;
 
 use child::Service;
 use promises::{Promise, Story};
-use stage::{REFUSED, Stage};
+use stage::Stage;
 
 /// Show on this machine that failures and a crash lose nothing
 ///
@@ -110,7 +110,7 @@ fn tell(
         output.line(format!("every promise held, after {:.1} s", took.as_secs_f64()))?;
     }
     output.note(format!(
-        "a service of your own: webhooks serve --dev\nthis demo again: webhooks demo --seed {seed}, which refuses each event {REFUSED} times at flaky"
+        "a service of your own: webhooks serve --dev\nthis demo again, with its files left: webhooks demo --keep --seed {seed}"
     ));
     Ok(())
 }

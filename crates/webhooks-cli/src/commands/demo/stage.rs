@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::secret;
 
 /// The attempts of each event that the flaky receiver refuses.
-pub(super) const REFUSED: u32 = 2;
+const REFUSED: u32 = 2;
 
 /// The application of the demo.
 const APP: &str = "demo";
