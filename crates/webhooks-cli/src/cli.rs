@@ -62,7 +62,7 @@ impl Command {
             Self::Key(args) => key::run(args, context).await,
             Self::Listen(args) => listen::run(*args, context).await,
             Self::Sign(args) => sign::run(&args, context),
-            Self::Verify(args) => verify::run(args, context),
+            Self::Verify(args) => verify::run(&args, context),
             Self::Config(args) => config::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
             Self::Man(args) => completions::run_man(&args, context),

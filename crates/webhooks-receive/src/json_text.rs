@@ -217,7 +217,7 @@ fn must_escape(character: char, spelling: Spelling) -> bool {
 
 fn push_escaped(character: char, out: &mut String) {
     for unit in character.encode_utf16(&mut [0; 2]) {
-        out.push_str(&format!("\\u{unit:04x}"));
+        out.extend(format!("\\u{unit:04x}").chars());
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct VerifyArgs {
     url: Option<String>,
 }
 
-pub(crate) fn run(args: VerifyArgs, context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
     if args.secrets.len() > MAX_SECRETS {
         return Err(Failure::usage(format!("there are more than {MAX_SECRETS} secrets")));
     }
