@@ -57,7 +57,7 @@ enum EndpointAction {
     /// Make an endpoint
     #[command(before_help = "Examples:
   webhooks endpoint create https://example.com/hook --app acme
-  webhooks endpoint create https://example.com/hook --uid crm --types 'invoice.*' --types user.created --app acme
+  webhooks endpoint create https://example.com/hook --uid crm --types 'invoice.*' --app acme
   webhooks endpoint create https://example.com/hook --secret @secret.txt --app acme")]
     Create {
         /// URL that gets the events
