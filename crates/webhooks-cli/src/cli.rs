@@ -77,7 +77,7 @@ impl Command {
             Self::Restore(args) => restore::run(args, context).await,
             Self::Listen(args) => listen::run(*args, context).await,
             Self::Sign(args) => sign::run(&args, context),
-            Self::Verify(args) => verify::run(args, context),
+            Self::Verify(args) => verify::run(&args, context),
             Self::Config(args) => config::run(&args, context),
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Bench(args) => bench::run(args, context).await,

@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
     Refused(Finding),
 }
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     /// Verifies the request, and finds out why it does not verify.
     pub(crate) fn diagnose(self) -> Diagnosis {
         let schemes = match self.scheme {

@@ -18,9 +18,10 @@ fn of_key(scheme: &'static Scheme, key: &Key) -> &'static Scheme {
 
 /// Returns a time as a scheme writes it; empty if it signs none.
 pub(crate) fn time_for(scheme: &Scheme, time: Timestamp) -> String {
-    let format = match scheme.timestamp_source() {
-        Some(TimestampSource::Field(_, format) | TimestampSource::Header(_, format)) => format,
-        _ => return String::new(),
+    let Some(TimestampSource::Field(_, format) | TimestampSource::Header(_, format)) =
+        scheme.timestamp_source()
+    else {
+        return String::new();
     };
     match format {
         TimestampFormat::Milliseconds => (time.as_unix_microseconds() / 1000).to_string(),

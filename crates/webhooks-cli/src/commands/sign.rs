@@ -74,11 +74,12 @@ pub(crate) fn run(args: &SignArgs, context: &Context) -> Result<(), Failure> {
     let headers = sign(args.scheme, &secret, &key, &envelope, &body)?;
     if let Some(url) = &args.curl {
         let command = curl(&args.method, url, &headers, (&args.body, &body))?;
-        return Ok(if context.output.is_json() {
+        if context.output.is_json() {
             context.output.json(&json!({ "command": command }))?;
         } else {
             context.output.line(command)?;
-        });
+        }
+        return Ok(());
     }
     if context.output.is_json() {
         let headers: Map<String, Value> =

@@ -23,9 +23,9 @@ const MAX_SECRETS: usize = 16;
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
   webhooks verify --secret @secret.txt --request saved.http
-  webhooks verify --secret @secret.txt --header 'webhook-id: msg_1' --header 'webhook-timestamp: 1767225600' --header 'webhook-signature: v1,K5oZ' body.json
-  webhooks verify --secret @new.txt --secret @old.txt --scheme stripe --request traffic.har --entry 3
-  webhooks verify --secret @secret.txt --request saved.http --at 2026-11-30T09:00:00Z --tolerance 10m --json")]
+  webhooks verify --secret @secret.txt --header 'x-hub-signature-256: sha256=757107' body.json
+  webhooks verify --secret @new.txt --secret @old.txt --request traffic.har --entry 3
+  webhooks verify --secret @secret.txt --request saved.http --at 2026-11-30T09:00:00Z")]
 pub(crate) struct VerifyArgs {
     /// Body: a file, or - for standard input; without it, that of --request
     #[arg(value_name = "FILE")]
@@ -65,7 +65,7 @@ pub(crate) struct VerifyArgs {
     url: Option<String>,
 }
 
-pub(crate) fn run(args: VerifyArgs, context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
     if args.secrets.len() > MAX_SECRETS {
         return Err(Failure::usage(format!("there are more than {MAX_SECRETS} secrets")));
     }

@@ -39,8 +39,8 @@ impl<'a> Search<'a> {
     pub(super) fn explain(&mut self, error: Error, unusable: Unusable) -> Finding {
         let found = match error {
             Error::UnsuitableKey => self.without_key(unusable),
-            Error::MissingHeader { header } => self.missing(header),
-            Error::DuplicateHeader { header } => self.duplicate(header),
+            Error::MissingHeader { header } => Some(self.missing(header)),
+            Error::DuplicateHeader { header } => Some(self.duplicate(header)),
             Error::InvalidHeader { header, .. }
             | Error::NoneListed { header, .. }
             | Error::TooManySignatures { header } => self.malformed(header),

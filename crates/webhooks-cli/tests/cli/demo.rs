@@ -68,7 +68,7 @@ fn its_folder_can_be_kept_and_served() {
     assert!(!listed.err.contains("warning"), "{listed:?}");
     let uids = listed.ok();
     let uids = uids.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["uid"].clone());
-    assert_eq!(uids.collect::<Vec<_>>().len(), 3);
+    assert_eq!(uids.count(), 3);
     assert!(read(&folder.join("serve.log")).contains("DEVELOPMENT MODE"));
 }
 

@@ -10,9 +10,9 @@ use crate::diagnosis::key_form::KeyForm;
 
 impl Search<'_> {
     /// Explains that a header is missing.
-    pub(super) fn missing(&mut self, header: &str) -> Option<Finding> {
+    pub(super) fn missing(&mut self, header: &str) -> Finding {
         if let Some(finding) = self.other_schemes().or_else(|| self.header_names()) {
-            return Some(finding);
+            return finding;
         }
         let others = recognition::schemes_of(&self.case.head.headers);
         let others: Vec<_> = others.iter().map(|scheme| scheme.name()).collect();
@@ -22,7 +22,7 @@ impl Search<'_> {
             format!("the request has the headers of {}: is that the sender?", others.join(", "))
         };
         let text = format!("the header {header} is missing");
-        Some(Finding::new(Cause::MissingHeader, text, advice))
+        Finding::new(Cause::MissingHeader, text, advice)
     }
 
     /// Tries the schemes whose headers the request has.
@@ -80,7 +80,7 @@ impl Search<'_> {
     }
 
     /// Explains that a header is there more than once.
-    pub(super) fn duplicate(&mut self, header: &str) -> Option<Finding> {
+    pub(super) fn duplicate(&mut self, header: &str) -> Finding {
         let values: Vec<_> = self.case.head.headers.get_all(header).iter().cloned().collect();
         let fits = values.iter().position(|value| {
             let head = self.head_with(header, value.as_bytes());
@@ -89,11 +89,11 @@ impl Search<'_> {
         let which =
             fits.map(|at| format!("; value {} alone would fit", at + 1)).unwrap_or_default();
         self.note("one of the values alone", fits.is_some());
-        Some(Finding::new(
+        Finding::new(
             Cause::DuplicateHeader,
             format!("the header {header} is there {} times{which}", values.len()),
             "something on the way, such as a proxy, adds the header again",
-        ))
+        )
     }
 
     /// Explains a header that does not have its form.
