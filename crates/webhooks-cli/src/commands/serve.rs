@@ -144,6 +144,8 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let running = Service::new(engine, admin, service, metrics);
 
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
+    // From the moment that it is ready, a signal ends it well.
+    let signals = Signals::new()?;
     tell_ready(
         context,
         &Ready { url: url.as_deref(), took, database: &database, is_new, key: key.as_ref() },
@@ -167,7 +169,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     };
     let is_hurried = tokio::select! {
         () = ended => false,
-        signalled = signals(context, grace, stop) => { signalled?; true }
+        signalled = ended_by(signals, context, grace, stop) => { signalled?; true }
     };
     drop(running);
     closing.close().await;
@@ -297,12 +299,12 @@ fn tell_ready(context: &Context, ready: &Ready<'_>) -> Result<(), Failure> {
 }
 
 /// Waits for the first signal, stops, and returns at the second.
-async fn signals(
+async fn ended_by(
+    mut signals: Signals,
     context: &Context,
     grace: Duration,
     stop: oneshot::Sender<()>,
 ) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
     signals.next().await;
     let _not_systemd = sd_notify::notify(&[NotifyState::Stopping]);
     let grace = humantime::format_duration(grace);
